@@ -1,0 +1,71 @@
+"""The two frozen records that travel between a scheduler and the evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["FitResult", "Trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What to run: one configuration, at one resource level.
+
+    Parameters
+    ----------
+    number : int
+        Position in the search, from 0, without gaps.
+    candidate : int
+        The configuration's number, from 0. A configuration that is promoted has several
+        trials, all with the same `candidate`.
+    params : mapping of str to object
+        The configuration. It never contains the resource.
+    resource : int or None, default=None
+        Cumulative resource (epochs so far, say). None means a full fit.
+    parent : int or None, default=None
+        Number of the trial of the same candidate that this one continues.
+    tags : mapping of str to int
+        Where the scheduler put it: ``{"bracket": 0, "iter": 2}``. They become columns of
+        ``cv_results_``; every trial of a search has the same keys.
+    """
+
+    number: int
+    candidate: int
+    params: Mapping[str, Any]
+    resource: int | None = None
+    parent: int | None = None
+    tags: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What came out: one trial fitted and scored on one split.
+
+    Parameters
+    ----------
+    trial : int
+        Number of the trial.
+    split : int
+        Index of the cross-validation split.
+    test_scores : mapping of str to float
+        Scores on the split's test part, by scorer name (``"score"`` for a single metric).
+    train_scores : mapping of str to float or None
+        The same on the training part, where asked for.
+    fit_time, score_time : float
+        Seconds.
+    n_test_samples : int
+        Rows in the test part.
+    error : str or None
+        Traceback of a fit or a scorer that failed.
+    """
+
+    trial: int
+    split: int
+    test_scores: Mapping[str, float]
+    train_scores: Mapping[str, float] | None = None
+    fit_time: float = 0.0
+    score_time: float = 0.0
+    n_test_samples: int = 0
+    error: str | None = None
