@@ -1,0 +1,340 @@
+"""One parameter of a search space: its values laid out along the unit interval."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from scipy import stats
+
+# Discrete distributions up to this wide are tabulated: exact round trips, and no call to scipy
+# for each draw. Wider ones go through their own cdf and ppf.
+_MAX_TABLE = 2**16
+
+# Stands in for the ends of the unit interval where a distribution has no finite value there.
+_EDGE = 2.0**-53
+
+_NUMPY_SCALARS = (np.bool_, np.number, np.str_, np.bytes_)
+
+Kind = Literal["choice", "integer", "continuous"]
+
+
+def plain(value: Any) -> Any:
+    """Numpy scalars as Python's own types, anything else as it is."""
+    return value.item() if isinstance(value, _NUMPY_SCALARS) else value
+
+
+class _ById:
+    """Equal to itself only; keeps what it wraps, so that it survives pickling."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def identity(value: Any, *, open_estimators: bool = False) -> Hashable:
+    """What makes a value the one it is: ``1``, ``1.0`` and ``True`` differ, two nans do not.
+
+    Estimators are equal to themselves only (a fitted one is more than its parameters), unless
+    `open_estimators`; then a clone equals its original.
+    """
+
+    def inner(item: Any) -> Hashable:
+        return identity(item, open_estimators=open_estimators)
+
+    if isinstance(value, float) and math.isnan(value):
+        return (type(value), "nan")
+    if isinstance(value, np.ndarray):
+        return (np.ndarray, value.dtype.str, value.shape, inner(value.tolist()))
+    if isinstance(value, list | tuple):
+        return (type(value), tuple(map(inner, value)))
+    if isinstance(value, dict):
+        return (type(value), frozenset((inner(key), inner(item)) for key, item in value.items()))
+    if open_estimators and hasattr(value, "get_params") and not isinstance(value, type):
+        return (type(value), inner(value.get_params(deep=False)))
+    try:
+        hash(value)
+    except TypeError:
+        return _ById(value)
+    return (type(value), value)
+
+
+class Axis(ABC):
+    """A parameter's values along the unit interval.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for error messages.
+    """
+
+    kind: Kind
+    n_levels: int | None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def value(self, u: float) -> Any:
+        """The value at `u` in [0, 1]."""
+
+    @abstractmethod
+    def key(self, value: Any) -> Hashable:
+        """What identifies a value on this axis; a ValueError for a value not on it."""
+
+    @abstractmethod
+    def unit(self, value: Any) -> float:
+        """The place of a value in [0, 1], the centre of its cell where values have cells."""
+
+    @abstractmethod
+    def probability(self, value: Any) -> float:
+        """Probability of drawing exactly this value."""
+
+    @abstractmethod
+    def level(self, index: int) -> Any:
+        """The value number `index`, where values can be numbered."""
+
+
+class LevelAxis(Axis):
+    """Finitely many values, each with a cell as wide as its probability.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    kind : {"choice", "integer"}
+        Whether the values have an order.
+    levels : sequence
+        The values.
+    edges : list of float
+        Upper ends of the cells, increasing; the last is 1.
+    """
+
+    def __init__(self, name: str, kind: Kind, levels: Sequence[Any], edges: list[float]) -> None:
+        super().__init__(name)
+        self.kind = kind
+        self.n_levels: int = len(levels)
+        self._levels = levels
+        self._edges = edges
+        self._positions = {identity(level): i for i, level in enumerate(levels)}
+
+    def value(self, u: float) -> Any:
+        return self._levels[min(bisect_right(self._edges, u), self.n_levels - 1)]
+
+    def key(self, value: Any) -> int:
+        for form in _equal_forms(plain(value)):
+            position = self._positions.get(identity(form))
+            if position is not None:
+                return position
+        wanted = identity(value, open_estimators=True)
+        for position, level in enumerate(self._levels):
+            if identity(level, open_estimators=True) == wanted:
+                return position
+        shown = ", ".join(map(repr, self._levels[:10])) + (", ..." if self.n_levels > 10 else "")
+        raise ValueError(f"{self.name}={value!r} is not in the space; its values are: {shown}")
+
+    def unit(self, value: Any) -> float:
+        low, high = self._cell(self.key(value))
+        return (low + high) / 2
+
+    def probability(self, value: Any) -> float:
+        low, high = self._cell(self.key(value))
+        return high - low
+
+    def level(self, index: int) -> Any:
+        return self._levels[index]
+
+    def _cell(self, position: int) -> tuple[float, float]:
+        return self._edges[position - 1] if position else 0.0, self._edges[position]
+
+
+class _DistributionAxis(Axis):
+    cast: ClassVar[type]
+
+    def __init__(self, name: str, distribution: Any) -> None:
+        super().__init__(name)
+        self._distribution = distribution
+        self._low, self._high = map(float, distribution.support())
+
+    def value(self, u: float) -> Any:
+        x = _ppf(self._distribution, u)
+        if not math.isfinite(x):
+            x = _ppf(self._distribution, min(max(u, _EDGE), 1 - _EDGE))
+        # The ends of ppf are off the support: by rounding, or by scipy's rule that a discrete
+        # distribution's ppf(0) is one below its lowest value.
+        return self.cast(min(max(x, self._low), self._high))
+
+    def key(self, value: Any) -> Hashable:
+        if isinstance(value, numbers.Real | np.number) and not isinstance(value, bool):
+            number = float(value)
+            if self._low <= number <= self._high and math.isfinite(number):
+                result: Hashable = self.cast(value)
+                if result == value:
+                    return result
+        raise ValueError(
+            f"{self.name}={value!r} is not in the space; it takes "
+            f"{'integers' if self.cast is int else 'numbers'} "
+            f"from {self._low:g} to {self._high:g}"
+        )
+
+
+class IntegerAxis(_DistributionAxis):
+    """The integers of a discrete distribution that is infinite or too wide for a table."""
+
+    kind: Kind = "integer"
+    cast = int
+
+    def __init__(self, name: str, distribution: Any) -> None:
+        super().__init__(name, distribution)
+        finite = math.isfinite(self._low) and math.isfinite(self._high)
+        self.n_levels = int(self._high) - int(self._low) + 1 if finite else None
+
+    def unit(self, value: Any) -> float:
+        k = self.key(value)
+        low, high = self._distribution.cdf(np.array([k, k], dtype=float) - [1.0, 0.0])
+        return float(low + high) / 2
+
+    def probability(self, value: Any) -> float:
+        return float(self._distribution.pmf(self.key(value)))
+
+    def level(self, index: int) -> int:
+        return int(self._low) + index
+
+
+class ContinuousAxis(_DistributionAxis):
+    """The numbers of a continuous distribution."""
+
+    kind: Kind = "continuous"
+    n_levels = None
+    cast = float
+
+    def unit(self, value: Any) -> float:
+        return float(self._distribution.cdf(self.key(value)))
+
+    def probability(self, value: Any) -> float:
+        self.key(value)
+        return 0.0
+
+    def level(self, index: int) -> float:
+        raise TypeError(f"the values of {self.name!r} are continuous and have no number")
+
+
+def make_axis(name: str, values: Any) -> Axis:
+    """The axis of a list of choices or of a frozen distribution.
+
+    Raises
+    ------
+    TypeError
+        Where `values` is neither.
+    ValueError
+        Where there is no value, or the distribution's arguments are invalid.
+    """
+    if isinstance(values, np.ndarray | Sequence) and not isinstance(values, str | bytes):
+        if isinstance(values, np.ndarray) and values.ndim != 1:
+            raise ValueError(
+                f"choices must be one-dimensional, but the array of {name!r} has shape "
+                f"{values.shape}; a list of arrays makes each array a choice"
+            )
+        if len(values) == 0:
+            raise ValueError(
+                f"every parameter needs at least one value, but got {name}={values!r}; add a value "
+                "or leave the parameter out"
+            )
+        return _choices(name, values)
+    if isinstance(values, stats.rv_continuous | stats.rv_discrete):
+        raise TypeError(
+            f"distributions must be frozen, but {name!r} got the unfrozen {values.name!r}; call it "
+            f"with its arguments, as in scipy.stats.loguniform(1e-4, 1)"
+        )
+    if not all(hasattr(values, method) for method in ("cdf", "support")) or not (
+        hasattr(values, "ppf") or hasattr(values, "icdf")
+    ):
+        raise TypeError(
+            "every parameter needs a list of choices or a frozen univariate scipy.stats "
+            f"distribution, but got {name}={values!r}; a fixed value is a list of one, [value]"
+        )
+    return _distribution(name, values)
+
+
+def _choices(name: str, values: Sequence[Any] | np.ndarray[Any, Any]) -> LevelAxis:
+    # A choice that is listed twice is one level with twice the weight.
+    first: dict[Hashable, Any] = {}
+    counts: dict[Hashable, int] = {}
+    for value in map(plain, values):
+        key = identity(value)
+        first.setdefault(key, value)
+        counts[key] = counts.get(key, 0) + 1
+    edges = np.cumsum(list(counts.values())) / len(values)
+    return LevelAxis(name, "choice", tuple(first.values()), edges.tolist())
+
+
+def _distribution(name: str, distribution: Any) -> Axis:
+    low, high = distribution.support()
+    if np.ndim(low) or np.ndim(high):
+        raise ValueError(
+            f"distributions must be univariate, but that of {name!r} has arguments of shape "
+            f"{np.shape(low)}; use scalars"
+        )
+    if not low <= high:
+        raise ValueError(
+            f"the distribution of {name!r} has no values; check the arguments that it was made with"
+        )
+    # Scipy's newer continuous distributions have a pmf too, which is zero.
+    if not (hasattr(distribution, "pmf") and distribution.pmf(_ppf(distribution, 0.5)) > 0):
+        return ContinuousAxis(name, distribution)
+    if high - low >= _MAX_TABLE:
+        return IntegerAxis(name, distribution)
+    return _table(name, distribution, low, high)
+
+
+def _table(name: str, distribution: Any, low: float, high: float) -> LevelAxis:
+    values = np.arange(np.floor(low), np.ceil(high) + 1)
+    if np.sum(distribution.pmf(values)) < 1 - 1e-6:
+        raise ValueError(
+            f"discrete distributions must be over integers, but that of {name!r} is not; "
+            "use a list of choices"
+        )
+    upper = np.maximum.accumulate(distribution.cdf(values))
+    lower = np.concatenate([[0.0], upper[:-1]])
+    middle = (lower + upper) / 2
+    # What is left out: gaps in the support, and tails that no number in [0, 1] can reach.
+    possible = (lower <= middle) & (middle < upper)
+    edges = upper[possible]
+    edges[-1] = 1.0
+    return LevelAxis(name, "integer", values[possible].astype(int).tolist(), edges.tolist())
+
+
+def _ppf(distribution: Any, u: float) -> float:
+    ppf = distribution.ppf if hasattr(distribution, "ppf") else distribution.icdf
+    return float(ppf(u))
+
+
+def _equal_forms(value: Any) -> Iterator[Any]:
+    """The value, then the number of the other type that equals it (tables make ints floats)."""
+    yield value
+    if isinstance(value, float) and value.is_integer():
+        yield int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield float(value)
+
+
+def make_axes(param_distributions: Mapping[str, Any]) -> dict[str, Axis]:
+    """The axes of one dict, by sorted name."""
+    for name in param_distributions:
+        if not isinstance(name, str):
+            raise TypeError(f"parameter names must be strings, but got {name!r}")
+    return {
+        name: make_axis(name, param_distributions[name]) for name in sorted(param_distributions)
+    }

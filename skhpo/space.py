@@ -1,0 +1,361 @@
+"""The search space: dicts of parameters on one side, points of the unit cube on the other."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state  # type: ignore[import-untyped]
+
+from ._axes import Axis, Kind, identity, make_axes
+
+__all__ = ["Dimension", "SearchSpace", "log_randint"]
+
+
+@dataclass(frozen=True, slots=True)
+class log_randint:
+    """Frozen log-uniform distribution over the integers low, ..., high - 1.
+
+    An integer k has the mass that the continuous log-uniform distribution on [low, high) gives
+    to [k, k + 1), so that 1 to 9 is as likely as 10 to 99.
+
+    Parameters
+    ----------
+    low : int
+        Smallest integer, at least 1.
+    high : int
+        One more than the largest integer, as in `scipy.stats.randint`.
+
+    Raises
+    ------
+    TypeError
+        If a bound is not an integer.
+    ValueError
+        If ``1 <= low < high`` does not hold.
+
+    Examples
+    --------
+    >>> from skhpo import log_randint
+    >>> units = log_randint(1, 1000)
+    >>> units.rvs(size=5, random_state=0)
+    array([ 44, 139,  64,  43,  18])
+    >>> units.cdf([9, 99]).round(6)
+    array([0.333333, 0.666667])
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            bound = getattr(self, name)
+            if not isinstance(bound, numbers.Integral):
+                raise TypeError(
+                    f"the bounds of log_randint must be integers, but got {name}={bound!r}"
+                )
+            object.__setattr__(self, name, int(bound))
+        if not 1 <= self.low < self.high:
+            raise ValueError(
+                f"1 <= low < high must hold, but got (low={self.low}, high={self.high}); "
+                "high itself is not drawn"
+            )
+
+    def support(self) -> tuple[int, int]:
+        """Smallest and largest integer."""
+        return self.low, self.high - 1
+
+    def pmf(self, k: ArrayLike) -> Any:
+        """Probability of each of `k`."""
+        x = np.asarray(k, dtype=float)
+        inside = (x >= self.low) & (x < self.high) & (x == np.floor(x))
+        return (np.log1p(1 / np.where(inside, x, np.inf)) / self._log_ratio)[()]
+
+    def cdf(self, k: ArrayLike) -> Any:
+        """Probability of an integer up to `k`."""
+        x = np.clip(np.floor(np.asarray(k, dtype=float)), self.low - 1, self.high - 1)
+        return (np.log((x + 1) / self.low) / self._log_ratio)[()]
+
+    def ppf(self, q: ArrayLike) -> Any:
+        """Smallest integer whose cdf is at least `q`; ``low - 1`` at 0, as in scipy."""
+        q = np.asarray(q, dtype=float)
+        x = np.ceil(self.low * np.exp(np.where((q < 0) | (q > 1), np.nan, q) * self._log_ratio)) - 1
+        x = np.clip(x, self.low - 1, self.high - 1)
+        x = np.where(self.cdf(x) < q, np.minimum(x + 1, self.high - 1), x)
+        return np.where(self.cdf(x - 1) >= q, np.maximum(x - 1, self.low - 1), x)[()]
+
+    def rvs(
+        self,
+        size: int | tuple[int, ...] | None = None,
+        random_state: int | np.random.RandomState | np.random.Generator | None = None,
+    ) -> Any:
+        """Random integers: an int where `size` is None, else an array."""
+        generator = (
+            random_state
+            if isinstance(random_state, np.random.Generator)
+            else check_random_state(random_state)
+        )
+        k = np.maximum(self.ppf(generator.uniform(size=size)), self.low)
+        return int(k) if size is None else k.astype(np.int64)
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.high / self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """What one coordinate of the unit cube stands for.
+
+    Parameters
+    ----------
+    name : str or None
+        The parameter; None for the coordinate that says which dict of a conditional space.
+    kind : {"choice", "integer", "continuous"}
+        Choices have no order.
+    n_levels : int or None
+        Number of values, None where they are infinitely many.
+    dicts : tuple of int
+        The dicts of a conditional space in which the coordinate has a meaning.
+    """
+
+    name: str | None
+    kind: Kind
+    n_levels: int | None
+    dicts: tuple[int, ...]
+
+
+class SearchSpace:
+    """Configurations, and their places in the unit cube.
+
+    A point drawn uniformly from the cube is a configuration drawn from the space: each dict of a
+    conditional space equally likely, each choice of a list equally likely, and numbers after
+    their distribution.
+
+    Parameters
+    ----------
+    param_distributions : dict of str to list, array or distribution, or a list of such dicts
+        As in `sklearn.model_selection.RandomizedSearchCV`. A list (tuple, 1-D array) always
+        means choices, of any type. A distribution is a frozen univariate one of
+        `scipy.stats`, or `log_randint`. A list of dicts is a conditional space.
+
+    Attributes
+    ----------
+    names : list of str
+        All parameters, sorted.
+    dimensions : tuple of Dimension
+        What each coordinate stands for. With several dicts, the first says which one; a
+        parameter that has the same values in several dicts has the same coordinate there.
+    n_dims : int
+        Number of coordinates.
+    size : int or None
+        Number of configurations, None where they are infinitely many. Choices that are listed
+        twice count once; what is in several dicts counts in each.
+
+    Raises
+    ------
+    TypeError
+        If the values of a parameter are neither choices nor a frozen distribution.
+    ValueError
+        If the space, or a parameter in it, is empty.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from skhpo import SearchSpace
+    >>> space = SearchSpace({"lr": loguniform(1e-4, 1), "activation": ["relu", "tanh"]})
+    >>> space.names, space.n_dims, space.size
+    (['activation', 'lr'], 2, None)
+    >>> params = space.from_unit([0.75, 0.5])
+    >>> params["activation"], round(params["lr"], 6)
+    ('tanh', 0.01)
+    >>> space.to_unit(params).round(6)
+    array([0.75, 0.5 ])
+    """
+
+    def __init__(self, param_distributions: Mapping[str, Any] | Sequence[Mapping[str, Any]]):
+        dicts = _checked_dicts(param_distributions)
+        axes: list[Axis] = []
+        positions: dict[Hashable, int] = {}
+        members: list[list[int]] = []
+        self._dicts: list[dict[str, int]] = []  # of each dict, name -> position in axes
+        for d, distributions in enumerate(dicts):
+            places: dict[str, int] = {}
+            for name, axis in make_axes(distributions).items():
+                place = positions.setdefault((name, identity(distributions[name])), len(axes))
+                if place == len(axes):
+                    axes.append(axis)
+                    members.append([])
+                members[place].append(d)
+                places[name] = place
+            self._dicts.append(places)
+        self._axes = axes
+        selector = [Dimension(None, "choice", len(dicts), tuple(range(len(dicts))))]
+        self.dimensions = tuple(
+            (selector if len(dicts) > 1 else [])
+            + [
+                Dimension(axis.name, axis.kind, axis.n_levels, tuple(member))
+                for axis, member in zip(axes, members, strict=True)
+            ]
+        )
+        self.names = sorted({axis.name for axis in axes})
+        self.n_dims = len(self.dimensions)
+        self._sizes = [self._dict_size(places) for places in self._dicts]
+        sizes = [size for size in self._sizes if size is not None]
+        self.size = sum(sizes) if len(sizes) == len(dicts) else None
+
+    def from_unit(self, u: ArrayLike) -> dict[str, Any]:
+        """The configuration at a point.
+
+        Parameters
+        ----------
+        u : array-like of shape (n_dims,)
+            Coordinates; those outside [0, 1] are moved to the nearer end.
+
+        Returns
+        -------
+        params : dict of str to object
+            Scalars are plain Python ones.
+        """
+        point = np.asarray(u, dtype=float)
+        if point.shape != (self.n_dims,) or np.isnan(point).any():
+            raise ValueError(
+                f"a point of this space is {self.n_dims} numbers in [0, 1], but got {u!r}"
+            )
+        coordinates = np.clip(point, 0.0, 1.0).tolist()
+        n_dicts = len(self._dicts)
+        d = 0
+        if n_dicts > 1:
+            d = min(int(coordinates.pop(0) * n_dicts), n_dicts - 1)
+        return {
+            name: self._axes[place].value(coordinates[place])
+            for name, place in self._dicts[d].items()
+        }
+
+    def to_unit(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The point of a configuration.
+
+        Parameters
+        ----------
+        params : mapping of str to object
+            A configuration of this space.
+
+        Returns
+        -------
+        u : ndarray of shape (n_dims,)
+            The centre of the cell where a parameter is discrete; 0.5 at coordinates that have no
+            meaning for this configuration.
+
+        Raises
+        ------
+        ValueError
+            If `params` is not in the space.
+        """
+        d, _ = self._locate(params)
+        coordinates = [0.5] * len(self._axes)
+        for name, place in self._dicts[d].items():
+            coordinates[place] = self._axes[place].unit(params[name])
+        if len(self._dicts) > 1:
+            coordinates.insert(0, (d + 0.5) / len(self._dicts))
+        return np.array(coordinates)
+
+    def key(self, params: Mapping[str, Any]) -> Hashable:
+        """Identity of a configuration: equal for equal ones, hashable whatever its values are."""
+        return self._locate(params)
+
+    def probability(self, params: Mapping[str, Any]) -> float:
+        """Probability of drawing exactly this configuration; 0.0 where one is continuous."""
+        self._locate(params)
+        total = 0.0
+        for places in self._dicts:
+            if places.keys() == params.keys():
+                try:
+                    total += math.prod(
+                        self._axes[place].probability(params[name])
+                        for name, place in places.items()
+                    )
+                except ValueError:  # in another dict of the same names
+                    continue
+        return total / len(self._dicts)
+
+    def nth(self, index: int) -> dict[str, Any]:
+        """Configuration number `index` of a finite space, in the order of `ParameterGrid`.
+
+        Parameters
+        ----------
+        index : int
+            From 0 to ``size - 1``. The last parameter changes fastest.
+        """
+        if self.size is None:
+            raise TypeError("the configurations of an infinite space have no number")
+        if not 0 <= index < self.size:
+            raise IndexError(f"0 <= index < {self.size} must hold, but got {index}")
+        d = 0
+        while index >= (size := self._sizes[d] or 0):
+            index -= size
+            d += 1
+        params = {}
+        for name, place in reversed(self._dicts[d].items()):
+            axis = self._axes[place]
+            index, level = divmod(index, axis.n_levels or 1)
+            params[name] = axis.level(level)
+        return dict(reversed(params.items()))
+
+    def __repr__(self) -> str:
+        return f"SearchSpace(names={self.names}, n_dims={self.n_dims}, size={self.size})"
+
+    def _dict_size(self, places: Mapping[str, int]) -> int | None:
+        size = 1
+        for place in places.values():
+            n_levels = self._axes[place].n_levels
+            if n_levels is None:
+                return None
+            size *= n_levels
+        return size
+
+    def _locate(self, params: Mapping[str, Any]) -> tuple[int, tuple[Hashable, ...]]:
+        """The first dict that `params` belong to, and what identifies each of their values."""
+        problem = None
+        for d, places in enumerate(self._dicts):
+            if params.keys() == places.keys():
+                try:
+                    return d, tuple(
+                        self._axes[place].key(params[name]) for name, place in places.items()
+                    )
+                except ValueError as error:
+                    problem = error
+        if problem is not None:
+            raise problem
+        expected = " or ".join(str(list(places)) for places in self._dicts)
+        raise ValueError(
+            f"a configuration of this space has the parameters {expected}, but got {sorted(params)}"
+        )
+
+
+def _checked_dicts(
+    param_distributions: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+) -> list[Mapping[str, Any]]:
+    is_dict = isinstance(param_distributions, Mapping)
+    if not is_dict and not isinstance(param_distributions, list | tuple):
+        raise TypeError(
+            "param_distributions must be a dict or a list of dicts, "
+            f"but got {param_distributions!r}"
+        )
+    dicts: list[Any] = [param_distributions] if is_dict else list(param_distributions)
+    for distributions in dicts:
+        if not isinstance(distributions, Mapping):
+            raise TypeError(
+                "param_distributions must be a dict or a list of dicts, "
+                f"but got {distributions!r} in the list"
+            )
+    if not dicts or not all(dicts):
+        raise ValueError(
+            "a search space needs at least one parameter, "
+            f"but got param_distributions={param_distributions!r}; for a fixed configuration give "
+            "lists of one value"
+        )
+    return dicts
