@@ -1,0 +1,62 @@
+"""What a scheduler expects of a sampler."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from ..space import SearchSpace
+
+__all__ = ["Sampler"]
+
+
+class Sampler(ABC):
+    """Proposes configurations, and may listen to how they scored.
+
+    A sampler is deterministic given its seed, the calls of `sample` and what it observed.
+    `skhpo.testing.SamplerContract` tests a new one.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        Where the configurations come from.
+
+    Attributes
+    ----------
+    learns : bool
+        Whether later configurations depend on what was observed. Schedulers then ask for few
+        at a time.
+    """
+
+    learns: ClassVar[bool] = False
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    @abstractmethod
+    def sample(self, n: int) -> list[dict[str, Any]]:
+        """The next `n` configurations.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+
+        Returns
+        -------
+        configurations : list of dict
+            Fewer than `n` where the space is exhausted.
+        """
+
+    def observe(self, params: dict[str, Any], score: float, resource: int | None) -> None:  # noqa: B027
+        """Take note of a score; the default does not listen.
+
+        Parameters
+        ----------
+        params : dict of str to object
+            The configuration.
+        score : float
+            Larger is better; NaN where the fit failed.
+        resource : int or None
+            What it was given in total; None for a full fit.
+        """

@@ -1,0 +1,95 @@
+"""Random configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state  # type: ignore[import-untyped]
+
+from ..space import SearchSpace
+from .base import Sampler
+
+__all__ = ["RandomSampler"]
+
+# So many repeated draws in a row mean that next to nothing is left to find by drawing.
+_MAX_REPEATS = 1000
+
+
+class RandomSampler(Sampler):
+    """Configurations drawn at random, without replacement where the space is finite.
+
+    Each dict of a conditional space is equally likely, each choice of a list equally likely,
+    and numbers follow their distribution. Without replacement means that repeated draws are drawn
+    again. What is drawn does not depend on how many are asked for at a time.
+
+    A finite space ends when all its configurations are drawn. Should it be far too large to be
+    listed and yet yield nothing new in a thousand draws (almost all its probability on few
+    configurations), it ends there.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        Where to draw from.
+    random_state : int, RandomState or None, default=None
+        The seed; None draws one.
+
+    Examples
+    --------
+    >>> from skhpo.samplers import RandomSampler
+    >>> from skhpo.space import SearchSpace
+    >>> sampler = RandomSampler(SearchSpace({"a": [1, 2], "b": ["x", "y"]}), random_state=0)
+    >>> sampler.sample(2)
+    [{'a': 2, 'b': 'y'}, {'a': 1, 'b': 'y'}]
+    >>> len(sampler.sample(100))
+    2
+    """
+
+    def __init__(
+        self, space: SearchSpace, random_state: int | np.random.RandomState | None = None
+    ) -> None:
+        super().__init__(space)
+        self._random_state: np.random.RandomState = check_random_state(random_state)
+        self._drawn: set[Hashable] = set()
+        self._rest: list[dict[str, Any]] | None = None  # reversed; None until it is listed
+
+    def sample(self, n: int) -> list[dict[str, Any]]:
+        configurations: list[dict[str, Any]] = []
+        while len(configurations) < n and (params := self._draw()) is not None:
+            configurations.append(params)
+        return configurations
+
+    def _draw(self) -> dict[str, Any] | None:
+        if self.space.size is None:
+            return self._any()
+        if self._rest is None:
+            for _ in range(_MAX_REPEATS):
+                params = self._any()
+                key = self.space.key(params)
+                if key not in self._drawn:
+                    self._drawn.add(key)
+                    return params
+            self._rest = self._list_rest()
+        return self._rest.pop() if self._rest else None
+
+    def _any(self) -> dict[str, Any]:
+        return self.space.from_unit(self._random_state.random_sample(self.space.n_dims))
+
+    def _list_rest(self) -> list[dict[str, Any]]:
+        """What is not drawn yet, as if it were drawn without replacement, the last one first."""
+        size = self.space.size or 0
+        if size > 10 * len(self._drawn) + 10_000:
+            return []
+        missing = {
+            key: params
+            for params in map(self.space.nth, range(size))
+            if (key := self.space.key(params)) not in self._drawn
+        }
+        rest = list(missing.values())
+        # Sorted exponential variates of these rates are draws without replacement with
+        # probability proportional to the rates (Efraimidis and Spirakis, 2006).
+        rates = [self.space.probability(params) for params in rest]
+        with np.errstate(divide="ignore"):  # rates may be too small for a float: those come last
+            arrivals = self._random_state.standard_exponential(len(rest)) / rates
+        return [rest[i] for i in np.argsort(-arrivals, kind="stable")]

@@ -1,0 +1,117 @@
+"""What a search expects of a scheduler, and the bookkeeping that all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from ..samplers import Sampler
+from ..trial import Trial
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler(ABC):
+    """Allots resource: says which trials to run, and is told how they scored.
+
+    A search is the loop ``while trials := scheduler.ask(): run and tell each``. Trials are
+    numbered in the order they are asked for, candidates in the order they are sampled. A scheduler
+    is deterministic given its sampler and what it was told.
+    `skhpo.testing.SchedulerContract` tests a new one.
+
+    A subclass implements `ask`, making its trials with `_new_candidates` and `_new_trial`, and
+    `_record`.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Where the candidates come from. The scheduler owns it and passes results on.
+
+    Attributes
+    ----------
+    n_trials : int or None
+        Trials that the whole search takes if no fit fails and the space is not exhausted; None
+        where that is unknown.
+    max_resource : int or None
+        The most that any candidate is given; None for full fits.
+    """
+
+    n_trials: int | None = None
+    max_resource: int | None = None
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self._candidates: list[dict[str, Any]] = []
+        self._n_asked = 0
+        self._pending: dict[int, Trial] = {}
+
+    @abstractmethod
+    def ask(self) -> list[Trial]:
+        """All trials that can start now; the search is over when none can and none is running."""
+
+    def tell(self, trial: Trial, score: float) -> None:
+        """Take the result of a trial and pass it on to the sampler.
+
+        Parameters
+        ----------
+        trial : Trial
+            One that was asked for.
+        score : float
+            Larger is better; NaN where the fit failed.
+
+        Raises
+        ------
+        ValueError
+            If the trial was not asked for, or has been told already.
+        """
+        if trial.number not in self._pending:
+            told = 0 <= trial.number < self._n_asked
+            raise ValueError(
+                "every trial that was asked for is told once, but trial "
+                f"{trial.number} {'has been told already' if told else 'was not asked for'}"
+            )
+        asked = self._pending[trial.number]
+        if (trial.candidate, trial.resource) != (asked.candidate, asked.resource):
+            raise ValueError(
+                "only trials that were asked for are told, but trial "
+                f"{trial.number} was asked for as {asked}, not as {trial}"
+            )
+        del self._pending[trial.number]
+        self.sampler.observe(dict(trial.params), score, trial.resource)
+        self._record(trial, score)
+
+    def may_continue(self) -> set[int]:
+        """Numbers of told trials that a trial not yet asked for may name as its parent."""
+        return set()
+
+    @abstractmethod
+    def _record(self, trial: Trial, score: float) -> None:
+        """Note the score of a trial, NaN for a failed one."""
+
+    def _new_candidates(self, n: int) -> list[int]:
+        """Sample up to `n` configurations and number them."""
+        first = len(self._candidates)
+        self._candidates.extend(self.sampler.sample(n))
+        return list(range(first, len(self._candidates)))
+
+    def _new_trial(
+        self,
+        candidate: int,
+        *,
+        resource: int | None,
+        tags: Mapping[str, int],
+        parent: int | None = None,
+    ) -> Trial:
+        """The next trial, now running."""
+        trial = Trial(
+            number=self._n_asked,
+            candidate=candidate,
+            params=self._candidates[candidate],
+            resource=resource,
+            parent=parent,
+            tags=tags,
+        )
+        self._n_asked += 1
+        self._pending[trial.number] = trial
+        return trial

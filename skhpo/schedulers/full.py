@@ -1,0 +1,61 @@
+"""Every candidate gets the same resource."""
+
+from __future__ import annotations
+
+from ..samplers import Sampler
+from ..trial import Trial
+from ._checks import check_count
+from .base import Scheduler
+
+__all__ = ["FullScheduler"]
+
+
+class FullScheduler(Scheduler):
+    """Every candidate once, with a full fit: random, grid and model-based search.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Where the candidates come from.
+    n_candidates : int
+        How many.
+    batch_size : int or None, default=None
+        How many run at a time. None means all of them, or one where the sampler learns.
+    resource : int or None, default=None
+        What each candidate is given; None for whatever the estimator itself says.
+
+    Examples
+    --------
+    >>> from skhpo.samplers import RandomSampler
+    >>> from skhpo.schedulers import FullScheduler
+    >>> from skhpo.space import SearchSpace
+    >>> sampler = RandomSampler(SearchSpace({"alpha": [0.1, 1, 10]}), random_state=0)
+    >>> scheduler = FullScheduler(sampler, n_candidates=2)
+    >>> [trial.params for trial in scheduler.ask()]
+    [{'alpha': 1}, {'alpha': 10}]
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        n_candidates: int,
+        batch_size: int | None = None,
+        resource: int | None = None,
+    ) -> None:
+        super().__init__(sampler)
+        self.n_trials: int = check_count("n_candidates", n_candidates)
+        self.max_resource = None if resource is None else check_count("resource", resource)
+        if batch_size is None:
+            batch_size = 1 if sampler.learns else self.n_trials
+        self._batch_size = check_count("batch_size", batch_size)
+
+    def ask(self) -> list[Trial]:
+        room = self._batch_size - len(self._pending)
+        candidates = self._new_candidates(min(room, self.n_trials - self._n_asked))
+        return [
+            self._new_trial(candidate, resource=self.max_resource, tags={})
+            for candidate in candidates
+        ]
+
+    def _record(self, trial: Trial, score: float) -> None:
+        pass

@@ -1,0 +1,166 @@
+"""Hyperband: brackets of successive halving that trade candidates for resource."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from fractions import Fraction
+from typing import Literal
+
+from ..samplers import Sampler
+from ._checks import check_count
+from .halving import BracketScheduler
+
+__all__ = ["Hyperband", "hyperband_plan"]
+
+
+class Hyperband(BracketScheduler):
+    """Hyperband [1]_: from many candidates with little resource to few with all of it.
+
+    Brackets start with the most aggressive one. They run side by side, or one after another where
+    the sampler learns.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Where the candidates come from.
+    min_resources : int, default=1
+        The least that a candidate is given.
+    max_resources : int, default=81
+        What the last rung of every bracket is given.
+    factor : float, default=3
+        Each rung has about one `factor`-th of the candidates of the one below and `factor` times
+        its resource. More than 1.
+    n_brackets : int or "all", default="all"
+        How many of the brackets to run, from the most aggressive one.
+    n_iterations : int, default=1
+        How often to run them all, each time with new candidates.
+
+    References
+    ----------
+    .. [1] Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: a novel bandit-based
+       approach to hyperparameter optimization", JMLR 18(185), 2018, algorithm 1.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from skhpo.samplers import RandomSampler
+    >>> from skhpo.schedulers import Hyperband
+    >>> from skhpo.space import SearchSpace
+    >>> sampler = RandomSampler(SearchSpace({"lr": loguniform(1e-4, 1)}), random_state=0)
+    >>> scheduler = Hyperband(sampler, max_resources=9)
+    >>> while trials := scheduler.ask():
+    ...     print([(trial.tags["bracket"], trial.resource) for trial in trials])
+    ...     for trial in trials:
+    ...         scheduler.tell(trial, score=-trial.params["lr"])
+    [(0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), \
+(1, 3), (1, 3), (1, 3), (1, 3), (1, 3), (2, 9), (2, 9), (2, 9)]
+    [(0, 3), (0, 3), (0, 3), (1, 9)]
+    [(0, 9)]
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        min_resources: int = 1,
+        max_resources: int = 81,
+        factor: float | Fraction = 3,
+        n_brackets: int | Literal["all"] = "all",
+        n_iterations: int = 1,
+    ) -> None:
+        plan = hyperband_plan(min_resources, max_resources, factor, n_brackets)
+        super().__init__(sampler, plan * check_count("n_iterations", n_iterations))
+
+
+def hyperband_plan(
+    min_resources: int = 1,
+    max_resources: int = 81,
+    factor: float | Fraction = 3,
+    n_brackets: int | Literal["all"] = "all",
+) -> list[list[tuple[int, int]]]:
+    """The brackets of Hyperband, before anything runs.
+
+    All in exact arithmetic: in floating point, ``floor(log(243, 3))`` is 4.
+
+    Parameters
+    ----------
+    min_resources, max_resources, factor, n_brackets
+        As in `Hyperband`.
+
+    Returns
+    -------
+    plan : list of list of (n_candidates, resource)
+        Brackets, most aggressive first, each with its rungs from the bottom up. Rungs whose
+        levels coincide after rounding down are one rung.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a number of the right kind.
+    ValueError
+        If ``1 <= min_resources <= max_resources``, ``factor > 1`` or
+        ``1 <= n_brackets <= number of brackets`` does not hold.
+
+    Examples
+    --------
+    >>> from skhpo.schedulers import hyperband_plan
+    >>> for bracket in hyperband_plan(max_resources=27):
+    ...     print(bracket)
+    [(27, 1), (9, 3), (3, 9), (1, 27)]
+    [(12, 3), (4, 9), (1, 27)]
+    [(6, 9), (2, 27)]
+    [(4, 27)]
+    """
+    min_resources = check_count("min_resources", min_resources)
+    max_resources = check_count("max_resources", max_resources)
+    if min_resources > max_resources:
+        raise ValueError(
+            "min_resources <= max_resources must hold, but got "
+            f"(min_resources={min_resources}, max_resources={max_resources})"
+        )
+    ratio = _check_factor(factor)
+    s_max = 0
+    while min_resources * ratio ** (s_max + 1) <= max_resources:
+        s_max += 1
+    n_kept = _check_n_brackets(n_brackets, s_max + 1)
+    return [
+        _rungs(s, s_max, min_resources, max_resources, ratio)
+        for s in range(s_max, s_max - n_kept, -1)
+    ]
+
+
+def _rungs(
+    s: int, s_max: int, min_resources: int, max_resources: int, factor: Fraction
+) -> list[tuple[int, int]]:
+    """Bracket s of algorithm 1."""
+    n = math.ceil((s_max + 1) * factor**s / (s + 1))
+    rungs: list[tuple[int, int]] = []
+    for i in range(s + 1):
+        level = max(min_resources, math.floor(max_resources / factor ** (s - i)))
+        if not rungs or level > rungs[-1][1]:
+            rungs.append((math.floor(n / factor**i), level))
+    return rungs
+
+
+def _check_factor(factor: object) -> Fraction:
+    if not isinstance(factor, numbers.Real) or isinstance(factor, bool):
+        raise TypeError(f"factor must be a number, but got factor={factor!r}")
+    if not 1 < float(factor) < math.inf:
+        raise ValueError(f"factor > 1 must hold, but got factor={factor!r}; 3 is usual")
+    if isinstance(factor, Fraction):
+        return factor
+    return Fraction(int(factor) if isinstance(factor, numbers.Integral) else float(factor))
+
+
+def _check_n_brackets(n_brackets: object, n_all: int) -> int:
+    if n_brackets == "all":
+        return n_all
+    if isinstance(n_brackets, str):
+        raise ValueError(f"n_brackets must be an integer or 'all', but got {n_brackets!r}")
+    if (n := check_count("n_brackets", n_brackets)) > n_all:
+        raise ValueError(
+            f"1 <= n_brackets <= {n_all} must hold with these resources and factor, "
+            f"but got n_brackets={n}; 'all' takes all {n_all}"
+        )
+    return n
