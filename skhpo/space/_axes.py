@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from scipy import stats
 
+from ._identity import identity, plain
+
 # Discrete distributions up to this wide are tabulated: exact round trips, and no call to scipy
 # for each draw. Wider ones go through their own cdf and ppf.
 _MAX_TABLE = 2**16
@@ -19,56 +21,7 @@ _MAX_TABLE = 2**16
 # Stands in for the ends of the unit interval where a distribution has no finite value there.
 _EDGE = 2.0**-53
 
-_NUMPY_SCALARS = (np.bool_, np.number, np.str_, np.bytes_)
-
 Kind = Literal["choice", "integer", "continuous"]
-
-
-def plain(value: Any) -> Any:
-    """Numpy scalars as Python's own types, anything else as it is."""
-    return value.item() if isinstance(value, _NUMPY_SCALARS) else value
-
-
-class _ById:
-    """Equal to itself only; keeps what it wraps, so that it survives pickling."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
-def identity(value: Any, *, open_estimators: bool = False) -> Hashable:
-    """What makes a value the one it is: ``1``, ``1.0`` and ``True`` differ, two nans do not.
-
-    Estimators are equal to themselves only (a fitted one is more than its parameters), unless
-    `open_estimators`; then a clone equals its original.
-    """
-
-    def inner(item: Any) -> Hashable:
-        return identity(item, open_estimators=open_estimators)
-
-    if isinstance(value, float) and math.isnan(value):
-        return (type(value), "nan")
-    if isinstance(value, np.ndarray):
-        return (np.ndarray, value.dtype.str, value.shape, inner(value.tolist()))
-    if isinstance(value, list | tuple):
-        return (type(value), tuple(map(inner, value)))
-    if isinstance(value, dict):
-        return (type(value), frozenset((inner(key), inner(item)) for key, item in value.items()))
-    if open_estimators and hasattr(value, "get_params") and not isinstance(value, type):
-        return (type(value), inner(value.get_params(deep=False)))
-    try:
-        hash(value)
-    except TypeError:
-        return _ById(value)
-    return (type(value), value)
 
 
 class Axis(ABC):
@@ -301,12 +254,14 @@ def _distribution(name: str, distribution: Any) -> Axis:
 
 def _table(name: str, distribution: Any, low: float, high: float) -> LevelAxis:
     values = np.arange(np.floor(low), np.ceil(high) + 1)
-    if np.sum(distribution.pmf(values)) < 1 - 1e-6:
+    # Summed here: some distributions of scipy sum their masses anew for every value of the cdf.
+    upper = np.cumsum(distribution.pmf(values))
+    if not abs(upper[-1] - 1) < 1e-6:
         raise ValueError(
             f"discrete distributions must be over integers, but that of {name!r} is not; "
             "use a list of choices"
         )
-    upper = np.maximum.accumulate(distribution.cdf(values))
+    upper /= upper[-1]
     lower = np.concatenate([[0.0], upper[:-1]])
     middle = (lower + upper) / 2
     # What is left out: gaps in the support, and tails that no number in [0, 1] can reach.
