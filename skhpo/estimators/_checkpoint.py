@@ -1,0 +1,191 @@
+"""Saving and loading: pickles that survive a change of device, and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from skorch import NeuralNet
+from skorch.exceptions import DeviceWarning
+from skorch.history import History
+
+from ._device import resolve_device
+
+__all__ = ["CheckpointMixin"]
+
+_FORMAT = 1
+_PACKED = "_packed_for_pickle"
+# Plain attributes that a fit leaves and that a checkpoint carries.
+_PLAIN = ("n_iter_", "seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs")
+
+
+class CheckpointMixin:
+    """`save_checkpoint`, `load_checkpoint`, and pickling."""
+
+    _checkpointed = ()
+
+    def save_checkpoint(self, path):
+        """Write what is needed to predict, and to continue training bit by bit.
+
+        The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
+        reads it, and loading runs no code from it. It has the weights, the optimizer's state, the
+        states of the random streams, the history and what ``fit`` learned about the data; it
+        has neither the parameters nor the states of skorch callbacks.
+
+        Parameters
+        ----------
+        path : str, path-like or binary file
+            A file at that path is replaced at once, when the new one is complete.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        self.check_is_fitted()
+        parts = (*self._modules, *self._criteria, *self._optimizers)
+        owners = {name: getattr(self, name + "_") for name in parts}
+        checkpoint = {
+            "format": _FORMAT,
+            "estimator": type(self).__name__,
+            "states": {k: v.state_dict() for k, v in owners.items() if hasattr(v, "state_dict")},
+            "streams": {name: stream.state() for name, stream in self._streams.items()},
+            "history": [_plain_numbers(row) for row in self.history],
+            "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
+            "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
+        }
+        if hasattr(path, "write"):
+            torch.save(checkpoint, path)
+        else:
+            _write_atomically(checkpoint, Path(path))
+        return self
+
+    def load_checkpoint(self, path):
+        """Become what was saved: an estimator that predicts, and that ``partial_fit`` continues.
+
+        Call it on an estimator with the parameters of the saved one, fitted or not. The running
+        optimizer gets the learning rate and the other settings it was saved with.
+
+        Parameters
+        ----------
+        path : str, path-like or binary file
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If the file is the checkpoint of another kind of estimator.
+        """
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        known = (_FORMAT, type(self).__name__)
+        found = (checkpoint.get("format"), checkpoint.get("estimator"))
+        if found != known:
+            raise ValueError(
+                f"the checkpoint must be one of {known[1]} in format {known[0]}, but is one of "
+                f"{found[1]} in format {found[0]}"
+            )
+        for name, value in checkpoint["learned"].items():
+            setattr(self, name, value)
+        self.__dict__.pop("feature_names_in_", None)
+        if checkpoint["feature_names"]:
+            self.feature_names_in_ = np.array(checkpoint["feature_names"], dtype=object)
+        learned = checkpoint["learned"]
+        self._check_params()
+        self.initialize()
+        self.n_iter_, self.seed_ = learned["n_iter_"], learned["seed_"]
+        for name, state in checkpoint["states"].items():
+            getattr(self, name + "_").load_state_dict(state)
+        for name, state in checkpoint["streams"].items():
+            stream = self._streams[name]
+            stream.seed = self.seed_
+            stream.set_state(state)
+        self.history_ = History(checkpoint["history"])
+        return self
+
+    def _checkpoint_names(self):
+        return [name for name in (*_PLAIN, *self._checkpointed) if hasattr(self, name)]
+
+    def __getstate__(self):
+        state = dict(BaseEstimator.__getstate__(self))
+        device = state.get("device_", torch.device("cpu"))
+        if device.type == "cpu":
+            return state
+        # On a machine without this device the tensors must be mapped to another one.
+        prefixes = tuple(self.cuda_dependent_attributes_)
+        packed = {k: state.pop(k) for k in list(state) if k.startswith(prefixes)}
+        buffer = io.BytesIO()
+        torch.save(packed, buffer)
+        state[_PACKED] = buffer.getvalue()
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        packed = state.pop(_PACKED, None)
+        if packed is not None:
+            try:
+                resolve_device(state["device_"])
+            except ValueError:
+                fallback = resolve_device("auto")
+                warnings.warn(
+                    f"The estimator was trained on {state['device_']}, which this machine lacks; "
+                    f"it is loaded to {fallback}.",
+                    DeviceWarning,
+                    stacklevel=2,
+                )
+                state["device_"] = fallback
+            location = state["device_"]
+            # As safe as the pickle that it is part of.
+            state |= torch.load(io.BytesIO(packed), map_location=location, weights_only=False)
+        BaseEstimator.__setstate__(self, state)
+
+    def load_params(self, *args, **kwargs):
+        """Load what ``save_params`` saved; see skorch's `NeuralNet.load_params`."""
+        with self._concrete_device():
+            NeuralNet.load_params(self, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _concrete_device(self):
+        # skorch compares this parameter with devices, and "auto" is none.
+        device = self.device
+        vars(self)["device"] = str(getattr(self, "device_", None) or resolve_device(device))
+        try:
+            yield
+        finally:
+            vars(self)["device"] = device
+
+
+def _write_atomically(checkpoint, path):
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _plain_numbers(value):
+    """Turn NumPy scalars and arrays within a row of the history into plain Python."""
+    if isinstance(value, dict):
+        return {key: _plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_numbers(item) for item in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

@@ -1,0 +1,236 @@
+"""Training and test data as tensors, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+__all__ = ["RowBatches", "Rows", "is_torch_dataset", "n_rows", "sample_shape", "wants_integers"]
+
+# An array that must be converted is converted at once up to this size, beyond it batch by batch.
+MAX_CONVERTED_BYTES = 2**30
+# Rows are gathered in their shuffled order for many batches at once, up to this size.
+_CHUNK_BYTES = 2**23
+
+
+def is_torch_dataset(X):
+    """Tell whether `X` is a torch `Dataset`."""
+    return isinstance(X, Dataset)
+
+
+def n_rows(X):
+    """Return the number of samples of an array or of a dict of arrays."""
+    return len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
+
+
+def sample_shape(X):
+    """Return the shape of one sample, or None for a dict of arrays."""
+    return None if isinstance(X, Mapping) else tuple(X.shape[1:])
+
+
+def wants_integers(module):
+    """Tell whether integer inputs must stay integers: the module looks something up by them."""
+    lookups = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+    return any(isinstance(layer, lookups) for layer in module.modules())
+
+
+class Rows(Dataset):
+    """Samples of which batches are taken by index.
+
+    Where they live: on a CPU an array that has the right type already is used in place, never
+    copied; another one is converted at once up to 1 GiB, else batch by batch. On another
+    device all rows are moved there at once if they take at most half of its free memory, else
+    batch by batch.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...) or dict of str to ndarray
+        Inputs. It may be a read-only memory map.
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs) or None, default=None
+        Encoded targets.
+    weight : ndarray of shape (n_samples,) or None, default=None
+        Sample weights.
+    dtype : torch.dtype or dict of str to torch.dtype
+        What the module gets the inputs as.
+    device : torch.device
+        Where the module is.
+    """
+
+    def __init__(self, X, y=None, weight=None, *, dtype, device):
+        self.device = device
+        self.dtype = _as_dict(dtype)
+        source = {k: _alias(v) for k, v in _as_dict(X).items()}
+        to_convert = [k for k, v in source.items() if v.dtype != self.dtype[k]]
+        n_bytes = {k: v.numel() * self.dtype[k].itemsize for k, v in source.items()}
+        if device.type == "cpu":
+            self.resident = sum(n_bytes[k] for k in to_convert) <= MAX_CONVERTED_BYTES
+        else:
+            self.resident = sum(n_bytes.values()) <= _free_bytes(device) / 2
+        if self.resident:
+            source = {k: v.to(device, self.dtype[k]) for k, v in source.items()}
+        self._bytes_per_row = max(1, sum(n_bytes.values()) // max(1, n_rows(X)))
+        self.X = source if isinstance(X, Mapping) else source[None]
+        self.y = None if y is None else torch.as_tensor(y, device=device)
+        self.weight = None if weight is None else torch.as_tensor(weight, device=device)
+
+    def __len__(self):
+        return n_rows(self.X)
+
+    def __getitem__(self, i):
+        X, y, _ = self.take(torch.as_tensor([i]))
+        X = {k: v[0] for k, v in X.items()} if isinstance(X, Mapping) else X[0]
+        return X, torch.tensor(0) if y is None else y[0]
+
+    def take(self, index):
+        """Return copies of some rows on the device.
+
+        Parameters
+        ----------
+        index : Tensor of int64, shape (n,)
+            On the CPU.
+
+        Returns
+        -------
+        X : Tensor of shape (n, ...) or dict of str to Tensor
+        y, weight : Tensor of shape (n, ...) or None
+        """
+        on_device = index.to(self.device)
+        if self.resident:
+            taken = {k: v.index_select(0, on_device) for k, v in _as_dict(self.X).items()}
+        else:
+            taken = {
+                k: v.index_select(0, index).to(self.device, self.dtype[k])
+                for k, v in _as_dict(self.X).items()
+            }
+        X = taken if isinstance(self.X, Mapping) else taken[None]
+        y = None if self.y is None else self.y.index_select(0, on_device)
+        weight = None if self.weight is None else self.weight.index_select(0, on_device)
+        return X, y, weight
+
+    def subset(self, index):
+        """Return the rows of `index` as `Rows`."""
+        index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
+        part = object.__new__(Rows)
+        part.__dict__.update(self.__dict__)
+        part.X, part.y, part.weight = self.take(index)
+        part.resident = True
+        return part
+
+    def chunks(self, order, batch_size):
+        """Yield `(X, y, weight, sizes)`: rows gathered in an order, and the batches in them."""
+        sizes = batch_sizes(len(order), batch_size)
+        per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * batch_size))
+        start = 0
+        for first in range(0, len(sizes), per_chunk):
+            part = sizes[first : first + per_chunk]
+            stop = start + sum(part)
+            yield *self.take(order[start:stop]), part
+            start = stop
+
+
+def batch_sizes(n, batch_size):
+    """Return the sizes of the batches of `n` rows.
+
+    The last one may be smaller; a last batch of a single row joins the one before, because batch
+    normalization cannot be trained on one row.
+    """
+    sizes = [batch_size] * (n // batch_size)
+    rest = n % batch_size
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+class RowBatches:
+    """Iterates over batches of `Rows`, in a fresh random order each time.
+
+    Parameters
+    ----------
+    rows : Rows
+    batch_size : int
+    generator : torch.Generator or None, default=None
+        Draws the order; None keeps the order of the rows.
+    drop_last : bool, default=False
+        Whether a smaller last batch is left out.
+    on_weight : callable or None, default=None
+        Told the weights of a batch before the batch is handed out as ``(X, y)``.
+    """
+
+    def __init__(self, rows, batch_size, generator=None, drop_last=False, on_weight=None):
+        self.rows = rows
+        self.batch_size = batch_size
+        self.generator = generator
+        self.drop_last = drop_last
+        self.on_weight = on_weight
+
+    def __len__(self):
+        n = len(self.rows)
+        if self.drop_last:
+            return n // self.batch_size
+        return len(batch_sizes(n, self.batch_size))
+
+    def __iter__(self):
+        for X, y, weight in self.triples():
+            if self.on_weight is not None:
+                self.on_weight(weight)
+            yield X, torch.zeros(len(self.rows)) if y is None else y
+
+    def triples(self):
+        """Yield batches as ``(X, y, weight)``."""
+        n = len(self.rows)
+        if self.generator is None:
+            order = torch.arange(n)
+        else:
+            order = torch.randperm(n, generator=self.generator)
+        if self.drop_last:
+            order = order[: n // self.batch_size * self.batch_size]
+        for X, y, weight, sizes in self.rows.chunks(order, self.batch_size):
+            if isinstance(X, Mapping):
+                columns = zip(*(v.split(sizes) for v in X.values()), strict=True)
+                batches = (dict(zip(X, column, strict=True)) for column in columns)
+            else:
+                batches = X.split(sizes)
+            missing = [None] * len(sizes)
+            ys = missing if y is None else y.split(sizes)
+            weights = missing if weight is None else weight.split(sizes)
+            yield from zip(batches, ys, weights, strict=True)
+
+
+def _as_dict(X):
+    return X if isinstance(X, Mapping) else {None: X}
+
+
+def _free_bytes(device):
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return 2 * MAX_CONVERTED_BYTES
+
+
+class _Writeable:
+    """An array's memory, said to be writeable."""
+
+    def __init__(self, array):
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self.array = array
+
+
+def _alias(array):
+    """Return a tensor over the memory of an array; of a copy only where torch needs one."""
+    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    if array.dtype in (np.uint16, np.uint32, np.uint64):
+        array = array.astype(np.int64)
+    if array.dtype == np.longdouble:
+        array = array.astype(np.float64)
+    if not array.flags.writeable:
+        # torch warns of read-only arrays, lest somebody write into the tensor; rows are only
+        # ever copied out of it.
+        array = np.asarray(_Writeable(array))
+    return torch.from_numpy(array)

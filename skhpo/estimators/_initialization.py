@@ -1,0 +1,114 @@
+"""Initial weights that depend on the seed and on the parameter's name, and on nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from ._randomness import OwnGenerators, Stream, stream_seed
+
+__all__ = ["NamedInitialization"]
+
+# Calls that look at a tensor without reading or changing its numbers.
+_LOOKS = {
+    *("__get__", "__set__", "__hash__", "__len__", "_make_subclass", "as_subclass", "data_ptr"),
+    *("dim", "element_size", "empty_like", "is_complex", "is_contiguous", "is_floating_point"),
+    *("ndimension", "new_empty", "new_full", "new_ones", "new_zeros", "numel", "ones_like"),
+    *("requires_grad_", "size", "storage_offset", "stride", "untyped_storage", "zeros_like"),
+}
+
+
+class NamedInitialization(OwnGenerators):
+    """Within this context modules draw their initial weights from a seed.
+
+    The name of a parameter is not known yet when its numbers are drawn. Each draw gets a stream
+    of its own, numbered; and the operations that filled a tensor are noted. `settle` then repeats
+    them under the stream of the parameter's name: adding, removing or widening one layer leaves
+    the weights of the others as they were. A tensor that was filled in another way (computed
+    from others, written in parts), or whose numbers were read, keeps its numbered draws.
+
+    Parameters
+    ----------
+    seed : int
+    """
+
+    def __init__(self, seed):
+        super().__init__(Stream(seed, "init"))
+        self.seed = seed
+        self._n_draws = 0
+        self._name = None
+        # From the address of a storage to the calls that filled it, the first one at random.
+        # The calls hold their tensor, so that no other one gets its address meanwhile.
+        self._fills = {}
+
+    def generator(self, device):
+        if self._name is not None:
+            return self._named
+        self._n_draws += 1
+        return self._make_generator(device, f"draw {self._n_draws}")
+
+    def _make_generator(self, device, name):
+        return torch.Generator(device).manual_seed(stream_seed(self.seed, "init", name))
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        n_draws = self._n_draws
+        out = super().__torch_function__(func, types, args, kwargs)
+        self._note(func, args, kwargs or {}, drew=self._n_draws > n_draws)
+        return out
+
+    def _note(self, func, args, kwargs, drew):
+        name = getattr(func, "__name__", "")
+        if name in _LOOKS:
+            return
+        tensors = list(_tensors((args, kwargs)))
+        if not tensors:
+            return
+        target, others = tensors[0], tensors[1:]
+        others = [tensor for tensor in others if tensor is not target]
+        in_place = name.endswith("_") and not name.endswith("__")
+        address = _address(target)
+        if in_place and drew and not others and _covers_its_storage(target):
+            self._fills[address] = [(func, args, kwargs)]
+        elif in_place and not drew and not others and address in self._fills:
+            if name in ("zero_", "fill_", "constant_", "zeros_", "ones_"):
+                del self._fills[address]
+            else:
+                self._fills[address].append((func, args, kwargs))
+        else:
+            for tensor in tensors:
+                self._fills.pop(_address(tensor), None)
+
+    def settle(self, module):
+        """Draw the parameters and buffers of a module again, each under its name's stream."""
+        named = [*module.named_parameters(), *module.named_buffers()]
+        with torch.no_grad(), contextlib.ExitStack() as stack:
+            stack.callback(setattr, self, "_name", None)
+            for name, tensor in named:
+                if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+                    continue
+                calls = self._fills.pop(_address(tensor), ())
+                self._name = name
+                self._named = self._make_generator(tensor.device, name)
+                for func, args, kwargs in calls:
+                    super().__torch_function__(func, (), args, kwargs)
+
+
+def _tensors(value):
+    if isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
+            yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+
+
+def _address(tensor):
+    return tensor.untyped_storage().data_ptr()
+
+
+def _covers_its_storage(tensor):
+    return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()

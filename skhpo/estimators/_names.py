@@ -1,0 +1,108 @@
+"""Optimizers, criteria and activations by their usual names."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+from torch import nn
+
+__all__ = [
+    "ACTIVATIONS",
+    "CRITERIA",
+    "OPTIMIZERS",
+    "nearest_first",
+    "resolve_activation",
+    "resolve_criterion",
+    "resolve_optimizer",
+]
+
+OPTIMIZERS = {
+    "adadelta": torch.optim.Adadelta,
+    "adagrad": torch.optim.Adagrad,
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "adamw": torch.optim.AdamW,
+    "asgd": torch.optim.ASGD,
+    "lbfgs": torch.optim.LBFGS,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "rprop": torch.optim.Rprop,
+    "sgd": torch.optim.SGD,
+    "sparse_adam": torch.optim.SparseAdam,
+}
+
+CRITERIA = {
+    "bce": nn.BCELoss,
+    "bce_with_logits": nn.BCEWithLogitsLoss,
+    "cross_entropy": nn.CrossEntropyLoss,
+    "huber": nn.HuberLoss,
+    "l1": nn.L1Loss,
+    "mae": nn.L1Loss,
+    "mse": nn.MSELoss,
+    "multi_margin": nn.MultiMarginLoss,
+    "nll": nn.NLLLoss,
+    "poisson_nll": nn.PoissonNLLLoss,
+    "smooth_l1": nn.SmoothL1Loss,
+}
+
+ACTIVATIONS = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+    "leaky_relu": nn.LeakyReLU,
+    "mish": nn.Mish,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def nearest_first(name, known):
+    """Sort `known` names so that those most like `name` come first."""
+
+    def unlikeness(candidate):
+        ratio = difflib.SequenceMatcher(None, str(name).lower(), candidate.lower()).ratio()
+        return -round(ratio, 1), candidate
+
+    return sorted(known, key=unlikeness)
+
+
+def resolve_optimizer(value):
+    """Return the optimizer class (or factory) that `value` is or names."""
+    return _resolve("optimizer", value, OPTIMIZERS)
+
+
+def resolve_criterion(value):
+    """Return the criterion class, factory or module that `value` is or names."""
+    return _resolve("criterion", value, CRITERIA, or_instance=nn.Module)
+
+
+def resolve_activation(value):
+    """Return the activation class (or factory) that `value` is or names."""
+    return _resolve("activation", value, ACTIVATIONS)
+
+
+def _resolve(kind, value, table, or_instance=()):
+    if isinstance(value, str):
+        by_plain_name = {_plain(name): cls for name, cls in table.items()}
+        by_plain_name |= {_plain(cls.__name__): cls for cls in table.values()}
+        try:
+            return by_plain_name[_plain(value)]
+        except KeyError:
+            known = ", ".join(repr(name) for name in nearest_first(value, table))
+            raise ValueError(
+                f"{kind} must be a class or a known name, but got {value!r}; known: {known}"
+            ) from None
+    if callable(value) or isinstance(value, or_instance):
+        return value
+    raise ValueError(f"{kind} must be a class or a known name, but got {value!r}")
+
+
+def _plain(name):
+    """Make "CrossEntropyLoss", "cross_entropy" and "cross-entropy" one name."""
+    return name.lower().replace("_", "").replace("-", "").removesuffix("loss")

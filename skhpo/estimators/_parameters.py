@@ -1,0 +1,245 @@
+"""Parameters of a net: its own, and those of its module, optimizer, criterion and iterators."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+
+import torch
+from sklearn.base import BaseEstimator
+from skorch.setter import optimizer_setter
+
+from ._names import nearest_first, resolve_criterion, resolve_optimizer
+
+__all__ = ["INFERRED", "ParametersMixin", "arguments_of"]
+
+# Arguments of a module that are inferred from the data.
+INFERRED = ("in_features", "in_channels", "input_shape", "out_features")
+
+_GIVEN_BY_THE_NET = {
+    "module": (),
+    "criterion": (),
+    "optimizer": ("params",),
+    "iterator_train": ("dataset",),
+    "iterator_valid": ("dataset",),
+    "dataset": ("X", "y"),
+}
+_BESIDE_THE_SIGNATURE = {"optimizer": ("param_groups",)}
+
+
+def arguments_of(factory):
+    """Return the arguments of a class or callable.
+
+    Returns
+    -------
+    arguments : dict of str to object or None
+        From name to default (None where there is none). None if the signature takes ``**kwargs``
+        or cannot be read, that is if any name may be right.
+    """
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return {p.name: None if p.default is p.empty else p.default for p in named}
+
+
+class ParametersMixin:
+    """`get_params`, `set_params` and checks of names and values."""
+
+    _stray_names = ()
+
+    def _get_param_names(self):
+        own = {}
+        for cls in type(self).__mro__:
+            if "__init__" not in vars(cls):
+                continue
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+            own |= dict.fromkeys(p.name for p in named if p.name != "self")
+            # A subclass may pass on what it does not name itself.
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters) or _is_root(cls):
+                break
+        own |= dict.fromkeys(self._stray_names)
+        return sorted(own) + sorted(k for k in vars(self) if _is_nested(k))
+
+    def _store_further(self, kwargs):
+        """Store what ``__init__`` got beside its named arguments; ``fit`` checks the names."""
+        self._stray_names = tuple(name for name in kwargs if "__" not in name)
+        vars(self).update(kwargs)
+
+    def get_params(self, deep=True):
+        """Get parameters for this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list the parameters of the module, the criterion, the optimizer, the
+            iterators and the callbacks that were not set, too, with their defaults. The
+            module's ``in_features`` and ``out_features`` have the value None: they are inferred
+            in ``fit``.
+
+        Returns
+        -------
+        params : dict of str to object
+        """
+        params = {name: getattr(self, name) for name in self._get_param_names()}
+        if not deep:
+            return params
+        defaults = {}
+        for component in _GIVEN_BY_THE_NET:
+            if isinstance(getattr(self, component), torch.nn.Module):
+                continue
+            arguments = self._arguments_of(component) or {}
+            defaults |= {f"{component}__{k}": v for k, v in arguments.items()}
+        for name in INFERRED:
+            if f"module__{name}" in defaults:
+                defaults[f"module__{name}"] = None
+        defaults.pop("optimizer__lr", None)
+        return {**defaults, **self._get_params_callbacks(deep=True), **params}
+
+    def set_params(self, **params):
+        """Set the parameters of this estimator.
+
+        After ``fit``, ``lr`` and ``optimizer__*`` take effect at once, on the running optimizer,
+        and callbacks too; everything else is used by the next ``fit``. Nothing is initialized
+        again before that.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters, also nested ones: ``module__n_units=32``.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown; the message lists the known ones, the nearest first.
+        """
+        names = self._get_param_names()
+        plain = {k: v for k, v in params.items() if "__" not in k}
+        nested = {k: v for k, v in params.items() if "__" in k}
+        for name in plain:
+            if name not in names:
+                self._raise_unknown(name, [*names, *self.get_params(deep=True)])
+        for name, value in plain.items():
+            setattr(self, name, value)
+        for name in nested:
+            self._check_nested_name(name)
+        for name, value in nested.items():
+            if _is_nested(name):
+                setattr(self, name, value)
+        if self.initialized_:
+            self._apply_to_running(params)
+        return self
+
+    def _apply_to_running(self, params):
+        if any(name.split("__")[0] == "callbacks" for name in params):
+            self._initialize_callbacks()
+        optimizer = getattr(self, "optimizer_", None)
+        if optimizer is None:
+            return
+        for name, value in params.items():
+            in_a_group = name.startswith("optimizer__param_groups__")
+            known = name.removeprefix("optimizer__") in optimizer.param_groups[0]
+            if name == "lr" or in_a_group or (name.startswith("optimizer__") and known):
+                optimizer_setter(self, name, value)
+
+    def _arguments_of(self, component):
+        """Return the arguments that may be set for a component, or None if any may."""
+        try:
+            factory = self._factory_of(component)
+        except ValueError:
+            return None
+        arguments = arguments_of(factory)
+        if arguments is None:
+            return None
+        given = _GIVEN_BY_THE_NET[component]
+        arguments = {k: v for k, v in arguments.items() if k not in given}
+        return arguments | dict.fromkeys(_BESIDE_THE_SIGNATURE.get(component, ()))
+
+    def _factory_of(self, component):
+        value = getattr(self, component)
+        if component == "optimizer":
+            value = resolve_optimizer(value)
+        elif component == "criterion":
+            value = resolve_criterion(value)
+        return type(value) if isinstance(value, torch.nn.Module) else value
+
+    def _check_nested_name(self, name):
+        component, _, argument = name.partition("__")
+        if component == "callbacks":
+            known = list(self._get_params_callbacks(deep=True))
+            known += [f"callbacks__{k}" for k, _ in self._uniquely_named_callbacks()]
+            if not any(name == k or name.startswith(k + "__") for k in known):
+                self._raise_unknown(name, known)
+            return
+        if component not in self.prefixes_:
+            self._raise_unknown(name, [*self.prefixes_, *self.get_params(deep=True)])
+        if component not in _GIVEN_BY_THE_NET or name.startswith("optimizer__param_groups__"):
+            return
+        arguments = self._arguments_of(component)
+        if arguments is not None and argument not in arguments:
+            self._raise_unknown(name, [f"{component}__{k}" for k in arguments])
+
+    def _raise_unknown(self, name, known):
+        known = ", ".join(nearest_first(name, dict.fromkeys(known)))
+        raise ValueError(
+            f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
+            f"Valid parameters are, the nearest first: {known}."
+        )
+
+    def _check_params(self):
+        """Raise for names that were wrong in ``__init__`` and for values out of range."""
+        if self._stray_names:
+            known = set(self.get_params(deep=True)) - set(self._stray_names)
+            self._raise_unknown(self._stray_names[0], sorted(known))
+        for name in self._get_param_names():
+            if _is_nested(name):
+                self._check_nested_name(name)
+        if not callable(self.module) and not isinstance(self.module, torch.nn.Module):
+            raise ValueError(
+                "module must be a torch.nn.Module class or instance, or a callable that returns "
+                f"a module, but got {self.module!r}"
+            )
+        resolve_optimizer(self.optimizer)
+        resolve_criterion(self.criterion)
+        _check_integer("max_epochs", self.max_epochs)
+        if not _is_integer(self.batch_size) or (self.batch_size < 1 and self.batch_size != -1):
+            raise ValueError(
+                "batch_size must be an integer >= 1, or -1 for all rows in one batch, "
+                f"but got {self.batch_size!r}"
+            )
+
+    def _validate_params(self):
+        self._check_params()
+
+    def __repr__(self, N_CHAR_MAX=700):
+        return BaseEstimator.__repr__(self, N_CHAR_MAX)
+
+
+def _is_root(cls):
+    return cls.__module__.startswith("skhpo.")
+
+
+def _is_nested(name):
+    return (
+        "__" in name
+        and not name.startswith("_")
+        and not name.endswith("_")
+        and not name.startswith("optimizer__param_groups__")
+    )
+
+
+def _is_integer(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _check_integer(name, value):
+    if not _is_integer(value) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, but got {value!r}")

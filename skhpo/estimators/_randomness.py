@@ -1,0 +1,244 @@
+"""Random numbers that belong to one fit.
+
+A seed and a name give a stream. Torch draws from default generators that all threads share, so
+while a network is built or trained a thread-local mode redirects what is drawn to the streams.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import numbers
+import threading
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["OwnGenerators", "Stream", "draw_seed", "may_draw", "stream_seed"]
+
+# Functions that take `generator=`.
+_WITH_GENERATOR = frozenset(
+    [
+        *(getattr(torch, f) for f in ("rand", "randn", "randint", "randperm", "normal")),
+        *(getattr(torch, f) for f in ("bernoulli", "binomial", "multinomial", "poisson")),
+        *(getattr(torch, f) for f in ("_standard_gamma", "_sample_dirichlet")),
+        *(getattr(torch.Tensor, f) for f in ("bernoulli", "multinomial", "bernoulli_", "cauchy_")),
+        *(getattr(torch.Tensor, f) for f in ("exponential_", "geometric_", "log_normal_")),
+        *(getattr(torch.Tensor, f) for f in ("normal_", "random_", "uniform_")),
+        *(getattr(nn.init, f) for f in ("uniform_", "normal_", "trunc_normal_")),
+        *(getattr(nn.init, f) for f in ("xavier_uniform_", "xavier_normal_")),
+        *(getattr(nn.init, f) for f in ("kaiming_uniform_", "kaiming_normal_")),
+        *(getattr(nn.init, f) for f in ("orthogonal_", "sparse_")),
+    ]
+)
+
+# Functions that draw from a default generator and cannot be told otherwise.
+_WITHOUT_GENERATOR = frozenset(
+    [
+        *(getattr(torch, f) for f in ("rand_like", "randn_like", "randint_like")),
+        *(getattr(torch, f) for f in ("dropout", "dropout_", "native_dropout", "rrelu", "rrelu_")),
+        *(getattr(torch, f) for f in ("alpha_dropout", "alpha_dropout_", "feature_dropout")),
+        *(getattr(torch, f) for f in ("feature_dropout_", "feature_alpha_dropout")),
+        *(getattr(torch, f) for f in ("feature_alpha_dropout_", "lstm", "gru", "rnn_tanh")),
+        torch.rnn_relu,
+        *(getattr(F, f) for f in ("dropout", "dropout1d", "dropout2d", "dropout3d")),
+        *(getattr(F, f) for f in ("alpha_dropout", "feature_alpha_dropout", "rrelu")),
+        *(getattr(F, f) for f in ("gumbel_softmax", "multi_head_attention_forward")),
+        *(getattr(F, f) for f in ("fractional_max_pool2d", "fractional_max_pool3d")),
+        *(getattr(F, f"fractional_max_pool{n}d_with_indices") for n in (2, 3)),
+        F.scaled_dot_product_attention,
+    ]
+)
+
+_DEFAULT_GENERATORS_LENT = threading.Lock()
+
+
+def draw_seed(random_state):
+    """Return an integer seed, without touching a global generator.
+
+    Parameters
+    ----------
+    random_state : int, numpy.random.RandomState, numpy.random.Generator or None
+        An integer is the seed, None draws one from the operating system, a generator draws one.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If `random_state` is something else.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
+    if isinstance(random_state, numbers.Integral) and random_state >= 0:
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(np.iinfo(np.int32).max))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(np.iinfo(np.int64).max))
+    raise ValueError(
+        f"random_state must be None, an integer >= 0 or a NumPy generator, but got {random_state!r}"
+    )
+
+
+def stream_seed(seed, *names):
+    """Return the 63-bit seed of the stream that `names` designate."""
+    text = "/".join([str(seed), *names])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+class Stream:
+    """A named stream: one generator per device, made when first asked for.
+
+    Parameters
+    ----------
+    seed : int
+    name : str
+        "shuffle", "forward", ...
+    """
+
+    def __init__(self, seed, name):
+        self.seed = seed
+        self.name = name
+        self._generators = {}
+
+    def generator(self, device="cpu"):
+        """Return the generator of a device."""
+        key = str(device)
+        if key not in self._generators:
+            seed = stream_seed(self.seed, self.name)
+            self._generators[key] = torch.Generator(device).manual_seed(seed)
+        return self._generators[key]
+
+    def state(self):
+        """Return the generators' states: a dict from device name to tensor."""
+        return {key: generator.get_state() for key, generator in self._generators.items()}
+
+    def set_state(self, state):
+        """Continue where the stream of another fit stood.
+
+        A device that this machine lacks is left out: its stream starts anew elsewhere.
+        """
+        for key, value in state.items():
+            if _exists(torch.device(key)):
+                self.generator(key).set_state(value.cpu())
+        return self
+
+    def __reduce__(self):
+        return _restore_stream, (self.seed, self.name, self.state())
+
+
+def _restore_stream(seed, name, state):
+    return Stream(seed, name).set_state(state)
+
+
+def _exists(device):
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    return device.type == "cpu" or torch.get_device_module(device).is_available()
+
+
+class OwnGenerators(TorchFunctionMode):
+    """Within this context the thread draws from a stream where it would from default generators.
+
+    Functions that take no generator (recurrent layers with dropout, attention, ...) are lent
+    the default generator: its state is swapped for the stream's while the function runs, under
+    a lock, so that such functions of several fits wait for each other. What the forward pass
+    draws with NumPy or with Python's `random` is not redirected.
+
+    Parameters
+    ----------
+    stream : Stream
+    """
+
+    def __init__(self, stream):
+        super().__init__()
+        self.stream = stream
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _WITH_GENERATOR:
+            if kwargs.get("generator") is None:
+                generator = self.generator(_device_of(args, kwargs))
+                return func(*args, **{**kwargs, "generator": generator})
+        elif func in _WITHOUT_GENERATOR:
+            device = _device_of(args, kwargs)
+            generator = self.generator(device)
+            if func is F.dropout and device.type == "cpu":
+                return _dropout(generator, *args, **kwargs)
+            return _lend_default_generator(generator, device, func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def generator(self, device):
+        """Return the generator that the next call draws from."""
+        return self.stream.generator(device)
+
+
+def _dropout(generator, input, p=0.5, training=True, inplace=False):
+    """Do what `torch.nn.functional.dropout` does on a CPU, bit by bit, without the lock."""
+    if not training or not 0 < p < 1:
+        return F.dropout(input, p, training, inplace)
+    noise = torch.empty_like(input).bernoulli_(1 - p, generator=generator).div_(1 - p)
+    return input.mul_(noise) if inplace else input * noise
+
+
+def _lend_default_generator(generator, device, func, args, kwargs):
+    default = _default_generator(device)
+    with _DEFAULT_GENERATORS_LENT:
+        own_state = default.get_state()
+        default.set_state(generator.get_state())
+        try:
+            return func(*args, **kwargs)
+        finally:
+            generator.set_state(default.get_state())
+            default.set_state(own_state)
+
+
+def _default_generator(device):
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    return torch.default_generator
+
+
+def _device_of(args, kwargs):
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            return value.device
+    device = kwargs.get("device")
+    return torch.get_default_device() if device is None else torch.device(device)
+
+
+def may_draw(module):
+    """Tell whether a forward pass in training mode may draw random numbers.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    bool
+        False only if every part is a layer of torch, or one of this package, known not to.
+    """
+    return any(_layer_may_draw(layer) for layer in module.modules())
+
+
+def _layer_may_draw(layer):
+    home = type(layer).__module__
+    if not (home.startswith("torch.nn.modules.") or home == "skhpo.estimators.modules"):
+        return True
+    # Hooks are anybody's code.
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+        return True
+    if isinstance(layer, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d):
+        return True
+    dropout = getattr(layer, "dropout", getattr(layer, "p", 0))
+    is_rate = isinstance(dropout, float | int) and not isinstance(layer, nn.PairwiseDistance)
+    return is_rate and dropout > 0

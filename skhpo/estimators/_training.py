@@ -1,0 +1,244 @@
+"""The training loops."""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import time
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import LRScheduler
+
+from ._data import RowBatches
+from ._names import OPTIMIZERS
+from ._randomness import OwnGenerators, may_draw
+
+__all__ = ["LoaderBatches", "run_epochs"]
+
+# Where one of these is overridden, epochs run through skorch's own loop, which calls them.
+_HOOKS = (
+    "_step_optimizer",
+    "_zero_grad_optimizer",
+    "get_train_step_accumulator",
+    "notify",
+    "on_batch_begin",
+    "on_batch_end",
+    "on_grad_computed",
+    "run_single_epoch",
+    "train_step",
+    "train_step_single",
+)
+
+
+class LoaderBatches:
+    """Iterates over a `DataLoader`, with targets encoded and everything on the device.
+
+    Parameters
+    ----------
+    net : estimator
+    loader : iterable of (X, y)
+    forward : context manager
+        What the loader draws in this thread comes from here.
+    """
+
+    def __init__(self, net, loader, forward):
+        self.net = net
+        self.loader = loader
+        self.forward = forward
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        with self.forward:
+            batches = iter(self.loader)
+        while True:
+            with self.forward:
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield self.net._prepare_batch(batch)
+
+
+def run_epochs(net, train, valid, *, X, y, sample_weight, task, fit_params):
+    """Train for ``net.max_epochs`` more epochs.
+
+    Parameters
+    ----------
+    net : estimator
+        Initialized.
+    train, valid : Rows or Dataset
+        `valid` may be None.
+    X, y, sample_weight : array-like
+        As given by the user, for callbacks.
+    task : {"fit", "partial_fit"}
+        Name of the task that scikit-learn's callbacks are told.
+    fit_params : dict
+        Passed to the module's ``forward``.
+    """
+    forward = _forward_randomness(net)
+    train_batches = net._batches(train, training=True, forward=forward)
+    valid_batches = None
+    if valid is not None:
+        valid_batches = net._batches(valid, training=False, forward=forward)
+    plain = _is_plain(net, train_batches, valid_batches, fit_params)
+    context = _callback_context(net, task)
+    hook_data = {"estimator": net, "X": X, "y": y}
+    if sample_weight is not None:
+        hook_data["metadata"] = {"sample_weight": sample_weight}
+    if context is not None:
+        context.call_on_fit_task_begin(**hook_data)
+    _begin_training(net, X, y)
+    try:
+        for _ in range(net.max_epochs):
+            epoch_context = None
+            if context is not None:
+                epoch_context = context.subcontext(task_name="epoch")
+                epoch_context.call_on_fit_task_begin(**hook_data)
+            if plain:
+                go_on = _plain_epoch(net, train_batches, forward)
+            else:
+                go_on = _hooked_epoch(
+                    net, train, valid, train_batches, valid_batches, forward, fit_params
+                )
+            net.n_iter_ += 1
+            if epoch_context is not None:
+                stop = epoch_context.call_on_fit_task_end(
+                    **hook_data, reconstruction_attributes=net._snapshot
+                )
+                go_on = go_on and not stop
+            if not go_on:
+                break
+    except BaseException:
+        # An epoch that was not finished leaves no row.
+        if len(net.history) > net.n_iter_:
+            del net.history[net.n_iter_ :]
+        raise
+    finally:
+        net._batch_weight = None
+        net.notify("on_train_end", X=X, y=y)
+    if context is not None:
+        context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
+
+
+def _forward_randomness(net):
+    parts = [getattr(net, name + "_") for name in net._modules + net._criteria]
+    if all(isinstance(part, torch.nn.Module) and not may_draw(part) for part in parts):
+        return contextlib.nullcontext()
+    return OwnGenerators(net._streams["forward"])
+
+
+def _is_plain(net, train_batches, valid_batches, fit_params):
+    """Tell whether nobody but the net itself looks into an epoch."""
+    return (
+        isinstance(train_batches, RowBatches)
+        and valid_batches is None
+        and not fit_params
+        and (not net.callbacks or net.callbacks == "disable")
+        and all(getattr(type(net), hook) is getattr(NeuralNet, hook) for hook in _HOOKS)
+        and type(net).get_default_callbacks is NeuralNet.get_default_callbacks
+        and not any(name.startswith("callbacks__") for name in vars(net))
+        and len(net._optimizers) == 1
+        and type(net.optimizer_) in OPTIMIZERS.values()
+        and not isinstance(net.optimizer_, torch.optim.LBFGS)
+    )
+
+
+def _plain_epoch(net, batches, forward):
+    """Train for one epoch with nothing in the loop that could be left out of it."""
+    start = time.perf_counter()
+    net.on_epoch_begin(net)
+    net._set_training(True)
+    module = net.module_ if net._infers_plainly() else net.infer
+    optimizer = net.optimizer_
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    get_loss, step = net.get_loss, optimizer.step
+    weighted = batches.rows.weight is not None
+    losses, sizes = [], []
+    for X, y, weight in batches.triples():
+        if weighted:
+            net._batch_weight = weight
+        with forward:
+            loss = get_loss(module(X), y, X=X, training=True)
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()
+        step()
+        losses.append(loss.detach())
+        sizes.append(len(y))
+    # One transfer for an epoch: asking each batch for its loss would wait for the device.
+    values = torch.stack(losses).tolist()
+    mean = sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
+    best = min((row["train_loss"] for row in net.history[:-1]), default=float("inf"))
+    net.history.record("train_loss", mean)
+    net.history.record("train_loss_best", mean < best)
+    net.history.record("train_batch_count", len(losses))
+    net.history.record("dur", time.perf_counter() - start)
+    if net.verbose:
+        callbacks = dict(net.callbacks_)
+        if "print_log" in callbacks:
+            callbacks["print_log"].on_epoch_end(net)
+    return True
+
+
+def _hooked_epoch(net, train, valid, train_batches, valid_batches, forward, fit_params):
+    """Train for one epoch through skorch's loop; return False if a callback said stop."""
+
+    def train_step(batch, **params):
+        with forward:
+            return net.train_step(batch, **params)
+
+    datasets = {"dataset_train": train, "dataset_valid": valid}
+    # Callbacks that score meet encoded targets, so they must meet encoded predictions.
+    net._labels_are_encoded = True
+    try:
+        net.notify("on_epoch_begin", **datasets)
+        net.run_single_epoch(
+            train_batches, training=True, prefix="train", step_fn=train_step, **fit_params
+        )
+        net.run_single_epoch(
+            valid_batches,
+            training=False,
+            prefix="valid",
+            step_fn=net.validation_step,
+            **fit_params,
+        )
+        net.notify("on_epoch_end", **datasets)
+    except KeyboardInterrupt as error:
+        if not _raised_by_skorch(error):
+            raise
+        return False
+    finally:
+        net._labels_are_encoded = False
+    return True
+
+
+def _raised_by_skorch(error):
+    """Tell whether a callback of skorch raised the error to stop training (as EarlyStopping does).
+
+    A signal that arrives within such a callback is not raised by a `raise` statement.
+    """
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    frame = last.tb_frame
+    in_callback = frame.f_globals.get("__name__", "").startswith("skorch.callbacks.")
+    return in_callback and frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _begin_training(net, X, y):
+    """Tell skorch's callbacks, but do not let them start their learning-rate schedules anew."""
+    net.on_train_begin(net, X=X, y=y)
+    for _, callback in net.callbacks_:
+        scheduler = getattr(callback, "lr_scheduler_", None)
+        continues = isinstance(callback, LRScheduler) and net.n_iter_ > 0
+        if continues and scheduler is not None and scheduler.optimizer is net.optimizer_:
+            continue
+        callback.on_train_begin(net, X=X, y=y)
+
+
+def _callback_context(net, task):
+    if not hasattr(net, "_skl_callbacks"):
+        return None
+    return net._init_callback_context(task_name=task, max_subtasks=net.max_epochs)

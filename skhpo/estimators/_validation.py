@@ -1,0 +1,130 @@
+"""Checks of the data that a user passes."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse
+import torch
+from sklearn.utils.validation import check_array, check_consistent_length, validate_data
+
+__all__ = ["as_array", "check_inputs", "check_sample_weight"]
+
+
+def check_inputs(estimator, X, y, *, reset, needs_y):
+    """Check `X`, and that `y` has its length.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_`, or is compared with them.
+    X : array-like or dict of str to array-like
+    y : array-like or None
+        Its values are not checked.
+    reset : bool
+        Whether the data is the first that the estimator sees.
+    needs_y : bool
+
+    Returns
+    -------
+    X : ndarray or dict of str to ndarray
+        Numeric and finite; the same memory where possible.
+    y : array-like or None
+
+    Raises
+    ------
+    ValueError
+    """
+    if needs_y and y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None; only "
+            "a torch Dataset as X brings its own targets"
+        )
+    if isinstance(X, Mapping) and not scipy.sparse.issparse(X):
+        X = _check_dict(estimator, X, reset)
+        lengths = list(X.values())
+    else:
+        X = validate_data(estimator, as_array(X), reset=reset, dtype="numeric", allow_nd=True)
+        _check_fits_float32(X)
+        if not reset and X.shape[1:] != estimator.input_shape_:
+            raise ValueError(
+                f"X must have samples of shape {estimator.input_shape_} as in fit, but got "
+                f"{X.shape[1:]}"
+            )
+        lengths = [X]
+    if y is not None:
+        check_consistent_length(*lengths, y)
+    return X, y
+
+
+def _check_dict(estimator, X, reset):
+    arrays = {}
+    for name, value in X.items():
+        arrays[name] = check_array(
+            as_array(value), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=name
+        )
+        _check_fits_float32(arrays[name])
+    check_consistent_length(*arrays.values())
+    if not reset and set(arrays) != set(estimator._integer_inputs):
+        raise ValueError(
+            f"X must have the keys {sorted(estimator._integer_inputs)} as in fit, but got "
+            f"{sorted(arrays)}"
+        )
+    return arrays
+
+
+def as_array(X):
+    """Return a tensor as an array, and anything else as it is."""
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        return (X.float() if X.dtype is torch.bfloat16 else X).numpy()
+    return X
+
+
+def _check_fits_float32(X):
+    limit = np.finfo(np.float32).max
+    if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.size:
+        largest = max(X.max(), -X.min())
+        if largest > limit:
+            raise ValueError(
+                f"X must fit into float32 (at most {limit:.3g}), but has the value {largest:.3g}; "
+                "scale the data"
+            )
+
+
+def check_sample_weight(sample_weight, n_samples):
+    """Check sample weights.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,), number or None
+    n_samples : int
+
+    Returns
+    -------
+    sample_weight : ndarray of shape (n_samples,) or None
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, are negative or not finite, or all zero.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, numbers.Number):
+        sample_weight = np.full(n_samples, sample_weight)
+    weight = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must have shape ({n_samples},), one weight per sample, but got "
+            f"{weight.shape}"
+        )
+    if (weight < 0).any():
+        raise ValueError(f"sample_weight must be >= 0, but has the value {weight.min()}")
+    if not weight.any():
+        raise ValueError("sample_weight must not be zero everywhere: nothing is left to train on")
+    return weight
