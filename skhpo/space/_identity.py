@@ -41,18 +41,19 @@ def identity(value: Any, *, open_estimators: bool = False) -> Hashable:
     def inner(item: Any) -> Hashable:
         return identity(item, open_estimators=open_estimators)
 
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"  # not all types can be pickled
     if isinstance(value, float) and math.isnan(value):
-        return (type(value), "nan")
+        return (kind, "nan")
     if isinstance(value, np.ndarray):
-        return (np.ndarray, value.dtype.str, value.shape, inner(value.tolist()))
+        return (kind, value.dtype.str, value.shape, inner(value.tolist()))
     if isinstance(value, list | tuple):
-        return (type(value), tuple(map(inner, value)))
+        return (kind, tuple(map(inner, value)))
     if isinstance(value, dict):
-        return (type(value), frozenset((inner(key), inner(item)) for key, item in value.items()))
+        return (kind, frozenset((inner(key), inner(item)) for key, item in value.items()))
     if open_estimators and hasattr(value, "get_params") and not isinstance(value, type):
-        return (type(value), inner(value.get_params(deep=False)))
+        return (kind, inner(value.get_params(deep=False)))
     try:
         hash(value)
     except TypeError:
         return _ById(value)
-    return (type(value), value)
+    return (kind, value)

@@ -1,0 +1,326 @@
+"""Contract tests: what every sampler and every scheduler must do, to be inherited.
+
+Examples
+--------
+In a test file of your own::
+
+    from skhpo.testing import SamplerContract
+
+    class TestMySampler(SamplerContract):
+        def make_sampler(self, space, seed):
+            return MySampler(space, random_state=seed)
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+from scipy import stats
+
+from .space import SearchSpace, log_randint
+
+__all__ = ["EXPECTED_FAILED_CHECKS", "SamplerContract", "SchedulerContract"]
+
+# By class name: checks of `sklearn.utils.estimator_checks.check_estimator` that are known to
+# fail, with the reason; for its argument `expected_failed_checks`.
+EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {}
+
+
+def _spaces():
+    """Spaces of every kind."""
+    numbers = {
+        "lr": stats.loguniform(1e-4, 1),
+        "momentum": stats.norm(),
+        "n_units": log_randint(1, 1000),
+        "n_layers": stats.poisson(3),
+    }
+    choices = {"activation": ["relu", "tanh", None], "sizes": [(8,), [8, 8]], "bias": [True]}
+    return [
+        SearchSpace(numbers),
+        SearchSpace(choices),
+        SearchSpace({**numbers, **choices}),
+        SearchSpace([{**numbers, "optimizer": ["adam"]}, {"optimizer": ["sgd"]}]),
+    ]
+
+
+def _finite_spaces():
+    return [
+        SearchSpace({"a": [1, 2, 3], "b": ["x", "y", [None]], "c": stats.randint(0, 4)}),
+        SearchSpace([{"a": [1]}, {"a": [2, 3], "b": np.arange(5)}]),
+        SearchSpace({"a": stats.binom(10, 0.1)}),
+    ]
+
+
+class _raises:
+    """Expects an exception of a type, so that pytest is only needed where tests run."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        assert kind is not None, f"{self.error.__name__} was not raised"
+        return issubclass(kind, self.error)
+
+
+class _untouched_global_randomness:
+    """Fails where numpy's global generator was used."""
+
+    def __enter__(self):
+        self.before = pickle.dumps(np.random.get_state())  # noqa: NPY002
+
+    def __exit__(self, kind, value, traceback):
+        after = pickle.dumps(np.random.get_state())  # noqa: NPY002
+        assert kind is not None or after == self.before, "numpy's global generator was used"
+
+
+def _score(params):
+    """Some score of a configuration, the same whenever and wherever it is asked for."""
+    return sum(map(ord, repr(sorted(params.items())))) % 101 / 101
+
+
+class SamplerContract:
+    """What every `skhpo.samplers.Sampler` must do; inherit it and define `make_sampler`."""
+
+    def make_sampler(self, space, seed):
+        """Return the sampler to test.
+
+        Parameters
+        ----------
+        space : SearchSpace
+        seed : int
+        """
+        raise NotImplementedError("define make_sampler(self, space, seed)")
+
+    def _observed(self, space, seed, n=12):
+        """Configurations of a sampler that is told how they score."""
+        sampler = self.make_sampler(space, seed)
+        configurations = []
+        for _ in range(n):
+            for params in sampler.sample(1):
+                configurations.append(params)
+                sampler.observe(params, _score(params), 1)
+        return configurations
+
+    def test_has_its_space_and_says_whether_it_learns(self):
+        space = _spaces()[0]
+        sampler = self.make_sampler(space, 0)
+        assert sampler.space is space
+        assert isinstance(sampler.learns, bool)
+
+    def test_configurations_are_in_the_space(self):
+        for space in _spaces() + _finite_spaces():
+            for params in self._observed(space, 0):
+                space.to_unit(params)
+
+    def test_numbers_and_strings_are_plain(self):
+        for space in _spaces() + _finite_spaces():
+            for params in self._observed(space, 0):
+                assert not any(isinstance(value, np.generic) for value in params.values())
+
+    def test_sample_gives_as_many_as_are_asked_for(self):
+        for space in _spaces()[:1]:
+            for n in (0, 1, 5):
+                assert len(self.make_sampler(space, 0).sample(n)) == n
+
+    def test_same_seed_same_configurations(self):
+        for space in _spaces() + _finite_spaces():
+            keys = [[space.key(p) for p in self._observed(space, 3)] for _ in range(2)]
+            assert keys[0] == keys[1]
+
+    def test_other_seed_other_configurations(self):
+        space = _spaces()[0]
+        assert self._observed(space, 0) != self._observed(space, 1)
+
+    def test_finite_space_is_exhausted_without_repetition(self):
+        for space in _finite_spaces():
+            keys = [space.key(params) for params in self._observed(space, 0, space.size + 3)]
+            assert len(keys) == len(set(keys)) == space.size
+
+    def test_finite_space_is_exhausted_in_one_call(self):
+        for space in _finite_spaces():
+            sampler = self.make_sampler(space, 0)
+            assert len(sampler.sample(space.size + 3)) == space.size
+            assert sampler.sample(1) == []
+
+    def test_observes_failed_and_full_fits(self):
+        space = _spaces()[3]
+        sampler = self.make_sampler(space, 0)
+        for params in sampler.sample(6):
+            sampler.observe(params, math.nan, 3)
+            sampler.observe(params, 0.5, None)
+        assert len(sampler.sample(2)) == 2
+
+    def test_observes_configurations_that_are_not_its_own(self):
+        space = _spaces()[2]
+        sampler = self.make_sampler(space, 0)
+        params = space.from_unit([0.3] * space.n_dims)
+        sampler.observe(params, 1.0, 1)
+        assert len(sampler.sample(2)) == 2
+
+    def test_leaves_global_randomness_alone(self):
+        with _untouched_global_randomness():
+            self._observed(_spaces()[0], 0)
+
+    def test_continues_after_a_pickle(self):
+        space = _spaces()[1]
+        sampler = self.make_sampler(space, 0)
+        sampler.sample(2)
+        copy = pickle.loads(pickle.dumps(sampler))
+        assert copy.sample(3) == sampler.sample(3)
+
+
+class SchedulerContract:
+    """What every `skhpo.schedulers.Scheduler` must do; inherit it and define `make_scheduler`.
+
+    Set `synchronous` to False where the trials depend on the order in which a batch is told.
+    """
+
+    synchronous = True
+
+    def make_scheduler(self, seed):
+        """Return the scheduler to test, with a sampler of an infinite space.
+
+        Parameters
+        ----------
+        seed : int
+        """
+        raise NotImplementedError("define make_scheduler(self, seed)")
+
+    @staticmethod
+    def _run(scheduler, score=lambda trial: _score(trial.params), order=lambda batch: batch):
+        """Run a search; return its trials."""
+        trials = []
+        while batch := scheduler.ask():
+            trials += batch
+            assert len(trials) < 100_000, "the search does not end"
+            for trial in order(batch):
+                scheduler.tell(trial, score(trial))
+        return trials
+
+    @staticmethod
+    def _sometimes_failed(trial):
+        score = _score(trial.params)
+        return math.nan if score < 0.3 else score
+
+    def test_trials_are_numbered_as_asked(self):
+        trials = self._run(self.make_scheduler(0))
+        assert [trial.number for trial in trials] == list(range(len(trials)))
+
+    def test_candidates_are_numbered_as_they_come(self):
+        trials = self._run(self.make_scheduler(0))
+        candidates = list(dict.fromkeys(trial.candidate for trial in trials))
+        assert candidates == list(range(len(candidates)))
+
+    def test_trials_have_the_same_tags(self):
+        trials = self._run(self.make_scheduler(0))
+        assert len({frozenset(trial.tags) for trial in trials}) == 1
+        assert all(type(value) is int for trial in trials for value in trial.tags.values())
+
+    def test_candidates_are_configurations_of_the_space(self):
+        scheduler = self.make_scheduler(0)
+        for trial in self._run(scheduler):
+            scheduler.sampler.space.to_unit(trial.params)
+
+    def test_promoted_trials_continue_their_candidate(self):
+        trials = self._run(self.make_scheduler(0))
+        last = {}
+        for trial in trials:
+            before = last.get(trial.candidate)
+            if before is None:
+                assert trial.parent is None
+            else:
+                assert trial.parent == before.number
+                assert trial.params == before.params
+                assert trial.resource > before.resource
+            last[trial.candidate] = trial
+
+    def test_announces_trials_and_resource(self):
+        scheduler = self.make_scheduler(0)
+        n_trials, max_resource = scheduler.n_trials, scheduler.max_resource
+        trials = self._run(scheduler)
+        assert n_trials in (None, len(trials))
+        resources = {trial.resource for trial in trials}
+        assert max_resource == (None if resources == {None} else max(resources))
+
+    def test_asking_does_not_wait_for_what_it_does_not_need(self):
+        scheduler = self.make_scheduler(0)
+        asked = []
+        while batch := scheduler.ask():
+            asked += batch
+            assert len(asked) < 100_000, "asks for more although nothing was told"
+        assert [trial.number for trial in asked] == list(range(len(asked)))
+
+    def test_stays_finished(self):
+        scheduler = self.make_scheduler(0)
+        self._run(scheduler)
+        assert scheduler.ask() == []
+        assert scheduler.may_continue() == set()
+
+    def test_same_seed_same_trials(self):
+        first, second = (self._run(self.make_scheduler(5)) for _ in range(2))
+        assert first == second
+
+    def test_order_of_telling_does_not_matter(self):
+        expected = self._run(self.make_scheduler(0), self._sometimes_failed)
+        rng = np.random.default_rng(0)
+        for order in (lambda batch: batch[::-1], lambda batch: list(rng.permutation(batch))):
+            trials = self._run(self.make_scheduler(0), self._sometimes_failed, order)
+            assert trials == expected or not self.synchronous
+
+    def test_failed_candidates_are_never_promoted(self):
+        trials = self._run(self.make_scheduler(0), self._sometimes_failed)
+        for trial in trials:
+            assert trial.parent is None or not math.isnan(self._sometimes_failed(trial))
+
+    def test_ends_when_everything_fails(self):
+        trials = self._run(self.make_scheduler(0), lambda trial: math.nan)
+        assert trials
+        assert all(trial.parent is None for trial in trials)
+
+    def test_says_which_trials_may_be_continued(self):
+        scheduler = self.make_scheduler(0)
+        kept = set()
+        batch = scheduler.ask()
+        while batch:
+            for trial in batch:
+                scheduler.tell(trial, self._sometimes_failed(trial))
+            kept |= {trial.number for trial in batch}
+            may_continue = scheduler.may_continue()
+            batch = scheduler.ask()
+            parents = {trial.parent for trial in batch} - {None}
+            assert parents <= may_continue & kept
+            kept &= scheduler.may_continue() | parents
+
+    def test_passes_results_on_to_its_sampler(self):
+        scheduler = self.make_scheduler(0)
+        observed = []
+        observe = scheduler.sampler.observe
+
+        def recording(params, score, resource):
+            observed.append((params, score, resource))
+            observe(params, score, resource)
+
+        scheduler.sampler.observe = recording
+        trials = self._run(scheduler)
+        assert observed == [(t.params, _score(t.params), t.resource) for t in trials]
+
+    def test_telling_twice_is_an_error(self):
+        scheduler = self.make_scheduler(0)
+        trial = scheduler.ask()[0]
+        scheduler.tell(trial, 1.0)
+        with _raises(ValueError):
+            scheduler.tell(trial, 1.0)
+
+    def test_telling_what_was_not_asked_is_an_error(self):
+        trial = self.make_scheduler(0).ask()[0]
+        with _raises(ValueError):
+            self.make_scheduler(0).tell(trial, 1.0)
+
+    def test_leaves_global_randomness_alone(self):
+        with _untouched_global_randomness():
+            self._run(self.make_scheduler(0))
