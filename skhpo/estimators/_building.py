@@ -8,6 +8,7 @@ import inspect
 import torch
 from skorch import NeuralNet
 
+from ._data import as_dict
 from ._device import resolve_device
 from ._initialization import NamedInitialization
 from ._names import resolve_criterion, resolve_optimizer
@@ -65,10 +66,12 @@ class BuildingMixin:
         lazy = torch.nn.parameter.UninitializedParameter
         if self._few_inputs is None or not any(isinstance(p, lazy) for p in module.parameters()):
             return
+        few = {k: torch.as_tensor(v) for k, v in as_dict(self._few_inputs).items()}
+        few = {k: v.float() if v.is_floating_point() else v for k, v in few.items()}
         was_training = module.training
         module.eval()
         with torch.no_grad():
-            module(self._few_inputs.cpu())
+            module(few[None]) if None in few else module(**few)
         module.train(was_training)
 
     def initialize_module(self):
@@ -177,17 +180,16 @@ class BuildingMixin:
         optimizer = resolve_optimizer(self.optimizer)
         kinds = ("fused", "foreach", "differentiable", "capturable")
         chosen = any(kwargs.get(kind) is not None for kind in kinds)
-        if optimizer in _FUSED and not chosen and _can_fuse(p for _, p in named):
+        if optimizer in _FUSED and not chosen and _can_fuse(self.module_):
             kwargs["fused"] = True
         self.optimizer_ = optimizer(*args, **kwargs)
         return self
 
 
-def _can_fuse(parameters):
-    kinds = {(p.device.type, p.dtype.is_floating_point, p.layout) for p in parameters}
-    return all(
-        kind in ("cpu", "cuda") and is_float and layout is torch.strided
-        for kind, is_float, layout in kinds
+def _can_fuse(module):
+    # The gradients of sparse embeddings are sparse, which the fused kernels do not take.
+    return not any(getattr(layer, "sparse", False) for layer in module.modules()) and all(
+        p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in module.parameters()
     )
 
 

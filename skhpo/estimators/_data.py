@@ -8,17 +8,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-__all__ = ["RowBatches", "Rows", "is_torch_dataset", "n_rows", "sample_shape", "wants_integers"]
+__all__ = ["RowBatches", "Rows", "as_dict", "n_rows", "sample_shape", "wants_integers"]
 
 # An array that must be converted is converted at once up to this size, beyond it batch by batch.
 MAX_CONVERTED_BYTES = 2**30
 # Rows are gathered in their shuffled order for many batches at once, up to this size.
 _CHUNK_BYTES = 2**23
-
-
-def is_torch_dataset(X):
-    """Tell whether `X` is a torch `Dataset`."""
-    return isinstance(X, Dataset)
 
 
 def n_rows(X):
@@ -61,8 +56,8 @@ class Rows(Dataset):
 
     def __init__(self, X, y=None, weight=None, *, dtype, device):
         self.device = device
-        self.dtype = _as_dict(dtype)
-        source = {k: _alias(v) for k, v in _as_dict(X).items()}
+        self.dtype = as_dict(dtype)
+        source = {k: _alias(v) for k, v in as_dict(X).items()}
         to_convert = [k for k, v in source.items() if v.dtype != self.dtype[k]]
         n_bytes = {k: v.numel() * self.dtype[k].itemsize for k, v in source.items()}
         if device.type == "cpu":
@@ -99,11 +94,11 @@ class Rows(Dataset):
         """
         on_device = index.to(self.device)
         if self.resident:
-            taken = {k: v.index_select(0, on_device) for k, v in _as_dict(self.X).items()}
+            taken = {k: v.index_select(0, on_device) for k, v in as_dict(self.X).items()}
         else:
             taken = {
                 k: v.index_select(0, index).to(self.device, self.dtype[k])
-                for k, v in _as_dict(self.X).items()
+                for k, v in as_dict(self.X).items()
             }
         X = taken if isinstance(self.X, Mapping) else taken[None]
         y = None if self.y is None else self.y.index_select(0, on_device)
@@ -201,7 +196,8 @@ class RowBatches:
             yield from zip(batches, ys, weights, strict=True)
 
 
-def _as_dict(X):
+def as_dict(X):
+    """Return a dict of arrays as it is, and an array as the dict ``{None: X}``."""
     return X if isinstance(X, Mapping) else {None: X}
 
 

@@ -14,7 +14,7 @@ from ._data import RowBatches
 from ._names import OPTIMIZERS
 from ._randomness import OwnGenerators, may_draw
 
-__all__ = ["LoaderBatches", "run_epochs"]
+__all__ = ["run_epochs"]
 
 # Where one of these is overridden, epochs run through skorch's own loop, which calls them.
 _HOOKS = (
@@ -29,36 +29,6 @@ _HOOKS = (
     "train_step",
     "train_step_single",
 )
-
-
-class LoaderBatches:
-    """Iterates over a `DataLoader`, with targets encoded and everything on the device.
-
-    Parameters
-    ----------
-    net : estimator
-    loader : iterable of (X, y)
-    forward : context manager
-        What the loader draws in this thread comes from here.
-    """
-
-    def __init__(self, net, loader, forward):
-        self.net = net
-        self.loader = loader
-        self.forward = forward
-
-    def __len__(self):
-        return len(self.loader)
-
-    def __iter__(self):
-        with self.forward:
-            batches = iter(self.loader)
-        while True:
-            with self.forward:
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield self.net._prepare_batch(batch)
 
 
 def run_epochs(net, train, valid, *, X, y, sample_weight, task, fit_params):
@@ -77,49 +47,59 @@ def run_epochs(net, train, valid, *, X, y, sample_weight, task, fit_params):
     fit_params : dict
         Passed to the module's ``forward``.
     """
+    train_batches = net._batches(train, training=True)
+    valid_batches = None if valid is None else net._batches(valid, training=False)
     forward = _forward_randomness(net)
-    train_batches = net._batches(train, training=True, forward=forward)
-    valid_batches = None
-    if valid is not None:
-        valid_batches = net._batches(valid, training=False, forward=forward)
-    plain = _is_plain(net, train_batches, valid_batches, fit_params)
-    context = _callback_context(net, task)
+    if _is_plain(net, train_batches, valid_batches, fit_params):
+
+        def run_epoch():
+            return _plain_epoch(net, train_batches, forward)
+
+    else:
+        datasets = {"dataset_train": train, "dataset_valid": valid}
+
+        def run_epoch():
+            return _hooked_epoch(net, datasets, train_batches, valid_batches, forward, fit_params)
+
     hook_data = {"estimator": net, "X": X, "y": y}
     if sample_weight is not None:
         hook_data["metadata"] = {"sample_weight": sample_weight}
-    if context is not None:
+    context = None
+    if hasattr(net, "_skl_callbacks"):
+        context = net._init_callback_context(task_name=task, max_subtasks=net.max_epochs)
         context.call_on_fit_task_begin(**hook_data)
     _begin_training(net, X, y)
     try:
         for _ in range(net.max_epochs):
-            epoch_context = None
-            if context is not None:
-                epoch_context = context.subcontext(task_name="epoch")
-                epoch_context.call_on_fit_task_begin(**hook_data)
-            if plain:
-                go_on = _plain_epoch(net, train_batches, forward)
-            else:
-                go_on = _hooked_epoch(
-                    net, train, valid, train_batches, valid_batches, forward, fit_params
-                )
-            net.n_iter_ += 1
-            if epoch_context is not None:
-                stop = epoch_context.call_on_fit_task_end(
-                    **hook_data, reconstruction_attributes=net._snapshot
-                )
-                go_on = go_on and not stop
-            if not go_on:
+            if not _one_epoch(net, run_epoch, context, hook_data):
                 break
+    except KeyboardInterrupt:
+        net.notify("on_train_end", X=X, y=y)
+        raise
+    net.notify("on_train_end", X=X, y=y)
+    if context is not None:
+        context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
+
+
+def _one_epoch(net, run_epoch, context, hook_data):
+    """Train for one epoch; return whether to go on."""
+    if context is not None:
+        context = context.subcontext(task_name="epoch")
+        context.call_on_fit_task_begin(**hook_data)
+    n_finished = len(net.history)
+    try:
+        go_on = run_epoch()
     except BaseException:
         # An epoch that was not finished leaves no row.
-        if len(net.history) > net.n_iter_:
-            del net.history[net.n_iter_ :]
+        del net.history[n_finished:]
         raise
     finally:
         net._batch_weight = None
-        net.notify("on_train_end", X=X, y=y)
+    net.n_iter_ += 1
     if context is not None:
-        context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
+        stop = context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
+        go_on = go_on and not stop
+    return go_on
 
 
 def _forward_randomness(net):
@@ -148,9 +128,10 @@ def _is_plain(net, train_batches, valid_batches, fit_params):
 def _plain_epoch(net, batches, forward):
     """Train for one epoch with nothing in the loop that could be left out of it."""
     start = time.perf_counter()
-    net.on_epoch_begin(net)
+    datasets = {"dataset_train": batches.rows, "dataset_valid": None}
+    net.on_epoch_begin(net, **datasets)
     net._set_training(True)
-    module = net.module_ if net._infers_plainly() else net.infer
+    module = net._forward_of_training()
     optimizer = net.optimizer_
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     get_loss, step = net.get_loss, optimizer.step
@@ -170,11 +151,12 @@ def _plain_epoch(net, batches, forward):
     # One transfer for an epoch: asking each batch for its loss would wait for the device.
     values = torch.stack(losses).tolist()
     mean = sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
-    best = min((row["train_loss"] for row in net.history[:-1]), default=float("inf"))
+    best = min((row.get("train_loss", mean) for row in net.history[:-1]), default=float("inf"))
     net.history.record("train_loss", mean)
     net.history.record("train_loss_best", mean < best)
     net.history.record("train_batch_count", len(losses))
     net.history.record("dur", time.perf_counter() - start)
+    net.on_epoch_end(net, **datasets)
     if net.verbose:
         callbacks = dict(net.callbacks_)
         if "print_log" in callbacks:
@@ -182,14 +164,13 @@ def _plain_epoch(net, batches, forward):
     return True
 
 
-def _hooked_epoch(net, train, valid, train_batches, valid_batches, forward, fit_params):
+def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, fit_params):
     """Train for one epoch through skorch's loop; return False if a callback said stop."""
 
     def train_step(batch, **params):
         with forward:
             return net.train_step(batch, **params)
 
-    datasets = {"dataset_train": train, "dataset_valid": valid}
     # Callbacks that score meet encoded targets, so they must meet encoded predictions.
     net._labels_are_encoded = True
     try:
@@ -236,9 +217,3 @@ def _begin_training(net, X, y):
         if continues and scheduler is not None and scheduler.optimizer is net.optimizer_:
             continue
         callback.on_train_begin(net, X=X, y=y)
-
-
-def _callback_context(net, task):
-    if not hasattr(net, "_skl_callbacks"):
-        return None
-    return net._init_callback_context(task_name=task, max_subtasks=net.max_epochs)

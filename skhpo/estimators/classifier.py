@@ -12,6 +12,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ._feeding import targets_at_hand
+from ._names import resolve_criterion
 from ._outputs import as_probabilities, meaning_of
 from ._torch import TorchEstimator
 from ._validation import as_array
@@ -23,6 +25,7 @@ __all__ = ["TorchClassifier"]
 class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     """X"""
 
+    _class_weight_of_loader = None
     _checkpointed = ("_labels", "_meaning", "_output_shape")
 
     def __init__(
@@ -130,18 +133,47 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        given = classes if classes is not None else (self.classes if reset else None)
-        if reset:
-            self._known_classes = np.unique(y) if given is None else np.asarray(given)
-        elif given is not None and not np.array_equal(np.unique(given), np.unique(self.classes_)):
-            raise ValueError(
-                f"classes must be those of the first call, {self.classes_!r}, but got {given!r}"
-            )
+        self._learn_classes(y, classes, reset)
         return self._encode(y)
 
-    def _encode(self, y):
-        """Return the positions of labels among the classes."""
+    def _learn_classes(self, y, classes, reset):
+        if reset:
+            classes = self.classes if classes is None else classes
+            self._known_classes = np.unique(y) if classes is None else np.asarray(classes)
+        elif classes is not None and set(classes) != set(self._known_classes):
+            raise ValueError(
+                f"classes must be those of the first call, {self._known_classes!r}, but got "
+                f"{classes!r}"
+            )
+
+    def _check_dataset_targets(self, dataset, y, classes, reset):
+        given = self.classes if classes is None else classes
+        if y is None:
+            y = targets_at_hand(dataset)
+        if y is None and reset and given is None:
+            # The classes are known only when the dataset was read once.
+            loader = self.get_iterator(dataset, training=False)
+            y = np.concatenate([np.asarray(y) for _, y in loader])
+        if y is None:
+            self._learn_classes(None, classes, reset)
+            return None
+        y = np.asarray(y)
+        self._learn_classes(y, classes, reset)
+        y = self._encode(y, positions=True)
+        self._class_weight_of_loader = None
+        if self.class_weight is not None:
+            per_class = self._class_weights(y)
+            self._class_weight_of_loader = per_class / per_class[y].mean()
+        return y
+
+    def _encode(self, y, positions=False):
+        """Return the positions of labels among the classes.
+
+        With `positions` integers are positions already where the classes are names.
+        """
         known = self._known_classes
+        if positions and y.dtype.kind in "iu" and known.dtype.kind in "US":
+            y = known[y]
         order = np.argsort(known)
         position = np.searchsorted(known, y, sorter=order)
         encoded = order[np.minimum(position, len(known) - 1)]
@@ -156,8 +188,6 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     def _out_features(self):
         if not hasattr(self, "_known_classes"):
             return None
-        from ._names import resolve_criterion
-
         criterion = resolve_criterion(self.criterion)
         binary = (nn.BCEWithLogitsLoss, nn.BCELoss)
         kind = criterion if isinstance(criterion, type) else type(criterion)
@@ -179,12 +209,13 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
                 "class_weight must be None, 'balanced' or a dict from label to weight, but got "
                 f"{self.class_weight!r}"
             )
-        unknown = [label for label in self.class_weight if label not in known]
+        labels = known.tolist()
+        unknown = [label for label in self.class_weight if label not in labels]
         if unknown:
             raise ValueError(
                 f"class_weight has the labels {unknown!r}, but the classes are {known!r}"
             )
-        return np.array([float(self.class_weight.get(label, 1)) for label in known.tolist()])
+        return np.array([float(self.class_weight.get(label, 1)) for label in labels])
 
     def _understand(self, output):
         self._meaning = meaning_of(output, self.criterion_, len(self._known_classes))
@@ -196,7 +227,13 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         return y
 
     def _encode_batch(self, y):
-        encoded = self._shape_targets(self._encode(np.asarray(y)))
+        encoded = np.asarray(y)
+        if not self._targets_are_encoded:
+            encoded = self._encode(encoded, positions=True)
+        if self._class_weight_of_loader is not None:
+            weight = self._class_weight_of_loader[encoded].astype(np.float32)
+            self._set_batch_weight(torch.as_tensor(weight, device=self.device_))
+        encoded = self._shape_targets(encoded)
         return torch.as_tensor(encoded, device=self.device_)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
 from torch.utils.data import DataLoader
 
+from ._feeding import first_batch
 from ._names import CRITERIA
 from ._torch import TorchEstimator
 from ._validation import as_array
@@ -126,6 +127,11 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
                 f"{np.abs(y).max():.3g}; scale the targets"
             )
         return y.astype(np.float32)
+
+    def _check_dataset_targets(self, dataset, y, classes, reset):
+        if y is None and reset:
+            y = first_batch(dataset)[1]
+        return None if y is None else self._check_targets(y, classes, reset)
 
     def _out_features(self):
         if not hasattr(self, "_target_shape"):
