@@ -1,0 +1,40 @@
+"""Scikit-learn estimators around PyTorch networks, and searches for their hyperparameters."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0.dev0"
+
+# Loaded at first use: a search over scikit-learn estimators never pays for importing torch.
+_HOME = {
+    "HalvingHyperbandSearchCV": "skhpo.model_selection",
+    "SearchCV": "skhpo.model_selection",
+    "SearchSpace": "skhpo.space",
+    "TorchClassifier": "skhpo.estimators",
+    "TorchRegressor": "skhpo.estimators",
+    "log_randint": "skhpo.space",
+}
+
+if TYPE_CHECKING:
+    from .estimators import TorchClassifier, TorchRegressor
+    from .model_selection import HalvingHyperbandSearchCV, SearchCV
+    from .space import SearchSpace, log_randint
+
+__all__ = [
+    "HalvingHyperbandSearchCV",
+    "SearchCV",
+    "SearchSpace",
+    "TorchClassifier",
+    "TorchRegressor",
+    "log_randint",
+]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'skhpo' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_HOME})

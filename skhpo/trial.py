@@ -41,7 +41,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What came out: one trial fitted and scored on one split.
+    """What came out: one trial fitted and scored on one split, under one seed.
 
     Parameters
     ----------
@@ -49,23 +49,26 @@ class FitResult:
         Number of the trial.
     split : int
         Index of the cross-validation split.
+    repeat : int
+        Which of the repeats under different seeds.
     test_scores : mapping of str to float
         Scores on the split's test part, by scorer name (``"score"`` for a single metric).
     train_scores : mapping of str to float or None
         The same on the training part, where asked for.
     fit_time, score_time : float
         Seconds.
-    n_test_samples : int
-        Rows in the test part.
+    device : str or None
+        Where it ran, if it was given a device.
     error : str or None
         Traceback of a fit or a scorer that failed.
     """
 
     trial: int
     split: int
-    test_scores: Mapping[str, float]
+    repeat: int = 0
+    test_scores: Mapping[str, float] = field(default_factory=dict)
     train_scores: Mapping[str, float] | None = None
     fit_time: float = 0.0
     score_time: float = 0.0
-    n_test_samples: int = 0
+    device: str | None = None
     error: str | None = None

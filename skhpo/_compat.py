@@ -1,0 +1,31 @@
+"""Every private import from scikit-learn, in this one file.
+
+When a scikit-learn release moves one of these, only this file changes.
+"""
+
+from sklearn.base import _fit_context
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection._search import BaseSearchCV, _yield_masked_array_for_each_param
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
+from sklearn.utils.metaestimators import _safe_split as safe_split
+from sklearn.utils.validation import _check_method_params as check_method_params
+from sklearn.utils.validation import _num_samples as num_samples
+
+fit_context = _fit_context
+MultimetricScorer = _MultimetricScorer
+masked_param_columns = _yield_masked_array_for_each_param
+
+__all__ = [
+    "BaseSearchCV",
+    "HasMethods",
+    "Interval",
+    "MultimetricScorer",
+    "StrOptions",
+    "check_method_params",
+    "fit_context",
+    "masked_param_columns",
+    "num_samples",
+    "routing_enabled",
+    "safe_split",
+]

@@ -1,0 +1,145 @@
+"""How a fit is continued from one resource level to a larger one.
+
+The way is found by looking at the estimator that counts the resource:
+
+=====================================================  ====================================
+estimator and resource                                 from ``done`` to ``target``
+=====================================================  ====================================
+``TorchClassifier``, ``TorchRegressor`` and skorch's   ``partial_fit`` for
+nets: ``max_epochs``                                   ``target - done`` epochs
+``MLPClassifier``, ``MLPRegressor``,                   one ``partial_fit`` per epoch
+``SGDClassifier``, ``SGDRegressor``: ``max_iter``
+forests, extra trees, bagging, gradient boosting:      ``warm_start``, the count being
+``n_estimators``; histogram boosting: ``max_iter``     a total
+anything else, and ``n_samples``                       trained again from scratch
+=====================================================  ====================================
+
+The second row falls back to the last where scikit-learn's ``partial_fit`` does not do what
+``fit`` does: ``solver="lbfgs"``, ``early_stopping=True``, ``class_weight="balanced"``,
+multi-label targets. (``warm_start`` is no way out there: raising ``max_iter`` from 3 to 9 trains
+9 more epochs, and resets the optimizer.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn import ensemble, linear_model, neural_network
+from sklearn.base import is_classifier
+
+__all__ = ["advance", "way_to_continue"]
+
+_ONE_EPOCH_PER_PARTIAL_FIT = (
+    linear_model.SGDClassifier,
+    linear_model.SGDRegressor,
+    neural_network.MLPClassifier,
+    neural_network.MLPRegressor,
+)
+_TOTAL_BY_WARM_START = {
+    "n_estimators": (
+        ensemble.BaggingClassifier,
+        ensemble.BaggingRegressor,
+        ensemble.ExtraTreesClassifier,
+        ensemble.ExtraTreesRegressor,
+        ensemble.GradientBoostingClassifier,
+        ensemble.GradientBoostingRegressor,
+        ensemble.RandomForestClassifier,
+        ensemble.RandomForestRegressor,
+    ),
+    "max_iter": (
+        ensemble.HistGradientBoostingClassifier,
+        ensemble.HistGradientBoostingRegressor,
+    ),
+}
+
+
+def way_to_continue(estimator, resource, y=None):
+    """Say how a fit of `estimator` is continued.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With its parameters set.
+    resource : str or None
+        The parameter of `estimator` that counts the work.
+    y : array-like or None, default=None
+        Target; multi-label targets cannot always be continued.
+
+    Returns
+    -------
+    {"partial_fit", "partial_fit_per_epoch", "warm_start", "retrain"}
+    """
+    if resource == "max_epochs" and hasattr(estimator, "partial_fit"):
+        return "partial_fit"
+    if resource == "max_iter" and isinstance(estimator, _ONE_EPOCH_PER_PARTIAL_FIT):
+        params = estimator.get_params(deep=False)
+        exact = (
+            hasattr(estimator, "partial_fit")
+            and params.get("solver") != "lbfgs"
+            and not params.get("early_stopping")
+            and params.get("class_weight") != "balanced"
+            and np.ndim(y) < 2
+        )
+        return "partial_fit_per_epoch" if exact else "retrain"
+    if isinstance(estimator, _TOTAL_BY_WARM_START.get(resource, ())):
+        return "warm_start"
+    return "retrain"
+
+
+def advance(fresh, state, resource, X, y, fit_params, *, done, target):
+    """Train an estimator up to `target`, from `state` where there is one.
+
+    Parameters
+    ----------
+    fresh : estimator
+        Unfitted, with the candidate's parameters and its seed.
+    state : estimator or None
+        The same candidate as fitted up to `done`. It is changed in place.
+    resource : str or None
+        Parameter that counts the work. None means a full fit.
+    X, y : array-like
+        Training data.
+    fit_params : dict
+        Further arguments of ``fit`` and ``partial_fit``.
+    done, target : int
+        Resource of `state`, and the one to reach.
+
+    Returns
+    -------
+    fitted : estimator
+    state : estimator or None
+        What to hand back for the next level; None where that would be of no use.
+    """
+    if resource is None:
+        return fresh.fit(X, y, **fit_params), None
+    way = way_to_continue(fresh, resource, y)
+    if way == "retrain":
+        return fresh.set_params(**{resource: target}).fit(X, y, **fit_params), None
+    if way == "partial_fit":
+        net = _partial_fit(fresh, state, resource, X, y, fit_params, done, target)
+    elif way == "partial_fit_per_epoch":
+        net = _partial_fit_per_epoch(fresh, state, X, y, fit_params, done, target)
+    else:
+        net = fresh if state is None else state
+        net.set_params(**{resource: target, "warm_start": True}).fit(X, y, **fit_params)
+    return net, net
+
+
+def _partial_fit(fresh, state, resource, X, y, fit_params, done, target):
+    if state is None:
+        return fresh.set_params(**{resource: target}).fit(X, y, **fit_params)
+    state.set_params(**{resource: target - done}).partial_fit(X, y, **fit_params)
+    return state.set_params(**{resource: target})
+
+
+def _partial_fit_per_epoch(fresh, state, X, y, fit_params, done, target):
+    net = state
+    if net is None:
+        net, done = fresh, 0
+        # With an integer every partial_fit would restart the generator, and so shuffle alike.
+        if isinstance(net.random_state, int | np.integer):
+            net.set_params(random_state=np.random.RandomState(net.random_state))
+        if is_classifier(net):
+            fit_params = {**fit_params, "classes": np.unique(y)}
+    for _ in range(done, target):
+        net.partial_fit(X, y, **fit_params)
+    return net

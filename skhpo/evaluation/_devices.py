@@ -1,0 +1,63 @@
+"""Where the fits of a search run."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["slots_of"]
+
+
+def slots_of(devices):
+    """Turn a search's `devices` into slots; a running fit holds one.
+
+    Parameters
+    ----------
+    devices : "auto", str or list of str
+        "auto" spreads fits over the visible CUDA devices where torch is in use and there are some;
+        a list has one slot for each time that a device is named.
+
+    Returns
+    -------
+    callable
+        From the number of jobs to the list of slots: devices, or None for "as the estimator
+        says".
+
+    Raises
+    ------
+    ValueError
+        If a device does not exist.
+    """
+    if isinstance(devices, str) and devices == "auto":
+        return _auto
+    named = [devices] if isinstance(devices, str) else list(devices)
+    if not named:
+        raise ValueError("devices must name at least one device, but is empty; use 'auto' or 'cpu'")
+    _check(named)
+    if isinstance(devices, str) and devices == "cpu":
+        return lambda n_jobs: ["cpu"] * n_jobs
+    return lambda n_jobs: named[:n_jobs]
+
+
+def _auto(n_jobs):
+    torch = sys.modules.get("torch")
+    count = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
+    return [f"cuda:{i % count}" if count else None for i in range(n_jobs)]
+
+
+def _check(named):
+    import torch
+
+    for name in named:
+        try:
+            device = torch.device(name)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"devices must be 'auto', 'cpu' or a list of torch devices such as "
+                f"['cuda:0', 'cuda:1'], but {name!r} is none: {error}"
+            ) from error
+        count = torch.cuda.device_count()
+        if device.type == "cuda" and (device.index or 0) >= count:
+            raise ValueError(
+                f"every device must exist, but devices has {name!r} and this machine has {count} "
+                "CUDA devices; use devices='auto'"
+            )

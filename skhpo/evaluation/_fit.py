@@ -1,0 +1,304 @@
+"""What one worker does: fit (or continue) one candidate on one split, and score it."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from .._compat import check_method_params, safe_split
+from ..limits import current_slot
+from ..trial import FitResult
+from ._continuation import advance, way_to_continue
+from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
+from ._seeds import derive_seed, seed_components
+
+__all__ = [
+    "SAVED",
+    "FitTask",
+    "Outcome",
+    "Setting",
+    "TransformTask",
+    "configured",
+    "run_fit",
+    "run_transform",
+]
+
+SAVED = "saved"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all fits of a search share, except the data.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Never fitted itself.
+    scorer : callable
+        ``scorer(estimator, X, y, **score_params)`` gives a number or a dict of numbers.
+    seed : int
+        Seed of the search.
+    fit_params, score_params : dict
+        Metadata for ``fit`` and for the scorer, for all rows.
+    resource : str or None, default=None
+        Parameter of the estimator that a trial's resource sets, or ``"n_samples"``.
+    return_train_score : bool, default=False
+    raise_errors : bool, default=False
+        Whether a failing fit raises, or is reported in its result.
+    """
+
+    estimator: Any
+    scorer: Any
+    seed: int
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
+    score_params: Mapping[str, Any] = field(default_factory=dict)
+    resource: str | None = None
+    return_train_score: bool = False
+    raise_errors: bool = False
+
+
+@dataclass(frozen=True)
+class TransformTask:
+    """Fit the transformers of a pipeline, under one setting, on one split."""
+
+    key: tuple
+    params: Mapping[str, Any]
+    split: int
+    train: np.ndarray
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """Fit one trial on one split, under one seed.
+
+    Parameters
+    ----------
+    trial, candidate, split, repeat : int
+    params : mapping of str to object
+    levels : tuple of (int or None)
+        Resource of the candidate's trials so far, this one's last.
+    train, test : ndarray of int
+        Rows.
+    state : estimator or None, default=None
+        The candidate as fitted on this split up to the last level but one.
+    load, save : str or None, default=None
+        Checkpoint to continue from, and where to leave one. Without a state and a checkpoint
+        the earlier levels are trained again.
+    key : tuple or None, default=None
+        The fitted transformers that this fit shares.
+    """
+
+    trial: int
+    candidate: int
+    split: int
+    repeat: int
+    params: Mapping[str, Any]
+    levels: tuple
+    train: np.ndarray
+    test: np.ndarray
+    state: Any = None
+    load: str | None = None
+    save: str | None = None
+    key: tuple | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What comes back from a fit.
+
+    Parameters
+    ----------
+    result : FitResult
+    state : estimator, SAVED or None
+        What continues this fit at the next level; SAVED where it is in a checkpoint file.
+    out_of_memory : bool
+        Whether it failed because a device had no memory left.
+    """
+
+    result: FitResult
+    state: Any = None
+    out_of_memory: bool = False
+
+
+def configured(setting, params, *, split, candidate, repeat=0):
+    """Return an unfitted estimator with a candidate's parameters and its seeds.
+
+    A last step's seed depends on candidate, split and repeat; a transformer's on the split
+    alone, because candidates share transformers. `split` is -1 for the refit on all data. An
+    integer given by the user is kept, but for further repeats, which need other seeds.
+    """
+    estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
+    final = final_step(estimator)
+
+    def seed_for(name, given):
+        if final is not None and not name.startswith(final + "__"):
+            return derive_seed(setting.seed, name, split + 1) if given is None else given
+        if given is None:
+            return derive_seed(setting.seed, name, candidate, split + 1, repeat)
+        return derive_seed(given, name, repeat) if repeat else given
+
+    seed_components(estimator, seed_for)
+    return estimator
+
+
+def run_transform(task, setting, X, y):
+    """Fit transformers; return a `Transformed`, or the traceback of a failure."""
+    try:
+        pipeline = configured(setting, task.params, split=task.split, candidate=0)
+        Xs, ys = safe_split(pipeline, X, y, task.train)
+        fit_params = check_method_params(X, setting.fit_params, task.train)
+        of_head, _ = fit_params_of(pipeline, fit_params)
+        return fit_transformers(pipeline, Xs, ys, of_head)
+    except Exception:
+        if setting.raise_errors:
+            raise
+        return traceback.format_exc()
+
+
+def run_fit(task, setting, X, y, keys=(), *transformed):
+    """Fit and score.
+
+    Parameters
+    ----------
+    task : FitTask
+    setting : Setting
+    X, y : array-like
+        All data.
+    keys : tuple, default=()
+        Names of the transformers that follow.
+    *transformed : list or array-like
+        For each key the fitted steps, then the transformed training rows.
+
+    Returns
+    -------
+    Outcome
+    """
+    start = time.perf_counter()
+    fitted_at = None
+    try:
+        shared = None
+        if task.key is not None:
+            i = 2 * keys.index(task.key)
+            shared = Transformed(*transformed[i : i + 2])
+        fitted, state = _fit(setting, task, X, y, shared)
+        if task.save is not None and hasattr(state, "save_checkpoint"):
+            state.save_checkpoint(task.save)
+            state = SAVED
+        fitted_at = time.perf_counter()
+        test = safe_split(fitted, X, y, task.test, task.train)
+        test_scores, error = _score(setting, fitted, *test, X, task.test)
+        scored_at = time.perf_counter()
+        train_scores = None
+        if setting.return_train_score:
+            train = safe_split(fitted, X, y, task.train)
+            train_scores, train_error = _score(setting, fitted, *train, X, task.train)
+            error = error or train_error
+    except Exception as exception:
+        if setting.raise_errors:
+            raise
+        seconds = (fitted_at or time.perf_counter()) - start
+        error = traceback.format_exc()
+        return failed(task, error, seconds, out_of_memory=_memory_freed(exception))
+    result = FitResult(
+        trial=task.trial,
+        split=task.split,
+        repeat=task.repeat,
+        test_scores=test_scores,
+        train_scores=train_scores,
+        fit_time=fitted_at - start,
+        score_time=scored_at - fitted_at,
+        device=current_slot(),
+        error=error,
+    )
+    return Outcome(result, state)
+
+
+def failed(task, error, seconds=0.0, *, out_of_memory=False):
+    """Return the outcome of a fit that came to nothing."""
+    result = FitResult(
+        trial=task.trial,
+        split=task.split,
+        repeat=task.repeat,
+        fit_time=seconds,
+        device=current_slot(),
+        error=error,
+    )
+    return Outcome(result, out_of_memory=out_of_memory)
+
+
+def _memory_freed(exception):
+    """Say whether a device ran out of memory, and free what it can be freed of."""
+    cls = type(exception)
+    if cls.__name__ != "OutOfMemoryError" or cls.__module__.partition(".")[0] != "torch":
+        return False
+    sys.modules["torch"].cuda.empty_cache()
+    return True
+
+
+def _fit(setting, task, X, y, transformed):
+    whole = configured(
+        setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
+    )
+    fit_params = check_method_params(X, setting.fit_params, task.train)
+    Xs, ys = safe_split(whole, X, y, task.train)
+    fresh, resource, levels = whole, setting.resource, task.levels
+    if resource == "n_samples":
+        resource, levels = None, (None,)
+    if transformed is not None:
+        name, fresh = whole.steps[-1]
+        Xs = transformed.X
+        resource = resource and resource.removeprefix(name + "__")
+        _, fit_params = fit_params_of(whole, fit_params)
+    fitted, state = _advance(fresh, task, resource, levels, Xs, ys, fit_params)
+    if transformed is not None:
+        fitted = assemble(whole, transformed, fitted)
+    return fitted, state
+
+
+def _advance(fresh, task, resource, levels, X, y, fit_params):
+    """Train up to the last level, from the state, the checkpoint, or the first level on."""
+    if resource is None or way_to_continue(fresh, resource, y) == "retrain":
+        return advance(fresh, None, resource, X, y, fit_params, done=0, target=levels[-1])
+    state, before = task.state, (0, *levels[:-1])
+    if task.load is not None and Path(task.load).exists():
+        state = fresh.load_checkpoint(task.load)
+    if state is not None:
+        before, levels = before[-1:], levels[-1:]
+    for done, target in zip(before, levels, strict=True):
+        fitted, state = advance(fresh, state, resource, X, y, fit_params, done=done, target=target)
+    return fitted, state
+
+
+def _score(setting, estimator, X, y, X_all, rows):
+    """Return scores as a dict of floats, and the traceback of a metric that failed.
+
+    The dict is ``{"score": ...}`` where there is one metric; failed metrics are left out.
+    """
+    params = check_method_params(X_all, setting.score_params, rows)
+    args = (estimator, X) if y is None else (estimator, X, y)
+    scores = setting.scorer(*args, **params)
+    if not isinstance(scores, Mapping):
+        scores = {"score": scores}
+    # A multimetric scorer of scikit-learn puts a traceback in the place of a failed score.
+    failed = [score for score in scores.values() if isinstance(score, str)]
+    numbers = {k: _number(k, score) for k, score in scores.items() if not isinstance(score, str)}
+    return numbers, (failed[0] if failed else None)
+
+
+def _number(name, score):
+    if hasattr(score, "item"):
+        score = score.item()
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise ValueError(
+            f"scoring must return a number, but {name!r} is {score!r} of type "
+            f"{type(score).__name__}; return a float, or a dict of floats"
+        )
+    return float(score)

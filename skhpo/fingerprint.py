@@ -1,0 +1,120 @@
+"""What makes a search the one it is, as JSON: so that no other search continues its journal."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+import joblib
+import numpy as np
+
+__all__ = ["describe", "differences", "digest", "versions"]
+
+
+def digest(value):
+    """Return a short hash of data: arrays, frames, sparse matrices, lists."""
+    return joblib.hash(value, coerce_mmap=True)
+
+
+def versions(*packages):
+    """Return the installed versions of packages, None for those that are not installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def describe(value, _depth=0):
+    """Describe any object as JSON that is the same in another process.
+
+    Parameters
+    ----------
+    value : object
+        Scalars, containers and arrays are described by what they hold, scipy's frozen
+        distributions by name and arguments, estimators by class and parameters, functions by
+        name and code, torch modules by class and weights, anything else by class and
+        attributes.
+
+    Returns
+    -------
+    None, bool, int, float, str, list or dict
+    """
+    if _depth > 20:
+        return _name(type(value))
+    inner = functools.partial(describe, _depth=_depth + 1)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, type):
+        return _name(value)
+    if isinstance(value, list | tuple):
+        return [inner(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((inner(item) for item in value), key=repr)
+    if isinstance(value, Mapping):
+        return {str(key): inner(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return {"array": list(value.shape), "hash": digest(value)}
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        return {"class": _name(type(value)), "hash": digest(value)}
+    if isinstance(value, functools.partial):
+        return {
+            "partial": inner(value.func),
+            "args": inner(value.args),
+            "kw": inner(value.keywords),
+        }
+    if hasattr(value, "__code__"):
+        return _function(value, inner)
+    if hasattr(value, "dist") and hasattr(value, "kwds"):  # scipy's frozen distributions
+        return {"distribution": value.dist.name, "args": inner(value.args), "kw": inner(value.kwds)}
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {"class": _name(type(value)), "fields": inner(fields)}
+    if hasattr(value, "get_params"):
+        params = dict(sorted(value.get_params(deep=False).items()))
+        return {"class": _name(type(value)), "params": inner(params)}
+    if hasattr(value, "state_dict"):
+        weights = {k: np.asarray(v.detach().cpu()) for k, v in value.state_dict().items()}
+        return {"class": _name(type(value)), "text": str(value), "weights": digest(weights)}
+    if hasattr(value, "__dict__"):
+        return {"class": _name(type(value)), "attributes": inner(vars(value))}
+    return {"class": _name(type(value)), "text": repr(value)}
+
+
+def _name(cls):
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _function(function, inner):
+    """Describe a function by name, code and what it closes over."""
+    code = function.__code__
+    constants = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    text = repr((code.co_code, constants, code.co_names))
+    cells = function.__closure__ or ()
+    return {
+        "function": _name(function),
+        "code": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "defaults": inner(function.__defaults__),
+        "closure": inner([cell.cell_contents for cell in cells]),
+    }
+
+
+def differences(old, new, _path=""):
+    """Yield (path, old value, new value) wherever two descriptions differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            path = f"{_path}.{key}" if _path else key
+            missing = "(absent)"
+            yield from differences(old.get(key, missing), new.get(key, missing), path)
+    elif old != new:
+        yield _path, old, new

@@ -1,0 +1,366 @@
+"""The loop that all search classes share."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from abc import abstractmethod
+from contextlib import ExitStack
+from copy import deepcopy
+from numbers import Integral, Real
+from os import PathLike
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_random_state, get_tags, indexable
+
+from .._compat import (
+    BaseSearchCV,
+    Interval,
+    MultimetricScorer,
+    check_method_params,
+    fit_context,
+)
+from ..evaluation import Evaluator, Setting, configured, derive_seed, slots_of
+from ..exceptions import SearchStoppedWarning
+from ..results import mean_score, results_table
+from ..samplers import EnqueuedSampler
+from ..space import SearchSpace
+from ._checks import check_classes, check_names, check_resource
+from ._loop import TrialLoop
+from ._observers import Callbacks, ContextTree, Progress
+from ._resume import fingerprint, open_journal
+
+__all__ = ["BaseTrialSearchCV"]
+
+
+class BaseTrialSearchCV(BaseSearchCV):
+    """Base of the search classes: ask a scheduler, evaluate, tell it, until it is done.
+
+    A subclass stores its arguments, says in `_make_scheduler` which trials there are, and sets
+    `resource` where the trials vary one. Everything that `GridSearchCV` does around its fits
+    (scorers, metadata routing, callbacks, refit, delegation) is done here alike.
+    """
+
+    _parameter_constraints = {
+        **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
+        "param_distributions": [dict, list],
+        "random_state": ["random_state"],
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "journal": [str, PathLike, None],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "fit_timeout": [Interval(Real, 0, None, closed="neither"), None],
+        "devices": [str, list, tuple],
+        "asynchronous": ["boolean"],
+        "enqueue": [list, tuple],
+        "warm_start_from": [str, PathLike, None],
+        "callbacks": [list, tuple],
+    }
+
+    resource = None
+
+    @abstractmethod
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+        n_repeats=1,
+        enqueue=(),
+        journal=None,
+        warm_start_from=None,
+        max_time=None,
+        fit_timeout=None,
+        devices="auto",
+        asynchronous=False,
+        callbacks=(),
+    ):
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.param_distributions = param_distributions
+        self.random_state = random_state
+        self.n_repeats = n_repeats
+        self.enqueue = enqueue
+        self.journal = journal
+        self.warm_start_from = warm_start_from
+        self.max_time = max_time
+        self.fit_timeout = fit_timeout
+        self.devices = devices
+        self.asynchronous = asynchronous
+        self.callbacks = callbacks
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags = deepcopy(get_tags(self.estimator).target_tags)
+        return tags
+
+    @abstractmethod
+    def _make_scheduler(self, space, random_state, y, splits):
+        """Return the scheduler of this search.
+
+        Parameters
+        ----------
+        space : SearchSpace
+        random_state : int
+        y : array-like or None
+        splits : list of (ndarray, ndarray)
+        """
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, **params):
+        """Search, then refit the best configuration on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Target.
+        **params : dict of str to object
+            Metadata for ``fit`` of the estimator, the scorer and the splitter, as in
+            `GridSearchCV`: ``sample_weight``, ``groups``, ...
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            Before any training for arguments that do not fit the estimator, the space or the
+            data; and if all fits failed.
+        """
+        start = time.monotonic()
+        scorer, metric = self._get_scorers()
+        X, y = indexable(X, y)
+        params = check_method_params(X, params=params)
+        routed = self._get_routed_params_for_fit(params)
+        weight = params.get("sample_weight")
+        seen = {"X": X, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
+
+        space = SearchSpace(self.param_distributions)
+        check_names(self.estimator, self.param_distributions)
+        if self.resource is not None:
+            check_resource(self.estimator, self.resource, space.names)
+        slots = slots_of(self.devices)
+        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        splits = list(cv.split(X, y, **routed.splitter.split))
+        if not splits:
+            raise ValueError(f"cv must yield at least one split, but {self.cv!r} yields none")
+        check_classes(self.estimator, y, splits)
+        self.n_splits_ = len(splits)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+        with ExitStack() as stack:
+            journal, known = None, {}
+            if self.journal is not None:
+                header = self._header(seed, fingerprint(self, cv, X, y, params))
+                journal, seed, splits, known = open_journal(self.journal, header, splits)
+                stack.enter_context(journal)
+            scheduler = self._make_scheduler(space, derive_seed(seed, "scheduler"), y, splits)
+            if self.enqueue:
+                scheduler.sampler = EnqueuedSampler(
+                    scheduler.sampler, self.enqueue, derive_seed(seed, "enqueue")
+                )
+            setting = Setting(
+                estimator=clone(self.estimator),
+                scorer=scorer,
+                seed=seed,
+                fit_params=routed.estimator.fit,
+                score_params=routed.scorer.score,
+                resource=self.resource,
+                return_train_score=self.return_train_score,
+                raise_errors=self.error_score == "raise",
+            )
+            evaluator = Evaluator(
+                setting,
+                X,
+                y,
+                splits,
+                n_jobs=self.n_jobs,
+                n_repeats=self.n_repeats,
+                known=known,
+                checkpoints=None if journal is None else journal.files,
+                slots=slots,
+                fit_timeout=self.fit_timeout,
+            )
+            stack.enter_context(evaluator)
+            context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
+            context.call_on_fit_task_begin(estimator=self, **seen)
+            stack.enter_context(warnings.catch_warnings())
+            if self.resource is not None:  # stopping early is what the search asks for
+                warnings.simplefilter("ignore", ConvergenceWarning)
+            loop = self._run(scheduler, evaluator, journal, scorer, context, start)
+            self._store(loop.trials, loop.results, scorer, metric)
+            self._warn(loop)
+            if self.refit:
+                self._refit(setting, X, y, loop.trials, context, seen)
+        context.call_on_fit_task_end(estimator=self, **seen)
+        return self
+
+    def _run(self, scheduler, evaluator, journal, scorer, context, start):
+        """Run the loop under everybody's eyes; return it."""
+        n_fits = self.n_splits_ * self.n_repeats
+        total = None if scheduler.n_trials is None else scheduler.n_trials * n_fits
+        context = context.subcontext(
+            task_name="search", max_subtasks=total, sequential_subtasks=False
+        ).call_on_fit_task_begin(estimator=self)
+        callbacks = Callbacks(self, self.callbacks)
+        observers = [ContextTree(self, context, self.n_splits_, self.n_repeats), callbacks]
+        if self.verbose > 0:
+            observers.append(Progress(total))
+        loop = TrialLoop(
+            scheduler,
+            evaluator,
+            n_fits,
+            self._score_of(scorer),
+            asynchronous=self.asynchronous,
+            journal=journal,
+            deadline=None if self.max_time is None else start + self.max_time,
+            observers=observers,
+        )
+        loop.run()
+        if not loop.trials:
+            raise ValueError(
+                f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
+            )
+        context.call_on_fit_task_end(estimator=self)
+        return loop
+
+    def _header(self, seed, fingerprint):
+        """Return the first line of a journal."""
+        return {
+            "search": type(self).__name__,
+            "seed": seed,
+            "resource": self.resource,
+            "n_repeats": self.n_repeats,
+            "n_splits": self.n_splits_,
+            "return_train_score": self.return_train_score,
+            "fingerprint": fingerprint,
+        }
+
+    def _score_of(self, scorer):
+        """Return the function from a trial's results to what the scheduler hears."""
+        error_score = np.nan if self.error_score == "raise" else self.error_score
+
+        def score(results):
+            return mean_score(results, self._guiding_metric(scorer, results), error_score)
+
+        return score
+
+    def _guiding_metric(self, scorer, results):
+        """Return the metric that the scheduler hears: what `refit` names, else the first."""
+        if isinstance(self.refit, str):
+            return self.refit
+        if isinstance(scorer, MultimetricScorer):
+            return next(iter(scorer._scorers))
+        return next((name for result in results for name in result.test_scores), "score")
+
+    def _store(self, trials, results, scorer, metric):
+        """Set everything that is known once the last fit is done."""
+        error_score = np.nan if self.error_score == "raise" else self.error_score
+        several = isinstance(scorer, MultimetricScorer)
+        self.scorer_ = scorer._scorers if several else scorer
+        self.cv_results_ = results_table(
+            trials,
+            results,
+            n_repeats=self.n_repeats,
+            metrics=list(self.scorer_) if several else None,
+            resource=self.resource,
+            error_score=error_score,
+            return_train_score=self.return_train_score,
+        )
+        names = [key[len("mean_test_") :] for key in self.cv_results_ if key[:10] == "mean_test_"]
+        self.multimetric_ = several or names != ["score"]
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(names)
+            metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._find_best(metric)
+            self.best_params_ = self.cv_results_["params"][self.best_index_]
+            if not callable(self.refit):
+                self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
+
+    def _find_best(self, metric):
+        """Return the row of the best score at the largest resource that has a score."""
+        table = self.cv_results_
+        if callable(self.refit):
+            index = self.refit(table)
+            if not isinstance(index, Integral):
+                raise TypeError(f"refit must return an integer, the best index, not {index!r}")
+            if not 0 <= index < len(table["params"]):
+                raise IndexError(
+                    f"refit must return an index in [0, {len(table['params'])}), not {index}"
+                )
+            return int(index)
+        means = table[f"mean_test_{metric}"]
+        if "n_resources" in table and not np.isnan(means).all():
+            level = table["n_resources"]
+            means = np.where(level == level[~np.isnan(means)].max(), means, np.nan)
+        return int(np.argmax(np.where(np.isnan(means), -np.inf, means)))
+
+    def _warn(self, loop):
+        """Say what went wrong, once for the whole search."""
+        if loop.stopped is not None:
+            done = len(loop.trials)
+            warnings.warn(
+                f"the search was cut short because {loop.stopped}; its results are those of the "
+                f"{done} trials that were finished"
+                + ("" if self.journal is None else ", and fit with the same journal goes on"),
+                SearchStoppedWarning,
+                stacklevel=4,
+            )
+        _warn_about_failures(loop.results)
+
+    def _refit(self, setting, X, y, trials, context, seen):
+        candidate = trials[self.best_index_].candidate
+        self.best_estimator_ = configured(setting, self.best_params_, split=-1, candidate=candidate)
+        refit_context = context.subcontext(task_name="refit-with-best-params")
+        with refit_context.propagate_callback_context(self.best_estimator_):
+            refit_context.call_on_fit_task_begin(estimator=self, **seen)
+            start = time.perf_counter()
+            args = (X,) if y is None else (X, y)
+            self.best_estimator_.fit(*args, **setting.fit_params)
+            self.refit_time_ = time.perf_counter() - start
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        refit_context.call_on_fit_task_end(estimator=self, **seen)
+
+
+def _failures(results):
+    return [result for row in results for result in row if result.error is not None]
+
+
+def _warn_about_failures(results):
+    failed = _failures(results)
+    n_fits = sum(map(len, results))
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {n_fits} fits failed, and count with error_score; the first one "
+            f"like this:\n{failed[0].error}",
+            FitFailedWarning,
+            stacklevel=4,
+        )
+        return
+    scores = [score for row in results for result in row for score in result.test_scores.values()]
+    bad = np.count_nonzero(~np.isfinite(scores))
+    if bad:
+        warnings.warn(f"{bad} of {n_fits} test scores are not finite", UserWarning, stacklevel=4)

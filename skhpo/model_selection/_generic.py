@@ -1,0 +1,159 @@
+"""A search under any scheduler."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._base import BaseTrialSearchCV
+
+__all__ = ["SearchCV"]
+
+
+class SearchCV(BaseTrialSearchCV):
+    """Search with any scheduler: the loop of this package, and nothing decided in advance.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As in `RandomizedSearchCV`.
+    param_distributions : dict or list of dicts
+        Lists are choices; frozen `scipy.stats` distributions and `log_randint` are sampled. A
+        list of dicts is a conditional space.
+    scheduler : callable
+        Called as ``scheduler(space, random_state)`` with a `SearchSpace` and an integer; returns
+        a `Scheduler`, which says what to try and with how much of the resource.
+    resource : str or None, default=None
+        Parameter of the estimator that a trial's resource sets, also through a pipeline
+        (``"net__max_epochs"``), or ``"n_samples"``. None where all fits are full ones.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `GridSearchCV`. With several metrics the scheduler hears the one that `refit`
+        names, else the first.
+    n_jobs : int or None, default=None
+        Fits at the same time. None means 1 unless in a ``joblib.parallel_config``.
+    refit : bool, str or callable, default=True
+        As in `GridSearchCV`.
+    cv : int, splitter or iterable, default=None
+        As in `GridSearchCV`. It is split once, and all fits use those splits.
+    verbose : int, default=0
+        Larger than 0: a line on stderr with fits done, the best score and the time left.
+    random_state : int, RandomState or None, default=None
+        Seeds the sampling, and every ``random_state`` of the estimator that is None: the fit of
+        a candidate on a split has a seed of its own, derived from this one, so that results do
+        not depend on `n_jobs`.
+    error_score : "raise" or float, default=nan
+        Score of a fit that failed. The scheduler never promotes NaN.
+    return_train_score : bool, default=False
+    n_repeats : int, default=1
+        Fits per candidate and split, under different seeds; the score is their mean.
+    enqueue : sequence of dict, default=()
+        Configurations to try first, such as the defaults. Parameters that one leaves out are
+        sampled.
+    journal : str, path-like or None, default=None
+        File to which every finished fit is appended. `fit` with the same journal continues an
+        interrupted search. Checkpoints are kept in the folder ``<journal>.files``.
+    warm_start_from : str, path-like or None, default=None
+        Journal of an earlier search over the same space, from whose scores a sampler that learns
+        starts.
+    max_time : float or None, default=None
+        Seconds after which no new fit starts; what is done is kept, and the best refitted.
+    fit_timeout : float or None, default=None
+        Seconds after which a fit of a torch estimator fails; looked at between batches.
+    devices : "auto", str or list of str, default="auto"
+        Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
+        the visible CUDA devices; a list has one slot for each time that a device is named, and a
+        running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
+    asynchronous : bool, default=False
+        Start the next fit as soon as one ends. Results then depend on timing.
+    callbacks : sequence of object, default=()
+        Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
+        score)`` and ``on_search_end(search)`` are called, if they have them.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray
+        As of `GridSearchCV`, one row per trial; plus ``n_resources``, ``candidate`` and the
+        scheduler's tags where there is a resource.
+    best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \
+multimetric_, classes_, n_features_in_, feature_names_in_
+        As of `GridSearchCV`; the best is found among the rows at the largest resource.
+
+    See Also
+    --------
+    HalvingHyperbandSearchCV : The same under the Hyperband scheduler.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skhpo import SearchCV
+    >>> from skhpo.samplers import RandomSampler
+    >>> from skhpo.schedulers import FullScheduler
+    >>> def ten_at_random(space, random_state):
+    ...     return FullScheduler(RandomSampler(space, random_state), n_candidates=10)
+    >>> search = SearchCV(
+    ...     DecisionTreeClassifier(),
+    ...     {"max_depth": [1, 2, 3, 4], "min_samples_leaf": [1, 2, 4, 8]},
+    ...     scheduler=ten_at_random,
+    ...     random_state=0,
+    ... )
+    >>> search.fit(*load_iris(return_X_y=True)).best_score_ > 0.9
+    True
+    """
+
+    _parameter_constraints = {
+        **BaseTrialSearchCV._parameter_constraints,
+        "scheduler": [callable],
+        "resource": [str, None],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        scheduler,
+        resource=None,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+        n_repeats=1,
+        enqueue=(),
+        journal=None,
+        warm_start_from=None,
+        max_time=None,
+        fit_timeout=None,
+        devices="auto",
+        asynchronous=False,
+        callbacks=(),
+    ):
+        super().__init__(
+            estimator=estimator,
+            param_distributions=param_distributions,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            n_repeats=n_repeats,
+            enqueue=enqueue,
+            journal=journal,
+            warm_start_from=warm_start_from,
+            max_time=max_time,
+            fit_timeout=fit_timeout,
+            devices=devices,
+            asynchronous=asynchronous,
+            callbacks=callbacks,
+        )
+        self.scheduler = scheduler
+        self.resource = resource
+
+    def _make_scheduler(self, space, random_state, y, splits):
+        return self.scheduler(space, random_state)

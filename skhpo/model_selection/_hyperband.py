@@ -1,0 +1,235 @@
+"""Hyperband as a search class."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+
+from .._compat import Interval, StrOptions
+from ..samplers import RandomSampler
+from ..schedulers import Hyperband
+from ._base import BaseTrialSearchCV
+from ._checks import check_subsample_sizes
+
+__all__ = ["HalvingHyperbandSearchCV"]
+
+
+class HalvingHyperbandSearchCV(BaseTrialSearchCV):
+    """Search with Hyperband: many candidates briefly, the promising ones longer.
+
+    Brackets of successive halving that differ in how hard they select: the most aggressive
+    starts the most candidates at `min_resources`, the last gives a few the whole
+    `max_resources` at once. Within a bracket the best ``1 / factor`` of a rung go on with `factor`
+    times the resource. A candidate that goes on is *continued* from where it stopped.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As in `RandomizedSearchCV`.
+    param_distributions : dict or list of dicts
+        Lists are choices; frozen `scipy.stats` distributions and `log_randint` are sampled. A
+        list of dicts is a conditional space. The resource must not be in it.
+    resource : str, default="max_epochs"
+        Parameter of the estimator that counts work, also through a pipeline
+        (``"net__max_epochs"``), or ``"n_samples"`` for growing (stratified, nested) subsamples of
+        the training rows. Which fits are continued and which repeated, see Notes.
+    min_resources : int, default=1
+        Resource of the first rung of the most aggressive bracket.
+    max_resources : int or "auto", default=81
+        Resource of every bracket's last rung. ``"auto"``, for ``"n_samples"`` only: all rows of
+        the smallest training part.
+    factor : float, default=3
+        A rung keeps the best ``1 / factor`` and gives them `factor` times the resource.
+    n_brackets : int or "all", default="all"
+        Only the most aggressive ones, or all of them. 1 is successive halving.
+    n_iterations : int, default=1
+        How often the whole is repeated, with new candidates.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `GridSearchCV`. With several metrics candidates are promoted by the one that
+        `refit` names, else by the first.
+    n_jobs : int or None, default=None
+        Fits at the same time. None means 1 unless in a ``joblib.parallel_config``.
+    refit : bool, str or callable, default=True
+        As in `GridSearchCV`; the refit is a plain ``fit`` with `best_params_` on all data.
+    cv : int, splitter or iterable, default=None
+        As in `GridSearchCV`. It is split once, and all fits use those splits.
+    verbose : int, default=0
+        Larger than 0: a line on stderr with fits done, the best score and the time left.
+    random_state : int, RandomState or None, default=None
+        Seeds the sampling, and every ``random_state`` of the estimator that is None: the fit of
+        a candidate on a split has a seed of its own, derived from this one, so that results do
+        not depend on `n_jobs`.
+    error_score : "raise" or float, default=nan
+        Score of a fit that failed. A candidate that scores NaN is never promoted.
+    return_train_score : bool, default=False
+    n_repeats : int, default=1
+        Fits per candidate and split, under different seeds; the score is their mean.
+    enqueue : sequence of dict, default=()
+        Configurations to try first, such as the defaults. Parameters that one leaves out are
+        sampled.
+    journal : str, path-like or None, default=None
+        File to which every finished fit is appended. `fit` with the same journal continues an
+        interrupted search. Checkpoints are kept in the folder ``<journal>.files``.
+    warm_start_from : str, path-like or None, default=None
+        Journal of an earlier search over the same space, from whose scores a sampler that learns
+        starts.
+    max_time : float or None, default=None
+        Seconds after which no new fit starts; what is done is kept, and the best refitted.
+    fit_timeout : float or None, default=None
+        Seconds after which a fit of a torch estimator fails; looked at between batches.
+    devices : "auto", str or list of str, default="auto"
+        Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
+        the visible CUDA devices; a list has one slot for each time that a device is named, and a
+        running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
+    asynchronous : bool, default=False
+        Start the next fit as soon as one ends. Results then depend on timing.
+    callbacks : sequence of object, default=()
+        Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
+        score)`` and ``on_search_end(search)`` are called, if they have them.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray
+        As of `GridSearchCV`, one row per candidate and rung; plus ``bracket``, ``iter`` (the
+        rung), ``n_resources`` and ``candidate``. ``params`` contains the resource, except
+        ``"n_samples"``. ``mean_fit_time`` counts what the rung added, in seconds, without
+        transformers that other candidates share.
+    best_index_ : int
+        The best row among those at the largest resource.
+    best_estimator_, best_score_, best_params_, scorer_, n_splits_, refit_time_, multimetric_, \
+classes_, n_features_in_, feature_names_in_
+        As of `GridSearchCV`.
+
+    Raises
+    ------
+    ValueError
+        Before any training: a name in the space or a resource that the estimator lacks, an
+        empty space, the resource in the space, ``min_resources > max_resources``,
+        ``factor <= 1``, more brackets than there are.
+
+    Notes
+    -----
+    Continued, so that the epochs trained are the sum over rungs of
+    ``n_i * (r_i - r_(i-1))``: the torch estimators (bit for bit on a CPU) and skorch's nets by
+    ``partial_fit``; ``MLP*`` and ``SGD*`` by one ``partial_fit`` per epoch; forests, extra trees,
+    bagging, gradient boosting and histogram gradient boosting by ``warm_start``. Anything else,
+    and ``"n_samples"``, is trained from scratch at each rung. As the last step of a pipeline an
+    estimator is continued too, and the transformers are fitted once per split and setting of
+    the transformers. In other meta-estimators it is trained from scratch.
+
+    A finite space is sampled without replacement over the whole search, which ends early when
+    it is exhausted.
+
+    References
+    ----------
+    L. Li, K. Jamieson, G. DeSalvo, A. Rostamizadeh, A. Talwalkar. Hyperband: A Novel
+    Bandit-Based Approach to Hyperparameter Optimization. JMLR 18 (2018), algorithm 1.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import SGDClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skhpo import HalvingHyperbandSearchCV
+    >>> search = HalvingHyperbandSearchCV(
+    ...     make_pipeline(StandardScaler(), SGDClassifier()),
+    ...     {"sgdclassifier__alpha": loguniform(1e-6, 1e-1)},
+    ...     resource="sgdclassifier__max_iter",
+    ...     max_resources=9,
+    ...     random_state=0,
+    ... )
+    >>> search.fit(*load_iris(return_X_y=True)).best_score_ > 0.9
+    True
+    >>> search.best_params_["sgdclassifier__max_iter"]
+    9
+    """
+
+    _parameter_constraints = {
+        **BaseTrialSearchCV._parameter_constraints,
+        "resource": [str],
+        "min_resources": [Interval(Integral, 1, None, closed="left")],
+        "max_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "factor": [Interval(Real, 1, None, closed="neither")],
+        "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
+        "n_iterations": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        resource="max_epochs",
+        min_resources=1,
+        max_resources=81,
+        factor=3,
+        n_brackets="all",
+        n_iterations=1,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+        n_repeats=1,
+        enqueue=(),
+        journal=None,
+        warm_start_from=None,
+        max_time=None,
+        fit_timeout=None,
+        devices="auto",
+        asynchronous=False,
+        callbacks=(),
+    ):
+        super().__init__(
+            estimator=estimator,
+            param_distributions=param_distributions,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            n_repeats=n_repeats,
+            enqueue=enqueue,
+            journal=journal,
+            warm_start_from=warm_start_from,
+            max_time=max_time,
+            fit_timeout=fit_timeout,
+            devices=devices,
+            asynchronous=asynchronous,
+            callbacks=callbacks,
+        )
+        self.resource = resource
+        self.min_resources = min_resources
+        self.max_resources = max_resources
+        self.factor = factor
+        self.n_brackets = n_brackets
+        self.n_iterations = n_iterations
+
+    def _make_scheduler(self, space, random_state, y, splits):
+        max_resources = self.max_resources
+        if self.resource == "n_samples":
+            max_resources = check_subsample_sizes(
+                self.estimator, y, splits, self.min_resources, max_resources
+            )
+        elif max_resources == "auto":
+            raise ValueError(
+                f"max_resources='auto' means all training rows and needs "
+                f"resource='n_samples', but resource={self.resource!r}; give a number"
+            )
+        return Hyperband(
+            RandomSampler(space, random_state),
+            min_resources=self.min_resources,
+            max_resources=max_resources,
+            factor=self.factor,
+            n_brackets=self.n_brackets,
+            n_iterations=self.n_iterations,
+        )

@@ -1,0 +1,222 @@
+"""The loop of a search: ask, evaluate, tell; in batches, or as slots free up."""
+
+from __future__ import annotations
+
+import time
+
+from ..exceptions import JournalError
+from ..journal import fit_event
+
+__all__ = ["TrialLoop"]
+
+
+class TrialLoop:
+    """Runs a scheduler's trials to the end, or until time is up or Ctrl-C is pressed.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+    evaluator : Evaluator
+        Entered.
+    n_fits : int
+        Fits per trial.
+    score : callable
+        From the results of a trial, in order of split and repeat, to what the scheduler hears.
+    asynchronous : bool, default=False
+        Ask for one more as soon as there is room for it, and tell in finishing order; else tell
+        whole batches, in trial order, so that nothing depends on timing.
+    journal : Journal or None, default=None
+        Where finished fits are written before the scheduler is told.
+    deadline : float or None, default=None
+        Value of ``time.monotonic()`` after which no new fit starts.
+    observers : list, default=()
+        With methods ``on_ask(trials)``, ``on_fit_end(trial, result)`` and
+        ``on_trial_end(trial, results, score)``.
+
+    Attributes
+    ----------
+    trials : list of Trial
+        The finished ones, by number.
+    results : list of list of FitResult
+        Theirs.
+    stopped : str or None
+        Why the loop ended before the scheduler did.
+    """
+
+    def __init__(
+        self,
+        scheduler,
+        evaluator,
+        n_fits,
+        score,
+        *,
+        asynchronous=False,
+        journal=None,
+        deadline=None,
+        observers=(),
+    ):
+        self.scheduler = scheduler
+        self.evaluator = evaluator
+        self.n_fits = n_fits
+        self.score = score
+        self.asynchronous = asynchronous
+        self.journal = journal
+        self.deadline = deadline
+        self.observers = observers
+        self.stopped = None
+        self._trials = {}
+        self._rows = {}
+        self._open = {}
+        self._time_is_up = False
+        self._any_score = False
+
+    @property
+    def trials(self):
+        return [self._trials[number] for number in self._finished()]
+
+    @property
+    def results(self):
+        return [self._sorted(number) for number in self._finished()]
+
+    def run(self):
+        """Run to the end; Ctrl-C ends it early, with what is finished.
+
+        Raises
+        ------
+        ValueError
+            If all fits of a batch, and all before, failed.
+        """
+        try:
+            if self.asynchronous:
+                self._run_asynchronously()
+            else:
+                self._run_in_batches()
+        except KeyboardInterrupt:
+            self.evaluator.abort()
+            self.stopped = "it was interrupted"
+            if not self._finished():
+                raise
+        self._raise_if_all_failed()
+        if self.stopped is None:
+            self.evaluator.keep(())
+
+    def _run_in_batches(self):
+        batch = self._ask()
+        while batch and not self._time_is_up:
+            self.evaluator.submit(batch)
+            while self._take_results() is not None:
+                pass
+            self._raise_if_all_failed()
+            if any(len(self._rows[trial.number]) < self.n_fits for trial in batch):
+                break
+            for trial in batch:
+                self._tell(trial)
+            batch = self._ask()
+            self._drop_what_is_done()
+        if batch:
+            self.stopped = "max_time was over"
+
+    def _run_asynchronously(self):
+        self.evaluator.submit(self._replay())
+        finished = []
+        while finished is not None:
+            while not self._time_is_up and self.evaluator.has_room and (batch := self._ask()):
+                self.evaluator.submit(batch)
+            finished = self._take_results()
+            for trial in finished or ():
+                self._tell(trial)
+            self._drop_what_is_done()
+        if self._time_is_up and (self._open or self._ask()):
+            self.stopped = "max_time was over"
+
+    def _drop_what_is_done(self):
+        parents = {trial.parent for trial in self._open.values()}
+        self.evaluator.keep(self.scheduler.may_continue() | parents)
+
+    def _replay(self):
+        """Ask and tell as the journal says; return the trials that were left running."""
+        running = {}
+        for event in self.journal.events if self.journal else ():
+            if event["event"] == "ask":
+                batch = self._ask(replaying=True)
+                if [trial.number for trial in batch] != event["trials"]:
+                    raise _other_trials(event["trials"], batch)
+                running.update({trial.number: trial for trial in batch})
+            elif event["event"] == "tell":
+                trial = running.pop(event["trial"])
+                self.evaluator.recall(trial)
+                for key in self.evaluator.fits(trial):
+                    self._take(self.evaluator.known[key])
+                self._tell(trial, replaying=True)
+        return list(running.values())
+
+    def _ask(self, *, replaying=False):
+        batch = self.scheduler.ask()
+        for trial in batch:
+            self._trials[trial.number] = self._open[trial.number] = trial
+            self._rows[trial.number] = []
+        if batch:
+            self._observe("on_ask", batch)
+            if self.asynchronous and self.journal is not None and not replaying:
+                numbers = [trial.number for trial in batch]
+                self.journal.append({"event": "ask", "trials": numbers})
+        return batch
+
+    def _take_results(self):
+        """Wait for results; return the trials that they finish, None if nothing is pending."""
+        results = self.evaluator.next()
+        finished = []
+        for result in results:
+            self._take(result)
+            if len(self._rows[result.trial]) == self.n_fits:
+                finished.append(self._trials[result.trial])
+        if self.journal is not None:
+            self.journal.sync()
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self._time_is_up = True
+            self.evaluator.cancel()
+        return finished if results else None
+
+    def _take(self, result):
+        trial = self._trials[result.trial]
+        known = (result.trial, result.split, result.repeat) in self.evaluator.known
+        if self.journal is not None and not known:
+            self.journal.append(fit_event(trial, result))
+        self._rows[result.trial].append(result)
+        self._any_score = self._any_score or bool(result.test_scores)
+        self._observe("on_fit_end", trial, result)
+
+    def _tell(self, trial, *, replaying=False):
+        score = self.score(self._sorted(trial.number))
+        if self.asynchronous and self.journal is not None and not replaying:
+            self.journal.append({"event": "tell", "trial": trial.number})
+        del self._open[trial.number]
+        self.scheduler.tell(trial, score)
+        self._observe("on_trial_end", trial, self._sorted(trial.number), score)
+
+    def _finished(self):
+        return sorted(n for n, row in self._rows.items() if len(row) == self.n_fits)
+
+    def _sorted(self, number):
+        return sorted(self._rows[number], key=lambda result: (result.split, result.repeat))
+
+    def _observe(self, event, *args):
+        for observer in self.observers:
+            getattr(observer, event)(*args)
+
+    def _raise_if_all_failed(self):
+        if self._any_score:
+            return
+        results = [result for row in self._rows.values() for result in row]
+        if results:
+            raise ValueError(
+                f"All the {len(results)} fits failed; the first one like this:\n{results[0].error}"
+            )
+
+
+def _other_trials(numbers, batch):
+    return JournalError(
+        f"a journal is replayed by asking again, but the scheduler asked for trials "
+        f"{[trial.number for trial in batch]} where the journal has {numbers}; start over with a "
+        "new path"
+    )

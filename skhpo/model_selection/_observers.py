@@ -1,0 +1,133 @@
+"""Those who watch a search: scikit-learn's callbacks, the progress line, the user's callbacks."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+__all__ = ["Callbacks", "ContextTree", "Progress"]
+
+
+class ContextTree:
+    """Tells scikit-learn's callbacks of each fit; their contexts stay in this process.
+
+    Parameters
+    ----------
+    search : estimator
+    context : CallbackContext
+        Of the whole search; gets a child for each fit.
+    splits, repeats : int
+        Fits per trial.
+    """
+
+    def __init__(self, search, context, splits, repeats):
+        self.search = search
+        self.context = context
+        self.splits = splits
+        self.repeats = repeats
+        self._open = {}
+
+    def on_ask(self, trials):
+        per_trial = self.splits * self.repeats
+        for trial in trials:
+            for i in range(per_trial):
+                self._open[trial.number, i] = self.context.subcontext(
+                    task_name="candidate-split-evaluation", task_id=trial.number * per_trial + i
+                ).call_on_fit_task_begin(estimator=self.search)
+
+    def on_fit_end(self, trial, result):
+        key = trial.number, result.split * self.repeats + result.repeat
+        self._open.pop(key).call_on_fit_task_end(estimator=self.search)
+
+    def on_trial_end(self, trial, results, score):
+        pass
+
+
+class Callbacks:
+    """Passes events on to the search callbacks that implement them.
+
+    Parameters
+    ----------
+    search : estimator
+    callbacks : sequence of object
+    """
+
+    def __init__(self, search, callbacks):
+        self.search = search
+        self.callbacks = callbacks
+
+    def on_ask(self, trials):
+        pass
+
+    def on_fit_end(self, trial, result):
+        self._call("on_fit_end", trial, result)
+
+    def on_trial_end(self, trial, results, score):
+        self._call("on_trial_end", trial, results, score)
+
+    def on_search_end(self):
+        self._call("on_search_end")
+
+    def _call(self, event, *args):
+        for callback in self.callbacks:
+            method = getattr(callback, event, None)
+            if method is not None:
+                method(self.search, *args)
+
+
+class Progress:
+    """One line on stderr: fits done, the best score, the time left.
+
+    On a terminal the line is rewritten; elsewhere a new one comes whenever another tenth is done.
+
+    Parameters
+    ----------
+    total : int or None
+        Fits that there will be, if known.
+    """
+
+    def __init__(self, total):
+        self.total = total
+        self.done = 0
+        self.best = np.nan
+        self._start = time.monotonic()
+        self._shown = 0
+        self._rewrite = sys.stderr.isatty()
+
+    def on_ask(self, trials):
+        pass
+
+    def on_fit_end(self, trial, result):
+        self.done += 1
+        if self._rewrite or self.done * 10 // (self.total or 10) > self._shown:
+            self._shown = self.done * 10 // (self.total or 10)
+            self._show()
+
+    def on_trial_end(self, trial, results, score):
+        self.best = np.fmax(self.best, score)
+
+    def on_search_end(self):
+        self._show(end="\n")
+
+    def _show(self, end=None):
+        spent = time.monotonic() - self._start
+        text = f"{self.done} fits"
+        if self.total:
+            text = f"{self.done}/{self.total} fits"
+            left = spent / self.done * (self.total - self.done) if self.done else np.nan
+            text += f", {_duration(left)} left"
+        text += f", best score so far {self.best:.4g}"
+        if self._rewrite:
+            print(f"\r{text:<78}", end=end or "", file=sys.stderr, flush=True)
+        elif end is None:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _duration(seconds):
+    if not np.isfinite(seconds):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,143 @@
+"""A search and its journal: the fingerprint, the seed, the splits, what is known already."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..exceptions import JournalError
+from ..fingerprint import describe, differences, digest, versions
+from ..journal import Journal, result_of
+
+__all__ = ["fingerprint", "open_journal"]
+
+# Parameters of a search that change neither what is fitted nor how it scores.
+_FREE = {
+    "callbacks",
+    "cv",
+    "devices",
+    "estimator",
+    "fit_timeout",
+    "journal",
+    "max_time",
+    "n_jobs",
+    "param_distributions",
+    "refit",
+    "verbose",
+}
+
+
+def fingerprint(search, cv, X, y, params):
+    """Describe what makes a search the one it is.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    cv : splitter
+    X, y : array-like
+    params : dict
+        Metadata of ``fit``.
+
+    Returns
+    -------
+    dict
+        JSON.
+    """
+    settings = search.get_params(deep=False)
+    return {
+        "settings": {k: describe(v) for k, v in settings.items() if k not in _FREE},
+        "space": describe(search.param_distributions),
+        "estimator": describe(search.estimator),
+        "cv": describe(cv),
+        "data": {
+            "X": digest(X),
+            "y": digest(y),
+            **{name: digest(value) for name, value in params.items()},
+        },
+        "versions": versions("skhpo", "numpy", "scipy", "scikit-learn", "torch", "skorch"),
+    }
+
+
+def open_journal(path, header, splits):
+    """Open the journal of a search, new or to be continued.
+
+    Parameters
+    ----------
+    path : str or path-like
+    header : dict
+        ``"seed"``, ``"fingerprint"``, and what a reader of the file needs to know.
+    splits : list of (ndarray, ndarray)
+
+    Returns
+    -------
+    journal : Journal
+        Locked until it is closed.
+    seed : int
+    splits : list of (ndarray, ndarray)
+        Those of the journal, where it has some.
+    known : dict
+        Its results, by (trial, split, repeat).
+
+    Raises
+    ------
+    JournalError
+        If the file cannot be written, is in use, or belongs to another search.
+    """
+    journal = Journal(path)
+    try:
+        if journal.header is None:
+            _make_folder(journal.files)
+            _save_splits(journal.files / "splits.npz", splits)
+            journal.start(header)
+        else:
+            _refuse_another(path, journal.header["fingerprint"], header["fingerprint"])
+            splits = _load_splits(journal.files / "splits.npz")
+        results = (result_of(event) for event in journal.events if event["event"] == "fit")
+        known = {(result.trial, result.split, result.repeat): result for result in results}
+    except BaseException:
+        journal.close()
+        raise
+    return journal, journal.header["seed"], splits, known
+
+
+def _refuse_another(path, old, new):
+    found = [
+        f"  {name}: {before!r} in the journal, now {now!r}"
+        for name, before, now in differences(old, new)
+        if not (name == "settings.n_iter" and now >= before)
+    ]
+    if found:
+        raise JournalError(
+            f"a journal continues only the search that wrote it, but {str(path)!r} was written by "
+            "another one:\n" + "\n".join(found) + "\nundo the change, or give a new path"
+        )
+
+
+def _make_folder(folder):
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise JournalError(
+            f"beside a journal there must be room for its folder, but {str(folder)!r} cannot be "
+            f"made: {error.strerror}; move what is there, or give the journal another path"
+        ) from error
+
+
+def _save_splits(path, splits):
+    parts = {
+        f"{part}{i}": rows
+        for i, pair in enumerate(splits)
+        for part, rows in zip(("train", "test"), pair, strict=True)
+    }
+    np.savez_compressed(path, **parts)
+
+
+def _load_splits(path):
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            n_splits = len(saved.files) // 2
+            return [(saved[f"train{i}"], saved[f"test{i}"]) for i in range(n_splits)]
+    except OSError as error:
+        raise JournalError(
+            f"the journal's splits must be in {str(path)!r}, but it cannot be read: "
+            f"{error.strerror}; restore the folder, or start over with a new path"
+        ) from error

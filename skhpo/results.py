@@ -1,0 +1,116 @@
+"""From trials and fit results to ``cv_results_``."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ._compat import masked_param_columns
+
+__all__ = ["mean_score", "results_table"]
+
+
+def mean_score(results, name, error_score):
+    """Return the score of a trial: the mean over splits and repeats of a list of FitResult.
+
+    Failures count as `error_score`.
+    """
+    return float(np.mean([result.test_scores.get(name, error_score) for result in results]))
+
+
+def results_table(
+    trials,
+    results,
+    *,
+    n_repeats=1,
+    metrics=None,
+    resource=None,
+    error_score=np.nan,
+    return_train_score=False,
+):
+    """Lay out a search as scikit-learn's ``cv_results_``.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        One row each.
+    results : list of list of FitResult
+        Per trial, one per split and repeat, in that order.
+    n_repeats : int, default=1
+        Results per split; a table shows their mean.
+    metrics : list of str or None, default=None
+        Names of the scores. None finds them in the results.
+    resource : str or None, default=None
+        Name of the resource; unless it is ``"n_samples"`` it becomes part of ``params``.
+    error_score : float, default=nan
+        The score of a fit that failed.
+    return_train_score : bool, default=False
+
+    Returns
+    -------
+    dict of str to ndarray
+        Tags of the trials, ``n_resources`` and ``candidate`` where a resource varies; then
+        times, parameters and scores as in ``GridSearchCV``.
+    """
+    table = {}
+    if resource is not None:
+        for tag in trials[0].tags:
+            table[tag] = np.array([trial.tags[tag] for trial in trials])
+        table["n_resources"] = np.array([trial.resource for trial in trials])
+        table["candidate"] = np.array([trial.candidate for trial in trials])
+    _mean_and_std(table, "fit_time", _grid(results, n_repeats, lambda result: result.fit_time))
+    _mean_and_std(table, "score_time", _grid(results, n_repeats, lambda result: result.score_time))
+    params = [_row_params(trial, resource) for trial in trials]
+    table.update(masked_param_columns(params))
+    table["params"] = params
+    for name in metrics or _metric_names(results):
+        scores = _grid(results, n_repeats, _score_of("test_scores", name, error_score))
+        _scores(table, f"test_{name}", scores)
+        table[f"rank_test_{name}"] = _ranks(table[f"mean_test_{name}"])
+        if return_train_score:
+            scores = _grid(results, n_repeats, _score_of("train_scores", name, error_score))
+            _scores(table, f"train_{name}", scores)
+    return table
+
+
+def _row_params(trial, resource):
+    params = dict(trial.params)
+    if resource not in (None, "n_samples"):
+        params[resource] = trial.resource
+    return params
+
+
+def _metric_names(results):
+    """Return names in the order of the scorer; a result with all of them says it best."""
+    names = max((list(r.test_scores) for row in results for r in row), key=len)
+    return names or ["score"]
+
+
+def _score_of(field, name, error_score):
+    return lambda result: (getattr(result, field) or {}).get(name, error_score)
+
+
+def _grid(results, n_repeats, value):
+    """Return an array of shape (n_trials, n_splits), the mean over repeats."""
+    values = np.array([[value(result) for result in row] for row in results], dtype=np.float64)
+    return values.reshape(len(results), -1, n_repeats).mean(axis=2)
+
+
+def _mean_and_std(table, name, values):
+    with np.errstate(invalid="ignore"):  # infinite scores
+        table[f"mean_{name}"] = values.mean(axis=1)
+        table[f"std_{name}"] = values.std(axis=1)
+
+
+def _scores(table, name, values):
+    for split, column in enumerate(values.T):
+        table[f"split{split}_{name}"] = column.copy()
+    _mean_and_std(table, name, values)
+
+
+def _ranks(means):
+    """Return ranks from 1, best first; NaN ties with the worst, as in scikit-learn."""
+    if np.isnan(means).all():
+        return np.ones(len(means), dtype=np.int32)
+    filled = np.where(np.isnan(means), np.nanmin(means) - 1, means)
+    return rankdata(-filled, method="min").astype(np.int32)

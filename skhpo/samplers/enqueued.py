@@ -1,0 +1,83 @@
+"""Configurations of the user first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .base import Sampler
+
+__all__ = ["EnqueuedSampler"]
+
+# Draws until a dict of a conditional space comes up that has the given parameters.
+_TRIES = 1000
+
+
+class EnqueuedSampler(Sampler):
+    """Proposes given configurations first, then those of another sampler.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Proposes the rest, and hears all scores.
+    configurations : sequence of mapping
+        What to try first. Parameters that one leaves out are drawn at random.
+    random_state : int or None, default=None
+        Seed of those draws.
+
+    Raises
+    ------
+    ValueError
+        If a configuration is not in the sampler's space.
+
+    Examples
+    --------
+    >>> from skhpo.samplers import EnqueuedSampler, RandomSampler
+    >>> from skhpo.space import SearchSpace
+    >>> space = SearchSpace({"units": [16, 32, 64]})
+    >>> EnqueuedSampler(RandomSampler(space, random_state=0), [{"units": 64}]).sample(3)[0]
+    {'units': 64}
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        configurations: Sequence[Mapping[str, Any]],
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(sampler.space)
+        self.sampler = sampler
+        self.learns = sampler.learns  # type: ignore[misc]
+        rng = np.random.default_rng(random_state)
+        self._queue = deque(self._complete(given, rng) for given in configurations)
+        self._first = {self.space.key(params) for params in self._queue}
+
+    def sample(self, n: int) -> list[dict[str, Any]]:
+        out = [self._queue.popleft() for _ in range(min(n, len(self._queue)))]
+        while len(out) < n and (more := self.sampler.sample(n - len(out))):
+            finite = self.space.size is not None
+            out += [p for p in more if not (finite and self.space.key(p) in self._first)]
+        return out
+
+    def observe(self, params: dict[str, Any], score: float, resource: int | None) -> None:
+        self.sampler.observe(params, score, resource)
+
+    def _complete(self, given: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Fill in what is missing at random, in a dict of the space that has what is given."""
+        for _ in range(_TRIES):
+            drawn = self.space.from_unit(rng.random(self.space.n_dims))
+            if given.keys() <= drawn.keys():
+                params = {**drawn, **given}
+                break
+        else:
+            params = dict(given)
+        try:
+            self.space.to_unit(params)
+        except ValueError as error:
+            raise ValueError(
+                f"what is enqueued must lie in the space, but {dict(given)!r} does not: {error}"
+            ) from error
+        return params

@@ -1,0 +1,164 @@
+"""The pool: results as they come, on any joblib backend."""
+
+import os
+import signal
+import threading
+import warnings
+
+import joblib
+import pytest
+import sklearn
+
+from skhpo.evaluation._pool import Pool
+from skhpo.limits import current_slot
+
+
+def square(x):
+    return x * x
+
+
+def add(x, other):
+    return x + other
+
+
+def fail_at_three(x):
+    if x == 3:
+        raise RuntimeError("three")
+    return x
+
+
+def seen_by_a_worker(_):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.warn("hidden by the caller", UserWarning, stacklevel=1)
+    return os.getpid(), sklearn.get_config()["enable_metadata_routing"], len(caught)
+
+
+def kill_yourself(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def results(pool, function, items, **kwargs):
+    """Run items one call each, as many at a time as there is room for; (item, result) pairs."""
+    waiting, out = list(items), []
+    while waiting or pool.running:
+        while waiting and pool.free:
+            pool.submit(function, [waiting.pop(0)], **kwargs)
+        done = pool.wait()
+        assert done.error is None
+        out.append((done.items[0], done.results[0]))
+    return out
+
+
+backends = pytest.mark.parametrize(
+    ("backend", "n_jobs"), [("loky", 1), ("loky", 2), ("threading", 2)]
+)
+
+
+@backends
+def test_every_item_comes_back(backend, n_jobs):
+    with joblib.parallel_config(backend), Pool(n_jobs) as pool:
+        assert dict(results(pool, square, range(10))) == {i: i * i for i in range(10)}
+        assert dict(results(pool, add, range(3), shared=(5,))) == {0: 5, 1: 6, 2: 7}
+
+
+@backends
+def test_several_items_in_one_call(backend, n_jobs):
+    with joblib.parallel_config(backend), Pool(n_jobs) as pool:
+        pool.submit(square, [1, 2, 3])
+        assert pool.wait().results == [1, 4, 9]
+
+
+@backends
+def test_an_exception_reaches_the_caller(backend, n_jobs):
+    with (
+        joblib.parallel_config(backend),
+        pytest.raises(RuntimeError, match="three"),
+        Pool(n_jobs) as pool,
+    ):
+        results(pool, fail_at_three, range(10))
+
+
+def test_results_come_as_calls_end_and_not_in_order():
+    second_done = threading.Event()
+
+    def first_waits(i):
+        if i == 0:
+            assert second_done.wait(30)
+        else:
+            second_done.set()
+        return i
+
+    with joblib.parallel_config("threading"), Pool(2) as pool:
+        assert [i for i, _ in results(pool, first_waits, range(2))] == [1, 0]
+
+
+def test_jobs_come_from_the_context_unless_given():
+    with joblib.parallel_config("threading", n_jobs=2):
+        with Pool() as pool:
+            assert pool.n_jobs_ == pool.free == 2
+        with Pool(3) as pool:
+            assert pool.n_jobs_ == 3
+    with Pool() as pool:
+        assert pool.n_jobs_ == 1
+
+
+def test_workers_see_the_configuration_of_the_caller():
+    with sklearn.config_context(enable_metadata_routing=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with Pool(2) as pool:
+            seen = [result for _, result in results(pool, seen_by_a_worker, range(4))]
+    assert all(routing for _, routing, _ in seen)
+    assert not any(caught for _, _, caught in seen)
+    assert os.getpid() not in {pid for pid, _, _ in seen}
+
+
+def test_zero_jobs_is_an_error():
+    with pytest.raises(ValueError, match="n_jobs == 0"), Pool(0):
+        pass
+
+
+def test_a_dead_worker_is_told_and_replaced():
+    with Pool(2) as pool:
+        pool.submit(kill_yourself, [0])
+        done = pool.wait()
+        assert done.lost
+        assert done.results is None
+        pool.restart()
+        assert dict(results(pool, square, [3])) == {3: 9}
+
+
+@backends
+def test_a_call_holds_exactly_one_slot(backend, n_jobs):
+    lock, held, clashes = threading.Lock(), set(), []
+
+    def hold(_):
+        slot = current_slot()
+        with lock:
+            clashes.extend([slot] if slot in held else [])
+            held.add(slot)
+        with lock:
+            held.remove(slot)
+        return slot
+
+    def slots(n):
+        return [f"stand-in:{i}" for i in range(n)]
+
+    if backend == "loky" and n_jobs > 1:
+        seen = {"stand-in:0", "stand-in:1"}
+        with joblib.parallel_config(backend), Pool(n_jobs, slots=slots) as pool:
+            assert {slot for _, slot in results(pool, _slot, range(6))} <= seen
+        return
+    with joblib.parallel_config(backend), Pool(n_jobs, slots=slots) as pool:
+        used = {slot for _, slot in results(pool, hold, range(20))}
+    assert used <= set(slots(n_jobs))
+    assert clashes == []
+    assert current_slot() is None
+
+
+def _slot(_):
+    return current_slot()
+
+
+def test_fewer_slots_than_jobs_bound_what_runs():
+    with joblib.parallel_config("threading"), Pool(4, slots=lambda n: ["a", "b"]) as pool:
+        assert pool.free == 2

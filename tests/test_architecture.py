@@ -1,0 +1,87 @@
+"""Imports only go down: each part knows the parts below it and nothing above."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import skhpo
+
+ROOT = Path(skhpo.__file__).parent
+
+# From the ground up. A part may import itself and whatever stands before it.
+PARTS = [
+    "_compat",
+    "exceptions",
+    "limits",
+    "trial",
+    "space",
+    "samplers",
+    "schedulers",
+    "estimators",
+    "self_tuning",
+    "fingerprint",
+    "journal",
+    "evaluation",
+    "results",
+    "model_selection",
+    "inspection",
+    "testing",
+]
+NEVER = {
+    "samplers": {"skorch", "joblib", "torch", "skhpo.estimators"},
+    "schedulers": {"skorch", "joblib", "torch", "skhpo.estimators"},
+    "evaluation": {"skhpo.samplers"},
+    "inspection": {"skhpo.samplers", "skhpo.schedulers", "skhpo.evaluation"},
+}
+
+
+def modules():
+    return [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+
+
+def part_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Yield absolute dotted names of everything that a file imports."""
+    package = ("skhpo", *path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            yield ".".join([*base, *((node.module or "").split(".") if node.module else [])])
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path):
+    part = part_of(path)
+    assert part in PARTS, f"{part} has no place in the order of parts"
+    for name in imported(path):
+        if name.startswith("skhpo."):
+            used = name.split(".")[1]
+            assert PARTS.index(used) <= PARTS.index(part), f"{part} imports {name}"
+        for banned in NEVER.get(part, ()):
+            assert f"{name}.".startswith(f"{banned}.") is False, f"{part} imports {name}"
+
+
+def test_private_scikit_learn_is_imported_in_one_file():
+    for path in modules():
+        if path.name == "_compat.py":
+            continue
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == "sklearn":
+                private = [part for part in parts if part.startswith("_")]
+                assert not private, f"{path.name} imports {name}"
+
+
+def test_every_public_name_is_there_and_importing_the_package_is_light():
+    import subprocess
+    import sys
+
+    assert {getattr(skhpo, name) for name in skhpo.__all__}
+    code = "import sys, skhpo; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
