@@ -43,6 +43,7 @@ _WITHOUT_GENERATOR = frozenset(
         *(getattr(torch, f) for f in ("feature_dropout_", "feature_alpha_dropout")),
         *(getattr(torch, f) for f in ("feature_alpha_dropout_", "lstm", "gru", "rnn_tanh")),
         torch.rnn_relu,
+        torch.miopen_rnn,
         *(getattr(F, f) for f in ("dropout", "dropout1d", "dropout2d", "dropout3d")),
         *(getattr(F, f) for f in ("alpha_dropout", "feature_alpha_dropout", "rrelu")),
         *(getattr(F, f) for f in ("gumbel_softmax", "multi_head_attention_forward")),
