@@ -104,6 +104,7 @@ def test_ends_of_a_distribution(distribution):
     assert all(map(math.isfinite, ends))
     assert ends[0] == low or not math.isfinite(low)
     assert ends[1] == high or not math.isfinite(high)
+    assert [space.from_unit([u])["x"] for u in (-0.1, 1.1)] == ends
 
 
 @given(spaces)

@@ -72,7 +72,7 @@ class LevelAxis(Axis):
     levels : sequence
         The values.
     edges : list of float
-        Upper ends of the cells, increasing; the last is 1.
+        Upper ends of the cells, increasing.
     """
 
     def __init__(self, name: str, kind: Kind, levels: Sequence[Any], edges: list[float]) -> None:
@@ -266,9 +266,8 @@ def _table(name: str, distribution: Any, low: float, high: float) -> LevelAxis:
     middle = (lower + upper) / 2
     # What is left out: gaps in the support, and tails that no number in [0, 1] can reach.
     possible = (lower <= middle) & (middle < upper)
-    edges = upper[possible]
-    edges[-1] = 1.0
-    return LevelAxis(name, "integer", values[possible].astype(int).tolist(), edges.tolist())
+    levels = values[possible].astype(int).tolist()
+    return LevelAxis(name, "integer", levels, upper[possible].tolist())
 
 
 def _ppf(distribution: Any, u: float) -> float:
