@@ -13,11 +13,13 @@ _HOME = {
     "TorchClassifier": "skhpo.estimators",
     "TorchRegressor": "skhpo.estimators",
     "log_randint": "skhpo.space",
+    "read_journal": "skhpo.results",
 }
 
 if TYPE_CHECKING:
     from .estimators import TorchClassifier, TorchRegressor
     from .model_selection import HalvingHyperbandSearchCV, SearchCV
+    from .results import read_journal
     from .space import SearchSpace, log_randint
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "TorchClassifier",
     "TorchRegressor",
     "log_randint",
+    "read_journal",
 ]
 
 

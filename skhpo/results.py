@@ -6,8 +6,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ._compat import masked_param_columns
+from .journal import read_trials
 
-__all__ = ["mean_score", "results_table"]
+__all__ = ["mean_score", "read_journal", "results_table"]
 
 
 def mean_score(results, name, error_score):
@@ -114,3 +115,59 @@ def _ranks(means):
         return np.ones(len(means), dtype=np.int32)
     filled = np.where(np.isnan(means), np.nanmin(means) - 1, means)
     return rankdata(-filled, method="min").astype(np.int32)
+
+
+def read_journal(path):
+    """Read the results of a search from its journal, also while it runs.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The `journal` of a search.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `cv_results_`, for the trials that are finished on all splits. Parameters that are no
+        numbers or strings are shown by their `repr`. A failed fit counts as NaN.
+
+    Raises
+    ------
+    JournalError
+        If the file cannot be read, or is no journal.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import SGDClassifier
+    >>> from skhpo import HalvingHyperbandSearchCV, read_journal
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.jsonl")
+    >>> search = HalvingHyperbandSearchCV(
+    ...     SGDClassifier(),
+    ...     {"alpha": [1e-4, 1e-2]},
+    ...     resource="max_iter",
+    ...     max_resources=3,
+    ...     journal=path,
+    ... )
+    >>> _ = search.fit(*load_iris(return_X_y=True))
+    >>> read_journal(path)["n_resources"]
+    array([1, 1, 3])
+    """
+    header, trials, results = read_trials(path)
+    n_fits = header["n_splits"] * header["n_repeats"]
+    rows = [
+        (trial, [found[key] for key in sorted(found)])
+        for trial, found in zip(trials, results, strict=True)
+        if len(found) == n_fits
+    ]
+    if not rows:
+        return {}
+    finished, results = map(list, zip(*rows, strict=True))
+    return results_table(
+        finished,
+        results,
+        n_repeats=header["n_repeats"],
+        resource=header["resource"],
+        return_train_score=header["return_train_score"],
+    )

@@ -1,0 +1,123 @@
+"""The journal as a file: appended, locked, tolerant of a torn end and of nothing else."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skhpo.exceptions import JournalError
+from skhpo.journal import Journal, fit_event, read_trials, result_of
+from skhpo.trial import FitResult, Trial
+
+TRIAL = Trial(0, 0, {"lr": 0.1, "f": len, "none": None}, resource=3, tags={"bracket": 0})
+scores = st.dictionaries(st.text(max_size=5), st.floats(), max_size=3)
+
+
+def write(path, *events):
+    with Journal(path) as journal:
+        if journal.header is None:
+            journal.start({"seed": 1})
+        for event in events:
+            journal.append(event)
+
+
+def test_what_was_written_is_read(tmp_path):
+    write(tmp_path / "j", {"event": "a"}, {"event": "b"})
+    write(tmp_path / "j", {"event": "c"})
+    with Journal(tmp_path / "j") as journal:
+        assert journal.header["seed"] == 1
+        assert [event["event"] for event in journal.events] == ["a", "b", "c"]
+
+
+@settings(deadline=None)
+@given(scores, st.none() | scores, st.none() | st.text())
+def test_results_survive_as_strict_json(test_scores, train_scores, error):
+    result = FitResult(0, 1, 2, test_scores, train_scores, 0.5, 0.25, "cpu", error)
+    line = json.dumps(fit_event(TRIAL, result), allow_nan=False)
+    again = result_of(json.loads(line))
+    for name in ("test_scores", "train_scores"):
+        a, b = getattr(result, name), getattr(again, name)
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.keys() == b.keys()
+            assert all(a[k] == b[k] or (math.isnan(a[k]) and math.isnan(b[k])) for k in a)
+    assert (again.trial, again.split, again.repeat) == (0, 1, 2)
+    assert (again.fit_time, again.score_time, again.device, again.error) == (
+        0.5,
+        0.25,
+        "cpu",
+        error,
+    )
+
+
+def test_every_cut_of_the_last_line_is_tolerated_and_said(tmp_path):
+    path = tmp_path / "j"
+    write(path, {"event": "a"}, {"event": "b"})
+    content = path.read_bytes()
+    start_of_last = content[:-1].rindex(b"\n") + 1
+    for end in range(start_of_last + 1, len(content)):
+        path.write_bytes(content[:end])
+        with pytest.warns(UserWarning, match="torn"):
+            journal = Journal(path)
+        with journal:
+            assert [event["event"] for event in journal.events] == ["a"]
+            journal.append({"event": "c"})
+        with Journal(path) as journal:
+            assert [event["event"] for event in journal.events] == ["a", "c"]
+
+
+def test_a_broken_line_in_the_middle_is_an_error_and_changes_nothing(tmp_path):
+    path = tmp_path / "j"
+    write(path, {"event": "a"}, {"event": "b"})
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = b"rubbish\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(JournalError, match="line 2"):
+        Journal(path)
+    assert path.read_bytes() == b"".join(lines)
+
+
+def test_another_file_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "notes.json"
+    path.write_text('{"shopping": ["milk"]}\n')
+    with pytest.raises(JournalError, match="not a journal"):
+        Journal(path)
+    assert path.read_text() == '{"shopping": ["milk"]}\n'
+
+
+def test_a_second_process_is_refused(tmp_path):
+    code = f"from skhpo.journal import Journal; Journal({str(tmp_path / 'j')!r})"
+    with Journal(tmp_path / "j"):
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert "in use by another process" in out.stderr
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_paths_that_cannot_be_written(tmp_path):
+    with pytest.raises(JournalError, match="No such file or directory; give another path"):
+        Journal(tmp_path / "missing" / "j")
+    with pytest.raises(JournalError, match="Is a directory"):
+        Journal(tmp_path)
+
+
+def test_a_journal_is_read_while_it_is_written(tmp_path):
+    path = tmp_path / "j"
+    with Journal(path) as journal:
+        with pytest.raises(JournalError, match="empty"):
+            read_trials(path)
+        journal.start({"seed": 1})
+        journal.append(fit_event(TRIAL, FitResult(0, 0, 0, {"score": 0.5})))
+        with open(path, "ab") as file:
+            file.write(b'{"event": "fi')
+        header, trials, results = read_trials(path)
+    assert header["seed"] == 1
+    assert trials[0].params == {"lr": 0.1, "f": repr(len), "none": None}
+    assert results[0][0, 0].test_scores == {"score": 0.5}
+    with pytest.raises(JournalError, match="cannot read"):
+        read_trials(tmp_path / "missing")
