@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import skorch.dataset
 import torch
-from torch.utils.data import Dataset
 
 __all__ = ["RowBatches", "Rows", "as_dict", "n_rows", "sample_shape", "wants_integers"]
 
@@ -32,7 +32,7 @@ def wants_integers(module):
     return any(isinstance(layer, lookups) for layer in module.modules())
 
 
-class Rows(Dataset):
+class Rows(skorch.dataset.Dataset):
     """Samples of which batches are taken by index.
 
     Where they live: on a CPU an array that has the right type already is used in place, never

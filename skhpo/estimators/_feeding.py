@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset,
 from ._data import RowBatches, Rows, wants_integers
 from ._randomness import OwnGenerators, Stream
 
-__all__ = ["FeedingMixin", "LoaderBatches", "first_batch", "targets_at_hand"]
+__all__ = ["FeedingMixin", "LoaderBatches", "first_batch", "read_targets", "targets_at_hand"]
 
 # Settings of `iterator_train` that need no DataLoader.
 _ITERATOR_SETTINGS = {"batch_size", "shuffle", "drop_last"}
@@ -99,13 +99,13 @@ class FeedingMixin:
     def _iterator_arguments(self):
         return set(NeuralNet.get_params_for(self, "iterator_train"))
 
-    def _split(self, dataset, y):
+    def _split(self, dataset, y, fit_params):
         if not self.train_split:
             return dataset, None
         if isinstance(dataset, Rows):
-            train, valid = self.train_split(dataset, y)
+            train, valid = self.train_split(dataset, y, **fit_params)
         else:
-            train, valid = self.get_split_datasets(dataset, y)
+            train, valid = self.get_split_datasets(dataset, y, **fit_params)
         return _part_as_rows(train), _part_as_rows(valid)
 
     def _batches(self, dataset, *, training):
@@ -185,6 +185,12 @@ def targets_at_hand(dataset):
         return np.asarray(dataset.tensors[1])
     y = getattr(dataset, "y", getattr(dataset, "targets", None))
     return None if y is None or isinstance(y, Mapping) else np.asarray(y)
+
+
+def read_targets(loader):
+    """Read all batches for the sake of their targets; global generators are left alone."""
+    with OwnGenerators(Stream(0, "targets")):
+        return np.concatenate([np.asarray(y) for _, y in loader])
 
 
 def _part_as_rows(dataset):

@@ -13,6 +13,8 @@ from ._names import nearest_first, resolve_criterion, resolve_optimizer
 
 __all__ = ["INFERRED", "ParametersMixin", "arguments_of"]
 
+_MOST_NAMES_SHOWN = 12
+
 # Arguments of a module that are inferred from the data.
 INFERRED = ("in_features", "in_channels", "input_shape", "out_features")
 
@@ -188,10 +190,13 @@ class ParametersMixin:
             self._raise_unknown(name, [f"{component}__{k}" for k in arguments])
 
     def _raise_unknown(self, name, known):
-        known = ", ".join(nearest_first(name, dict.fromkeys(known)))
+        known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
+        shown = ", ".join(known[:_MOST_NAMES_SHOWN])
+        if len(known) > _MOST_NAMES_SHOWN:
+            shown += f", and {len(known) - _MOST_NAMES_SHOWN} more (see get_params())"
         raise ValueError(
             f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
-            f"Valid parameters are, the nearest first: {known}."
+            f"Valid parameters are, the nearest first: {shown}."
         )
 
     def _check_params(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 
@@ -55,7 +56,6 @@ class TorchEstimator(
     initialized_ = False
     virtual_params_ = {}
     _batch_weight = None
-    # True while skorch's callbacks run: they meet encoded targets.
     _labels_are_encoded = False
 
     @with_callbacks
@@ -97,7 +97,8 @@ class TorchEstimator(
         self._targets_are_encoded = not isinstance(X, torch.utils.data.Dataset)
         if reset:
             self._build(inputs, fit_params)
-        train, valid = self._split(self._as_dataset(inputs, targets, weight), targets)
+        dataset = self._as_dataset(inputs, targets, weight)
+        train, valid = self._split(dataset, targets, fit_params)
         run_epochs(
             self,
             train,
@@ -276,6 +277,20 @@ class TorchEstimator(
             output = output[0] if isinstance(output, tuple) else output
             outputs.append(skorch.utils.to_numpy(nonlinearity(output)))
         return np.concatenate(outputs, axis=0)
+
+    @contextlib.contextmanager
+    def _as_callbacks_expect(self):
+        """While skorch's callbacks run, be what they know.
+
+        Those that score compare predictions with encoded targets, so labels are encoded, too;
+        and `device` is one that torch understands, which "auto" is not.
+        """
+        self._labels_are_encoded = True
+        try:
+            with self._concrete_device():
+                yield
+        finally:
+            self._labels_are_encoded = False
 
     def _snapshot(self):
         """Return what turns a copy of this estimator into one that predicts as it does now."""

@@ -171,27 +171,24 @@ def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, fit_para
         with forward:
             return net.train_step(batch, **params)
 
-    # Callbacks that score meet encoded targets, so they must meet encoded predictions.
-    net._labels_are_encoded = True
     try:
-        net.notify("on_epoch_begin", **datasets)
-        net.run_single_epoch(
-            train_batches, training=True, prefix="train", step_fn=train_step, **fit_params
-        )
-        net.run_single_epoch(
-            valid_batches,
-            training=False,
-            prefix="valid",
-            step_fn=net.validation_step,
-            **fit_params,
-        )
-        net.notify("on_epoch_end", **datasets)
+        with net._as_callbacks_expect():
+            net.notify("on_epoch_begin", **datasets)
+            net.run_single_epoch(
+                train_batches, training=True, prefix="train", step_fn=train_step, **fit_params
+            )
+            net.run_single_epoch(
+                valid_batches,
+                training=False,
+                prefix="valid",
+                step_fn=net.validation_step,
+                **fit_params,
+            )
+            net.notify("on_epoch_end", **datasets)
     except KeyboardInterrupt as error:
         if not _raised_by_skorch(error):
             raise
         return False
-    finally:
-        net._labels_are_encoded = False
     return True
 
 

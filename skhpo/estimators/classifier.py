@@ -12,7 +12,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ._feeding import targets_at_hand
+from ._feeding import read_targets, targets_at_hand
 from ._names import resolve_criterion
 from ._outputs import as_probabilities, meaning_of
 from ._torch import TorchEstimator
@@ -151,9 +151,7 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         if y is None:
             y = targets_at_hand(dataset)
         if y is None and reset and given is None:
-            # The classes are known only when the dataset was read once.
-            loader = self.get_iterator(dataset, training=False)
-            y = np.concatenate([np.asarray(y) for _, y in loader])
+            y = read_targets(self.get_iterator(dataset, training=False))
         if y is None:
             self._learn_classes(None, classes, reset)
             return None

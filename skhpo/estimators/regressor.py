@@ -75,7 +75,7 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         return tags
 
     @with_callbacks
-    def partial_fit(self, X, y=None, sample_weight=None, **fit_params):
+    def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
         """Train for `max_epochs` more epochs, from where the network stands.
 
         Trained twice for k epochs on the same data, a network is bit by bit (on a CPU) what it
@@ -89,6 +89,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
             As in ``fit``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Targets.
+        classes : None
+            Ignored; the argument is there because skorch's nets have it.
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
         **fit_params : dict
@@ -107,7 +109,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         return self._fit(X, y, sample_weight, None, continuing, "partial_fit", fit_params)
 
     def _check_targets(self, y, classes, reset):
-        y = check_array(as_array(y), ensure_2d=False, dtype="numeric", input_name="y")
+        y = as_array(y)
+        y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
         if y.ndim > 2:
             raise ValueError(
                 "y must have shape (n_samples,) or (n_samples, n_outputs), but got "

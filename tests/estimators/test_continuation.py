@@ -149,7 +149,7 @@ def test_checkpoint_errors(line, tmp_path):
     with pytest.raises(NotFittedError):
         TorchRegressor().save_checkpoint(tmp_path / "net.pt")
     TorchRegressor(max_epochs=1).fit(*line).save_checkpoint(tmp_path / "net.pt")
-    with pytest.raises(ValueError, match="one of TorchClassifier .* is one of TorchRegressor"):
+    with pytest.raises(ValueError, match=r"one of TorchClassifier .* is one of TorchRegressor"):
         TorchClassifier().load_checkpoint(tmp_path / "net.pt")
 
 

@@ -45,7 +45,7 @@ def same(one, other):
 
 
 def global_states():
-    return torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    return torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
 
 
 IMAGE = torch.arange(900.0).sin().reshape(1, 1, 30, 30)

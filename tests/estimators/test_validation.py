@@ -1,0 +1,152 @@
+"""Bad input is refused before any training, with the rule, the value and the fix."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
+
+X = np.random.RandomState(0).rand(12, 3)
+Y = np.arange(12) % 3
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"optimizer": "adamm"}, "optimizer must be .* got 'adamm'; known: 'adam', 'adamw'"),
+        ({"optimizer": 3}, "optimizer must be a class or a known name, but got 3"),
+        ({"criterion": "crossentropi"}, "criterion must be .* known: 'cross_entropy'"),
+        ({"device": "cuda:97"}, "device must be 'auto' or .* 'cuda:97'; there are: 'cpu'"),
+        ({"device": "gpu"}, "device must be 'auto' or .* got 'gpu'"),
+        ({"max_epochs": 0}, "max_epochs must be an integer >= 1, but got 0"),
+        ({"max_epochs": 2.5}, "max_epochs must be an integer >= 1, but got 2.5"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, or -1 .* got 0"),
+        ({"random_state": "seven"}, "random_state must be None, an integer .* 'seven'"),
+        ({"random_state": -1}, "random_state must be None, an integer >= 0"),
+        ({"module": "MLP"}, "module must be a torch.nn.Module class .* got 'MLP'"),
+        ({"module__activation": "rele"}, "activation must be .* known: 'relu'"),
+        ({"module__in_features": 5}, r"accept a batch .* X \(8, 3\) it raised RuntimeError"),
+        ({"class_weight": {9: 1.0}}, r"class_weight has the labels \[9\]"),
+        ({"class_weight": "balancd"}, "class_weight must be None, 'balanced' or a dict"),
+        ({"module__out_features": 5}, "3 outputs for 3 classes, .* shape \\(n, 5\\)"),
+        ({"criterion": "bce_with_logits"}, "1 output for exactly 2 classes, but y has 3 classes"),
+        (
+            {"criterion": "nll"},
+            "NLLLoss needs a module that returns probabilities or .* use criterion='cross_entropy'",
+        ),
+        ({"classes": [0, 1]}, r"only the labels array\(\[0, 1\]\)"),
+    ],
+)
+def test_bad_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        TorchClassifier(**params).fit(X, Y)
+
+
+@pytest.mark.parametrize("cls", [TorchClassifier, TorchRegressor])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (np.where(X > 0.9, np.nan, X), Y, "X contains NaN"),
+        (np.where(X > 0.9, np.inf, X), Y, "X contains infinity"),
+        (X * 1e300, Y, "X must fit into float32 .* has the value 9"),
+        (X, Y[:-1], r"inconsistent numbers of samples: \[12, 11\]"),
+        (X, None, "requires y to be passed, but the target y is None"),
+        (X[:0], Y[:0], "0 sample"),
+        ([["a"], ["b"]], [0, 1], "could not convert|numeric"),
+        (torch.full((12, 3), torch.nan), Y, "X contains NaN"),
+    ],
+)
+def test_bad_data(cls, method, inputs, targets, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(cls(), method)(inputs, targets)
+
+
+@pytest.mark.parametrize("cls", [TorchClassifier, TorchRegressor])
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones(5), r"sample_weight must have shape \(12,\).* got \(5,\)"),
+        (-np.ones(12), "sample_weight must be >= 0, but has the value -1"),
+        (np.zeros(12), "sample_weight must not be zero everywhere"),
+        (np.full(12, np.nan), "sample_weight contains NaN"),
+    ],
+)
+def test_bad_weights(cls, weight, message):
+    with pytest.raises(ValueError, match=message):
+        cls().fit(X, Y, sample_weight=weight)
+
+
+def test_bad_labels():
+    with pytest.raises(ValueError, match="Unknown label type"):
+        TorchClassifier().fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="y contains NaN"):
+        TorchClassifier().fit(X, np.where(Y > 1, np.nan, Y))
+    with pytest.raises(ValueError, match="1d array"):
+        TorchClassifier().fit(X, np.eye(12)[:, :3])
+
+
+def test_bad_targets():
+    with pytest.raises(ValueError, match="y must fit into float32"):
+        TorchRegressor().fit(X, Y * 1e300)
+    with pytest.raises(ValueError, match=r"2 values per sample .* shape \(n, 5\)"):
+        TorchRegressor(module__out_features=5).fit(X, X[:, :2])
+    with pytest.raises(ValueError, match=r"y must have shape .* got \(12, 2, 2\)"):
+        TorchRegressor().fit(X, np.zeros((12, 2, 2)))
+
+
+def test_module_must_make_a_module():
+    with pytest.raises(TypeError, match=r"must make a torch.nn.Module, but .* returned 3"):
+        TorchClassifier(module=lambda: 3).fit(X, Y)
+
+
+def test_weights_need_rows_of_arrays():
+    dataset = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.zeros(4))
+    with pytest.raises(ValueError, match="sample_weight needs X as an array"):
+        TorchRegressor().fit(dataset, sample_weight=np.ones(4))
+    with pytest.raises(ValueError, match="need the default `dataset` and `iterator_train`"):
+        TorchRegressor(iterator_train__num_workers=0).fit(X, Y, sample_weight=np.ones(12))
+
+
+def test_trying_the_module_leaves_it_as_it_was(monkeypatch):
+    """The forward pass before training counts neither in statistics nor in random streams."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(net, *args, **kwargs):
+        seen.append((net.module_.state_dict(), net._streams["forward"].generator().get_state()))
+        raise Stop
+
+    seen = []
+    monkeypatch.setattr("skhpo.estimators._torch.run_epochs", stop)
+
+    def make(in_features, out_features):
+        return nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(), MLP(in_features, out_features))
+
+    with pytest.raises(Stop):
+        TorchClassifier(make, random_state=0).fit(X, Y)
+    state, generator = seen[0]
+    assert not state["0.running_mean"].any()
+    assert state["0.num_batches_tracked"] == 0
+    from skhpo.estimators._randomness import Stream
+
+    assert torch.equal(generator, Stream(0, "forward").generator().get_state())
+
+
+def test_weights_need_a_criterion_that_can_be_weighted():
+    def absolute(y_pred, y_true):
+        return (y_pred - y_true).abs().mean()
+
+    net = TorchRegressor(criterion=lambda: absolute)
+    with pytest.raises(ValueError, match="need a criterion with a `reduction`"):
+        net.fit(X, Y, sample_weight=np.ones(12))
