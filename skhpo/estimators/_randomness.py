@@ -109,6 +109,9 @@ class Stream:
 
     def generator(self, device="cpu"):
         """Return the generator of a device."""
+        device = torch.device(device)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
         key = str(device)
         if key not in self._generators:
             seed = stream_seed(self.seed, self.name)

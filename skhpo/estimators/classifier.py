@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ._feeding import read_targets, targets_at_hand
+from ._labels import encode, weights_of_classes
 from ._names import resolve_criterion
 from ._outputs import as_probabilities, meaning_of
 from ._torch import TorchEstimator
@@ -23,7 +24,115 @@ __all__ = ["TorchClassifier"]
 
 
 class TorchClassifier(TorchEstimator, NeuralNetClassifier):
-    """X"""
+    """Classifier around a torch module.
+
+    A skorch net that takes what scikit-learn's classifiers take, trains about as fast as a
+    hand-written loop, and can be continued bit by bit.
+
+    Parameters
+    ----------
+    module : class, callable or torch.nn.Module, default=MLP
+        What makes the network. Where its signature has them, ``in_features`` (values per
+        sample), ``input_shape`` (shape of a sample), ``in_channels`` (its first dimension) and
+        ``out_features`` (one per class, or 1 for a binary criterion) are inferred from the data;
+        ``module__in_features=...`` and so on override that. All its other arguments are
+        parameters, ``module__*``. An instance is copied and trained from the weights it has.
+    criterion : str, class, callable or torch.nn.Module, default="cross_entropy"
+        The loss: "cross_entropy" (on logits), "nll" (the module returns probabilities or
+        log-probabilities), "bce_with_logits" (two classes, one output), ..., or a class. Its
+        arguments are ``criterion__*``.
+    optimizer : str, class or callable, default="adamw"
+        "adamw", "adam", "sgd", "rmsprop", "nadam", ..., or a class. Its arguments are
+        ``optimizer__*`` (``optimizer__weight_decay``).
+    lr : float, default=1e-3
+        Learning rate.
+    max_epochs : int, default=50
+        Epochs that a ``fit`` or a ``partial_fit`` trains.
+    batch_size : int, default=32
+        Samples per batch; -1 puts all in one. The last batch of an epoch may be smaller, but a
+        last batch of one sample joins the one before.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes; "balanced" makes them count alike. Multiplied with
+        `sample_weight`.
+    random_state : int, RandomState instance, Generator or None, default=None
+        Seed of the initial weights, the order of the samples, and the dropout. None draws a new
+        one, `seed_`. No global generator is used or touched.
+    device : str, torch.device or None, default="auto"
+        "auto" is the first of "cuda", "mps" and "cpu" that there is; None is "cpu".
+    warm_start : bool, default=False
+        Whether ``fit`` trains a trained network further, as ``partial_fit`` does.
+    verbose : int, default=0
+        With 1 a table of the epochs is printed.
+    callbacks : None, "disable" or list of skorch callbacks, default=None
+        They see every batch, which costs time. For scikit-learn's see ``set_callbacks``.
+    classes : array-like of shape (n_classes,) or None, default=None
+        All labels, where `y` may lack some. A torch `Dataset` may have their positions as targets.
+    train_split : callable or None, default=None
+        Splits off data to be scored after each epoch, such as ``skorch.dataset.ValidSplit(5)``.
+    iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
+        Used for a torch `Dataset`, or where arguments ``iterator_train__*`` other than
+        ``batch_size``, ``shuffle`` and ``drop_last`` are set. Arrays need none: their batches are
+        slices of one tensor.
+    dataset : class, default=skorch.dataset.Dataset
+        Made of arrays where a `DataLoader` is used for them.
+    predict_nonlinearity : callable, None or "auto", default="auto"
+        What makes a prediction of the module's output. "auto" knows by the criterion and
+        by a few outputs whether these are logits, probabilities or log-probabilities.
+    compile : bool, default=False
+        Whether the module goes through ``torch.compile``; arguments ``compile__*``.
+    use_caching : bool or "auto", default="auto"
+        Whether skorch's scoring callbacks keep predictions.
+    torch_load_kwargs : dict or None, default=None
+        Arguments of ``torch.load`` in ``load_params``.
+    **kwargs : dict
+        ``module__*``, ``criterion__*``, ``optimizer__*``, ``iterator_train__*``,
+        ``iterator_valid__*``, ``dataset__*``, ``callbacks__*``, ``compile__*``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    n_features_in_ : int
+        Size of the second dimension of `X`; not for dicts and datasets.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where `X` has string names.
+    input_shape_ : tuple of int or None
+        Shape of one sample.
+    n_iter_ : int
+        Epochs trained so far, over all calls.
+    n_parameters_ : int
+        Numbers in the module's parameters.
+    history_ : skorch.history.History
+        A row per epoch: "epoch", "train_loss" (mean over the samples, while it was trained),
+        "train_loss_best", "train_batch_count", "dur" (seconds).
+    module_, criterion_, optimizer_ : object
+        The running parts.
+    device_ : torch.device
+        Where they are.
+    seed_ : int
+        The seed that was used.
+
+    Notes
+    -----
+    Inputs become float32 (or the type of the module's parameters); integers stay integers where
+    the module has an `Embedding`. On a CPU, float32 arrays are used in place, also memory maps;
+    others are converted at once up to 1 GiB, else batch by batch. Other devices get all the data
+    at once if it takes at most half of their free memory.
+
+    The seed gives named streams ("init" with one per parameter name, "shuffle", "forward"), so
+    that what one of them draws never shifts another, and fits in several threads do not meet.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skhpo import TorchClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = TorchClassifier(module__n_units=16, lr=0.01, random_state=0)
+    >>> net.fit(X, y).score(X, y) > 0.9
+    True
+    >>> net.n_iter_, net.n_parameters_
+    (50, 131)
+    """
 
     _class_weight_of_loader = None
     _checkpointed = ("_labels", "_meaning", "_output_shape")
@@ -134,7 +243,7 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self._learn_classes(y, classes, reset)
-        return self._encode(y)
+        return encode(y, self._known_classes)
 
     def _learn_classes(self, y, classes, reset):
         if reset:
@@ -157,31 +266,12 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
             return None
         y = np.asarray(y)
         self._learn_classes(y, classes, reset)
-        y = self._encode(y, positions=True)
+        y = encode(y, self._known_classes, positions_allowed=True)
         self._class_weight_of_loader = None
         if self.class_weight is not None:
-            per_class = self._class_weights(y)
+            per_class = weights_of_classes(self.class_weight, self._known_classes, y)
             self._class_weight_of_loader = per_class / per_class[y].mean()
         return y
-
-    def _encode(self, y, positions=False):
-        """Return the positions of labels among the classes.
-
-        With `positions` integers are positions already where the classes are names.
-        """
-        known = self._known_classes
-        if positions and y.dtype.kind in "iu" and known.dtype.kind in "US":
-            y = known[y]
-        order = np.argsort(known)
-        position = np.searchsorted(known, y, sorter=order)
-        encoded = order[np.minimum(position, len(known) - 1)]
-        if not np.array_equal(known[encoded], y):
-            unseen = np.setdiff1d(y, known)
-            raise ValueError(
-                f"y must have only the labels {known!r} of the first call, but has {unseen!r}; "
-                "pass all labels to the first call: partial_fit(X, y, classes=...)"
-            )
-        return encoded.astype(np.int64)
 
     def _out_features(self):
         if not hasattr(self, "_known_classes"):
@@ -194,26 +284,8 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     def _row_weights(self, y, sample_weight):
         if self.class_weight is None:
             return sample_weight
-        per_class = self._class_weights(y)[y]
+        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
         return per_class if sample_weight is None else per_class * sample_weight
-
-    def _class_weights(self, y):
-        known = self._known_classes
-        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            counts = np.bincount(y, minlength=len(known))
-            return len(y) / (len(known) * np.maximum(counts, 1))
-        if not isinstance(self.class_weight, dict):
-            raise ValueError(
-                "class_weight must be None, 'balanced' or a dict from label to weight, but got "
-                f"{self.class_weight!r}"
-            )
-        labels = known.tolist()
-        unknown = [label for label in self.class_weight if label not in labels]
-        if unknown:
-            raise ValueError(
-                f"class_weight has the labels {unknown!r}, but the classes are {known!r}"
-            )
-        return np.array([float(self.class_weight.get(label, 1)) for label in labels])
 
     def _understand(self, output):
         self._meaning = meaning_of(output, self.criterion_, len(self._known_classes))
@@ -227,7 +299,7 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     def _encode_batch(self, y):
         encoded = np.asarray(y)
         if not self._targets_are_encoded:
-            encoded = self._encode(encoded, positions=True)
+            encoded = encode(encoded, self._known_classes, positions_allowed=True)
         if self._class_weight_of_loader is not None:
             weight = self._class_weight_of_loader[encoded].astype(np.float32)
             self._set_batch_weight(torch.as_tensor(weight, device=self.device_))
@@ -246,10 +318,29 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         return super()._get_predict_nonlinearity()
 
     def predict(self, X):
-        """Predict labels."""
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
         positions = self.predict_proba(X).argmax(axis=1)
         return self.classes_[positions]
 
     def predict_proba(self, X):
-        """Predict probabilities."""
+        """Predict the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            float32; the columns are in the order of `classes_`.
+        """
         return self._predict_outputs(X)

@@ -20,7 +20,107 @@ __all__ = ["TorchRegressor"]
 
 
 class TorchRegressor(TorchEstimator, NeuralNetRegressor):
-    """X"""
+    """Regressor around a torch module.
+
+    A skorch net that takes what scikit-learn's regressors take, trains about as fast as a
+    hand-written loop, and can be continued bit by bit. Targets are not scaled;
+    `sklearn.compose.TransformedTargetRegressor` does that.
+
+    Parameters
+    ----------
+    module : class, callable or torch.nn.Module, default=MLP
+        What makes the network. Where its signature has them, ``in_features`` (values per
+        sample), ``input_shape`` (shape of a sample), ``in_channels`` (its first dimension) and
+        ``out_features`` (the number of targets) are inferred from the data;
+        ``module__in_features=...`` and so on override that. All its other arguments are
+        parameters, ``module__*``. An instance is copied and trained from the weights it has.
+    criterion : str, class, callable or torch.nn.Module, default="mse"
+        The loss: "mse", "mae", "huber", "smooth_l1", ..., or a class. Its arguments are
+        ``criterion__*``.
+    optimizer : str, class or callable, default="adamw"
+        "adamw", "adam", "sgd", "rmsprop", "nadam", ..., or a class. Its arguments are
+        ``optimizer__*`` (``optimizer__weight_decay``).
+    lr : float, default=1e-3
+        Learning rate.
+    max_epochs : int, default=50
+        Epochs that a ``fit`` or a ``partial_fit`` trains.
+    batch_size : int, default=32
+        Samples per batch; -1 puts all in one. The last batch of an epoch may be smaller, but a
+        last batch of one sample joins the one before.
+    random_state : int, RandomState instance, Generator or None, default=None
+        Seed of the initial weights, the order of the samples, and the dropout. None draws a new
+        one, `seed_`. No global generator is used or touched.
+    device : str, torch.device or None, default="auto"
+        "auto" is the first of "cuda", "mps" and "cpu" that there is; None is "cpu".
+    warm_start : bool, default=False
+        Whether ``fit`` trains a trained network further, as ``partial_fit`` does.
+    verbose : int, default=0
+        With 1 a table of the epochs is printed.
+    callbacks : None, "disable" or list of skorch callbacks, default=None
+        They see every batch, which costs time. For scikit-learn's see ``set_callbacks``.
+    train_split : callable or None, default=None
+        Splits off data to be scored after each epoch, such as ``skorch.dataset.ValidSplit(5)``.
+    iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
+        Used for a torch `Dataset`, or where arguments ``iterator_train__*`` other than
+        ``batch_size``, ``shuffle`` and ``drop_last`` are set. Arrays need none: their batches are
+        slices of one tensor.
+    dataset : class, default=skorch.dataset.Dataset
+        Made of arrays where a `DataLoader` is used for them.
+    predict_nonlinearity : callable, None or "auto", default="auto"
+        What makes a prediction of the module's output.
+    compile : bool, default=False
+        Whether the module goes through ``torch.compile``; arguments ``compile__*``.
+    use_caching : bool or "auto", default="auto"
+        Whether skorch's scoring callbacks keep predictions.
+    torch_load_kwargs : dict or None, default=None
+        Arguments of ``torch.load`` in ``load_params``.
+    **kwargs : dict
+        ``module__*``, ``criterion__*``, ``optimizer__*``, ``iterator_train__*``,
+        ``iterator_valid__*``, ``dataset__*``, ``callbacks__*``, ``compile__*``.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Size of the second dimension of `X`; not for dicts and datasets.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where `X` has string names.
+    input_shape_ : tuple of int or None
+        Shape of one sample.
+    n_iter_ : int
+        Epochs trained so far, over all calls.
+    n_parameters_ : int
+        Numbers in the module's parameters.
+    history_ : skorch.history.History
+        A row per epoch: "epoch", "train_loss" (mean over the samples, while it was trained),
+        "train_loss_best", "train_batch_count", "dur" (seconds).
+    module_, criterion_, optimizer_ : object
+        The running parts.
+    device_ : torch.device
+        Where they are.
+    seed_ : int
+        The seed that was used.
+
+    Notes
+    -----
+    Inputs become float32 (or the type of the module's parameters); integers stay integers where
+    the module has an `Embedding`. On a CPU, float32 arrays are used in place, also memory maps;
+    others are converted at once up to 1 GiB, else batch by batch. Other devices get all the data
+    at once if it takes at most half of their free memory.
+
+    The seed gives named streams ("init" with one per parameter name, "shuffle", "forward"), so
+    that what one of them draws never shifts another, and fits in several threads do not meet.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from skhpo import TorchRegressor
+    >>> X, y = make_regression(n_features=5, random_state=0)
+    >>> net = TorchRegressor(lr=0.01, random_state=0).fit(X, y / y.std())
+    >>> net.score(X, y / y.std()) > 0.9
+    True
+    >>> net.predict(X[:2]).shape
+    (2,)
+    """
 
     _checkpointed = ("_target_shape", "_output_shape")
 
