@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import numbers
 from fractions import Fraction
 from typing import Literal
 
 from ..samplers import Sampler
-from ._checks import check_count
+from ._checks import check_count, check_factor
 from .halving import BracketScheduler
 
 __all__ = ["Hyperband", "hyperband_plan"]
@@ -119,7 +118,7 @@ def hyperband_plan(
             "min_resources <= max_resources must hold, but got "
             f"(min_resources={min_resources}, max_resources={max_resources})"
         )
-    ratio = _check_factor(factor)
+    ratio = check_factor(factor)
     s_max = 0
     while min_resources * ratio ** (s_max + 1) <= max_resources:
         s_max += 1
@@ -141,16 +140,6 @@ def _rungs(
         if not rungs or level > rungs[-1][1]:
             rungs.append((math.floor(n / factor**i), level))
     return rungs
-
-
-def _check_factor(factor: object) -> Fraction:
-    if not isinstance(factor, numbers.Real) or isinstance(factor, bool):
-        raise TypeError(f"factor must be a number, but got factor={factor!r}")
-    if not 1 < float(factor) < math.inf:
-        raise ValueError(f"factor > 1 must hold, but got factor={factor!r}; 3 is usual")
-    if isinstance(factor, Fraction):
-        return factor
-    return Fraction(int(factor) if isinstance(factor, numbers.Integral) else float(factor))
 
 
 def _check_n_brackets(n_brackets: object, n_all: int) -> int:
