@@ -8,7 +8,7 @@ import numpy as np
 
 from .._compat import Interval, StrOptions
 from ..samplers import RandomSampler
-from ..schedulers import Hyperband
+from ..schedulers import AsynchronousHyperband, Hyperband
 from ._base import BaseTrialSearchCV
 from ._checks import check_subsample_sizes
 
@@ -16,7 +16,7 @@ __all__ = ["HalvingHyperbandSearchCV"]
 
 
 class HalvingHyperbandSearchCV(BaseTrialSearchCV):
-    """Search with Hyperband: many candidates briefly, the promising ones longer.
+    """Search with Hyperband [1]_: many candidates briefly, the promising ones longer.
 
     Brackets of successive halving that differ in how hard they select: the most aggressive
     starts the most candidates at `min_resources`, the last gives a few the whole
@@ -83,7 +83,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         the visible CUDA devices; a list has one slot for each time that a device is named, and a
         running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
     asynchronous : bool, default=False
-        Start the next fit as soon as one ends. Results then depend on timing.
+        Start the next fit as soon as one ends, promoting the best of what is known by then [2]_.
+        The work is the same, rung by rung; who is promoted depends on timing.
     callbacks : sequence of object, default=()
         Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
         score)`` and ``on_search_end(search)`` are called, if they have them.
@@ -123,8 +124,11 @@ classes_, n_features_in_, feature_names_in_
 
     References
     ----------
-    L. Li, K. Jamieson, G. DeSalvo, A. Rostamizadeh, A. Talwalkar. Hyperband: A Novel
-    Bandit-Based Approach to Hyperparameter Optimization. JMLR 18 (2018), algorithm 1.
+    .. [1] L. Li, K. Jamieson, G. DeSalvo, A. Rostamizadeh, A. Talwalkar. Hyperband: A Novel
+       Bandit-Based Approach to Hyperparameter Optimization. JMLR 18 (2018), algorithm 1.
+    .. [2] L. Li, K. Jamieson, A. Rostamizadeh, E. Gonina, J. Ben-tzur, M. Hardt, B. Recht,
+       A. Talwalkar. A System for Massively Parallel Hyperparameter Tuning. MLSys 2020,
+       algorithm 2.
 
     Examples
     --------
@@ -225,7 +229,8 @@ classes_, n_features_in_, feature_names_in_
                 f"max_resources='auto' means all training rows and needs "
                 f"resource='n_samples', but resource={self.resource!r}; give a number"
             )
-        return Hyperband(
+        scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
+        return scheduler(
             RandomSampler(space, random_state),
             min_resources=self.min_resources,
             max_resources=max_resources,
