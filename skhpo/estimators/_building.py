@@ -13,7 +13,7 @@ from ._device import resolve_device
 from ._initialization import NamedInitialization
 from ._names import resolve_criterion, resolve_optimizer
 from ._parameters import INFERRED, arguments_of
-from ._randomness import Stream, draw_seed
+from ._randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 
 __all__ = ["BuildingMixin"]
 
@@ -60,6 +60,13 @@ class BuildingMixin:
                     module = self.torch_compile(module.to(self.device_), name=name)
                     setattr(self, name + "_", module)
         return self
+
+    def _drawing_from(self, stream):
+        """Return the context in which a forward pass draws from a stream."""
+        if self.compile:
+            devices = {torch.device("cpu"), torch.zeros(0, device=self.device_).device}
+            return LentGenerators(stream, *devices)
+        return OwnGenerators(stream)
 
     def _materialize(self, module):
         """Give lazy layers their shapes by one forward pass."""

@@ -26,7 +26,8 @@ _GIVEN_BY_THE_NET = {
     "iterator_valid": ("dataset",),
     "dataset": ("X", "y"),
 }
-_BESIDE_THE_SIGNATURE = {"optimizer": ("param_groups",)}
+_BESIDE_THE_SIGNATURE = {"optimizer": {"param_groups": ()}}
+_LISTED = ("module", "criterion", "optimizer")
 
 
 def arguments_of(factory):
@@ -78,10 +79,9 @@ class ParametersMixin:
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the parameters of the module, the criterion, the optimizer, the
-            iterators and the callbacks that were not set, too, with their defaults. The
-            module's ``in_features`` and ``out_features`` have the value None: they are inferred
-            in ``fit``.
+            Whether to list the parameters of the module, the criterion, the optimizer and the
+            callbacks that were not set, too, with their defaults. The module's ``in_features``
+            and ``out_features`` have the value None: they are inferred in ``fit``.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class ParametersMixin:
         if not deep:
             return params
         defaults = {}
-        for component in _GIVEN_BY_THE_NET:
+        for component in _LISTED:
             if isinstance(getattr(self, component), torch.nn.Module):
                 continue
             arguments = self._arguments_of(component) or {}
@@ -163,7 +163,7 @@ class ParametersMixin:
             return None
         given = _GIVEN_BY_THE_NET[component]
         arguments = {k: v for k, v in arguments.items() if k not in given}
-        return arguments | dict.fromkeys(_BESIDE_THE_SIGNATURE.get(component, ()))
+        return arguments | _BESIDE_THE_SIGNATURE.get(component, {})
 
     def _factory_of(self, component):
         value = getattr(self, component)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["OwnGenerators", "Stream", "draw_seed", "may_draw", "stream_seed"]
+__all__ = ["LentGenerators", "OwnGenerators", "Stream", "draw_seed", "may_draw", "stream_seed"]
 
 # Functions that take `generator=`.
 _WITH_GENERATOR = frozenset(
@@ -53,7 +53,7 @@ _WITHOUT_GENERATOR = frozenset(
     ]
 )
 
-_DEFAULT_GENERATORS_LENT = threading.Lock()
+_DEFAULT_GENERATORS_LENT = threading.RLock()
 
 
 def draw_seed(random_state):
@@ -171,10 +171,10 @@ class OwnGenerators(TorchFunctionMode):
                 return func(*args, **{**kwargs, "generator": generator})
         elif func in _WITHOUT_GENERATOR:
             device = _device_of(args, kwargs)
-            generator = self.generator(device)
             if func is F.dropout and device.type == "cpu":
-                return _dropout(generator, *args, **kwargs)
-            return _lend_default_generator(generator, device, func, args, kwargs)
+                return _dropout(self.generator(device), *args, **kwargs)
+            with LentGenerators(self, device):
+                return func(*args, **kwargs)
         return func(*args, **kwargs)
 
     def generator(self, device):
@@ -190,16 +190,37 @@ def _dropout(generator, input, p=0.5, training=True, inplace=False):
     return input.mul_(noise) if inplace else input * noise
 
 
-def _lend_default_generator(generator, device, func, args, kwargs):
-    default = _default_generator(device)
-    with _DEFAULT_GENERATORS_LENT:
-        own_state = default.get_state()
-        default.set_state(generator.get_state())
-        try:
-            return func(*args, **kwargs)
-        finally:
-            generator.set_state(default.get_state())
-            default.set_state(own_state)
+class LentGenerators:
+    """Within this context the default generators are those of a stream, for all threads.
+
+    It is for what `OwnGenerators` cannot look into, such as a compiled module. Fits that use it
+    wait for each other; another thread that draws from a default generator meanwhile draws from
+    the stream, and disturbs it.
+
+    Parameters
+    ----------
+    stream : Stream
+    *devices : torch.device
+        Whose generators are lent.
+    """
+
+    def __init__(self, stream, *devices):
+        self.stream = stream
+        self.devices = devices
+
+    def __enter__(self):
+        _DEFAULT_GENERATORS_LENT.acquire()
+        self._lent = []
+        for device in self.devices:
+            own, default = self.stream.generator(device), _default_generator(device)
+            self._lent.append((own, default, default.get_state()))
+            default.set_state(own.get_state())
+
+    def __exit__(self, *error):
+        for own, default, state_before in self._lent:
+            own.set_state(default.get_state())
+            default.set_state(state_before)
+        _DEFAULT_GENERATORS_LENT.release()
 
 
 def _default_generator(device):

@@ -17,7 +17,7 @@ from ._checkpoint import CheckpointMixin
 from ._data import Rows, n_rows, sample_shape
 from ._feeding import FeedingMixin, first_batch
 from ._parameters import ParametersMixin
-from ._randomness import OwnGenerators, Stream
+from ._randomness import Stream
 from ._training import run_epochs
 from ._validation import check_inputs, check_sample_weight
 
@@ -174,7 +174,7 @@ class TorchEstimator(
     def _try(self, inputs, fit_params):
         self._set_training(False)
         # A stream of its own: what is drawn here must not shift the streams of training.
-        with torch.no_grad(), OwnGenerators(Stream(self.seed_, "trial")):
+        with torch.no_grad(), self._drawing_from(Stream(self.seed_, "trial")):
             try:
                 output = self.infer(inputs, **fit_params)
             except Exception as error:

@@ -12,7 +12,7 @@ from skorch.callbacks import LRScheduler
 
 from ._data import RowBatches
 from ._names import OPTIMIZERS
-from ._randomness import OwnGenerators, may_draw
+from ._randomness import may_draw
 
 __all__ = ["run_epochs"]
 
@@ -106,7 +106,7 @@ def _forward_randomness(net):
     parts = [getattr(net, name + "_") for name in net._modules + net._criteria]
     if all(isinstance(part, torch.nn.Module) and not may_draw(part) for part in parts):
         return contextlib.nullcontext()
-    return OwnGenerators(net._streams["forward"])
+    return net._drawing_from(net._streams["forward"])
 
 
 def _is_plain(net, train_batches, valid_batches, fit_params):

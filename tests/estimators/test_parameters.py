@@ -32,7 +32,6 @@ def test_arguments_of_the_parts_are_parameters():
     assert params["module__in_features"] is None
     assert params["optimizer__weight_decay"] == 0.01
     assert params["criterion__label_smoothing"] == 0.0
-    assert params["iterator_train__shuffle"] is None
     assert "optimizer__params" not in params
     shallow = TorchClassifier(module__n_units=5).get_params(deep=False)
     assert shallow.keys() >= {"module", "lr", "module__n_units"}
@@ -198,3 +197,10 @@ def test_module_instance_is_copied(blobs):
     for name, value in instance.state_dict().items():
         assert torch.equal(value, before[name])
         assert not torch.equal(net.module_.state_dict()[name], before[name])
+
+
+def test_all_parameters_may_be_set_back(blobs):
+    net = TorchClassifier(max_epochs=2, random_state=0)
+    same = clone(net).set_params(**net.get_params(deep=True))
+    X, y = blobs
+    assert (same.fit(X, y).predict_proba(X) == net.fit(X, y).predict_proba(X)).all()

@@ -52,7 +52,13 @@ IMAGE = torch.arange(900.0).sin().reshape(1, 1, 30, 30)
 DROPOUT = {"module__dropout": 0.5, "module__input_dropout": 0.2}
 
 
-@pytest.mark.parametrize("params", [{}, DROPOUT, {"module": Drawing}])
+COMPILED = {"compile": True, "compile__backend": "eager", **DROPOUT}
+# torch's compiler meets a warning of torch's own on its way.
+ignore_compiler = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+
+
+@ignore_compiler
+@pytest.mark.parametrize("params", [{}, DROPOUT, {"module": Drawing}, COMPILED])
 def test_one_seed_gives_one_network(blobs, params):
     nets = [TorchClassifier(max_epochs=3, random_state=7, **params).fit(*blobs) for _ in range(2)]
     assert same(*nets)
@@ -76,8 +82,9 @@ def test_two_threads_train_as_one_does(blobs, params):
     assert same(alone[1], together[1])
 
 
+@ignore_compiler
 @pytest.mark.parametrize("seed", [3, None, "RandomState"])
-@pytest.mark.parametrize("params", [DROPOUT, {"module": Drawing}])
+@pytest.mark.parametrize("params", [DROPOUT, {"module": Drawing}, COMPILED])
 def test_global_generators_are_untouched(blobs, params, seed):
     seed = np.random.RandomState(0) if seed == "RandomState" else seed
     before = global_states()
