@@ -45,8 +45,13 @@ def by_hand(X, y, epochs, *, dropout=0.0, fused=None):
     return net
 
 
-def with_skhpo(X, y, epochs, *, dropout=0.0):
+class Own(MLP):
+    """A module that is not the package's own: it may draw anything in its forward pass."""
+
+
+def with_skhpo(X, y, epochs, *, dropout=0.0, module=MLP):
     return TorchClassifier(
+        module=module,
         module__n_units=64,
         module__dropout=dropout,
         optimizer="adam",
@@ -88,11 +93,12 @@ def main():
         "loop by hand": (by_hand, {}),
         "loop by hand, fused Adam": (by_hand, {"fused": True}),
         "TorchClassifier": (with_skhpo, {}),
+        "TorchClassifier, a module of one's own": (with_skhpo, {"module": Own}),
         "skorch": (with_skorch, {}),
         "loop by hand, dropout": (by_hand, {"dropout": 0.2}),
         "TorchClassifier, dropout": (with_skhpo, {"dropout": 0.2}),
     }
-    against = {name: "loop by hand" for name in contestants}
+    against = dict.fromkeys(contestants, "loop by hand")
     against["TorchClassifier, dropout"] = "loop by hand, dropout"
     for fit, settings in contestants.values():
         fit(X, y, 1, **settings)

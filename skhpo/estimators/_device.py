@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..limits import current_slot
+
 __all__ = ["resolve_device"]
 
 
@@ -13,7 +15,8 @@ def resolve_device(device):
     Parameters
     ----------
     device : str, torch.device or None
-        "auto" is the first of cuda, mps and cpu that there is; None is "cpu".
+        "auto" is the device that a search lends to the running fit, if it does, else the first of
+        cuda, mps and cpu that there is; None is "cpu".
 
     Returns
     -------
@@ -27,6 +30,8 @@ def resolve_device(device):
     if device is None:
         return torch.device("cpu")
     if isinstance(device, str) and device == "auto":
+        if current_slot() is not None:
+            return torch.device(current_slot())
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if _count(kind)))
     try:
         resolved = torch.device(device)

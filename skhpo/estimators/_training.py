@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import math
 import time
 
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 
+from ..exceptions import NonFiniteLossError
+from ..limits import check_time
 from ._data import RowBatches
 from ._names import OPTIMIZERS
 from ._randomness import may_draw
@@ -96,6 +99,12 @@ def _one_epoch(net, run_epoch, context, hook_data):
     finally:
         net._batch_weight = None
     net.n_iter_ += 1
+    loss = net.history[-1].get("train_loss")
+    if loss is not None and not math.isfinite(loss):
+        raise NonFiniteLossError(
+            f"the training loss must be finite, but is {loss} in epoch {net.n_iter_}; lower lr, or "
+            "scale the data"
+        )
     if context is not None:
         stop = context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
         go_on = go_on and not stop
@@ -138,6 +147,7 @@ def _plain_epoch(net, batches, forward):
     weighted = batches.rows.weight is not None
     losses, sizes = [], []
     for X, y, weight in batches.triples():
+        check_time()
         if weighted:
             net._batch_weight = weight
         with forward:
@@ -168,6 +178,7 @@ def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, fit_para
     """Train for one epoch through skorch's loop; return False if a callback said stop."""
 
     def train_step(batch, **params):
+        check_time()
         with forward:
             return net.train_step(batch, **params)
 

@@ -174,12 +174,20 @@ def test_criterion_by_name_or_class(line, spelling):
     assert net.criterion_.beta == 0.5
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_fused_where_it_helps_and_nobody_chose(line, optimizer):
-    net = TorchRegressor(optimizer=optimizer, max_epochs=1).fit(*line)
-    assert net.optimizer_.param_groups[0]["fused"] is True
-    net = TorchRegressor(optimizer=optimizer, optimizer__fused=False, max_epochs=1).fit(*line)
-    assert net.optimizer_.param_groups[0]["fused"] is False
+@pytest.mark.parametrize(
+    ("params", "fused"),
+    [
+        ({"optimizer": "adam"}, True),
+        ({"optimizer": "adamw"}, True),
+        ({"optimizer": "sgd", "optimizer__momentum": 0.9}, True),
+        ({"optimizer": "sgd"}, None),
+        ({"optimizer": "adam", "optimizer__fused": False}, False),
+        ({"optimizer": "adam", "optimizer__foreach": True}, None),
+    ],
+)
+def test_fused_where_it_helps_and_nobody_chose(line, params, fused):
+    net = TorchRegressor(max_epochs=1, **params).fit(*line)
+    assert net.optimizer_.param_groups[0]["fused"] is fused
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "nadam", "rmsprop", "rprop", "asgd", "lbfgs"])
