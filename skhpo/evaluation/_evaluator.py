@@ -119,8 +119,10 @@ class Evaluator:
 
     @property
     def has_room(self):
-        """Whether a further fit would start at once."""
-        return self._pool.free > len(self._ready) and not self._suspects
+        """Whether a further fit would start at once, or with the fits of the same transformers."""
+        if self._answered or self._suspects or self._pool.free <= len(self._ready):
+            return False
+        return sum(map(len, self._blocked.values())) < self._pool.n_jobs_
 
     def submit(self, trials):
         """Plan the fits of trials; what is known already is answered without a fit.
@@ -255,7 +257,8 @@ class Evaluator:
     def _bundle(self):
         """Take what one worker gets at once: several fits, if fits are short."""
         first = self._ready.popleft()
-        if isinstance(first, TransformTask) or self._seconds is None:
+        alone = self._pool.n_jobs_ == 1
+        if alone or isinstance(first, TransformTask) or self._seconds is None:
             return [first]
         size = math.ceil(_LONG_ENOUGH / max(self._seconds, 1e-6))
         size = min(size, math.ceil((len(self._ready) + 1) / (2 * self._pool.n_jobs_)))

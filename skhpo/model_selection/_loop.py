@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from ..exceptions import JournalError
 from ..journal import fit_event
@@ -67,6 +68,7 @@ class TrialLoop:
         self._trials = {}
         self._rows = {}
         self._open = {}
+        self._received = deque()
         self._time_is_up = False
         self._any_score = False
 
@@ -93,6 +95,7 @@ class TrialLoop:
                 self._run_in_batches()
         except KeyboardInterrupt:
             self.evaluator.abort()
+            self._take_received()
             self.stopped = "it was interrupted"
             if not self._finished():
                 raise
@@ -126,12 +129,12 @@ class TrialLoop:
             for trial in finished or ():
                 self._tell(trial)
             self._drop_what_is_done()
-        if self._time_is_up and (self._open or self._ask()):
+        if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = "max_time was over"
 
     def _drop_what_is_done(self):
         parents = {trial.parent for trial in self._open.values()}
-        self.evaluator.keep(self.scheduler.may_continue() | parents)
+        self.evaluator.keep(self.scheduler.may_continue() | parents | self._open.keys())
 
     def _replay(self):
         """Ask and tell as the journal says; return the trials that were left running."""
@@ -165,17 +168,23 @@ class TrialLoop:
     def _take_results(self):
         """Wait for results; return the trials that they finish, None if nothing is pending."""
         results = self.evaluator.next()
-        finished = []
-        for result in results:
-            self._take(result)
-            if len(self._rows[result.trial]) == self.n_fits:
-                finished.append(self._trials[result.trial])
+        self._received.extend(results)
+        finished = self._take_received()
         if self.journal is not None:
             self.journal.sync()
         if self.deadline is not None and time.monotonic() > self.deadline:
             self._time_is_up = True
             self.evaluator.cancel()
         return finished if results else None
+
+    def _take_received(self):
+        finished = []
+        while self._received:
+            result = self._received.popleft()
+            self._take(result)
+            if len(self._rows[result.trial]) == self.n_fits:
+                finished.append(self._trials[result.trial])
+        return finished
 
     def _take(self, result):
         trial = self._trials[result.trial]
