@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 __all__ = ["slots_of"]
 
@@ -19,8 +20,9 @@ def slots_of(devices):
     Returns
     -------
     callable
-        From the number of jobs to the list of slots: devices, or None for "as the estimator
-        says".
+        From the number of jobs, and whether they all run on this machine, to the list of slots:
+        devices, or None for "as the estimator says". Raises ValueError for a list of devices if
+        they do not run here.
 
     Raises
     ------
@@ -34,11 +36,22 @@ def slots_of(devices):
         raise ValueError("devices must name at least one device, but is empty; use 'auto' or 'cpu'")
     _check(named)
     if isinstance(devices, str) and devices == "cpu":
-        return lambda n_jobs: ["cpu"] * n_jobs
-    return lambda n_jobs: named[:n_jobs]
+        return lambda n_jobs, local: ["cpu"] * n_jobs
+    return partial(_named, named)
 
 
-def _auto(n_jobs):
+def _named(devices, n_jobs, local):
+    if not local:
+        raise ValueError(
+            f"devices={devices!r} names devices of this machine, but the fits run on a cluster; "
+            "use devices='auto', and set CUDA_VISIBLE_DEVICES for each worker"
+        )
+    return devices[:n_jobs]
+
+
+def _auto(n_jobs, local):
+    if not local:
+        return [None] * n_jobs
     torch = sys.modules.get("torch")
     count = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
     return [f"cuda:{i % count}" if count else None for i in range(n_jobs)]

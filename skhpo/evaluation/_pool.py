@@ -1,38 +1,21 @@
-"""A pool of workers on whatever joblib backend is active.
-
-``joblib.Parallel`` pulls its tasks ahead and returns at a barrier. A search needs neither: it
-hands over what can start now and wants each result as soon as it is there. The backend underneath
-can do that, and every registered backend (loky, threading, dask, ray) implements it.
-"""
+"""A pool of workers on whatever joblib backend is active."""
 
 from __future__ import annotations
 
-import os
 import queue
 import traceback
 import warnings
-from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import sklearn
-from joblib import Parallel, cpu_count, delayed
-from joblib._parallel_backends import (
-    FallbackToBackend,
-    LokyBackend,
-    MultiprocessingBackend,
-    SequentialBackend,
-    ThreadingBackend,
-)
-from joblib.parallel import BatchedCalls, get_active_backend
+from joblib import cpu_count
 
 from ..limits import limited
+from ._engines import active_engine
 
 __all__ = ["Done", "Pool"]
-
-# Errors by which dask and ray say that a worker died; loky's is a BrokenExecutor.
-_LOST = {"KilledWorker", "RayActorError", "ActorDiedError", "WorkerCrashedError", "LostRunError"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +49,8 @@ class Pool:
         As everywhere in scikit-learn: None means 1 unless ``joblib.parallel_config`` says
         otherwise, -1 all processors.
     slots : callable or None, default=None
-        From the number of jobs to a list of devices, one for each call that may run at a time;
-        None in it leaves the choice to the fit. Used on this machine's workers only.
+        From the number of jobs, and whether they all run on this machine, to a list of devices,
+        one for each call that may run at a time; None in it leaves the choice to the fit.
 
     Attributes
     ----------
@@ -75,6 +58,8 @@ class Pool:
         Calls that run at the same time.
     in_processes_ : bool
         Whether calls leave this process, and so are pickled.
+    running : int
+        Calls that were submitted and have not come back from `wait`.
     """
 
     def __init__(self, n_jobs=None, slots=None):
@@ -82,56 +67,35 @@ class Pool:
         self.slots = slots
 
     def __enter__(self):
-        backend, n_jobs = get_active_backend()
-        if self.n_jobs is not None:
-            n_jobs = self.n_jobs
-        self._parallel = Parallel(n_jobs=n_jobs)
-        try:
-            self.n_jobs_ = backend.configure(n_jobs=n_jobs, parallel=self._parallel)
-        except FallbackToBackend as fallback:
-            backend, self.n_jobs_ = fallback.backend, 1
-        self._backend = None if isinstance(backend, SequentialBackend) else backend
-        local = (SequentialBackend, ThreadingBackend, LokyBackend, MultiprocessingBackend)
-        self._slots = [None] * self.n_jobs_
-        if self.slots is not None and isinstance(backend, local):
-            self._slots = self.slots(self.n_jobs_)
+        self._engine = engine = active_engine(self.n_jobs)
+        self.in_processes_ = engine.in_processes
+        self._slots = [None] * engine.n_jobs
+        if self.slots is not None:
+            self._slots = self.slots(engine.n_jobs, engine.local)
         self.n_jobs_ = len(self._slots)
-        self.in_processes_ = not isinstance(backend, SequentialBackend | ThreadingBackend)
-        parallel_here = self.n_jobs_ > 1 and isinstance(backend, local)
+        parallel_here = self.n_jobs_ > 1 and engine.local
         self._threads = max(1, cpu_count() // self.n_jobs_) if parallel_here else None
         self._done = queue.SimpleQueue()
-        self._running = 0
-        self._queued = []
-        self._refs = {}
-        if self._backend is not None:
-            self._backend.start_call()
+        self._shipped = {}
+        self.running = 0
         return self
 
     def __exit__(self, kind, *_):
-        self._queued.clear()
-        if self._backend is None:
+        if self._engine is None:
             return
         if kind is not None and not issubclass(kind, Exception):  # Ctrl-C waits for nobody
             self.abort()
             return
-        while self._running:
+        while self.running:
             self._done.get()
-            self._running -= 1
-        self._backend.stop_call()
-        self._backend.terminate()
+            self.running -= 1
+        self._engine.stop()
 
     def abort(self):
         """Stop the workers in the middle of what they do; the pool is of no use afterwards."""
-        self._queued.clear()
-        if self._backend is not None:
-            self._backend.stop_call()
-            self._backend.abort_everything(ensure_ready=False)
-            self._backend = None
-
-    @property
-    def running(self):
-        """Calls that were submitted and have not come back from `wait`."""
-        return self._running + len(self._queued)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.abort()
 
     @property
     def free(self):
@@ -146,62 +110,50 @@ class Pool:
         function : callable
         items : list
         shared : tuple of object
-            Passed on as they are, so that backends can ship what is large once per worker.
+            What many calls share, each the very same object every time: it is shipped to a worker
+            once, and kept there until `forget`.
         seconds : float or None, default=None
             Time limit of each item, for those who look at it.
         """
         slot = self._slots.pop()
-        call = partial(_run, function, {"slot": slot, "seconds": seconds, "threads": self._threads})
-        if self._backend is None:
-            self._queued.append((slot, items, partial(call, items, *shared)))
-            return
-        if self.in_processes_:
-            filters = list(warnings.filters)
-            call = partial(_in_process, os.getpid(), sklearn.get_config(), filters, call)
-        shared = self._shipped(shared)
-        work = BatchedCalls([delayed(call)(items, *shared)], self._backend.get_nested_backend())
-        self._running += 1
-        self._backend.submit(work, callback=partial(_put, self._done, slot, items))
+        limits = {"slot": slot, "seconds": seconds, "threads": self._threads}
+        filters = list(warnings.filters) if self.in_processes_ else None
+        call = partial(_run, function, items, limits, sklearn.get_config(), filters)
+        shared = [self._ship(value) for value in shared]
+        self._engine.submit(call, shared, partial(_put, self._done, slot, items))
+        self.running += 1
 
     def wait(self):
         """Return a call that has ended, as soon as there is one; in a plain loop, run it."""
-        if self._backend is None:
-            slot, items, call = self._queued.pop(0)
-            self._slots.append(slot)
-            return self._outcome(items, call)
-        slot, items, out = self._done.get()
-        self._running -= 1
+        slot, items, get = self._done.get()
+        self.running -= 1
         self._slots.append(slot)
-        return self._outcome(items, lambda: self._backend.retrieve_result_callback(out)[0])
+        return self._outcome(items, get)
+
+    def forget(self, value):
+        """Note that `value` will not be shared by any further call."""
+        self._shipped.pop(id(value), None)
 
     def restart(self):
         """Replace workers after some died. Calls in flight must have come back before."""
-        if isinstance(self._backend, LokyBackend):
-            self._backend.abort_everything(ensure_ready=True)
+        self._engine.restart()
+        self._shipped.clear()
 
     def _outcome(self, items, get):
         try:
             results = get()
         except Exception as error:
-            lost = isinstance(error, BrokenExecutor) or type(error).__name__ in _LOST
-            return Done(items, None, error, lost)
+            return Done(items, None, error, isinstance(error, self._engine.lost))
         for result in results:
             if isinstance(result, _Raised):
                 raise result.error
         return Done(items, results)
 
-    def _shipped(self, shared):
-        """Put large arrays into ray's object store, once each."""
-        if type(self._backend).__module__.partition(".")[0] != "ray":
-            return shared
-        import ray
-
-        refs = []
-        for value in shared:
-            if id(value) not in self._refs:
-                self._refs[id(value)] = (value, _RayRef(ray.put(value)))
-            refs.append(self._refs[id(value)][1])
-        return tuple(refs)
+    def _ship(self, value):
+        # With the value, because the id of an object that is gone may be given to another.
+        if id(value) not in self._shipped:
+            self._shipped[id(value)] = value, self._engine.ship(value)
+        return self._shipped[id(value)][1]
 
 
 @dataclass(frozen=True)
@@ -211,37 +163,23 @@ class _Raised:
     error: Exception
 
 
-@dataclass(frozen=True)
-class _RayRef:
-    ref: Any
-
-    def get(self):
-        import ray
-
-        return ray.get(self.ref)
+def _put(done, slot, items, get):
+    done.put((slot, items, get))
 
 
-def _put(done, slot, items, out):
-    done.put((slot, items, out))
-
-
-def _run(function, limits, items, *shared):
-    shared = [value.get() if isinstance(value, _RayRef) else value for value in shared]
-    results = []
-    for item in items:
-        try:
-            with limited(**limits):
-                results.append(function(item, *shared))
-        except Exception as error:
-            error.add_note("".join(traceback.format_exception(error)))
-            return [_Raised(error)]
-    return results
-
-
-def _in_process(driver, config, filters, call, *args):
+def _run(function, items, limits, config, filters, *shared):
     """Run a call under the driver's configuration of scikit-learn and of warnings."""
-    if os.getpid() == driver:  # a backend with workers in threads after all
-        return call(*args)
-    with sklearn.config_context(**config), warnings.catch_warnings():
-        warnings.filters[:] = filters
-        return call(*args)
+    with ExitStack() as stack:
+        stack.enter_context(sklearn.config_context(**config))
+        if filters is not None:  # threads of the driver have its filters, and must not touch them
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filters[:] = filters
+        results = []
+        for item in items:
+            try:
+                with limited(**limits):
+                    results.append(function(item, *shared))
+            except Exception as error:
+                error.add_note("".join(traceback.format_exception(error)))
+                return [_Raised(error)]
+        return results

@@ -140,7 +140,8 @@ def test_a_call_holds_exactly_one_slot(backend, n_jobs):
             held.remove(slot)
         return slot
 
-    def slots(n):
+    def slots(n, local):
+        assert local
         return [f"stand-in:{i}" for i in range(n)]
 
     if backend == "loky" and n_jobs > 1:
@@ -150,7 +151,7 @@ def test_a_call_holds_exactly_one_slot(backend, n_jobs):
         return
     with joblib.parallel_config(backend), Pool(n_jobs, slots=slots) as pool:
         used = {slot for _, slot in results(pool, hold, range(20))}
-    assert used <= set(slots(n_jobs))
+    assert used <= set(slots(n_jobs, True))
     assert clashes == []
     assert current_slot() is None
 
@@ -160,5 +161,5 @@ def _slot(_):
 
 
 def test_fewer_slots_than_jobs_bound_what_runs():
-    with joblib.parallel_config("threading"), Pool(4, slots=lambda n: ["a", "b"]) as pool:
+    with joblib.parallel_config("threading"), Pool(4, slots=lambda n, local: ["a", "b"]) as pool:
         assert pool.free == 2

@@ -1,0 +1,266 @@
+"""Where calls run: what a pool needs of a joblib backend, for each kind of backend.
+
+``joblib.Parallel`` pulls its tasks ahead and returns at a barrier. A search needs neither: it
+hands over what can start now and wants each result as soon as it is there. The backend objects of
+joblib can do that on one machine. On Dask and Ray they cannot quite: joblib's Dask backend never
+reports a task whose worker died, and Ray's assigns tasks to workers in turn, busy or not, and does
+not replace those that died. So with these two the backend says which cluster is meant, and the
+cluster itself is asked to do the work.
+"""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import BrokenExecutor
+from functools import partial
+
+from joblib import Parallel, parallel_config
+from joblib._parallel_backends import (
+    FallbackToBackend,
+    LokyBackend,
+    MultiprocessingBackend,
+    SequentialBackend,
+    ThreadingBackend,
+)
+from joblib.parallel import BatchedCalls, get_active_backend
+
+__all__ = ["active_engine"]
+
+
+def active_engine(n_jobs):
+    """Return the engine for the active joblib backend.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        None means what ``joblib.parallel_config`` says, and without that 1, or all of a cluster.
+
+    Returns
+    -------
+    engine
+        All of them have
+
+        * ``n_jobs``: calls that run at a time;
+        * ``local``: whether all workers are on this machine;
+        * ``in_processes``: whether calls leave this process, and so are pickled;
+        * ``lost``: exceptions that say that a worker died, or took data with it;
+        * ``ship(value)``: what travels in the place of a value that many calls share;
+        * ``submit(call, shared, done)``: start ``call(*shared)``; when it has ended,
+          ``done(get)`` is called in some thread, where ``get()`` returns what the call did, or
+          raises;
+        * ``restart()``: replace workers after some died; what was shipped may be gone;
+        * ``stop()``, ``abort()``: the end, with nothing running or in the middle of it.
+
+    Raises
+    ------
+    ValueError
+        If the backend cannot run a search.
+    """
+    backend, default = get_active_backend()
+    n_jobs = default if n_jobs is None else n_jobs
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning: use -1 for all that there are, None for one")
+    # By name, because importing Dask or Ray takes long and they may not be there.
+    known = {"DaskDistributedBackend": DaskEngine, "RayBackend": RayEngine}
+    engine = known.get(type(backend).__name__)
+    if engine is not None:
+        return engine(backend, n_jobs)
+    parallel = Parallel(n_jobs=n_jobs)
+    try:
+        n_jobs = backend.configure(n_jobs=n_jobs, parallel=parallel)
+    except FallbackToBackend as fallback:
+        backend = fallback.backend
+    if isinstance(backend, SequentialBackend):
+        return PlainEngine()
+    if not backend.supports_retrieve_callback:
+        raise ValueError(
+            f"a search takes results as they come, which {type(backend).__name__} cannot do (its "
+            "supports_retrieve_callback is false); use joblib.parallel_config with 'loky', "
+            "'threading', 'dask' or 'ray'"
+        )
+    return JoblibEngine(backend, n_jobs)
+
+
+class PlainEngine:
+    """A plain loop: a call runs when its result is asked for."""
+
+    n_jobs = 1
+    local = True
+    in_processes = False
+    lost = ()
+
+    def ship(self, value):
+        return value
+
+    def submit(self, call, shared, done):
+        done(partial(call, *shared))
+
+    def restart(self):
+        pass
+
+    stop = abort = restart
+
+
+class JoblibEngine:
+    """Threads or processes of this machine, or any other registered backend."""
+
+    lost = (BrokenExecutor,)
+
+    def __init__(self, backend, n_jobs):
+        self.n_jobs = n_jobs
+        self.local = isinstance(backend, ThreadingBackend | LokyBackend | MultiprocessingBackend)
+        self.in_processes = not isinstance(backend, ThreadingBackend)
+        self._backend = backend
+        self._backend.start_call()
+
+    def ship(self, value):
+        return value  # large arrays become memory maps by themselves
+
+    def submit(self, call, shared, done):
+        work = BatchedCalls([(call, shared, {})], self._backend.get_nested_backend())
+        self._backend.submit(work, callback=lambda out: done(partial(self._result, out)))
+
+    def _result(self, out):
+        return self._backend.retrieve_result_callback(out)[0]
+
+    def restart(self):
+        if isinstance(self._backend, LokyBackend):
+            self._backend.abort_everything(ensure_ready=True)
+
+    def stop(self):
+        self._backend.stop_call()
+        self._backend.terminate()
+
+    def abort(self):
+        self._backend.stop_call()
+        self._backend.abort_everything(ensure_ready=False)
+
+
+class DaskEngine:
+    """A Dask cluster. What is shipped lies on the workers that use it, until it is forgotten."""
+
+    local = False
+
+    def __init__(self, backend, n_jobs):
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        self._client = backend.client
+        self._options = backend.submit_kwargs
+        self._running = set()
+        if self._client.asynchronous:
+            raise ValueError("a search needs a Dask client made with asynchronous=False")
+        self.n_jobs = _jobs(n_jobs, backend.effective_n_jobs(-1))  # waits for a first worker
+        self.in_processes = not self._client.scheduler.address.startswith("inproc")
+        self.lost = (KilledWorker, FutureCancelledError)
+
+    def ship(self, value):
+        # hash=False: hashing takes longer than sending, and nothing is sent twice anyway.
+        return self._client.scatter([value], hash=False)[0]
+
+    def submit(self, call, shared, done):
+        with warnings.catch_warnings():
+            # What a fit is continued from may be large, and is different for every fit.
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            future = self._client.submit(_on_one_worker, call, *shared, pure=False, **self._options)
+        self._running.add(future)
+        future.add_done_callback(lambda future: done(partial(self._result, future)))
+
+    def _result(self, future):
+        self._running.discard(future)
+        return future.result()
+
+    def restart(self):
+        pass  # the workers' nannies do that
+
+    def stop(self):
+        pass
+
+    def abort(self):
+        # What runs already runs on, in a thread of its worker, but nobody waits for it.
+        self._client.cancel(list(self._running), force=True)
+
+
+class RayEngine:
+    """A Ray cluster. Calls are tasks; what is shipped lies in the object store."""
+
+    local = False
+    in_processes = True
+
+    def __init__(self, backend, n_jobs):
+        import ray
+        from ray import cloudpickle, exceptions
+
+        if not ray.is_initialized():
+            ray.init()
+        # A task that died is tried again by the search, with no other beside it.
+        options = {"max_retries": 0, **(backend.ray_remote_args or {})}
+        self.n_jobs = _jobs(n_jobs, _room(ray.cluster_resources(), options))
+        self.lost = (
+            exceptions.WorkerCrashedError,
+            exceptions.NodeDiedError,
+            exceptions.ObjectLostError,
+            exceptions.OutOfMemoryError,
+        )
+        self._ray = ray
+        self._pickle = cloudpickle
+        self._task = ray.remote(_unpickled).options(**options)
+        self._running = set()
+
+    def ship(self, value):
+        return self._ray.put(value)
+
+    def submit(self, call, shared, done):
+        # Arrays that Ray itself unpickles are read-only, which no fit could be continued from.
+        ref = self._task.remote(self._pickle.dumps(call), *shared)
+        self._running.add(ref)
+        ref.future().add_done_callback(lambda future: done(partial(self._result, ref, future)))
+
+    def _result(self, ref, future):
+        self._running.discard(ref)
+        return self._pickle.loads(future.result())
+
+    def restart(self):
+        pass  # a task that starts gets a new worker
+
+    def stop(self):
+        pass
+
+    def abort(self):
+        for ref in self._running:
+            self._ray.cancel(ref, force=True)
+
+
+def _on_one_worker(call, *shared):
+    """Run a call such that joblib, in it, stays on this worker, as it does on one machine."""
+    with parallel_config(ThreadingBackend(nesting_level=1), n_jobs=None):
+        return call(*shared)
+
+
+def _unpickled(call, *shared):
+    from ray import cloudpickle
+
+    return cloudpickle.dumps(_on_one_worker(cloudpickle.loads(call), *shared))
+
+
+def _jobs(n_jobs, room):
+    """Return how many calls run at a time in a cluster that has room for so many."""
+    if n_jobs is None:
+        return room
+    return min(n_jobs, room) if n_jobs > 0 else max(1, room + 1 + n_jobs)
+
+
+def _room(resources, options):
+    """Return how many tasks with these options run at a time on a Ray cluster."""
+    needs = {
+        "CPU": options.get("num_cpus", 1),
+        "GPU": options.get("num_gpus", 0),
+        **(options.get("resources") or {}),
+    }
+    room = min(int(resources.get(name, 0) // need) for name, need in needs.items() if need)
+    if room == 0:
+        raise ValueError(
+            f"every fit must fit into the Ray cluster, but one needs {needs} and the cluster has "
+            f"{resources}; see ray_remote_args of joblib.parallel_config"
+        )
+    return room
