@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 
@@ -70,7 +71,7 @@ class BuildingMixin:
         lazy = torch.nn.parameter.UninitializedParameter
         if self._few_inputs is None or not any(isinstance(p, lazy) for p in module.parameters()):
             return
-        few = {k: torch.as_tensor(v) for k, v in as_dict(self._few_inputs).items()}
+        few = {k: torch.tensor(np.asarray(v)) for k, v in as_dict(self._few_inputs).items()}
         few = {k: v.float() if v.is_floating_point() else v for k, v in few.items()}
         was_training = module.training
         module.eval()

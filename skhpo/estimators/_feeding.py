@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -36,6 +37,9 @@ class LoaderBatches:
         self.net = net
         self.loader = loader
         self.drawing = OwnGenerators(stream)
+        if getattr(loader, "num_workers", 0):
+            # Workers are seeded by the loader, each differently; a mode would be copied to them.
+            self.drawing = contextlib.nullcontext()
 
     def __len__(self):
         return len(self.loader)

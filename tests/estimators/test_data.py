@@ -272,6 +272,37 @@ def test_dataset_continues_exactly(blobs):
     np.testing.assert_array_equal(whole.predict_proba(blobs[0]), parts.predict_proba(blobs[0]))
 
 
+class Noise(torch.utils.data.Dataset):
+    """Draws its rows."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, i):
+        return torch.rand(2), torch.tensor(i % 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python >= 3.12, with threads
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_a_dataset_draws_belongs_to_the_fit(num_workers):
+    seen = []
+
+    class Watching(TorchClassifier):
+        def infer(self, x, **fit_params):
+            if self.module_.training:
+                seen.append(x.clone())
+            return super().infer(x, **fit_params)
+
+    params = {"batch_size": 4, "iterator_train__num_workers": num_workers, "classes": [0, 1]}
+    before = torch.get_rng_state()
+    for _ in range(2):
+        fit(Noise(), None, Watching, **params)
+    assert torch.equal(torch.get_rng_state(), before)
+    first, second = torch.cat(seen[:4]), torch.cat(seen[4:])
+    assert torch.equal(first, second)
+    assert len(first.unique(dim=0)) == len(first) == 16
+
+
 def test_named_classes_of_a_dataset(blobs):
     X, y = map(torch.from_numpy, blobs)
     net = fit(Plain(X, y), None, classes=["ant", "bee", "cat"], class_weight=None)
