@@ -185,15 +185,15 @@ class Evaluator:
         """Stop the workers without waiting for them."""
         self._pool.abort()
 
-    def keep(self, trials):
+    def keep(self, *trials):
         """Drop everything that only trials other than these could be continued from.
 
         Parameters
         ----------
-        trials : collection of int
+        *trials : collection of int
             Numbers of trials.
         """
-        for key in [key for key in self._states if key[0] not in trials]:
+        for key in [key for key in self._states if not any(key[0] in some for some in trials)]:
             if self._states.pop(key) is SAVED:
                 self._checkpoint(*key).unlink(missing_ok=True)
 

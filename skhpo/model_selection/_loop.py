@@ -68,6 +68,7 @@ class TrialLoop:
         self._trials = {}
         self._rows = {}
         self._open = {}
+        self._parents = set()  # of open trials
         self._received = deque()
         self._time_is_up = False
         self._any_score = False
@@ -101,7 +102,7 @@ class TrialLoop:
                 raise
         self._raise_if_all_failed()
         if self.stopped is None:
-            self.evaluator.keep(())
+            self.evaluator.keep()
 
     def _run_in_batches(self):
         batch = self._ask()
@@ -128,13 +129,13 @@ class TrialLoop:
             finished = self._take_results()
             for trial in finished or ():
                 self._tell(trial)
-            self._drop_what_is_done()
+            if finished:
+                self._drop_what_is_done()
         if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = "max_time was over"
 
     def _drop_what_is_done(self):
-        parents = {trial.parent for trial in self._open.values()}
-        self.evaluator.keep(self.scheduler.may_continue() | parents | self._open.keys())
+        self.evaluator.keep(self._open, self._parents, self.scheduler.may_continue())
 
     def _replay(self):
         """Ask and tell as the journal says; return the trials that were left running."""
@@ -157,6 +158,7 @@ class TrialLoop:
         batch = self.scheduler.ask()
         for trial in batch:
             self._trials[trial.number] = self._open[trial.number] = trial
+            self._parents.add(trial.parent)
             self._rows[trial.number] = []
         if batch:
             self._observe("on_ask", batch)
@@ -200,6 +202,7 @@ class TrialLoop:
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
         del self._open[trial.number]
+        self._parents.discard(trial.parent)
         self.scheduler.tell(trial, score)
         self._observe("on_trial_end", trial, self._sorted(trial.number), score)
 

@@ -47,8 +47,8 @@ class Instant:
         self.log.append(("next", [(result.trial, result.split) for result in results]))
         return results
 
-    def keep(self, trials):
-        self.log.append(("keep", set(trials)))
+    def keep(self, *trials):
+        self.log.append(("keep", set().union(*trials)))
 
     def abort(self):
         self.aborted = True
