@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows: a second process is not noticed there
     fcntl = None
 
-__all__ = ["Journal", "fit_event", "read_trials", "result_of"]
+__all__ = ["Journal", "as_read", "fit_event", "read_trials", "result_of"]
 
 FORMAT = 1
 
@@ -216,10 +216,7 @@ def read_trials(path):
         trials[number] = Trial(
             number=number,
             candidate=event["candidate"],
-            params={
-                k: v["repr"] if isinstance(v, dict) and set(v) == {"repr"} else v
-                for k, v in event["params"].items()
-            },
+            params={name: _shown(value) for name, value in event["params"].items()},
             resource=event["resource"],
             parent=event["parent"],
             tags=event["tags"],
@@ -227,6 +224,15 @@ def read_trials(path):
         results.setdefault(number, {})[event["split"], event["repeat"]] = result_of(event)
     numbers = sorted(trials)
     return lines[0], [trials[n] for n in numbers], [results[n] for n in numbers]
+
+
+def as_read(value):
+    """Return what `read_trials` makes of the value of a parameter."""
+    return _shown(_json(value))
+
+
+def _shown(value):
+    return value["repr"] if isinstance(value, dict) else value
 
 
 def _json(value):

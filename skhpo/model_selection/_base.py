@@ -31,7 +31,7 @@ from ..space import SearchSpace
 from ._checks import check_classes, check_names, check_resource
 from ._loop import TrialLoop
 from ._observers import Callbacks, ContextTree, Progress
-from ._resume import fingerprint, open_journal
+from ._resume import fingerprint, open_journal, tell_earlier_scores
 
 __all__ = ["BaseTrialSearchCV"]
 
@@ -176,6 +176,8 @@ class BaseTrialSearchCV(BaseSearchCV):
                 journal, seed, splits, known = open_journal(self.journal, header, splits)
                 stack.enter_context(journal)
             scheduler = self._make_scheduler(space, derive_seed(seed, "scheduler"), y, splits)
+            if self.warm_start_from is not None:
+                tell_earlier_scores(self.warm_start_from, space, scheduler.sampler)
             if self.enqueue:
                 scheduler.sampler = EnqueuedSampler(
                     scheduler.sampler, self.enqueue, derive_seed(seed, "enqueue")
@@ -213,6 +215,7 @@ class BaseTrialSearchCV(BaseSearchCV):
             self._warn(loop)
             if self.refit:
                 self._refit(setting, X, y, loop.trials, context, seen)
+        Callbacks(self, self.callbacks).on_search_end()
         context.call_on_fit_task_end(estimator=self, **seen)
         return self
 
@@ -223,10 +226,13 @@ class BaseTrialSearchCV(BaseSearchCV):
         context = context.subcontext(
             task_name="search", max_subtasks=total, sequential_subtasks=False
         ).call_on_fit_task_begin(estimator=self)
-        callbacks = Callbacks(self, self.callbacks)
-        observers = [ContextTree(self, context, self.n_splits_, self.n_repeats), callbacks]
+        observers = [
+            ContextTree(self, context, self.n_splits_, self.n_repeats),
+            Callbacks(self, self.callbacks),
+        ]
+        progress = Progress(total)
         if self.verbose > 0:
-            observers.append(Progress(total))
+            observers.append(progress)
         loop = TrialLoop(
             scheduler,
             evaluator,
@@ -238,6 +244,8 @@ class BaseTrialSearchCV(BaseSearchCV):
             observers=observers,
         )
         loop.run()
+        if self.verbose > 0:
+            progress.finish()
         if not loop.trials:
             raise ValueError(
                 f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"

@@ -16,39 +16,40 @@ __all__ = ["check_classes", "check_names", "check_resource", "check_subsample_si
 def check_names(estimator, param_distributions):
     """Raise ValueError if a name of the space is not a parameter of the estimator.
 
-    A name may belong to an object that the same dict puts in place, as in
+    A name may belong to something that the same dict puts in place, as in
     ``{"clf": [SVC()], "clf__C": [1, 10]}``.
     """
-    spaces = (
-        [param_distributions] if isinstance(param_distributions, Mapping) else (param_distributions)
-    )
+    one = isinstance(param_distributions, Mapping)
     known = estimator.get_params(deep=True)
-    for space in spaces:
+    for space in [param_distributions] if one else param_distributions:
         for name in space:
-            if name not in known and not _given_by_a_choice(name, space):
-                _check_settable(estimator, name, known)
+            if name not in known and not _is_settable(estimator, name, space):
+                raise ValueError(_unknown_name(estimator, name, known))
 
 
-def _given_by_a_choice(name, space):
-    """Whether some choice of a component in `space` has the parameter."""
+def _is_settable(estimator, name, space):
+    """Whether the estimator takes a parameter that it does not list, as it is or after a choice."""
     parts = name.split("__")
-    for i in range(len(parts) - 1, 0, -1):
-        choices = space.get("__".join(parts[:i]))
-        if choices is not None and not hasattr(choices, "rvs"):
-            rest = "__".join(parts[i:])
-            return any(hasattr(c, "get_params") and rest in c.get_params() for c in choices)
-    return False
+    owners = ["__".join(parts[:i]) for i in range(1, len(parts))]
+    choices = [(owner, space[owner]) for owner in owners if owner in space]
+    before = [{}] + [
+        {owner: choice}
+        for owner, values in choices
+        if not hasattr(values, "rvs")
+        for choice in values
+    ]
+    return any(_takes(estimator, first, name) for first in before)
 
 
-def _check_settable(estimator, name, known):
-    # Estimators may accept names that they do not list (skorch's nets do); None is never used.
+def _takes(estimator, first, name):
     try:
-        clone(estimator).set_params(**{name: None})
-    except (ValueError, AttributeError):
-        raise ValueError(unknown_name_message(estimator, name, known)) from None
+        clone(estimator).set_params(**clone(first, safe=False)).set_params(**{name: None})
+    except (ValueError, AttributeError, TypeError):
+        return False
+    return True
 
 
-def unknown_name_message(estimator, name, known):
+def _unknown_name(estimator, name, known):
     """Say that an estimator lacks a parameter, and which it may have been."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:

@@ -108,7 +108,8 @@ class Progress:
     def on_trial_end(self, trial, results, score):
         self.best = np.fmax(self.best, score)
 
-    def on_search_end(self):
+    def finish(self):
+        """Leave the line behind."""
         self._show(end="\n")
 
     def _show(self, end=None):

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..exceptions import JournalError
 from ..fingerprint import describe, differences, digest, versions
-from ..journal import Journal, result_of
+from ..journal import Journal, as_read, read_trials, result_of
 
-__all__ = ["fingerprint", "open_journal"]
+__all__ = ["fingerprint", "open_journal", "tell_earlier_scores"]
 
 # Parameters of a search that change neither what is fitted nor how it scores.
 _FREE = {
@@ -141,3 +141,45 @@ def _load_splits(path):
             f"the journal's splits must be in {str(path)!r}, but it cannot be read: "
             f"{error.strerror}; restore the folder, or start over with a new path"
         ) from error
+
+
+def tell_earlier_scores(path, space, sampler):
+    """Tell a sampler what an earlier search over the same space found.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Its journal.
+    space : SearchSpace
+    sampler : Sampler
+
+    Raises
+    ------
+    JournalError
+        If the file is no journal, or has a configuration that is not in the space.
+    """
+    header, trials, results = read_trials(path)
+    n_fits = header["n_splits"] * header["n_repeats"]
+    for trial, found in zip(trials, results, strict=True):
+        if len(found) < n_fits:
+            continue
+        params = _in_space(path, trial, space)
+        scores = [next(iter(r.test_scores.values()), np.nan) for r in found.values()]
+        sampler.observe(params, float(np.mean(scores)), trial.resource)
+
+
+def _in_space(path, trial, space):
+    """Return a trial's parameters as values of the space; a journal has some as text only."""
+    params = {}
+    for name, value in trial.params.items():
+        params[name] = next(
+            (choice for choice in space.choices(name) if as_read(choice) == value), value
+        )
+    try:
+        space.to_unit(params)
+    except ValueError as error:
+        raise JournalError(
+            f"warm_start_from must be the journal of a search over the same space, but in "
+            f"{str(path)!r} trial {trial.number} is not in this one: {error}"
+        ) from error
+    return params

@@ -214,6 +214,15 @@ class SearchSpace:
             params[name] = axis.level(level)
         return dict(reversed(params.items()))
 
+    def choices(self, name: str) -> list[Any]:
+        """List the choices of a parameter, over all dicts; empty where it has a distribution."""
+        return [
+            axis.level(i)
+            for axis in self._axes
+            if axis.name == name and axis.kind == "choice"
+            for i in range(axis.n_levels or 0)
+        ]
+
     def __repr__(self) -> str:
         return f"SearchSpace(names={self.names}, n_dims={self.n_dims}, size={self.size})"
 

@@ -11,10 +11,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 class Scripted(ClassifierMixin, BaseEstimator):
     """Does what its parameter says when it is fitted, and notes in a file that it was."""
 
-    def __init__(self, act="nothing", i=0, log=None):
+    def __init__(self, act="nothing", i=0, log=None, data=None):
         self.act = act
         self.i = i
         self.log = log
+        self.data = data
 
     def fit(self, X, y):
         if self.log is not None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.callback import ScoringMonitor
@@ -14,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from skhpo import HalvingHyperbandSearchCV
+from skhpo import HalvingHyperbandSearchCV, TorchClassifier
 from skhpo.schedulers import hyperband_plan
 from skhpo.testing import EXPECTED_FAILED_CHECKS
 
@@ -393,6 +394,32 @@ def test_bad_input_is_told_before_any_training(change, message):
     with pytest.raises(ValueError, match=message):
         counting_search().set_params(**change).fit(X, y)
     assert EPOCHS == []
+
+
+class Wide(torch.nn.Module):
+    def __init__(self, in_features, out_features, width=4):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(in_features, width), torch.nn.Linear(width, out_features)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_names_that_come_with_a_choice():
+    pipeline = Pipeline([("scale", StandardScaler()), ("net", TorchClassifier())])
+    space = [
+        {"net__module": [Wide], "net__module__width": [2, 8]},
+        {"net__module__n_units": [2, 8], "net__lr": [0.1]},
+    ]
+    kwargs = {"resource": "net__max_epochs", "max_resources": 3, "cv": 2, "random_state": 0}
+    search = HalvingHyperbandSearchCV(pipeline, space, **kwargs).fit(X, y)
+    assert {*map(len, search.cv_results_["params"])} == {3}
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    for wrong in ({"net__module__width": [2]}, {"net__module": [Wide], "net__module__widht": [2]}):
+        with pytest.raises(ValueError, match="no parameter 'net__module__wid"):
+            HalvingHyperbandSearchCV(pipeline, wrong, **kwargs).fit(X, y)
 
 
 def test_x_and_y_of_different_length():

@@ -1,0 +1,83 @@
+"""Those who watch a search, and what an earlier search knew."""
+
+import numpy as np
+import pytest
+from scipy.stats import uniform
+from scripted import Scripted
+from sklearn.datasets import load_iris
+
+from skhpo import SearchCV
+from skhpo.exceptions import JournalError
+from skhpo.samplers import RandomSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = load_iris(return_X_y=True)
+
+
+class Listening(RandomSampler):
+    heard = []
+
+    def observe(self, params, score, resource):
+        self.heard.append((params, score, resource))
+
+
+def five(space, random_state):
+    return FullScheduler(Listening(space, random_state), n_candidates=5)
+
+
+def search_of(space, **kwargs):
+    return SearchCV(Scripted(), space, scheduler=five, cv=2, random_state=0, **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_heard():
+    Listening.heard.clear()
+
+
+def test_search_callbacks_are_told_of_fits_trials_and_the_end():
+    class Everything:
+        def __init__(self):
+            self.told = []
+
+        def on_fit_end(self, search, trial, result):
+            self.told.append(("fit", trial.number, result.split))
+
+        def on_trial_end(self, search, trial, results, score):
+            assert [result.split for result in results] == [0, 1]
+            assert score == trial.params["i"]
+            self.told.append(("trial", trial.number))
+
+        def on_search_end(self, search):
+            self.told.append(("end", search.best_estimator_.i == search.best_params_["i"]))
+
+    class OnlyTheEnd:
+        def on_search_end(self, search):
+            self.n = len(search.cv_results_["params"])
+
+    everything, only = Everything(), OnlyTheEnd()
+    search_of({"i": uniform(0, 1)}, callbacks=[everything, only]).fit(X, y)
+    fits = [(kind, *rest) for kind, *rest in everything.told if kind == "fit"]
+    assert sorted(fits) == [("fit", trial, split) for trial in range(5) for split in (0, 1)]
+    assert everything.told[-6:] == [*(("trial", i) for i in range(5)), ("end", True)]
+    assert only.n == 5
+
+
+def test_a_sampler_starts_from_what_an_earlier_search_knew(tmp_path):
+    space = {"i": uniform(0, 1), "act": ["nothing"], "data": [(1, 2), len]}
+    first = search_of(space, journal=tmp_path / "a").fit(X, y)
+    Listening.heard.clear()
+    search_of(space, warm_start_from=tmp_path / "a").fit(X, y)
+    earlier = Listening.heard[:5]
+    assert [params for params, _, _ in earlier] == first.cv_results_["params"]
+    np.testing.assert_array_equal(
+        [score for _, score, _ in earlier], first.cv_results_["mean_test_score"]
+    )
+    assert len(Listening.heard) == 10
+
+
+def test_a_journal_of_another_space_is_refused(tmp_path):
+    search_of({"i": [1, 2, 3]}, journal=tmp_path / "a").fit(X, y)
+    with pytest.raises(JournalError, match="same space"):
+        search_of({"i": [1, 2]}, warm_start_from=tmp_path / "a").fit(X, y)
+    with pytest.raises(JournalError, match="cannot read"):
+        search_of({"i": [1, 2]}, warm_start_from=tmp_path / "missing").fit(X, y)
