@@ -155,8 +155,9 @@ class DaskEngine:
         self.lost = (KilledWorker, FutureCancelledError)
 
     def ship(self, value):
-        # hash=False: hashing takes longer than sending, and nothing is sent twice anyway.
-        return self._client.scatter([value], hash=False)[0]
+        # To all workers, because Dask starts calls where their data are. Hashing, by which Dask
+        # finds out what it has already, would take longer than sending.
+        return self._client.scatter([value], broadcast=True, hash=False)[0]
 
     def submit(self, call, shared, done):
         with warnings.catch_warnings():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections import OrderedDict, deque
 from dataclasses import replace
+from functools import partial
+from heapq import heappop, heappush
 from itertools import chain, product
 from pathlib import Path
 
@@ -93,7 +96,7 @@ class Evaluator:
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
         self._answered = deque()
-        self._ready = deque()
+        self._ready = []  # a heap, by trial, split and repeat
         self._suspects = deque()
         self._retried = set()
         self._blocked = {}
@@ -102,10 +105,11 @@ class Evaluator:
         self._seconds = None
         self._transformed = OrderedDict()
         self._final = final_step(setting.estimator)
-        self._subsamples = None
+        self._rows = splits
         if setting.resource == "n_samples":
-            self._subsamples = [
-                nested_subsamples(y, train, setting.seed, i) for i, (train, _) in enumerate(splits)
+            self._rows = [
+                (nested_subsamples(y, train, setting.seed, split), test)
+                for split, (train, test) in enumerate(splits)
             ]
 
     def __enter__(self):
@@ -152,8 +156,14 @@ class Evaluator:
             saved = [key for key in self.fits(trial) if key in self.known]
             self._states.update({key: SAVED for key in saved if self._checkpoint(*key).exists()})
 
-    def next(self):
+    def next(self, deadline=None):
         """Wait for results.
+
+        Parameters
+        ----------
+        deadline : float or None, default=None
+            Value of ``time.monotonic()`` after which results are returned before further fits
+            start, so that these can be cancelled.
 
         Returns
         -------
@@ -172,11 +182,18 @@ class Evaluator:
                 self._take_transformed(done)
             else:
                 self._take_fits(done)
+            in_time = deadline is None or time.monotonic() < deadline
+            if self._pool.n_jobs_ > 1 and in_time:  # nobody waits while results are looked at
+                self._start_what_can_start()
         return []
 
     def cancel(self):
         """Forget all fits that have not started."""
-        waiting = [*self._ready, *self._suspects, *chain.from_iterable(self._blocked.values())]
+        waiting = [
+            *(task for *_, task in self._ready),
+            *self._suspects,
+            *chain.from_iterable(self._blocked.values()),
+        ]
         self.pending -= sum(isinstance(task, FitTask) for task in waiting)
         for tasks in (self._ready, self._suspects, self._blocked):
             tasks.clear()
@@ -204,16 +221,11 @@ class Evaluator:
     def _checkpoint(self, trial, split, repeat):
         return Path(self.checkpoints) / f"{trial}-{split}-{repeat}.pt"
 
-    def _train(self, trial, split):
-        if self._subsamples is None:
-            return self.splits[split][0]
-        return self._subsamples[split][: trial.resource]
-
     def _task(self, trial, split, repeat):
         key = None
+        n_train = trial.resource if self.setting.resource == "n_samples" else None
         if self._final is not None:
-            rows = None if self._subsamples is None else trial.resource
-            key = split, rows, transformer_setting(trial.params, self._final)
+            key = split, n_train, transformer_setting(trial.params, self._final)
         parent = (trial.parent, split, repeat)
         state, load, save = None, None, None
         if self.checkpoints is not None:
@@ -228,8 +240,7 @@ class Evaluator:
             repeat=repeat,
             params=trial.params,
             levels=self._levels[trial.number],
-            train=self._train(trial, split),
-            test=self.splits[split][1],
+            n_train=n_train,
             state=state,
             load=load,
             save=save,
@@ -239,12 +250,13 @@ class Evaluator:
     def _enqueue(self, task, trial):
         """Queue a fit, behind its transformers if they are not fitted yet."""
         if task.key is None or task.key in self._transformed:
-            self._ready.append(task)
+            heappush(self._ready, (*_name(task), task))
         elif task.key in self._blocked:
             self._blocked[task.key].append(task)
         else:
             self._blocked[task.key] = [task]
-            self._ready.append(TransformTask(task.key, trial.params, task.split, task.train))
+            transform = TransformTask(task.key, trial.params, task.split, task.n_train)
+            heappush(self._ready, (trial.number, task.split, -1, transform))
 
     def _start_what_can_start(self):
         if self._suspects:
@@ -256,28 +268,30 @@ class Evaluator:
 
     def _bundle(self):
         """Take what one worker gets at once: several fits, if fits are short."""
-        first = self._ready.popleft()
+        first = heappop(self._ready)[-1]
         alone = self._pool.n_jobs_ == 1
         if alone or isinstance(first, TransformTask) or self._seconds is None:
             return [first]
         size = math.ceil(_LONG_ENOUGH / max(self._seconds, 1e-6))
         size = min(size, math.ceil((len(self._ready) + 1) / (2 * self._pool.n_jobs_)))
         bundle = [first]
-        while len(bundle) < size and self._ready and isinstance(self._ready[0], FitTask):
-            bundle.append(self._ready.popleft())
+        while len(bundle) < size and self._ready and isinstance(self._ready[0][-1], FitTask):
+            bundle.append(heappop(self._ready)[-1])
         return bundle
 
     def _submit(self, tasks):
+        shared = [self.setting, self.X, self.y]
         if isinstance(tasks[0], TransformTask):
-            self._pool.submit(run_transform, tasks, (self.setting, self.X, self.y))
+            self._pool.submit(run_transform, tasks, (*shared, self._rows[tasks[0].split]))
             return
-        keys = tuple({task.key: None for task in tasks if task.key is not None})
-        shared = [self.setting, self.X, self.y, keys]
+        splits = sorted({task.split for task in tasks})
+        keys = list({task.key: None for task in tasks if task.key is not None})
         for key in keys:
-            transformed = self._transformed[key]
             self._transformed.move_to_end(key)
-            shared += [transformed.steps, transformed.X]
-        self._pool.submit(run_fit, tasks, tuple(shared), seconds=self.fit_timeout)
+        shared += [self._rows[split] for split in splits]
+        shared += [self._transformed[key] for key in keys]
+        function = partial(run_fit, (*splits, *keys))
+        self._pool.submit(function, tasks, tuple(shared), seconds=self.fit_timeout)
 
     def _take_transformed(self, done):
         (task,) = done.items
@@ -290,11 +304,12 @@ class Evaluator:
             self._answered.extend(failed(blocked, transformed).result for blocked in waiting)
             return
         self._transformed[task.key] = transformed
-        self._ready.extendleft(reversed(waiting))
-        needed = {task.key for task in self._ready if isinstance(task, FitTask)}
+        for blocked in waiting:
+            heappush(self._ready, (*_name(blocked), blocked))
+        needed = {task.key for task in (*self._suspects, *(task for *_, task in self._ready))}
         for key in list(self._transformed)[: max(0, len(self._transformed) - _SPARE_TRANSFORMED)]:
             if key not in needed:
-                del self._transformed[key]
+                self._pool.forget(self._transformed.pop(key))
 
     def _take_fits(self, done):
         if done.lost:

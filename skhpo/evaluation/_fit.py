@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.base import clone
 
 from .._compat import check_method_params, safe_split
 from ..limits import current_slot
 from ..trial import FitResult
 from ._continuation import advance, way_to_continue
-from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
+from ._pipeline import assemble, final_step, fit_params_of, fit_transformers
 from ._seeds import derive_seed, seed_components
 
 __all__ = [
@@ -72,7 +71,7 @@ class TransformTask:
     key: tuple
     params: Mapping[str, Any]
     split: int
-    train: np.ndarray
+    n_train: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ class FitTask:
     params : mapping of str to object
     levels : tuple of (int or None)
         Resource of the candidate's trials so far, this one's last.
-    train, test : ndarray of int
-        Rows.
+    n_train : int or None, default=None
+        Training rows to use: the first ones of the split. None means all.
     state : estimator or None, default=None
         The candidate as fitted on this split up to the last level but one.
     load, save : str or None, default=None
@@ -102,8 +101,7 @@ class FitTask:
     repeat: int
     params: Mapping[str, Any]
     levels: tuple
-    train: np.ndarray
-    test: np.ndarray
+    n_train: int | None = None
     state: Any = None
     load: str | None = None
     save: str | None = None
@@ -149,12 +147,13 @@ def configured(setting, params, *, split, candidate, repeat=0):
     return estimator
 
 
-def run_transform(task, setting, X, y):
+def run_transform(task, setting, X, y, rows):
     """Fit transformers; return a `Transformed`, or the traceback of a failure."""
     try:
+        train = rows[0][: task.n_train]
         pipeline = configured(setting, task.params, split=task.split, candidate=0)
-        Xs, ys = safe_split(pipeline, X, y, task.train)
-        fit_params = check_method_params(X, setting.fit_params, task.train)
+        Xs, ys = safe_split(pipeline, X, y, train)
+        fit_params = check_method_params(X, setting.fit_params, train)
         of_head, _ = fit_params_of(pipeline, fit_params)
         return fit_transformers(pipeline, Xs, ys, of_head)
     except Exception:
@@ -163,19 +162,19 @@ def run_transform(task, setting, X, y):
         return traceback.format_exc()
 
 
-def run_fit(task, setting, X, y, keys=(), *transformed):
+def run_fit(names, task, setting, X, y, *values):
     """Fit and score.
 
     Parameters
     ----------
+    names : tuple
+        What the values are: a split's number, or the key of fitted transformers.
     task : FitTask
     setting : Setting
     X, y : array-like
         All data.
-    keys : tuple, default=()
-        Names of the transformers that follow.
-    *transformed : list or array-like
-        For each key the fitted steps, then the transformed training rows.
+    *values : tuple of ndarray, or Transformed
+        For each name the training and test rows of the split, or the transformers.
 
     Returns
     -------
@@ -184,22 +183,21 @@ def run_fit(task, setting, X, y, keys=(), *transformed):
     start = time.perf_counter()
     fitted_at = None
     try:
-        shared = None
-        if task.key is not None:
-            i = 2 * keys.index(task.key)
-            shared = Transformed(*transformed[i : i + 2])
-        fitted, state = _fit(setting, task, X, y, shared)
+        shared = dict(zip(names, values, strict=True))
+        train, test = shared[task.split]
+        train = train[: task.n_train]
+        fitted, state = _fit(setting, task, X, y, train, shared.get(task.key))
         if task.save is not None and hasattr(state, "save_checkpoint"):
             state.save_checkpoint(task.save)
             state = SAVED
         fitted_at = time.perf_counter()
-        test = safe_split(fitted, X, y, task.test, task.train)
-        test_scores, error = _score(setting, fitted, *test, X, task.test)
+        test_data = safe_split(fitted, X, y, test, train)
+        test_scores, error = _score(setting, fitted, *test_data, X, test)
         scored_at = time.perf_counter()
         train_scores = None
         if setting.return_train_score:
-            train = safe_split(fitted, X, y, task.train)
-            train_scores, train_error = _score(setting, fitted, *train, X, task.train)
+            train_data = safe_split(fitted, X, y, train)
+            train_scores, train_error = _score(setting, fitted, *train_data, X, train)
             error = error or train_error
     except Exception as exception:
         if setting.raise_errors:
@@ -243,12 +241,12 @@ def _memory_freed(exception):
     return True
 
 
-def _fit(setting, task, X, y, transformed):
+def _fit(setting, task, X, y, train, transformed):
     whole = configured(
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
-    fit_params = check_method_params(X, setting.fit_params, task.train)
-    Xs, ys = safe_split(whole, X, y, task.train)
+    fit_params = check_method_params(X, setting.fit_params, train)
+    Xs, ys = safe_split(whole, X, y, train)
     fresh, resource, levels = whole, setting.resource, task.levels
     if resource == "n_samples":
         resource, levels = None, (None,)
