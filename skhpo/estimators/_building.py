@@ -11,15 +11,19 @@ from skorch import NeuralNet
 
 from ._data import as_dict
 from ._device import resolve_device
+from ._groups import GroupsMixin
 from ._initialization import NamedInitialization
 from ._names import resolve_criterion, resolve_optimizer
 from ._parameters import INFERRED, arguments_of
+from ._precision import low_precision
 from ._randomness import LentGenerators, OwnGenerators, Stream, draw_seed
+from ._selection import fresh_counters
+from ._weights import initialize_weights
 
 __all__ = ["BuildingMixin"]
 
 
-class BuildingMixin:
+class BuildingMixin(GroupsMixin):
     """The ``initialize*`` methods of skorch: seeded, by name, quiet, with inferred arguments."""
 
     _inferred = {}
@@ -37,22 +41,31 @@ class BuildingMixin:
         """
         self.device_ = resolve_device(self.device)
         self.seed_ = draw_seed(self.random_state)
-        self._streams = {name: Stream(self.seed_, name) for name in ("shuffle", "forward")}
+        names = ("shuffle", "forward")
+        self._streams = {name: Stream(self._seed_of(name), name) for name in names}
+        self._low_precision = low_precision(self.amp, self.device_)
         self.initialized_ = False
+        self.lr_schedule_ = None
+        self._counters = fresh_counters()
+        self._running_weights = None
         NeuralNet.initialize(self)
+        self._find_frozen()
         self.n_iter_ = 0
         self.n_parameters_ = sum(p.numel() for p in self.module_.parameters())
         return self
 
     def _initialize_module(self, reason=None):
         with self._current_init_context("module"):
-            with NamedInitialization(self.seed_) as initialization:
+            with NamedInitialization(self._seed_of("init")) as initialization:
                 self.initialize_module()
                 modules = {name: getattr(self, name + "_") for name in self._modules}
                 self._materialize(modules["module"])
             for module in modules.values():
                 if isinstance(module, torch.nn.Module):
                     initialization.settle(module)
+                    initialize_weights(
+                        module, self.init, self.init_gain, initialization.generator_of
+                    )
             for name, module in modules.items():
                 if isinstance(module, torch.nn.Module):
                     module = self.torch_compile(module.to(self.device_), name=name)
@@ -148,7 +161,7 @@ class BuildingMixin:
 
     def _initialize_criterion(self, reason=None):
         with self._current_init_context("criterion"):
-            with NamedInitialization(self.seed_):
+            with NamedInitialization(self._seed_of("init")):
                 self.initialize_criterion()
             for name in self._criteria:
                 criterion = getattr(self, name + "_")
@@ -181,11 +194,12 @@ class BuildingMixin:
         self : estimator
         """
         named = list(self.get_all_learnable_params())
-        args, kwargs = self.get_params_for_optimizer("optimizer", named)
+        (groups,), kwargs = self.get_params_for_optimizer("optimizer", named)
+        groups = self._grouped(groups, kwargs["lr"])
         optimizer = resolve_optimizer(self.optimizer)
         if _fused_is_faster(optimizer, kwargs) and _can_fuse(self.module_):
             kwargs["fused"] = True
-        self.optimizer_ = optimizer(*args, **kwargs)
+        self.optimizer_ = optimizer(groups, **kwargs)
         return self
 
 

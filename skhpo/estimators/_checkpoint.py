@@ -17,13 +17,17 @@ from skorch.exceptions import DeviceWarning
 from skorch.history import History
 
 from ._device import resolve_device
+from ._schedule import Schedule
 
 __all__ = ["CheckpointMixin"]
 
 _FORMAT = 1
 _PACKED = "_packed_for_pickle"
 # Plain attributes that a fit leaves and that a checkpoint carries.
-_PLAIN = ("n_iter_", "seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs")
+_PLAIN = (
+    *("n_iter_", "seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs"),
+    *("_counters", "_frozen_until"),
+)
 
 
 class CheckpointMixin:
@@ -35,7 +39,8 @@ class CheckpointMixin:
         """Write what is needed to predict, and to continue training bit by bit.
 
         The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
-        reads it, and loading runs no code from it. It has the weights, the optimizer's state, the
+        reads it, and loading runs no code from it. It has the weights (the best and the running
+        ones, where a validation part chooses), the optimizer's and the schedule's state, the
         states of the random streams, the history and what ``fit`` learned about the data; it
         has neither the parameters nor the states of skorch callbacks.
 
@@ -60,6 +65,8 @@ class CheckpointMixin:
             "format": _FORMAT,
             "estimator": type(self).__name__,
             "states": {k: v.state_dict() for k, v in owners.items() if hasattr(v, "state_dict")},
+            "running": self._running_weights,
+            "schedule": None if self.lr_schedule_ is None else self.lr_schedule_.state_dict(),
             "streams": {name: stream.state() for name, stream in self._streams.items()},
             "history": [_plain_numbers(row) for row in self.history],
             "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
@@ -103,15 +110,20 @@ class CheckpointMixin:
         self.__dict__.pop("feature_names_in_", None)
         if checkpoint["feature_names"]:
             self.feature_names_in_ = np.array(checkpoint["feature_names"], dtype=object)
-        learned = checkpoint["learned"]
         self._check_params()
         self.initialize()
-        self.n_iter_, self.seed_ = learned["n_iter_"], learned["seed_"]
+        for name, value in checkpoint["learned"].items():
+            setattr(self, name, value)
+        schedule = checkpoint["schedule"]
+        if schedule is not None:
+            self.lr_schedule_ = Schedule(self, schedule["epochs"], schedule["batches"])
+            self.lr_schedule_.load_state_dict(schedule)
+        self._running_weights = checkpoint["running"]
         for name, state in checkpoint["states"].items():
             getattr(self, name + "_").load_state_dict(state)
         for name, state in checkpoint["streams"].items():
             stream = self._streams[name]
-            stream.seed = self.seed_
+            stream.seed = self._seed_of(name)
             stream.set_state(state)
         self.history_ = History(checkpoint["history"])
         return self

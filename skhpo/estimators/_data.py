@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import scipy.sparse
 import skorch.dataset
 import torch
+
+from ._sparse import SparseRows
 
 __all__ = ["RowBatches", "Rows", "as_dict", "n_rows", "sample_shape", "wants_integers"]
 
@@ -18,7 +21,7 @@ _CHUNK_BYTES = 2**23
 
 def n_rows(X):
     """Return the number of samples of an array or of a dict of arrays."""
-    return len(next(iter(X.values()))) if isinstance(X, Mapping) else len(X)
+    return next(iter(as_dict(X).values())).shape[0]
 
 
 def sample_shape(X):
@@ -38,11 +41,11 @@ class Rows(skorch.dataset.Dataset):
     Where they live: on a CPU an array that has the right type already is used in place, never
     copied; another one is converted at once up to 1 GiB, else batch by batch. On another
     device all rows are moved there at once if they take at most half of its free memory, else
-    batch by batch.
+    batch by batch. Rows of a CSR matrix become dense batch by batch.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, ...) or dict of str to ndarray
+    X : ndarray of shape (n_samples, ...), CSR matrix, or dict of str to ndarray
         Inputs. It may be a read-only memory map.
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs) or None, default=None
         Encoded targets.
@@ -56,6 +59,8 @@ class Rows(skorch.dataset.Dataset):
 
     def __init__(self, X, y=None, weight=None, *, dtype, device):
         self.device = device
+        self.index = None
+        self.balance = None  # classes that batches have in equal numbers
         self.dtype = as_dict(dtype)
         source = {k: _alias(v) for k, v in as_dict(X).items()}
         to_convert = [k for k, v in source.items() if v.dtype != self.dtype[k]]
@@ -64,6 +69,7 @@ class Rows(skorch.dataset.Dataset):
             self.resident = sum(n_bytes[k] for k in to_convert) <= MAX_CONVERTED_BYTES
         else:
             self.resident = sum(n_bytes.values()) <= _free_bytes(device) / 2
+        self.resident = self.resident and not scipy.sparse.issparse(X)
         if self.resident:
             source = {k: v.to(device, self.dtype[k]) for k, v in source.items()}
         self._bytes_per_row = max(1, sum(n_bytes.values()) // max(1, n_rows(X)))
@@ -72,7 +78,7 @@ class Rows(skorch.dataset.Dataset):
         self.weight = None if weight is None else torch.as_tensor(weight, device=device)
 
     def __len__(self):
-        return n_rows(self.X)
+        return n_rows(self.X) if self.index is None else len(self.index)
 
     def __getitem__(self, i):
         X, y, _ = self.take(torch.as_tensor([i]))
@@ -92,6 +98,8 @@ class Rows(skorch.dataset.Dataset):
         X : Tensor of shape (n, ...) or dict of str to Tensor
         y, weight : Tensor of shape (n, ...) or None
         """
+        if self.index is not None:
+            index = self.index[index]
         on_device = index.to(self.device)
         if self.resident:
             taken = {k: v.index_select(0, on_device) for k, v in as_dict(self.X).items()}
@@ -111,7 +119,16 @@ class Rows(skorch.dataset.Dataset):
         part = object.__new__(Rows)
         part.__dict__.update(self.__dict__)
         part.X, part.y, part.weight = self.take(index)
-        part.resident = True
+        part.resident, part.index = True, None
+        part.balance = None if self.balance is None else self.balance[index.numpy()]
+        return part
+
+    def view(self, index):
+        """Return the rows of `index` as `Rows` over the same memory."""
+        part = object.__new__(Rows)
+        part.__dict__.update(self.__dict__)
+        part.index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
+        part.balance = None if self.balance is None else self.balance[part.index.numpy()]
         return part
 
     def chunks(self, order, batch_size):
@@ -154,14 +171,19 @@ class RowBatches:
         Whether a smaller last batch is left out.
     on_weight : callable or None, default=None
         Told the weights of a batch before the batch is handed out as ``(X, y)``.
+    balance : ndarray of shape (n_samples,) or None, default=None
+        Classes of the rows, which every batch shall have in equal numbers.
     """
 
-    def __init__(self, rows, batch_size, generator=None, drop_last=False, on_weight=None):
+    def __init__(
+        self, rows, batch_size, generator=None, drop_last=False, on_weight=None, balance=None
+    ):
         self.rows = rows
         self.batch_size = batch_size
         self.generator = generator
         self.drop_last = drop_last
         self.on_weight = on_weight
+        self.balance = balance
 
     def __len__(self):
         n = len(self.rows)
@@ -180,6 +202,8 @@ class RowBatches:
         n = len(self.rows)
         if self.generator is None:
             order = torch.arange(n)
+        elif self.balance is not None:
+            order = balanced_order(self.balance, self.generator)
         else:
             order = torch.randperm(n, generator=self.generator)
         if self.drop_last:
@@ -194,6 +218,32 @@ class RowBatches:
             ys = missing if y is None else y.split(sizes)
             weights = missing if weight is None else weight.split(sizes)
             yield from zip(batches, ys, weights, strict=True)
+
+
+def balanced_order(classes, generator):
+    """Return an order of as many rows as there are, whose classes take turns.
+
+    Rows of rare classes come several times, each time in another order; of frequent classes only
+    some rows come.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_samples,)
+    generator : torch.Generator
+
+    Returns
+    -------
+    order : Tensor of int64, shape (n_samples,)
+    """
+    n, present = len(classes), np.unique(classes)
+    order = torch.empty(n, dtype=torch.int64)
+    for turn, label in enumerate(present):
+        mine = torch.from_numpy(np.flatnonzero(classes == label))
+        places = order[turn :: len(present)]
+        n_rounds = -(-len(places) // len(mine))
+        rounds = [mine[torch.randperm(len(mine), generator=generator)] for _ in range(n_rounds)]
+        places.copy_(torch.cat(rounds)[: len(places)])
+    return order
 
 
 def as_dict(X):
@@ -219,6 +269,8 @@ class _Writeable:
 
 def _alias(array):
     """Return a tensor over the memory of an array; of a copy only where torch needs one."""
+    if scipy.sparse.issparse(array):
+        return SparseRows(array)
     if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     if array.dtype in (np.uint16, np.uint32, np.uint64):

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 
 import numpy as np
+import scipy.sparse
 import skorch.dataset
 import torch
 from skorch import NeuralNet
@@ -61,18 +62,35 @@ class FeedingMixin:
     def _as_dataset(self, X, y, weight):
         """Return what batches are taken from: `Rows`, or a `Dataset` for a `DataLoader`."""
         if isinstance(X, torch.utils.data.Dataset):
+            self._refuse_balance("X as an array, but X is a torch Dataset")
             return X
         targets = self._shape_targets(y)
         if self._slices_batches():
-            return self._rows(X, targets, weight)
+            rows = self._rows(X, targets, weight)
+            rows.balance = self._classes_to_balance(y)
+            return rows
+        self._refuse_balance("dataset and iterator_train at their defaults")
         if weight is not None:
             raise ValueError(
                 "sample_weight and class_weight need the default `dataset` and `iterator_train`, "
                 f"but got dataset={self.dataset!r} and iterator_train={self.iterator_train!r} with "
                 f"the arguments {sorted(self._iterator_arguments())}; leave those at their defaults"
             )
+        if scipy.sparse.issparse(X):
+            raise ValueError(
+                "a sparse X needs the default `dataset` and `iterator_train`, but got "
+                f"dataset={self.dataset!r} and iterator_train={self.iterator_train!r} with the "
+                f"arguments {sorted(self._iterator_arguments())}; leave those at their defaults"
+            )
         inputs, _, _ = self._rows(X).take(torch.arange(len(y)))
         return self.get_dataset(to_device(inputs, "cpu"), y)
+
+    def _classes_to_balance(self, y):
+        return None
+
+    def _refuse_balance(self, needed):
+        if getattr(self, "batch_sampler", None) is not None:
+            raise ValueError(f"batch_sampler={self.batch_sampler!r} needs {needed}")
 
     def _rows(self, X, y=None, weight=None):
         return Rows(X, y, weight, dtype=self._input_dtypes(), device=self.device_)
@@ -126,7 +144,10 @@ class FeedingMixin:
         if training and settings.get("shuffle", True):
             generator = self._streams["shuffle"].generator()
         drop_last = bool(training and settings.get("drop_last", False))
-        return RowBatches(dataset, batch_size, generator, drop_last, self._set_batch_weight)
+        balance = dataset.balance if training else None
+        return RowBatches(
+            dataset, batch_size, generator, drop_last, self._set_batch_weight, balance
+        )
 
     def _set_batch_weight(self, weight):
         self._batch_weight = weight

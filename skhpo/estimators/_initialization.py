@@ -46,9 +46,10 @@ class NamedInitialization(OwnGenerators):
         if self._name is not None:
             return self._named
         self._n_draws += 1
-        return self._make_generator(device, f"draw {self._n_draws}")
+        return self.generator_of(device, f"draw {self._n_draws}")
 
-    def _make_generator(self, device, name):
+    def generator_of(self, device, name):
+        """Return a fresh generator for the parameter of a name."""
         return torch.Generator(device).manual_seed(stream_seed(self.seed, "init", name))
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -89,7 +90,7 @@ class NamedInitialization(OwnGenerators):
                     continue
                 calls = self._fills.pop(_address(tensor), ())
                 self._name = name
-                self._named = self._make_generator(tensor.device, name)
+                self._named = self.generator_of(tensor.device, name)
                 for func, args, kwargs in calls:
                     super().__torch_function__(func, (), args, kwargs)
 

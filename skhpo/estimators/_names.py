@@ -1,4 +1,4 @@
-"""Optimizers, criteria and activations by their usual names."""
+"""Optimizers, criteria, activations and schedules by their usual names."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import difflib
 
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 
 __all__ = [
     "ACTIVATIONS",
     "CRITERIA",
     "OPTIMIZERS",
+    "SCHEDULERS",
     "nearest_first",
     "resolve_activation",
     "resolve_criterion",
     "resolve_optimizer",
+    "resolve_scheduler",
 ]
 
 OPTIMIZERS = {
@@ -62,6 +65,21 @@ ACTIVATIONS = {
 }
 
 
+SCHEDULERS = {
+    "constant": lr_scheduler.ConstantLR,
+    "cosine": lr_scheduler.CosineAnnealingLR,
+    "cosine_restarts": lr_scheduler.CosineAnnealingWarmRestarts,
+    "cyclic": lr_scheduler.CyclicLR,
+    "exponential": lr_scheduler.ExponentialLR,
+    "linear": lr_scheduler.LinearLR,
+    "multi_step": lr_scheduler.MultiStepLR,
+    "one_cycle": lr_scheduler.OneCycleLR,
+    "plateau": lr_scheduler.ReduceLROnPlateau,
+    "polynomial": lr_scheduler.PolynomialLR,
+    "step": lr_scheduler.StepLR,
+}
+
+
 def nearest_first(name, known):
     """Sort `known` names so that those most like `name` come first."""
 
@@ -85,6 +103,11 @@ def resolve_criterion(value):
 def resolve_activation(value):
     """Return the activation class (or factory) that `value` is or names."""
     return _resolve("activation", value, ACTIVATIONS)
+
+
+def resolve_scheduler(value):
+    """Return the schedule class (or factory) that `value` is or names."""
+    return _resolve("lr_scheduler", value, SCHEDULERS)
 
 
 def _resolve(kind, value, table, or_instance=()):

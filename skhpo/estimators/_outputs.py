@@ -10,7 +10,7 @@ from torch import nn
 __all__ = ["as_probabilities", "meaning_of"]
 
 
-def meaning_of(output, criterion, n_classes):
+def meaning_of(output, criterion, n_classes, multi_label=False):
     """Tell what a module returns, by the criterion and by a few rows of output.
 
     Parameters
@@ -18,16 +18,22 @@ def meaning_of(output, criterion, n_classes):
     output : Tensor of shape (n, ...)
     criterion : callable
     n_classes : int
+        Or the number of labels.
+    multi_label : bool, default=False
+        Whether samples have any number of labels.
 
     Returns
     -------
-    {"logits", "probabilities", "log_probabilities", "binary_logit", "binary_probability"}
+    {"logits", "probabilities", "log_probabilities", "binary_logit", "binary_probability", \
+            "label_logits", "label_probabilities"}
 
     Raises
     ------
     ValueError
         If the width of the output does not fit the number of classes.
     """
+    if multi_label:
+        return _meaning_of_labels(output, criterion, n_classes)
     name = type(criterion).__name__
     width = output.shape[1] if output.ndim > 1 else 1
     binary = isinstance(criterion, nn.BCEWithLogitsLoss | nn.BCELoss)
@@ -65,6 +71,21 @@ def meaning_of(output, criterion, n_classes):
     return "logits"
 
 
+def _meaning_of_labels(output, criterion, n_labels):
+    if output.ndim != 2 or output.shape[1] != n_labels:
+        raise ValueError(
+            f"the module must return {n_labels} outputs for {n_labels} labels, but it returns an "
+            f"output of shape (n, {', '.join(map(str, output.shape[1:]))}); let the module take "
+            "`out_features`, or set the parameter of the module that is its width"
+        )
+    if isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss | nn.MultiMarginLoss):
+        raise ValueError(
+            f"criterion {type(criterion).__name__} takes one class per sample, but y has several "
+            "labels; use criterion='bce_with_logits'"
+        )
+    return "label_probabilities" if isinstance(criterion, nn.BCELoss) else "label_logits"
+
+
 def as_probabilities(meaning):
     """Return the function from an output with this meaning to probabilities (n, n_classes)."""
     return {
@@ -73,6 +94,8 @@ def as_probabilities(meaning):
         "probabilities": torch.clone,
         "binary_logit": _from_binary_logit,
         "binary_probability": _from_binary_probability,
+        "label_logits": torch.sigmoid,
+        "label_probabilities": torch.clone,
     }[meaning]
 
 

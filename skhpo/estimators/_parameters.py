@@ -9,7 +9,8 @@ import torch
 from sklearn.base import BaseEstimator
 from skorch.setter import optimizer_setter
 
-from ._names import nearest_first, resolve_criterion, resolve_optimizer
+from ._names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
+from ._settings import STREAMS, check_settings
 
 __all__ = ["INFERRED", "ParametersMixin", "arguments_of"]
 
@@ -25,9 +26,10 @@ _GIVEN_BY_THE_NET = {
     "iterator_train": ("dataset",),
     "iterator_valid": ("dataset",),
     "dataset": ("X", "y"),
+    "lr_scheduler": ("optimizer", "last_epoch", "verbose"),
 }
 _BESIDE_THE_SIGNATURE = {"optimizer": {"param_groups": ()}}
-_LISTED = ("module", "criterion", "optimizer")
+_LISTED = ("module", "criterion", "optimizer", "lr_scheduler")
 
 
 def arguments_of(factory):
@@ -92,7 +94,7 @@ class ParametersMixin:
             return params
         defaults = {}
         for component in _LISTED:
-            if isinstance(getattr(self, component), torch.nn.Module):
+            if isinstance(getattr(self, component), torch.nn.Module | None):
                 continue
             arguments = self._arguments_of(component) or {}
             defaults |= {f"{component}__{k}": v for k, v in arguments.items()}
@@ -100,6 +102,8 @@ class ParametersMixin:
             if f"module__{name}" in defaults:
                 defaults[f"module__{name}"] = None
         defaults.pop("optimizer__lr", None)
+        pinned = self.seeds if isinstance(self.seeds, dict) else {}
+        defaults |= {f"seeds__{name}": pinned.get(name) for name in STREAMS}
         return {**defaults, **self._get_params_callbacks(deep=True), **params}
 
     def set_params(self, **params):
@@ -107,7 +111,7 @@ class ParametersMixin:
 
         After ``fit``, ``lr`` and ``optimizer__*`` take effect at once, on the running optimizer,
         and callbacks too; everything else is used by the next ``fit``. Nothing is initialized
-        again before that.
+        again before that. Where `lr_scheduler` sets the learning rate, `lr` waits, too.
 
         Parameters
         ----------
@@ -147,9 +151,14 @@ class ParametersMixin:
         if optimizer is None:
             return
         for name, value in params.items():
+            if name == "lr" and self.lr_schedule_ is not None:
+                continue
             in_a_group = name.startswith("optimizer__param_groups__")
             known = name.removeprefix("optimizer__") in optimizer.param_groups[0]
-            if name == "lr" or in_a_group or (name.startswith("optimizer__") and known):
+            if name == "lr" and self.lr_multipliers:
+                for group in optimizer.param_groups:
+                    group["lr"] = value * group["lr_multiplier"]
+            elif name == "lr" or in_a_group or (name.startswith("optimizer__") and known):
                 optimizer_setter(self, name, value)
 
     def _arguments_of(self, component):
@@ -171,6 +180,8 @@ class ParametersMixin:
             value = resolve_optimizer(value)
         elif component == "criterion":
             value = resolve_criterion(value)
+        elif component == "lr_scheduler" and value is not None:
+            value = resolve_scheduler(value)
         return type(value) if isinstance(value, torch.nn.Module) else value
 
     def _check_nested_name(self, name):
@@ -181,9 +192,15 @@ class ParametersMixin:
             if not any(name == k or name.startswith(k + "__") for k in known):
                 self._raise_unknown(name, known)
             return
+        if component == "seeds":
+            if argument not in STREAMS:
+                self._raise_unknown(name, [f"seeds__{stream}" for stream in STREAMS])
+            return
         if component not in self.prefixes_:
             self._raise_unknown(name, [*self.prefixes_, *self.get_params(deep=True)])
         if component not in _GIVEN_BY_THE_NET or name.startswith("optimizer__param_groups__"):
+            return
+        if component == "lr_scheduler" and self.lr_scheduler is None:
             return
         arguments = self._arguments_of(component)
         if arguments is not None and argument not in arguments:
@@ -220,6 +237,19 @@ class ParametersMixin:
                 "batch_size must be an integer >= 1, or -1 for all rows in one batch, "
                 f"but got {self.batch_size!r}"
             )
+        if not isinstance(self.seeds, dict | None):
+            raise ValueError(f"seeds must be None or a dict of integers, but got {self.seeds!r}")
+        check_settings(self)
+
+    def _pinned_seeds(self):
+        """Return the seeds of streams that are set; ``seeds__init`` wins over ``seeds``."""
+        own = {k.removeprefix("seeds__"): v for k, v in vars(self).items() if k[:7] == "seeds__"}
+        return {**(self.seeds or {}), **own}
+
+    def _seed_of(self, stream):
+        """Return the seed of a stream: the one pinned, else `seed_`."""
+        pinned = self._pinned_seeds().get(stream)
+        return self.seed_ if pinned is None else int(pinned)
 
     def _validate_params(self):
         self._check_params()

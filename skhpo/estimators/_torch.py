@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping
 
 import numpy as np
+import scipy.sparse
 import skorch.utils
 import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -17,7 +18,9 @@ from ._checkpoint import CheckpointMixin
 from ._data import Rows, n_rows, sample_shape
 from ._feeding import FeedingMixin, first_batch
 from ._parameters import ParametersMixin
+from ._precision import as_float32
 from ._randomness import Stream
+from ._selection import hold_out
 from ._training import run_epochs
 from ._validation import check_inputs, check_sample_weight
 
@@ -40,15 +43,19 @@ class TorchEstimator(
     ``_understand(output)``
         is shown what the module returns for a few rows;
     ``_shape_targets(y)``, ``_encode_batch(y)``
-        make of encoded targets, or of a `Dataset`'s, what the criterion gets.
+        make of encoded targets, or of a `Dataset`'s, what the criterion gets;
+    ``_decode(y)``, ``_strata(y)``
+        make of encoded targets what a scorer gets, and what a validation part is stratified by.
     """
 
     # skorch fills these lists while it initializes; here they are known beforehand.
     prefixes_ = [
         *("module", "criterion", "optimizer", "callbacks", "dataset", "compile"),
-        *("iterator_train", "iterator_valid"),
+        *("iterator_train", "iterator_valid", "lr_scheduler", "seeds"),
     ]
-    cuda_dependent_attributes_ = ["module_", "criterion_", "optimizer_"]
+    cuda_dependent_attributes_ = [
+        *("module_", "criterion_", "optimizer_", "lr_schedule_", "_running_weights"),
+    ]
     _modules = ["module"]
     _criteria = ["criterion"]
     _optimizers = ["optimizer"]
@@ -57,6 +64,13 @@ class TorchEstimator(
     virtual_params_ = {}
     _batch_weight = None
     _labels_are_encoded = False
+    _low_precision = None
+    lr_schedule_ = None
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None, **fit_params):
@@ -97,12 +111,16 @@ class TorchEstimator(
         self._targets_are_encoded = not isinstance(X, torch.utils.data.Dataset)
         if reset:
             self._build(inputs, fit_params)
-        dataset = self._as_dataset(inputs, targets, weight)
+        if self.validation_fraction is None:
+            dataset, checks = self._as_dataset(inputs, targets, weight), None
+        else:
+            dataset, checks = hold_out(self, inputs, targets, weight)
         train, valid = self._split(dataset, targets, fit_params)
         run_epochs(
             self,
             train,
             valid,
+            checks,
             X=X,
             y=y,
             sample_weight=sample_weight,
@@ -200,6 +218,12 @@ class TorchEstimator(
         output : Tensor or tuple of Tensor
         """
         x = skorch.utils.to_tensor(x, device=self.device_)
+        if self._low_precision is not None:
+            with torch.autocast(self._low_precision, torch.bfloat16):
+                return as_float32(self._forward(x, fit_params))
+        return self._forward(x, fit_params)
+
+    def _forward(self, x, fit_params):
         if isinstance(x, Mapping):
             return self.module_(**self._merge_x_and_fit_params(x, fit_params))
         return self.module_(x, **fit_params)
@@ -207,7 +231,7 @@ class TorchEstimator(
     def _forward_of_training(self):
         """Return what maps a batch of `Rows` to the module's output, with no detour."""
         plain = type(self).infer is TorchEstimator.infer and self.input_shape_ is not None
-        return self.module_ if plain else self.infer
+        return self.module_ if plain and self._low_precision is None else self.infer
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss of a batch, weighted where there are weights.
@@ -303,6 +327,8 @@ class TorchEstimator(
 
 
 def _first_rows(X):
+    if scipy.sparse.issparse(X):
+        return X[:8].toarray()
     return {k: v[:8] for k, v in X.items()} if isinstance(X, Mapping) else X[:8]
 
 

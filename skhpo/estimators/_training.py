@@ -14,8 +14,11 @@ from skorch.callbacks import LRScheduler
 from ..exceptions import NonFiniteLossError
 from ..limits import check_time
 from ._data import RowBatches
+from ._extras import Extras
 from ._names import OPTIMIZERS
 from ._randomness import may_draw
+from ._schedule import Schedule
+from ._selection import copy_weights, set_weights
 
 __all__ = ["run_epochs"]
 
@@ -34,8 +37,11 @@ _HOOKS = (
 )
 
 
-def run_epochs(net, train, valid, *, X, y, sample_weight, task, fit_params):
-    """Train for ``net.max_epochs`` more epochs.
+def run_epochs(net, train, valid, checks=None, *, X, y, sample_weight, task, fit_params):
+    """Train for ``net.max_epochs`` more epochs, unless checks stop it before.
+
+    Where there are checks the module has the best weights afterwards, and the running ones are
+    kept aside for the next call.
 
     Parameters
     ----------
@@ -43,6 +49,7 @@ def run_epochs(net, train, valid, *, X, y, sample_weight, task, fit_params):
         Initialized.
     train, valid : Rows or Dataset
         `valid` may be None.
+    checks : Checks or None, default=None
     X, y, sample_weight : array-like
         As given by the user, for callbacks.
     task : {"fit", "partial_fit"}
@@ -53,16 +60,21 @@ def run_epochs(net, train, valid, *, X, y, sample_weight, task, fit_params):
     train_batches = net._batches(train, training=True)
     valid_batches = None if valid is None else net._batches(valid, training=False)
     forward = _forward_randomness(net)
+    _prepare(net, train_batches, checks)
+    if checks is not None:
+        checks.may_draw = not isinstance(forward, contextlib.nullcontext)
+    extras = Extras(net, checks)
     if _is_plain(net, train_batches, valid_batches, fit_params):
 
         def run_epoch():
-            return _plain_epoch(net, train_batches, forward)
+            return _plain_epoch(net, train_batches, forward, extras)
 
     else:
         datasets = {"dataset_train": train, "dataset_valid": valid}
 
         def run_epoch():
-            return _hooked_epoch(net, datasets, train_batches, valid_batches, forward, fit_params)
+            batches = train_batches, valid_batches
+            return _hooked_epoch(net, datasets, *batches, forward, extras, fit_params)
 
     hook_data = {"estimator": net, "X": X, "y": y}
     if sample_weight is not None:
@@ -74,27 +86,31 @@ def run_epochs(net, train, valid, *, X, y, sample_weight, task, fit_params):
     _begin_training(net, X, y)
     try:
         for _ in range(net.max_epochs):
-            if not _one_epoch(net, run_epoch, context, hook_data):
+            if extras.stopped or not _one_epoch(net, run_epoch, extras, context, hook_data):
                 break
     except KeyboardInterrupt:
         net.notify("on_train_end", X=X, y=y)
         raise
+    finally:
+        _settle_on_best(net, checks)
     net.notify("on_train_end", X=X, y=y)
     if context is not None:
         context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
 
 
-def _one_epoch(net, run_epoch, context, hook_data):
+def _one_epoch(net, run_epoch, extras, context, hook_data):
     """Train for one epoch; return whether to go on."""
     if context is not None:
         context = context.subcontext(task_name="epoch")
         context.call_on_fit_task_begin(**hook_data)
     n_finished = len(net.history)
+    extras.begin_epoch()
     try:
         go_on = run_epoch()
-    except BaseException:
+    except BaseException as error:
         # An epoch that was not finished leaves no row.
         del net.history[n_finished:]
+        _explain_single_rows(error, net)
         raise
     finally:
         net._batch_weight = None
@@ -105,10 +121,38 @@ def _one_epoch(net, run_epoch, context, hook_data):
             f"the training loss must be finite, but is {loss} in epoch {net.n_iter_}; lower lr, or "
             "scale the data"
         )
+    extras.after_epoch()
     if context is not None:
         stop = context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
         go_on = go_on and not stop
     return go_on
+
+
+def _prepare(net, batches, checks):
+    """Start or resume the schedule, and take up the running weights again."""
+    if net.lr_scheduler is not None and net.n_iter_ == 0 and net.lr_schedule_ is None:
+        n_batches = len(batches) if hasattr(batches, "__len__") else 0
+        net.lr_schedule_ = Schedule(net, net.schedule_epochs or net.max_epochs, n_batches)
+    if net._running_weights is not None:
+        best, running = copy_weights(net), net._running_weights
+        set_weights(net, running)
+        net._running_weights = None
+        if checks is not None:
+            checks.best_weights = best
+
+
+def _settle_on_best(net, checks):
+    if checks is not None and checks.best_weights is not None:
+        net._running_weights = copy_weights(net)
+        set_weights(net, checks.best_weights)
+
+
+def _explain_single_rows(error, net):
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        raise ValueError(
+            "batch normalization needs at least two rows in each batch, but got one row with "
+            f"batch_size={net.batch_size}; raise batch_size, or leave the normalization out"
+        ) from error
 
 
 def _forward_randomness(net):
@@ -134,7 +178,7 @@ def _is_plain(net, train_batches, valid_batches, fit_params):
     )
 
 
-def _plain_epoch(net, batches, forward):
+def _plain_epoch(net, batches, forward, extras):
     """Train for one epoch with nothing in the loop that could be left out of it."""
     start = time.perf_counter()
     datasets = {"dataset_train": batches.rows, "dataset_valid": None}
@@ -145,6 +189,7 @@ def _plain_epoch(net, batches, forward):
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     get_loss, step = net.get_loss, optimizer.step
     weighted = batches.rows.weight is not None
+    after_batch = extras.after_batch if extras.each_batch else None
     losses, sizes = [], []
     for X, y, weight in batches.triples():
         check_time()
@@ -156,6 +201,8 @@ def _plain_epoch(net, batches, forward):
             parameter.grad = None
         loss.backward()
         step()
+        if after_batch is not None:
+            after_batch()
         losses.append(loss.detach())
         sizes.append(len(y))
     # One transfer for an epoch: asking each batch for its loss would wait for the device.
@@ -165,6 +212,7 @@ def _plain_epoch(net, batches, forward):
     net.history.record("train_loss", mean)
     net.history.record("train_loss_best", mean < best)
     net.history.record("train_batch_count", len(losses))
+    extras.end_epoch()
     net.history.record("dur", time.perf_counter() - start)
     net.on_epoch_end(net, **datasets)
     if net.verbose:
@@ -174,13 +222,15 @@ def _plain_epoch(net, batches, forward):
     return True
 
 
-def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, fit_params):
+def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, extras, fit_params):
     """Train for one epoch through skorch's loop; return False if a callback said stop."""
 
     def train_step(batch, **params):
         check_time()
         with forward:
-            return net.train_step(batch, **params)
+            step = net.train_step(batch, **params)
+        extras.after_batch()
+        return step
 
     try:
         with net._as_callbacks_expect():
@@ -195,6 +245,7 @@ def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, fit_para
                 step_fn=net.validation_step,
                 **fit_params,
             )
+            extras.end_epoch()
             net.notify("on_epoch_end", **datasets)
     except KeyboardInterrupt as error:
         if not _raised_by_skorch(error):

@@ -29,7 +29,7 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
 
     Returns
     -------
-    X : ndarray or dict of str to ndarray
+    X : ndarray, CSR matrix or dict of str to ndarray
         Numeric and finite; the same memory where possible.
     y : array-like or None
 
@@ -46,7 +46,14 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
         X = _check_dict(estimator, X, reset)
         lengths = list(X.values())
     else:
-        X = validate_data(estimator, as_array(X), reset=reset, dtype="numeric", allow_nd=True)
+        X = validate_data(
+            estimator,
+            as_array(X),
+            reset=reset,
+            dtype="numeric",
+            allow_nd=True,
+            accept_sparse="csr",
+        )
         _check_fits_float32(X)
         if not reset and X.shape[1:] != estimator.input_shape_:
             raise ValueError(

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import skorch.dataset
-import torch
 from sklearn.callback import with_callbacks
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, column_or_1d
 from skorch import NeuralNetClassifier
-from torch import nn
 from torch.utils.data import DataLoader
 
-from ._feeding import read_targets, targets_at_hand
-from ._labels import encode, weights_of_classes
-from ._names import resolve_criterion
-from ._outputs import as_probabilities, meaning_of
+from ._outputs import as_probabilities
+from ._targets import LabelsMixin
 from ._torch import TorchEstimator
-from ._validation import as_array
 from .modules import MLP
 
 __all__ = ["TorchClassifier"]
 
 
-class TorchClassifier(TorchEstimator, NeuralNetClassifier):
+class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
     """Classifier around a torch module.
 
     A skorch net that takes what scikit-learn's classifiers take, trains about as fast as a
@@ -40,7 +33,8 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     criterion : str, class, callable or torch.nn.Module, default="cross_entropy"
         The loss: "cross_entropy" (on logits), "nll" (the module returns probabilities or
         log-probabilities), "bce_with_logits" (two classes, one output), ..., or a class. Its
-        arguments are ``criterion__*``.
+        arguments are ``criterion__*``. For targets of several labels "cross_entropy" is the
+        binary one of each label.
     optimizer : str, class or callable, default="adamw"
         "adamw", "adam", "sgd", "rmsprop", "nadam", ..., or a class. Its arguments are
         ``optimizer__*`` (``optimizer__weight_decay``).
@@ -54,11 +48,54 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes; "balanced" makes them count alike. Multiplied with
         `sample_weight`.
+    validation_fraction : float or None, default=None
+        Share of the samples, in (0, 1), that is held out to check the network on while it is
+        trained, stratified, identical rows on one side. The network with the best check predicts.
+        None trains on everything; a search holds data out already.
+    monitor : str, default="valid_loss"
+        What is checked: the loss, or a scorer of scikit-learn by its name ("accuracy").
+    check_every : int or None, default=None
+        Batches between two checks; None checks after each epoch.
+    patience : int or None, default=None
+        Checks without a new best one after which training stops, at the end of an epoch.
+    min_epochs : int, default=1
+        Epochs before which it does not stop.
+    lr_scheduler : str, class or None, default=None
+        Schedule of the learning rate: "cosine", "linear", "polynomial" and "one_cycle" take
+        `schedule_epochs`; "step", "exponential", "plateau", ..., or a class of torch. Its
+        arguments are ``lr_scheduler__*``.
+    schedule_epochs : int or None, default=None
+        Epochs from the first to the last learning rate, which is then kept. None means the
+        `max_epochs` of the first call; a search that varies them means its largest.
+    init : str, default="default"
+        Distribution of the initial weights: "default" (that of the layers), "zeros", "uniform",
+        "normal", "orthogonal", "lecun_normal", "xavier_normal", "kaiming_normal",
+        "lecun_uniform", .... All but the first make biases zero.
+    init_gain : float, default=1.0
+        Factor of the initial weights.
+    lr_multipliers : dict of str to float, default=None
+        Factors of the learning rate by patterns of parameter names (``{"output.*": 10}``), as
+        in `fnmatch`; the first pattern that matches counts.
+    freeze : dict of str to int or True, default=None
+        Epochs for which parameters rest, by patterns of their names (``{"linear_*": 3}``); True
+        is for good. Statistics of batch normalizations move on.
+    max_norm : float or None, default=None
+        Largest Euclidean norm of what comes into a unit, kept after each step.
+    label_smoothing : float, default=0.0
+        Share in [0, 1) of the target that is spread over all classes.
+    batch_sampler : {"balanced"} or None, default=None
+        "balanced" makes batches in which all classes are alike in number: rare ones repeat.
     random_state : int, RandomState instance, Generator or None, default=None
         Seed of the initial weights, the order of the samples, and the dropout. None draws a new
         one, `seed_`. No global generator is used or touched.
     device : str, torch.device or None, default="auto"
         "auto" is the first of "cuda", "mps" and "cpu" that there is; None is "cpu".
+    amp : bool or "auto", default=False
+        Whether the module computes in bfloat16 where that is safe; "auto" does so on CUDA devices
+        that have it.
+    seeds : dict of str to int, default=None
+        Seeds of single streams of randomness ("init", "shuffle", "forward", "validation"), in
+        place of `random_state`. Also parameters, ``seeds__init``.
     warm_start : bool, default=False
         Whether ``fit`` trains a trained network further, as ``partial_fit`` does.
     verbose : int, default=0
@@ -86,12 +123,13 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         Arguments of ``torch.load`` in ``load_params``.
     **kwargs : dict
         ``module__*``, ``criterion__*``, ``optimizer__*``, ``iterator_train__*``,
-        ``iterator_valid__*``, ``dataset__*``, ``callbacks__*``, ``compile__*``.
+        ``iterator_valid__*``, ``dataset__*``, ``callbacks__*``, ``compile__*``,
+        ``lr_scheduler__*``, ``seeds__*``.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels.
+        The labels; for several labels per sample their positions.
     n_features_in_ : int
         Size of the second dimension of `X`; not for dicts and datasets.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -104,7 +142,11 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         Numbers in the module's parameters.
     history_ : skorch.history.History
         A row per epoch: "epoch", "train_loss" (mean over the samples, while it was trained),
-        "train_loss_best", "train_batch_count", "dur" (seconds).
+        "train_loss_best", "train_batch_count", "dur" (seconds). With `validation_fraction` also
+        the last check, "valid_loss" or "valid_" and the monitor, and with that as a prefix
+        "_best" (whether there was a new best one), "_trend" (slope per check) and "_spread"
+        (standard deviation), both over the last `patience` checks (5 if it is None); "checks"
+        lists those of the epoch. With `lr_scheduler` also "lr".
     module_, criterion_, optimizer_ : object
         The running parts.
     device_ : torch.device
@@ -117,9 +159,11 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     Inputs become float32 (or the type of the module's parameters); integers stay integers where
     the module has an `Embedding`. On a CPU, float32 arrays are used in place, also memory maps;
     others are converted at once up to 1 GiB, else batch by batch. Other devices get all the data
-    at once if it takes at most half of their free memory.
+    at once if it takes at most half of their free memory. CSR matrices become dense batch by
+    batch.
 
-    The seed gives named streams ("init" with one per parameter name, "shuffle", "forward"), so
+    The seed gives named streams ("init" with one per parameter name, "shuffle", "forward",
+    "validation"), so
     that what one of them draws never shifts another, and fits in several threads do not meet.
 
     Examples
@@ -134,8 +178,10 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     (50, 131)
     """
 
-    _class_weight_of_loader = None
-    _checkpointed = ("_labels", "_meaning", "_output_shape")
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def __init__(
         self,
@@ -147,8 +193,24 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         max_epochs=50,
         batch_size=32,
         class_weight=None,
+        validation_fraction=None,
+        monitor="valid_loss",
+        check_every=None,
+        patience=None,
+        min_epochs=1,
+        lr_scheduler=None,
+        schedule_epochs=None,
+        init="default",
+        init_gain=1.0,
+        lr_multipliers=None,
+        freeze=None,
+        max_norm=None,
+        label_smoothing=0.0,
+        batch_sampler=None,
         random_state=None,
         device="auto",
+        amp=False,
+        seeds=None,
         warm_start=False,
         verbose=0,
         callbacks=None,
@@ -170,8 +232,24 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
+        self.monitor = monitor
+        self.check_every = check_every
+        self.patience = patience
+        self.min_epochs = min_epochs
+        self.lr_scheduler = lr_scheduler
+        self.schedule_epochs = schedule_epochs
+        self.init = init
+        self.init_gain = init_gain
+        self.lr_multipliers = lr_multipliers
+        self.freeze = freeze
+        self.max_norm = max_norm
+        self.label_smoothing = label_smoothing
+        self.batch_sampler = batch_sampler
         self.random_state = random_state
         self.device = device
+        self.amp = amp
+        self.seeds = seeds
         self.warm_start = warm_start
         self.verbose = verbose
         self.callbacks = callbacks
@@ -195,15 +273,6 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit")
         return self._known_classes
 
-    @property
-    def _labels(self):
-        """The classes as plain values, for checkpoints."""
-        return {"dtype": self._known_classes.dtype.str, "values": self._known_classes.tolist()}
-
-    @_labels.setter
-    def _labels(self, labels):
-        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
-
     @with_callbacks
     def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
         """Train for `max_epochs` more epochs, from where the network stands.
@@ -217,8 +286,8 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         ----------
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
             As in ``fit``.
-        y : array-like of shape (n_samples,), default=None
-            Labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+            Labels, or 0 and 1 for each of several labels.
         classes : array-like of shape (n_classes,), default=None
             All labels that will occur; needed in the first call only if `y` lacks some.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -238,79 +307,6 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         continuing = self.initialized_
         return self._fit(X, y, sample_weight, classes, continuing, "partial_fit", fit_params)
 
-    def _check_targets(self, y, classes, reset):
-        y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        self._learn_classes(y, classes, reset)
-        return encode(y, self._known_classes)
-
-    def _learn_classes(self, y, classes, reset):
-        if reset:
-            classes = self.classes if classes is None else classes
-            self._known_classes = np.unique(y) if classes is None else np.asarray(classes)
-        elif classes is not None and set(classes) != set(self._known_classes):
-            raise ValueError(
-                f"classes must be those of the first call, {self._known_classes!r}, but got "
-                f"{classes!r}"
-            )
-
-    def _check_dataset_targets(self, dataset, y, classes, reset):
-        given = self.classes if classes is None else classes
-        if y is None:
-            y = targets_at_hand(dataset)
-        if y is None and reset and given is None:
-            y = read_targets(self.get_iterator(dataset, training=False))
-        if y is None:
-            self._learn_classes(None, classes, reset)
-            return None
-        y = np.asarray(y)
-        self._learn_classes(y, classes, reset)
-        y = encode(y, self._known_classes, positions_allowed=True)
-        self._class_weight_of_loader = None
-        if self.class_weight is not None:
-            per_class = weights_of_classes(self.class_weight, self._known_classes, y)
-            self._class_weight_of_loader = per_class / per_class[y].mean()
-        return y
-
-    def _out_features(self):
-        if not hasattr(self, "_known_classes"):
-            return None
-        criterion = resolve_criterion(self.criterion)
-        binary = (nn.BCEWithLogitsLoss, nn.BCELoss)
-        kind = criterion if isinstance(criterion, type) else type(criterion)
-        return 1 if issubclass(kind, binary) else len(self._known_classes)
-
-    def _row_weights(self, y, sample_weight):
-        if self.class_weight is None:
-            return sample_weight
-        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
-        return per_class if sample_weight is None else per_class * sample_weight
-
-    def _understand(self, output):
-        self._meaning = meaning_of(output, self.criterion_, len(self._known_classes))
-        self._output_shape = tuple(output.shape[1:])
-
-    def _shape_targets(self, y):
-        if self._meaning.startswith("binary"):
-            return y.astype(np.float32).reshape(-1, *self._output_shape)
-        return y
-
-    def _encode_batch(self, y):
-        encoded = np.asarray(y)
-        if not self._targets_are_encoded:
-            encoded = encode(encoded, self._known_classes, positions_allowed=True)
-        if self._class_weight_of_loader is not None:
-            weight = self._class_weight_of_loader[encoded].astype(np.float32)
-            self._set_batch_weight(torch.as_tensor(weight, device=self.device_))
-        encoded = self._shape_targets(encoded)
-        return torch.as_tensor(encoded, device=self.device_)
-
-    def get_loss(self, y_pred, y_true, X=None, training=False):
-        if self._meaning == "probabilities" and isinstance(self.criterion_, nn.NLLLoss):
-            y_pred = torch.log(y_pred + torch.finfo(y_pred.dtype).eps)
-        return super().get_loss(y_pred, y_true, X=X, training=training)
-
     def _get_predict_nonlinearity(self):
         self.check_is_fitted()
         if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
@@ -326,8 +322,11 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
 
         Returns
         -------
-        y : ndarray of shape (n_samples,)
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels; where there are several, 1 for those with a probability above one half.
         """
+        if self._multi_label:
+            return (self.predict_proba(X) > 0.5).astype(self._known_classes.dtype)
         positions = self.predict_proba(X).argmax(axis=1)
         return self.classes_[positions]
 
@@ -340,7 +339,7 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
 
         Returns
         -------
-        probabilities : ndarray of shape (n_samples, n_classes)
+        probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             float32; the columns are in the order of `classes_`.
         """
         return self._predict_outputs(X)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ._names import nearest_first, resolve_activation
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "ConvNet"]
 
 _NORMALIZATIONS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -86,6 +86,101 @@ class MLP(nn.Sequential):
     def forward(self, x):
         """Map a batch of shape (n, ...) to (n, out_features)."""
         return super().forward(x.flatten(1) if x.ndim > 2 else x)
+
+
+class ConvNet(nn.Sequential):
+    """Small convolutional network for images.
+
+    Each layer is a convolution that keeps height and width, then the normalization, the
+    activation and a max-pooling that halves them; the number of channels doubles from layer to
+    layer. A linear layer of all that remains is the output. The layers have names
+    (``conv_0``, ``norm_0``, ``activation_0``, ``pool_0``, ..., ``flatten``, ``dropout``,
+    ``output``).
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of an image: (channels, height, width), or (height, width) of gray ones.
+    out_features : int
+        Width of the output: classes, or targets.
+    n_channels : int, default=16
+        Channels of the first convolution.
+    n_layers : int, default=2
+        Convolutions, as many as the image can be halved.
+    kernel_size : int, default=3
+        Height and width of a convolution, an odd number of pixels.
+    activation : str or callable, default="relu"
+        As in `MLP`.
+    dropout : float, default=0.0
+        Probability in [0, 1) with which an input of the output layer is dropped in training.
+    normalization : {"batch"} or None, default=None
+        Normalization of the convolutions.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or the images are no images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhpo.estimators import ConvNet
+    >>> net = ConvNet((28, 28), 10, n_channels=8)
+    >>> net(torch.zeros(5, 28, 28)).shape
+    torch.Size([5, 10])
+    """
+
+    def __init__(
+        self,
+        input_shape,
+        out_features,
+        n_channels=16,
+        n_layers=2,
+        kernel_size=3,
+        activation="relu",
+        dropout=0.0,
+        normalization=None,
+    ):
+        super().__init__()
+        if len(input_shape) not in (2, 3):
+            raise ValueError(
+                "ConvNet needs images of shape (channels, height, width) or (height, width), but "
+                f"a sample has the shape {tuple(input_shape)}; reshape X"
+            )
+        _check_count("n_channels", n_channels, 1)
+        _check_count("n_layers", n_layers, 1)
+        _check_count("kernel_size", kernel_size, 1)
+        _check_probability("dropout", dropout)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, but got {kernel_size}")
+        if normalization not in (None, "batch"):
+            raise ValueError(f"normalization must be None or 'batch', but got {normalization!r}")
+        *channels, height, width = input_shape
+        if min(height, width) < 2**n_layers:
+            raise ValueError(
+                f"n_layers={n_layers} halves images {n_layers} times, but they have only "
+                f"{height} x {width} pixels; lower n_layers"
+            )
+        make_activation = resolve_activation(activation)
+        self.is_gray = not channels
+        n_in = channels[0] if channels else 1
+        for i in range(n_layers):
+            conv = nn.Conv2d(n_in, n_channels, kernel_size, padding=kernel_size // 2)
+            self.add_module(f"conv_{i}", conv)
+            if normalization is not None:
+                self.add_module(f"norm_{i}", nn.BatchNorm2d(n_channels))
+            self.add_module(f"activation_{i}", make_activation())
+            self.add_module(f"pool_{i}", nn.MaxPool2d(2))
+            n_in, n_channels = n_channels, 2 * n_channels
+        self.flatten = nn.Flatten()
+        if dropout:
+            self.dropout = nn.Dropout(dropout)
+        n_values = n_in * (height // 2**n_layers) * (width // 2**n_layers)
+        self.output = nn.Linear(n_values, out_features)
+
+    def forward(self, x):
+        """Map a batch of shape (n, channels, height, width) or (n, height, width)."""
+        return super().forward(x.unsqueeze(1) if self.is_gray else x)
 
 
 def _make_normalization(name, n_units):

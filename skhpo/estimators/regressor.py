@@ -47,11 +47,50 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     batch_size : int, default=32
         Samples per batch; -1 puts all in one. The last batch of an epoch may be smaller, but a
         last batch of one sample joins the one before.
+    validation_fraction : float or None, default=None
+        Share of the samples, in (0, 1), that is held out to check the network on while it is
+        trained, identical rows on one side. The network with the best check predicts.
+        None trains on everything; a search holds data out already.
+    monitor : str, default="valid_loss"
+        What is checked: the loss, or a scorer of scikit-learn by its name ("r2").
+    check_every : int or None, default=None
+        Batches between two checks; None checks after each epoch.
+    patience : int or None, default=None
+        Checks without a new best one after which training stops, at the end of an epoch.
+    min_epochs : int, default=1
+        Epochs before which it does not stop.
+    lr_scheduler : str, class or None, default=None
+        Schedule of the learning rate: "cosine", "linear", "polynomial" and "one_cycle" take
+        `schedule_epochs`; "step", "exponential", "plateau", ..., or a class of torch. Its
+        arguments are ``lr_scheduler__*``.
+    schedule_epochs : int or None, default=None
+        Epochs from the first to the last learning rate, which is then kept. None means the
+        `max_epochs` of the first call; a search that varies them means its largest.
+    init : str, default="default"
+        Distribution of the initial weights: "default" (that of the layers), "zeros", "uniform",
+        "normal", "orthogonal", "lecun_normal", "xavier_normal", "kaiming_normal",
+        "lecun_uniform", .... All but the first make biases zero.
+    init_gain : float, default=1.0
+        Factor of the initial weights.
+    lr_multipliers : dict of str to float, default=None
+        Factors of the learning rate by patterns of parameter names (``{"output.*": 10}``), as
+        in `fnmatch`; the first pattern that matches counts.
+    freeze : dict of str to int or True, default=None
+        Epochs for which parameters rest, by patterns of their names (``{"linear_*": 3}``); True
+        is for good. Statistics of batch normalizations move on.
+    max_norm : float or None, default=None
+        Largest Euclidean norm of what comes into a unit, kept after each step.
     random_state : int, RandomState instance, Generator or None, default=None
         Seed of the initial weights, the order of the samples, and the dropout. None draws a new
         one, `seed_`. No global generator is used or touched.
     device : str, torch.device or None, default="auto"
         "auto" is the first of "cuda", "mps" and "cpu" that there is; None is "cpu".
+    amp : bool or "auto", default=False
+        Whether the module computes in bfloat16 where that is safe; "auto" does so on CUDA devices
+        that have it.
+    seeds : dict of str to int, default=None
+        Seeds of single streams of randomness ("init", "shuffle", "forward", "validation"), in
+        place of `random_state`. Also parameters, ``seeds__init``.
     warm_start : bool, default=False
         Whether ``fit`` trains a trained network further, as ``partial_fit`` does.
     verbose : int, default=0
@@ -76,7 +115,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Arguments of ``torch.load`` in ``load_params``.
     **kwargs : dict
         ``module__*``, ``criterion__*``, ``optimizer__*``, ``iterator_train__*``,
-        ``iterator_valid__*``, ``dataset__*``, ``callbacks__*``, ``compile__*``.
+        ``iterator_valid__*``, ``dataset__*``, ``callbacks__*``, ``compile__*``,
+        ``lr_scheduler__*``, ``seeds__*``.
 
     Attributes
     ----------
@@ -92,7 +132,11 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Numbers in the module's parameters.
     history_ : skorch.history.History
         A row per epoch: "epoch", "train_loss" (mean over the samples, while it was trained),
-        "train_loss_best", "train_batch_count", "dur" (seconds).
+        "train_loss_best", "train_batch_count", "dur" (seconds). With `validation_fraction` also
+        the last check, "valid_loss" or "valid_" and the monitor, and with that as a prefix
+        "_best" (whether there was a new best one), "_trend" (slope per check) and "_spread"
+        (standard deviation), both over the last `patience` checks (5 if it is None); "checks"
+        lists those of the epoch. With `lr_scheduler` also "lr".
     module_, criterion_, optimizer_ : object
         The running parts.
     device_ : torch.device
@@ -105,9 +149,11 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     Inputs become float32 (or the type of the module's parameters); integers stay integers where
     the module has an `Embedding`. On a CPU, float32 arrays are used in place, also memory maps;
     others are converted at once up to 1 GiB, else batch by batch. Other devices get all the data
-    at once if it takes at most half of their free memory.
+    at once if it takes at most half of their free memory. CSR matrices become dense batch by
+    batch.
 
-    The seed gives named streams ("init" with one per parameter name, "shuffle", "forward"), so
+    The seed gives named streams ("init" with one per parameter name, "shuffle", "forward",
+    "validation"), so
     that what one of them draws never shifts another, and fits in several threads do not meet.
 
     Examples
@@ -133,8 +179,22 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         lr=1e-3,
         max_epochs=50,
         batch_size=32,
+        validation_fraction=None,
+        monitor="valid_loss",
+        check_every=None,
+        patience=None,
+        min_epochs=1,
+        lr_scheduler=None,
+        schedule_epochs=None,
+        init="default",
+        init_gain=1.0,
+        lr_multipliers=None,
+        freeze=None,
+        max_norm=None,
         random_state=None,
         device="auto",
+        amp=False,
+        seeds=None,
         warm_start=False,
         verbose=0,
         callbacks=None,
@@ -154,8 +214,22 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         self.lr = lr
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.monitor = monitor
+        self.check_every = check_every
+        self.patience = patience
+        self.min_epochs = min_epochs
+        self.lr_scheduler = lr_scheduler
+        self.schedule_epochs = schedule_epochs
+        self.init = init
+        self.init_gain = init_gain
+        self.lr_multipliers = lr_multipliers
+        self.freeze = freeze
+        self.max_norm = max_norm
         self.random_state = random_state
         self.device = device
+        self.amp = amp
+        self.seeds = seeds
         self.warm_start = warm_start
         self.verbose = verbose
         self.callbacks = callbacks
@@ -254,6 +328,12 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
                 f"shape (n, {', '.join(map(str, self._output_shape))}); let the module take "
                 "`out_features`, or set the parameter of the module that is its width"
             )
+
+    def _decode(self, y):
+        return y
+
+    def _strata(self, y):
+        return np.zeros(len(y))
 
     def _shape_targets(self, y):
         if int(np.prod(self._output_shape, dtype=int)) == int(np.prod(y.shape[1:], dtype=int)):

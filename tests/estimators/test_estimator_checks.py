@@ -6,15 +6,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
-
-FLOAT32 = (
-    "a weight of 2 and a row given twice are added in another order; in float32 predictions then "
-    "agree to 1e-6, and the check demands 1e-7"
-)
-EXPECTED_FAILED_CHECKS = {
-    "TorchClassifier": {"check_sample_weight_equivalence_on_dense_data": FLOAT32},
-    "TorchRegressor": {"check_sample_weight_equivalence_on_dense_data": FLOAT32},
-}
+from skhpo.testing import EXPECTED_FAILED_CHECKS
 
 
 @parametrize_with_checks(
@@ -42,10 +34,10 @@ def test_tags():
     of_classifier, of_regressor = get_tags(TorchClassifier()), get_tags(TorchRegressor())
     assert of_classifier.estimator_type == "classifier"
     assert of_classifier.classifier_tags.multi_class
-    assert not of_classifier.classifier_tags.multi_label
+    assert of_classifier.classifier_tags.multi_label
     assert of_regressor.estimator_type == "regressor"
     assert of_regressor.target_tags.multi_output
     for tags in (of_classifier, of_regressor):
         assert tags.target_tags.required
-        assert not tags.input_tags.sparse
+        assert tags.input_tags.sparse
         assert not tags.input_tags.allow_nan

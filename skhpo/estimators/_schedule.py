@@ -1,0 +1,107 @@
+"""Learning-rate schedules that go on where a continued fit goes on."""
+
+from __future__ import annotations
+
+import inspect
+
+from torch.optim import lr_scheduler as torch_schedules
+
+from ._names import resolve_scheduler
+
+__all__ = ["Schedule"]
+
+# The argument of a schedule that is its length.
+_LENGTH = {
+    torch_schedules.CosineAnnealingLR: "T_max",
+    torch_schedules.LinearLR: "total_iters",
+    torch_schedules.OneCycleLR: "total_steps",
+    torch_schedules.PolynomialLR: "total_iters",
+}
+_EVERY_BATCH = (torch_schedules.OneCycleLR, torch_schedules.CyclicLR)
+_PLATEAU = torch_schedules.ReduceLROnPlateau
+
+
+class Schedule:
+    """A torch schedule and its length.
+
+    Parameters
+    ----------
+    net : estimator
+        With its optimizer; `lr_scheduler` is not None.
+    epochs : int
+        Length of the schedule. Beyond it the learning rate stays what it was in the last epoch.
+    batches : int
+        Batches per epoch.
+
+    Attributes
+    ----------
+    torch_schedule : torch.optim.lr_scheduler.LRScheduler or ReduceLROnPlateau
+    """
+
+    def __init__(self, net, epochs, batches):
+        self.epochs = epochs
+        self.batches = batches
+        factory = resolve_scheduler(net.lr_scheduler)
+        kwargs = dict(net.get_params_for("lr_scheduler"))
+        self.every_batch = isinstance(factory, type) and issubclass(factory, _EVERY_BATCH)
+        self.on_plateau = isinstance(factory, type) and issubclass(factory, _PLATEAU)
+        length = _LENGTH.get(factory)
+        # Whoever sets the length wants what torch does beyond it (restarts of a cosine).
+        self.ends = length is not None and length not in kwargs
+        if self.ends:
+            kwargs[length] = epochs * batches if self.every_batch else epochs
+        if factory is torch_schedules.LinearLR and isinstance(net.lr_scheduler, str):
+            kwargs = {"start_factor": 1.0, "end_factor": 0.0, **kwargs}
+        if factory is torch_schedules.OneCycleLR:
+            kwargs = {"max_lr": [group["lr"] for group in net.optimizer_.param_groups], **kwargs}
+            kwargs.setdefault("cycle_momentum", _has_momentum(net.optimizer_))
+        if self.on_plateau:
+            kwargs.setdefault("mode", "min" if net.monitor == "valid_loss" else "max")
+        self.torch_schedule = factory(net.optimizer_, **kwargs)
+
+    def state_dict(self):
+        """Return the length and the state of torch's schedule."""
+        state = {k: v for k, v in self.torch_schedule.state_dict().items() if not callable(v)}
+        return {"epochs": self.epochs, "batches": self.batches, "state": state}
+
+    def load_state_dict(self, state):
+        """Go on where another schedule of the same length stood."""
+        self.torch_schedule.load_state_dict(state["state"])
+
+    def after_batch(self, n_batches):
+        """Step, if this schedule steps with every batch.
+
+        Parameters
+        ----------
+        n_batches : int
+            Batches trained so far, over all epochs.
+        """
+        if self.every_batch and (n_batches < self.epochs * self.batches or not self.ends):
+            self.torch_schedule.step()
+
+    def after_epoch(self, n_epochs, value):
+        """Step, if this schedule steps with every epoch.
+
+        Parameters
+        ----------
+        n_epochs : int
+            Epochs trained so far.
+        value : float or None
+            What is monitored, for schedules that wait for a plateau.
+        """
+        if self.on_plateau:
+            if value is not None:
+                self.torch_schedule.step(value)
+        elif not self.every_batch and (n_epochs < self.epochs or not self.ends):
+            self.torch_schedule.step()
+
+
+def needs_monitor(scheduler):
+    """Tell whether a schedule steps by a monitored value."""
+    factory = resolve_scheduler(scheduler)
+    return inspect.isclass(factory) and issubclass(factory, _PLATEAU)
+
+
+def _has_momentum(optimizer):
+    group = optimizer.param_groups[0]
+    return bool(group.get("momentum")) or "betas" in group

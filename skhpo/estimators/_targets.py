@@ -1,0 +1,207 @@
+"""Targets of a classifier: one label per sample, or several."""
+
+from __future__ import annotations
+
+import numbers
+
+import numpy as np
+import torch
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_array, column_or_1d
+from torch import nn
+
+from ._feeding import read_targets, targets_at_hand
+from ._labels import encode, weights_of_classes
+from ._names import resolve_criterion
+from ._outputs import meaning_of
+from ._validation import as_array
+
+__all__ = ["LabelsMixin"]
+
+_BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
+
+
+class LabelsMixin:
+    """What `TorchEstimator` asks of a classifier about targets."""
+
+    _class_weight_of_loader = None
+    _multi_label = False
+    _checkpointed = ("_labels", "_meaning", "_output_shape", "_multi_label")
+
+    @property
+    def _labels(self):
+        """The classes as plain values, for checkpoints."""
+        return {"dtype": self._known_classes.dtype.str, "values": self._known_classes.tolist()}
+
+    @_labels.setter
+    def _labels(self, labels):
+        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
+
+    def _check_params(self):
+        super()._check_params()
+        if self.batch_sampler not in (None, "balanced"):
+            raise ValueError(
+                f"batch_sampler must be None or 'balanced', but got {self.batch_sampler!r}"
+            )
+        if self.batch_sampler and vars(self).get("iterator_train__shuffle") is False:
+            raise ValueError(
+                f"batch_sampler={self.batch_sampler!r} orders the samples, but "
+                "iterator_train__shuffle=False keeps their order; leave one of them out"
+            )
+        smoothing = self.label_smoothing
+        if not isinstance(smoothing, numbers.Real) or not 0 <= smoothing < 1:
+            raise ValueError(f"label_smoothing must be a number in [0, 1), but got {smoothing!r}")
+        if not smoothing:
+            return
+        if "criterion__label_smoothing" in vars(self):
+            raise ValueError(
+                "label_smoothing and criterion__label_smoothing are the same; set one of them"
+            )
+        kind = self._kind_of_criterion()
+        if not issubclass(kind, (*_BINARY, nn.CrossEntropyLoss)):
+            raise ValueError(
+                f"label_smoothing={smoothing} needs criterion 'cross_entropy' or "
+                f"'bce_with_logits', but criterion={self.criterion!r}"
+            )
+
+    def _check_targets(self, y, classes, reset):
+        y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
+        multi_label = y.ndim == 2 and y.shape[1] > 1 and type_of_target(y) == "multilabel-indicator"
+        if reset:
+            self._multi_label = multi_label
+        elif multi_label != self._multi_label:
+            raise ValueError(
+                "y must have one label per sample, or several, as in the first call, but got the "
+                f"shape {y.shape}"
+            )
+        if multi_label:
+            return self._check_several_labels(y, reset)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self._learn_classes(y, classes, reset)
+        return encode(y, self._known_classes)
+
+    def _check_several_labels(self, y, reset):
+        for name in ("class_weight", "batch_sampler"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} needs one label per sample, but y has the "
+                    f"shape {y.shape}; set {name}=None"
+                )
+        if reset:
+            self._known_classes = np.arange(y.shape[1])
+        elif y.shape[1] != len(self._known_classes):
+            raise ValueError(
+                f"y must have {len(self._known_classes)} labels as in the first call, but got "
+                f"{y.shape[1]}"
+            )
+        return y.astype(np.int64)
+
+    def _learn_classes(self, y, classes, reset):
+        if reset:
+            classes = self.classes if classes is None else classes
+            self._known_classes = np.unique(y) if classes is None else np.asarray(classes)
+        elif classes is not None and set(classes) != set(self._known_classes):
+            raise ValueError(
+                f"classes must be those of the first call, {self._known_classes!r}, but got "
+                f"{classes!r}"
+            )
+
+    def _check_dataset_targets(self, dataset, y, classes, reset):
+        given = self.classes if classes is None else classes
+        if y is None:
+            y = targets_at_hand(dataset)
+        if y is None and reset and given is None:
+            y = read_targets(self.get_iterator(dataset, training=False))
+        if y is None:
+            if self.class_weight is not None and reset:
+                raise ValueError(
+                    f"class_weight={self.class_weight!r} needs the targets of the Dataset, but "
+                    "with `classes` given they are not read beforehand; pass them as y, or leave "
+                    "`classes` out"
+                )
+            self._learn_classes(None, classes, reset)
+            return None
+        y = np.asarray(y)
+        if reset:
+            self._multi_label = y.ndim == 2 and y.shape[1] > 1
+        if self._multi_label:
+            return self._check_several_labels(y, reset)
+        self._learn_classes(y, classes, reset)
+        y = encode(y, self._known_classes, positions_allowed=True)
+        self._class_weight_of_loader = None
+        if self.class_weight is not None:
+            per_class = weights_of_classes(self.class_weight, self._known_classes, y)
+            self._class_weight_of_loader = per_class / per_class[y].mean()
+        return y
+
+    def _kind_of_criterion(self):
+        criterion = resolve_criterion(self.criterion)
+        return criterion if isinstance(criterion, type) else type(criterion)
+
+    def initialize_criterion(self):
+        """Make the criterion, that of several labels where samples have several.
+
+        Returns
+        -------
+        self : estimator
+        """
+        kind = self._kind_of_criterion()
+        if self._multi_label and kind is nn.CrossEntropyLoss:
+            kwargs = self.get_params_for("criterion")
+            self.criterion_ = self.initialized_instance(nn.BCEWithLogitsLoss, kwargs)
+            return self
+        super().initialize_criterion()
+        if self.label_smoothing and isinstance(self.criterion_, nn.CrossEntropyLoss):
+            self.criterion_.label_smoothing = float(self.label_smoothing)
+        return self
+
+    def _out_features(self):
+        if not hasattr(self, "_known_classes"):
+            return None
+        binary = issubclass(self._kind_of_criterion(), _BINARY) and not self._multi_label
+        return 1 if binary else len(self._known_classes)
+
+    def _row_weights(self, y, sample_weight):
+        if self.class_weight is None:
+            return sample_weight
+        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
+        return per_class if sample_weight is None else per_class * sample_weight
+
+    def _understand(self, output):
+        n_classes = len(self._known_classes)
+        self._meaning = meaning_of(output, self.criterion_, n_classes, self._multi_label)
+        self._output_shape = tuple(output.shape[1:])
+
+    def _shape_targets(self, y):
+        if self._multi_label:
+            return y.astype(np.float32)
+        if self._meaning.startswith("binary"):
+            return y.astype(np.float32).reshape(-1, *self._output_shape)
+        return y
+
+    def _decode(self, y):
+        return y if self._multi_label else self._known_classes[y]
+
+    def _strata(self, y):
+        return np.zeros(len(y)) if self._multi_label else y
+
+    def _classes_to_balance(self, y):
+        return None if self.batch_sampler is None else y
+
+    def _encode_batch(self, y):
+        encoded = np.asarray(y)
+        if not self._targets_are_encoded and not self._multi_label:
+            encoded = encode(encoded, self._known_classes, positions_allowed=True)
+        if self._class_weight_of_loader is not None:
+            weight = self._class_weight_of_loader[encoded].astype(np.float32)
+            self._set_batch_weight(torch.as_tensor(weight, device=self.device_))
+        encoded = self._shape_targets(encoded)
+        return torch.as_tensor(encoded, device=self.device_)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        if self._meaning == "probabilities" and isinstance(self.criterion_, nn.NLLLoss):
+            y_pred = torch.log(y_pred + torch.finfo(y_pred.dtype).eps)
+        if self.label_smoothing and isinstance(self.criterion_, _BINARY):
+            y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return super().get_loss(y_pred, y_true, X=X, training=training)
