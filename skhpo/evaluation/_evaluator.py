@@ -91,7 +91,8 @@ class Evaluator:
         self.splits = splits
         self.n_repeats = n_repeats
         self.known = known or {}
-        self.checkpoints = checkpoints
+        # Workers have other working directories.
+        self.checkpoints = None if checkpoints is None else Path(checkpoints).absolute()
         self.fit_timeout = fit_timeout
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
@@ -219,7 +220,7 @@ class Evaluator:
         return list(product([trial.number], range(len(self.splits)), range(self.n_repeats)))
 
     def _checkpoint(self, trial, split, repeat):
-        return Path(self.checkpoints) / f"{trial}-{split}-{repeat}.pt"
+        return self.checkpoints / f"{trial}-{split}-{repeat}.pt"
 
     def _task(self, trial, split, repeat):
         key = None

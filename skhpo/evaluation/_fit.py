@@ -15,7 +15,7 @@ from sklearn.base import clone
 from .._compat import check_method_params, safe_split
 from ..limits import current_slot
 from ..trial import FitResult
-from ._continuation import advance, way_to_continue
+from ._continuation import advance, set_horizon, way_to_continue
 from ._pipeline import assemble, final_step, fit_params_of, fit_transformers
 from ._seeds import derive_seed, seed_components
 
@@ -49,6 +49,8 @@ class Setting:
         Metadata for ``fit`` and for the scorer, for all rows.
     resource : str or None, default=None
         Parameter of the estimator that a trial's resource sets, or ``"n_samples"``.
+    max_resource : int or None, default=None
+        Its largest value in the search.
     return_train_score : bool, default=False
     raise_errors : bool, default=False
         Whether a failing fit raises, or is reported in its result.
@@ -60,6 +62,7 @@ class Setting:
     fit_params: Mapping[str, Any] = field(default_factory=dict)
     score_params: Mapping[str, Any] = field(default_factory=dict)
     resource: str | None = None
+    max_resource: int | None = None
     return_train_score: bool = False
     raise_errors: bool = False
 
@@ -144,6 +147,7 @@ def configured(setting, params, *, split, candidate, repeat=0):
         return derive_seed(given, name, repeat) if repeat else given
 
     seed_components(estimator, seed_for)
+    set_horizon(estimator, setting.resource, setting.max_resource)
     return estimator
 
 
@@ -187,7 +191,7 @@ def run_fit(names, task, setting, X, y, *values):
         train, test = shared[task.split]
         train = train[: task.n_train]
         fitted, state = _fit(setting, task, X, y, train, shared.get(task.key))
-        if task.save is not None and hasattr(state, "save_checkpoint"):
+        if _can_save(state, task.save):
             state.save_checkpoint(task.save)
             state = SAVED
         fitted_at = time.perf_counter()
@@ -259,6 +263,11 @@ def _fit(setting, task, X, y, train, transformed):
     if transformed is not None:
         fitted = assemble(whole, transformed, fitted)
     return fitted, state
+
+
+def _can_save(state, path):
+    # On a machine that does not share the driver's disk, the folder is missing: the state travels.
+    return path is not None and hasattr(state, "save_checkpoint") and Path(path).parent.is_dir()
 
 
 def _advance(fresh, task, resource, levels, X, y, fit_params):

@@ -1,0 +1,367 @@
+"""The engines: the same search on loky, threads, a Dask cluster and a Ray cluster."""
+
+import os
+import signal
+import sys
+import time
+import warnings
+import weakref
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from joblib._parallel_backends import ParallelBackendBase
+from joblib.parallel import get_active_backend
+from scipy.stats import loguniform
+from sklearn.datasets import make_classification
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skhpo import HalvingHyperbandSearchCV, SearchCV
+from skhpo.evaluation import Setting, slots_of
+from skhpo.evaluation._fit import FitTask, run_fit
+from skhpo.evaluation._pool import Pool
+from skhpo.limits import current_slot
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = make_classification(120, 6, random_state=0)
+X, y = X.astype(np.float32), y.astype(np.int64)
+CLUSTERS = ["dask", "ray"]
+ENGINES = ["loky", "threading", *CLUSTERS]
+
+pytestmark = pytest.mark.xdist_group("engines")  # one process starts the clusters, not each
+
+
+@pytest.fixture(scope="module")
+def dask_cluster():
+    reason = "the dask extra is not installed"
+    pytest.importorskip("distributed", reason=reason)
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,  # else Dask itself tries a killed task again
+        "distributed.worker.profile.enabled": False,
+        "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": "1"},
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # None would still listen, on all addresses
+            worker_dashboard_address="127.0.0.1:0",
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    ray = pytest.importorskip("ray", reason="the ray extra is not installed")
+    from ray.util.joblib import register_ray
+
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": os.pathsep.join(sys.path),  # workers import this module
+    }
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+        register_ray()
+        yield ray
+        ray.shutdown()
+
+
+@pytest.fixture
+def engine(request):
+    """Make the engine that a test is parametrized with the active one; return its name."""
+    name = request.param
+    if name in CLUSTERS:
+        cluster = request.getfixturevalue(f"{name}_cluster")
+    if name == "dask":
+        cluster.wait_for_workers(2)  # an earlier test may have killed one
+    with joblib.parallel_config(name, n_jobs=2):
+        yield name
+
+
+def on(names):
+    return pytest.mark.parametrize("engine", names, indirect=True)
+
+
+def table(search):
+    results = pd.DataFrame(search.cv_results_)
+    return results[[name for name in results if "time" not in name]]
+
+
+def assert_same_results(search):
+    """Compare a search on the active engine with the same one in a plain loop."""
+    reference = sklearn.clone(search).set_params(n_jobs=1, journal=None)
+    with joblib.parallel_config("loky"):
+        reference.fit(X, y)
+    search.fit(X, y)
+    pd.testing.assert_frame_equal(table(search), table(reference))
+    assert search.best_params_ == reference.best_params_
+
+
+@on(ENGINES)
+def test_a_pipeline_whose_states_travel(engine):
+    assert_same_results(
+        HalvingHyperbandSearchCV(
+            make_pipeline(StandardScaler(), SGDClassifier()),
+            {
+                "standardscaler__with_mean": [True, False],
+                "sgdclassifier__alpha": loguniform(1e-5, 1e-1),
+            },
+            resource="sgdclassifier__max_iter",
+            max_resources=9,
+            cv=2,
+            random_state=0,
+        )
+    )
+
+
+@on(ENGINES)
+def test_a_network_with_checkpoints(engine, tmp_path, monkeypatch):
+    from skhpo import TorchClassifier  # here, so that no other test's workers import torch
+
+    monkeypatch.chdir(tmp_path)  # where the workers of a cluster are not
+    assert_same_results(
+        HalvingHyperbandSearchCV(
+            TorchClassifier(device="cpu"),
+            {"lr": loguniform(1e-3, 1e-1), "module__dropout": [0.0, 0.5]},
+            max_resources=3,
+            cv=2,
+            random_state=0,
+            journal="run.jsonl",
+        )
+    )
+
+
+def test_without_a_shared_disk_states_travel(tmp_path):
+    from skhpo import TorchClassifier
+
+    setting = Setting(TorchClassifier(device="cpu"), accuracy, seed=0, resource="max_epochs")
+    file = tmp_path / "not there" / "0-0-0.pt"
+    task = FitTask(0, 0, split=0, repeat=0, params={}, levels=(2,), save=str(file))
+    outcome = run_fit((0,), task, setting, X, y, (np.arange(100), np.arange(100, 120)))
+    assert outcome.result.error is None
+    assert len(outcome.state.history_) == 2
+
+
+def accuracy(estimator, X, y):
+    return estimator.score(X, y)
+
+
+@on(ENGINES)
+def test_rows_as_the_resource(engine):
+    assert_same_results(
+        HalvingHyperbandSearchCV(
+            make_pipeline(StandardScaler(), SGDClassifier()),
+            {"sgdclassifier__alpha": loguniform(1e-5, 1e-1)},
+            resource="n_samples",
+            min_resources=20,
+            max_resources=60,
+            cv=2,
+            random_state=0,
+        )
+    )
+
+
+def grid_of(estimator, space, **kwargs):
+    def scheduler(space, random_state):
+        return FullScheduler(GridSampler(space), n_candidates=space.size)
+
+    return SearchCV(estimator, space, scheduler=scheduler, random_state=0, **{"cv": 2} | kwargs)
+
+
+@on(ENGINES)
+def test_a_fit_that_fails(engine):
+    search = grid_of(SGDClassifier(), {"alpha": [0.1, -1.0, 0.01]})
+    with pytest.warns(FitFailedWarning, match="2 of 6 fits failed"):
+        assert_same_results(search)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True, False]
+
+
+class Deadly(SGDClassifier):
+    """Notes that it is fitted, and may take its worker with it."""
+
+    def __init__(self, log=None, i=0, deadly=1):
+        super().__init__(random_state=0)
+        self.log = log
+        self.i = i
+        self.deadly = deadly
+
+    def fit(self, X, y):
+        with open(self.log, "a") as file:
+            file.write(f"{self.i}\n")
+        if self.i == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(X, y)
+
+
+@on(CLUSTERS)
+def test_a_worker_that_dies_costs_one_retry_of_its_fits(engine, tmp_path):
+    log = tmp_path / "log"
+    estimator = Deadly(log=str(log))
+    one_split = ShuffleSplit(1, random_state=0)
+    search = grid_of(estimator, {"i": [0, 1, 2, 3]}, cv=one_split, error_score=-1, refit=False)
+    with pytest.warns(FitFailedWarning, match="1 of 4 fits failed"):
+        search.fit(X, y)
+    assert (search.cv_results_["mean_test_score"] == -1).tolist() == [False, True, False, False]
+    fits = log.read_text().split()
+    assert fits.count("1") == 2
+    assert all(1 <= fits.count(i) <= 2 for i in "023")
+
+
+class Counted:
+    """Rows that count how often they are pickled."""
+
+    pickled = 0
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.shape = rows.shape
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.rows, dtype)
+
+    def __reduce__(self):
+        Counted.pickled += 1
+        return Counted, (self.rows,)
+
+
+@on(CLUSTERS)
+@pytest.mark.parametrize(
+    "estimator", [SGDClassifier(), make_pipeline(StandardScaler(), SGDClassifier())]
+)
+def test_data_leave_the_driver_once(engine, estimator, monkeypatch):
+    monkeypatch.setattr(Counted, "pickled", 0)
+    alpha = "alpha" if isinstance(estimator, SGDClassifier) else "sgdclassifier__alpha"
+    grid_of(estimator, {alpha: [0.1, 0.2, 0.3]}).fit(Counted(X), y)
+    assert Counted.pickled == 1
+
+
+def test_data_go_to_a_dask_worker_once(dask_cluster):
+    with joblib.parallel_config("dask"), Pool() as pool:
+        arrays = set(results(pool, identify, range(12), shared=(np.arange(10.0),)))
+    assert len(arrays) == len({worker for worker, _ in arrays}) == 2
+
+
+def identify(_, value):
+    return os.getpid(), id(value)
+
+
+def results(pool, function, items, **kwargs):
+    waiting, out = list(items), []
+    while waiting or pool.running:
+        while waiting and pool.free:
+            pool.submit(function, [waiting.pop(0)], **kwargs)
+        done = pool.wait()
+        assert done.error is None
+        out += done.results
+    return out
+
+
+def test_what_is_forgotten_is_released(dask_cluster):
+    with joblib.parallel_config("dask"), Pool() as pool:
+        value = np.arange(10.0)
+        shipped = weakref.ref(pool._ship(value))
+        results(pool, identify, [0], shared=(value,))
+        assert shipped() is not None
+        pool.forget(value)
+        assert shipped() is None
+
+
+def surroundings(_):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.warn("hidden by the caller", UserWarning, stacklevel=1)
+    backend, n_jobs = get_active_backend()
+    routing = sklearn.get_config()["enable_metadata_routing"]
+    return routing, len(caught), type(backend).__name__, backend.nesting_level, n_jobs
+
+
+@on(ENGINES)
+def test_workers_see_the_configuration_of_the_caller(engine):
+    with sklearn.config_context(enable_metadata_routing=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with Pool() as pool:
+            seen = set(results(pool, surroundings, range(4)))
+    # What a fit itself does in parallel, it does in threads, and only if it is told to.
+    assert seen == {(True, 0, "ThreadingBackend", 1, None)}
+
+
+def slot_of(_):
+    return current_slot()
+
+
+@on(CLUSTERS)
+def test_devices_of_a_cluster_are_left_to_its_workers(engine):
+    for devices, slot in [("auto", None), ("cpu", "cpu")]:
+        with Pool(slots=slots_of(devices)) as pool:
+            assert set(results(pool, slot_of, range(4))) == {slot}
+    search = grid_of(SGDClassifier(), {"alpha": [0.1]}, devices=["cpu", "cpu"])
+    with pytest.raises(ValueError, match="names devices of this machine"):
+        search.fit(X, y)
+
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+@on(CLUSTERS)
+def test_a_cluster_is_of_use_after_an_interrupt(engine, tmp_path):
+    with pytest.raises(KeyboardInterrupt), Pool() as pool:  # noqa: PT012
+        pool.submit(wait_for, [str(tmp_path / "go")])
+        pool.submit(wait_for, [str(tmp_path / "go")])
+        raise KeyboardInterrupt
+    (tmp_path / "go").touch()  # what runs on a Dask worker cannot be stopped
+    with Pool() as pool:
+        assert sorted(results(pool, abs, range(4))) == [0, 1, 2, 3]
+
+
+@on(CLUSTERS)
+@pytest.mark.parametrize(("n_jobs", "at_a_time"), [(None, 2), (-1, 2), (-2, 1), (1, 1), (9, 2)])
+def test_jobs_in_a_cluster(engine, n_jobs, at_a_time):
+    with joblib.parallel_config(engine), Pool(n_jobs) as pool:
+        assert pool.n_jobs_ == at_a_time
+
+
+def test_a_backend_that_cannot_say_what_has_ended():
+    class AllAtOnce(ParallelBackendBase):
+        def effective_n_jobs(self, n_jobs):
+            return 2
+
+    at_once = joblib.parallel_config(AllAtOnce(nesting_level=0))
+    with at_once, pytest.raises(ValueError, match="which AllAtOnce cannot do"):
+        Pool().__enter__()
+
+
+def test_a_ray_cluster_without_room(ray_cluster):
+    on_a_gpu = joblib.parallel_config("ray", ray_remote_args={"num_gpus": 1})
+    with on_a_gpu, pytest.raises(ValueError, match="must fit into the Ray cluster"):
+        Pool().__enter__()
