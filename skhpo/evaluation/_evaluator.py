@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import traceback
 from collections import OrderedDict, deque
 from dataclasses import replace
@@ -157,14 +156,8 @@ class Evaluator:
             saved = [key for key in self.fits(trial) if key in self.known]
             self._states.update({key: SAVED for key in saved if self._checkpoint(*key).exists()})
 
-    def next(self, deadline=None):
+    def next(self):
         """Wait for results.
-
-        Parameters
-        ----------
-        deadline : float or None, default=None
-            Value of ``time.monotonic()`` after which results are returned before further fits
-            start, so that these can be cancelled.
 
         Returns
         -------
@@ -183,9 +176,6 @@ class Evaluator:
                 self._take_transformed(done)
             else:
                 self._take_fits(done)
-            in_time = deadline is None or time.monotonic() < deadline
-            if self._pool.n_jobs_ > 1 and in_time:  # nobody waits while results are looked at
-                self._start_what_can_start()
         return []
 
     def cancel(self):

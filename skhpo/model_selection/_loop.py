@@ -169,7 +169,7 @@ class TrialLoop:
 
     def _take_results(self):
         """Wait for results; return the trials that they finish, None if nothing is pending."""
-        results = self.evaluator.next(self.deadline)
+        results = self.evaluator.next()
         self._received.extend(results)
         finished = self._take_received()
         if self.journal is not None:

@@ -41,7 +41,7 @@ class Instant:
     def fits(self, trial):
         return [(trial.number, split, 0) for split in range(self.n_splits)]
 
-    def next(self, deadline=None):
+    def next(self):
         results = self.waiting[: self.at_a_time]
         del self.waiting[: self.at_a_time]
         self.log.append(("next", [(result.trial, result.split) for result in results]))
