@@ -15,8 +15,11 @@ anything else, and ``n_samples``                       trained again from scratc
 =====================================================  ====================================
 
 The second row falls back to the last where scikit-learn's ``partial_fit`` does not do what
-``fit`` does: ``solver="lbfgs"``, ``early_stopping=True``, ``class_weight="balanced"``,
-multi-label targets. (``warm_start`` is no way out there: raising ``max_iter`` from 3 to 9 trains
+``fit`` does: ``solver="lbfgs"``, ``learning_rate="adaptive"``, ``early_stopping=True``,
+``class_weight="balanced"``, multi-label targets. The stopping rule of ``tol`` is not looked at: as
+many epochs are trained as the level says, in the refit too. The third row falls back to the last
+where an ensemble stops early, or objects to ``warm_start`` (``oob_score`` of bagging, balanced class
+weights). (``warm_start`` is no way out there: raising ``max_iter`` from 3 to 9 trains
 9 more epochs, and resets the optimizer.)
 """
 
@@ -26,7 +29,7 @@ import numpy as np
 from sklearn import ensemble, linear_model, neural_network
 from sklearn.base import is_classifier
 
-__all__ = ["advance", "way_to_continue"]
+__all__ = ["advance", "set_horizon", "way_to_continue"]
 
 _ONE_EPOCH_PER_PARTIAL_FIT = (
     linear_model.SGDClassifier,
@@ -52,6 +55,29 @@ _TOTAL_BY_WARM_START = {
 }
 
 
+def set_horizon(estimator, resource, max_resource):
+    """Give a learning-rate schedule the length of the longest fit of a search.
+
+    All fits of a candidate, and the refit, then follow one and the same schedule, however far
+    they go. A length set by the user stays.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted; changed in place.
+    resource : str or None
+        Parameter of `estimator` that counts the work.
+    max_resource : int or None
+        Its largest value.
+    """
+    if resource is None or max_resource is None or resource.rpartition("__")[2] != "max_epochs":
+        return
+    name = resource.removesuffix("max_epochs") + "schedule_epochs"
+    params = estimator.get_params()
+    if name in params and params[name] is None:
+        estimator.set_params(**{name: max_resource})
+
+
 def way_to_continue(estimator, resource, y=None):
     """Say how a fit of `estimator` is continued.
 
@@ -75,14 +101,29 @@ def way_to_continue(estimator, resource, y=None):
         exact = (
             hasattr(estimator, "partial_fit")
             and params.get("solver") != "lbfgs"
+            and params.get("learning_rate") != "adaptive"
             and not params.get("early_stopping")
             and params.get("class_weight") != "balanced"
             and np.ndim(y) < 2
         )
         return "partial_fit_per_epoch" if exact else "retrain"
     if isinstance(estimator, _TOTAL_BY_WARM_START.get(resource, ())):
-        return "warm_start"
+        return "retrain" if _stops_or_objects(estimator, y) else "warm_start"
     return "retrain"
+
+
+def _stops_or_objects(estimator, y):
+    """Whether an ensemble may stop early, or refuses or warns of ``warm_start``."""
+    params = estimator.get_params(deep=False)
+    early = params.get("early_stopping", params.get("n_iter_no_change") is not None)
+    if early == "auto":  # histogram boosting decides by the number of rows
+        early = y is not None and len(y) > 10_000
+    bagging = isinstance(estimator, ensemble.BaggingClassifier | ensemble.BaggingRegressor)
+    return (
+        early
+        or (bagging and params["oob_score"])
+        or params.get("class_weight") in ("balanced", "balanced_subsample")
+    )
 
 
 def advance(fresh, state, resource, X, y, fit_params, *, done, target):
@@ -126,9 +167,14 @@ def advance(fresh, state, resource, X, y, fit_params, *, done, target):
 
 def _partial_fit(fresh, state, resource, X, y, fit_params, done, target):
     if state is None:
-        return fresh.set_params(**{resource: target}).fit(X, y, **fit_params)
-    state.set_params(**{resource: target - done}).partial_fit(X, y, **fit_params)
-    return state.set_params(**{resource: target})
+        net = fresh.set_params(**{resource: target}).fit(X, y, **fit_params)
+    else:
+        net = state.set_params(**{resource: target - done}).partial_fit(X, y, **fit_params)
+    if not hasattr(net, "save_checkpoint") and hasattr(net, "history") and not net.callbacks:
+        # skorch's own nets take Ctrl-C for "enough", and return.
+        if len(net.history) < target:
+            raise KeyboardInterrupt
+    return net.set_params(**{resource: target})
 
 
 def _partial_fit_per_epoch(fresh, state, X, y, fit_params, done, target):

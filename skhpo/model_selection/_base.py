@@ -189,6 +189,7 @@ class BaseTrialSearchCV(BaseSearchCV):
                 fit_params=routed.estimator.fit,
                 score_params=routed.scorer.score,
                 resource=self.resource,
+                max_resource=scheduler.max_resource,
                 return_train_score=self.return_train_score,
                 raise_errors=self.error_score == "raise",
             )
