@@ -1,0 +1,102 @@
+"""Bad values, and settings that exclude each other, are refused before any training."""
+
+import numpy as np
+import pytest
+import torch
+from skorch.dataset import ValidSplit
+
+from skhpo import exceptions
+from skhpo.estimators import MLP, ConvNet, TorchClassifier, TorchRegressor
+from skhpo.limits import FitTimeoutError, limited
+
+X = np.random.RandomState(0).rand(24, 3)
+Y = np.arange(24) % 3
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"validation_fraction": 1.0}, r"validation_fraction must be None or .* \(0, 1\), .* 1.0"),
+        ({"patience": 3}, "patience=3 needs rows to check on, but validation_fraction=None"),
+        ({"check_every": 3}, "check_every=3 needs rows to check on"),
+        ({"validation_fraction": 0.2, "patience": 0}, "patience must be an integer >= 1"),
+        ({"validation_fraction": 0.2, "check_every": 1.5}, "check_every must be an integer"),
+        ({"min_epochs": -1}, "min_epochs must be an integer >= 0"),
+        ({"monitor": "acuracy"}, "monitor must be .* 'acuracy'; the nearest: 'accuracy'"),
+        (
+            {"validation_fraction": 0.2, "train_split": ValidSplit(3)},
+            "validation_fraction=0.2 and train_split=.* both hold data out",
+        ),
+        ({"lr_scheduler": "cosin"}, "lr_scheduler must be .* known: 'cosine'"),
+        ({"lr_scheduler__gamma": 0.5}, "lr_scheduler__gamma is set, but lr_scheduler=None"),
+        ({"lr_scheduler": "cosine", "schedule_epochs": 0}, "schedule_epochs must be an integer"),
+        ({"lr_scheduler": "plateau"}, "'plateau' waits .* validation_fraction=None"),
+        ({"init": "kaimin_normal"}, "init must be one of 'kaiming_normal'"),
+        ({"init_gain": 0}, "init_gain must be a number > 0"),
+        ({"init": "zeros", "module": MLP(3, 3)}, "init='zeros' .* an instance given as module"),
+        ({"lr_multipliers": [("a", 1)]}, "lr_multipliers must be None or a dict"),
+        ({"lr_multipliers": {"*": -1}}, r"lr_multipliers\['\*'\] must be a number >= 0"),
+        (
+            {"lr_multipliers": {"*": 1}, "optimizer__param_groups": [("output*", {})]},
+            "lr_multipliers and optimizer__param_groups both group",
+        ),
+        ({"freeze": {"output.*": 1.5}}, r"freeze\['output.\*'\] .* must be an integer >= 0"),
+        ({"max_norm": 0}, "max_norm must be a number > 0"),
+        ({"label_smoothing": 1}, r"label_smoothing must be a number in \[0, 1\)"),
+        (
+            {"label_smoothing": 0.1, "criterion__label_smoothing": 0.1},
+            "label_smoothing and criterion__label_smoothing are the same",
+        ),
+        ({"label_smoothing": 0.1, "criterion": "nll"}, "label_smoothing=0.1 needs criterion"),
+        ({"batch_sampler": "balancd"}, "batch_sampler must be None or 'balanced'"),
+        (
+            {"batch_sampler": "balanced", "iterator_train__num_workers": 0},
+            "batch_sampler='balanced' needs dataset and iterator_train at their defaults",
+        ),
+        (
+            {"batch_sampler": "balanced", "iterator_train__shuffle": False},
+            "batch_sampler='balanced' orders .* iterator_train__shuffle=False",
+        ),
+        ({"amp": "yes"}, "amp must be True, False or 'auto'"),
+        ({"seeds": {"inti": 1}}, "seeds must have keys among 'init', .* 'inti'"),
+        ({"seeds": {"init": -1}}, r"seeds\['init'\] must be an integer >= 0"),
+        ({"seeds": 7}, "seeds must be None or a dict"),
+        ({"seeds__inti": 1}, "nearest first: seeds__init"),
+        ({"module": ConvNet}, r"ConvNet needs images .* shape \(3,\); reshape X"),
+    ],
+)
+def test_bad_settings(params, message, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    with pytest.raises(ValueError, match=message):
+        TorchClassifier(**params).fit(X, Y)
+
+
+@pytest.mark.parametrize("params", [{"validation_fraction": 0.2}, {"batch_sampler": "balanced"}])
+def test_settings_that_need_arrays(params):
+    dataset = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(ValueError, match="needs X as an array, but X is a torch Dataset"):
+        TorchClassifier(**params).fit(dataset)
+
+
+def test_batch_normalization_of_single_rows():
+    for data, batch_size in (((X, Y), 1), ((X[:1], Y[:1]), 32)):
+        net = TorchRegressor(module__normalization="batch", batch_size=batch_size)
+        with pytest.raises(ValueError, match=f"at least two rows in .* batch_size={batch_size}"):
+            net.fit(*data)
+
+
+@pytest.mark.parametrize("callbacks", [None, "hooked"])
+def test_time_and_losses_without_end(callbacks, monkeypatch):
+    from skorch.callbacks import Callback
+
+    params = {"callbacks": callbacks and [Callback()], "random_state": 0}
+    net = TorchRegressor(**params, optimizer="sgd", lr=1e10, max_epochs=50)
+    with pytest.raises(exceptions.NonFiniteLossError, match="must be finite, but is"):
+        net.fit(X, Y)
+    net = TorchRegressor(**params, max_epochs=10**9)
+    with limited(seconds=0.0), pytest.raises(FitTimeoutError, match=r"fit_timeout=0\.0 seconds"):
+        net.fit(X, Y)
+    assert net.n_iter_ == len(net.history) == 0
