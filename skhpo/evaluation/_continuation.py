@@ -18,8 +18,8 @@ The second row falls back to the last where scikit-learn's ``partial_fit`` does 
 ``fit`` does: ``solver="lbfgs"``, ``learning_rate="adaptive"``, ``early_stopping=True``,
 ``class_weight="balanced"``, multi-label targets. The stopping rule of ``tol`` is not looked at: as
 many epochs are trained as the level says, in the refit too. The third row falls back to the last
-where an ensemble stops early, or objects to ``warm_start`` (``oob_score`` of bagging, balanced class
-weights). (``warm_start`` is no way out there: raising ``max_iter`` from 3 to 9 trains
+where an ensemble stops early, or objects to ``warm_start`` (``oob_score`` of bagging, balanced
+class weights). (``warm_start`` is no way out there: raising ``max_iter`` from 3 to 9 trains
 9 more epochs, and resets the optimizer.)
 """
 
@@ -171,9 +171,9 @@ def _partial_fit(fresh, state, resource, X, y, fit_params, done, target):
     else:
         net = state.set_params(**{resource: target - done}).partial_fit(X, y, **fit_params)
     if not hasattr(net, "save_checkpoint") and hasattr(net, "history") and not net.callbacks:
-        # skorch's own nets take Ctrl-C for "enough", and return.
-        if len(net.history) < target:
-            raise KeyboardInterrupt
+        finished = sum("train_loss" in epoch for epoch in net.history)
+        if finished < target:
+            raise KeyboardInterrupt  # which skorch's own nets take for "enough"
     return net.set_params(**{resource: target})
 
 

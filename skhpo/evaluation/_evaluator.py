@@ -104,7 +104,7 @@ class Evaluator:
         self._levels = {}
         self._seconds = None
         self._transformed = OrderedDict()
-        self._final = final_step(setting.estimator)
+        self._final = final_step(setting.estimator, setting.resource)
         self._rows = splits
         if setting.resource == "n_samples":
             self._rows = [

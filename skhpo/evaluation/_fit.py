@@ -16,7 +16,7 @@ from .._compat import check_method_params, safe_split
 from ..limits import current_slot
 from ..trial import FitResult
 from ._continuation import advance, set_horizon, way_to_continue
-from ._pipeline import assemble, final_step, fit_params_of, fit_transformers
+from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
 from ._seeds import derive_seed, seed_components
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Setting",
     "TransformTask",
     "configured",
+    "refit",
     "run_fit",
     "run_transform",
 ]
@@ -137,7 +138,7 @@ def configured(setting, params, *, split, candidate, repeat=0):
     integer given by the user is kept, but for further repeats, which need other seeds.
     """
     estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
-    final = final_step(estimator)
+    final = final_step(estimator, setting.resource)
 
     def seed_for(name, given):
         if final is not None and not name.startswith(final + "__"):
@@ -148,6 +149,32 @@ def configured(setting, params, *, split, candidate, repeat=0):
 
     seed_components(estimator, seed_for)
     set_horizon(estimator, setting.resource, setting.max_resource)
+    return estimator
+
+
+def refit(estimator, setting, X, y):
+    """Fit a configured estimator on all data, as long as its resource says.
+
+    This is its ``fit``, but for estimators that the search trained epoch by epoch: their ``fit``
+    would stop by a rule of its own, earlier than what was scored.
+    """
+    final = final_step(estimator, setting.resource)
+    last = estimator if final is None else estimator.steps[-1][1]
+    resource = setting.resource
+    if resource is not None and final is not None:
+        resource = resource.removeprefix(final + "__")
+    if way_to_continue(last, resource, y) != "partial_fit_per_epoch":
+        args = (X,) if y is None else (X, y)
+        return estimator.fit(*args, **setting.fit_params)
+    transformed, of_last = Transformed([], X), setting.fit_params
+    if final is not None:
+        of_head, of_last = fit_params_of(estimator, setting.fit_params)
+        transformed = fit_transformers(estimator, X, y, of_head)
+    seed, level = last.random_state, last.get_params()[resource]
+    advance(last, None, resource, transformed.X, y, of_last, done=0, target=level)
+    last.set_params(random_state=seed)
+    if final is not None:
+        estimator.steps = [*transformed.steps, (final, last)]
     return estimator
 
 
@@ -267,7 +294,10 @@ def _fit(setting, task, X, y, train, transformed):
 
 def _can_save(state, path):
     # On a machine that does not share the driver's disk, the folder is missing: the state travels.
-    return path is not None and hasattr(state, "save_checkpoint") and Path(path).parent.is_dir()
+    # So it does where skorch callbacks have states of their own, which checkpoints do not hold.
+    if path is None or not hasattr(state, "save_checkpoint") or not Path(path).parent.is_dir():
+        return False
+    return not getattr(state, "callbacks", None) or state.callbacks == "disable"
 
 
 def _advance(fresh, task, resource, levels, X, y, fit_params):

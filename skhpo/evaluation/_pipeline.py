@@ -38,13 +38,16 @@ class Transformed:
     X: Any
 
 
-def final_step(estimator):
-    """Return the name of the last step if the pipeline can be taken apart there, else None."""
-    if not isinstance(estimator, Pipeline) or len(estimator.steps) < 2:
-        return None
-    if estimator.transform_input is not None:
+def final_step(estimator, resource=None):
+    """Return the name of the last step if the pipeline can be taken apart there, else None.
+
+    It cannot where the resource belongs to a transformer, whose fits then differ by level.
+    """
+    if not isinstance(estimator, Pipeline) or estimator.transform_input is not None:
         return None
     name, final = estimator.steps[-1]
+    if resource not in (None, "n_samples") and not resource.startswith(name + "__"):
+        return None
     return name if hasattr(final, "fit") else None
 
 
@@ -72,10 +75,12 @@ def fit_params_of(pipeline, fit_params):
     """Split the arguments of ``Pipeline.fit`` into those of the head and those of the last step."""
     final = pipeline.steps[-1][0]
     if routing_enabled():
-        routed = process_routing(pipeline, "fit", **fit_params)
-        head = pipeline[:-1]
-        consumed = head.get_metadata_routing().consumes("fit_transform", fit_params.keys())
-        return {name: fit_params[name] for name in consumed}, dict(routed[final]["fit"])
+        of_final = dict(process_routing(pipeline, "fit", **fit_params)[final]["fit"])
+        if len(pipeline.steps) == 1:
+            return {}, of_final
+        routing = pipeline[:-1].get_metadata_routing()
+        consumed = routing.consumes("fit_transform", fit_params.keys())
+        return {name: fit_params[name] for name in consumed}, of_final
     prefix = final + "__"
     of_final = {k.removeprefix(prefix): v for k, v in fit_params.items() if k.startswith(prefix)}
     of_head = {k: v for k, v in fit_params.items() if not k.startswith(prefix)}
@@ -84,6 +89,8 @@ def fit_params_of(pipeline, fit_params):
 
 def fit_transformers(pipeline, X, y, fit_params):
     """Fit all steps but the last of an unfitted pipeline."""
+    if len(pipeline.steps) == 1:
+        return Transformed([], X)
     head = pipeline[:-1]
     Xt = head.fit_transform(X, y, **fit_params)
     return Transformed(list(head.steps), Xt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from numbers import Integral
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def seed_components(estimator, seed_for):
     seeds = {
         name: seed_for(name, params[name])
         for name in names
-        if params[name] is None or isinstance(params[name], int)
+        if params[name] is None or isinstance(params[name], Integral)
     }
     if seeds:
         estimator.set_params(**seeds)

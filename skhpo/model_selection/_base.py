@@ -23,12 +23,12 @@ from .._compat import (
     check_method_params,
     fit_context,
 )
-from ..evaluation import Evaluator, Setting, configured, derive_seed, slots_of
+from ..evaluation import Evaluator, Setting, configured, derive_seed, refit, slots_of
 from ..exceptions import SearchStoppedWarning
 from ..results import mean_score, results_table
 from ..samplers import EnqueuedSampler
 from ..space import SearchSpace
-from ._checks import check_classes, check_names, check_resource
+from ._checks import check_classes, check_names, check_resource, check_rows
 from ._loop import TrialLoop
 from ._observers import Callbacks, ContextTree, Progress
 from ._resume import fingerprint, open_journal, tell_earlier_scores
@@ -150,6 +150,7 @@ class BaseTrialSearchCV(BaseSearchCV):
         """
         start = time.monotonic()
         scorer, metric = self._get_scorers()
+        check_rows(X)
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
@@ -159,10 +160,11 @@ class BaseTrialSearchCV(BaseSearchCV):
         space = SearchSpace(self.param_distributions)
         check_names(self.estimator, self.param_distributions)
         if self.resource is not None:
-            check_resource(self.estimator, self.resource, space.names)
+            check_resource(self.estimator, self.resource, self.param_distributions)
         slots = slots_of(self.devices)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        splits = list(cv.split(X, y, **routed.splitter.split))
+        rows = cv.split(X, y, **routed.splitter.split)
+        splits = [(np.asarray(train), np.asarray(test)) for train, test in rows]
         if not splits:
             raise ValueError(f"cv must yield at least one split, but {self.cv!r} yields none")
         check_classes(self.estimator, y, splits)
@@ -271,6 +273,9 @@ class BaseTrialSearchCV(BaseSearchCV):
         error_score = np.nan if self.error_score == "raise" else self.error_score
 
         def score(results):
+            names = {name for result in results for name in result.test_scores}
+            if callable(self.scoring) and names and names != {"score"}:
+                self._check_refit_for_multimetric(names)
             return mean_score(results, self._guiding_metric(scorer, results), error_score)
 
         return score
@@ -300,7 +305,6 @@ class BaseTrialSearchCV(BaseSearchCV):
         names = [key[len("mean_test_") :] for key in self.cv_results_ if key[:10] == "mean_test_"]
         self.multimetric_ = several or names != ["score"]
         if callable(self.scoring) and self.multimetric_:
-            self._check_refit_for_multimetric(names)
             metric = self.refit
         if self.refit or not self.multimetric_:
             self.best_index_ = self._find_best(metric)
@@ -335,7 +339,7 @@ class BaseTrialSearchCV(BaseSearchCV):
                 f"{done} trials that were finished"
                 + ("" if self.journal is None else ", and fit with the same journal goes on"),
                 SearchStoppedWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         _warn_about_failures(loop.results)
 
@@ -346,8 +350,7 @@ class BaseTrialSearchCV(BaseSearchCV):
         with refit_context.propagate_callback_context(self.best_estimator_):
             refit_context.call_on_fit_task_begin(estimator=self, **seen)
             start = time.perf_counter()
-            args = (X,) if y is None else (X, y)
-            self.best_estimator_.fit(*args, **setting.fit_params)
+            refit(self.best_estimator_, setting, X, y)
             self.refit_time_ = time.perf_counter() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
@@ -366,10 +369,10 @@ def _warn_about_failures(results):
             f"{len(failed)} of {n_fits} fits failed, and count with error_score; the first one "
             f"like this:\n{failed[0].error}",
             FitFailedWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return
     scores = [score for row in results for result in row for score in result.test_scores.values()]
     bad = np.count_nonzero(~np.isfinite(scores))
     if bad:
-        warnings.warn(f"{bad} of {n_fits} test scores are not finite", UserWarning, stacklevel=4)
+        warnings.warn(f"{bad} of {n_fits} test scores are not finite", UserWarning, stacklevel=5)

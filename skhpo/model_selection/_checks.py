@@ -2,91 +2,118 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
-__all__ = ["check_classes", "check_names", "check_resource", "check_subsample_sizes"]
+__all__ = [
+    "check_classes",
+    "check_names",
+    "check_resource",
+    "check_rows",
+    "check_subsample_sizes",
+]
+
+
+def check_rows(X):
+    """Raise TypeError for data that have no rows to split, though a torch estimator takes them."""
+    dataset = getattr(sys.modules.get("torch.utils.data"), "Dataset", Mapping)
+    if isinstance(X, (Mapping, dataset)) and not issparse(X):
+        raise TypeError(
+            f"a search splits X by rows, so X must be an array, a frame or a list, but is a "
+            f"{type(X).__name__}; put the arrays into one, and let the module take it apart"
+        )
 
 
 def check_names(estimator, param_distributions):
     """Raise ValueError if a name of the space is not a parameter of the estimator.
 
     A name may belong to something that the same dict puts in place, as in
-    ``{"clf": [SVC()], "clf__C": [1, 10]}``.
+    ``{"clf": [SVC()], "clf__C": [1, 10]}``; then every choice there must have it.
     """
     one = isinstance(param_distributions, Mapping)
-    known = estimator.get_params(deep=True)
     for space in [param_distributions] if one else param_distributions:
         for name in space:
-            if name not in known and not _is_settable(estimator, name, space):
-                raise ValueError(_unknown_name(estimator, name, known))
+            _check_name(estimator, name, space, "every name in the space")
 
 
-def _is_settable(estimator, name, space):
-    """Whether the estimator takes a parameter that it does not list, as it is or after a choice."""
-    parts = name.split("__")
-    owners = ["__".join(parts[:i]) for i in range(1, len(parts))]
-    choices = [(owner, space[owner]) for owner in owners if owner in space]
-    before = [{}] + [
-        {owner: choice}
-        for owner, values in choices
-        if not hasattr(values, "rvs")
-        for choice in values
-    ]
-    return any(_takes(estimator, first, name) for first in before)
-
-
-def _takes(estimator, first, name):
-    try:
-        clone(estimator).set_params(**clone(first, safe=False)).set_params(**{name: None})
-    except (ValueError, AttributeError, TypeError):
-        return False
-    return True
-
-
-def _unknown_name(estimator, name, known):
-    """Say that an estimator lacks a parameter, and which it may have been."""
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        hint = f"did you mean {' or '.join(map(repr, close))}?"
-    else:
-        hint = f"the known ones are {', '.join(sorted(known))}"
-    return (
-        f"every name in the space must be a parameter of the estimator, but "
-        f"{type(estimator).__name__} has no parameter {name!r}; {hint}"
-    )
-
-
-def check_resource(estimator, resource, names):
+def check_resource(estimator, resource, param_distributions):
     """Raise ValueError unless the estimator has the resource and the space leaves it alone.
 
     Parameters
     ----------
     estimator : estimator
     resource : str
-    names : collection of str
-        Parameters in the space.
+    param_distributions : dict or list of dict
     """
-    if resource in names:
+    one = isinstance(param_distributions, Mapping)
+    for space in [param_distributions] if one else param_distributions:
+        if resource in space:
+            raise ValueError(
+                f"the resource must not be in the space, because the search sets it, but "
+                f"resource={resource!r} is in param_distributions; remove it there"
+            )
+        if resource != "n_samples":
+            _check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
+
+
+def _check_name(estimator, name, space, what):
+    for changed, choice in _with_choices(estimator, name, space):
+        known = changed.get_params(deep=True)
+        if name in known or _takes(changed, name, known):
+            continue
+        where = "" if choice is None else f" with {choice[0]}={choice[1]!r}"
+        hint = "" if choice is None else "; write a list of dicts, one for each kind of choice"
         raise ValueError(
-            f"the resource must not be in the space, because the search sets it, but "
-            f"resource={resource!r} is in param_distributions; remove it there"
+            f"{what} must be a parameter of the estimator, but {type(estimator).__name__}{where} "
+            f"has no parameter {name!r}; {_nearest(name, known)}{hint}"
         )
-    known = estimator.get_params(deep=True)
-    if resource == "n_samples" or resource in known:
+
+
+def _with_choices(estimator, name, space):
+    """Yield the estimator, or where the space replaces what has the parameter, all it may be."""
+    parts = name.split("__")
+    owners = ["__".join(parts[:i]) for i in range(len(parts) - 1, 0, -1)]
+    owner = next((o for o in owners if o in space and not hasattr(space[o], "rvs")), None)
+    if owner is None:
+        yield estimator, None
         return
-    ends = [name for name in known if name.rpartition("__")[2] == resource.rpartition("__")[2]]
-    close = ends or get_close_matches(resource, known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise ValueError(
-        f"resource must be 'n_samples' or a parameter of the estimator, but "
-        f"{type(estimator).__name__} has no parameter {resource!r}{hint}"
-    )
+    for choice in space[owner]:
+        changed = clone(estimator)
+        try:
+            changed.set_params(**{owner: clone(choice, safe=False)})
+        except (ValueError, AttributeError, TypeError):
+            pass  # the owner's own name is wrong, which is said when its turn comes
+        else:
+            yield changed, (owner, choice)
+
+
+def _takes(estimator, name, known):
+    """Whether the estimator takes a parameter that it does not list, as skorch's nets do."""
+    if name.partition("__")[0] not in known:
+        return False
+    try:
+        clone(estimator).set_params(**{name: None})
+    except (ValueError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def _nearest(name, known):
+    """Guess which parameter was meant: the same one of a component, or a similar name."""
+    last = name.rpartition("__")[2]
+    close = [other for other in known if other.rpartition("__")[2] == last]
+    close = close or get_close_matches(name, known, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close[:3]))}?"
+    listed = sorted(known)
+    return f"known are {', '.join(listed[:20])}{', ...' if len(listed) > 20 else ''}"
 
 
 def check_subsample_sizes(estimator, y, splits, min_resources, max_resources):
@@ -94,27 +121,27 @@ def check_subsample_sizes(estimator, y, splits, min_resources, max_resources):
 
     Returns
     -------
-    int
-        `max_resources`, ``"auto"`` being resolved to the smallest training part.
+    min_resources, max_resources : int
+        ``"auto"`` being twice the number of classes (or 2), and the smallest training part.
     """
     largest = min(len(train) for train, _ in splits)
-    if max_resources == "auto":
-        max_resources = largest
+    classes = is_classifier(estimator) and type_of_target(y) in {"binary", "multiclass"}
+    n_classes = len(np.unique(y)) if classes else 1
+    min_resources = 2 * n_classes if min_resources == "auto" else min_resources
+    max_resources = largest if max_resources == "auto" else max_resources
     if max_resources > largest:
         raise ValueError(
             f"max_resources <= rows of the smallest training part must hold where the resource "
             f"is 'n_samples', but got max_resources={max_resources} and {largest} rows; "
             f"lower it, or use max_resources='auto'"
         )
-    if is_classifier(estimator) and type_of_target(y) in {"binary", "multiclass"}:
-        n_classes = len(np.unique(y))
-        if min_resources < n_classes:
-            raise ValueError(
-                f"min_resources >= number of classes must hold where the resource is "
-                f"'n_samples', so that no class is lost, but got min_resources={min_resources} "
-                f"and {n_classes} classes; set min_resources={2 * n_classes}, say"
-            )
-    return max_resources
+    if min_resources < n_classes:
+        raise ValueError(
+            f"min_resources >= number of classes must hold where the resource is "
+            f"'n_samples', so that no class is lost, but got min_resources={min_resources} "
+            f"and {n_classes} classes; use min_resources='auto'"
+        )
+    return min_resources, max_resources
 
 
 def check_classes(estimator, y, splits):
@@ -131,5 +158,5 @@ def check_classes(estimator, y, splits):
                 f"on it cannot predict them; use fewer splits, stratified ones, or merge rare "
                 f"classes",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )

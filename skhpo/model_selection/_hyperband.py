@@ -34,8 +34,9 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Parameter of the estimator that counts work, also through a pipeline
         (``"net__max_epochs"``), or ``"n_samples"`` for growing (stratified, nested) subsamples of
         the training rows. Which fits are continued and which repeated, see Notes.
-    min_resources : int, default=1
-        Resource of the first rung of the most aggressive bracket.
+    min_resources : int or "auto", default=1
+        Resource of the first rung of the most aggressive bracket. ``"auto"``, for ``"n_samples"``
+        only: twice the number of classes.
     max_resources : int or "auto", default=81
         Resource of every bracket's last rung. ``"auto"``, for ``"n_samples"`` only: all rows of
         the smallest training part.
@@ -113,11 +114,16 @@ classes_, n_features_in_, feature_names_in_
     -----
     Continued, so that the epochs trained are the sum over rungs of
     ``n_i * (r_i - r_(i-1))``: the torch estimators (bit for bit on a CPU) and skorch's nets by
-    ``partial_fit``; ``MLP*`` and ``SGD*`` by one ``partial_fit`` per epoch; forests, extra trees,
-    bagging, gradient boosting and histogram gradient boosting by ``warm_start``. Anything else,
-    and ``"n_samples"``, is trained from scratch at each rung. As the last step of a pipeline an
-    estimator is continued too, and the transformers are fitted once per split and setting of
-    the transformers. In other meta-estimators it is trained from scratch.
+    ``partial_fit``; ``MLP*`` and ``SGD*`` by one ``partial_fit`` per epoch, the refit too; forests,
+    extra trees, bagging, gradient boosting and histogram gradient boosting by ``warm_start``.
+    Anything else, and ``"n_samples"``, is trained from scratch at each rung; so are ``MLP*``,
+    ``SGD*`` and ensembles that stop early, have balanced class weights, or (bagging) an
+    ``oob_score``. As the last step of a pipeline an estimator is continued too, and the
+    transformers are fitted once per split and setting of the transformers. In other
+    meta-estimators, and in a pipeline within a pipeline, it is trained from scratch.
+
+    skorch's own nets draw from torch's global generator, which a search does not touch: only the
+    torch estimators of this package give the same results twice.
 
     A finite space is sampled without replacement over the whole search, which ends early when
     it is exhausted.
@@ -154,7 +160,7 @@ classes_, n_features_in_, feature_names_in_
     _parameter_constraints = {
         **BaseTrialSearchCV._parameter_constraints,
         "resource": [str],
-        "min_resources": [Interval(Integral, 1, None, closed="left")],
+        "min_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "factor": [Interval(Real, 1, None, closed="neither")],
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
@@ -219,21 +225,19 @@ classes_, n_features_in_, feature_names_in_
         self.n_iterations = n_iterations
 
     def _make_scheduler(self, space, random_state, y, splits):
-        max_resources = self.max_resources
+        limits = self.min_resources, self.max_resources
         if self.resource == "n_samples":
-            max_resources = check_subsample_sizes(
-                self.estimator, y, splits, self.min_resources, max_resources
-            )
-        elif max_resources == "auto":
+            limits = check_subsample_sizes(self.estimator, y, splits, *limits)
+        elif "auto" in limits:
             raise ValueError(
-                f"max_resources='auto' means all training rows and needs "
-                f"resource='n_samples', but resource={self.resource!r}; give a number"
+                "min_resources='auto' and max_resources='auto' count training rows and need "
+                f"resource='n_samples', but resource={self.resource!r}; give numbers"
             )
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
         return scheduler(
             RandomSampler(space, random_state),
-            min_resources=self.min_resources,
-            max_resources=max_resources,
+            min_resources=limits[0],
+            max_resources=limits[1],
             factor=self.factor,
             n_brackets=self.n_brackets,
             n_iterations=self.n_iterations,

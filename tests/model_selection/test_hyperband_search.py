@@ -8,14 +8,18 @@ from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_iris, make_classification, make_regression
+from sklearn.decomposition import NMF
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 
 from skhpo import HalvingHyperbandSearchCV, TorchClassifier
+from skhpo.exceptions import SearchStoppedWarning
 from skhpo.schedulers import hyperband_plan
 from skhpo.testing import EXPECTED_FAILED_CHECKS
 
@@ -373,6 +377,7 @@ def test_verbose_shows_how_far_it_is(capsys):
             "resource='max_epochs' is in",
         ),
         ({"resource": "max_iter"}, "no parameter 'max_iter'"),
+        ({"param_distributions": {"quality__x": [1]}}, "no parameter 'quality__x'"),
         ({"resource": "net__max_epochs"}, "did you mean 'max_epochs'"),
         ({"min_resources": 10}, r"min_resources.*max_resources.*10.*9"),
         ({"min_resources": 0}, "min_resources"),
@@ -380,7 +385,7 @@ def test_verbose_shows_how_far_it_is(capsys):
         ({"n_brackets": 0}, "n_brackets"),
         ({"n_brackets": 7}, "n_brackets"),
         ({"n_iterations": 0}, "n_iterations"),
-        ({"max_resources": "auto"}, "needs resource='n_samples'"),
+        ({"max_resources": "auto"}, "need resource='n_samples'"),
         ({"resource": "n_samples", "max_resources": 1000, "min_resources": 10}, "1000 and 75 rows"),
         ({"resource": "n_samples", "max_resources": 60}, "min_resources=1 and 3 classes"),
         ({"n_jobs": 0}, "n_jobs == 0"),
@@ -394,6 +399,151 @@ def test_bad_input_is_told_before_any_training(change, message):
     with pytest.raises(ValueError, match=message):
         counting_search().set_params(**change).fit(X, y)
     assert EPOCHS == []
+
+
+class CountEpochs(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        EPOCHS.append(1)
+
+
+def torch_net():
+    return TorchClassifier(module__n_units=4, callbacks=[CountEpochs])
+
+
+def skorch_net():
+    return NeuralNetClassifier(
+        torch.nn.Linear,
+        module__in_features=4,
+        module__out_features=3,
+        criterion=torch.nn.CrossEntropyLoss,
+        train_split=None,
+        verbose=0,
+        callbacks=[CountEpochs],
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimator", "prefix"),
+    [
+        (TorchClassifier(module__n_units=4, callbacks=[CountEpochs]), ""),
+        (
+            make_pipeline(StandardScaler(), TorchClassifier(callbacks=[CountEpochs])),
+            "torchclassifier__",
+        ),
+        (Pipeline([("net", torch_net())]), "net__"),
+        (skorch_net(), ""),
+        (make_pipeline(StandardScaler(), skorch_net()), "neuralnetclassifier__"),
+    ],
+    ids=[
+        "torch",
+        "torch in a pipeline",
+        "torch alone in a pipeline",
+        "skorch",
+        "skorch in a pipeline",
+    ],
+)
+def test_nets_are_continued(estimator, prefix):
+    search = HalvingHyperbandSearchCV(
+        estimator,
+        {prefix + "lr": loguniform(1e-3, 1e-1)},
+        resource=prefix + "max_epochs",
+        max_resources=9,
+        n_brackets=1,
+        cv=2,
+        refit=False,
+        random_state=0,
+    )
+    search.fit(X.astype(np.float32), y.astype(np.int64))
+    assert len(EPOCHS) == 2 * (9 * 1 + 3 * 2 + 1 * 6)
+
+
+class Pressed(NeuralNetClassifier):
+    def notify(self, method_name, **kwargs):
+        super().notify(method_name, **kwargs)
+        if method_name == "on_batch_begin":
+            EPOCHS.append(1)
+            if len(EPOCHS) == 5:
+                raise KeyboardInterrupt
+
+
+def test_ctrl_c_over_a_net_of_skorch():
+    params = skorch_net().get_params(deep=False) | {"callbacks": None}
+    search = HalvingHyperbandSearchCV(
+        Pressed(**params), {"lr": loguniform(1e-3, 1e-1)}, max_resources=3, cv=2, random_state=0
+    )
+    with pytest.warns(SearchStoppedWarning, match="interrupted"):
+        search.fit(X.astype(np.float32), y.astype(np.int64))
+    assert len(search.cv_results_["params"]) == 2
+
+
+def test_a_resource_of_a_transformer_is_trained_again():
+    pipeline = make_pipeline(MinMaxScaler(clip=True), NMF(2, init="random"), LogisticRegression())
+    search = HalvingHyperbandSearchCV(
+        pipeline,
+        {"logisticregression__C": loguniform(1e-2, 1e2)},
+        resource="nmf__max_iter",
+        min_resources=20,
+        max_resources=60,
+        cv=2,
+        random_state=0,
+    ).fit(X, y)
+    assert search.best_estimator_[1].max_iter == 60
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("prefix", ["", "sgdclassifier__"])
+def test_the_refit_trains_as_long_as_what_was_scored(prefix):
+    estimator = make_pipeline(StandardScaler(), SGDClassifier()) if prefix else SGDClassifier()
+    search = HalvingHyperbandSearchCV(
+        estimator,
+        {prefix + "alpha": loguniform(1e-5, 1e-1)},
+        resource=prefix + "max_iter",
+        min_resources=9,
+        cv=2,
+        random_state=0,
+    ).fit(X, y)
+    best = search.best_estimator_[-1] if prefix else search.best_estimator_
+    assert best.t_ == 1 + 81 * len(y)
+    assert isinstance(best.random_state, int)
+    assert search.score(X, y) > 0.8
+
+
+def test_samples_as_a_resource_by_themselves():
+    search = HalvingHyperbandSearchCV(
+        LogisticRegression(),
+        {"C": loguniform(1e-3, 1e3)},
+        resource="n_samples",
+        min_resources="auto",
+        max_resources="auto",
+        cv=3,
+        random_state=0,
+    ).fit(X, y)
+    assert search.cv_results_["n_resources"].min() == 11
+    assert search.cv_results_["n_resources"].max() == 100
+
+
+def test_splits_may_be_ranges():
+    search = counting_search(cv=[(range(0, 150, 2), range(1, 150, 2))]).fit(X, y)
+    assert search.n_splits_ == 1
+
+
+def test_data_without_rows_are_refused():
+    with pytest.raises(TypeError, match=r"splits X by rows.* is a dict"):
+        counting_search().fit({"a": X}, y)
+    with pytest.raises(TypeError, match="is a TensorDataset"):
+        counting_search().fit(torch.utils.data.TensorDataset(torch.ones(3, 2)), None)
+
+
+def test_an_unknown_metric_of_a_callable_is_told_after_the_first_batch():
+    calls = []
+
+    def quality(estimator, X, y):
+        calls.append(1)
+        return {"up": estimator.quality, "down": -estimator.quality}
+
+    with pytest.raises(ValueError, match="refit"):
+        counting_search(scoring=quality, refit="sideways").fit(X, y)
+    assert len(calls) == 2 * 17
 
 
 class Wide(torch.nn.Module):
@@ -417,7 +567,12 @@ def test_names_that_come_with_a_choice():
     search = HalvingHyperbandSearchCV(pipeline, space, **kwargs).fit(X, y)
     assert {*map(len, search.cv_results_["params"])} == {3}
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    for wrong in ({"net__module__width": [2]}, {"net__module": [Wide], "net__module__widht": [2]}):
+    wrongs = (
+        {"net__module__width": [2]},
+        {"net__module": [Wide], "net__module__widht": [2]},
+        {"net__module": [Wide, torch.nn.Linear], "net__module__width": [2]},
+    )
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="no parameter 'net__module__wid"):
             HalvingHyperbandSearchCV(pipeline, wrong, **kwargs).fit(X, y)
 

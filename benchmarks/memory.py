@@ -1,0 +1,109 @@
+"""Memory of a search over a memory-mapped array, in proportional set sizes.
+
+A bare ``TorchClassifier`` is searched with two worker processes over a float32 array in a file.
+The proportional set size (PSS) of the driver and its workers counts a page that they share once, in
+parts; the same search over 1,000 rows shows what the programs themselves take. The rest is what the
+data cost: 1.0 would be every page of the file in memory, once.
+
+Run it with ``python benchmarks/memory.py``.
+"""
+
+import argparse
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import loguniform
+
+from skhpo import SearchCV, TorchClassifier
+from skhpo.samplers import RandomSampler
+from skhpo.schedulers import FullScheduler
+
+N_FEATURES = 256
+
+
+def family(pid):
+    """Return a process and all below it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            found += family(int(child))
+    return found
+
+
+def pss(pid):
+    """Return the proportional set size of a process in bytes."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+class Peak(threading.Thread):
+    """Looks at the memory of this process and its workers until it is stopped."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.bytes = 0
+        self.stopped = threading.Event()
+
+    def run(self):
+        while not self.stopped.wait(0.1):
+            self.bytes = max(self.bytes, sum(map(pss, family(os.getpid()))))
+
+
+def four_at_random(space, random_state):
+    return FullScheduler(RandomSampler(space, random_state), n_candidates=4)
+
+
+def peak_of(X, y):
+    search = SearchCV(
+        TorchClassifier(module__n_units=16, max_epochs=1, batch_size=4096),
+        {"lr": loguniform(1e-4, 1e-2)},
+        scheduler=four_at_random,
+        cv=5,
+        n_jobs=2,
+        refit=False,
+        random_state=0,
+    )
+    peak = Peak()
+    peak.start()
+    search.fit(X, y)
+    peak.stopped.set()
+    peak.join()
+    return peak.bytes
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=1.0)
+    args = parser.parse_args()
+    n_rows = int(args.gigabytes * 1e9 / 4 / N_FEATURES)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        X = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, N_FEATURES))
+        for start in range(0, n_rows, 10_000):
+            part = X[start : start + 10_000]
+            part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+        X.flush()
+        X = np.load(path, mmap_mode="r")
+        y = rng.integers(0, 3, n_rows)
+        small = peak_of(np.array(X[:1000]), y[:1000])
+        large = peak_of(X, y)
+    print("| search over | peak PSS, driver and workers |")
+    print("| --- | --- |")
+    print(f"| 1,000 rows | {small / 1e9:.2f} GB |")
+    print(f"| {X.nbytes / 1e9:.2f} GB in {n_rows:,} rows | {large / 1e9:.2f} GB |")
+    print(f"\nBeyond the small search: {(large - small) / X.nbytes:.2f} x the data")
+
+
+if __name__ == "__main__":
+    main()
