@@ -1,0 +1,158 @@
+"""What validation, schedules, images and low precision cost beside the same written by hand.
+
+Pairs of fits: a loop of one's own in plain PyTorch (fused Adam, as `TorchClassifier` takes by
+itself), and `TorchClassifier` doing the same. The two take turns, and the figures are ratios of
+times within a turn, so that a busy machine disturbs both alike.
+
+    python benchmarks/feature_overhead.py [--repeats 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from skhpo.estimators import MLP, ConvNet, TorchClassifier
+
+BATCH_SIZE = 64
+LEARNING_RATE = 1e-3
+MNIST = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mnist10k.npz"
+
+
+def by_hand(make, X, y, epochs, *, validate=False, cosine=False, amp=False, device="cpu"):
+    """The loop that one writes."""
+    torch.manual_seed(0)
+    X, y = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+    if validate:
+        order = torch.randperm(len(X))
+        held_out, kept = order[: len(X) // 10], order[len(X) // 10 :]
+        X_valid, y_valid, X, y = X[held_out], y[held_out], X[kept], y[kept]
+    net = make().to(device)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) if cosine else None
+    casting = torch.autocast(device, torch.bfloat16) if amp else nullcontext()
+    best, best_state = float("inf"), None
+    for _ in range(epochs):
+        net.train()
+        order = torch.randperm(len(X)).to(device)
+        total = 0.0
+        for start in range(0, len(X), BATCH_SIZE):
+            batch = order[start : start + BATCH_SIZE]
+            optimizer.zero_grad()
+            with casting:
+                output = net(X[batch])
+            loss = criterion(output.float(), y[batch])
+            loss.backward()
+            optimizer.step()
+            total = total + loss.detach() * len(batch)
+        float(total)
+        if cosine:
+            schedule.step()
+        if validate:
+            net.eval()
+            with torch.no_grad():
+                value = float(criterion(net(X_valid), y_valid))
+            if value < best:
+                best, best_state = value, copy.deepcopy(net.state_dict())
+    if validate:
+        net.load_state_dict(best_state)
+    return net
+
+
+def with_skhpo(module, X, y, epochs, device="cpu", **params):
+    return TorchClassifier(
+        module,
+        optimizer="adam",
+        lr=LEARNING_RATE,
+        batch_size=BATCH_SIZE,
+        max_epochs=epochs,
+        random_state=0,
+        device=device,
+        **params,
+    ).fit(X, y)
+
+
+def pairs(device):
+    """Yield name, fit by hand and fit of the package."""
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+
+    def mlp():
+        return MLP(64, 10, n_units=64)
+
+    rows = {
+        "plain": ({}, {}),
+        "validation + patience": (
+            {"validate": True},
+            {"validation_fraction": 0.1, "patience": 1000},
+        ),
+        "cosine schedule": ({"cosine": True}, {"lr_scheduler": "cosine"}),
+    }
+    for name, (hand, own) in rows.items():
+        yield (
+            f"MLP on digits, {name}",
+            lambda hand=hand: by_hand(mlp, X, y, 20, device=device, **hand),
+            lambda own=own: with_skhpo(MLP, X, y, 20, device=device, **own),
+        )
+    if not MNIST.exists():
+        images, labels = X.reshape(-1, 8, 8), y
+    else:
+        with np.load(MNIST) as archive:
+            images, labels = (archive["X"] / 255).astype(np.float32), archive["y"].astype(np.int64)
+    n_rows = 1500 if device == "cpu" else len(images)
+    images, labels = images[:n_rows], labels[:n_rows]
+
+    def convnet():
+        return ConvNet(images.shape[1:], 10)
+
+    for name, amp in (("float32", False), ("amp", True)):
+        yield (
+            f"ConvNet on {len(images)} images of {images.shape[1]} x {images.shape[2]}, {name}",
+            lambda amp=amp: by_hand(convnet, images, labels, 2, amp=amp, device=device),
+            lambda amp=amp: with_skhpo(ConvNet, images, labels, 2, device=device, amp=amp),
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
+    print(f"{args.device}, one thread, {args.repeats} turns, torch {torch.__version__}\n")
+    print("| fit | by hand, s (median) | TorchClassifier, s | ratio (median) | quartiles | range |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for name, *contestants in pairs(args.device):
+        seconds = [[], []]
+        for turn in range(args.repeats + 1):
+            for i in (0, 1) if turn % 2 else (1, 0):
+                gc.collect()
+                wait()
+                start = time.perf_counter()
+                contestants[i]()
+                wait()
+                if turn:  # the first one warms up
+                    seconds[i].append(time.perf_counter() - start)
+        hand, own = map(np.array, seconds)
+        ratios = own / hand
+        low, middle, high = np.percentile(ratios, [25, 50, 75])
+        print(
+            f"| {name} | {np.median(hand):.3f} | {np.median(own):.3f} | {middle:.2f} "
+            f"| {low:.2f} - {high:.2f} | {ratios.min():.2f} - {ratios.max():.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
