@@ -6,6 +6,7 @@ When a scikit-learn release moves one of these, only this file changes.
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._search import BaseSearchCV, _yield_masked_array_for_each_param
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
 from sklearn.utils.metaestimators import _safe_split as safe_split
@@ -27,5 +28,6 @@ __all__ = [
     "masked_param_columns",
     "num_samples",
     "routing_enabled",
+    "safe_indexing",
     "safe_split",
 ]

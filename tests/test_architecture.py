@@ -14,6 +14,7 @@ PARTS = [
     "_compat",
     "exceptions",
     "limits",
+    "rows",
     "trial",
     "space",
     "samplers",

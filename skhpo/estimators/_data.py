@@ -9,6 +9,7 @@ import scipy.sparse
 import skorch.dataset
 import torch
 
+from ..rows import RowSubset
 from ._sparse import SparseRows
 
 __all__ = ["RowBatches", "Rows", "as_dict", "n_rows", "sample_shape", "wants_integers"]
@@ -41,7 +42,8 @@ class Rows(skorch.dataset.Dataset):
     Where they live: on a CPU an array that has the right type already is used in place, never
     copied; another one is converted at once up to 1 GiB, else batch by batch. On another
     device all rows are moved there at once if they take at most half of its free memory, else
-    batch by batch. Rows of a CSR matrix become dense batch by batch.
+    batch by batch. Rows of a CSR matrix become dense batch by batch; those of a
+    `RowSubset` are read batch by batch.
 
     Parameters
     ----------
@@ -69,7 +71,8 @@ class Rows(skorch.dataset.Dataset):
             self.resident = sum(n_bytes[k] for k in to_convert) <= MAX_CONVERTED_BYTES
         else:
             self.resident = sum(n_bytes.values()) <= _free_bytes(device) / 2
-        self.resident = self.resident and not scipy.sparse.issparse(X)
+        if scipy.sparse.issparse(X) or isinstance(X, RowSubset):
+            self.resident = False
         if self.resident:
             source = {k: v.to(device, self.dtype[k]) for k, v in source.items()}
         self._bytes_per_row = max(1, sum(n_bytes.values()) // max(1, n_rows(X)))
@@ -267,10 +270,31 @@ class _Writeable:
         self.array = array
 
 
+class _SubsetRows:
+    """What `Rows` needs of a tensor, over some rows of an array."""
+
+    def __init__(self, subset):
+        self.tensor = _alias(subset.array)
+        self.rows = torch.from_numpy(np.asarray(subset.rows, dtype=np.int64))
+        self.shape = subset.shape
+        self.dtype = self.tensor.dtype
+
+    def __len__(self):
+        return len(self.rows)
+
+    def numel(self):
+        return int(np.prod(self.shape))
+
+    def index_select(self, dim, index):
+        return self.tensor.index_select(0, self.rows[index])
+
+
 def _alias(array):
     """Return a tensor over the memory of an array; of a copy only where torch needs one."""
     if scipy.sparse.issparse(array):
         return SparseRows(array)
+    if isinstance(array, RowSubset):
+        return _SubsetRows(array)
     if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     if array.dtype in (np.uint16, np.uint32, np.uint64):

@@ -13,6 +13,7 @@ import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
 
+from ..rows import RowSubset
 from ._building import BuildingMixin
 from ._checkpoint import CheckpointMixin
 from ._data import Rows, n_rows, sample_shape
@@ -66,6 +67,8 @@ class TorchEstimator(
     _labels_are_encoded = False
     _low_precision = None
     lr_schedule_ = None
+    # A search may pass a RowSubset for X.
+    _reads_rows = True
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -329,6 +332,8 @@ class TorchEstimator(
 def _first_rows(X):
     if scipy.sparse.issparse(X):
         return X[:8].toarray()
+    if isinstance(X, RowSubset):
+        return np.asarray(X[:8])
     return {k: v[:8] for k, v in X.items()} if isinstance(X, Mapping) else X[:8]
 
 

@@ -10,6 +10,8 @@ import scipy.sparse
 import torch
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
+from ..rows import RowSubset
+
 __all__ = ["as_array", "check_inputs", "check_sample_weight"]
 
 
@@ -46,15 +48,11 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
         X = _check_dict(estimator, X, reset)
         lengths = list(X.values())
     else:
-        X = validate_data(
-            estimator,
-            as_array(X),
-            reset=reset,
-            dtype="numeric",
-            allow_nd=True,
-            accept_sparse="csr",
-        )
-        _check_fits_float32(X)
+        if isinstance(X, RowSubset):
+            for i, part in enumerate(X.chunks()):
+                _check_array(estimator, part, reset=reset and i == 0)
+        else:
+            X = _check_array(estimator, as_array(X), reset=reset)
         if not reset and X.shape[1:] != estimator.input_shape_:
             raise ValueError(
                 f"X must have samples of shape {estimator.input_shape_} as in fit, but got "
@@ -64,6 +62,14 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
     if y is not None:
         check_consistent_length(*lengths, y)
     return X, y
+
+
+def _check_array(estimator, X, *, reset):
+    X = validate_data(
+        estimator, X, reset=reset, dtype="numeric", allow_nd=True, accept_sparse="csr"
+    )
+    _check_fits_float32(X)
+    return X
 
 
 def _check_dict(estimator, X, reset):

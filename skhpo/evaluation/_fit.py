@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 
-from .._compat import check_method_params, safe_split
+from .._compat import check_method_params, safe_indexing, safe_split
 from ..limits import current_slot
+from ..rows import RowSubset
 from ..trial import FitResult
 from ._continuation import advance, set_horizon, way_to_continue
 from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
@@ -32,6 +34,9 @@ __all__ = [
 ]
 
 SAVED = "saved"
+
+# Bytes from which on rows are not copied out of an array.
+_LARGE = 2**26
 
 
 @dataclass(frozen=True)
@@ -222,12 +227,13 @@ def run_fit(names, task, setting, X, y, *values):
             state.save_checkpoint(task.save)
             state = SAVED
         fitted_at = time.perf_counter()
-        test_data = safe_split(fitted, X, y, test, train)
+        lazily = _looks_at_predictions_only(setting.scorer)
+        test_data = _part(fitted, X, y, test, train, lazily=lazily)
         test_scores, error = _score(setting, fitted, *test_data, X, test)
         scored_at = time.perf_counter()
         train_scores = None
         if setting.return_train_score:
-            train_data = safe_split(fitted, X, y, train)
+            train_data = _part(fitted, X, y, train, lazily=lazily)
             train_scores, train_error = _score(setting, fitted, *train_data, X, train)
             error = error or train_error
     except Exception as exception:
@@ -277,7 +283,7 @@ def _fit(setting, task, X, y, train, transformed):
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
     fit_params = check_method_params(X, setting.fit_params, train)
-    Xs, ys = safe_split(whole, X, y, train)
+    Xs, ys = _part(whole, X, y, train)
     fresh, resource, levels = whole, setting.resource, task.levels
     if resource == "n_samples":
         resource, levels = None, (None,)
@@ -290,6 +296,20 @@ def _fit(setting, task, X, y, train, transformed):
     if transformed is not None:
         fitted = assemble(whole, transformed, fitted)
     return fitted, state
+
+
+def _part(estimator, X, y, rows, other_rows=None, *, lazily=True):
+    """Return some rows of the data; not copied where they are large and can be read in place."""
+    reads = getattr(estimator, "_reads_rows", False) and estimator.validation_fraction is None
+    if lazily and reads and type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE:
+        return RowSubset(X, rows), None if y is None else safe_indexing(y, rows)
+    return safe_split(estimator, X, y, rows, other_rows)
+
+
+def _looks_at_predictions_only(scorer):
+    """Whether a scorer is known to pass X on to the estimator and do nothing else with it."""
+    scorers = getattr(scorer, "_scorers", {"score": scorer}).values()
+    return all(type(scorer).__module__.startswith("sklearn.") for scorer in scorers)
 
 
 def _can_save(state, path):
