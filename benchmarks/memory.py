@@ -81,6 +81,14 @@ def peak_of(X, y):
     return peak.bytes
 
 
+def write(path, n_rows, rng):
+    X = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, N_FEATURES))
+    for start in range(0, n_rows, 10_000):
+        stop = min(start + 10_000, n_rows)
+        X[start:stop] = rng.standard_normal((stop - start, N_FEATURES), dtype=np.float32)
+    X.flush()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=1.0)
@@ -89,11 +97,7 @@ def main():
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "X.npy"
-        X = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, N_FEATURES))
-        for start in range(0, n_rows, 10_000):
-            part = X[start : start + 10_000]
-            part[:] = rng.standard_normal(part.shape, dtype=np.float32)
-        X.flush()
+        write(path, n_rows, rng)
         X = np.load(path, mmap_mode="r")
         y = rng.integers(0, 3, n_rows)
         small = peak_of(np.array(X[:1000]), y[:1000])

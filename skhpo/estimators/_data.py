@@ -275,7 +275,7 @@ class _SubsetRows:
 
     def __init__(self, subset):
         self.tensor = _alias(subset.array)
-        self.rows = torch.from_numpy(np.asarray(subset.rows, dtype=np.int64))
+        self.rows = torch.from_numpy(np.array(subset.rows, dtype=np.int64))
         self.shape = subset.shape
         self.dtype = self.tensor.dtype
 

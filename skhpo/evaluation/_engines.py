@@ -111,13 +111,20 @@ class JoblibEngine:
         self.local = isinstance(backend, ThreadingBackend | LokyBackend | MultiprocessingBackend)
         self.in_processes = not isinstance(backend, ThreadingBackend)
         self._backend = backend
+        self._before_pickling = self._own_folder if isinstance(backend, LokyBackend) else None
         self._backend.start_call()
+
+    def _own_folder(self):
+        """Have memory maps made where `stop` looks for what to remove."""
+        folders = self._backend._workers._temp_folder_manager
+        folders.set_current_context(self._backend.parallel._id)
 
     def ship(self, value):
         return value  # large arrays become memory maps by themselves
 
     def submit(self, call, shared, done):
-        work = BatchedCalls([(call, shared, {})], self._backend.get_nested_backend())
+        nested = self._backend.get_nested_backend()
+        work = BatchedCalls([(call, shared, {})], nested, self._before_pickling)
         self._backend.submit(work, callback=lambda out: done(partial(self._result, out)))
 
     def _result(self, out):
