@@ -3,17 +3,18 @@
 * 2,000 fits (400 candidates, 5 folds) of an estimator that does nothing, two worker processes:
   ``RandomizedSearchCV`` and ``SearchCV`` with the same number of random candidates, in turn.
 * Searches of 1,000, 5,000 and 20,000 trials on one split, each in a process of its own: seconds,
-  and by how much the search raised the peak of the process's memory.
+  CPU time of the driving process, and the most memory that the search held in it at a time
+  (`tracemalloc`, in a run of its own).
 
 Run it with ``python benchmarks/engine_overhead.py``.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -79,7 +80,7 @@ def against_the_peer(n_candidates, n_jobs, repeats):
         times["SearchCV"].append(seconds(own_search(n_candidates, cv=5, n_jobs=n_jobs)))
     print(f"{5 * n_candidates} fits that do nothing, n_jobs={n_jobs}, {repeats} repeats\n")
     print("| search | seconds (median) | ratio (median, min to max) |")
-    print("| --- | --- | --- |")
+    print("| --- | ---: | ---: |")
     for name, own in times.items():
         ratios = [a / b for a, b in zip(own, times["RandomizedSearchCV"], strict=True)]
         print(
@@ -89,32 +90,41 @@ def against_the_peer(n_candidates, n_jobs, repeats):
         )
 
 
-def one_size(n_trials, n_jobs):
-    """Print seconds and mebibytes of a search, after a small one that imports everything."""
+def one_size(n_trials, n_jobs, trace):
+    """Print what a search costs, after a small one that imports everything.
+
+    Seconds, seconds of this process's own work, and mebibytes at the peak.
+    """
     split = [(np.arange(50), np.arange(50, 100))]
     own_search(20, cv=split, n_jobs=n_jobs).fit(*data())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if trace:
+        tracemalloc.start()
+    worked = time.process_time()
     spent = seconds(own_search(n_trials, cv=split, n_jobs=n_jobs))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(spent, (after - before) / 1024)
+    print(spent, time.process_time() - worked, tracemalloc.get_traced_memory()[1] / 2**20)
+
+
+def in_a_process(n_trials, n_jobs, trace=False):
+    command = [sys.executable, __file__, "--n-jobs", str(n_jobs), "--one-size", str(n_trials)]
+    command += ["--trace"] if trace else []
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return tuple(map(float, out.split()))
 
 
 def as_it_grows(sizes, n_jobs, repeats):
     print(f"\nTrials on one split, n_jobs={n_jobs}, median of {repeats} repeats\n")
-    print("| trials | seconds | ms per trial | MiB | KiB per trial |")
-    print("| --- | --- | --- | --- | --- |")
-    for size in sizes:
-        command = [sys.executable, __file__, "--one-size", str(size), "--n-jobs", str(n_jobs)]
-        outputs = [
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            for _ in range(repeats)
-        ]
-        spent, mebibytes = (
-            statistics.median(map(float, column)) for column in zip(*outputs, strict=True)
-        )
+    print("| trials | seconds | ms per trial | CPU ms per trial | MiB | KiB per trial |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    times = {size: [] for size in sizes}
+    for _ in range(repeats):
+        for size in sizes:
+            times[size].append(in_a_process(size, n_jobs)[:2])
+    for size, spent in times.items():
+        wall, worked = map(statistics.median, zip(*spent, strict=True))
+        mebibytes = in_a_process(size, n_jobs, trace=True)[2]
         print(
-            f"| {size} | {spent:.2f} | {1e3 * spent / size:.2f} | {mebibytes:.1f} "
-            f"| {1024 * mebibytes / size:.1f} |",
+            f"| {size} | {wall:.2f} | {1e3 * wall / size:.2f} | {1e3 * worked / size:.2f} "
+            f"| {mebibytes:.1f} | {1024 * mebibytes / size:.2f} |",
             flush=True,
         )
 
@@ -126,9 +136,10 @@ def main():
     parser.add_argument("--n-jobs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--trace", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one_size is not None:
-        one_size(args.one_size, args.n_jobs)
+        one_size(args.one_size, args.n_jobs, args.trace)
         return
     against_the_peer(args.candidates, args.n_jobs, args.repeats)
     if args.sizes:
