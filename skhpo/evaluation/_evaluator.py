@@ -202,7 +202,7 @@ class Evaluator:
             Numbers of trials.
         """
         for key in [key for key in self._states if not any(key[0] in some for some in trials)]:
-            if self._states.pop(key) is SAVED:
+            if _is_saved(self._states.pop(key)):
                 self._checkpoint(*key).unlink(missing_ok=True)
 
     def fits(self, trial):
@@ -222,7 +222,7 @@ class Evaluator:
         if self.checkpoints is not None:
             save = str(self._checkpoint(trial.number, split, repeat))
             load = None if trial.parent is None else str(self._checkpoint(*parent))
-        if self._states.get(parent) is not SAVED:
+        if not _is_saved(self._states.get(parent)):
             state = self._states.pop(parent, None)
         return FitTask(
             trial=trial.number,
@@ -370,6 +370,10 @@ def _pickle_error(value):
     except Exception as error:
         return error
     return None
+
+
+def _is_saved(state):
+    return isinstance(state, str) and state == SAVED
 
 
 def _name(task):

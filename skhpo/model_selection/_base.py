@@ -339,7 +339,7 @@ class BaseTrialSearchCV(BaseSearchCV):
                 f"{done} trials that were finished"
                 + ("" if self.journal is None else ", and fit with the same journal goes on"),
                 SearchStoppedWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         _warn_about_failures(loop.results)
 

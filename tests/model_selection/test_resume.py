@@ -120,7 +120,8 @@ def test_without_its_checkpoints_the_rungs_are_replayed(tmp_path):
     assert_same_results(search_of("torch", journal=path).fit(X, y), search_of("torch").fit(X, y))
 
 
-def test_checkpoints_are_bounded_and_gone_in_the_end(tmp_path):
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_checkpoints_are_bounded_and_gone_in_the_end(n_jobs, tmp_path):
     path = tmp_path / "run.jsonl"
     seen = []
 
@@ -128,7 +129,7 @@ def test_checkpoints_are_bounded_and_gone_in_the_end(tmp_path):
         def on_fit_end(self, search, trial, result):
             seen.append(len(list((tmp_path / "run.jsonl.files").glob("*.pt"))))
 
-    search = search_of("torch", journal=path, callbacks=[Look()]).fit(X, y)
+    search = search_of("torch", journal=path, callbacks=[Look()], n_jobs=n_jobs).fit(X, y)
     rungs = pd.DataFrame(search.cv_results_).groupby("iter").size()
     assert 0 < max(seen) <= 2 * (rungs.iloc[0] + rungs.iloc[1])
     assert [file.name for file in (tmp_path / "run.jsonl.files").iterdir()] == ["splits.npz"]
