@@ -163,3 +163,16 @@ def _slot(_):
 def test_fewer_slots_than_jobs_bound_what_runs():
     with joblib.parallel_config("threading"), Pool(4, slots=lambda n, local: ["a", "b"]) as pool:
         assert pool.free == 2
+
+
+def _threads(_):
+    import torch
+
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_jobs_times_threads_stay_within_the_cores(backend):
+    with joblib.parallel_config(backend), Pool(2) as pool:
+        threads = {n for _, n in results(pool, _threads, range(4))}
+    assert 2 * max(threads) <= max(2, joblib.cpu_count())
