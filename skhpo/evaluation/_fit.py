@@ -283,13 +283,14 @@ def _fit(setting, task, X, y, train, transformed):
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
     fit_params = check_method_params(X, setting.fit_params, train)
-    Xs, ys = _part(whole, X, y, train)
     fresh, resource, levels = whole, setting.resource, task.levels
     if resource == "n_samples":
         resource, levels = None, (None,)
-    if transformed is not None:
+    if transformed is None:
+        Xs, ys = _part(whole, X, y, train)
+    else:
         name, fresh = whole.steps[-1]
-        Xs = transformed.X
+        Xs, ys = transformed.X, None if y is None else safe_indexing(y, train)
         resource = resource and resource.removeprefix(name + "__")
         _, fit_params = fit_params_of(whole, fit_params)
     fitted, state = _advance(fresh, task, resource, levels, Xs, ys, fit_params)
