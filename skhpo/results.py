@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from ._compat import masked_param_columns
 from .journal import read_trials
 
-__all__ = ["mean_score", "read_journal", "results_table"]
+__all__ = ["mean_score", "read_journal", "results_table", "total_seconds", "variance_of_mean"]
 
 
 def mean_score(results, name, error_score):
@@ -17,6 +17,22 @@ def mean_score(results, name, error_score):
     Failures count as `error_score`.
     """
     return float(np.mean([result.test_scores.get(name, error_score) for result in results]))
+
+
+def variance_of_mean(results, name, error_score):
+    """Return the variance of `mean_score`: the sample variance over the number of fits.
+
+    None where it is unknown: with a single fit, or where a score is not finite.
+    """
+    scores = [result.test_scores.get(name, error_score) for result in results]
+    if len(scores) < 2 or not np.isfinite(scores).all():
+        return None
+    return float(np.var(scores, ddof=1) / len(scores))
+
+
+def total_seconds(results):
+    """Return what the fits of a list of FitResult took together."""
+    return float(sum(result.fit_time for result in results))
 
 
 def results_table(

@@ -162,8 +162,15 @@ class SamplerContract:
         space = _spaces()[3]
         sampler = self.make_sampler(space, 0)
         for params in sampler.sample(6):
-            sampler.observe(params, math.nan, 3)
+            sampler.observe(params, math.nan, 3, seconds=0.1)
             sampler.observe(params, 0.5, None)
+        assert len(sampler.sample(2)) == 2
+
+    def test_observes_noise_and_seconds(self):
+        space = _spaces()[3]
+        sampler = self.make_sampler(space, 0)
+        for params in sampler.sample(6):
+            sampler.observe(params, _score(params), None, noise=0.01, seconds=2.5)
         assert len(sampler.sample(2)) == 2
 
     def test_observes_configurations_that_are_not_its_own(self):
@@ -312,13 +319,23 @@ class SchedulerContract:
         observed = []
         observe = scheduler.sampler.observe
 
-        def recording(params, score, resource):
-            observed.append((params, score, resource))
-            observe(params, score, resource)
+        def recording(params, score, resource, *, noise=None, seconds=None):
+            observed.append((params, score, resource, noise, seconds))
+            observe(params, score, resource, noise=noise, seconds=seconds)
 
         scheduler.sampler.observe = recording
-        trials = self._run(scheduler)
-        assert observed == [(t.params, _score(t.params), t.resource) for t in trials]
+        told = []
+        while batch := scheduler.ask():
+            for trial in batch:
+                score, noise = _score(trial.params), 0.01 * trial.number
+                scheduler.tell(trial, score, noise=noise, seconds=2.5)
+                told.append((trial.params, score, trial.resource, noise, 2.5))
+        assert observed == told
+
+    def test_noise_and_seconds_may_be_unknown(self):
+        scheduler = self.make_scheduler(0)
+        for trial in scheduler.ask():
+            scheduler.tell(trial, 0.5, noise=None)
 
     def test_telling_twice_is_an_error(self):
         scheduler = self.make_scheduler(0)

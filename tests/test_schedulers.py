@@ -35,7 +35,7 @@ class LearningSampler(RandomSampler):
         super().__init__(space, random_state)
         self.observed = []
 
-    def observe(self, params, score, resource):
+    def observe(self, params, score, resource, *, noise=None, seconds=None):
         self.observed.append((params, score, resource))
 
 

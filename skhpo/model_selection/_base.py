@@ -25,10 +25,10 @@ from .._compat import (
 )
 from ..evaluation import Evaluator, Setting, configured, derive_seed, refit, slots_of
 from ..exceptions import SearchStoppedWarning
-from ..results import mean_score, results_table
+from ..results import mean_score, results_table, total_seconds, variance_of_mean
 from ..samplers import EnqueuedSampler
 from ..space import SearchSpace
-from ._checks import check_classes, check_names, check_resource, check_rows
+from ._checks import check_classes, check_listening, check_names, check_resource, check_rows
 from ._loop import TrialLoop
 from ._observers import Callbacks, ContextTree, Progress
 from ._resume import fingerprint, open_journal, tell_earlier_scores
@@ -178,8 +178,11 @@ class BaseTrialSearchCV(BaseSearchCV):
                 journal, seed, splits, known = open_journal(self.journal, header, splits)
                 stack.enter_context(journal)
             scheduler = self._make_scheduler(space, derive_seed(seed, "scheduler"), y, splits)
+            check_listening(scheduler)
             if self.warm_start_from is not None:
-                tell_earlier_scores(self.warm_start_from, space, scheduler.sampler)
+                tell_earlier_scores(
+                    self.warm_start_from, space, scheduler.sampler, metric=self.refit
+                )
             if self.enqueue:
                 scheduler.sampler = EnqueuedSampler(
                     scheduler.sampler, self.enqueue, derive_seed(seed, "enqueue")
@@ -272,13 +275,18 @@ class BaseTrialSearchCV(BaseSearchCV):
         """Return the function from a trial's results to what the scheduler hears."""
         error_score = np.nan if self.error_score == "raise" else self.error_score
 
-        def score(results):
+        def told(results):
             names = {name for result in results for name in result.test_scores}
             if callable(self.scoring) and names and names != {"score"}:
                 self._check_refit_for_multimetric(names)
-            return mean_score(results, self._guiding_metric(scorer, results), error_score)
+            metric = self._guiding_metric(scorer, results)
+            return (
+                mean_score(results, metric, error_score),
+                variance_of_mean(results, metric, error_score),
+                total_seconds(results),
+            )
 
-        return score
+        return told
 
     def _guiding_metric(self, scorer, results):
         """Return the metric that the scheduler hears: what `refit` names, else the first."""

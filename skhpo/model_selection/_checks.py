@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from sklearn.utils.multiclass import type_of_target
 
 __all__ = [
     "check_classes",
+    "check_listening",
     "check_names",
     "check_resource",
     "check_rows",
@@ -114,6 +116,24 @@ def _nearest(name, known):
         return f"did you mean {' or '.join(map(repr, close[:3]))}?"
     listed = sorted(known)
     return f"known are {', '.join(listed[:20])}{', ...' if len(listed) > 20 else ''}"
+
+
+def check_listening(scheduler):
+    """Raise TypeError unless a scheduler and its sampler take noise and seconds with a score.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+    """
+    for method in (scheduler.tell, scheduler.sampler.observe):
+        signature = inspect.signature(method)
+        any_keyword = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        if not (any_keyword or {"noise", "seconds"} <= signature.parameters.keys()):
+            raise TypeError(
+                f"a scheduler's tell and a sampler's observe must take the keyword arguments noise "
+                f"and seconds, but {method.__qualname__} is {method.__name__}{signature}; add "
+                "'*, noise=None, seconds=None'"
+            )
 
 
 def check_subsample_sizes(estimator, y, splits, min_resources, max_resources):

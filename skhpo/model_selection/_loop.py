@@ -22,7 +22,8 @@ class TrialLoop:
     n_fits : int
         Fits per trial.
     score : callable
-        From the results of a trial, in order of split and repeat, to what the scheduler hears.
+        From the results of a trial, in order of split and repeat, to what the scheduler hears:
+        score, noise and seconds, as in `Scheduler.tell`.
     asynchronous : bool, default=False
         Ask for one more as soon as there is room for it, and tell in finishing order; else tell
         whole batches, in trial order, so that nothing depends on timing.
@@ -198,12 +199,12 @@ class TrialLoop:
         self._observe("on_fit_end", trial, result)
 
     def _tell(self, trial, *, replaying=False):
-        score = self.score(self._sorted(trial.number))
+        score, noise, seconds = self.score(self._sorted(trial.number))
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
         del self._open[trial.number]
         self._parents.discard(trial.parent)
-        self.scheduler.tell(trial, score)
+        self.scheduler.tell(trial, score, noise=noise, seconds=seconds)
         self._observe("on_trial_end", trial, self._sorted(trial.number), score)
 
     def _finished(self):

@@ -7,6 +7,7 @@ import numpy as np
 from ..exceptions import JournalError
 from ..fingerprint import describe, differences, digest, versions
 from ..journal import Journal, as_read, read_trials, result_of
+from ..results import mean_score, total_seconds, variance_of_mean
 
 __all__ = ["fingerprint", "open_journal", "tell_earlier_scores"]
 
@@ -143,7 +144,7 @@ def _load_splits(path):
         ) from error
 
 
-def tell_earlier_scores(path, space, sampler):
+def tell_earlier_scores(path, space, sampler, metric=True):
     """Tell a sampler what an earlier search over the same space found.
 
     Parameters
@@ -152,6 +153,8 @@ def tell_earlier_scores(path, space, sampler):
         Its journal.
     space : SearchSpace
     sampler : Sampler
+    metric : str or object, default=True
+        The metric that guides this search, if it has a name.
 
     Raises
     ------
@@ -164,8 +167,21 @@ def tell_earlier_scores(path, space, sampler):
         if len(found) < n_fits:
             continue
         params = _in_space(path, trial, space)
-        scores = [next(iter(r.test_scores.values()), np.nan) for r in found.values()]
-        sampler.observe(params, float(np.mean(scores)), trial.resource)
+        fits = [found[key] for key in sorted(found)]
+        name = _metric_of(fits, metric)
+        sampler.observe(
+            params,
+            mean_score(fits, name, np.nan),
+            trial.resource,
+            noise=variance_of_mean(fits, name, np.nan),
+            seconds=total_seconds(fits),
+        )
+
+
+def _metric_of(fits, wanted):
+    """Return the metric of an earlier search that counts here: the wanted one, else its first."""
+    names = [name for fit in fits for name in fit.test_scores]
+    return wanted if wanted in names else next(iter(names), "score")
 
 
 def _in_space(path, trial, space):

@@ -48,7 +48,15 @@ class Sampler(ABC):
             Fewer than `n` where the space is exhausted.
         """
 
-    def observe(self, params: dict[str, Any], score: float, resource: int | None) -> None:  # noqa: B027
+    def observe(  # noqa: B027
+        self,
+        params: dict[str, Any],
+        score: float,
+        resource: int | None,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
         """Take note of a score; the default does not listen.
 
         Parameters
@@ -59,4 +67,9 @@ class Sampler(ABC):
             Larger is better; NaN where the fit failed.
         resource : int or None
             What it was given in total; None for a full fit.
+        noise : float or None, default=None
+            Variance of the score, as the mean over splits and repeats that it is; None where
+            that is unknown.
+        seconds : float or None, default=None
+            What the fits took, all splits and repeats together; None where that is unknown.
         """

@@ -62,8 +62,16 @@ class EnqueuedSampler(Sampler):
             out += [p for p in more if not (finite and self.space.key(p) in self._first)]
         return out
 
-    def observe(self, params: dict[str, Any], score: float, resource: int | None) -> None:
-        self.sampler.observe(params, score, resource)
+    def observe(
+        self,
+        params: dict[str, Any],
+        score: float,
+        resource: int | None,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds)
 
     def _complete(self, given: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Fill in what is missing at random, in a dict of the space that has what is given."""

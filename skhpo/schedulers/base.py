@@ -50,7 +50,14 @@ class Scheduler(ABC):
     def ask(self) -> list[Trial]:
         """All trials that can start now; the search is over when none can and none is running."""
 
-    def tell(self, trial: Trial, score: float) -> None:
+    def tell(
+        self,
+        trial: Trial,
+        score: float,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
         """Take the result of a trial and pass it on to the sampler.
 
         Parameters
@@ -59,6 +66,9 @@ class Scheduler(ABC):
             One that was asked for.
         score : float
             Larger is better; NaN where the fit failed.
+        noise, seconds : float or None, default=None
+            Variance of the score, and what its fits took: for the sampler, as in
+            `skhpo.samplers.Sampler.observe`.
 
         Raises
         ------
@@ -78,7 +88,9 @@ class Scheduler(ABC):
                 f"{trial.number} was asked for as {asked}, not as {trial}"
             )
         del self._pending[trial.number]
-        self.sampler.observe(dict(trial.params), score, trial.resource)
+        self.sampler.observe(
+            dict(trial.params), score, trial.resource, noise=noise, seconds=seconds
+        )
         self._record(trial, score)
 
     def may_continue(self) -> set[int]:

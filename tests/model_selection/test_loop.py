@@ -81,7 +81,7 @@ def hyperband():
 
 
 def score(results):
-    return sum(result.test_scores["score"] for result in results)
+    return sum(result.test_scores["score"] for result in results), None, None
 
 
 def loop_of(scheduler, evaluator, **kwargs):

@@ -17,7 +17,7 @@ X, y = load_iris(return_X_y=True)
 class Listening(RandomSampler):
     heard = []
 
-    def observe(self, params, score, resource):
+    def observe(self, params, score, resource, *, noise=None, seconds=None):
         self.heard.append((params, score, resource))
 
 
