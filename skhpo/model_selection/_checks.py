@@ -13,6 +13,8 @@ from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
+from ..space import translated
+
 __all__ = [
     "check_classes",
     "check_listening",
@@ -39,8 +41,7 @@ def check_names(estimator, param_distributions):
     A name may belong to something that the same dict puts in place, as in
     ``{"clf": [SVC()], "clf__C": [1, 10]}``; then every choice there must have it.
     """
-    one = isinstance(param_distributions, Mapping)
-    for space in [param_distributions] if one else param_distributions:
+    for space in _dicts(param_distributions):
         for name in space:
             _check_name(estimator, name, space, "every name in the space")
 
@@ -54,8 +55,7 @@ def check_resource(estimator, resource, param_distributions):
     resource : str
     param_distributions : dict or list of dict
     """
-    one = isinstance(param_distributions, Mapping)
-    for space in [param_distributions] if one else param_distributions:
+    for space in _dicts(param_distributions):
         if resource in space:
             raise ValueError(
                 f"the resource must not be in the space, because the search sets it, but "
@@ -63,6 +63,11 @@ def check_resource(estimator, resource, param_distributions):
             )
         if resource != "n_samples":
             _check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
+
+
+def _dicts(param_distributions):
+    dicts = translated(param_distributions)
+    return [dicts] if isinstance(dicts, Mapping) else dicts
 
 
 def _check_name(estimator, name, space, what):

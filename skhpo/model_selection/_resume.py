@@ -8,6 +8,7 @@ from ..exceptions import JournalError
 from ..fingerprint import describe, differences, digest, versions
 from ..journal import Journal, as_read, read_trials, result_of
 from ..results import mean_score, total_seconds, variance_of_mean
+from ..space import translated
 
 __all__ = ["fingerprint", "open_journal", "tell_earlier_scores"]
 
@@ -46,7 +47,7 @@ def fingerprint(search, cv, X, y, params):
     settings = search.get_params(deep=False)
     return {
         "settings": {k: describe(v) for k, v in settings.items() if k not in _FREE},
-        "space": describe(search.param_distributions),
+        "space": describe(translated(search.param_distributions)),
         "estimator": describe(search.estimator),
         "cv": describe(cv),
         "data": {

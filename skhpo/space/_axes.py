@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from scipy import stats
 
+from ._foreign import Levels
 from ._identity import identity, plain
 
 # Discrete distributions up to this wide are tabulated: exact round trips, and no call to scipy
@@ -205,7 +206,12 @@ def make_axis(name: str, values: Any) -> Axis:
                 f"every parameter needs at least one value, but got {name}={values!r}; add a value "
                 "or leave the parameter out"
             )
-        return _choices(name, values)
+        return _choices(name, values, [1.0] * len(values))
+    if isinstance(values, Levels) and values.kind == "choice":
+        return _choices(name, values.values, values.weights)
+    if isinstance(values, Levels):
+        edges = np.cumsum(values.weights) / sum(values.weights)
+        return LevelAxis(name, values.kind, values.values, edges.tolist())
     if isinstance(values, stats.rv_continuous | stats.rv_discrete):
         raise TypeError(
             f"distributions must be frozen, but {name!r} got the unfrozen {values.name!r}; call it "
@@ -221,15 +227,17 @@ def make_axis(name: str, values: Any) -> Axis:
     return _distribution(name, values)
 
 
-def _choices(name: str, values: Sequence[Any] | np.ndarray[Any, Any]) -> LevelAxis:
+def _choices(
+    name: str, values: Sequence[Any] | np.ndarray[Any, Any], weights: Sequence[float]
+) -> LevelAxis:
     # A choice that is listed twice is one level with twice the weight.
     first: dict[Hashable, Any] = {}
-    counts: dict[Hashable, int] = {}
-    for value in map(plain, values):
+    totals: dict[Hashable, float] = {}
+    for value, weight in zip(map(plain, values), weights, strict=True):
         key = identity(value)
         first.setdefault(key, value)
-        counts[key] = counts.get(key, 0) + 1
-    edges = np.cumsum(list(counts.values())) / len(values)
+        totals[key] = totals.get(key, 0) + weight
+    edges = np.cumsum(list(totals.values())) / sum(totals.values())
     return LevelAxis(name, "choice", tuple(first.values()), edges.tolist())
 
 

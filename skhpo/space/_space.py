@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._axes import Axis, Kind, make_axes
+from ._foreign import translated
 from ._identity import identity
 
 __all__ = ["Dimension", "SearchSpace"]
@@ -25,7 +26,7 @@ class Dimension:
     name : str or None
         The parameter; None for the coordinate that says which dict of a conditional space.
     kind : {"choice", "integer", "continuous"}
-        Choices have no order.
+        Choices have no order. "integer" is anything that has one and comes in steps.
     n_levels : int or None
         Number of values, None where they are infinitely many.
     dicts : tuple of int
@@ -50,7 +51,8 @@ class SearchSpace:
     param_distributions : dict of str to list, array or distribution, or a list of such dicts
         As in `sklearn.model_selection.RandomizedSearchCV`. A list (tuple, 1-D array) always
         means choices, of any type. A distribution is a frozen univariate one of
-        `scipy.stats`, or `log_randint`. A list of dicts is a conditional space.
+        `scipy.stats`, or `log_randint`; the ranges and categories of scikit-optimize and Optuna
+        are recognised too. A list of dicts is a conditional space.
 
     Attributes
     ----------
@@ -87,7 +89,7 @@ class SearchSpace:
     """
 
     def __init__(self, param_distributions: Mapping[str, Any] | Sequence[Mapping[str, Any]]):
-        dicts = _checked_dicts(param_distributions)
+        dicts = _checked_dicts(translated(param_distributions))
         axes: list[Axis] = []
         positions: dict[Hashable, int] = {}
         members: list[list[int]] = []

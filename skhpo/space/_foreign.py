@@ -1,0 +1,134 @@
+"""What scikit-optimize and Optuna call a parameter's values, recognised without either package."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from ._log_randint import log_randint
+
+__all__ = ["Levels", "translated"]
+
+_MAX_STEPS = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Values with a weight each.
+
+    Parameters
+    ----------
+    values : tuple
+    weights : tuple of float
+        Positive.
+    kind : {"choice", "integer"}
+        Whether the values have an order.
+    """
+
+    values: tuple[Any, ...]
+    weights: tuple[float, ...]
+    kind: Literal["choice", "integer"]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values)
+
+
+def translated(param_distributions: Any) -> Any:
+    """A space with the objects of other packages replaced by what this one knows.
+
+    Recognised by their attributes are scikit-optimize's ``Real``, ``Integer`` and
+    ``Categorical``, and Optuna's ``FloatDistribution``, ``IntDistribution`` and
+    ``CategoricalDistribution``. Their bounds are inclusive. Transformations, which belong to a
+    model and not to a space, are ignored.
+
+    Parameters
+    ----------
+    param_distributions : dict or list of dict
+        Left as it is; anything else is given back.
+
+    Returns
+    -------
+    dict or list of dict
+
+    Raises
+    ------
+    ValueError
+        If a grid of steps is too fine to be listed, or a logarithmic range starts below 1.
+    """
+    if isinstance(param_distributions, Mapping):
+        return {name: _known(name, values) for name, values in param_distributions.items()}
+    if isinstance(param_distributions, list | tuple):
+        return [
+            translated(item) if isinstance(item, Mapping) else item for item in param_distributions
+        ]
+    return param_distributions
+
+
+def _known(name: Any, values: Any) -> Any:
+    if isinstance(values, Sequence | np.ndarray | Levels):
+        return values
+    if _has(values, "low", "high", "log", "step"):
+        whole = all(isinstance(v, numbers.Integral) for v in (values.low, values.high, values.step))
+        return _range(name, values, whole=whole, log=bool(values.log), step=values.step)
+    if _has(values, "low", "high", "prior", "dtype"):
+        whole = np.issubdtype(np.dtype(values.dtype), np.integer)
+        return _range(name, values, whole=whole, log=values.prior == "log-uniform")
+    if _has(values, "categories", "prior", "rvs"):
+        return _weighted(values.categories, values.prior)
+    if _has(values, "choices", "to_external_repr"):
+        return list(values.choices)
+    return values
+
+
+def _has(values: Any, *attributes: str) -> bool:
+    return all(hasattr(values, attribute) for attribute in attributes)
+
+
+def _range(name: Any, values: Any, *, whole: bool, log: bool, step: Any = None) -> Any:
+    """Everything from `low` to `high`, both included."""
+    low, high = values.low, values.high
+    if low == high:
+        return [int(low) if whole else float(low)]
+    if whole and step in (None, 1):
+        if not log:
+            return stats.randint(int(low), int(high) + 1)
+        if low < 1:
+            raise ValueError(
+                f"integers on a logarithmic scale must start at 1 or above, but got {name}="
+                f"{values!r}"
+            )
+        return log_randint(int(low), int(high) + 1)
+    if step is not None:
+        return _steps(name, values, whole, step)
+    if log:
+        return stats.loguniform(float(low), float(high))
+    return stats.uniform(float(low), float(high) - float(low))
+
+
+def _steps(name: Any, values: Any, whole: bool, step: Any) -> Levels:
+    # In decimals, so that 0.1 + 2 * 0.1 is 0.3.
+    low, high, width = (Decimal(str(number)) for number in (values.low, values.high, step))
+    n_steps = math.floor((high - low) / width) + 1
+    if n_steps > _MAX_STEPS:
+        raise ValueError(
+            f"at most {_MAX_STEPS} steps can be listed, but {name}={values!r} has {n_steps}; "
+            "use a larger step, or none"
+        )
+    kind = int if whole else float
+    levels = tuple(kind(low + i * width) for i in range(n_steps))
+    return Levels(levels, (1.0,) * n_steps, "integer")
+
+
+def _weighted(categories: Sequence[Any], prior: Sequence[float] | None) -> Levels | list[Any]:
+    if prior is None:
+        return list(categories)
+    pairs = [(c, float(p)) for c, p in zip(categories, prior, strict=True) if p > 0]
+    values, weights = zip(*pairs, strict=True)
+    return Levels(values, weights, "choice")
