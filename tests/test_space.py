@@ -89,6 +89,27 @@ def test_round_trip(space, data):
     assert all(same(params[name], again[name]) for name in params)
 
 
+@given(spaces, st.integers(0, 2**32 - 1))
+@quick
+def test_snapped_points_are_the_same_configurations(space, seed):
+    points = np.random.default_rng(seed).random((5, space.n_dims))
+    snapped = space.snap(points)
+    assert space.snap(snapped) == pytest.approx(snapped, abs=1e-9)
+    for before, after in zip(points, snapped, strict=True):
+        first, second = space.from_unit(before), space.from_unit(after)
+        assert list(first) == list(second)
+        assert all(same(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("distribution", DISCRETE + CONTINUOUS)
+def test_snapping_many_points_is_as_one_by_one(distribution):
+    space = SearchSpace([{"x": distribution, "c": ["a", "b", [1]]}, {"c": ["d"]}])
+    points = np.random.default_rng(0).random((40, space.n_dims))
+    points[:2] = [[0.0] * space.n_dims, [1.0] * space.n_dims]
+    expected = [space.to_unit(space.from_unit(u)) for u in points]
+    assert space.snap(points) == pytest.approx(np.array(expected), abs=1e-9)
+
+
 @given(spaces)
 @quick
 def test_corners_of_the_cube_are_configurations(space):

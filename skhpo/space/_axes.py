@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from ._foreign import Levels
@@ -51,6 +52,10 @@ class Axis(ABC):
     @abstractmethod
     def unit(self, value: Any) -> float:
         """The place of a value in [0, 1], the centre of its cell where values have cells."""
+
+    @abstractmethod
+    def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of each place in [0, 1], ``unit(value(u))``."""
 
     @abstractmethod
     def probability(self, value: Any) -> float:
@@ -102,6 +107,12 @@ class LevelAxis(Axis):
     def unit(self, value: Any) -> float:
         low, high = self._cell(self.key(value))
         return (low + high) / 2
+
+    def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        edges = np.array(self._edges)
+        centres = (np.concatenate([[0.0], edges[:-1]]) + edges) / 2
+        cells = np.searchsorted(edges, u, side="right")
+        return np.asarray(centres[np.minimum(cells, self.n_levels - 1)])
 
     def probability(self, value: Any) -> float:
         low, high = self._cell(self.key(value))
@@ -160,6 +171,13 @@ class IntegerAxis(_DistributionAxis):
         low, high = self._distribution.cdf(np.array([k, k], dtype=float) - [1.0, 0.0])
         return float(low + high) / 2
 
+    def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        x = _ppfs(self._distribution, u)
+        x = np.where(np.isfinite(x), x, _ppfs(self._distribution, np.clip(u, _EDGE, 1 - _EDGE)))
+        k = np.clip(x, self._low, self._high)
+        low, high = self._distribution.cdf(k - 1.0), self._distribution.cdf(k)
+        return np.asarray((low + high) / 2, dtype=float)
+
     def probability(self, value: Any) -> float:
         return float(self._distribution.pmf(self.key(value)))
 
@@ -176,6 +194,9 @@ class ContinuousAxis(_DistributionAxis):
 
     def unit(self, value: Any) -> float:
         return float(self._distribution.cdf(self.key(value)))
+
+    def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        return u
 
     def probability(self, value: Any) -> float:
         self.key(value)
@@ -279,8 +300,12 @@ def _table(name: str, distribution: Any, low: float, high: float) -> LevelAxis:
 
 
 def _ppf(distribution: Any, u: float) -> float:
+    return float(_ppfs(distribution, u))
+
+
+def _ppfs(distribution: Any, u: Any) -> Any:
     ppf = distribution.ppf if hasattr(distribution, "ppf") else distribution.icdf
-    return float(ppf(u))
+    return ppf(u)
 
 
 def _equal_forms(value: Any) -> Iterator[Any]:

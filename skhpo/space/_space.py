@@ -174,6 +174,33 @@ class SearchSpace:
             coordinates.insert(0, (d + 0.5) / len(self._dicts))
         return np.array(coordinates)
 
+    def snap(self, u: ArrayLike) -> NDArray[np.float64]:
+        """Where the configurations at many points lie: ``to_unit(from_unit(u))`` of each.
+
+        Parameters
+        ----------
+        u : array-like of shape (n_points, n_dims)
+            Points of the unit cube.
+
+        Returns
+        -------
+        u : ndarray of shape (n_points, n_dims)
+            In a dict of its own also where an earlier dict has the same configuration;
+            continuous coordinates as given.
+        """
+        points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
+        snapped = np.full(points.shape, 0.5)
+        n_dicts = len(self._dicts)
+        first = int(n_dicts > 1)
+        d = np.zeros(len(points), dtype=int)
+        if first:
+            d = np.minimum((points[:, 0] * n_dicts).astype(int), n_dicts - 1)
+            snapped[:, 0] = (d + 0.5) / n_dicts
+        for place, axis in enumerate(self._axes, start=first):
+            rows = np.isin(d, self.dimensions[place].dicts)
+            snapped[rows, place] = axis.snap(points[rows, place])
+        return snapped
+
     def key(self, params: Mapping[str, Any]) -> Hashable:
         """Identity of a configuration: equal for equal ones, hashable whatever its values are."""
         return self._locate(params)

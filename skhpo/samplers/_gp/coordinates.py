@@ -1,0 +1,110 @@
+"""How the kernel sees the points of a search space: squared differences by coordinate."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...space import SearchSpace
+
+__all__ = ["Coordinates"]
+
+Array = NDArray[np.float64]
+
+# The code of a choice that has no meaning in a point's dict: different from every choice.
+_INACTIVE = -1.0
+
+
+class Coordinates:
+    """Squared differences between configurations, one for each coordinate that can vary.
+
+    Numbers differ by the squared difference of their places in the unit interval, choices by 0 or
+    1. In a conditional space, a coordinate without a meaning for both of two points differs by 0,
+    and by 1 where it has a meaning for only one of them, wherever that one is. For this to be a
+    distance (and the kernel positive definite), the numbers of such a coordinate lie on an arc of
+    radius 1 and length 1, whose centre is where points without it are (after Hutter and Osborne,
+    2013, "A kernel for hierarchical parameter spaces").
+
+    Parameters
+    ----------
+    space : SearchSpace
+
+    Attributes
+    ----------
+    dimensions : list of int
+        The coordinates of the unit cube that have more than one value, in the kernel's order.
+    n_dims : int
+        How many these are.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._dicts = 1
+        if space.dimensions[0].name is None:
+            self._dicts = space.dimensions[0].n_levels or 1
+        self.dimensions = [place for place, dim in enumerate(space.dimensions) if dim.n_levels != 1]
+        self.n_dims = len(self.dimensions)
+        self._members = [
+            np.isin(np.arange(self._dicts), space.dimensions[place].dicts)
+            for place in self.dimensions
+        ]
+        self._is_choice = [space.dimensions[place].kind == "choice" for place in self.dimensions]
+        # Of each column of z, the coordinate that it belongs to.
+        self._owners: list[int] = []
+        self._choices: list[int] = []
+        for j, (member, is_choice) in enumerate(zip(self._members, self._is_choice, strict=True)):
+            if is_choice:
+                self._choices.append(j)
+            else:
+                self._owners += [j] if member.all() else [j, j]
+        self._n_numbers = len(self._owners)
+
+    def encode(self, u: Array) -> Array:
+        """Points as the kernel sees them.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n, n_dims of the space)
+            Snapped points.
+
+        Returns
+        -------
+        z : ndarray of shape (n, n_columns)
+            Columns of numbers first, codes of choices after them.
+        """
+        d = np.zeros(len(u), dtype=int)
+        if self._dicts > 1:
+            d = np.minimum((u[:, 0] * self._dicts).astype(int), self._dicts - 1)
+        numbers: list[Array] = []
+        codes: list[Array] = []
+        for place, member, is_choice in zip(
+            self.dimensions, self._members, self._is_choice, strict=True
+        ):
+            x, active = u[:, place], member[d]
+            if is_choice:
+                codes.append(np.where(active, x, _INACTIVE))
+            elif member.all():
+                numbers.append(x)
+            else:
+                numbers += [np.cos(x) * active, np.sin(x) * active]
+        columns = numbers + codes
+        return np.stack(columns, axis=1) if columns else np.zeros((len(u), 0))
+
+    def differences(self, z: Array) -> Array:
+        """D, squared differences of points among each other, of shape (d, n, n)."""
+        out = np.zeros((self.n_dims, len(z), len(z)))
+        for column, j in enumerate(self._owners):
+            out[j] += (z[:, column, None] - z[None, :, column]) ** 2
+        for column, j in enumerate(self._choices, start=self._n_numbers):
+            out[j] = z[:, column, None] != z[None, :, column]
+        return out
+
+    def distances(self, a: Array, b: Array, log_length: Array) -> Array:
+        """r2, squared distances in length scales, of shape (len(a), len(b))."""
+        weights = np.exp(-log_length)
+        scaled = weights[self._owners]
+        x, y = a[:, : self._n_numbers] * scaled, b[:, : self._n_numbers] * scaled
+        out = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None, :] - 2.0 * (x @ y.T)
+        np.maximum(out, 0.0, out=out)
+        for column, j in enumerate(self._choices, start=self._n_numbers):
+            out += weights[j] ** 2 * (a[:, column, None] != b[None, :, column])
+        return np.asarray(out)

@@ -1,0 +1,98 @@
+"""The Gaussian process after observations, with fantasies of what still runs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_solve, solve_triangular
+from scipy.linalg import cholesky as scipy_cholesky
+
+from .coordinates import Coordinates
+from .kernel import matern52
+
+__all__ = ["Posterior", "cholesky"]
+
+Array = NDArray[np.float64]
+
+
+def cholesky(K: Array) -> Array:
+    """Lower factor of a matrix; its diagonal is raised, tenfold each time, until there is one."""
+    jitter = 0.0
+    while True:
+        try:
+            raised = K + jitter * np.eye(len(K)) if jitter else K
+            return np.asarray(scipy_cholesky(raised, lower=True, check_finite=False))
+        except LinAlgError:
+            jitter = 10.0 * jitter or 1e-10 * float(np.mean(np.diag(K)))
+
+
+class Posterior:
+    """Mean and variance of the noise-free score anywhere.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+    theta : ndarray of shape (d + 2,)
+        Logarithms of length scales, noise variance and signal variance.
+    z : ndarray of shape (n, n_columns)
+        Observed points.
+    y : ndarray of shape (n,) or (n, s)
+        Their scores; s of them where some are fantasies.
+    noise : ndarray of shape (n,)
+        Relative noise variances.
+    """
+
+    def __init__(
+        self, coordinates: Coordinates, theta: Array, z: Array, y: Array, noise: Array
+    ) -> None:
+        self.coordinates = coordinates
+        self.theta = theta
+        self.z = z
+        self.y = y[:, None] if y.ndim == 1 else y
+        self.noise = noise
+        K = self._kernel(z, z)
+        K[np.diag_indices(len(z))] += self.noise_variance * noise
+        self._L = cholesky(K)
+        self._alpha = cho_solve((self._L, True), self.y, check_finite=False)
+
+    @property
+    def scale(self) -> float:
+        """Signal variance."""
+        return float(np.exp(self.theta[-1]))
+
+    @property
+    def noise_variance(self) -> float:
+        """Noise variance of a score with relative noise 1."""
+        return float(np.exp(self.theta[-2]))
+
+    def predict(self, z: Array) -> tuple[Array, Array]:
+        """Mean of shape (m, s), and standard deviation of shape (m,)."""
+        k = self._kernel(self.z, z)
+        half = solve_triangular(self._L, k, lower=True, check_finite=False)
+        variance = self.scale - np.einsum("nm,nm->m", half, half)
+        return k.T @ self._alpha, np.sqrt(np.maximum(variance, 1e-12 * self.scale))
+
+    def with_fantasies(self, z: Array, n_fantasies: int, rng: np.random.Generator) -> Posterior:
+        """Condition on joint draws of the scores of points that still run.
+
+        Parameters
+        ----------
+        z : ndarray of shape (m, n_columns)
+        n_fantasies : int
+            Number of draws, s. They share one Cholesky factor.
+        rng : Generator
+        """
+        k = self._kernel(self.z, z)
+        half = solve_triangular(self._L, k, lower=True, check_finite=False)
+        covariance = self._kernel(z, z) - half.T @ half
+        covariance[np.diag_indices(len(z))] += self.noise_variance
+        draws = cholesky(covariance) @ rng.standard_normal((len(z), n_fantasies))
+        y = np.vstack(
+            [np.repeat(self.y[:, :1], n_fantasies, axis=1), k.T @ self._alpha[:, :1] + draws]
+        )
+        noise = np.concatenate([self.noise, np.ones(len(z))])
+        return Posterior(self.coordinates, self.theta, np.vstack([self.z, z]), y, noise)
+
+    def _kernel(self, a: Array, b: Array) -> Array:
+        log_length = self.theta[: self.coordinates.n_dims]
+        return self.scale * matern52(self.coordinates.distances(a, b, log_length))

@@ -1,0 +1,99 @@
+"""Where an acquisition function is largest: many points first, then rounds around the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from ...space import SearchSpace
+
+__all__ = ["AcquisitionSearch"]
+
+Array = NDArray[np.float64]
+
+# Spaces up to this size are looked at in full.
+_LISTED = 1024
+_N_GLOBAL = 1024
+_N_CENTRES = 5
+_N_AROUND = 40
+_RADII = (0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
+
+
+class AcquisitionSearch:
+    """Candidates of high acquisition in a space.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    rng : Generator
+    """
+
+    def __init__(self, space: SearchSpace, rng: np.random.Generator) -> None:
+        self.space = space
+        self._rng = rng
+        self._listed: Array | None = None
+        if space.size is not None and space.size <= _LISTED:
+            self._listed = np.array([space.to_unit(space.nth(i)) for i in range(space.size)])
+        else:
+            exponent = _N_GLOBAL.bit_length() - 1
+            self._sobol = qmc.Sobol(space.n_dims, rng=rng).random_base2(exponent)
+        self._is_choice = np.array([dim.kind == "choice" for dim in space.dimensions])
+
+    def maximise(
+        self,
+        acquisition: Callable[[Array], Array],
+        is_excluded: Callable[[Array], NDArray[np.bool_]],
+        centres: Array,
+    ) -> Array:
+        """Points of the cube, the best first.
+
+        Parameters
+        ----------
+        acquisition : callable
+            From snapped points of shape (m, n_dims) to values of shape (m,).
+        is_excluded : callable
+            From snapped points to whether they are out of question.
+        centres : ndarray of shape (k, n_dims)
+            Points to look around first, the best observed ones.
+
+        Returns
+        -------
+        u : ndarray of shape (m, n_dims)
+            None of them excluded; empty where all that were looked at are.
+        """
+        points = np.empty((0, self.space.n_dims))
+        values = np.empty(0)
+        new = self._listed if self._listed is not None else self._start(centres)
+        for radius in (*_RADII, None):
+            new = new[~is_excluded(new)]
+            if len(new):
+                points = np.vstack([points, new])
+                values = np.concatenate([values, acquisition(new)])
+                best = np.argsort(-values, kind="stable")[: 4 * _N_CENTRES]
+                points, values = points[best], values[best]
+            if radius is None or self._listed is not None or not len(points):
+                break
+            new = self._around(points[:_N_CENTRES], radius)
+        return points
+
+    def _start(self, centres: Array) -> Array:
+        shifted = (self._sobol + self._rng.random(self.space.n_dims)) % 1.0
+        around = [self._around(centres, radius) for radius in (0.1, 0.01)] if len(centres) else []
+        return self.space.snap(np.vstack([self.space.snap(shifted), *around]))
+
+    def _around(self, centres: Array, radius: float) -> Array:
+        """Each centre with some coordinates moved: numbers by about `radius`, choices anywhere."""
+        points = np.repeat(centres, _N_AROUND, axis=0)
+        n_dims = points.shape[1]
+        moved = self._rng.random(points.shape) < max(0.3, 1.0 / n_dims)
+        # At least one coordinate moves.
+        moved[np.arange(len(points)), self._rng.integers(n_dims, size=len(points))] = True
+        steps = radius * self._rng.standard_normal(points.shape)
+        anywhere = self._rng.random(points.shape)
+        numbers = np.abs(points + steps)
+        numbers = np.where(numbers > 1.0, 2.0 - numbers, numbers)  # reflected at both ends
+        points = np.where(moved, np.where(self._is_choice, anywhere, numbers), points)
+        return self.space.snap(np.clip(points, 0.0, 1.0))
