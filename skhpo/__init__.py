@@ -10,6 +10,7 @@ _HOME = {
     "HalvingHyperbandSearchCV": "skhpo.model_selection",
     "SearchCV": "skhpo.model_selection",
     "SearchSpace": "skhpo.space",
+    "TensorBoardLogger": "skhpo.callbacks",
     "TorchClassifier": "skhpo.estimators",
     "TorchRegressor": "skhpo.estimators",
     "log_randint": "skhpo.space",
@@ -17,6 +18,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
+    from .callbacks import TensorBoardLogger
     from .estimators import TorchClassifier, TorchRegressor
     from .model_selection import HalvingHyperbandSearchCV, SearchCV
     from .results import read_journal
@@ -26,6 +28,7 @@ __all__ = [
     "HalvingHyperbandSearchCV",
     "SearchCV",
     "SearchSpace",
+    "TensorBoardLogger",
     "TorchClassifier",
     "TorchRegressor",
     "log_randint",

@@ -152,7 +152,7 @@ def _parse(content, path):
 
 def fit_event(trial, result):
     """Return the line of a finished fit."""
-    return {
+    event = {
         "event": "fit",
         "trial": trial.number,
         "split": result.split,
@@ -169,10 +169,14 @@ def fit_event(trial, result):
         "device": result.device,
         "error": result.error,
     }
+    if result.curves is not None:
+        event["curves"] = {name: _finite(curve) for name, curve in result.curves.items()}
+    return event
 
 
 def result_of(event):
     """Return the fit result of a line that `fit_event` made."""
+    curves = event.get("curves")
     return FitResult(
         trial=event["trial"],
         split=event["split"],
@@ -183,6 +187,7 @@ def result_of(event):
         score_time=event["score_time"],
         device=event["device"],
         error=event["error"],
+        curves=curves and {name: tuple(map(float, curve)) for name, curve in curves.items()},
     )
 
 
@@ -247,7 +252,11 @@ def _json(value):
 def _encode(scores):
     if scores is None:
         return None
-    return {k: v if math.isfinite(v) else repr(v) for k, v in scores.items()}
+    return dict(zip(scores, _finite(scores.values()), strict=True))
+
+
+def _finite(numbers):
+    return [number if math.isfinite(number) else repr(number) for number in numbers]
 
 
 def _decode(scores):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,9 @@ class FitResult:
         Where it ran, if it was given a device.
     error : str or None
         Traceback of a fit or a scorer that failed.
+    curves : mapping of str to sequence of float, or None
+        Learning curves, a number per epoch since the candidate's first; NaN where an epoch has
+        none. Only where a search callback asks for them and the estimator keeps some.
     """
 
     trial: int
@@ -72,3 +75,4 @@ class FitResult:
     score_time: float = 0.0
     device: str | None = None
     error: str | None = None
+    curves: Mapping[str, Sequence[float]] | None = None

@@ -26,6 +26,7 @@ PARTS = [
     "evaluation",
     "results",
     "model_selection",
+    "callbacks",
     "inspection",
     "testing",
 ]

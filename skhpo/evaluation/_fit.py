@@ -18,6 +18,7 @@ from ..limits import current_slot
 from ..rows import RowSubset
 from ..trial import FitResult
 from ._continuation import advance, set_horizon, way_to_continue
+from ._curves import curves_of
 from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
 from ._seeds import derive_seed, seed_components
 
@@ -60,6 +61,8 @@ class Setting:
     return_train_score : bool, default=False
     raise_errors : bool, default=False
         Whether a failing fit raises, or is reported in its result.
+    curves : bool, default=False
+        Whether results have the learning curves of the estimators that keep some.
     """
 
     estimator: Any
@@ -71,6 +74,7 @@ class Setting:
     max_resource: int | None = None
     return_train_score: bool = False
     raise_errors: bool = False
+    curves: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,7 @@ def run_fit(names, task, setting, X, y, *values):
         score_time=scored_at - fitted_at,
         device=current_slot(),
         error=error,
+        curves=curves_of(fitted) if setting.curves else None,
     )
     return Outcome(result, state)
 

@@ -30,8 +30,8 @@ from ..samplers import EnqueuedSampler
 from ..space import SearchSpace
 from ._checks import check_classes, check_listening, check_names, check_resource, check_rows
 from ._loop import TrialLoop
-from ._observers import Callbacks, ContextTree, Progress
-from ._resume import fingerprint, open_journal, tell_earlier_scores
+from ._observers import Callbacks, ContextTree, Progress, SearchStart
+from ._resume import fingerprint, identity_of, open_journal, tell_earlier_scores
 
 __all__ = ["BaseTrialSearchCV"]
 
@@ -172,9 +172,12 @@ class BaseTrialSearchCV(BaseSearchCV):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
         with ExitStack() as stack:
-            journal, known = None, {}
+            journal, known, identity = None, {}, None
+            callbacks = Callbacks(self, self.callbacks)
+            if self.journal is not None or callbacks.want_start:
+                identity = fingerprint(self, cv, X, y, params)
             if self.journal is not None:
-                header = self._header(seed, fingerprint(self, cv, X, y, params))
+                header = self._header(seed, identity)
                 journal, seed, splits, known = open_journal(self.journal, header, splits)
                 stack.enter_context(journal)
             scheduler = self._make_scheduler(space, derive_seed(seed, "scheduler"), y, splits)
@@ -187,6 +190,16 @@ class BaseTrialSearchCV(BaseSearchCV):
                 scheduler.sampler = EnqueuedSampler(
                     scheduler.sampler, self.enqueue, derive_seed(seed, "enqueue")
                 )
+            if callbacks.want_start:
+                callbacks.on_search_begin(
+                    SearchStart(
+                        space=space,
+                        metrics=self._known_metrics(scorer),
+                        max_resource=scheduler.max_resource,
+                        identity=identity_of(identity, seed),
+                        known=known.keys(),
+                    )
+                )
             setting = Setting(
                 estimator=clone(self.estimator),
                 scorer=scorer,
@@ -197,6 +210,7 @@ class BaseTrialSearchCV(BaseSearchCV):
                 max_resource=scheduler.max_resource,
                 return_train_score=self.return_train_score,
                 raise_errors=self.error_score == "raise",
+                curves=callbacks.want_curves,
             )
             evaluator = Evaluator(
                 setting,
@@ -221,7 +235,7 @@ class BaseTrialSearchCV(BaseSearchCV):
             self._warn(loop)
             if self.refit:
                 self._refit(setting, X, y, loop.trials, context, seen)
-        Callbacks(self, self.callbacks).on_search_end()
+        callbacks.on_search_end()
         context.call_on_fit_task_end(estimator=self, **seen)
         return self
 
@@ -295,6 +309,12 @@ class BaseTrialSearchCV(BaseSearchCV):
         if isinstance(scorer, MultimetricScorer):
             return next(iter(scorer._scorers))
         return next((name for result in results for name in result.test_scores), "score")
+
+    def _known_metrics(self, scorer):
+        """Return the names of the scores, None while only a callable knows them."""
+        if isinstance(scorer, MultimetricScorer):
+            return tuple(scorer._scorers)
+        return None if callable(self.scoring) else ("score",)
 
     def _store(self, trials, results, scorer, metric):
         """Set everything that is known once the last fit is done."""

@@ -87,8 +87,9 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Start the next fit as soon as one ends, promoting the best of what is known by then [2]_.
         The work is the same, rung by rung; who is promoted depends on timing.
     callbacks : sequence of object, default=()
-        Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
-        score)`` and ``on_search_end(search)`` are called, if they have them.
+        Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
+        ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
+        this process, if they have them. `TensorBoardLogger` is one.
 
     Attributes
     ----------

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Callbacks", "ContextTree", "Progress"]
+from ..space import SearchSpace
+
+__all__ = ["Callbacks", "ContextTree", "Progress", "SearchStart"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStart:
+    """What search callbacks are told before anything is trained.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    metrics : tuple of str or None
+        Names of the scores; None where a callable `scoring` decides when it is called.
+    max_resource : int or None
+        The largest resource of a trial, where known.
+    identity : str
+        Equal for two calls of ``fit`` of one and the same search (one goes on with the journal of
+        the other, or all that results depend on is the same), different for any other search.
+    known : collection of (int, int, int)
+        Trial, split and repeat of the fits that the journal answers.
+    """
+
+    space: SearchSpace
+    metrics: tuple[str, ...] | None
+    max_resource: int | None
+    identity: str
+    known: Collection[tuple[int, int, int]]
 
 
 class ContextTree:
@@ -57,6 +86,19 @@ class Callbacks:
     def __init__(self, search, callbacks):
         self.search = search
         self.callbacks = callbacks
+
+    @property
+    def want_start(self):
+        """Whether one of them is told of the beginning."""
+        return any(hasattr(callback, "on_search_begin") for callback in self.callbacks)
+
+    @property
+    def want_curves(self):
+        """Whether one of them asks for learning curves."""
+        return any(getattr(callback, "curves", None) is True for callback in self.callbacks)
+
+    def on_search_begin(self, start):
+        self._call("on_search_begin", start)
 
     def on_ask(self, trials):
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from ..exceptions import JournalError
@@ -10,7 +12,7 @@ from ..journal import Journal, as_read, read_trials, result_of
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..space import translated
 
-__all__ = ["fingerprint", "open_journal", "tell_earlier_scores"]
+__all__ = ["fingerprint", "identity_of", "open_journal", "tell_earlier_scores"]
 
 # Parameters of a search that change neither what is fitted nor how it scores.
 _FREE = {
@@ -57,6 +59,12 @@ def fingerprint(search, cv, X, y, params):
         },
         "versions": versions("skhpo", "numpy", "scipy", "scikit-learn", "torch", "skorch"),
     }
+
+
+def identity_of(fingerprint, seed):
+    """Return a name for a search: the same one for what may continue its journal."""
+    settings = {k: v for k, v in fingerprint["settings"].items() if k != "n_iter"}
+    return digest(json.dumps({**fingerprint, "settings": settings, "seed": seed}, sort_keys=True))
 
 
 def open_journal(path, header, splits):

@@ -65,6 +65,11 @@ class Axis(ABC):
     def level(self, index: int) -> Any:
         """The value number `index`, where values can be numbered."""
 
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest number; None where the values have no order."""
+
 
 class LevelAxis(Axis):
     """Finitely many values, each with a cell as wide as its probability.
@@ -121,6 +126,10 @@ class LevelAxis(Axis):
     def level(self, index: int) -> Any:
         return self._levels[index]
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return None if self.kind == "choice" else (self._levels[0], self._levels[-1])
+
     def _cell(self, position: int) -> tuple[float, float]:
         return self._edges[position - 1] if position else 0.0, self._edges[position]
 
@@ -132,6 +141,10 @@ class _DistributionAxis(Axis):
         super().__init__(name)
         self._distribution = distribution
         self._low, self._high = map(float, distribution.support())
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return self._low, self._high
 
     def value(self, u: float) -> Any:
         x = _ppf(self._distribution, u)

@@ -252,6 +252,17 @@ class SearchSpace:
             for i in range(axis.n_levels or 0)
         ]
 
+    def bounds(self, name: str) -> tuple[float, float] | None:
+        """Smallest and largest number of a parameter, over the dicts that have a distribution.
+
+        None where it has choices only.
+        """
+        found = [axis.bounds for axis in self._axes if axis.name == name]
+        ends = [bounds for bounds in found if bounds is not None]
+        if not ends:
+            return None
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
     def __repr__(self) -> str:
         return f"SearchSpace(names={self.names}, n_dims={self.n_dims}, size={self.size})"
 

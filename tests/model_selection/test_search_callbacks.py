@@ -62,6 +62,42 @@ def test_search_callbacks_are_told_of_fits_trials_and_the_end():
     assert only.n == 5
 
 
+def test_search_callbacks_are_told_of_the_beginning(tmp_path):
+    class Beginning:
+        def __init__(self):
+            self.told = []
+
+        def on_search_begin(self, search, start):
+            assert not hasattr(search, "cv_results_")
+            self.told.append(start)
+
+        def on_fit_end(self, search, trial, result):
+            self.told.append("fit")
+
+    def start_of(space, **kwargs):
+        callback = Beginning()
+        search_of(space, callbacks=[callback], **kwargs).fit(X, y)
+        start, *others = callback.told
+        assert others == ["fit"] * 10
+        return start
+
+    space, other = {"i": uniform(0, 1)}, {"i": uniform(0, 2)}
+    first = start_of(space, journal=tmp_path / "a")
+    assert first.space.names == ["i"]
+    assert first.metrics == ("score",)
+    assert not first.known
+    again = start_of(space, journal=tmp_path / "a", n_jobs=1)
+    assert sorted(again.known) == [(trial, split, 0) for trial in range(5) for split in (0, 1)]
+    assert again.identity == first.identity
+    assert start_of(other).identity != first.identity
+    assert start_of(space, scoring=["accuracy", "f1_macro"], refit=False).metrics == (
+        "accuracy",
+        "f1_macro",
+    )
+    unknown = start_of(space, scoring=lambda estimator, X, y: {"a": 1.0}, refit="a")
+    assert unknown.metrics is None
+
+
 def test_a_sampler_starts_from_what_an_earlier_search_knew(tmp_path):
     space = {"i": uniform(0, 1), "act": ["nothing"], "data": [(1, 2), len]}
     first = search_of(space, journal=tmp_path / "a").fit(X, y)

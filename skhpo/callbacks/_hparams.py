@@ -1,0 +1,73 @@
+"""Hyperparameters in the three types that the HParams dashboard knows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+__all__ = ["Domain", "domain_of", "shown"]
+
+_LONGEST = 80
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The values of one hyperparameter, as the dashboard sees them.
+
+    Parameters
+    ----------
+    kind : {"bool", "number", "string"}
+        Values of several types are strings.
+    choices : tuple
+        Of that kind; empty where there are none or more than those.
+    interval : (float, float) or None
+        Ends, where it has a distribution with finite ones.
+    """
+
+    kind: str
+    choices: tuple = ()
+    interval: tuple[float, float] | None = None
+
+    def value(self, value: Any) -> bool | float | str:
+        """Return a value of the hyperparameter as one of this kind."""
+        return {"bool": bool, "number": float, "string": shown}[self.kind](value)
+
+
+def domain_of(space, name):
+    """Return the domain of a parameter, over all dicts of a space.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    name : str
+
+    Returns
+    -------
+    Domain
+    """
+    choices, bounds = space.choices(name), space.bounds(name)
+    if bounds is None and all(isinstance(choice, bool) for choice in choices):
+        return Domain("bool", tuple(choices))
+    if not all(map(_is_number, choices)):
+        texts = dict.fromkeys(map(shown, choices))
+        return Domain("string", tuple(texts) if bounds is None else ())
+    if bounds is None:
+        return Domain("number", tuple(map(float, choices)))
+    low, high = min([*choices, bounds[0]]), max([*choices, bounds[1]])
+    finite = math.isfinite(low) and math.isfinite(high)
+    return Domain("number", interval=(float(low), float(high)) if finite else None)
+
+
+def shown(value):
+    """Return a short text for any value, the same one in another process."""
+    if isinstance(value, str):
+        return value
+    text = getattr(value, "__name__", None) or " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _is_number(value):
+    # The dashboard reads JSON, which has neither infinities nor NaN.
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,245 @@
+"""A search as TensorBoard's HParams dashboard shows it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ._events import EventFile, experiment, import_tensorboard, session_end, session_start
+from ._hparams import Domain, domain_of
+
+__all__ = ["TensorBoardLogger"]
+
+_EVENTS = "events.out.tfevents.skhpo"
+_NOTE = "skhpo.json"
+_SESSION = re.compile(r"trial-(\d{4,})(-candidate-\d{4,})?")
+
+
+class TensorBoardLogger:
+    """Search callback that writes a log for TensorBoard's HParams dashboard.
+
+    The log has the hyperparameters with their domains, the metrics, and a session for each trial:
+    its hyperparameters (the resource is one of them), its metrics, whether a fit failed, the
+    scores of every split and the learning curves. ``tensorboard --logdir <log_dir>`` shows it,
+    also while the search runs.
+
+    Parameters
+    ----------
+    log_dir : str or path-like
+        A local folder for the log of one search. It is made if it is missing. The same search may
+        be fitted again with it: sessions of trials that its journal has are left as they are, all
+        others are replaced.
+    curves : bool, default=True
+        Whether to log the learning curves of estimators that keep some: the torch and Keras
+        estimators, skorch's nets, scikit-learn's multilayer perceptrons and boosting.
+    overwrite : bool, default=False
+        Whether the log of another search in the folder is replaced, or an error.
+
+    Raises
+    ------
+    ImportError
+        By ``fit`` of the search, before any training, if tensorboard is not installed.
+    ValueError
+        By ``fit`` of the search, before any training, if `log_dir` cannot be written, or holds the
+        log of another search.
+
+    Notes
+    -----
+    *A session is a trial*, a row of ``cv_results_``. A candidate that is promoted has a session for
+    every resource it got, each with the learning curves from its first epoch on. So rows of one
+    resource can be compared in the table, which is what a filter on the resource is for.
+
+    *Names.* The run of a trial is ``trial-0007``, or ``trial-0007-candidate-0003`` where a resource
+    varies. Its metrics are ``mean_test_<scorer>``, ``mean_train_<scorer>`` where asked for, and
+    ``mean_fit_time``, as in ``cv_results_``; further scalars are ``test_<scorer>/split0`` and so
+    on, with the resource as step, and ``epoch_<curve>/split0`` and ``epoch_<curve>/mean`` by epoch.
+
+    *Values.* Parameters with choices of several types, or of other types than numbers, strings and
+    bools, are shown as strings. A distribution is an interval, without ends where one is infinite.
+
+    The process that called ``fit`` writes everything, whatever the joblib backend. A log that
+    cannot be written any more (a full disk) ends with a warning, and the search goes on.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import SGDClassifier
+    >>> from skhpo import HalvingHyperbandSearchCV, TensorBoardLogger
+    >>> log_dir = tempfile.mkdtemp()
+    >>> search = HalvingHyperbandSearchCV(
+    ...     SGDClassifier(),
+    ...     {"alpha": [1e-4, 1e-2]},
+    ...     resource="max_iter",
+    ...     max_resources=3,
+    ...     callbacks=[TensorBoardLogger(log_dir)],
+    ... )
+    >>> _ = search.fit(*load_iris(return_X_y=True))
+    >>> sorted(os.listdir(log_dir))[2:]
+    ['trial-0000-candidate-0000', 'trial-0001-candidate-0001', 'trial-0002-candidate-0000']
+    """
+
+    def __init__(self, log_dir, *, curves=True, overwrite=False):
+        self.log_dir = log_dir
+        self.curves = curves
+        self.overwrite = overwrite
+
+    def on_search_begin(self, search, start):
+        """Check the folder, clear what will be replaced, and write down domains and metrics.
+
+        Parameters
+        ----------
+        search : estimator
+        start : SearchStart
+        """
+        import_tensorboard()
+        if "://" in os.fspath(self.log_dir):
+            raise ValueError(f"log_dir must be a local folder, but is {self.log_dir!r}")
+        self._folder = Path(self.log_dir).absolute()  # the working directory may change
+        self._domains = {name: domain_of(start.space, name) for name in start.space.names}
+        if search.resource is not None:
+            largest = start.max_resource
+            interval = None if largest is None else (1.0, float(largest))
+            self._domains[search.resource] = Domain("number", interval=interval)
+        fits = Counter(trial for trial, _, _ in start.known)
+        n_fits = search.n_splits_ * search.n_repeats
+        self._kept = {trial for trial, count in fits.items() if count == n_fits}
+        self._described = self._broken = False
+        try:
+            self._prepare(start.identity)
+            if start.metrics is not None:
+                self._describe(search, start.metrics)
+        except OSError as error:
+            raise ValueError(
+                f"log_dir must be a folder that can be written, but {str(self.log_dir)!r} cannot: "
+                f"{error.strerror}; give another path"
+            ) from error
+
+    def on_trial_end(self, search, trial, results, score):
+        """Write the session of a trial.
+
+        Parameters
+        ----------
+        search : estimator
+        trial : Trial
+        results : list of FitResult
+        score : float
+        """
+        if self._broken:
+            return
+        try:
+            names = max((list(result.test_scores) for result in results), key=len)
+            if names and not self._described:
+                self._describe(search, names)
+            folder = self._folder / _name(trial)
+            if not (trial.number in self._kept and (folder / _EVENTS).exists()):
+                self._write(folder, search, trial, results)
+        except OSError as error:
+            self._broken = True
+            warnings.warn(
+                f"the log in {str(self.log_dir)!r} ends here, because it cannot be written any "
+                f"more: {error.strerror}; the search goes on",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _prepare(self, identity):
+        """Make the folder, refuse another search's, and remove sessions that will not be kept."""
+        note = self._folder / _NOTE
+        self._folder.mkdir(parents=True, exist_ok=True)
+        same = False
+        if note.exists():
+            same = json.loads(note.read_text())["search"] == identity
+            if not (same or self.overwrite):
+                raise ValueError(
+                    f"log_dir must be empty or hold the log of this very search, but that in "
+                    f"{str(self.log_dir)!r} is of another one (other settings, data, estimator or "
+                    "seed); give another path, or overwrite=True"
+                )
+        if not same:
+            self._kept = set()
+        for folder in self._folder.iterdir():
+            match = _SESSION.fullmatch(folder.name)
+            if match and int(match[1]) not in self._kept:
+                (folder / _EVENTS).unlink(missing_ok=True)
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        note.write_text(json.dumps({"search": identity}))
+
+    def _describe(self, search, names):
+        tags = [f"mean_test_{name}" for name in names]
+        if search.return_train_score:
+            tags += [f"mean_train_{name}" for name in names]
+        what = f"{type(search).__name__} of {type(search.estimator).__name__}"
+        file = EventFile(self._folder, _EVENTS)
+        experiment(file, self._domains, [*tags, "mean_fit_time"], what)
+        file.write()
+        self._described = True
+
+    def _write(self, folder, search, trial, results):
+        values = dict(trial.params)
+        if search.resource is not None:
+            values[search.resource] = trial.resource
+        hparams = {name: self._domains[name].value(value) for name, value in values.items()}
+        seconds = sum(result.fit_time + result.score_time for result in results)
+        file = EventFile(folder, _EVENTS)
+        session_start(file, hparams, time.time() - seconds)
+        for tag, value in _scalars(search, results):
+            if math.isfinite(value):
+                file.add_scalar(tag, value, step=trial.resource or 0)
+        for tag, curve in _curves(results) if self.curves else ():
+            for epoch, value in enumerate(curve, start=1):
+                if math.isfinite(value):
+                    file.add_scalar(tag, value, step=epoch)
+        session_end(file, failed=any(result.error is not None for result in results))
+        file.write()
+
+
+def _name(trial):
+    name = f"trial-{trial.number:04}"
+    return name if trial.resource is None else f"{name}-candidate-{trial.candidate:04}"
+
+
+def _scalars(search, results):
+    """Yield (tag, value) of all that a trial has one number of."""
+    error_score = np.nan if search.error_score == "raise" else search.error_score
+    for part in ("test", "train") if search.return_train_score else ("test",):
+        scores = [getattr(result, f"{part}_scores") or {} for result in results]
+        for name in max(map(list, scores), key=len):
+            numbers = [found.get(name, error_score) for found in scores]
+            yield f"mean_{part}_{name}", float(np.mean(numbers))
+            for split, found in _by_split(results, numbers).items():
+                yield f"{part}_{name}/split{split}", float(np.mean(found))
+    yield "mean_fit_time", float(np.mean([result.fit_time for result in results]))
+
+
+def _curves(results):
+    """Yield (tag, curve) of every split, and their mean as far as all of them go."""
+    fits = [result for result in results if result.curves]  # a failed one has none
+    for name in dict.fromkeys(name for fit in fits for name in fit.curves):
+        having = [fit for fit in fits if name in fit.curves]
+        splits = _by_split(having, [fit.curves[name] for fit in having])
+        curves = {split: _mean(found) for split, found in splits.items()}
+        for split, curve in curves.items():
+            yield f"epoch_{name}/split{split}", curve
+        yield f"epoch_{name}/mean", _mean(list(curves.values()))
+
+
+def _by_split(results, values):
+    splits = {}
+    for result, value in zip(results, values, strict=True):
+        splits.setdefault(result.split, []).append(value)
+    return splits
+
+
+def _mean(curves):
+    length = min(map(len, curves))
+    return np.mean([curve[:length] for curve in curves], axis=0).tolist()

@@ -1,0 +1,72 @@
+"""Learning curves, from wherever an estimator keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+
+from sklearn.pipeline import Pipeline
+
+__all__ = ["curves_of"]
+
+# Attributes of scikit-learn's estimators that have a number per epoch or boosting iteration.
+_RECORDS = {
+    "loss_curve_": "train_loss",
+    "validation_scores_": "validation_score",
+    "train_score_": "train_score",
+    "validation_score_": "validation_score",
+}
+
+
+def curves_of(estimator):
+    """Return the learning curves of a fitted estimator, the last step's of a pipeline.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Looked at for ``history_``, a dict of lists (as of Keras), for ``history``, a list of
+        dicts (as of skorch), and for what scikit-learn's multilayer perceptrons and boosting
+        keep.
+
+    Returns
+    -------
+    dict of str to tuple of float, or None
+        By name; NaN where an epoch has no number of that name. None where there are no curves.
+    """
+    if isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    kept = getattr(estimator, "history_", None)
+    if isinstance(kept, Mapping):
+        curves = {name: _numbers(values) for name, values in kept.items()}
+    elif isinstance(kept := getattr(estimator, "history", None), list):
+        curves = _by_name(kept)
+    else:
+        curves = {
+            name: _numbers(values)
+            for attribute, name in _RECORDS.items()
+            if (values := getattr(estimator, attribute, None)) is not None
+        }
+    return {name: curve for name, curve in curves.items() if _says_something(curve)} or None
+
+
+def _by_name(rows):
+    """Turn rows of a history into curves; what is no measurement of an epoch is left out."""
+    names = {
+        name: None
+        for row in rows
+        for name, value in row.items()
+        if isinstance(value, Real)
+        and not isinstance(value, bool)
+        and name not in ("epoch", "dur")
+        and not name.endswith(("_batch_count", "_best"))
+    }
+    return {name: _numbers(row.get(name) for row in rows) for name in names}
+
+
+def _numbers(values):
+    return tuple(float(value) if isinstance(value, Real) else math.nan for value in values)
+
+
+def _says_something(curve):
+    return any(not math.isnan(number) for number in curve)
