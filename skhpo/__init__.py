@@ -7,6 +7,7 @@ __version__ = "0.1.0.dev0"
 
 # Loaded at first use: a search over scikit-learn estimators never pays for importing torch.
 _HOME = {
+    "BayesSearchCV": "skhpo.model_selection",
     "HalvingHyperbandSearchCV": "skhpo.model_selection",
     "SearchCV": "skhpo.model_selection",
     "SearchSpace": "skhpo.space",
@@ -20,11 +21,12 @@ _HOME = {
 if TYPE_CHECKING:
     from .callbacks import TensorBoardLogger
     from .estimators import TorchClassifier, TorchRegressor
-    from .model_selection import HalvingHyperbandSearchCV, SearchCV
+    from .model_selection import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV
     from .results import read_journal
     from .space import SearchSpace, log_randint
 
 __all__ = [
+    "BayesSearchCV",
     "HalvingHyperbandSearchCV",
     "SearchCV",
     "SearchSpace",

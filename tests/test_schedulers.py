@@ -70,6 +70,11 @@ class TestFullSchedulerThatLearns(SchedulerContract):
         return FullScheduler(LearningSampler(SPACE, seed), 10, batch_size=3, resource=7)
 
 
+class TestFullSchedulerThatIsAsynchronous(SchedulerContract):
+    def make_scheduler(self, seed):
+        return FullScheduler(LearningSampler(SPACE, seed), 10, asynchronous=True)
+
+
 class TestSuccessiveHalving(SchedulerContract):
     def make_scheduler(self, seed):
         return SuccessiveHalving(RandomSampler(SPACE, seed), [(20, 2), (7, 5), (2, 6)])

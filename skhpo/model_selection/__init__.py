@@ -1,7 +1,8 @@
 """The search classes."""
 
+from ._bayes import BayesSearchCV
 from ._generic import SearchCV
 from ._hyperband import HalvingHyperbandSearchCV
 from ._observers import SearchStart
 
-__all__ = ["HalvingHyperbandSearchCV", "SearchCV", "SearchStart"]
+__all__ = ["BayesSearchCV", "HalvingHyperbandSearchCV", "SearchCV", "SearchStart"]

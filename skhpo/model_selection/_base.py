@@ -231,7 +231,7 @@ class BaseTrialSearchCV(BaseSearchCV):
             if self.resource is not None:  # stopping early is what the search asks for
                 warnings.simplefilter("ignore", ConvergenceWarning)
             loop = self._run(scheduler, evaluator, journal, scorer, context, start)
-            self._store(loop.trials, loop.results, scorer, metric)
+            self._store(loop, scorer, metric)
             self._warn(loop)
             if self.refit:
                 self._refit(setting, X, y, loop.trials, context, seen)
@@ -316,14 +316,15 @@ class BaseTrialSearchCV(BaseSearchCV):
             return tuple(scorer._scorers)
         return None if callable(self.scoring) else ("score",)
 
-    def _store(self, trials, results, scorer, metric):
+    def _store(self, loop, scorer, metric):
         """Set everything that is known once the last fit is done."""
+        self.stop_reason_ = loop.stopped
         error_score = np.nan if self.error_score == "raise" else self.error_score
         several = isinstance(scorer, MultimetricScorer)
         self.scorer_ = scorer._scorers if several else scorer
         self.cv_results_ = results_table(
-            trials,
-            results,
+            loop.trials,
+            loop.results,
             n_repeats=self.n_repeats,
             metrics=list(self.scorer_) if several else None,
             resource=self.resource,

@@ -21,6 +21,9 @@ class FullScheduler(Scheduler):
         How many.
     batch_size : int or None, default=None
         How many run at a time. None means all of them, or one where the sampler learns.
+    asynchronous : bool, default=False
+        `ask` gives one more candidate however many are pending, so that whoever asks decides how
+        many run at a time. `batch_size` is not used then.
     resource : int or None, default=None
         What each candidate is given; None for whatever the estimator itself says.
 
@@ -41,6 +44,8 @@ class FullScheduler(Scheduler):
         n_candidates: int,
         batch_size: int | None = None,
         resource: int | None = None,
+        *,
+        asynchronous: bool = False,
     ) -> None:
         super().__init__(sampler)
         self.n_trials: int = check_count("n_candidates", n_candidates)
@@ -48,9 +53,10 @@ class FullScheduler(Scheduler):
         if batch_size is None:
             batch_size = 1 if sampler.learns else self.n_trials
         self._batch_size = check_count("batch_size", batch_size)
+        self._asynchronous = asynchronous
 
     def ask(self) -> list[Trial]:
-        room = self._batch_size - len(self._pending)
+        room = 1 if self._asynchronous else self._batch_size - len(self._pending)
         candidates = self._new_candidates(min(room, self.n_trials - self._n_asked))
         return [
             self._new_trial(candidate, resource=self.max_resource, tags={})

@@ -1,0 +1,263 @@
+"""Bayesian optimisation as a search class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .._compat import Interval, StrOptions
+from ..samplers import BayesSampler
+from ..schedulers import FullScheduler
+from ._base import BaseTrialSearchCV
+
+__all__ = ["BayesSearchCV"]
+
+
+class BayesSearchCV(BaseTrialSearchCV):
+    """Search with a Gaussian process: every score says where to look next.
+
+    The first candidates are spread over the space. Then a Gaussian process is fitted to all scores
+    so far, and the next candidate is where the expected improvement over the best is largest [1]_.
+    No configuration is tried twice.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As in `RandomizedSearchCV`.
+    param_distributions : dict or list of dicts
+        Lists are always choices; frozen `scipy.stats` distributions and `log_randint` are ranges,
+        as are those of scikit-optimize and Optuna. A list of dicts is a conditional space, with
+        one model over all of it. The scale of a distribution is that of the model: use
+        ``loguniform`` for what acts by orders of magnitude.
+    n_iter : int, default=50
+        Candidates. Fewer are tried where a finite space has no more, or `stop_tol` ends the
+        search.
+    n_initial_points : int or "auto", default="auto"
+        Candidates before the first that the model chooses; what is enqueued, or known from
+        `warm_start_from`, counts. "auto" means 10.
+    acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
+        What the next candidate maximises: the logarithm of the expected improvement, or that
+        less the logarithm of the time that its fits are expected to take. With the latter results
+        depend on timing, except where they are replayed from a journal.
+    n_points : int, default=1
+        Candidates per round: so many are chosen at once, and run in parallel; each takes into
+        account that the others run. It is never derived from `n_jobs`, because results must not
+        depend on that. With ``asynchronous=True`` it is not used: a new candidate is chosen
+        whenever a worker is free.
+    stop_tol : float or None, default=None
+        End the search when the largest expected improvement is below so many standard deviations
+        of the noise of the best score; 0.1 is a careful value. None never does.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `GridSearchCV`. With several metrics the model hears the one that `refit` names, else
+        the first.
+    n_jobs : int or None, default=None
+        Fits at the same time. None means 1 unless in a ``joblib.parallel_config``. Splits and
+        repeats of a candidate run in parallel, and `n_points` candidates do.
+    refit : bool, str or callable, default=True
+        As in `GridSearchCV`.
+    cv : int, splitter or iterable, default=None
+        As in `GridSearchCV`. It is split once, and all fits use those splits.
+    verbose : int, default=0
+        Larger than 0: a line on stderr with fits done, the best score and the time left.
+    random_state : int, RandomState or None, default=None
+        Seeds the sampling, and every ``random_state`` of the estimator that is None: the fit of
+        a candidate on a split has a seed of its own, derived from this one, so that results do
+        not depend on `n_jobs`.
+    error_score : "raise" or float, default=nan
+        Score of a fit that failed. For the model NaN is as bad as the worst score so far.
+    return_train_score : bool, default=False
+    n_repeats : int, default=1
+        Fits per candidate and split, under different seeds; the score is their mean.
+    enqueue : sequence of dict, default=()
+        Configurations to try first, such as the defaults. Parameters that one leaves out are
+        sampled.
+    journal : str, path-like or None, default=None
+        File to which every finished fit is appended. `fit` with the same journal continues an
+        interrupted search, also with a larger `n_iter`.
+    warm_start_from : str, path-like or None, default=None
+        Journal of an earlier search over the same space, from whose scores the model starts.
+    max_time : float or None, default=None
+        Seconds after which no new fit starts; what is done is kept, and the best refitted.
+    fit_timeout : float or None, default=None
+        Seconds after which a fit of a torch estimator fails; looked at between batches.
+    devices : "auto", str or list of str, default="auto"
+        Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
+        the visible CUDA devices; a list has one slot for each time that a device is named, and a
+        running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
+    asynchronous : bool, default=False
+        Choose and start the next candidate as soon as a worker is free. Results then depend on
+        timing.
+    callbacks : sequence of object, default=()
+        Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
+        score)`` and ``on_search_end(search)`` are called, if they have them.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray
+        As of `GridSearchCV`, in the order in which candidates were chosen.
+    relevance_ : dict of str to ndarray
+        A table for ``pandas.DataFrame``: ``param``, and ``relevance``, the inverse length scale
+        of the model along it, in units of one over the parameter's whole range; most relevant
+        first. A parameter of no effect is near 0.
+    stop_reason_ : str or None
+        Why there are fewer than `n_iter` candidates; None where there are not.
+    sampler_ : BayesSampler
+        The fitted model.
+    best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \
+multimetric_, classes_, n_features_in_, feature_names_in_
+        As of `GridSearchCV`.
+
+    Raises
+    ------
+    ValueError
+        Before any training: an argument out of its range, more initial points than iterations, a
+        name in the space that the estimator lacks, an empty space.
+
+    See Also
+    --------
+    HalvingHyperbandSearchCV : With ``sampler="bayes"``, for estimators that train in epochs.
+
+    References
+    ----------
+    .. [1] D. Jones, M. Schonlau, W. Welch. Efficient Global Optimization of Expensive Black-Box
+       Functions. Journal of Global Optimization 13 (1998), section 4.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from skhpo import BayesSearchCV
+    >>> search = BayesSearchCV(
+    ...     SVC(),
+    ...     {"C": loguniform(1e-2, 1e4), "gamma": loguniform(1e-5, 1e1)},
+    ...     n_iter=15,
+    ...     random_state=0,
+    ... )
+    >>> search.fit(*load_iris(return_X_y=True)).best_score_ > 0.97
+    True
+    >>> mean, std = search.predict_score({"C": 1.0, "gamma": 0.1})
+    >>> 0.9 < mean < 1
+    True
+    """
+
+    _parameter_constraints = {
+        **BaseTrialSearchCV._parameter_constraints,
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_initial_points": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "acquisition": [StrOptions({"log_ei", "log_ei_per_second"})],
+        "n_points": [Interval(Integral, 1, None, closed="left")],
+        "stop_tol": [Interval(Real, 0, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        n_iter=50,
+        n_initial_points="auto",
+        acquisition="log_ei",
+        n_points=1,
+        stop_tol=None,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+        n_repeats=1,
+        enqueue=(),
+        journal=None,
+        warm_start_from=None,
+        max_time=None,
+        fit_timeout=None,
+        devices="auto",
+        asynchronous=False,
+        callbacks=(),
+    ):
+        super().__init__(
+            estimator=estimator,
+            param_distributions=param_distributions,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            n_repeats=n_repeats,
+            enqueue=enqueue,
+            journal=journal,
+            warm_start_from=warm_start_from,
+            max_time=max_time,
+            fit_timeout=fit_timeout,
+            devices=devices,
+            asynchronous=asynchronous,
+            callbacks=callbacks,
+        )
+        self.n_iter = n_iter
+        self.n_initial_points = n_initial_points
+        self.acquisition = acquisition
+        self.n_points = n_points
+        self.stop_tol = stop_tol
+
+    def predict_score(self, params):
+        """Predict what configurations would score.
+
+        Parameters
+        ----------
+        params : dict, or sequence of dict
+            One configuration of the space, or several.
+
+        Returns
+        -------
+        mean, std : float, or ndarray of shape (n_configurations,)
+            Of the score that the model guides the search by, averaged over splits; `std` is how
+            well the model knows the mean, and leaves out the noise of a new fit.
+
+        Raises
+        ------
+        ValueError
+            If a configuration is not in the space.
+        """
+        check_is_fitted(self, "sampler_")
+        if isinstance(params, Mapping):
+            mean, std = self.sampler_.predict([dict(params)])
+            return float(mean[0]), float(std[0])
+        return self.sampler_.predict(list(params))
+
+    def _make_scheduler(self, space, random_state, y, splits):
+        if self.n_initial_points != "auto" and self.n_initial_points > self.n_iter:
+            raise ValueError(
+                f"n_initial_points <= n_iter must hold, but got (n_initial_points="
+                f"{self.n_initial_points}, n_iter={self.n_iter}); raise n_iter, or use "
+                "n_initial_points='auto'"
+            )
+        self.sampler_ = BayesSampler(
+            space,
+            random_state,
+            n_initial_points=self.n_initial_points,
+            acquisition=self.acquisition,
+            stop_tol=self.stop_tol,
+        )
+        return FullScheduler(
+            self.sampler_, self.n_iter, self.n_points, asynchronous=self.asynchronous
+        )
+
+    def _store(self, loop, scorer, metric):
+        super()._store(loop, scorer, metric)
+        if self.stop_reason_ is None and len(loop.trials) < self.n_iter:
+            self.stop_reason_ = self.sampler_.stop_reason
+        relevance = self.sampler_.relevance()
+        names = sorted(relevance, key=lambda name: -relevance[name])
+        self.relevance_ = {
+            "param": np.array(names, dtype=object),
+            "relevance": np.array([relevance[name] for name in names]),
+        }
