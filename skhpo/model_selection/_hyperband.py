@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from .._compat import Interval, StrOptions
-from ..samplers import RandomSampler
+from ..samplers import BayesSampler, RandomSampler, Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband
 from ._base import BaseTrialSearchCV
 from ._checks import check_subsample_sizes
@@ -46,6 +46,12 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Only the most aggressive ones, or all of them. 1 is successive halving.
     n_iterations : int, default=1
         How often the whole is repeated, with new candidates.
+    sampler : {"random", "bayes"} or callable, default="random"
+        Where new candidates come from: drawn at random, or from a Gaussian process of all scores
+        so far, as in BOHB [3]_. A callable is called as ``sampler(space, random_state)`` with a
+        `SearchSpace` and an integer; it returns a `skhpo.samplers.Sampler`. With a sampler that
+        learns brackets start one after another, so that later ones learn from earlier; it pays
+        from the second bracket on, and most with several iterations.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics candidates are promoted by the one that
         `refit` names, else by the first.
@@ -100,6 +106,10 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         transformers that other candidates share.
     best_index_ : int
         The best row among those at the largest resource.
+    sampler_ : Sampler
+        What the candidates came from; of ``"bayes"`` the fitted model.
+    stop_reason_ : str or None
+        Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_params_, scorer_, n_splits_, refit_time_, multimetric_, \
 classes_, n_features_in_, feature_names_in_
         As of `GridSearchCV`.
@@ -136,6 +146,8 @@ classes_, n_features_in_, feature_names_in_
     .. [2] L. Li, K. Jamieson, A. Rostamizadeh, E. Gonina, J. Ben-tzur, M. Hardt, B. Recht,
        A. Talwalkar. A System for Massively Parallel Hyperparameter Tuning. MLSys 2020,
        algorithm 2.
+    .. [3] S. Falkner, A. Klein, F. Hutter. BOHB: Robust and Efficient Hyperparameter Optimization
+       at Scale. ICML 2018.
 
     Examples
     --------
@@ -166,6 +178,7 @@ classes_, n_features_in_, feature_names_in_
         "factor": [Interval(Real, 1, None, closed="neither")],
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
         "n_iterations": [Interval(Integral, 1, None, closed="left")],
+        "sampler": [StrOptions({"random", "bayes"}), callable],
     }
 
     def __init__(
@@ -179,6 +192,7 @@ classes_, n_features_in_, feature_names_in_
         factor=3,
         n_brackets="all",
         n_iterations=1,
+        sampler="random",
         scoring=None,
         n_jobs=None,
         refit=True,
@@ -224,6 +238,7 @@ classes_, n_features_in_, feature_names_in_
         self.factor = factor
         self.n_brackets = n_brackets
         self.n_iterations = n_iterations
+        self.sampler = sampler
 
     def _make_scheduler(self, space, random_state, y, splits):
         limits = self.min_resources, self.max_resources
@@ -234,12 +249,25 @@ classes_, n_features_in_, feature_names_in_
                 "min_resources='auto' and max_resources='auto' count training rows and need "
                 f"resource='n_samples', but resource={self.resource!r}; give numbers"
             )
+        self.sampler_ = self._make_sampler(space, random_state)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
         return scheduler(
-            RandomSampler(space, random_state),
+            self.sampler_,
             min_resources=limits[0],
             max_resources=limits[1],
             factor=self.factor,
             n_brackets=self.n_brackets,
             n_iterations=self.n_iterations,
         )
+
+    def _make_sampler(self, space, random_state):
+        if not callable(self.sampler):
+            known = {"random": RandomSampler, "bayes": BayesSampler}
+            return known[self.sampler](space, random_state)
+        sampler = self.sampler(space, random_state)
+        if not isinstance(sampler, Sampler):
+            raise TypeError(
+                f"a callable sampler must return a skhpo.samplers.Sampler, but {self.sampler!r} "
+                f"returned {sampler!r}"
+            )
+        return sampler
