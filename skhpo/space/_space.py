@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._axes import Axis, Kind, make_axes
 from ._foreign import translated
 from ._identity import identity
+from ._views import Line, as_html, as_text, line_of
 
 __all__ = ["Dimension", "SearchSpace"]
 
@@ -86,6 +87,13 @@ class SearchSpace:
     ('tanh', 0.01)
     >>> space.to_unit(params).round(6)
     array([0.75, 0.5 ])
+
+    Printed, and in a notebook, it is a table:
+
+    >>> print(space)
+    2 parameters, infinitely many configurations
+      activation  choice      'relu', 'tanh'
+      lr          continuous  0.0001 to 1     loguniform(0.0001, 1)
     """
 
     def __init__(self, param_distributions: Mapping[str, Any] | Sequence[Mapping[str, Any]]):
@@ -94,6 +102,7 @@ class SearchSpace:
         positions: dict[Hashable, int] = {}
         members: list[list[int]] = []
         self._dicts: list[dict[str, int]] = []  # of each dict, name -> position in axes
+        self._given = dicts
         for d, distributions in enumerate(dicts):
             places: dict[str, int] = {}
             for name, axis in make_axes(distributions).items():
@@ -265,6 +274,26 @@ class SearchSpace:
 
     def __repr__(self) -> str:
         return f"SearchSpace(names={self.names}, n_dims={self.n_dims}, size={self.size})"
+
+    def __str__(self) -> str:
+        return as_text(self._title(), self._lines())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title(), self._lines())
+
+    def _title(self) -> str:
+        n_names = len(self.names)
+        size = "infinitely many" if self.size is None else f"{self.size:,}"
+        return (
+            f"{n_names} parameter{'' if n_names == 1 else 's'}, {size} "
+            f"configuration{'' if self.size == 1 else 's'}"
+        )
+
+    def _lines(self) -> list[list[Line]]:
+        return [
+            [line_of(self._axes[place], given[name]) for name, place in places.items()]
+            for places, given in zip(self._dicts, self._given, strict=True)
+        ]
 
     def _dict_size(self, places: Mapping[str, int]) -> int | None:
         size = 1

@@ -1,0 +1,117 @@
+"""A search space for the eye: as text, and as HTML for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from html import escape
+from typing import Any
+
+from ._axes import Axis
+
+__all__ = ["Line", "as_html", "as_text", "line_of"]
+
+_MOST_CHOICES = 10
+_LONGEST = 60
+_HEAD = ("parameter", "kind", "values", "distribution")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is shown of one parameter."""
+
+    name: str
+    kind: str
+    values: str
+    distribution: str
+
+
+def line_of(axis: Axis, given: Any) -> Line:
+    """The line of a parameter.
+
+    Parameters
+    ----------
+    axis : Axis
+    given : object
+        The choices or the distribution that the axis was made of.
+    """
+    ends = axis.bounds
+    if ends is None:
+        return Line(axis.name, axis.kind, _listed(axis), "")
+    return Line(axis.name, axis.kind, f"{ends[0]:.12g} to {ends[1]:.12g}", _law(given))
+
+
+def as_text(title: str, parts: Sequence[Sequence[Line]]) -> str:
+    """Lines in columns, under a title.
+
+    Parameters
+    ----------
+    title : str
+    parts : sequence of sequence of Line
+        The lines of each dict of a space.
+    """
+    widths = [
+        max(len(row[column]) for part in parts for row in map(astuple, part))
+        for column in range(len(_HEAD))
+    ]
+    text = [title]
+    for number, part in enumerate(parts):
+        if len(parts) > 1:
+            text.append(f"{'either' if number == 0 else 'or'}")
+        for row in map(astuple, part):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            text.append(f"  {'  '.join(cells)}".rstrip())
+    return "\n".join(text)
+
+
+def as_html(title: str, parts: Sequence[Sequence[Line]]) -> str:
+    """The same as a table."""
+    head = "".join(f'<th style="text-align:left">{name}</th>' for name in _HEAD)
+    html = [f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead>"]
+    for number, part in enumerate(parts):
+        html.append("<tbody>")
+        if len(parts) > 1:
+            word = "either" if number == 0 else "or"
+            html.append(
+                f'<tr><td colspan="{len(_HEAD)}" style="text-align:left"><i>{word}</i></td></tr>'
+            )
+        for name, *cells in map(astuple, part):
+            row = [f"<code>{escape(name)}</code>", *map(escape, cells)]
+            html.append(
+                "<tr>"
+                + "".join(f'<td style="text-align:left">{cell}</td>' for cell in row)
+                + "</tr>"
+            )
+        html.append("</tbody>")
+    return "".join([*html, "</table>"])
+
+
+def _listed(axis: Axis) -> str:
+    """The choices, with their probabilities where those differ."""
+    n_levels = axis.n_levels or 0
+    levels = [axis.level(i) for i in range(min(n_levels, _MOST_CHOICES))]
+    texts = [_short(level) for level in levels]
+    chances = [axis.probability(level) for level in levels]
+    if max(chances) - min(chances) > 1e-9:
+        texts = [f"{text} ({chance:.2g})" for text, chance in zip(texts, chances, strict=True)]
+    more = n_levels - len(levels)
+    return ", ".join(texts) + (f", ... ({more} more)" if more else "")
+
+
+def _law(given: Any) -> str:
+    """A distribution as it is written down."""
+    dist = getattr(given, "dist", None)
+    if dist is not None and hasattr(given, "kwds"):
+        arguments = [f"{value:.12g}" for value in given.args]
+        arguments += [f"{name}={value:.12g}" for name, value in given.kwds.items()]
+        return f"{dist.name}({', '.join(arguments)})"
+    if hasattr(given, "weights"):
+        return f"{len(given.weights)} steps"
+    return _short(given)
+
+
+def _short(value: Any) -> str:
+    """A short text for any value, without line breaks and addresses."""
+    name = getattr(value, "__qualname__", None)
+    text = name if isinstance(name, str) else " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
