@@ -32,11 +32,12 @@ from ._checks import check_classes, check_listening, check_names, check_resource
 from ._loop import TrialLoop
 from ._observers import Callbacks, ContextTree, Progress, SearchStart
 from ._resume import fingerprint, identity_of, open_journal, tell_earlier_scores
+from ._top import Seen, TopEstimators
 
 __all__ = ["BaseTrialSearchCV"]
 
 
-class BaseTrialSearchCV(BaseSearchCV):
+class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
     """Base of the search classes: ask a scheduler, evaluate, tell it, until it is done.
 
     A subclass stores its arguments, says in `_make_scheduler` which trials there are, and sets
@@ -149,6 +150,7 @@ class BaseTrialSearchCV(BaseSearchCV):
             data; and if all fits failed.
         """
         start = time.monotonic()
+        data = Seen.weakly(X=X, y=y, **params)
         scorer, metric = self._get_scorers()
         check_rows(X)
         X, y = indexable(X, y)
@@ -232,6 +234,9 @@ class BaseTrialSearchCV(BaseSearchCV):
                 warnings.simplefilter("ignore", ConvergenceWarning)
             loop = self._run(scheduler, evaluator, journal, scorer, context, start)
             self._store(loop, scorer, metric)
+            candidates = [trial.candidate for trial in loop.trials]
+            self._seen = Seen(seed, candidates, scheduler.max_resource, data)
+            self.__dict__.pop("_top", None)
             self._warn(loop)
             if self.refit:
                 self._refit(setting, X, y, loop.trials, context, seen)

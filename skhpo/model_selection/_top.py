@@ -1,0 +1,160 @@
+"""The best candidates of a finished search as estimators, fitted when they are asked for."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import indexable
+from sklearn.utils.validation import check_is_fitted
+
+from .._compat import check_method_params
+from ..evaluation import Setting, configured, refit
+
+__all__ = ["Seen", "TopEstimators"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a refit after ``fit`` needs to be the one that ``fit`` would have done.
+
+    Parameters
+    ----------
+    seed : int
+        Of the search.
+    candidates : list of int
+        Per row of ``cv_results_``.
+    max_resource : int or None
+    data : dict of str to weakref, or None
+        What ``fit`` got, by argument, while somebody else holds it; a search holds no data, and a
+        pickled one has None.
+    """
+
+    seed: int
+    candidates: list[int]
+    max_resource: int | None
+    data: dict | None
+
+    def __getstate__(self):
+        return {**self.__dict__, "data": None}
+
+    @staticmethod
+    def weakly(**arguments):
+        """Refer to arguments without keeping them alive; None if that cannot be done of all."""
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            return {name: weakref.ref(value) for name, value in given.items()}
+        except TypeError:
+            return None
+
+    def recalled(self):
+        """Return the arguments of ``fit``, None if any is gone."""
+        if self.data is None:
+            return None
+        found = {name: reference() for name, reference in self.data.items()}
+        return None if any(value is None for value in found.values()) else found
+
+
+class TopEstimators:
+    """The part of a search class that fits more than the best candidate."""
+
+    def top_estimators(self, n=1, X=None, y=None, **params):
+        """Return the `n` best candidates, fitted on all data as the best one is.
+
+        They are fitted now, one after another, with the seeds that the refit of ``fit`` would have
+        given them, and kept for the next call. The first is `best_estimator_` itself, where there
+        is one.
+
+        Parameters
+        ----------
+        n : int, default=1
+            At most as many as were scored at the largest resource, because scores at different
+            resources do not compare.
+        X, y : array-like, default=None
+            What ``fit`` got. A search keeps no data: they must be given where what ``fit`` got
+            is gone (after unpickling, say), or was a list.
+        **params : dict of str to object
+            What ``fit`` got besides. Looked at only if `X` is given.
+
+        Returns
+        -------
+        list of estimator
+            Best first, by the metric that `refit` names, else the first; with a callable
+            `refit`, the one that it chose comes before the others.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If there are fewer than `n`, or the data are needed and not given.
+        """
+        check_is_fitted(self, "cv_results_")
+        rows = self._ranked()
+        if not isinstance(n, Integral) or not 1 <= n <= len(rows):
+            at = "" if self.resource is None else " at the largest resource"
+            raise ValueError(
+                f"1 <= n <= {len(rows)}, the number of candidates that have a score{at}, must "
+                f"hold, but got n={n!r}"
+            )
+        if "_top" not in self.__dict__:
+            self._top = {}
+            if hasattr(self, "best_estimator_"):
+                self._top[self.best_index_] = self.best_estimator_
+        missing = [row for row in rows[:n] if row not in self._top]
+        if missing:
+            self._fit_rows(missing, X, y, params)
+        return [self._top[row] for row in rows[:n]]
+
+    def _ranked(self):
+        """Return the rows that have a score at the largest resource, best first."""
+        table = self.cv_results_
+        names = [key for key in table if key.startswith("mean_test_")]
+        metric = f"mean_test_{self.refit}" if isinstance(self.refit, str) else names[0]
+        means = table[metric]
+        scored = ~np.isnan(means)
+        if "n_resources" in table and scored.any():
+            level = table["n_resources"]
+            scored &= level == level[scored].max()
+        order = [int(row) for row in np.argsort(-means, kind="stable") if scored[row]]
+        if callable(self.refit):
+            order = [self.best_index_, *(row for row in order if row != self.best_index_)]
+        return order
+
+    def _fit_rows(self, rows, X, y, params):
+        if X is None:
+            given = self._seen.recalled()
+            if given is None:
+                raise ValueError(
+                    f"top_estimators fits {len(rows)} more on what fit got, which this search does "
+                    "not keep and nobody else kept; give it: top_estimators(n, X, y)"
+                )
+            X, y = given.pop("X"), given.pop("y", None)
+            params = given
+        X, y = indexable(X, y)
+        routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
+        setting = Setting(
+            estimator=clone(self.estimator),
+            scorer=None,
+            seed=self._seen.seed,
+            fit_params=routed.estimator.fit,
+            resource=self.resource,
+            max_resource=self._seen.max_resource,
+        )
+        for row in rows:
+            estimator = configured(
+                setting,
+                self.cv_results_["params"][row],
+                split=-1,
+                candidate=self._seen.candidates[row],
+            )
+            with warnings.catch_warnings():
+                if self.resource is not None:
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                refit(estimator, setting, X, y)
+            self._top[row] = estimator
