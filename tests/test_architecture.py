@@ -21,6 +21,7 @@ PARTS = [
     "schedulers",
     "estimators",
     "self_tuning",
+    "stacking",
     "fingerprint",
     "journal",
     "evaluation",

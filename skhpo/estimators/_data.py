@@ -189,10 +189,7 @@ class RowBatches:
         self.balance = balance
 
     def __len__(self):
-        n = len(self.rows)
-        if self.drop_last:
-            return n // self.batch_size
-        return len(batch_sizes(n, self.batch_size))
+        return len(self.sizes())
 
     def __iter__(self):
         for X, y, weight in self.triples():
@@ -200,8 +197,8 @@ class RowBatches:
                 self.on_weight(weight)
             yield X, torch.zeros(len(self.rows)) if y is None else y
 
-    def triples(self):
-        """Yield batches as ``(X, y, weight)``."""
+    def order(self):
+        """Draw the order in which an epoch takes the rows."""
         n = len(self.rows)
         if self.generator is None:
             order = torch.arange(n)
@@ -209,9 +206,18 @@ class RowBatches:
             order = balanced_order(self.balance, self.generator)
         else:
             order = torch.randperm(n, generator=self.generator)
+        return order[: n // self.batch_size * self.batch_size] if self.drop_last else order
+
+    def sizes(self):
+        """Return the sizes of an epoch's batches."""
+        n = len(self.rows)
         if self.drop_last:
-            order = order[: n // self.batch_size * self.batch_size]
-        for X, y, weight, sizes in self.rows.chunks(order, self.batch_size):
+            return [self.batch_size] * (n // self.batch_size)
+        return batch_sizes(n, self.batch_size)
+
+    def triples(self):
+        """Yield batches as ``(X, y, weight)``."""
+        for X, y, weight, sizes in self.rows.chunks(self.order(), self.batch_size):
             if isinstance(X, Mapping):
                 columns = zip(*(v.split(sizes) for v in X.values()), strict=True)
                 batches = (dict(zip(X, column, strict=True)) for column in columns)

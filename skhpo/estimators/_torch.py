@@ -106,6 +106,13 @@ class TorchEstimator(
         return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params)
 
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params):
+        data = self._prepare_fit(X, y, sample_weight, classes, continuing, fit_params)
+        given = {"X": X, "y": y, "sample_weight": sample_weight}
+        run_epochs(self, *data, **given, task=task, fit_params=fit_params)
+        return self
+
+    def _prepare_fit(self, X, y, sample_weight, classes, continuing, fit_params):
+        """Check everything, build the net, and return ``(train, valid, checks)``."""
         self.check_training_readiness()
         self._check_params()
         reset = not continuing
@@ -118,19 +125,7 @@ class TorchEstimator(
             dataset, checks = self._as_dataset(inputs, targets, weight), None
         else:
             dataset, checks = hold_out(self, inputs, targets, weight)
-        train, valid = self._split(dataset, targets, fit_params)
-        run_epochs(
-            self,
-            train,
-            valid,
-            checks,
-            X=X,
-            y=y,
-            sample_weight=sample_weight,
-            task=task,
-            fit_params=fit_params,
-        )
-        return self
+        return *self._split(dataset, targets, fit_params), checks
 
     def check_data(self, X, y=None):
         """Do nothing; for subclasses that check more than ``fit`` does."""

@@ -20,7 +20,16 @@ from ._randomness import may_draw
 from ._schedule import Schedule
 from ._selection import copy_weights, set_weights
 
-__all__ = ["run_epochs"]
+__all__ = [
+    "begin_training",
+    "check_loss",
+    "forward_randomness",
+    "is_plain",
+    "record_epoch",
+    "resume",
+    "run_epochs",
+    "settle_on_best",
+]
 
 # Where one of these is overridden, epochs run through skorch's own loop, which calls them.
 _HOOKS = (
@@ -59,12 +68,12 @@ def run_epochs(net, train, valid, checks=None, *, X, y, sample_weight, task, fit
     """
     train_batches = net._batches(train, training=True)
     valid_batches = None if valid is None else net._batches(valid, training=False)
-    forward = _forward_randomness(net)
-    _prepare(net, train_batches, checks)
+    forward = forward_randomness(net)
+    resume(net, train_batches, checks)
     if checks is not None:
         checks.may_draw = not isinstance(forward, contextlib.nullcontext)
     extras = Extras(net, checks)
-    if _is_plain(net, train_batches, valid_batches, fit_params):
+    if is_plain(net, train_batches, valid_batches, fit_params):
 
         def run_epoch():
             return _plain_epoch(net, train_batches, forward, extras)
@@ -83,7 +92,7 @@ def run_epochs(net, train, valid, checks=None, *, X, y, sample_weight, task, fit
     if hasattr(net, "_skl_callbacks"):
         context = net._init_callback_context(task_name=task, max_subtasks=net.max_epochs)
         context.call_on_fit_task_begin(**hook_data)
-    _begin_training(net, X, y)
+    begin_training(net, X, y)
     try:
         for _ in range(net.max_epochs):
             if extras.stopped or not _one_epoch(net, run_epoch, extras, context, hook_data):
@@ -92,7 +101,7 @@ def run_epochs(net, train, valid, checks=None, *, X, y, sample_weight, task, fit
         net.notify("on_train_end", X=X, y=y)
         raise
     finally:
-        _settle_on_best(net, checks)
+        settle_on_best(net, checks)
     net.notify("on_train_end", X=X, y=y)
     if context is not None:
         context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
@@ -115,12 +124,7 @@ def _one_epoch(net, run_epoch, extras, context, hook_data):
     finally:
         net._batch_weight = None
     net.n_iter_ += 1
-    loss = net.history[-1].get("train_loss")
-    if loss is not None and not math.isfinite(loss):
-        raise NonFiniteLossError(
-            f"the training loss must be finite, but is {loss} in epoch {net.n_iter_}; lower lr, or "
-            "scale the data"
-        )
+    check_loss(net)
     extras.after_epoch()
     if context is not None:
         stop = context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
@@ -128,7 +132,17 @@ def _one_epoch(net, run_epoch, extras, context, hook_data):
     return go_on
 
 
-def _prepare(net, batches, checks):
+def check_loss(net):
+    """Raise NonFiniteLossError if the loss of the epoch just recorded is not finite."""
+    loss = net.history[-1].get("train_loss")
+    if loss is not None and not math.isfinite(loss):
+        raise NonFiniteLossError(
+            f"the training loss must be finite, but is {loss} in epoch {net.n_iter_}; lower lr, or "
+            "scale the data"
+        )
+
+
+def resume(net, batches, checks):
     """Start or resume the schedule, and take up the running weights again."""
     if net.lr_scheduler is not None and net.n_iter_ == 0 and net.lr_schedule_ is None:
         n_batches = len(batches) if hasattr(batches, "__len__") else 0
@@ -141,7 +155,7 @@ def _prepare(net, batches, checks):
             checks.best_weights = best
 
 
-def _settle_on_best(net, checks):
+def settle_on_best(net, checks):
     if checks is not None and checks.best_weights is not None:
         net._running_weights = copy_weights(net)
         set_weights(net, checks.best_weights)
@@ -155,14 +169,14 @@ def _explain_single_rows(error, net):
         ) from error
 
 
-def _forward_randomness(net):
+def forward_randomness(net):
     parts = [getattr(net, name + "_") for name in net._modules + net._criteria]
     if all(isinstance(part, torch.nn.Module) and not may_draw(part) for part in parts):
         return contextlib.nullcontext()
     return net._drawing_from(net._streams["forward"])
 
 
-def _is_plain(net, train_batches, valid_batches, fit_params):
+def is_plain(net, train_batches, valid_batches, fit_params):
     """Tell whether nobody but the net itself looks into an epoch."""
     return (
         isinstance(train_batches, RowBatches)
@@ -207,12 +221,7 @@ def _plain_epoch(net, batches, forward, extras):
         sizes.append(len(y))
     # One transfer for an epoch: asking each batch for its loss would wait for the device.
     values = torch.stack(losses).tolist()
-    mean = sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
-    best = min((row.get("train_loss", mean) for row in net.history[:-1]), default=float("inf"))
-    net.history.record("train_loss", mean)
-    net.history.record("train_loss_best", mean < best)
-    net.history.record("train_batch_count", len(losses))
-    extras.end_epoch()
+    record_epoch(net, values, sizes, extras)
     net.history.record("dur", time.perf_counter() - start)
     net.on_epoch_end(net, **datasets)
     if net.verbose:
@@ -220,6 +229,16 @@ def _plain_epoch(net, batches, forward, extras):
         if "print_log" in callbacks:
             callbacks["print_log"].on_epoch_end(net)
     return True
+
+
+def record_epoch(net, losses, sizes, extras):
+    """Write an epoch of batches with these losses and sizes into the history."""
+    mean = sum(v * n for v, n in zip(losses, sizes, strict=True)) / sum(sizes)
+    best = min((row.get("train_loss", mean) for row in net.history[:-1]), default=float("inf"))
+    net.history.record("train_loss", mean)
+    net.history.record("train_loss_best", mean < best)
+    net.history.record("train_batch_count", len(losses))
+    extras.end_epoch()
 
 
 def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, extras, fit_params):
@@ -267,7 +286,7 @@ def _raised_by_skorch(error):
     return in_callback and frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
-def _begin_training(net, X, y):
+def begin_training(net, X, y):
     """Tell skorch's callbacks, but do not let them start their learning-rate schedules anew."""
     net.on_train_begin(net, X=X, y=y)
     for _, callback in net.callbacks_:

@@ -1,0 +1,219 @@
+"""Batches of several nets at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..estimators._data import _SubsetRows
+from ._losses import smoothed_targets
+
+__all__ = ["Feed"]
+
+# Rows are gathered for several steps at once, up to this size.
+_CHUNK_BYTES = 2**22
+# Arrays of different nets are joined into one up to this size.
+_JOINED_BYTES = 2**27
+
+
+@dataclass
+class _Step:
+    """Which nets have a batch at a step: `lengths` rows, filled up to `size`."""
+
+    start: int
+    stop: int
+    first_row: int
+    size: int
+    lengths: list | None = None
+
+
+class Feed:
+    """Gathers the batches of nets, each in its own random order.
+
+    Parameters
+    ----------
+    runs : list of Run
+        Sorted so that those with more batches come first.
+    fill_up : bool
+        Whether smaller batches may be filled up with further rows, of weight zero.
+    dtype : torch.dtype
+        Of weights.
+    """
+
+    def __init__(self, runs, fill_up, dtype):
+        self.runs = runs
+        self.fill_up = fill_up
+        self.device = runs[0].net.device_
+        self.dtype = dtype
+        self._join_inputs()
+        rows = [run.batches.rows for run in runs]
+        self.first_targets, targets = _joined(
+            [smoothed_targets(run.net, run.batches.rows.y) for run in runs]
+        )
+        self.targets = targets
+        self.weight = None
+        if any(part.weight is not None for part in rows):
+            ones = [torch.ones(len(part.y), device=self.device) for part in rows]
+            pairs = zip(rows, ones, strict=True)
+            weights = [one if part.weight is None else part.weight for part, one in pairs]
+            self.weight = _joined(weights)[1].to(dtype)
+        self._plan()
+
+    def _join_inputs(self):
+        """Find the arrays that the nets read, each once, and where in them a net's rows are."""
+        sources, self.source_of, self.maps = {}, [], []
+        for run in self.runs:
+            rows = run.batches.rows
+            X, of_rows = rows.X, None
+            if isinstance(X, _SubsetRows):
+                X, of_rows = X.tensor, X.rows
+            key = (X.data_ptr(), X.shape, X.stride()) if isinstance(X, torch.Tensor) else id(X)
+            sources.setdefault(key, X)
+            self.source_of.append(list(sources).index(key))
+            self.maps.append(of_rows)
+        self.sources = list(sources.values())
+        joinable = all(
+            isinstance(X, torch.Tensor) and X.dtype == self.sources[0].dtype for X in self.sources
+        )
+        n_bytes = sum(X.numel() * X.element_size() for X in self.sources) if joinable else 0
+        if len(self.sources) > 1 and joinable and n_bytes <= _JOINED_BYTES:
+            firsts, joined = _joined(self.sources)
+            self.maps = [
+                _shifted(of_rows, firsts[source])
+                for of_rows, source in zip(self.maps, self.source_of, strict=True)
+            ]
+            self.sources, self.source_of = [joined], [0] * len(self.runs)
+        self.row_bytes = max(1, self.sources[0].shape[1:].numel() * self.dtype.itemsize)
+
+    def _plan(self):
+        sizes = [run.batches.sizes() for run in self.runs]
+        batch_size = self.runs[0].batches.batch_size
+        self.n_batches = [len(of_net) for of_net in sizes]
+        self.sizes = sizes
+        self.steps = []
+        for step in range(max(self.n_batches)):
+            lengths = [of_net[step] for of_net in sizes if step < len(of_net)]
+            first = step * batch_size
+            start = 0
+            while start < len(lengths):
+                stop = len(lengths)
+                if not self.fill_up:
+                    same = (i for i in range(start, stop) if lengths[i] != lengths[start])
+                    stop = next(same, stop)
+                part = lengths[start:stop]
+                uneven = None if len(set(part)) == 1 else part
+                self.steps.append(_Step(start, stop, first, max(part), uneven))
+                start = stop
+
+    def epoch(self):
+        """Draw the orders of an epoch; yield ``(step, X, y, weight)``.
+
+        `X` has the shape (n_nets, n, ...), `y` (n_nets * n, ...), and `weight` (n_nets, n): with
+        it the losses of the rows sum up to the loss of the batch.
+        """
+        longest = max(len(run.batches.rows) for run in self.runs)
+        orders = torch.zeros(len(self.runs), longest, dtype=torch.int64)
+        for row, run in enumerate(self.runs):
+            order = run.batches.order()
+            orders[row, : len(order)] = order
+        done = 0
+        while done < len(self.steps):
+            step = self.steps[done]
+            together = self._together(done)
+            yield from self._gathered(step, together, orders)
+            done += together
+
+    def _together(self, first):
+        """Return how many steps from this one on are gathered at once."""
+        step = self.steps[first]
+        if step.lengths is not None:
+            return 1
+        per_step = (step.stop - step.start) * step.size * self.row_bytes
+        most = max(1, _CHUNK_BYTES // per_step)
+        n = 1
+        for other in self.steps[first + 1 : first + most]:
+            alike = (other.start, other.stop, other.size) == (step.start, step.stop, step.size)
+            follows = other.first_row == step.first_row + n * step.size
+            if not alike or not follows or other.lengths is not None:
+                break
+            n += 1
+        return n
+
+    def _gathered(self, step, n_steps, orders):
+        n_nets = step.stop - step.start
+        end = step.first_row + n_steps * step.size
+        chosen = orders[step.start : step.stop, step.first_row : end]
+        weight = torch.full((n_nets, step.size), 1 / step.size, dtype=self.dtype)
+        if step.lengths is not None:
+            lengths = torch.tensor(step.lengths).unsqueeze(1)
+            is_real = torch.arange(step.size) < lengths
+            # The first row again: it brings no number that is not there anyway.
+            chosen = torch.where(is_real, chosen, chosen[:, :1])
+            weight = is_real.to(self.dtype) / lengths
+        # (n_nets, n_steps * size) -> (n_steps, n_nets, size)
+        chosen = chosen.unflatten(1, (n_steps, step.size)).transpose(0, 1).contiguous()
+        weight = weight.to(self.device)
+        X, y, weights = self._take(chosen, step)
+        ys = y.unflatten(0, (n_steps, n_nets * step.size)).unbind(0)
+        if weights is None:
+            ws = [weight] * n_steps
+        else:
+            ws = (weights.view(n_steps, n_nets, step.size) * weight).unbind(0)
+        for x, y, w in zip(X.unbind(0), ys, ws, strict=True):
+            yield step, x, y, w
+
+    def _take(self, chosen, step):
+        """Return inputs (n_steps, n_nets, size, ...), flat targets and flat weights."""
+        rows = [self.runs[i].batches.rows for i in range(step.start, step.stop)]
+        index = [
+            of_net if part.index is None else part.index[of_net]
+            for part, of_net in zip(rows, chosen.unbind(1), strict=True)
+        ]
+        of_targets = torch.stack(
+            [one + self.first_targets[step.start + i] for i, one in enumerate(index)], 1
+        )
+        of_targets = of_targets.flatten().to(self.device)
+        y = self.targets.index_select(0, of_targets)
+        weight = None if self.weight is None else self.weight.index_select(0, of_targets)
+        maps = self.maps[step.start : step.stop]
+        index = [_mapped(of_rows, one) for of_rows, one in zip(maps, index, strict=True)]
+        parts = []
+        start = 0
+        sources = self.source_of[step.start : step.stop]
+        while start < len(index):
+            stop = start + 1
+            while stop < len(index) and sources[stop] == sources[start]:
+                stop += 1
+            some = torch.stack(index[start:stop], 1)
+            parts.append(self._read(self.sources[sources[start]], some))
+            start = stop
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), y, weight
+
+    def _read(self, source, index):
+        dtype = self.runs[0].batches.rows.dtype[None]
+        if isinstance(source, torch.Tensor):
+            index = index.to(source.device)
+        X = source.index_select(0, index.flatten()).to(self.device, dtype)
+        return X.unflatten(0, index.shape)
+
+
+def _joined(tensors):
+    """Return where each tensor begins, and all of them as one."""
+    firsts, total = [], 0
+    for tensor in tensors:
+        firsts.append(total)
+        total += len(tensor)
+    return firsts, torch.cat(tensors)
+
+
+def _shifted(of_rows, first):
+    if not first and of_rows is None:
+        return None
+    return first if of_rows is None else of_rows + first
+
+
+def _mapped(of_rows, index):
+    if of_rows is None:
+        return index
+    return of_rows[index] if isinstance(of_rows, torch.Tensor) else index + of_rows

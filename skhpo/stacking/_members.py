@@ -1,0 +1,165 @@
+"""What may be stacked, told from parameters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+
+from ..estimators import MLP, ConvNet
+from ..estimators._names import resolve_criterion, resolve_optimizer
+from ._optimizers import STACKABLE
+
+__all__ = ["Member", "obstacle", "overridden", "stack_key"]
+
+# Methods that a subclass may define without changing how a net is trained.
+_FREE = {
+    *("__init__", "__doc__", "__module__", "__qualname__", "__sklearn_tags__", "__parameters__"),
+    *("__static_attributes__", "__firstlineno__", "__annotations__", "__slotnames__"),
+    *("_sklearn_output_config", "_sklearn_auto_wrap_output_keys", "_doc_link_module"),
+    *("_get_param_names", "get_params", "set_params", "check_data", "_estimator_type"),
+    *("predict", "predict_proba", "score", "initialize_module", "initialize_criterion"),
+    *("__abstractmethods__", "_abc_impl"),
+}
+# Arguments of the package's modules that may differ within a stack.
+_RATES = ("module__dropout", "module__input_dropout")
+
+
+@dataclass
+class Member:
+    """One net of a stack, and what it is to be trained on.
+
+    Parameters
+    ----------
+    net : TorchClassifier or TorchRegressor
+        Unfitted with its parameters set, or fitted and to be continued.
+    X, y : array-like
+        Training rows, whatever ``net.fit`` accepts.
+    fit_params : dict, default={}
+        Further arguments of ``net.fit``: ``sample_weight``, ....
+    continuing : bool, default=False
+        Whether to train as ``net.partial_fit`` does, for ``net.max_epochs`` more epochs.
+    """
+
+    net: Any
+    X: Any
+    y: Any
+    fit_params: dict = field(default_factory=dict)
+    continuing: bool = False
+
+
+def obstacle(net, fit_params=()):
+    """Say why a net can never be part of a stack, as far as its parameters tell.
+
+    Parameters
+    ----------
+    net : TorchClassifier or TorchRegressor
+    fit_params : iterable of str, default=()
+        Names of further arguments of ``fit``.
+
+    Returns
+    -------
+    reason : str or None
+        None where nothing is known to stand in the way.
+    """
+    anew = overridden(type(net))
+    if anew:
+        return f"{type(net).__name__} overrides {', '.join(anew)}"
+    if net.callbacks and net.callbacks != "disable":
+        return "callbacks look into each batch"
+    if any(name.startswith("callbacks__") for name in vars(net)) or hasattr(net, "_skl_callbacks"):
+        return "callbacks look into each epoch"
+    forwarded = sorted(set(fit_params) - {"sample_weight", "classes"})
+    if forwarded:
+        return f"{', '.join(forwarded)} is passed to the module's forward"
+    if net.train_split:
+        return f"train_split={net.train_split!r} scores through skorch's own loop"
+    if not net._slices_batches():
+        return "dataset or iterator_train asks for a DataLoader"
+    for name, plain in (("compile", False), ("verbose", 0), ("amp", False)):
+        value = getattr(net, name)
+        if value != plain and not (name == "amp" and value == "auto"):
+            return f"{name}={value!r} is for single networks"
+    return _obstacle_of_optimizer(net) or _obstacle_of_criterion(net)
+
+
+def _obstacle_of_optimizer(net):
+    optimizer = resolve_optimizer(net.optimizer)
+    if optimizer not in STACKABLE:
+        known = ", ".join(sorted(cls.__name__ for cls in STACKABLE))
+        return f"optimizer={net.optimizer!r} has no stacked form; those of {known} are stacked"
+    for option in ("differentiable", "capturable"):
+        if vars(net).get(f"optimizer__{option}"):
+            return f"optimizer__{option}=True is for single networks"
+    return None
+
+
+def _obstacle_of_criterion(net):
+    criterion = resolve_criterion(net.criterion)
+    kind = criterion if isinstance(criterion, type) else type(criterion)
+    if not kind.__module__.startswith("torch.nn.modules.loss"):
+        return f"criterion={net.criterion!r} is not one of torch's"
+    return None
+
+
+def overridden(cls):
+    """Return what a class outside of this package defines anew of a net."""
+    bases = [base for base in cls.__mro__ if _is_known(base)]
+    names = []
+    for base in cls.__mro__:
+        if _is_known(base):
+            continue
+        names += [
+            name
+            for name in vars(base)
+            if name not in _FREE and any(name in vars(known) for known in bases)
+        ]
+    return sorted(set(names))
+
+
+def _is_known(cls):
+    return cls.__module__.partition(".")[0] in ("skhpo", "skorch", "sklearn", "builtins", "abc")
+
+
+def stack_key(net) -> Hashable:
+    """Return what nets of a stack have in common, as far as their parameters tell.
+
+    Nets with different keys surely share no graph; nets with the same key may still have
+    different ones, which `train_together` finds out.
+
+    Parameters
+    ----------
+    net : TorchClassifier or TorchRegressor
+
+    Returns
+    -------
+    key : hashable
+    """
+    own = vars(net)
+    of_module = []
+    for name in sorted(name for name in own if name.startswith("module__")):
+        value = own[name]
+        if net.module in (MLP, ConvNet) and name in _RATES:
+            of_module.append((name, bool(value)))
+        elif isinstance(value, bool | int | str | tuple | type(None)):
+            of_module.append((name, _hashable(value)))
+    module = id(net.module) if isinstance(net.module, torch.nn.Module) else net.module
+    plain = ("criterion", "optimizer", "batch_size", "device", "amp")
+    return (
+        type(net),
+        _hashable(module),
+        tuple(of_module),
+        tuple(_hashable(getattr(net, name)) for name in plain),
+        _hashable(sorted(NeuralNet.get_params_for(net, "iterator_train").items())),
+    )
+
+
+def _hashable(value):
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value

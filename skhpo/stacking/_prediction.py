@@ -1,0 +1,98 @@
+"""Outputs of several nets in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import skorch.utils
+import torch
+
+from ..estimators._data import RowBatches
+from ..estimators._validation import check_inputs
+from ._errors import CannotStackError
+from ._forms import Forms
+from ._graph import structure
+from ._members import overridden
+from ._parameters import Parameters
+
+__all__ = ["predict_together"]
+
+_FEWEST_ROWS = 32
+
+
+def predict_together(nets, Xs):
+    """Return what each net's ``predict_proba`` (or the regressor's raw output) is made of.
+
+    Nets that share a graph and the data pass it as one network; others do so alone.
+
+    Parameters
+    ----------
+    nets : list of TorchClassifier or TorchRegressor
+        Fitted.
+    Xs : list of array-like
+        Inputs of each net; the same object for several is the common case.
+
+    Returns
+    -------
+    outputs : list of ndarray of shape (n_samples, ...)
+        Outputs of the modules, after the nonlinearity.
+    """
+    outputs = [None] * len(nets)
+    groups = {}
+    for number, (net, X) in enumerate(zip(nets, Xs, strict=True)):
+        net.check_is_fitted()
+        if _is_apart(net, X):
+            outputs[number] = net._predict_outputs(X)
+        else:
+            groups.setdefault(_key(net, X), []).append(number)
+    for numbers in groups.values():
+        members = [nets[number] for number in numbers]
+        found = _outputs(members, Xs[numbers[0]])
+        for number, output in zip(numbers, found, strict=True):
+            outputs[number] = output
+    return outputs
+
+
+def _is_apart(net, X):
+    return (
+        net.compile
+        or net._low_precision is not None
+        or isinstance(X, torch.utils.data.Dataset | Mapping)
+        or bool(overridden(type(net)))
+    )
+
+
+def _key(net, X):
+    net._set_training(False)
+    return (
+        id(X),
+        structure(net.module_),
+        net.input_shape_,
+        tuple(getattr(net, "feature_names_in_", ())),
+        tuple(net._integer_inputs.items()),
+        net.device_,
+    )
+
+
+def _outputs(nets, X):
+    modules = [net.module_ for net in nets]
+    try:
+        if len(nets) == 1:
+            raise CannotStackError("one net is no stack")
+        forms = Forms(modules, [None] * len(nets))
+    except CannotStackError:
+        return [net._predict_outputs(X) for net in nets]
+    X, _ = check_inputs(nets[0], X, None, reset=False, needs_y=False)
+    rows = nets[0]._rows(X)
+    parameters = Parameters(modules, {}, forms.views, forms.apart, trained=False)
+    part = parameters.part(0, len(nets))
+    together = max(nets[0].batch_size, nets[0]._prediction_batch_size()) // len(nets)
+    found = [[] for _ in nets]
+    nonlinearities = [net._get_predict_nonlinearity() for net in nets]
+    with torch.no_grad():
+        for x, _, _ in RowBatches(rows, max(_FEWEST_ROWS, together)).triples():
+            output = forms(x.expand(len(nets), *x.shape), part)
+            for own, nonlinearity, one in zip(found, nonlinearities, output, strict=True):
+                own.append(skorch.utils.to_numpy(nonlinearity(one)))
+    return [np.concatenate(own) for own in found]

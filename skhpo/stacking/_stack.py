@@ -1,0 +1,192 @@
+"""Nets that share a graph, trained as one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..estimators._extras import Extras
+from ..estimators._training import check_loss, record_epoch, settle_on_best
+from ..limits import check_time
+from ._errors import CannotStackError
+from ._feed import Feed
+from ._forms import Forms
+from ._losses import RowLosses
+from ._optimizers import make_optimizer
+from ._parameters import Parameters
+
+__all__ = ["Run", "Stack"]
+
+
+@dataclass
+class Run:
+    """A net on its way.
+
+    Parameters
+    ----------
+    number : int
+        Position among the members.
+    net : estimator
+        Built, with its schedule.
+    batches : RowBatches
+    extras : Extras
+    """
+
+    number: int
+    net: Any
+    batches: Any
+    extras: Extras
+
+    def __post_init__(self):
+        self.epochs_left = self.net.max_epochs
+
+    @property
+    def is_done(self):
+        """Whether there is no epoch to train."""
+        return self.epochs_left < 1 or self.extras.stopped
+
+
+class Stack:
+    """Trains nets as one.
+
+    Parameters
+    ----------
+    runs : list of Run
+
+    Raises
+    ------
+    CannotStackError
+        If something in the nets has no stacked form. Nothing is changed then.
+    """
+
+    def __init__(self, runs):
+        # A step is made by those that have a batch left, which then come first.
+        self.runs = sorted(runs, key=lambda run: [-n for n in (len(run.batches), *_last(run))])
+        nets = [run.net for run in self.runs]
+        for net in nets:
+            net._set_training(True)
+        self.errors = {}
+        self.forms = Forms([net.module_ for net in nets], [n._streams["forward"] for n in nets])
+        self.losses = RowLosses(nets)
+        n_batches = [len(run.batches) for run in self.runs]
+        groups = _groups_of(nets[0])
+        modules = [net.module_ for net in nets]
+        self.parameters = Parameters(modules, groups, self.forms.views, self.forms.apart)
+        self.optimizer = make_optimizer(self.parameters, nets, n_batches)
+        self._make_feed()
+
+    def _make_feed(self):
+        dtype = self.parameters.blocks[0].values.dtype
+        self.feed = Feed(self.runs, not self.forms.mixes_rows, dtype)
+
+    def train(self):
+        """Train all nets to their ends.
+
+        Returns
+        -------
+        errors : dict of int to Exception
+            What went wrong, by the number of the run.
+        """
+        self._drop_finished()
+        while self.runs:
+            self._epoch()
+            self._drop_finished()
+        return self.errors
+
+    def _epoch(self):
+        start = time.perf_counter()
+        for run in self.runs:
+            datasets = {"dataset_train": run.batches.rows, "dataset_valid": None}
+            run.net.on_epoch_begin(run.net, **datasets)
+            run.extras.begin_epoch()
+        self._freeze_and_thaw()
+        steps = [(step, self._step(step, *batch)) for step, *batch in self.feed.epoch()]
+        losses = self._losses_of_nets(steps)
+        seconds = (time.perf_counter() - start) / len(self.runs)
+        for row, run in enumerate(self.runs):
+            try:
+                self._end_epoch(row, run, losses[row], seconds)
+            except Exception as error:
+                self.errors[run.number] = error
+
+    def _step(self, step, x, y, weight):
+        check_time()
+        part = self.parameters.part(step.start, step.stop)
+        output = self.forms(x, part, step.lengths)
+        losses = self.losses(output, y, part)
+        grads = torch.autograd.grad(losses, part.leaves, grad_outputs=weight)
+        torch._foreach_copy_(part.grads, grads)
+        self.optimizer.step(step.start, step.stop)
+        return losses.detach(), weight
+
+    def _losses_of_nets(self, steps):
+        """Return the losses of each net's batches; one transfer from the device."""
+        sums = [(losses * weight).sum(1) for _, (losses, weight) in steps]
+        values = torch.cat(sums).tolist()
+        losses = [[] for _ in self.runs]
+        done = 0
+        for step, _ in steps:
+            for row in range(step.start, step.stop):
+                losses[row].append(values[done])
+                done += 1
+        return losses
+
+    def _end_epoch(self, row, run, losses, seconds):
+        net, extras = run.net, run.extras
+        if extras.checks is not None:
+            self.parameters.give_back(row, net.module_)
+        record_epoch(net, losses, self.feed.sizes[row], extras)
+        net.history.record("dur", seconds)
+        net.on_epoch_end(net, dataset_train=run.batches.rows, dataset_valid=None)
+        run.epochs_left -= 1
+        net.n_iter_ += 1
+        check_loss(net)
+        extras.after_epoch()
+        if extras.schedule is not None:
+            self.optimizer.look_again(row)
+
+    def _freeze_and_thaw(self):
+        net = self.runs[0].net
+        if net._frozen_until:
+            trained = {name: p.requires_grad for name, p in net.module_.named_parameters()}
+            self.parameters.set_trained(trained)
+            self.optimizer.forget_calls()
+
+    def _drop_finished(self):
+        """Let nets that are done leave."""
+        kept = []
+        for row, run in enumerate(self.runs):
+            if not run.is_done and run.number not in self.errors:
+                kept.append(row)
+                continue
+            self.parameters.give_back(row, run.net.module_)
+            self.optimizer.give_back(row)
+            settle_on_best(run.net, run.extras.checks)
+        if len(kept) == len(self.runs):
+            return
+        self.runs = [self.runs[row] for row in kept]
+        if self.runs:
+            for part in (self.parameters, self.optimizer, self.forms, self.losses):
+                part.keep(kept)
+            self._make_feed()
+
+
+def _last(run):
+    sizes = run.batches.sizes()
+    return sizes[-1:]
+
+
+def _groups_of(net):
+    """Return the optimizer's group of each parameter, and how long it rests."""
+    names = {id(p): name for name, p in net.module_.named_parameters()}
+    groups = {}
+    for i, group in enumerate(net.optimizer_.param_groups):
+        for parameter in group["params"]:
+            if id(parameter) not in names:
+                raise CannotStackError("the optimizer has parameters that are not the module's")
+            name = names[id(parameter)]
+            groups[name] = (i, (parameter.requires_grad, net._frozen_until.get(name)))
+    return groups

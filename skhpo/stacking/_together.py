@@ -1,0 +1,218 @@
+"""From members to stacks, and alone where that is not to be."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..estimators._data import RowBatches
+from ..estimators._extras import Extras
+from ..estimators._training import (
+    begin_training,
+    forward_randomness,
+    is_plain,
+    resume,
+    run_epochs,
+)
+from ..limits import FitTimeoutError
+from ._errors import CannotStackError
+from ._graph import graph_of
+from ._members import Member, obstacle
+from ._stack import Run, Stack
+
+__all__ = ["train_together"]
+
+_log = logging.getLogger("skhpo")
+
+
+def train_together(members):
+    """Train nets in place, those that share a graph as one.
+
+    Each net is afterwards what training it alone would have made of it, but for rounding. What
+    cannot be stacked is trained alone; a line for the logger "skhpo" at level DEBUG says why.
+
+    Parameters
+    ----------
+    members : list of Member
+
+    Returns
+    -------
+    errors : list of (Exception or None)
+        What the ``fit`` of each net would have raised.
+    """
+    errors = [None] * len(members)
+    graphs = {}
+    for number, member in enumerate(members):
+        with _noted(errors, number):
+            reason = obstacle(member.net, member.fit_params)
+            if reason is not None:
+                _say(reason, 1)
+                _fit(member)
+                continue
+            built = _build(number, member)
+            reason = _obstacle_of_data(built)
+            if reason is not None:
+                _say(reason, 1)
+                _train_alone(built)
+                continue
+            graphs.setdefault(graph_of(built), []).append(built)
+    for group in graphs.values():
+        _train(group, errors)
+    return errors
+
+
+@dataclass
+class _Built:
+    """A member whose net is built and whose data is checked.
+
+    Attributes
+    ----------
+    data : tuple
+        Training part, validation part, checks.
+    batches : RowBatches
+    checkpoint : bytes or None
+        What a net that is continued was before.
+    """
+
+    number: int
+    member: Member
+    data: tuple
+    batches: Any
+    checkpoint: bytes | None
+
+    @property
+    def net(self):
+        return self.member.net
+
+
+def _build(number, member):
+    net = member.net
+    continuing = bool(net.initialized_ and (member.continuing or net.warm_start))
+    checkpoint = None
+    if continuing:
+        buffer = io.BytesIO()
+        net.save_checkpoint(buffer)
+        checkpoint = buffer.getvalue()
+    weight, classes = (member.fit_params.get(name) for name in ("sample_weight", "classes"))
+    data = net._prepare_fit(member.X, member.y, weight, classes, continuing, {})
+    return _Built(number, member, data, net._batches(data[0], training=True), checkpoint)
+
+
+def _obstacle_of_data(built):
+    batches = built.batches
+    if not isinstance(batches, RowBatches) or not is_plain(built.net, batches, built.data[1], {}):
+        return "something looks into each batch"
+    if isinstance(batches.rows.X, Mapping):
+        return "X is a dict"
+    if not len(batches):
+        return "there is no batch"
+    if built.net.device_.type not in ("cpu", "cuda"):
+        return f"device {built.net.device_} has no fused optimizers"
+    return None
+
+
+def _train(group, errors):
+    """Train nets that share a graph as one; alone or in halves if that fails."""
+    if len(group) == 1:
+        with _noted(errors, group[0].number):
+            _train_alone(group[0])
+        return
+    try:
+        stack = Stack([_run(built) for built in group])
+    except CannotStackError as reason:
+        _say(reason, len(group))
+        for built in group:
+            with _noted(errors, built.number):
+                _train_alone(built)
+        return
+    for built in group:
+        begin_training(built.net, built.member.X, built.member.y)
+    try:
+        stack.train()
+    except FitTimeoutError as error:
+        stack.errors |= {run.number: error for run in stack.runs}
+    except Exception as error:
+        unfinished = {run.number for run in stack.runs}
+        _start_again([built for built in group if built.number in unfinished], error, errors)
+        group = [built for built in group if built.number not in unfinished]
+    for built in group:
+        errors[built.number] = stack.errors.get(built.number)
+        if errors[built.number] is None:
+            built.net.notify("on_train_end", X=built.member.X, y=built.member.y)
+
+
+def _run(built):
+    net, checks = built.net, built.data[2]
+    resume(net, built.batches, checks)
+    if checks is not None:
+        checks.may_draw = not isinstance(forward_randomness(net), contextlib.nullcontext)
+    return Run(built.number, net, built.batches, Extras(net, checks))
+
+
+def _start_again(group, error, errors):
+    """Train nets anew whose stack failed: in halves if it was too large, else alone."""
+    halved = _is_out_of_memory(error) and len(group) > 1
+    _say(f"{type(error).__name__}: {error}", len(group))
+    again = []
+    for built in group:
+        with _noted(errors, built.number):
+            with _as_it_began(built):
+                again.append(_build(built.number, built.member))
+            if not halved:
+                _train_alone(again.pop())
+    if again:
+        half = len(again) // 2
+        _train(again[:half], errors)
+        _train(again[half:], errors)
+
+
+@contextlib.contextmanager
+def _as_it_began(built):
+    """Within this context the net is what it was before its stack, and builds itself alike."""
+    net = built.net
+    given = net.random_state
+    if built.checkpoint is not None:
+        net.load_checkpoint(io.BytesIO(built.checkpoint))
+    else:
+        net.random_state = net.seed_
+    try:
+        yield
+    finally:
+        net.random_state = given
+
+
+def _is_out_of_memory(error):
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return True
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+def _train_alone(built):
+    member = built.member
+    task = "partial_fit" if member.continuing else "fit"
+    given = {"X": member.X, "y": member.y, "sample_weight": member.fit_params.get("sample_weight")}
+    run_epochs(built.net, *built.data, **given, task=task, fit_params={})
+
+
+def _fit(member):
+    fit = member.net.partial_fit if member.continuing else member.net.fit
+    fit(member.X, member.y, **member.fit_params)
+
+
+def _say(reason, n_nets):
+    _log.debug("%d of the nets of a stack trained alone: %s", n_nets, reason)
+
+
+@contextlib.contextmanager
+def _noted(errors, number):
+    try:
+        yield
+    except Exception as error:
+        errors[number] = error

@@ -1,0 +1,143 @@
+"""Nets trained together are what they would be alone."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_classification
+from torch import nn
+
+from skhpo import TorchClassifier
+from skhpo.estimators import MLP
+from skhpo.stacking import Member, predict_together, train_together
+
+X, Y = make_classification(200, 8, n_informative=5, n_classes=3, random_state=0)
+
+
+class Wide(nn.Sequential):
+    """In float64, in which rounding is small."""
+
+    def __init__(self, in_features, out_features, dropout=0.2):
+        super().__init__(
+            nn.Linear(in_features, 6),
+            nn.Tanh(),
+            nn.Dropout(dropout),
+            nn.Linear(6, out_features),
+        )
+        self.double()
+
+
+def folds(n):
+    """Training rows of unequal number."""
+    return [np.flatnonzero(np.arange(len(X)) % 7 != k % 7)[: 150 + 3 * (k % 4)] for k in range(n)]
+
+
+def net_of(k, **params):
+    settings = {"module": Wide, "batch_size": 32, "max_epochs": 5, "device": "cpu", "lr": 0.01}
+    return TorchClassifier(**{**settings, "random_state": k, **params})
+
+
+def alone(member):
+    fit = member.net.partial_fit if member.continuing else member.net.fit
+    fit(member.X, member.y, **member.fit_params)
+    return member.net
+
+
+def assert_same(one, other, tolerance=1e-8):
+    for a, b in zip(
+        one.module_.state_dict().values(), other.module_.state_dict().values(), strict=True
+    ):
+        assert torch.linalg.vector_norm((a - b).double()) <= tolerance
+    a, b = one.optimizer_.state_dict(), other.optimizer_.state_dict()
+    assert a["param_groups"] == b["param_groups"]
+    assert a["state"].keys() == b["state"].keys()
+    for key, state in a["state"].items():
+        assert list(state) == list(b["state"][key])
+        for name, value in state.items():
+            theirs = b["state"][key][name]
+            assert value.dtype == theirs.dtype
+            assert value.shape == theirs.shape
+            torch.testing.assert_close(value, theirs, rtol=1e-5, atol=1e-7)
+    assert [list(row) for row in one.history] == [list(row) for row in other.history]
+    assert one.n_iter_ == other.n_iter_
+    for row, theirs in zip(one.history, other.history, strict=True):
+        for name in set(row) - {"dur"}:
+            assert row[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-7), name
+    for name, stream in one._streams.items():
+        assert stream.state().keys() == other._streams[name].state().keys()
+        for device, state in stream.state().items():
+            assert torch.equal(state, other._streams[name].state()[device])
+    assert one.module_.training == other.module_.training
+
+
+def assert_trained_alike(make, n=4, **further):
+    members = [Member(make(k), X[rows], Y[rows], **further) for k, rows in enumerate(folds(n))]
+    assert train_together(members) == [None] * n
+    for k, member in enumerate(members):
+        expected = alone(Member(make(k), member.X, member.y, **further))
+        assert_same(member.net, expected)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_falls_back(caplog):
+    caplog.set_level(logging.DEBUG, "skhpo")
+    yield
+    assert not caplog.records
+
+
+SGD = {"optimizer": "sgd", "optimizer__momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adam", "optimizer__amsgrad": True},
+        {"optimizer": "adamw", "optimizer__weight_decay": 0.1},
+        {"optimizer": "sgd"},
+        SGD,
+        {**SGD, "optimizer__nesterov": True},
+        {**SGD, "optimizer__dampening": 0.5},
+    ],
+)
+def test_every_optimizer_makes_the_same_numbers(params):
+    assert_trained_alike(lambda k: net_of(k, **params))
+
+
+def test_settings_may_differ_from_net_to_net():
+    def make(k):
+        return net_of(
+            k,
+            optimizer="adam",
+            lr=0.01 / (k + 1),
+            optimizer__betas=(0.9 - k / 10, 0.99),
+            optimizer__weight_decay=k / 100,
+            max_epochs=2 + k,
+            label_smoothing=k / 10,
+            class_weight=["balanced", None][k % 2],
+            module__dropout=[0.0, 0.2, 0.5, 0.8][k],
+        )
+
+    assert_trained_alike(make)
+
+
+def test_nets_are_continued():
+    def make(k):
+        rows = folds(4)[k]
+        return net_of(k, **SGD).fit(X[rows], Y[rows]).set_params(max_epochs=1 + k)
+
+    assert_trained_alike(make, continuing=True)
+
+
+def test_predictions_in_float32_agree():
+    def make(k):
+        return net_of(k, module=MLP, module__dropout=0.2)
+
+    members = [Member(make(k), X[rows], Y[rows]) for k, rows in enumerate(folds(5))]
+    assert train_together(members) == [None] * 5
+    outputs = predict_together([member.net for member in members], [X] * 5)
+    for k, member in enumerate(members):
+        expected = alone(Member(make(k), member.X, member.y))
+        np.testing.assert_allclose(outputs[k], member.net.predict_proba(X), atol=1e-6)
+        np.testing.assert_allclose(outputs[k], expected.predict_proba(X), atol=1e-3)
