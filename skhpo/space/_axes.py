@@ -37,6 +37,7 @@ class Axis(ABC):
 
     kind: Kind
     n_levels: int | None
+    ends: list[float] | None = None  # of the cells of its levels, where they have cells
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -91,7 +92,7 @@ class LevelAxis(Axis):
         self.kind = kind
         self.n_levels: int = len(levels)
         self._levels = levels
-        self._edges = edges
+        self.ends = self._edges = edges
         self._positions = {identity(level): i for i, level in enumerate(levels)}
 
     def value(self, u: float) -> Any:

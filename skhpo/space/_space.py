@@ -272,6 +272,31 @@ class SearchSpace:
             return None
         return min(low for low, _ in ends), max(high for _, high in ends)
 
+    def level_ends(self, dimension: int) -> list[float] | None:
+        """Upper ends of the cells of a coordinate's levels, increasing to 1.
+
+        Parameters
+        ----------
+        dimension : int
+            Which coordinate.
+
+        Returns
+        -------
+        ends : list of float or None
+            None for numbers that are continuous, or too many to have cells.
+        """
+        axis = self._axis(dimension)
+        if axis is None:
+            return [(d + 1) / len(self._dicts) for d in range(len(self._dicts))]
+        return axis.ends
+
+    def value_at(self, dimension: int, u: float) -> Any:
+        """The value of a coordinate's parameter at `u`; the number of the dict that it selects."""
+        axis = self._axis(dimension)
+        if axis is None:
+            return min(int(u * len(self._dicts)), len(self._dicts) - 1)
+        return axis.value(u)
+
     def __repr__(self) -> str:
         return f"SearchSpace(names={self.names}, n_dims={self.n_dims}, size={self.size})"
 
@@ -294,6 +319,11 @@ class SearchSpace:
             [line_of(self._axes[place], given[name]) for name, place in places.items()]
             for places, given in zip(self._dicts, self._given, strict=True)
         ]
+
+    def _axis(self, dimension: int) -> Axis | None:
+        """The axis of a coordinate; None for the one that says which dict."""
+        place = dimension - (len(self._dicts) > 1)
+        return None if place < 0 else self._axes[place]
 
     def _dict_size(self, places: Mapping[str, int]) -> int | None:
         size = 1

@@ -1,0 +1,117 @@
+"""Checks of Harmonica's arguments, and what "auto" means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ...space import SearchSpace
+from .._checks import check_count
+from .coding import WHOLE, code
+
+__all__ = [
+    "check_alpha",
+    "check_degree",
+    "check_n_samples",
+    "check_n_terms",
+    "check_params",
+    "check_resource",
+    "least_samples",
+]
+
+# Samples per logarithm of the number of products: with 60 two-valued parameters and degree 3 that
+# is the 300 of the paper.
+_SAMPLES_PER_LOG = 28.6
+
+
+def least_samples(n_terms: int) -> int:
+    """Two for each coefficient, the intercept's included."""
+    return 2 * (n_terms + 1)
+
+
+def check_n_terms(n_terms: object, n_stages: int) -> list[int]:
+    if isinstance(n_terms, Sequence) and not isinstance(n_terms, str):
+        if len(n_terms) != n_stages:
+            raise ValueError(
+                f"n_terms must be one number, or one for each of the n_stages={n_stages} stages, "
+                f"but got n_terms={n_terms!r}"
+            )
+        return [check_count("n_terms", n) for n in n_terms]
+    return [check_count("n_terms", n_terms)] * n_stages
+
+
+def _n_parameters(space: SearchSpace) -> int:
+    """Coordinates with a choice."""
+    return sum(bool(code(space, d, WHOLE)) for d in range(space.n_dims))
+
+
+def check_degree(degree: object, space: SearchSpace) -> int:
+    n_parameters = _n_parameters(space)
+    if degree == "auto":
+        return min(3, n_parameters)
+    if isinstance(degree, str):
+        raise ValueError(f"degree must be an integer or 'auto', but got {degree!r}")
+    if (n := check_count("degree", degree)) > n_parameters:
+        raise ValueError(
+            f"degree <= number of parameters with a choice must hold, but got degree={n} and "
+            f"{n_parameters} parameters; 'auto' takes at most {min(3, n_parameters)}"
+        )
+    return n
+
+
+def check_alpha(alpha: Any) -> float | Literal["auto"]:
+    if isinstance(alpha, str):
+        if alpha != "auto":
+            raise ValueError(f"alpha must be a number or 'auto', but got {alpha!r}")
+        return "auto"
+    if not alpha > 0:
+        raise ValueError(f"alpha > 0 must hold, but got alpha={alpha!r}")
+    return float(alpha)
+
+
+def check_n_samples(n_samples: object, n_terms: int, space: SearchSpace, degree: int) -> int:
+    least = least_samples(n_terms)
+    if n_samples == "auto":
+        n_products = _count_products(space, degree)
+        return max(least, round(_SAMPLES_PER_LOG * math.log(n_products)))
+    if isinstance(n_samples, str):
+        raise ValueError(f"n_samples must be an integer or 'auto', but got {n_samples!r}")
+    if (n := check_count("n_samples", n_samples)) < least:
+        raise ValueError(
+            f"n_samples >= {least} must hold, two for each of n_terms + 1 coefficients, but got "
+            f"n_samples={n} and n_terms={n_terms}; draw more samples, or ask for fewer terms"
+        )
+    return n
+
+
+def _count_products(space: SearchSpace, degree: int) -> int:
+    """How many products of functions of up to `degree` different parameters there are."""
+    counts = [1] + [0] * degree
+    for d in range(space.n_dims):
+        size = len(code(space, d, WHOLE))
+        for k in range(degree, 0, -1):
+            counts[k] += size * counts[k - 1]
+    return sum(counts[1:])
+
+
+def check_resource(resource: object, most: int | None) -> int | None:
+    if resource is None:
+        return most
+    n = check_count("resource", resource)
+    if most is None or n > most:
+        raise ValueError(
+            f"the resource of the stages must not be larger than what the base gives, but got {n} "
+            f"and {most}; a base without a resource needs resource=None"
+        )
+    return n
+
+
+def check_params(params: Mapping[str, Any] | None, space: SearchSpace) -> dict[str, Any]:
+    for name in params or ():
+        if name in space.names:
+            raise ValueError(
+                f"what the stages set must not be in the space, but {name!r} is; remove it from "
+                "one of the two"
+            )
+    return dict(params or {})

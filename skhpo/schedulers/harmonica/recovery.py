@@ -1,0 +1,208 @@
+"""Sparse recovery of a polynomial from few samples: algorithm 1 of Hazan, Klivans and Yuan."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
+from sklearn.linear_model import Lasso  # type: ignore[import-untyped]
+
+from .products import Product, Products
+
+__all__ = ["Recovered", "recover"]
+
+Vector = NDArray[np.float64]
+
+# Candidates of a scan that are looked at exactly.
+_LOOKED_AT = 10
+# Columns that the Lasso starts with; those that turn out to be missing are added.
+_SCREENED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A sparse polynomial.
+
+    Parameters
+    ----------
+    intercept : float
+    terms : list of tuple of int
+        Column numbers whose product a term is, the largest term first.
+    coefficients : ndarray of shape (n_terms,)
+        Those of least squares on the terms.
+    explained : float
+        Share of the variance of the scores that all terms explain together.
+    shares : list of float
+        The share that would be lost without each term.
+    """
+
+    intercept: float
+    terms: list[Product]
+    coefficients: Vector
+    explained: float
+    shares: list[float]
+
+
+def recover(
+    products: Products, y: Vector, n_terms: int, alpha: float | Literal["auto"] = "auto"
+) -> Recovered:
+    """Find the few products whose weighted sum explains the scores.
+
+    Parameters
+    ----------
+    products : Products
+        The features.
+    y : ndarray of shape (n_samples,)
+        Scores.
+    n_terms : int
+        How many products at most.
+    alpha : float or "auto", default="auto"
+        Penalty of the Lasso, in units of the score, of which the `n_terms` largest coefficients are
+        taken. "auto" shrinks nothing and looks for the subset of least squared error by adding and
+        exchanging products, then leaves out those that the extended Bayesian information
+        criterion [1]_ does not want.
+
+    References
+    ----------
+    .. [1] Chen and Chen, "Extended Bayesian information criteria for model selection with large
+       model spaces", Biometrika 95(3), 2008, with gamma = 1, each term among those of its degree.
+    """
+    if alpha == "auto":
+        terms = _without_excess(products, y, _exchanged(products, y, _added(products, y, n_terms)))
+    else:
+        terms = _largest_of_lasso(products, y, n_terms, alpha)
+    weights, residual = _least_squares(products, y, terms)
+    coefficients: Vector = weights[1:]
+    order = np.argsort(-np.abs(coefficients), kind="stable")
+    terms = [terms[i] for i in order]
+    spread = max(float(np.sum((y - y.mean()) ** 2)), np.finfo(float).tiny)
+    error = float(residual @ residual)
+    without = [_squared_error(products, y, terms[:i] + terms[i + 1 :]) for i in range(len(terms))]
+    return Recovered(
+        intercept=float(weights[0]),
+        terms=terms,
+        coefficients=coefficients[order],
+        explained=1 - error / spread,
+        shares=[(more - error) / spread for more in without],
+    )
+
+
+def _least_squares(
+    products: Products, y: Vector, terms: Sequence[Product]
+) -> tuple[Vector, Vector]:
+    """Weights of an intercept and the terms, and the residual."""
+    design = np.stack([np.ones(len(y)), *map(products.values, terms)], axis=1)
+    weights = np.asarray(np.linalg.lstsq(design, y)[0], dtype=np.float64)
+    return weights, y - design @ weights
+
+
+def _added(products: Products, y: Vector, n_terms: int) -> list[Product]:
+    """Take the product that explains most of what is left, again and again."""
+    terms: list[Product] = []
+    while len(terms) < min(n_terms, len(y) - 2):
+        candidate = _best_addition(products, y, [terms])[0]
+        if candidate is None:
+            break
+        terms.append(candidate[1])
+    return terms
+
+
+def _exchanged(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
+    """Replace terms one by one as long as that lowers the squared error."""
+    error = _squared_error(products, y, terms)
+    for _ in range(3 * len(terms)):
+        rests = [terms[:i] + terms[i + 1 :] for i in range(len(terms))]
+        found = [
+            (candidate[0], i, candidate[1])
+            for i, candidate in enumerate(_best_addition(products, y, rests))
+            if candidate is not None
+        ]
+        if not found or min(found)[0] > (1 - 1e-6) * error:
+            break
+        error, place, product = min(found)
+        terms = [*rests[place], product]
+    return terms
+
+
+def _best_addition(
+    products: Products, y: Vector, subsets: Sequence[list[Product]]
+) -> list[tuple[float, Product] | None]:
+    """For each subset, the product to add, with the squared error that is left then."""
+    residuals = [_least_squares(products, y, subset)[1] for subset in subsets]
+    found: list[tuple[float, Product] | None] = []
+    ranked = products.best(np.stack(residuals, axis=1), _LOOKED_AT)
+    for subset, residual, candidates in zip(subsets, residuals, ranked, strict=True):
+        known = np.linalg.qr(np.stack([np.ones(len(y)), *map(products.values, subset)], axis=1)).Q
+        error = float(residual @ residual)
+        best: tuple[float, Product] | None = None
+        for candidate in candidates:
+            column = products.values(candidate)
+            new = column - known @ (known.T @ column)
+            size = float(new @ new)
+            if size > 1e-6 * float(column @ column):
+                left = error - float(new @ residual) ** 2 / size
+                if best is None or left < (1 - 1e-9) * best[0]:
+                    best = left, candidate
+        found.append(best)
+    return found
+
+
+def _without_excess(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
+    """Drop the least important term as long as the information criterion falls."""
+    best = _criterion(products, y, terms)
+    while terms:
+        fewer = [terms[:i] + terms[i + 1 :] for i in range(len(terms))]
+        values = [_criterion(products, y, subset) for subset in fewer]
+        if min(values) > best:
+            break
+        best = min(values)
+        terms = fewer[int(np.argmin(values))]
+    return terms
+
+
+def _criterion(products: Products, y: Vector, terms: Sequence[Product]) -> float:
+    n = len(y)
+    error = max(_squared_error(products, y, terms), 1e-20 * float(y @ y))
+    choices = sum(2 * np.log(products.counts[len(term) - 1]) for term in terms)
+    return float(n * np.log(error / n) + len(terms) * np.log(n) + choices)
+
+
+def _squared_error(products: Products, y: Vector, terms: Sequence[Product]) -> float:
+    _, residual = _least_squares(products, y, terms)
+    return float(residual @ residual)
+
+
+def _largest_of_lasso(products: Products, y: Vector, n_terms: int, alpha: float) -> list[Product]:
+    """The terms of largest weight of the Lasso over all products.
+
+    It is fitted to the products that correlate most; whatever then violates the conditions of
+    optimality (Karush, Kuhn and Tucker) is added, until nothing does.
+    """
+    centred = y - y.mean()
+    pool = dict.fromkeys(products.best(centred[:, None], _SCREENED)[0])
+    while True:
+        names = list(pool)
+        if not names:
+            return []
+        columns = np.stack([products.values(product) for product in names], axis=1)
+        model = Lasso(alpha=alpha)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(columns, y)
+        residual = y - model.predict(columns)
+        missing = [
+            product
+            for product in products.best((residual - residual.mean())[:, None], _SCREENED)[0]
+            if product not in pool
+            and abs(products.values(product) @ residual) > (1 + 1e-3) * alpha * len(y)
+        ]
+        if not missing:
+            break
+        pool.update(dict.fromkeys(missing))
+    order = np.argsort(-np.abs(model.coef_), kind="stable")[: min(n_terms, len(y) - 2)]
+    return [names[i] for i in order if model.coef_[i] != 0]

@@ -1,0 +1,422 @@
+"""Harmonica: stages of random samples, each of which says where to sample next."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...samplers import RandomSampler
+from ...space import SearchSpace
+from ...trial import Trial
+from .._checks import check_count
+from ..base import Scheduler
+from ..full import FullScheduler
+from ._arguments import (
+    check_alpha,
+    check_degree,
+    check_n_samples,
+    check_n_terms,
+    check_params,
+    check_resource,
+    least_samples,
+)
+from .coding import WHOLE, Factor, code
+from .products import Products
+from .recovery import recover
+from .region import Region, RestrictedSpace, Term
+
+__all__ = ["Harmonica", "Stage"]
+
+Vector = NDArray[np.float64]
+Base = Callable[[SearchSpace, int], Scheduler]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a stage of Harmonica found.
+
+    Parameters
+    ----------
+    n_samples, n_failed : int
+        Configurations that were tried, and those of them whose fits failed.
+    mean_score, best_score : float
+        Over those that did not fail; NaN if all did.
+    intercept : float
+        Constant of the polynomial.
+    terms : list of Term
+        The largest first.
+    explained : float
+        Share of the variance of the scores that the terms explain together.
+    shares : list of float
+        The share that would be lost without each term.
+    region : Region
+        Where the next stage samples.
+    """
+
+    n_samples: int
+    n_failed: int
+    mean_score: float
+    best_score: float
+    intercept: float
+    terms: list[Term]
+    explained: float
+    shares: list[float]
+    region: Region
+
+
+class _StageSampler(RandomSampler):
+    """Draws from a space that shrinks, and remembers the points of what it drew."""
+
+    def __init__(self, space: SearchSpace, random_state: int) -> None:
+        super().__init__(space, random_state)
+        self._points: dict[int, tuple[dict[str, Any], Vector]] = {}
+
+    def restrict(self, region: Region) -> None:
+        whole = getattr(self.space, "whole", self.space)
+        self.space = RestrictedSpace(whole, region)
+        self._rest = None
+
+    def point_of(self, params: dict[str, Any]) -> Vector:
+        known = self._points.get(id(params))
+        return self.space.to_unit(params) if known is None else known[1]
+
+    def _any(self) -> dict[str, Any]:
+        point: Vector = self._random_state.random_sample(self.space.n_dims)
+        if isinstance(self.space, RestrictedSpace):
+            point = self.space.region.project(point)
+            params = self.space.whole.from_unit(point)
+        else:
+            params = self.space.from_unit(point)
+        self._points[id(params)] = params, point
+        return params
+
+
+class Harmonica(Scheduler):
+    """Harmonica [1]_: random samples, a sparse polynomial of them, a smaller space; and again.
+
+    In each stage configurations are drawn at random, all at once. A polynomial of few terms is
+    fitted to their scores, of functions of the parameters (`coding.code`). Later samples
+    come from where the terms have the values of their largest sums. After the last
+    stage any other scheduler searches what is left of the space.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        At least two configurations.
+    random_state : int
+        The seed.
+    base : callable or None, default=None
+        Called as ``base(space, random_state)`` with what is left of the space after the last
+        stage; returns the `Scheduler` that goes on. None tries 100 random configurations.
+    n_stages : int, default=2
+        How often the space is restricted.
+    n_samples : int or "auto", default="auto"
+        Configurations per stage. "auto" is the 300 of the paper for its 60 two-valued parameters,
+        and grows with the logarithm of the number of possible terms.
+    degree : int or "auto", default="auto"
+        The most parameters in a term; "auto" is 3, or all where there are fewer.
+    n_terms : int or sequence of int, default=5
+        The most terms of a stage; several numbers are those of the stages.
+    n_restrictions : int, default=4
+        How many patterns of the terms' values are kept in a stage, the best first; each later
+        sample is of one of them, drawn at random.
+    alpha : float or "auto", default="auto"
+        Penalty of the Lasso; see `recover`.
+    resource : int or None, default=None
+        What the samples of the stages are given; None for what the base gives at most.
+    params : mapping or None, default=None
+        Parameters of the estimator, none of the space, that the samples of the stages have.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        Those that are complete.
+
+    Raises
+    ------
+    ValueError
+        If the numbers do not fit the space or each other.
+
+    Warns
+    -----
+    UserWarning
+        If nothing can be learnt from a stage: too few scores, or all the same. The base then
+        searches what was left of the space before.
+
+    Notes
+    -----
+    Tags are ``stage``, counted from 0, the base's being ``n_stages``; and the base's own, which are
+    -1 in the stages. A stage is a barrier: what it finds does not depend on the order in
+    which its trials are told.
+
+    References
+    ----------
+    .. [1] Hazan, Klivans and Yuan, "Hyperparameter optimization: a spectral approach", ICLR 2018,
+       algorithms 1 and 2.
+
+    Examples
+    --------
+    >>> from skhpo.schedulers import Harmonica
+    >>> from skhpo.space import SearchSpace
+    >>> space = SearchSpace({f"x{i}": [-1, 1] for i in range(20)})
+    >>> scheduler = Harmonica(space, 0, n_stages=1, n_restrictions=1)
+    >>> while trials := scheduler.ask():
+    ...     for trial in trials:
+    ...         x = trial.params
+    ...         scheduler.tell(trial, score=3 * x["x4"] - 2 * x["x7"] * x["x9"])
+    >>> [[f.label for f in term.factors] for term in scheduler.stages[0].terms]
+    [[1], [1, 1]]
+    >>> x["x4"], x["x7"] * x["x9"]
+    (1, -1)
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        random_state: int,
+        base: Base | None = None,
+        *,
+        n_stages: int = 2,
+        n_samples: int | Literal["auto"] = "auto",
+        degree: int | Literal["auto"] = "auto",
+        n_terms: int | Sequence[int] = 5,
+        n_restrictions: int = 4,
+        alpha: float | Literal["auto"] = "auto",
+        resource: int | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        rng = np.random.default_rng(random_state)
+        seeds = rng.integers(2**31, size=2).tolist()
+        self._stage_sampler = _StageSampler(space, seeds[0])
+        super().__init__(self._stage_sampler)
+        if space.size == 1:
+            raise ValueError(
+                "a search needs at least two configurations to choose from, but the space has one; "
+                "list more values, or set the parameters of the estimator"
+            )
+        self.stages: list[Stage] = []
+        self._space = space
+        self._region = Region()
+        self._n_stages = check_count("n_stages", n_stages)
+        self._n_restrictions = check_count("n_restrictions", n_restrictions)
+        self._n_terms = check_n_terms(n_terms, self._n_stages)
+        self._degree = check_degree(degree, space)
+        self._alpha = check_alpha(alpha)
+        self._n_samples = check_n_samples(n_samples, max(self._n_terms), space, self._degree)
+        self._params = check_params(params, space)
+        self._make_base = base or _hundred_at_random
+        self._base_seed = seeds[1]
+        # The base for the whole space, which tells what the one to come will do.
+        likely = self._make_base(space, self._base_seed)
+        first = likely.ask()
+        self._tags = dict.fromkeys(first[0].tags if first else {}, -1)
+        self.max_resource = likely.max_resource
+        self._resource = check_resource(resource, self.max_resource)
+        self.n_trials = None
+        if likely.n_trials is not None:
+            self.n_trials = self._n_stages * self._n_samples + likely.n_trials
+        self._base: Scheduler | None = None
+        self._own_candidate: list[int] = []  # of the base's candidates
+        self._own_trial: list[int] = []  # of the base's trials
+        self._base_trial: dict[int, Trial] = {}
+        self._current: list[Trial] = []
+        self._scores: dict[int, float] = {}
+        self._told: list[int] = []  # trials of the stages that are over
+        self._points: list[Vector] = []  # of the candidates of the stages, which have one trial
+
+    def ask(self) -> list[Trial]:
+        if self._pending and self._base is None:
+            return []
+        while self._base is None:
+            if self._current:
+                self._finish_stage()
+            elif len(self.stages) < self._n_stages:
+                candidates = self._new_candidates(self._n_samples)
+                tags = {"stage": len(self.stages), **self._tags}
+                self._current = [
+                    self._new_trial(candidate, resource=self._resource, tags=tags)
+                    for candidate in candidates
+                ]
+                if self._current:
+                    return list(self._current)
+                self._start_base()
+            else:
+                self._start_base()
+        return self._ask_base()
+
+    def tell(
+        self,
+        trial: Trial,
+        score: float,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        super().tell(trial, score, noise=noise, seconds=seconds)
+        if self._base is not None and trial.number in self._base_trial:
+            told = self._base_trial.pop(trial.number)
+            self._base.tell(told, score, noise=noise, seconds=seconds)
+
+    def may_continue(self) -> set[int]:
+        if self._base is None:
+            return set()
+        return {self._own_trial[number] for number in self._base.may_continue()}
+
+    def _record(self, trial: Trial, score: float) -> None:
+        self._scores[trial.number] = score
+
+    def _new_candidates(self, n: int) -> list[int]:
+        new = super()._new_candidates(n)
+        for candidate in new:
+            params = self._candidates[candidate]
+            self._points.append(self._stage_sampler.point_of(params))
+            self._candidates[candidate] = {**params, **self._params}
+        return new
+
+    def _ask_base(self) -> list[Trial]:
+        assert self._base is not None
+        trials = []
+        for asked in self._base.ask():
+            if asked.candidate == len(self._own_candidate):
+                self._own_candidate.append(len(self._candidates))
+                self._candidates.append(dict(asked.params))
+            trial = self._new_trial(
+                self._own_candidate[asked.candidate],
+                resource=asked.resource,
+                tags={"stage": self._n_stages, **asked.tags},
+                parent=None if asked.parent is None else self._own_trial[asked.parent],
+            )
+            self._own_trial.append(trial.number)
+            self._base_trial[trial.number] = asked
+            trials.append(trial)
+        return trials
+
+    def _start_base(self) -> None:
+        space = RestrictedSpace(self._space, self._region) if self._region.terms else self._space
+        self._base = self._make_base(space, self._base_seed)
+
+    def _finish_stage(self) -> None:
+        """Learn from the samples of a stage, and restrict the space."""
+        numbers = [trial.number for trial in self._current]
+        exhausted = len(numbers) < self._n_samples
+        self._current = []
+        self._told += numbers
+        scores = np.array([self._scores[number] for number in numbers])
+        good = scores[np.isfinite(scores)]
+        n_terms = self._n_terms[len(self.stages)]
+        points, y = self._samples_of_region()
+        problem = None
+        if len(y) < least_samples(n_terms):
+            problem = (
+                f"{len(scores) - len(good)} of its {len(scores)} fits failed, and at least "
+                f"{least_samples(n_terms)} scores are needed for n_terms={n_terms}"
+            )
+        elif np.ptp(y) <= 1e-12 * np.abs(y).max():
+            problem = f"all scores are {y[0]:g}"
+        if problem is None and not exhausted:
+            terms, intercept, explained, shares = self._learn(points, y, n_terms)
+            region = self._region.restricted(terms, self._n_restrictions)
+        else:
+            terms, intercept, explained, shares, region = [], math.nan, 0.0, [], self._region
+            if not exhausted:
+                warnings.warn(
+                    f"nothing can be learnt from stage {len(self.stages)} because {problem}; the "
+                    "base goes on with the space as it is",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        self.stages.append(
+            Stage(
+                n_samples=len(scores),
+                n_failed=len(scores) - len(good),
+                mean_score=float(good.mean()) if len(good) else math.nan,
+                best_score=float(good.max()) if len(good) else math.nan,
+                intercept=intercept,
+                terms=terms,
+                explained=explained,
+                shares=shares,
+                region=region,
+            )
+        )
+        self._region = region
+        self._stage_sampler.restrict(region)
+        if problem is not None or exhausted:
+            self._start_base()
+
+    def _samples_of_region(self) -> tuple[Vector, Vector]:
+        """Points and scores of all samples so far in the region, without the failed ones."""
+        kept = [
+            number
+            for number in self._told
+            if math.isfinite(self._scores[number]) and self._points[number] in self._region
+        ]
+        points = np.array([self._points[number] for number in kept])
+        return points, np.array([self._scores[number] for number in kept])
+
+    def _learn(
+        self, points: Vector, y: Vector, n_terms: int
+    ) -> tuple[list[Term], float, float, list[float]]:
+        known = sum((term(points) for term in self._region.terms), np.zeros(len(y)))
+        factors = self._factors(points)
+        if not factors:
+            return [], float(np.mean(y)), 0.0, []
+        active = _activity(self._space)
+        columns = np.stack(
+            [f(points[:, f.dimension]) * _product(active[f.dimension], points) for f in factors],
+            axis=1,
+        )
+        groups = np.array([f.dimension for f in factors])
+        products = Products(columns, groups, self._degree)
+        found = recover(products, y - known, n_terms, self._alpha)
+        terms = [
+            Term(
+                float(coefficient),
+                tuple(
+                    itertools.chain.from_iterable(
+                        (factors[i], *active[factors[i].dimension]) for i in term
+                    )
+                ),
+            )
+            for term, coefficient in zip(found.terms, found.coefficients, strict=True)
+        ]
+        return terms, found.intercept, found.explained, found.shares
+
+    def _factors(self, points: Vector) -> list[Factor]:
+        """The functions of all parameters on what is left of their ranges."""
+        allowed = self._region.allowed(points)
+        return list(
+            itertools.chain.from_iterable(
+                code(self._space, d, allowed.get(d, WHOLE)) for d in range(self._space.n_dims)
+            )
+        )
+
+
+def _product(factors: Sequence[Factor], points: Vector) -> Vector:
+    values: Vector = np.prod([f(points[:, f.dimension]) for f in factors], axis=0)
+    return values
+
+
+def _activity(space: SearchSpace) -> list[tuple[Factor, ...]]:
+    """Of each coordinate, what is 1 where it has a meaning and 0 in other dicts."""
+    n_dicts = space.dimensions[0].n_levels if space.dimensions[0].name is None else 1
+    assert n_dicts is not None
+    found: list[tuple[Factor, ...]] = []
+    for dimension in space.dimensions:
+        if len(dimension.dicts) == n_dicts:
+            found.append(())
+            continue
+        ends = np.array(space.level_ends(0))
+        values = np.array([float(d in dimension.dicts) for d in range(n_dicts)])
+        found.append((Factor(0, ends, values, None),))
+    return found
+
+
+def _hundred_at_random(space: SearchSpace, random_state: int) -> Scheduler:
+    return FullScheduler(RandomSampler(space, random_state), n_candidates=100)
