@@ -9,6 +9,7 @@ __version__ = "0.1.0.dev0"
 _HOME = {
     "BayesSearchCV": "skhpo.model_selection",
     "HalvingHyperbandSearchCV": "skhpo.model_selection",
+    "HarmonicaSearchCV": "skhpo.model_selection",
     "SearchCV": "skhpo.model_selection",
     "SearchSpace": "skhpo.space",
     "TensorBoardLogger": "skhpo.callbacks",
@@ -21,13 +22,19 @@ _HOME = {
 if TYPE_CHECKING:
     from .callbacks import TensorBoardLogger
     from .estimators import TorchClassifier, TorchRegressor
-    from .model_selection import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV
+    from .model_selection import (
+        BayesSearchCV,
+        HalvingHyperbandSearchCV,
+        HarmonicaSearchCV,
+        SearchCV,
+    )
     from .results import read_journal
     from .space import SearchSpace, log_randint
 
 __all__ = [
     "BayesSearchCV",
     "HalvingHyperbandSearchCV",
+    "HarmonicaSearchCV",
     "SearchCV",
     "SearchSpace",
     "TensorBoardLogger",

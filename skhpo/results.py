@@ -66,13 +66,13 @@ def results_table(
     Returns
     -------
     dict of str to ndarray
-        Tags of the trials, ``n_resources`` and ``candidate`` where a resource varies; then
+        Tags of the trials; ``n_resources`` and ``candidate`` where a resource varies; then
         times, parameters and scores as in ``GridSearchCV``.
     """
     table = {}
+    for tag in trials[0].tags:
+        table[tag] = np.array([trial.tags[tag] for trial in trials])
     if resource is not None:
-        for tag in trials[0].tags:
-            table[tag] = np.array([trial.tags[tag] for trial in trials])
         table["n_resources"] = np.array([trial.resource for trial in trials])
         table["candidate"] = np.array([trial.candidate for trial in trials])
     _mean_and_std(table, "fit_time", _grid(results, n_repeats, lambda result: result.fit_time))

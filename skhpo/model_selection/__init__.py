@@ -2,7 +2,14 @@
 
 from ._bayes import BayesSearchCV
 from ._generic import SearchCV
+from ._harmonica import HarmonicaSearchCV
 from ._hyperband import HalvingHyperbandSearchCV
 from ._observers import SearchStart
 
-__all__ = ["BayesSearchCV", "HalvingHyperbandSearchCV", "SearchCV", "SearchStart"]
+__all__ = [
+    "BayesSearchCV",
+    "HalvingHyperbandSearchCV",
+    "HarmonicaSearchCV",
+    "SearchCV",
+    "SearchStart",
+]

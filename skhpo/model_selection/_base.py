@@ -359,10 +359,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 )
             return int(index)
         means = table[f"mean_test_{metric}"]
-        if "n_resources" in table and not np.isnan(means).all():
-            level = table["n_resources"]
-            means = np.where(level == level[~np.isnan(means)].max(), means, np.nan)
-        return int(np.argmax(np.where(np.isnan(means), -np.inf, means)))
+        return int(np.argmax(np.where(self._comparable(means), means, -np.inf)))
 
     def _warn(self, loop):
         """Say what went wrong, once for the whole search."""

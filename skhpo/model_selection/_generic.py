@@ -72,8 +72,8 @@ class SearchCV(BaseTrialSearchCV):
     Attributes
     ----------
     cv_results_ : dict of str to ndarray
-        As of `GridSearchCV`, one row per trial; plus ``n_resources``, ``candidate`` and the
-        scheduler's tags where there is a resource.
+        As of `GridSearchCV`, one row per trial; plus the scheduler's tags, and ``n_resources`` and
+        ``candidate`` where there is a resource.
     best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \
 multimetric_, classes_, n_features_in_, feature_names_in_
         As of `GridSearchCV`; the best is found among the rows at the largest resource.

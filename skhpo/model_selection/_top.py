@@ -117,14 +117,19 @@ class TopEstimators:
         names = [key for key in table if key.startswith("mean_test_")]
         metric = f"mean_test_{self.refit}" if isinstance(self.refit, str) else names[0]
         means = table[metric]
-        scored = ~np.isnan(means)
-        if "n_resources" in table and scored.any():
-            level = table["n_resources"]
-            scored &= level == level[scored].max()
+        scored = self._comparable(means)
         order = [int(row) for row in np.argsort(-means, kind="stable") if scored[row]]
         if callable(self.refit):
             order = [self.best_index_, *(row for row in order if row != self.best_index_)]
         return order
+
+    def _comparable(self, means):
+        """Return which rows may win: those that have a score at the largest resource with one."""
+        scored = ~np.isnan(means)
+        if "n_resources" in self.cv_results_ and scored.any():
+            level = self.cv_results_["n_resources"]
+            scored &= level == level[scored].max()
+        return scored
 
     def _fit_rows(self, rows, X, y, params):
         if X is None:

@@ -124,9 +124,9 @@ class Products:
         if prefix:
             wanted = wanted * np.prod(self.columns[:, list(prefix)], axis=1)[:, None]
         n, b = rest.shape
-        weighted = (wanted[:, :, None] * rest[:, None, :]).reshape(n, -1)
-        sums: Matrix = (weighted.T @ rest).reshape(-1, b, b)
-        return sums
+        weighted: Matrix = (wanted[:, :, None] * rest[:, None, :]).reshape(n, -1)
+        sums: Matrix = weighted.T @ rest
+        return sums.reshape(-1, b, b)
 
     def _scale(self, prefix: Product | None) -> Matrix:
         """One over the centred sum of squares of each product; 0 for what is none or constant."""

@@ -365,12 +365,11 @@ class RestrictedSpace(SearchSpace):
     """
 
     def __init__(self, space: SearchSpace, region: Region) -> None:
-        vars(self).update(vars(space))
+        vars(self).update({k: v for k, v in vars(space).items() if k != "dimensions"})
         self.region = region
         self.whole = space
         if space.size is not None and space.size <= _MAX_LISTED:
             self.size = len(self._listed)
-        self.dimensions = self._narrowed()
 
     def from_unit(self, u: ArrayLike) -> dict[str, Any]:
         point = np.asarray(u, dtype=float)
@@ -383,7 +382,8 @@ class RestrictedSpace(SearchSpace):
             raise TypeError("the configurations of a large space that is restricted have no number")
         return dict(self._listed[index])
 
-    def _narrowed(self) -> tuple[Dimension, ...]:
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:  # type: ignore[override]
         """The coordinates; those of which one level is left have one level."""
         points = np.random.default_rng(0).random((_PILOTS, self.n_dims))
         allowed = self.region.allowed(np.array([self.region.project(point) for point in points]))

@@ -136,6 +136,8 @@ class Harmonica(Scheduler):
 
     Attributes
     ----------
+    space : SearchSpace
+        The whole of it.
     stages : list of Stage
         Those that are complete.
 
@@ -202,7 +204,7 @@ class Harmonica(Scheduler):
                 "list more values, or set the parameters of the estimator"
             )
         self.stages: list[Stage] = []
-        self._space = space
+        self.space = space
         self._region = Region()
         self._n_stages = check_count("n_stages", n_stages)
         self._n_restrictions = check_count("n_restrictions", n_restrictions)
@@ -299,7 +301,7 @@ class Harmonica(Scheduler):
         return trials
 
     def _start_base(self) -> None:
-        space = RestrictedSpace(self._space, self._region) if self._region.terms else self._space
+        space = RestrictedSpace(self.space, self._region) if self._region.terms else self.space
         self._base = self._make_base(space, self._base_seed)
 
     def _finish_stage(self) -> None:
@@ -367,7 +369,7 @@ class Harmonica(Scheduler):
         factors = self._factors(points)
         if not factors:
             return [], float(np.mean(y)), 0.0, []
-        active = _activity(self._space)
+        active = _activity(self.space)
         columns = np.stack(
             [f(points[:, f.dimension]) * _product(active[f.dimension], points) for f in factors],
             axis=1,
@@ -393,7 +395,7 @@ class Harmonica(Scheduler):
         allowed = self._region.allowed(points)
         return list(
             itertools.chain.from_iterable(
-                code(self._space, d, allowed.get(d, WHOLE)) for d in range(self._space.n_dims)
+                code(self.space, d, allowed.get(d, WHOLE)) for d in range(self.space.n_dims)
             )
         )
 

@@ -1,0 +1,359 @@
+"""Harmonica as a search class."""
+
+from __future__ import annotations
+
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+
+from .._compat import Interval, StrOptions
+from ..samplers import BayesSampler, RandomSampler
+from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperband
+from ._base import BaseTrialSearchCV
+from ._checks import check_names, check_subsample_sizes
+from ._stages import important_parameters, stage_table
+
+__all__ = ["HarmonicaSearchCV"]
+
+
+class HarmonicaSearchCV(BaseTrialSearchCV):
+    """Search with Harmonica [1]_: find the few parameters that matter, then search those left.
+
+    In each stage random candidates are evaluated, all of them at a time if there is room. A
+    polynomial of few terms is fitted to their scores, such as "batch norm, and a small learning
+    rate with SGD". Later candidates come from where the terms are best; after the
+    last stage another method searches what is left. The terms say which parameters and which
+    combinations of them matter, see `stages_` and `important_parameters_`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As in `RandomizedSearchCV`.
+    param_distributions : dict or list of dicts
+        Lists are choices; frozen `scipy.stats` distributions and `log_randint` are sampled. A
+        list of dicts is a conditional space.
+    n_stages : int, default=2
+        How often the space is restricted. The paper has 2 or 3.
+    n_samples : int or "auto", default="auto"
+        Candidates per stage. "auto" is the 300 of the paper for its 60 two-valued parameters, and
+        grows with the logarithm of the number of possible terms.
+    degree : int or "auto", default="auto"
+        The most parameters in a term; "auto" is 3, or all where there are fewer.
+    n_terms : int or sequence of int, default=5
+        The most terms of a stage, or of each stage, as in ``(8, 8, 5)``.
+    n_restrictions : int, default=4
+        How many ways to fix the terms of a stage are kept, the best first; each later candidate
+        follows one of them, drawn at random.
+    alpha : float or "auto", default="auto"
+        Penalty of the Lasso that finds the terms, in units of the score. "auto" looks for the
+        subset of terms with the least squared error and leaves out those that an information
+        criterion does not want.
+    stage_resource : int or None, default=None
+        What the candidates of the stages are given of `resource`; None for the largest amount.
+    stage_params : dict or None, default=None
+        Parameters of the estimator that only the fits of the stages have, such as a smaller
+        network: ``{"module__n_layers": 2}``. None of them may be in the space.
+    base : {"auto", "hyperband", "random", "bayes"} or callable, default="auto"
+        What searches the space that is left: "hyperband" needs a resource and is "auto" where
+        there is one; "random" and "bayes" (a Gaussian process) try `n_iter` candidates, with the
+        largest resource. A callable is called as ``base(space, random_state)`` with a
+        `SearchSpace` and an integer; it returns a `skhpo.schedulers.Scheduler`.
+    n_iter : int, default=100
+        Candidates of the base, if it is "random" or "bayes".
+    resource : str or None, default=None
+        Parameter of the estimator that counts work, also through a pipeline
+        (``"net__max_epochs"``), or ``"n_samples"``. None where all fits are full ones.
+    min_resources, max_resources, factor, n_brackets
+        As in `HalvingHyperbandSearchCV`, for the base.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `GridSearchCV`. With several metrics the search is guided by the one that
+        `refit` names, else by the first.
+    n_jobs : int or None, default=None
+        Fits at the same time. None means 1 unless in a ``joblib.parallel_config``.
+    refit : bool, str or callable, default=True
+        As in `GridSearchCV`; the refit is a plain ``fit`` with `best_params_` on all data.
+    cv : int, splitter or iterable, default=None
+        As in `GridSearchCV`. It is split once, and all fits use those splits.
+    verbose : int, default=0
+        Larger than 0: a line on stderr with fits done, the best score and the time left.
+    random_state : int, RandomState or None, default=None
+        Seeds the sampling, and every ``random_state`` of the estimator that is None: the fit of
+        a candidate on a split has a seed of its own, derived from this one, so that results do
+        not depend on `n_jobs`.
+    error_score : "raise" or float, default=nan
+        Score of a fit that failed. A candidate that scores NaN is left out of the polynomial.
+    return_train_score : bool, default=False
+    n_repeats : int, default=1
+        Fits per candidate and split, under different seeds; the score is their mean.
+    enqueue : sequence of dict, default=()
+        Configurations to try first, in the first stage. Parameters that one leaves out are
+        sampled.
+    journal : str, path-like or None, default=None
+        File to which every finished fit is appended. `fit` with the same journal continues an
+        interrupted search. Checkpoints are kept in the folder ``<journal>.files``.
+    warm_start_from : str, path-like or None, default=None
+        Journal of an earlier search. The stages learn from random samples of their own only, so
+        that it has no effect here.
+    max_time : float or None, default=None
+        Seconds after which no new fit starts; what is done is kept, and the best refitted.
+    fit_timeout : float or None, default=None
+        Seconds after which a fit of a torch estimator fails; looked at between batches.
+    devices : "auto", str or list of str, default="auto"
+        Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
+        the visible CUDA devices; a list has one slot for each time that a device is named, and a
+        running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
+    asynchronous : bool, default=False
+        Start the next fit as soon as one ends. What a stage finds does not depend on timing; what
+        the base does may.
+    callbacks : sequence of object, default=()
+        Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
+        score)`` and ``on_search_end(search)`` are called, if they have them.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray
+        As of `GridSearchCV`, one row per trial; plus ``stage``, which is `n_stages` for the trials
+        of the base, and, where there is a resource, ``n_resources``, ``candidate`` and the base's
+        own (``bracket`` and ``iter`` of Hyperband, -1 in the stages).
+    stages_ : list of dict
+        Of each stage: ``n_samples``, ``n_failed``, ``mean_score`` and ``best_score`` in the space
+        as it was left by the stages before; ``intercept``; ``terms``, a list of dicts with
+        ``term`` (pairs of a parameter and what is the case where the term's functions are positive:
+        ``[("module__activation", "relu"), ("lr", ">= 0.01")]``), ``coefficient`` and ``share``
+        (of the variance of the scores, lost without the term); ``explained``, the share of all
+        of them together; and ``restrictions``, a list of dicts with ``terms`` (the value of each
+        of the stage's terms) and ``score``, what the polynomial says of them.
+    important_parameters_ : dict of str to ndarray
+        A row per term, of all stages: ``stage``, ``parameters``, ``term``, ``coefficient``,
+        ``share``. ``pandas.DataFrame`` takes it.
+    best_index_ : int
+        The best row among those at the largest resource; one of the base, if the stages had a
+        smaller resource or `stage_params`, and the base a score.
+    best_estimator_, best_score_, best_params_, scorer_, n_splits_, refit_time_, multimetric_, \
+classes_, n_features_in_, feature_names_in_
+        As of `GridSearchCV`.
+
+    Raises
+    ------
+    ValueError
+        Before any training: fewer samples than coefficients can be found from, a degree above the
+        number of parameters, numbers below 1, a space of one configuration, `stage_params` that
+        the estimator lacks or that are in the space, more resource for the stages than for the
+        base; and what other searches refuse.
+
+    See Also
+    --------
+    skhpo.schedulers.Harmonica : The method, without estimators.
+    skhpo.inspection.HarmonicaDisplay : Draws the terms and the scores stage by stage.
+
+    References
+    ----------
+    .. [1] E. Hazan, A. Klivans, Y. Yuan. Hyperparameter Optimization: A Spectral Approach. ICLR
+       2018.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from skhpo import HarmonicaSearchCV
+    >>> search = HarmonicaSearchCV(
+    ...     SVC(),
+    ...     {
+    ...         "C": loguniform(1e-3, 1e3),
+    ...         "gamma": loguniform(1e-3, 1e3),
+    ...         "kernel": ["rbf", "sigmoid"],
+    ...         "shrinking": [True, False],
+    ...     },
+    ...     n_stages=1,
+    ...     n_samples=60,
+    ...     n_iter=5,
+    ...     cv=2,
+    ...     random_state=0,
+    ... )
+    >>> search = search.fit(*load_iris(return_X_y=True))
+    >>> search.stages_[0]["terms"][0]["term"]
+    [('kernel', 'sigmoid')]
+    """
+
+    _parameter_constraints = {
+        **BaseTrialSearchCV._parameter_constraints,
+        "n_stages": [Interval(Integral, 1, None, closed="left")],
+        "n_samples": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "degree": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "n_terms": [Interval(Integral, 1, None, closed="left"), list, tuple],
+        "n_restrictions": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "stage_resource": [Interval(Integral, 1, None, closed="left"), None],
+        "stage_params": [dict, None],
+        "base": [StrOptions({"auto", "hyperband", "random", "bayes"}), callable],
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "resource": [str, None],
+        "min_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "factor": [Interval(Real, 1, None, closed="neither")],
+        "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        n_stages=2,
+        n_samples="auto",
+        degree="auto",
+        n_terms=5,
+        n_restrictions=4,
+        alpha="auto",
+        stage_resource=None,
+        stage_params=None,
+        base="auto",
+        n_iter=100,
+        resource=None,
+        min_resources=1,
+        max_resources=81,
+        factor=3,
+        n_brackets="all",
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+        n_repeats=1,
+        enqueue=(),
+        journal=None,
+        warm_start_from=None,
+        max_time=None,
+        fit_timeout=None,
+        devices="auto",
+        asynchronous=False,
+        callbacks=(),
+    ):
+        super().__init__(
+            estimator=estimator,
+            param_distributions=param_distributions,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            n_repeats=n_repeats,
+            enqueue=enqueue,
+            journal=journal,
+            warm_start_from=warm_start_from,
+            max_time=max_time,
+            fit_timeout=fit_timeout,
+            devices=devices,
+            asynchronous=asynchronous,
+            callbacks=callbacks,
+        )
+        self.n_stages = n_stages
+        self.n_samples = n_samples
+        self.degree = degree
+        self.n_terms = n_terms
+        self.n_restrictions = n_restrictions
+        self.alpha = alpha
+        self.stage_resource = stage_resource
+        self.stage_params = stage_params
+        self.base = base
+        self.n_iter = n_iter
+        self.resource = resource
+        self.min_resources = min_resources
+        self.max_resources = max_resources
+        self.factor = factor
+        self.n_brackets = n_brackets
+
+    def _make_scheduler(self, space, random_state, y, splits):
+        if self.stage_params:
+            check_names(self.estimator, {name: [v] for name, v in self.stage_params.items()})
+            if self.resource in self.stage_params:
+                raise ValueError(
+                    f"the resource must not be in stage_params, but {self.resource!r} is; use "
+                    "stage_resource for what the stages are given of it"
+                )
+        if self.stage_resource is not None and self.resource is None:
+            raise ValueError(
+                f"stage_resource needs a resource, but got stage_resource={self.stage_resource} "
+                "and resource=None; name the parameter that counts work, such as 'max_epochs'"
+            )
+        self._scheduler = Harmonica(
+            space,
+            random_state,
+            self._base(y, splits),
+            n_stages=self.n_stages,
+            n_samples=self.n_samples,
+            degree=self.degree,
+            n_terms=self.n_terms,
+            n_restrictions=self.n_restrictions,
+            alpha=self.alpha,
+            resource=self.stage_resource,
+            params=self.stage_params,
+        )
+        return self._scheduler
+
+    def _base(self, y, splits):
+        """Return the function that makes the scheduler of what is left of the space."""
+        if callable(self.base):
+            return self.base
+        name = self.base
+        if name == "auto":
+            name = "random" if self.resource is None else "hyperband"
+        limits = self.min_resources, self.max_resources
+        if self.resource == "n_samples":
+            limits = check_subsample_sizes(self.estimator, y, splits, *limits)
+        elif "auto" in limits:
+            raise ValueError(
+                "min_resources='auto' and max_resources='auto' count training rows and need "
+                f"resource='n_samples', but resource={self.resource!r}; give numbers"
+            )
+        if name == "hyperband":
+            if self.resource is None:
+                raise ValueError(
+                    "base='hyperband' needs a resource, but got resource=None; name the parameter "
+                    "that counts work, such as 'max_epochs', or use base='random'"
+                )
+            return partial(
+                _hyperband,
+                kind=AsynchronousHyperband if self.asynchronous else Hyperband,
+                min_resources=limits[0],
+                max_resources=limits[1],
+                factor=self.factor,
+                n_brackets=self.n_brackets,
+            )
+        return partial(
+            _full,
+            sampler=RandomSampler if name == "random" else BayesSampler,
+            n_candidates=self.n_iter,
+            resource=None if self.resource is None else limits[1],
+            asynchronous=self.asynchronous,
+        )
+
+    def _store(self, loop, scorer, metric):
+        super()._store(loop, scorer, metric)
+        scheduler = vars(self).pop("_scheduler")
+        self.stages_ = [stage_table(scheduler.space, stage) for stage in scheduler.stages]
+        self.important_parameters_ = important_parameters(self.stages_)
+
+    def _comparable(self, means):
+        of_base = self.cv_results_["stage"] == self.n_stages
+        if self.stage_params and not np.isnan(means[of_base]).all():
+            means = np.where(of_base, means, np.nan)
+        return super()._comparable(means)
+
+
+def _hyperband(space, random_state, *, kind, **kwargs):
+    return kind(RandomSampler(space, random_state), **kwargs)
+
+
+def _full(space, random_state, *, sampler, n_candidates, resource, asynchronous):
+    return FullScheduler(
+        sampler(space, random_state), n_candidates, resource=resource, asynchronous=asynchronous
+    )

@@ -1,0 +1,83 @@
+"""What the stages of Harmonica found, as plain lists and tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["important_parameters", "stage_table"]
+
+
+def stage_table(space, stage):
+    """Return a stage as a dict of plain values.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    stage : skhpo.schedulers.harmonica.Stage
+
+    Returns
+    -------
+    dict
+        An item of `stages_`, see `HarmonicaSearchCV`.
+    """
+    region = stage.region
+    first = len(region.terms) - len(stage.terms)
+    return {
+        "n_samples": stage.n_samples,
+        "n_failed": stage.n_failed,
+        "mean_score": stage.mean_score,
+        "best_score": stage.best_score,
+        "intercept": stage.intercept,
+        "terms": [
+            {"term": _label(space, term), "coefficient": term.coefficient, "share": share}
+            for term, share in zip(stage.terms, stage.shares, strict=True)
+        ],
+        "explained": stage.explained,
+        "restrictions": [
+            {"terms": list(pattern[first:]), "score": stage.intercept + sum(pattern)}
+            for pattern in region.patterns
+            if stage.terms
+        ],
+    }
+
+
+def _label(space, term):
+    """Return pairs of a parameter and what is the case where its function is positive."""
+    return [
+        (space.dimensions[factor.dimension].name or "dict", factor.label)
+        for factor in term.factors
+        if factor.label is not None
+    ]
+
+
+def important_parameters(stages):
+    """Return the terms of all stages as a table: dict of str to ndarray.
+
+    Parameters
+    ----------
+    stages : list of dict
+        `stages_` of a search.
+    """
+    rows = [
+        {
+            "stage": number,
+            "parameters": tuple(dict.fromkeys(name for name, _ in term["term"])),
+            **term,
+        }
+        for number, stage in enumerate(stages)
+        for term in stage["terms"]
+    ]
+    table = {
+        "stage": np.array([row["stage"] for row in rows], dtype=int),
+        "parameters": _objects([row["parameters"] for row in rows]),
+        "term": _objects([row["term"] for row in rows]),
+    }
+    for name in ("coefficient", "share"):
+        table[name] = np.array([row[name] for row in rows], dtype=float)
+    return table
+
+
+def _objects(values):
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
