@@ -20,7 +20,7 @@ __all__ = ["TensorBoardLogger"]
 
 _EVENTS = "events.out.tfevents.skhpo"
 _NOTE = "skhpo.json"
-_SESSION = re.compile(r"trial-(\d{4,})(-candidate-\d{4,})?")
+_SESSION = re.compile(r"trial-(\d{4,})(-c\d{4,})?")
 
 
 class TensorBoardLogger:
@@ -57,7 +57,7 @@ class TensorBoardLogger:
     every resource it got, each with the learning curves from its first epoch on. So rows of one
     resource can be compared in the table, which is what a filter on the resource is for.
 
-    *Names.* The run of a trial is ``trial-0007``, or ``trial-0007-candidate-0003`` where a resource
+    *Names.* The run of a trial is ``trial-0007``, or ``trial-0007-c0003`` where a resource
     varies. Its metrics are ``mean_test_<scorer>``, ``mean_train_<scorer>`` where asked for, and
     ``mean_fit_time``, as in ``cv_results_``; further scalars are ``test_<scorer>/split0`` and so
     on, with the resource as step, and ``epoch_<curve>/split0`` and ``epoch_<curve>/mean`` by epoch.
@@ -84,7 +84,7 @@ class TensorBoardLogger:
     ... )
     >>> _ = search.fit(*load_iris(return_X_y=True))
     >>> sorted(os.listdir(log_dir))[2:]
-    ['trial-0000-candidate-0000', 'trial-0001-candidate-0001', 'trial-0002-candidate-0000']
+    ['trial-0000-c0000', 'trial-0001-c0001', 'trial-0002-c0000']
     """
 
     def __init__(self, log_dir, *, curves=True, overwrite=False):
@@ -205,7 +205,7 @@ class TensorBoardLogger:
 
 def _name(trial):
     name = f"trial-{trial.number:04}"
-    return name if trial.resource is None else f"{name}-candidate-{trial.candidate:04}"
+    return name if trial.resource is None else f"{name}-c{trial.candidate:04}"
 
 
 def _scalars(search, results):

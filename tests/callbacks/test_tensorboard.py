@@ -164,7 +164,7 @@ def test_hyperband_has_a_session_per_rung_with_the_curve_from_the_first_epoch(tm
                 assert steps == list(range(1, 1 + int(row.params["max_epochs"])))
     rungs = {}
     for row in log.rows:
-        rungs.setdefault(row.name.partition("-candidate-")[2], []).append(row.name)
+        rungs.setdefault(row.name.partition("-c")[2], []).append(row.name)
     promoted = next(names for names in rungs.values() if len(names) == 3)
     first, _, last = (log.scalars[name]["epoch_train_loss/split0"] for name in promoted)
     assert last[: len(first)] == first
