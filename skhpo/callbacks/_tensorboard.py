@@ -80,6 +80,7 @@ class TensorBoardLogger:
     ...     {"alpha": [1e-4, 1e-2]},
     ...     resource="max_iter",
     ...     max_resources=3,
+    ...     random_state=0,
     ...     callbacks=[TensorBoardLogger(log_dir)],
     ... )
     >>> _ = search.fit(*load_iris(return_X_y=True))
