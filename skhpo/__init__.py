@@ -12,6 +12,8 @@ _HOME = {
     "HarmonicaSearchCV": "skhpo.model_selection",
     "SearchCV": "skhpo.model_selection",
     "SearchSpace": "skhpo.space",
+    "SelfTuningClassifier": "skhpo.self_tuning",
+    "SelfTuningRegressor": "skhpo.self_tuning",
     "TensorBoardLogger": "skhpo.callbacks",
     "TorchClassifier": "skhpo.estimators",
     "TorchRegressor": "skhpo.estimators",
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         SearchCV,
     )
     from .results import read_journal
+    from .self_tuning import SelfTuningClassifier, SelfTuningRegressor
     from .space import SearchSpace, log_randint
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "HarmonicaSearchCV",
     "SearchCV",
     "SearchSpace",
+    "SelfTuningClassifier",
+    "SelfTuningRegressor",
     "TensorBoardLogger",
     "TorchClassifier",
     "TorchRegressor",

@@ -34,6 +34,14 @@ _TORCH = {
     "check_sample_weight_equivalence_on_sparse_data": _FLOAT32,
 }
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
+    "SelfTuningClassifier": _TORCH,
+    "SelfTuningRegressor": {
+        **_TORCH,
+        "check_methods_subset_invariance": (
+            "one row and many are multiplied in another order; in float32 predictions then agree "
+            "to 2e-7, and the check demands 1e-7"
+        ),
+    },
     "TorchClassifier": _TORCH,
     "TorchRegressor": _TORCH,
 }

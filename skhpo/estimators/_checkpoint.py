@@ -34,6 +34,8 @@ class CheckpointMixin:
     """`save_checkpoint`, `load_checkpoint`, and pickling."""
 
     _checkpointed = ()
+    # Names of further attributes, less the underscore at their end, that have a state dict.
+    _stateful = ()
 
     def save_checkpoint(self, path):
         """Write what is needed to predict, and to continue training bit by bit.
@@ -59,7 +61,7 @@ class CheckpointMixin:
             If the estimator is not fitted.
         """
         self.check_is_fitted()
-        parts = (*self._modules, *self._criteria, *self._optimizers)
+        parts = (*self._modules, *self._criteria, *self._optimizers, *self._stateful)
         owners = {name: getattr(self, name + "_") for name in parts}
         checkpoint = {
             "format": _FORMAT,

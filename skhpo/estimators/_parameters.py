@@ -259,7 +259,8 @@ class ParametersMixin:
 
 
 def _is_root(cls):
-    return cls.__module__.startswith("skhpo.")
+    # Estimators of this package that derive from these pass on what they do not name.
+    return cls.__module__.startswith("skhpo.estimators.")
 
 
 def _is_nested(name):

@@ -16,7 +16,15 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["LentGenerators", "OwnGenerators", "Stream", "draw_seed", "may_draw", "stream_seed"]
+__all__ = [
+    "LentGenerators",
+    "OwnGenerators",
+    "Stream",
+    "draw_seed",
+    "layer_may_draw",
+    "may_draw",
+    "stream_seed",
+]
 
 # Functions that take `generator=`.
 _WITH_GENERATOR = frozenset(
@@ -252,10 +260,11 @@ def may_draw(module):
     bool
         False only if every part is a layer of torch, or one of this package, known not to.
     """
-    return any(_layer_may_draw(layer) for layer in module.modules())
+    return any(layer_may_draw(layer) for layer in module.modules())
 
 
-def _layer_may_draw(layer):
+def layer_may_draw(layer):
+    """Tell whether a layer may, its children aside."""
     home = type(layer).__module__
     if not (home.startswith("torch.nn.modules.") or home == "skhpo.estimators.modules"):
         return True

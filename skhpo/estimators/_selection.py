@@ -69,7 +69,7 @@ def holdout_rows(X, strata, fraction, seed):
     if not held_out.any():
         raise ValueError(
             f"validation_fraction={fraction} needs at least two distinct rows of a class, "
-            f"but X has {len(strata)} rows, {len(groups)} of them distinct"
+            f"but n_samples={len(strata)}, {len(groups)} of them distinct"
         )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 

@@ -108,8 +108,15 @@ class TorchEstimator(
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params):
         data = self._prepare_fit(X, y, sample_weight, classes, continuing, fit_params)
         given = {"X": X, "y": y, "sample_weight": sample_weight}
-        run_epochs(self, *data, **given, task=task, fit_params=fit_params)
+        self._run_epochs(*data, **given, task=task, fit_params=fit_params)
         return self
+
+    def _run_epochs(self, train, valid, checks, **call):
+        run_epochs(self, train, valid, checks, **call)
+
+    def _epochs_of_its_own(self, train_batches, checks, extras, fit_params):
+        """Return a function that trains for an epoch, or None for the usual one."""
+        return None
 
     def _prepare_fit(self, X, y, sample_weight, classes, continuing, fit_params):
         """Check everything, build the net, and return ``(train, valid, checks)``."""
@@ -121,11 +128,14 @@ class TorchEstimator(
         self._targets_are_encoded = not isinstance(X, torch.utils.data.Dataset)
         if reset:
             self._build(inputs, fit_params)
-        if self.validation_fraction is None:
-            dataset, checks = self._as_dataset(inputs, targets, weight), None
-        else:
-            dataset, checks = hold_out(self, inputs, targets, weight)
+        dataset, checks = self._hold_out(inputs, targets, weight)
         return *self._split(dataset, targets, fit_params), checks
+
+    def _hold_out(self, X, y, weight):
+        """Return what is trained on, and the checks on the rest or None."""
+        if self.validation_fraction is None:
+            return self._as_dataset(X, y, weight), None
+        return hold_out(self, X, y, weight)
 
     def check_data(self, X, y=None):
         """Do nothing; for subclasses that check more than ``fit`` does."""

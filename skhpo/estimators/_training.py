@@ -25,6 +25,7 @@ __all__ = [
     "check_loss",
     "forward_randomness",
     "is_plain",
+    "print_epoch",
     "record_epoch",
     "resume",
     "run_epochs",
@@ -73,7 +74,10 @@ def run_epochs(net, train, valid, checks=None, *, X, y, sample_weight, task, fit
     if checks is not None:
         checks.may_draw = not isinstance(forward, contextlib.nullcontext)
     extras = Extras(net, checks)
-    if is_plain(net, train_batches, valid_batches, fit_params):
+    run_epoch = net._epochs_of_its_own(train_batches, checks, extras, fit_params)
+    if run_epoch is not None:
+        pass
+    elif is_plain(net, train_batches, valid_batches, fit_params):
 
         def run_epoch():
             return _plain_epoch(net, train_batches, forward, extras)
@@ -224,11 +228,16 @@ def _plain_epoch(net, batches, forward, extras):
     record_epoch(net, values, sizes, extras)
     net.history.record("dur", time.perf_counter() - start)
     net.on_epoch_end(net, **datasets)
+    print_epoch(net)
+    return True
+
+
+def print_epoch(net):
+    """Print the last epoch's row of the history, where that is wanted."""
     if net.verbose:
         callbacks = dict(net.callbacks_)
         if "print_log" in callbacks:
             callbacks["print_log"].on_epoch_end(net)
-    return True
 
 
 def record_epoch(net, losses, sizes, extras):

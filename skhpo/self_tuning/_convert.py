@@ -1,0 +1,121 @@
+"""From an unmodified module to one that responds, and back."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+from torch import nn
+
+from ..estimators._randomness import stream_seed
+from ._modulated import RESPONSE_SCALE, Modulated
+from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
+
+__all__ = ["convert", "fold_into", "set_rates"]
+
+_MODULATED = {nn.Linear: HyperLinear, nn.Conv1d: HyperConv1d, nn.Conv2d: HyperConv2d}
+_DROPOUT = {
+    nn.Dropout: "none",
+    nn.Dropout1d: "channel",
+    nn.Dropout2d: "channel",
+    nn.Dropout3d: "channel",
+}
+
+
+def convert(module, context, seed, *, swap=True, scale=RESPONSE_SCALE):
+    """Copy a module and make its layers respond; their weights stay what they are.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Left as it is.
+    context : Context
+        What the layers read.
+    seed : int
+        Each response parameter is drawn from a stream of its own, by its layer's name.
+    swap : bool, default=True
+        Whether layers of torch are swapped for those of this package. Those that are of this
+        package respond in any case.
+    scale : float, default=0.01
+        Standard deviation of the response matrices; 0 for none at the start.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        Of the same class, with the same ``forward``.
+    """
+    module = copy.deepcopy(module)
+    tied = _tied(module)
+    for path, layer in module.named_modules():
+        if swap:
+            _swap(layer, tied)
+        if isinstance(layer, Modulated) and layer not in tied:
+            device = layer.weight.device
+            generator = torch.Generator(device).manual_seed(stream_seed(seed, "response", path))
+            layer.attach(context, generator, scale)
+        elif isinstance(layer, HyperDropout | HyperValue):
+            layer.attach(context)
+    return module
+
+
+def _swap(layer, tied):
+    # A class derived from one of torch may do anything in its forward.
+    if type(layer) in _MODULATED and layer not in tied:
+        layer.__class__ = _MODULATED[type(layer)]
+    elif type(layer) in _DROPOUT:
+        layer.shared = _DROPOUT[type(layer)]
+        layer.__class__ = HyperDropout
+
+
+def _tied(module):
+    """Return the layers that share a parameter: two responses cannot be folded into one."""
+    owners = {}
+    for layer in module.modules():
+        for parameter in layer.parameters(recurse=False):
+            owners.setdefault(parameter, []).append(layer)
+    tied = {layer for layers in owners.values() if len(layers) > 1 for layer in layers}
+    if tied:
+        kinds = ", ".join(sorted(type(layer).__name__ for layer in tied))
+        warnings.warn(f"layers that share parameters are left unmodulated: {kinds}", stacklevel=4)
+    return tied
+
+
+def fold_into(plain, converted, response):
+    """Give a plain module the weights that a converted one has at one response input.
+
+    Parameters
+    ----------
+    plain : torch.nn.Module
+        The module that was converted, or a copy.
+    converted : torch.nn.Module
+    response : Tensor of shape (1, n_hyperparameters)
+    """
+    with torch.no_grad():
+        for ours, theirs in zip(plain.modules(), converted.modules(), strict=True):
+            folded = {}
+            if isinstance(theirs, Modulated) and theirs.context is not None:
+                folded = theirs.folded(response)
+            for name, parameter in ours.named_parameters(recurse=False):
+                parameter.copy_(folded.get(name, getattr(theirs, name)))
+            for name, buffer in ours.named_buffers(recurse=False):
+                buffer.copy_(getattr(theirs, name))
+
+
+def set_rates(plain, converted, values):
+    """Give the layers of a plain module the rates, and hyperparameters of one's own, found.
+
+    Parameters
+    ----------
+    plain, converted : torch.nn.Module
+    values : dict of str to float
+    """
+    for ours, theirs in zip(plain.modules(), converted.modules(), strict=True):
+        if isinstance(theirs, HyperDropout) and theirs.name is not None:
+            ours.p = values[theirs.name]
+        elif isinstance(theirs, HyperValue) and theirs.name in values:
+            ours.value = values[theirs.name]
+        elif isinstance(theirs, Modulated):
+            for attribute, name in theirs.rates.items():
+                if name is not None and hasattr(ours, attribute):
+                    setattr(ours, attribute, values[name])

@@ -1,0 +1,195 @@
+"""What the names of hyperparameters mean: which layer, which regulariser."""
+
+from __future__ import annotations
+
+import fnmatch
+import warnings
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from ..estimators._names import nearest_first
+from ._augmentation import IMAGES, INPUTS
+from ._modulated import Modulated
+from .layers import HyperDropout, HyperValue
+
+__all__ = ["Effects", "check_names", "find_effects", "unmodulated_warning"]
+
+# From names, or their last parts, that need an inner loop.
+_NOT_WHILE_TRAINING = {
+    *("lr", "learning_rate", "optimizer", "momentum", "betas", "eps", "alpha", "nesterov"),
+    *("batch_size", "max_epochs", "epochs", "n_epochs", "lr_scheduler", "schedule_epochs"),
+    *("n_units", "n_layers", "n_channels", "kernel_size", "hidden_size", "width", "depth"),
+    *("activation", "normalization", "criterion", "init", "init_gain", "module"),
+}
+_PREFIXES = ("optimizer__", "lr_scheduler__", "iterator_train__", "module__", "criterion__")
+_ACTIVITY = ("ar", "tar")
+_MOST_NAMES_SHOWN = 30
+
+
+@dataclass
+class Effects:
+    """Where the values of hyperparameters are used.
+
+    Attributes
+    ----------
+    inputs : list of str
+        Those that change the inputs, in the order of application.
+    smoothing : bool
+        Whether "label_smoothing" is tuned.
+    decay : list of (layer, str)
+        Penalised layers, and the hyperparameter that is the strength.
+    activity : list of str
+        Those among "ar" and "tar".
+    per_batch : set of str
+        Those that have one value for a whole batch.
+    """
+
+    inputs: list = field(default_factory=list)
+    smoothing: bool = False
+    decay: list = field(default_factory=list)
+    activity: list = field(default_factory=list)
+    per_batch: set = field(default_factory=set)
+
+
+def check_names(names):
+    """Raise ValueError for a hyperparameter that cannot be tuned while training."""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"hyperparameters must be named by strings, but got {name!r}")
+        nested = name.startswith(_PREFIXES) and not name.startswith("module__")
+        if nested or name.removeprefix("module__").rpartition(".")[2] in _NOT_WHILE_TRAINING:
+            raise ValueError(
+                f"{name!r} cannot be tuned while training: there is no inner loop; search it with "
+                "BayesSearchCV"
+            )
+
+
+def find_effects(module, context, input_shape, smooths):
+    """Tell each layer which hyperparameters it reads, and collect the other effects.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Converted.
+    context : Context
+    input_shape : tuple of int or None
+        Shape of a sample, where it is known.
+    smooths : bool
+        Whether there are labels to be smoothed.
+
+    Returns
+    -------
+    effects : Effects
+
+    Raises
+    ------
+    ValueError
+        If a name matches nothing, or two match one thing.
+    """
+    places = _places(module)
+    everywhere = _everywhere(input_shape, smooths)
+    effects, taken = Effects(), {}
+    for name in context.names:
+        if name in everywhere:
+            found = [name]
+        else:
+            found = [place for place in places if fnmatch.fnmatchcase(place, name)]
+        if not found:
+            _raise_unmatched(name, [*everywhere, *places], input_shape)
+        if name == "weight_decay":
+            found = [place for place in places if place.endswith(".weight_decay")]
+            if not found:
+                raise ValueError(
+                    "weight_decay needs a layer whose weights respond, but the module has none; "
+                    "leave convert='auto', or use layers of skhpo.self_tuning"
+                )
+        for place in found:
+            if place in taken:
+                raise ValueError(
+                    f"{taken[place]!r} and {name!r} are two ranges for one thing, {place!r}; "
+                    "leave one of them out"
+                )
+            taken[place] = name
+    for place, name in taken.items():
+        if place in places:
+            _apply(effects, *places[place], name)
+    effects.inputs = [name for name in (*IMAGES, *INPUTS) if name in taken]
+    effects.smoothing = "label_smoothing" in taken
+    effects.activity = [name for name in _ACTIVITY if name in taken]
+    effects.per_batch |= set(effects.activity)
+    return effects
+
+
+def _places(module):
+    """Return what can be tuned in the layers: a dict from name to (layer, attribute)."""
+    places = {}
+    for path, layer in module.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(layer, HyperDropout):
+            places[f"{prefix}p"] = layer, "p"
+        elif isinstance(layer, HyperValue):
+            places[layer.name] = layer, "value"
+        elif isinstance(layer, Modulated):
+            places[f"{prefix}weight_decay"] = layer, "weight_decay"
+            for attribute in layer.rates:
+                places[f"{prefix}{attribute}"] = layer, attribute
+    return places
+
+
+def _everywhere(input_shape, smooths):
+    names = ["weight_decay", *INPUTS, *_ACTIVITY]
+    if smooths:
+        names.append("label_smoothing")
+    if input_shape is None or len(input_shape) in (2, 3):
+        names += IMAGES
+    return names
+
+
+def _apply(effects, layer, attribute, name):
+    if attribute == "weight_decay":
+        effects.decay.append((layer, name))
+    elif isinstance(layer, HyperDropout):
+        layer.name = name
+    elif isinstance(layer, HyperValue):
+        pass
+    else:
+        layer.rates[attribute] = name
+        if attribute in layer.per_batch:
+            effects.per_batch.add(name)
+
+
+def _raise_unmatched(name, known, input_shape):
+    shown = nearest_first(name, dict.fromkeys(known))
+    more = f", and {len(shown) - _MOST_NAMES_SHOWN} more" if len(shown) > _MOST_NAMES_SHOWN else ""
+    why = ""
+    if name in IMAGES:
+        why = f" (it needs images, but a sample has the shape {tuple(input_shape)})"
+    elif name == "label_smoothing":
+        why = " (there are no labels)"
+    elif name.endswith(".p"):
+        why = " (a layer of torch.nn.Dropout must be there, also if its rate is 0)"
+    raise ValueError(
+        f"hyperparameters must match something in the module, but {name!r} matches nothing{why}; "
+        f"there is, the nearest first: {', '.join(shown[:_MOST_NAMES_SHOWN])}{more}"
+    )
+
+
+def unmodulated_warning(module):
+    """Warn of layers with weights that do not respond, normalizations aside."""
+    kinds = set()
+    inside = set()
+    for layer in module.modules():
+        if isinstance(layer, nn.MultiheadAttention):
+            inside |= set(layer.modules()) - {layer}
+        plain = isinstance(layer, Modulated | HyperDropout | HyperValue)
+        normalizes = "norm" in type(layer).__name__.lower()
+        own = any(True for _ in layer.parameters(recurse=False))
+        if own and not plain and not normalizes and layer not in inside:
+            kinds.add(type(layer).__name__)
+    if kinds:
+        warnings.warn(
+            f"these layers are trained, but their weights do not respond to hyperparameters: "
+            f"{', '.join(sorted(kinds))}",
+            stacklevel=2,
+        )

@@ -1,0 +1,267 @@
+"""What the self-tuning classifier and regressor share."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+
+import torch
+from scipy.stats import loguniform, uniform
+from torch import nn
+
+from ..estimators._data import RowBatches
+from ..estimators._names import resolve_optimizer
+from ..estimators._randomness import Stream
+from ..estimators._selection import Checks
+from ..estimators._validation import check_inputs
+from ._convert import set_rates
+from ._effects import check_names
+from ._epochs import epochs_of
+from ._tuning import Tuning
+
+__all__ = ["SelfTuningMixin"]
+
+_STREAMS = ("perturbation", "tuning")
+# Parameters of the plain estimators that a self-tuning one has no place for.
+_UNUSED = {"amp": False, "compile": False, "max_norm": None, "check_every": None}
+
+
+class SelfTuningMixin:
+    """Mixin over a torch estimator, which builds the plain network and predicts with it."""
+
+    _stateful = ("tuning",)
+    cuda_dependent_attributes_ = [
+        *("module_", "criterion_", "optimizer_", "lr_schedule_", "_running_weights", "tuning_"),
+    ]
+    _validation_data = None
+
+    def fit(self, X, y=None, sample_weight=None, *, validation_data=None, **fit_params):
+        """Train a fresh network for `max_epochs` epochs, and tune its hyperparameters meanwhile.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or dict of str to array-like
+            Inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, relative to each other. A weight of zero removes the sample.
+        validation_data : tuple (X, y), default=None
+            What hyperparameters are tuned on, in place of `validation_fraction` of the samples.
+        **fit_params : dict
+            There must be none.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter is invalid. The message names the rule and the value.
+        """
+        return self._with_validation(
+            validation_data, super().fit, X, y, sample_weight=sample_weight, **fit_params
+        )
+
+    def partial_fit(
+        self, X, y=None, classes=None, sample_weight=None, *, validation_data=None, **fit_params
+    ):
+        """Train and tune for `max_epochs` more epochs, from where the network stands.
+
+        Parameters
+        ----------
+        X, y, sample_weight, validation_data : object
+            As in ``fit``.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will occur, for a classifier; needed in the first call only if `y`
+            lacks some.
+        **fit_params : dict
+            There must be none.
+
+        Returns
+        -------
+        self : estimator
+        """
+        return self._with_validation(
+            *(validation_data, super().partial_fit, X, y),
+            classes=classes,
+            sample_weight=sample_weight,
+            **fit_params,
+        )
+
+    def _with_validation(self, validation_data, fit, *args, **kwargs):
+        self._validation_data = validation_data
+        try:
+            return fit(*args, **kwargs)
+        finally:
+            del self._validation_data
+
+    def _check_params(self):
+        super()._check_params()
+        for name, default in _UNUSED.items():
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} must be {default!r} in a self-tuning network, but got "
+                    f"{getattr(self, name)!r}"
+                )
+        for name, low in (("train_steps", 1), ("val_steps", 1), ("warmup_epochs", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+                raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}")
+        for name, strictly in (("init_scale", True), ("hyper_lr", True), ("entropy_weight", False)):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or value < 0 or (strictly and not value):
+                raise ValueError(
+                    f"{name} must be a number {'>' if strictly else '>='} 0, but got {value!r}"
+                )
+        for name, choices in (("variant", ("stn",)), ("convert", ("auto", False))):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(repr, choices))}, but got "
+                    f"{getattr(self, name)!r}"
+                )
+        if self.validation_fraction is None and self._validation_data is None:
+            raise ValueError(
+                "hyperparameters are tuned on data held out, but validation_fraction=None; set "
+                "it, such as to 0.2, or pass validation_data to fit"
+            )
+        for name in ("hyperparameters", "initial"):
+            if not isinstance(getattr(self, name), dict | None):
+                raise ValueError(f"{name} must be None or a dict, but got {getattr(self, name)!r}")
+        if self.hyperparameters is not None:
+            if not self.hyperparameters:
+                raise ValueError(
+                    "hyperparameters must not be empty; None tunes the rates of the dropout "
+                    "layers and the weight decay"
+                )
+            check_names(self.hyperparameters)
+            if "label_smoothing" in self.hyperparameters and getattr(self, "label_smoothing", 0):
+                raise ValueError(
+                    "label_smoothing is tuned, but the estimator has "
+                    f"label_smoothing={self.label_smoothing} of its own; leave that out"
+                )
+        if resolve_optimizer(self.optimizer) is torch.optim.LBFGS:
+            raise ValueError(f"optimizer={self.optimizer!r} needs a loss that it can ask for again")
+        try:
+            resolve_optimizer(self.hyper_optimizer)
+        except ValueError as error:
+            raise ValueError(str(error).replace("optimizer", "hyper_optimizer", 1)) from None
+
+    def _distributions(self):
+        if self.hyperparameters is not None:
+            return dict(self.hyperparameters)
+        kinds = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
+        layers = self.module_.named_modules()
+        rates = {f"{path}.p": uniform(0, 0.9) for path, m in layers if isinstance(m, kinds)}
+        return {**rates, "weight_decay": loguniform(1e-6, 0.1)}
+
+    def initialize(self):
+        """Make the module, its response, the criterion and the optimizers.
+
+        Returns
+        -------
+        self : estimator
+        """
+        super().initialize()
+        self._streams |= {name: Stream(self.seed_, name) for name in _STREAMS}
+        return self
+
+    def _initialize_module(self, reason=None):
+        super()._initialize_module(reason)
+        self.tuning_ = Tuning(self, self._distributions())
+        return self
+
+    def get_all_learnable_params(self):
+        """Yield the names and parameters of the module with its response, and of the criterion.
+
+        Yields
+        ------
+        name : str
+        parameter : torch.nn.Parameter
+        """
+        yield from self.tuning_.module.named_parameters()
+        if isinstance(self.criterion_, nn.Module):
+            yield from self.criterion_.named_parameters()
+
+    def initialize_optimizer(self, triggered_directly=None):
+        """Make the optimizer of the weights.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If it decays weights itself while that is tuned.
+        """
+        super().initialize_optimizer(triggered_directly)
+        decays = {group.get("weight_decay", 0) for group in self.optimizer_.param_groups}
+        if self.tuning_.effects.decay and any(decays):
+            raise ValueError(
+                f"weight decay is tuned, but the optimizer has weight_decay={max(decays)} of its "
+                "own; set optimizer__weight_decay=0"
+            )
+        return self
+
+    def _hold_out(self, X, y, weight):
+        if self._validation_data is None:
+            return super()._hold_out(X, y, weight)
+        X_valid, y_valid = self._validation_data
+        X_valid, y_valid = check_inputs(self, X_valid, y_valid, reset=False, needs_y=True)
+        y_valid = self._check_targets(y_valid, None, False)
+        valid = self._rows(X_valid, self._shape_targets(y_valid))
+        return self._as_dataset(X, y, weight), Checks(self, valid, self._decode(y_valid))
+
+    def _epochs_of_its_own(self, train_batches, checks, extras, fit_params):
+        if fit_params:
+            raise ValueError(f"a self-tuning network takes no fit_params, but got {fit_params}")
+        if not isinstance(train_batches, RowBatches):
+            raise ValueError(
+                "a self-tuning network needs X as an array, and dataset, iterator_train and "
+                "train_split at their defaults"
+            )
+        return epochs_of(self, train_batches, checks, extras)
+
+    @property
+    def schedule_(self):
+        """dict of str to list: each hyperparameter's value at the end of each epoch."""
+        return self._by_name("hyperparameters")
+
+    @property
+    def scales_(self):
+        """dict of str to list of float: the scales of the perturbations, unconstrained."""
+        return self._by_name("scales")
+
+    def _by_name(self, column):
+        rows = self.history[:, column]
+        return {name: [row[name] for row in rows] for name in self._hyperparameter_names()}
+
+    def _hyperparameter_names(self):
+        tuned = self.tuning_.context.names
+        return tuned if self.hyperparameters is None else tuple(self.hyperparameters)
+
+    @property
+    def best_epoch_(self):
+        """int: the epoch, from 1, with the best check at the unperturbed values."""
+        self.check_is_fitted()
+        return self._counters["best_epoch"]
+
+    @property
+    def best_hyperparameters_(self):
+        """dict of str to object: the values in that epoch."""
+        return {name: values[self.best_epoch_ - 1] for name, values in self.schedule_.items()}
+
+    def collapse(self):
+        """Return a plain module with the weights and rates found: what ``predict`` uses.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            A copy, of the class that `module` makes, in evaluation mode.
+        """
+        self.check_is_fitted()
+        module = copy.deepcopy(self.module_)
+        set_rates(module, self.tuning_.module, self.best_hyperparameters_)
+        return module.eval()

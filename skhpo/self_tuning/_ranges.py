@@ -1,0 +1,220 @@
+"""Hyperparameters as unconstrained numbers, one per hyperparameter, and back.
+
+Notation: u is the unconstrained number, b = lo + (hi - lo) sigmoid(u) the bounded one.
+
+============================== ====================== =================
+distribution                   value                  kind
+============================== ====================== =================
+continuous, bounded            b                      "linear"
+`loguniform`                   exp(b), lo and hi logs "log"
+`log_randint`                  floor(exp(b))          "log_integer"
+`randint`, bounded discrete    floor(b)               "integer"
+continuous on [lo, inf)        lo + softplus(u)       "positive"
+============================== ====================== =================
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..space._axes import make_axis
+from ..space._log_randint import log_randint
+
+__all__ = ["Ranges"]
+
+# In this order the columns of one kind of map are next to each other.
+_KINDS = ("linear", "log", "log_integer", "integer", "positive")
+# Where a hyperparameter starts that nobody gave a value: near the low end, that is near "off".
+_START = 0.05
+# The ends of a range are infinitely far away; a value nearer than this is moved inside.
+_MARGIN = 5e-3
+
+
+class Ranges:
+    """The ranges of all hyperparameters, as columns of a matrix.
+
+    Parameters
+    ----------
+    distributions : dict of str to frozen distribution
+        The support is the range.
+    initial : dict of str to float
+        Values at the start; a missing one is 5% of the way from the low end (10% of the mean
+        where there is no high end).
+
+    Attributes
+    ----------
+    names : list of str
+        In the order of the columns.
+    start : Tensor of shape (n_hyperparameters,)
+        Unconstrained.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a distribution has no range to follow a gradient in, or a start lies outside.
+    """
+
+    def __init__(self, distributions, initial):
+        for name in initial:
+            if name not in distributions:
+                raise ValueError(
+                    f"initial must have names among the hyperparameters, {sorted(distributions)}, "
+                    f"but got {name!r}"
+                )
+        kinds = {name: _kind(name, values) for name, values in distributions.items()}
+        self.names = sorted(kinds, key=lambda name: (_KINDS.index(kinds[name]), name))
+        self.kinds = [kinds[name] for name in self.names]
+        bounds = [_bounds(kinds[name], distributions[name]) for name in self.names]
+        self.low = torch.tensor([low for low, _ in bounds], dtype=torch.float32)
+        self.span = torch.tensor([high - low for low, high in bounds], dtype=torch.float32)
+        self.largest = torch.tensor(
+            [_largest(kinds[name], distributions[name]) for name in self.names]
+        )
+        self._find_slices()
+        starts = []
+        for name, kind, (low, high) in zip(self.names, self.kinds, bounds, strict=True):
+            if name in initial:
+                starts.append(_unconstrain(name, initial[name], kind, low, high))
+            elif kind == "positive":
+                starts.append(_inverse_softplus(0.1 * (distributions[name].mean() - low)))
+            else:
+                starts.append(_logit(_START))
+        self.start = torch.tensor(starts, dtype=torch.float32)
+
+    def _find_slices(self):
+        ends = np.cumsum([self.kinds.count(kind) for kind in _KINDS]).tolist()
+        self._logs = slice(ends[0], ends[2])
+        self._integers = slice(ends[1], ends[3])
+        self._positives = slice(ends[3], ends[4])
+        self._any = [part.stop > part.start for part in (self._logs, self._integers)]
+
+    def __len__(self):
+        return len(self.names)
+
+    def to(self, device, dtype):
+        """Move the bounds to a device, as numbers of a type."""
+        for name in ("low", "span", "largest", "start"):
+            setattr(self, name, getattr(self, name).to(device, dtype))
+        return self
+
+    def values(self, u):
+        """Map unconstrained numbers to values.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n, n_hyperparameters)
+
+        Returns
+        -------
+        values : Tensor of shape (n, n_hyperparameters)
+            Without a gradient; integers as whole floats.
+        """
+        with torch.no_grad():
+            values = torch.addcmul(self.low, self.span, torch.sigmoid(u))
+            if self._any[0]:
+                values[:, self._logs].exp_()
+            if self._any[1]:
+                whole = values[:, self._integers]
+                # In float32 a sigmoid reaches 1.
+                torch.minimum(whole.floor_(), self.largest[self._integers], out=whole)
+            positives = self._positives
+            if positives.stop > positives.start:
+                values[:, positives] = self.low[positives] + F.softplus(u[:, positives])
+        return values
+
+    def as_dict(self, u):
+        """Return the values at one point as plain numbers, in the order that they were given.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_hyperparameters,)
+
+        Returns
+        -------
+        values : dict of str to int or float
+        """
+        row = self.values(u.detach()[None])[0].tolist()
+        return {
+            name: int(value) if "integer" in kind else value
+            for name, kind, value in zip(self.names, self.kinds, row, strict=True)
+        }
+
+
+def _kind(name, distribution):
+    if isinstance(distribution, log_randint):
+        return "log_integer"
+    axis = make_axis(name, distribution)
+    if axis.kind == "choice":
+        raise ValueError(
+            f"hyperparameters must be frozen distributions, but {name!r} is a list: there is no "
+            "gradient between choices; search it with BayesSearchCV"
+        )
+    low, high = distribution.support()
+    if not math.isfinite(low) or (axis.kind == "integer" and not math.isfinite(high)):
+        raise ValueError(
+            f"the range of a hyperparameter must be bounded, or [low, inf) if it is continuous, "
+            f"but that of {name!r} is [{low}, {high}]"
+        )
+    if axis.kind == "integer":
+        return "integer"
+    if not math.isfinite(high):
+        return "positive"
+    if not low < high:
+        raise ValueError(f"low < high must hold, but the range of {name!r} is [{low}, {high}]")
+    family = getattr(getattr(distribution, "dist", None), "name", type(distribution).__name__)
+    return "log" if family.lower() in ("loguniform", "reciprocal") else "linear"
+
+
+def _bounds(kind, distribution):
+    """Return the ends of b; those of integers are one apart from the last one."""
+    low, high = map(float, distribution.support())
+    if "integer" in kind:
+        high += 1
+    if kind.startswith("log"):
+        return math.log(low), math.log(high)
+    return low, 0.0 if kind == "positive" else high
+
+
+def _largest(kind, distribution):
+    return float(distribution.support()[1]) if "integer" in kind else math.inf
+
+
+def _unconstrain(name, value, kind, low, high):
+    whole = "integer" in kind
+    plain_low, plain_high = map(math.exp, (low, high)) if kind.startswith("log") else (low, high)
+    if kind == "positive":
+        plain_high = math.inf
+    shown = f"[{plain_low:g}, {round(plain_high) - 1 if whole else plain_high:g}]"
+    slack = 1e-9 * max(abs(plain_low), abs(value) if _is_number(value) else 0)
+    inside = _is_number(value) and plain_low - slack <= value <= plain_high + slack
+    if not inside or (whole and (value != int(value) or value >= plain_high - 0.5)):
+        raise ValueError(
+            f"initial values must lie within their range, but initial[{name!r}]={value!r} and "
+            f"the range is {shown}"
+        )
+    if kind == "positive":
+        return _inverse_softplus(max(value - low, _MARGIN))
+    if whole:
+        value = value + 0.5
+    if kind.startswith("log"):
+        value = math.log(value)
+    share = (value - low) / (high - low)
+    return _logit(min(max(share, _MARGIN), 1 - _MARGIN))
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _logit(share):
+    return math.log(share / (1 - share))
+
+
+def _inverse_softplus(value):
+    value = max(value, 1e-6)
+    return value if value > 20 else math.log(math.expm1(value))

@@ -1,0 +1,150 @@
+"""The state of a network that tunes itself: response, position, optimizers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from ..estimators._names import resolve_optimizer
+from ..estimators._randomness import layer_may_draw
+from ._context import Context
+from ._convert import convert, fold_into, set_rates
+from ._effects import find_effects, unmodulated_warning
+from ._modulated import RESPONSE_SCALE, Modulated
+from ._ranges import Ranges
+from .layers import HyperDropout, HyperValue
+
+__all__ = ["Tuning"]
+
+
+class Tuning:
+    """What a self-tuning network has beside the plain network.
+
+    Parameters
+    ----------
+    net : estimator
+        With its module.
+    distributions : dict of str to frozen distribution
+
+    Attributes
+    ----------
+    ranges : Ranges
+    context : Context
+    module : torch.nn.Module
+        The converted module, which is trained.
+    effects : Effects
+    position : Tensor of shape (2, n_hyperparameters)
+        Where the hyperparameters are, unconstrained, and the inverse softplus of their scales.
+    hyper_optimizer : torch.optim.Optimizer
+        Moves the position.
+    n_steps : int
+        Training steps so far; tuning steps take turns with them.
+    """
+
+    def __init__(self, net, distributions):
+        initial = {**_rates_of(net.module_, distributions), **(net.initial or {})}
+        floating = (p.dtype for p in net.module_.parameters() if p.is_floating_point())
+        dtype = next(floating, torch.get_default_dtype())
+        self.ranges = Ranges(distributions, initial).to(net.device_, dtype)
+        self.context = Context(self.ranges.names)
+        scale = 0 if net.variant == "delta" else RESPONSE_SCALE
+        seed, swap = net._seed_of("init"), net.convert == "auto"
+        self.module = convert(net.module_, self.context, seed, swap=swap, scale=scale)
+        self.responding = [m for m in self.module.modules() if _responds(m)]
+        if not self.responding:
+            raise ValueError(
+                "no layer of the module responds to hyperparameters; leave convert='auto' (it "
+                "swaps Linear, Conv1d, Conv2d, Embedding and LSTM), or use layers of "
+                "skhpo.self_tuning"
+            )
+        smooths = hasattr(net, "label_smoothing")
+        shape = getattr(net, "input_shape_", None)
+        self.effects = find_effects(self.module, self.context, shape, smooths)
+        unmodulated_warning(self.module)
+        start = self.ranges.start
+        spread = torch.full_like(start, _inverse_softplus(net.init_scale))
+        self.position = torch.stack((start, spread)).requires_grad_()
+        optimizer = resolve_optimizer(net.hyper_optimizer)
+        self.hyper_optimizer = optimizer([self.position], lr=net.hyper_lr)
+        self.n_steps = 0
+        layers = list(self.module.modules())
+        others = [m for m in layers if not isinstance(m, Modulated | HyperDropout | HyperValue)]
+        self.may_draw = any(layer_may_draw(layer) for layer in others)
+        # Only these look at whether they are trained; setting it for all costs a step.
+        self.mode_dependent = [m for m in others if _may_depend_on_mode(m)]
+        self.reads_values = any(isinstance(layer, HyperValue) for layer in layers)
+
+    def response_parameters(self):
+        """Return the parameters that only the response has."""
+        return [p for layer in self.responding for p in layer.response_parameters()]
+
+    def scales(self):
+        """Return the standard deviations of the perturbations."""
+        return F.softplus(self.position.detach()[1])
+
+    def values(self):
+        """Return the values where the hyperparameters are: a dict of plain numbers."""
+        return self.ranges.as_dict(self.position[0])
+
+    def center(self):
+        """Return the response input at the unperturbed values, of shape (1, n)."""
+        return self.position.detach()[:1]
+
+    def set_training(self, training):
+        """Tell the layers that ask for it whether they are trained."""
+        for layer in self.mode_dependent:
+            layer.training = training
+
+    def fold_into(self, module):
+        """Give a plain module the weights at the unperturbed values."""
+        fold_into(module, self.module, self.center())
+        if self.reads_values:
+            set_rates(module, self.module, self.values())
+
+    def state_dict(self):
+        """Return tensors and numbers: weights, position, optimizer."""
+        return {
+            "module": self.module.state_dict(),
+            "position": self.position.detach().clone(),
+            "hyper_optimizer": self.hyper_optimizer.state_dict(),
+            "n_steps": self.n_steps,
+        }
+
+    def load_state_dict(self, state):
+        """Be what another one was."""
+        self.module.load_state_dict(state["module"])
+        with torch.no_grad():
+            self.position.copy_(state["position"])
+        self.hyper_optimizer.load_state_dict(state["hyper_optimizer"])
+        self.n_steps = state["n_steps"]
+
+
+def _responds(layer):
+    return isinstance(layer, Modulated) and layer.context is not None
+
+
+def _rates_of(module, distributions):
+    """Return the rates that dropout layers stand at, where they lie inside their ranges."""
+    rates = {}
+    for path, layer in module.named_modules():
+        name = f"{path}.p" if path else "p"
+        if name in distributions and isinstance(getattr(layer, "p", None), float):
+            low, high = distributions[name].support()
+            if low < layer.p < high:
+                rates[name] = layer.p
+    return rates
+
+
+def _may_depend_on_mode(layer):
+    home = type(layer).__module__
+    if home == "skhpo.estimators.modules":
+        return False
+    parts = ("linear", "conv", "activation", "pooling", "flatten", "container")
+    indifferent = home.startswith("torch.nn.modules.") and home.rpartition(".")[2] in parts
+    return not indifferent or type(layer).__name__ in ("RReLU", "MultiheadAttention")
+
+
+def _inverse_softplus(value):
+    return value if value > 20 else math.log(math.expm1(value))

@@ -1,0 +1,159 @@
+"""The classifier that tunes itself."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from ..estimators import MLP, TorchClassifier
+from ._estimator import SelfTuningMixin
+
+__all__ = ["SelfTuningClassifier"]
+
+
+class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
+    """Classifier that tunes its regularisation in the one run that trains it.
+
+    A self-tuning network (MacKay et al. 2019): the weights of its layers respond to the
+    hyperparameters, training looks at the loss under hyperparameters that are perturbed for each
+    example, and the validation loss of what the response predicts moves the hyperparameters by
+    its gradient, every few steps. What comes out is a schedule, and a plain network.
+
+    Parameters
+    ----------
+    module : class, callable or torch.nn.Module, default=MLP
+        As in `TorchClassifier`. Its ``forward`` is left alone.
+    hyperparameters : dict of str to frozen distribution, default=None
+        What is tuned, and its range: the support of a distribution of `scipy.stats` (`uniform`,
+        `loguniform` on a log scale, `randint`, `skhpo.log_randint`, or one on [0, inf)). Names:
+        "<layer>.p" of a dropout layer, "weight_decay" or "<layer>.weight_decay" (half the squared
+        norm of the weights is added to the loss), "input_noise" (standard deviation),
+        "input_dropout", "label_smoothing", names of images' augmentations, "<layer>.dropout" and
+        others in docs/self_tuning.md, and that of a `HyperValue`. A layer may be a pattern
+        (``"dropout_*.p"`` is one value for several layers). None tunes the rate of each dropout
+        layer in [0, 0.9] and "weight_decay" in [1e-6, 0.1].
+    initial : dict of str to float, default=None
+        Values at the start. Missing ones start where a dropout layer stands, otherwise 5% of the
+        way from the low end.
+    variant : {"stn"}, default="stn"
+        How the response is trained.
+    train_steps, val_steps : int, default=2, 1
+        Training steps, and tuning steps that follow them.
+    warmup_epochs : int, default=5
+        Epochs before anything is tuned.
+    entropy_weight : float, default=1e-3
+        Weight of the perturbations' entropy, which keeps their scales from vanishing.
+    init_scale : float, default=1.0
+        Standard deviation of the perturbations at the start, unconstrained.
+    tune_scales : bool, default=True
+        Whether the standard deviations are tuned, too.
+    hyper_optimizer : str, class or callable, default="rmsprop"
+        Optimizer of the hyperparameters.
+    hyper_lr : float, default=0.1
+        Its learning rate.
+    convert : {"auto", False}, default="auto"
+        Whether layers of torch are swapped for those of `skhpo.self_tuning`; without it only
+        such layers respond.
+    validation_fraction : float or None, default=0.2
+        Share of the samples that hyperparameters are tuned on, stratified. ``fit`` may be given
+        validation data instead.
+    optimizer : str, class or callable, default="adam"
+        Optimizer of the weights and of their response.
+    **kwargs : dict
+        All other parameters of `TorchClassifier`, but for ``amp``, ``compile``, ``max_norm`` and
+        ``check_every``.
+
+    Attributes
+    ----------
+    schedule_ : dict of str to list
+        Each hyperparameter's value at the end of each epoch.
+    scales_ : dict of str to list of float
+        Standard deviations of the perturbations, unconstrained, likewise.
+    best_epoch_ : int
+        The epoch with the best check (validation loss) at the unperturbed values.
+    best_hyperparameters_ : dict of str to object
+        The values then.
+    history_ : skorch.history.History
+        As that of `TorchClassifier`, and "hyperparameters" and "scales".
+    module_ : torch.nn.Module
+        The plain module with the weights of the best epoch, which predicts.
+    tuning_ : object
+        The running network with its response.
+
+    Notes
+    -----
+    Perturbations, tuning batches and what is dropped come from streams of random numbers of
+    their own.
+
+    References
+    ----------
+    MacKay, Vicol, Lorraine, Duvenaud, Grosse, "Self-Tuning Networks: Bilevel Optimization of
+    Hyperparameters using Structured Best-Response Functions", ICLR 2019.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform, uniform
+    >>> from sklearn.datasets import load_iris
+    >>> from skhpo import SelfTuningClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ranges = {"input_noise": uniform(0, 1), "weight_decay": loguniform(1e-6, 0.1)}
+    >>> net = SelfTuningClassifier(hyperparameters=ranges, lr=0.01, random_state=0).fit(X, y)
+    >>> net.score(X, y) > 0.9
+    True
+    >>> len(net.schedule_["input_noise"]), sorted(net.best_hyperparameters_)
+    (50, ['input_noise', 'weight_decay'])
+    """
+
+    def __init__(
+        self,
+        module=MLP,
+        hyperparameters=None,
+        *,
+        initial=None,
+        variant="stn",
+        train_steps=2,
+        val_steps=1,
+        warmup_epochs=5,
+        entropy_weight=1e-3,
+        init_scale=1.0,
+        tune_scales=True,
+        hyper_optimizer="rmsprop",
+        hyper_lr=0.1,
+        convert="auto",
+        validation_fraction=0.2,
+        optimizer="adam",
+        **kwargs,
+    ):
+        super().__init__(
+            module, validation_fraction=validation_fraction, optimizer=optimizer, **kwargs
+        )
+        self.hyperparameters = hyperparameters
+        self.initial = initial
+        self.variant = variant
+        self.train_steps = train_steps
+        self.val_steps = val_steps
+        self.warmup_epochs = warmup_epochs
+        self.entropy_weight = entropy_weight
+        self.init_scale = init_scale
+        self.tune_scales = tune_scales
+        self.hyper_optimizer = hyper_optimizer
+        self.hyper_lr = hyper_lr
+        self.convert = convert
+
+    def _smooth(self, y, strength):
+        """Return targets as probabilities, mixed with the uniform ones.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n,) of int64, or (n, ...) of floats
+        strength : Tensor of shape (n or 1, 1)
+        """
+        if y.is_floating_point():
+            strength = strength.view(-1, *[1] * (y.ndim - 1))
+            return torch.lerp(y, y.new_full((), 0.5), strength)
+        n_classes = len(self._known_classes)
+        return (
+            F.one_hot(y, n_classes)
+            .to(strength.dtype)
+            .lerp_(strength.new_full((), 1 / n_classes), strength)
+        )

@@ -1,0 +1,211 @@
+"""Layers whose weights respond to hyperparameters, and regularisers with a rate per example.
+
+Each is its namesake in `torch.nn` until a context is attached to it, which `SelfTuningClassifier`
+and `SelfTuningRegressor` do; state dicts of namesakes fit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ._modulated import Modulated
+
+__all__ = [
+    "HyperConv1d",
+    "HyperConv2d",
+    "HyperDropout",
+    "HyperLinear",
+    "HyperLockedDropout",
+    "HyperValue",
+]
+
+
+class HyperLinear(Modulated, nn.Linear):
+    """Linear layer whose weights respond; the arguments are those of `torch.nn.Linear`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhpo.self_tuning import Context, HyperLinear
+    >>> context = Context(["weight_decay", "drop.p"])
+    >>> layer = HyperLinear(4, 3).attach(context)
+    >>> context.response = torch.zeros(5, 2)
+    >>> layer(torch.ones(5, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    def _map(self, x, weight, bias):
+        return F.linear(x, weight, bias)
+
+
+class HyperConv1d(Modulated, nn.Conv1d):
+    """One-dimensional convolution whose weights respond, per output channel.
+
+    The arguments are those of `torch.nn.Conv1d`.
+    """
+
+    _channel = 1
+
+    def _map(self, x, weight, bias):
+        return self._conv_forward(x, weight, bias)
+
+
+class HyperConv2d(Modulated, nn.Conv2d):
+    """Two-dimensional convolution whose weights respond, per output channel.
+
+    The arguments are those of `torch.nn.Conv2d`.
+    """
+
+    _channel = 1
+
+    def _map(self, x, weight, bias):
+        return self._conv_forward(x, weight, bias)
+
+
+class HyperDropout(nn.Module):
+    """Dropout with a rate of its own for each example.
+
+    Parameters
+    ----------
+    p : float, default=0.5
+        Probability in [0, 1) with which a value is dropped, where it is not tuned.
+    shared : {"none", "channel", "time"}, default="none"
+        What shares one draw: nothing; all places of a channel (dimensions from 2 on), as in
+        `torch.nn.Dropout2d`; all steps of a sequence (dimension 1), which is locked dropout.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhpo.self_tuning import HyperDropout
+    >>> HyperDropout(0.3).eval()(torch.ones(2, 3)).sum().item()
+    6.0
+    """
+
+    context = None
+    name = None
+
+    def __init__(self, p=0.5, shared="none"):
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"p must be a number in [0, 1), but got {p!r}")
+        if shared not in ("none", "channel", "time"):
+            raise ValueError(f"shared must be 'none', 'channel' or 'time', but got {shared!r}")
+        self.p = p
+        self.shared = shared
+
+    def extra_repr(self):
+        """Show the arguments."""
+        return f"p={self.p}" + ("" if self.shared == "none" else f", shared={self.shared!r}")
+
+    def attach(self, context, name=None):
+        """Take the rate from a context.
+
+        Parameters
+        ----------
+        context : Context
+        name : str or None, default=None
+            The hyperparameter that is the rate; None keeps `p`.
+
+        Returns
+        -------
+        self : layer
+        """
+        self.context, self.name = context, name
+        return self
+
+    def forward(self, x):
+        """Drop values of a batch, and scale the others up."""
+        context = self.context
+        if not self.training or (context is not None and not context.regularises):
+            return x
+        rate = self.p if self.name is None else context.value(self.name, len(x), x.ndim)
+        if self.name is None and not rate:
+            return x
+        generator = None if context is None else context.generator
+        return drop(x, rate, generator, self.shared)
+
+
+class HyperLockedDropout(HyperDropout):
+    """Dropout that drops the same features at all steps of a sequence.
+
+    Parameters
+    ----------
+    p : float, default=0.5
+        Probability in [0, 1), where it is not tuned.
+    """
+
+    def __init__(self, p=0.5):
+        super().__init__(p, shared="time")
+
+
+def drop(x, rate, generator=None, shared="none"):
+    """Drop values of a batch.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+    rate : float or Tensor that broadcasts with x
+    generator : torch.Generator or None, default=None
+    shared : {"none", "channel", "time"}, default="none"
+
+    Returns
+    -------
+    Tensor of the shape of x
+    """
+    shape = x.shape
+    if shared == "channel":
+        shape = (*shape[:2], *[1] * (x.ndim - 2))
+    elif shared == "time":
+        shape = (shape[0], 1, *shape[2:])
+    keep = 1 - rate
+    noise = torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
+    return x * noise.lt_(keep).div_(keep)
+
+
+class HyperValue(nn.Module):
+    """A hyperparameter of one's own, to be read in a module's ``forward``.
+
+    Calling it with a batch gives the value for each example, in a shape that broadcasts with the
+    batch. It is tuned under its `name`; in the collapsed module it returns the value found.
+
+    Parameters
+    ----------
+    name : str
+    value : float, default=0.0
+        What is returned where it is not tuned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhpo.self_tuning import HyperValue
+    >>> temperature = HyperValue("temperature", 2.0)
+    >>> torch.ones(2, 3) / temperature(torch.ones(2, 3))
+    tensor([[0.5000, 0.5000, 0.5000],
+            [0.5000, 0.5000, 0.5000]])
+    """
+
+    context = None
+
+    def __init__(self, name, value=0.0):
+        super().__init__()
+        self.name = name
+        self.value = value
+
+    def attach(self, context):
+        """Take the value from a context."""
+        self.context = context
+        return self
+
+    def forward(self, x):
+        """Return the value for each example of a batch, of shape (n or 1, 1, ...)."""
+        context = self.context
+        if context is None or context.values is None:
+            return x.new_full([1] * x.ndim, self.value)
+        return context.value(self.name, len(x), max(x.ndim, 2))

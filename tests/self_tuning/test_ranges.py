@@ -1,0 +1,79 @@
+"""Hyperparameters as unconstrained numbers."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from scipy import stats
+
+from skhpo import log_randint
+from skhpo.self_tuning._ranges import Ranges
+
+DISTRIBUTIONS = {
+    "uniform": stats.uniform(0.1, 0.8),
+    "beta": stats.beta(2, 3),
+    "loguniform": stats.loguniform(1e-6, 1e-1),
+    "randint": stats.randint(0, 7),
+    "log_randint": log_randint(2, 300),
+    "halfnorm": stats.halfnorm(0, 2),
+    "expon": stats.expon(1, 1),
+}
+
+
+def test_the_ends_are_those_of_the_support():
+    ranges = Ranges(DISTRIBUTIONS, {})
+    for u, end in ((-200.0, 0), (200.0, 1)):
+        values = ranges.as_dict(torch.full((len(ranges),), u))
+        for name, value in values.items():
+            expected = DISTRIBUTIONS[name].support()[end]
+            if np.isfinite(expected):
+                assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert all(isinstance(values[name], int) for name in ("randint", "log_randint"))
+
+
+@given(share=st.floats(0.01, 0.99), name=st.sampled_from(sorted(DISTRIBUTIONS)))
+def test_what_starts_somewhere_is_there(share, name):
+    value = DISTRIBUTIONS[name].ppf(share)
+    value = int(value) if "randint" in name else float(value)
+    ranges = Ranges(DISTRIBUTIONS, {name: value})
+    assert ranges.as_dict(ranges.start)[name] == pytest.approx(value, rel=2e-2, abs=6e-3)
+
+
+def test_formulas():
+    ranges = Ranges(DISTRIBUTIONS, {})
+    u = torch.randn(50, len(ranges), generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    values = dict(zip(ranges.names, ranges.values(u.float()).double().T, strict=True))
+    u = dict(zip(ranges.names, u.T, strict=True))
+    share = {name: torch.sigmoid(column) for name, column in u.items()}
+    expected = {
+        "uniform": 0.1 + 0.8 * share["uniform"],
+        "loguniform": torch.exp(np.log(1e-6) + np.log(1e5) * share["loguniform"]),
+        "randint": torch.floor(7 * share["randint"]),
+        "log_randint": torch.floor(2 * torch.exp(np.log(150) * share["log_randint"])),
+        "halfnorm": torch.nn.functional.softplus(u["halfnorm"]),
+        "expon": 1 + torch.nn.functional.softplus(u["expon"]),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(values[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("distributions", "initial", "message"),
+    [
+        ({"a": [1, 2]}, {}, "frozen distributions"),
+        ({"a": stats.norm()}, {}, "must be bounded"),
+        ({"a": stats.poisson(3)}, {}, "must be bounded"),
+        ({"a": stats.uniform}, {}, "frozen"),
+        ({"a": stats.uniform(0, 1)}, {"b": 1}, "names among"),
+        ({"a": stats.uniform(0, 1)}, {"a": 1.5}, r"\[0, 1\]"),
+        ({"a": stats.uniform(0, 1)}, {"a": "x"}, r"\[0, 1\]"),
+        ({"a": stats.randint(0, 3)}, {"a": 3}, r"\[0, 2\]"),
+        ({"a": stats.randint(0, 3)}, {"a": 0.5}, r"\[0, 2\]"),
+        ({"a": stats.loguniform(1e-3, 1)}, {"a": 0}, r"\[0.001, 1\]"),
+        ({"a": stats.expon()}, {"a": -1}, r"\[0, inf\]"),
+    ],
+)
+def test_bad_ranges(distributions, initial, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Ranges(distributions, initial)

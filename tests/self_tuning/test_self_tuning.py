@@ -1,0 +1,236 @@
+"""Self-tuning estimators: what is tuned, what predicts, what is refused."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import loguniform, randint, uniform
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from skhpo import SelfTuningClassifier, SelfTuningRegressor
+from skhpo.self_tuning import HyperValue
+from skhpo.self_tuning._convert import fold_into
+
+RANGES = {
+    "dropout_0.p": uniform(0, 0.9),
+    "weight_decay": loguniform(1e-6, 1e-1),
+    "input_noise": uniform(0, 2),
+    "label_smoothing": uniform(0, 0.4),
+}
+PARAMS = {
+    "module__dropout": 0.1,
+    "module__n_units": 16,
+    "warmup_epochs": 1,
+    "max_epochs": 4,
+    "lr": 0.01,
+    "random_state": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:300] / 16).astype(np.float32), y[:300]
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return SelfTuningClassifier(hyperparameters=RANGES, **PARAMS).fit(*digits)
+
+
+def test_schedule(fitted):
+    assert list(fitted.schedule_) == list(RANGES)
+    for name, values in fitted.schedule_.items():
+        low, high = RANGES[name].support()
+        assert len(values) == fitted.n_iter_ == 4
+        assert all(low <= value <= high for value in values)
+        assert values[0] == values[0] != values[-1], "warm-up, then moving"
+        assert len(fitted.scales_[name]) == 4
+    assert fitted.schedule_["dropout_0.p"][0] == pytest.approx(0.1)
+    best = fitted.best_epoch_
+    losses = fitted.history[:, "valid_loss"]
+    assert losses[best - 1] == min(losses)
+    assert fitted.best_hyperparameters_ == {k: v[best - 1] for k, v in fitted.schedule_.items()}
+
+
+def test_collapsed_equals_hyper_net_at_the_position(digits):
+    net = SelfTuningClassifier(hyperparameters=RANGES, **PARAMS, monitor="accuracy").fit(*digits)
+    converted, response = net.tuning_.module.double().eval(), net.tuning_.center().double()
+    plain = type(net.module_)(64, 10, n_units=16, dropout=0.1).double().eval()
+    fold_into(plain, converted, response)
+    net.tuning_.context.response = response
+    X = torch.from_numpy(digits[0]).double()
+    torch.testing.assert_close(plain(X), converted(X), atol=1e-9, rtol=1e-9)
+
+
+def test_collapse_is_a_plain_module_that_predicts(fitted, digits):
+    module = fitted.collapse()
+    assert {type(layer) for layer in module.children()} == {nn.Linear, nn.ReLU, nn.Dropout}
+    assert module.dropout_0.p == fitted.best_hyperparameters_["dropout_0.p"]
+    with torch.no_grad():
+        proba = module(torch.from_numpy(digits[0])).softmax(1).numpy()
+    np.testing.assert_array_equal(proba, fitted.predict_proba(digits[0]))
+
+
+def test_it_finds_noise_when_it_helps(digits):
+    """Validation data is noisy, training data is not: noise must go up from near nothing."""
+    X, y = digits
+    noisy = X + np.random.default_rng(0).normal(0, 0.8, X.shape).astype(np.float32)
+    net = SelfTuningClassifier(
+        hyperparameters={"input_noise": uniform(0, 2)},
+        module__n_units=32,
+        lr=0.01,
+        max_epochs=40,
+        random_state=0,
+    )
+    net.fit(X[:200], y[:200], validation_data=(noisy[200:], y[200:]))
+    assert net.schedule_["input_noise"][0] == pytest.approx(0.1, abs=0.02)
+    assert net.schedule_["input_noise"][-1] > 0.3
+
+
+@pytest.mark.parametrize("way", ["nothing", "pickle", "checkpoint"])
+def test_continuing_is_exact(digits, way, tmp_path):
+    whole = SelfTuningClassifier(hyperparameters=RANGES, **PARAMS).fit(*digits)
+    parts = SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "max_epochs": 2})
+    parts.fit(*digits)
+    if way == "pickle":
+        parts = pickle.loads(pickle.dumps(parts))
+    elif way == "checkpoint":
+        parts.save_checkpoint(tmp_path / "net.pt")
+        torch.load(tmp_path / "net.pt", weights_only=True)
+        before = parts.predict_proba(digits[0])
+        parts = clone(parts).load_checkpoint(tmp_path / "net.pt")
+        np.testing.assert_array_equal(parts.predict_proba(digits[0]), before)
+    parts.partial_fit(*digits)
+    assert parts.schedule_ == whole.schedule_
+    assert parts.scales_ == whole.scales_
+    np.testing.assert_array_equal(parts.predict_proba(digits[0]), whole.predict_proba(digits[0]))
+
+
+def test_seeds(digits):
+    nets = [
+        SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "random_state": seed})
+        for seed in (0, 0, 1)
+    ]
+    before = torch.get_rng_state()
+    first, again, other = (net.fit(*digits).schedule_ for net in nets)
+    assert first == again != other
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_tuning_draws_nothing_from_the_streams_of_training(digits):
+    """With a learning rate of next to nothing tuning changes no weight."""
+    params = {**PARAMS, "hyper_lr": 1e-30, "entropy_weight": 0}
+    tuned = SelfTuningClassifier(hyperparameters=RANGES, **params).fit(*digits)
+    still = SelfTuningClassifier(hyperparameters=RANGES, **{**params, "warmup_epochs": 9})
+    still.fit(*digits)
+    assert tuned.history[:, "train_loss"] == still.history[:, "train_loss"]
+
+
+def test_fixed_scales(digits):
+    net = SelfTuningClassifier(
+        hyperparameters=RANGES, **PARAMS, tune_scales=False, init_scale=0.5
+    ).fit(*digits)
+    assert np.allclose(list(net.scales_.values()), 0.5)
+
+
+def test_regressor_in_a_pipeline():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5))
+    y = X @ np.arange(5.0) / 5
+    net = SelfTuningRegressor(
+        hyperparameters={"weight_decay": loguniform(1e-6, 1), "input_noise": uniform(0, 1)},
+        **{**PARAMS, "max_epochs": 20},
+    )
+    model = make_pipeline(StandardScaler(), net).fit(X, y)
+    assert model.score(X, y) > 0.8
+
+
+class Warm(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+        self.temperature = HyperValue("temperature", 2.0)
+
+    def forward(self, x):
+        return self.linear(x) / self.temperature(x)
+
+
+def test_a_hyperparameter_of_ones_own(digits):
+    net = SelfTuningClassifier(
+        Warm, {"temperature": uniform(0.5, 4)}, lr=0.01, max_epochs=4, warmup_epochs=1
+    ).fit(*digits)
+    assert net.collapse().temperature.value == net.best_hyperparameters_["temperature"]
+
+
+def test_by_default_dropout_and_weight_decay_are_tuned(digits):
+    net = SelfTuningClassifier(module__dropout=0.2, max_epochs=1).fit(*digits)
+    assert set(net.schedule_) == {"dropout_0.p", "weight_decay"}
+
+
+def test_one_range_for_several_layers(digits):
+    net = SelfTuningClassifier(
+        hyperparameters={"dropout_*.p": uniform(0, 0.9)}, module__n_layers=2, **PARAMS
+    ).fit(*digits)
+    assert [layer.name for layer in (net.tuning_.module[2], net.tuning_.module[5])] == [
+        "dropout_*.p",
+        "dropout_*.p",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"hyperparameters": {"lr": loguniform(1e-4, 1)}}, "'lr' cannot be tuned while training"),
+        ({"hyperparameters": {"optimizer__weight_decay": uniform(0, 1)}}, "BayesSearchCV"),
+        ({"hyperparameters": {"batch_size": randint(1, 9)}}, "there is no inner loop"),
+        ({"hyperparameters": {"module__n_units": randint(1, 9)}}, "there is no inner loop"),
+        ({"hyperparameters": {"max_epochs": randint(1, 9)}}, "there is no inner loop"),
+        ({"hyperparameters": {"drop1.p": uniform(0, 1)}}, "the nearest first: dropout_0.p"),
+        ({"hyperparameters": {}}, "must not be empty"),
+        ({"hyperparameters": ["lr"]}, "None or a dict"),
+        (
+            {"hyperparameters": {"dropout_0.p": uniform(), "dropout_*.p": uniform()}},
+            "two ranges for one thing",
+        ),
+        (
+            {"hyperparameters": {"weight_decay": uniform(), "output.weight_decay": uniform()}},
+            "two ranges for one thing",
+        ),
+        ({"initial": {"input_noise": 3}}, r"range is \[0, 2\]"),
+        ({"optimizer": "adamw"}, "optimizer__weight_decay=0"),
+        ({"validation_fraction": None}, "validation_data"),
+        ({"label_smoothing": 0.1}, "label_smoothing"),
+        ({"amp": True}, "amp must be False"),
+        ({"max_norm": 1.0}, "max_norm must be None"),
+        ({"train_steps": 0}, "train_steps must be an integer >= 1"),
+        ({"hyper_lr": 0}, "hyper_lr must be a number > 0"),
+        ({"entropy_weight": -1}, "entropy_weight must be"),
+        ({"variant": "sgd"}, "variant must be one of"),
+        ({"convert": True}, "convert must be one of"),
+        ({"convert": False}, "no layer of the module responds"),
+        ({"hyper_optimizer": "nothing"}, "hyper_optimizer"),
+        ({"optimizer": "lbfgs"}, "lbfgs"),
+    ],
+)
+def test_bad_input(digits, params, message):
+    net = SelfTuningClassifier(**{"hyperparameters": RANGES, **PARAMS, **params})
+    with pytest.raises(ValueError, match=message):
+        net.fit(*digits)
+
+
+def test_a_regressor_smooths_no_labels():
+    net = SelfTuningRegressor(hyperparameters={"label_smoothing": uniform(0, 1)})
+    with pytest.raises(ValueError, match="there are no labels"):
+        net.fit(np.zeros((20, 2)), np.zeros(20))
+
+
+def test_a_dataset_is_refused(digits):
+    dataset = torch.utils.data.TensorDataset(*map(torch.as_tensor, digits))
+    with pytest.raises(ValueError, match="needs X as an array"):
+        SelfTuningClassifier().fit(dataset)
