@@ -67,6 +67,8 @@ class TorchEstimator(
     _labels_are_encoded = False
     _low_precision = None
     lr_schedule_ = None
+    # Whether `_epochs_of_its_own` gives what trains for an epoch.
+    _has_own_epochs = False
     # A search may pass a RowSubset for X.
     _reads_rows = True
 
@@ -113,10 +115,6 @@ class TorchEstimator(
 
     def _run_epochs(self, train, valid, checks, **call):
         run_epochs(self, train, valid, checks, **call)
-
-    def _epochs_of_its_own(self, train_batches, checks, extras, fit_params):
-        """Return a function that trains for an epoch, or None for the usual one."""
-        return None
 
     def _prepare_fit(self, X, y, sample_weight, classes, continuing, fit_params):
         """Check everything, build the net, and return ``(train, valid, checks)``."""

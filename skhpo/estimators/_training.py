@@ -74,9 +74,8 @@ def run_epochs(net, train, valid, checks=None, *, X, y, sample_weight, task, fit
     if checks is not None:
         checks.may_draw = not isinstance(forward, contextlib.nullcontext)
     extras = Extras(net, checks)
-    run_epoch = net._epochs_of_its_own(train_batches, checks, extras, fit_params)
-    if run_epoch is not None:
-        pass
+    if net._has_own_epochs:
+        run_epoch = net._epochs_of_its_own(train_batches, checks, extras, fit_params)
     elif is_plain(net, train_batches, valid_batches, fit_params):
 
         def run_epoch():
@@ -184,6 +183,7 @@ def is_plain(net, train_batches, valid_batches, fit_params):
     """Tell whether nobody but the net itself looks into an epoch."""
     return (
         isinstance(train_batches, RowBatches)
+        and not net._has_own_epochs
         and valid_batches is None
         and not fit_params
         and (not net.callbacks or net.callbacks == "disable")

@@ -30,6 +30,7 @@ class SelfTuningMixin:
     """Mixin over a torch estimator, which builds the plain network and predicts with it."""
 
     _stateful = ("tuning",)
+    _has_own_epochs = True
     cuda_dependent_attributes_ = [
         *("module_", "criterion_", "optimizer_", "lr_schedule_", "_running_weights", "tuning_"),
     ]
