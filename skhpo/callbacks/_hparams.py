@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-__all__ = ["Domain", "domain_of", "shown"]
+__all__ = ["Domain", "domain_of", "domain_of_choices"]
 
 _LONGEST = 80
 
@@ -48,16 +48,22 @@ def domain_of(space, name):
     Domain
     """
     choices, bounds = space.choices(name), space.bounds(name)
-    if bounds is None and all(isinstance(choice, bool) for choice in choices):
-        return Domain("bool", tuple(choices))
-    if not all(map(_is_number, choices)):
-        texts = dict.fromkeys(map(shown, choices))
-        return Domain("string", tuple(texts) if bounds is None else ())
     if bounds is None:
-        return Domain("number", tuple(map(float, choices)))
+        return domain_of_choices(choices)
+    if not all(map(_is_number, choices)):
+        return Domain("string")
     low, high = min([*choices, bounds[0]]), max([*choices, bounds[1]])
     finite = math.isfinite(low) and math.isfinite(high)
     return Domain("number", interval=(float(low), float(high)) if finite else None)
+
+
+def domain_of_choices(choices):
+    """Return the domain of a list of values of any types."""
+    if all(isinstance(choice, bool) for choice in choices):
+        return Domain("bool", tuple(choices))
+    if all(map(_is_number, choices)):
+        return Domain("number", tuple(map(float, choices)))
+    return Domain("string", tuple(dict.fromkeys(map(shown, choices))))
 
 
 def shown(value):

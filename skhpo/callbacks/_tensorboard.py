@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ._events import EventFile, experiment, import_tensorboard, session_end, session_start
-from ._hparams import Domain, domain_of
+from ._hparams import Domain, domain_of, domain_of_choices
 
 __all__ = ["TensorBoardLogger"]
 
@@ -185,11 +185,15 @@ class TensorBoardLogger:
         file.write()
         self._described = True
 
+    def _domain(self, name, value):
+        """Return the domain of a parameter, also of one that a scheduler added to the space's."""
+        return self._domains.get(name) or domain_of_choices([value])
+
     def _write(self, folder, search, trial, results):
         values = dict(trial.params)
         if search.resource is not None:
             values[search.resource] = trial.resource
-        hparams = {name: self._domains[name].value(value) for name, value in values.items()}
+        hparams = {name: self._domain(name, value).value(value) for name, value in values.items()}
         seconds = sum(result.fit_time + result.score_time for result in results)
         file = EventFile(folder, _EVENTS)
         session_start(file, hparams, time.time() - seconds)

@@ -91,8 +91,9 @@ class BayesSearchCV(BaseTrialSearchCV):
         Choose and start the next candidate as soon as a worker is free. Results then depend on
         timing.
     callbacks : sequence of object, default=()
-        Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
-        score)`` and ``on_search_end(search)`` are called, if they have them.
+        Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
+        ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
+        this process, if they have them. `TensorBoardLogger` is one.
 
     Attributes
     ----------

@@ -107,8 +107,9 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         Start the next fit as soon as one ends. What a stage finds does not depend on timing; what
         the base does may.
     callbacks : sequence of object, default=()
-        Whose methods ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results,
-        score)`` and ``on_search_end(search)`` are called, if they have them.
+        Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
+        ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
+        this process, if they have them. `TensorBoardLogger` is one.
 
     Attributes
     ----------

@@ -1,5 +1,6 @@
 """The log of a search, read by TensorBoard's own HParams plugin."""
 
+import inspect
 import sys
 import warnings
 
@@ -8,6 +9,7 @@ import pytest
 from scipy.stats import loguniform, norm, uniform
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -19,7 +21,15 @@ pytest.importorskip("tensorboard", reason="the extra tensorboard is not installe
 
 from dashboard import choices, interval, read
 
-from skhpo import HalvingHyperbandSearchCV, SearchCV, TensorBoardLogger, TorchClassifier
+import skhpo
+from skhpo import (
+    HalvingHyperbandSearchCV,
+    HarmonicaSearchCV,
+    SearchCV,
+    TensorBoardLogger,
+    TorchClassifier,
+)
+from skhpo.model_selection._base import BaseTrialSearchCV
 from skhpo.samplers import GridSampler, RandomSampler
 from skhpo.schedulers import FullScheduler
 
@@ -86,6 +96,73 @@ def test_the_sessions_are_the_rows_of_cv_results(tmp_path):
         *log.metrics,
         *(f"{part}_score/split{i}" for part in ("test", "train") for i in (0, 1)),
     }
+
+
+SEARCHES = [
+    name
+    for name in skhpo.__all__
+    if isinstance(cls := getattr(skhpo, name), type) and issubclass(cls, BaseTrialSearchCV)
+]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize(("torch", "n_jobs"), [(True, 2), (False, 1)])
+def test_every_search_class(tmp_path, name, torch, n_jobs):
+    options = {
+        "scheduler": four,
+        "n_iter": 3,
+        "n_stages": 1,
+        "n_samples": 4,
+        "n_terms": 1,
+        "max_resources": 3,
+        "resource": "max_epochs" if torch else "max_iter",
+    }
+    cls = getattr(skhpo, name)
+    options = {k: v for k, v in options.items() if k in inspect.signature(cls).parameters}
+    if name == "SearchCV":
+        del options["resource"]
+    model = TorchClassifier(max_epochs=2) if torch else SGDClassifier(max_iter=1)
+    space = {
+        "lr" if torch else "alpha": loguniform(1e-4, 1e-2),
+        "batch_size" if torch else "penalty": [16, 32] if torch else ["l1", "l2"],
+    }
+    search = cls(
+        model,
+        space,
+        cv=2,
+        random_state=0,
+        n_jobs=n_jobs,
+        callbacks=[TensorBoardLogger(tmp_path)],
+        **options,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        search.fit(X, y)
+    log = read(tmp_path)
+    assert_rows_are_the_table(log, search, resource=search.resource)
+    assert {row.status for row in log.rows} == {"SUCCESS"}
+    assert set(log.hparams) == {*space, *({search.resource} - {None})}
+    curves = {tag for tags in log.scalars.values() for tag in tags if tag[:5] == "epoch"}
+    assert bool(curves) == torch
+
+
+def test_parameters_that_only_the_stages_of_a_search_have(tmp_path):
+    search = HarmonicaSearchCV(
+        DecisionTreeClassifier(),
+        {"max_depth": [1, 2, 3, 4], "min_samples_leaf": [1, 2]},
+        stage_params={"splitter": "random"},
+        n_stages=1,
+        n_samples=4,
+        n_terms=1,
+        n_iter=2,
+        cv=2,
+        random_state=0,
+        callbacks=[TensorBoardLogger(tmp_path)],
+    )
+    search.fit(X, y)
+    log = read(tmp_path)
+    assert_rows_are_the_table(log, search)
+    assert sum(row.params.get("splitter") == "random" for row in log.rows) == 4
 
 
 def test_domains_and_types(tmp_path):
