@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows: a second process is not noticed there
     fcntl = None
 
-__all__ = ["Journal", "as_read", "fit_event", "read_trials", "result_of"]
+__all__ = ["Journal", "as_read", "fit_event", "params_of", "read_trials", "result_of"]
 
 FORMAT = 1
 
@@ -221,7 +221,7 @@ def read_trials(path):
         trials[number] = Trial(
             number=number,
             candidate=event["candidate"],
-            params={name: _shown(value) for name, value in event["params"].items()},
+            params=params_of(event),
             resource=event["resource"],
             parent=event["parent"],
             tags=event["tags"],
@@ -229,6 +229,11 @@ def read_trials(path):
         results.setdefault(number, {})[event["split"], event["repeat"]] = result_of(event)
     numbers = sorted(trials)
     return lines[0], [trials[n] for n in numbers], [results[n] for n in numbers]
+
+
+def params_of(event):
+    """Return the configuration of a line that `fit_event` made, what is not JSON as text."""
+    return {name: _shown(value) for name, value in event["params"].items()}
 
 
 def as_read(value):

@@ -31,7 +31,7 @@ from ..space import SearchSpace
 from ._checks import check_classes, check_listening, check_names, check_resource, check_rows
 from ._loop import TrialLoop
 from ._observers import Callbacks, ContextTree, Progress, SearchStart
-from ._resume import fingerprint, identity_of, open_journal, tell_earlier_scores
+from ._resume import fingerprint, identity_of, open_journal, replayed, tell_earlier_scores
 from ._top import Seen, TopEstimators
 
 __all__ = ["BaseTrialSearchCV"]
@@ -61,6 +61,9 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
     }
 
     resource = None
+
+    # Whether candidates are numbered as the scheduler's sampler proposes them.
+    _samples_in_order = False
 
     @abstractmethod
     def __init__(
@@ -192,6 +195,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 scheduler.sampler = EnqueuedSampler(
                     scheduler.sampler, self.enqueue, derive_seed(seed, "enqueue")
                 )
+            if known and self._samples_in_order:
+                scheduler.sampler = replayed(journal, space, scheduler.sampler)
             if callbacks.want_start:
                 callbacks.on_search_begin(
                     SearchStart(

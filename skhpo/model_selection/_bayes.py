@@ -154,6 +154,8 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         "stop_tol": [Interval(Real, 0, None, closed="left"), None],
     }
 
+    _samples_in_order = True
+
     def __init__(
         self,
         estimator,

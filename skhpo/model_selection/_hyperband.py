@@ -181,6 +181,8 @@ classes_, n_features_in_, feature_names_in_
         "sampler": [StrOptions({"random", "bayes"}), callable],
     }
 
+    _samples_in_order = True
+
     def __init__(
         self,
         estimator,

@@ -71,6 +71,7 @@ class TrialLoop:
         self._open = {}
         self._parents = set()  # of open trials
         self._received = deque()
+        self._recorded = _recorded(journal)
         self._time_is_up = False
         self._any_score = False
 
@@ -158,6 +159,9 @@ class TrialLoop:
     def _ask(self, *, replaying=False):
         batch = self.scheduler.ask()
         for trial in batch:
+            recorded = self._recorded.get(trial.number, (trial.candidate, trial.resource))
+            if recorded != (trial.candidate, trial.resource):
+                raise _another_trial(trial, *recorded)
             self._trials[trial.number] = self._open[trial.number] = trial
             self._parents.add(trial.parent)
             self._rows[trial.number] = []
@@ -225,6 +229,22 @@ class TrialLoop:
             raise ValueError(
                 f"All the {len(results)} fits failed; the first one like this:\n{results[0].error}"
             )
+
+
+def _recorded(journal):
+    """Return candidate and resource of the trials that a journal knows, by number."""
+    events = journal.events if journal else ()
+    fits = (event for event in events if event["event"] == "fit")
+    return {event["trial"]: (event["candidate"], event["resource"]) for event in fits}
+
+
+def _another_trial(trial, candidate, resource):
+    return JournalError(
+        f"a journal is replayed by asking again, but trial {trial.number} is now candidate "
+        f"{trial.candidate} with resource {trial.resource}, and in the journal candidate "
+        f"{candidate} with {resource}; let the same metric guide the search (see refit), or start "
+        "over with a new path"
+    )
 
 
 def _other_trials(numbers, batch):

@@ -8,11 +8,12 @@ import numpy as np
 
 from ..exceptions import JournalError
 from ..fingerprint import describe, differences, digest, versions
-from ..journal import Journal, as_read, read_trials, result_of
+from ..journal import Journal, as_read, params_of, read_trials, result_of
 from ..results import mean_score, total_seconds, variance_of_mean
+from ..samplers import ReplayedSampler
 from ..space import translated
 
-__all__ = ["fingerprint", "identity_of", "open_journal", "tell_earlier_scores"]
+__all__ = ["fingerprint", "identity_of", "open_journal", "replayed", "tell_earlier_scores"]
 
 # Parameters of a search that change neither what is fitted nor how it scores.
 _FREE = {
@@ -151,6 +152,38 @@ def _load_splits(path):
             f"the journal's splits must be in {str(path)!r}, but it cannot be read: "
             f"{error.strerror}; restore the folder, or start over with a new path"
         ) from error
+
+
+def replayed(journal, space, sampler):
+    """Return a sampler that proposes what the journal has before it goes on.
+
+    Parameters
+    ----------
+    journal : Journal
+    space : SearchSpace
+    sampler : Sampler
+    """
+    records = {
+        event["candidate"]: params_of(event) for event in journal.events if event["event"] == "fit"
+    }
+
+    def restore(proposed, record):
+        params = {name: _restored(name, record[name], proposed, space) for name in record}
+        changed = params.keys() != proposed.keys() or any(
+            params[name] is not proposed[name] for name in params
+        )
+        return params if changed else proposed
+
+    return ReplayedSampler(sampler, records, restore) if records else sampler
+
+
+def _restored(name, value, proposed, space):
+    """Return a value of the space that reads like one of a journal; at a loss the proposed one."""
+    if name in proposed and as_read(proposed[name]) == value:
+        return proposed[name]
+    choices = space.choices(name)
+    alike = (choice for choice in choices if as_read(choice) == value)
+    return next(alike, proposed.get(name, value) if choices else value)
 
 
 def tell_earlier_scores(path, space, sampler, metric=True):

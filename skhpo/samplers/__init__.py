@@ -5,5 +5,13 @@ from .bayes import BayesSampler
 from .enqueued import EnqueuedSampler
 from .grid import GridSampler
 from .random import RandomSampler
+from .replayed import ReplayedSampler
 
-__all__ = ["BayesSampler", "EnqueuedSampler", "GridSampler", "RandomSampler", "Sampler"]
+__all__ = [
+    "BayesSampler",
+    "EnqueuedSampler",
+    "GridSampler",
+    "RandomSampler",
+    "ReplayedSampler",
+    "Sampler",
+]

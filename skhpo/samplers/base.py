@@ -73,3 +73,14 @@ class Sampler(ABC):
         seconds : float or None, default=None
             What the fits took, all splits and repeats together; None where that is unknown.
         """
+
+    def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:  # noqa: B027
+        """Take note that another configuration runs instead of one that was proposed.
+
+        The default does nothing.
+
+        Parameters
+        ----------
+        params, by : dict of str to object
+            The configuration of `sample`, and what runs.
+        """

@@ -152,6 +152,10 @@ class BayesSampler(Sampler):
         self._observations.append(_Observation(place, float(score), resource, noise, seconds))
         self._posterior = None
 
+    def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
+        self._pending.pop(self._place(params), None)
+        self._pending[self._place(by)] = None
+
     def predict(self, configurations: Sequence[dict[str, Any]]) -> tuple[Array, Array]:
         """What the model expects of configurations.
 

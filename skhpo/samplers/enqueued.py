@@ -73,6 +73,9 @@ class EnqueuedSampler(Sampler):
     ) -> None:
         self.sampler.observe(params, score, resource, noise=noise, seconds=seconds)
 
+    def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
+        self.sampler.replace(params, by)
+
     def _complete(self, given: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Fill in what is missing at random, in a dict of the space that has what is given."""
         for _ in range(_TRIES):

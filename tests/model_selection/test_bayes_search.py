@@ -1,5 +1,6 @@
 """BayesSearchCV from outside: what it finds, says and refuses; the sampler has its own tests."""
 
+import json
 import pickle
 
 import joblib
@@ -368,6 +369,46 @@ def test_an_asynchronous_search_is_resumed(tmp_path):
         again = search_of(**kwargs).fit(X, y)
     assert_same_results(resumed, again)
     assert again.predict_score(again.best_params_) == resumed.predict_score(resumed.best_params_)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_another_processor_proposed_is_kept(tmp_path):
+    path = tmp_path / "run.jsonl"
+    space = {"x": uniform(0, 1), "kind": ["plain", len], "z": [np.float64(0.7), (1, 2)]}
+    with pytest.warns(SearchStoppedWarning, match="interrupted"):
+        search_of(space, journal=path, callbacks=[StopAfter(25)], scoring=x_only).fit(X, y)
+    header, *events = lines(path)
+    for event in events:
+        if event["candidate"] >= 8:  # as if the model had been another one
+            event["params"]["x"] += 0.01 * (event["candidate"] % 2) - 0.005
+            event["params"]["kind"] = "plain"
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *events)))
+    search = search_of(space, journal=path, scoring=x_only).fit(X, y)
+    tried = search.cv_results_["params"]
+    assert [p["x"] for p in tried[:12]] == [e["params"]["x"] for e in events[:24:2]]
+    assert {p["kind"] for p in tried[8:12]} == {"plain"}
+    assert not search.sampler_._pending
+    assert len(tried) == 16
+    assert search.predict_score(tried[9])[0] == pytest.approx(-abs(tried[9]["x"] - 0.8), abs=0.05)
+
+
+def x_only(estimator, X, y):
+    return -abs(estimator.x - 0.8)
+
+
+def test_a_journal_whose_trials_are_asked_for_in_another_way(tmp_path):
+    path = tmp_path / "run.jsonl"
+    search_of(journal=path, n_iter=8).fit(X, y)
+    header, *events = lines(path)
+    events[4]["candidate"] = events[5]["candidate"] = 7
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *events)))
+    with pytest.raises(
+        JournalError, match=r"trial 2 is now candidate 2 .* in the journal candidate 7"
+    ):
+        search_of(journal=path, n_iter=8).fit(X, y)
 
 
 def test_it_starts_from_what_an_earlier_search_knew(tmp_path):

@@ -1,0 +1,76 @@
+"""The configurations of a search that is replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .base import Sampler
+
+__all__ = ["ReplayedSampler"]
+
+
+class ReplayedSampler(Sampler):
+    """Proposes what an interrupted search proposed, then goes on as another sampler would.
+
+    The other sampler is asked all the same, so that it ends up in the state that it was in. Where
+    it proposes something else (a model that is fitted on another processor is not the same to the
+    last bit) it is told what runs instead.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    records : mapping of int to object
+        What is known of configurations, by number in the order of proposing. Some may be missing.
+    restore : callable
+        From a proposed configuration and its record to the configuration that was proposed then;
+        the very same object where there is no difference.
+
+    Examples
+    --------
+    >>> from skhpo.samplers import RandomSampler, ReplayedSampler
+    >>> from skhpo.space import SearchSpace
+    >>> space = SearchSpace({"units": [16, 32, 64, 128]})
+    >>> sampler = ReplayedSampler(RandomSampler(space, 0), {1: 16}, lambda _, n: {"units": n})
+    >>> sampler.sample(3)
+    [{'units': 64}, {'units': 16}, {'units': 32}]
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        records: Mapping[int, Any],
+        restore: Callable[[dict[str, Any], Any], dict[str, Any]],
+    ) -> None:
+        super().__init__(sampler.space)
+        self.sampler = sampler
+        self.learns = sampler.learns  # type: ignore[misc]
+        self._records = dict(records)
+        self._restore = restore
+        self._n_sampled = 0
+
+    def sample(self, n: int) -> list[dict[str, Any]]:
+        out = []
+        for proposed in self.sampler.sample(n):
+            params = proposed
+            if self._n_sampled in self._records:
+                params = self._restore(proposed, self._records.pop(self._n_sampled))
+            self._n_sampled += 1
+            if params is not proposed:
+                self.sampler.replace(proposed, params)
+            out.append(params)
+        return out
+
+    def observe(
+        self,
+        params: dict[str, Any],
+        score: float,
+        resource: int | None,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds)
+
+    def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
+        self.sampler.replace(params, by)

@@ -1,0 +1,45 @@
+import pytest
+from scipy import stats
+
+from skhpo import SearchSpace
+from skhpo.samplers import BayesSampler, RandomSampler, ReplayedSampler
+from skhpo.testing import SamplerContract
+
+SPACE = SearchSpace({"x": stats.uniform(), "y": stats.uniform()})
+
+
+class TestReplayedSampler(SamplerContract):
+    def make_sampler(self, space, seed):
+        return ReplayedSampler(RandomSampler(space, seed), {}, None)
+
+
+def told(sampler, n):
+    """Return n configurations of a sampler that is told how they score."""
+    tried = []
+    for _ in range(n):
+        (params,) = sampler.sample(1)
+        sampler.observe(params, -((params["x"] - 0.3) ** 2), None)
+        tried.append(params)
+    return tried
+
+
+def test_what_is_the_same_changes_nothing():
+    expected = told(BayesSampler(SPACE, 0, n_initial_points=4), 9)
+    records = {i: expected[i] for i in (0, 1, 4, 6)}
+    replayed = ReplayedSampler(
+        BayesSampler(SPACE, 0, n_initial_points=4),
+        records,
+        lambda proposed, record: proposed if proposed == record else record,
+    )
+    assert told(replayed, 9) == expected
+
+
+def test_what_differs_runs_instead_and_the_rest_is_learned_from_it():
+    inner = BayesSampler(SPACE, 0, n_initial_points=4)
+    records = {2: {"x": 0.25, "y": 0.5}, 5: {"x": 0.5, "y": 0.25}}
+    replayed = ReplayedSampler(inner, records, lambda proposed, record: record)
+    tried = told(replayed, 8)
+    assert [tried[2], tried[5]] == [records[2], records[5]]
+    assert inner.predict([records[5]])[0][0] == pytest.approx(-0.04, abs=0.02)
+    # What was proposed and did not run is not waited for.
+    assert not inner._pending
