@@ -4,7 +4,7 @@ When a scikit-learn release moves one of these, only this file changes.
 """
 
 from sklearn.base import _fit_context
-from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV, _yield_masked_array_for_each_param
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -15,6 +15,7 @@ from sklearn.utils.validation import _num_samples as num_samples
 
 fit_context = _fit_context
 MultimetricScorer = _MultimetricScorer
+PassthroughScorer = _PassthroughScorer
 masked_param_columns = _yield_masked_array_for_each_param
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "HasMethods",
     "Interval",
     "MultimetricScorer",
+    "PassthroughScorer",
     "StrOptions",
     "check_method_params",
     "fit_context",

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
-__all__ = ["FitTimeoutError", "check_time", "current_slot", "limited"]
+__all__ = ["FitTimeoutError", "check_time", "current_slot", "limited", "time_for"]
 
 _slot = ContextVar("slot", default=None)
 _deadline = ContextVar("deadline", default=None)
@@ -34,6 +34,19 @@ def check_time():
     deadline = _deadline.get()
     if deadline is not None and time.monotonic() > deadline[0]:
         raise FitTimeoutError(f"the fit took longer than fit_timeout={deadline[1]} seconds")
+
+
+@contextmanager
+def time_for(n_fits):
+    """Give the body the time of so many fits, from now on; nothing where fits have no limit."""
+    deadline = _deadline.get()
+    if deadline is not None:
+        deadline = time.monotonic() + n_fits * deadline[1], deadline[1]
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 @contextmanager

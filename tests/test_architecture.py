@@ -20,6 +20,7 @@ PARTS = [
     "samplers",
     "schedulers",
     "estimators",
+    "stacking",
     "self_tuning",
     "stacking",
     "fingerprint",

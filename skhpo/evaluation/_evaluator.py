@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import replace
 from functools import partial
-from heapq import heappop, heappush
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 
-from joblib.externals.loky.backend.reduction import dumps
-
-from ._fit import SAVED, FitTask, TransformTask, failed, run_fit, run_transform
+from ._fit import run_fit, run_transform
+from ._pickling import check_picklable
 from ._pipeline import final_step, transformer_setting
 from ._pool import Pool
+from ._stacked_fit import run_stack
+from ._stacks import Stacks
 from ._subsample import nested_subsamples
+from ._tasks import SAVED, FitStack, FitTask, TransformTask, failed
+from ._waiting import Waiting, fits_of, name_of
 
 __all__ = ["Evaluator"]
-
-# Fitted transformers that no candidate at hand needs; later candidates may.
-_SPARE_TRANSFORMED = 64
 
 # Seconds of work that hide what it costs to hand it to a worker.
 _LONG_ENOUGH = 0.1
@@ -52,6 +51,10 @@ class Evaluator:
         From the number of jobs to the devices of the fits that run at a time.
     fit_timeout : float or None, default=None
         Seconds per fit, for estimators that look at it.
+    stack : {"auto", True, False}, default=False
+        Whether fits are trained as one where they can: "auto" where it pays, True always.
+    across : bool, default=True
+        Whether a stack may have fits of several trials, which must be submitted together.
 
     Attributes
     ----------
@@ -83,6 +86,8 @@ class Evaluator:
         checkpoints=None,
         slots=None,
         fit_timeout=None,
+        stack=False,
+        across=True,
     ):
         self.setting = setting
         self.X = X
@@ -96,15 +101,15 @@ class Evaluator:
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
         self._answered = deque()
-        self._ready = []  # a heap, by trial, split and repeat
+        self._waiting = Waiting()
+        self._running = {}
         self._suspects = deque()
         self._retried = set()
-        self._blocked = {}
         self._states = {}
         self._levels = {}
         self._seconds = None
-        self._transformed = OrderedDict()
         self._final = final_step(setting.estimator, setting.resource)
+        self._stacks = Stacks(setting, X, self._final, stack, across=across)
         self._rows = splits
         if setting.resource == "n_samples":
             self._rows = [
@@ -124,9 +129,9 @@ class Evaluator:
     @property
     def has_room(self):
         """Whether a further fit would start at once, or with the fits of the same transformers."""
-        if self._answered or self._suspects or self._pool.free <= len(self._ready):
+        if self._answered or self._suspects or self._pool.free <= len(self._waiting):
             return False
-        return sum(map(len, self._blocked.values())) < self._pool.n_jobs_
+        return self._waiting.n_blocked < self._pool.n_jobs_
 
     def submit(self, trials):
         """Plan the fits of trials; what is known already is answered without a fit.
@@ -135,6 +140,7 @@ class Evaluator:
         ----------
         trials : list of Trial
         """
+        tasks = []
         for trial in trials:
             self.recall(trial)
             for key in self.fits(trial):
@@ -142,7 +148,9 @@ class Evaluator:
                 if key in self.known:
                     self._answered.append(self.known[key])
                 else:
-                    self._enqueue(self._task(trial, *key[1:]), trial)
+                    tasks.append(self._task(trial, *key[1:]))
+        for work in self._stacks.divide(tasks):
+            self._waiting.add(work)
 
     def recall(self, trial):
         """Note a trial that later ones may continue, without evaluating it.
@@ -171,7 +179,7 @@ class Evaluator:
                 self.pending -= len(answered)
                 return answered
             self._start_what_can_start()
-            done = self._pool.wait()
+            done = self._wait()
             if isinstance(done.items[0], TransformTask):
                 self._take_transformed(done)
             else:
@@ -180,14 +188,10 @@ class Evaluator:
 
     def cancel(self):
         """Forget all fits that have not started."""
-        waiting = [
-            *(task for *_, task in self._ready),
-            *self._suspects,
-            *chain.from_iterable(self._blocked.values()),
-        ]
-        self.pending -= sum(isinstance(task, FitTask) for task in waiting)
-        for tasks in (self._ready, self._suspects, self._blocked):
-            tasks.clear()
+        waiting = [*self._waiting.all, *self._suspects]
+        self.pending -= len({name_of(fit) for work in waiting for fit in fits_of(work)})
+        self._waiting.clear()
+        self._suspects.clear()
 
     def abort(self):
         """Stop the workers without waiting for them."""
@@ -238,51 +242,50 @@ class Evaluator:
             key=key,
         )
 
-    def _enqueue(self, task, trial):
-        """Queue a fit, behind its transformers if they are not fitted yet."""
-        if task.key is None or task.key in self._transformed:
-            heappush(self._ready, (*_name(task), task))
-        elif task.key in self._blocked:
-            self._blocked[task.key].append(task)
-        else:
-            self._blocked[task.key] = [task]
-            transform = TransformTask(task.key, trial.params, task.split, task.n_train)
-            heappush(self._ready, (trial.number, task.split, -1, transform))
-
     def _start_what_can_start(self):
         if self._suspects:
             if not self._pool.running:
                 self._submit([self._suspects.popleft()])
             return
-        while self._ready and self._pool.free:
+        while self._waiting and self._pool.free:
             self._submit(self._bundle())
 
     def _bundle(self):
         """Take what one worker gets at once: several fits, if fits are short."""
-        first = heappop(self._ready)[-1]
+        first = self._waiting.take()
         alone = self._pool.n_jobs_ == 1
         if alone or isinstance(first, TransformTask) or self._seconds is None:
             return [first]
         size = math.ceil(_LONG_ENOUGH / max(self._seconds, 1e-6))
-        size = min(size, math.ceil((len(self._ready) + 1) / (2 * self._pool.n_jobs_)))
-        bundle = [first]
-        while len(bundle) < size and self._ready and isinstance(self._ready[0][-1], FitTask):
-            bundle.append(heappop(self._ready)[-1])
+        left = self._waiting.n_fits + len(fits_of(first))
+        size = min(size, math.ceil(left / (2 * self._pool.n_jobs_)))
+        bundle, n_fits = [first], len(fits_of(first))
+        while n_fits < size and (work := self._waiting.take_fits()) is not None:
+            bundle.append(work)
+            n_fits += len(fits_of(work))
         return bundle
 
-    def _submit(self, tasks):
+    def _submit(self, works):
+        self._running[id(works)] = works
         shared = [self.setting, self.X, self.y]
-        if isinstance(tasks[0], TransformTask):
-            self._pool.submit(run_transform, tasks, (*shared, self._rows[tasks[0].split]))
+        if isinstance(works[0], TransformTask):
+            self._pool.submit(run_transform, works, (*shared, self._rows[works[0].split]))
             return
+        tasks = [task for work in works for task in fits_of(work)]
         splits = sorted({task.split for task in tasks})
         keys = list({task.key: None for task in tasks if task.key is not None})
+        transformed = self._waiting.transformed
         for key in keys:
-            self._transformed.move_to_end(key)
+            transformed.move_to_end(key)
         shared += [self._rows[split] for split in splits]
-        shared += [self._transformed[key] for key in keys]
-        function = partial(run_fit, (*splits, *keys))
-        self._pool.submit(function, tasks, tuple(shared), seconds=self.fit_timeout)
+        shared += [transformed[key] for key in keys]
+        function = partial(_run, (*splits, *keys))
+        self._pool.submit(function, works, tuple(shared), seconds=self.fit_timeout)
+
+    def _wait(self):
+        done = self._pool.wait()
+        del self._running[id(done.items)]
+        return done
 
     def _take_transformed(self, done):
         (task,) = done.items
@@ -290,42 +293,50 @@ class Evaluator:
             self._retry(done)
             return
         transformed = _explain(done.error) if done.results is None else done.results[0]
-        waiting = self._blocked.pop(task.key, ())
         if isinstance(transformed, str):
-            self._answered.extend(failed(blocked, transformed).result for blocked in waiting)
+            self._give_up(task.key, transformed)
             return
-        self._transformed[task.key] = transformed
-        for blocked in waiting:
-            heappush(self._ready, (*_name(blocked), blocked))
-        needed = {task.key for task in (*self._suspects, *(task for *_, task in self._ready))}
-        for key in list(self._transformed)[: max(0, len(self._transformed) - _SPARE_TRANSFORMED)]:
-            if key not in needed:
-                self._pool.forget(self._transformed.pop(key))
+        running = [work for works in self._running.values() for work in works]
+        needed = [*running, *self._suspects]  # those that run may have to be tried again
+        for old in self._waiting.take_transformed(task.key, transformed, needed):
+            self._pool.forget(old)
 
     def _take_fits(self, done):
         if done.lost:
             self._retry(done)
             return
         if done.results is None:
-            outcomes = [failed(task, _explain(done.error)) for task in done.items]
+            error = _explain(done.error)
+            outcomes = [[failed(task, error) for task in fits_of(work)] for work in done.items]
         else:
             outcomes = done.results
-        for task, outcome in zip(done.items, outcomes, strict=True):
-            if outcome.out_of_memory and _name(task) not in self._retried:
-                self._suspect(replace(task, state=None))  # it may have been changed half way
-                continue
-            if outcome.state is not None:
-                self._states[task.trial, task.split, task.repeat] = outcome.state
-            self._answered.append(outcome.result)
-        seconds = [o.result.fit_time + o.result.score_time for o in outcomes]
-        mean = sum(seconds) / len(seconds)
+        self._seconds_were([outcome.result for out in outcomes for outcome in out])
+        for work, out in zip(done.items, outcomes, strict=True):
+            again = []
+            for task, outcome in zip(fits_of(work), out, strict=True):
+                alone = not isinstance(work, FitStack) and name_of(task) in self._retried
+                if outcome.out_of_memory and not alone:
+                    # What it was to be continued from may have been changed half way.
+                    again.append(task if self._pool.in_processes_ else replace(task, state=None))
+                    continue
+                if outcome.state is not None:
+                    self._states[task.trial, task.split, task.repeat] = outcome.state
+                self._answered.append(outcome.result)
+            self._suspect(again, whole=not isinstance(work, FitStack))
+
+    def _seconds_were(self, results):
+        mean = sum(result.fit_time + result.score_time for result in results) / len(results)
         self._seconds = mean if self._seconds is None else 0.8 * self._seconds + 0.2 * mean
+
+    def _give_up(self, key, error):
+        lost = self._waiting.give_up(key)
+        self._answered.extend(failed(task, error).result for task in lost)
 
     def _retry(self, done):
         """Collect all that a dying worker took with it, and start over with new workers."""
         lost = [done]
         while self._pool.running:
-            other = self._pool.wait()
+            other = self._wait()
             if other.lost:
                 lost.append(other)
             elif isinstance(other.items[0], TransformTask):
@@ -333,53 +344,36 @@ class Evaluator:
             else:
                 self._take_fits(other)
         self._pool.restart()
-        for task in (task for done in lost for task in done.items):
-            if _name(task) not in self._retried:
-                self._suspect(task)
-            elif isinstance(task, TransformTask):
-                waiting = self._blocked.pop(task.key, ())
-                self._answered.extend(failed(fit, _explain(done.error)).result for fit in waiting)
+        for work in (work for done in lost for work in done.items):
+            if isinstance(work, FitStack):
+                self._suspect(work.tasks)
+            elif name_of(work) not in self._retried:
+                self._suspect([work], whole=True)
+            elif isinstance(work, TransformTask):
+                self._give_up(work.key, _explain(done.error))
             else:
-                self._answered.append(failed(task, _explain(done.error)).result)
+                self._answered.append(failed(work, _explain(done.error)).result)
 
-    def _suspect(self, task):
-        self._retried.add(_name(task))
-        self._suspects.append(task)
-
-
-def check_picklable(setting):
-    """Raise TypeError, naming the culprit, if what all fits share cannot go to other processes."""
-    named = {"estimator": setting.estimator, "scoring": setting.scorer}
-    params = setting.estimator.get_params(deep=True) if _pickle_error(setting.estimator) else {}
-    # The innermost parameter that cannot be pickled says most.
-    for name in sorted(params, key=lambda name: -name.count("__")):
-        named = {name: params[name], **named} if _pickle_error(params[name]) else named
-    for name, value in named.items():
-        error = _pickle_error(value)
-        if error is not None:
-            raise TypeError(
-                f"with worker processes everything must be picklable, but {name}={value!r} is "
-                f"not ({error}); define it at the top level of a module, or use threads: "
-                "joblib.parallel_config('threading')"
-            ) from error
+    def _suspect(self, tasks, *, whole=False):
+        """Try fits once more with nothing beside them; those of a stack in two halves."""
+        middle = len(tasks) if whole else (len(tasks) + 1) // 2
+        for half in (tasks[:middle], tasks[middle:]):
+            if len(half) > 1:
+                self._suspects.append(FitStack(half))
+            elif half:
+                self._retried.add(name_of(half[0]))
+                self._suspects.append(half[0])
 
 
-def _pickle_error(value):
-    try:
-        dumps(value)
-    except Exception as error:
-        return error
-    return None
+def _run(names, work, *args):
+    """Do what a worker is given; return the outcome of each fit."""
+    if isinstance(work, FitStack):
+        return run_stack(names, work, *args)
+    return [run_fit(names, work, *args)]
 
 
 def _is_saved(state):
     return isinstance(state, str) and state == SAVED
-
-
-def _name(task):
-    if isinstance(task, TransformTask):
-        return task.key
-    return task.trial, task.split, task.repeat
 
 
 def _explain(error):

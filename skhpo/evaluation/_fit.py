@@ -6,9 +6,8 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
@@ -20,123 +19,41 @@ from ..trial import FitResult
 from ._continuation import advance, set_horizon, way_to_continue
 from ._curves import curves_of
 from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
+from ._scoring import looks_at_predictions_only, score
 from ._seeds import derive_seed, seed_components
+from ._tasks import SAVED, FitTask, Outcome, Setting, failed
 
 __all__ = [
-    "SAVED",
     "FitTask",
-    "Outcome",
     "Setting",
-    "TransformTask",
+    "Work",
+    "can_save",
     "configured",
+    "memory_freed",
+    "part_of",
+    "prepare",
+    "reads_rows",
     "refit",
     "run_fit",
     "run_transform",
+    "steps_of",
+    "train_part",
 ]
-
-SAVED = "saved"
 
 # Bytes from which on rows are not copied out of an array.
 _LARGE = 2**26
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What all fits of a search share, except the data.
+class Work(NamedTuple):
+    """What a task trains: the estimator, its last step, and the data that gets."""
 
-    Parameters
-    ----------
-    estimator : estimator
-        Never fitted itself.
-    scorer : callable
-        ``scorer(estimator, X, y, **score_params)`` gives a number or a dict of numbers.
-    seed : int
-        Seed of the search.
-    fit_params, score_params : dict
-        Metadata for ``fit`` and for the scorer, for all rows.
-    resource : str or None, default=None
-        Parameter of the estimator that a trial's resource sets, or ``"n_samples"``.
-    max_resource : int or None, default=None
-        Its largest value in the search.
-    return_train_score : bool, default=False
-    raise_errors : bool, default=False
-        Whether a failing fit raises, or is reported in its result.
-    curves : bool, default=False
-        Whether results have the learning curves of the estimators that keep some.
-    """
-
-    estimator: Any
-    scorer: Any
-    seed: int
-    fit_params: Mapping[str, Any] = field(default_factory=dict)
-    score_params: Mapping[str, Any] = field(default_factory=dict)
-    resource: str | None = None
-    max_resource: int | None = None
-    return_train_score: bool = False
-    raise_errors: bool = False
-    curves: bool = False
-
-
-@dataclass(frozen=True)
-class TransformTask:
-    """Fit the transformers of a pipeline, under one setting, on one split."""
-
-    key: tuple
-    params: Mapping[str, Any]
-    split: int
-    n_train: int | None = None
-
-
-@dataclass(frozen=True)
-class FitTask:
-    """Fit one trial on one split, under one seed.
-
-    Parameters
-    ----------
-    trial, candidate, split, repeat : int
-    params : mapping of str to object
-    levels : tuple of (int or None)
-        Resource of the candidate's trials so far, this one's last.
-    n_train : int or None, default=None
-        Training rows to use: the first ones of the split. None means all.
-    state : estimator or None, default=None
-        The candidate as fitted on this split up to the last level but one.
-    load, save : str or None, default=None
-        Checkpoint to continue from, and where to leave one. Without a state and a checkpoint
-        the earlier levels are trained again.
-    key : tuple or None, default=None
-        The fitted transformers that this fit shares.
-    """
-
-    trial: int
-    candidate: int
-    split: int
-    repeat: int
-    params: Mapping[str, Any]
+    whole: Any
+    fresh: Any
+    resource: str | None
     levels: tuple
-    n_train: int | None = None
-    state: Any = None
-    load: str | None = None
-    save: str | None = None
-    key: tuple | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What comes back from a fit.
-
-    Parameters
-    ----------
-    result : FitResult
-    state : estimator, SAVED or None
-        What continues this fit at the next level; SAVED where it is in a checkpoint file.
-    out_of_memory : bool
-        Whether it failed because a device had no memory left.
-    """
-
-    result: FitResult
-    state: Any = None
-    out_of_memory: bool = False
+    X: Any
+    y: Any
+    fit_params: Mapping[str, Any]
 
 
 def configured(setting, params, *, split, candidate, repeat=0):
@@ -227,25 +144,25 @@ def run_fit(names, task, setting, X, y, *values):
         train, test = shared[task.split]
         train = train[: task.n_train]
         fitted, state = _fit(setting, task, X, y, train, shared.get(task.key))
-        if _can_save(state, task.save):
+        if can_save(state, task.save):
             state.save_checkpoint(task.save)
             state = SAVED
         fitted_at = time.perf_counter()
-        lazily = _looks_at_predictions_only(setting.scorer)
-        test_data = _part(fitted, X, y, test, train, lazily=lazily)
-        test_scores, error = _score(setting, fitted, *test_data, X, test)
+        lazily = looks_at_predictions_only(setting.scorer)
+        test_data = part_of(fitted, X, y, test, train, lazily=lazily)
+        test_scores, error = score(setting, fitted, *test_data, X, test)
         scored_at = time.perf_counter()
         train_scores = None
         if setting.return_train_score:
-            train_data = _part(fitted, X, y, train, lazily=lazily)
-            train_scores, train_error = _score(setting, fitted, *train_data, X, train)
+            train_data = part_of(fitted, X, y, train, lazily=lazily)
+            train_scores, train_error = score(setting, fitted, *train_data, X, train)
             error = error or train_error
     except Exception as exception:
         if setting.raise_errors:
             raise
         seconds = (fitted_at or time.perf_counter()) - start
         error = traceback.format_exc()
-        return failed(task, error, seconds, out_of_memory=_memory_freed(exception))
+        return failed(task, error, seconds, out_of_memory=memory_freed(exception))
     result = FitResult(
         trial=task.trial,
         split=task.split,
@@ -261,20 +178,7 @@ def run_fit(names, task, setting, X, y, *values):
     return Outcome(result, state)
 
 
-def failed(task, error, seconds=0.0, *, out_of_memory=False):
-    """Return the outcome of a fit that came to nothing."""
-    result = FitResult(
-        trial=task.trial,
-        split=task.split,
-        repeat=task.repeat,
-        fit_time=seconds,
-        device=current_slot(),
-        error=error,
-    )
-    return Outcome(result, out_of_memory=out_of_memory)
-
-
-def _memory_freed(exception):
+def memory_freed(exception):
     """Say whether a device ran out of memory, and free what it can be freed of."""
     cls = type(exception)
     if cls.__name__ != "OutOfMemoryError" or cls.__module__.partition(".")[0] != "torch":
@@ -284,41 +188,61 @@ def _memory_freed(exception):
 
 
 def _fit(setting, task, X, y, train, transformed):
+    work = prepare(setting, task, lambda net: train_part(setting, net, X, y, train, transformed))
+    fitted, state = _advance(work, task)
+    return (fitted if transformed is None else assemble(work.whole, transformed, fitted)), state
+
+
+def prepare(setting, task, part_for):
+    """Build what a task trains, and say how.
+
+    Parameters
+    ----------
+    setting : Setting
+    task : FitTask
+    part_for : callable
+        From an unfitted estimator to what `train_part` returns.
+
+    Returns
+    -------
+    Work
+    """
     whole = configured(
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
-    fit_params = check_method_params(X, setting.fit_params, train)
+    X, y, fit_params = part_for(whole)
     fresh, resource, levels = whole, setting.resource, task.levels
     if resource == "n_samples":
         resource, levels = None, (None,)
-    if transformed is None:
-        Xs, ys = _part(whole, X, y, train)
-    else:
+    if task.key is not None:
         name, fresh = whole.steps[-1]
-        Xs, ys = transformed.X, None if y is None else safe_indexing(y, train)
         resource = resource and resource.removeprefix(name + "__")
         _, fit_params = fit_params_of(whole, fit_params)
-    fitted, state = _advance(fresh, task, resource, levels, Xs, ys, fit_params)
-    if transformed is not None:
-        fitted = assemble(whole, transformed, fitted)
-    return fitted, state
+    return Work(whole, fresh, resource, levels, X, y, fit_params)
 
 
-def _part(estimator, X, y, rows, other_rows=None, *, lazily=True):
+def train_part(setting, estimator, X, y, train, transformed=None):
+    """Return the rows, targets and metadata that an estimator is fitted on."""
+    fit_params = check_method_params(X, setting.fit_params, train)
+    if transformed is None:
+        return *part_of(estimator, X, y, train), fit_params
+    return transformed.X, None if y is None else safe_indexing(y, train), fit_params
+
+
+def reads_rows(estimator):
+    """Say whether an estimator can read rows of a large array where they are."""
+    return getattr(estimator, "_reads_rows", False) and estimator.validation_fraction is None
+
+
+def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):
     """Return some rows of the data; not copied where they are large and can be read in place."""
-    reads = getattr(estimator, "_reads_rows", False) and estimator.validation_fraction is None
-    if lazily and reads and type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE:
+    large = type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE
+    if large and lazily and reads_rows(estimator):
         return RowSubset(X, rows), None if y is None else safe_indexing(y, rows)
     return safe_split(estimator, X, y, rows, other_rows)
 
 
-def _looks_at_predictions_only(scorer):
-    """Whether a scorer is known to pass X on to the estimator and do nothing else with it."""
-    scorers = getattr(scorer, "_scorers", {"score": scorer}).values()
-    return all(type(scorer).__module__.startswith("sklearn.") for scorer in scorers)
-
-
-def _can_save(state, path):
+def can_save(state, path):
     # On a machine that does not share the driver's disk, the folder is missing: the state travels.
     # So it does where skorch callbacks have states of their own, which checkpoints do not hold.
     if path is None or not hasattr(state, "save_checkpoint") or not Path(path).parent.is_dir():
@@ -326,42 +250,30 @@ def _can_save(state, path):
     return not getattr(state, "callbacks", None) or state.callbacks == "disable"
 
 
-def _advance(fresh, task, resource, levels, X, y, fit_params):
+def _advance(work, task):
     """Train up to the last level, from the state, the checkpoint, or the first level on."""
-    if resource is None or way_to_continue(fresh, resource, y) == "retrain":
-        return advance(fresh, None, resource, X, y, fit_params, done=0, target=levels[-1])
-    state, before = task.state, (0, *levels[:-1])
-    if task.load is not None and Path(task.load).exists():
-        state = fresh.load_checkpoint(task.load)
-    if state is not None:
-        before, levels = before[-1:], levels[-1:]
-    for done, target in zip(before, levels, strict=True):
-        fitted, state = advance(fresh, state, resource, X, y, fit_params, done=done, target=target)
+    state, steps = steps_of(work, task)
+    for done, target in steps:
+        fitted, state = advance(
+            work.fresh,
+            state,
+            work.resource,
+            work.X,
+            work.y,
+            work.fit_params,
+            done=done,
+            target=target,
+        )
     return fitted, state
 
 
-def _score(setting, estimator, X, y, X_all, rows):
-    """Return scores as a dict of floats, and the traceback of a metric that failed.
-
-    The dict is ``{"score": ...}`` where there is one metric; failed metrics are left out.
-    """
-    params = check_method_params(X_all, setting.score_params, rows)
-    args = (estimator, X) if y is None else (estimator, X, y)
-    scores = setting.scorer(*args, **params)
-    if not isinstance(scores, Mapping):
-        scores = {"score": scores}
-    # A multimetric scorer of scikit-learn puts a traceback in the place of a failed score.
-    failed = [score for score in scores.values() if isinstance(score, str)]
-    numbers = {k: _number(k, score) for k, score in scores.items() if not isinstance(score, str)}
-    return numbers, (failed[0] if failed else None)
-
-
-def _number(name, score):
-    if hasattr(score, "item"):
-        score = score.item()
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        raise ValueError(
-            f"scoring must return a number, but {name!r} is {score!r} of type "
-            f"{type(score).__name__}; return a float, or a dict of floats"
-        )
-    return float(score)
+def steps_of(work, task):
+    """Return what training goes on from, or None, and the levels it goes over: pairs."""
+    fresh, levels = work.fresh, work.levels
+    if work.resource is None or way_to_continue(fresh, work.resource, work.y) == "retrain":
+        return None, [(0, levels[-1])]
+    state = task.state
+    if task.load is not None and Path(task.load).exists():
+        state = fresh.load_checkpoint(task.load)
+    steps = list(zip((0, *levels[:-1]), levels, strict=True))
+    return state, steps if state is None else steps[-1:]

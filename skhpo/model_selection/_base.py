@@ -20,6 +20,7 @@ from .._compat import (
     BaseSearchCV,
     Interval,
     MultimetricScorer,
+    StrOptions,
     check_method_params,
     fit_context,
 )
@@ -54,6 +55,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "fit_timeout": [Interval(Real, 0, None, closed="neither"), None],
         "devices": [str, list, tuple],
+        "stack": ["boolean", StrOptions({"auto"})],
         "asynchronous": ["boolean"],
         "enqueue": [list, tuple],
         "warm_start_from": [str, PathLike, None],
@@ -86,6 +88,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         max_time=None,
         fit_timeout=None,
         devices="auto",
+        stack="auto",
         asynchronous=False,
         callbacks=(),
     ):
@@ -108,6 +111,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         self.max_time = max_time
         self.fit_timeout = fit_timeout
         self.devices = devices
+        self.stack = stack
         self.asynchronous = asynchronous
         self.callbacks = callbacks
 
@@ -230,6 +234,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 checkpoints=None if journal is None else journal.files,
                 slots=slots,
                 fit_timeout=self.fit_timeout,
+                stack=self.stack,
+                across=not self.asynchronous,
             )
             stack.enter_context(evaluator)
             context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))

@@ -62,6 +62,10 @@ class SearchCV(BaseTrialSearchCV):
         Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
         the visible CUDA devices; a list has one slot for each time that a device is named, and a
         running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
+    stack : {"auto"} or bool, default="auto"
+        Train networks of one architecture, folds and candidates, as one stacked network: the same
+        results, up to rounding, in less time. "auto" does where it pays, False never, True always,
+        with an error if something stands in the way.
     asynchronous : bool, default=False
         Start the next fit as soon as one ends. Results then depend on timing.
     callbacks : sequence of object, default=()
@@ -129,6 +133,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         max_time=None,
         fit_timeout=None,
         devices="auto",
+        stack="auto",
         asynchronous=False,
         callbacks=(),
     ):
@@ -150,6 +155,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
             max_time=max_time,
             fit_timeout=fit_timeout,
             devices=devices,
+            stack=stack,
             asynchronous=asynchronous,
             callbacks=callbacks,
         )

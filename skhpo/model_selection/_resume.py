@@ -15,7 +15,7 @@ from ..space import translated
 
 __all__ = ["fingerprint", "identity_of", "open_journal", "replayed", "tell_earlier_scores"]
 
-# Parameters of a search that change neither what is fitted nor how it scores.
+# Parameters of a search that change neither what is fitted nor, but for rounding, how it scores.
 _FREE = {
     "callbacks",
     "cv",
@@ -27,6 +27,7 @@ _FREE = {
     "n_jobs",
     "param_distributions",
     "refit",
+    "stack",
     "verbose",
 }
 

@@ -20,7 +20,7 @@ from ..estimators._training import (
     resume,
     run_epochs,
 )
-from ..limits import FitTimeoutError
+from ..limits import FitTimeoutError, time_for
 from ._errors import CannotStackError
 from ._graph import graph_of
 from ._members import Member, obstacle
@@ -134,7 +134,8 @@ def _train(group, errors):
     for built in group:
         begin_training(built.net, built.member.X, built.member.y)
     try:
-        stack.train()
+        with time_for(len(group)):
+            stack.train()
     except FitTimeoutError as error:
         stack.errors |= {run.number: error for run in stack.runs}
     except Exception as error:
@@ -198,12 +199,14 @@ def _train_alone(built):
     member = built.member
     task = "partial_fit" if member.continuing else "fit"
     given = {"X": member.X, "y": member.y, "sample_weight": member.fit_params.get("sample_weight")}
-    run_epochs(built.net, *built.data, **given, task=task, fit_params={})
+    with time_for(1):
+        run_epochs(built.net, *built.data, **given, task=task, fit_params={})
 
 
 def _fit(member):
     fit = member.net.partial_fit if member.continuing else member.net.fit
-    fit(member.X, member.y, **member.fit_params)
+    with time_for(1):
+        fit(member.X, member.y, **member.fit_params)
 
 
 def _say(reason, n_nets):

@@ -1,0 +1,89 @@
+"""Scores of a fitted estimator, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+from .._compat import PassthroughScorer, check_method_params
+
+__all__ = ["answering", "looks_at_outputs_only", "looks_at_predictions_only", "score"]
+
+
+def looks_at_predictions_only(scorer):
+    """Whether a scorer is known to pass X on to the estimator and do nothing else with it."""
+    return all(type(scorer).__module__.startswith("sklearn.") for scorer in _each(scorer))
+
+
+def looks_at_outputs_only(scorer, net, params):
+    """Whether a scorer needs no more of a network than what it returns for X.
+
+    Parameters
+    ----------
+    scorer : callable
+    net : TorchClassifier or TorchRegressor
+        Its ``score`` may be somebody's own.
+    params : dict
+        Metadata for the scorer; passed on to ``score``, they may mean anything.
+    """
+    if not looks_at_predictions_only(scorer):
+        return False
+    if not any(isinstance(scorer, PassthroughScorer) for scorer in _each(scorer)):
+        return True
+    home = type(net).score.__module__
+    return not params and home.partition(".")[0] in ("sklearn", "skorch", "skhpo")
+
+
+def _each(scorer):
+    return getattr(scorer, "_scorers", {"score": scorer}).values()
+
+
+@contextmanager
+def answering(net, X, outputs):
+    """While in the body, a network that is asked about `X` gives `outputs` without a forward pass.
+
+    Parameters
+    ----------
+    net : TorchClassifier or TorchRegressor
+    X : array-like
+        This very object; anything else is passed through the network.
+    outputs : ndarray
+        What it returns for `X`.
+    """
+    pass_through = net._predict_outputs
+
+    def predict_outputs(given):
+        return outputs.copy() if given is X else pass_through(given)
+
+    vars(net)["_predict_outputs"] = predict_outputs
+    try:
+        yield
+    finally:
+        del vars(net)["_predict_outputs"]
+
+
+def score(setting, estimator, X, y, X_all, rows):
+    """Return scores as a dict of floats, and the traceback of a metric that failed.
+
+    The dict is ``{"score": ...}`` where there is one metric; failed metrics are left out.
+    """
+    params = check_method_params(X_all, setting.score_params, rows)
+    args = (estimator, X) if y is None else (estimator, X, y)
+    scores = setting.scorer(*args, **params)
+    if not isinstance(scores, Mapping):
+        scores = {"score": scores}
+    # A multimetric scorer of scikit-learn puts a traceback in the place of a failed score.
+    failed = [score for score in scores.values() if isinstance(score, str)]
+    numbers = {k: _number(k, score) for k, score in scores.items() if not isinstance(score, str)}
+    return numbers, (failed[0] if failed else None)
+
+
+def _number(name, score):
+    if hasattr(score, "item"):
+        score = score.item()
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise ValueError(
+            f"scoring must return a number, but {name!r} is {score!r} of type "
+            f"{type(score).__name__}; return a float, or a dict of floats"
+        )
+    return float(score)

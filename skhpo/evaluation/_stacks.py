@@ -1,0 +1,140 @@
+"""Which fits are trained as one network."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from ._fit import configured
+from ._pipeline import fit_params_of
+from ._tasks import FitStack
+
+__all__ = ["Stacks"]
+
+# Networks per stack where it does not pay, but is insisted on.
+_INSISTED = 20
+
+_log = logging.getLogger(__name__)
+
+
+class Stacks:
+    """Divides the fits of a batch into stacks.
+
+    What is in a stack depends on what was asked for and on nothing else: neither on the number of
+    workers nor on timing, so that results do not either.
+
+    Parameters
+    ----------
+    setting : Setting
+    X : array-like
+        All data.
+    final : str or None
+        Name of the last step, if fits are of pipelines that are taken apart.
+    stack : {"auto", True, False}
+    across : bool
+        Whether fits of several trials may be in one stack.
+    """
+
+    def __init__(self, setting, X, final, stack, *, across):
+        self.setting = setting
+        self.X = X
+        self.final = final
+        self.stack = stack
+        self.across = across
+        self._known = {}
+        self._templates = {}
+        self._reported = set()
+
+    def divide(self, tasks):
+        """Divide fits.
+
+        Parameters
+        ----------
+        tasks : list of FitTask
+
+        Returns
+        -------
+        list of FitTask or FitStack
+            Ordered by their first fits.
+
+        Raises
+        ------
+        ValueError
+            If ``stack=True`` and something stands in the way.
+        """
+        if self.stack is False:
+            return tasks
+        groups = {}
+        for i, task in enumerate(tasks):
+            key = self._key(task)
+            name = i if key is None else (key, task.levels, None if self.across else task.trial)
+            groups.setdefault(name, []).append(i)
+        parts = []
+        for group in groups.values():
+            size = self._size(tasks[group[0]], len(group))
+            parts += np.array_split(group, math.ceil(len(group) / size))
+        together = sorted((part.tolist() for part in parts), key=lambda part: part[0])
+        return [
+            tasks[part[0]] if len(part) == 1 else FitStack([tasks[i] for i in part])
+            for part in together
+        ]
+
+    def _size(self, task, n_fits):
+        """Return how many of so many fits like this one to train as one."""
+        key = self._key(task)
+        if key is None or n_fits == 1:
+            return 1
+        from ..stacking import pays
+
+        size = pays(self._templates[key], n_fits)
+        return size if size > 1 or self.stack == "auto" else _INSISTED
+
+    def _key(self, task):
+        """Return what fits that may be trained as one have in common; None for others."""
+        if task.candidate not in self._known:
+            self._known[task.candidate] = self._look_at(task)
+        return self._known[task.candidate]
+
+    def _look_at(self, task):
+        net, reason = self._network(task)
+        if reason is None:
+            from ..stacking import stack_key
+
+            key = stack_key(net)
+            self._templates.setdefault(key, net)
+            return key
+        if self.stack is True:
+            raise ValueError(
+                f"stack=True insists that networks are trained as one, but {reason} (candidate "
+                f"{task.candidate}: {dict(task.params)!r}); change that, or use stack='auto'"
+            )
+        if reason not in self._reported:
+            self._reported.add(reason)
+            _log.debug("fits are not stacked: %s", reason)
+        return None
+
+    def _network(self, task):
+        """Return the network of a fit, and why it cannot be stacked."""
+        # Where nobody has imported torch there is no network to be stacked, and it stays so.
+        estimators = sys.modules.get("skhpo.estimators")
+        whole = self.setting.estimator
+        if isinstance(whole, Pipeline) and self.final is None:
+            return None, "the pipeline's last step cannot be fitted apart from the others"
+        if estimators is not None:
+            whole = configured(self.setting, task.params, split=0, candidate=task.candidate)
+        net = whole if self.final is None else whole.steps[-1][1]
+        kinds = (
+            () if estimators is None else (estimators.TorchClassifier, estimators.TorchRegressor)
+        )
+        if not isinstance(net, kinds):
+            return None, f"a {type(net).__name__} is no torch estimator of this package"
+        fit_params = self.setting.fit_params
+        if self.final is not None:
+            _, fit_params = fit_params_of(whole, fit_params)
+        from ..stacking import obstacle
+
+        return net, obstacle(net, fit_params)

@@ -1,0 +1,146 @@
+"""What travels between the evaluator and its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..limits import current_slot
+from ..trial import FitResult
+
+__all__ = [
+    "SAVED",
+    "FitStack",
+    "FitTask",
+    "Outcome",
+    "Setting",
+    "TransformTask",
+    "failed",
+]
+
+SAVED = "saved"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all fits of a search share, except the data.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Never fitted itself.
+    scorer : callable
+        ``scorer(estimator, X, y, **score_params)`` gives a number or a dict of numbers.
+    seed : int
+        Seed of the search.
+    fit_params, score_params : dict
+        Metadata for ``fit`` and for the scorer, for all rows.
+    resource : str or None, default=None
+        Parameter of the estimator that a trial's resource sets, or ``"n_samples"``.
+    max_resource : int or None, default=None
+        Its largest value in the search.
+    return_train_score : bool, default=False
+    raise_errors : bool, default=False
+        Whether a failing fit raises, or is reported in its result.
+    curves : bool, default=False
+        Whether results have the learning curves of the estimators that keep some.
+    """
+
+    estimator: Any
+    scorer: Any
+    seed: int
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
+    score_params: Mapping[str, Any] = field(default_factory=dict)
+    resource: str | None = None
+    max_resource: int | None = None
+    return_train_score: bool = False
+    raise_errors: bool = False
+    curves: bool = False
+
+
+@dataclass(frozen=True)
+class TransformTask:
+    """Fit the transformers of a pipeline, under one setting, on one split."""
+
+    key: tuple
+    params: Mapping[str, Any]
+    split: int
+    n_train: int | None = None
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """Fit one trial on one split, under one seed.
+
+    Parameters
+    ----------
+    trial, candidate, split, repeat : int
+    params : mapping of str to object
+    levels : tuple of (int or None)
+        Resource of the candidate's trials so far, this one's last.
+    n_train : int or None, default=None
+        Training rows to use: the first ones of the split. None means all.
+    state : estimator or None, default=None
+        The candidate as fitted on this split up to the last level but one.
+    load, save : str or None, default=None
+        Checkpoint to continue from, and where to leave one. Without a state and a checkpoint
+        the earlier levels are trained again.
+    key : tuple or None, default=None
+        The fitted transformers that this fit shares.
+    """
+
+    trial: int
+    candidate: int
+    split: int
+    repeat: int
+    params: Mapping[str, Any]
+    levels: tuple
+    n_train: int | None = None
+    state: Any = None
+    load: str | None = None
+    save: str | None = None
+    key: tuple | None = None
+
+
+@dataclass
+class FitStack:
+    """Fits that one worker trains as one.
+
+    Parameters
+    ----------
+    tasks : list of FitTask
+    """
+
+    tasks: list[FitTask]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What comes back from a fit.
+
+    Parameters
+    ----------
+    result : FitResult
+    state : estimator, SAVED or None
+        What continues this fit at the next level; SAVED where it is in a checkpoint file.
+    out_of_memory : bool
+        Whether it failed because a device had no memory left.
+    """
+
+    result: FitResult
+    state: Any = None
+    out_of_memory: bool = False
+
+
+def failed(task, error, seconds=0.0, *, out_of_memory=False):
+    """Return the outcome of a fit that came to nothing."""
+    result = FitResult(
+        trial=task.trial,
+        split=task.split,
+        repeat=task.repeat,
+        fit_time=seconds,
+        device=current_slot(),
+        error=error,
+    )
+    return Outcome(result, out_of_memory=out_of_memory)

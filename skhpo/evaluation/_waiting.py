@@ -1,0 +1,133 @@
+"""Fits that wait for a worker, and those that wait for their transformers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from heapq import heappop, heappush
+from itertools import chain
+
+from ._tasks import FitStack, FitTask, TransformTask
+
+__all__ = ["Waiting", "fits_of", "name_of"]
+
+# Fitted transformers that no candidate at hand needs; later candidates may.
+_SPARE_TRANSFORMED = 64
+
+
+class Waiting:
+    """What can be started, in the order in which it is to be, and what is started behind it.
+
+    Attributes
+    ----------
+    transformed : OrderedDict
+        Fitted transformers by their keys, the latest used last.
+    """
+
+    def __init__(self):
+        self.transformed = OrderedDict()
+        self._ready = []  # a heap, by rank, trial, split and repeat
+        self._blocked = {}
+
+    def __len__(self):
+        return len(self._ready)
+
+    @property
+    def n_blocked(self):
+        """Fits and stacks that wait for transformers, once for each of those."""
+        return sum(map(len, self._blocked.values()))
+
+    @property
+    def all(self):
+        """Everything that waits, a stack maybe several times."""
+        return [*(work for *_, work in self._ready), *chain.from_iterable(self._blocked.values())]
+
+    @property
+    def n_fits(self):
+        """Fits that can be started."""
+        return sum(len(fits_of(work)) for *_, work in self._ready)
+
+    def add(self, work):
+        """Queue fits, behind their transformers where those are not fitted yet."""
+        missing = [task for task in fits_of(work) if not self._is_transformed(task)]
+        if not missing:
+            heappush(self._ready, (_rank(work), *name_of(work), work))
+        for key, task in {task.key: task for task in reversed(missing)}.items():
+            if key not in self._blocked:
+                self._blocked[key] = []
+                transform = TransformTask(key, task.params, task.split, task.n_train)
+                heappush(self._ready, (_rank(work), task.trial, task.split, -1, transform))
+            self._blocked[key].append(work)
+
+    def take(self):
+        """Return what is to be started next."""
+        return heappop(self._ready)[-1]
+
+    def take_fits(self):
+        """Return what is to be started next if that is a fit or a stack, else None."""
+        return self.take() if self._ready and fits_of(self._ready[0][-1]) else None
+
+    def clear(self):
+        """Forget everything that waits."""
+        self._ready.clear()
+        self._blocked.clear()
+
+    def take_transformed(self, key, transformed, also_needed):
+        """Note fitted transformers, and let go of those that nothing needs.
+
+        Parameters
+        ----------
+        key : tuple
+        transformed : Transformed
+        also_needed : list of FitTask or FitStack
+            Beside what waits here.
+
+        Returns
+        -------
+        list of Transformed
+            What is not needed any more.
+        """
+        self.transformed[key] = transformed
+        for work in self._blocked.pop(key, ()):
+            if all(map(self._is_transformed, fits_of(work))):
+                self.add(work)
+        needed = {fit.key for work in (*self.all, *also_needed) for fit in fits_of(work)}
+        oldest = list(self.transformed)[: max(0, len(self.transformed) - _SPARE_TRANSFORMED)]
+        return [self.transformed.pop(key) for key in oldest if key not in needed]
+
+    def give_up(self, key):
+        """Return the fits that need transformers that cannot be fitted; the others stay."""
+        lost = []
+        for work in self._blocked.pop(key, ()):
+            lost += [fit for fit in fits_of(work) if fit.key == key]
+            left = [fit for fit in fits_of(work) if fit.key != key]
+            for waiting in self._blocked.values():
+                waiting[:] = [other for other in waiting if other is not work]
+            if left:
+                self.add(left[0] if len(left) == 1 else FitStack(left))
+        return lost
+
+    def _is_transformed(self, task):
+        return task.key is None or task.key in self.transformed
+
+
+def fits_of(work):
+    """Return the fits in what a worker is given; none in a `TransformTask`."""
+    if isinstance(work, FitTask):
+        return [work]
+    return work.tasks if isinstance(work, FitStack) else []
+
+
+def name_of(work):
+    """Return what tells a piece of work from all others; for fits (trial, split, repeat)."""
+    if isinstance(work, TransformTask):
+        return work.key
+    first = fits_of(work)[0]
+    return first.trial, first.split, first.repeat
+
+
+def _rank(work):
+    """Return what is started first: the smaller number. Long stacks, so that none is left over."""
+    first, *others = fits_of(work)
+    if not others or first.levels[-1] is None or first.n_train is not None:
+        return 0
+    return -(first.levels[-1] - (0, *first.levels)[-2])

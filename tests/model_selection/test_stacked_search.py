@@ -1,0 +1,341 @@
+"""A search that trains networks as one finds what it finds when it trains them one by one."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from scipy.stats import loguniform, uniform
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.datasets import load_iris
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import SGDClassifier
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EpochScoring
+
+import skhpo.stacking
+from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier, TorchRegressor
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = load_iris(return_X_y=True)
+X = X.astype(np.float32)
+UNEQUAL = [
+    (np.arange(0, 150, 2), np.arange(1, 150, 2)),
+    (np.arange(0, 150, 3), np.arange(1, 150, 3)),
+    (np.arange(1, 150), np.arange(0, 150, 5)),
+]
+
+
+def whole_grid(space, random_state):
+    return FullScheduler(GridSampler(space), n_candidates=space.size)
+
+
+def net(**kwargs):
+    defaults = {"module__n_units": 8, "module__n_layers": 1, "batch_size": 32, "max_epochs": 3}
+    return TorchClassifier(**defaults | {"lr": 0.01} | kwargs)
+
+
+def grid(estimator, space, **kwargs):
+    defaults = {"cv": 2, "random_state": 0, "scoring": "neg_log_loss", "refit": False}
+    return SearchCV(estimator, space, scheduler=whole_grid, **defaults | kwargs)
+
+
+def scores(search):
+    table = search.cv_results_
+    return {
+        name: np.asarray(column, dtype=float)
+        for name, column in table.items()
+        if ("score" in name or name in ("candidate", "n_resources")) and "time" not in name
+    }
+
+
+def assert_close(a, b):
+    a, b = scores(a), scores(b)
+    assert list(a) == list(b)
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=1e-4, err_msg=name)
+
+
+def assert_stacking_changes_nothing(make, *data, **fit_params):
+    """Compare one worker without stacks with one and with two that stack."""
+    data = data or (X, y)
+    alone = make(stack=False).fit(*data, **fit_params)
+    stacked = make(stack=True).fit(*data, **fit_params)
+    assert_close(stacked, alone)
+    return stacked
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """The sizes of the stacks that are trained."""
+    sizes = []
+    train_together = skhpo.stacking.train_together
+
+    def spy(members):
+        sizes.append(len(members))
+        return train_together(members)
+
+    monkeypatch.setattr(skhpo.stacking, "train_together", spy)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("fixed", "space"),
+    [
+        ({"optimizer": "sgd", "optimizer__momentum": 0.9}, {"lr": [0.01, 0.1]}),
+        ({"optimizer": "adam"}, {"lr": [0.01, 0.03], "module__dropout": [0.1, 0.4]}),
+        ({}, {"lr": [0.01, 0.03], "optimizer__weight_decay": [1e-2, 1e-1]}),
+    ],
+    ids=["sgd", "adam", "adamw"],
+)
+def test_scores_are_those_of_single_fits(fixed, space, stacks):
+    scoring = {"scoring": ["accuracy", "neg_log_loss"], "return_train_score": True}
+
+    def make(**kwargs):
+        return grid(net(**fixed), space, cv=UNEQUAL, n_repeats=2, **scoring, **kwargs)
+
+    assert_stacking_changes_nothing(make)
+    n_candidates = np.prod([len(choices) for choices in space.values()])
+    assert sum(stacks) == 6 * n_candidates
+    assert max(stacks) > 6
+
+
+def test_architectures_are_kept_apart(stacks):
+    space = {"module__n_units": [4, 8], "lr": [0.01, 0.03]}
+    assert_stacking_changes_nothing(lambda **kwargs: grid(net(), space, **kwargs))
+    assert stacks == [4, 4]
+
+
+def test_regression(stacks):
+    regressor = TorchRegressor(module__n_units=8, max_epochs=3, lr=0.01)
+    assert_stacking_changes_nothing(
+        lambda **kwargs: grid(regressor, {"lr": [0.01, 0.03]}, scoring="r2", **kwargs),
+        X[:, :3],
+        X[:, 3],
+    )
+    assert stacks == [4]
+
+
+def test_pipelines(stacks):
+    space = {
+        "standardscaler__with_std": [True, False],
+        "torchclassifier__lr": [0.01, 0.03],
+    }
+
+    def make(**kwargs):
+        pipeline = make_pipeline(StandardScaler(), net())
+        kwargs = {"scoring": None, "return_train_score": True, "cv": UNEQUAL} | kwargs
+        return grid(pipeline, space, **kwargs)
+
+    assert_stacking_changes_nothing(make)
+    assert stacks == [12]
+
+
+class Refuses(TransformerMixin, BaseEstimator):
+    def __init__(self, always=False):
+        self.always = always
+
+    def fit(self, X, y=None):
+        if self.always:
+            raise RuntimeError("on purpose")
+        return self
+
+    def transform(self, X):
+        return X
+
+
+def test_what_fails_takes_nobody_with_it():
+    space = [
+        {"refuses__always": [False], "torchclassifier__lr": [0.01, float("inf"), 0.03]},
+        {"refuses__always": [True], "torchclassifier__lr": [0.02]},
+        {"torchclassifier__lr": [0.04], "torchclassifier__label_smoothing": [2.0]},
+    ]
+
+    def make(**kwargs):
+        pipeline = make_pipeline(Refuses(), net(optimizer="sgd"))
+        return grid(pipeline, space, **kwargs)
+
+    with pytest.warns(FitFailedWarning, match="6 of 10 fits failed"):
+        search = assert_stacking_changes_nothing(make)
+    means = search.cv_results_["mean_test_score"]
+    assert np.isnan(means).tolist() == [False, True, False, True, True]
+    with pytest.raises(ValueError, match="label_smoothing must be"):
+        grid(net(), {"label_smoothing": [0.1, 2.0]}, stack=True, error_score="raise").fit(X, y)
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_hyperband_goes_on_from_its_stacks(pipeline, tmp_path, stacks):
+    def make(**kwargs):
+        prefix = "torchclassifier__" if pipeline else ""
+        return HalvingHyperbandSearchCV(
+            make_pipeline(StandardScaler(), net()) if pipeline else net(),
+            {prefix + "lr": loguniform(1e-3, 1e-1), prefix + "module__dropout": uniform(0.1, 0.5)},
+            resource=prefix + "max_epochs",
+            max_resources=9,
+            cv=2,
+            random_state=0,
+            **kwargs,
+        )
+
+    in_memory = assert_stacking_changes_nothing(make)
+    assert in_memory.best_estimator_.score(X, y) > 0.5
+    assert max(stacks) > 2
+    journal = tmp_path / "run.jsonl"
+    saved = make(stack=True, journal=journal).fit(X, y)
+    assert_close(saved, in_memory)
+    whole = journal.read_text().splitlines(keepends=True)
+    assert sum(json.loads(line)["event"] == "fit" for line in whole[1:]) == 2 * len(
+        saved.cv_results_["params"]
+    )
+    # A journal of which half is lost; what is asked again is stacked otherwise, or not at all.
+    for stack in (True, False):
+        journal.write_text("".join(whole[: len(whole) // 2]))
+        del stacks[:]
+        assert_close(make(stack=stack, journal=journal).fit(X, y), saved)
+        assert bool(stacks) is stack
+        assert sum(stacks) < len(whole) - 1
+
+
+def test_results_are_the_same_for_any_number_of_workers():
+    def make(**kwargs):
+        return HalvingHyperbandSearchCV(
+            make_pipeline(StandardScaler(), net()),
+            {"torchclassifier__lr": loguniform(1e-3, 1e-1)},
+            resource="torchclassifier__max_epochs",
+            max_resources=3,
+            random_state=0,
+            scoring="neg_log_loss",
+            cv=3,
+            stack=True,
+            **kwargs,
+        )
+
+    one, two = make(n_jobs=1).fit(X, y), make(n_jobs=2).fit(X, y)
+    for name, column in scores(one).items():
+        np.testing.assert_array_equal(column, scores(two)[name], err_msg=name)
+
+
+def test_an_asynchronous_search_stacks_the_folds_of_a_candidate(stacks):
+    space = {"lr": [0.01, 0.02, 0.03]}
+    assert_stacking_changes_nothing(
+        lambda **kwargs: grid(net(), space, cv=3, n_repeats=2, asynchronous=True, **kwargs)
+    )
+    assert stacks == [6, 6, 6]
+
+
+def test_weights_of_samples_reach_each_net_and_its_scorer(stacks):
+    weight = np.random.default_rng(0).uniform(0.1, 2, len(X))
+    with sklearn.config_context(enable_metadata_routing=True):
+        estimator = net().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+
+        def make(**kwargs):
+            return grid(estimator, {"lr": [0.01, 0.03]}, scoring=None, cv=UNEQUAL, **kwargs)
+
+        weighted = assert_stacking_changes_nothing(make, sample_weight=weight)
+        plain = make(stack=True).fit(X, y)
+    assert stacks == [6, 6]
+    assert np.any(scores(weighted)["mean_test_score"] != scores(plain)["mean_test_score"])
+
+
+def test_an_error_says_what_stands_in_the_way_before_anything_is_trained(stacks):
+    def fit(estimator, **kwargs):
+        space = {"lr": [0.1, 0.2]} if hasattr(estimator, "lr") else {"alpha": [0.1]}
+        grid(estimator, space, scoring=None, stack=True, **kwargs).fit(X, y)
+
+    with pytest.raises(ValueError, match=r"stack=True .*SGDClassifier is no torch estimator"):
+        fit(SGDClassifier())
+    with pytest.raises(ValueError, match=r"stack=True .*callbacks .*use stack='auto'"):
+        fit(net(callbacks=[EpochScoring("accuracy")]))
+    with pytest.raises(ValueError, match="'stack' parameter of SearchCV must be"):
+        grid(net(), {"lr": [0.1]}, stack="always").fit(X, y)
+    space = [{"lr": [0.1]}, {"lr": [0.2], "callbacks": [[EpochScoring("accuracy")]]}]
+    with pytest.raises(ValueError, match=r"stack=True .*candidate 1"):
+        grid(net(), space, stack=True).fit(X, y)
+    assert stacks == []
+
+
+def test_left_to_itself_a_search_stacks_what_can_be_stacked(stacks, caplog):
+    space = [{"lr": [0.1, 0.2]}, {"lr": [0.3, 0.4], "callbacks": [[EpochScoring("accuracy")]]}]
+    with caplog.at_level("DEBUG", "skhpo"):
+        search = grid(net(), space).fit(X, y)
+    assert stacks == [4]
+    assert [m for m in caplog.messages if "not stacked" in m and "callbacks" in m]
+    assert not np.isnan(search.cv_results_["mean_test_score"]).any()
+    assert_close(search, grid(net(), space, stack=False).fit(X, y))
+
+
+def test_one_forward_pass_scores_a_stack(monkeypatch):
+    passes = []
+    predict_together = skhpo.stacking.predict_together
+
+    def spy(nets, Xs):
+        passes.append(len(nets))
+        return predict_together(nets, Xs)
+
+    monkeypatch.setattr(skhpo.stacking, "predict_together", spy)
+    space = {"lr": [0.01, 0.03]}
+    grid(net(), space, stack=True, scoring=["accuracy", "roc_auc_ovr", "neg_log_loss"]).fit(X, y)
+    assert passes == [4]
+    own = {"half": make_scorer(lambda y, p: accuracy_score(y, p) / 2)}
+    halved = grid(net(), space, stack=True, scoring=own).fit(X, y)
+    assert passes == [4, 4]
+    alone = grid(net(), space, stack=False, scoring=own).fit(X, y)
+    assert_close(halved, alone)
+
+
+def ignores_the_hidden_layer(estimator, X, y):
+    """A scorer that changes the network before it looks at what it predicts."""
+    with torch.no_grad():
+        for parameter in estimator.module_.parameters():
+            parameter.zero_()
+    return float((estimator.predict_proba(X)[:, 0]).mean())
+
+
+def test_a_scorer_of_ones_own_sees_the_network_itself():
+    search = grid(net(), {"lr": [0.01, 0.03]}, scoring=ignores_the_hidden_layer, stack=True)
+    np.testing.assert_allclose(search.fit(X, y).cv_results_["mean_test_score"], 1 / 3, atol=1e-6)
+
+
+def test_a_stack_that_is_too_large_for_the_device_is_halved(monkeypatch):
+    sizes = []
+    train_together = skhpo.stacking.train_together
+
+    def small_device(members):
+        sizes.append(len(members))
+        if len(members) > 3:
+            return [torch.OutOfMemoryError("CUDA out of memory (as if)")] * len(members)
+        return train_together(members)
+
+    monkeypatch.setattr(skhpo.stacking, "train_together", small_device)
+    space = {"lr": [0.01, 0.02, 0.03, 0.04]}
+    assert_stacking_changes_nothing(lambda **kwargs: grid(net(), space, cv=2, **kwargs))
+    assert sizes == [8, 4, 4, 2, 2, 2, 2]
+
+
+class Fragile(torch.nn.Module):
+    """A network that ends its process if it is made fragile enough."""
+
+    def __init__(self, in_features, out_features, fragility=0.0):
+        super().__init__()
+        if fragility > 0.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.linear = torch.nn.Linear(in_features, out_features)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+@pytest.mark.slow
+def test_a_dead_worker_costs_the_guilty_fits_only():
+    estimator = TorchClassifier(Fragile, max_epochs=2)
+    space = {"module__fragility": [0.1, 0.2, 0.9, 0.3]}
+    split = [UNEQUAL[0]]
+    with pytest.warns(FitFailedWarning, match="1 of 4 fits failed"):
+        search = grid(estimator, space, cv=split, n_jobs=2, stack=True).fit(X, y)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, False, True, False]
