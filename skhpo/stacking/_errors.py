@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["CannotStackError"]
+import logging
+
+__all__ = ["CannotStackError", "log"]
+
+log = logging.getLogger("skhpo")
 
 
 class CannotStackError(Exception):

@@ -39,6 +39,8 @@ class RowLosses:
             raise CannotStackError("the criterion ignores a class")
         self.criterion = copy.copy(criterion)
         self.criterion.reduction = "none"
+        if isinstance(criterion, nn.CrossEntropyLoss):
+            self.criterion.label_smoothing = 0.0
         self.log = isinstance(criterion, nn.NLLLoss) and nets[0]._meaning == "probabilities"
         self.smoothing = [getattr(net.criterion_, "label_smoothing", 0.0) for net in nets]
 

@@ -10,11 +10,12 @@ import torch
 
 from ..estimators._data import RowBatches
 from ..estimators._validation import check_inputs
-from ._errors import CannotStackError
+from ._errors import CannotStackError, log
 from ._forms import Forms
 from ._graph import structure
 from ._members import overridden
 from ._parameters import Parameters
+from ._proof import prove
 
 __all__ = ["predict_together"]
 
@@ -76,16 +77,23 @@ def _key(net, X):
 
 
 def _outputs(nets, X):
+    if len(nets) > 1:
+        try:
+            return _together(nets, X)
+        except CannotStackError as reason:
+            log.debug("%d nets predict alone: %s", len(nets), reason)
+    return [net._predict_outputs(X) for net in nets]
+
+
+def _together(nets, X):
     modules = [net.module_ for net in nets]
-    try:
-        if len(nets) == 1:
-            raise CannotStackError("one net is no stack")
-        forms = Forms(modules, [None] * len(nets))
-    except CannotStackError:
-        return [net._predict_outputs(X) for net in nets]
+    forms = Forms(modules, [None] * len(nets))
     X, _ = check_inputs(nets[0], X, None, reset=False, needs_y=False)
     rows = nets[0]._rows(X)
     parameters = Parameters(modules, {}, forms.views, forms.apart, trained=False)
+    if forms.unproven:
+        few = rows.take(torch.arange(min(_FEWEST_ROWS, len(rows))))[0]
+        prove(forms, parameters, modules, [few] * len(nets))
     part = parameters.part(0, len(nets))
     together = max(nets[0].batch_size, nets[0]._prediction_batch_size()) // len(nets)
     found = [[] for _ in nets]

@@ -17,6 +17,7 @@ from ._forms import Forms
 from ._losses import RowLosses
 from ._optimizers import make_optimizer
 from ._parameters import Parameters
+from ._proof import prove
 
 __all__ = ["Run", "Stack"]
 
@@ -75,8 +76,15 @@ class Stack:
         groups = _groups_of(nets[0])
         modules = [net.module_ for net in nets]
         self.parameters = Parameters(modules, groups, self.forms.views, self.forms.apart)
+        if self.forms.unproven:
+            prove(self.forms, self.parameters, modules, self._first_rows())
         self.optimizer = make_optimizer(self.parameters, nets, n_batches)
         self._make_feed()
+
+    def _first_rows(self):
+        rows = [run.batches.rows for run in self.runs]
+        n = min(self.runs[0].batches.batch_size, *map(len, rows))
+        return [part.take(torch.arange(n))[0] for part in rows]
 
     def _make_feed(self):
         dtype = self.parameters.blocks[0].values.dtype

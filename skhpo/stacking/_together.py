@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +20,12 @@ from ..estimators._training import (
     run_epochs,
 )
 from ..limits import FitTimeoutError, time_for
-from ._errors import CannotStackError
+from ._errors import CannotStackError, log
 from ._graph import graph_of
 from ._members import Member, obstacle
 from ._stack import Run, Stack
 
 __all__ = ["train_together"]
-
-_log = logging.getLogger("skhpo")
 
 
 def train_together(members):
@@ -112,6 +109,8 @@ def _obstacle_of_data(built):
         return "X is a dict"
     if not len(batches):
         return "there is no batch"
+    if built.net._low_precision is not None:
+        return "bfloat16 is for single networks"
     if built.net.device_.type not in ("cpu", "cuda"):
         return f"device {built.net.device_} has no fused optimizers"
     return None
@@ -210,7 +209,7 @@ def _fit(member):
 
 
 def _say(reason, n_nets):
-    _log.debug("%d of the nets of a stack trained alone: %s", n_nets, reason)
+    log.debug("%d of the nets of a stack trained alone: %s", n_nets, reason)
 
 
 @contextlib.contextmanager
