@@ -21,17 +21,17 @@ from sklearn.model_selection import train_test_split
 
 from skhpo import HalvingHyperbandSearchCV, SearchSpace, TensorBoardLogger, TorchClassifier
 
-MNIST = Path("../shared/data/mnist10k.npz")
+DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mnist10k.npz"
 LOG = Path("hparams_log")
 
 
 def load_images():
     """Return rows of pixels in [0, 1], and digits."""
-    if not MNIST.exists():
+    if not DATA.exists():
         X, y = load_digits(return_X_y=True)
         return (X / 16).astype(np.float32), y
-    with np.load(MNIST) as data:
-        return data["X"].reshape(len(data["X"]), -1).astype(np.float32) / 255, data["y"]
+    with np.load(DATA) as archive:
+        return archive["X"].reshape(-1, 28 * 28).astype(np.float32) / 255, archive["y"]
 
 
 def main():

@@ -284,6 +284,31 @@ def test_repeats_are_averaged_and_processes_write_the_same_log(tmp_path):
             assert logs[1].scalars[run][tag] == tags[tag]
 
 
+def test_nets_trained_as_one_have_their_curves(tmp_path):
+    model, space = TorchClassifier(max_epochs=3, batch_size=16), {"lr": loguniform(1e-3, 1e-1)}
+    logs = []
+    for stack in (True, False):
+        search_of(tmp_path / str(stack), model, space, stack=stack).fit(X, y)
+        logs.append(read(tmp_path / str(stack)))
+    for together, alone in zip(*(log.rows for log in logs), strict=True):
+        assert together.name == alone.name
+        for part in ("split0", "split1", "mean"):
+            curves = [log.scalars[alone.name][f"epoch_train_loss/{part}"] for log in logs]
+            np.testing.assert_allclose(*curves, rtol=1e-3)
+
+
+def test_asynchronous_searches_are_logged_and_resumed(tmp_path):
+    for _ in range(2):
+        search = hyperband(
+            tmp_path / "log",
+            TorchClassifier(batch_size=32),
+            {"lr": loguniform(1e-3, 1e-1)},
+            asynchronous=True,
+            journal=tmp_path / "run",
+        ).fit(X, y)
+        assert_rows_are_the_table(read(tmp_path / "log"), search, resource="max_epochs")
+
+
 def test_no_curves_when_nobody_asks(tmp_path):
     class Seen:
         def __init__(self, curves):
