@@ -10,6 +10,8 @@ _HOME = {
     "BayesSearchCV": "skhpo.model_selection",
     "HalvingHyperbandSearchCV": "skhpo.model_selection",
     "HarmonicaSearchCV": "skhpo.model_selection",
+    "KerasClassifier": "skhpo.estimators.keras",
+    "KerasRegressor": "skhpo.estimators.keras",
     "SearchCV": "skhpo.model_selection",
     "SearchSpace": "skhpo.space",
     "SelfTuningClassifier": "skhpo.self_tuning",
@@ -24,6 +26,7 @@ _HOME = {
 if TYPE_CHECKING:
     from .callbacks import TensorBoardLogger
     from .estimators import TorchClassifier, TorchRegressor
+    from .estimators.keras import KerasClassifier, KerasRegressor
     from .model_selection import (
         BayesSearchCV,
         HalvingHyperbandSearchCV,
@@ -38,6 +41,8 @@ __all__ = [
     "BayesSearchCV",
     "HalvingHyperbandSearchCV",
     "HarmonicaSearchCV",
+    "KerasClassifier",
+    "KerasRegressor",
     "SearchCV",
     "SearchSpace",
     "SelfTuningClassifier",

@@ -77,7 +77,7 @@ class CheckpointMixin:
         if hasattr(path, "write"):
             torch.save(checkpoint, path)
         else:
-            _write_atomically(checkpoint, Path(path))
+            write_atomically(checkpoint, Path(path))
         return self
 
     def load_checkpoint(self, path):
@@ -182,7 +182,7 @@ class CheckpointMixin:
             vars(self)["device"] = device
 
 
-def _write_atomically(checkpoint, path):
+def write_atomically(checkpoint, path):
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:

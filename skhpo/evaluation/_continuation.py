@@ -7,6 +7,7 @@ estimator and resource                                 from ``done`` to ``target
 =====================================================  ====================================
 ``TorchClassifier``, ``TorchRegressor`` and skorch's   ``partial_fit`` for
 nets: ``max_epochs``                                   ``target - done`` epochs
+``KerasClassifier``, ``KerasRegressor``: ``epochs``    the same
 ``MLPClassifier``, ``MLPRegressor``,                   one ``partial_fit`` per epoch
 ``SGDClassifier``, ``SGDRegressor``: ``max_iter``
 forests, extra trees, bagging, gradient boosting:      ``warm_start``, the count being
@@ -94,7 +95,8 @@ def way_to_continue(estimator, resource, y=None):
     -------
     {"partial_fit", "partial_fit_per_epoch", "warm_start", "retrain"}
     """
-    if resource == "max_epochs" and hasattr(estimator, "partial_fit"):
+    counted = getattr(estimator, "_partial_fit_counts", "max_epochs")
+    if resource == counted and hasattr(estimator, "partial_fit"):
         return "partial_fit"
     if resource == "max_iter" and isinstance(estimator, _ONE_EPOCH_PER_PARTIAL_FIT):
         params = estimator.get_params(deep=False)

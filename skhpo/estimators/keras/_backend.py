@@ -1,0 +1,125 @@
+"""Keras, imported when it is first needed, and everything private of it, in this one file."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import warnings
+
+import torch
+
+__all__ = [
+    "compile_arguments",
+    "config_of",
+    "import_keras",
+    "is_model",
+    "lend_seed_generator",
+    "outputs_of",
+    "require_torch",
+]
+
+
+def import_keras():
+    """Return Keras, on the torch backend where ``KERAS_BACKEND`` is not set.
+
+    Raises
+    ------
+    ImportError
+        If Keras is not installed.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    try:
+        return importlib.import_module("keras")
+    except ModuleNotFoundError as error:
+        if error.name != "keras":
+            raise
+        raise ImportError(
+            "KerasClassifier and KerasRegressor need Keras, which is not installed; "
+            "install it with: pip install skhpo[keras]"
+        ) from error
+
+
+def require_torch(what):
+    """Raise RuntimeError unless Keras computes with torch.
+
+    On other backends the state of the shuffling, and so the order of the samples, is out of reach.
+    """
+    found = import_keras().config.backend()
+    if found != "torch":
+        raise RuntimeError(
+            f"{what} needs Keras on the torch backend, but Keras runs on {found!r}; set the "
+            "environment variable KERAS_BACKEND=torch before Keras is first imported, or train "
+            "from scratch with fit"
+        )
+
+
+def is_model(value):
+    """Tell whether something is a Keras model, without importing Keras."""
+    return any(
+        cls.__module__.partition(".")[0] == "keras" and cls.__name__ == "Model"
+        for cls in type(value).__mro__
+    )
+
+
+def compile_arguments(model):
+    """Return what a model was compiled with, the optimizer included."""
+    return dict(model._compile_config.config)
+
+
+def config_of(part):
+    """Return ``part.get_config()``, quietly: some of Keras' own warn about NumPy 2."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return part.get_config()
+
+
+def outputs_of(model, rows):
+    """Return what a model returns for a few rows in inference, as an array where it is a tensor.
+
+    Unlike ``model.predict`` it draws no random numbers.
+    """
+    if import_keras().config.backend() != "torch":
+        return model.predict_on_batch(rows)
+    model.eval()
+    with torch.no_grad():
+        output = model.predict_step((rows,))
+    if not isinstance(output, torch.Tensor):
+        return output
+    return (output.float() if output.dtype is torch.bfloat16 else output).cpu().numpy()
+
+
+@contextlib.contextmanager
+def lend_seed_generator(state):
+    """Within this context Keras' global seed generator is one's own.
+
+    Parameters
+    ----------
+    state : list of int or None
+        Where the generator stands. None: it has not been asked for yet, and would be made then.
+
+    Yields
+    ------
+    now : callable
+        Returns the state that the generator has got meanwhile.
+    """
+    keras = import_keras()
+    common = importlib.import_module("keras.src.backend.common.global_state")
+    name = importlib.import_module("keras.src.random.seed_generator").GLOBAL_SEED_GENERATOR
+    before = common.get_global_attribute(name)
+    own = None
+    if state is not None:
+        own = keras.random.SeedGenerator(0)
+        own.state.assign(state)
+    common.set_global_attribute(name, own)
+
+    def now():
+        generator = common.get_global_attribute(name)
+        if generator is None:
+            return None
+        return [int(word) for word in keras.ops.convert_to_numpy(generator.state)]
+
+    try:
+        yield now
+    finally:
+        common.set_global_attribute(name, before)

@@ -1,0 +1,156 @@
+"""What makes a model: the builder, its arguments, and the default network."""
+
+from __future__ import annotations
+
+import inspect
+
+from .._parameters import arguments_of
+from ._backend import compile_arguments, config_of, import_keras, is_model
+
+__all__ = [
+    "INFERRED",
+    "builder_arguments",
+    "builder_of",
+    "copied",
+    "fresh_model",
+    "mlp",
+    "takes_hp",
+]
+
+# Arguments of a builder that are inferred from the data where its signature has them.
+INFERRED = ("in_features", "input_shape", "out_features")
+
+
+def mlp(input_shape, out_features, n_units=64, n_layers=1, activation="relu", dropout=0.0):
+    """Make an uncompiled multilayer perceptron without an activation of its outputs.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of a sample; one of several dimensions is flattened.
+    out_features : int
+    n_units : int, default=64
+        Units of each hidden layer.
+    n_layers : int, default=1
+        Hidden layers.
+    activation : str or callable, default="relu"
+    dropout : float, default=0.0
+        Share of the hidden units that is dropped in training.
+
+    Returns
+    -------
+    keras.Model
+    """
+    layers = import_keras().layers
+    stack = [layers.Input(input_shape)]
+    if len(input_shape) != 1:
+        stack.append(layers.Flatten())
+    for _ in range(n_layers):
+        stack.append(layers.Dense(n_units, activation=activation))
+        if dropout:
+            stack.append(layers.Dropout(dropout))
+    return import_keras().Sequential([*stack, layers.Dense(out_features)])
+
+
+def builder_of(build_fn):
+    """Return the callable that makes models; None for a built model.
+
+    Raises
+    ------
+    ValueError
+        If `build_fn` is none of what it may be.
+    """
+    if build_fn is None:
+        return mlp
+    if is_model(build_fn):
+        return None
+    if callable(build_fn):
+        return build_fn
+    raise ValueError(
+        "build_fn must be a function that returns a Keras model, a Keras model, or None for a "
+        f"multilayer perceptron, but got {build_fn!r}"
+    )
+
+
+def builder_arguments(build_fn):
+    """Return the arguments of a builder, as `arguments_of` does, without a first one ``hp``."""
+    try:
+        builder = builder_of(build_fn)
+    except ValueError:
+        return {}
+    if builder is None:
+        return {}
+    arguments = arguments_of(builder)
+    if arguments is not None:
+        arguments.pop("hp", None)
+    return arguments
+
+
+def required_arguments(builder):
+    """Return the names of arguments without a default."""
+    parameters = inspect.signature(builder).parameters.values()
+    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return [p.name for p in named if p.default is p.empty]
+
+
+def fresh_model(builder, arguments, hp=None):
+    """Call a builder.
+
+    Raises
+    ------
+    TypeError
+        If what it returns is no Keras model.
+    """
+    needed = [name for name in required_arguments(builder) if name not in {**arguments, "hp": 0}]
+    if needed:
+        raise ValueError(
+            f"every argument of build_fn needs a value, but {needed[0]!r} of "
+            f"{_name(builder)} has none; set it, as in set_params({needed[0]}=...), or give it "
+            "a default"
+        )
+    model = builder(**arguments) if hp is None else builder(hp, **arguments)
+    if not is_model(model):
+        what = "nothing" if model is None else repr(model)
+        hint = "; does it lack its return statement?" if model is None else ""
+        raise TypeError(
+            f"build_fn must return a Keras model, but {_name(builder)} returned {what}{hint}"
+        )
+    return model
+
+
+def _name(builder):
+    return getattr(builder, "__name__", None) or repr(builder)
+
+
+def takes_hp(builder):
+    """Tell whether the first argument of a builder is ``hp``."""
+    if not callable(builder):
+        return False
+    try:
+        return next(iter(inspect.signature(builder).parameters), None) == "hp"
+    except (TypeError, ValueError):
+        return False
+
+
+def copied(model):
+    """Return a model of the same layers, weights and compilation."""
+    keras = import_keras()
+    copy = keras.models.clone_model(model)
+    if model.built:
+        if not copy.built:
+            copy.build(model.input_shape)
+        copy.set_weights(model.get_weights())
+    if model.compiled:
+        arguments = compile_arguments(model)
+        optimizer = arguments["optimizer"]
+        arguments["optimizer"] = type(optimizer).from_config(config_of(optimizer))
+        for kind in ("metrics", "weighted_metrics"):
+            arguments[kind] = keras.tree.map_structure(_fresh, arguments[kind])
+        copy.compile(**arguments)
+    return copy
+
+
+def _fresh(metric):
+    if isinstance(metric, import_keras().Metric):
+        return type(metric).from_config(config_of(metric))
+    return metric

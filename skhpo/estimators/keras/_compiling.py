@@ -1,0 +1,148 @@
+"""Losses, optimizers and metrics: those of the builder, those that are set, those inferred."""
+
+from __future__ import annotations
+
+import inspect
+
+from .._names import nearest_first
+from ._backend import compile_arguments, config_of, import_keras
+
+__all__ = [
+    "activation_of",
+    "compiled",
+    "loss_name",
+    "optimizer_arguments",
+    "resolve_optimizer",
+]
+
+
+def loss_name(loss):
+    """Return the name of a loss in one spelling: "sparsecategoricalcrossentropy"."""
+    if not isinstance(loss, str):
+        loss = getattr(loss, "__name__", None) or type(loss).__name__
+    return loss.lower().replace("_", "")
+
+
+def returns_logits(model, loss):
+    """Say whether the loss, else the last activation, takes the outputs for logits.
+
+    Returns
+    -------
+    bool or None
+        None where neither tells.
+    """
+    config = config_of(loss) if hasattr(loss, "get_config") else {}
+    if "from_logits" in config:
+        return bool(config["from_logits"])
+    if isinstance(loss, str) and "crossentropy" in loss_name(loss):
+        return False
+    activation = activation_of(model)
+    return None if activation is None else activation not in ("softmax", "sigmoid")
+
+
+def activation_of(model):
+    """Return the name of the last layer's activation, None where it has none to name."""
+    layers = getattr(model, "layers", None) or [None]
+    last = layers[-1]
+    if type(last).__name__ == "Softmax":
+        return "softmax"
+    return getattr(getattr(last, "activation", None), "__name__", None)
+
+
+def resolve_optimizer(value):
+    """Return the class of an optimizer that is given by name, as a class or as an instance."""
+    optimizers = import_keras().optimizers
+    if inspect.isclass(value):
+        return value
+    if isinstance(value, optimizers.Optimizer):
+        return type(value)
+    known = _optimizers()
+    found = known.get(str(value).lower().replace("_", ""))
+    if found is None or not isinstance(value, str):
+        names = ", ".join(repr(name) for name in nearest_first(value, known))
+        raise ValueError(
+            f"optimizer must be a Keras optimizer, its class or its name, but got {value!r}; "
+            f"known: {names}"
+        )
+    return found
+
+
+def _optimizers():
+    optimizers = import_keras().optimizers
+    base = optimizers.Optimizer
+    classes = {name: cls for name, cls in vars(optimizers).items() if inspect.isclass(cls)}
+    return {
+        name.lower(): cls
+        for name, cls in classes.items()
+        if issubclass(cls, base) and cls is not base and name != "LossScaleOptimizer"
+    }
+
+
+def optimizer_arguments(value):
+    """Return the names of the arguments of an optimizer; of any one where `value` is None."""
+    classes = _optimizers().values() if value is None else [resolve_optimizer(value)]
+    names = {}
+    for cls in classes:
+        parameters = inspect.signature(cls).parameters.values()
+        names |= {p.name: None for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return list(names)
+
+
+def fresh_optimizer(value, arguments):
+    """Make an optimizer; an instance is copied, with some of its settings replaced."""
+    cls = resolve_optimizer(value)
+    config = {} if isinstance(value, str) or inspect.isclass(value) else config_of(value)
+    config = {k: v for k, v in config.items() if k != "name"}
+    unknown = [name for name in arguments if name not in optimizer_arguments(value)]
+    if unknown:
+        known = nearest_first(unknown[0], optimizer_arguments(value))
+        raise ValueError(
+            f"{cls.__name__} has no argument {unknown[0]!r}, as set by optimizer__{unknown[0]}; "
+            f"it has, the nearest first: {', '.join(known)}"
+        )
+    if not config:
+        return cls(**arguments)
+    return cls.from_config({**config, **arguments})
+
+
+def compiled(model, *, loss, optimizer, optimizer_settings, metrics, infer_loss, default_metrics):
+    """Compile a model, or replace what is set of how it was compiled.
+
+    Parameters
+    ----------
+    model : keras.Model
+    loss, optimizer, metrics : object or None
+        As set; None leaves them to the builder.
+    optimizer_settings : dict
+        Arguments of the optimizer.
+    infer_loss : callable
+        Returns a loss for a model that has none, or raises.
+    default_metrics : callable
+        From the loss to the metrics of a model that was not compiled.
+    """
+    arguments = compile_arguments(model) if model.compiled else {}
+    has_loss = arguments.get("loss") is not None or (model.compiled and _computes_its_loss(model))
+    if loss is None and not has_loss:
+        loss = infer_loss()
+    if metrics is None and not model.compiled:
+        metrics = default_metrics(loss)
+    changed = False
+    if optimizer is None and model.compiled and set(optimizer_settings) == {"learning_rate"}:
+        model.optimizer.learning_rate = optimizer_settings["learning_rate"]
+    elif optimizer is not None or optimizer_settings or not model.compiled:
+        base = optimizer if optimizer is not None else arguments.get("optimizer") or "adam"
+        arguments["optimizer"] = fresh_optimizer(base, optimizer_settings)
+        changed = True
+    given = {"loss": loss, "metrics": metrics}
+    given = {name: value for name, value in given.items() if value is not None}
+    if changed or given:
+        model.compile(**{**arguments, **given})
+
+
+def _computes_its_loss(model):
+    """Whether a model has a training step or a loss of its own."""
+    base = import_keras().Model
+    return any(
+        getattr(type(model), name) is not getattr(base, name)
+        for name in ("compute_loss", "train_step")
+    )

@@ -1,0 +1,243 @@
+"""What the Keras classifier and regressor share: building, fitting and predicting."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from ...exceptions import NonFiniteLossError
+from ...limits import check_time, current_slot
+from .._data import as_dict, n_rows, sample_shape
+from .._randomness import draw_seed
+from .._validation import check_inputs, check_sample_weight
+from ._backend import import_keras, require_torch
+from ._parameters import ParametersMixin
+from ._randomness import OwnGlobals
+from ._recipe import Recipe, outputs_for
+from ._state import StateMixin
+
+__all__ = ["KerasEstimator"]
+
+# Rows that a model predicts at once, at least.
+_PREDICTED_AT_ONCE = 256
+
+
+class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
+    """Base of the estimators. A subclass knows about targets:
+
+    ``_check_targets(y, classes, reset)``
+        checks and encodes the targets, and learns from the first ones;
+    ``_out_features()``
+        says how wide the model's output should be;
+    ``_row_weights(y, sample_weight)``
+        adds what else weights the samples;
+    ``_infer_loss(model, shape)``, ``_default_metrics(loss)``
+        say what a model without them is compiled with;
+    ``_understand(model, output)``
+        is shown what the model returns for a few rows;
+    ``_shape_targets(y)``
+        makes of encoded targets what the loss gets;
+    ``_dummies(n)``
+        returns some encoded targets.
+    """
+
+    # Which parameter counts the epochs of `fit` and `partial_fit`.
+    _partial_fit_counts = "epochs"
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.non_deterministic = False
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return "_net" in vars(self) or "_packed" in vars(self)
+
+    @property
+    def model(self):
+        """keras.Model: the fitted model, `model_`."""
+        return self.model_
+
+    def fit(self, X, y=None, sample_weight=None, validation_data=None):
+        """Train a fresh model for `epochs` epochs.
+
+        With ``warm_start=True`` a trained model is trained further, as by ``partial_fit``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or dict of str to array-like
+            Inputs; those of a dict go to the model's inputs by name.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, relative to each other. A weight of zero removes the sample.
+        validation_data : tuple of (array-like, array-like), default=None
+            Inputs and targets on which the model is evaluated after each epoch.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before any training, if the data, a parameter or what the builder returns is invalid.
+            The message names the rule, the value and the fix.
+        """
+        continuing = bool(self.warm_start and self.__sklearn_is_fitted__())
+        return self._fit(X, y, sample_weight, None, validation_data, continuing)
+
+    def _fit(self, X, y, sample_weight, classes, validation_data, continuing):
+        self._check_params()
+        import_keras()
+        if continuing:
+            require_torch("going on with a trained model")
+        inputs, targets, weight = self._check_training_data(
+            X, y, sample_weight, classes, not continuing
+        )
+        if validation_data is not None:
+            validation_data = self._check_validation_data(*validation_data)
+        if not continuing:
+            self._build(inputs)
+        if validation_data is not None:
+            X_valid, y_valid = validation_data
+            validation_data = X_valid, self._shape_targets(y_valid)
+        self._train(inputs, self._shape_targets(targets), weight, validation_data)
+        return self
+
+    def _check_training_data(self, X, y, sample_weight, classes, reset):
+        X, y = check_inputs(self, X, y, reset=reset, needs_y=True)
+        weight = check_sample_weight(sample_weight, n_rows(X))
+        y = self._check_targets(y, classes, reset)
+        weight = self._row_weights(y, weight)
+        if weight is not None:
+            if not weight.all():
+                kept = np.flatnonzero(weight)
+                X = {k: v[kept] for k, v in X.items()} if isinstance(X, dict) else X[kept]
+                y, weight = y[kept], weight[kept]
+            weight = (weight / weight.mean()).astype(np.float32)
+        if reset:
+            self.input_shape_ = sample_shape(X)
+            self._integer_inputs = {k: v.dtype.kind in "iu" for k, v in as_dict(X).items()}
+        return _as_floats(X), y, weight
+
+    def _check_validation_data(self, X, y):
+        X, y = check_inputs(self, X, y, reset=False, needs_y=True)
+        return _as_floats(X), self._check_targets(y, None, False)
+
+    def _build(self, X):
+        """Make the model for the data, and pass a few rows through it.
+
+        What is wrong with the builder is said before any training.
+        """
+        for name in ("_net", "_packed", "history_", "n_iter_"):
+            vars(self).pop(name, None)
+        self._inferred = {"out_features": self._out_features()}
+        if self.input_shape_ is not None:
+            self._inferred["input_shape"] = self.input_shape_
+            self._inferred["in_features"] = int(np.prod(self.input_shape_))
+        few = _rows(X, 0, 8)
+        self._inputs = {k: (v.shape[1:], v.dtype.str) for k, v in as_dict(few).items()}
+        self.seed_ = draw_seed(self.random_state)
+        self._recipe = Recipe.of(self, self._inferred, self._inputs)
+        with self._device():
+            model = self._recipe.model(self, few)
+        self._net = model
+        self._generators = OwnGlobals(self.seed_, "train")
+        self._callbacks = self._fresh_callbacks()
+        self.n_iter_ = 0
+        self.history_ = {}
+        self.n_parameters_ = int(model.count_params())
+
+    def _fresh_callbacks(self):
+        # They have states, which must not get into the parameter.
+        return copy.deepcopy(list(self.callbacks or ()))
+
+    def _check_is_fitted(self):
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
+                "appropriate arguments before using this estimator."
+            )
+
+    def _device(self):
+        """Return the context in which Keras computes where the fit's slot is."""
+        slot = current_slot()
+        return contextlib.nullcontext() if slot is None else import_keras().device(slot)
+
+    def _train(self, X, y, weight, validation_data):
+        keras = import_keras()
+        model, done = self.model_, self.n_iter_
+
+        class Watch(keras.callbacks.Callback):
+            def on_train_batch_begin(self, batch, logs=None):
+                check_time()
+
+            def on_epoch_end(self, epoch, logs=None):
+                loss = (logs or {}).get("loss", 0.0)
+                if not math.isfinite(loss):
+                    raise NonFiniteLossError(
+                        f"the training loss must be finite, but is {loss} in epoch {epoch + 1}; "
+                        "lower optimizer__learning_rate, or scale the data"
+                    )
+
+        with self._device(), self._generators.lent():
+            model.fit(
+                X,
+                y,
+                sample_weight=weight,
+                batch_size=self.batch_size,
+                epochs=done + self.epochs,
+                initial_epoch=done,
+                verbose=self.verbose,
+                callbacks=[Watch(), *self._callbacks],
+                validation_split=self.validation_split,
+                validation_data=validation_data,
+                shuffle=self.shuffle,
+                steps_per_epoch=self.steps_per_epoch,
+                validation_steps=self.validation_steps,
+                validation_batch_size=self.validation_batch_size,
+                validation_freq=self.validation_freq,
+            )
+        self._record(model.history)
+
+    def _record(self, history):
+        """Let both histories, Keras' and one's own, be those of all epochs so far."""
+        new = {name: [float(value) for value in values] for name, values in history.history.items()}
+        self.history_ = {
+            name: self.history_.get(name, []) + new.get(name, [])
+            for name in dict.fromkeys([*self.history_, *new])
+        }
+        self.n_iter_ += len(history.epoch)
+        history.history = {name: list(values) for name, values in self.history_.items()}
+        history.epoch = list(range(self.n_iter_))
+
+    def _predict_outputs(self, X):
+        """Return what the model returns, batch by batch: no global generator is used."""
+        self._check_is_fitted()
+        X, _ = check_inputs(self, X, None, reset=False, needs_y=False)
+        model, size = self.model_, max(self.batch_size or 0, _PREDICTED_AT_ONCE)
+        outputs = []
+        with self._device():
+            for start in range(0, n_rows(X), size):
+                outputs.append(outputs_for(model, _rows(X, start, start + size)))
+        return np.concatenate(outputs)
+
+
+def _rows(X, start, stop):
+    if isinstance(X, dict):
+        return {k: _rows(v, start, stop) for k, v in X.items()}
+    rows = X[start:stop]
+    return _as_floats(rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows))
+
+
+def _as_floats(X):
+    """Make inputs what Keras computes with, once and not batch by batch."""
+    if isinstance(X, dict):
+        return {k: _as_floats(v) for k, v in X.items()}
+    return X.astype(import_keras().config.floatx(), copy=False)

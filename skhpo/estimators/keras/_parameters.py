@@ -1,0 +1,167 @@
+"""Parameters of a Keras estimator: its own, those of its builder, and those of the optimizer."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+
+from .._names import nearest_first
+from ._builders import INFERRED, builder_arguments, builder_of, takes_hp
+from ._compiling import optimizer_arguments, resolve_optimizer
+
+__all__ = ["ParametersMixin"]
+
+_MOST_NAMES_SHOWN = 12
+
+
+class ParametersMixin:
+    """`get_params`, `set_params`, and checks of names and values."""
+
+    _stray_names = ()
+
+    @classmethod
+    def _own_names(cls):
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][
+            1:
+        ]
+
+    def _get_param_names(self):
+        return sorted({*self._own_names(), *self._stray_names})
+
+    def _store_further(self, kwargs):
+        """Store what ``__init__`` got beside its named arguments; ``fit`` checks the names."""
+        if kwargs:
+            self._stray_names = tuple(kwargs)
+            vars(self).update(kwargs)
+
+    def get_params(self, deep=True):
+        """Get parameters for this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list the builder's arguments that were not set, too, with their defaults.
+            Those that are inferred from the data have the value None.
+
+        Returns
+        -------
+        params : dict of str to object
+        """
+        params = {name: getattr(self, name) for name in self._get_param_names()}
+        if not deep:
+            return params
+        arguments = builder_arguments(self.build_fn) or {}
+        defaults = {k: None if k in INFERRED else v for k, v in arguments.items()}
+        return {**defaults, **params}
+
+    def set_params(self, **params):
+        """Set the parameters of this estimator; the next ``fit`` uses them.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters, the builder's arguments under their own names.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown; the message lists the known ones, the nearest first.
+        """
+        own = self._own_names()
+        for name in sorted(params, key=lambda name: name not in own):
+            if name in own:
+                setattr(self, name, params[name])
+                continue
+            self._check_name(name)
+            setattr(self, name, params[name])
+            if name not in self._stray_names:
+                self._stray_names = (*self._stray_names, name)
+        return self
+
+    def _check_name(self, name):
+        """Raise ValueError unless the builder or the optimizer has an argument of that name."""
+        component, _, argument = name.partition("__")
+        if component == "optimizer" and argument:
+            if argument not in optimizer_arguments(self.optimizer):
+                known = [f"optimizer__{k}" for k in optimizer_arguments(self.optimizer)]
+                self._raise_unknown(name, known)
+            return
+        if hasattr(type(self), name):
+            raise ValueError(
+                f"an argument of build_fn must not have the name of an attribute of "
+                f"{type(self).__name__}, but {name!r} has; give it another name"
+            )
+        arguments = builder_arguments(self.build_fn)
+        if arguments is None or name in arguments:
+            return
+        if not name.isidentifier() or not takes_hp(self.build_fn):
+            self._raise_unknown(name, [*arguments, *self._own_names()])
+
+    def _raise_unknown(self, name, known):
+        known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
+        shown = ", ".join(known[:_MOST_NAMES_SHOWN])
+        if len(known) > _MOST_NAMES_SHOWN:
+            shown += f", and {len(known) - _MOST_NAMES_SHOWN} more (see get_params())"
+        raise ValueError(
+            f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
+            f"Valid parameters are, the nearest first: {shown}."
+        )
+
+    def _check_params(self):
+        """Raise for names that were wrong in ``__init__`` and for values out of range."""
+        builder_of(self.build_fn)
+        for name in self._stray_names:
+            self._check_name(name)
+        if self.optimizer is not None:
+            resolve_optimizer(self.optimizer)
+        _check_integer("epochs", self.epochs)
+        for name in ("batch_size", "validation_batch_size", "validation_steps", "steps_per_epoch"):
+            if getattr(self, name) is not None:
+                _check_integer(name, getattr(self, name))
+        split = self.validation_split
+        if not isinstance(split, numbers.Real) or not 0 <= split < 1:
+            raise ValueError(f"validation_split must be a number in [0, 1), but got {split!r}")
+        callbacks = self.callbacks
+        if callbacks is not None and not isinstance(callbacks, list | tuple):
+            raise ValueError(
+                f"callbacks must be None or a list of Keras callbacks, but got {callbacks!r}"
+            )
+
+    def _builder_settings(self):
+        """Return the arguments for the builder that were set.
+
+        One that has the name of a parameter of the estimator (``optimizer``, say) gets its value
+        where that is not the default.
+        """
+        known = builder_arguments(self.build_fn)
+        settings = {k: getattr(self, k) for k in self._stray_names if not _is_nested(k)}
+        own = arguments_of_init(type(self))
+        for name in known or ():
+            if name in own and getattr(self, name) is not own[name]:
+                settings[name] = getattr(self, name)
+        return settings
+
+    def _optimizer_settings(self):
+        prefix = "optimizer__"
+        names = [name for name in self._stray_names if name.startswith(prefix)]
+        return {name.removeprefix(prefix): getattr(self, name) for name in names}
+
+
+def arguments_of_init(cls):
+    """Return the own parameters of an estimator class, with their defaults."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _is_nested(name):
+    return "__" in name
+
+
+def _check_integer(name, value):
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, but got {value!r}")

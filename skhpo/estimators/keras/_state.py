@@ -1,0 +1,157 @@
+"""Saving and loading: pickles, and checkpoints of tensors, numbers and strings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .._checkpoint import write_atomically
+from ._backend import import_keras
+from ._randomness import OwnGlobals
+from ._recipe import Recipe
+
+__all__ = ["StateMixin"]
+
+_FORMAT = 1
+# Plain attributes that a fit leaves and that a checkpoint carries.
+_PLAIN = (
+    *("n_iter_", "n_parameters_", "seed_", "history_", "n_features_in_", "input_shape_"),
+    *("_integer_inputs", "_inferred", "_inputs"),
+)
+
+
+class StateMixin:
+    """`model_`, pickling, `save_checkpoint` and `load_checkpoint`."""
+
+    _checkpointed = ()
+
+    @property
+    def model_(self):
+        """keras.Model: the fitted model."""
+        if "_net" not in vars(self):
+            if "_packed" not in vars(self):
+                raise AttributeError(f"{type(self).__name__} has no model_ before fit")
+            # Made when it is first asked for: a process that only passes a fitted estimator on
+            # needs no Keras.
+            self._net = self._unpacked(vars(self)["_packed"])
+            del self._packed
+        return self._net
+
+    def _unpacked(self, packed):
+        model = self._recipe.model(self)
+        _assign(model.variables, packed["model"])
+        _assign(model.optimizer.variables, packed["optimizer"])
+        model.history = import_keras().callbacks.History()
+        model.history.set_model(model)
+        model.history.history = {name: list(values) for name, values in self.history_.items()}
+        model.history.epoch = list(range(self.n_iter_))
+        return model
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if "_net" in state:
+            state["_packed"] = _pack(state.pop("_net"))
+        return state
+
+    def save_checkpoint(self, path):
+        """Write what is needed to predict, and to continue training exactly.
+
+        The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
+        reads it, and loading runs no code from it. It has the variables of the model and of the
+        optimizer, the states of the random generators, the history and what ``fit`` learned
+        about the data; it has neither the parameters nor the states of Keras callbacks.
+
+        Parameters
+        ----------
+        path : str, path-like or binary file
+            A file at that path is replaced at once, when the new one is complete.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        self._check_is_fitted()
+        checkpoint = {
+            "format": _FORMAT,
+            "estimator": type(self).__name__,
+            "variables": vars(self).get("_packed") or _pack(self.model_),
+            "generators": self._generators.state(),
+            "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
+            "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
+        }
+        if hasattr(path, "write"):
+            torch.save(checkpoint, path)
+        else:
+            write_atomically(checkpoint, Path(path))
+        return self
+
+    def load_checkpoint(self, path):
+        """Become what was saved: an estimator that predicts, and that ``partial_fit`` continues.
+
+        Call it on an estimator with the parameters of the saved one, fitted or not.
+
+        Parameters
+        ----------
+        path : str, path-like or binary file
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If the file is the checkpoint of another kind of estimator, or of another model.
+        """
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        known = (_FORMAT, type(self).__name__)
+        found = (checkpoint.get("format"), checkpoint.get("estimator"))
+        if found != known:
+            raise ValueError(
+                f"the checkpoint must be one of {known[1]} in format {known[0]}, but is one of "
+                f"{found[1]} in format {found[0]}"
+            )
+        self._check_params()
+        for name in ("_net", "_packed", "feature_names_in_"):
+            vars(self).pop(name, None)
+        for name, value in checkpoint["learned"].items():
+            setattr(self, name, value)
+        if checkpoint["feature_names"]:
+            self.feature_names_in_ = np.array(checkpoint["feature_names"], dtype=object)
+        self._recipe = Recipe.of(self, self._inferred, self._inputs)
+        self._net = self._unpacked(checkpoint["variables"])
+        self._callbacks = self._fresh_callbacks()
+        self._generators = OwnGlobals(self.seed_, "train").set_state(checkpoint["generators"])
+        return self
+
+    def _checkpoint_names(self):
+        return [name for name in (*_PLAIN, *self._checkpointed) if hasattr(self, name)]
+
+
+def _pack(model):
+    return {"model": _tensors(model.variables), "optimizer": _tensors(model.optimizer.variables)}
+
+
+def _tensors(variables):
+    if import_keras().config.backend() == "torch":
+        return [v.value.detach().cpu().clone() for v in variables]
+    return [torch.from_numpy(np.array(import_keras().ops.convert_to_numpy(v))) for v in variables]
+
+
+def _assign(variables, values):
+    shapes = [tuple(v.shape) for v in variables], [tuple(v.shape) for v in values]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "the model must be the one whose state was saved, but build_fn makes variables of the "
+            f"shapes {shapes[0]}, and the saved ones have {shapes[1]}; restore build_fn and the "
+            "parameters"
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value if import_keras().config.backend() == "torch" else value.numpy())

@@ -1,0 +1,220 @@
+"""The Keras regressor."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_array
+
+from .._validation import as_array
+from ._estimator import KerasEstimator
+
+__all__ = ["KerasRegressor"]
+
+
+class KerasRegressor(RegressorMixin, KerasEstimator):
+    """Regressor around a Keras 3 model.
+
+    Targets are not scaled; `sklearn.compose.TransformedTargetRegressor` does that.
+
+    Parameters
+    ----------
+    build_fn : callable, keras.Model or None, default=None
+        What makes the model. Its arguments are parameters of the estimator, under their own
+        names; ``input_shape`` (shape of a sample), ``in_features`` (values per sample) and
+        ``out_features`` (number of targets) are inferred from the data where its signature has
+        them, and one that has the name of a parameter below gets its value where that was set.
+        A builder whose first argument is ``hp`` defines its hyperparameters while it runs, see
+        `distributions_of`. The model may be compiled or not. A built model is copied, with its
+        weights. None makes a multilayer perceptron with the arguments ``n_units=64``,
+        ``n_layers=1``, ``activation="relu"`` and ``dropout=0.0``.
+    loss : str, keras.losses.Loss, callable or None, default=None
+        None is that of a compiled model, and "mean_squared_error" for others.
+    optimizer : str, class, keras.optimizers.Optimizer or None, default=None
+        None is that of a compiled model, and "adam" for others. Its arguments are
+        ``optimizer__*`` (``optimizer__learning_rate``), of a compiled model, too.
+    metrics : list or None, default=None
+        None are those of a compiled model, and none for others.
+    epochs : int, default=50
+        Epochs that a ``fit`` or a ``partial_fit`` trains.
+    batch_size : int or None, default=32
+        Samples per batch. None is 32.
+    validation_split : float, default=0.0
+        Share of the samples, the last ones, on which the model is evaluated after each epoch, and
+        which it is not trained on.
+    validation_batch_size, validation_steps, steps_per_epoch : int or None, default=None
+        As of ``keras.Model.fit``.
+    validation_freq : int, default=1
+        As of ``keras.Model.fit``.
+    shuffle : bool, default=True
+        Whether the samples come in a new order in each epoch.
+    verbose : {0, 1, 2, "auto"}, default=0
+        What Keras prints.
+    callbacks : list of keras.callbacks.Callback, default=None
+        Each fit uses copies of them.
+    warm_start : bool, default=False
+        Whether ``fit`` trains a trained model further, as ``partial_fit`` does.
+    random_state : int, RandomState instance, Generator or None, default=None
+        Seed of the initial weights, the order of the samples, and the dropout. None draws a new
+        one, `seed_`. The global generators, from which Keras draws, are put back after a fit.
+    **kwargs : dict
+        Arguments of `build_fn`, and ``optimizer__*``.
+
+    Attributes
+    ----------
+    model_, model : keras.Model
+        The fitted model.
+    history_ : dict of str to list of float
+        What Keras reports, a value per epoch; also ``model_.history.history``.
+    n_iter_ : int
+        Epochs trained so far, over all calls.
+    n_features_in_ : int
+        Size of the second dimension of `X`; not for dicts.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where `X` has string names.
+    input_shape_ : tuple of int or None
+        Shape of one sample.
+    n_parameters_ : int
+        Numbers in the model's weights.
+    seed_ : int
+        The seed that was used.
+
+    See Also
+    --------
+    KerasClassifier : Its notes on backends, pickles and threads hold here, too.
+    TorchRegressor : The same around a torch module; several times as fast on small networks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skhpo import KerasRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> net = KerasRegressor(n_units=16, epochs=10, optimizer__learning_rate=0.1, random_state=0)
+    >>> net.fit(X, y / 100).score(X, y / 100) > 0.3
+    True
+    """
+
+    _checkpointed = ("_target_shape",)
+
+    def __init__(
+        self,
+        build_fn=None,
+        *,
+        loss=None,
+        optimizer=None,
+        metrics=None,
+        epochs=50,
+        batch_size=32,
+        validation_split=0.0,
+        validation_batch_size=None,
+        validation_steps=None,
+        validation_freq=1,
+        steps_per_epoch=None,
+        shuffle=True,
+        verbose=0,
+        callbacks=None,
+        warm_start=False,
+        random_state=None,
+        **kwargs,
+    ):
+        self.build_fn = build_fn
+        self.loss = loss
+        self.optimizer = optimizer
+        self.metrics = metrics
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.validation_split = validation_split
+        self.validation_batch_size = validation_batch_size
+        self.validation_steps = validation_steps
+        self.validation_freq = validation_freq
+        self.steps_per_epoch = steps_per_epoch
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.callbacks = callbacks
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self._store_further(kwargs)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def partial_fit(self, X, y=None, sample_weight=None, validation_data=None):
+        """Train for `epochs` more epochs, from where the model stands.
+
+        Trained twice for k epochs on the same data, a model is (on a CPU) what it is after one
+        ``fit`` of 2k epochs, also after a pickle or a checkpoint in between.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or dict of str to array-like
+            As in ``fit``.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+        validation_data : tuple of (array-like, array-like), default=None
+            As in ``fit``.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        RuntimeError
+            If the model was trained before and Keras does not run on torch.
+        """
+        continuing = self.__sklearn_is_fitted__()
+        return self._fit(X, y, sample_weight, None, validation_data, continuing)
+
+    def predict(self, X):
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...) or dict of str to array-like
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        return self._predict_outputs(X).reshape(-1, *self._target_shape)
+
+    def _check_targets(self, y, classes, reset):
+        y = check_array(as_array(y), ensure_2d=False, dtype="numeric", input_name="y")
+        if reset:
+            self._target_shape = y.shape[1:]
+        elif y.shape[1:] != self._target_shape:
+            raise ValueError(
+                f"y must have targets of shape {self._target_shape} as in the first call, but got "
+                f"{y.shape[1:]}"
+            )
+        return y.astype(np.float32)
+
+    def _out_features(self):
+        return int(np.prod(self._target_shape))
+
+    def _row_weights(self, y, sample_weight):
+        return sample_weight
+
+    def _infer_loss(self, model, output):
+        return "mean_squared_error"
+
+    def _default_metrics(self, model, loss, output):
+        return None
+
+    def _understand(self, model, output):
+        if output.size != len(output) * self._out_features():
+            raise ValueError(
+                f"the model must have an output for each of {self._out_features()} targets, but "
+                f"returns the shape (n_samples, {', '.join(map(str, output.shape[1:]))}); let the "
+                "builder take out_features, which is inferred from the data"
+            )
+
+    def _dummies(self, n):
+        return np.zeros((n, *self._target_shape), dtype=np.float32)
+
+    def _shape_targets(self, y):
+        return y.reshape(len(y), self._out_features())
