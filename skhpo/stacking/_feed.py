@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -84,7 +85,7 @@ class Feed:
                 for of_rows, source in zip(self.maps, self.source_of, strict=True)
             ]
             self.sources, self.source_of = [joined], [0] * len(self.runs)
-        self.row_bytes = max(1, self.sources[0].shape[1:].numel() * self.dtype.itemsize)
+        self.row_bytes = max(1, math.prod(self.sources[0].shape[1:]) * self.dtype.itemsize)
 
     def _plan(self):
         sizes = [run.batches.sizes() for run in self.runs]

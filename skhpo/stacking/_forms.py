@@ -52,6 +52,7 @@ class Forms:
         self.on_keep = []
         self.positions = list(range(len(modules)))
         _refuse_shared_parameters(modules[0])
+        _refuse_hooks(modules)
         self._root = self.form(modules, "")
 
     def __call__(self, x, part, lengths=None):
@@ -88,8 +89,6 @@ class Forms:
             Prefix of the names of their parameters.
         """
         kind = type(layers[0])
-        if any(_is_hooked(layer) for layer in layers):
-            raise CannotStackError(f"{name or 'the module'} has hooks")
         if kind in (nn.Sequential, MLP, ConvNet):
             return self._sequence(layers, name)
         if kind in FORMS:
@@ -122,6 +121,13 @@ def _refuse_shared_parameters(module):
     named = list(module.named_parameters(remove_duplicate=False))
     if len({id(parameter) for _, parameter in named}) < len(named):
         raise CannotStackError("layers share a parameter")
+
+
+def _refuse_hooks(modules):
+    for module in modules:
+        for name, layer in module.named_modules():
+            if _is_hooked(layer):
+                raise CannotStackError(f"{name or 'the module'} has hooks")
 
 
 def _is_hooked(layer):

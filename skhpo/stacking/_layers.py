@@ -133,6 +133,9 @@ def _embedding(forms, layers, name):
     padding = layer.padding_idx
 
     def form(x, part, lengths):
+        # A number out of range would find its way into the table of another net.
+        in_range = ((x >= 0) & (x < layer.num_embeddings)).all()
+        torch._assert_async(in_range, "index out of range")
         table = part.values[weight]
         firsts = torch.arange(x.shape[0], device=x.device) * layer.num_embeddings
         out = F.embedding(x + firsts.view(-1, *[1] * (x.ndim - 1)), table)

@@ -126,6 +126,13 @@ class Parameters:
             yield name, values, grads.view_as(values) if block.trained else None
             begin = end
 
+    def trained(self, start, stop):
+        """Yield the parameters that are trained, as tensors of shape (n_nets, ...)."""
+        for block in self.blocks:
+            if block.trained:
+                for _, values, _ in self._split(block, start, stop):
+                    yield values
+
     def set_trained(self, trained):
         """Say which parameters rest.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -60,15 +61,11 @@ def prove(forms, parameters, modules, inputs):
 
 
 def _call(module, x, number):
+    # What it changes of itself must not be seen by the training.
+    module = copy.deepcopy(module)
     before = structure(module), _global_states()
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    try:
-        with torch.no_grad(), OwnGenerators(_stream(number)):
-            output = module(x)
-    finally:
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                buffer.copy_(buffers[name])
+    with torch.no_grad(), OwnGenerators(_stream(number)):
+        output = module(x)
     name = type(module).__name__
     if not isinstance(output, torch.Tensor):
         raise CannotStackError(f"{name} returns no single tensor")

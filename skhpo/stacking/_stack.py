@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,11 @@ class Run:
         """Whether there is no epoch to train."""
         return self.epochs_left < 1 or self.extras.stopped
 
+    @property
+    def watches_batches(self):
+        """Whether something is done after each batch."""
+        return self.extras.each_batch
+
 
 class Stack:
     """Trains nets as one.
@@ -79,6 +85,11 @@ class Stack:
         if self.forms.unproven:
             prove(self.forms, self.parameters, modules, self._first_rows())
         self.optimizer = make_optimizer(self.parameters, nets, n_batches)
+        for run in self.runs:
+            if run.extras.schedule is not None:
+                # Torch's schedules ask whether the optimizer has stepped before them.
+                run.net.optimizer_._opt_called = True
+        self.limits = _NormLimits(self.parameters, nets)
         self._make_feed()
 
     def _first_rows(self):
@@ -89,6 +100,7 @@ class Stack:
     def _make_feed(self):
         dtype = self.parameters.blocks[0].values.dtype
         self.feed = Feed(self.runs, not self.forms.mixes_rows, dtype)
+        self.watched = [row for row, run in enumerate(self.runs) if run.watches_batches]
 
     def train(self):
         """Train all nets to their ends.
@@ -128,7 +140,24 @@ class Stack:
         grads = torch.autograd.grad(losses, part.leaves, grad_outputs=weight)
         torch._foreach_copy_(part.grads, grads)
         self.optimizer.step(step.start, step.stop)
+        if self.watched:
+            self.limits.keep_to(step.start, step.stop)
+            for row in self.watched:
+                if step.start <= row < step.stop:
+                    self._after_batch(row, self.runs[row])
         return losses.detach(), weight
+
+    def _after_batch(self, row, run):
+        net, extras = run.net, run.extras
+        net._counters["n_batches"] += 1
+        n_batches = net._counters["n_batches"]
+        if extras.checks is not None:
+            if net.check_every is not None and n_batches % net.check_every == 0:
+                self.parameters.give_back(row, net.module_)
+            extras.checks.after_batch(n_batches)
+        if extras.schedule is not None:
+            extras.schedule.after_batch(n_batches)
+            self.optimizer.look_again(row)
 
     def _losses_of_nets(self, steps):
         """Return the losses of each net's batches; one transfer from the device."""
@@ -177,9 +206,37 @@ class Stack:
             return
         self.runs = [self.runs[row] for row in kept]
         if self.runs:
-            for part in (self.parameters, self.optimizer, self.forms, self.losses):
+            parts = self.parameters, self.optimizer, self.forms, self.losses, self.limits
+            for part in parts:
                 part.keep(kept)
             self._make_feed()
+
+
+class _NormLimits:
+    """The largest norms of what comes into the units of each net."""
+
+    def __init__(self, parameters, nets):
+        self.parameters = parameters
+        self.limits = None
+        if any(net.max_norm is not None for net in nets):
+            values = parameters.blocks[0].values
+            limits = [math.inf if net.max_norm is None else net.max_norm for net in nets]
+            self.limits = torch.tensor(limits, dtype=values.dtype, device=values.device)
+
+    def keep(self, rows):
+        if self.limits is not None:
+            self.limits = self.limits[rows]
+
+    def keep_to(self, start, stop):
+        """Scale down what is too large."""
+        if self.limits is None:
+            return
+        limits = self.limits[start:stop, None]
+        for values in self.parameters.trained(start, stop):
+            if values.ndim > 2:
+                norms = values.flatten(2).norm(dim=2)
+                factors = torch.where(norms > limits, limits / norms, 1)
+                values.mul_(factors.view(*norms.shape, *[1] * (values.ndim - 2)))
 
 
 def _last(run):

@@ -119,6 +119,7 @@ def _obstacle_of_data(built):
 def _train(group, errors):
     """Train nets that share a graph as one; alone or in halves if that fails."""
     if len(group) == 1:
+        _say("no other net shares its graph", 1)
         with _noted(errors, group[0].number):
             _train_alone(group[0])
         return

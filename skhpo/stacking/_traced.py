@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 
 import torch
@@ -67,7 +68,8 @@ def traced(forms, layers, name):
         If ``forward`` cannot be traced, or calls a function that has no stacked form.
     """
     try:
-        graph = _Tracer().trace(layers[0])
+        # A copy, because anything that forward does to its module it does while it is traced.
+        graph = _Tracer().trace(copy.deepcopy(layers[0]))
     except Exception as error:
         raise CannotStackError(f"{type(layers[0]).__name__} cannot be traced: {error}") from error
     nodes = list(graph.nodes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
@@ -21,7 +23,7 @@ def vmapped(forms, layers, name):
     name : str
         Prefix of the names of their parameters.
     """
-    layer = layers[0]
+    layer = copy.deepcopy(layers[0])
     known = [part for part in layer.modules() if type(part).__module__.startswith("torch.nn.")]
     if layer.training and any(may_draw(part) for part in known if not list(part.children())):
         raise CannotStackError(f"{type(layer).__name__} draws random numbers in a traceless way")

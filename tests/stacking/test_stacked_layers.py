@@ -1,7 +1,5 @@
 """Layers have stacked forms that train as the layers do."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -18,6 +16,7 @@ IMAGES = RNG.normal(size=(90, 2, 6, 6))
 SERIES = RNG.normal(size=(90, 2, 9))
 WORDS = RNG.integers(0, 7, size=(90, 5))
 Y = np.arange(90) % 3
+pytestmark = pytest.mark.usefixtures("nothing_falls_back")
 # Adam makes anything of the gradient of a bias before a normalization, which is rounding.
 SGD = {"optimizer": "sgd", "optimizer__momentum": 0.9}
 
@@ -119,8 +118,7 @@ CASES = {
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_stack_trains_as_its_nets_alone(case, optimizer, caplog):
-    caplog.set_level(logging.DEBUG, "skhpo")
+def test_a_stack_trains_as_its_nets_alone(case, optimizer):
     make_module, X = CASES[case]
     rows = [np.arange(60 + 3 * (k % 2)) + 5 * k for k in range(3)]
 
@@ -139,7 +137,6 @@ def test_a_stack_trains_as_its_nets_alone(case, optimizer, caplog):
     assert train_together(members) == [None] * 3
     nets = [member.net for member in members]
     together = predict_together(nets, [X] * 3)
-    assert not caplog.records
     for k, net in enumerate(nets):
         alone = fresh(k).fit(X[rows[k]], Y[rows[k]])
         np.testing.assert_allclose(together[k], net.predict_proba(X), atol=1e-10)
@@ -167,8 +164,7 @@ def _has_no_gradient(case, name):
         (ConvNet, {"module__n_channels": 4}, IMAGES[:, 0]),
     ],
 )
-def test_the_modules_of_the_package_are_stacked(module, params, X, caplog):
-    caplog.set_level(logging.DEBUG, "skhpo")
+def test_the_modules_of_the_package_are_stacked(module, params, X):
 
     def fresh(k):
         settings = {"batch_size": 16, "max_epochs": 3, "random_state": k, "device": "cpu"}
@@ -176,7 +172,6 @@ def test_the_modules_of_the_package_are_stacked(module, params, X, caplog):
 
     members = [Member(fresh(k), X[k:], Y[k:]) for k in range(3)]
     assert train_together(members) == [None] * 3
-    assert not caplog.records
     for k, member in enumerate(members):
         expected = fresh(k).fit(X[k:], Y[k:]).predict_proba(X)
         np.testing.assert_allclose(member.net.predict_proba(X), expected, atol=1e-3)

@@ -1,7 +1,5 @@
 """Nets trained together are what they would be alone."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -13,6 +11,7 @@ from skhpo.estimators import MLP
 from skhpo.stacking import Member, predict_together, train_together
 
 X, Y = make_classification(200, 8, n_informative=5, n_classes=3, random_state=0)
+pytestmark = pytest.mark.usefixtures("nothing_falls_back")
 
 
 class Wide(nn.Sequential):
@@ -76,13 +75,6 @@ def assert_trained_alike(make, n=4, **further):
     for k, member in enumerate(members):
         expected = alone(Member(make(k), member.X, member.y, **further))
         assert_same(member.net, expected)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_falls_back(caplog):
-    caplog.set_level(logging.DEBUG, "skhpo")
-    yield
-    assert not caplog.records
 
 
 SGD = {"optimizer": "sgd", "optimizer__momentum": 0.9}

@@ -1,0 +1,248 @@
+"""What cannot be stacked is trained alone, and what fails fails alone."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import EpochTimer
+from torch import nn
+
+import skhpo.stacking._stack
+from skhpo import TorchClassifier
+from skhpo.estimators import MLP
+from skhpo.exceptions import NonFiniteLossError
+from skhpo.stacking import Member, obstacle, predict_together, stack_key, train_together
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 4)).astype(np.float32)
+Y = np.arange(60) % 3
+
+
+def net_of(k, module=MLP, **params):
+    settings = {"batch_size": 16, "max_epochs": 2, "random_state": k, "device": "cpu"}
+    return TorchClassifier(module, **{**settings, **params})
+
+
+def members_of(n=3, **params):
+    return [Member(net_of(k, **params), X[k:], Y[k:]) for k in range(n)]
+
+
+def assert_as_alone(members, **params):
+    for k, member in enumerate(members):
+        expected = net_of(k, **params).fit(X[k:], Y[k:]).predict_proba(X)
+        np.testing.assert_allclose(member.net.predict_proba(X), expected, atol=1e-5)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 5, batch_first=True)
+        self.out = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(self.rnn(x[:, None])[0][:, -1])
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(x if x.sum() > 0 else -x)
+
+
+class Counting(Branching):
+    n_calls = 0
+
+    def forward(self, x):
+        self.n_calls += 1
+        return self.out(x) * (1 + (self.n_calls % 3))
+
+
+class Wandering(Branching):
+    def forward(self, x):
+        return self.out(x) * np.random.uniform()  # noqa: NPY002
+
+
+class Tied(Branching):
+    def __init__(self):
+        super().__init__()
+        self.again = self.out
+
+    def forward(self, x):
+        return self.again(x)
+
+
+class Idle(Branching):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.out(x)
+
+
+class Hooked(Branching):
+    def __init__(self):
+        super().__init__()
+        self.out.register_forward_hook(lambda layer, args, output: output * 2)
+
+    def forward(self, x):
+        return self.out(x)
+
+
+class Drawing(Branching):
+    def forward(self, x):
+        return self.out(x + 0.1 * torch.randn_like(x)) if self.training else self.out(x)
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"module": Recurrent}, "no other net"),
+        ({"module": Branching}, "vmap"),
+        ({"module": Counting}, "changes itself"),
+        ({"module": Tied}, "share"),
+        ({"module": Idle}, "no part"),
+        ({"module": Hooked}, "hooks"),
+        ({"module": Drawing}, "random"),
+        ({"callbacks": [EpochTimer()]}, "callbacks"),
+        ({"optimizer": "lbfgs", "max_epochs": 1}, "lbfgs"),
+        ({"train_split": lambda dataset, y: (dataset, None)}, "train_split"),
+        ({"amp": True}, "amp"),
+        ({"criterion__weight": torch.tensor([1.0, 2.0, 3.0])}, "weights of its own"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_stacked_is_trained_alone_and_says_why(params, reason, caplog):
+    caplog.set_level(logging.DEBUG, "skhpo")
+    members = members_of(**params)
+    assert train_together(members) == [None] * 3
+    assert any(reason in record.getMessage() for record in caplog.records)
+    assert_as_alone(members, **params)
+
+
+def test_a_module_that_draws_from_a_global_generator_is_trained_alone(caplog):
+    caplog.set_level(logging.DEBUG, "skhpo")
+    assert train_together(members_of(module=Wandering)) == [None] * 3
+    assert any("global generator" in record.getMessage() for record in caplog.records)
+
+
+class Overriding(TorchClassifier):
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        return 2 * super().get_loss(y_pred, y_true, X=X, training=training)
+
+
+def test_a_subclass_that_changes_training_is_trained_alone():
+    assert "get_loss" in obstacle(Overriding(MLP))
+    members = [
+        Member(Overriding(MLP, max_epochs=2, random_state=k, device="cpu"), X, Y) for k in range(2)
+    ]
+    train_together(members)
+    for k, member in enumerate(members):
+        alone = Overriding(MLP, max_epochs=2, random_state=k, device="cpu").fit(X, Y)
+        assert np.array_equal(member.net.predict_proba(X), alone.predict_proba(X))
+
+
+def test_a_net_that_diverges_leaves_the_others_alone():
+    members = members_of(4, optimizer="sgd")
+    members[1].net.set_params(lr=1e30)
+    errors = train_together(members)
+    assert isinstance(errors.pop(1), NonFiniteLossError)
+    assert errors == [None] * 3
+    members[1].net = net_of(1, optimizer="sgd").fit(X[1:], Y[1:])
+    assert_as_alone(members, optimizer="sgd")
+
+
+def test_bad_data_is_the_error_of_its_net():
+    members = members_of(4)
+    members[0].X = np.full_like(X, np.nan)
+    members[2].y = Y[:5]
+    errors = train_together(members)
+    assert isinstance(errors[0], ValueError)
+    assert "NaN" in str(errors[0])
+    assert isinstance(errors[2], ValueError)
+    assert errors[1] is None
+    assert errors[3] is None
+
+
+class Words(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(4, 3))
+
+
+def test_an_error_within_a_stack_is_found_out_net_by_net():
+    words = RNG.integers(0, 5, size=(60, 2))
+    members = [Member(net_of(k, Words), words, Y) for k in range(3)]
+    wrong = words.copy()
+    wrong[40] = 9
+    members[1].X = wrong
+    errors = train_together(members)
+    assert isinstance(errors[1], IndexError)
+    assert errors[0] is None
+    assert errors[2] is None
+    for k in (0, 2):
+        expected = net_of(k, Words).fit(words, Y).predict_proba(words)
+        np.testing.assert_allclose(members[k].net.predict_proba(words), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("continuing", [False, True])
+def test_a_stack_too_large_for_the_memory_is_halved(monkeypatch, continuing):
+    members = members_of(5)
+    if continuing:
+        for member in members:
+            member.net.fit(member.X, member.y)
+            member.continuing = True
+    sizes, step = [], skhpo.stacking._stack.Stack._epoch
+
+    def epoch(self):
+        step(self)
+        sizes.append(len(self.runs))
+        if len(self.runs) > 2:
+            raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(skhpo.stacking._stack.Stack, "_epoch", epoch)
+    assert train_together(members) == [None] * 5
+    assert sizes[0] == 5
+    assert sizes[-2:] == [2, 2]
+    if continuing:
+        assert {member.net.n_iter_ for member in members} == {4}
+        assert {len(member.net.history) for member in members} == {4}
+        for k, member in enumerate(members):
+            alone = net_of(k, max_epochs=4).fit(X[k:], Y[k:]).predict_proba(X)
+            np.testing.assert_allclose(member.net.predict_proba(X), alone, atol=1e-5)
+    else:
+        assert_as_alone(members)
+
+
+def test_a_random_seed_that_is_drawn_is_drawn_once():
+    members = [Member(net_of(np.random.RandomState(0)), X, Y) for _ in range(2)]
+    train_together(members)
+    first, second = (member.net.predict_proba(X) for member in members)
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_predictions_of_different_nets_and_data():
+    nets = [member.net.fit(member.X, member.y) for member in members_of(4)]
+    nets[3] = net_of(3, module__n_units=7).fit(X, Y)
+    Xs = [X, X[:9], X, X]
+    for net, own, output in zip(nets, Xs, predict_together(nets, Xs), strict=True):
+        np.testing.assert_allclose(output, net.predict_proba(own), atol=1e-6)
+
+
+def test_keys_tell_structures_apart_and_rates_not():
+    key = stack_key(net_of(0))
+    assert key == stack_key(net_of(1, lr=0.1, max_epochs=9, optimizer__weight_decay=1.0))
+    for other in (
+        net_of(0, module__n_units=3),
+        net_of(0, batch_size=3),
+        net_of(0, optimizer="sgd"),
+        net_of(0, nn.Sequential),
+    ):
+        assert stack_key(other) != key
+    rates = [stack_key(net_of(0, module__dropout=rate)) for rate in (0.1, 0.2)]
+    assert rates[0] == rates[1]
+    assert obstacle(net_of(0)) is None
+    assert "mask" in obstacle(net_of(0), {"mask": X})

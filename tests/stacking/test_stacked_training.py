@@ -1,0 +1,174 @@
+"""What goes on beside the steps is the same in a stack: checks, schedules, constraints, data."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from sklearn.datasets import make_classification, make_regression
+from torch import nn
+
+from skhpo import TorchClassifier, TorchRegressor
+from skhpo.rows import RowSubset
+from skhpo.stacking import Member, predict_together, train_together
+
+X, Y = make_classification(120, 6, n_informative=5, n_redundant=1, n_classes=3, random_state=0)
+XR, YR = make_regression(120, 6, n_targets=2, random_state=0)
+YR /= YR.std()
+N = 3
+pytestmark = pytest.mark.usefixtures("nothing_falls_back")
+
+
+class Net(nn.Sequential):
+    def __init__(self, in_features, out_features, probabilities=False):
+        layers = [nn.Linear(in_features, 5), nn.Tanh(), nn.Linear(5, out_features)]
+        super().__init__(*layers, *([nn.Softmax(1)] if probabilities else []))
+        self.double()
+
+
+def classifier(k, **params):
+    settings = {"batch_size": 16, "max_epochs": 6, "lr": 0.02, "random_state": k, "device": "cpu"}
+    return TorchClassifier(Net, **{**settings, **params})
+
+
+def assert_alike(nets, expected, X):
+    for net, other in zip(nets, expected, strict=True):
+        for a, b in zip(net.module_.parameters(), other.module_.parameters(), strict=True):
+            assert torch.linalg.vector_norm(a - b) <= 1e-8
+        assert len(net.history) == len(other.history)
+        for row, theirs in zip(net.history, other.history, strict=True):
+            assert list(row) == list(theirs)
+            for name in set(row) - {"dur", "batches"}:
+                assert row[name] == pytest.approx(theirs[name], rel=1e-6, abs=1e-9), name
+        assert net._counters.keys() == other._counters.keys()
+        assert net._counters["n_batches"] == other._counters["n_batches"]
+        assert net._counters["n_checks"] == other._counters["n_checks"]
+        assert (net._running_weights is None) == (other._running_weights is None)
+        assert net._frozen_until == other._frozen_until
+    for output, other in zip(predict_together(nets, [X] * len(nets)), expected, strict=True):
+        np.testing.assert_allclose(output, other._predict_outputs(X), atol=1e-8)
+
+
+def assert_trains_alike(make, X, y, rows=None, further=0, **fit_params):
+    """Compare with training alone, then continue both."""
+    rows = rows or [np.arange(X.shape[0]) % 5 != k for k in range(N)]
+
+    def members():
+        parts = ({name: value[part] for name, value in fit_params.items()} for part in rows)
+        return [
+            Member(make(k), X[part], y[part], own)
+            for k, (part, own) in enumerate(zip(rows, parts, strict=True))
+        ]
+
+    stacked, alone = members(), members()
+    assert train_together(stacked) == [None] * N
+    for member in alone:
+        member.net.fit(member.X, member.y, **member.fit_params)
+    assert_alike([m.net for m in stacked], [m.net for m in alone], X)
+    if not further:
+        return
+    for member in (*stacked, *alone):
+        member.net.set_params(max_epochs=further)
+        member.continuing = True
+    assert train_together(stacked) == [None] * N
+    for member in alone:
+        member.net.partial_fit(member.X, member.y, **member.fit_params)
+    assert_alike([m.net for m in stacked], [m.net for m in alone], X)
+
+
+SGD = {"optimizer": "sgd", "optimizer__momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"validation_fraction": 0.2, "patience": 1, "max_epochs": 12, "lr": 0.2},
+        {"validation_fraction": 0.2, "monitor": "accuracy", "check_every": 3},
+        {"lr_scheduler": "cosine"},
+        {"lr_scheduler": "one_cycle", **SGD},
+        {"lr_scheduler": "plateau", "validation_fraction": 0.2, "lr_scheduler__patience": 0},
+        {"max_norm": 0.5},
+        {"freeze": {"0.*": 2}, "optimizer__weight_decay": 0.1},
+        {"freeze": {"0.weight": True}, **SGD},
+        {"lr_multipliers": {"2.*": 3}},
+        {"batch_sampler": "balanced"},
+        {"class_weight": "balanced"},
+        {"label_smoothing": 0.1},
+        {"criterion": "nll", "module__probabilities": True},
+        {"criterion": "multi_margin"},
+        {"iterator_train__drop_last": True},
+        {"iterator_train__shuffle": False},
+        {"batch_size": -1},
+        {"batch_size": 95},
+    ],
+    ids=str,
+)
+def test_everything_beside_the_steps(params):
+    assert_trains_alike(lambda k: classifier(k, **params), X, Y, further=3)
+
+
+def test_limits_of_norms_may_differ():
+    assert_trains_alike(lambda k: classifier(k, max_norm=[None, 0.3, 0.6][k]), X, Y)
+
+
+def test_two_classes_and_several_labels():
+    def binary(k):
+        return classifier(k, criterion="bce_with_logits", label_smoothing=k / 10)
+
+    assert_trains_alike(binary, X, Y > 0)
+    labels = np.stack([Y > 0, Y > 1], 1).astype(int)
+    assert_trains_alike(lambda k: classifier(k, label_smoothing=k / 10), X, labels)
+
+
+@pytest.mark.parametrize("criterion", ["mse", "l1"])
+def test_regressors(criterion):
+    def make(k):
+        settings = {"batch_size": 16, "max_epochs": 5, "random_state": k, "device": "cpu"}
+        return TorchRegressor(Net, criterion=criterion, **settings)
+
+    assert_trains_alike(make, XR, YR, further=2)
+
+
+def test_weights_of_samples():
+    weights = np.random.default_rng(0).integers(0, 3, len(X))
+    assert_trains_alike(classifier, X, Y, sample_weight=weights)
+
+
+def test_rows_of_one_array_are_read_where_they_are():
+    rows = [np.flatnonzero(np.arange(len(X)) % 5 != k) for k in range(N)]
+    members = [Member(classifier(k), RowSubset(X, rows[k]), Y[rows[k]]) for k in range(N)]
+    assert train_together(members) == [None] * N
+    assert_alike(
+        [m.net for m in members], [classifier(k).fit(X[rows[k]], Y[rows[k]]) for k in range(N)], X
+    )
+
+
+def test_sparse_rows():
+    sparse = scipy.sparse.csr_matrix(np.where(X > 0.5, X, 0))
+    assert_trains_alike(classifier, sparse, Y)
+
+
+def test_numbers_do_not_depend_on_the_neighbours():
+    def train(seeds):
+        members = [Member(classifier(k, max_epochs=2 + k), X[k:], Y[k:]) for k in seeds]
+        train_together(members)
+        return {m.net.random_state: m.net.predict_proba(X) for m in members}
+
+    few, many = train([1, 3]), train([0, 1, 2, 3, 4])
+    for k, output in few.items():
+        np.testing.assert_allclose(output, many[k], atol=1e-10)
+
+
+def test_half_way_through_a_checkpoint(tmp_path):
+    members = [Member(classifier(k, max_epochs=2), X[k:], Y[k:]) for k in range(N)]
+    train_together(members)
+    again = []
+    for k, member in enumerate(members):
+        member.net.save_checkpoint(tmp_path / str(k))
+        net = classifier(k, max_epochs=3).load_checkpoint(tmp_path / str(k))
+        again.append(Member(net, X[k:], Y[k:], continuing=True))
+    # Survivors are stacked with others than before.
+    again = [again[0], Member(classifier(7, max_epochs=5), X, Y), again[2]]
+    assert train_together(again) == [None] * 3
+    for k in (0, 2):
+        whole = classifier(k, max_epochs=5).fit(X[k:], Y[k:])
+        np.testing.assert_allclose(again[k].net.predict_proba(X), whole.predict_proba(X), atol=1e-9)
