@@ -14,7 +14,7 @@ from ._device import resolve_device
 from ._groups import GroupsMixin
 from ._initialization import NamedInitialization
 from ._names import resolve_criterion, resolve_optimizer
-from ._parameters import INFERRED, arguments_of
+from ._parameters import INFERRED, arguments_of, signature_of
 from ._precision import low_precision
 from ._randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 from ._selection import fresh_counters
@@ -139,7 +139,7 @@ class BuildingMixin(GroupsMixin):
     def _missing_arguments(self, kwargs):
         if isinstance(self.module, torch.nn.Module):
             return []
-        parameters = inspect.signature(self.module).parameters
+        parameters = {p.name: p for p in signature_of(self.module)}
         needed = (name for name in INFERRED if name in parameters and name not in kwargs)
         return [name for name in needed if parameters[name].default is inspect.Parameter.empty]
 
@@ -229,7 +229,7 @@ def _named_arguments(factory):
         return set(arguments)
     # With **kwargs any name may be passed, but only the written ones are surely understood.
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        parameters = signature_of(factory)
     except (TypeError, ValueError):
         return set()
     return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

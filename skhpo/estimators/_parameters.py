@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
+import types
 
 import torch
 from sklearn.base import BaseEstimator
@@ -12,7 +14,7 @@ from skorch.setter import optimizer_setter
 from ._names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
 from ._settings import STREAMS, check_settings
 
-__all__ = ["INFERRED", "ParametersMixin", "arguments_of"]
+__all__ = ["INFERRED", "ParametersMixin", "arguments_of", "signature_of"]
 
 _MOST_NAMES_SHOWN = 12
 
@@ -32,6 +34,24 @@ _BESIDE_THE_SIGNATURE = {"optimizer": {"param_groups": ()}}
 _LISTED = ("module", "criterion", "optimizer", "lr_scheduler")
 
 
+def signature_of(factory):
+    """Return the parameters of a callable; those of classes and functions are looked up once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no signature.
+    """
+    if isinstance(factory, type | types.FunctionType):
+        return _remembered_signature(factory)
+    return tuple(inspect.signature(factory).parameters.values())
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered_signature(factory):
+    return tuple(inspect.signature(factory).parameters.values())
+
+
 def arguments_of(factory):
     """Return the arguments of a class or callable.
 
@@ -42,7 +62,7 @@ def arguments_of(factory):
         or cannot be read, that is if any name may be right.
     """
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        parameters = signature_of(factory)
     except (TypeError, ValueError):
         return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -61,7 +81,7 @@ class ParametersMixin:
         for cls in type(self).__mro__:
             if "__init__" not in vars(cls):
                 continue
-            parameters = inspect.signature(cls.__init__).parameters.values()
+            parameters = signature_of(cls.__init__)
             named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
             own |= dict.fromkeys(p.name for p in named if p.name != "self")
             # A subclass may pass on what it does not name itself.
