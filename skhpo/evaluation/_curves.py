@@ -38,7 +38,9 @@ def curves_of(estimator):
         estimator = estimator.steps[-1][1]
     kept = getattr(estimator, "history_", None)
     if isinstance(kept, Mapping):
-        curves = {name: _numbers(values) for name, values in kept.items()}
+        # Shorter ones (Keras' `validation_freq`) do not say of which epochs they are.
+        length = max(map(len, kept.values()), default=0)
+        curves = {k: _numbers(values) for k, values in kept.items() if len(values) == length}
     elif isinstance(kept := getattr(estimator, "history", None), list):
         curves = _by_name(kept)
     else:

@@ -270,6 +270,20 @@ def test_any_estimator_and_resource(tmp_path, estimator, resource, curves):
     assert logged == {f"epoch_train_loss/{part}" for part in parts}
 
 
+def test_keras_models_have_their_curves(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    pytest.importorskip("keras", reason="the extra keras is not installed")
+    model = skhpo.KerasClassifier(n_units=4, validation_split=0.25)
+    space = {"optimizer__learning_rate": loguniform(1e-3, 1e-1)}
+    search = hyperband(tmp_path, model, space, resource="epochs", max_resources=2).fit(X, y)
+    log = read(tmp_path)
+    assert_rows_are_the_table(log, search, resource="epochs")
+    for row in log.rows:
+        for curve in ("loss", "accuracy", "val_loss"):
+            points = log.scalars[row.name][f"epoch_{curve}/split1"]
+            assert [step for step, _ in points] == list(range(1, 1 + int(row.params["epochs"])))
+
+
 def test_repeats_are_averaged_and_processes_write_the_same_log(tmp_path):
     model = TorchClassifier(max_epochs=2, batch_size=32)
     logs = []
