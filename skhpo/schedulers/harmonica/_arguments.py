@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from ...space import SearchSpace
 from .._checks import check_count
-from .coding import WHOLE, code
 
 __all__ = [
     "check_alpha",
@@ -41,13 +40,9 @@ def check_n_terms(n_terms: object, n_stages: int) -> list[int]:
     return [check_count("n_terms", n_terms)] * n_stages
 
 
-def _n_parameters(space: SearchSpace) -> int:
-    """Coordinates with a choice."""
-    return sum(bool(code(space, d, WHOLE)) for d in range(space.n_dims))
-
-
-def check_degree(degree: object, space: SearchSpace) -> int:
-    n_parameters = _n_parameters(space)
+def check_degree(degree: object, sizes: Sequence[int]) -> int:
+    """Return the most factors of a term, given how many functions each coordinate has."""
+    n_parameters = sum(size > 0 for size in sizes)
     if degree == "auto":
         return min(3, n_parameters)
     if isinstance(degree, str):
@@ -70,10 +65,11 @@ def check_alpha(alpha: Any) -> float | Literal["auto"]:
     return float(alpha)
 
 
-def check_n_samples(n_samples: object, n_terms: int, space: SearchSpace, degree: int) -> int:
+def check_n_samples(n_samples: object, n_terms: int, sizes: Sequence[int], degree: int) -> int:
+    """Return the samples of a stage, given how many functions each coordinate has."""
     least = least_samples(n_terms)
     if n_samples == "auto":
-        n_products = _count_products(space, degree)
+        n_products = _count_products(sizes, degree)
         return max(least, round(_SAMPLES_PER_LOG * math.log(n_products)))
     if isinstance(n_samples, str):
         raise ValueError(f"n_samples must be an integer or 'auto', but got {n_samples!r}")
@@ -85,11 +81,10 @@ def check_n_samples(n_samples: object, n_terms: int, space: SearchSpace, degree:
     return n
 
 
-def _count_products(space: SearchSpace, degree: int) -> int:
+def _count_products(sizes: Sequence[int], degree: int) -> int:
     """How many products of functions of up to `degree` different parameters there are."""
     counts = [1] + [0] * degree
-    for d in range(space.n_dims):
-        size = len(code(space, d, WHOLE))
+    for size in sizes:
         for k in range(degree, 0, -1):
             counts[k] += size * counts[k - 1]
     return sum(counts[1:])

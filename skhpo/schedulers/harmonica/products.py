@@ -1,18 +1,15 @@
-"""All products of few functions of different parameters, correlated with something at once.
-
-Notation, here and in `recovery`: n samples, b functions, m pairs ``(n x b)`` a matrix of function
-values. A product is a tuple of increasing column numbers whose groups (parameters) differ.
-"""
+"""All products of few functions of different parameters, correlated with something at once."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Products"]
+__all__ = ["Product", "Products"]
 
 Product = tuple[int, ...]
 Matrix = NDArray[np.float32]
@@ -20,12 +17,16 @@ Matrix = NDArray[np.float32]
 # What is left of a product's variance below which it counts as constant.
 _CONSTANT = 1e-4
 
+# Correlations that are computed at a time.
+_BLOCK = 2**16
+
 
 class Products:
-    """Products of up to `degree` columns of different groups, none of which is ever stored.
+    """Products of up to `degree` columns of different groups.
 
-    Correlations with the products that share all but their last two factors are one matrix
-    product, so that a scan over all of them costs about as much as writing them down would.
+    Those of two factors are stored. Correlations with larger ones are matrix products, of the
+    others' factors times what to correlate with, and the stored pairs: a scan over all products
+    costs less than writing them down.
 
     Parameters
     ----------
@@ -46,17 +47,17 @@ class Products:
         self.columns: Matrix = np.asarray(columns, dtype=np.float32)
         self.groups = groups
         self.degree = degree
-        n_columns = len(groups)
-        self._after = np.searchsorted(groups, groups, side="right")
-        self._allowed = groups[:, None] < groups[None, :]
-        self._blocks = list(self._prefixes())
-        self._scales: list[Matrix] = []
         self.counts = [0] * degree
-        self._singles = np.arange(n_columns)
-        self._scales = [self._scale(prefix) for prefix in self._blocks]
-        for prefix, scale in zip(self._blocks, self._scales, strict=True):
-            size = 1 if prefix is None else len(prefix) + 2
-            self.counts[size - 1] += int(np.count_nonzero(scale))
+        self._after = np.searchsorted(groups, groups, side="right")
+        first, second = np.nonzero(groups[:, None] < groups[None, :])
+        self._pairs = np.stack([first, second], axis=1)
+        self._pair_values: Matrix = np.empty((len(columns), 0), dtype=np.float32)
+        if degree > 1:
+            self._pair_values = self.columns[:, first] * self.columns[:, second]
+        self._blocks = list(self._all_blocks())
+        self._scales = [self._scale(block) for block in self._blocks]
+        for block, scale in zip(self._blocks, self._scales, strict=True):
+            self.counts[block.degree - 1] += int(np.count_nonzero(scale))
 
     def values(self, product: Product) -> NDArray[np.float64]:
         """Return the values of a product, of shape (n_samples,)."""
@@ -82,77 +83,90 @@ class Products:
         """
         wanted: Matrix = np.asarray(residuals, dtype=np.float32)
         kept = [_Best(n) for _ in range(wanted.shape[1])]
-        for block, scale in enumerate(self._scales):
-            gains = self._correlations(self._blocks[block], wanted)
+        for number, (block, scale) in enumerate(zip(self._blocks, self._scales, strict=True)):
+            gains = self._sums(block, wanted)
             np.square(gains, out=gains)
             gains *= scale
             for best, gain in zip(kept, gains, strict=True):
-                best.take(block, gain.ravel())
-        return [[self._product(*place) for place in best.places()] for best in kept]
+                best.take(number, gain.ravel())
+        return [
+            [self._product(self._blocks[number], place) for number, place in best.places()]
+            for best in kept
+        ]
 
-    def _prefixes(self) -> Iterator[Product | None]:
-        """All but the last two factors of the products; None stands for single columns."""
-        yield None
-        for length in range(self.degree - 1):
-            yield from self._extended((), length)
+    def _all_blocks(self) -> Iterator[_Block]:
+        n_columns, n_pairs = len(self.groups), len(self._pairs)
+        yield _Block(1, (), 0, n_columns, 0)
+        if self.degree > 1:
+            yield _Block(2, (), 0, 0, 0)
+        for degree in range(3, self.degree + 1):
+            for prefix in self._prefixes(degree - 3):
+                low = int(self._after[prefix[-1]]) if prefix else 0
+                while low < n_columns:
+                    start = int(np.searchsorted(self._pairs[:, 0], self._after[low]))
+                    if start == n_pairs:
+                        break
+                    high = min(n_columns, low + max(1, _BLOCK // (n_pairs - start)))
+                    yield _Block(degree, prefix, low, high, start)
+                    low = high
 
-    def _extended(self, prefix: Product, length: int) -> Iterator[Product]:
-        if len(prefix) == length:
-            # Two groups must be left for the other factors.
-            if self._start(prefix) < self._last_start:
+    def _prefixes(self, length: int) -> Iterator[Product]:
+        for prefix in itertools.combinations(range(len(self.groups)), length):
+            if all(self.groups[a] < self.groups[b] for a, b in itertools.pairwise(prefix)):
                 yield prefix
-            return
-        for column in range(self._start(prefix), self._last_start):
-            yield from self._extended((*prefix, column), length)
 
-    def _start(self, prefix: Product) -> int:
-        return int(self._after[prefix[-1]]) if prefix else 0
+    def _factors(self, block: _Block) -> tuple[Matrix, Matrix]:
+        """Matrices whose columns, one of each, are multiplied to products."""
+        ones: Matrix = np.ones((len(self.columns), 1), dtype=np.float32)
+        if block.degree == 1:
+            return ones, self.columns
+        if block.degree == 2:
+            return ones, self._pair_values
+        left = self.columns[:, block.low : block.high]
+        if block.prefix:
+            left = left * np.prod(self.columns[:, list(block.prefix)], axis=1)[:, None]
+        return left, self._pair_values[:, block.start :]
 
-    @property
-    def _last_start(self) -> int:
-        return int(np.searchsorted(self.groups, self.groups[-1]))
+    def _sums(self, block: _Block, wanted: Matrix) -> Matrix:
+        """Sums over samples of each product times each wanted vector: (n_wanted, ...)."""
+        left, right = self._factors(block)
+        weighted: Matrix = (wanted[:, :, None] * left[:, None, :]).reshape(len(left), -1)
+        sums: Matrix = weighted.T @ right
+        return sums.reshape(wanted.shape[1], left.shape[1], right.shape[1])
 
-    def _rest(self, prefix: Product) -> tuple[Matrix, NDArray[np.bool_]]:
-        start = self._start(prefix)
-        return self.columns[:, start:], self._allowed[start:, start:]
-
-    def _correlations(self, prefix: Product | None, wanted: Matrix) -> Matrix:
-        """Sums over samples of a product times each wanted vector: (n_wanted, ...)."""
-        if prefix is None:
-            return np.ascontiguousarray(wanted.T @ self.columns)
-        rest, _ = self._rest(prefix)
-        if prefix:
-            wanted = wanted * np.prod(self.columns[:, list(prefix)], axis=1)[:, None]
-        n, b = rest.shape
-        weighted: Matrix = (wanted[:, :, None] * rest[:, None, :]).reshape(n, -1)
-        sums: Matrix = weighted.T @ rest
-        return sums.reshape(-1, b, b)
-
-    def _scale(self, prefix: Product | None) -> Matrix:
+    def _scale(self, block: _Block) -> Matrix:
         """One over the centred sum of squares of each product; 0 for what is none or constant."""
         n = len(self.columns)
-        ones: Matrix = np.ones((n, 1), dtype=np.float32)
-        sums = self._correlations(prefix, ones)[0]
-        if prefix is None:
-            squares = np.sum(self.columns**2, axis=0)
-            possible = np.ones(len(squares), dtype=bool)
-        else:
-            rest, possible = self._rest(prefix)
-            weight = np.prod(self.columns[:, list(prefix)], axis=1)[:, None]
-            squares = ((weight * rest) ** 2).T @ rest**2
-        left = squares - sums**2 / n
-        usable = possible & (left > _CONSTANT * np.maximum(squares, 1.0))
-        scale: Matrix = np.zeros_like(left)
-        np.divide(1.0, left, out=scale, where=usable)
+        left, right = self._factors(block)
+        sums: Matrix = left.T @ right
+        squares: Matrix = (left**2).T @ right**2
+        rest = squares - sums**2 / n
+        usable = rest > _CONSTANT * np.maximum(squares, 1.0)
+        if block.degree > 2:
+            own = self.groups[block.low : block.high]
+            usable &= own[:, None] < self.groups[self._pairs[block.start :, 0]][None, :]
+        scale: Matrix = np.zeros_like(rest)
+        np.divide(1.0, rest, out=scale, where=usable)
         return scale
 
-    def _product(self, block: int, place: int) -> Product:
-        prefix = self._blocks[block]
-        if prefix is None:
+    def _product(self, block: _Block, place: int) -> Product:
+        if block.degree == 1:
             return (place,)
-        start = self._start(prefix)
-        first, second = divmod(place, len(self.groups) - start)
-        return (*prefix, start + first, start + second)
+        column, pair = divmod(place, len(self._pairs) - block.start)
+        first, second = self._pairs[block.start + pair].tolist()
+        own = (block.low + column,) if block.degree > 2 else ()
+        return (*block.prefix, *own, first, second)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Products of a prefix, one of some columns, and one of the pairs from some place on."""
+
+    degree: int
+    prefix: Product
+    low: int
+    high: int
+    start: int
 
 
 class _Best:
@@ -161,33 +175,23 @@ class _Best:
     def __init__(self, n: int) -> None:
         self.n = n
         self._least = 0.0
-        self._gains: list[NDArray[np.float32]] = []
-        self._places: list[NDArray[np.intp]] = []
-        self._size = 0
+        self._gains = np.empty(0, dtype=np.float32)
+        self._places = np.empty((0, 2), dtype=np.intp)
 
     def take(self, block: int, gains: NDArray[np.float32]) -> None:
         found = np.flatnonzero(gains > self._least)
+        if len(found) > 4 * self.n:
+            found = np.sort(found[np.argpartition(-gains[found], 2 * self.n)[: 2 * self.n]])
         if not len(found):
             return
-        self._gains.append(gains[found])
-        self._places.append(np.stack([np.full_like(found, block), found], axis=1))
-        self._size += len(found)
-        if self._size > 4 * self.n:
-            self._shrink()
+        gains = np.concatenate([self._gains, gains[found]])
+        places = np.stack([np.full_like(found, block), found], axis=1)
+        # Rounded, so that products that are one and the same on the samples keep their order.
+        order = np.argsort(-np.round(np.log(gains), 4), kind="stable")[: self.n]
+        self._gains = gains[order]
+        self._places = np.concatenate([self._places, places])[order]
+        if len(order) == self.n:
+            self._least = float(self._gains[-1])
 
     def places(self) -> list[tuple[int, int]]:
-        if not self._gains:
-            return []
-        self._shrink()
-        return [(int(block), int(place)) for block, place in self._places[0]]
-
-    def _shrink(self) -> None:
-        gains = np.concatenate(self._gains)
-        # Rounded, so that products that are one and the same on the samples keep their order.
-        rounded = np.round(np.log(gains), 4)
-        order = np.argsort(-rounded, kind="stable")[: self.n]
-        self._gains = [gains[order]]
-        self._places = [np.concatenate(self._places)[order]]
-        self._size = len(order)
-        if self._size == self.n:
-            self._least = float(gains[order[-1]]) if math.isfinite(gains[order[-1]]) else 0.0
+        return [(int(block), int(place)) for block, place in self._places]

@@ -119,20 +119,20 @@ class _System:
             _Variable(d, {i: part[d] for i, part in enumerate(parts) if d in part}) for d in order
         ]
         places = {d: place for place, d in enumerate(order)}
-        # Of each term: its coefficient, the places of its variables, and between which numbers
-        # the product of its factors from each of them on lies.
         self.coefficients = [term.coefficient for term in terms]
         self.places = [sorted(places[d] for d in part) for part in parts]
-        self._later: list[dict[int, Interval]] = []
+        # Of each variable, the terms that it is in: the term, how many of its variables come
+        # before, its factor for each class, and the range of the product of its later factors.
+        self._uses: list[list[tuple[int, int, list[float], float, float]]] = [
+            [] for _ in self.variables
+        ]
         for i, where in enumerate(self.places):
             low, high = 1.0, 1.0
-            later = {}
-            for place in reversed(where):
-                later[place] = low, high
+            for k, place in reversed(list(enumerate(where))):
                 values = self.variables[place].values[i]
+                self._uses[place].append((i, k, values, low, high))
                 ends = [a * b for a in (low, high) for b in (min(values), max(values))]
                 low, high = min(ends), max(ends)
-            self._later.append(later)
 
     def possible_values(self, i: int) -> list[float]:
         """All values of a term, the largest first; those that differ by rounding are one."""
@@ -157,7 +157,7 @@ class _System:
         ]
 
     def solve(
-        self, targets: Sequence[float | None], preferred: Sequence[Sequence[int]]
+        self, targets: Sequence[float], preferred: Sequence[Sequence[int]]
     ) -> list[int] | None:
         """Classes of all variables for which the terms have given values.
 
@@ -165,28 +165,27 @@ class _System:
 
         Parameters
         ----------
-        targets : sequence of float or None
-            The value of each term, None for any.
+        targets : sequence of float
+            The value of each term.
         preferred : sequence of sequence of int
             Of each variable, in which order to try its classes.
         """
         chosen = [0] * len(self.variables)
-        # Partial products of each term, up to each of its variables.
-        partial: list[dict[int, float]] = [{-1: c} for c in self.coefficients]
-        before = [{b: a for a, b in itertools.pairwise([-1, *where])} for where in self.places]
+        slacks = [_ROUNDING * abs(c) for c in self.coefficients]
+        # Products of the coefficient and the first factors of each term.
+        partial = [[c] * (len(p) + 1) for c, p in zip(self.coefficients, self.places, strict=True)]
         steps = 0
 
-        def wrong(place: int, c: int) -> int | None:
+        def impossible(place: int, c: int) -> int | None:
             """The first term that cannot have its value any more."""
-            for i, values in self.variables[place].values.items():
-                target = targets[i]
-                product = partial[i][before[i][place]] * values[c]
-                partial[i][place] = product
-                if target is not None:
-                    low, high = sorted(product * end for end in self._later[i][place])
-                    slack = _ROUNDING * abs(self.coefficients[i])
-                    if not low - slack <= target <= high + slack:
-                        return i
+            for i, k, values, low, high in self._uses[place]:
+                product = partial[i][k] * values[c]
+                partial[i][k + 1] = product
+                least, most = product * low, product * high
+                if least > most:
+                    least, most = most, least
+                if not least - slacks[i] <= targets[i] <= most + slacks[i]:
+                    return i
             return None
 
         def assign(place: int) -> set[int] | None:
@@ -199,7 +198,7 @@ class _System:
                 steps += 1
                 if steps > _MAX_STEPS:
                     return set()
-                term = wrong(place, c)
+                term = impossible(place, c)
                 if term is not None:
                     culprits.update(p for p in self.places[term] if p < place)
                     continue
@@ -226,20 +225,15 @@ class Region:
     terms : sequence of Term
     patterns : sequence of tuple of float
         Values of all terms, one pattern or more.
-    witnesses : sequence of list of int
-        Of each pattern, classes of the variables that show it.
     """
 
     def __init__(
-        self,
-        terms: Sequence[Term] = (),
-        patterns: Sequence[tuple[float, ...]] = ((),),
-        witnesses: Sequence[list[int]] = ((),),  # type: ignore[assignment]
+        self, terms: Sequence[Term] = (), patterns: Sequence[tuple[float, ...]] = ((),)
     ) -> None:
         self.terms = list(terms)
         self.patterns = list(patterns)
-        self._witnesses = list(witnesses)
         self._system = _System(self.terms)
+        self._witnesses: list[list[int]] = [[]]  # of each pattern, classes that show it
 
     @property
     def dimensions(self) -> list[int]:
@@ -286,10 +280,26 @@ class Region:
                         seen.add((p, following))
                         larger = total + values[rank] - values[rank + 1]
                         heapq.heappush(heap, (larger, p, following))
-        return Region(together, patterns, witnesses) if patterns else self
+        if not patterns:
+            return self
+        region = Region((), patterns)
+        region.terms, region._system, region._witnesses = together, system, witnesses
+        return region
 
-    def __contains__(self, point: Vector) -> bool:
-        return self._pattern_of(self._system.classes_at(point)) is not None
+    def contains(self, points: Vector) -> NDArray[np.bool_]:
+        """Which points lie in the region.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n_points, n_dims)
+        """
+        inside = np.zeros(len(points), dtype=bool)
+        for pattern in self.patterns:
+            shown = np.ones(len(points), dtype=bool)
+            for term, value in zip(self.terms, pattern, strict=True):
+                shown &= np.abs(term(points) - value) <= _ROUNDING * abs(term.coefficient)
+            inside |= shown
+        return inside
 
     def project(self, point: Vector) -> Vector:
         """A point of the region: the given one, with as much changed as the patterns demand.
@@ -297,14 +307,20 @@ class Region:
         Uniform points become, for each pattern, about uniform ones of its part of the region.
         """
         classes = self._system.classes_at(point)
-        if self._pattern_of(classes) is not None:
-            return point
-        rng = np.random.default_rng(zlib.crc32(point.tobytes()))
-        p = int(rng.integers(len(self.patterns)))
+        p = 0
+        rng = None
+        if len(self.patterns) > 1:
+            if self._pattern_of(classes) is not None:
+                return point
+            rng = _generator(point)
+            p = int(rng.integers(len(self.patterns)))
         preferred = []
         for variable, own in zip(self._system.variables, classes, strict=True):
             others = [c for c in range(variable.n_classes) if c != own]
-            preferred.append([own, *(rng.permutation(others) if len(others) > 1 else others)])
+            if len(others) > 1:
+                rng = rng or _generator(point)
+                rng.shuffle(others)
+            preferred.append([own, *others])
         found = self._system.solve(self.patterns[p], preferred) or self._witnesses[p]
         point = point.copy()
         for variable, own, c in zip(self._system.variables, classes, found, strict=True):
@@ -395,8 +411,13 @@ class RestrictedSpace(SearchSpace):
 
     @cached_property
     def _listed(self) -> list[dict[str, Any]]:
-        everything = map(self.whole.nth, range(self.whole.size or 0))
-        return [params for params in everything if self.whole.to_unit(params) in self.region]
+        everything = [self.whole.nth(i) for i in range(self.whole.size or 0)]
+        inside = self.region.contains(np.array([self.whole.to_unit(p) for p in everything]))
+        return [params for params, kept in zip(everything, inside, strict=True) if kept]
+
+
+def _generator(point: Vector) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(point.tobytes()))
 
 
 def _measure(intervals: Sequence[Interval]) -> float:

@@ -31,6 +31,7 @@ from .coding import WHOLE, Factor, code
 from .products import Products
 from .recovery import recover
 from .region import Region, RestrictedSpace, Term
+from .sampler import StageSampler
 
 __all__ = ["Harmonica", "Stage"]
 
@@ -69,33 +70,6 @@ class Stage:
     explained: float
     shares: list[float]
     region: Region
-
-
-class _StageSampler(RandomSampler):
-    """Draws from a space that shrinks, and remembers the points of what it drew."""
-
-    def __init__(self, space: SearchSpace, random_state: int) -> None:
-        super().__init__(space, random_state)
-        self._points: dict[int, tuple[dict[str, Any], Vector]] = {}
-
-    def restrict(self, region: Region) -> None:
-        whole = getattr(self.space, "whole", self.space)
-        self.space = RestrictedSpace(whole, region)
-        self._rest = None
-
-    def point_of(self, params: dict[str, Any]) -> Vector:
-        known = self._points.get(id(params))
-        return self.space.to_unit(params) if known is None else known[1]
-
-    def _any(self) -> dict[str, Any]:
-        point: Vector = self._random_state.random_sample(self.space.n_dims)
-        if isinstance(self.space, RestrictedSpace):
-            point = self.space.region.project(point)
-            params = self.space.whole.from_unit(point)
-        else:
-            params = self.space.from_unit(point)
-        self._points[id(params)] = params, point
-        return params
 
 
 class Harmonica(Scheduler):
@@ -196,7 +170,7 @@ class Harmonica(Scheduler):
     ) -> None:
         rng = np.random.default_rng(random_state)
         seeds = rng.integers(2**31, size=2).tolist()
-        self._stage_sampler = _StageSampler(space, seeds[0])
+        self._stage_sampler = StageSampler(space, seeds[0])
         super().__init__(self._stage_sampler)
         if space.size == 1:
             raise ValueError(
@@ -204,14 +178,17 @@ class Harmonica(Scheduler):
                 "list more values, or set the parameters of the estimator"
             )
         self.stages: list[Stage] = []
+        self._codes = [code(space, d, WHOLE) for d in range(space.n_dims)]
+        self._active = _activity(space)
         self.space = space
         self._region = Region()
         self._n_stages = check_count("n_stages", n_stages)
         self._n_restrictions = check_count("n_restrictions", n_restrictions)
         self._n_terms = check_n_terms(n_terms, self._n_stages)
-        self._degree = check_degree(degree, space)
+        sizes = [len(factors) for factors in self._codes]
+        self._degree = check_degree(degree, sizes)
         self._alpha = check_alpha(alpha)
-        self._n_samples = check_n_samples(n_samples, max(self._n_terms), space, self._degree)
+        self._n_samples = check_n_samples(n_samples, max(self._n_terms), sizes, self._degree)
         self._params = check_params(params, space)
         self._make_base = base or _hundred_at_random
         self._base_seed = seeds[1]
@@ -348,19 +325,19 @@ class Harmonica(Scheduler):
             )
         )
         self._region = region
-        self._stage_sampler.restrict(region)
+        self._stage_sampler.region = region
         if problem is not None or exhausted:
             self._start_base()
 
     def _samples_of_region(self) -> tuple[Vector, Vector]:
         """Points and scores of all samples so far in the region, without the failed ones."""
-        kept = [
-            number
-            for number in self._told
-            if math.isfinite(self._scores[number]) and self._points[number] in self._region
-        ]
-        points = np.array([self._points[number] for number in kept])
-        return points, np.array([self._scores[number] for number in kept])
+        numbers = [number for number in self._told if math.isfinite(self._scores[number])]
+        points = np.array([self._points[number] for number in numbers]).reshape(
+            -1, self.space.n_dims
+        )
+        scores = np.array([self._scores[number] for number in numbers])
+        inside = self._region.contains(points)
+        return points[inside], scores[inside]
 
     def _learn(
         self, points: Vector, y: Vector, n_terms: int
@@ -369,11 +346,12 @@ class Harmonica(Scheduler):
         factors = self._factors(points)
         if not factors:
             return [], float(np.mean(y)), 0.0, []
-        active = _activity(self.space)
-        columns = np.stack(
-            [f(points[:, f.dimension]) * _product(active[f.dimension], points) for f in factors],
-            axis=1,
-        )
+        active = self._active
+        columns = np.empty((len(y), len(factors)))
+        for column, factor in zip(columns.T, factors, strict=True):
+            column[:] = factor(points[:, factor.dimension])
+            for other in active[factor.dimension]:
+                column *= other(points[:, other.dimension])
         groups = np.array([f.dimension for f in factors])
         products = Products(columns, groups, self._degree)
         found = recover(products, y - known, n_terms, self._alpha)
@@ -395,14 +373,10 @@ class Harmonica(Scheduler):
         allowed = self._region.allowed(points)
         return list(
             itertools.chain.from_iterable(
-                code(self.space, d, allowed.get(d, WHOLE)) for d in range(self.space.n_dims)
+                code(self.space, d, allowed[d]) if d in allowed else whole
+                for d, whole in enumerate(self._codes)
             )
         )
-
-
-def _product(factors: Sequence[Factor], points: Vector) -> Vector:
-    values: Vector = np.prod([f(points[:, f.dimension]) for f in factors], axis=0)
-    return values
 
 
 def _activity(space: SearchSpace) -> list[tuple[Factor, ...]]:

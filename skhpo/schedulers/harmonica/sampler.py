@@ -1,0 +1,78 @@
+"""Random configurations from a part of the space that shrinks."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...samplers import Sampler
+from ...space import SearchSpace
+from .region import Region
+
+__all__ = ["StageSampler"]
+
+# So many repeated draws in a row mean that next to nothing new is left.
+_MAX_REPEATS = 1000
+
+
+class StageSampler(Sampler):
+    """Draws from a region at random, in a finite space nothing twice.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    random_state : int
+
+    Attributes
+    ----------
+    region : Region
+        Where to draw from; all of the space at first.
+    """
+
+    def __init__(self, space: SearchSpace, random_state: int) -> None:
+        super().__init__(space)
+        self.region = Region()
+        self._rng = np.random.default_rng(random_state)
+        self._points: dict[int, tuple[dict[str, Any], NDArray[np.float64]]] = {}
+        self._drawn: set[tuple[int, ...]] = set()
+        self._ends = [space.level_ends(d) for d in range(space.n_dims)]
+
+    def sample(self, n: int) -> list[dict[str, Any]]:
+        configurations: list[dict[str, Any]] = []
+        while len(configurations) < n and (point := self._draw()) is not None:
+            params = self.space.from_unit(point)
+            self._points[id(params)] = params, point
+            configurations.append(params)
+        return configurations
+
+    def point_of(self, params: dict[str, Any]) -> NDArray[np.float64]:
+        """The point that a configuration was drawn at, or its place if it was not drawn here."""
+        _, point = self._points.pop(id(params), (None, None))
+        return self.space.to_unit(params) if point is None else point
+
+    def _draw(self) -> NDArray[np.float64] | None:
+        for _ in range(_MAX_REPEATS):
+            point = self.region.project(self._rng.random(self.space.n_dims))
+            if self.space.size is None:
+                return point
+            levels = self._levels(point)
+            if levels not in self._drawn:
+                self._drawn.add(levels)
+                return point
+        return None
+
+    def _levels(self, point: NDArray[np.float64]) -> tuple[int, ...]:
+        """Which levels a point of a finite space has, -1 at coordinates without a meaning."""
+        levels = [
+            self.space.value_at(d, u) if ends is None else min(bisect_right(ends, u), len(ends) - 1)
+            for d, (u, ends) in enumerate(zip(point.tolist(), self._ends, strict=True))
+        ]
+        if self.space.dimensions[0].name is None:
+            levels = [
+                level if levels[0] in dimension.dicts else -1
+                for level, dimension in zip(levels, self.space.dimensions, strict=True)
+            ]
+        return tuple(levels)
