@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betainc, betaln, hyp2f1
 from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
 from sklearn.linear_model import Lasso  # type: ignore[import-untyped]
 
@@ -20,6 +21,8 @@ Vector = NDArray[np.float64]
 
 # Candidates of a scan that are looked at exactly.
 _LOOKED_AT = 10
+# How often one more term may be noise.
+_WRONG = 0.05
 # Columns that the Lasso starts with; those that turn out to be missing are added.
 _SCREENED = 1000
 
@@ -64,13 +67,8 @@ def recover(
     alpha : float or "auto", default="auto"
         Penalty of the Lasso, in units of the score, of which the `n_terms` largest coefficients are
         taken. "auto" shrinks nothing and looks for the subset of least squared error by adding and
-        exchanging products, then leaves out those that the extended Bayesian information
-        criterion [1]_ does not want.
-
-    References
-    ----------
-    .. [1] Chen and Chen, "Extended Bayesian information criteria for model selection with large
-       model spaces", Biometrika 95(3), 2008, with gamma = 1, each term among those of its degree.
+        exchanging products, then leaves out those that noise may explain: each term has to pay
+        for the number of terms of its degree that it was chosen from.
     """
     if alpha == "auto":
         terms = _without_excess(products, y, _exchanged(products, y, _added(products, y, n_terms)))
@@ -153,23 +151,34 @@ def _best_addition(
 
 
 def _without_excess(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
-    """Drop the least important term as long as the information criterion falls."""
-    best = _criterion(products, y, terms)
+    """Drop the least important term again and again; return the subset that is least by chance."""
+    path = [terms]
     while terms:
         fewer = [terms[:i] + terms[i + 1 :] for i in range(len(terms))]
-        values = [_criterion(products, y, subset) for subset in fewer]
-        if min(values) > best:
-            break
-        best = min(values)
-        terms = fewer[int(np.argmin(values))]
-    return terms
+        terms = min(fewer, key=lambda subset: _squared_error(products, y, subset))
+        path.append(terms)
+    return min(path, key=lambda subset: _chance(products, y, subset))
 
 
-def _criterion(products: Products, y: Vector, terms: Sequence[Product]) -> float:
-    n = len(y)
-    error = max(_squared_error(products, y, terms), 1e-20 * float(y @ y))
-    choices = sum(2 * np.log(products.counts[len(term) - 1]) for term in terms)
-    return float(n * np.log(error / n) + len(terms) * np.log(n) + choices)
+def _chance(products: Products, y: Vector, terms: Sequence[Product]) -> float:
+    """Logarithm of how often noise would be explained as well by some terms of these degrees.
+
+    The share of normal noise that `k` given terms explain has a beta distribution. The tail is
+    multiplied by the number of such terms and, so that one more is rarely wrong, by a factor for
+    each.
+    """
+    if not terms:
+        return 0.0
+    a, b = len(terms) / 2, (len(y) - 1 - len(terms)) / 2
+    left = _squared_error(products, y, terms) / float(np.sum((y - y.mean()) ** 2))
+    left = min(max(left, 1e-20), 1.0)
+    if left > 0.5:
+        tail = float(np.log(betainc(b, a, left)))
+    else:  # the same, where it may be too small for a float
+        series = float(np.log(hyp2f1(a + b, 1, b + 1, left)))
+        tail = b * np.log(left) + a * np.log1p(-left) - np.log(b) - float(betaln(a, b)) + series
+    ways = [products.degree * products.counts[len(term) - 1] for term in terms]
+    return float(tail + np.sum(np.log(ways)) - len(terms) * np.log(_WRONG))
 
 
 def _squared_error(products: Products, y: Vector, terms: Sequence[Product]) -> float:

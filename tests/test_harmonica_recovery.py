@@ -1,0 +1,269 @@
+"""The parts of Harmonica: coding, sparse recovery, regions; against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, loguniform, randint, uniform
+from sklearn.linear_model import Lasso
+
+from skhpo.schedulers.harmonica.coding import WHOLE, Factor, code
+from skhpo.schedulers.harmonica.products import Products
+from skhpo.schedulers.harmonica.recovery import recover
+from skhpo.schedulers.harmonica.region import Region, RestrictedSpace, Term
+from skhpo.space import SearchSpace
+
+PLACES = (np.arange(40_000) + 0.5) / 40_000
+
+
+def functions_of(values, allowed=WHOLE):
+    space = SearchSpace({"x": values})
+    return space, code(space, 0, allowed)
+
+
+@pytest.mark.parametrize(
+    ("values", "n_functions"),
+    [
+        ([0, 1], 1),
+        (["a", "b"], 1),
+        ([1, 2, 4], 2),
+        ([8, 4, 2, 1], 3),
+        (list(range(10)), 3),
+        (randint(0, 3), 2),
+        (binom(12, 0.3), 3),
+        (uniform(), 3),
+        (loguniform(1e-4, 1), 3),
+        ([None], 0),
+    ],
+)
+def test_functions_are_orthonormal(values, n_functions):
+    _, factors = functions_of(values)
+    assert len(factors) == n_functions
+    table = np.array([np.ones_like(PLACES), *(f(PLACES) for f in factors)])
+    assert table @ table.T / len(PLACES) == pytest.approx(np.eye(n_functions + 1), abs=2e-3)
+
+
+@pytest.mark.parametrize("values", [["a", "b", "c"], ["a", "a", "b", "c"], [None, 1, "x", (2,)]])
+def test_a_function_per_choice_sets_it_apart(values):
+    space, factors = functions_of(values)
+    assert [f.label for f in factors] == list(dict.fromkeys(values))
+    for f in factors:
+        assert f(PLACES).mean() == pytest.approx(0, abs=1e-3)
+        assert f(PLACES).var() == pytest.approx(1, abs=1e-3)
+        positive = {space.from_unit([u])["x"] for u in PLACES[f(PLACES) > 0]}
+        assert positive == {f.label}
+
+
+def test_two_values_are_the_bit_of_the_paper():
+    (bit,) = functions_of(["no", "yes"])[1]
+    assert bit.label == "yes"
+    assert bit(np.array([0.0, 0.49, 0.5, 1.0])).tolist() == [-1, -1, 1, 1]
+
+
+def test_coarse_bits_come_first_and_halve_what_is_left():
+    _, (coarse, fine, _) = functions_of(uniform(0, 8))
+    assert (coarse.label, fine.label) == (">= 4", "2 to 4 or >= 6")
+    _, (coarse, fine, _) = functions_of(uniform(0, 8), [(0.5, 1.0)])
+    assert (coarse.label, fine.label) == (">= 6", "5 to 6 or >= 7")
+    assert set(fine(PLACES[PLACES < 0.5])) == {0.0}
+    _, (coarse, *_) = functions_of(uniform(0, 8), [(0.0, 0.25), (0.75, 1.0)])
+    assert coarse.label == ">= 6"
+
+
+def test_levels_that_are_excluded_have_no_function():
+    _, (bit,) = functions_of(["a", "b", "c"], [(1 / 3, 1.0)])
+    assert bit.label == "c"
+    assert bit(np.array([0.1, 0.5, 0.9])).tolist() == pytest.approx([0, -1, 1])
+    assert functions_of(["a", "b", "c"], [(1 / 3, 2 / 3)])[1] == []
+
+
+def all_products(groups, degree):
+    return [
+        product
+        for size in range(1, degree + 1)
+        for product in itertools.combinations(range(len(groups)), size)
+        if all(groups[a] < groups[b] for a, b in itertools.pairwise(product))
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 3), min_size=1, max_size=6),
+    degree=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_a_scan_ranks_as_brute_force_does(sizes, degree, seed):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    columns = rng.normal(size=(40, len(groups)))
+    products = Products(columns, groups, degree)
+    residual = rng.normal(size=40)
+    residual -= residual.mean()
+
+    def gain(product):
+        column = np.prod(columns[:, list(product)], axis=1)
+        return (column @ residual) ** 2 / (np.var(column) * 40)
+
+    every = all_products(groups, min(degree, len(sizes)))
+    assert sum(products.counts) == len(every)
+    found = products.best(residual[:, None], 5)[0]
+    assert len(found) == min(5, len(every))
+    assert len(set(found)) == len(found)
+    best = sorted(map(gain, every), reverse=True)[:5]
+    assert [gain(product) for product in found] == pytest.approx(best, rel=1e-3)
+
+
+def bits(n_samples, n_bits, seed):
+    columns = np.random.default_rng(seed).choice([-1.0, 1.0], (n_samples, n_bits))
+    return columns, Products(columns, np.arange(n_bits), 3)
+
+
+def test_a_sparse_polynomial_in_noise_is_recovered():
+    for seed in range(5):
+        _, products = bits(100, 40, seed)
+        noise = np.random.default_rng(seed).normal(size=100)
+        truth = {(3,): 2.0, (4, 9): -3.0, (7, 20, 30): 1.5, (0, 39): 2.5}
+        y = 5 + sum(c * products.values(term) for term, c in truth.items()) + noise
+        found = recover(products, y, n_terms=6)
+        assert dict(zip(found.terms, found.coefficients, strict=True)) == pytest.approx(
+            truth, abs=0.5
+        )
+        assert np.all(np.diff(np.abs(found.coefficients)) <= 0)
+        assert found.explained == pytest.approx(1 - 1 / (1 + 21.5), abs=0.05)
+
+
+def test_noise_has_no_terms():
+    found = []
+    for seed in range(20):
+        _, products = bits(60, 30, seed)
+        y = np.random.default_rng(seed).normal(size=60)
+        found.append(len(recover(products, y, n_terms=5).terms))
+    assert np.count_nonzero(found) <= 2
+
+
+def test_terms_are_exchanged_where_the_greedy_choice_was_wrong():
+    # The fourth column is nearly the sum of the others, and the best single one.
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(200, 3))
+    mixed = true.sum(axis=1) + rng.normal(scale=0.5, size=200)
+    products = Products(np.column_stack([true, mixed]), np.arange(4), 1)
+    y = true.sum(axis=1)
+    assert products.best((y - y.mean())[:, None], 1) == [[(3,)]]
+    assert sorted(recover(products, y, n_terms=3).terms) == [(0,), (1,), (2,)]
+
+
+def test_a_given_alpha_is_the_lasso_over_all_products():
+    columns, products = bits(60, 12, 0)
+    y = 3 * columns[:, 0] - 2 * columns[:, 1] * columns[:, 2]
+    y += np.random.default_rng(1).normal(size=60)
+    every = all_products(np.arange(12), 3)
+    features = np.stack([products.values(product) for product in every], axis=1)
+    weights = Lasso(alpha=0.3).fit(features, y).coef_
+    largest = {every[i] for i in np.argsort(-np.abs(weights))[:4]}
+    assert set(recover(products, y, n_terms=4, alpha=0.3).terms) == largest
+    assert recover(products, y, n_terms=4, alpha=1e3).terms == []
+
+
+def bit(dimension):
+    return Factor(dimension, np.array([0.5, 1.0]), np.array([-1.0, 1.0]), 1)
+
+
+def third(dimension, level):
+    values = np.where(np.arange(3) == level, 2.0, -1.0) / np.sqrt(2)
+    return Factor(dimension, np.array([1 / 3, 2 / 3, 1.0]), values, level)
+
+
+@st.composite
+def polynomials(draw):
+    """Terms over four coordinates of two levels and two of three."""
+    terms = []
+    for _ in range(draw(st.integers(1, 6))):
+        dimensions = draw(st.sets(st.integers(0, 5), min_size=1, max_size=3))
+        factors = tuple(
+            bit(d) if d < 4 else third(d, draw(st.integers(0, 2))) for d in sorted(dimensions)
+        )
+        size = draw(st.floats(0.5, 3.0, allow_subnormal=False))
+        terms.append(Term(size * draw(st.sampled_from([-1, 1])), factors))
+    return terms
+
+
+LEVELS = [[0.25, 0.75]] * 4 + [[1 / 6, 1 / 2, 5 / 6]] * 2
+EVERYWHERE = np.array(list(itertools.product(*LEVELS)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(terms=polynomials(), n_best=st.integers(1, 4), seed=st.integers(0, 1000))
+def test_a_region_is_where_the_best_patterns_are(terms, n_best, seed):
+    values = np.stack([term(EVERYWHERE) for term in terms], axis=1).round(6)
+    patterns = sorted({tuple(row) for row in values}, key=lambda row: -sum(row))
+    region = Region().restricted(terms, n_best)
+    sums = [sum(pattern) for pattern in region.patterns]
+    assert sums == pytest.approx([sum(row) for row in patterns[:n_best]], abs=1e-4)
+    inside = region.contains(EVERYWHERE)
+    assert {tuple(row) for row in values[inside]} == {
+        tuple(np.round(pattern, 6)) for pattern in region.patterns
+    }
+    points = np.random.default_rng(seed).random((20, 6))
+    projected = np.array([region.project(point) for point in points])
+    assert region.contains(projected).all()
+    assert ((projected >= 0) & (projected < 1)).all()
+    np.testing.assert_array_equal([region.project(point) for point in projected], projected)
+    already = region.contains(points)
+    np.testing.assert_array_equal(projected[already], points[already])
+
+
+def test_what_the_terms_leave_open_stays_open_and_even():
+    region = Region().restricted([Term(1.0, (bit(0), bit(1))), Term(-1.0, (third(2, 0),))], 1)
+    points = np.random.default_rng(0).random((2000, 4))
+    projected = np.array([region.project(point) for point in points])
+    same = (projected[:, 0] < 0.5) == (projected[:, 1] < 0.5)
+    assert same.all()
+    assert np.mean(projected[:, 0] < 0.5) == pytest.approx(0.5, abs=0.05)
+    assert projected[:, 2].min() >= 1 / 3
+    assert np.mean(projected[:, 2] < 2 / 3) == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_array_equal(projected[:, 3], points[:, 3])
+    assert region.allowed(projected) == {2: [(pytest.approx(1 / 3), 1.0)]}
+
+
+def test_a_second_stage_keeps_to_the_first():
+    first = Region().restricted([Term(1.0, (bit(0), bit(1)))], 1)
+    second = first.restricted([Term(5.0, (bit(0),)), Term(-9.0, (bit(0), bit(1), bit(2)))], 1)
+    assert second.patterns == [(1.0, 5.0, 9.0)]
+    points = np.array([second.project(u) for u in np.random.default_rng(0).random((50, 3))])
+    assert (points[:, :2] >= 0.5).all()
+    assert (points[:, 2] < 0.5).all()
+
+
+def test_eight_terms_of_24_variables_with_contradictions():
+    rng = np.random.default_rng(0)
+    names = rng.permutation(24)
+    terms = [Term(1.0 + i, tuple(bit(d) for d in names[3 * i : 3 * i + 3])) for i in range(8)]
+    extra = [Term(-20.0 - i, tuple(bit(d) for d in names[[i, i + 8, i + 16]])) for i in range(8)]
+    region = Region().restricted(terms, 4).restricted(extra, 4)
+    assert len(region.patterns) == 4
+    points = np.array([region.project(u) for u in rng.random((50, 24))])
+    assert region.contains(points).all()
+
+
+def test_a_restricted_space_is_a_space_of_the_region():
+    space = SearchSpace({"a": [1, 2], "b": ["x", "y", "z"], "c": uniform()})
+    region = Region().restricted([Term(1.0, (third(1, 0),)), Term(1.0, (bit(0),))], 1)
+    left = RestrictedSpace(space, region)
+    points = np.random.default_rng(0).random((100, 3))
+    drawn = [left.from_unit(u) for u in points]
+    assert {(params["a"], params["b"]) for params in drawn} == {(2, "x")}
+    assert len({params["c"] for params in drawn}) == 100
+    assert [left.to_unit(params)[2] for params in drawn] == pytest.approx(points[:, 2])
+    assert [dimension.n_levels for dimension in left.dimensions] == [1, 1, None]
+    assert left.size is None
+
+
+def test_a_finite_restricted_space_is_listed():
+    space = SearchSpace({"a": [1, 2], "b": ["x", "y", "z"]})
+    left = RestrictedSpace(space, Region().restricted([Term(-1.0, (third(1, 0),))], 1))
+    assert left.size == 4
+    assert {tuple(left.nth(i).values()) for i in range(4)} == set(
+        itertools.product([1, 2], ["y", "z"])
+    )
