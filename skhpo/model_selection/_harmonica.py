@@ -43,8 +43,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     n_terms : int or sequence of int, default=5
         The most terms of a stage, or of each stage, as in ``(8, 8, 5)``.
     n_restrictions : int, default=4
-        How many ways to fix the terms of a stage are kept, the best first; each later candidate
-        follows one of them, drawn at random.
+        How many ways to fix the terms of a stage are kept, the best first, but at most one of
+        eight that there could be; each later candidate follows one of them, drawn at random.
     alpha : float or "auto", default="auto"
         Penalty of the Lasso that finds the terms, in units of the score. "auto" looks for the
         subset of terms with the least squared error and leaves out those that an information

@@ -27,6 +27,9 @@ Vector = NDArray[np.float64]
 _MAX_STEPS = 20_000
 _MAX_TRIED = 2_000
 
+# The patterns of which at most one is kept: the 4 best of those of 5 terms.
+_ONE_OF = 8
+
 # Finite spaces up to this size are listed where they are restricted.
 _MAX_LISTED = 4096
 
@@ -247,13 +250,16 @@ class Region:
         ----------
         terms : sequence of Term
         n_best : int
-            How many patterns of values to keep, the largest sum first.
+            How many patterns of values to keep, the largest sum first; at most one of eight that
+            there could be, but one, so that few terms restrict the space as well.
         """
         if not terms:
             return self
         together = [*self.terms, *terms]
         system = _System(together)
         new = [system.possible_values(i) for i in range(len(self.terms), len(together))]
+        n_patterns = len(self.patterns) * math.prod(map(len, new))
+        n_best = min(n_best, max(1, n_patterns // _ONE_OF))
         orders = [range(variable.n_classes) for variable in system.variables]
         heap = [
             (-sum(pattern) - sum(values[0] for values in new), p, (0,) * len(new))

@@ -99,8 +99,8 @@ class Harmonica(Scheduler):
     n_terms : int or sequence of int, default=5
         The most terms of a stage; several numbers are those of the stages.
     n_restrictions : int, default=4
-        How many patterns of the terms' values are kept in a stage, the best first; each later
-        sample is of one of them, drawn at random.
+        How many patterns of the terms' values are kept in a stage, the best first, but at most one
+        of eight that there could be; each later sample is of one of them, drawn at random.
     alpha : float or "auto", default="auto"
         Penalty of the Lasso; see `recover`.
     resource : int or None, default=None
@@ -299,7 +299,7 @@ class Harmonica(Scheduler):
             )
         elif np.ptp(y) <= 1e-12 * np.abs(y).max():
             problem = f"all scores are {y[0]:g}"
-        if problem is None and not exhausted:
+        if problem is None:
             terms, intercept, explained, shares = self._learn(points, y, n_terms)
             region = self._region.restricted(terms, self._n_restrictions)
         else:
