@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,12 +12,14 @@ from scipy.stats import qmc
 from sklearn.utils import check_random_state  # type: ignore[import-untyped]
 
 from ..space import SearchSpace
-from ._gp.acquisition import LogExpectedImprovement
+from ._gp.acquisition import LogExpectedImprovement, PerSecond
 from ._gp.coordinates import Coordinates
-from ._gp.fitting import Prior, fit
+from ._gp.fitting import Hyperparameters
+from ._gp.observations import Observation, largest_level
 from ._gp.posterior import Posterior
 from ._gp.scores import ScoreTransform
 from ._gp.search import AcquisitionSearch
+from ._gp.threads import one_thread
 from .base import Sampler
 from .random import RandomSampler
 
@@ -26,18 +28,10 @@ __all__ = ["BayesSampler"]
 Array = NDArray[np.float64]
 
 _ACQUISITIONS = ("log_ei", "log_ei_per_second")
-_N_INITIAL = 10
+_N_INITIAL = 6
+_N_CENTRES = 5
 _N_FANTASIES = 8
 _MAX_REPEATS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Observation:
-    place: int  # of the configuration, in the order in which they became known
-    score: float
-    resource: int | None
-    noise: float | None
-    seconds: float | None
 
 
 class BayesSampler(Sampler):
@@ -56,17 +50,40 @@ class BayesSampler(Sampler):
         The seed; None draws one.
     n_initial_points : int or "auto", default="auto"
         Number of configurations before the model is asked, including those observed that were
-        not proposed; "auto" means 10.
+        not proposed; "auto" means 6.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
-        What is maximised.
+        What is maximised. Per second divides the expected improvement by the duration that is
+        expected from the `seconds` observed.
     stop_tol : float or None, default=None
         End once the largest expected improvement is below this many standard deviations of
-        the best score's noise. None never does.
+        the best score's noise, that observed with it or else the model's (after Makarova et
+        al., 2022, "Automatic termination for hyperparameter optimization"), and there are at
+        least twice as many scores as hyperparameters of the model, the space's coordinates and
+        two. None never does.
 
     Attributes
     ----------
     stop_reason : str or None
         Why the last call of `sample` gave fewer configurations than asked for.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    The kernel is a Matern one with smoothness 5/2 over the places in the unit cube, with a length
+    scale for each; choices differ by 0 or 1. Its hyperparameters are the maximum a posteriori.
+    Scores are transformed first, so that failed fits, outliers and the details of bad regions
+    do no harm. Where the noise of scores is observed, noisier ones count less.
+
+    Configurations sampled together are not those sampled one by one with scores in between: each
+    is chosen given those that still run. Of scores at several resources, the model takes those
+    at the largest resource with more of them than the space has coordinates (Falkner et al., 2018,
+    "BOHB"); before that, those at the resource that has most.
+
+    The same seed and calls give the same configurations, whatever the number of threads.
 
     Examples
     --------
@@ -74,10 +91,12 @@ class BayesSampler(Sampler):
     >>> from skhpo.samplers import BayesSampler
     >>> from skhpo.space import SearchSpace
     >>> sampler = BayesSampler(SearchSpace({"x": uniform(-1, 2)}), random_state=0)
-    >>> for _ in range(20):
+    >>> scores = []
+    >>> for _ in range(15):
     ...     [params] = sampler.sample(1)
-    ...     sampler.observe(params, -params["x"] ** 2, None)
-    >>> abs(params["x"]) < 0.01
+    ...     scores.append(-params["x"] ** 2)
+    ...     sampler.observe(params, scores[-1], None)
+    >>> max(scores) > -1e-4
     True
     """
 
@@ -93,9 +112,10 @@ class BayesSampler(Sampler):
         stop_tol: float | None = None,
     ) -> None:
         super().__init__(space)
-        if acquisition not in _ACQUISITIONS:
-            raise ValueError(f"acquisition must be one of {_ACQUISITIONS}, but got {acquisition!r}")
-        self.n_initial_points = _N_INITIAL if n_initial_points == "auto" else n_initial_points
+        _check(n_initial_points, acquisition, stop_tol)
+        self.n_initial_points = (
+            _N_INITIAL if isinstance(n_initial_points, str) else int(n_initial_points)
+        )
         self.acquisition = acquisition
         self.stop_tol = stop_tol
         self.stop_reason: str | None = None
@@ -106,22 +126,28 @@ class BayesSampler(Sampler):
         self._random = RandomSampler(space, seed)
         self._search = AcquisitionSearch(space, self._rng)
         self._coordinates = Coordinates(space)
-        self._prior = Prior(self._coordinates.n_dims)
-        self._theta = self._prior.mean
+        self._hyperparameters = Hyperparameters(self._coordinates)
+        self._of_scores = Hyperparameters(self._coordinates)
+        self._of_seconds = Hyperparameters(self._coordinates)
         self._places: dict[Hashable, int] = {}
         self._units: list[Array] = []
         self._pending: dict[int, None] = {}  # an ordered set
-        self._observations: list[_Observation] = []
+        self._observations: list[Observation] = []
+        self._level: list[Observation] = []  # those that the model has
         self._posterior: Posterior | None = None
         self._transform: ScoreTransform | None = None
 
     def sample(self, n: int) -> list[dict[str, Any]]:
         self.stop_reason = None
         configurations: list[dict[str, Any]] = []
+        with one_thread():
+            self._sample(n, configurations)
+        return configurations
+
+    def _sample(self, n: int, configurations: list[dict[str, Any]]) -> None:
         while len(configurations) < n and (params := self._next()) is not None:
             self._pending[self._place(params)] = None
             configurations.append(params)
-        return configurations
 
     def observe(
         self,
@@ -149,7 +175,7 @@ class BayesSampler(Sampler):
         """
         place = self._place(params)
         self._pending.pop(place, None)
-        self._observations.append(_Observation(place, float(score), resource, noise, seconds))
+        self._observations.append(Observation(place, float(score), resource, noise, seconds))
         self._posterior = None
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
@@ -174,13 +200,22 @@ class BayesSampler(Sampler):
             If nothing was observed, or a configuration is not in the space.
         """
         u = np.array([self.space.to_unit(params) for params in configurations])
-        if not self._fit() or self._posterior is None or self._transform is None:
-            raise ValueError("there must be a finite score to predict from, but there is none")
-        if not len(u):
-            return np.empty(0), np.empty(0)
-        means, std = self._posterior.predict(self._coordinates.encode(u))
-        mean, inverse = means[:, 0], self._transform.inverse
-        return inverse(mean), (inverse(mean + std) - inverse(mean - std)) / 2.0
+        with one_thread():
+            if not self._fit() or self._posterior is None or self._transform is None:
+                raise ValueError("there must be a finite score to predict from, but there is none")
+            if not len(u):
+                return np.empty(0), np.empty(0)
+            # A model of the scores themselves: transformed ones are for choosing only.
+            scores = self._transform.clipped
+            largest = np.abs(scores).max() or 1.0  # divided by it first, lest squares overflow
+            centre, unit = (scores / largest).mean(), (scores / largest).std() or 1.0
+            z, y = self._posterior.z, (scores / largest - centre) / unit
+            noise = self._posterior.noise
+            if not self._transform.is_constant:
+                self._of_scores.update(z, y, noise)
+            posterior = Posterior(self._coordinates, self._of_scores.theta, z, y, noise)
+            means, std = posterior.predict(self._coordinates.encode(u))
+        return largest * (centre + unit * means[:, 0]), largest * unit * std
 
     def relevance(self) -> dict[str, float]:
         """Inverse length scales by parameter: how fast the score changes along each.
@@ -191,12 +226,14 @@ class BayesSampler(Sampler):
             In units of 1 / the parameter's whole range; 0 for one of a single value. Of a
             parameter that has several coordinates in a conditional space, the largest.
         """
-        self._fit()
+        with one_thread():
+            self._fit()
+        theta = self._hyperparameters.theta
         relevance = dict.fromkeys(self.space.names, 0.0)
         for j, place in enumerate(self._coordinates.dimensions):
             name = self.space.dimensions[place].name
             if name is not None:
-                relevance[name] = max(relevance[name], float(np.exp(-self._theta[j])))
+                relevance[name] = max(relevance[name], float(np.exp(-theta[j])))
         return relevance
 
     def _place(self, params: dict[str, Any]) -> int:
@@ -215,7 +252,9 @@ class BayesSampler(Sampler):
             params = self._promising()
         elif self._n_drawn < self.n_initial_points:
             params = self._next_initial()
-        return params or self._unseen()
+        if params is not None or self.stop_reason is not None:
+            return params
+        return self._unseen()
 
     def _next_initial(self) -> dict[str, Any] | None:
         """The next point of the Sobol sequence that is not known yet."""
@@ -241,37 +280,21 @@ class BayesSampler(Sampler):
         """Whether there is a model; fits it where something new was observed."""
         if self._posterior is not None:
             return True
-        rows = self._level()
-        scores = np.array([self._observations[row].score for row in rows])
+        level = largest_level(self._observations, self._coordinates.n_dims)
+        scores = np.array([observation.score for observation in level])
         if not np.isfinite(scores).any():
             return False
         self._transform = ScoreTransform(scores)
-        u = np.array([self._units[self._observations[row].place] for row in rows])
-        z = self._coordinates.encode(u)
-        noise = np.ones(len(rows))
+        z = self._encoded(level)
+        variances = [observation.noise for observation in level]
+        noise = self._transform.relative_noise(np.array(variances, dtype=float))
         y = self._transform.y
         if not self._transform.is_constant:
-            D = self._coordinates.differences(z)
-            starts = [self._theta, self._prior.mean]
-            self._theta = fit(D, y, noise, self._prior, starts)
-        self._posterior = Posterior(self._coordinates, self._theta, z, y, noise)
+            self._hyperparameters.update(z, y, noise)
+        theta = self._hyperparameters.theta
+        self._posterior = Posterior(self._coordinates, theta, z, y, noise)
+        self._level = level
         return True
-
-    def _level(self) -> list[int]:
-        """The observations at the largest resource that has more finite scores than coordinates."""
-        levels: dict[float, list[int]] = {}
-        for row, observation in enumerate(self._observations):
-            resource = np.inf if observation.resource is None else float(observation.resource)
-            levels.setdefault(resource, []).append(row)
-        n_finite = {
-            resource: sum(np.isfinite(self._observations[row].score) for row in rows)
-            for resource, rows in levels.items()
-        }
-        for resource in sorted(levels, reverse=True):
-            if n_finite[resource] > self._coordinates.n_dims:
-                return levels[resource]
-        # The one that has most; of those, the largest.
-        return levels[max(levels, key=lambda level: (n_finite[level], level))] if levels else []
 
     def _promising(self) -> dict[str, Any] | None:
         """The configuration of largest acquisition that is not known yet."""
@@ -282,22 +305,84 @@ class BayesSampler(Sampler):
             posterior = posterior.with_fantasies(
                 self._coordinates.encode(running), _N_FANTASIES, self._rng
             )
-        acquisition = LogExpectedImprovement(posterior)
+        improvement = LogExpectedImprovement(posterior)
+        acquisition = self._per_second(improvement) or improvement
         known = {u.tobytes() for u in self._units}
-        centres = np.array(self._best_units())
-        found = self._search.maximise(
+        found, _ = self._search.maximise(
             lambda u: acquisition(self._coordinates.encode(u)),
             lambda u: np.array([row.tobytes() in known for row in u], dtype=bool),
-            centres,
+            np.array([self._units[observation.place] for observation in self._best(_N_CENTRES)]),
         )
+        if self._is_enough(improvement, found):
+            return None
         for u in found:
             params = self.space.from_unit(u)
             if not self._is_known(params):
                 return params
         return None
 
-    def _best_units(self) -> list[Array]:
+    def _per_second(self, improvement: LogExpectedImprovement) -> PerSecond | None:
+        """The improvement per second, where seconds are wanted and known."""
+        if self.acquisition != "log_ei_per_second":
+            return None
+        level = [observation for observation in self._level if (observation.seconds or 0.0) > 0.0]
+        logs = np.log([observation.seconds or 1.0 for observation in level])
+        if len(level) < 2 or not logs.std() > 0.0:
+            return None
+        z = self._encoded(level)
+        y, noise = (logs - logs.mean()) / logs.std(), np.ones(len(level))
+        self._of_seconds.update(z, y, noise)
+        posterior = Posterior(self._coordinates, self._of_seconds.theta, z, y, noise)
+        return PerSecond(improvement, posterior, float(logs.std()))
+
+    def _is_enough(self, improvement: LogExpectedImprovement, found: Array) -> bool:
+        """Whether the stopping rule holds."""
+        assert self._posterior is not None
         assert self._transform is not None
-        rows = self._level()
-        best = np.argsort(-self._transform.y, kind="stable")[:5]
-        return [self._units[self._observations[rows[i]].place] for i in best]
+        is_early = len(self._level) < 2 * len(self._posterior.theta)
+        if self.stop_tol is None or is_early or self._transform.is_constant or not len(found):
+            return False
+        left = float(np.exp(improvement(self._coordinates.encode(found)).max()))
+        left *= self._transform.unit
+        variance = self._best(1)[0].noise
+        std = self._transform.unit * float(np.sqrt(self._posterior.noise_variance))
+        if variance is not None and np.isfinite(variance):
+            std = float(np.sqrt(variance))
+        if left >= self.stop_tol * std:
+            return False
+        self.stop_reason = (
+            f"the expected improvement left, {left:.3g}, is below stop_tol={self.stop_tol:g} "
+            f"times the noise of the best score, {std:.3g}"
+        )
+        return True
+
+    def _best(self, n: int) -> list[Observation]:
+        """The observations of the best scores that the model has."""
+        assert self._transform is not None
+        best = np.argsort(-self._transform.y, kind="stable")[:n]
+        return [self._level[i] for i in best]
+
+    def _encoded(self, observations: Sequence[Observation]) -> Array:
+        u = np.array([self._units[observation.place] for observation in observations])
+        return self._coordinates.encode(u)
+
+
+def _check(n_initial_points: object, acquisition: object, stop_tol: object) -> None:
+    if not (
+        (isinstance(n_initial_points, numbers.Integral) and int(n_initial_points) >= 1)
+        or n_initial_points == "auto"
+    ):
+        raise ValueError(
+            'n_initial_points must be "auto" or an integer of at least 1, '
+            f"but got {n_initial_points!r}"
+        )
+    if acquisition not in _ACQUISITIONS:
+        raise ValueError(
+            f"acquisition must be {' or '.join(map(repr, _ACQUISITIONS))}, but got {acquisition!r}"
+        )
+    if stop_tol is not None and not (
+        isinstance(stop_tol, numbers.Real) and 0.0 <= float(stop_tol) < float("inf")
+    ):
+        raise ValueError(
+            f"stop_tol must be None or a finite number of at least 0, but got {stop_tol!r}"
+        )

@@ -93,6 +93,9 @@ class LevelAxis(Axis):
         self.n_levels: int = len(levels)
         self._levels = levels
         self.ends = self._edges = edges
+        uppers = np.array(edges)
+        self._uppers = uppers
+        self._centres = (np.concatenate([[0.0], uppers[:-1]]) + uppers) / 2
         self._positions = {identity(level): i for i, level in enumerate(levels)}
 
     def value(self, u: float) -> Any:
@@ -115,10 +118,8 @@ class LevelAxis(Axis):
         return (low + high) / 2
 
     def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        edges = np.array(self._edges)
-        centres = (np.concatenate([[0.0], edges[:-1]]) + edges) / 2
-        cells = np.searchsorted(edges, u, side="right")
-        return np.asarray(centres[np.minimum(cells, self.n_levels - 1)])
+        cells = np.searchsorted(self._uppers, u, side="right")
+        return np.asarray(self._centres[np.minimum(cells, self.n_levels - 1)])
 
     def probability(self, value: Any) -> float:
         low, high = self._cell(self.key(value))

@@ -198,14 +198,14 @@ class SearchSpace:
             continuous coordinates as given.
         """
         points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
-        snapped = np.full(points.shape, 0.5)
         n_dicts = len(self._dicts)
-        first = int(n_dicts > 1)
-        d = np.zeros(len(points), dtype=int)
-        if first:
-            d = np.minimum((points[:, 0] * n_dicts).astype(int), n_dicts - 1)
-            snapped[:, 0] = (d + 0.5) / n_dicts
-        for place, axis in enumerate(self._axes, start=first):
+        if n_dicts == 1:
+            columns = zip(self._axes, points.T, strict=True)
+            return np.stack([axis.snap(column) for axis, column in columns], axis=1)
+        snapped = np.full(points.shape, 0.5)
+        d = np.minimum((points[:, 0] * n_dicts).astype(int), n_dicts - 1)
+        snapped[:, 0] = (d + 0.5) / n_dicts
+        for place, axis in enumerate(self._axes, start=1):
             rows = np.isin(d, self.dimensions[place].dicts)
             snapped[rows, place] = axis.snap(points[rows, place])
         return snapped

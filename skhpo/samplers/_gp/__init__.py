@@ -6,7 +6,8 @@ Notation, here and in the modules below:
 * ``u``: points of the unit cube, snapped to the cells of discrete parameters, ``(n, n_dims)``;
 * ``z``: the same as the kernel sees them (`coordinates`), ``(n, n_columns)``;
 * ``y``: transformed scores, larger is better, ``(n,)`` (`scores`);
-* ``D``: squared differences by coordinate, ``(d, n, n)``; ``r2``: their sum over squared length
-  scales, ``(n, m)``;
+* ``D``: squared differences by coordinate of the pairs ``i > j`` of points in the order of
+  `numpy.tril_indices`, ``(d, n (n - 1) / 2)``;
+* ``r2``: squared distances, the sum of squared differences over squared length scales;
 * ``theta``: logarithms of length scales, noise variance and signal variance, ``(d + 2,)``.
 """

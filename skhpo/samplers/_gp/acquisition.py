@@ -10,7 +10,7 @@ from scipy.special import erfcx, log_ndtr, logsumexp
 
 from .posterior import Posterior
 
-__all__ = ["LogExpectedImprovement", "log_h"]
+__all__ = ["LogExpectedImprovement", "PerSecond", "log_h"]
 
 Array = NDArray[np.float64]
 
@@ -64,3 +64,29 @@ class LogExpectedImprovement:
         mean, std = self.posterior.predict(z)
         values = log_h((mean - self.best) / std[:, None]) + np.log(std)[:, None]
         return np.asarray(logsumexp(values, axis=1) - math.log(values.shape[1]))
+
+
+class PerSecond:
+    """Another acquisition function divided by the expected duration, all in logarithms.
+
+    Parameters
+    ----------
+    acquisition : callable
+        From points to logarithms.
+    log_seconds : Posterior
+        Of the standardised logarithm of the seconds.
+    spread : float
+        Standard deviation of that logarithm.
+    """
+
+    def __init__(
+        self, acquisition: LogExpectedImprovement, log_seconds: Posterior, spread: float
+    ) -> None:
+        self.acquisition = acquisition
+        self.log_seconds = log_seconds
+        self.spread = spread
+
+    def __call__(self, z: Array) -> Array:
+        """Values of shape (m,), up to a constant, at points of shape (m, n_columns)."""
+        mean, _ = self.log_seconds.predict(z)
+        return np.asarray(self.acquisition(z) - self.spread * mean[:, 0])

@@ -90,12 +90,13 @@ class Coordinates:
         return np.stack(columns, axis=1) if columns else np.zeros((len(u), 0))
 
     def differences(self, z: Array) -> Array:
-        """D, squared differences of points among each other, of shape (d, n, n)."""
-        out = np.zeros((self.n_dims, len(z), len(z)))
-        for column, j in enumerate(self._owners):
-            out[j] += (z[:, column, None] - z[None, :, column]) ** 2
-        for column, j in enumerate(self._choices, start=self._n_numbers):
-            out[j] = z[:, column, None] != z[None, :, column]
+        """D, squared differences of the pairs i > j of points, of shape (d, n (n - 1) / 2)."""
+        i, j = np.tril_indices(len(z), -1)
+        out = np.zeros((self.n_dims, len(i)))
+        for column, place in enumerate(self._owners):
+            out[place] += (z[i, column] - z[j, column]) ** 2
+        for column, place in enumerate(self._choices, start=self._n_numbers):
+            out[place] = z[i, column] != z[j, column]
         return out
 
     def distances(self, a: Array, b: Array, log_length: Array) -> Array:

@@ -6,17 +6,24 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
+from scipy.linalg import cho_solve, lapack
 from scipy.optimize import minimize
 
+from .coordinates import Coordinates
 from .kernel import matern52_slope
 from .posterior import cholesky
 
-__all__ = ["Prior", "fit", "negative_log_posterior"]
+__all__ = ["Hyperparameters", "Prior", "fit", "negative_log_posterior"]
 
 Array = NDArray[np.float64]
 
 _MAX_ITERATIONS = 60
+# Theta is fitted to no more than this many scores, and anew each time that there are this many
+# percent more; below that size, to all of them every time.
+_LARGE = 200
+_PERCENT = 5
+# So often, fits of more than this many scores start from the prior's mean too.
+_RESTART, _SMALL = 5, 20
 _NOISE = (-5.0, 1.5)
 _SCALE = (0.0, 0.7)
 _BOUNDS = ((-5.0, 6.0), (-14.0, 2.0), (-5.0, 5.0))  # length, noise, scale
@@ -51,7 +58,7 @@ def negative_log_posterior(
     Parameters
     ----------
     theta : ndarray of shape (d + 2,)
-    D : ndarray of shape (d, n, n)
+    D : ndarray of shape (d, n (n - 1) / 2)
     y : ndarray of shape (n,)
     noise : ndarray of shape (n,)
         Relative noise variances: the noise variance in theta times these is what each score has.
@@ -65,23 +72,23 @@ def negative_log_posterior(
     d, n = D.shape[0], len(y)
     weights = np.exp(-2.0 * theta[:d])
     noise_variance, scale = np.exp(theta[d:])
-    flat = D.reshape(d, n * n)
-    correlation, slope = matern52_slope((weights @ flat).reshape(n, n))
-    K = scale * correlation
-    K[np.diag_indices(n)] += noise_variance * noise
+    pairs = np.tril_indices(n, -1)
+    correlation, slope = matern52_slope(weights @ D)
+    K = np.diag(scale + noise_variance * noise)
+    K[pairs] = scale * correlation
     L = cholesky(K)
-    inverse, _ = lapack.dpotri(L, lower=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    alpha = inverse @ y
+    inverse, _ = lapack.dpotri(L, lower=1)  # only its lower triangle
+    alpha = cho_solve((L, True), y, check_finite=False)
     penalty, penalty_gradient = prior.penalty(theta)
     value = 0.5 * float(y @ alpha) + float(np.log(np.diag(L)).sum()) + penalty
 
-    # dvalue/dK, then the chain rule to each entry of theta.
-    G = 0.5 * (inverse - np.outer(alpha, alpha))
+    # dvalue/dK, pairs counted twice, then the chain rule to each entry of theta.
+    G = inverse[pairs] - alpha[pairs[0]] * alpha[pairs[1]]
+    G_diagonal = 0.5 * (np.diag(inverse) - alpha**2)
     gradient = np.empty(d + 2)
-    gradient[:d] = -2.0 * scale * weights * (flat @ (G * slope).ravel())
-    gradient[d] = noise_variance * float(np.diag(G) @ noise)
-    gradient[d + 1] = scale * float((G * correlation).sum())
+    gradient[:d] = -2.0 * scale * weights * (D @ (G * slope))
+    gradient[d] = noise_variance * float(G_diagonal @ noise)
+    gradient[d + 1] = scale * float(G @ correlation + G_diagonal.sum())
     return value, gradient + penalty_gradient
 
 
@@ -108,8 +115,53 @@ def fit(D: Array, y: Array, noise: Array, prior: Prior, starts: list[Array]) -> 
             jac=True,
             method="L-BFGS-B",
             bounds=prior.bounds,
-            options={"maxiter": _MAX_ITERATIONS},
+            options={"maxiter": _MAX_ITERATIONS, "ftol": 1e-7, "gtol": 1e-4},
         )
         if found.fun < lowest:
             best, lowest = found.x, found.fun
     return np.asarray(best)
+
+
+class Hyperparameters:
+    """Theta, kept up to date as scores come in.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+
+    Attributes
+    ----------
+    theta : ndarray of shape (d + 2,)
+        The prior's mean until there is something to fit.
+    """
+
+    def __init__(self, coordinates: Coordinates) -> None:
+        self._coordinates = coordinates
+        self._prior = Prior(coordinates.n_dims)
+        self.theta = self._prior.mean
+        self._n_fitted = 0
+        self._n_fits = 0
+
+    def update(self, z: Array, y: Array, noise: Array) -> None:
+        """Fit theta to points and their transformed scores, where it is out of date."""
+        n = len(y)
+        if n > _LARGE and 0 <= 100 * (n - self._n_fitted) < _PERCENT * n:
+            return
+        rows = _some_rows(y, _LARGE)
+        starts = [self.theta]
+        if n <= _SMALL or self._n_fits % _RESTART == 0:
+            starts.append(self._prior.mean)
+        D = self._coordinates.differences(z[rows])
+        self.theta = fit(D, y[rows], noise[rows], self._prior, starts)
+        self._n_fitted = n
+        self._n_fits += 1
+
+
+def _some_rows(y: Array, n: int) -> NDArray[np.intp]:
+    """Rows of the better half of `n` scores, and as many evenly from the others."""
+    if len(y) <= n:
+        return np.arange(len(y))
+    order = np.argsort(-y, kind="stable")
+    best, rest = order[: n // 2], np.sort(order[n // 2 :])
+    spread = np.linspace(0, len(rest) - 1, n - n // 2).astype(int)
+    return np.sort(np.concatenate([best, rest[spread]]))

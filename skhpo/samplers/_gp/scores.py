@@ -11,18 +11,23 @@ __all__ = ["ScoreTransform"]
 
 Array = NDArray[np.float64]
 
-# Scores further above the median than this many times the distance from the median to the upper
-# quartile are moved there.
-_WINSOR = 10.0
+# Scores further from the median than this many times the distance from the median to the quartile
+# on their side are moved there.
+_WINSOR = 30.0
+# Scores above the median by this many times the usual deviation from it, or the median itself, are
+# no scores but errors.
+_GAP = 1e9
+_NOISE_POWER = 0.5
+_NOISE_LIMIT = 10.0
 
 
 class ScoreTransform:
     """Failures, outliers and heavy lower tails made harmless; order and upper half kept.
 
-    In this order: failed fits (NaN, infinite) take the worst finite score; scores far above the
-    rest are moved nearer (winsorised); those below the median are replaced by normal quantiles of
-    their ranks, scaled to join the upper half (half-rank warping; Song et al., 2024, "The
-    Vizier Gaussian process bandit algorithm", section 3.2); then mean 0 and variance 1.
+    In this order: failed fits (NaN, infinite, absurdly high) take the worst finite score; scores
+    far from the rest are moved nearer (winsorised); those below the median are replaced by normal
+    quantiles of their ranks, scaled to join the upper half (half-rank warping; Song et al., 2024,
+    "The Vizier Gaussian process bandit algorithm", section 3.2); then mean 0 and variance 1.
 
     Parameters
     ----------
@@ -33,43 +38,86 @@ class ScoreTransform:
     ----------
     y : ndarray of shape (n,)
         The transformed scores.
+    clipped : ndarray of shape (n,)
+        The scores in their own units, failures and outliers on either side moved nearer.
     is_constant : bool
         Whether all scores are the same; then `y` is all zeros.
+    unit : float
+        What one unit of `y` is in scores, from the median to the best.
     """
 
     def __init__(self, scores: Array) -> None:
         finite = np.isfinite(scores)
         lowest = float(scores[finite].min())
         scores = np.where(finite, scores, lowest)
-        median = float(np.median(scores))
         # Halved before subtracting, lest 1e308 - (-1e308) overflows.
-        unit = 2.0 * float(np.max(np.abs(scores / 2.0 - median / 2.0)))
-        self.is_constant = not unit > 0.0
-        self._raw = scores
+        middle = float(np.median(scores / 2.0))
+        deviations = scores / 2.0 - middle
+        absurd = _is_absurd(deviations, middle)
+        if absurd.any():
+            scores = np.where(absurd, lowest, scores)
+            middle = float(np.median(scores / 2.0))
+            deviations = scores / 2.0 - middle
+        self.is_constant = not np.any(deviations)
+        self.clipped = scores
+        self.unit = 1.0
         self.y = np.zeros(len(scores))
         if self.is_constant:
             return
-        upper = scores[scores >= median] / 2.0 - median / 2.0
-        spread = float(np.quantile(upper, 0.5))
-        if spread == 0.0:
-            spread = float(upper[upper > 0].min()) if (upper > 0).any() else 0.0
-        deviations = scores / 2.0 - median / 2.0
-        if spread > 0.0:
-            deviations = np.minimum(deviations, _WINSOR * spread) / spread
+        above, below = _spread(deviations), _spread(-deviations)
+        with np.errstate(over="ignore"):
+            nearer = np.clip(deviations, -_WINSOR * below or -np.inf, _WINSOR * above or np.inf)
+            self.clipped = 2.0 * (middle + nearer)
+        if above > 0.0:
+            # Those below are only ranked.
+            deviations = np.where(deviations > 0.0, np.maximum(nearer, 0.0) / above, deviations)
         warped = _half_ranks(deviations)
         self.y = (warped - warped.mean()) / warped.std()
+        if above > 0.0:
+            self.unit = 2.0 * above * float(warped.std())
 
-    def inverse(self, y: Array) -> Array:
-        """Scores that correspond to transformed ones: piecewise linear, on beyond the ends."""
+    def relative_noise(self, variances: Array) -> Array:
+        """Noise variances of the transformed scores, in units of their median.
+
+        Parameters
+        ----------
+        variances : ndarray of shape (n,)
+            Those of the scores; NaN where unknown.
+
+        Returns
+        -------
+        noise : ndarray of shape (n,)
+            1 where unknown. A variance is itself an estimate, from as few as two splits, and splits
+            that are hard for all configurations inflate it; so what counts is its square root,
+            and no more than a factor of 10.
+        """
+        noise = np.ones(len(variances))
         if self.is_constant:
-            return np.full_like(y, self._raw[0])
-        known, first = np.unique(self.y, return_index=True)
-        raw = self._raw[first]
-        out = np.interp(y, known, raw)
-        for beyond, end, inner in ((y < known[0], 0, 1), (y > known[-1], -1, -2)):
-            slope = (raw[end] - raw[inner]) / (known[end] - known[inner])
-            out = np.where(beyond, raw[end] + slope * (y - known[end]), out)
-        return np.asarray(out)
+            return noise
+        # How much the transform stretches a score: the chord to the median.
+        median, middle = np.median(self.clipped), np.median(self.y)
+        with np.errstate(all="ignore"):
+            stretch = (self.y - middle) / (self.clipped - median)
+            transformed = variances * stretch**2
+        known = np.isfinite(transformed) & (transformed > 0.0)
+        if known.sum() > 1:
+            ratios = transformed[known] / np.median(transformed[known])
+            noise[known] = np.clip(ratios**_NOISE_POWER, 1.0 / _NOISE_LIMIT, _NOISE_LIMIT)
+        return noise
+
+
+def _is_absurd(deviations: Array, middle: float) -> NDArray[np.bool_]:
+    """Which scores are out of all proportion above the others and above the median's own size."""
+    size = max(float(np.median(np.abs(deviations))), abs(middle))
+    return np.asarray(deviations / _GAP > size) if size > 0.0 else deviations > np.inf
+
+
+def _spread(deviations: Array) -> float:
+    """The median of the deviations that are not negative; of the positive ones, if it is 0."""
+    upper = deviations[deviations >= 0.0]
+    if not (upper > 0.0).any():
+        return 0.0
+    return float(np.median(upper)) or float(np.median(upper[upper > 0.0]))
 
 
 def _half_ranks(deviations: Array) -> Array:

@@ -47,8 +47,8 @@ class AcquisitionSearch:
         acquisition: Callable[[Array], Array],
         is_excluded: Callable[[Array], NDArray[np.bool_]],
         centres: Array,
-    ) -> Array:
-        """Points of the cube, the best first.
+    ) -> tuple[Array, Array]:
+        """Points of the cube and their values, the best first.
 
         Parameters
         ----------
@@ -63,6 +63,7 @@ class AcquisitionSearch:
         -------
         u : ndarray of shape (m, n_dims)
             None of them excluded; empty where all that were looked at are.
+        values : ndarray of shape (m,)
         """
         points = np.empty((0, self.space.n_dims))
         values = np.empty(0)
@@ -77,7 +78,7 @@ class AcquisitionSearch:
             if radius is None or self._listed is not None or not len(points):
                 break
             new = self._around(points[:_N_CENTRES], radius)
-        return points
+        return points, values
 
     def _start(self, centres: Array) -> Array:
         shifted = (self._sobol + self._rng.random(self.space.n_dims)) % 1.0
