@@ -54,6 +54,7 @@ def curves_of(estimator):
 
 def _by_name(rows):
     """Turn rows of a history into curves; what is no measurement of an epoch is left out."""
+    rows = [_flat(row) for row in rows]
     names = {
         name: None
         for row in rows
@@ -64,6 +65,17 @@ def _by_name(rows):
         and not name.endswith(("_batch_count", "_best"))
     }
     return {name: _numbers(row.get(name) for row in rows) for name in names}
+
+
+def _flat(row):
+    """Open the dicts within a row, such as what self-tuning networks tune."""
+    inner = {
+        f"{name}/{key}": number
+        for name, value in row.items()
+        if isinstance(value, Mapping)
+        for key, number in value.items()
+    }
+    return {**row, **inner}
 
 
 def _numbers(values):

@@ -89,6 +89,14 @@ def test_nets_trained_as_one_have_their_curves(tmp_path):
             np.testing.assert_allclose(*curves, rtol=1e-3)
 
 
+def test_what_self_tuning_networks_tune_is_a_curve(tmp_path):
+    model = skhpo.SelfTuningClassifier(max_epochs=2)
+    search_of(tmp_path, model, {"lr": [0.01]}, all_of_them).fit(X, y)
+    scalars = read(tmp_path).scalars["trial-0000"]
+    points = scalars["epoch_hyperparameters/weight_decay/mean"]
+    assert [step for step, _ in points] == [1, 2]
+
+
 def test_no_curves_when_nobody_asks(tmp_path):
     class Seen:
         def __init__(self, curves):
