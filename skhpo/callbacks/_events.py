@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 import time
 
-__all__ = ["EventFile", "experiment", "import_tensorboard", "session_end", "session_start"]
+__all__ = [
+    "INCOMPLETE",
+    "EventFile",
+    "experiment",
+    "import_tensorboard",
+    "session_end",
+    "session_start",
+]
+
+# A file while it is written; TensorBoard does not look at it.
+INCOMPLETE = "incomplete"
 
 
 def import_tensorboard():
@@ -67,7 +77,7 @@ class EventFile:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / "incomplete"
+        part = self.folder / INCOMPLETE
         with open(part, "wb") as file:
             writer = RecordWriter(file)
             for record in self._records:

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ._events import EventFile, experiment, import_tensorboard, session_end, session_start
+from ._events import (
+    INCOMPLETE,
+    EventFile,
+    experiment,
+    import_tensorboard,
+    session_end,
+    session_start,
+)
 from ._hparams import Domain, domain_of, domain_of_choices
 
 __all__ = ["TensorBoardLogger"]
@@ -170,7 +177,8 @@ class TensorBoardLogger:
         for folder in self._folder.iterdir():
             match = _SESSION.fullmatch(folder.name)
             if match and int(match[1]) not in self._kept:
-                (folder / _EVENTS).unlink(missing_ok=True)
+                for name in (_EVENTS, INCOMPLETE):
+                    (folder / name).unlink(missing_ok=True)
                 if not any(folder.iterdir()):
                     folder.rmdir()
         note.write_text(json.dumps({"search": identity}))

@@ -62,6 +62,7 @@ def test_resuming_adds_the_missing_sessions_and_doubles_none(tmp_path):
 def test_the_same_search_again_replaces_its_sessions(tmp_path):
     search_of(tmp_path).fit(X, y)
     (tmp_path / "trial-0099").mkdir()
+    (tmp_path / "trial-0099" / "incomplete").write_text("half a file")
     (tmp_path / "trial-0000" / "notes.txt").write_text("of the user")
     search = search_of(tmp_path).fit(X, y)
     assert_rows_are_the_table(read(tmp_path), search)
