@@ -109,7 +109,7 @@ class Evaluator:
         self._levels = {}
         self._seconds = None
         self._final = final_step(setting.estimator, setting.resource)
-        self._stacks = Stacks(setting, X, self._final, stack, across=across)
+        self._stacks = Stacks(setting, X, y, self._final, stack, across=across)
         self._rows = splits
         if setting.resource == "n_samples":
             self._rows = [
@@ -149,7 +149,7 @@ class Evaluator:
                     self._answered.append(self.known[key])
                 else:
                     tasks.append(self._task(trial, *key[1:]))
-        for work in self._stacks.divide(tasks):
+        for work in self._stacks.divide(tasks, self._pool.slots_[0]):
             self._waiting.add(work)
 
     def recall(self, trial):

@@ -56,6 +56,8 @@ class Pool:
     ----------
     n_jobs_ : int
         Calls that run at the same time.
+    slots_ : tuple
+        A device for each of them, or None.
     in_processes_ : bool
         Whether calls leave this process, and so are pickled.
     running : int
@@ -72,6 +74,7 @@ class Pool:
         self._slots = [None] * engine.n_jobs
         if self.slots is not None:
             self._slots = self.slots(engine.n_jobs, engine.local)
+        self.slots_ = tuple(self._slots)
         self.n_jobs_ = len(self._slots)
         parallel_here = self.n_jobs_ > 1 and engine.local
         self._threads = max(1, cpu_count() // self.n_jobs_) if parallel_here else None

@@ -9,11 +9,15 @@ import sys
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from ..limits import limited
 from ._fit import configured
 from ._pipeline import fit_params_of
 from ._tasks import FitStack
 
 __all__ = ["Stacks"]
+
+# Fits that one worker gets at once.
+_MOST = 20
 
 # Networks per stack where it does not pay, but is insisted on.
 _INSISTED = 20
@@ -30,7 +34,7 @@ class Stacks:
     Parameters
     ----------
     setting : Setting
-    X : array-like
+    X, y : array-like
         All data.
     final : str or None
         Name of the last step, if fits are of pipelines that are taken apart.
@@ -39,22 +43,25 @@ class Stacks:
         Whether fits of several trials may be in one stack.
     """
 
-    def __init__(self, setting, X, final, stack, *, across):
+    def __init__(self, setting, X, y, final, stack, *, across):
         self.setting = setting
         self.X = X
+        self.y = y
         self.final = final
         self.stack = stack
         self.across = across
         self._known = {}
-        self._templates = {}
+        self._sizes = {}
         self._reported = set()
 
-    def divide(self, tasks):
+    def divide(self, tasks, slot=None):
         """Divide fits.
 
         Parameters
         ----------
         tasks : list of FitTask
+        slot : str or None, default=None
+            A device that they may run on.
 
         Returns
         -------
@@ -68,6 +75,10 @@ class Stacks:
         """
         if self.stack is False:
             return tasks
+        with limited(slot):
+            return self._divided(tasks)
+
+    def _divided(self, tasks):
         groups = {}
         for i, task in enumerate(tasks):
             key = self._key(task)
@@ -75,23 +86,13 @@ class Stacks:
             groups.setdefault(name, []).append(i)
         parts = []
         for group in groups.values():
-            size = self._size(tasks[group[0]], len(group))
+            size = self._sizes.get(self._key(tasks[group[0]]), 1)
             parts += np.array_split(group, math.ceil(len(group) / size))
         together = sorted((part.tolist() for part in parts), key=lambda part: part[0])
         return [
             tasks[part[0]] if len(part) == 1 else FitStack([tasks[i] for i in part])
             for part in together
         ]
-
-    def _size(self, task, n_fits):
-        """Return how many of so many fits like this one to train as one."""
-        key = self._key(task)
-        if key is None or n_fits == 1:
-            return 1
-        from ..stacking import pays
-
-        size = pays(self._templates[key], n_fits)
-        return size if size > 1 or self.stack == "auto" else _INSISTED
 
     def _key(self, task):
         """Return what fits that may be trained as one have in common; None for others."""
@@ -105,7 +106,8 @@ class Stacks:
             from ..stacking import stack_key
 
             key = stack_key(net)
-            self._templates.setdefault(key, net)
+            if key not in self._sizes:
+                self._sizes[key] = self._size(net)
             return key
         if self.stack is True:
             raise ValueError(
@@ -116,6 +118,14 @@ class Stacks:
             self._reported.add(reason)
             _log.debug("fits are not stacked: %s", reason)
         return None
+
+    def _size(self, net):
+        """Return how many networks like this one to train as one."""
+        from ..stacking import built_for, pays
+
+        built = None if self.y is None else built_for(net, self.X, self.y)
+        size = pays(net if built is None else built, _MOST)
+        return size if size > 1 or self.stack == "auto" else _INSISTED
 
     def _network(self, task):
         """Return the network of a fit, and why it cannot be stacked."""

@@ -1,0 +1,117 @@
+"""Which fits become a stack, and when a stack can start."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import SGDClassifier
+from sklearn.preprocessing import StandardScaler
+
+from skhpo import TorchClassifier
+from skhpo.evaluation import Setting
+from skhpo.evaluation._stacks import Stacks
+from skhpo.evaluation._tasks import FitStack, FitTask, TransformTask
+from skhpo.evaluation._waiting import Waiting, fits_of, name_of
+
+X, y = load_iris(return_X_y=True)
+X = X.astype(np.float32)
+
+
+def tasks(n_trials, n_splits, levels=(None,), **params):
+    return [
+        FitTask(trial, trial, split, 0, {"lr": 0.1 / (1 + trial), **params}, levels)
+        for trial in range(n_trials)
+        for split in range(n_splits)
+    ]
+
+
+def stacks(estimator=None, stack="auto", across=True, data=(X, y)):
+    estimator = TorchClassifier(module__n_units=4) if estimator is None else estimator
+    setting = Setting(estimator, scorer=None, seed=0, resource="max_epochs")
+    return Stacks(setting, *data, None, stack, across=across)
+
+
+def names(works):
+    return [[name_of(task) for task in fits_of(work)] for work in works]
+
+
+def test_stacks_are_cut_from_the_batch_in_trial_order_and_alike_in_size():
+    fits = tasks(17, 3)
+    works = stacks().divide(fits)
+    assert [name for stack in names(works) for name in stack] == [name_of(fit) for fit in fits]
+    sizes = [len(fits_of(work)) for work in works]
+    assert len(works) > 1
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_what_differs_in_work_or_architecture_is_apart():
+    short, long = tasks(2, 2, levels=(1,)), tasks(2, 2, levels=(1, 3))
+    wide = tasks(1, 2, levels=(1,), module__n_units=9)
+    wide = [FitTask(9, 9, task.split, 0, task.params, task.levels) for task in wide]
+    assert [len(fits_of(work)) for work in stacks().divide(short + long + wide)] == [4, 4, 2]
+
+
+def test_a_trial_at_a_time():
+    works = stacks(across=False).divide(tasks(3, 5))
+    assert [{name[0] for name in stack} for stack in names(works)] == [{0}, {1}, {2}]
+
+
+def test_never_and_nothing_to_stack():
+    fits = tasks(2, 2)
+    assert stacks(stack=False).divide(fits) == fits
+    assert stacks(SGDClassifier()).divide(fits[:0]) == []
+    other = [FitTask(0, 0, split, 0, {"alpha": 0.1}, (None,)) for split in range(3)]
+    assert stacks(SGDClassifier()).divide(other) == other
+    with pytest.raises(ValueError, match="SGDClassifier is no torch estimator"):
+        stacks(SGDClassifier(), stack=True).divide(other)
+
+
+def test_data_that_no_network_can_be_built_for_beforehand():
+    frame = [["a", "b"]] * len(y)
+    works = stacks(data=(frame, y)).divide(tasks(1, 3))
+    assert sum(len(fits_of(work)) for work in works) == 3
+
+
+def keyed(trial, key, levels=(None,)):
+    return FitTask(trial, trial, 0, 0, {}, levels, key=key)
+
+
+def test_a_stack_starts_when_the_last_of_its_transformers_is_there():
+    waiting = Waiting()
+    waiting.add(FitStack([keyed(0, (0,)), keyed(1, (1,))]))
+    transforms = [waiting.take(), waiting.take()]
+    assert all(isinstance(task, TransformTask) for task in transforms)
+    waiting.take_transformed((1,), StandardScaler(), [])
+    assert not waiting
+    assert waiting.n_blocked == 1
+    waiting.take_transformed((0,), StandardScaler(), [])
+    assert names([waiting.take()]) == [[(0, 0, 0), (1, 0, 0)]]
+    assert waiting.n_blocked == 0
+
+
+def test_fits_whose_transformers_fail_leave_the_stack():
+    waiting = Waiting()
+    waiting.add(FitStack([keyed(0, (0,)), keyed(1, (1,)), keyed(2, (2,))]))
+    assert [name_of(fit) for fit in waiting.give_up((1,))] == [(1, 0, 0)]
+    assert [waiting.take().key for _ in range(len(waiting))]
+    waiting.take_transformed((0,), StandardScaler(), [])
+    waiting.take_transformed((2,), StandardScaler(), [])
+    assert names([waiting.take()]) == [[(0, 0, 0), (2, 0, 0)]]
+
+
+def test_transformers_are_kept_while_something_needs_them():
+    waiting = Waiting()
+    needed = keyed(1000, ("needed",))
+    waiting.take_transformed(("needed",), StandardScaler(), [needed])
+    gone = [
+        old for i in range(70) for old in waiting.take_transformed((i,), StandardScaler(), [needed])
+    ]
+    assert gone
+    assert ("needed",) in waiting.transformed
+
+
+def test_long_stacks_start_first():
+    waiting = Waiting()
+    for trial, levels in ((0, (1,)), (2, (1, 27)), (4, (3,)), (6, (None,))):
+        waiting.add(FitStack([keyed(trial, None, levels), keyed(trial + 1, None, levels)]))
+    started = [name_of(waiting.take())[0] for _ in range(4)]
+    assert started == [2, 4, 0, 6]
