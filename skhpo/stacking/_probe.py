@@ -23,7 +23,7 @@ def built_for(net, X, y):
     Returns
     -------
     net : estimator or None
-        Built, not trained; None where it cannot be built for such data.
+        Built, but without an optimizer; None where it cannot be built for such data.
     """
     y = np.asarray(y)
     rows = np.arange(min(8, len(y)))
@@ -33,6 +33,8 @@ def built_for(net, X, y):
     numbers = getattr(dtype, "kind", "O") in "fiu"
     few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
     net = clone(net)
+    # The first optimizer of a process makes torch import for seconds.
+    net._initialize_optimizer = lambda reason=None: net
     try:
         inputs, _, _ = net._check_training_data(few, y[rows], None, None, True)
         net._build(inputs, {})
