@@ -10,6 +10,7 @@ _HOME = {
     "BayesSearchCV": "skhpo.model_selection",
     "HalvingHyperbandSearchCV": "skhpo.model_selection",
     "HarmonicaSearchCV": "skhpo.model_selection",
+    "HyperParameters": "skhpo.define_by_run",
     "KerasClassifier": "skhpo.estimators.keras",
     "KerasRegressor": "skhpo.estimators.keras",
     "SearchCV": "skhpo.model_selection",
@@ -20,11 +21,13 @@ _HOME = {
     "TorchClassifier": "skhpo.estimators",
     "TorchRegressor": "skhpo.estimators",
     "log_randint": "skhpo.space",
+    "distributions_of": "skhpo.define_by_run",
     "read_journal": "skhpo.results",
 }
 
 if TYPE_CHECKING:
     from .callbacks import TensorBoardLogger
+    from .define_by_run import HyperParameters, distributions_of
     from .estimators import TorchClassifier, TorchRegressor
     from .estimators.keras import KerasClassifier, KerasRegressor
     from .model_selection import (
@@ -41,6 +44,7 @@ __all__ = [
     "BayesSearchCV",
     "HalvingHyperbandSearchCV",
     "HarmonicaSearchCV",
+    "HyperParameters",
     "KerasClassifier",
     "KerasRegressor",
     "SearchCV",
@@ -50,6 +54,7 @@ __all__ = [
     "TensorBoardLogger",
     "TorchClassifier",
     "TorchRegressor",
+    "distributions_of",
     "log_randint",
     "read_journal",
 ]

@@ -17,6 +17,7 @@ PARTS = [
     "rows",
     "trial",
     "space",
+    "define_by_run",
     "samplers",
     "schedulers",
     "estimators",
@@ -33,6 +34,7 @@ PARTS = [
     "testing",
 ]
 NEVER = {
+    "define_by_run": {"keras", "skorch", "joblib", "torch"},
     "samplers": {"skorch", "joblib", "torch", "skhpo.estimators"},
     "schedulers": {"skorch", "joblib", "torch", "skhpo.estimators"},
     "evaluation": {"skhpo.samplers"},

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 import warnings
 
 import torch
 
 __all__ = [
+    "choose_backend",
     "compile_arguments",
     "config_of",
     "import_keras",
@@ -20,6 +22,12 @@ __all__ = [
 ]
 
 
+def choose_backend():
+    """Let Keras run on torch if it is not imported yet and nothing else was chosen."""
+    if "keras" not in sys.modules:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
 def import_keras():
     """Return Keras, on the torch backend where ``KERAS_BACKEND`` is not set.
 
@@ -28,7 +36,7 @@ def import_keras():
     ImportError
         If Keras is not installed.
     """
-    os.environ.setdefault("KERAS_BACKEND", "torch")
+    choose_backend()
     try:
         return importlib.import_module("keras")
     except ModuleNotFoundError as error:

@@ -95,18 +95,19 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
 
     Notes
     -----
-    Keras runs on torch unless the environment variable ``KERAS_BACKEND`` says otherwise; it is
-    imported by the first ``fit``. A pickle holds the builder and the variables, and the model is
-    made again when it is first asked for.
+    Keras runs on torch unless the environment variable ``KERAS_BACKEND`` says otherwise; import it
+    after this class. The first ``fit`` imports it.
+
+    A pickle holds the builder and the variables; the model is made again when it is asked for.
 
     Fits in several threads of one process wait for each other, because Keras draws from global
     generators: search with processes.
 
     Examples
     --------
-    >>> import keras
     >>> from sklearn.datasets import load_iris
     >>> from skhpo import KerasClassifier
+    >>> import keras
     >>> def create_model(units=32):
     ...     hidden = keras.layers.Dense(units, activation="relu")
     ...     model = keras.Sequential([hidden, keras.layers.Dense(3, activation="softmax")])

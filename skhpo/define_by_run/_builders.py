@@ -1,0 +1,188 @@
+"""Builders that take ``hp``: what is known of each, found by running it once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ._explore import Exploration, explore
+from ._hyperparameters import HyperParameters
+
+__all__ = ["distributions_of", "explored", "newcomers", "recall", "remember", "takes_hp"]
+
+MAX_RUNS = 500
+
+# Stand for what the data would say, where nothing better is known.
+_PLACEHOLDERS = {"in_features": 8, "in_channels": 1, "input_shape": (8,), "out_features": 3}
+
+_KNOWN: WeakKeyDictionary[Any, Exploration] = WeakKeyDictionary()
+
+
+def takes_hp(builder: Any) -> bool:
+    """Tell whether the first argument of a builder is ``hp``."""
+    if not callable(builder):
+        return False
+    try:
+        return next(iter(inspect.signature(builder).parameters), None) == "hp"
+    except (TypeError, ValueError):
+        return False
+
+
+def distributions_of(
+    builder: Callable[..., Any], *, max_runs: int = MAX_RUNS, **arguments: Any
+) -> Any:
+    """Find the hyperparameters of a builder that defines them while it runs.
+
+    The builder is run again and again with other answers, all changed at once as long as it asks
+    for the same names. Where it does not, the parameter that decides makes branches, one for each
+    of its values. What needs a number of a continuous range, or a certain one within a range of
+    integers, is not found; a search says so when it comes across it.
+
+    Parameters
+    ----------
+    builder : callable
+        Its first argument is ``hp``, see `HyperParameters`.
+    max_runs : int, default=500
+        How often it may be run; a warning says that this was not enough.
+    **arguments : dict
+        Further arguments of the builder. For ``in_features``, ``in_channels``, ``input_shape``
+        and ``out_features``, which estimators infer from the data, there are placeholders
+        (8, 1, (8,) and 3).
+
+    Returns
+    -------
+    param_distributions : dict of str to list or distribution, or list of such dicts
+        What every search accepts, under the names that the builder uses. With a list, one dict
+        per branch; a search draws each dict equally often.
+
+    Raises
+    ------
+    TypeError
+        If the first argument of the builder is not ``hp``.
+    ValueError
+        If two definitions of one name differ, or a definition is wrong.
+
+    Examples
+    --------
+    >>> from skhpo import distributions_of
+    >>> def build(hp):
+    ...     for i in range(hp.Int("n_layers", 1, 2)):
+    ...         hp.Int(f"units_{i}", 32, 64, step=32)
+    >>> for space in distributions_of(build):
+    ...     print(space)
+    {'n_layers': [1], 'units_0': [32, 64]}
+    {'n_layers': [2], 'units_0': [32, 64], 'units_1': [32, 64]}
+    """
+    return explored(builder, arguments, max_runs=max_runs, anew=True).distributions()
+
+
+def explored(
+    builder: Callable[..., Any],
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    max_runs: int = MAX_RUNS,
+    anew: bool = False,
+) -> Exploration:
+    """Return what is known of a builder, exploring it at the first time, or anew."""
+    if not anew and (known := recall(builder)) is not None:
+        return known
+    if not takes_hp(builder):
+        raise TypeError(
+            "a builder that defines its hyperparameters must have hp as its first argument, as in "
+            f"build(hp), but got {builder!r}"
+        )
+    run = functools.partial(_run, builder, _complete(builder, arguments or {}))
+    with _undisturbed():
+        found = explore(run, max_runs=max_runs)
+    if not found.complete:
+        warnings.warn(
+            f"the exploration of {getattr(builder, '__name__', builder)!r} was cut short after "
+            f"{found.n_runs} runs, so the space may lack branches or values; raise max_runs of "
+            "distributions_of, use fewer values for what decides which parameters there are, or "
+            "write the dicts yourself",
+            UserWarning,
+            stacklevel=3,
+        )
+    remember(builder, found)
+    return found
+
+
+def newcomers(
+    builder: Callable[..., Any], arguments: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a builder asks for under some values, and was not known to; with the defaults."""
+    known = explored(builder, arguments).names
+    hp = HyperParameters(values)
+    with _undisturbed():
+        _run(builder, _complete(builder, arguments), hp)
+    return {name: d for name, d in hp.definitions.items() if name not in known}
+
+
+def recall(builder: Any) -> Exploration | None:
+    """Return what was found of a builder in this process."""
+    try:
+        return _KNOWN.get(builder)
+    except TypeError:  # cannot be referenced weakly, or hashed
+        return None
+
+
+def remember(builder: Any, found: Exploration | None) -> None:
+    """Keep what was found of a builder, here or in another process."""
+    try:
+        if found is not None:
+            _KNOWN[builder] = found
+    except TypeError:
+        pass
+
+
+def _complete(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(builder).parameters
+    placeholders = {k: v for k, v in _PLACEHOLDERS.items() if k in parameters}
+    return {**placeholders, **arguments}
+
+
+def _run(builder: Callable[..., Any], arguments: Mapping[str, Any], hp: HyperParameters) -> None:
+    """Run a builder, without memory for the weights where that works."""
+    twin = HyperParameters(hp._given)
+    try:
+        with _without_memory():
+            builder(twin, **arguments)
+    except Exception:
+        builder(hp, **arguments)
+    else:
+        hp.definitions, hp.values = twin.definitions, twin.values
+
+
+@contextmanager
+def _without_memory() -> Iterator[None]:
+    with ExitStack() as stack:
+        if (torch := sys.modules.get("torch")) is not None:
+            stack.enter_context(torch.device("meta"))
+        keras = sys.modules.get("keras")
+        if keras is not None and keras.config.backend() == "torch":
+            stack.enter_context(keras.device("meta"))
+        yield
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put the global generators back afterwards: making layers draws from them."""
+    torch = sys.modules.get("torch")
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    of_torch = None if torch is None else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+        if torch is not None:
+            torch.set_rng_state(of_torch)

@@ -1,0 +1,232 @@
+"""The object that a builder asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ._definitions import Choice, Definition, Fixed, Range
+
+__all__ = ["HyperParameters"]
+
+
+class HyperParameters:
+    """What a builder that defines its space while it runs gets as ``hp``.
+
+    Each method says what values a hyperparameter may have, and returns the one it has: what was
+    set, else the default. The signatures are those of keras-tuner.
+
+    Parameters
+    ----------
+    values : mapping of str to object, default=None
+        What is set.
+
+    Attributes
+    ----------
+    values : dict of str to object
+        Of each hyperparameter that was asked for, in this order, its value.
+
+    Examples
+    --------
+    >>> from skhpo import HyperParameters
+    >>> hp = HyperParameters({"units": 64})
+    >>> hp.Int("units", 32, 512, step=32), hp.Float("lr", 1e-4, 1e-2, sampling="log")
+    (64, 0.0001)
+    >>> hp.values
+    {'units': 64, 'lr': 0.0001}
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self._given = dict(values or {})
+        self._scopes: list[str] = []
+        self.definitions: dict[str, Definition] = {}
+        self.values: dict[str, Any] = {}
+
+    def Int(
+        self,
+        name: str,
+        min_value: int,
+        max_value: int,
+        step: int | None = None,
+        sampling: str = "linear",
+        default: int | None = None,
+    ) -> Any:
+        """Ask for an integer from `min_value` to `max_value`, both included.
+
+        Parameters
+        ----------
+        name : str
+        min_value, max_value : int
+        step : int or None, default=None
+            Distance of two values; with ``sampling="log"`` their ratio.
+        sampling : {"linear", "log"}, default="linear"
+            Scale on which values are drawn.
+        default : int or None, default=None
+            None is `min_value`.
+
+        Returns
+        -------
+        int
+        """
+        return self._range("Int", name, min_value, max_value, step, sampling, default)
+
+    def Float(
+        self,
+        name: str,
+        min_value: float,
+        max_value: float,
+        step: float | None = None,
+        sampling: str = "linear",
+        default: float | None = None,
+    ) -> Any:
+        """Ask for a number from `min_value` to `max_value`.
+
+        Parameters
+        ----------
+        name : str
+        min_value, max_value : float
+        step : float or None, default=None
+            Distance of two values; with ``sampling="log"`` their ratio.
+        sampling : {"linear", "log"}, default="linear"
+            Scale on which values are drawn.
+        default : float or None, default=None
+            None is `min_value`.
+
+        Returns
+        -------
+        float
+        """
+        return self._range("Float", name, min_value, max_value, step, sampling, default)
+
+    def Choice(
+        self,
+        name: str,
+        values: Sequence[Any],
+        ordered: bool | None = None,
+        default: Any = None,
+    ) -> Any:
+        """Ask for one of `values`.
+
+        Parameters
+        ----------
+        name : str
+        values : list
+        ordered : bool or None, default=None
+            Accepted as of keras-tuner; a list has no order in a search.
+        default : object, default=None
+            None is the first value, or None where that is one of them.
+
+        Returns
+        -------
+        object
+        """
+        values = tuple(values)
+        if default is None and values and None not in values:
+            default = values[0]
+        return self._answer(Choice(self._named(name), values, default))
+
+    def Boolean(self, name: str, default: bool = False) -> Any:
+        """Ask for True or False.
+
+        Parameters
+        ----------
+        name : str
+        default : bool, default=False
+
+        Returns
+        -------
+        bool
+        """
+        return self._answer(Choice(self._named(name), (False, True), default))
+
+    def Fixed(self, name: str, value: Any) -> Any:
+        """Name a value that is not searched.
+
+        Parameters
+        ----------
+        name : str
+        value : object
+
+        Returns
+        -------
+        object
+        """
+        return self._answer(Fixed(self._named(name), value))
+
+    def get(self, name: str) -> Any:
+        """Return the value of a hyperparameter that was asked for before.
+
+        Raises
+        ------
+        KeyError
+            If it was not.
+        """
+        name = self._named(name)
+        if name not in self.values:
+            raise KeyError(f"{name!r} was not asked for yet; known are {list(self.values)}")
+        return self.values[name]
+
+    __getitem__ = get
+
+    def __contains__(self, name: str) -> bool:
+        return self._named(name) in self.values
+
+    @contextmanager
+    def name_scope(self, name: str):  # type: ignore[no-untyped-def]
+        """Within this context names begin with ``name_``."""
+        self._scopes.append(name)
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+
+    @contextmanager
+    def conditional_scope(self, parent_name: str, parent_values: Any):  # type: ignore[no-untyped-def]
+        """Do nothing: that a parameter is asked for only in a branch is seen when it runs."""
+        self.get(parent_name)
+        yield
+
+    def _named(self, name: str) -> str:
+        if not isinstance(name, str) or not name.isidentifier() or "__" in name:
+            raise ValueError(
+                "the name of a hyperparameter must be a Python identifier without '__', because it "
+                f"becomes a parameter of the estimator, but got {name!r}"
+            )
+        return "_".join([*self._scopes, name])
+
+    def _range(
+        self,
+        kind: str,
+        name: str,
+        low: Any,
+        high: Any,
+        step: Any,
+        sampling: str | None,
+        default: Any,
+    ) -> Any:
+        default = low if default is None else default
+        if kind == "Float":
+            low, high, default = (
+                float(x) if isinstance(x, int) and not isinstance(x, bool) else x
+                for x in (low, high, default)
+            )
+        return self._answer(
+            Range(kind, self._named(name), low, high, step, sampling or "linear", default)
+        )
+
+    def _answer(self, definition: Definition) -> Any:
+        name = definition.name
+        check_equal(self.definitions.setdefault(name, definition), definition)
+        value = self._given.get(name, definition.default)
+        self.values[name] = value
+        return value
+
+
+def check_equal(first: Definition, second: Definition) -> None:
+    """Raise ValueError if two definitions of one name differ."""
+    if repr(first) != repr(second):
+        raise ValueError(
+            f"a hyperparameter must be defined once, or alike, but {first.name!r} is "
+            f"{first} and {second}; give one of them another name"
+        )
