@@ -1,14 +1,30 @@
 """Spaces that a builder defines while it runs, by asking for its hyperparameters."""
 
-from ._builders import distributions_of, explored, newcomers, recall, remember, takes_hp
+from ._builders import (
+    asked_for,
+    check_all_known,
+    distributions_of,
+    explored,
+    newcomers,
+    recall,
+    remember,
+    takes_hp,
+)
 from ._hyperparameters import HyperParameters
+from ._settings import definitions_of, is_asked_for, shapes_of, split
 
 __all__ = [
     "HyperParameters",
+    "asked_for",
+    "check_all_known",
+    "definitions_of",
     "distributions_of",
     "explored",
+    "is_asked_for",
     "newcomers",
     "recall",
     "remember",
+    "shapes_of",
+    "split",
     "takes_hp",
 ]

@@ -7,17 +7,28 @@ import inspect
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from difflib import SequenceMatcher
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ._definitions import Definition
 from ._explore import Exploration, explore
 from ._hyperparameters import HyperParameters
 
-__all__ = ["distributions_of", "explored", "newcomers", "recall", "remember", "takes_hp"]
+__all__ = [
+    "asked_for",
+    "check_all_known",
+    "distributions_of",
+    "explored",
+    "newcomers",
+    "recall",
+    "remember",
+    "takes_hp",
+]
 
 MAX_RUNS = 500
 
@@ -116,15 +127,54 @@ def explored(
     return found
 
 
-def newcomers(
+def asked_for(
     builder: Callable[..., Any], arguments: Mapping[str, Any], values: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what a builder asks for under some values, and was not known to; with the defaults."""
-    known = explored(builder, arguments).names
+) -> dict[str, Definition]:
+    """Return what a builder asks for under some values."""
     hp = HyperParameters(values)
     with _undisturbed():
         _run(builder, _complete(builder, arguments), hp)
-    return {name: d for name, d in hp.definitions.items() if name not in known}
+    return hp.definitions
+
+
+def newcomers(
+    builder: Callable[..., Any], arguments: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Definition]:
+    """Return what a builder asks for under some values that its exploration did not find."""
+    found = explored(builder, arguments)
+    new = {k: d for k, d in asked_for(builder, arguments, values).items() if k not in found.names}
+    found.definitions.update(new)
+    return new
+
+
+def check_all_known(
+    builder: Callable[..., Any], arguments: Mapping[str, Any], hp: HyperParameters
+) -> None:
+    """Raise ValueError for a value that was set and that a builder never asks for.
+
+    What it asked for and was not known to is known from now on.
+    """
+    unasked = [name for name in hp.given if name not in hp.definitions]
+    found = recall(builder) if not unasked else explored(builder, arguments)
+    if found is None:
+        return
+    for name in unasked:
+        if name not in found.definitions:
+            raise ValueError(
+                f"the builder never asks for {name!r}, which is set; it asks for "
+                f"{', '.join(map(repr, nearest_first(name, found.definitions)))}"
+            )
+    for name, definition in hp.definitions.items():
+        found.definitions.setdefault(name, definition)
+
+
+def nearest_first(name: str, known: Iterable[str]) -> list[str]:
+    """Sort names so that those most like `name` come first."""
+
+    def unlikeness(other: str) -> tuple[float, str]:
+        return -SequenceMatcher(None, name.lower(), other.lower()).ratio(), other
+
+    return sorted(known, key=unlikeness)
 
 
 def recall(builder: Any) -> Exploration | None:
@@ -152,7 +202,7 @@ def _complete(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> dict
 
 def _run(builder: Callable[..., Any], arguments: Mapping[str, Any], hp: HyperParameters) -> None:
     """Run a builder, without memory for the weights where that works."""
-    twin = HyperParameters(hp._given)
+    twin = HyperParameters(hp.given)
     try:
         with _without_memory():
             builder(twin, **arguments)

@@ -38,7 +38,7 @@ class HyperParameters:
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
-        self._given = dict(values or {})
+        self.given = dict(values or {})
         self._scopes: list[str] = []
         self.definitions: dict[str, Definition] = {}
         self.values: dict[str, Any] = {}
@@ -218,7 +218,7 @@ class HyperParameters:
     def _answer(self, definition: Definition) -> Any:
         name = definition.name
         check_equal(self.definitions.setdefault(name, definition), definition)
-        value = self._given.get(name, definition.default)
+        value = self.given.get(name, definition.default)
         self.values[name] = value
         return value
 

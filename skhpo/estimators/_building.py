@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
+from ..define_by_run import check_all_known, split, takes_hp
 from ._data import as_dict
 from ._device import resolve_device
 from ._groups import GroupsMixin
@@ -106,13 +107,23 @@ class BuildingMixin(GroupsMixin):
             raise ValueError(
                 f"initialize() without data cannot infer {names}; set it, or call fit(X, y)"
             )
-        module = self.initialized_instance(self.module, kwargs)
+        if takes_hp(self.module):
+            module = self._module_by_run(kwargs)
+        else:
+            module = self.initialized_instance(self.module, kwargs)
         if not isinstance(module, torch.nn.Module):
             raise TypeError(
                 f"module must make a torch.nn.Module, but {self.module!r} returned {module!r}"
             )
         self.module_ = module
         return self
+
+    def _module_by_run(self, kwargs):
+        """Call a builder that asks ``hp`` for its hyperparameters."""
+        arguments, hp = split(self.module, kwargs)
+        module = self.module(hp, **arguments)
+        check_all_known(self.module, arguments, hp)
+        return module
 
     def get_params_for(self, prefix):
         """Collect the arguments of a component: those set, and for the module those inferred.

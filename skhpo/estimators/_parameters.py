@@ -11,6 +11,14 @@ import torch
 from sklearn.base import BaseEstimator
 from skorch.setter import optimizer_setter
 
+from ..define_by_run import (
+    definitions_of,
+    explored,
+    is_asked_for,
+    newcomers,
+    split,
+    takes_hp,
+)
 from ._names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
 from ._settings import STREAMS, check_settings
 
@@ -156,7 +164,7 @@ class ParametersMixin:
         for name, value in plain.items():
             setattr(self, name, value)
         for name in nested:
-            self._check_nested_name(name)
+            self._check_nested_name(name, nested)
         for name, value in nested.items():
             if _is_nested(name):
                 setattr(self, name, value)
@@ -190,9 +198,39 @@ class ParametersMixin:
         arguments = arguments_of(factory)
         if arguments is None:
             return None
+        if component == "module" and takes_hp(factory):
+            return self._arguments_with_hp(arguments)
         given = _GIVEN_BY_THE_NET[component]
         arguments = {k: v for k, v in arguments.items() if k not in given}
         return arguments | _BESIDE_THE_SIGNATURE.get(component, {})
+
+    def _arguments_with_hp(self, arguments):
+        """Return the arguments of a module's builder, and what it asks ``hp`` for."""
+        asked = definitions_of(self.module)
+        if asked is None:
+            return None
+        arguments = {k: v for k, v in arguments.items() if k != "hp"}
+        return arguments | {name: definition.default for name, definition in asked.items()}
+
+    def _model_space(self, shapes):
+        """Return what the module's builder asks ``hp`` for, as a space of this estimator."""
+        space = explored(self.module, self._written(shapes), anew=True).distributions()
+        if isinstance(space, dict):
+            return _prefixed(space)
+        return [_prefixed(one) for one in space]
+
+    def _model_newcomers(self, params, shapes):
+        """Return what the builder asks for under a configuration and was not found to ask for."""
+        values = {**self._module_settings(), **_without_prefix(params)}
+        new = newcomers(self.module, self._written(shapes), split(self.module, values)[1].given)
+        return _prefixed({name: definition.default for name, definition in new.items()})
+
+    def _module_settings(self):
+        return _without_prefix({name: getattr(self, name) for name in vars(self)})
+
+    def _written(self, shapes):
+        """Return the arguments in the builder's signature that are set, or said by the data."""
+        return split(self.module, {**shapes, **self._module_settings()})[0]
 
     def _factory_of(self, component):
         value = getattr(self, component)
@@ -204,7 +242,7 @@ class ParametersMixin:
             value = resolve_scheduler(value)
         return type(value) if isinstance(value, torch.nn.Module) else value
 
-    def _check_nested_name(self, name):
+    def _check_nested_name(self, name, params=None):
         component, _, argument = name.partition("__")
         if component == "callbacks":
             known = list(self._get_params_callbacks(deep=True))
@@ -224,6 +262,10 @@ class ParametersMixin:
             return
         arguments = self._arguments_of(component)
         if arguments is not None and argument not in arguments:
+            if component == "module" and takes_hp(self.module):
+                values = {**self._module_settings(), **_without_prefix(params or {})}
+                if params is None or is_asked_for(self.module, argument, values):
+                    return
             self._raise_unknown(name, [f"{component}__{k}" for k in arguments])
 
     def _raise_unknown(self, name, known):
@@ -276,6 +318,15 @@ class ParametersMixin:
 
     def __repr__(self, N_CHAR_MAX=700):
         return BaseEstimator.__repr__(self, N_CHAR_MAX)
+
+
+def _prefixed(params):
+    return {f"module__{name}": value for name, value in params.items()}
+
+
+def _without_prefix(params):
+    prefix = "module__"
+    return {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
 
 
 def _is_root(cls):

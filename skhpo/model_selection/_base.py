@@ -31,6 +31,7 @@ from ..samplers import EnqueuedSampler
 from ..space import SearchSpace
 from ._checks import check_classes, check_listening, check_names, check_resource, check_rows
 from ._loop import TrialLoop
+from ._model_space import distributions_for, warn_about_newcomers
 from ._observers import Callbacks, ContextTree, Progress, SearchStart
 from ._resume import fingerprint, identity_of, open_journal, replayed, tell_earlier_scores
 from ._top import Seen, TopEstimators
@@ -48,7 +49,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
 
     _parameter_constraints = {
         **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
-        "param_distributions": [dict, list],
+        "param_distributions": [dict, list, StrOptions({"model"})],
         "random_state": ["random_state"],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "journal": [str, PathLike, None],
@@ -166,10 +167,11 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         weight = params.get("sample_weight")
         seen = {"X": X, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
 
-        space = SearchSpace(self.param_distributions)
-        check_names(self.estimator, self.param_distributions)
+        distributions = self.param_distributions_ = distributions_for(self, X, y)
+        space = SearchSpace(distributions)
+        check_names(self.estimator, distributions)
         if self.resource is not None:
-            check_resource(self.estimator, self.resource, self.param_distributions)
+            check_resource(self.estimator, self.resource, distributions)
         slots = slots_of(self.devices)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         rows = cv.split(X, y, **routed.splitter.split)
@@ -249,6 +251,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             self._seen = Seen(seed, candidates, scheduler.max_resource, data)
             self.__dict__.pop("_top", None)
             self._warn(loop)
+            warn_about_newcomers(self, loop.trials, X, y)
             if self.refit:
                 self._refit(setting, X, y, loop.trials, context, seen)
         callbacks.on_search_end()

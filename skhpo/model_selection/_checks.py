@@ -103,7 +103,7 @@ def _with_choices(estimator, name, space):
 
 def _takes(estimator, name, known):
     """Whether the estimator takes a parameter that it does not list, as skorch's nets do."""
-    if name.partition("__")[0] not in known:
+    if "__" in name and name.partition("__")[0] not in known:
         return False
     try:
         clone(estimator).set_params(**{name: None})

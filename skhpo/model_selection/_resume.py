@@ -51,7 +51,7 @@ def fingerprint(search, cv, X, y, params):
     settings = search.get_params(deep=False)
     return {
         "settings": {k: describe(v) for k, v in settings.items() if k not in _FREE},
-        "space": describe(translated(search.param_distributions)),
+        "space": describe(translated(search.param_distributions_)),
         "estimator": describe(search.estimator),
         "cv": describe(cv),
         "data": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+from ...define_by_run import check_all_known, split, takes_hp
 from .._parameters import arguments_of
 from ._backend import compile_arguments, config_of, import_keras, is_model
 
@@ -14,7 +15,6 @@ __all__ = [
     "copied",
     "fresh_model",
     "mlp",
-    "takes_hp",
 ]
 
 # Arguments of a builder that are inferred from the data where its signature has them.
@@ -93,14 +93,25 @@ def required_arguments(builder):
     return [p.name for p in named if p.default is p.empty]
 
 
-def fresh_model(builder, arguments, hp=None):
+def fresh_model(builder, arguments):
     """Call a builder.
+
+    Parameters
+    ----------
+    builder : callable
+    arguments : dict
+        What its signature lacks is what ``hp`` answers, where that is its first argument.
 
     Raises
     ------
     TypeError
         If what it returns is no Keras model.
+    ValueError
+        If there is no value for an argument, or one that nobody asks for.
     """
+    hp = None
+    if takes_hp(builder):
+        arguments, hp = split(builder, arguments)
     needed = [name for name in required_arguments(builder) if name not in {**arguments, "hp": 0}]
     if needed:
         raise ValueError(
@@ -115,21 +126,13 @@ def fresh_model(builder, arguments, hp=None):
         raise TypeError(
             f"build_fn must return a Keras model, but {_name(builder)} returned {what}{hint}"
         )
+    if hp is not None:
+        check_all_known(builder, arguments, hp)
     return model
 
 
 def _name(builder):
     return getattr(builder, "__name__", None) or repr(builder)
-
-
-def takes_hp(builder):
-    """Tell whether the first argument of a builder is ``hp``."""
-    if not callable(builder):
-        return False
-    try:
-        return next(iter(inspect.signature(builder).parameters), None) == "hp"
-    except (TypeError, ValueError):
-        return False
 
 
 def copied(model):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import numbers
 
+from ...define_by_run import definitions_of, explored, is_asked_for, newcomers, takes_hp
 from .._names import nearest_first
-from ._builders import INFERRED, builder_arguments, builder_of, takes_hp
+from ._builders import INFERRED, builder_arguments, builder_of
 from ._compiling import optimizer_arguments, resolve_optimizer
 
 __all__ = ["ParametersMixin"]
@@ -41,8 +42,8 @@ class ParametersMixin:
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the builder's arguments that were not set, too, with their defaults.
-            Those that are inferred from the data have the value None.
+            Whether to list the builder's arguments that were not set, too, with their defaults,
+            and what it asks ``hp`` for. Those that are inferred from the data have the value None.
 
         Returns
         -------
@@ -53,7 +54,8 @@ class ParametersMixin:
             return params
         arguments = builder_arguments(self.build_fn) or {}
         defaults = {k: None if k in INFERRED else v for k, v in arguments.items()}
-        return {**defaults, **params}
+        asked = {k: d.default for k, d in (definitions_of(self.build_fn) or {}).items()}
+        return {**defaults, **asked, **params}
 
     def set_params(self, **params):
         """Set the parameters of this estimator; the next ``fit`` uses them.
@@ -74,16 +76,16 @@ class ParametersMixin:
         """
         own = self._own_names()
         for name in sorted(params, key=lambda name: name not in own):
-            if name in own:
-                setattr(self, name, params[name])
-                continue
-            self._check_name(name)
+            if name not in own:
+                self._check_name(name, params)
             setattr(self, name, params[name])
+            if name in own:
+                continue
             if name not in self._stray_names:
                 self._stray_names = (*self._stray_names, name)
         return self
 
-    def _check_name(self, name):
+    def _check_name(self, name, params=None):
         """Raise ValueError unless the builder or the optimizer has an argument of that name."""
         component, _, argument = name.partition("__")
         if component == "optimizer" and argument:
@@ -99,8 +101,15 @@ class ParametersMixin:
         arguments = builder_arguments(self.build_fn)
         if arguments is None or name in arguments:
             return
-        if not name.isidentifier() or not takes_hp(self.build_fn):
+        if not takes_hp(self.build_fn):
             self._raise_unknown(name, [*arguments, *self._own_names()])
+        # What was given to the constructor is looked at by the fit, when all is known.
+        if params is None or name in self._stray_names:
+            return
+        together = {**self._builder_settings(), **params}
+        if not is_asked_for(self.build_fn, name, together):
+            known = definitions_of(self.build_fn) or {}
+            self._raise_unknown(name, [*arguments, *known, *self._own_names()])
 
     def _raise_unknown(self, name, known):
         known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
@@ -145,6 +154,21 @@ class ParametersMixin:
             if name in own and getattr(self, name) is not own[name]:
                 settings[name] = getattr(self, name)
         return settings
+
+    def _model_space(self, shapes):
+        """Return what the builder asks ``hp`` for, as a space of this estimator."""
+        return explored(self.build_fn, self._written(shapes), anew=True).distributions()
+
+    def _model_newcomers(self, params, shapes):
+        """Return what the builder asks for under a configuration and was not found to ask for."""
+        values = {**self._builder_settings(), **params}
+        new = newcomers(self.build_fn, self._written(shapes), values)
+        return {name: definition.default for name, definition in new.items()}
+
+    def _written(self, shapes):
+        """Return the arguments in the builder's signature that are set, or said by the data."""
+        written = builder_arguments(self.build_fn) or {}
+        return {k: v for k, v in {**shapes, **self._builder_settings()}.items() if k in written}
 
     def _optimizer_settings(self):
         prefix = "optimizer__"

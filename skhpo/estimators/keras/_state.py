@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...define_by_run import recall, remember
 from .._checkpoint import write_atomically
 from ._backend import import_keras
 from ._randomness import OwnGlobals
@@ -15,6 +16,7 @@ from ._recipe import Recipe
 __all__ = ["StateMixin"]
 
 _FORMAT = 1
+_FOUND = "_found_of_builder"
 # Plain attributes that a fit leaves and that a checkpoint carries.
 _PLAIN = (
     *("n_iter_", "n_parameters_", "seed_", "history_", "n_features_in_", "input_shape_"),
@@ -53,7 +55,14 @@ class StateMixin:
         state = dict(super().__getstate__())
         if "_net" in state:
             state["_packed"] = _pack(state.pop("_net"))
+        if (found := recall(self.build_fn)) is not None:
+            state[_FOUND] = found
         return state
+
+    def __setstate__(self, state):
+        # In a worker, what the builder asks for need not be found again.
+        remember(state["build_fn"], state.pop(_FOUND, None))
+        super().__setstate__(state)
 
     def save_checkpoint(self, path):
         """Write what is needed to predict, and to continue training exactly.

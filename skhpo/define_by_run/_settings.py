@@ -1,0 +1,83 @@
+"""What estimators ask about their builders."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ._builders import asked_for, explored, recall, takes_hp
+from ._definitions import Definition
+from ._hyperparameters import HyperParameters
+
+__all__ = ["definitions_of", "is_asked_for", "shapes_of", "split"]
+
+
+def definitions_of(builder: Any) -> dict[str, Definition] | None:
+    """Return the known hyperparameters of a builder; none where it does not take ``hp``.
+
+    Returns
+    -------
+    dict of str to Definition, or None
+        None where it cannot be run without the data.
+    """
+    if not takes_hp(builder):
+        return {}
+    try:
+        return explored(builder).definitions
+    except Exception:
+        return None
+
+
+def is_asked_for(builder: Callable[..., Any], name: str, values: Mapping[str, Any]) -> bool:
+    """Tell whether a name is known, or asked for under these values; then it is known hereafter."""
+    definitions = definitions_of(builder)
+    if definitions is None or name in definitions:
+        return True
+    try:
+        asked = asked_for(builder, {}, split(builder, values)[1].given)
+    except Exception:
+        return False
+    found = recall(builder)
+    if found is not None and name in asked:
+        found.definitions.setdefault(name, asked[name])
+    return name in asked
+
+
+def split(
+    builder: Callable[..., Any], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], HyperParameters]:
+    """Split what is set for a builder into its arguments and what ``hp`` answers."""
+    written = inspect.signature(builder).parameters
+    arguments = {k: v for k, v in settings.items() if k in written}
+    return arguments, HyperParameters({k: v for k, v in settings.items() if k not in written})
+
+
+def shapes_of(X: Any, y: Any, *, classifier: bool) -> dict[str, Any]:
+    """Return the arguments of a builder that data say, as estimators infer them.
+
+    Parameters
+    ----------
+    X, y : array-like
+    classifier : bool
+
+    Returns
+    -------
+    dict
+        ``in_features``, ``in_channels``, ``input_shape`` and ``out_features``, as far as known.
+    """
+    shapes: dict[str, Any] = {}
+    shape = tuple(getattr(X, "shape", ()))[1:]
+    if shape:
+        shapes = {
+            "in_features": int(np.prod(shape)),
+            "in_channels": shape[0],
+            "input_shape": shape,
+        }
+    if y is not None:
+        y = np.asarray(y)
+        width = len(np.unique(y)) if classifier and y.ndim == 1 else int(np.prod(y.shape[1:]))
+        shapes["out_features"] = width
+    return shapes

@@ -1,0 +1,70 @@
+"""Spaces that the model of an estimator defines."""
+
+from __future__ import annotations
+
+import warnings
+
+from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+
+from ..define_by_run import shapes_of
+
+__all__ = ["distributions_for", "warn_about_newcomers"]
+
+
+def distributions_for(search, X, y):
+    """Return the space of a search; where it is "model", what the estimator's builder asks for.
+
+    Raises
+    ------
+    TypeError
+        If the estimator, or the last step of the pipeline, has no builder that takes ``hp``.
+    """
+    if search.param_distributions != "model":
+        return search.param_distributions
+    owner, prefix = _owner(search.estimator)
+    if not hasattr(owner, "_model_space"):
+        raise TypeError(
+            "param_distributions='model' needs a TorchClassifier, TorchRegressor, KerasClassifier "
+            "or KerasRegressor, alone or as the last step of a pipeline, but the estimator is a "
+            f"{type(owner).__name__}; give a dict instead"
+        )
+    space = owner._model_space(_shapes(search, X, y, prefix))
+    dicts = [space] if isinstance(space, dict) else space
+    dicts = [{prefix + name: values for name, values in one.items()} for one in dicts]
+    return dicts[0] if isinstance(space, dict) else dicts
+
+
+def warn_about_newcomers(search, trials, X, y):
+    """Say which parameters appeared in a trial only, and had their defaults there."""
+    if search.param_distributions != "model":
+        return
+    owner, prefix = _owner(search.estimator)
+    shapes = _shapes(search, X, y, prefix)
+    new = {}
+    for params in {trial.candidate: trial.params for trial in trials}.values():
+        of_owner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+        new.update(owner._model_newcomers(of_owner, shapes))
+    if new:
+        named = ", ".join(f"{prefix}{name}={default!r}" for name, default in sorted(new.items()))
+        warnings.warn(
+            f"the model asked for parameters in branches that were not found beforehand; there "
+            f"they had their defaults: {named}. To search them, write them into a dict of "
+            "param_distributions beside those of param_distributions_",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _owner(estimator, prefix=""):
+    """Return what has the builder, and the prefix of its parameters."""
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        return _owner(last, f"{prefix}{name}__")
+    return estimator, prefix
+
+
+def _shapes(search, X, y, prefix):
+    # Behind transformers the inputs may have any shape.
+    shapes = shapes_of(X, y, classifier=is_classifier(search.estimator))
+    return {"out_features": shapes["out_features"]} if prefix and y is not None else shapes
