@@ -24,8 +24,6 @@ class Context:
         Whether tensors carry a tangent, that is whether layers are linearised in their response.
     generator : torch.Generator or None
         Draws what is dropped.
-    scales : dict of layer to Tensor of shape (n, n_out), or None
-        Layers put V r here, for penalties.
     outputs : list of Tensor or None
         Recurrent layers append what they return here, for activation penalties.
     """
@@ -41,7 +39,6 @@ class Context:
         self.regularises = False
         self.tangent = False
         self.generator = None
-        self.scales = None
         self.outputs = None
 
     def value(self, name, n_rows, n_dims):
@@ -80,7 +77,7 @@ def spread(per_example, n_rows):
     ValueError
         If `n_rows` is no multiple of n.
     """
-    n = len(per_example)
+    n = per_example.shape[0]
     if n in (1, n_rows):
         return per_example
     if n_rows % n:

@@ -6,13 +6,14 @@ import copy
 import warnings
 
 import torch
+import torch.fx
 from torch import nn
 
 from ..estimators._randomness import stream_seed
 from ._modulated import RESPONSE_SCALE, Modulated
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
 
-__all__ = ["convert", "fold_into", "set_rates"]
+__all__ = ["convert", "fold_into", "functions_of", "set_rates"]
 
 _MODULATED = {nn.Linear: HyperLinear, nn.Conv1d: HyperConv1d, nn.Conv2d: HyperConv2d}
 _DROPOUT = {
@@ -119,3 +120,31 @@ def set_rates(plain, converted, values):
             for attribute, name in theirs.rates.items():
                 if name is not None and hasattr(ours, attribute):
                     setattr(ours, attribute, values[name])
+
+
+class _Tracer(torch.fx.Tracer):
+    def is_leaf_module(self, module, name):
+        home = type(module).__module__
+        ours = isinstance(module, Modulated | HyperDropout | HyperValue)
+        return ours or (home.startswith("torch.nn") and not isinstance(module, nn.Sequential))
+
+
+def functions_of(module):
+    """Return what a module's ``forward`` calls beside its layers, or None if that varies.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    functions : set of str or None
+        Names of functions and methods. None for a ``forward`` that cannot be traced, such as one
+        with branches.
+    """
+    try:
+        graph = _Tracer().trace(module)
+    except Exception:
+        return None
+    calls = (node for node in graph.nodes if node.op in ("call_function", "call_method"))
+    return {getattr(node.target, "__name__", node.target) for node in calls}

@@ -9,7 +9,7 @@ import torch
 from ..estimators._data import RowBatches
 from ..estimators._training import print_epoch, record_epoch
 from ..limits import check_time
-from ._steps import Steps
+from ._steps import steps_of
 
 __all__ = ["epochs_of"]
 
@@ -27,7 +27,7 @@ def epochs_of(net, batches, checks, extras):
         On the rows to tune on.
     extras : Extras
     """
-    steps = Steps(net)
+    steps = steps_of(net)
     generator = net._streams["tuning"].generator()
     tuning_batches = RowBatches(checks.valid, batches.batch_size, generator)
 

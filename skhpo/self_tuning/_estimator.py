@@ -116,7 +116,7 @@ class SelfTuningMixin:
                 raise ValueError(
                     f"{name} must be a number {'>' if strictly else '>='} 0, but got {value!r}"
                 )
-        for name, choices in (("variant", ("stn",)), ("convert", ("auto", False))):
+        for name, choices in (("variant", ("stn", "delta")), ("convert", ("auto", False))):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name} must be one of {', '.join(map(repr, choices))}, but got "
@@ -181,7 +181,7 @@ class SelfTuningMixin:
         name : str
         parameter : torch.nn.Parameter
         """
-        yield from self.tuning_.module.named_parameters()
+        yield from self.tuning_.own_parameters()
         if isinstance(self.criterion_, nn.Module):
             yield from self.criterion_.named_parameters()
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._context import spread
+from ._tangent import Dual
 
 __all__ = ["Modulated"]
 
@@ -54,11 +55,11 @@ class Modulated:
         self.context = context
         self.rates = dict(self.rates)
         weight = self.weight
-        n_out, fan_in = self._shape_of_rows()
+        n_out, fan_in = weight.shape[0], weight[0].numel()
         bound = 1 / math.sqrt(fan_in)
         fresh = torch.empty_like(weight)
         self.hyper_weight = nn.Parameter(fresh.uniform_(-bound, bound, generator=generator))
-        n_rows = n_out
+        n_rows = self.n_rows = n_out
         if self.bias is not None:
             fresh = torch.empty_like(self.bias)
             self.hyper_bias = nn.Parameter(fresh.uniform_(-bound, bound, generator=generator))
@@ -68,9 +69,6 @@ class Modulated:
         if not scale:
             nn.init.zeros_(self.response)
         return self
-
-    def _shape_of_rows(self):
-        return self.weight.shape[0], self.weight[0].numel()
 
     def response_parameters(self):
         """Return W_h, V and C in one, and b_h if there is one."""
@@ -115,15 +113,29 @@ class Modulated:
         if context is None or context.response is None:
             return self._map(x, self.weight, self.bias)
         of_weight, of_bias = self.row_scales(context.response)
-        if context.scales is not None:
-            context.scales[self] = of_weight
-        of_weight = self._as_output(spread(of_weight, len(x)), x.ndim)
+        bias = self.hyper_bias if of_bias is not None else None
+        if x.ndim > 2 or of_weight.shape[0] != x.shape[0]:
+            of_weight = self._as_output(spread(of_weight, x.shape[0]), x.ndim)
+            if of_bias is not None:
+                of_bias = self._as_output(spread(of_bias, x.shape[0]), x.ndim)
+                bias = self._as_output(bias[None], x.ndim)
+        if context.tangent:
+            return self._linearised(x, of_weight, of_bias, bias)
         y = self._map(x, self.weight, self.bias)
         y = torch.addcmul(y, of_weight, self._map(x, self.hyper_weight, None))
-        if of_bias is None:
-            return y
-        of_bias = self._as_output(spread(of_bias, len(x)), x.ndim)
-        return torch.addcmul(y, of_bias, self._as_output(self.hyper_bias[None], x.ndim))
+        return y if of_bias is None else torch.addcmul(y, of_bias, bias)
+
+    def _linearised(self, x, of_weight, of_bias, bias):
+        """Carry a value on with the layer's own weights, and its tangent in their response."""
+        value, tangent = (x.value, x.tangent) if isinstance(x, Dual) else (x, None)
+        with torch.no_grad():
+            y = self._map(value, self.weight, self.bias)
+        dy = of_weight * self._map(value, self.hyper_weight, None)
+        if of_bias is not None:
+            dy = torch.addcmul(dy, of_bias, bias)
+        if tangent is not None:
+            dy = dy + self._map(tangent, self.weight.detach(), None)
+        return Dual(y, dy)
 
     def _as_output(self, rows, n_dims):
         if n_dims == 2:

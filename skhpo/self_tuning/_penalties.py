@@ -4,65 +4,82 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["l2_penalty", "plain_l2_penalty"]
+__all__ = ["activity_penalty", "add_l2_gradient", "moments_of"]
 
 
-def l2_penalty(weight, hyper_weight, scales, strengths):
-    """Return the mean over the examples of strength / 2 times the squared norm of the weights.
-
-    In closed form: with s = V r of an example, and rows of W_e and W_h, the squared norm of
-    W_e + diag(s) W_h is the sum over rows of |W_e|^2 + 2 s <W_e, W_h> + s^2 |W_h|^2. Only the
-    moments of s over the examples meet the large matrices.
+def moments_of(response, strengths):
+    """Return the moments of the response input that an L2 penalty needs.
 
     Parameters
     ----------
-    weight, hyper_weight : Tensor of shape (n_out, ...)
-    scales : Tensor of shape (n, n_out)
+    response : Tensor of shape (n, k)
     strengths : Tensor of shape (n, 1)
+
+    Returns
+    -------
+    zeroth, first, second : Tensor of shape (1,), (k,) and (k, k)
+        Means over the examples of strength, strength r and strength r r^T.
+    """
+    weighted = strengths * response
+    second = torch.mm(weighted.t(), response).div_(len(response))
+    return strengths.mean(0), weighted.mean(0), second
+
+
+def add_l2_gradient(layer, moments, *, response_only=False):
+    """Add to a layer's gradients those of the L2 penalty that has a strength per example.
+
+    The penalty is the mean over the examples of strength / 2 times the squared norm of their
+    weights, that is, with s = V r and a sum over rows, of |W_e|^2 + 2 s <W_e, W_h> + s^2 |W_h|^2.
+    It is a function of the moments of r: no loop over examples, and no tensor per example.
+
+    Parameters
+    ----------
+    layer : Modulated
+        With gradients.
+    moments : tuple of Tensor
+        From `moments_of`.
+    response_only : bool, default=False
+        Whether W_e is left alone.
+    """
+    zeroth, first, second = moments
+    weight, hyper_weight = layer.weight.detach(), layer.hyper_weight.detach()
+    n_out = layer.n_rows
+    scales = layer.response.detach()[:n_out]  # V
+    by_second = torch.mm(scales, second)
+    mean = torch.mv(scales, first)  # of strength s, for each row
+    square = (by_second * scales).sum(1)  # of strength s^2
+    rows = (-1, *[1] * (weight.ndim - 1))
+    mean_rows = mean.view(rows)
+    if not response_only:
+        layer.weight.grad.addcmul_(weight, zeroth).addcmul_(hyper_weight, mean_rows)
+    layer.hyper_weight.grad.addcmul_(weight, mean_rows).addcmul_(hyper_weight, square.view(rows))
+    flat, hyper_flat = weight.flatten(1), hyper_weight.flatten(1)
+    inner, norm = (flat * hyper_flat).sum(1), (hyper_flat * hyper_flat).sum(1)
+    of_scales = layer.response.grad[:n_out]
+    of_scales.addr_(inner, first).addcmul_(norm.unsqueeze(1), by_second)
+
+
+def activity_penalty(outputs, names, values):
+    """Return the penalty on the outputs of recurrent layers (Merity et al. 2017, AR and TAR).
+
+    Parameters
+    ----------
+    outputs : list of (dropped, raw)
+        What recurrent layers return: Tensors of shape (n, steps, n_hidden).
+    names : list of str
+        "ar": mean square of the dropped outputs; "tar": of the differences of successive raw ones.
+    values : dict of str to Tensor of shape (n, 1)
 
     Returns
     -------
     penalty : Tensor of shape ()
     """
-    return _L2.apply(weight, hyper_weight, scales, strengths)
-
-
-def plain_l2_penalty(weight, strength):
-    """Return strength / 2 times the squared norm of a weight.
-
-    Parameters
-    ----------
-    weight : Tensor
-    strength : Tensor of shape (n, 1)
-        Its mean counts.
-    """
-    return 0.5 * strength.mean() * weight.square().sum()
-
-
-class _L2(torch.autograd.Function):
-    """The penalty with its gradient written out: a third of autograd's operations."""
-
-    @staticmethod
-    def forward(ctx, weight, hyper_weight, scales, strengths):
-        n_out = len(weight)
-        # n_out x 2 x fan_in
-        rows = torch.stack((weight.view(n_out, -1), hyper_weight.view(n_out, -1)), 1)
-        # n_out x 2 x 2: inner products of the rows of W_e and W_h
-        products = torch.bmm(rows, rows.transpose(1, 2))
-        first = strengths * scales
-        second = (first * scales).mean(0)
-        first = first.mean(0)
-        zeroth = strengths.mean().expand(n_out)
-        moments = torch.stack((zeroth, first, first, second), 1).view(n_out, 2, 2)
-        ctx.save_for_backward(rows, products, moments, scales, strengths)
-        ctx.shape = weight.shape
-        return 0.5 * torch.dot(moments.view(-1), products.view(-1))
-
-    @staticmethod
-    def backward(ctx, grad):
-        rows, products, moments, scales, strengths = ctx.saved_tensors
-        of_rows = torch.bmm(moments * grad, rows)
-        of_scales = torch.addcmul(products[:, 0, 1], scales, products[:, 1, 1])
-        of_scales *= strengths * (grad / len(scales))
-        of_weight, of_hyper_weight = (part.reshape(ctx.shape) for part in of_rows.unbind(1))
-        return of_weight, of_hyper_weight, of_scales, None
+    total = 0.0
+    for dropped, raw in outputs:
+        if "ar" in names:
+            per_example = dropped.square().flatten(1).mean(1)
+            total = total + (values["ar"][:, 0] * per_example).mean()
+        if "tar" in names:
+            per_example = (raw[:, 1:] - raw[:, :-1]).square().flatten(1).mean(1)
+            total = total + (values["tar"][:, 0] * per_example).mean()
+    return total

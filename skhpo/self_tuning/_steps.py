@@ -8,9 +8,15 @@ import torch
 from torch.nn import functional as F
 
 from ._augmentation import augment
-from ._penalties import l2_penalty
+from ._penalties import activity_penalty, add_l2_gradient, moments_of
+from ._tangent import Dual
 
-__all__ = ["Steps"]
+__all__ = ["steps_of"]
+
+
+def steps_of(net):
+    """Return the steps of an estimator's variant."""
+    return {"stn": Steps, "delta": DeltaSteps}[net.variant](net)
 
 
 class Steps:
@@ -55,6 +61,45 @@ class Steps:
         module = self.tuning.module
         return module(X) if isinstance(X, torch.Tensor) else module(**X)
 
+    def _regularise(self, X, y, values):
+        """Change a batch as the hyperparameters say, and have the layers regularise."""
+        context, effects = self.tuning.context, self.tuning.effects
+        context.values = values
+        context.regularises = True
+        context.generator = self.dropping
+        context.outputs = [] if effects.activity else None
+        if effects.inputs:
+            X = augment(X, effects.inputs, values, self.dropping)
+        if effects.smoothing:
+            y = self.net._smooth(y, values["label_smoothing"])
+        return X, y
+
+    def _values(self, u):
+        columns = self.tuning.ranges.values(u).split(1, 1)
+        return dict(zip(self.tuning.context.names, columns, strict=True))
+
+    def _loss(self, X, y):
+        with self.drawing:
+            output = self._forward(X)
+            if isinstance(output, tuple):
+                output = output[0]
+            if isinstance(output, Dual):
+                output = output.linearised()
+            return self.net.get_loss(output, y, X=X, training=True)
+
+    def _activity(self, values):
+        context, names = self.tuning.context, self.tuning.effects.activity
+        return activity_penalty(context.outputs, names, values)
+
+    def _decay(self, response, values, *, response_only=False):
+        """Add the gradients of the L2 penalties."""
+        moments = {}
+        with torch.no_grad():
+            for layer, name in self.tuning.effects.decay:
+                if name not in moments:
+                    moments[name] = moments_of(response, values[name])
+                add_l2_gradient(layer, moments[name], response_only=response_only)
+
     def train(self, X, y):
         """Move the weights by the loss at perturbed values.
 
@@ -68,33 +113,26 @@ class Steps:
         loss : Tensor of shape ()
             Without penalties.
         """
-        tuning, net = self.tuning, self.net
-        context, effects = tuning.context, tuning.effects
-        draws = self._perturb(len(y), self.generator)
-        u = torch.addcmul(tuning.position.detach()[0], draws, self.scales)
-        columns = tuning.ranges.values(u).split(1, 1)
+        context = self.tuning.context
+        draws = self._perturb(y.shape[0], self.generator)
+        u = torch.addcmul(self.tuning.position.detach()[0], draws, self.scales)
         context.response = u
-        context.values = values = dict(zip(context.names, columns, strict=True))
-        context.regularises = True
-        context.generator = self.dropping
-        context.scales = {} if effects.decay else None
-        if effects.inputs:
-            X = augment(X, effects.inputs, values, self.dropping)
-        if effects.smoothing:
-            y = net._smooth(y, values["label_smoothing"])
-        with self.drawing:
-            output = self._forward(X)
-            loss = net.get_loss(output, y, X=X, training=True)
-        total = loss
-        for layer, name in effects.decay:
-            scales = context.scales[layer]
-            total = total + l2_penalty(layer.weight, layer.hyper_weight, scales, values[name])
+        values = self._values(u)
+        X, y = self._regularise(X, y, values)
+        loss = self._loss(X, y)
         for parameter in self.parameters:
             parameter.grad = None
+        total = loss + self._activity(values) if self.tuning.effects.activity else loss
         total.backward()
-        net.optimizer_.step()
+        self._decay(u, values)
+        self.net.optimizer_.step()
         context.rest()
         return loss.detach()
+
+    def _response(self, draws):
+        """Return the perturbed position and what the layers get of it, a leaf of the graph."""
+        u = torch.addcmul(self.tuning.position.detach()[0], draws, self.scales)
+        return u, u.requires_grad_()
 
     def tune(self, X, y, weighted):
         """Move the hyperparameters by the validation loss, through the response only.
@@ -108,18 +146,26 @@ class Steps:
         """
         tuning, net = self.tuning, self.net
         context = tuning.context
-        draws = self._perturb(len(y), self.tuning_generator)
-        position = tuning.position.detach()
-        u = torch.addcmul(position[0], draws, self.scales)
+        draws = self._perturb(y.shape[0], self.tuning_generator)
+        u, context.response = self._response(draws)
+        response = context.response
         if tuning.reads_values:
-            columns = tuning.ranges.values(u).split(1, 1)
-            context.values = dict(zip(context.names, columns, strict=True))
-        context.response = response = u.requires_grad_()
+            context.values = self._values(u)
         tuning.set_training(False)
-        loss = net.get_loss(self._forward(X), y, X=X, training=weighted)
+        output = self._forward(X)
+        if isinstance(output, tuple):
+            output = output[0]
+        if isinstance(output, Dual):
+            output = output.linearised()
+        loss = net.get_loss(output, y, X=X, training=weighted)
         (gradient,) = torch.autograd.grad(loss, response)
         tuning.set_training(True)
         context.rest()
+        self._move(gradient, draws)
+
+    def _move(self, gradient, draws):
+        tuning, net = self.tuning, self.net
+        position = tuning.position.detach()
         of_position = gradient.sum(0)
         if net.tune_scales:
             # The entropy of N(u, sigma^2) grows by 1 / sigma.
@@ -130,3 +176,51 @@ class Steps:
         tuning.position.grad = torch.stack((of_position, of_scales))
         tuning.hyper_optimizer.step()
         self.scales = F.softplus(position[1])
+
+
+class DeltaSteps(Steps):
+    """The steps of the centred variant (Bae and Grosse 2020, Delta-STN).
+
+    The response input is sigma e. The weights themselves are trained at unperturbed values; what
+    the response adds is trained on the network linearised around them.
+    """
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.response_parameters = self.tuning.response_parameters()
+
+    def train(self, X, y):
+        """Move the weights by the loss at unperturbed values, the response at perturbed ones."""
+        tuning, context = self.tuning, self.tuning.context
+        values = self._values(tuning.center())
+        loss = self._loss(*self._regularise(X, y, values))
+        for parameter in self.parameters:
+            parameter.grad = None
+        total = loss + self._activity(values) if self.tuning.effects.activity else loss
+        total.backward()
+        for layer, name in tuning.effects.decay:
+            if layer.weight.grad is not None:
+                layer.weight.grad.addcmul_(layer.weight.detach(), values[name])
+        self.net.optimizer_.step()
+        self._train_response(X, y)
+        context.rest()
+        return loss.detach()
+
+    def _train_response(self, X, y):
+        tuning, context = self.tuning, self.tuning.context
+        draws = self._perturb(y.shape[0], self.generator)
+        context.response = response = draws * self.scales
+        context.tangent = True
+        values = self._values(tuning.position.detach()[0] + response)
+        loss = self._loss(*self._regularise(X, y, values))
+        gradients = torch.autograd.grad(loss, self.response_parameters)
+        for parameter, gradient in zip(self.response_parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._decay(response, values, response_only=True)
+        tuning.response_optimizer.step()
+
+    def _response(self, draws):
+        response = draws * self.scales
+        u = self.tuning.position.detach()[0] + response
+        self.tuning.context.tangent = True
+        return u, response.requires_grad_()

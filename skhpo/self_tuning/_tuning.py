@@ -10,13 +10,25 @@ from torch.nn import functional as F
 from ..estimators._names import resolve_optimizer
 from ..estimators._randomness import layer_may_draw
 from ._context import Context
-from ._convert import convert, fold_into, set_rates
+from ._convert import convert, fold_into, functions_of, set_rates
 from ._effects import find_effects, unmodulated_warning
 from ._modulated import RESPONSE_SCALE, Modulated
 from ._ranges import Ranges
 from .layers import HyperDropout, HyperValue
 
 __all__ = ["Tuning"]
+
+# Functions that draw, by which tracing knows a ``forward`` that does.
+_DRAWING = {
+    *("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"),
+    *("rand_like", "randn_like", "randint_like", "dropout", "dropout1d", "dropout2d", "dropout3d"),
+    *("alpha_dropout", "feature_dropout", "feature_alpha_dropout", "rrelu", "gumbel_softmax"),
+    *("bernoulli_", "normal_", "uniform_", "random_", "exponential_", "cauchy_", "geometric_"),
+    *("dropout_", "alpha_dropout_", "feature_dropout_", "rrelu_", "log_normal_", "binomial"),
+    *("scaled_dot_product_attention", "multi_head_attention_forward"),
+    *("fractional_max_pool2d", "fractional_max_pool3d", "native_dropout", "new"),
+}
+_FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 class Tuning:
@@ -68,10 +80,21 @@ class Tuning:
         self.position = torch.stack((start, spread)).requires_grad_()
         optimizer = resolve_optimizer(net.hyper_optimizer)
         self.hyper_optimizer = optimizer([self.position], lr=net.hyper_lr)
+        self.centred = net.variant == "delta"
+        self.response_optimizer = None
+        if self.centred:
+            optimizer = resolve_optimizer(net.optimizer)
+            fused = {"fused": True} if optimizer in _FUSED else {}
+            lr = net.lr if net.response_lr is None else net.response_lr
+            self.response_optimizer = optimizer(self.response_parameters(), lr=lr, **fused)
         self.n_steps = 0
         layers = list(self.module.modules())
         others = [m for m in layers if not isinstance(m, Modulated | HyperDropout | HyperValue)]
-        self.may_draw = any(layer_may_draw(layer) for layer in others)
+        functions = functions_of(self.module)
+        # A class of one's own is known by what it calls.
+        to_ask = [m for m in others if functions is None or type(m).__module__.startswith("torch.")]
+        drawn = functions is not None and functions & _DRAWING
+        self.may_draw = bool(drawn) or any(layer_may_draw(layer) for layer in to_ask)
         # Only these look at whether they are trained; setting it for all costs a step.
         self.mode_dependent = [m for m in others if _may_depend_on_mode(m)]
         self.reads_values = any(isinstance(layer, HyperValue) for layer in layers)
@@ -89,8 +112,14 @@ class Tuning:
         return self.ranges.as_dict(self.position[0])
 
     def center(self):
-        """Return the response input at the unperturbed values, of shape (1, n)."""
+        """Return the position, of shape (1, n_hyperparameters)."""
         return self.position.detach()[:1]
+
+    def own_parameters(self):
+        """Return names and parameters for the optimizer of the weights."""
+        excluded = set(self.response_parameters()) if self.centred else ()
+        named = self.module.named_parameters()
+        return [(name, p) for name, p in named if p not in excluded]
 
     def set_training(self, training):
         """Tell the layers that ask for it whether they are trained."""
@@ -99,7 +128,8 @@ class Tuning:
 
     def fold_into(self, module):
         """Give a plain module the weights at the unperturbed values."""
-        fold_into(module, self.module, self.center())
+        response = self.center()
+        fold_into(module, self.module, torch.zeros_like(response) if self.centred else response)
         if self.reads_values:
             set_rates(module, self.module, self.values())
 
@@ -109,6 +139,7 @@ class Tuning:
             "module": self.module.state_dict(),
             "position": self.position.detach().clone(),
             "hyper_optimizer": self.hyper_optimizer.state_dict(),
+            "response_optimizer": self.response_optimizer and self.response_optimizer.state_dict(),
             "n_steps": self.n_steps,
         }
 
@@ -118,6 +149,8 @@ class Tuning:
         with torch.no_grad():
             self.position.copy_(state["position"])
         self.hyper_optimizer.load_state_dict(state["hyper_optimizer"])
+        if self.response_optimizer is not None:
+            self.response_optimizer.load_state_dict(state["response_optimizer"])
         self.n_steps = state["n_steps"]
 
 

@@ -35,8 +35,9 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     initial : dict of str to float, default=None
         Values at the start. Missing ones start where a dropout layer stands, otherwise 5% of the
         way from the low end.
-    variant : {"stn"}, default="stn"
-        How the response is trained.
+    variant : {"stn", "delta"}, default="stn"
+        "delta" trains the weights at unperturbed values and the response on the network
+        linearised around them, with an optimizer of its own; `train_steps` of 5 suit it.
     train_steps, val_steps : int, default=2, 1
         Training steps, and tuning steps that follow them.
     warmup_epochs : int, default=5
@@ -51,6 +52,8 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         Optimizer of the hyperparameters.
     hyper_lr : float, default=0.1
         Its learning rate.
+    response_lr : float or None, default=None
+        Learning rate of the response where variant="delta"; None is `lr`.
     convert : {"auto", False}, default="auto"
         Whether layers of torch are swapped for those of `skhpo.self_tuning`; without it only
         such layers respond.
@@ -119,6 +122,7 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         tune_scales=True,
         hyper_optimizer="rmsprop",
         hyper_lr=0.1,
+        response_lr=None,
         convert="auto",
         validation_fraction=0.2,
         optimizer="adam",
@@ -138,6 +142,7 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         self.tune_scales = tune_scales
         self.hyper_optimizer = hyper_optimizer
         self.hyper_lr = hyper_lr
+        self.response_lr = response_lr
         self.convert = convert
 
     def _smooth(self, y, strength):

@@ -125,7 +125,7 @@ class HyperDropout(nn.Module):
         context = self.context
         if not self.training or (context is not None and not context.regularises):
             return x
-        rate = self.p if self.name is None else context.value(self.name, len(x), x.ndim)
+        rate = self.p if self.name is None else context.value(self.name, x.shape[0], x.ndim)
         if self.name is None and not rate:
             return x
         generator = None if context is None else context.generator
@@ -208,4 +208,4 @@ class HyperValue(nn.Module):
         context = self.context
         if context is None or context.values is None:
             return x.new_full([1] * x.ndim, self.value)
-        return context.value(self.name, len(x), max(x.ndim, 2))
+        return context.value(self.name, x.shape[0], max(x.ndim, 2))

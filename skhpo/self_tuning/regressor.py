@@ -21,7 +21,7 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         What is tuned, and its range.
     initial : dict of str to float, default=None
         Values at the start.
-    variant : {"stn"}, default="stn"
+    variant : {"stn", "delta"}, default="stn"
         How the response is trained.
     train_steps, val_steps : int, default=2, 1
         Training steps, and tuning steps that follow them.
@@ -37,6 +37,8 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         Optimizer of the hyperparameters.
     hyper_lr : float, default=0.1
         Its learning rate.
+    response_lr : float or None, default=None
+        Learning rate of the response where variant="delta"; None is `lr`.
     convert : {"auto", False}, default="auto"
         Whether layers of torch are swapped for those of `skhpo.self_tuning`.
     validation_fraction : float or None, default=0.2
@@ -88,6 +90,7 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         tune_scales=True,
         hyper_optimizer="rmsprop",
         hyper_lr=0.1,
+        response_lr=None,
         convert="auto",
         validation_fraction=0.2,
         optimizer="adam",
@@ -107,4 +110,5 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         self.tune_scales = tune_scales
         self.hyper_optimizer = hyper_optimizer
         self.hyper_lr = hyper_lr
+        self.response_lr = response_lr
         self.convert = convert

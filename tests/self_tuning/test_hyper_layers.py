@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.self_tuning import Context, HyperConv1d, HyperConv2d, HyperDropout, HyperLinear
-from skhpo.self_tuning._penalties import l2_penalty
+from skhpo.self_tuning._penalties import add_l2_gradient, moments_of
 
 LAYERS = {
     "linear": (HyperLinear(4, 3), nn.Linear(4, 3), (5, 4)),
@@ -60,25 +60,24 @@ def test_a_batch_that_is_not_first_is_refused():
         layer(torch.zeros(7, 4))
 
 
-@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 3, 3)])
-def test_closed_form_penalty_against_a_loop_over_examples(shape):
+@pytest.mark.parametrize("response_only", [False, True])
+def test_closed_form_penalty_against_a_loop_over_examples(layers, response_only):
+    layer, _, _ = layers
     generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-    weight, hyper_weight, scales = draw(*shape), draw(*shape), draw(9, 6)
+    response = torch.randn(9, 2, generator=generator, dtype=torch.float64)
     strengths = torch.rand(9, 1, generator=generator, dtype=torch.float64)
-    inputs = weight, hyper_weight, scales
-    closed = l2_penalty(*inputs, strengths)
-    rows = (-1, *[1] * (len(shape) - 1))
     looped = sum(
-        0.5 * strengths[i, 0] * (weight + scales[i].view(rows) * hyper_weight).square().sum()
+        0.5 * strengths[i, 0] * layer.folded(response[i : i + 1])["weight"].square().sum()
         for i in range(9)
     ).div(9)
-    torch.testing.assert_close(closed, looped, atol=1e-9, rtol=1e-9)
-    ours, theirs = torch.autograd.grad(closed, inputs), torch.autograd.grad(looped, inputs)
-    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+    parameters = [layer.weight, layer.hyper_weight, layer.response]
+    expected = torch.autograd.grad(looped, parameters)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    add_l2_gradient(layer, moments_of(response, strengths), response_only=response_only)
+    for i, (parameter, gradient) in enumerate(zip(parameters, expected, strict=True)):
+        wanted = 0 if response_only and i == 0 else gradient
+        torch.testing.assert_close(parameter.grad, 1 + wanted + 0 * gradient, atol=1e-9, rtol=1e-9)
 
 
 def test_dropout_with_a_rate_per_example():

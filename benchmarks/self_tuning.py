@@ -1,0 +1,402 @@
+"""Self-tuning networks against TPE, frozen hyperparameters, and an untuned plain network.
+
+Digits, made hard: 200 images to train on, 200 to tune on, the rest to test on; in all of them 20%
+of the labels are drawn anew and the pixels (0 to 1) have noise of standard deviation 0.5. Each
+method starts from the same "off" configuration; losses are validation and test cross-entropy in
+the epoch with the best validation loss. Times are processor seconds of one thread.
+
+* ``stn``, ``delta``: `SelfTuningClassifier`, 60 epochs;
+* ``frozen``: the same network with its perturbations, but its hyperparameters stay;
+* ``plain``: the network without a response, written by hand, up to 150 epochs, patience 25;
+* ``tpe``: such plain networks, one per trial of optuna's TPE, the "off" configuration first, until
+  16 times the time of ``stn`` has passed or its validation loss is reached after 4 times of it.
+
+Results are appended to a file of JSON lines, and what is there already is not done again:
+
+    python benchmarks/self_tuning.py run --net mlp --box wide --seeds 0-9 --file out.jsonl
+    python benchmarks/self_tuning.py table --file out.jsonl
+    python benchmarks/self_tuning.py epochs --net mlp
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import loguniform, randint, uniform
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+
+from skhpo import SelfTuningClassifier
+
+N_TRAIN = N_VALID = 200
+BATCH_SIZE, LEARNING_RATE = 50, 3e-3
+PLAIN_EPOCHS, PATIENCE, EPOCHS = 150, 25, 60
+LAYERS = {"mlp": ("fc1", "fc2", "fc3"), "cnn": ("conv1", "conv2", "fc1", "fc2")}
+# Upper ends: dropout, input noise, label smoothing, weight decay.
+BOXES = {"wide": (0.95, 2.0, 0.8, 1.0), "narrow": (0.8, 1.0, 0.4, 3e-2)}
+# Chosen on seeds that are not reported.
+SETTINGS = {"stn": {}, "delta": {"variant": "delta", "train_steps": 5}}
+
+
+class Mlp(nn.Module):
+    """64-128-128-10 with dropout before each layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(64, 128), nn.Linear(128, 128), nn.Linear(128, 10)
+        self.drop1, self.drop2, self.drop3 = nn.Dropout(0.0), nn.Dropout(0.0), nn.Dropout(0.0)
+
+    def forward(self, x):
+        x = self.drop1(x)
+        x = self.drop2(torch.relu(self.fc1(x)))
+        x = self.drop3(torch.relu(self.fc2(x)))
+        return self.fc3(x)
+
+
+class Cnn(nn.Module):
+    """Two convolutions and two dense layers for images of 8 x 8, dropout before all but one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
+        self.fc1, self.fc2 = nn.Linear(32 * 2 * 2, 64), nn.Linear(64, 10)
+        self.drop1, self.drop2, self.drop3 = nn.Dropout2d(0.0), nn.Dropout(0.0), nn.Dropout(0.0)
+
+    def forward(self, x):
+        x = F.max_pool2d(torch.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(torch.relu(self.conv2(self.drop1(x))), 2)
+        x = torch.relu(self.fc1(self.drop2(x.flatten(1))))
+        return self.fc2(self.drop3(x))
+
+
+NETS = {"mlp": Mlp, "cnn": Cnn}
+
+
+def space(net, box):
+    """Return the ranges, and the "off" configuration that every method starts from."""
+    drop, noise, smoothing, decay = BOXES[box]
+    ranges = {f"drop{i}.p": uniform(0, drop) for i in (1, 2, 3)}
+    ranges["input_noise"] = uniform(0, noise)
+    ranges["label_smoothing"] = uniform(0, smoothing)
+    ranges |= {f"{layer}.weight_decay": loguniform(1e-6, decay) for layer in LAYERS[net]}
+    start = {name: 0.05 * d.support()[1] for name, d in ranges.items()}
+    start |= {f"{layer}.weight_decay": 3e-6 for layer in LAYERS[net]}
+    if net == "cnn":
+        ranges |= {"brightness": uniform(0, 0.8), "cutout_length": randint(0, 7)}
+        ranges["cutout_holes"] = randint(0, 4)
+        start |= {"brightness": 0.04, "cutout_length": 0, "cutout_holes": 1}
+    return ranges, start
+
+
+def data(net, seed):
+    """Return (X, y) of the training, validation and test part."""
+    rng = np.random.default_rng(1000 + seed)
+    X, y = load_digits(return_X_y=True)
+    order = rng.permutation(len(X))
+    X = (X[order] / 16 + rng.normal(0, 0.5, X.shape)).astype(np.float32)
+    y = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 10, len(y)), y[order])
+    if net == "cnn":
+        X = X.reshape(-1, 1, 8, 8)
+    ends = N_TRAIN, N_TRAIN + N_VALID
+    return list(zip(np.split(X, ends), np.split(y, ends), strict=True))
+
+
+def log_loss(module, part):
+    with torch.no_grad():
+        return F.cross_entropy(module(torch.from_numpy(part[0])), torch.from_numpy(part[1])).item()
+
+
+def self_tuned(net, box, seed, method):
+    """Fit a `SelfTuningClassifier`."""
+    train, valid, test = data(net, seed)
+    ranges, start = space(net, box)
+    settings = SETTINGS["delta" if method == "delta" else "stn"]
+    settings = {**settings, "warmup_epochs": EPOCHS} if method == "frozen" else settings
+    estimator = SelfTuningClassifier(
+        NETS[net],
+        ranges,
+        initial=start,
+        lr=LEARNING_RATE,
+        batch_size=BATCH_SIZE,
+        max_epochs=EPOCHS,
+        random_state=seed,
+        **settings,
+    )
+    begin = time.process_time()
+    estimator.fit(*train, validation_data=valid)
+    seconds = time.process_time() - begin
+    module = estimator.collapse()
+    return {
+        "valid": log_loss(module, valid),
+        "test": log_loss(module, test),
+        "seconds": seconds,
+        "epoch": estimator.best_epoch_,
+        "found": estimator.best_hyperparameters_,
+    }
+
+
+class PlainFit:
+    """The loop that one writes: a plain network under fixed hyperparameters."""
+
+    def __init__(self, net, parts, values, seed):
+        torch.manual_seed(seed)
+        self.module, self.values = NETS[net](), values
+        self.train, self.valid, self.test = parts
+        for name in ("drop1", "drop2", "drop3"):
+            getattr(self.module, name).p = values[f"{name}.p"]
+        groups = [
+            {
+                "params": [getattr(self.module, layer).weight],
+                "weight_decay": values[f"{layer}.weight_decay"],
+            }
+            for layer in LAYERS[net]
+        ]
+        groups.append({"params": [getattr(self.module, layer).bias for layer in LAYERS[net]]})
+        self.optimizer = torch.optim.Adam(groups, lr=LEARNING_RATE, fused=True)
+        self.parameters = list(self.module.parameters())
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=values["label_smoothing"])
+        self.best, self.best_test, self.best_epoch, self.epoch = float("inf"), None, 0, 0
+
+    def run_epoch(self):
+        X, y = map(torch.from_numpy, self.train)
+        self.module.train()
+        for batch in torch.randperm(len(X)).split(BATCH_SIZE):
+            x = self.change(X[batch])
+            loss = self.criterion(self.module(x), y[batch])
+            for parameter in self.parameters:
+                parameter.grad = None
+            loss.backward()
+            self.optimizer.step()
+        self.epoch += 1
+
+    def change(self, x):
+        values = self.values
+        x = torch.add(x, torch.randn_like(x), alpha=values["input_noise"])
+        if "brightness" in values:
+            x = x + values["brightness"] * torch.empty(len(x), 1, 1, 1).uniform_(-1, 1)
+        length = values.get("cutout_length", 0)
+        if length:
+            size = x.shape[-1]
+            places = torch.arange(size)
+            keep = torch.ones(len(x), size, size, dtype=torch.bool)
+            for _ in range(values["cutout_holes"]):
+                corner = torch.randint(0, size, (2, len(x), 1)) - length // 2
+                row, column = (places >= corner) & (places < corner + length)
+                keep &= ~(row[:, :, None] & column[:, None, :])
+            x = x * keep[:, None]
+        return x
+
+    def check(self):
+        """Look at the validation loss; return whether to go on."""
+        self.module.eval()
+        loss = log_loss(self.module, self.valid)
+        if loss < self.best:
+            self.best, self.best_epoch = loss, self.epoch
+            self.weights = {k: v.clone() for k, v in self.module.state_dict().items()}
+        return self.epoch < PLAIN_EPOCHS and self.epoch - self.best_epoch < PATIENCE
+
+    def test_loss(self):
+        self.module.load_state_dict(self.weights)
+        self.module.eval()
+        return log_loss(self.module, self.test)
+
+
+def plain(net, box, seed):
+    """Fit the untuned plain network."""
+    fit = PlainFit(net, data(net, seed), space(net, box)[1], seed)
+    begin = time.process_time()
+    fit.run_epoch()
+    while fit.check():
+        fit.run_epoch()
+    seconds = time.process_time() - begin
+    return {"valid": fit.best, "test": fit.test_loss(), "seconds": seconds, "epoch": fit.best_epoch}
+
+
+def tpe(net, box, seed, target):
+    """Search with optuna's TPE; note each improvement and its time."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ranges, start = space(net, box)
+    parts = data(net, seed)
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    search = optuna.create_study(direction="minimize", sampler=sampler)
+    search.enqueue_trial(start)
+    trace, n_trials, best = [], 0, float("inf")
+    begin = time.process_time()
+    limit = 16 * target["seconds"]
+    spent = 0.0
+    while spent < limit and (spent < 4 * target["seconds"] or best > target["valid"]):
+        trial = search.ask()
+        values = {}
+        for name, distribution in ranges.items():
+            low, high = distribution.support()
+            if distribution.dist.name == "randint":
+                values[name] = trial.suggest_int(name, int(low), int(high))
+            else:
+                is_log = distribution.dist.name == "loguniform"
+                values[name] = trial.suggest_float(name, low, high, log=is_log)
+        fit = PlainFit(net, parts, values, seed)
+        go_on = True
+        while go_on and spent < limit:
+            fit.run_epoch()
+            go_on = fit.check()
+            spent = time.process_time() - begin
+            if fit.best < best:
+                best = fit.best
+                trace.append([spent, best, fit, n_trials])
+        search.tell(trial, fit.best)
+        n_trials += 1
+        # Only the best weights of a trial are kept.
+        last = {id(entry[2]): i for i, entry in enumerate(trace)}
+        for i, entry in enumerate(trace):
+            if isinstance(entry[2], PlainFit):
+                entry[2] = entry[2].test_loss() if i == last[id(entry[2])] else None
+    return {"trace": trace, "n_trials": n_trials, "seconds": spent}
+
+
+def run(args):
+    path = Path(args.file)
+    rows = read(path)
+    first, _, last = args.seeds.partition("-")
+    for seed in range(int(first), int(last or first) + 1):
+        for method in args.methods.split(","):
+            key = {"net": args.net, "box": args.box, "seed": seed, "method": method}
+            if any(key.items() <= row.items() for row in rows):
+                continue
+            if method == "tpe":
+                stn = {**key, "method": "stn"}
+                target = next(row for row in rows if stn.items() <= row.items())
+                result = tpe(args.net, args.box, seed, target)
+            elif method == "plain":
+                result = plain(args.net, args.box, seed)
+            else:
+                result = self_tuned(args.net, args.box, seed, method)
+            rows.append({**key, **result})
+            with path.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            shown = {k: v for k, v in result.items() if k not in ("found", "trace")}
+            print(json.dumps({**key, **shown}), flush=True)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def best_at(trace, seconds):
+    return min((loss for time, loss, *_ in trace if time <= seconds), default=float("inf"))
+
+
+def table(args):
+    rows = read(Path(args.file))
+    for net, box in sorted({(row["net"], row["box"]) for row in rows}):
+        of = {
+            (row["method"], row["seed"]): row
+            for row in rows
+            if (row["net"], row["box"]) == (net, box)
+        }
+        seeds = sorted({seed for method, seed in of if method == "tpe"})
+        print(f"\n{net}, {box} box, {len(seeds)} seeds\n")
+        print("| validation loss | lower in | median ratio | quartiles | range |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        for own in ("stn", "delta"):
+            mine = [seed for seed in seeds if (own, seed) in of]
+            if not mine:
+                continue
+            losses = {seed: of[own, seed]["valid"] for seed in mine}
+            for factor in (1, 4):
+                others = {
+                    seed: best_at(of["tpe", seed]["trace"], factor * of["stn", seed]["seconds"])
+                    for seed in mine
+                }
+                line(f"{own} against TPE, {factor} x the time of stn", losses, others)
+            for other in ("frozen", "plain"):
+                others = {seed: of[other, seed]["valid"] for seed in mine}
+                line(f"{own} against {other}", losses, others)
+            others = {seed: of["plain", seed]["test"] for seed in mine}
+            line(
+                f"{own} against plain, test", {seed: of[own, seed]["test"] for seed in mine}, others
+            )
+            factors = []
+            for seed in mine:
+                reached = [t for t, loss, *_ in of["tpe", seed]["trace"] if loss <= losses[seed]]
+                seconds = reached[0] if reached else float("inf")
+                factors.append(seconds / of[own, seed]["seconds"])
+            shown = ", ".join("> 16" if f > 1e6 else f"{f:.1f}" for f in sorted(factors))
+            print(f"\nTPE reaches {own} after x its time: {shown}")
+            print(f"median {statistics.median(factors):.1f}\n")
+
+
+def line(name, ours, theirs):
+    ratios = [ours[seed] / theirs[seed] for seed in ours]
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    wins = sum(ratio < 1 for ratio in ratios)
+    print(
+        f"| {name} | {wins}/{len(ratios)} | {middle:.3f} | {low:.3f} - {high:.3f} "
+        f"| {min(ratios):.3f} - {max(ratios):.3f} |"
+    )
+
+
+def epochs(args):
+    """Time an epoch of each kind, in turns."""
+    train, valid, _ = data(args.net, 0)
+    ranges, start = space(args.net, "wide")
+    if args.net == "cnn":
+        start["cutout_length"] = 3
+    fit = PlainFit(args.net, [train, valid, None], {**start, "drop1.p": 0.2}, 0)
+    nets = {}
+    for method in args.methods.split(","):
+        nets[method] = SelfTuningClassifier(
+            NETS[args.net],
+            ranges,
+            lr=LEARNING_RATE,
+            batch_size=BATCH_SIZE,
+            max_epochs=args.epochs,
+            warmup_epochs=0,
+            random_state=0,
+            **SETTINGS[method],
+        ).fit(*train, validation_data=valid)
+    ratios = {method: [] for method in nets}
+    for _ in range(args.turns):
+        begin = time.process_time()
+        for _ in range(args.epochs):
+            fit.run_epoch()
+            fit.check()
+        plain_seconds = time.process_time() - begin
+        for method, net in nets.items():
+            begin = time.process_time()
+            net.partial_fit(*train, validation_data=valid)
+            ratios[method].append((time.process_time() - begin) / plain_seconds)
+    print(f"plain epoch {plain_seconds / args.epochs * 1e3:.1f} ms (last turn)")
+    for method, values in ratios.items():
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        print(f"{method}: {middle:.2f} x, quartiles {low:.2f} - {high:.2f}, {args.turns} turns")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("run", "table", "epochs"):
+        command = commands.add_parser(name)
+        command.add_argument("--net", default="mlp", choices=sorted(NETS))
+        command.add_argument("--box", default="wide", choices=sorted(BOXES))
+        command.add_argument("--file", default="self_tuning.jsonl")
+        command.add_argument("--seeds", default="0-9")
+        default = "stn" if name == "epochs" else "stn,frozen,plain,tpe"
+        command.add_argument("--methods", default=default)
+        command.add_argument("--turns", type=int, default=9)
+        command.add_argument("--epochs", type=int, default=10)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    {"run": run, "table": table, "epochs": epochs}[args.command](args)
+
+
+if __name__ == "__main__":
+    main()
