@@ -10,6 +10,7 @@ from .layers import (
     HyperLockedDropout,
     HyperValue,
 )
+from .recurrent import HyperEmbedding, HyperLSTM
 from .regressor import SelfTuningRegressor
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "HyperConv1d",
     "HyperConv2d",
     "HyperDropout",
+    "HyperEmbedding",
+    "HyperLSTM",
     "HyperLinear",
     "HyperLockedDropout",
     "HyperValue",

@@ -12,10 +12,17 @@ from torch import nn
 from ..estimators._randomness import stream_seed
 from ._modulated import RESPONSE_SCALE, Modulated
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
+from .recurrent import HyperEmbedding, HyperLSTM
 
 __all__ = ["convert", "fold_into", "functions_of", "set_rates"]
 
-_MODULATED = {nn.Linear: HyperLinear, nn.Conv1d: HyperConv1d, nn.Conv2d: HyperConv2d}
+_MODULATED = {
+    nn.Linear: HyperLinear,
+    nn.Conv1d: HyperConv1d,
+    nn.Conv2d: HyperConv2d,
+    nn.Embedding: HyperEmbedding,
+    nn.LSTM: HyperLSTM,
+}
 _DROPOUT = {
     nn.Dropout: "none",
     nn.Dropout1d: "channel",
@@ -52,7 +59,7 @@ def convert(module, context, seed, *, swap=True, scale=RESPONSE_SCALE):
         if swap:
             _swap(layer, tied)
         if isinstance(layer, Modulated) and layer not in tied:
-            device = layer.weight.device
+            device = next(layer.parameters()).device
             generator = torch.Generator(device).manual_seed(stream_seed(seed, "response", path))
             layer.attach(context, generator, scale)
         elif isinstance(layer, HyperDropout | HyperValue):
@@ -62,6 +69,8 @@ def convert(module, context, seed, *, swap=True, scale=RESPONSE_SCALE):
 
 def _swap(layer, tied):
     # A class derived from one of torch may do anything in its forward.
+    if getattr(layer, "sparse", False) or getattr(layer, "proj_size", 0):
+        return  # sparse gradients, and another map: these stay as they are
     if type(layer) in _MODULATED and layer not in tied:
         layer.__class__ = _MODULATED[type(layer)]
     elif type(layer) in _DROPOUT:

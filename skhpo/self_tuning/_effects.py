@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-import warnings
 from dataclasses import dataclass, field
-
-from torch import nn
 
 from ..estimators._names import nearest_first
 from ._augmentation import IMAGES, INPUTS
 from ._modulated import Modulated
 from .layers import HyperDropout, HyperValue
+from .recurrent import HyperLSTM
 
-__all__ = ["Effects", "check_names", "find_effects", "unmodulated_warning"]
+__all__ = ["Effects", "check_names", "find_effects"]
 
 # From names, or their last parts, that need an inner loop.
 _NOT_WHILE_TRAINING = {
@@ -117,6 +115,8 @@ def find_effects(module, context, input_shape, smooths):
     effects.inputs = [name for name in (*IMAGES, *INPUTS) if name in taken]
     effects.smoothing = "label_smoothing" in taken
     effects.activity = [name for name in _ACTIVITY if name in taken]
+    if effects.activity and not any(isinstance(m, HyperLSTM) for m in module.modules()):
+        raise ValueError(f"{effects.activity[0]!r} needs an LSTM, but the module has none")
     effects.per_batch |= set(effects.activity)
     return effects
 
@@ -133,6 +133,8 @@ def _places(module):
         elif isinstance(layer, Modulated):
             places[f"{prefix}weight_decay"] = layer, "weight_decay"
             for attribute in layer.rates:
+                if attribute == "dropout" and getattr(layer, "num_layers", 2) < 2:
+                    continue  # there is nothing in between
                 places[f"{prefix}{attribute}"] = layer, attribute
     return places
 
@@ -143,6 +145,8 @@ def _everywhere(input_shape, smooths):
         names.append("label_smoothing")
     if input_shape is None or len(input_shape) in (2, 3):
         names += IMAGES
+    if input_shape is not None and (len(input_shape) != 3 or input_shape[0] != 3):
+        names = [name for name in names if name not in ("saturation", "hue")]
     return names
 
 
@@ -164,7 +168,8 @@ def _raise_unmatched(name, known, input_shape):
     more = f", and {len(shown) - _MOST_NAMES_SHOWN} more" if len(shown) > _MOST_NAMES_SHOWN else ""
     why = ""
     if name in IMAGES:
-        why = f" (it needs images, but a sample has the shape {tuple(input_shape)})"
+        kind = "images of three channels" if name in ("saturation", "hue") else "images"
+        why = f" (it needs {kind}, but a sample has the shape {tuple(input_shape or ())})"
     elif name == "label_smoothing":
         why = " (there are no labels)"
     elif name.endswith(".p"):
@@ -173,23 +178,3 @@ def _raise_unmatched(name, known, input_shape):
         f"hyperparameters must match something in the module, but {name!r} matches nothing{why}; "
         f"there is, the nearest first: {', '.join(shown[:_MOST_NAMES_SHOWN])}{more}"
     )
-
-
-def unmodulated_warning(module):
-    """Warn of layers with weights that do not respond, normalizations aside."""
-    kinds = set()
-    inside = set()
-    for layer in module.modules():
-        if isinstance(layer, nn.MultiheadAttention):
-            inside |= set(layer.modules()) - {layer}
-        plain = isinstance(layer, Modulated | HyperDropout | HyperValue)
-        normalizes = "norm" in type(layer).__name__.lower()
-        own = any(True for _ in layer.parameters(recurse=False))
-        if own and not plain and not normalizes and layer not in inside:
-            kinds.add(type(layer).__name__)
-    if kinds:
-        warnings.warn(
-            f"these layers are trained, but their weights do not respond to hyperparameters: "
-            f"{', '.join(sorted(kinds))}",
-            stacklevel=2,
-        )

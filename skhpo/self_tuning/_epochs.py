@@ -47,7 +47,7 @@ def _epoch(net, steps, batches, tuning_batches, extras):
     tuning = net.tuning_
     net.on_epoch_begin(net, dataset_train=batches.rows, dataset_valid=None)
     tuning.module.train()
-    tunes = net.n_iter_ >= net.warmup_epochs
+    tunes = net.n_iter_ >= net.warmup_epochs and tuning.to_follow is None
     weighted = batches.rows.weight is not None
     tuning_weighted = tuning_batches.rows.weight is not None
     to_tune_on = _endless(tuning_batches)
@@ -67,9 +67,10 @@ def _epoch(net, steps, batches, tuning_batches, extras):
     net._batch_weight = None
     # What is checked, and predicts, is the plain module.
     tuning.fold_into(net.module_)
-    net.history.record("hyperparameters", tuning.values())
-    scales = dict(zip(tuning.context.names, tuning.scales().tolist(), strict=True))
-    net.history.record("scales", scales)
+    if tuning.to_follow is None:
+        scales = dict(zip(tuning.context.names, tuning.scales().tolist(), strict=True))
+        net.history.record("hyperparameters", tuning.values())
+        net.history.record("scales", scales)
     # One transfer for an epoch: asking each batch for its loss would wait for the device.
     record_epoch(net, torch.stack(losses).tolist(), sizes, extras)
     net.history.record("dur", time.perf_counter() - start)

@@ -12,11 +12,12 @@ from torch import nn
 from ..estimators._data import RowBatches
 from ..estimators._names import resolve_optimizer
 from ..estimators._randomness import Stream
-from ..estimators._selection import Checks
+from ..estimators._selection import Checks, set_weights
 from ..estimators._validation import check_inputs
 from ._convert import set_rates
 from ._effects import check_names
 from ._epochs import epochs_of
+from ._retraining import retrain
 from ._tuning import Tuning
 
 __all__ = ["SelfTuningMixin"]
@@ -116,7 +117,11 @@ class SelfTuningMixin:
                 raise ValueError(
                     f"{name} must be a number {'>' if strictly else '>='} 0, but got {value!r}"
                 )
-        for name, choices in (("variant", ("stn", "delta")), ("convert", ("auto", False))):
+        for name, choices in (
+            ("variant", ("stn", "delta")),
+            ("convert", ("auto", False)),
+            ("refit", (None, "final", "schedule")),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name} must be one of {', '.join(map(repr, choices))}, but got "
@@ -214,6 +219,15 @@ class SelfTuningMixin:
         y_valid = self._check_targets(y_valid, None, False)
         valid = self._rows(X_valid, self._shape_targets(y_valid))
         return self._as_dataset(X, y, weight), Checks(self, valid, self._decode(y_valid))
+
+    def _run_epochs(self, train, valid, checks, **call):
+        if self.tuning_.best_weights is not None:
+            # A retrained network predicts; tuning goes on with its own.
+            set_weights(self, self.tuning_.best_weights)
+            self.tuning_.best_weights = None
+        super()._run_epochs(train, valid, checks, **call)
+        if self.refit is not None:
+            retrain(self, train, checks)
 
     def _epochs_of_its_own(self, train_batches, checks, extras, fit_params):
         if fit_params:

@@ -28,6 +28,7 @@ class Modulated:
 
     As long as no context is attached it is the layer of torch. A subclass defines
     ``_map(x, weight, bias)``, linear in the last two, and ``_channel``, the dimension of outputs.
+    Where ``transposed`` is true, the columns of the weight stand for outputs.
     """
 
     context = None
@@ -36,6 +37,7 @@ class Modulated:
     rates = {}
     per_batch = ()
     _channel = -1
+    transposed = False
 
     def attach(self, context, generator=None, scale=RESPONSE_SCALE):
         """Make the weights respond.
@@ -55,7 +57,8 @@ class Modulated:
         self.context = context
         self.rates = dict(self.rates)
         weight = self.weight
-        n_out, fan_in = weight.shape[0], weight[0].numel()
+        n_out = weight.shape[1] if self.transposed else weight.shape[0]
+        fan_in = n_out if self.transposed else weight[0].numel()
         bound = 1 / math.sqrt(fan_in)
         fresh = torch.empty_like(weight)
         self.hyper_weight = nn.Parameter(fresh.uniform_(-bound, bound, generator=generator))
@@ -74,6 +77,18 @@ class Modulated:
         """Return W_h, V and C in one, and b_h if there is one."""
         parameters = [self.hyper_weight, self.response]
         return parameters if self.bias is None else [*parameters, self.hyper_bias]
+
+    def penalised(self):
+        """Return the parts that an L2 penalty has a term for."""
+        return [self]
+
+    def as_rows(self, per_row):
+        """Give one number per row the shape that broadcasts with the weight."""
+        return per_row.view(-1, *[1] * (self.weight.ndim - 1))
+
+    def _weights(self):
+        """Return W_e and W_h as they are used."""
+        return self.weight, self.hyper_weight
 
     def row_scales(self, response):
         """Return V r, and C r or None.
@@ -101,7 +116,7 @@ class Modulated:
         parameters : dict of str to Tensor
         """
         of_weight, of_bias = self.row_scales(response)
-        rows = of_weight.view(-1, *[1] * (self.weight.ndim - 1))
+        rows = of_weight if self.transposed else self.as_rows(of_weight)
         parameters = {"weight": torch.addcmul(self.weight, rows, self.hyper_weight)}
         if self.bias is not None:
             parameters["bias"] = torch.addcmul(self.bias, of_bias[0], self.hyper_bias)
@@ -110,8 +125,10 @@ class Modulated:
     def forward(self, x):
         """Map a batch whose first dimension is that of the examples."""
         context = self.context
-        if context is None or context.response is None:
+        if context is None:
             return self._map(x, self.weight, self.bias)
+        if context.response is None:
+            return self._map(x, self._weights()[0], self.bias)
         of_weight, of_bias = self.row_scales(context.response)
         bias = self.hyper_bias if of_bias is not None else None
         if x.ndim > 2 or of_weight.shape[0] != x.shape[0]:
@@ -121,20 +138,22 @@ class Modulated:
                 bias = self._as_output(bias[None], x.ndim)
         if context.tangent:
             return self._linearised(x, of_weight, of_bias, bias)
-        y = self._map(x, self.weight, self.bias)
-        y = torch.addcmul(y, of_weight, self._map(x, self.hyper_weight, None))
+        weight, hyper_weight = self._weights()
+        y = self._map(x, weight, self.bias)
+        y = torch.addcmul(y, of_weight, self._map(x, hyper_weight, None))
         return y if of_bias is None else torch.addcmul(y, of_bias, bias)
 
     def _linearised(self, x, of_weight, of_bias, bias):
         """Carry a value on with the layer's own weights, and its tangent in their response."""
         value, tangent = (x.value, x.tangent) if isinstance(x, Dual) else (x, None)
+        weight, hyper_weight = self._weights()
         with torch.no_grad():
-            y = self._map(value, self.weight, self.bias)
-        dy = of_weight * self._map(value, self.hyper_weight, None)
+            y = self._map(value, weight, self.bias)
+        dy = of_weight * self._map(value, hyper_weight, None)
         if of_bias is not None:
             dy = torch.addcmul(dy, of_bias, bias)
         if tangent is not None:
-            dy = dy + self._map(tangent, self.weight.detach(), None)
+            dy = dy + self._map(tangent, weight.detach(), None)
         return Dual(y, dy)
 
     def _as_output(self, rows, n_dims):

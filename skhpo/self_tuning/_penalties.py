@@ -43,16 +43,19 @@ def add_l2_gradient(layer, moments, *, response_only=False):
     """
     zeroth, first, second = moments
     weight, hyper_weight = layer.weight.detach(), layer.hyper_weight.detach()
+    of_weight, of_hyper_weight = layer.weight.grad, layer.hyper_weight.grad
+    if layer.transposed:
+        weight, hyper_weight, of_hyper_weight = weight.t(), hyper_weight.t(), of_hyper_weight.t()
+        of_weight = None if of_weight is None else of_weight.t()
     n_out = layer.n_rows
     scales = layer.response.detach()[:n_out]  # V
     by_second = torch.mm(scales, second)
     mean = torch.mv(scales, first)  # of strength s, for each row
     square = (by_second * scales).sum(1)  # of strength s^2
-    rows = (-1, *[1] * (weight.ndim - 1))
-    mean_rows = mean.view(rows)
+    mean_rows = layer.as_rows(mean)
     if not response_only:
-        layer.weight.grad.addcmul_(weight, zeroth).addcmul_(hyper_weight, mean_rows)
-    layer.hyper_weight.grad.addcmul_(weight, mean_rows).addcmul_(hyper_weight, square.view(rows))
+        of_weight.addcmul_(weight, zeroth).addcmul_(hyper_weight, mean_rows)
+    of_hyper_weight.addcmul_(weight, mean_rows).addcmul_(hyper_weight, layer.as_rows(square))
     flat, hyper_flat = weight.flatten(1), hyper_weight.flatten(1)
     inner, norm = (flat * hyper_flat).sum(1), (hyper_flat * hyper_flat).sum(1)
     of_scales = layer.response.grad[:n_out]
@@ -64,10 +67,10 @@ def activity_penalty(outputs, names, values):
 
     Parameters
     ----------
-    outputs : list of (dropped, raw)
-        What recurrent layers return: Tensors of shape (n, steps, n_hidden).
+    outputs : list of Tensor of shape (n, steps, n_hidden)
+        What recurrent layers return.
     names : list of str
-        "ar": mean square of the dropped outputs; "tar": of the differences of successive raw ones.
+        "ar": mean square of the outputs; "tar": of the differences of successive ones.
     values : dict of str to Tensor of shape (n, 1)
 
     Returns
@@ -75,11 +78,11 @@ def activity_penalty(outputs, names, values):
     penalty : Tensor of shape ()
     """
     total = 0.0
-    for dropped, raw in outputs:
+    for output in outputs:
         if "ar" in names:
-            per_example = dropped.square().flatten(1).mean(1)
+            per_example = output.square().flatten(1).mean(1)
             total = total + (values["ar"][:, 0] * per_example).mean()
         if "tar" in names:
-            per_example = (raw[:, 1:] - raw[:, :-1]).square().flatten(1).mean(1)
+            per_example = (output[:, 1:] - output[:, :-1]).square().flatten(1).mean(1)
             total = total + (values["tar"][:, 0] * per_example).mean()
     return total

@@ -15,7 +15,9 @@ __all__ = ["steps_of"]
 
 
 def steps_of(net):
-    """Return the steps of an estimator's variant."""
+    """Return the steps of an estimator: those of its variant, or of a schedule to follow."""
+    if net.tuning_.to_follow is not None:
+        return ScheduledSteps(net)
     return {"stn": Steps, "delta": DeltaSteps}[net.variant](net)
 
 
@@ -44,6 +46,8 @@ class Steps:
         self.generator = generators["perturbation"]
         self.dropping = generators["forward"]
         self.tuning_generator = generators["tuning"]
+        # Statistics of batch normalizations are those of unperturbed passes.
+        self.norms = [(m, m.momentum) for m in tuning.module.modules() if _is_norm(m)]
         self.drawing = contextlib.nullcontext()
         if tuning.may_draw:
             self.drawing = net._drawing_from(streams["forward"])
@@ -98,7 +102,8 @@ class Steps:
             for layer, name in self.tuning.effects.decay:
                 if name not in moments:
                     moments[name] = moments_of(response, values[name])
-                add_l2_gradient(layer, moments[name], response_only=response_only)
+                for part in layer.penalised():
+                    add_l2_gradient(part, moments[name], response_only=response_only)
 
     def train(self, X, y):
         """Move the weights by the loss at perturbed values.
@@ -118,13 +123,46 @@ class Steps:
         u = torch.addcmul(self.tuning.position.detach()[0], draws, self.scales)
         context.response = u
         values = self._values(u)
-        X, y = self._regularise(X, y, values)
-        loss = self._loss(X, y)
+        loss = self._perturbed_loss(X, y, values)
+        self._backward(loss, values)
+        self._decay(u, values)
+        self.net.optimizer_.step()
+        if self.norms:
+            self._pass_unperturbed(X, y)
+        context.rest()
+        return loss.detach()
+
+    def _perturbed_loss(self, X, y, values):
+        for norm, _ in self.norms:
+            norm.momentum = 0.0
+        loss = self._loss(*self._regularise(X, y, values))
+        for norm, momentum in self.norms:
+            norm.momentum = momentum
+        return loss
+
+    def _backward(self, loss, values):
         for parameter in self.parameters:
             parameter.grad = None
-        total = loss + self._activity(values) if self.tuning.effects.activity else loss
-        total.backward()
-        self._decay(u, values)
+        if self.tuning.effects.activity:
+            loss = loss + self._activity(values)
+        loss.backward()
+
+    def _pass_unperturbed(self, X, y):
+        context = self.tuning.context
+        context.response = center = self.tuning.center()
+        X, _ = self._regularise(X, y, self._values(center))
+        with torch.no_grad(), self.drawing:
+            self._forward(X)
+
+    def _train_own(self, X, y, values):
+        """Move the weights themselves by the loss at values that all examples share."""
+        context = self.tuning.context
+        loss = self._loss(*self._regularise(X, y, values))
+        self._backward(loss, values)
+        for layer, name in self.tuning.effects.decay:
+            for part in layer.penalised():
+                if part.weight.grad is not None:
+                    part.weight.grad.addcmul_(part.weight.detach(), values[name])
         self.net.optimizer_.step()
         context.rest()
         return loss.detach()
@@ -191,20 +229,10 @@ class DeltaSteps(Steps):
 
     def train(self, X, y):
         """Move the weights by the loss at unperturbed values, the response at perturbed ones."""
-        tuning, context = self.tuning, self.tuning.context
-        values = self._values(tuning.center())
-        loss = self._loss(*self._regularise(X, y, values))
-        for parameter in self.parameters:
-            parameter.grad = None
-        total = loss + self._activity(values) if self.tuning.effects.activity else loss
-        total.backward()
-        for layer, name in tuning.effects.decay:
-            if layer.weight.grad is not None:
-                layer.weight.grad.addcmul_(layer.weight.detach(), values[name])
-        self.net.optimizer_.step()
+        loss = self._train_own(X, y, self._values(self.tuning.center()))
         self._train_response(X, y)
-        context.rest()
-        return loss.detach()
+        self.tuning.context.rest()
+        return loss
 
     def _train_response(self, X, y):
         tuning, context = self.tuning, self.tuning.context
@@ -212,7 +240,7 @@ class DeltaSteps(Steps):
         context.response = response = draws * self.scales
         context.tangent = True
         values = self._values(tuning.position.detach()[0] + response)
-        loss = self._loss(*self._regularise(X, y, values))
+        loss = self._perturbed_loss(X, y, values)
         gradients = torch.autograd.grad(loss, self.response_parameters)
         for parameter, gradient in zip(self.response_parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -224,3 +252,17 @@ class DeltaSteps(Steps):
         u = self.tuning.position.detach()[0] + response
         self.tuning.context.tangent = True
         return u, response.requires_grad_()
+
+
+class ScheduledSteps(Steps):
+    """The steps of a plain network under the values of a schedule, one row per epoch."""
+
+    def train(self, X, y):
+        """Move the weights by the loss at the epoch's values."""
+        row = self.tuning.to_follow[self.net.n_iter_]
+        values = {name: self.scales.new_full((1, 1), value) for name, value in row.items()}
+        return self._train_own(X, y, values)
+
+
+def _is_norm(layer):
+    return isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)

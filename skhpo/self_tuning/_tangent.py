@@ -149,6 +149,15 @@ def _detached(value):
     return value.detach()
 
 
+def _of_weights(func, x, weight, bias=None, *args, **kwargs):
+    # Of a layer that does not respond: its weights are constants.
+    if isinstance(weight, Dual) or isinstance(bias, Dual):
+        return _differentiated(func, (x, weight, bias, *args), kwargs)
+    with torch.no_grad():
+        value = func(x.value, weight, bias, *args, **kwargs)
+    return Dual(value, func(x.tangent, weight.detach(), None, *args, **kwargs))
+
+
 def _relu(func, x, inplace=False):
     value = torch.relu(x.value)
     return Dual(value, x.tangent * (value > 0))
@@ -233,6 +242,7 @@ def _div(func, a, b, **kwargs):
 
 _RULES = {
     **dict.fromkeys(("relu", "relu_"), _relu),
+    **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), _of_weights),
     "tanh": _tanh,
     "sigmoid": _sigmoid,
     "leaky_relu": _leaky_relu,

@@ -11,9 +11,10 @@ from ..estimators._names import resolve_optimizer
 from ..estimators._randomness import layer_may_draw
 from ._context import Context
 from ._convert import convert, fold_into, functions_of, set_rates
-from ._effects import find_effects, unmodulated_warning
+from ._effects import find_effects
 from ._modulated import RESPONSE_SCALE, Modulated
 from ._ranges import Ranges
+from ._warnings import warn_of_dropout, warn_of_layers
 from .layers import HyperDropout, HyperValue
 
 __all__ = ["Tuning"]
@@ -53,6 +54,10 @@ class Tuning:
         Moves the position.
     n_steps : int
         Training steps so far; tuning steps take turns with them.
+    to_follow : list of dict or None
+        A schedule, one row per epoch, that is followed instead of tuning.
+    best_weights : dict or None
+        State dicts of the plain parts at the best epoch, where other weights predict.
     """
 
     def __init__(self, net, distributions):
@@ -74,7 +79,7 @@ class Tuning:
         smooths = hasattr(net, "label_smoothing")
         shape = getattr(net, "input_shape_", None)
         self.effects = find_effects(self.module, self.context, shape, smooths)
-        unmodulated_warning(self.module)
+        warn_of_layers(self.module)
         start = self.ranges.start
         spread = torch.full_like(start, _inverse_softplus(net.init_scale))
         self.position = torch.stack((start, spread)).requires_grad_()
@@ -88,12 +93,15 @@ class Tuning:
             lr = net.lr if net.response_lr is None else net.response_lr
             self.response_optimizer = optimizer(self.response_parameters(), lr=lr, **fused)
         self.n_steps = 0
+        self.to_follow = None
+        self.best_weights = None
         layers = list(self.module.modules())
         others = [m for m in layers if not isinstance(m, Modulated | HyperDropout | HyperValue)]
         functions = functions_of(self.module)
         # A class of one's own is known by what it calls.
         to_ask = [m for m in others if functions is None or type(m).__module__.startswith("torch.")]
         drawn = functions is not None and functions & _DRAWING
+        warn_of_dropout(self.module, functions)
         self.may_draw = bool(drawn) or any(layer_may_draw(layer) for layer in to_ask)
         # Only these look at whether they are trained; setting it for all costs a step.
         self.mode_dependent = [m for m in others if _may_depend_on_mode(m)]
@@ -129,7 +137,9 @@ class Tuning:
     def fold_into(self, module):
         """Give a plain module the weights at the unperturbed values."""
         response = self.center()
-        fold_into(module, self.module, torch.zeros_like(response) if self.centred else response)
+        if self.centred or self.to_follow is not None:
+            response = torch.zeros_like(response)
+        fold_into(module, self.module, response)
         if self.reads_values:
             set_rates(module, self.module, self.values())
 
@@ -141,6 +151,7 @@ class Tuning:
             "hyper_optimizer": self.hyper_optimizer.state_dict(),
             "response_optimizer": self.response_optimizer and self.response_optimizer.state_dict(),
             "n_steps": self.n_steps,
+            "best_weights": self.best_weights,
         }
 
     def load_state_dict(self, state):
@@ -152,6 +163,7 @@ class Tuning:
         if self.response_optimizer is not None:
             self.response_optimizer.load_state_dict(state["response_optimizer"])
         self.n_steps = state["n_steps"]
+        self.best_weights = state["best_weights"]
 
 
 def _responds(layer):

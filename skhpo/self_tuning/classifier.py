@@ -54,6 +54,10 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         Its learning rate.
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
+    refit : {None, "schedule", "final"}, default=None
+        Whether a fresh plain network is trained afterwards, for as many epochs, on the same rows
+        and with the same checks, and then predicts: under the values of each epoch, or under the
+        last ones. None: the network that was tuned predicts, without its response.
     convert : {"auto", False}, default="auto"
         Whether layers of torch are swapped for those of `skhpo.self_tuning`; without it only
         such layers respond.
@@ -82,6 +86,8 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         The plain module with the weights of the best epoch, which predicts.
     tuning_ : object
         The running network with its response.
+    refit_history_ : skorch.history.History
+        That of the retrained network, with `refit`.
 
     Notes
     -----
@@ -123,6 +129,7 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         hyper_optimizer="rmsprop",
         hyper_lr=0.1,
         response_lr=None,
+        refit=None,
         convert="auto",
         validation_fraction=0.2,
         optimizer="adam",
@@ -143,6 +150,7 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         self.hyper_optimizer = hyper_optimizer
         self.hyper_lr = hyper_lr
         self.response_lr = response_lr
+        self.refit = refit
         self.convert = convert
 
     def _smooth(self, y, strength):

@@ -1,0 +1,192 @@
+"""Layers for sequences whose weights respond to hyperparameters: embedding and LSTM."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ._context import spread
+from ._modulated import RESPONSE_SCALE, Modulated
+from ._tangent import Dual
+from .layers import HyperLinear, drop
+
+__all__ = ["HyperEmbedding", "HyperLSTM"]
+
+
+class HyperEmbedding(Modulated, nn.Embedding):
+    """Embedding that responds, per dimension of the embedding.
+
+    The arguments are those of `torch.nn.Embedding`. "dropout" drops whole words, the same ones in
+    all examples of a batch.
+    """
+
+    bias = None
+    transposed = True
+    rates = {"dropout": None}
+    per_batch = ("dropout",)
+
+    def _map(self, x, weight, bias):
+        return F.embedding(
+            *(x, weight, self.padding_idx, self.max_norm, self.norm_type),
+            self.scale_grad_by_freq,
+        )
+
+    def forward(self, x):
+        """Look up integers of shape (n, ...)."""
+        context = self.context
+        if context is None:
+            return self._map(x, self.weight, None)
+        if context.response is None:
+            y = self._map(x, self.weight, None)
+        else:
+            scales = spread(self.row_scales(context.response)[0], x.shape[0])
+            scales = scales.view(-1, *[1] * (x.ndim - 1), scales.shape[1])
+            if context.tangent:
+                with torch.no_grad():
+                    y = self._map(x, self.weight, None)
+                y = Dual(y, scales * self._map(x, self.hyper_weight, None))
+            else:
+                y = self._map(x, self.weight, None)
+                y = torch.addcmul(y, scales, self._map(x, self.hyper_weight, None))
+        name = self.rates["dropout"]
+        if name is None or not (context.regularises and self.training):
+            return y
+        words = self.weight.new_ones(len(self.weight), 1)
+        keep = drop(words, context.values[name][:1], context.generator)
+        return y * F.embedding(x, keep)
+
+
+class _HiddenMap(HyperLinear):
+    """The map from hidden state to gates: dropped weights and scales are kept for all steps."""
+
+    masked = None
+    kept_scales = None
+
+    def begin(self, mask):
+        self.masked = None if mask is None else (self.weight * mask, self.hyper_weight * mask)
+        response = self.context.response
+        self.kept_scales = None if response is None else super().row_scales(response)
+
+    def end(self):
+        self.masked = self.kept_scales = None
+
+    def row_scales(self, response):
+        return super().row_scales(response) if self.kept_scales is None else self.kept_scales
+
+    def _weights(self):
+        return (self.weight, self.hyper_weight) if self.masked is None else self.masked
+
+
+class HyperLSTM(Modulated, nn.LSTM):
+    """LSTM whose maps from the input and from the hidden state to the gates respond.
+
+    The arguments are those of `torch.nn.LSTM`, less ``proj_size``; the first state is zero where
+    it is not given. An example has one response for all steps. "dropout" is that between
+    layers, "weight_dropout" drops weights of the maps from the hidden state (DropConnect), the
+    same ones in all examples of a batch. Where it responds it runs step by step, slower than
+    torch's fused layer.
+    """
+
+    rates = {"dropout": None, "weight_dropout": None}
+    per_batch = ("weight_dropout",)
+
+    def attach(self, context, generator=None, scale=RESPONSE_SCALE):
+        """Make both maps of each layer and direction respond; see `HyperLinear`."""
+        if self.proj_size:
+            raise ValueError(f"HyperLSTM needs proj_size=0, but got {self.proj_size}")
+        self.context = context
+        self.rates = dict(self.rates)
+        self.maps = {}
+        for name, weight in list(self.named_parameters(recurse=False)):
+            if not name.startswith("weight_"):
+                continue
+            suffix = name.removeprefix("weight_")
+            kind = HyperLinear if suffix.startswith("ih") else _HiddenMap
+            part = kind.__new__(kind)
+            nn.Module.__init__(part)
+            part.weight = weight
+            part.bias = getattr(self, f"bias_{suffix}", None)
+            part.attach(context, generator, scale)
+            # Not a child: the modules of the plain and of the converted network are paired.
+            self.maps[suffix] = part
+            for own in ("hyper_weight", "hyper_bias", "response"):
+                if own in dict(part.named_parameters()):
+                    self.register_parameter(f"{own}_{suffix}", getattr(part, own))
+        return self
+
+    def response_parameters(self):
+        return [p for part in self.maps.values() for p in part.response_parameters()]
+
+    def penalised(self):
+        return list(self.maps.values())
+
+    def folded(self, response):
+        return {
+            f"{name}_{suffix}": parameter
+            for suffix, part in self.maps.items()
+            for name, parameter in part.folded(response).items()
+        }
+
+    def forward(self, x, hx=None):
+        """Run over a batch of sequences; see `torch.nn.LSTM`."""
+        context = self.context
+        if context is None or (context.response is None and not context.regularises):
+            return nn.LSTM.forward(self, x, hx)
+        if isinstance(x, nn.utils.rnn.PackedSequence) or x.ndim != 3:
+            raise TypeError(
+                "HyperLSTM needs a tensor of three dimensions; pad sequences instead of packing "
+                "them"
+            )
+        if not self.batch_first:
+            x = x.transpose(0, 1)
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        states = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in directions:
+                i = len(states)
+                state = None if hx is None else (hx[0][i], hx[1][i])
+                output, state = self._run(x, f"l{layer}{direction}", state)
+                outputs.append(output)
+                states.append(state)
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+            if layer < self.num_layers - 1:
+                x = self._drop_between(x)
+        if context.outputs is not None:
+            context.outputs.append(x.linearised() if isinstance(x, Dual) else x)
+        states = tuple(torch.stack(part) for part in zip(*states, strict=True))
+        return (x if self.batch_first else x.transpose(0, 1)), states
+
+    def _run(self, x, suffix, state):
+        """Run one direction of one layer over x of shape (n, steps, n_in)."""
+        into, hidden = self.maps[f"ih_{suffix}"], self.maps[f"hh_{suffix}"]
+        gates = into(x).unbind(1)
+        n, like = x.shape[0], self.maps[f"ih_{suffix}"].weight
+        if state is None:
+            state = (like.new_zeros(n, self.hidden_size),) * 2
+        h, c = state
+        hidden.begin(self._weight_mask(hidden.weight))
+        steps = range(len(gates))
+        outputs = [None] * len(gates)
+        for step in reversed(steps) if suffix.endswith("reverse") else steps:
+            i, f, g, o = (gates[step] + hidden(h)).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs[step] = h
+        hidden.end()
+        return torch.stack(outputs, 1), (h, c)
+
+    def _weight_mask(self, weight):
+        context, name = self.context, self.rates["weight_dropout"]
+        if name is None or not (context.regularises and self.training):
+            return None
+        rate = context.values[name][:1]
+        return drop(torch.ones_like(weight), rate, context.generator)
+
+    def _drop_between(self, x):
+        context, name = self.context, self.rates["dropout"]
+        if not (context.regularises and self.training):
+            return x
+        rate = self.dropout if name is None else context.value(name, x.shape[0], 3)
+        return x if name is None and not rate else drop(x, rate, context.generator)
