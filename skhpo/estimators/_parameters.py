@@ -85,17 +85,7 @@ class ParametersMixin:
     _stray_names = ()
 
     def _get_param_names(self):
-        own = {}
-        for cls in type(self).__mro__:
-            if "__init__" not in vars(cls):
-                continue
-            parameters = signature_of(cls.__init__)
-            named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-            own |= dict.fromkeys(p.name for p in named if p.name != "self")
-            # A subclass may pass on what it does not name itself.
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters) or _is_root(cls):
-                break
-        own |= dict.fromkeys(self._stray_names)
+        own = {*_named_in_init(type(self)), *self._stray_names}
         return sorted(own) + sorted(k for k in vars(self) if _is_nested(k))
 
     def _store_further(self, kwargs):
@@ -327,6 +317,21 @@ def _prefixed(params):
 def _without_prefix(params):
     prefix = "module__"
     return {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+
+
+@functools.lru_cache(maxsize=256)
+def _named_in_init(cls):
+    own = []
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = signature_of(base.__init__)
+        named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+        own += [p.name for p in named if p.name != "self"]
+        # A subclass may pass on what it does not name itself.
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters) or _is_root(base):
+            break
+    return tuple(own)
 
 
 def _is_root(cls):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -316,6 +317,14 @@ def test_a_stack_that_is_too_large_for_the_device_is_halved(monkeypatch):
     space = {"lr": [0.01, 0.02, 0.03, 0.04]}
     assert_stacking_changes_nothing(lambda **kwargs: grid(net(), space, cv=2, **kwargs))
     assert sizes == [8, 4, 4, 2, 2, 2, 2]
+
+
+def test_a_stack_has_the_time_of_all_its_fits():
+    endless = grid(net(max_epochs=10**6), {"lr": [0.01, 0.02]}, stack=True, fit_timeout=0.2)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=r"(?s)All the 4 fits.*longer than fit_timeout=0.2 sec"):
+        endless.fit(X, y)
+    assert time.monotonic() - start > 4 * 0.2
 
 
 class Fragile(torch.nn.Module):
