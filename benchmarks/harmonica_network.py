@@ -2,7 +2,7 @@
 
 A network of three hidden layers on small MNIST images has 28 options (optimizer, learning rate,
 batch norm, dropout, widths, skip connections, initialisation, ...) and 16 more that do nothing. For
-each seed: Harmonica, with 200 samples in each of two stages that train 2 epochs, and Hyperband with
+each seed: Harmonica, with 120 samples in each of two stages that train 2 epochs, and Hyperband with
 up to 18 as its base; and random search with five times Harmonica's epochs, 18 for each candidate.
 The score of a candidate is its accuracy on one validation part; the final score is the accuracy, on
 images that no search saw, of the best candidate trained again on the training and validation parts.
@@ -33,7 +33,7 @@ from skhpo.schedulers import FullScheduler
 
 MNIST = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mnist10k.npz"
 N_TRAIN, N_VALID, N_TEST = 512, 512, 3000
-MAX_EPOCHS, STAGE_EPOCHS, N_SAMPLES = 18, 2, 200
+MAX_EPOCHS, STAGE_EPOCHS, N_SAMPLES = 18, 2, 120
 TIMES = 5
 DUMMIES = [f"module__dummy_{i:02}" for i in range(16)]
 
@@ -134,7 +134,7 @@ OPTIONS = {
     "optimizer": ["sgd", "adam"],
     "lr": loguniform(3e-4, 3e-1),
     "optimizer__weight_decay": [0.0, 1e-3],
-    "batch_size": [32, 128],
+    "batch_size": [64, 256],
     "label_smoothing": [0.0, 0.1],
     "max_norm": [None, 3.0],
     "init": ["default", "orthogonal", "kaiming_normal"],

@@ -67,30 +67,34 @@ class Products:
         return result
 
     def best(self, residuals: NDArray[np.float64], n: int) -> list[list[Product]]:
-        """For each residual, the products that would reduce it most, the best first.
+        """For each residual, the products of each degree that would reduce it most.
 
         Parameters
         ----------
         residuals : ndarray of shape (n_samples, n_residuals)
             Each with mean zero.
         n : int
-            How many.
+            How many of each degree.
 
         Returns
         -------
         best : list of list of tuple of int
-            Equal ones in the order of degree, then columns.
+            By degree, then the best first; equal ones in the order of their columns.
         """
         wanted: Matrix = np.asarray(residuals, dtype=np.float32)
-        kept = [_Best(n) for _ in range(wanted.shape[1])]
+        kept = [[_Best(n) for _ in range(self.degree)] for _ in range(wanted.shape[1])]
         for number, (block, scale) in enumerate(zip(self._blocks, self._scales, strict=True)):
             gains = self._sums(block, wanted)
             np.square(gains, out=gains)
             gains *= scale
             for best, gain in zip(kept, gains, strict=True):
-                best.take(number, gain.ravel())
+                best[block.degree - 1].take(number, gain.ravel())
         return [
-            [self._product(self._blocks[number], place) for number, place in best.places()]
+            [
+                self._product(self._blocks[number], place)
+                for of_degree in best
+                for number, place in of_degree.places()
+            ]
             for best in kept
         ]
 

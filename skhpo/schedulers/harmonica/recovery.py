@@ -19,8 +19,8 @@ __all__ = ["Recovered", "recover"]
 
 Vector = NDArray[np.float64]
 
-# Candidates of a scan that are looked at exactly.
-_LOOKED_AT = 10
+# Candidates of a scan, of each degree, that are looked at exactly.
+_LOOKED_AT = 5
 # How often one more term may be noise.
 _WRONG = 0.05
 # Columns that the Lasso starts with; those that turn out to be missing are added.
@@ -71,7 +71,8 @@ def recover(
         for the number of terms of its degree that it was chosen from.
     """
     if alpha == "auto":
-        terms = _without_excess(products, y, _exchanged(products, y, _added(products, y, n_terms)))
+        terms = _exchanged(products, y, _added(products, y, n_terms))
+        terms = _refilled(products, y, _without_excess(products, y, terms), n_terms)
     else:
         terms = _largest_of_lasso(products, y, n_terms, alpha)
     weights, residual = _least_squares(products, y, terms)
@@ -127,10 +128,30 @@ def _exchanged(products: Products, y: Vector, terms: list[Product]) -> list[Prod
     return terms
 
 
+def _refilled(products: Products, y: Vector, terms: list[Product], n_terms: int) -> list[Product]:
+    """Add terms that noise would rarely explain, of whatever degree.
+
+    Among as many products as there are of a large degree, some explain more by chance than one
+    parameter that matters; the other steps take those first.
+    """
+    while len(terms) < min(n_terms, len(y) - 2):
+        candidate = _best_addition(products, y, [terms], priced=True)[0]
+        if candidate is None:
+            break
+        larger = [*terms, candidate[1]]
+        if _chance(products, y, larger) >= _chance(products, y, terms):
+            break
+        terms = larger
+    return terms
+
+
 def _best_addition(
-    products: Products, y: Vector, subsets: Sequence[list[Product]]
+    products: Products, y: Vector, subsets: Sequence[list[Product]], *, priced: bool = False
 ) -> list[tuple[float, Product] | None]:
-    """For each subset, the product to add, with the squared error that is left then."""
+    """For each subset, the product to add, with the squared error that is left then.
+
+    If `priced`, the error is multiplied by what a product pays for the number of its degree.
+    """
     residuals = [_least_squares(products, y, subset)[1] for subset in subsets]
     found: list[tuple[float, Product] | None] = []
     ranked = products.best(np.stack(residuals, axis=1), _LOOKED_AT)
@@ -144,6 +165,9 @@ def _best_addition(
             size = float(new @ new)
             if size > 1e-6 * float(column @ column):
                 left = error - float(new @ residual) ** 2 / size
+                if priced:
+                    ways = products.counts[len(candidate) - 1]
+                    left = max(left, 0.0) * ways ** (2 / (len(y) - 2 - len(subset)))
                 if best is None or left < (1 - 1e-9) * best[0]:
                     best = left, candidate
         found.append(best)
