@@ -19,7 +19,8 @@ _RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 # Settings of optimizers that may differ from net to net.
 _FREE = {
     *("lr", "betas", "eps", "weight_decay", "momentum", "dampening", "lr_multiplier"),
-    *("max_momentum", "base_momentum", "max_lr", "min_lr", "swap"),
+    *("max_momentum", "base_momentum", "max_lr", "min_lr", "alpha", "rho", "lambd", "t0"),
+    *("momentum_decay", "lr_decay", "etas", "step_sizes"),
 }
 
 

@@ -79,10 +79,9 @@ def obstacle(net, fit_params=()):
         return f"train_split={net.train_split!r} scores through skorch's own loop"
     if not net._slices_batches():
         return "dataset or iterator_train asks for a DataLoader"
-    for name, plain in (("compile", False), ("verbose", 0), ("amp", False)):
-        value = getattr(net, name)
-        if value != plain and not (name == "amp" and value == "auto"):
-            return f"{name}={value!r} is for single networks"
+    for name in ("compile", "verbose"):
+        if getattr(net, name):
+            return f"{name}={getattr(net, name)!r} is for single networks"
     return _obstacle_of_optimizer(net) or _obstacle_of_criterion(net)
 
 

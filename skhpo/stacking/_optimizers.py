@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ._elementwise import ELEMENTWISE, Elementwise
+
 __all__ = ["STACKABLE", "make_optimizer", "settings_of"]
 
 
@@ -228,4 +230,9 @@ class _SGD(_Fused):
             optimizer.state[parameter] = values
 
 
-STACKABLE = {torch.optim.Adam: _Adam, torch.optim.AdamW: _AdamW, torch.optim.SGD: _SGD}
+STACKABLE = {
+    torch.optim.Adam: _Adam,
+    torch.optim.AdamW: _AdamW,
+    torch.optim.SGD: _SGD,
+    **dict.fromkeys(ELEMENTWISE, Elementwise),
+}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["pays"]
+from ._members import obstacle
 
-_NETS = 20
+__all__ = ["pays", "stack_size"]
+
+_MOST = 60
 
 
 def pays(net, n_members):
-    """Return how many nets like this one to train as one; 1 where a stack would not be faster.
+    """Return how many nets like this one to hand to `train_together` at once.
 
     Parameters
     ----------
@@ -21,4 +23,22 @@ def pays(net, n_members):
     -------
     size : int
     """
-    return min(_NETS, n_members)
+    return 1 if obstacle(net) is not None else min(_MOST, n_members)
+
+
+def stack_size(net, batch_size, always=False):
+    """Return how many built nets to train as one.
+
+    Parameters
+    ----------
+    net : estimator
+    batch_size : int
+    always : bool, default=False
+        Whether to stack also where that makes nothing faster.
+
+    Returns
+    -------
+    size : int
+        1 where a stack would not be faster.
+    """
+    return 20

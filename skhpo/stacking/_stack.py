@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..estimators._extras import Extras
+from ..estimators._precision import as_float32
 from ..estimators._training import check_loss, record_epoch, settle_on_best
 from ..limits import check_time
 from ._errors import CannotStackError
@@ -78,6 +79,7 @@ class Stack:
         self.errors = {}
         self.forms = Forms([net.module_ for net in nets], [n._streams["forward"] for n in nets])
         self.losses = RowLosses(nets)
+        self.low_precision = nets[0]._low_precision
         n_batches = [len(run.batches) for run in self.runs]
         groups = _groups_of(nets[0])
         modules = [net.module_ for net in nets]
@@ -135,7 +137,7 @@ class Stack:
     def _step(self, step, x, y, weight):
         check_time()
         part = self.parameters.part(step.start, step.stop)
-        output = self.forms(x, part, step.lengths)
+        output = self._forward(x, part, step.lengths)
         losses = self.losses(output, y, part)
         grads = torch.autograd.grad(losses, part.leaves, grad_outputs=weight)
         torch._foreach_copy_(part.grads, grads)
@@ -146,6 +148,12 @@ class Stack:
                 if step.start <= row < step.stop:
                     self._after_batch(row, self.runs[row])
         return losses.detach(), weight
+
+    def _forward(self, x, part, lengths):
+        if self.low_precision is None:
+            return self.forms(x, part, lengths)
+        with torch.autocast(self.low_precision, torch.bfloat16):
+            return as_float32(self.forms(x, part, lengths))
 
     def _after_batch(self, row, run):
         net, extras = run.net, run.extras

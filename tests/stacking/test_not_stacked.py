@@ -111,7 +111,7 @@ class Drawing(Branching):
         ({"callbacks": [EpochTimer()]}, "callbacks"),
         ({"optimizer": "lbfgs", "max_epochs": 1}, "lbfgs"),
         ({"train_split": lambda dataset, y: (dataset, None)}, "train_split"),
-        ({"amp": True}, "amp"),
+        ({"verbose": 1}, "verbose"),
         ({"criterion__weight": torch.tensor([1.0, 2.0, 3.0])}, "weights of its own"),
     ],
     ids=lambda value: str(value)[:40],

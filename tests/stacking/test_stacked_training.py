@@ -39,6 +39,12 @@ def assert_alike(nets, expected, X):
             assert list(row) == list(theirs)
             for name in set(row) - {"dur", "batches"}:
                 assert row[name] == pytest.approx(theirs[name], rel=1e-6, abs=1e-9), name
+        ours, theirs = net.optimizer_.state_dict(), other.optimizer_.state_dict()
+        assert ours["param_groups"] == theirs["param_groups"]
+        assert ours["state"].keys() == theirs["state"].keys()
+        for key, state in ours["state"].items():
+            for name, value in state.items():
+                torch.testing.assert_close(value, theirs["state"][key][name], rtol=1e-6, atol=1e-9)
         assert net._counters.keys() == other._counters.keys()
         assert net._counters["n_batches"] == other._counters["n_batches"]
         assert net._counters["n_checks"] == other._counters["n_checks"]
@@ -104,6 +110,17 @@ SGD = {"optimizer": "sgd", "optimizer__momentum": 0.9}
 )
 def test_everything_beside_the_steps(params):
     assert_trains_alike(lambda k: classifier(k, **params), X, Y, further=3)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    ["rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam", "asgd", "rprop"],
+)
+def test_optimizers_without_kernels_of_their_own(optimizer):
+    def make(k):
+        return classifier(k, optimizer=optimizer, lr=0.01 * (k + 1), max_epochs=2 + k)
+
+    assert_trains_alike(make, X, Y, further=2)
 
 
 def test_limits_of_norms_may_differ():

@@ -121,6 +121,21 @@ def test_nets_are_continued():
     assert_trained_alike(make, continuing=True)
 
 
+def test_mixed_precision():
+    def make(k):
+        return net_of(k, module=MLP, amp=True, module__dropout=0.1)
+
+    members = [Member(make(k), X[rows], Y[rows]) for k, rows in enumerate(folds(3))]
+    assert train_together(members) == [None] * 3
+    for k, member in enumerate(members):
+        expected = alone(Member(make(k), member.X, member.y))
+        np.testing.assert_allclose(
+            member.net.predict_proba(X), expected.predict_proba(X), atol=0.02
+        )
+        exact = alone(Member(make(k).set_params(amp=False), member.X, member.y))
+        assert np.abs(member.net.predict_proba(X) - exact.predict_proba(X)).max() > 1e-4
+
+
 def test_predictions_in_float32_agree():
     def make(k):
         return net_of(k, module=MLP, module__dropout=0.2)
