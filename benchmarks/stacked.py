@@ -2,8 +2,8 @@
 
 For networks of several widths, the time of K single `TorchClassifier` fits and of K plain PyTorch
 loops, over that of `train_together` for K of them: five folds, candidates with learning rates of
-their own. Batches of 64, Adam, one thread. The contestants take turns; a figure is a ratio of times
-within a turn, so that a busy machine disturbs all alike.
+their own. Batches of 64, Adam, one thread. The contestants take turns; a figure is a ratio of
+process times (seconds on a core) within a turn, so that a busy machine disturbs all alike.
 
     python benchmarks/stacked.py [--repeats 5] [--only NAME ...] [--sizes 5 20]
 """
@@ -110,15 +110,15 @@ def together(size, parts, module, arguments, epochs):
         Member(make(number, module, arguments, epochs), *parts[number % 5])
         for number in range(size)
     ]
-    errors = train_together(members, always=True, most=size)
+    errors = train_together(members, most=size)
     assert not any(errors), errors
 
 
 def seconds_of(function, *args):
     gc.collect()
-    start = time.perf_counter()
+    start = time.process_time()
     function(*args)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def main():

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+
+from ..estimators._device import resolve_device
 from ._members import obstacle
 
-__all__ = ["pays", "stack_size"]
+__all__ = ["fitting", "pays"]
 
-_MOST = 60
+# Measured (docs/benchmarks/stacked.md): beyond it there is little to gain, and less that stays in
+# the cache of a core.
+_MOST = {"cpu": 20, "cuda": 256}
+# Share of a device's free memory that a stack may take, and its size on a CPU.
+_SHARE = 0.5
+_CPU_BYTES = 2**29
+# Values that a net has at a time: parameters, gradients, and two of the optimizer.
+_COPIES = 4
 
 
 def pays(net, n_members):
-    """Return how many nets like this one to hand to `train_together` at once.
+    """Return how many nets like this one to train as one; 1 where it would not be faster.
+
+    The rule: as many as there are, at most 20 on a CPU and 256 on a GPU, and no more than fit
+    into 512 MiB, or half of the GPU's free memory. One, where not even two do.
 
     Parameters
     ----------
     net : TorchClassifier or TorchRegressor
-        With its parameters set; fitted or not.
+        With its parameters set. Where it is built, its size is known.
     n_members : int
         Nets that there are to train.
 
@@ -23,22 +38,30 @@ def pays(net, n_members):
     -------
     size : int
     """
-    return 1 if obstacle(net) is not None else min(_MOST, n_members)
+    if obstacle(net) is not None:
+        return 1
+    return max(1, min(n_members, _most(net)))
 
 
-def stack_size(net, batch_size, always=False):
-    """Return how many built nets to train as one.
+def fitting(net):
+    """Return how many nets like this built one go into a stack, at least two."""
+    return max(2, _most(net))
 
-    Parameters
-    ----------
-    net : estimator
-    batch_size : int
-    always : bool, default=False
-        Whether to stack also where that makes nothing faster.
 
-    Returns
-    -------
-    size : int
-        1 where a stack would not be faster.
-    """
-    return 20
+def _most(net):
+    device = getattr(net, "device_", None) or resolve_device(net.device)
+    most = _MOST.get(device.type, _MOST["cpu"])
+    if not net.initialized_:
+        return most
+    free = _CPU_BYTES
+    if device.type == "cuda":
+        free = _SHARE * torch.cuda.mem_get_info(device)[0]
+    return min(most, int(free / _bytes_of(net)))
+
+
+def _bytes_of(net):
+    """Return what a net of a stack takes, roughly."""
+    batch_size = 1024 if net.batch_size == -1 else net.batch_size
+    of_row = 4 * math.prod(net.input_shape_ or (1,)) * _COPIES
+    of_parameters = sum(p.numel() * p.element_size() for p in net.module_.parameters())
+    return max(1, _COPIES * of_parameters + batch_size * of_row)

@@ -24,13 +24,13 @@ from ..limits import FitTimeoutError, time_for
 from ._errors import CannotStackError, log
 from ._graph import graph_of
 from ._members import Member, obstacle
-from ._rule import stack_size
+from ._rule import fitting
 from ._stack import Run, Stack
 
 __all__ = ["train_together"]
 
 
-def train_together(members, *, always=False, most=None):
+def train_together(members, *, most=None):
     """Train nets in place, those that share a graph as one.
 
     Each net is afterwards what training it alone would have made of it, but for rounding. What
@@ -39,8 +39,6 @@ def train_together(members, *, always=False, most=None):
     Parameters
     ----------
     members : list of Member
-    always : bool, default=False
-        Whether to stack also where that makes nothing faster.
     most : int or None, default=None
         Largest number of nets in a stack; None is what measured best for nets of their size.
 
@@ -67,7 +65,7 @@ def train_together(members, *, always=False, most=None):
             _share_inputs(built, inputs)
             graphs.setdefault(graph_of(built), []).append(built)
     for group in graphs.values():
-        size = most or stack_size(group[0].net, group[0].batches.batch_size, always)
+        size = most or fitting(group[0].net)
         # Parts of about the same size.
         n_parts = -(-len(group) // size)
         for i in range(n_parts):
