@@ -65,6 +65,14 @@ def obstacle(net, fit_params=()):
     reason : str or None
         None where nothing is known to stand in the way.
     """
+    try:
+        return _obstacle(net, fit_params)
+    except ValueError as error:
+        # A value that fit will refuse, and say so.
+        return str(error)
+
+
+def _obstacle(net, fit_params):
     anew = overridden(type(net))
     if anew:
         return f"{type(net).__name__} overrides {', '.join(anew)}"

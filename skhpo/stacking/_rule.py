@@ -14,8 +14,9 @@ __all__ = ["fitting", "pays"]
 # Measured (docs/benchmarks/stacked.md): beyond it there is little to gain, and less that stays in
 # the cache of a core.
 _MOST = {"cpu": 20, "cuda": 256}
-# Share of a device's free memory that a stack may take, and its size on a CPU.
-_SHARE = 0.5
+# What a stack may take: on a GPU a share of all its memory. What is free now must have no say,
+# because it would differ from run to run.
+_SHARE = 0.25
 _CPU_BYTES = 2**29
 # Values that a net has at a time: parameters, gradients, and two of the optimizer.
 _COPIES = 4
@@ -25,7 +26,7 @@ def pays(net, n_members):
     """Return how many nets like this one to train as one; 1 where it would not be faster.
 
     The rule: as many as there are, at most 20 on a CPU and 256 on a GPU, and no more than fit
-    into 512 MiB, or half of the GPU's free memory. One, where not even two do.
+    into 512 MiB, or a quarter of the GPU's memory. One, where not even two do.
 
     Parameters
     ----------
@@ -49,14 +50,17 @@ def fitting(net):
 
 
 def _most(net):
-    device = getattr(net, "device_", None) or resolve_device(net.device)
+    try:
+        device = getattr(net, "device_", None) or resolve_device(net.device)
+    except ValueError:
+        return 1  # fit will say what is wrong
     most = _MOST.get(device.type, _MOST["cpu"])
     if not net.initialized_:
         return most
-    free = _CPU_BYTES
+    room = _CPU_BYTES
     if device.type == "cuda":
-        free = _SHARE * torch.cuda.mem_get_info(device)[0]
-    return min(most, int(free / _bytes_of(net)))
+        room = _SHARE * torch.cuda.mem_get_info(device)[1]
+    return min(most, int(room / _bytes_of(net)))
 
 
 def _bytes_of(net):

@@ -12,7 +12,7 @@ import torch
 from ..estimators._extras import Extras
 from ..estimators._precision import as_float32
 from ..estimators._training import check_loss, record_epoch, settle_on_best
-from ..limits import check_time
+from ..limits import FitTimeoutError, check_time
 from ._errors import CannotStackError
 from ._feed import Feed
 from ._forms import Forms
@@ -113,14 +113,30 @@ class Stack:
             What went wrong, by the number of the run.
         """
         self._drop_finished()
-        while self.runs:
-            self._epoch()
-            self._drop_finished()
+        try:
+            while self.runs:
+                self._epoch()
+                self._drop_finished()
+        except (KeyboardInterrupt, FitTimeoutError):
+            self._break_off()
+            raise
         return self.errors
+
+    def _break_off(self):
+        """Leave the nets as far as they are; an epoch that was not finished leaves no row."""
+        for row, run in enumerate(self.runs):
+            del run.net.history[run.n_epochs :]
+            self._let_go(row, run)
+
+    def _let_go(self, row, run):
+        self.parameters.give_back(row, run.net.module_)
+        self.optimizer.give_back(row)
+        settle_on_best(run.net, run.extras.checks)
 
     def _epoch(self):
         start = time.perf_counter()
         for run in self.runs:
+            run.n_epochs = len(run.net.history)
             datasets = {"dataset_train": run.batches.rows, "dataset_valid": None}
             run.net.on_epoch_begin(run.net, **datasets)
             run.extras.begin_epoch()
@@ -187,6 +203,7 @@ class Stack:
         net.history.record("dur", seconds)
         net.on_epoch_end(net, dataset_train=run.batches.rows, dataset_valid=None)
         run.epochs_left -= 1
+        run.n_epochs += 1
         net.n_iter_ += 1
         check_loss(net)
         extras.after_epoch()
@@ -207,9 +224,7 @@ class Stack:
             if not run.is_done and run.number not in self.errors:
                 kept.append(row)
                 continue
-            self.parameters.give_back(row, run.net.module_)
-            self.optimizer.give_back(row)
-            settle_on_best(run.net, run.extras.checks)
+            self._let_go(row, run)
         if len(kept) == len(self.runs):
             return
         self.runs = [self.runs[row] for row in kept]

@@ -10,9 +10,10 @@ from torch import nn
 
 import skhpo.stacking._stack
 from skhpo import TorchClassifier
-from skhpo.estimators import MLP
+from skhpo.estimators import MLP, ConvNet
 from skhpo.exceptions import NonFiniteLossError
-from skhpo.stacking import Member, obstacle, predict_together, stack_key, train_together
+from skhpo.limits import FitTimeoutError
+from skhpo.stacking import Member, obstacle, pays, predict_together, stack_key, train_together
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype(np.float32)
@@ -217,6 +218,30 @@ def test_a_stack_too_large_for_the_memory_is_halved(monkeypatch, continuing):
         assert_as_alone(members)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, FitTimeoutError])
+def test_a_stack_that_is_broken_off_keeps_finished_epochs(monkeypatch, error):
+    members = members_of(3, max_epochs=9)
+    step, steps = skhpo.stacking._stack.Stack._step, []
+
+    def interrupted(self, *args):
+        steps.append(args)
+        if len(steps) == 10:  # of four steps an epoch
+            raise error("now")
+        return step(self, *args)
+
+    monkeypatch.setattr(skhpo.stacking._stack.Stack, "_step", interrupted)
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            train_together(members)
+    else:
+        assert {type(error) for error in train_together(members)} == {FitTimeoutError}
+    for member in members:
+        assert member.net.n_iter_ == len(member.net.history) == 2
+        assert "train_loss" in member.net.history[-1]
+        # It is a network that can be continued.
+        member.net.set_params(max_epochs=1).partial_fit(member.X, member.y)
+
+
 def test_a_random_seed_that_is_drawn_is_drawn_once():
     members = [Member(net_of(np.random.RandomState(0)), X, Y) for _ in range(2)]
     train_together(members)
@@ -245,4 +270,16 @@ def test_keys_tell_structures_apart_and_rates_not():
     rates = [stack_key(net_of(0, module__dropout=rate)) for rate in (0.1, 0.2)]
     assert rates[0] == rates[1]
     assert obstacle(net_of(0)) is None
+    assert "optimizer" in obstacle(net_of(0, optimizer="madam"))
     assert "mask" in obstacle(net_of(0), {"mask": X})
+
+
+def test_as_many_go_together_as_there_are_and_as_fit():
+    assert pays(net_of(0), 7) == 7
+    assert pays(net_of(0), 500) == pays(net_of(0).fit(X, Y), 500) == 20
+    assert pays(net_of(0, verbose=1), 7) == 1
+    assert pays(net_of(0, device="nowhere"), 7) == 1
+    large = net_of(0, module__n_units=2000, module__n_layers=2, batch_size=60, max_epochs=1)
+    assert 1 < pays(large.fit(X, Y), 500) < 20
+    images = RNG.normal(size=(60, 1, 8, 8))
+    assert pays(net_of(0, ConvNet).fit(images, Y), 3) == 3

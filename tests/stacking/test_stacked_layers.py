@@ -159,6 +159,7 @@ def _has_no_gradient(case, name):
     ("module", "params", "X"),
     [
         (MLP, {"module__normalization": "batch", "module__n_layers": 2}, FLAT),
+        (MLP, {"module__n_units": 2048, "module__dropout": 0.1}, FLAT),
         (MLP, {"module__normalization": "layer", "module__input_dropout": 0.1}, IMAGES),
         (ConvNet, {"module__normalization": "batch", "module__dropout": 0.2, **SGD}, IMAGES),
         (ConvNet, {"module__n_channels": 4}, IMAGES[:, 0]),
