@@ -28,7 +28,9 @@ class Elementwise:
     def __init__(self, parameters, nets, n_batches):
         self.parameters = parameters
         self.nets = nets
-        states = [[_joined_state(net, block.names) for block in parameters.blocks] for net in nets]
+        states = [
+            [self._joined_state(net, block.names) for block in parameters.blocks] for net in nets
+        ]
         self._make(states)
 
     def _make(self, states):
@@ -88,34 +90,35 @@ class Elementwise:
                 parameter = own[name]
                 end = begin + parameter.numel()
                 net.optimizer_.state[parameter] = {
-                    key: _part_of(value, leaf, parameter, begin, end)
+                    key: self._part_of(value, leaf, name, begin, end)
                     for key, value in state.items()
                 }
                 begin = end
 
+    def _joined_state(self, net, names):
+        """Return the state of some parameters of a net as that of one vector."""
+        own = dict(net.module_.named_parameters())
+        states = [net.optimizer_.state.get(own[name]) for name in names]
+        if not all(states):
+            return {}
+        joined = {}
+        for key, value in states[0].items():
+            if not isinstance(value, torch.Tensor):
+                joined[key] = value
+            elif value.ndim and value.shape == own[names[0]].shape:
+                pairs = zip(names, states, strict=True)
+                joined[key] = torch.cat([self.parameters.flat(n, state[key]) for n, state in pairs])
+            else:
+                joined[key] = value.clone()
+        return joined
+
+    def _part_of(self, value, leaf, name, begin, end):
+        if not isinstance(value, torch.Tensor):
+            return value
+        if value.ndim and value.shape == leaf.shape:
+            value = self.parameters.natural(name, value[begin:end])
+        return value.clone(memory_format=torch.contiguous_format)
+
 
 def _settings(group):
     return {name: value for name, value in group.items() if name != "params"}
-
-
-def _joined_state(net, names):
-    """Return the state of some parameters of a net as that of one vector."""
-    own = dict(net.module_.named_parameters())
-    states = [net.optimizer_.state.get(own[name]) for name in names]
-    if not all(states):
-        return {}
-    joined = {}
-    for key, value in states[0].items():
-        if isinstance(value, torch.Tensor) and value.shape == own[names[0]].shape and value.ndim:
-            joined[key] = torch.cat([state[key].reshape(-1) for state in states])
-        else:
-            joined[key] = value.clone() if isinstance(value, torch.Tensor) else value
-    return joined
-
-
-def _part_of(value, leaf, parameter, begin, end):
-    if not isinstance(value, torch.Tensor):
-        return value
-    if value.shape == leaf.shape and value.ndim:
-        return value[begin:end].view(parameter.shape).clone()
-    return value.clone()

@@ -31,7 +31,7 @@ class Forms:
     ----------
     views : dict of str to callable
         What the layers want of parameters, see `Parameters`.
-    apart : set of str
+    apart, transposed : set of str
     mixes_rows : bool
         Whether a row's output depends on the other rows of its batch: batches that are filled up
         with further rows would change it.
@@ -47,6 +47,7 @@ class Forms:
         self.streams = streams
         self.views = {}
         self.apart = set()
+        self.transposed = set()
         self.mixes_rows = False
         self.unproven = False
         self.on_keep = []

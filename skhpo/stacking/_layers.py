@@ -24,16 +24,13 @@ _POOLS = (
 )
 _RANDOM = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
-# Weights from which on transposing their gradients costs more than strided activations do.
-_LARGE_WEIGHT = 2**14
-
 
 def _linear(forms, layers, name):
     weight, bias = name + "weight", name + "bias"
+    # As (in_features, out_features): products with a transposed right factor take more than twice
+    # as long, and gradients come in this layout.
+    forms.transposed.add(weight)
     has_bias = layers[0].bias is not None
-    if layers[0].weight.numel() >= _LARGE_WEIGHT:
-        return _large_linear(forms, weight, bias if has_bias else None)
-    forms.views[weight] = _transposed
     if has_bias:
         forms.views[bias] = _as_row
 
@@ -43,27 +40,6 @@ def _linear(forms, layers, name):
             out = torch.baddbmm(part.values[bias], flat, part.values[weight])
         else:
             out = torch.bmm(flat, part.values[weight])
-        return out if x.ndim == 3 else out.unflatten(1, x.shape[1:-1])
-
-    return form
-
-
-def _large_linear(forms, weight, bias):
-    """Return the form whose gradients have the layout of the weights, which need no transposing.
-
-    For small weights the other one is faster, because activations stay contiguous.
-    """
-    if bias is not None:
-        forms.views[bias] = _as_column
-
-    def form(x, part, lengths):
-        flat = x if x.ndim == 3 else x.flatten(1, -2)
-        columns = flat.transpose(1, 2)
-        if bias is None:
-            out = torch.bmm(part.values[weight], columns)
-        else:
-            out = torch.baddbmm(part.values[bias], part.values[weight], columns)
-        out = out.transpose(1, 2)
         return out if x.ndim == 3 else out.unflatten(1, x.shape[1:-1])
 
     return form
@@ -331,14 +307,6 @@ def _as_one_layer(forms, *names):
 
 def _joined(tensor):
     return tensor.flatten(0, 1)
-
-
-def _transposed(weight):
-    return weight.transpose(1, 2)
-
-
-def _as_column(bias):
-    return bias.unsqueeze(2)
 
 
 def _as_row(bias):

@@ -68,7 +68,7 @@ class _Fused:
             state = net.optimizer_.state.get(own[name], {})
             for slot in self.slots:
                 if state.get(slot) is not None:
-                    states[slot][row, begin:end] = state[slot].reshape(-1)
+                    states[slot][row, begin:end] = self.parameters.flat(name, state[slot])
             if state:
                 steps[row] = self._steps_of(state)
             begin = end
@@ -158,11 +158,15 @@ class _Fused:
                 parameter = own[name]
                 end = begin + parameter.numel()
                 values = {
-                    slot: self.states[i][slot][row, begin:end].view(parameter.shape).clone()
-                    for slot in self.slots
+                    slot: _own(self.parameters.natural(name, states[row, begin:end]))
+                    for slot, states in self.states[i].items()
                 }
                 self._give(net.optimizer_, group, parameter, values, n_steps)
                 begin = end
+
+
+def _own(view):
+    return view.clone(memory_format=torch.contiguous_format)
 
 
 class _Adam(_Fused):

@@ -65,14 +65,17 @@ class Parameters:
         What makes of a parameter of shape (n_nets, ...) what its layer wants: a view.
     apart : set of str
         Names of parameters whose values of all nets must be contiguous.
+    transposed : set of str
+        Names of matrices that are kept transposed.
     trained : bool, default=True
         Whether there will be gradients.
     """
 
-    def __init__(self, modules, groups, views, apart, trained=True):
+    def __init__(self, modules, groups, views, apart, transposed, trained=True):
         named = dict(modules[0].named_parameters())
         self.shapes = {name: p.shape for name, p in named.items()}
         self.views = views
+        self.transposed = transposed
         keys = {}
         for name in named:
             key = (groups.get(name), name if name in apart else None)
@@ -82,7 +85,7 @@ class Parameters:
         for (group, _), names in keys.items():
             with torch.no_grad():
                 values = torch.stack(
-                    [torch.cat([row[name].detach().reshape(-1) for name in names]) for row in rows]
+                    [torch.cat([self.flat(name, row[name]) for name in names]) for row in rows]
                 )
             learns = trained and named[names[0]].requires_grad
             grads = torch.zeros_like(values) if learns else values[:, :0]
@@ -117,11 +120,10 @@ class Parameters:
         """Yield names, values and gradients of the parameters of a block."""
         begin = 0
         for name in block.names:
-            shape = self.shapes[name]
-            end = begin + shape.numel()
-            shape = (stop - start, *shape)
-            values = block.values[start:stop, begin:end].unflatten(1, shape[1:] or (1,))
-            values = values if shape[1:] else values.flatten()
+            end = begin + self.shapes[name].numel()
+            shape = self.shape_kept(name)
+            values = block.values[start:stop, begin:end].unflatten(1, shape or (1,))
+            values = values if shape else values.flatten()
             grads = block.grads[start:stop, begin:end]
             yield name, values, grads.view_as(values) if block.trained else None
             begin = end
@@ -130,8 +132,23 @@ class Parameters:
         """Yield the parameters that are trained, as tensors of shape (n_nets, ...)."""
         for block in self.blocks:
             if block.trained:
-                for _, values, _ in self._split(block, start, stop):
-                    yield values
+                for name, values, _ in self._split(block, start, stop):
+                    yield values.transpose(1, 2) if name in self.transposed else values
+
+    def shape_kept(self, name):
+        """Return the shape in which a parameter is kept."""
+        shape = self.shapes[name]
+        return shape[::-1] if name in self.transposed else shape
+
+    def flat(self, name, tensor):
+        """Return a parameter, or what has its shape, as it stands in a row."""
+        tensor = tensor.detach()
+        return (tensor.t() if name in self.transposed else tensor).reshape(-1)
+
+    def natural(self, name, flat):
+        """Return a part of a row in the shape of its parameter: a view."""
+        tensor = flat.view(self.shape_kept(name))
+        return tensor.t() if name in self.transposed else tensor
 
     def set_trained(self, trained):
         """Say which parameters rest.
@@ -167,7 +184,7 @@ class Parameters:
             for block in self.blocks:
                 parts = block.values[row].split([self.shapes[n].numel() for n in block.names])
                 for name, values in zip(block.names, parts, strict=True):
-                    own[name].copy_(values.view(self.shapes[name]))
+                    own[name].copy_(self.natural(name, values))
             for name, buffer in module.named_buffers():
                 buffer.copy_(self.buffers[name][row])
 

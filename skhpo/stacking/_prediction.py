@@ -90,7 +90,8 @@ def _together(nets, X):
     forms = Forms(modules, [None] * len(nets))
     X, _ = check_inputs(nets[0], X, None, reset=False, needs_y=False)
     rows = nets[0]._rows(X)
-    parameters = Parameters(modules, {}, forms.views, forms.apart, trained=False)
+    wanted = forms.views, forms.apart, forms.transposed
+    parameters = Parameters(modules, {}, *wanted, trained=False)
     if forms.unproven:
         few = rows.take(torch.arange(min(_FEWEST_ROWS, len(rows))))[0]
         prove(forms, parameters, modules, [few] * len(nets))

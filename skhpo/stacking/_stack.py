@@ -83,7 +83,8 @@ class Stack:
         n_batches = [len(run.batches) for run in self.runs]
         groups = _groups_of(nets[0])
         modules = [net.module_ for net in nets]
-        self.parameters = Parameters(modules, groups, self.forms.views, self.forms.apart)
+        wanted = self.forms.views, self.forms.apart, self.forms.transposed
+        self.parameters = Parameters(modules, groups, *wanted)
         if self.forms.unproven:
             prove(self.forms, self.parameters, modules, self._first_rows())
         self.optimizer = make_optimizer(self.parameters, nets, n_batches)
