@@ -185,7 +185,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         with ExitStack() as stack:
             journal, known, identity = None, {}, None
             callbacks = Callbacks(self, self.callbacks)
-            if self.journal is not None or callbacks.want_start:
+            if self.journal is not None or self.warm_start_from is not None or callbacks.want_start:
                 identity = fingerprint(self, cv, X, y, params)
             if self.journal is not None:
                 header = self._header(seed, identity)
@@ -195,7 +195,12 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             check_listening(scheduler)
             if self.warm_start_from is not None:
                 tell_earlier_scores(
-                    self.warm_start_from, space, scheduler.sampler, metric=self.refit
+                    self.warm_start_from,
+                    space,
+                    scheduler.sampler,
+                    identity,
+                    metric=self.refit,
+                    max_resource=scheduler.max_resource,
                 )
             if self.enqueue:
                 scheduler.sampler = EnqueuedSampler(

@@ -187,8 +187,12 @@ def _restored(name, value, proposed, space):
     return next(alike, proposed.get(name, value) if choices else value)
 
 
-def tell_earlier_scores(path, space, sampler, metric=True):
+def tell_earlier_scores(path, space, sampler, identity, metric=True, max_resource=None):
     """Tell a sampler what an earlier search over the same space found.
+
+    Scores of the same data, estimator and metric are told as if they were found here; those of an
+    earlier search with another resource at the nearest one that there is here. Other scores are
+    told as those of another task, each configuration's at its largest resource.
 
     Parameters
     ----------
@@ -196,8 +200,12 @@ def tell_earlier_scores(path, space, sampler, metric=True):
         Its journal.
     space : SearchSpace
     sampler : Sampler
+    identity : dict
+        The fingerprint of this search.
     metric : str or object, default=True
         The metric that guides this search, if it has a name.
+    max_resource : int or None, default=None
+        The largest resource here; None for full fits.
 
     Raises
     ------
@@ -206,19 +214,35 @@ def tell_earlier_scores(path, space, sampler, metric=True):
     """
     header, trials, results = read_trials(path)
     n_fits = header["n_splits"] * header["n_repeats"]
-    for trial, found in zip(trials, results, strict=True):
-        if len(found) < n_fits:
-            continue
+    finished = [
+        (trial, [found[key] for key in sorted(found)])
+        for trial, found in zip(trials, results, strict=True)
+        if len(found) == n_fits
+    ]
+    same = _same_task(header["fingerprint"], identity)
+    last = {trial.candidate: trial.number for trial, _ in finished}
+    for trial, fits in finished:
         params = _in_space(path, trial, space)
-        fits = [found[key] for key in sorted(found)]
         name = _metric_of(fits, metric)
-        sampler.observe(
-            params,
-            mean_score(fits, name, np.nan),
-            trial.resource,
-            noise=variance_of_mean(fits, name, np.nan),
-            seconds=total_seconds(fits),
-        )
+        score = mean_score(fits, name, np.nan)
+        more = {"noise": variance_of_mean(fits, name, np.nan), "seconds": total_seconds(fits)}
+        if same:
+            resource = trial.resource
+            if max_resource is not None:
+                resource = min(max_resource if resource is None else resource, max_resource)
+            sampler.observe(params, score, resource, **more)
+        elif trial.number == last[trial.candidate]:
+            sampler.observe_elsewhere(params, score, **more)
+
+
+def _same_task(earlier, now):
+    """Whether scores of two searches measure the same."""
+    parts = (
+        [fingerprint[name] for name in ("data", "estimator")]
+        + [fingerprint["settings"].get("scoring")]
+        for fingerprint in (earlier, now)
+    )
+    return next(parts) == next(parts)
 
 
 def _metric_of(fits, wanted):

@@ -74,6 +74,25 @@ class Sampler(ABC):
             What the fits took, all splits and repeats together; None where that is unknown.
         """
 
+    def observe_elsewhere(  # noqa: B027
+        self,
+        params: dict[str, Any],
+        score: float,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Take note of a score of another task: other data, another metric, another estimator.
+
+        Such scores say where good configurations may be, and not how good they are here. The
+        default does not listen.
+
+        Parameters
+        ----------
+        params, score, noise, seconds
+            As of `observe`, at the largest resource there was.
+        """
+
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:  # noqa: B027
         """Take note that another configuration runs instead of one that was proposed.
 

@@ -15,7 +15,8 @@ from ..space import SearchSpace
 from ._gp.acquisition import LogExpectedImprovement, PerSecond
 from ._gp.coordinates import Coordinates
 from ._gp.fitting import Hyperparameters
-from ._gp.observations import Observation, largest_level
+from ._gp.levels import LevelCoordinates, at_top, useful_rows
+from ._gp.observations import Observation, level_of
 from ._gp.posterior import Posterior
 from ._gp.scores import ScoreTransform
 from ._gp.search import AcquisitionSearch
@@ -31,6 +32,8 @@ _ACQUISITIONS = ("log_ei", "log_ei_per_second")
 _N_INITIAL = 6
 _N_CENTRES = 5
 _N_FANTASIES = 8
+_N_REPEATED = 3  # the best configurations of another task
+_ELSEWHERE = -1  # the resource of its scores: less than any
 _MAX_REPEATS = 1000
 
 
@@ -126,11 +129,14 @@ class BayesSampler(Sampler):
         self._random = RandomSampler(space, seed)
         self._search = AcquisitionSearch(space, self._rng)
         self._coordinates = Coordinates(space)
-        self._hyperparameters = Hyperparameters(self._coordinates)
-        self._of_scores = Hyperparameters(self._coordinates)
+        self._model = _Model(self._coordinates)
+        self._models = self._model, _Model(LevelCoordinates(self._coordinates))
         self._of_seconds = Hyperparameters(self._coordinates)
         self._places: dict[Hashable, int] = {}
         self._units: list[Array] = []
+        # Configurations that only another task knows, by place, with their scores there.
+        self._elsewhere: dict[int, tuple[float, dict[str, Any]]] = {}
+        self._n_repeated = 0
         self._pending: dict[int, None] = {}  # an ordered set
         self._observations: list[Observation] = []
         self._level: list[Observation] = []  # those that the model has
@@ -146,7 +152,7 @@ class BayesSampler(Sampler):
 
     def _sample(self, n: int, configurations: list[dict[str, Any]]) -> None:
         while len(configurations) < n and (params := self._next()) is not None:
-            self._pending[self._place(params)] = None
+            self._run(params)
             configurations.append(params)
 
     def observe(
@@ -175,12 +181,41 @@ class BayesSampler(Sampler):
         """
         place = self._place(params)
         self._pending.pop(place, None)
+        self._elsewhere.pop(place, None)
         self._observations.append(Observation(place, float(score), resource, noise, seconds))
+        self._posterior = None
+
+    def observe_elsewhere(
+        self,
+        params: dict[str, Any],
+        score: float,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Take note of a score of another task, which counts as one of less resource than any.
+
+        Its best configurations are proposed first. From then on the model learns how far its
+        scores are from those here (a shift, the median over nearest neighbours), and how much
+        they say about them (the length scale along the ladder of resources).
+        """
+        is_known = self._is_known(params)
+        place = self._place(params)
+        if not is_known:
+            finite = float(score) if np.isfinite(score) else -np.inf
+            before, _ = self._elsewhere.get(place, (-np.inf, params))
+            self._elsewhere[place] = max(before, finite), params
+        self._observations.append(Observation(place, float(score), _ELSEWHERE, noise, None))
         self._posterior = None
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
         self._pending.pop(self._place(params), None)
-        self._pending[self._place(by)] = None
+        self._run(by)
+
+    def _run(self, params: dict[str, Any]) -> None:
+        place = self._place(params)
+        self._elsewhere.pop(place, None)
+        self._pending[place] = None
 
     def predict(self, configurations: Sequence[dict[str, Any]]) -> tuple[Array, Array]:
         """What the model expects of configurations.
@@ -212,9 +247,10 @@ class BayesSampler(Sampler):
             z, y = self._posterior.z, (scores / largest - centre) / unit
             noise = self._posterior.noise
             if not self._transform.is_constant:
-                self._of_scores.update(z, y, noise)
-            posterior = Posterior(self._coordinates, self._of_scores.theta, z, y, noise)
-            means, std = posterior.predict(self._coordinates.encode(u))
+                self._model.of_scores.update(z, y, noise)
+            coordinates = self._model.coordinates
+            posterior = Posterior(coordinates, self._model.of_scores.theta, z, y, noise)
+            means, std = posterior.predict(coordinates.encode(u))
         return largest * (centre + unit * means[:, 0]), largest * unit * std
 
     def relevance(self) -> dict[str, float]:
@@ -228,7 +264,7 @@ class BayesSampler(Sampler):
         """
         with one_thread():
             self._fit()
-        theta = self._hyperparameters.theta
+        theta = self._model.hyperparameters.theta
         relevance = dict.fromkeys(self.space.names, 0.0)
         for j, place in enumerate(self._coordinates.dimensions):
             name = self.space.dimensions[place].name
@@ -244,11 +280,16 @@ class BayesSampler(Sampler):
         return place
 
     def _is_known(self, params: dict[str, Any]) -> bool:
-        return self.space.key(params) in self._places
+        place = self._places.get(self.space.key(params))
+        return place is not None and place not in self._elsewhere
 
     def _next(self) -> dict[str, Any] | None:
         params = None
-        if len(self._units) >= self.n_initial_points and self._fit():
+        if self._elsewhere and self._n_repeated < _N_REPEATED:
+            self._n_repeated += 1
+            score, best = max(self._elsewhere.values(), key=lambda known: known[0])
+            params = best if score > -np.inf else None
+        elif len(self._units) >= self.n_initial_points and self._fit():
             params = self._promising()
         elif self._n_drawn < self.n_initial_points:
             params = self._next_initial()
@@ -280,19 +321,28 @@ class BayesSampler(Sampler):
         """Whether there is a model; fits it where something new was observed."""
         if self._posterior is not None:
             return True
-        level = largest_level(self._observations, self._coordinates.n_dims)
-        scores = np.array([observation.score for observation in level])
+        levels = np.array([level_of(observation) for observation in self._observations])
+        scores = np.array([observation.score for observation in self._observations])
+        rows = useful_rows(levels, scores, self._coordinates.n_dims)
+        level = [self._observations[row] for row in rows]
+        scores = scores[rows]
         if not np.isfinite(scores).any():
             return False
-        self._transform = ScoreTransform(scores)
         z = self._encoded(level)
+        several = len(np.unique(levels[rows])) > 1
+        self._model = self._models[several]
+        if several:
+            u = np.array([self._units[observation.place] for observation in level])
+            scores, heights = at_top(levels[rows], scores, u)
+            z = np.column_stack([z, heights])
+        self._transform = ScoreTransform(scores)
         variances = [observation.noise for observation in level]
         noise = self._transform.relative_noise(np.array(variances, dtype=float))
         y = self._transform.y
         if not self._transform.is_constant:
-            self._hyperparameters.update(z, y, noise)
-        theta = self._hyperparameters.theta
-        self._posterior = Posterior(self._coordinates, theta, z, y, noise)
+            self._model.hyperparameters.update(z, y, noise)
+        theta = self._model.hyperparameters.theta
+        self._posterior = Posterior(self._model.coordinates, theta, z, y, noise)
         self._level = level
         return True
 
@@ -303,13 +353,14 @@ class BayesSampler(Sampler):
         if self._pending:
             running = np.array([self._units[place] for place in self._pending])
             posterior = posterior.with_fantasies(
-                self._coordinates.encode(running), _N_FANTASIES, self._rng
+                posterior.coordinates.encode(running), _N_FANTASIES, self._rng
             )
         improvement = LogExpectedImprovement(posterior)
         acquisition = self._per_second(improvement) or improvement
-        known = {u.tobytes() for u in self._units}
+        units = enumerate(self._units)
+        known = {u.tobytes() for place, u in units if place not in self._elsewhere}
         found, _ = self._search.maximise(
-            lambda u: acquisition(self._coordinates.encode(u)),
+            lambda u: acquisition(posterior.coordinates.encode(u)),
             lambda u: np.array([row.tobytes() in known for row in u], dtype=bool),
             np.array([self._units[observation.place] for observation in self._best(_N_CENTRES)]),
         )
@@ -342,7 +393,7 @@ class BayesSampler(Sampler):
         is_early = len(self._level) < 2 * len(self._posterior.theta)
         if self.stop_tol is None or is_early or self._transform.is_constant or not len(found):
             return False
-        left = float(np.exp(improvement(self._coordinates.encode(found)).max()))
+        left = float(np.exp(improvement(self._model.coordinates.encode(found)).max()))
         left *= self._transform.unit
         variance = self._best(1)[0].noise
         std = self._transform.unit * float(np.sqrt(self._posterior.noise_variance))
@@ -359,12 +410,29 @@ class BayesSampler(Sampler):
     def _best(self, n: int) -> list[Observation]:
         """The observations of the best scores that the model has."""
         assert self._transform is not None
-        best = np.argsort(-self._transform.y, kind="stable")[:n]
-        return [self._level[i] for i in best]
+        assert self._posterior is not None
+        y = self._transform.y
+        if self._model is not self._models[0]:
+            top = self._model.coordinates.wanted(self._posterior.z)
+            y = self._posterior.predict(top)[0][:, 0]
+        ranked = (self._level[i] for i in np.argsort(-y, kind="stable"))
+        by_place: dict[int, Observation] = {}
+        for observation in ranked:
+            by_place.setdefault(observation.place, observation)
+        return list(by_place.values())[:n]
 
     def _encoded(self, observations: Sequence[Observation]) -> Array:
         u = np.array([self._units[observation.place] for observation in observations])
         return self._coordinates.encode(u)
+
+
+class _Model:
+    """Coordinates, with the hyperparameters of transformed and of plain scores over them."""
+
+    def __init__(self, coordinates: Coordinates) -> None:
+        self.coordinates = coordinates
+        self.hyperparameters = Hyperparameters(coordinates)
+        self.of_scores = Hyperparameters(coordinates)
 
 
 def _check(n_initial_points: object, acquisition: object, stop_tol: object) -> None:

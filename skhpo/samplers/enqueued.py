@@ -73,6 +73,16 @@ class EnqueuedSampler(Sampler):
     ) -> None:
         self.sampler.observe(params, score, resource, noise=noise, seconds=seconds)
 
+    def observe_elsewhere(
+        self,
+        params: dict[str, Any],
+        score: float,
+        *,
+        noise: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds)
+
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
         self.sampler.replace(params, by)
 

@@ -11,13 +11,13 @@ from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning, NotFittedError
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from skhpo import BayesSearchCV, TorchClassifier, log_randint
+from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, log_randint
 from skhpo.exceptions import JournalError, SearchStoppedWarning
 from skhpo.testing import EXPECTED_FAILED_CHECKS
 
@@ -418,6 +418,38 @@ def test_it_starts_from_what_an_earlier_search_knew(tmp_path):
     assert warm.best_score_ > earlier.cv_results_["mean_test_score"][:6].max()
     keys = {tuple(params.items()) for params in earlier.cv_results_["params"]}
     assert not any(tuple(params.items()) in keys for params in warm.cv_results_["params"])
+
+
+def test_scores_of_other_data_say_where_to_look(tmp_path):
+    path = tmp_path / "run.jsonl"
+    earlier = search_of(n_iter=12, journal=path, scoring=shifted).fit(X[::2], y[::2])
+    warm = search_of(n_iter=5, n_initial_points="auto", warm_start_from=path).fit(X, y)
+    order = np.argsort(-earlier.cv_results_["mean_test_score"], kind="stable")
+    best = [earlier.cv_results_["params"][i] for i in order[:3]]
+    assert warm.cv_results_["params"][:3] == best
+    mean, _ = warm.predict_score(best)
+    np.testing.assert_allclose(mean, warm.cv_results_["mean_test_score"][:3], atol=0.05)
+
+
+def shifted(estimator, X, y):
+    return 10 + estimator.score(X, y)
+
+
+def test_scores_at_another_resource_count_as_what_they_are(tmp_path):
+    path = tmp_path / "run.jsonl"
+    space = {"alpha": loguniform(1e-5, 1e1), "l1_ratio": uniform(0, 1)}
+    common = {"cv": 2, "random_state": 0}
+    HalvingHyperbandSearchCV(
+        SGDClassifier(), space, resource="max_iter", max_resources=9, journal=path, **common
+    ).fit(X, y)
+    full = BayesSearchCV(SGDClassifier(), space, n_iter=2, warm_start_from=path, **common)
+    known = {o.resource for o in full.fit(X, y).sampler_._observations}
+    assert known == {1, 3, 9, None}
+    halving = HalvingHyperbandSearchCV(
+        SGDClassifier(), space, resource="max_iter", max_resources=3, sampler="bayes", **common
+    )
+    halving.set_params(warm_start_from=path).fit(X, y)
+    assert {o.resource for o in halving.sampler_._observations} == {1, 3}
 
 
 # --- bad input

@@ -56,7 +56,7 @@ class LogExpectedImprovement:
 
     def __init__(self, posterior: Posterior) -> None:
         self.posterior = posterior
-        mean, _ = posterior.predict(posterior.z)
+        mean, _ = posterior.predict(posterior.coordinates.wanted(posterior.z))
         self.best = mean.max(axis=0)
 
     def __call__(self, z: Array) -> Array:

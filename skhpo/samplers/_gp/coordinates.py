@@ -89,6 +89,10 @@ class Coordinates:
         columns = numbers + codes
         return np.stack(columns, axis=1) if columns else np.zeros((len(u), 0))
 
+    def wanted(self, z: Array) -> Array:
+        """The same configurations where predictions are wanted: here, as they are."""
+        return z
+
     def differences(self, z: Array) -> Array:
         """D, squared differences of the pairs i > j of points, of shape (d, n (n - 1) / 2)."""
         i, j = np.tril_indices(len(z), -1)
