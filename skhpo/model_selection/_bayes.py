@@ -37,7 +37,7 @@ class BayesSearchCV(BaseTrialSearchCV):
         search.
     n_initial_points : int or "auto", default="auto"
         Candidates before the first that the model chooses; what is enqueued, or known from
-        `warm_start_from`, counts. "auto" means 10.
+        `warm_start_from`, counts. "auto" means 6.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
         What the next candidate maximises: the logarithm of the expected improvement, or that
         less the logarithm of the time that its fits are expected to take. With the latter results
