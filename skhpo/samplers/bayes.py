@@ -141,6 +141,7 @@ class BayesSampler(Sampler):
         self._observations: list[Observation] = []
         self._level: list[Observation] = []  # those that the model has
         self._posterior: Posterior | None = None
+        self._scores: tuple[Posterior, float, float] | None = None
         self._transform: ScoreTransform | None = None
 
     def sample(self, n: int) -> list[dict[str, Any]]:
@@ -240,18 +241,28 @@ class BayesSampler(Sampler):
                 raise ValueError("there must be a finite score to predict from, but there is none")
             if not len(u):
                 return np.empty(0), np.empty(0)
-            # A model of the scores themselves: transformed ones are for choosing only.
-            scores = self._transform.clipped
-            largest = np.abs(scores).max() or 1.0  # divided by it first, lest squares overflow
-            centre, unit = (scores / largest).mean(), (scores / largest).std() or 1.0
-            z, y = self._posterior.z, (scores / largest - centre) / unit
-            noise = self._posterior.noise
-            if not self._transform.is_constant:
-                self._model.of_scores.update(z, y, noise)
-            coordinates = self._model.coordinates
-            posterior = Posterior(coordinates, self._model.of_scores.theta, z, y, noise)
-            means, std = posterior.predict(coordinates.encode(u))
-        return largest * (centre + unit * means[:, 0]), largest * unit * std
+            if self._scores is None:
+                self._scores = self._model_of_scores()
+            posterior, centre, unit = self._scores
+            means, std = posterior.predict(posterior.coordinates.encode(u))
+        return centre + unit * means[:, 0], unit * std
+
+    def _model_of_scores(self) -> tuple[Posterior, float, float]:
+        """A model of the scores themselves, their centre and unit.
+
+        Transformed ones are for choosing only.
+        """
+        assert self._posterior is not None
+        assert self._transform is not None
+        scores = self._transform.clipped
+        largest = np.abs(scores).max() or 1.0  # divided by it first, lest squares overflow
+        centre, unit = (scores / largest).mean(), (scores / largest).std() or 1.0
+        z, y = self._posterior.z, (scores / largest - centre) / unit
+        noise, of_scores = self._posterior.noise, self._model.of_scores
+        if not self._transform.is_constant:
+            of_scores.update(z, y, noise)
+        posterior = Posterior(self._model.coordinates, of_scores.theta, z, y, noise)
+        return posterior, float(largest * centre), float(largest * unit)
 
     def relevance(self) -> dict[str, float]:
         """Inverse length scales by parameter: how fast the score changes along each.
@@ -344,6 +355,7 @@ class BayesSampler(Sampler):
         theta = self._model.hyperparameters.theta
         self._posterior = Posterior(self._model.coordinates, theta, z, y, noise)
         self._level = level
+        self._scores = None
         return True
 
     def _promising(self) -> dict[str, Any] | None:

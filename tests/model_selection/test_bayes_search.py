@@ -258,6 +258,13 @@ def test_a_finite_space_is_exhausted_and_says_so():
     assert search_of(space, n_iter=6).fit(X, y).stop_reason_ is None
 
 
+def test_it_stops_when_nothing_is_left_to_gain():
+    search = search_of({"x": uniform(0, 1)}, Bowl(noise=0.2), n_iter=60, stop_tol=1.0, cv=3)
+    search.fit(X, y)
+    assert 6 <= len(search.cv_results_["params"]) < 60
+    assert "improvement" in search.stop_reason_
+
+
 def test_time_is_up():
     with pytest.warns(SearchStoppedWarning, match="max_time was over"):
         search = search_of(max_time=1e-9, cv=ONE_SPLIT).fit(X, y)

@@ -17,10 +17,11 @@ EPOCHS = []
 
 
 class Curve(ClassifierMixin, BaseEstimator):
-    """Approaches 1 - 4 (x - 0.3)^2 as it is trained."""
+    """Approaches 1 - 4 (x - 0.3)^2 - 2 (z - 0.6)^2 as it is trained."""
 
-    def __init__(self, x=0.0, max_epochs=1):
+    def __init__(self, x=0.0, z=0.0, max_epochs=1):
         self.x = x
+        self.z = z
         self.max_epochs = max_epochs
 
     def fit(self, X, y):
@@ -37,12 +38,12 @@ class Curve(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.classes_[0])
 
     def score(self, X, y):
-        return 1 - 4 * (self.x - 0.3) ** 2 - 0.5 / self.epochs_
+        return 1 - 4 * (self.x - 0.3) ** 2 - 2 * (self.z - 0.6) ** 2 - 0.5 / self.epochs_
 
 
 def search_of(**kwargs):
     kwargs = {"max_resources": 9, "cv": 2, "random_state": 0, "sampler": "bayes"} | kwargs
-    return HalvingHyperbandSearchCV(Curve(), {"x": uniform(0, 1)}, **kwargs)
+    return HalvingHyperbandSearchCV(Curve(), {"x": uniform(0, 1), "z": uniform(0, 1)}, **kwargs)
 
 
 def frame(search):
@@ -58,13 +59,9 @@ def assert_same_results(a, b):
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_later_brackets_learn_from_earlier(asynchronous):
     search = search_of(n_iterations=2, asynchronous=asynchronous).fit(X, y)
-    rows = frame(search)
-    first = rows.drop_duplicates("candidate").sort_values("candidate")
-    distance = (first["param_x"].astype(float) - 0.3).abs()
-    again = first["bracket"] >= 3
-    assert distance[again].quantile(0.4) < 0.1 < distance[~again].quantile(0.4)
-    assert search.best_score_ > 0.94
-    random = frame(search_of(n_iterations=2, sampler="random").fit(X, y))
+    drawn = search_of(n_iterations=2, sampler="random").fit(X, y)
+    assert search.best_score_ > drawn.best_score_
+    rows, random = frame(search), frame(drawn)
     sizes = [table.groupby(["bracket", "iter", "n_resources"]).size() for table in (rows, random)]
     pd.testing.assert_series_equal(*sizes)
 
@@ -87,7 +84,7 @@ def test_asynchronous_brackets_overlap_and_no_worker_waits():
     with joblib.parallel_config("threading"):
         search = search_of(n_iterations=2, asynchronous=True, n_jobs=3).fit(X, y)
     assert frame(search)["bracket"].nunique() == 6
-    assert search.best_score_ > 0.94
+    assert search.best_score_ > 0.93
 
 
 def test_the_same_whatever_n_jobs():
