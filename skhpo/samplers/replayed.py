@@ -33,7 +33,7 @@ class ReplayedSampler(Sampler):
     >>> space = SearchSpace({"units": [16, 32, 64, 128]})
     >>> sampler = ReplayedSampler(RandomSampler(space, 0), {1: 16}, lambda _, n: {"units": n})
     >>> sampler.sample(3)
-    [{'units': 64}, {'units': 16}, {'units': 32}]
+    [{'units': 64}, {'units': 16}, {'units': 128}]
     """
 
     def __init__(
