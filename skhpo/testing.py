@@ -34,6 +34,8 @@ _TORCH = {
     "check_sample_weight_equivalence_on_sparse_data": _FLOAT32,
 }
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
+    "KerasClassifier": _TORCH,
+    "KerasRegressor": _TORCH,
     "SelfTuningClassifier": _TORCH,
     "SelfTuningRegressor": {
         **_TORCH,

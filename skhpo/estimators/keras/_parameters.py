@@ -60,6 +60,8 @@ class ParametersMixin:
     def set_params(self, **params):
         """Set the parameters of this estimator; the next ``fit`` uses them.
 
+        Names that were given to the constructor are looked at by ``fit``.
+
         Parameters
         ----------
         **params : dict
@@ -76,7 +78,7 @@ class ParametersMixin:
         """
         own = self._own_names()
         for name in sorted(params, key=lambda name: name not in own):
-            if name not in own:
+            if name not in own and name not in self._stray_names:
                 self._check_name(name, params)
             setattr(self, name, params[name])
             if name in own:
@@ -103,8 +105,7 @@ class ParametersMixin:
             return
         if not takes_hp(self.build_fn):
             self._raise_unknown(name, [*arguments, *self._own_names()])
-        # What was given to the constructor is looked at by the fit, when all is known.
-        if params is None or name in self._stray_names:
+        if params is None:  # the fit looks at it when all is known
             return
         together = {**self._builder_settings(), **params}
         if not is_asked_for(self.build_fn, name, together):

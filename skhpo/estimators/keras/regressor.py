@@ -180,7 +180,8 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        return self._predict_outputs(X).reshape(-1, *self._target_shape)
+        outputs = self._predict_outputs(X).astype(np.float64)
+        return outputs.reshape(-1, *self._target_shape)
 
     def _check_targets(self, y, classes, reset):
         y = check_array(as_array(y), ensure_2d=False, dtype="numeric", input_name="y")
