@@ -42,7 +42,9 @@ def build(hp):
         stack.append(layers.Dropout(hp.Float("rate", 0.1, 0.5)))
     model = keras.Sequential([*stack, layers.Dense(10, activation="softmax")])
     rate = hp.Float("lr", 1e-4, 1e-1, sampling="log")
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 

@@ -57,7 +57,11 @@ def test_each_definition_becomes_the_matching_distribution():
     assert space["g"] == [0.1, 0.2, 0.3, 0.4, 0.5]
     assert space["h"] == [0.001, 0.01, 0.1, 1.0, 10.0]
     assert (space["i"], space["j"], space["k"], space["l"]) == (["x", "y"], [False, True], [7], [3])
-    assert SearchSpace(space).names == list("abcdefghijkl")
+    searched = SearchSpace(space)
+    assert searched.names == list("abcdefghijkl")
+    kinds = {dimension.name: dimension.kind for dimension in searched.dimensions}
+    ordered = [name for name, kind in kinds.items() if kind == "integer"]
+    assert ordered == list("abcdgh")
 
 
 def test_answers_are_what_is_set_or_the_default():

@@ -27,11 +27,13 @@ class BayesSearchCV(BaseTrialSearchCV):
     ----------
     estimator : estimator
         As in `RandomizedSearchCV`.
-    param_distributions : dict or list of dicts
+    param_distributions : dict, list of dicts or "model"
         Lists are always choices; frozen `scipy.stats` distributions and `log_randint` are ranges,
         as are those of scikit-optimize and Optuna. A list of dicts is a conditional space, with
         one model over all of it. The scale of a distribution is that of the model: use
         ``loguniform`` for what acts by orders of magnitude.
+        "model" is what the builder of a torch or Keras estimator asks ``hp`` for, see
+        `distributions_of`; `param_distributions_` then is the space.
     n_iter : int, default=50
         Candidates. Fewer are tried where a finite space has no more, or `stop_tol` ends the
         search.

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from ..space import translated
@@ -63,6 +64,12 @@ def check_resource(estimator, resource, param_distributions):
             )
         if resource != "n_samples":
             _check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
+    owner = estimator
+    while isinstance(owner, Pipeline):
+        name, owner = owner.steps[-1]
+        resource = resource.removeprefix(f"{name}__")
+    if hasattr(owner, "_check_can_be_continued"):
+        owner._check_can_be_continued(resource)
 
 
 def _dicts(param_distributions):

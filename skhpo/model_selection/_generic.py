@@ -16,9 +16,11 @@ class SearchCV(BaseTrialSearchCV):
     ----------
     estimator : estimator
         As in `RandomizedSearchCV`.
-    param_distributions : dict or list of dicts
+    param_distributions : dict, list of dicts or "model"
         Lists are choices; frozen `scipy.stats` distributions and `log_randint` are sampled. A
         list of dicts is a conditional space.
+        "model" is what the builder of a torch or Keras estimator asks ``hp`` for, see
+        `distributions_of`; `param_distributions_` then is the space.
     scheduler : callable
         Called as ``scheduler(space, random_state)`` with a `SearchSpace` and an integer; returns
         a `Scheduler`, which says what to try and with how much of the resource.

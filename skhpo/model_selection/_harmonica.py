@@ -30,9 +30,11 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     ----------
     estimator : estimator
         As in `RandomizedSearchCV`.
-    param_distributions : dict or list of dicts
+    param_distributions : dict, list of dicts or "model"
         Lists are choices; frozen `scipy.stats` distributions and `log_randint` are sampled. A
         list of dicts is a conditional space.
+        "model" is what the builder of a torch or Keras estimator asks ``hp`` for, see
+        `distributions_of`; `param_distributions_` then is the space.
     n_stages : int, default=2
         How often the space is restricted. The paper has 2 or 3.
     n_samples : int or "auto", default="auto"

@@ -27,9 +27,11 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     ----------
     estimator : estimator
         As in `RandomizedSearchCV`.
-    param_distributions : dict or list of dicts
+    param_distributions : dict, list of dicts or "model"
         Lists are choices; frozen `scipy.stats` distributions and `log_randint` are sampled. A
         list of dicts is a conditional space. The resource must not be in it.
+        "model" is what the builder of a torch or Keras estimator asks ``hp`` for, see
+        `distributions_of`; `param_distributions_` then is the space.
     resource : str, default="max_epochs"
         Parameter of the estimator that counts work, also through a pipeline
         (``"net__max_epochs"``), or ``"n_samples"`` for growing (stratified, nested) subsamples of

@@ -14,7 +14,7 @@ from scipy import stats
 
 from ._log_randint import log_randint
 
-__all__ = ["Levels", "translated"]
+__all__ = ["Levels", "Steps", "translated"]
 
 _MAX_STEPS = 2**16
 
@@ -38,6 +38,10 @@ class Levels:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.values)
+
+
+class Steps(list[Any]):
+    """Numbers in a row: a list, which every search takes, whose order ours know of."""
 
 
 def translated(param_distributions: Any) -> Any:
@@ -72,6 +76,8 @@ def translated(param_distributions: Any) -> Any:
 
 
 def _known(name: Any, values: Any) -> Any:
+    if isinstance(values, Steps) and len(values) > 1:
+        return Levels(tuple(values), (1.0,) * len(values), "integer")
     if isinstance(values, Sequence | np.ndarray | Levels):
         return values
     if _has(values, "low", "high", "log", "step"):

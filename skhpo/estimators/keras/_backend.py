@@ -53,7 +53,9 @@ def require_torch(what):
 
     On other backends the state of the shuffling, and so the order of the samples, is out of reach.
     """
-    found = import_keras().config.backend()
+    choose_backend()
+    keras = sys.modules.get("keras")
+    found = os.environ["KERAS_BACKEND"] if keras is None else keras.config.backend()
     if found != "torch":
         raise RuntimeError(
             f"{what} needs Keras on the torch backend, but Keras runs on {found!r}; set the "

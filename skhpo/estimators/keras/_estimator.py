@@ -154,6 +154,11 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         self.history_ = {}
         self.n_parameters_ = int(model.count_params())
 
+    def _check_can_be_continued(self, resource):
+        """Raise before a search that would go on with trained models and cannot."""
+        if resource == self._partial_fit_counts:
+            require_torch("a search whose resource is 'epochs'")
+
     def _fresh_callbacks(self):
         # They have states, which must not get into the parameter.
         return copy.deepcopy(list(self.callbacks or ()))
