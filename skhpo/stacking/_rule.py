@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
+from torch import nn
 
 from ..estimators._device import resolve_device
 from ._members import obstacle
@@ -18,6 +20,11 @@ _MOST = {"cpu": 20, "cuda": 256}
 # because it would differ from run to run.
 _SHARE = 0.25
 _CPU_BYTES = 2**29
+# On a CPU, where arithmetic begins to outweigh the overhead of operations.
+_MOST_PRODUCTS = 10**7
+_MOST_PARAMETERS = 200_000
+# Rows of a batch that has all.
+_ROWS = 1024
 # Values that a net has at a time: parameters, gradients, and two of the optimizer.
 _COPIES = 4
 
@@ -26,7 +33,9 @@ def pays(net, n_members):
     """Return how many nets like this one to train as one; 1 where it would not be faster.
 
     The rule: as many as there are, at most 20 on a CPU and 256 on a GPU, and no more than fit
-    into 512 MiB, or a quarter of the GPU's memory. One, where not even two do.
+    into 512 MiB, or a quarter of the GPU's memory. On a CPU one, where the arithmetic outweighs the
+    overhead: beyond 10 million multiplications of its linear layers and convolutions in the forward
+    pass of a batch, or 200,000 parameters.
 
     Parameters
     ----------
@@ -41,7 +50,39 @@ def pays(net, n_members):
     """
     if obstacle(net) is not None:
         return 1
+    if net.initialized_ and net.device_.type == "cpu" and _is_arithmetic(net):
+        return 1
     return max(1, min(n_members, _most(net)))
+
+
+def _is_arithmetic(net):
+    batch_size = _ROWS if net.batch_size == -1 else net.batch_size
+    n_parameters = sum(p.numel() for p in net.module_.parameters())
+    return n_parameters > _MOST_PARAMETERS or batch_size * _products(net) > _MOST_PRODUCTS
+
+
+def _products(net):
+    """Return the multiplications for a row in linear layers and convolutions."""
+    if net.input_shape_ is None:
+        return 0
+    found = []
+
+    def count(layer, args, output):
+        # Each output value is made of as many products as a unit has weights.
+        found.append(output.numel() // len(output) * layer.weight[0].numel())
+
+    module = copy.deepcopy(net.module_).eval()
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    for layer in module.modules():
+        if isinstance(layer, kinds):
+            layer.register_forward_hook(count)
+    dtype = net._input_dtypes()
+    try:
+        with torch.no_grad():
+            module(torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_))
+    except Exception:
+        return 0  # what stands in the way is found where it is trained
+    return sum(found)
 
 
 def fitting(net):
@@ -65,7 +106,7 @@ def _most(net):
 
 def _bytes_of(net):
     """Return what a net of a stack takes, roughly."""
-    batch_size = 1024 if net.batch_size == -1 else net.batch_size
+    batch_size = _ROWS if net.batch_size == -1 else net.batch_size
     of_row = 4 * math.prod(net.input_shape_ or (1,)) * _COPIES
     of_parameters = sum(p.numel() * p.element_size() for p in net.module_.parameters())
     return max(1, _COPIES * of_parameters + batch_size * of_row)

@@ -13,7 +13,15 @@ from skhpo import TorchClassifier
 from skhpo.estimators import MLP, ConvNet
 from skhpo.exceptions import NonFiniteLossError
 from skhpo.limits import FitTimeoutError
-from skhpo.stacking import Member, obstacle, pays, predict_together, stack_key, train_together
+from skhpo.stacking import (
+    Member,
+    built_for,
+    obstacle,
+    pays,
+    predict_together,
+    stack_key,
+    train_together,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype(np.float32)
@@ -276,10 +284,16 @@ def test_keys_tell_structures_apart_and_rates_not():
 
 def test_as_many_go_together_as_there_are_and_as_fit():
     assert pays(net_of(0), 7) == 7
-    assert pays(net_of(0), 500) == pays(net_of(0).fit(X, Y), 500) == 20
+    assert pays(net_of(0), 500) == pays(built_for(net_of(0), X, Y), 500) == 20
     assert pays(net_of(0, verbose=1), 7) == 1
     assert pays(net_of(0, device="nowhere"), 7) == 1
-    large = net_of(0, module__n_units=2000, module__n_layers=2, batch_size=60, max_epochs=1)
-    assert 1 < pays(large.fit(X, Y), 500) < 20
-    images = RNG.normal(size=(60, 1, 8, 8))
-    assert pays(net_of(0, ConvNet).fit(images, Y), 3) == 3
+    images = np.zeros((60, 1, 8, 8))
+    assert pays(built_for(net_of(0, ConvNet), images, Y), 3) == 3
+
+
+def test_arithmetic_is_not_stacked_on_a_cpu():
+    wide = net_of(0, module__n_units=600, module__n_layers=2)
+    assert pays(built_for(wide, X, Y), 7) == 1
+    images = np.zeros((60, 1, 28, 28))
+    assert pays(built_for(net_of(0, ConvNet), images, Y), 7) == 1
+    assert pays(built_for(net_of(0, ConvNet, batch_size=4), images, Y), 7) == 7
