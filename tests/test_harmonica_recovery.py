@@ -12,7 +12,9 @@ from sklearn.linear_model import Lasso
 from skhpo.schedulers.harmonica.coding import WHOLE, Factor, code
 from skhpo.schedulers.harmonica.products import Products
 from skhpo.schedulers.harmonica.recovery import recover
-from skhpo.schedulers.harmonica.region import Region, RestrictedSpace, Term
+from skhpo.schedulers.harmonica.region import Region
+from skhpo.schedulers.harmonica.restricted import RestrictedSpace
+from skhpo.schedulers.harmonica.system import Term
 from skhpo.space import SearchSpace
 
 PLACES = (np.arange(40_000) + 0.5) / 40_000

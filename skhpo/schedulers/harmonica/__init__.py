@@ -1,6 +1,8 @@
 """Harmonica: which few parameters matter, from random samples."""
 
-from .region import Region, RestrictedSpace, Term
+from .region import Region
+from .restricted import RestrictedSpace
 from .scheduler import Harmonica, Stage
+from .system import Term
 
 __all__ = ["Harmonica", "Region", "RestrictedSpace", "Stage", "Term"]

@@ -30,8 +30,10 @@ from ._arguments import (
 from .coding import WHOLE, Factor, code
 from .products import Products
 from .recovery import recover
-from .region import Region, RestrictedSpace, Term
+from .region import Region
+from .restricted import RestrictedSpace
 from .sampler import StageSampler
+from .system import Term
 
 __all__ = ["Harmonica", "Stage"]
 
