@@ -282,3 +282,14 @@ def test_a_finite_restricted_space_is_listed():
     assert {tuple(left.nth(i).values()) for i in range(4)} == set(
         itertools.product([1, 2], ["y", "z"])
     )
+
+
+def test_functions_of_the_same_parameters_join_a_term():
+    rng = np.random.default_rng(0)
+    columns = rng.choice([-1.0, 1.0], (80, 60))
+    products = Products(columns, np.repeat(np.arange(20), 3), 2)
+    y = 2 * columns[:, 3] * columns[:, 30] + 0.6 * columns[:, 4] * columns[:, 31]
+    y += 0.6 * rng.normal(size=80)
+    assert recover(products, y, n_terms=1).terms == [(3, 30), (4, 31)]
+    others = Products(columns, np.arange(60), 2)
+    assert recover(others, y, n_terms=1).terms == [(3, 30)]

@@ -43,7 +43,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     degree : int or "auto", default="auto"
         The most parameters in a term; "auto" is 3, or all where there are fewer.
     n_terms : int or sequence of int, default=5
-        The most terms of a stage, or of each stage, as in ``(8, 8, 5)``.
+        The most terms of a stage, or of each stage, as in ``(8, 8, 5)``. Further terms of the same
+        parameters (another range, another choice) may join them.
     n_restrictions : int, default=4
         How many ways to fix the terms of a stage are kept, the best first, but at most one of
         eight that there could be; each later candidate follows one of them, drawn at random.

@@ -82,7 +82,7 @@ def frame(search, times=False):
 
 
 def test_stages_say_what_matters():
-    search = harmonica().fit(X, y)
+    search = harmonica(n_restrictions=1).fit(X, y)
     first = search.stages_[0]
     assert [item["term"] for item in first["terms"][:2]] == [
         [("a", 1)],

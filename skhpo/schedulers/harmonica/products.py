@@ -66,6 +66,11 @@ class Products:
         )
         return result
 
+    def related(self, product: Product) -> list[Product]:
+        """Return the other products of the same groups."""
+        columns = [np.flatnonzero(self.groups == self.groups[c]).tolist() for c in product]
+        return [other for other in itertools.product(*columns) if other != product]
+
     def best(self, residuals: NDArray[np.float64], n: int) -> list[list[Product]]:
         """For each residual, the products of each degree that would reduce it most.
 

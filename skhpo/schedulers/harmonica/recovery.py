@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,16 +63,18 @@ def recover(
     y : ndarray of shape (n_samples,)
         Scores.
     n_terms : int
-        How many products at most.
+        How many products at most, besides other functions of the same parameters.
     alpha : float or "auto", default="auto"
         Penalty of the Lasso, in units of the score, of which the `n_terms` largest coefficients are
         taken. "auto" shrinks nothing and looks for the subset of least squared error by adding and
         exchanging products, then leaves out those that noise may explain: each term has to pay
-        for the number of terms of its degree that it was chosen from.
+        for the number of terms of its degree that it was chosen from. Products of other functions
+        of the same parameters then join; they pay for their own number, which is small.
     """
     if alpha == "auto":
         terms = _exchanged(products, y, _added(products, y, n_terms))
         terms = _refilled(products, y, _without_excess(products, y, terms), n_terms)
+        terms = _completed(products, y, terms)
     else:
         terms = _largest_of_lasso(products, y, n_terms, alpha)
     weights, residual = _least_squares(products, y, terms)
@@ -145,6 +147,24 @@ def _refilled(products: Products, y: Vector, terms: list[Product], n_terms: int)
     return terms
 
 
+def _completed(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
+    """Add other functions of the parameters of a term, which pay for their own number only."""
+    related = {term: products.related(term) for term in terms}
+    pool = {
+        other: len(others) for others in related.values() for other in others if other not in terms
+    }
+    ways: dict[Product, int] = {}
+    best = _chance(products, y, terms, ways)
+    while pool:
+        found = min(pool, key=lambda other: _squared_error(products, y, [*terms, other]))
+        larger_ways = {**ways, found: pool.pop(found)}
+        larger = _chance(products, y, [*terms, found], larger_ways)
+        if larger >= best:
+            break
+        terms, ways, best = [*terms, found], larger_ways, larger
+    return terms
+
+
 def _best_addition(
     products: Products, y: Vector, subsets: Sequence[list[Product]], *, priced: bool = False
 ) -> list[tuple[float, Product] | None]:
@@ -184,12 +204,17 @@ def _without_excess(products: Products, y: Vector, terms: list[Product]) -> list
     return min(path, key=lambda subset: _chance(products, y, subset))
 
 
-def _chance(products: Products, y: Vector, terms: Sequence[Product]) -> float:
+def _chance(
+    products: Products,
+    y: Vector,
+    terms: Sequence[Product],
+    related: Mapping[Product, int] | None = None,
+) -> float:
     """Logarithm of how often noise would be explained as well by some terms of these degrees.
 
     The share of normal noise that `k` given terms explain has a beta distribution. The tail is
     multiplied by the number of such terms and, so that one more is rarely wrong, by a factor for
-    each.
+    each. `related` has the number of those that were chosen from fewer.
     """
     if not terms:
         return 0.0
@@ -201,7 +226,8 @@ def _chance(products: Products, y: Vector, terms: Sequence[Product]) -> float:
     else:  # the same, where it may be too small for a float
         series = float(np.log(hyp2f1(a + b, 1, b + 1, left)))
         tail = b * np.log(left) + a * np.log1p(-left) - np.log(b) - float(betaln(a, b)) + series
-    ways = [products.degree * products.counts[len(term) - 1] for term in terms]
+    known = related or {}
+    ways = [known.get(term, products.degree * products.counts[len(term) - 1]) for term in terms]
     return float(tail + np.sum(np.log(ways)) - len(terms) * np.log(_WRONG))
 
 

@@ -99,7 +99,8 @@ class Harmonica(Scheduler):
     degree : int or "auto", default="auto"
         The most parameters in a term; "auto" is 3, or all where there are fewer.
     n_terms : int or sequence of int, default=5
-        The most terms of a stage; several numbers are those of the stages.
+        The most terms of a stage; several numbers are those of the stages. Further functions of
+        the same parameters that matter join a term and do not count.
     n_restrictions : int, default=4
         How many patterns of the terms' values are kept in a stage, the best first, but at most one
         of eight that there could be; each later sample is of one of them, drawn at random.
