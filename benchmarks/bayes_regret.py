@@ -137,51 +137,44 @@ def regrets(results, tasks):
 def report(args, tasks):
     curves = regrets(args.results, tasks)
     names = [name for name in tasks if (name, "bayes") in curves]
-    methods = [m for m in ("bayes", *PEERS) if all((name, m) in curves for name in names)]
-    print(f"Mean regret after {POINTS[-1]} evaluations, by task\n")
+    methods = [m for m in ("bayes", *PEERS) if any((name, m) in curves for name in names)]
+    print(f"Mean regret after {POINTS[-1]} evaluations ± its standard deviation over seeds\n")
     print("| task | " + " | ".join(NAMES[m] for m in methods) + " |")
     print("| --- |" + " --- |" * len(methods))
     for name in names:
-        cells = []
-        for method in methods:
-            at = curves[name, method][:, POINTS[-1] - 1]
-            cells.append(f"{at.mean():.2f} ± {at.std():.2f}")
+        cells = [_cell(curves[name, m]) if (name, m) in curves else "" for m in methods]
         print(f"| {name} | " + " | ".join(cells) + " |")
-    means = {
-        (m, n): np.array([curves[name, m][:, n - 1].mean() for name in names])
-        for m in methods
-        for n in POINTS
-    }
-    for n in POINTS:
-        row = [f"{means[m, n].mean():.3f}" for m in methods]
-        print(f"| **mean at {n}** | " + " | ".join(row) + " |")
-    print("\nRatio of the mean regrets, BayesSampler's to the other's\n")
-    print("| over | " + " | ".join(f"at {n}" for n in POINTS) + " |")
-    print("| --- |" + " --- |" * len(POINTS))
+    print("\nRatio of the mean regrets over tasks, BayesSampler's to the other's\n")
+    print("| over | tasks | " + " | ".join(f"at {n}" for n in POINTS) + " |")
+    print("| --- | --- |" + " --- |" * len(POINTS))
     for peer in methods[1:]:
+        both = [name for name in names if (name, peer) in curves]
         cells = []
         for n in POINTS:
             bar = f", bar {BARS[peer, n]}" if (peer, n) in BARS else ""
-            low, high = _spread(curves, names, peer, n)
-            ratio = means["bayes", n].mean() / means[peer, n].mean()
+            ratio, low, high = _ratio(curves, both, "bayes", peer, n)
             cells.append(f"{ratio:.2f} ({low:.2f} to {high:.2f}{bar})")
-        print(f"| {NAMES[peer]} | " + " | ".join(cells) + " |")
-    if "tpe" in methods:
-        worst = max(names, key=lambda name: _difference(curves, name))
+        print(f"| {NAMES[peer]} | {len(both)} | " + " | ".join(cells) + " |")
+    both = [name for name in names if (name, "tpe") in curves]
+    if both:
+        worst = max(both, key=lambda name: _difference(curves, name))
         print(
             f"\nWorst against TPE at {POINTS[-1]}: {worst}, {_difference(curves, worst):+.3f}"
             " (bar +0.15)"
         )
     for method in ("bayes, rounds of 8", "bayes, 8 running"):
-        if all((name, method) in curves for name in names):
-            parallel, alone = (
-                np.mean([curves[name, m][:, 47].mean() for name in names])
-                for m in (method, "bayes")
-            )
+        both = [name for name in names if (name, method) in curves]
+        if both:
+            ratio, low, high = _ratio(curves, both, method, "bayes", 48)
             print(
-                f"\n{method}: mean regret at 48 is {parallel:.3f}, "
-                f"{parallel / alone:.2f} times the sequential one's (bar 1.3)"
+                f"\n{method}: regret at 48 is {ratio:.2f} ({low:.2f} to {high:.2f}) times the "
+                f"sequential one's (bar 1.3), {len(both)} tasks"
             )
+
+
+def _cell(curves):
+    at = curves[:, POINTS[-1] - 1]
+    return f"{at.mean():.2f} ± {at.std():.2f}" + ("" if len(at) == 5 else f" ({len(at)} seeds)")
 
 
 def _difference(curves, name):
@@ -189,20 +182,18 @@ def _difference(curves, name):
     return float(curves[name, "bayes"][:, at].mean() - curves[name, "tpe"][:, at].mean())
 
 
-def _spread(curves, names, peer, n):
-    """5 and 95 percent of the ratio over seeds drawn with replacement."""
+def _ratio(curves, names, own, peer, n):
+    """Ratio of mean regrets; its 5 and 95 percent where seeds are drawn with replacement."""
     rng = np.random.default_rng(0)
-    ratios = []
+    pairs = [(curves[name, own][:, n - 1], curves[name, peer][:, n - 1]) for name in names]
+    drawn = []
     for _ in range(500):
         sums = np.zeros(2)
-        for name in names:
-            own, other = curves[name, "bayes"][:, n - 1], curves[name, peer][:, n - 1]
-            sums += (
-                own[rng.integers(len(own), size=len(own))].mean(),
-                other[rng.integers(len(other), size=len(other))].mean(),
-            )
-        ratios.append(sums[0] / sums[1])
-    return np.quantile(ratios, [0.05, 0.95])
+        for pair in pairs:
+            sums += [at[rng.integers(len(at), size=len(at))].mean() for at in pair]
+        drawn.append(sums[0] / sums[1])
+    means = np.sum([[at.mean() for at in pair] for pair in pairs], axis=0)
+    return means[0] / means[1], *np.quantile(drawn, [0.05, 0.95])
 
 
 def main():

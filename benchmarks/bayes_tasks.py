@@ -288,6 +288,13 @@ def styblinski_tang(params):
     return -float((x**4 - 16 * x**2 + 5 * x).sum()) / 2
 
 
+def bumps(params):
+    """A narrow peak beside a broad one."""
+    x = _vector(params)
+    narrow, broad = ((x - 0.25) ** 2).sum(), ((x - 0.7) ** 2).sum()
+    return 1.1 * math.exp(-12 * narrow) + 0.6 * math.exp(-4 * broad)
+
+
 def griewank_mixed(params):
     shift = {"p": 0.0, "q": 6.0, "r": -9.0}[params["kind"]]
     x = np.array([params["a"] - 7, params["n"] + 11, math.log(params["s"]) * 4, shift])
@@ -412,6 +419,8 @@ DEVELOPMENT = {
     "Levy-4, noise of all sizes": Task(
         _cube(4, -10.0, 10.0), levy, noise=lambda value: 0.5 - 0.3 * value, best=0.0
     ),
+    "Styblinski-Tang-5, noise": Task(_cube(5, -5.0, 5.0), styblinski_tang, noise=20.0, best=195.83),
+    "bumps in 4, noise": Task(_cube(4), bumps, noise=0.15, best=1.1),
     "Rosenbrock-3": Task(_cube(3, -2.0, 2.0), rosenbrock, best=0.0),
     "Styblinski-Tang-5": Task(_cube(5, -5.0, 5.0), styblinski_tang, best=195.83),
     "Griewank-4, mixed": Task(

@@ -210,6 +210,20 @@ def test_observes_what_another_sampler_proposed():
     assert not any(params in given_first for params in rest)
 
 
+def test_a_replaced_point_runs_no_more():
+    first, second = (BayesSampler(CUBE, 0) for _ in range(2))
+    for sampler in (first, second):
+        run(sampler, bowl, 12)
+    [params] = first.sample(1)
+    [proposed] = second.sample(1)
+    by = {**params, "x": params["x"] + 1e-13}
+    second.replace(proposed, by)
+    expected, found = points(first.sample(3), CUBE), points(second.sample(3), CUBE)
+    assert found == pytest.approx(expected, abs=1e-3)
+    second.observe(by, 0.0, None)
+    assert proposed not in second.sample(2)
+
+
 def test_observed_points_count_as_initial_ones():
     # Along x alone the score changes: a model would go there, a Sobol sequence does not.
     sampler = BayesSampler(CUBE, 0, n_initial_points=10)

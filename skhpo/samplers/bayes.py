@@ -31,6 +31,7 @@ Array = NDArray[np.float64]
 _ACQUISITIONS = ("log_ei", "log_ei_per_second")
 _N_INITIAL = 6
 _N_CENTRES = 5
+_EDGE_PENALTY = 0.3
 _N_FANTASIES = 8
 _N_REPEATED = 3  # the best configurations of another task
 _ELSEWHERE = -1  # the resource of its scores: less than any
@@ -82,9 +83,8 @@ class BayesSampler(Sampler):
     do no harm. Where the noise of scores is observed, noisier ones count less.
 
     Configurations sampled together are not those sampled one by one with scores in between: each
-    is chosen given those that still run. Of scores at several resources, the model takes those
-    at the largest resource with more of them than the space has coordinates (Falkner et al., 2018,
-    "BOHB"); before that, those at the resource that has most.
+    is chosen given those that still run. Of scores at several resources there is one model, of
+    which the resource is one more coordinate; it is asked about the largest.
 
     The same seed and calls give the same configurations, whatever the number of threads.
 
@@ -129,6 +129,7 @@ class BayesSampler(Sampler):
         self._random = RandomSampler(space, seed)
         self._search = AcquisitionSearch(space, self._rng)
         self._coordinates = Coordinates(space)
+        self._numbers = np.array([dim.kind != "choice" for dim in space.dimensions])
         self._model = _Model(self._coordinates)
         self._models = self._model, _Model(LevelCoordinates(self._coordinates))
         self._of_seconds = Hyperparameters(self._coordinates)
@@ -210,7 +211,14 @@ class BayesSampler(Sampler):
         self._posterior = None
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
-        self._pending.pop(self._place(params), None)
+        place = self._place(params)
+        self._pending.pop(place, None)
+        key = self.space.key(by)
+        if key not in self._places and all(seen.place != place for seen in self._observations):
+            # As if the other one had never been proposed.
+            del self._places[self.space.key(params)]
+            self._places[key] = place
+            self._units[place] = self.space.to_unit(by)
         self._run(by)
 
     def _run(self, params: dict[str, Any]) -> None:
@@ -372,7 +380,7 @@ class BayesSampler(Sampler):
         units = enumerate(self._units)
         known = {u.tobytes() for place, u in units if place not in self._elsewhere}
         found, _ = self._search.maximise(
-            lambda u: acquisition(posterior.coordinates.encode(u)),
+            lambda u: acquisition(posterior.coordinates.encode(u)) - self._edge_penalty(u),
             lambda u: np.array([row.tobytes() in known for row in u], dtype=bool),
             np.array([self._units[observation.place] for observation in self._best(_N_CENTRES)]),
         )
@@ -383,6 +391,14 @@ class BayesSampler(Sampler):
             if not self._is_known(params):
                 return params
         return None
+
+    def _edge_penalty(self, u: Array) -> Array:
+        """How much less the logarithm of the acquisition is near the ends of numbers.
+
+        At the ends of the space little is known, so that in much noise the improvement expected
+        there would draw all points; where much is expected at an end, this is nothing beside it.
+        """
+        return np.asarray(_EDGE_PENALTY * ((2.0 * u[:, self._numbers] - 1.0) ** 4).sum(axis=1))
 
     def _per_second(self, improvement: LogExpectedImprovement) -> PerSecond | None:
         """The improvement per second, where seconds are wanted and known."""

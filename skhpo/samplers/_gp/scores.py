@@ -92,8 +92,6 @@ class ScoreTransform:
             and no more than a factor of 10.
         """
         noise = np.ones(len(variances))
-        if self.is_constant:
-            return noise
         # How much the transform stretches a score: the chord to the median.
         median, middle = np.median(self.clipped), np.median(self.y)
         with np.errstate(all="ignore"):
