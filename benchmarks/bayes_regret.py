@@ -111,7 +111,11 @@ def reference(name, task):
 
 def regrets(results, tasks):
     """By task and method: regret of the incumbent after each evaluation, (n_seeds, n)."""
-    lines = [line for line in _lines(Path(results)) if line["task"] in tasks]
+    lines = list(
+        {
+            (line["task"], line["seed"], line["method"]): line for line in _lines(Path(results))
+        }.values()
+    )
     out = {}
     for name, task in tasks.items():
         own = [line for line in lines if line["task"] == name]

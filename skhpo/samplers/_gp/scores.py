@@ -93,9 +93,9 @@ class ScoreTransform:
         """
         noise = np.ones(len(variances))
         # How much the transform stretches a score: the chord to the median.
-        median, middle = np.median(self.clipped), np.median(self.y)
+        halves = self.clipped / 2.0
         with np.errstate(all="ignore"):
-            stretch = (self.y - middle) / (self.clipped - median)
+            stretch = (self.y - np.median(self.y)) / (2.0 * (halves - np.median(halves)))
             transformed = variances * stretch**2
         known = np.isfinite(transformed) & (transformed > 0.0)
         if known.sum() > 1:
