@@ -233,23 +233,6 @@ def test_observed_points_count_as_initial_ones():
     assert np.mean([params["x"] for params in sampler.sample(3)]) > 0.85
 
 
-# --- resources
-
-
-def test_model_is_of_the_largest_resource_with_enough_scores():
-    sampler = BayesSampler(CUBE, 0)
-    rng = np.random.default_rng(0)
-    configurations = [CUBE.from_unit(u) for u in rng.random((20, 3))]
-    for params in configurations:
-        sampler.observe(params, params["x"], 1)
-    assert sampler.predict([{"x": 0.9, "y": 0.5, "z": 0.5}])[0][0] == pytest.approx(0.9, abs=0.1)
-    for params in configurations[:4]:  # more than the three coordinates
-        sampler.observe(params, -10.0, 9)
-    assert sampler.predict([{"x": 0.9, "y": 0.5, "z": 0.5}])[0][0] == pytest.approx(-10.0)
-    sampler.observe(configurations[0], 5.0, 27)
-    assert sampler.predict([{"x": 0.9, "y": 0.5, "z": 0.5}])[0][0] == pytest.approx(-10.0)
-
-
 # --- predictions
 
 

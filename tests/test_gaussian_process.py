@@ -16,7 +16,6 @@ from skhpo.samplers._gp.acquisition import LogExpectedImprovement, log_h
 from skhpo.samplers._gp.coordinates import Coordinates
 from skhpo.samplers._gp.fitting import Hyperparameters, Prior, fit, negative_log_posterior
 from skhpo.samplers._gp.kernel import matern52, matern52_slope
-from skhpo.samplers._gp.observations import Observation, largest_level
 from skhpo.samplers._gp.posterior import Posterior, cholesky
 from skhpo.samplers._gp.scores import ScoreTransform
 from skhpo.samplers._gp.search import AcquisitionSearch
@@ -361,24 +360,3 @@ def test_relative_noise():
     assert 1.0 < noise[6] < noise[7]
     assert (transform.relative_noise(np.full(9, np.nan)) == 1.0).all()
     assert (transform.relative_noise(np.zeros(9)) == 1.0).all()
-
-
-# --- resources
-
-
-@pytest.mark.parametrize(
-    ("resources", "level"),
-    [
-        ([None] * 3, None),
-        ([1] * 9 + [3] * 4 + [9] * 2, 3),
-        ([1] * 2 + [3] * 1, 1),
-        ([1] * 2 + [3] * 2, 3),
-        ([1] * 9 + [None] * 4, None),
-    ],
-)
-def test_level_of_the_model(resources, level):
-    observations = [Observation(i, 0.5, r, None, None) for i, r in enumerate(resources)]
-    observations += [Observation(99, math.nan, 27, None, None)] * 9
-    found = largest_level(observations, n_dims=3)
-    assert {observation.resource for observation in found} == {level}
-    assert largest_level([], 3) == []
