@@ -254,6 +254,8 @@ class FlatPosterior:
     def __init__(self, means, std):
         self.means, self.std, self.z = np.array(means), np.array(std), np.zeros((1, 1), int)
 
+        self.coordinates = Coordinates(NUMBERS)
+
     def predict(self, z):
         return self.means[z[:, 0]], self.std[z[:, 0]]
 
