@@ -73,7 +73,7 @@ def _swap(layer, tied):
         return  # sparse gradients, and another map: these stay as they are
     if type(layer) in _MODULATED and layer not in tied:
         layer.__class__ = _MODULATED[type(layer)]
-    elif type(layer) in _DROPOUT:
+    elif type(layer) in _DROPOUT and layer.p < 1:
         layer.shared = _DROPOUT[type(layer)]
         layer.__class__ = HyperDropout
 

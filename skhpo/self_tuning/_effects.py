@@ -96,7 +96,7 @@ def find_effects(module, context, input_shape, smooths):
         if not found:
             _raise_unmatched(name, [*everywhere, *places], input_shape)
         if name == "weight_decay":
-            found = [place for place in places if place.endswith(".weight_decay")]
+            found = [place for place in places if f".{place}".endswith(".weight_decay")]
             if not found:
                 raise ValueError(
                     "weight_decay needs a layer whose weights respond, but the module has none; "

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import loguniform, uniform
 from torch import nn
 
-from ..estimators._data import RowBatches
+from ..estimators._data import RowBatches, wants_integers
 from ..estimators._names import resolve_optimizer
 from ..estimators._randomness import Stream
 from ..estimators._selection import Checks, set_weights
@@ -237,7 +237,16 @@ class SelfTuningMixin:
                 "a self-tuning network needs X as an array, and dataset, iterator_train and "
                 "train_split at their defaults"
             )
+        changes = self.tuning_.effects.inputs
+        if changes and self._integer_inputs.get(None, True) and self._looks_up():
+            raise ValueError(
+                f"{changes[0]!r} needs X as one array of real numbers, but it is a dict, or the "
+                "module has an Embedding and X is of integers"
+            )
         return epochs_of(self, train_batches, checks, extras)
+
+    def _looks_up(self):
+        return self.input_shape_ is None or wants_integers(self.module_)
 
     @property
     def schedule_(self):

@@ -55,7 +55,7 @@ def warn_of_dropout(module, functions):
         What tracing saw; None sends us to the source.
     """
     found = {name for name in functions or () if "dropout" in name}
-    for layer in module.modules():
+    for layer in module.modules() if functions is None else ():
         if isinstance(layer, _OURS) or type(layer).__module__.startswith("torch."):
             continue
         try:

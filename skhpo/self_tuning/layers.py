@@ -206,6 +206,6 @@ class HyperValue(nn.Module):
     def forward(self, x):
         """Return the value for each example of a batch, of shape (n or 1, 1, ...)."""
         context = self.context
-        if context is None or context.values is None:
+        if context is None or context.values is None or self.name not in context.values:
             return x.new_full([1] * x.ndim, self.value)
         return context.value(self.name, x.shape[0], max(x.ndim, 2))

@@ -185,3 +185,39 @@ def test_weight_decay_in_retraining_is_that_of_the_optimizer(digits):
     ).fit(*digits)  # fmt: skip
     norms = [one.collapse().linear_0.weight.norm() for one in (net, strong)]
     assert norms[0] < 0.9 * norms[1]
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(32, 10), nn.Linear(32, 10)
+
+    def forward(self, left, right):
+        return self.a(left) + self.b(right)
+
+
+def test_several_inputs(digits):
+    X = {"left": digits[0][:, :32], "right": digits[0][:, 32:]}
+    net = fit(Two, (X, digits[1]), {"b.weight_decay": loguniform(1e-6, 1e-2)})
+    assert net.predict(X).shape == (200,)
+    with pytest.raises(ValueError, match="X as one array of real numbers"):
+        fit(Two, (X, digits[1]), {"input_noise": uniform(0, 1)})
+
+
+def test_what_is_not_tuned_keeps_its_value(digits):
+    module = nn.Sequential(nn.Dropout(1.0), nn.Dropout(0.0), nn.Linear(64, 10))
+    net = fit(module, digits)
+    assert net.collapse()[0].p == 1.0
+    assert np.isfinite(net.history[-1]["valid_loss"])
+
+
+def test_sample_weights(digits):
+    X, y = digits
+    module = nn.Linear(64, 10)
+    doubled = fit(module, digits, random_state=0)
+    weighted = SelfTuningClassifier(
+        module, DECAY, max_epochs=1, warmup_epochs=0, lr=0.01, random_state=0
+    ).fit(X, y, sample_weight=np.full(200, 3.0))
+    np.testing.assert_allclose(
+        weighted.predict_proba(X), doubled.predict_proba(X), rtol=1e-4, atol=1e-6
+    )
