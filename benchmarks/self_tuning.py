@@ -306,7 +306,7 @@ def table(args):
             for row in rows
             if (row["net"], row["box"]) == (net, box)
         }
-        seeds = sorted({seed for method, seed in of if method == "tpe"})
+        seeds = sorted({seed for method, seed in of if method == "plain"})
         print(f"\n{net}, {box} box, {len(seeds)} seeds\n")
         print("| validation loss | lower in | median ratio | quartiles | range |")
         print("| --- | ---: | ---: | ---: | ---: |")
@@ -315,12 +315,14 @@ def table(args):
             if not mine:
                 continue
             losses = {seed: of[own, seed]["valid"] for seed in mine}
-            for factor in (1, 4):
+            searched = [seed for seed in mine if ("tpe", seed) in of]
+            for factor in (1, 4) if searched else ():
                 others = {
                     seed: best_at(of["tpe", seed]["trace"], factor * of["tpe", seed]["unit"])
-                    for seed in mine
+                    for seed in searched
                 }
-                line(f"{own} against TPE, {factor} x the time of stn", losses, others)
+                name = f"{own} against TPE, {factor} x the time of stn"
+                line(name, {seed: losses[seed] for seed in searched}, others)
             for other in ("frozen", "plain"):
                 others = {seed: of[other, seed]["valid"] for seed in mine}
                 line(f"{own} against {other}", losses, others)
@@ -329,10 +331,12 @@ def table(args):
                 f"{own} against plain, test", {seed: of[own, seed]["test"] for seed in mine}, others
             )
             factors = []
-            for seed in mine:
+            for seed in searched:
                 reached = [t for t, loss, *_ in of["tpe", seed]["trace"] if loss <= losses[seed]]
                 seconds = reached[0] if reached else float("inf")
                 factors.append(seconds / of["tpe", seed]["unit"])
+            if not factors:
+                continue
             shown = ", ".join("> 16" if f > 1e6 else f"{f:.1f}" for f in sorted(factors))
             print(f"\nTPE reaches {own} after x the time of stn: {shown}")
             print(f"median {statistics.median(factors):.1f}\n")
