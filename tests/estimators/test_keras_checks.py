@@ -14,20 +14,28 @@ pytestmark = [
 ]
 
 
-def learns_fast(input_shape, out_features):
-    """Few epochs then do: Keras takes seconds for the many fits of these checks."""
-    import keras
+class LearnsFast:
+    """Few epochs then do: Keras takes seconds for the many fits of these checks.
 
-    hidden = keras.layers.Dense(32, activation="relu")
-    model = keras.Sequential(
-        [keras.layers.Input(input_shape), hidden, keras.layers.Dense(out_features)]
-    )
-    model.compile(keras.optimizers.Adam(0.03))
-    return model
+    A function's place in memory would be part of the names of the tests.
+    """
+
+    def __call__(self, input_shape, out_features):
+        import keras
+
+        hidden = keras.layers.Dense(32, activation="relu")
+        model = keras.Sequential(
+            [keras.layers.Input(input_shape), hidden, keras.layers.Dense(out_features)]
+        )
+        model.compile(keras.optimizers.Adam(0.03))
+        return model
+
+    def __repr__(self):
+        return "LearnsFast()"
 
 
 @parametrize_with_checks(
-    [cls(learns_fast, epochs=6, batch_size=64) for cls in (KerasClassifier, KerasRegressor)],
+    [cls(LearnsFast(), epochs=6, batch_size=64) for cls in (KerasClassifier, KerasRegressor)],
     expected_failed_checks=lambda estimator: EXPECTED_FAILED_CHECKS[type(estimator).__name__],
 )
 def test_check_estimator(estimator, check):

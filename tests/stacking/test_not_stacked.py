@@ -123,7 +123,7 @@ class Drawing(Branching):
         ({"verbose": 1}, "verbose"),
         ({"criterion__weight": torch.tensor([1.0, 2.0, 3.0])}, "weights of its own"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value).partition(" at 0x")[0][:40],
 )
 def test_what_cannot_be_stacked_is_trained_alone_and_says_why(params, reason, caplog):
     caplog.set_level(logging.DEBUG, "skhpo")
