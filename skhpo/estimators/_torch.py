@@ -20,6 +20,7 @@ from ._data import Rows, n_rows, sample_shape
 from ._feeding import FeedingMixin, first_batch
 from ._parameters import ParametersMixin
 from ._precision import as_float32
+from ._printing import with_epoch_table
 from ._randomness import Stream
 from ._selection import hold_out
 from ._training import run_epochs
@@ -71,6 +72,10 @@ class TorchEstimator(
     _has_own_epochs = False
     # A search may pass a RowSubset for X.
     _reads_rows = True
+
+    @property
+    def _default_callbacks(self):
+        return with_epoch_table(super()._default_callbacks)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -174,6 +174,15 @@ class Interrupted(nn.Linear):
         return super().forward(x)
 
 
+@pytest.fixture
+def _heeding_sigint():
+    """A shell starts what it runs in the background with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeding_sigint")
 @pytest.mark.parametrize("params", [{"callbacks": [Interrupt()]}, {"module": Interrupted}])
 def test_interrupt_propagates_and_leaves_a_usable_estimator(blobs, params):
     X, y = blobs

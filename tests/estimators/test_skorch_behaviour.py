@@ -1,5 +1,7 @@
 """What skorch documents works here too."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -244,3 +246,13 @@ def test_forward_and_trim(blobs):
     before = net.predict_proba(blobs[0])
     net.trim_for_prediction()
     np.testing.assert_array_equal(net.predict_proba(blobs[0]), before)
+
+
+def test_a_replaced_print_changes_nothing(line, monkeypatch):
+    printed = []
+    monkeypatch.setattr("builtins.print", lambda *args, **kwargs: printed.append(args))
+    net = TorchRegressor(max_epochs=1).fit(*line)
+    again = pickle.loads(pickle.dumps(net))
+    again.partial_fit(*line)
+    assert not printed
+    assert len(again.history) == 2
