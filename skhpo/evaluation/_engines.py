@@ -67,7 +67,8 @@ def active_engine(n_jobs):
         return engine(backend, n_jobs)
     parallel = Parallel(n_jobs=n_jobs)
     try:
-        n_jobs = backend.configure(n_jobs=n_jobs, parallel=parallel)
+        # With its settings, the workers are those that ``joblib.Parallel`` started before.
+        n_jobs = backend.configure(n_jobs=n_jobs, parallel=parallel, **parallel._backend_kwargs)
     except FallbackToBackend as fallback:
         backend = fallback.backend
     if isinstance(backend, SequentialBackend):
