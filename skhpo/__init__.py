@@ -17,6 +17,7 @@ _HOME = {
     "SearchSpace": "skhpo.space",
     "SelfTuningClassifier": "skhpo.self_tuning",
     "SelfTuningRegressor": "skhpo.self_tuning",
+    "SelfTuningSearchCV": "skhpo.model_selection",
     "TensorBoardLogger": "skhpo.callbacks",
     "TorchClassifier": "skhpo.estimators",
     "TorchRegressor": "skhpo.estimators",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         HalvingHyperbandSearchCV,
         HarmonicaSearchCV,
         SearchCV,
+        SelfTuningSearchCV,
     )
     from .results import read_journal
     from .self_tuning import SelfTuningClassifier, SelfTuningRegressor
@@ -51,6 +53,7 @@ __all__ = [
     "SearchSpace",
     "SelfTuningClassifier",
     "SelfTuningRegressor",
+    "SelfTuningSearchCV",
     "TensorBoardLogger",
     "TorchClassifier",
     "TorchRegressor",

@@ -169,6 +169,8 @@ def fit_event(trial, result):
         "device": result.device,
         "error": result.error,
     }
+    if result.found is not None:
+        event["found"] = dict(result.found)
     if result.curves is not None:
         event["curves"] = {name: _finite(curve) for name, curve in result.curves.items()}
     return event
@@ -188,6 +190,7 @@ def result_of(event):
         device=event["device"],
         error=event["error"],
         curves=curves and {name: tuple(map(float, curve)) for name, curve in curves.items()},
+        found=event.get("found"),
     )
 
 

@@ -67,7 +67,8 @@ def results_table(
     -------
     dict of str to ndarray
         Tags of the trials; ``n_resources`` and ``candidate`` where a resource varies; then
-        times, parameters and scores as in ``GridSearchCV``.
+        times, parameters and scores as in ``GridSearchCV``. Values that fits found themselves
+        are ``split0_<parameter>``, ..., NaN where a fit failed.
     """
     table = {}
     for tag in trials[0].tags:
@@ -80,6 +81,7 @@ def results_table(
     params = [_row_params(trial, resource) for trial in trials]
     table.update(masked_param_columns(params))
     table["params"] = params
+    table.update(_found(results))
     for name in metrics or _metric_names(results):
         scores = _grid(results, n_repeats, _score_of("test_scores", name, error_score))
         _scores(table, f"test_{name}", scores)
@@ -95,6 +97,16 @@ def _row_params(trial, resource):
     if resource not in (None, "n_samples"):
         params[resource] = trial.resource
     return params
+
+
+def _found(results):
+    """Return columns of the values that fits found, one per parameter and split."""
+    names = dict.fromkeys(name for row in results for r in row for name in r.found or ())
+    return {
+        f"split{i}_{name}": np.array([(r.found or {}).get(name, np.nan) for r in column])
+        for name in names
+        for i, column in enumerate(zip(*results, strict=True))
+    }
 
 
 def _metric_names(results):

@@ -64,6 +64,8 @@ class FitResult:
     curves : mapping of str to sequence of float, or None
         Learning curves, a number per epoch since the candidate's first; NaN where an epoch has
         none. Only where a search callback asks for them and the estimator keeps some.
+    found : mapping of str to float, or None
+        Values of parameters that the fit found itself, where it tunes them while it trains.
     """
 
     trial: int
@@ -76,3 +78,4 @@ class FitResult:
     device: str | None = None
     error: str | None = None
     curves: Mapping[str, Sequence[float]] | None = None
+    found: Mapping[str, float] | None = None

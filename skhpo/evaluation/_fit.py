@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from .._compat import check_method_params, safe_indexing, safe_split
 from ..limits import current_slot
@@ -63,6 +64,8 @@ def configured(setting, params, *, split, candidate, repeat=0):
     alone, because candidates share transformers. `split` is -1 for the refit on all data. An
     integer given by the user is kept, but for further repeats, which need other seeds.
     """
+    if setting.starts is not None:
+        params = setting.starts.placed(params)
     estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
     final = final_step(estimator, setting.resource)
 
@@ -143,7 +146,7 @@ def run_fit(names, task, setting, X, y, *values):
         shared = dict(zip(names, values, strict=True))
         train, test = shared[task.split]
         train = train[: task.n_train]
-        fitted, state = _fit(setting, task, X, y, train, shared.get(task.key))
+        fitted, state = _fit(setting, task, X, y, train, test, shared.get(task.key))
         if can_save(state, task.save):
             state.save_checkpoint(task.save)
             state = SAVED
@@ -174,6 +177,7 @@ def run_fit(names, task, setting, X, y, *values):
         device=current_slot(),
         error=error,
         curves=curves_of(fitted) if setting.curves else None,
+        found=None if setting.starts is None else setting.starts.found(fitted),
     )
     return Outcome(result, state)
 
@@ -187,8 +191,14 @@ def memory_freed(exception):
     return True
 
 
-def _fit(setting, task, X, y, train, transformed):
+def _fit(setting, task, X, y, train, test, transformed):
     work = prepare(setting, task, lambda net: train_part(setting, net, X, y, train, transformed))
+    if setting.starts is not None:
+        X_test, y_test = part_of(work.whole, X, y, test, train)
+        if transformed is not None and transformed.steps:
+            X_test = Pipeline(transformed.steps).transform(X_test)
+        further = {"validation_data": (X_test, y_test)}
+        work = work._replace(fit_params={**work.fit_params, **further})
     fitted, state = _advance(work, task)
     return (fitted if transformed is None else assemble(work.whole, transformed, fitted)), state
 

@@ -45,6 +45,11 @@ class Setting:
         Whether a failing fit raises, or is reported in its result.
     curves : bool, default=False
         Whether results have the learning curves of the estimators that keep some.
+    starts : object or None, default=None
+        Where estimators tune themselves while they train: what makes parameters of a
+        configuration, which is where they start, ``starts.placed(params)``, and reads off a fitted
+        estimator where it ended, ``starts.found(estimator)``. ``fit`` of the last step then gets
+        the test part as ``validation_data``.
     """
 
     estimator: Any
@@ -57,6 +62,7 @@ class Setting:
     return_train_score: bool = False
     raise_errors: bool = False
     curves: bool = False
+    starts: Any = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from ._generic import SearchCV
 from ._harmonica import HarmonicaSearchCV
 from ._hyperband import HalvingHyperbandSearchCV
 from ._observers import SearchStart
+from ._self_tuning import SelfTuningSearchCV
 
 __all__ = [
     "BayesSearchCV",
@@ -12,4 +13,5 @@ __all__ = [
     "HarmonicaSearchCV",
     "SearchCV",
     "SearchStart",
+    "SelfTuningSearchCV",
 ]

@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from contextlib import ExitStack
 from copy import deepcopy
+from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
 
@@ -133,6 +134,14 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         splits : list of (ndarray, ndarray)
         """
 
+    def _distributions(self, X, y):
+        """Return the space of the search, as a dict or a list of dicts."""
+        return distributions_for(self, X, y)
+
+    def _fitted_by(self):
+        """Return what is fitted on the splits: arguments of `Setting`."""
+        return {"estimator": clone(self.estimator)}
+
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, **params):
         """Search, then refit the best configuration on all data.
@@ -167,7 +176,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         weight = params.get("sample_weight")
         seen = {"X": X, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
 
-        distributions = self.param_distributions_ = distributions_for(self, X, y)
+        distributions = self.param_distributions_ = self._distributions(X, y)
         space = SearchSpace(distributions)
         check_names(self.estimator, distributions)
         if self.resource is not None:
@@ -219,7 +228,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                     )
                 )
             setting = Setting(
-                estimator=clone(self.estimator),
+                **self._fitted_by(),
                 scorer=scorer,
                 seed=seed,
                 fit_params=routed.estimator.fit,
@@ -258,6 +267,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             self._warn(loop)
             warn_about_newcomers(self, loop.trials, X, y)
             if self.refit:
+                setting = replace(setting, estimator=clone(self.estimator), starts=None)
                 self._refit(setting, X, y, loop.trials, context, seen)
         callbacks.on_search_end()
         context.call_on_fit_task_end(estimator=self, **seen)
@@ -361,7 +371,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             metric = self.refit
         if self.refit or not self.multimetric_:
             self.best_index_ = self._find_best(metric)
-            self.best_params_ = self.cv_results_["params"][self.best_index_]
+            self.best_params_ = self._params_of(self.best_index_)
             if not callable(self.refit):
                 self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
 

@@ -111,6 +111,10 @@ class TopEstimators:
             self._fit_rows(missing, X, y, params)
         return [self._top[row] for row in rows[:n]]
 
+    def _params_of(self, row):
+        """Return the parameters that a row of `cv_results_` stands for."""
+        return self.cv_results_["params"][row]
+
     def _ranked(self):
         """Return the rows that have a score at the largest resource, best first."""
         table = self.cv_results_
@@ -154,7 +158,7 @@ class TopEstimators:
         for row in rows:
             estimator = configured(
                 setting,
-                self.cv_results_["params"][row],
+                self._params_of(row),
                 split=-1,
                 candidate=self._seen.candidates[row],
             )

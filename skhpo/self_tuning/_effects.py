@@ -92,7 +92,8 @@ def find_effects(module, context, input_shape, smooths):
         if name in everywhere:
             found = [name]
         else:
-            found = [place for place in places if fnmatch.fnmatchcase(place, name)]
+            patterns = name.split("|")
+            found = [p for p in places if any(fnmatch.fnmatchcase(p, one) for one in patterns)]
         if not found:
             _raise_unmatched(name, [*everywhere, *places], input_shape)
         if name == "weight_decay":

@@ -23,13 +23,15 @@ def epochs_of(net, batches, checks, extras):
         With its `tuning_`.
     batches : RowBatches
         Of the rows to train on.
-    checks : Checks
-        On the rows to tune on.
+    checks : Checks or None
+        On the rows to tune on; None only where nothing is tuned.
     extras : Extras
     """
     steps = steps_of(net)
-    generator = net._streams["tuning"].generator()
-    tuning_batches = RowBatches(checks.valid, batches.batch_size, generator)
+    tuning_batches = None
+    if net.tuning_.to_follow is None:
+        generator = net._streams["tuning"].generator()
+        tuning_batches = RowBatches(checks.valid, batches.batch_size, generator)
 
     def run_epoch():
         return _epoch(net, steps, batches, tuning_batches, extras)
@@ -49,8 +51,9 @@ def _epoch(net, steps, batches, tuning_batches, extras):
     tuning.module.train()
     tunes = net.n_iter_ >= net.warmup_epochs and tuning.to_follow is None
     weighted = batches.rows.weight is not None
-    tuning_weighted = tuning_batches.rows.weight is not None
-    to_tune_on = _endless(tuning_batches)
+    if tunes:
+        tuning_weighted = tuning_batches.rows.weight is not None
+        to_tune_on = _endless(tuning_batches)
     losses, sizes = [], []
     for X, y, weight in batches.triples():
         check_time()
@@ -66,10 +69,11 @@ def _epoch(net, steps, batches, tuning_batches, extras):
                 steps.tune(X, y, tuning_weighted)
     net._batch_weight = None
     # What is checked, and predicts, is the plain module.
-    tuning.fold_into(net.module_)
-    if tuning.to_follow is None:
+    values = tuning.values() if tuning.to_follow is None else tuning.to_follow[net.n_iter_]
+    tuning.fold_into(net.module_, values)
+    if tuning.to_follow is None or tuning.is_fixed:
         scales = dict(zip(tuning.context.names, tuning.scales().tolist(), strict=True))
-        net.history.record("hyperparameters", tuning.values())
+        net.history.record("hyperparameters", dict(values))
         net.history.record("scales", scales)
     # One transfer for an epoch: asking each batch for its loss would wait for the device.
     record_epoch(net, torch.stack(losses).tolist(), sizes, extras)

@@ -17,11 +17,13 @@ from ..estimators._validation import check_inputs
 from ._convert import set_rates
 from ._effects import check_names
 from ._epochs import epochs_of
+from ._fixed import are_fixed
 from ._retraining import retrain
 from ._tuning import Tuning
 
 __all__ = ["SelfTuningMixin"]
 
+_NESTED = "hyperparameters__"
 _STREAMS = ("perturbation", "tuning")
 # Parameters of the plain estimators that a self-tuning one has no place for.
 _UNUSED = {"amp": False, "compile": False, "max_norm": None, "check_every": None}
@@ -92,6 +94,44 @@ class SelfTuningMixin:
             **fit_params,
         )
 
+    def get_params(self, deep=True):
+        """Get parameters for this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list those of the module, the optimizer and so on, and each hyperparameter,
+            as ``hyperparameters__<name>``.
+
+        Returns
+        -------
+        params : dict of str to object
+        """
+        params = super().get_params(deep=deep)
+        if deep and isinstance(self.hyperparameters, dict):
+            params |= {f"{_NESTED}{name}": value for name, value in self.hyperparameters.items()}
+        return params
+
+    def set_params(self, **params):
+        """Set the parameters of this estimator; they are used by the next ``fit``.
+
+        Parameters
+        ----------
+        **params : dict
+            ``hyperparameters__<name>`` replaces one hyperparameter, or adds it. Otherwise as in
+            `TorchClassifier`.
+
+        Returns
+        -------
+        self : estimator
+        """
+        own = {k.removeprefix(_NESTED): v for k, v in params.items() if k.startswith(_NESTED)}
+        super().set_params(**{k: v for k, v in params.items() if not k.startswith(_NESTED)})
+        if own:
+            before = self.hyperparameters if isinstance(self.hyperparameters, dict) else {}
+            self.hyperparameters = {**before, **own}
+        return self
+
     def _with_validation(self, validation_data, fit, *args, **kwargs):
         self._validation_data = validation_data
         try:
@@ -127,14 +167,15 @@ class SelfTuningMixin:
                     f"{name} must be one of {', '.join(map(repr, choices))}, but got "
                     f"{getattr(self, name)!r}"
                 )
-        if self.validation_fraction is None and self._validation_data is None:
+        for name in ("hyperparameters", "initial"):
+            if not isinstance(getattr(self, name), dict | None):
+                raise ValueError(f"{name} must be None or a dict, but got {getattr(self, name)!r}")
+        held_out = self.validation_fraction is not None or self._validation_data is not None
+        if not held_out and not are_fixed(self.hyperparameters):
             raise ValueError(
                 "hyperparameters are tuned on data held out, but validation_fraction=None; set "
                 "it, such as to 0.2, or pass validation_data to fit"
             )
-        for name in ("hyperparameters", "initial"):
-            if not isinstance(getattr(self, name), dict | None):
-                raise ValueError(f"{name} must be None or a dict, but got {getattr(self, name)!r}")
         if self.hyperparameters is not None:
             if not self.hyperparameters:
                 raise ValueError(
@@ -226,7 +267,7 @@ class SelfTuningMixin:
             set_weights(self, self.tuning_.best_weights)
             self.tuning_.best_weights = None
         super()._run_epochs(train, valid, checks, **call)
-        if self.refit is not None:
+        if self.refit is not None and not self.tuning_.is_fixed:
             retrain(self, train, checks)
 
     def _epochs_of_its_own(self, train_batches, checks, extras, fit_params):
@@ -270,7 +311,7 @@ class SelfTuningMixin:
     def best_epoch_(self):
         """int: the epoch, from 1, with the best check at the unperturbed values."""
         self.check_is_fitted()
-        return self._counters["best_epoch"]
+        return self._counters["best_epoch"] or self.n_iter_  # without checks the last one
 
     @property
     def best_hyperparameters_(self):

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from ..space._axes import make_axis
 from ..space._log_randint import log_randint
 
-__all__ = ["Ranges"]
+__all__ = ["Ranges", "average"]
 
 # In this order the columns of one kind of map are next to each other.
 _KINDS = ("linear", "log", "log_integer", "integer", "positive")
@@ -140,9 +140,46 @@ class Ranges:
         """
         row = self.values(u.detach()[None])[0].tolist()
         return {
-            name: int(value) if "integer" in kind else value
+            name: int(value) if _whole(kind) else value
             for name, kind, value in zip(self.names, self.kinds, row, strict=True)
         }
+
+
+def average(distributions, rows):
+    """Average values in the unconstrained space.
+
+    Parameters
+    ----------
+    distributions : dict of str to frozen distribution
+    rows : list of dict of str to float
+        Values within their ranges; those at an end count as a billionth of the range away from it.
+
+    Returns
+    -------
+    values : dict of str to int or float
+    """
+    averaged = {}
+    for name, distribution in distributions.items():
+        kind = _kind(name, distribution)
+        bounds = _bounds(kind, distribution)
+        # What was computed in float32 may lie next to its range.
+        values = np.clip([row[name] for row in rows], *distribution.support()).tolist()
+        u = [_unconstrain(name, value, kind, *bounds, margin=1e-9) for value in values]
+        value = _constrain(math.fsum(u) / len(u), kind, *bounds)
+        averaged[name] = min(value, int(_largest(kind, distribution))) if _whole(kind) else value
+    return averaged
+
+
+def _whole(kind):
+    return "integer" in kind
+
+
+def _constrain(u, kind, low, high):
+    if kind == "positive":
+        return low + max(u, 0.0) + math.log1p(math.exp(-abs(u)))
+    bounded = low + (high - low) * (0.5 + 0.5 * math.tanh(u / 2))
+    value = math.exp(bounded) if kind.startswith("log") else bounded
+    return math.floor(value) if _whole(kind) else value
 
 
 def _kind(name, distribution):
@@ -184,8 +221,8 @@ def _largest(kind, distribution):
     return float(distribution.support()[1]) if "integer" in kind else math.inf
 
 
-def _unconstrain(name, value, kind, low, high):
-    whole = "integer" in kind
+def _unconstrain(name, value, kind, low, high, margin=_MARGIN):
+    whole = _whole(kind)
     plain_low, plain_high = map(math.exp, (low, high)) if kind.startswith("log") else (low, high)
     if kind == "positive":
         plain_high = math.inf
@@ -198,13 +235,13 @@ def _unconstrain(name, value, kind, low, high):
             f"the range is {shown}"
         )
     if kind == "positive":
-        return _inverse_softplus(max(value - low, _MARGIN))
+        return _inverse_softplus(max(value - low, margin))
     if whole:
         value = value + 0.5
     if kind.startswith("log"):
         value = math.log(value)
     share = (value - low) / (high - low)
-    return _logit(min(max(share, _MARGIN), 1 - _MARGIN))
+    return _logit(min(max(share, margin), 1 - margin))
 
 
 def _is_number(value):

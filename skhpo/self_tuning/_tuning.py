@@ -12,6 +12,7 @@ from ..estimators._randomness import layer_may_draw
 from ._context import Context
 from ._convert import convert, fold_into, functions_of, set_rates
 from ._effects import find_effects
+from ._fixed import FixedValues, are_fixed
 from ._modulated import RESPONSE_SCALE, Modulated
 from ._ranges import Ranges
 from ._warnings import warn_of_dropout, warn_of_layers
@@ -54,17 +55,24 @@ class Tuning:
         Moves the position.
     n_steps : int
         Training steps so far; tuning steps take turns with them.
-    to_follow : list of dict or None
+    is_fixed : bool
+        Whether the hyperparameters are numbers that stay.
+    to_follow : list of dict, FixedValues or None
         A schedule, one row per epoch, that is followed instead of tuning.
     best_weights : dict or None
         State dicts of the plain parts at the best epoch, where other weights predict.
     """
 
     def __init__(self, net, distributions):
-        initial = {**_rates_of(net.module_, distributions), **(net.initial or {})}
         floating = (p.dtype for p in net.module_.parameters() if p.is_floating_point())
         dtype = next(floating, torch.get_default_dtype())
-        self.ranges = Ranges(distributions, initial).to(net.device_, dtype)
+        self.is_fixed = are_fixed(distributions)
+        if self.is_fixed:
+            self.ranges = FixedValues(distributions)
+        else:
+            initial = {**_rates_of(net.module_, distributions), **(net.initial or {})}
+            self.ranges = Ranges(distributions, initial)
+        self.ranges.to(net.device_, dtype)
         self.context = Context(self.ranges.names)
         scale = 0 if net.variant == "delta" else RESPONSE_SCALE
         seed, swap = net._seed_of("init"), net.convert == "auto"
@@ -93,7 +101,7 @@ class Tuning:
             lr = net.lr if net.response_lr is None else net.response_lr
             self.response_optimizer = optimizer(self.response_parameters(), lr=lr, **fused)
         self.n_steps = 0
-        self.to_follow = None
+        self.to_follow = self.ranges if self.is_fixed else None
         self.best_weights = None
         layers = list(self.module.modules())
         others = [m for m in layers if not isinstance(m, Modulated | HyperDropout | HyperValue)]
@@ -134,14 +142,14 @@ class Tuning:
         for layer in self.mode_dependent:
             layer.training = training
 
-    def fold_into(self, module):
-        """Give a plain module the weights at the unperturbed values."""
+    def fold_into(self, module, values):
+        """Give a plain module the weights at the unperturbed values, and the values it reads."""
         response = self.center()
         if self.centred or self.to_follow is not None:
             response = torch.zeros_like(response)
         fold_into(module, self.module, response)
         if self.reads_values:
-            set_rates(module, self.module, self.values())
+            set_rates(module, self.module, values)
 
     def state_dict(self):
         """Return tensors and numbers: weights, position, optimizer."""

@@ -23,15 +23,17 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     ----------
     module : class, callable or torch.nn.Module, default=MLP
         As in `TorchClassifier`. Its ``forward`` is left alone.
-    hyperparameters : dict of str to frozen distribution, default=None
+    hyperparameters : dict of str to frozen distribution, or of str to float, default=None
         What is tuned, and its range: the support of a distribution of `scipy.stats` (`uniform`,
         `loguniform` on a log scale, `randint`, `skhpo.log_randint`, or one on [0, inf)). Names:
         "<layer>.p" of a dropout layer, "weight_decay" or "<layer>.weight_decay" (half the squared
         norm of the weights is added to the loss), "input_noise" (standard deviation),
         "input_dropout", "label_smoothing", names of images' augmentations, "<layer>.dropout" and
         others in docs/self_tuning.md, and that of a `HyperValue`. A layer may be a pattern
-        (``"dropout_*.p"`` is one value for several layers). None tunes the rate of each dropout
-        layer in [0, 0.9] and "weight_decay" in [1e-6, 0.1].
+        (``"dropout_*.p"`` is one value for several layers), or several with "|" in between. None
+        tunes the rate of each dropout layer in [0, 0.9] and "weight_decay" in [1e-6, 0.1].
+        Numbers are values that stay: nothing is tuned, and a plain network is trained under them,
+        without validation data if need be.
     initial : dict of str to float, default=None
         Values at the start. Missing ones start where a dropout layer stands, otherwise 5% of the
         way from the low end.

@@ -17,8 +17,8 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
     ----------
     module : class, callable or torch.nn.Module, default=MLP
         As in `TorchRegressor`.
-    hyperparameters : dict of str to frozen distribution, default=None
-        What is tuned, and its range.
+    hyperparameters : dict of str to frozen distribution, or of str to float, default=None
+        What is tuned, and its range. Numbers are values that stay.
     initial : dict of str to float, default=None
         Values at the start.
     variant : {"stn", "delta"}, default="stn"

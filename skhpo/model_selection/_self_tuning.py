@@ -1,0 +1,213 @@
+"""Self-tuning networks, cross-validated."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import clone
+
+from .._compat import Interval
+from ..samplers import EnqueuedSampler, RandomSampler
+from ..schedulers import FullScheduler
+from ..space import translated
+from ._base import BaseTrialSearchCV
+
+__all__ = ["SelfTuningSearchCV"]
+
+
+class SelfTuningSearchCV(BaseTrialSearchCV):
+    """Tune regularisation by gradient descent, in one run per fold.
+
+    On the training part of each fold one self-tuning network [1]_ is trained, whose validation data
+    is the test part of the fold: its hyperparameters follow the gradient of the validation loss
+    while its weights train. A row of `cv_results_` therefore is no configuration that was tried, it
+    is *a run, named by where it started*; where the runs ended is in columns of its own. What
+    is found on the folds is averaged, and a plain network is trained under it on all data.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A `TorchClassifier` or `TorchRegressor`: each fold is run by the self-tuning estimator
+        that has the same parameters, and all other settings at their defaults. Or a
+        `SelfTuningClassifier` or `SelfTuningRegressor`, with settings of one's own. Or a
+        `Pipeline` that ends in one of them.
+    param_distributions : dict of str to frozen distribution, default=None
+        What is tuned, and its range, by the names of parameters of `estimator`:
+
+        * of a plain estimator ``module__<argument>``, where the module passes the argument on to
+          its dropout layers as their rate (or to a `HyperValue`); ``optimizer__weight_decay``;
+          ``label_smoothing``;
+        * of a self-tuning one ``hyperparameters__<name>``, for each name that it takes:
+          ``hyperparameters__input_noise``, ``hyperparameters__dropout_0.p``, .... None takes the
+          ranges that the estimator has itself.
+
+        A step's name goes before them in a pipeline.
+    n_iter : int, default=1
+        Starting points, that is rows. The first is what the estimator has, where that is inside the
+        range, else near the low end (5% of the way); the others are drawn from the distributions.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `GridSearchCV`. A fold's score is that of the plain network at the best epoch, by
+        the estimator's `monitor`, on the very data that its hyperparameters followed: good for
+        choosing a row, too good as an estimate.
+    n_jobs : int or None, default=None
+        Runs at the same time. None means 1 unless in a ``joblib.parallel_config``.
+    refit : bool, str or callable, default=True
+        As in `GridSearchCV`: whether, and by which metric, ``estimator.set_params(**best_params_)``
+        is trained on all data. A plain estimator is trained as it is. In a self-tuning one the
+        values are numbers, which stay, so that it trains a plain network, too; unless its
+        `validation_fraction` is None it holds out rows to choose its best epoch.
+    cv : int, splitter or iterable, default=None
+        As in `GridSearchCV`.
+    verbose : int, default=0
+        Larger than 0: a line on stderr with runs done, the best score and the time left.
+    random_state : int, RandomState or None, default=None
+        Seeds the starting points, and every ``random_state`` of the estimator that is None, such
+        that results do not depend on `n_jobs`.
+    error_score : "raise" or float, default=nan
+        Score of a run that failed.
+    return_train_score : bool, default=False
+    enqueue : sequence of dict, default=()
+        Starting points that come first. Parameters that one leaves out are drawn.
+    journal : str, path-like or None, default=None
+        File to which every finished run is appended. `fit` with the same journal continues an
+        interrupted search, also with a larger `n_iter`.
+    max_time : float or None, default=None
+        Seconds after which no new run starts; what is done is kept, and the best refitted.
+    fit_timeout : float or None, default=None
+        Seconds after which a run fails; looked at between batches.
+    devices : "auto", str or list of str, default="auto"
+        Where runs are, whose estimator leaves it open, as in `BayesSearchCV`.
+    callbacks : sequence of object, default=()
+        As in `BayesSearchCV`.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to ndarray
+        As of `GridSearchCV`, a row per starting point: `params` and ``param_<name>`` say where its
+        runs started, ``split0_<name>``, ... where they were at their best epochs.
+    best_params_ : dict of str to object
+        What the best row's runs found, averaged over the folds in the unconstrained space (the
+        logit of the place in the range), for ``estimator.set_params``.
+    param_distributions_ : dict of str to frozen distribution
+        What was tuned.
+    best_estimator_, best_score_, best_index_, scorer_, n_splits_, refit_time_, multimetric_, \
+classes_, n_features_in_, feature_names_in_
+        As of `GridSearchCV`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before any training: an estimator of another kind; a parameter that cannot be tuned while
+        training (it is named, and what searches it); a list, or an unbounded range; whatever
+        `SelfTuningClassifier` refuses.
+
+    See Also
+    --------
+    SelfTuningClassifier : One run, with a part of the data held out.
+    BayesSearchCV : For learning rates, widths and whatever else has no gradient.
+
+    Notes
+    -----
+    ``optimizer__weight_decay`` is tuned as a penalty on the weights of layers; torch's optimizers
+    decay biases, too. Those that decouple it (AdamW) are refused.
+
+    References
+    ----------
+    .. [1] MacKay, Vicol, Lorraine, Duvenaud, Grosse, "Self-Tuning Networks: Bilevel Optimization
+       of Hyperparameters using Structured Best-Response Functions", ICLR 2019.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform, uniform
+    >>> from sklearn.datasets import load_iris
+    >>> from skhpo import SelfTuningSearchCV, TorchClassifier
+    >>> search = SelfTuningSearchCV(
+    ...     TorchClassifier(optimizer="adam", lr=0.02, max_epochs=20),
+    ...     {"module__dropout": uniform(0, 0.9), "optimizer__weight_decay": loguniform(1e-6, 0.1)},
+    ...     cv=2,
+    ...     random_state=0,
+    ... )
+    >>> search = search.fit(*load_iris(return_X_y=True))
+    >>> sorted(search.best_params_), search.best_score_ > 0.9
+    (['module__dropout', 'optimizer__weight_decay'], True)
+    >>> [name for name in search.cv_results_ if name.endswith("_dropout")]
+    ['param_module__dropout', 'split0_module__dropout', 'split1_module__dropout']
+    """
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions=None,
+        *,
+        n_iter=1,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        random_state=None,
+        error_score=np.nan,
+        return_train_score=False,
+        enqueue=(),
+        journal=None,
+        max_time=None,
+        fit_timeout=None,
+        devices="auto",
+        callbacks=(),
+    ):
+        super().__init__(
+            estimator=estimator,
+            param_distributions=param_distributions,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            enqueue=enqueue,
+            journal=journal,
+            max_time=max_time,
+            fit_timeout=fit_timeout,
+            devices=devices,
+            stack=False,
+            callbacks=callbacks,
+        )
+        self.n_iter = n_iter
+
+    _parameter_constraints = {
+        **BaseTrialSearchCV._parameter_constraints,
+        "param_distributions": [dict, None],
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    _samples_in_order = True
+
+    def _distributions(self, X, y):
+        from ..self_tuning._converting import runs_of
+
+        given = self.param_distributions
+        self._runs = runs_of(self.estimator, given and translated(given), X, y)
+        return self._runs.distributions
+
+    def _make_scheduler(self, space, random_state, y, splits):
+        sampler = EnqueuedSampler(RandomSampler(space, random_state), [self._runs.first])
+        return FullScheduler(sampler, n_candidates=self.n_iter)
+
+    def _fitted_by(self):
+        return {"estimator": clone(self._runs.estimator), "starts": self._runs.starts}
+
+    def _params_of(self, row):
+        """Return what the runs of a row found, averaged over the folds where none failed."""
+        from ..self_tuning._ranges import average
+
+        table, distributions = self.cv_results_, self.param_distributions_
+        found = [
+            {name: table[f"split{i}_{name}"][row] for name in distributions}
+            for i in range(self.n_splits_)
+            if f"split{i}_{next(iter(distributions))}" in table
+        ]
+        found = [one for one in found if np.isfinite(list(one.values())).all()]
+        return average(distributions, found) if found else table["params"][row]

@@ -1,0 +1,319 @@
+"""From an estimator and ranges of its parameters to one that tunes them while it trains."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
+
+from .._compat import safe_indexing
+from ..estimators import TorchClassifier, TorchRegressor
+from ..estimators._names import resolve_optimizer
+from ._effects import check_names
+from ._estimator import SelfTuningMixin
+from ._ranges import Ranges
+from .classifier import SelfTuningClassifier
+from .layers import HyperValue
+from .regressor import SelfTuningRegressor
+
+__all__ = ["Runs", "Starts", "runs_of"]
+
+_OF_TUNED = "hyperparameters__"
+_DECAY = "optimizer__weight_decay"
+# Of these rows a pipeline's transformers are fitted, to see what they make of the data.
+_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Where runs start, and where they ended, by the names that the user knows.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the parameters of a pipeline's last step.
+    inner : dict of str to str
+        From parameters to hyperparameters.
+    """
+
+    prefix: str
+    inner: dict[str, str]
+
+    def placed(self, params):
+        """Return the parameters that make a run start at a configuration."""
+        return {f"{self.prefix}initial": {self.inner[k]: value for k, value in params.items()}}
+
+    def found(self, estimator):
+        """Return the values at the best epoch of a run."""
+        net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        best = net.best_hyperparameters_
+        return {name: best[inner] for name, inner in self.inner.items()}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What is run on each fold.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A self-tuning one, or a pipeline that ends in one.
+    distributions : dict of str to frozen distribution
+        By the names that the user knows.
+    starts : Starts
+    first : dict of str to float
+        Where a run starts that is told nothing.
+    """
+
+    estimator: Any
+    distributions: dict[str, Any]
+    starts: Starts
+    first: dict[str, float]
+
+
+def runs_of(estimator, distributions, X, y):
+    """Say what is run, having built it for a few rows; nothing is trained.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A torch estimator of this package, plain or self-tuning, or a pipeline that ends in one.
+    distributions : dict of str to frozen distribution, or None
+        Ranges of its parameters. None for those that a self-tuning one has.
+    X, y : array-like
+
+    Returns
+    -------
+    runs : Runs
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the estimator is another one, a parameter cannot be tuned while it trains, or the net
+        cannot be built.
+    """
+    net, prefix = _last(estimator)
+    given = {_without(prefix, name): values for name, values in (distributions or {}).items()}
+    X, y = _seen_by_last(estimator, X, y)
+    X, y = _few(X, y, net)
+    if isinstance(net, SelfTuningMixin):
+        names, tuned = _of_self_tuning(net, given, X, y)
+        run = clone(net).set_params(hyperparameters=tuned)
+    else:
+        names, run = _of_plain(net, given, X, y)
+    values = {k: _plain(v) for k, v in _built(run, X, y).tuning_.values().items()}
+    ranges = {name: run.hyperparameters[inner] for name, inner in names.items()}
+    if prefix:
+        whole = clone(estimator)
+        run = whole.set_params(**{prefix.removesuffix("__"): run})
+    return Runs(
+        estimator=run,
+        distributions={prefix + name: range_ for name, range_ in ranges.items()},
+        starts=Starts(prefix, {prefix + name: inner for name, inner in names.items()}),
+        first={prefix + name: values[inner] for name, inner in names.items()},
+    )
+
+
+def _plain(value):
+    """Return a number without the noise of float32."""
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def _last(estimator):
+    """Return the net, and the prefix of its parameters."""
+    net, prefix = estimator, ""
+    if isinstance(estimator, Pipeline) and estimator.transform_input is None:
+        name, net = estimator.steps[-1]
+        prefix = f"{name}__"
+    if isinstance(net, SelfTuningMixin) or type(net) in (TorchClassifier, TorchRegressor):
+        return net, prefix
+    raise TypeError(
+        "estimator must be a TorchClassifier, TorchRegressor, SelfTuningClassifier or "
+        "SelfTuningRegressor, or a Pipeline (without transform_input) that ends in one, but got "
+        f"{estimator!r}"
+    )
+
+
+def _without(prefix, name):
+    if not name.startswith(prefix):
+        raise ValueError(
+            f"{name!r} cannot be tuned while the network trains; in this pipeline names start "
+            f"with {prefix!r}. Search it with BayesSearchCV"
+        )
+    return name.removeprefix(prefix)
+
+
+def _seen_by_last(estimator, X, y):
+    """Return the rows that the transformers are fitted on, transformed; without any, all rows."""
+    if not isinstance(estimator, Pipeline) or len(estimator.steps) == 1:
+        return X, y
+    rows = _some(_ROWS, y, estimator)
+    X, y = safe_indexing(X, rows), None if y is None else safe_indexing(y, rows)
+    return clone(estimator[:-1]).fit_transform(X, y), y
+
+
+def _few(X, y, net):
+    rows = _some(8, y, net)
+    return safe_indexing(X, rows), None if y is None else safe_indexing(y, rows)
+
+
+def _some(n, y, estimator):
+    """Return the first rows, and one of each class."""
+    if y is None:
+        return np.arange(n)
+    labels = np.asarray(y)
+    rows = np.arange(min(n, len(labels)))
+    if is_classifier(estimator) and labels.ndim == 1:
+        rows = np.union1d(rows, np.unique(labels, return_index=True)[1])
+    return rows
+
+
+def _built(net, X, y):
+    """Return a copy of a net, built for some rows."""
+    net = clone(net)
+    if net.device == "auto":
+        net.set_params(device="cpu")
+    net._validation_data = X, y
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each run warns
+        net.check_training_readiness()
+        net._check_params()
+        inputs, _, _ = net._check_training_data(X, y, None, None, True)
+        net._build(inputs, {})
+    return net
+
+
+def _of_self_tuning(net, given, X, y):
+    """Return the names of parameters and hyperparameters, and what is tuned."""
+    for name in given:
+        if not name.startswith(_OF_TUNED):
+            raise ValueError(
+                "a self-tuning estimator tunes its hyperparameters, whose names as parameters "
+                f"start with {_OF_TUNED!r}, but got {name!r}; is it {_OF_TUNED + name!r}? What "
+                "cannot be tuned while training is searched with BayesSearchCV"
+            )
+    tuned = {**(net.hyperparameters or {})}
+    tuned |= {name.removeprefix(_OF_TUNED): values for name, values in given.items()}
+    if not tuned:
+        tuned = _built(net, X, y)._distributions()
+    return {_OF_TUNED + name: name for name in tuned}, tuned
+
+
+def _of_plain(net, given, X, y):
+    """Return the names of parameters and hyperparameters, and a net that tunes itself."""
+    if not given:
+        raise ValueError(
+            f"param_distributions must say what to tune of a {type(net).__name__}, but is empty"
+        )
+    names = {}
+    for name in given:
+        if name == _DECAY:
+            _check_decay(net)
+            names[name] = "weight_decay"
+        elif name == "label_smoothing" and is_classifier(net):
+            names[name] = name
+        elif name.startswith("module__"):
+            check_names([name])
+        else:
+            _refuse(net, name)
+    ranges = Ranges(given, _present(net, given))
+    rates = {name for name in given if name not in names}
+    names |= _rates(net, rates, ranges, X, y)
+    params = net.get_params(deep=False)
+    if _DECAY in given:
+        params.pop(_DECAY, None)
+    if "label_smoothing" in given:
+        params["label_smoothing"] = 0.0
+    # With a rate that is not 0 the layers are there.
+    params |= {name: value for name, value in _at(ranges, 0.3).items() if name in rates}
+    starts = ranges.as_dict(ranges.start)
+    cls = SelfTuningClassifier if is_classifier(net) else SelfTuningRegressor
+    run = cls(
+        hyperparameters={names[name]: values for name, values in given.items()},
+        initial={names[name]: _plain(value) for name, value in starts.items()},
+        **params,
+    )
+    if hasattr(net, "_metadata_request"):
+        run._metadata_request = copy.deepcopy(net._metadata_request)
+    return {name: names[name] for name in given}, run
+
+
+def _check_decay(net):
+    optimizer = resolve_optimizer(net.optimizer)
+    decoupled = getattr(net, "optimizer__decoupled_weight_decay", False)
+    if optimizer is torch.optim.AdamW or decoupled:
+        raise ValueError(
+            f"{_DECAY} is tuned as a penalty on the squared norm of the weights, which that of "
+            f"optimizer={net.optimizer!r} is not; use optimizer='adam'"
+        )
+
+
+def _refuse(net, name):
+    check_names([name])
+    known = ["module__<a rate>", _DECAY] + ["label_smoothing"] * is_classifier(net)
+    other = "SelfTuningClassifier" if is_classifier(net) else "SelfTuningRegressor"
+    raise ValueError(
+        f"of a {type(net).__name__} can be tuned while it trains: {', '.join(known)}; but got "
+        f"{name!r}. For input noise, augmentation or the rate of a single layer pass a {other}, "
+        f"whose parameter is {_OF_TUNED + name!r}"
+    )
+
+
+def _present(net, given):
+    """Return the values that the net has, where they lie inside their ranges."""
+    params, inside = net.get_params(deep=True), {}
+    for name, distribution in given.items():
+        value = params.get(name)
+        if not hasattr(distribution, "support") or not isinstance(value, int | float):
+            continue
+        low, high = distribution.support()
+        if low < value < high:
+            inside[name] = value
+    return inside
+
+
+def _at(ranges, share):
+    """Return the values at a share of their ranges."""
+    u = torch.full_like(ranges.start, np.log(share / (1 - share)))
+    return ranges.as_dict(u)
+
+
+def _rates(net, names, ranges, X, y):
+    """Find the layers whose rates arguments of the module are, by changing one at a time."""
+    if not names:
+        return {}
+    one, other = _at(ranges, 0.3), _at(ranges, 0.6)
+    base = clone(net).set_params(**{name: one[name] for name in names})
+    before = _numbers_in(_built(base, X, y).module_)
+    found = {}
+    for name in sorted(names):
+        after = _numbers_in(_built(clone(base).set_params(**{name: other[name]}), X, y).module_)
+        pair = one[name], other[name]
+        places = [place for place in before if (before[place], after.get(place)) == pair]
+        if not places:
+            raise ValueError(
+                f"{name!r} cannot be tuned while training, because it is the rate of no layer of "
+                "the module (an argument must be passed on to layers as it is); search it with "
+                "BayesSearchCV"
+            )
+        found[name] = "|".join(places)
+    return found
+
+
+def _numbers_in(module):
+    """Return what layers have that can be tuned, by its name."""
+    numbers = {}
+    for path, layer in module.named_modules():
+        prefix = f"{path}." if path else ""
+        for attribute in ("p", "dropout", "weight_dropout"):
+            if isinstance(getattr(layer, attribute, None), int | float):
+                numbers[f"{prefix}{attribute}"] = getattr(layer, attribute)
+        if isinstance(layer, HyperValue):
+            numbers[layer.name] = layer.value
+    return numbers
