@@ -20,6 +20,7 @@ from ._epochs import epochs_of
 from ._fixed import are_fixed
 from ._retraining import retrain
 from ._tuning import Tuning
+from .layers import HyperValue
 
 __all__ = ["SelfTuningMixin"]
 
@@ -328,5 +329,7 @@ class SelfTuningMixin:
         """
         self.check_is_fitted()
         module = copy.deepcopy(self.module_)
-        set_rates(module, self.tuning_.module, self.best_hyperparameters_)
+        # What the module reads itself goes with its weights, which may be those of a retrained one.
+        own = {m.name: m.value for m in module.modules() if isinstance(m, HyperValue)}
+        set_rates(module, self.tuning_.module, {**self.best_hyperparameters_, **own})
         return module.eval()

@@ -203,6 +203,14 @@ class HyperValue(nn.Module):
         self.context = context
         return self
 
+    def get_extra_state(self):
+        """Return the value, which is kept with the weights that it goes with."""
+        return torch.tensor(self.value, dtype=torch.float64)
+
+    def set_extra_state(self, state):
+        """Take the value that was kept."""
+        self.value = state.item()
+
     def forward(self, x):
         """Return the value for each example of a batch, of shape (n or 1, 1, ...)."""
         context = self.context

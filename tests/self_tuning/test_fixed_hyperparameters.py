@@ -76,7 +76,8 @@ def test_a_value_of_ones_own_is_what_predicts(digits):
     tuned = SelfTuningClassifier(
         Warm, {"temperature": uniform(1, 4)}, max_epochs=8, warmup_epochs=1, refit="final"
     ).fit(*digits)
-    assert tuned.module_.temperature.value == tuned.schedule_["temperature"][-1]
+    last = tuned.schedule_["temperature"][-1]
+    assert tuned.module_.temperature.value == tuned.collapse().temperature.value == last
 
 
 def test_each_is_a_parameter():

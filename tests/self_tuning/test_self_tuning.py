@@ -168,6 +168,22 @@ def test_a_hyperparameter_of_ones_own(digits):
     assert net.collapse().temperature.value == net.best_hyperparameters_["temperature"]
 
 
+def test_a_value_of_ones_own_goes_with_the_weights(digits, tmp_path):
+    """The best epoch is not the last one here."""
+    ranges = {"temperature": uniform(0.5, 4)}
+    params = {"lr": 0.3, "max_epochs": 8, "warmup_epochs": 1, "random_state": 0}
+    net = SelfTuningClassifier(Warm, ranges, **params).fit(*digits)
+    values = net.schedule_["temperature"]
+    assert net.best_epoch_ < 8
+    assert net.module_.temperature.value == values[net.best_epoch_ - 1] != values[-1]
+    with torch.no_grad():
+        proba = net.collapse()(torch.from_numpy(digits[0])).softmax(1).numpy()
+    np.testing.assert_array_equal(proba, net.predict_proba(digits[0]))
+    net.save_checkpoint(tmp_path / "net.pt")
+    again = clone(net).load_checkpoint(tmp_path / "net.pt")
+    np.testing.assert_array_equal(again.predict_proba(digits[0]), proba)
+
+
 def test_by_default_dropout_and_weight_decay_are_tuned(digits):
     net = SelfTuningClassifier(module__dropout=0.2, max_epochs=1).fit(*digits)
     assert set(net.schedule_) == {"dropout_0.p", "weight_decay"}
