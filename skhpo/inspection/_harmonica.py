@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._matplotlib import pyplot
+
 __all__ = ["HarmonicaDisplay"]
 
 
@@ -113,8 +115,7 @@ class HarmonicaDisplay:
         HarmonicaDisplay
             Itself.
         """
-        import matplotlib.pyplot as plt
-
+        plt = pyplot(self)
         if ax is None:
             height = max(3.5, 0.3 * len(self.terms) + 1)
             _, ax = plt.subplots(

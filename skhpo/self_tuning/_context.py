@@ -26,6 +26,22 @@ class Context:
         Draws what is dropped.
     outputs : list of Tensor or None
         Recurrent layers append what they return here, for activation penalties.
+
+    Examples
+    --------
+    A layer gives each example the dropout rate that the context says:
+
+    >>> import torch
+    >>> from skhpo.self_tuning import Context, HyperDropout
+    >>> context = Context(["drop.p"])
+    >>> layer = HyperDropout().attach(context, "drop.p")
+    >>> context.values = {"drop.p": torch.tensor([[0.0], [0.9]])}
+    >>> context.regularises = True
+    >>> (layer(torch.ones(2, 1000)) > 0).float().mean(1).round(decimals=1)
+    tensor([1.0000, 0.1000])
+    >>> context.rest()
+    >>> layer(torch.ones(2, 3)).sum().item()
+    6.0
     """
 
     def __init__(self, names):

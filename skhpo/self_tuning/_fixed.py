@@ -38,6 +38,14 @@ class FixedValues:
         self.start = self.start.to(device, dtype)
         return self
 
+    def is_log(self, name):
+        """Whether a hyperparameter is on a log scale."""
+        return False
+
+    def band(self, name, values, scales):
+        """Return what is perturbed: nothing."""
+        return values, values
+
     def as_dict(self, u):
         """Return the values, wherever `u` is."""
         return dict(self._values)

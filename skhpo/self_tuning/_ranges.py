@@ -33,6 +33,8 @@ _KINDS = ("linear", "log", "log_integer", "integer", "positive")
 _START = 0.05
 # The ends of a range are infinitely far away; a value nearer than this is moved inside.
 _MARGIN = 5e-3
+# For values that were found, which in float32 may also lie next to their range.
+_NO_MARGIN = 1e-9
 
 
 class Ranges:
@@ -79,7 +81,8 @@ class Ranges:
         starts = []
         for name, kind, (low, high) in zip(self.names, self.kinds, bounds, strict=True):
             if name in initial:
-                starts.append(_unconstrain(name, initial[name], kind, low, high))
+                _check_inside(name, initial[name], kind, low, high)
+                starts.append(_unconstrained(initial[name], kind, low, high, _MARGIN))
             elif kind == "positive":
                 starts.append(_inverse_softplus(0.1 * (distributions[name].mean() - low)))
             else:
@@ -127,6 +130,34 @@ class Ranges:
                 values[:, positives] = self.low[positives] + F.softplus(u[:, positives])
         return values
 
+    def is_log(self, name):
+        """Whether a hyperparameter is on a log scale."""
+        return self.kinds[self.names.index(name)].startswith("log")
+
+    def band(self, name, values, scales):
+        """Return what lies a standard deviation of the perturbation to either side of values.
+
+        Parameters
+        ----------
+        name : str
+        values, scales : array-like of shape (n_epochs,)
+
+        Returns
+        -------
+        low, high : list of float
+        """
+        i = self.names.index(name)
+        kind, low, span = self.kinds[i], float(self.low[i]), float(self.span[i])
+        bounds = (low, 0.0) if kind == "positive" else (low, low + span)
+        u = [_unconstrained(value, kind, *bounds, _NO_MARGIN) for value in values]
+        return tuple(
+            [
+                _constrain(a + sign * scale, kind, *bounds)
+                for a, scale in zip(u, scales, strict=True)
+            ]
+            for sign in (-1, 1)
+        )
+
     def as_dict(self, u):
         """Return the values at one point as plain numbers, in the order that they were given.
 
@@ -162,9 +193,7 @@ def average(distributions, rows):
     for name, distribution in distributions.items():
         kind = _kind(name, distribution)
         bounds = _bounds(kind, distribution)
-        # What was computed in float32 may lie next to its range.
-        values = np.clip([row[name] for row in rows], *distribution.support()).tolist()
-        u = [_unconstrain(name, value, kind, *bounds, margin=1e-9) for value in values]
+        u = [_unconstrained(row[name], kind, *bounds, _NO_MARGIN) for row in rows]
         value = _constrain(math.fsum(u) / len(u), kind, *bounds)
         averaged[name] = min(value, int(_largest(kind, distribution))) if _whole(kind) else value
     return averaged
@@ -221,7 +250,7 @@ def _largest(kind, distribution):
     return float(distribution.support()[1]) if "integer" in kind else math.inf
 
 
-def _unconstrain(name, value, kind, low, high, margin=_MARGIN):
+def _check_inside(name, value, kind, low, high):
     whole = _whole(kind)
     plain_low, plain_high = map(math.exp, (low, high)) if kind.startswith("log") else (low, high)
     if kind == "positive":
@@ -234,9 +263,13 @@ def _unconstrain(name, value, kind, low, high, margin=_MARGIN):
             f"initial values must lie within their range, but initial[{name!r}]={value!r} and "
             f"the range is {shown}"
         )
+
+
+def _unconstrained(value, kind, low, high, margin):
+    """Map a value to u, having moved it `margin` of the range away from the ends."""
     if kind == "positive":
         return _inverse_softplus(max(value - low, margin))
-    if whole:
+    if _whole(kind):
         value = value + 0.5
     if kind.startswith("log"):
         value = math.log(value)

@@ -44,6 +44,18 @@ class HyperConv1d(Modulated, nn.Conv1d):
     """One-dimensional convolution whose weights respond, per output channel.
 
     The arguments are those of `torch.nn.Conv1d`.
+
+    Examples
+    --------
+    Without a context it is torch's layer, whose weights it takes:
+
+    >>> import torch
+    >>> from skhpo.self_tuning import HyperConv1d
+    >>> plain, layer = torch.nn.Conv1d(3, 8, 5), HyperConv1d(3, 8, 5)
+    >>> _ = layer.load_state_dict(plain.state_dict())
+    >>> x = torch.ones(2, 3, 20)
+    >>> torch.equal(layer(x), plain(x))
+    True
     """
 
     _channel = 1
@@ -56,6 +68,19 @@ class HyperConv2d(Modulated, nn.Conv2d):
     """Two-dimensional convolution whose weights respond, per output channel.
 
     The arguments are those of `torch.nn.Conv2d`.
+
+    Examples
+    --------
+    Two images that are the same, and hyperparameters that are not:
+
+    >>> import torch
+    >>> from skhpo.self_tuning import Context, HyperConv2d
+    >>> context = Context(["cutout_length"])
+    >>> layer = HyperConv2d(1, 4, 3).attach(context)
+    >>> context.response = torch.tensor([[0.0], [1.0]])
+    >>> one, other = layer(torch.ones(2, 1, 8, 8))
+    >>> torch.equal(one, other)
+    False
     """
 
     _channel = 1
@@ -139,6 +164,14 @@ class HyperLockedDropout(HyperDropout):
     ----------
     p : float, default=0.5
         Probability in [0, 1), where it is not tuned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhpo.self_tuning import HyperLockedDropout
+    >>> dropped = HyperLockedDropout(0.5)(torch.ones(2, 7, 100))
+    >>> torch.equal(dropped[:, 0], dropped[:, 6])
+    True
     """
 
     def __init__(self, p=0.5):

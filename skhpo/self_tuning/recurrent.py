@@ -19,6 +19,22 @@ class HyperEmbedding(Modulated, nn.Embedding):
 
     The arguments are those of `torch.nn.Embedding`. "dropout" drops whole words, the same ones in
     all examples of a batch.
+
+    Examples
+    --------
+    Each row of the batch has its own table of words, which the response input scales:
+
+    >>> import torch
+    >>> from skhpo.self_tuning import Context, HyperEmbedding
+    >>> layer = HyperEmbedding(100, 4)
+    >>> context = Context(["embedding.dropout"])
+    >>> layer.attach(context, scale=1.0)
+    HyperEmbedding(100, 4)
+    >>> context.response = torch.tensor([[0.0], [2.0]])
+    >>> words = torch.tensor([[7, 8, 9], [7, 8, 9]])
+    >>> one, other = layer(words)
+    >>> torch.equal(one, layer.weight[7:10]), torch.equal(one, other)
+    (True, False)
     """
 
     bias = None
@@ -86,6 +102,23 @@ class HyperLSTM(Modulated, nn.LSTM):
     layers, "weight_dropout" drops weights of the maps from the hidden state (DropConnect), the
     same ones in all examples of a batch. Where it responds it runs step by step, slower than
     torch's fused layer.
+
+    Examples
+    --------
+    Nothing dropped and nothing added by the response, it is torch's layer:
+
+    >>> import torch
+    >>> from skhpo.self_tuning import Context, HyperLSTM
+    >>> layer = HyperLSTM(3, 5, batch_first=True)
+    >>> context = Context(["lstm.weight_dropout"])
+    >>> layer.attach(context)
+    HyperLSTM(3, 5, batch_first=True)
+    >>> x = torch.ones(2, 7, 3)
+    >>> context.response = torch.zeros(2, 1)
+    >>> stepwise, _ = layer(x)
+    >>> context.rest()
+    >>> torch.allclose(stepwise, layer(x)[0], atol=1e-6)
+    True
     """
 
     rates = {"dropout": None, "weight_dropout": None}

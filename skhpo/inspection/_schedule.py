@@ -1,0 +1,169 @@
+"""What a self-tuning network did with its hyperparameters, drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from ._matplotlib import pyplot
+
+__all__ = ["SelfTuningScheduleDisplay"]
+
+
+class SelfTuningScheduleDisplay:
+    """The hyperparameters of a self-tuning network over epochs, and the losses below.
+
+    Make it with `from_estimator`.
+
+    Parameters
+    ----------
+    schedule : dict of str to array-like of shape (n_epochs,)
+        Each hyperparameter's values.
+    bands : dict of str to tuple of two array-like of shape (n_epochs,)
+        The values one standard deviation of the perturbations to either side.
+    losses : dict of str to array-like of shape (n_epochs,)
+        By label: the training loss, and what the checks on the validation data measured.
+    best_epoch : int
+        From 1.
+    log_scaled : collection of str, default=()
+        Hyperparameters whose axis is logarithmic.
+
+    Attributes
+    ----------
+    ax_ : ndarray of matplotlib Axes, of shape (n_hyperparameters + 1,)
+        One per hyperparameter, and that of the losses.
+    figure_ : matplotlib Figure
+    lines_ : dict of str to matplotlib Line2D
+        By hyperparameter, and by label of the loss.
+    bands_ : dict of str to matplotlib artist
+        By hyperparameter.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from scipy.stats import uniform
+    >>> from sklearn.datasets import load_iris
+    >>> from skhpo import SelfTuningClassifier
+    >>> from skhpo.inspection import SelfTuningScheduleDisplay
+    >>> net = SelfTuningClassifier(hyperparameters={"input_noise": uniform(0, 1)}, max_epochs=10)
+    >>> display = SelfTuningScheduleDisplay.from_estimator(net.fit(*load_iris(return_X_y=True)))
+    >>> [ax.get_ylabel() for ax in display.ax_]
+    ['input_noise', 'loss']
+    """
+
+    def __init__(self, *, schedule, bands, losses, best_epoch, log_scaled=()):
+        self.schedule = schedule
+        self.bands = bands
+        self.losses = losses
+        self.best_epoch = best_epoch
+        self.log_scaled = log_scaled
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None):
+        """Draw a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : SelfTuningClassifier or SelfTuningRegressor
+            Fitted; or a pipeline that ends in one.
+        ax : sequence of matplotlib Axes, or None, default=None
+            Where to draw, one for each hyperparameter and one for the losses; None makes a
+            figure.
+
+        Returns
+        -------
+        SelfTuningScheduleDisplay
+
+        Raises
+        ------
+        TypeError
+            If `estimator` is another one.
+        NotFittedError
+            If it is not fitted.
+        """
+        net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        if not hasattr(type(net), "schedule_"):
+            raise TypeError(
+                "SelfTuningScheduleDisplay draws a SelfTuningClassifier or SelfTuningRegressor, or "
+                f"a pipeline that ends in one, but got {estimator!r}"
+            )
+        check_is_fitted(net)
+        schedule, ranges = net.schedule_, net.tuning_.ranges
+        bands = {
+            name: ranges.band(name, values, net.scales_[name]) for name, values in schedule.items()
+        }
+        monitored = net.monitor if net.monitor == "valid_loss" else f"valid_{net.monitor}"
+        losses = {"train_loss": net.history[:, "train_loss"]}
+        if monitored in net.history[-1]:
+            losses[monitored] = net.history[:, monitored]
+        display = cls(
+            schedule=schedule,
+            bands=bands,
+            losses=losses,
+            best_epoch=net.best_epoch_,
+            log_scaled=[name for name in schedule if ranges.is_log(name)],
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : sequence of matplotlib Axes, or None, default=None
+            Where to draw, one for each hyperparameter and one for the losses; None makes a
+            figure.
+
+        Returns
+        -------
+        SelfTuningScheduleDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If `ax` is of another length.
+        """
+        plt = pyplot(self)
+        n_axes = len(self.schedule) + 1
+        if ax is None:
+            _, ax = plt.subplots(
+                n_axes,
+                1,
+                figsize=(7, 1.4 * n_axes + 1.6),
+                height_ratios=[1] * (n_axes - 1) + [2],
+                sharex=True,
+                layout="constrained",
+            )
+        self.ax_ = np.atleast_1d(np.asarray(ax, dtype=object))
+        if self.ax_.shape != (n_axes,):
+            raise ValueError(
+                f"ax must have {n_axes} axes, one for each hyperparameter and one for the losses, "
+                f"but has the shape {self.ax_.shape}"
+            )
+        self.figure_ = self.ax_[0].figure
+        self.lines_, self.bands_ = {}, {}
+        epochs = np.arange(1, len(next(iter(self.losses.values()))) + 1)
+        for own, (name, values) in zip(self.ax_, self.schedule.items(), strict=False):
+            (self.lines_[name],) = own.plot(epochs, values, color="C0")
+            self.bands_[name] = own.fill_between(epochs, *self.bands[name], alpha=0.25, color="C0")
+            own.set(ylabel=name, yscale="log" if name in self.log_scaled else "linear")
+        self._plot_losses(self.ax_[-1], epochs)
+        for own in self.ax_:
+            own.axvline(self.best_epoch, color="black", linewidth=0.8, linestyle=":")
+        return self
+
+    def _plot_losses(self, ax, epochs):
+        lines = []
+        for i, (label, values) in enumerate(self.losses.items(), start=1):
+            # A score is no loss, and has a scale of its own.
+            own = ax if label.endswith("loss") else ax.twinx()
+            lines += own.plot(epochs, values, color=f"C{i}", label=label)
+            own.set_ylabel("loss" if own is ax else label)
+            self.lines_[label] = lines[-1]
+        ax.set_xlabel("epoch (dotted: the best)")
+        ax.legend(handles=lines)
