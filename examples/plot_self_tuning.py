@@ -1,0 +1,97 @@
+"""
+Self-tuning networks: regularisation that is found while a network trains
+=========================================================================
+
+Noisy digits with a fifth of the training labels wrong. First one network, whose dropout, weight
+decay, input noise and label smoothing follow the gradient of its validation loss; then one such run
+per fold, whose average a plain network is trained under; last Bayesian optimisation of what has no
+gradient, the learning rate, with self-tuning networks inside.
+"""
+
+import sys
+
+import numpy as np
+import pandas as pd
+from scipy.stats import loguniform, uniform
+from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+
+from skhpo import BayesSearchCV, SelfTuningClassifier, SelfTuningSearchCV, TorchClassifier
+
+RANGES = {
+    "dropout_*.p": uniform(0, 0.9),
+    "weight_decay": loguniform(1e-6, 1),
+    "input_noise": uniform(0, 2),
+    "label_smoothing": uniform(0, 0.8),
+}
+PLAIN_RANGES = {
+    "module__dropout": uniform(0, 0.9),
+    "optimizer__weight_decay": loguniform(1e-6, 1),
+    "label_smoothing": uniform(0, 0.8),
+}
+PARAMS = {
+    "optimizer": "adam",
+    "lr": 0.003,
+    "max_epochs": 40,
+    "batch_size": 50,
+    "module__n_units": 128,
+    "module__n_layers": 2,
+    "validation_fraction": 0.5,  # chooses the epoch, of plain networks too
+    "random_state": 0,
+}
+
+
+def noisy_digits():
+    rng = np.random.default_rng(0)
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16 + rng.normal(0, 0.3, X.shape)).astype(np.float32)
+    wrong = rng.random(len(y)) < 0.2
+    labels = np.where(wrong, rng.integers(0, 10, len(y)), y)
+    X_train, X_test, y_train, _, _, y_test = train_test_split(
+        X, labels, y, train_size=400, random_state=0
+    )
+    return X_train, X_test, y_train, y_test
+
+
+def main():
+    X_train, X_test, y_train, y_test = noisy_digits()
+
+    def tested(estimator):
+        loss = log_loss(y_test, estimator.predict_proba(X_test))
+        return f"log loss {loss:.3f}, accuracy {estimator.score(X_test, y_test):.3f}"
+
+    plain = TorchClassifier(**PARAMS).fit(X_train, y_train)
+    print(f"plain network: {tested(plain)}\n")
+
+    net = SelfTuningClassifier(hyperparameters=RANGES, module__dropout=0.05, **PARAMS)
+    net.fit(X_train, y_train)
+    print(f"self-tuning network, one run: {tested(net)}")
+    epochs = pd.DataFrame(net.schedule_, index=range(1, net.n_iter_ + 1))
+    print(epochs.iloc[[0, 9, 19, 29, 39]].to_string(float_format="{:.2g}".format))
+    if len(sys.argv) > 1:  # python examples/plot_self_tuning.py schedule.png
+        from skhpo.inspection import SelfTuningScheduleDisplay
+
+        SelfTuningScheduleDisplay.from_estimator(net).figure_.savefig(sys.argv[1])
+
+    search = SelfTuningSearchCV(
+        TorchClassifier(**PARAMS),
+        PLAIN_RANGES,
+        n_iter=2,
+        cv=3,
+        scoring="neg_log_loss",
+        random_state=0,
+    ).fit(X_train, y_train)
+    print("\na row is a run: where it started, where it ended on each fold")
+    table = pd.DataFrame(search.cv_results_).filter(regex="param_|split._(mod|opt|lab)|mean_test")
+    print(table.T.to_string(float_format="{:.2g}".format))
+    print("averaged:", {name: float(f"{value:.2g}") for name, value in search.best_params_.items()})
+    print(f"plain network under them: {tested(search.best_estimator_)}")
+
+    outer = BayesSearchCV(net, {"lr": loguniform(3e-4, 3e-2)}, cv=2, random_state=0)
+    outer.set_params(n_iter=4, n_initial_points=3, scoring="neg_log_loss").fit(X_train, y_train)
+    print(f"\nlr outside ({outer.best_params_['lr']:.2g}), the rest inside: {tested(outer)}")
+
+
+if __name__ == "__main__":
+    main()
