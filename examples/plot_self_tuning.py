@@ -88,9 +88,11 @@ def main():
     print("averaged:", {name: float(f"{value:.2g}") for name, value in search.best_params_.items()})
     print(f"plain network under them: {tested(search.best_estimator_)}")
 
-    outer = BayesSearchCV(net, {"lr": loguniform(3e-4, 3e-2)}, cv=2, random_state=0)
+    outer = BayesSearchCV(net, {"lr": loguniform(1e-3, 1e-2)}, cv=2, random_state=0)
     outer.set_params(n_iter=4, n_initial_points=3, scoring="neg_log_loss").fit(X_train, y_train)
-    print(f"\nlr outside ({outer.best_params_['lr']:.2g}), the rest inside: {tested(outer)}")
+    print(
+        f"\nlr outside ({outer.best_params_['lr']:.2g}), the rest inside: {tested(outer.best_estimator_)}"
+    )
 
 
 if __name__ == "__main__":
