@@ -90,9 +90,8 @@ def main():
 
     outer = BayesSearchCV(net, {"lr": loguniform(1e-3, 1e-2)}, cv=2, random_state=0)
     outer.set_params(n_iter=4, n_initial_points=3, scoring="neg_log_loss").fit(X_train, y_train)
-    print(
-        f"\nlr outside ({outer.best_params_['lr']:.2g}), the rest inside: {tested(outer.best_estimator_)}"
-    )
+    lr = outer.best_params_["lr"]
+    print(f"\nlr outside ({lr:.2g}), the rest inside: {tested(outer.best_estimator_)}")
 
 
 if __name__ == "__main__":
