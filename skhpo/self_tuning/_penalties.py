@@ -4,62 +4,73 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["activity_penalty", "add_l2_gradient", "moments_of"]
+__all__ = ["Decay", "activity_penalty"]
 
 
-def moments_of(response, strengths):
-    """Return the moments of the response input that an L2 penalty needs.
+class Decay:
+    """L2 penalties on layers whose weights respond, with a strength per example.
 
-    Parameters
-    ----------
-    response : Tensor of shape (n, k)
-    strengths : Tensor of shape (n, 1)
-
-    Returns
-    -------
-    zeroth, first, second : Tensor of shape (1,), (k,) and (k, k)
-        Means over the examples of strength, strength r and strength r r^T.
-    """
-    weighted = strengths * response
-    second = torch.mm(weighted.t(), response).div_(len(response))
-    return strengths.mean(0), weighted.mean(0), second
-
-
-def add_l2_gradient(layer, moments, *, response_only=False):
-    """Add to a layer's gradients those of the L2 penalty that has a strength per example.
-
-    The penalty is the mean over the examples of strength / 2 times the squared norm of their
-    weights, that is, with s = V r and a sum over rows, of |W_e|^2 + 2 s <W_e, W_h> + s^2 |W_h|^2.
-    It is a function of the moments of r: no loop over examples, and no tensor per example.
+    The penalty of a layer is the mean over the examples of strength / 2 times the squared norm of
+    their weights, that is, with s = V r and a sum over rows, of |W_e|^2 + 2 s <W_e, W_h> +
+    s^2 |W_h|^2. It is a function of the moments of r: no loop over examples, and no tensor per
+    example. Its gradient is added in closed form.
 
     Parameters
     ----------
-    layer : Modulated
-        With gradients.
-    moments : tuple of Tensor
-        From `moments_of`.
-    response_only : bool, default=False
-        Whether W_e is left alone.
+    places : list of (layer, str)
+        Layers, and the hyperparameter that is the strength.
     """
-    zeroth, first, second = moments
-    weight, hyper_weight = layer.weight.detach(), layer.hyper_weight.detach()
-    of_weight, of_hyper_weight = layer.weight.grad, layer.hyper_weight.grad
-    if layer.transposed:
+
+    def __init__(self, places):
+        self.names = list(dict.fromkeys(name for _, name in places))
+        self.parts = [
+            (part, self.names.index(name)) for layer, name in places for part in layer.penalised()
+        ]
+
+    @torch.no_grad()
+    def add_gradients(self, response, values, *, response_only=False):
+        """Add the gradients of the penalties to those that the parameters have.
+
+        Parameters
+        ----------
+        response : Tensor of shape (n, k)
+            Response input.
+        values : dict of str to Tensor of shape (n, 1)
+            Strengths, by name.
+        response_only : bool, default=False
+            Whether W_e is left alone.
+        """
+        moments = self._moments(response, values)
+        for part, number in self.parts:
+            _add_gradient(part, moments[number], response_only)
+
+    def _moments(self, response, values):
+        """Return the means over the examples of strength (1, r) (1, r)^T, one matrix per name."""
+        n, k = response.shape
+        strengths = torch.cat([values[name] for name in self.names], 1)
+        extended = torch.cat((torch.ones_like(response[:, :1]), response), 1)
+        weighted = strengths.unsqueeze(2) * extended.unsqueeze(1)
+        return torch.mm(weighted.view(n, -1).t(), extended).div_(n).view(-1, k + 1, k + 1)
+
+
+def _add_gradient(part, moments, response_only):
+    weight, hyper_weight, scales = part.weight, part.hyper_weight, part.response
+    of_weight, of_hyper_weight, of_scales = weight.grad, hyper_weight.grad, scales.grad
+    if part.transposed:
         weight, hyper_weight, of_hyper_weight = weight.t(), hyper_weight.t(), of_hyper_weight.t()
-        of_weight = None if of_weight is None else of_weight.t()
-    n_out = layer.n_rows
-    scales = layer.response.detach()[:n_out]  # V
-    by_second = torch.mm(scales, second)
-    mean = torch.mv(scales, first)  # of strength s, for each row
+        of_weight = None if response_only else of_weight.t()
+    if scales.shape[0] > part.n_rows:
+        scales, of_scales = scales[: part.n_rows], of_scales[: part.n_rows]  # V, without C
+    by_moment = torch.mm(scales, moments[1:])
+    mean, by_second = by_moment[:, :1], by_moment[:, 1:]  # of strength s, for each row
     square = (by_second * scales).sum(1)  # of strength s^2
-    mean_rows = layer.as_rows(mean)
+    mean_rows = part.as_rows(mean)
     if not response_only:
-        of_weight.addcmul_(weight, zeroth).addcmul_(hyper_weight, mean_rows)
-    of_hyper_weight.addcmul_(weight, mean_rows).addcmul_(hyper_weight, layer.as_rows(square))
-    flat, hyper_flat = weight.flatten(1), hyper_weight.flatten(1)
-    inner, norm = (flat * hyper_flat).sum(1), (hyper_flat * hyper_flat).sum(1)
-    of_scales = layer.response.grad[:n_out]
-    of_scales.addr_(inner, first).addcmul_(norm.unsqueeze(1), by_second)
+        of_weight.addcmul_(weight, moments[0, 0]).addcmul_(hyper_weight, mean_rows)
+    of_hyper_weight.addcmul_(weight, mean_rows).addcmul_(hyper_weight, part.as_rows(square))
+    inputs = list(range(1, weight.ndim))
+    inner, norm = (weight * hyper_weight).sum(inputs), (hyper_weight * hyper_weight).sum(inputs)
+    of_scales.addr_(inner, moments[0, 1:]).addcmul_(norm.unsqueeze(1), by_second)
 
 
 def activity_penalty(outputs, names, values):

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from ._augmentation import augment
-from ._penalties import activity_penalty, add_l2_gradient, moments_of
+from ._penalties import Decay, activity_penalty
 from ._tangent import Dual
 
 __all__ = ["steps_of"]
@@ -39,6 +39,8 @@ class Steps:
         self.scales = tuning.scales()
         names, per_batch = tuning.ranges.names, tuning.effects.per_batch
         self.per_batch = [i for i, name in enumerate(names) if name in per_batch]
+        places = tuning.effects.decay
+        self.decay = Decay(places) if places else None
         optimizer = net.optimizer_
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         streams = {name: net._streams[name] for name in ("perturbation", "forward", "tuning")}
@@ -97,13 +99,8 @@ class Steps:
 
     def _decay(self, response, values, *, response_only=False):
         """Add the gradients of the L2 penalties."""
-        moments = {}
-        with torch.no_grad():
-            for layer, name in self.tuning.effects.decay:
-                if name not in moments:
-                    moments[name] = moments_of(response, values[name])
-                for part in layer.penalised():
-                    add_l2_gradient(part, moments[name], response_only=response_only)
+        if self.decay is not None:
+            self.decay.add_gradients(response, values, response_only=response_only)
 
     def train(self, X, y):
         """Move the weights by the loss at perturbed values.

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.self_tuning import Context, HyperConv1d, HyperConv2d, HyperDropout, HyperLinear
-from skhpo.self_tuning._penalties import add_l2_gradient, moments_of
+from skhpo.self_tuning._penalties import Decay
 
 LAYERS = {
     "linear": (HyperLinear(4, 3), nn.Linear(4, 3), (5, 4)),
@@ -74,7 +74,8 @@ def test_closed_form_penalty_against_a_loop_over_examples(layers, response_only)
     expected = torch.autograd.grad(looped, parameters)
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    add_l2_gradient(layer, moments_of(response, strengths), response_only=response_only)
+    decay = Decay([(layer, "decay")])
+    decay.add_gradients(response, {"decay": strengths}, response_only=response_only)
     for i, (parameter, gradient) in enumerate(zip(parameters, expected, strict=True)):
         wanted = 0 if response_only and i == 0 else gradient
         torch.testing.assert_close(parameter.grad, 1 + wanted + 0 * gradient, atol=1e-9, rtol=1e-9)

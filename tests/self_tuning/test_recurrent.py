@@ -9,7 +9,7 @@ from torch import nn
 from skhpo import SelfTuningClassifier
 from skhpo.self_tuning import Context, HyperEmbedding, HyperLSTM
 from skhpo.self_tuning._convert import convert, fold_into
-from skhpo.self_tuning._penalties import activity_penalty, add_l2_gradient, moments_of
+from skhpo.self_tuning._penalties import Decay, activity_penalty
 
 KINDS = {
     "one layer": {"batch_first": True},
@@ -83,7 +83,7 @@ def test_penalty_of_an_embedding_and_of_an_lstm():
             expected = torch.autograd.grad(looped, parameters)
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter)
-            add_l2_gradient(part, moments_of(response, strengths))
+            Decay([(part, "decay")]).add_gradients(response, {"decay": strengths})
             ours = [parameter.grad for parameter in parameters]
             torch.testing.assert_close(ours, list(expected), atol=1e-9, rtol=1e-9)
 
