@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ._context import spread
 from ._tangent import Dual
 
-__all__ = ["Modulated"]
+__all__ = ["Modulated", "set_response"]
 
 RESPONSE_SCALE = 0.01
 
@@ -104,6 +104,11 @@ class Modulated:
         scales = F.linear(response, self.response)
         return (scales, None) if self.bias is None else scales.chunk(2, 1)
 
+    def current_row_scales(self):
+        """Return the row scales for the current batch."""
+        known = self.context.row_scales.get(self)
+        return self.row_scales(self.context.response) if known is None else known
+
     def folded(self, response):
         """Return the parameters of a plain layer that does the same at one response input.
 
@@ -129,7 +134,7 @@ class Modulated:
             return self._map(x, self.weight, self.bias)
         if context.response is None:
             return self._map(x, self._weights()[0], self.bias)
-        of_weight, of_bias = self.row_scales(context.response)
+        of_weight, of_bias = self.current_row_scales()
         bias = self.hyper_bias if of_bias is not None else None
         if x.ndim > 2 or of_weight.shape[0] != x.shape[0]:
             of_weight = self._as_output(spread(of_weight, x.shape[0]), x.ndim)
@@ -163,3 +168,22 @@ class Modulated:
         if self._channel == 1:
             return rows.view(*rows.shape, *[1] * n_spatial)
         return rows.view(rows.shape[0], *[1] * n_spatial, rows.shape[1])
+
+
+def set_response(context, response, layers):
+    """Set the response input of the current batch, and the row scales of all layers at once.
+
+    Parameters
+    ----------
+    context : Context
+    response : Tensor of shape (n, n_hyperparameters)
+    layers : list of Modulated
+        Those that have `row_scales`.
+    """
+    context.response = response
+    sizes = [layer.n_rows for layer in layers for _ in range(1 + (layer.bias is not None))]
+    matrix = torch.cat([layer.response for layer in layers])
+    parts = iter(F.linear(response, matrix).split(sizes, 1))
+    context.row_scales = {
+        layer: (next(parts), None if layer.bias is None else next(parts)) for layer in layers
+    }

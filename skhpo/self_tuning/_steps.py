@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from ._augmentation import augment
+from ._modulated import set_response
 from ._penalties import Decay, activity_penalty
 from ._tangent import Dual
 
@@ -39,6 +40,7 @@ class Steps:
         self.scales = tuning.scales()
         names, per_batch = tuning.ranges.names, tuning.effects.per_batch
         self.per_batch = [i for i, name in enumerate(names) if name in per_batch]
+        self.responding = [part for layer in tuning.responding for part in layer.penalised()]
         places = tuning.effects.decay
         self.decay = Decay(places) if places else None
         optimizer = net.optimizer_
@@ -118,7 +120,7 @@ class Steps:
         context = self.tuning.context
         draws = self._perturb(y.shape[0], self.generator)
         u = torch.addcmul(self.tuning.position.detach()[0], draws, self.scales)
-        context.response = u
+        set_response(context, u, self.responding)
         values = self._values(u)
         loss = self._perturbed_loss(X, y, values)
         self._backward(loss, values)
@@ -146,7 +148,8 @@ class Steps:
 
     def _pass_unperturbed(self, X, y):
         context = self.tuning.context
-        context.response = center = self.tuning.center()
+        center = self.tuning.center()
+        set_response(context, center, self.responding)
         X, _ = self._regularise(X, y, self._values(center))
         with torch.no_grad(), self.drawing:
             self._forward(X)
@@ -182,8 +185,8 @@ class Steps:
         tuning, net = self.tuning, self.net
         context = tuning.context
         draws = self._perturb(y.shape[0], self.tuning_generator)
-        u, context.response = self._response(draws)
-        response = context.response
+        u, response = self._response(draws)
+        set_response(context, response, self.responding)
         if tuning.reads_values:
             context.values = self._values(u)
         tuning.set_training(False)
@@ -234,7 +237,8 @@ class DeltaSteps(Steps):
     def _train_response(self, X, y):
         tuning, context = self.tuning, self.tuning.context
         draws = self._perturb(y.shape[0], self.generator)
-        context.response = response = draws * self.scales
+        response = draws * self.scales
+        set_response(context, response, self.responding)
         context.tangent = True
         values = self._values(tuning.position.detach()[0] + response)
         loss = self._perturbed_loss(X, y, values)

@@ -56,7 +56,7 @@ class HyperEmbedding(Modulated, nn.Embedding):
         if context.response is None:
             y = self._map(x, self.weight, None)
         else:
-            scales = spread(self.row_scales(context.response)[0], x.shape[0])
+            scales = spread(self.current_row_scales()[0], x.shape[0])
             scales = scales.view(-1, *[1] * (x.ndim - 1), scales.shape[1])
             if context.tangent:
                 with torch.no_grad():
@@ -81,14 +81,15 @@ class _HiddenMap(HyperLinear):
 
     def begin(self, mask):
         self.masked = None if mask is None else (self.weight * mask, self.hyper_weight * mask)
-        response = self.context.response
-        self.kept_scales = None if response is None else super().row_scales(response)
+        # Once for all steps.
+        responds = self.context.response is not None
+        self.kept_scales = super().current_row_scales() if responds else None
 
     def end(self):
         self.masked = self.kept_scales = None
 
-    def row_scales(self, response):
-        return super().row_scales(response) if self.kept_scales is None else self.kept_scales
+    def current_row_scales(self):
+        return self.kept_scales
 
     def _weights(self):
         return (self.weight, self.hyper_weight) if self.masked is None else self.masked
