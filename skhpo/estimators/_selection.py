@@ -275,4 +275,5 @@ def _slope(values):
     """Return the slope of the least-squares line, per check; 0 for a single check."""
     if len(values) < 2 or not np.isfinite(values).all():
         return 0.0
-    return float(np.polyfit(np.arange(len(values)), values, 1)[0])
+    places = np.arange(len(values)) - (len(values) - 1) / 2
+    return float(places @ np.asarray(values) / (places @ places))

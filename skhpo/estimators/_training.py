@@ -243,7 +243,8 @@ def print_epoch(net):
 def record_epoch(net, losses, sizes, extras):
     """Write an epoch of batches with these losses and sizes into the history."""
     mean = sum(v * n for v, n in zip(losses, sizes, strict=True)) / sum(sizes)
-    best = min((row.get("train_loss", mean) for row in net.history[:-1]), default=float("inf"))
+    rows = (row for row in reversed(net.history[:-1]) if row.get("train_loss_best"))
+    best = next(rows, {"train_loss": float("inf")})["train_loss"]
     net.history.record("train_loss", mean)
     net.history.record("train_loss_best", mean < best)
     net.history.record("train_batch_count", len(losses))

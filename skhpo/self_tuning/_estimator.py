@@ -11,7 +11,7 @@ from torch import nn
 
 from ..estimators._data import RowBatches, wants_integers
 from ..estimators._names import resolve_optimizer
-from ..estimators._randomness import Stream
+from ..estimators._randomness import Stream, may_draw
 from ..estimators._selection import Checks, set_weights
 from ..estimators._validation import check_inputs
 from ._convert import set_rates
@@ -285,6 +285,9 @@ class SelfTuningMixin:
                 f"{changes[0]!r} needs X as one array of real numbers, but it is a dict, or the "
                 "module has an Embedding and X is of integers"
             )
+        # Dropout of torch draws nothing in a check, whose module is that of predictions.
+        known = isinstance(self.criterion_, nn.Module) and not may_draw(self.criterion_)
+        checks.may_draw = self.tuning_.may_draw or not known
         return epochs_of(self, train_batches, checks, extras)
 
     def _looks_up(self):

@@ -204,14 +204,14 @@ class Steps:
     def _move(self, gradient, draws):
         tuning, net = self.tuning, self.net
         position = tuning.position.detach()
-        of_position = gradient.sum(0)
+        of_both = torch.stack((gradient, gradient * draws)).sum(1)
         if net.tune_scales:
-            # The entropy of N(u, sigma^2) grows by 1 / sigma.
-            of_scales = (gradient * draws).sum(0) - net.entropy_weight / self.scales
-            of_scales = of_scales * torch.sigmoid(position[1])
+            # The entropy of N(u, sigma^2) grows by 1 / sigma; sigma is the softplus of the position.
+            of_scales = of_both[1].sub_(net.entropy_weight / self.scales)
+            of_scales.mul_(torch.sigmoid(position[1]))
         else:
-            of_scales = torch.zeros_like(of_position)
-        tuning.position.grad = torch.stack((of_position, of_scales))
+            of_both[1] = 0
+        tuning.position.grad = of_both
         tuning.hyper_optimizer.step()
         self.scales = F.softplus(position[1])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 
 from ..estimators import MLP, TorchClassifier
 from ._estimator import SelfTuningMixin
@@ -167,8 +166,5 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
             strength = strength.view(-1, *[1] * (y.ndim - 1))
             return torch.lerp(y, y.new_full((), 0.5), strength)
         n_classes = len(self._known_classes)
-        return (
-            F.one_hot(y, n_classes)
-            .to(strength.dtype)
-            .lerp_(strength.new_full((), 1 / n_classes), strength)
-        )
+        target = strength.new_zeros(len(y), n_classes).scatter_(1, y.unsqueeze(1), 1)
+        return target.lerp_(strength.new_full((), 1 / n_classes), strength)
