@@ -389,7 +389,9 @@ def epochs(args):
         own, plain = np.array(net.times[20:]).T
         low, middle, high = np.percentile(own / plain, [25, 50, 75])
         total = own.sum() / plain.sum()
-        print(f"{method}: {middle:.2f} x, quartiles {low:.2f} - {high:.2f}, of the sums {total:.2f}")
+        print(
+            f"{method}: {middle:.2f} x, quartiles {low:.2f} - {high:.2f}, of the sums {total:.2f}"
+        )
         print(f"plain epoch {np.median(plain) * 1e3:.1f} ms, {args.epochs} epochs", flush=True)
 
 

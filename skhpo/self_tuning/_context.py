@@ -17,8 +17,8 @@ class Context:
     ----------
     response : Tensor of shape (n, n_hyperparameters) or (1, n_hyperparameters), or None
         Response input, one row per example or one for all. None: weights do not respond.
-    row_scales : dict of layer to (Tensor, Tensor or None)
-        What `Modulated.row_scales` returns for this response input, where it is known already.
+    rows : dict of layer to (Tensor, Tensor or None)
+        What `rows_of` says of layers for this response input, where that is known already.
     values : dict of str to Tensor of shape (n, 1) or (1, 1), or None
     regularises : bool
         Whether anything is dropped, as in training.
@@ -53,7 +53,7 @@ class Context:
     def rest(self):
         """Be as between two batches: weights as they are, nothing regularised."""
         self.response = None
-        self.row_scales = {}
+        self.rows = {}
         self.values = None
         self.regularises = False
         self.tangent = False

@@ -10,7 +10,7 @@ import torch.fx
 from torch import nn
 
 from ..estimators._randomness import stream_seed
-from ._modulated import RESPONSE_SCALE, Modulated
+from ._modulated import RESPONSE_SCALE, Modulated, rows_of
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
 from .recurrent import HyperEmbedding, HyperLSTM
 
@@ -101,11 +101,11 @@ def fold_into(plain, converted, response):
     converted : torch.nn.Module
     response : Tensor of shape (1, n_hyperparameters)
     """
+    layers = [m for m in converted.modules() if isinstance(m, Modulated) and m.context is not None]
     with torch.no_grad():
+        rows = rows_of([part for layer in layers for part in layer.penalised()], response)
         for ours, theirs in zip(plain.modules(), converted.modules(), strict=True):
-            folded = {}
-            if isinstance(theirs, Modulated) and theirs.context is not None:
-                folded = theirs.folded(response)
+            folded = theirs.folded(response, rows) if theirs in layers else {}
             for name, parameter in ours.named_parameters(recurse=False):
                 parameter.copy_(folded.get(name, getattr(theirs, name)))
             for name, buffer in ours.named_buffers(recurse=False):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ._context import spread
 from ._tangent import Dual
 
-__all__ = ["Modulated", "set_response"]
+__all__ = ["Modulated", "rows_of"]
 
 RESPONSE_SCALE = 0.01
 
@@ -90,42 +90,32 @@ class Modulated:
         """Return W_e and W_h as they are used."""
         return self.weight, self.hyper_weight
 
-    def row_scales(self, response):
-        """Return V r, and C r or None.
-
-        Parameters
-        ----------
-        response : Tensor of shape (n, n_hyperparameters)
-
-        Returns
-        -------
-        of_weight, of_bias : Tensor of shape (n, n_out)
-        """
-        scales = F.linear(response, self.response)
-        return (scales, None) if self.bias is None else scales.chunk(2, 1)
-
-    def current_row_scales(self):
-        """Return the row scales for the current batch."""
-        known = self.context.row_scales.get(self)
-        return self.row_scales(self.context.response) if known is None else known
-
-    def folded(self, response):
+    def folded(self, response, rows=None):
         """Return the parameters of a plain layer that does the same at one response input.
 
         Parameters
         ----------
         response : Tensor of shape (1, n_hyperparameters)
+        rows : dict or None, default=None
+            What `rows_of` says for it, where that is known already.
 
         Returns
         -------
         parameters : dict of str to Tensor
         """
-        of_weight, of_bias = self.row_scales(response)
-        rows = of_weight if self.transposed else self.as_rows(of_weight)
-        parameters = {"weight": torch.addcmul(self.weight, rows, self.hyper_weight)}
-        if self.bias is not None:
-            parameters["bias"] = torch.addcmul(self.bias, of_bias[0], self.hyper_bias)
+        scales, bias = (rows or rows_of([self], response))[self]
+        factors = scales if self.transposed else self.as_rows(scales)
+        parameters = {"weight": torch.addcmul(self.weight, factors, self.hyper_weight)}
+        if bias is not None:
+            parameters["bias"] = bias[0]
         return parameters
+
+    def current_rows(self):
+        """Return what `rows_of` says of this layer for the current batch."""
+        context = self.context
+        if self in context.rows:
+            return context.rows[self]
+        return rows_of([self], context.response, centred=context.tangent)[self]
 
     def forward(self, x):
         """Map a batch whose first dimension is that of the examples."""
@@ -134,32 +124,34 @@ class Modulated:
             return self._map(x, self.weight, self.bias)
         if context.response is None:
             return self._map(x, self._weights()[0], self.bias)
-        of_weight, of_bias = self.current_row_scales()
-        bias = self.hyper_bias if of_bias is not None else None
-        if x.ndim > 2 or of_weight.shape[0] != x.shape[0]:
-            of_weight = self._as_output(spread(of_weight, x.shape[0]), x.ndim)
-            if of_bias is not None:
-                of_bias = self._as_output(spread(of_bias, x.shape[0]), x.ndim)
-                bias = self._as_output(bias[None], x.ndim)
-        if context.tangent:
-            return self._linearised(x, of_weight, of_bias, bias)
+        scales, bias = self.current_rows()
+        if x.ndim > 2 or scales.shape[0] != x.shape[0]:
+            scales = self._as_output(spread(scales, x.shape[0]), x.ndim)
+            if bias is not None:
+                bias = self._as_output(spread(bias, x.shape[0]), x.ndim)
         weight, hyper_weight = self._weights()
-        y = self._map(x, weight, self.bias)
-        y = torch.addcmul(y, of_weight, self._map(x, hyper_weight, None))
-        return y if of_bias is None else torch.addcmul(y, of_bias, bias)
+        if context.tangent:
+            return self._linearised(x, weight, scales * self._map_value(x, hyper_weight), bias)
+        return self._map_and_add(x, weight, bias) + scales * self._map(x, hyper_weight, None)
 
-    def _linearised(self, x, of_weight, of_bias, bias):
+    def _map_and_add(self, x, weight, bias):
+        """Map, and add a bias of the output's shape, or one row for all examples."""
+        y = self._map(x, weight, None)
+        return y if bias is None else y + bias
+
+    def _map_value(self, x, weight):
+        return self._map(x.value if isinstance(x, Dual) else x, weight, None)
+
+    def _linearised(self, x, weight, change, bias):
         """Carry a value on with the layer's own weights, and its tangent in their response."""
         value, tangent = (x.value, x.tangent) if isinstance(x, Dual) else (x, None)
-        weight, hyper_weight = self._weights()
         with torch.no_grad():
             y = self._map(value, weight, self.bias)
-        dy = of_weight * self._map(value, hyper_weight, None)
-        if of_bias is not None:
-            dy = torch.addcmul(dy, of_bias, bias)
         if tangent is not None:
-            dy = dy + self._map(tangent, weight.detach(), None)
-        return Dual(y, dy)
+            change = change + self._map_and_add(tangent, weight.detach(), bias)
+        elif bias is not None:
+            change = change + bias
+        return Dual(y, change)
 
     def _as_output(self, rows, n_dims):
         if n_dims == 2:
@@ -170,20 +162,32 @@ class Modulated:
         return rows.view(rows.shape[0], *[1] * n_spatial, rows.shape[1])
 
 
-def set_response(context, response, layers):
-    """Set the response input of the current batch, and the row scales of all layers at once.
+def rows_of(layers, response, *, centred=False):
+    """Return what differs between the examples of a batch, for all layers in one product.
 
     Parameters
     ----------
-    context : Context
-    response : Tensor of shape (n, n_hyperparameters)
     layers : list of Modulated
-        Those that have `row_scales`.
+    response : Tensor of shape (n, n_hyperparameters)
+    centred : bool, default=False
+        Whether b_e is left out.
+
+    Returns
+    -------
+    rows : dict of layer to (Tensor of shape (n, n_out), Tensor of shape (n, n_out) or None)
+        V r, and b_e + (C r) * b_h where there is a bias.
     """
-    context.response = response
-    sizes = [layer.n_rows for layer in layers for _ in range(1 + (layer.bias is not None))]
-    matrix = torch.cat([layer.response for layer in layers])
-    parts = iter(F.linear(response, matrix).split(sizes, 1))
-    context.row_scales = {
-        layer: (next(parts), None if layer.bias is None else next(parts)) for layer in layers
-    }
+    sizes, factors, offsets = [], [], []
+    for layer in layers:
+        one = layer.response.new_ones(layer.n_rows)
+        sizes.append(layer.n_rows)
+        factors.append(one)
+        offsets.append(torch.zeros_like(one))
+        if layer.bias is not None:
+            sizes.append(layer.n_rows)
+            factors.append(layer.hyper_bias)
+            offsets.append(layer.bias)
+    matrix = torch.cat([layer.response for layer in layers]) * torch.cat(factors).unsqueeze(1)
+    offset = None if centred else torch.cat(offsets)
+    parts = iter(F.linear(response, matrix, offset).split(sizes, 1))
+    return {layer: (next(parts), None if layer.bias is None else next(parts)) for layer in layers}

@@ -41,8 +41,10 @@ class Decay:
             Whether W_e is left alone.
         """
         moments = self._moments(response, values)
-        for part, number in self.parts:
-            _add_gradient(part, moments[number], response_only)
+        zeroth, first = moments[:, 0, 0].unbind(), moments[:, 0, 1:].unbind()
+        later = moments[:, 1:].unbind()
+        for part, i in self.parts:
+            _add_gradient(part, zeroth[i], first[i], later[i], response_only)
 
     def _moments(self, response, values):
         """Return the means over the examples of strength (1, r) (1, r)^T, one matrix per name."""
@@ -53,7 +55,7 @@ class Decay:
         return torch.mm(weighted.view(n, -1).t(), extended).div_(n).view(-1, k + 1, k + 1)
 
 
-def _add_gradient(part, moments, response_only):
+def _add_gradient(part, zeroth, first, later, response_only):
     weight, hyper_weight, scales = part.weight, part.hyper_weight, part.response
     of_weight, of_hyper_weight, of_scales = weight.grad, hyper_weight.grad, scales.grad
     if part.transposed:
@@ -61,16 +63,16 @@ def _add_gradient(part, moments, response_only):
         of_weight = None if response_only else of_weight.t()
     if scales.shape[0] > part.n_rows:
         scales, of_scales = scales[: part.n_rows], of_scales[: part.n_rows]  # V, without C
-    by_moment = torch.mm(scales, moments[1:])
+    by_moment = torch.mm(scales, later)
     mean, by_second = by_moment[:, :1], by_moment[:, 1:]  # of strength s, for each row
     square = (by_second * scales).sum(1)  # of strength s^2
     mean_rows = part.as_rows(mean)
     if not response_only:
-        of_weight.addcmul_(weight, moments[0, 0]).addcmul_(hyper_weight, mean_rows)
+        of_weight.addcmul_(weight, zeroth).addcmul_(hyper_weight, mean_rows)
     of_hyper_weight.addcmul_(weight, mean_rows).addcmul_(hyper_weight, part.as_rows(square))
     inputs = list(range(1, weight.ndim))
     inner, norm = (weight * hyper_weight).sum(inputs), (hyper_weight * hyper_weight).sum(inputs)
-    of_scales.addr_(inner, moments[0, 1:]).addcmul_(norm.unsqueeze(1), by_second)
+    of_scales.addr_(inner, first).addcmul_(norm.unsqueeze(1), by_second)
 
 
 def activity_penalty(outputs, names, values):

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from ._augmentation import augment
-from ._modulated import set_response
+from ._modulated import rows_of
 from ._penalties import Decay, activity_penalty
 from ._tangent import Dual
 
@@ -65,6 +65,11 @@ class Steps:
             draws[:, self.per_batch] = draws[:1, self.per_batch]
         return draws
 
+    def _respond(self, response):
+        context = self.tuning.context
+        context.response = response
+        context.rows = rows_of(self.responding, response, centred=context.tangent)
+
     def _forward(self, X):
         module = self.tuning.module
         return module(X) if isinstance(X, torch.Tensor) else module(**X)
@@ -120,7 +125,7 @@ class Steps:
         context = self.tuning.context
         draws = self._perturb(y.shape[0], self.generator)
         u = torch.addcmul(self.tuning.position.detach()[0], draws, self.scales)
-        set_response(context, u, self.responding)
+        self._respond(u)
         values = self._values(u)
         loss = self._perturbed_loss(X, y, values)
         self._backward(loss, values)
@@ -149,7 +154,7 @@ class Steps:
     def _pass_unperturbed(self, X, y):
         context = self.tuning.context
         center = self.tuning.center()
-        set_response(context, center, self.responding)
+        self._respond(center)
         X, _ = self._regularise(X, y, self._values(center))
         with torch.no_grad(), self.drawing:
             self._forward(X)
@@ -186,7 +191,7 @@ class Steps:
         context = tuning.context
         draws = self._perturb(y.shape[0], self.tuning_generator)
         u, response = self._response(draws)
-        set_response(context, response, self.responding)
+        self._respond(response)
         if tuning.reads_values:
             context.values = self._values(u)
         tuning.set_training(False)
@@ -238,8 +243,8 @@ class DeltaSteps(Steps):
         tuning, context = self.tuning, self.tuning.context
         draws = self._perturb(y.shape[0], self.generator)
         response = draws * self.scales
-        set_response(context, response, self.responding)
         context.tangent = True
+        self._respond(response)
         values = self._values(tuning.position.detach()[0] + response)
         loss = self._perturbed_loss(X, y, values)
         gradients = torch.autograd.grad(loss, self.response_parameters)

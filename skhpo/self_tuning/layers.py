@@ -39,6 +39,11 @@ class HyperLinear(Modulated, nn.Linear):
     def _map(self, x, weight, bias):
         return F.linear(x, weight, bias)
 
+    def _map_and_add(self, x, weight, bias):
+        if bias is None or x.ndim != 2:
+            return super()._map_and_add(x, weight, bias)
+        return torch.addmm(bias, x, weight.t())
+
 
 class HyperConv1d(Modulated, nn.Conv1d):
     """One-dimensional convolution whose weights respond, per output channel.

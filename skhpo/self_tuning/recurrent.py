@@ -56,7 +56,7 @@ class HyperEmbedding(Modulated, nn.Embedding):
         if context.response is None:
             y = self._map(x, self.weight, None)
         else:
-            scales = spread(self.current_row_scales()[0], x.shape[0])
+            scales = spread(self.current_rows()[0], x.shape[0])
             scales = scales.view(-1, *[1] * (x.ndim - 1), scales.shape[1])
             if context.tangent:
                 with torch.no_grad():
@@ -74,22 +74,22 @@ class HyperEmbedding(Modulated, nn.Embedding):
 
 
 class _HiddenMap(HyperLinear):
-    """The map from hidden state to gates: dropped weights and scales are kept for all steps."""
+    """The map from hidden state to gates: dropped weights and rows are kept for all steps."""
 
     masked = None
-    kept_scales = None
+    kept_rows = None
 
     def begin(self, mask):
         self.masked = None if mask is None else (self.weight * mask, self.hyper_weight * mask)
         # Once for all steps.
         responds = self.context.response is not None
-        self.kept_scales = super().current_row_scales() if responds else None
+        self.kept_rows = super().current_rows() if responds else None
 
     def end(self):
-        self.masked = self.kept_scales = None
+        self.masked = self.kept_rows = None
 
-    def current_row_scales(self):
-        return self.kept_scales
+    def current_rows(self):
+        return self.kept_rows
 
     def _weights(self):
         return (self.weight, self.hyper_weight) if self.masked is None else self.masked
@@ -155,11 +155,11 @@ class HyperLSTM(Modulated, nn.LSTM):
     def penalised(self):
         return list(self.maps.values())
 
-    def folded(self, response):
+    def folded(self, response, rows=None):
         return {
             f"{name}_{suffix}": parameter
             for suffix, part in self.maps.items()
-            for name, parameter in part.folded(response).items()
+            for name, parameter in part.folded(response, rows).items()
         }
 
     def forward(self, x, hx=None):
