@@ -152,7 +152,6 @@ class Steps:
         loss.backward()
 
     def _pass_unperturbed(self, X, y):
-        context = self.tuning.context
         center = self.tuning.center()
         self._respond(center)
         X, _ = self._regularise(X, y, self._values(center))
@@ -211,7 +210,7 @@ class Steps:
         position = tuning.position.detach()
         of_both = torch.stack((gradient, gradient * draws)).sum(1)
         if net.tune_scales:
-            # The entropy of N(u, sigma^2) grows by 1 / sigma; sigma is the softplus of the position.
+            # The entropy of N(u, sigma^2) grows by 1 / sigma, and sigma is a softplus.
             of_scales = of_both[1].sub_(net.entropy_weight / self.scales)
             of_scales.mul_(torch.sigmoid(position[1]))
         else:
