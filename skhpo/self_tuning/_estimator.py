@@ -285,9 +285,10 @@ class SelfTuningMixin:
                 f"{changes[0]!r} needs X as one array of real numbers, but it is a dict, or the "
                 "module has an Embedding and X is of integers"
             )
-        # Dropout of torch draws nothing in a check, whose module is that of predictions.
-        known = isinstance(self.criterion_, nn.Module) and not may_draw(self.criterion_)
-        checks.may_draw = self.tuning_.may_draw or not known
+        if checks is not None:
+            # Dropout of torch draws nothing in a check, whose module is that of predictions.
+            known = isinstance(self.criterion_, nn.Module) and not may_draw(self.criterion_)
+            checks.may_draw = self.tuning_.may_draw or not known
         return epochs_of(self, train_batches, checks, extras)
 
     def _looks_up(self):
