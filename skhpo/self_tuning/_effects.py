@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from dataclasses import dataclass, field
 
 from ..estimators._names import nearest_first
@@ -18,10 +19,24 @@ _NOT_WHILE_TRAINING = {
     *("lr", "learning_rate", "optimizer", "momentum", "betas", "eps", "alpha", "nesterov"),
     *("batch_size", "max_epochs", "epochs", "n_epochs", "lr_scheduler", "schedule_epochs"),
     *("n_units", "n_layers", "n_channels", "kernel_size", "hidden_size", "width", "depth"),
-    *("activation", "normalization", "criterion", "init", "init_gain", "module"),
+    *(
+        "num_epochs",
+        "num_layers",
+        "num_units",
+        "num_heads",
+        "n_heads",
+        "nhead",
+        "n_hidden",
+        "units",
+    ),
+    *("hidden_dim", "hidden_units", "hidden_features", "hidden_channels", "embedding_dim"),
+    *("in_features", "out_features", "in_channels", "out_channels", "beta1", "beta2", "step_size"),
+    *("activation", "normalization", "criterion", "init", "init_gain", "module", "patience"),
+    *("gamma", "weight_init", "num_embeddings", "d_model", "stride", "padding", "dilation"),
 }
 _PREFIXES = ("optimizer__", "lr_scheduler__", "iterator_train__", "module__", "criterion__")
 _ACTIVITY = ("ar", "tar")
+_SHARES = ("p", "dropout", "weight_dropout", "input_dropout", "label_smoothing")
 _MOST_NAMES_SHOWN = 30
 
 
@@ -41,6 +56,8 @@ class Effects:
         Those among "ar" and "tar".
     per_batch : set of str
         Those that have one value for a whole batch.
+    largest : dict of str to float
+        The largest value that makes sense; the smallest is 0. Those of one's own are not in it.
     """
 
     inputs: list = field(default_factory=list)
@@ -48,14 +65,27 @@ class Effects:
     decay: list = field(default_factory=list)
     activity: list = field(default_factory=list)
     per_batch: set = field(default_factory=set)
+    largest: dict = field(default_factory=dict)
 
 
-def check_names(names):
-    """Raise ValueError for a hyperparameter that cannot be tuned while training."""
+def check_names(names, *, own=False):
+    """Raise ValueError for a hyperparameter that cannot be tuned while training.
+
+    Parameters
+    ----------
+    names : iterable of str
+    own : bool, default=False
+        Whether a module may have given such a name to a `HyperValue`.
+    """
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"hyperparameters must be named by strings, but got {name!r}")
         nested = name.startswith(_PREFIXES) and not name.startswith("module__")
+        last = name.rpartition("__")[2]
+        if nested and last in ("weight_decay", "label_smoothing"):
+            raise ValueError(f"{name!r} is called {last!r} where it is tuned while training")
+        if own and not nested:
+            continue
         if nested or name.removeprefix("module__").rpartition(".")[2] in _NOT_WHILE_TRAINING:
             raise ValueError(
                 f"{name!r} cannot be tuned while training: there is no inner loop; search it with "
@@ -113,6 +143,8 @@ def find_effects(module, context, input_shape, smooths):
     for place, name in taken.items():
         if place in places:
             _apply(effects, *places[place], name)
+        if not (place in places and isinstance(places[place][0], HyperValue)):
+            effects.largest[name] = 1.0 if place.rpartition(".")[2] in _SHARES else math.inf
     effects.inputs = [name for name in (*IMAGES, *INPUTS) if name in taken]
     effects.smoothing = "label_smoothing" in taken
     effects.activity = [name for name in _ACTIVITY if name in taken]
@@ -165,6 +197,7 @@ def _apply(effects, layer, attribute, name):
 
 
 def _raise_unmatched(name, known, input_shape):
+    check_names([name])
     shown = nearest_first(name, dict.fromkeys(known))
     more = f", and {len(shown) - _MOST_NAMES_SHOWN} more" if len(shown) > _MOST_NAMES_SHOWN else ""
     why = ""

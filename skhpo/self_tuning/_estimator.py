@@ -168,6 +168,14 @@ class SelfTuningMixin:
                     f"{name} must be one of {', '.join(map(repr, choices))}, but got "
                     f"{getattr(self, name)!r}"
                 )
+        if not (
+            self._validation_data is None
+            or (isinstance(self._validation_data, tuple | list) and len(self._validation_data) == 2)
+        ):
+            raise ValueError(
+                "validation_data must be a pair (X, y), but got "
+                f"{type(self._validation_data).__name__}"
+            )
         for name in ("hyperparameters", "initial"):
             if not isinstance(getattr(self, name), dict | None):
                 raise ValueError(f"{name} must be None or a dict, but got {getattr(self, name)!r}")
@@ -183,7 +191,7 @@ class SelfTuningMixin:
                     "hyperparameters must not be empty; None tunes the rates of the dropout "
                     "layers and the weight decay"
                 )
-            check_names(self.hyperparameters)
+            check_names(self.hyperparameters, own=True)
             if "label_smoothing" in self.hyperparameters and getattr(self, "label_smoothing", 0):
                 raise ValueError(
                     "label_smoothing is tuned, but the estimator has "
@@ -257,8 +265,11 @@ class SelfTuningMixin:
         if self._validation_data is None:
             return super()._hold_out(X, y, weight)
         X_valid, y_valid = self._validation_data
-        X_valid, y_valid = check_inputs(self, X_valid, y_valid, reset=False, needs_y=True)
-        y_valid = self._check_targets(y_valid, None, False)
+        try:
+            X_valid, y_valid = check_inputs(self, X_valid, y_valid, reset=False, needs_y=True)
+            y_valid = self._check_targets(y_valid, None, False)
+        except ValueError as error:
+            raise ValueError(f"validation_data must be like X and y, but: {error}") from error
         valid = self._rows(X_valid, self._shape_targets(y_valid))
         return self._as_dataset(X, y, weight), Checks(self, valid, self._decode(y_valid))
 

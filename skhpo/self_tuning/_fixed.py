@@ -38,6 +38,10 @@ class FixedValues:
         self.start = self.start.to(device, dtype)
         return self
 
+    def support(self, name):
+        """Return the value as the ends of its range."""
+        return self._values[name], self._values[name]
+
     def is_log(self, name):
         """Whether a hyperparameter is on a log scale."""
         return False

@@ -71,6 +71,7 @@ class Ranges:
         kinds = {name: _kind(name, values) for name, values in distributions.items()}
         self.names = sorted(kinds, key=lambda name: (_KINDS.index(kinds[name]), name))
         self.kinds = [kinds[name] for name in self.names]
+        self._supports = {name: tuple(d.support()) for name, d in distributions.items()}
         bounds = [_bounds(kinds[name], distributions[name]) for name in self.names]
         self.low = torch.tensor([low for low, _ in bounds], dtype=torch.float32)
         self.span = torch.tensor([high - low for low, high in bounds], dtype=torch.float32)
@@ -129,6 +130,10 @@ class Ranges:
             if positives.stop > positives.start:
                 values[:, positives] = self.low[positives] + F.softplus(u[:, positives])
         return values
+
+    def support(self, name):
+        """Return the ends of a range, as the distribution says."""
+        return self._supports[name]
 
     def is_log(self, name):
         """Whether a hyperparameter is on a log scale."""

@@ -87,6 +87,7 @@ class Tuning:
         smooths = hasattr(net, "label_smoothing")
         shape = getattr(net, "input_shape_", None)
         self.effects = find_effects(self.module, self.context, shape, smooths)
+        self._check_limits()
         warn_of_layers(self.module)
         start = self.ranges.start
         spread = torch.full_like(start, _inverse_softplus(net.init_scale))
@@ -114,6 +115,16 @@ class Tuning:
         # Only these look at whether they are trained; setting it for all costs a step.
         self.mode_dependent = [m for m in others if _may_depend_on_mode(m)]
         self.reads_values = any(isinstance(layer, HyperValue) for layer in layers)
+
+    def _check_limits(self):
+        for name, largest in self.effects.largest.items():
+            low, high = self.ranges.support(name)
+            # Under a rate of 1 nothing is left; a range never reaches its end.
+            too_large = high > largest or (self.is_fixed and high == 1 == largest)
+            if low < 0 or too_large:
+                shown = f"is {low:g}" if self.is_fixed else f"has the range [{low:g}, {high:g}]"
+                end = "inf)" if math.isinf(largest) else "1)" if self.is_fixed else "1]"
+                raise ValueError(f"{name!r} must lie in [0, {end}, but {shown}")
 
     def response_parameters(self):
         """Return the parameters that only the response has."""

@@ -110,6 +110,8 @@ def test_tuning_inside_bayes_outside(digits):
         ({"input_noise": 0.5, "weight_decay": uniform(0, 1)}, "all distributions.*or all numbers"),
         ({"input_noise": np.nan}, "finite"),
         ({"dropout_1.p": 0.5}, "matches nothing"),
+        ({"dropout_0.p": 1.0}, r"must lie in \[0, 1\), but is 1"),
+        ({"input_noise": -0.5}, r"must lie in \[0, inf\), but is -0.5"),
         ({"lr": 0.1}, "cannot be tuned while training"),
     ],
     ids=str,

@@ -203,7 +203,12 @@ def test_one_range_for_several_layers(digits):
     ("params", "message"),
     [
         ({"hyperparameters": {"lr": loguniform(1e-4, 1)}}, "'lr' cannot be tuned while training"),
-        ({"hyperparameters": {"optimizer__weight_decay": uniform(0, 1)}}, "BayesSearchCV"),
+        ({"hyperparameters": {"optimizer__momentum": uniform(0, 1)}}, "BayesSearchCV"),
+        ({"hyperparameters": {"optimizer__weight_decay": uniform(0, 1)}}, "called 'weight_decay'"),
+        ({"hyperparameters": {"linear_0.out_features": randint(1, 9)}}, "there is no inner loop"),
+        ({"hyperparameters": {"dropout_0.p": uniform(0, 2)}}, r"must lie in \[0, 1\].*\[0, 2\]"),
+        ({"hyperparameters": {"input_noise": uniform(-1, 2)}}, r"must lie in \[0, inf\)"),
+        ({"hyperparameters": {"label_smoothing": uniform(0, 2)}}, r"must lie in \[0, 1\]"),
         ({"hyperparameters": {"batch_size": randint(1, 9)}}, "there is no inner loop"),
         ({"hyperparameters": {"module__n_units": randint(1, 9)}}, "there is no inner loop"),
         ({"hyperparameters": {"max_epochs": randint(1, 9)}}, "there is no inner loop"),
@@ -238,6 +243,36 @@ def test_bad_input(digits, params, message):
     net = SelfTuningClassifier(**{"hyperparameters": RANGES, **PARAMS, **params})
     with pytest.raises(ValueError, match=message):
         net.fit(*digits)
+
+
+@pytest.mark.parametrize(
+    ("validation_data", "message"),
+    [
+        (lambda X, y: X, "must be a pair"),
+        (lambda X, y: (X[:, 1:], y), "must be like X and y.*63 features"),
+        (lambda X, y: (X, y[1:]), "must be like X and y"),
+        (lambda X, y: (X, y + 1), "must be like X and y.*labels"),
+    ],
+)
+def test_bad_validation_data(digits, validation_data, message):
+    net = SelfTuningClassifier(hyperparameters=RANGES, **PARAMS)
+    with pytest.raises(ValueError, match=message):
+        net.fit(*digits, validation_data=validation_data(*digits))
+
+
+class Scaled(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+        self.gamma = HyperValue("gamma", 1.0)
+
+    def forward(self, x):
+        return self.linear(x * self.gamma(x))
+
+
+def test_ones_own_may_have_any_name_and_range(digits):
+    net = SelfTuningClassifier(Scaled, {"gamma": uniform(-2, 4)}, max_epochs=1).fit(*digits)
+    assert list(net.schedule_) == ["gamma"]
 
 
 def test_a_regressor_smooths_no_labels():
