@@ -29,9 +29,9 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
     ----------
     estimator : estimator
         A `TorchClassifier` or `TorchRegressor`: each fold is run by the self-tuning estimator
-        that has the same parameters, and all other settings at their defaults. Or a
-        `SelfTuningClassifier` or `SelfTuningRegressor`, with settings of one's own. Or a
-        `Pipeline` that ends in one of them.
+        that has the same parameters, and all other settings at their defaults (but a third of
+        the epochs at most to warm up in). Or a `SelfTuningClassifier` or `SelfTuningRegressor`,
+        with settings of one's own. Or a `Pipeline` that ends in one of them.
     param_distributions : dict of str to frozen distribution, default=None
         What is tuned, and its range, by the names of parameters of `estimator`:
 
@@ -184,6 +184,30 @@ classes_, n_features_in_, feature_names_in_
     }
 
     _samples_in_order = True
+
+    def fit(self, X, y=None, **params):
+        """Run on each fold, then train the estimator under what was found on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Target.
+        **params : dict of str to object
+            Metadata, as in `GridSearchCV`. The rows of a fold that is validation data are not
+            weighted.
+
+        Returns
+        -------
+        self : object
+        """
+        if "validation_data" in params:
+            raise ValueError(
+                "the validation data of a run is its fold, but validation_data was given; leave it "
+                "out, or call fit of the estimator"
+            )
+        return super().fit(X, y, **params)
 
     def _distributions(self, X, y):
         from ..self_tuning._converting import runs_of

@@ -28,6 +28,8 @@ _OF_TUNED = "hyperparameters__"
 _DECAY = "optimizer__weight_decay"
 # Of these rows a pipeline's transformers are fitted, to see what they make of the data.
 _ROWS = 1000
+# Epochs before anything is tuned, at most: the default of the self-tuning estimators.
+_WARMUP = 5
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ def runs_of(estimator, distributions, X, y):
     else:
         names, run = _of_plain(net, given, X, y)
     values = {k: _plain(v) for k, v in _built(run, X, y).tuning_.values().items()}
+    if run.max_epochs <= run.warmup_epochs:
+        raise ValueError(
+            "max_epochs > warmup_epochs must hold for anything to be tuned, but got "
+            f"max_epochs={run.max_epochs} and warmup_epochs={run.warmup_epochs}"
+        )
     ranges = {name: run.hyperparameters[inner] for name, inner in names.items()}
     if prefix:
         whole = clone(estimator)
@@ -220,6 +227,11 @@ def _of_plain(net, given, X, y):
             names[name] = name
         elif name.startswith("module__"):
             check_names([name])
+            if isinstance(net.module, torch.nn.Module):
+                raise ValueError(
+                    f"{name!r} needs a module that is built anew, but module is an instance; give "
+                    f"its class, or pass a {_namesake(net)}, which names layers"
+                )
         else:
             _refuse(net, name)
     ranges = Ranges(given, _present(net, given))
@@ -235,6 +247,7 @@ def _of_plain(net, given, X, y):
     starts = ranges.as_dict(ranges.start)
     cls = SelfTuningClassifier if is_classifier(net) else SelfTuningRegressor
     run = cls(
+        warmup_epochs=_warmup(net.max_epochs),
         hyperparameters={names[name]: values for name, values in given.items()},
         initial={names[name]: _plain(value) for name, value in starts.items()},
         **params,
@@ -242,6 +255,11 @@ def _of_plain(net, given, X, y):
     if hasattr(net, "_metadata_request"):
         run._metadata_request = copy.deepcopy(net._metadata_request)
     return {name: names[name] for name in given}, run
+
+
+def _warmup(n_epochs):
+    """Return a warm-up that leaves most of the epochs to tuning; `fit` checks their number."""
+    return min(_WARMUP, n_epochs // 3) if isinstance(n_epochs, int) and n_epochs > 0 else 0
 
 
 def _check_decay(net):
@@ -257,12 +275,15 @@ def _check_decay(net):
 def _refuse(net, name):
     check_names([name])
     known = ["module__<a rate>", _DECAY] + ["label_smoothing"] * is_classifier(net)
-    other = "SelfTuningClassifier" if is_classifier(net) else "SelfTuningRegressor"
     raise ValueError(
         f"of a {type(net).__name__} can be tuned while it trains: {', '.join(known)}; but got "
-        f"{name!r}. For input noise, augmentation or the rate of a single layer pass a {other}, "
-        f"whose parameter is {_OF_TUNED + name!r}"
+        f"{name!r}. For input noise, augmentation or the rate of a single layer pass a "
+        f"{_namesake(net)}, whose parameter is {_OF_TUNED + name!r}"
     )
+
+
+def _namesake(net):
+    return "SelfTuningClassifier" if is_classifier(net) else "SelfTuningRegressor"
 
 
 def _present(net, given):

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from scipy.special import expit, logit
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import clone
@@ -202,7 +203,7 @@ def test_a_pipeline_with_labels_and_a_frame(digits):
     y = np.array([f"digit {label}" for label in digits[1]])
     ranges = {f"net__{name}": range_ for name, range_ in RANGES.items()}
     model = Pipeline([("scale", StandardScaler()), ("net", PLAIN)])
-    search = SelfTuningSearchCV(model, ranges, cv=2, random_state=0, n_jobs=2).fit(X, y)
+    search = SelfTuningSearchCV(model, ranges, cv=2, random_state=0).fit(X, y)
     assert set(search.predict(X)) <= set(y)
     assert list(search.feature_names_in_) == list(X.columns)
     assert type(search.best_estimator_[-1]) is TorchClassifier
@@ -328,12 +329,34 @@ def test_top_estimators_have_the_averages_of_their_rows(tuned, digits):
 def test_regressor_with_sample_weights():
     X, y = make_regression(80, 4, random_state=0)
     net = SelfTuningRegressor(
-        hyperparameters={"input_noise": uniform(0, 1)}, validation_fraction=None, **PARAMS
+        hyperparameters={"input_noise": uniform(0, 1)},
+        validation_fraction=None,
+        warmup_epochs=1,
+        **PARAMS,
     )
     search = SelfTuningSearchCV(net, cv=2, random_state=0)
     weight = np.repeat([0, 1], 40)
     search.fit(X, y / y.std(), sample_weight=np.random.default_rng(0).permutation(weight))
     assert search.score(X, y / y.std()) == search.best_estimator_.score(X, y / y.std())
+
+
+def test_a_fold_is_the_only_validation_data(digits):
+    with pytest.raises(ValueError, match="validation_data was given"):
+        SelfTuningSearchCV(TUNED).fit(*digits, validation_data=digits)
+
+
+def test_metadata_is_routed(digits):
+    weight = np.where(np.arange(200) % 2, 0.0, 1.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        net = clone(PLAIN).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        scale = StandardScaler().set_fit_request(sample_weight=False)
+        model = Pipeline([("scale", scale), ("net", net)])
+        ranges = {f"net__{name}": values for name, values in RANGES.items()}
+        search = SelfTuningSearchCV(model, ranges, cv=2, random_state=0)
+        weighted = clone(search).fit(*digits, sample_weight=weight)
+        other = search.fit(*digits, sample_weight=np.ones(200))
+    scores = "split0_test_score"
+    assert weighted.cv_results_[scores][0] != other.cv_results_[scores][0]
 
 
 BAD = [
@@ -366,6 +389,7 @@ def test_bad_ranges_of_a_plain_estimator(digits, ranges, message):
         ({"initial": {"input_noise": 3}}, None, r"range is \[0, 2\]"),
         ({"hyperparameters": {"input_noise": 0.3}}, None, "frozen"),
         ({"val_steps": 0}, None, "val_steps must be an integer >= 1"),
+        ({"warmup_epochs": 4}, None, "max_epochs=4 and warmup_epochs=4"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -383,6 +407,7 @@ def test_bad_ranges_of_a_self_tuning_estimator(digits, params, ranges, message):
         (make_pipeline(StandardScaler(), PLAIN), "start with 'torchclassifier__'"),
         (clone(PLAIN).set_params(optimizer="adamw"), "use optimizer='adam'"),
         (clone(PLAIN).set_params(max_norm=1.0), "max_norm must be None"),
+        (TorchClassifier(nn.Linear(64, 10), optimizer="adam"), "module is an instance"),
     ],
     ids=lambda value: str(value)[:30],
 )
