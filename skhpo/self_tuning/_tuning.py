@@ -78,7 +78,7 @@ class Tuning:
         seed, swap = net._seed_of("init"), net.convert == "auto"
         self.module = convert(net.module_, self.context, seed, swap=swap, scale=scale)
         self.responding = [m for m in self.module.modules() if _responds(m)]
-        if not self.responding:
+        if not self.responding and not self.is_fixed:
             raise ValueError(
                 "no layer of the module responds to hyperparameters; leave convert='auto' (it "
                 "swaps Linear, Conv1d, Conv2d, Embedding and LSTM), or use layers of "

@@ -31,8 +31,8 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         others in docs/self_tuning.md, and that of a `HyperValue`. A layer may be a pattern
         (``"dropout_*.p"`` is one value for several layers), or several with "|" in between. None
         tunes the rate of each dropout layer in [0, 0.9] and "weight_decay" in [1e-6, 0.1].
-        Numbers are values that stay: nothing is tuned, and a plain network is trained under them,
-        without validation data if need be.
+        Numbers are values that stay: a plain network is trained under them, without validation
+        data if need be; settings of the tuning, and `refit`, are not looked at.
     initial : dict of str to float, default=None
         Values at the start. Missing ones start where a dropout layer stands, otherwise 5% of the
         way from the low end.

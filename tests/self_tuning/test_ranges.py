@@ -8,7 +8,7 @@ from hypothesis import given
 from scipy import stats
 
 from skhpo import log_randint
-from skhpo.self_tuning._ranges import Ranges
+from skhpo.self_tuning._ranges import Ranges, average
 
 DISTRIBUTIONS = {
     "uniform": stats.uniform(0.1, 0.8),
@@ -77,3 +77,54 @@ def test_formulas():
 def test_bad_ranges(distributions, initial, message):
     with pytest.raises((ValueError, TypeError), match=message):
         Ranges(distributions, initial)
+
+
+SHARES = st.lists(st.floats(0.001, 0.999), min_size=1, max_size=5)
+
+
+def drawn(name, shares):
+    values = DISTRIBUTIONS[name].ppf(shares)
+    return [int(value) if "randint" in name else float(value) for value in values]
+
+
+@given(shares=SHARES, name=st.sampled_from(sorted(DISTRIBUTIONS)))
+def test_an_average_lies_between_and_needs_no_order(shares, name):
+    values = drawn(name, shares)
+    found = average({name: DISTRIBUTIONS[name]}, [{name: value} for value in values])[name]
+    assert type(found) is (int if "randint" in name else float)
+    slack = 1e-6 * abs(max(values))
+    assert min(values) - slack <= found <= max(values) + slack
+    back = average({name: DISTRIBUTIONS[name]}, [{name: value} for value in values[::-1]])
+    assert back[name] == pytest.approx(found, rel=1e-12)
+
+
+@given(share=st.floats(1e-9, 1.0), name=st.sampled_from(sorted(DISTRIBUTIONS)))
+def test_the_average_of_one_value_is_that_value(share, name):
+    (value,) = drawn(name, [share])
+    if np.isfinite(value):
+        found = average({name: DISTRIBUTIONS[name]}, [{name: value}] * 3)[name]
+        assert found == pytest.approx(value, rel=1e-6, abs=2e-6)
+
+
+def test_averages_in_closed_form():
+    ranges = {"a": stats.uniform(0, 1), "b": stats.loguniform(1e-4, 1), "c": stats.expon()}
+    rows = [{"a": 0.1, "b": 1e-3, "c": 1.0}, {"a": 0.9, "b": 1e-1, "c": 4.0}]
+    found = average(ranges, rows)
+    assert found["a"] == pytest.approx(0.5)
+    assert found["b"] == pytest.approx(1e-2)
+    u = np.log(np.expm1([1.0, 4.0])).mean()
+    assert found["c"] == pytest.approx(np.log1p(np.exp(u)))
+
+
+@given(
+    share=st.floats(0.01, 0.99), scale=st.floats(0, 3), name=st.sampled_from(sorted(DISTRIBUTIONS))
+)
+def test_a_band_is_around_its_value_and_inside_the_range(share, scale, name):
+    (value,) = drawn(name, [share])
+    ((low,), (high,)) = Ranges(DISTRIBUTIONS, {}).band(name, [value], [scale])
+    start, end = DISTRIBUTIONS[name].support()
+    slack = 1e-5 * abs(value) + 1e-6
+    assert start - slack <= low <= value + slack
+    assert value - slack <= high <= end + slack
+    if not scale:
+        assert low == pytest.approx(high) == pytest.approx(value, rel=1e-4, abs=1e-6)
