@@ -28,6 +28,7 @@ from logged import (
 import skhpo
 from skhpo import (
     HarmonicaSearchCV,
+    SelfTuningSearchCV,
     TensorBoardLogger,
     TorchClassifier,
 )
@@ -51,7 +52,9 @@ def test_the_sessions_are_the_rows_of_cv_results(tmp_path):
 SEARCHES = [
     name
     for name in skhpo.__all__
-    if isinstance(cls := getattr(skhpo, name), type) and issubclass(cls, BaseTrialSearchCV)
+    if isinstance(cls := getattr(skhpo, name), type)
+    and issubclass(cls, BaseTrialSearchCV)
+    and cls is not SelfTuningSearchCV  # it takes other estimators and spaces
 ]
 
 
@@ -94,6 +97,22 @@ def test_every_search_class(tmp_path, name, torch, n_jobs):
     assert set(log.hparams) == {*space, *({search.resource} - {None})}
     curves = {tag for tags in log.scalars.values() for tag in tags if tag[:5] == "epoch"}
     assert bool(curves) == torch
+
+
+def test_runs_of_self_tuning_networks(tmp_path):
+    net = TorchClassifier(optimizer="adam", max_epochs=3)
+    search = SelfTuningSearchCV(
+        net,
+        {"optimizer__weight_decay": loguniform(1e-6, 1)},
+        n_iter=2,
+        cv=2,
+        random_state=0,
+        callbacks=[TensorBoardLogger(tmp_path)],
+    ).fit(X, y)
+    log = read(tmp_path)
+    assert_rows_are_the_table(log, search)
+    tags = set(log.scalars["trial-0001"])
+    assert {"epoch_hyperparameters/weight_decay/mean", "epoch_valid_loss/mean"} <= tags
 
 
 def test_parameters_that_only_the_stages_of_a_search_have(tmp_path):
