@@ -32,6 +32,9 @@ _ACQUISITIONS = ("log_ei", "log_ei_per_second")
 _N_INITIAL = 6
 _N_CENTRES = 5
 _EDGE_PENALTY = 0.3
+# Few scores are explained by noise as easily as by short length scales. Who takes them for noise
+# looks for the largest uncertainty instead of following the best ones up.
+_MOST_NOISE = -3.5
 _N_FANTASIES = 8
 _N_REPEATED = 3  # the best configurations of another task
 _ELSEWHERE = -1  # the resource of its scores: less than any
@@ -459,7 +462,7 @@ class _Model:
 
     def __init__(self, coordinates: Coordinates) -> None:
         self.coordinates = coordinates
-        self.hyperparameters = Hyperparameters(coordinates)
+        self.hyperparameters = Hyperparameters(coordinates, _MOST_NOISE)
         self.of_scores = Hyperparameters(coordinates)
 
 

@@ -36,13 +36,15 @@ class Prior:
     ----------
     n_dims : int
         Number of coordinates, d. The more there are, the longer the length scales.
+    most_noise : float, default=2.0
+        The largest logarithm of the noise variance that is allowed.
     """
 
-    def __init__(self, n_dims: int) -> None:
+    def __init__(self, n_dims: int, most_noise: float = _BOUNDS[1][1]) -> None:
         length = -0.3 + 0.5 * math.log(max(n_dims, 1))
         self.mean = np.array([length] * n_dims + [_NOISE[0], _SCALE[0]])
         self.std = np.array([1.0] * n_dims + [_NOISE[1], _SCALE[1]])
-        self.bounds = [_BOUNDS[0]] * n_dims + [_BOUNDS[1], _BOUNDS[2]]
+        self.bounds = [_BOUNDS[0]] * n_dims + [(_BOUNDS[1][0], most_noise), _BOUNDS[2]]
 
     def penalty(self, theta: Array) -> tuple[float, Array]:
         """Negative log density without its constant, and the gradient."""
@@ -128,6 +130,8 @@ class Hyperparameters:
     Parameters
     ----------
     coordinates : Coordinates
+    most_noise : float, default=2.0
+        The largest logarithm of the noise variance that is allowed.
 
     Attributes
     ----------
@@ -135,9 +139,9 @@ class Hyperparameters:
         The prior's mean until there is something to fit.
     """
 
-    def __init__(self, coordinates: Coordinates) -> None:
+    def __init__(self, coordinates: Coordinates, most_noise: float = _BOUNDS[1][1]) -> None:
         self._coordinates = coordinates
-        self._prior = Prior(coordinates.n_dims)
+        self._prior = Prior(coordinates.n_dims, most_noise)
         self.theta = self._prior.mean
         self._n_fitted = 0
         self._n_fits = 0
