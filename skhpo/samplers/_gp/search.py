@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 _LISTED = 1024
 _N_GLOBAL = 1024
 _N_CENTRES = 5
-_N_AROUND = 40
+_N_AROUND = 160
 _RADII = (0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
 
 
