@@ -30,6 +30,7 @@ __all__ = [
     "resume",
     "run_epochs",
     "settle_on_best",
+    "tell_callbacks",
 ]
 
 # Where one of these is overridden, epochs run through skorch's own loop, which calls them.
@@ -238,6 +239,30 @@ def print_epoch(net):
         callbacks = dict(net.callbacks_)
         if "print_log" in callbacks:
             callbacks["print_log"].on_epoch_end(net)
+
+
+def tell_callbacks(net, event, **data):
+    """Tell the net, and the callbacks it was given beside skorch's defaults, of an event.
+
+    Returns
+    -------
+    go_on : bool
+        False if a callback said stop.
+    """
+    getattr(net, event)(net, **data)
+    if not net.callbacks or net.callbacks == "disable":
+        return True
+    defaults = {name for name, _ in net.get_default_callbacks()}
+    given = [callback for name, callback in net.callbacks_ if name not in defaults]
+    try:
+        with net._as_callbacks_expect():
+            for callback in given:
+                getattr(callback, event)(net, **data)
+    except KeyboardInterrupt as error:
+        if not _raised_by_skorch(error):
+            raise
+        return False
+    return True
 
 
 def record_epoch(net, losses, sizes, extras):

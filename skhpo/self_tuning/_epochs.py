@@ -7,7 +7,7 @@ import time
 import torch
 
 from ..estimators._data import RowBatches
-from ..estimators._training import print_epoch, record_epoch
+from ..estimators._training import print_epoch, record_epoch, tell_callbacks
 from ..limits import check_time
 from ._steps import steps_of
 
@@ -47,7 +47,8 @@ def _endless(batches):
 def _epoch(net, steps, batches, tuning_batches, extras):
     start = time.perf_counter()
     tuning = net.tuning_
-    net.on_epoch_begin(net, dataset_train=batches.rows, dataset_valid=None)
+    datasets = {"dataset_train": batches.rows, "dataset_valid": None}
+    go_on = tell_callbacks(net, "on_epoch_begin", **datasets)
     tuning.module.train()
     tunes = net.n_iter_ >= net.warmup_epochs and tuning.to_follow is None
     weighted = batches.rows.weight is not None
@@ -78,6 +79,6 @@ def _epoch(net, steps, batches, tuning_batches, extras):
     # One transfer for an epoch: asking each batch for its loss would wait for the device.
     record_epoch(net, torch.stack(losses).tolist(), sizes, extras)
     net.history.record("dur", time.perf_counter() - start)
-    net.on_epoch_end(net, dataset_train=batches.rows, dataset_valid=None)
+    go_on &= tell_callbacks(net, "on_epoch_end", **datasets)
     print_epoch(net)
-    return True
+    return go_on

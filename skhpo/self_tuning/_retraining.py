@@ -34,7 +34,7 @@ def retrain(net, train, checks):
         rows = rows[-1:] * len(rows)
     net.tuning_.best_weights = copy_weights(net)
     twin = copy.copy(net)
-    twin.random_state, twin.history_ = net.seed_, None
+    twin.random_state, twin.history_, twin.callbacks = net.seed_, None, None
     X, _, _ = train.take(torch.arange(min(8, len(train))))
     few = {name: value.cpu() for name, value in as_dict(X).items()}
     twin._few_inputs = few.get(None, few)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.self_tuning import Context, HyperConv1d, HyperConv2d, HyperDropout, HyperLinear
+from skhpo.self_tuning._modulated import rows_of
 from skhpo.self_tuning._penalties import Decay
 
 LAYERS = {
@@ -51,6 +52,24 @@ def test_one_response_for_all(layers):
     of_one = hyper(x)
     hyper.context.response = response.expand(len(x), 2)
     torch.testing.assert_close(of_one, hyper(x))
+
+
+def test_rows_of_all_layers_are_those_of_each():
+    context = Context(["a", "b"])
+    layers = [kind.attach(context, scale=1.0) for kind in (HyperLinear(4, 3), HyperConv1d(2, 6, 3))]
+    layers.append(HyperLinear(2, 5, bias=False).attach(context, scale=1.0))
+    response = torch.randn(7, 2)
+    for centred in (False, True):
+        together = rows_of(layers, response, centred=centred)
+        for layer in layers:
+            scales, bias = together[layer]
+            alone = layer.response[: layer.n_rows]
+            torch.testing.assert_close(scales, response @ alone.t())
+            if layer.bias is None:
+                assert bias is None
+                continue
+            expected = response @ layer.response[layer.n_rows :].t() * layer.hyper_bias
+            torch.testing.assert_close(bias, expected if centred else layer.bias + expected)
 
 
 def test_a_batch_that_is_not_first_is_refused():

@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from skhpo import SelfTuningClassifier, SelfTuningRegressor
@@ -56,6 +57,28 @@ def test_schedule(fitted):
     losses = fitted.history[:, "valid_loss"]
     assert losses[best - 1] == min(losses)
     assert fitted.best_hyperparameters_ == {k: v[best - 1] for k, v in fitted.schedule_.items()}
+
+
+class _Losses(Callback):
+    def on_train_begin(self, net, **kwargs):
+        self.seen = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append(net.history[-1]["valid_loss"])
+
+
+@pytest.mark.parametrize("refit", [None, "final"])
+def test_callbacks_see_each_epoch(digits, refit):
+    net = SelfTuningClassifier(
+        hyperparameters=RANGES, callbacks=[("losses", _Losses())], refit=refit, **PARAMS
+    ).fit(*digits)
+    assert dict(net.callbacks_)["losses"].seen == net.history[:, "valid_loss"]
+
+
+def test_a_callback_may_stop_it(digits):
+    stops = EarlyStopping("valid_loss", patience=1, threshold=10, sink=lambda text: None)
+    net = SelfTuningClassifier(hyperparameters=RANGES, callbacks=[stops], **PARAMS).fit(*digits)
+    assert net.n_iter_ == len(net.history) < 4
 
 
 def test_collapsed_equals_hyper_net_at_the_position(digits):
