@@ -76,6 +76,8 @@ def _obstacle(net, fit_params):
     anew = overridden(type(net))
     if anew:
         return f"{type(net).__name__} overrides {', '.join(anew)}"
+    if net._has_own_epochs:
+        return f"{type(net).__name__} has training steps of its own"
     if net.callbacks and net.callbacks != "disable":
         return "callbacks look into each batch"
     if any(name.startswith("callbacks__") for name in vars(net)) or hasattr(net, "_skl_callbacks"):

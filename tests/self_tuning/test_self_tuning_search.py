@@ -27,6 +27,7 @@ from skhpo import (
     read_journal,
 )
 from skhpo.exceptions import JournalError
+from skhpo.self_tuning import HyperValue
 
 PARAMS = {"optimizer": "adam", "lr": 0.01, "max_epochs": 4, "module__n_units": 16}
 PLAIN = TorchClassifier(**PARAMS)
@@ -248,6 +249,35 @@ def test_an_argument_is_the_rate_of_all_layers_that_get_it():
     module = search.best_estimator_.module_
     rates = search.best_params_["module__rates"]
     assert module.first[0].p == module.first[2].p == rates != module.last[0].p
+
+
+class Recurrent(nn.Module):
+    def __init__(self, out_features, dropout=0.1, temperature=1.0):
+        super().__init__()
+        self.lstm = nn.LSTM(8, 6, 2, dropout=dropout, batch_first=True)
+        self.output = nn.Linear(6, out_features)
+        self.temperature = HyperValue("own temperature", temperature)
+
+    def forward(self, x):
+        y = self.output(self.lstm(x)[0][:, -1])
+        return y / self.temperature(y)
+
+
+@pytest.mark.filterwarnings("ignore:an LSTM that responds")
+def test_an_argument_may_be_a_rate_of_an_lstm_or_a_value_of_ones_own(digits):
+    X, y = digits[0].reshape(-1, 8, 8), digits[1]
+    net = TorchClassifier(Recurrent, optimizer="adam", max_epochs=3, batch_size=100)
+    ranges = {"module__dropout": uniform(0, 0.9), "module__temperature": uniform(0.5, 4)}
+    search = SelfTuningSearchCV(net, ranges, cv=2, random_state=0).fit(X, y)
+    assert search._runs.starts.inner == {
+        "module__dropout": "lstm.dropout",
+        "module__temperature": "own temperature",
+    }
+    assert search.cv_results_["params"][0]["module__dropout"] == 0.1
+    assert search.cv_results_["params"][0]["module__temperature"] == 1.0
+    module = search.best_estimator_.module_
+    assert module.lstm.dropout == search.best_params_["module__dropout"]
+    assert module.temperature.value == search.best_params_["module__temperature"]
 
 
 def test_integers_and_defaults_of_a_self_tuning_estimator(digits):
