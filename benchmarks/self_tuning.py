@@ -294,8 +294,15 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def best_at(trace, seconds):
-    return min((loss for time, loss, *_ in trace if time <= seconds), default=float("inf"))
+def best_at(row, seconds):
+    """Return the losses of the best that TPE had found by a time."""
+    upto = [entry for entry in row["trace"] if entry[0] <= seconds]
+    if not upto:
+        return {"valid": float("inf"), "test": float("inf")}
+    _, loss, _, number = upto[-1]
+    # Only the last improvement of a trial has a test loss.
+    tests = [test for _, _, test, trial in row["trace"] if trial == number and test is not None]
+    return {"valid": loss, "test": tests[-1]}
 
 
 def table(args):
@@ -307,44 +314,36 @@ def table(args):
             if (row["net"], row["box"]) == (net, box)
         }
         seeds = sorted({seed for method, seed in of if method == "plain"})
-        print(f"\n{net}, {box} box, {len(seeds)} seeds\n")
-        print("| validation loss | lower in | median ratio | quartiles | range |")
+        searched = [seed for seed in seeds if ("tpe", seed) in of]
+        print(f"\n{net}, {box} box, {len(seeds)} seeds, TPE on {len(searched)}\n")
+        print("| against | lower in | median ratio | quartiles | range |")
         print("| --- | ---: | ---: | ---: | ---: |")
-        for own in ("stn", "delta"):
-            mine = [seed for seed in seeds if (own, seed) in of]
-            if not mine:
-                continue
-            losses = {seed: of[own, seed]["valid"] for seed in mine}
-            searched = [seed for seed in mine if ("tpe", seed) in of]
-            for factor in (1, 4) if searched else ():
-                others = {
-                    seed: best_at(of["tpe", seed]["trace"], factor * of["tpe", seed]["unit"])
-                    for seed in searched
-                }
-                name = f"{own} against TPE, {factor} x the time of stn"
-                line(name, {seed: losses[seed] for seed in searched}, others)
-            for other in ("frozen", "plain"):
-                others = {seed: of[other, seed]["valid"] for seed in mine}
-                line(f"{own} against {other}", losses, others)
-            others = {seed: of["plain", seed]["test"] for seed in mine}
-            line(
-                f"{own} against plain, test", {seed: of[own, seed]["test"] for seed in mine}, others
-            )
+        own = [name for name in ("stn", "delta") if all((name, seed) in of for seed in seeds)]
+        for name in own:
+            for loss in ("valid", "test"):
+                for factor in (1, 4) if searched else ():
+                    ratios = []
+                    for seed in searched:
+                        row = of["tpe", seed]
+                        best = best_at(row, factor * row["unit"])
+                        ratios.append(of[name, seed][loss] / best[loss])
+                    line(f"{name} against TPE, {factor} x the time of stn, {loss}", ratios)
+                for other in ("frozen", "plain"):
+                    ratios = [of[name, seed][loss] / of[other, seed][loss] for seed in seeds]
+                    line(f"{name} against {other}, {loss}", ratios)
+        for name in own if searched else ():
             factors = []
             for seed in searched:
-                reached = [t for t, loss, *_ in of["tpe", seed]["trace"] if loss <= losses[seed]]
-                seconds = reached[0] if reached else float("inf")
-                factors.append(seconds / of["tpe", seed]["unit"])
-            if not factors:
-                continue
+                row, target = of["tpe", seed], of[name, seed]["valid"]
+                reached = [entry[0] for entry in row["trace"] if entry[1] <= target]
+                factors.append(reached[0] / row["unit"] if reached else float("inf"))
             shown = ", ".join("> 16" if f > 1e6 else f"{f:.1f}" for f in sorted(factors))
-            print(f"\nTPE reaches {own} after x the time of stn: {shown}")
-            middle = statistics.median(factors)
-            print(f"median {middle:.1f}\n" if middle < 1e6 else "median > 16\n")
+            middle = statistics.median_low(factors)
+            print(f"\nTPE reaches {name} after x the time of stn: {shown};")
+            print("median > 16" if middle > 1e6 else f"(lower) median {middle:.1f}")
 
 
-def line(name, ours, theirs):
-    ratios = [ours[seed] / theirs[seed] for seed in ours]
+def line(name, ratios):
     low, middle, high = np.percentile(ratios, [25, 50, 75])
     wins = sum(ratio < 1 for ratio in ratios)
     print(
