@@ -14,12 +14,22 @@ from pathlib import Path
 import joblib
 import numpy as np
 from scipy import stats
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from scipy.optimize import minimize
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_wine,
+    make_classification,
+    make_friedman1,
+)
 from sklearn.ensemble import (
     ExtraTreesRegressor,
+    GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
+    RandomForestRegressor,
 )
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -83,6 +93,14 @@ def _rows(load, n, seed=0):
     X, y = load(return_X_y=True)
     rows = np.random.default_rng(seed).permutation(len(y))[:n]
     return X[rows], y[rows]
+
+
+def _friedman(return_X_y):
+    return make_friedman1(400, 8, noise=1.0, random_state=3)
+
+
+def _classes(return_X_y):
+    return make_classification(500, 20, n_informative=6, n_classes=4, random_state=5)
 
 
 def _cross_validated(load, n, make, scoring, n_splits=3):
@@ -162,6 +180,14 @@ def _boosting(**params):
 
 def _forest(**params):
     return RandomForestClassifier(n_estimators=12, random_state=0, **params)
+
+
+def _boosted_classes(**params):
+    return GradientBoostingClassifier(n_estimators=10, random_state=0, **params)
+
+
+def _regression_forest(**params):
+    return RandomForestRegressor(n_estimators=10, random_state=0, **params)
 
 
 def _histograms(**params):
@@ -248,6 +274,23 @@ _C6 = np.array([1.0, 1.2, 3.0, 3.2])
 
 def hartmann6(params):
     return float(_C6 @ np.exp(-(_A6 * (_vector(params)[:6] - _P6) ** 2).sum(axis=1)))
+
+
+def hartmann_like(seed):
+    """A function like Hartmann6 with its bumps elsewhere, and its largest value."""
+    rng = np.random.default_rng(seed)
+    centres, widths = rng.random((4, 6)), _A6[:, rng.permutation(6)]
+
+    def at(x):
+        return float(_C6 @ np.exp(-(widths * (x - centres) ** 2).sum(axis=1)))
+
+    found = [minimize(lambda x: -at(x), start, bounds=[(0, 1)] * 6) for start in centres]
+    return lambda params: at(_vector(params)), -min(result.fun for result in found)
+
+
+def _like_hartmann(seed, noise=0.0):
+    score, best = hartmann_like(seed)
+    return Task(_cube(6), score, noise=noise, best=best)
 
 
 def hartmann_in_20(params):
@@ -347,6 +390,16 @@ _FOREST = {
     "bootstrap": ("choice", [True, False]),
     "ccp_alpha": ("log", 1e-5, 0.1),
 }
+_REGRESSION_FOREST = {
+    "max_depth": ("int", 1, 20),
+    "min_samples_split": ("logint", 2, 60),
+    "min_samples_leaf": ("logint", 1, 40),
+    "max_features": ("float", 0.1, 1.0),
+    "criterion": ("choice", ["squared_error", "absolute_error"]),
+    "bootstrap": ("choice", [True, False]),
+    "ccp_alpha": ("log", 1e-4, 1.0),
+}
+_BOOSTED_CLASSES = {name: axis for name, axis in _BOOSTING.items() if name != "loss"}
 _HISTOGRAMS = {
     "learning_rate": ("log", 1e-3, 2.0),
     "max_leaf_nodes": ("logint", 2, 40),
@@ -434,4 +487,29 @@ DEVELOPMENT = {
         best=None,
     ),
     "Levy-4 in 16": Task(_cube(16, -10.0, 10.0), levy_in_16, best=0.0),
+    "SVC, cancer": Task(_SVC, _cross_validated(load_breast_cancer, 250, _svc, "accuracy")),
+    "SVC, classes": Task(_SVC, _cross_validated(_classes, 300, _svc, "accuracy")),
+    "kernel ridge, Friedman": Task(
+        _KERNEL_RIDGE, _cross_validated(_friedman, 200, _kernel_ridge, "r2")
+    ),
+    "MLP, classes": _surrogate(
+        "dev-mlp-classes", _MLP, _cross_validated(_classes, 240, _mlp, "accuracy"), 400
+    ),
+    "forest, Friedman": _surrogate(
+        "dev-forest-friedman",
+        _REGRESSION_FOREST,
+        _cross_validated(_friedman, 150, _regression_forest, "r2"),
+        400,
+    ),
+    "boosting, classes": _surrogate(
+        "dev-gbc-classes",
+        _BOOSTED_CLASSES,
+        _cross_validated(_classes, 200, _boosted_classes, "neg_log_loss"),
+        400,
+    ),
+    "Hartmann-like 1": _like_hartmann(1),
+    **{
+        f"Hartmann-like {seed}, noise 0.3": _like_hartmann(seed, 0.3)
+        for seed in (2, 3, 11, 12, 13, 14)
+    },
 }
