@@ -401,7 +401,8 @@ class BayesSampler(Sampler):
         At the ends of the space little is known, so that in much noise the improvement expected
         there would draw all points; where much is expected at an end, this is nothing beside it.
         """
-        return np.asarray(_EDGE_PENALTY * ((2.0 * u[:, self._numbers] - 1.0) ** 4).sum(axis=1))
+        squares = (2.0 * u[:, self._numbers] - 1.0) ** 2  # as ** 4 it takes ten times as long
+        return np.asarray(_EDGE_PENALTY * (squares**2).sum(axis=1))
 
     def _per_second(self, improvement: LogExpectedImprovement) -> PerSecond | None:
         """The improvement per second, where seconds are wanted and known."""

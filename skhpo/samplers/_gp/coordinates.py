@@ -108,7 +108,9 @@ class Coordinates:
         weights = np.exp(-log_length)
         scaled = weights[self._owners]
         x, y = a[:, : self._n_numbers] * scaled, b[:, : self._n_numbers] * scaled
-        out = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None, :] - 2.0 * (x @ y.T)
+        out = (-2.0 * x) @ y.T
+        out += (x**2).sum(axis=1)[:, None]
+        out += (y**2).sum(axis=1)
         np.maximum(out, 0.0, out=out)
         for column, j in enumerate(self._choices, start=self._n_numbers):
             out += weights[j] ** 2 * (a[:, column, None] != b[None, :, column])

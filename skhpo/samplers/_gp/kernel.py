@@ -13,7 +13,13 @@ Array = NDArray[np.float64]
 def matern52(r2: Array) -> Array:
     """Correlation at squared distances (Rasmussen and Williams, 2006, equation 4.17)."""
     root = np.sqrt(5.0 * r2)
-    return np.asarray((1.0 + root + (5.0 / 3.0) * r2) * np.exp(-root))
+    out = root / 3.0  # in place, because arrays are large: 1 + root + root^2 / 3
+    out += 1.0
+    out *= root
+    out += 1.0
+    np.negative(root, out=root)
+    out *= np.exp(root, out=root)
+    return np.asarray(out)
 
 
 def matern52_slope(r2: Array) -> tuple[Array, Array]:
