@@ -10,7 +10,7 @@ from scipy.stats import qmc
 
 from ...space import SearchSpace
 
-__all__ = ["AcquisitionSearch"]
+__all__ = ["N_AROUND", "AcquisitionSearch"]
 
 Array = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 _LISTED = 1024
 _N_GLOBAL = 1024
 _N_CENTRES = 5
-_N_AROUND = 160
+N_AROUND = 160
 _RADII = (0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
 
 
@@ -47,6 +47,7 @@ class AcquisitionSearch:
         acquisition: Callable[[Array], Array],
         is_excluded: Callable[[Array], NDArray[np.bool_]],
         centres: Array,
+        n_around: int = N_AROUND,
     ) -> tuple[Array, Array]:
         """Points of the cube and their values, the best first.
 
@@ -58,6 +59,8 @@ class AcquisitionSearch:
             From snapped points to whether they are out of question.
         centres : ndarray of shape (k, n_dims)
             Points to look around first, the best observed ones.
+        n_around : int, default=160
+            How many points around each centre, at each radius.
 
         Returns
         -------
@@ -67,7 +70,7 @@ class AcquisitionSearch:
         """
         points = np.empty((0, self.space.n_dims))
         values = np.empty(0)
-        new = self._listed if self._listed is not None else self._start(centres)
+        new = self._listed if self._listed is not None else self._start(centres, n_around)
         for radius in (*_RADII, None):
             new = new[~is_excluded(new)]
             if len(new):
@@ -77,17 +80,17 @@ class AcquisitionSearch:
                 points, values = points[best], values[best]
             if radius is None or self._listed is not None or not len(points):
                 break
-            new = self._around(points[:_N_CENTRES], radius)
+            new = self._around(points[:_N_CENTRES], radius, n_around)
         return points, values
 
-    def _start(self, centres: Array) -> Array:
+    def _start(self, centres: Array, n_around: int) -> Array:
         shifted = (self._sobol + self._rng.random(self.space.n_dims)) % 1.0
-        around = [self._around(centres, radius) for radius in (0.1, 0.01)] if len(centres) else []
+        around = [self._around(centres, radius, n_around) for radius in (0.1, 0.01) if len(centres)]
         return self.space.snap(np.vstack([self.space.snap(shifted), *around]))
 
-    def _around(self, centres: Array, radius: float) -> Array:
+    def _around(self, centres: Array, radius: float, n_around: int) -> Array:
         """Each centre with some coordinates moved: numbers by about `radius`, choices anywhere."""
-        points = np.repeat(centres, _N_AROUND, axis=0)
+        points = np.repeat(centres, n_around, axis=0)
         n_dims = points.shape[1]
         moved = self._rng.random(points.shape) < max(0.3, 1.0 / n_dims)
         # At least one coordinate moves.
