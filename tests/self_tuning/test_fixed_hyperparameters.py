@@ -121,7 +121,6 @@ def test_they_are_not_stacked(digits):
         ({"input_noise": -0.5}, r"must lie in \[0, inf\), but is -0.5"),
         ({"lr": 0.1}, "cannot be tuned while training"),
     ],
-    ids=", ".join,
 )
 def test_bad_input(digits, values, message):
     net = SelfTuningClassifier(hyperparameters=values, module__dropout=0.1, **PARAMS)
