@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.model_selection import ParameterGrid
 
 from skhpo import SearchSpace, log_randint
-from skhpo.samplers import GridSampler, RandomSampler, Sampler
+from skhpo.samplers import EnqueuedSampler, GridSampler, RandomSampler, Sampler
 from skhpo.testing import SamplerContract
 
 quick = settings(deadline=None, max_examples=40)
@@ -181,3 +181,17 @@ class TestContractOnForgetfulSampler:
     def test_fails(self, check):
         with pytest.raises(AssertionError):
             getattr(self.Contract(), check)()
+
+
+def test_a_part_of_a_configuration_finds_its_dict():
+    space = SearchSpace([{"a": stats.uniform(), "c": ["x"]}, {"b": [1, 2], "c": ["y"]}])
+    sampler = EnqueuedSampler(RandomSampler(space, 0), [{"c": "y"}, {"c": "x"}], random_state=0)
+    first, second = sampler.sample(2)
+    assert first.keys() == {"b", "c"}
+    assert second.keys() == {"a", "c"}
+
+
+def test_what_is_in_no_dict_is_refused():
+    space = SearchSpace([{"a": stats.uniform(), "c": ["x"]}, {"b": [1, 2], "c": ["y"]}])
+    with pytest.raises(ValueError, match="must lie in the space, but"):
+        EnqueuedSampler(RandomSampler(space, 0), [{"c": "z"}])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,6 +12,7 @@ from .._compat import Interval, StrOptions
 from ..samplers import BayesSampler
 from ..schedulers import FullScheduler
 from ._base import BaseTrialSearchCV
+from ._checks import check_enqueued
 
 __all__ = ["BayesSearchCV"]
 
@@ -235,16 +236,24 @@ multimetric_, classes_, n_features_in_, feature_names_in_
 
         Raises
         ------
-        ValueError
-            If a configuration is not in the space.
+        TypeError, ValueError
+            If a configuration is no dict, or not in the space.
         """
         check_is_fitted(self, "sampler_")
         if isinstance(params, Mapping):
             mean, std = self.sampler_.predict([dict(params)])
             return float(mean[0]), float(std[0])
-        return self.sampler_.predict(list(params))
+        if isinstance(params, str) or not all(
+            isinstance(one, Mapping) for one in (params if isinstance(params, Iterable) else [None])
+        ):
+            raise TypeError(
+                "params must be a configuration or a sequence of them, each a dict, but got "
+                f"{params!r}; of a DataFrame, take .to_dict('records')"
+            )
+        return self.sampler_.predict([dict(one) for one in params])
 
     def _make_scheduler(self, space, random_state, y, splits):
+        check_enqueued(self.enqueue, self.n_iter)
         if self.n_initial_points != "auto" and self.n_initial_points > self.n_iter:
             raise ValueError(
                 f"n_initial_points <= n_iter must hold, but got (n_initial_points="

@@ -18,6 +18,7 @@ from ..space import translated
 
 __all__ = [
     "check_classes",
+    "check_enqueued",
     "check_listening",
     "check_names",
     "check_resource",
@@ -45,6 +46,15 @@ def check_names(estimator, param_distributions):
     for space in _dicts(param_distributions):
         for name in space:
             _check_name(estimator, name, space, "every name in the space")
+
+
+def check_enqueued(enqueue, n_iter):
+    """Raise ValueError if more is enqueued than is going to be tried."""
+    if len(enqueue) > n_iter:
+        raise ValueError(
+            f"len(enqueue) <= n_iter must hold, but got {len(enqueue)} configurations and "
+            f"n_iter={n_iter}; raise n_iter, or leave some out"
+        )
 
 
 def check_resource(estimator, resource, param_distributions):

@@ -11,6 +11,11 @@ from ..journal import fit_event
 __all__ = ["TrialLoop"]
 
 
+# Where all fits of so many trials failed, those to come are not expected to do better. Fewer may be
+# bad luck: a sampler that learns asks for one at a time.
+_MANY = 10
+
+
 class TrialLoop:
     """Runs a scheduler's trials to the end, or until time is up or Ctrl-C is pressed.
 
@@ -89,7 +94,7 @@ class TrialLoop:
         Raises
         ------
         ValueError
-            If all fits of a batch, and all before, failed.
+            If all fits failed: at the end, or earlier where there are many.
         """
         try:
             if self.asynchronous:
@@ -112,7 +117,8 @@ class TrialLoop:
             self.evaluator.submit(batch)
             while self._take_results() is not None:
                 pass
-            self._raise_if_all_failed()
+            if len(self._trials) >= _MANY:
+                self._raise_if_all_failed()
             if any(len(self._rows[trial.number]) < self.n_fits for trial in batch):
                 break
             for trial in batch:

@@ -12,6 +12,7 @@ from ..samplers import EnqueuedSampler, RandomSampler
 from ..schedulers import FullScheduler
 from ..space import translated
 from ._base import BaseTrialSearchCV
+from ._checks import check_enqueued
 
 __all__ = ["SelfTuningSearchCV"]
 
@@ -217,6 +218,7 @@ classes_, n_features_in_, feature_names_in_
         return self._runs.distributions
 
     def _make_scheduler(self, space, random_state, y, splits):
+        check_enqueued(self.enqueue, self.n_iter)
         sampler = EnqueuedSampler(RandomSampler(space, random_state), [self._runs.first])
         return FullScheduler(sampler, n_candidates=self.n_iter)
 

@@ -63,9 +63,9 @@ class BayesSampler(Sampler):
         expected from the `seconds` observed.
     stop_tol : float or None, default=None
         End once the largest expected improvement is below this many standard deviations of
-        the best score's noise, that observed with it or else the model's (after Makarova et
-        al., 2022, "Automatic termination for hyperparameter optimization"), and there are at
-        least twice as many scores as hyperparameters of the model, the space's coordinates and
+        the best score's noise, that observed with it (unless it is 0) or else the model's (after
+        Makarova et al., 2022, "Automatic termination for hyperparameter optimization"), and there
+        are at least twice as many scores as hyperparameters of the model, the coordinates and
         two. None never does.
 
     Attributes
@@ -432,7 +432,7 @@ class BayesSampler(Sampler):
         left *= self._transform.unit
         variance = self._best(1)[0].noise
         std = self._transform.unit * float(np.sqrt(self._posterior.noise_variance))
-        if variance is not None and np.isfinite(variance):
+        if variance is not None and np.isfinite(variance) and variance > 0.0:
             std = float(np.sqrt(variance))
         if left >= self.stop_tol * std:
             return False

@@ -12,7 +12,7 @@ from .base import Sampler
 
 __all__ = ["EnqueuedSampler"]
 
-# Draws until a dict of a conditional space comes up that has the given parameters.
+# Draws until a dict of a conditional space comes up that has the given parameters and values.
 _TRIES = 1000
 
 
@@ -88,17 +88,22 @@ class EnqueuedSampler(Sampler):
 
     def _complete(self, given: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Fill in what is missing at random, in a dict of the space that has what is given."""
+        reason = None
         for _ in range(_TRIES):
             drawn = self.space.from_unit(rng.random(self.space.n_dims))
             if given.keys() <= drawn.keys():
                 params = {**drawn, **given}
-                break
-        else:
-            params = dict(given)
+                reason = self._why_not(params)
+                if reason is None:
+                    return params
+        reason = reason or self._why_not(dict(given))
+        raise ValueError(
+            f"what is enqueued must lie in the space, but {dict(given)!r} does not: {reason}"
+        ) from reason
+
+    def _why_not(self, params: dict[str, Any]) -> ValueError | None:
         try:
             self.space.to_unit(params)
         except ValueError as error:
-            raise ValueError(
-                f"what is enqueued must lie in the space, but {dict(given)!r} does not: {error}"
-            ) from error
-        return params
+            return error
+        return None

@@ -200,6 +200,7 @@ def _of_self_tuning(net, given, X, y):
     """Return the names of parameters and hyperparameters, and what is tuned."""
     for name in given:
         if not name.startswith(_OF_TUNED):
+            check_names([name])
             raise ValueError(
                 "a self-tuning estimator tunes its hyperparameters, whose names as parameters "
                 f"start with {_OF_TUNED!r}, but got {name!r}; is it {_OF_TUNED + name!r}? What "

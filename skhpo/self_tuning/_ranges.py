@@ -219,11 +219,21 @@ def _constrain(u, kind, low, high):
 def _kind(name, distribution):
     if isinstance(distribution, log_randint):
         return "log_integer"
+    if isinstance(distribution, str | numbers.Number) or distribution is None:
+        raise TypeError(
+            "hyperparameters must be frozen distributions of scipy.stats, or all of them numbers, "
+            f"but {name!r} is {distribution!r}"
+        )
     axis = make_axis(name, distribution)
     if axis.kind == "choice":
         raise ValueError(
             f"hyperparameters must be frozen distributions, but {name!r} is a list: there is no "
             "gradient between choices; search it with BayesSearchCV"
+        )
+    if not hasattr(distribution, "support"):
+        raise ValueError(
+            f"hyperparameters must be frozen distributions, but {name!r} is a range with steps: "
+            "leave the steps out, or search it with BayesSearchCV"
         )
     low, high = distribution.support()
     if not math.isfinite(low) or (axis.kind == "integer" and not math.isfinite(high)):

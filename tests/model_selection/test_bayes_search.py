@@ -287,9 +287,9 @@ def test_failed_fits_are_learned_from():
     assert mean[0] > mean[1]
 
 
-def test_all_failed_is_said_at_once():
-    with pytest.raises(ValueError, match="All the 2 fits failed"):
-        search_of({"kind": ["broken"], "x": uniform(0, 1)}).fit(X, y)
+def test_all_failed_is_said_once_there_are_many():
+    with pytest.raises(ValueError, match="All the 20 fits failed"):
+        search_of({"kind": ["broken"], "x": uniform(0, 1)}, n_iter=30).fit(X, y)
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan, 1e300, -np.inf])
@@ -497,3 +497,48 @@ def test_contract_of_scikit_learn(estimator, space):
     search = BayesSearchCV(estimator, space, n_iter=2, cv=2, error_score="raise", random_state=0)
     expected = EXPECTED_FAILED_CHECKS.get("BayesSearchCV", {})
     check_estimator(search, expected_failed_checks=expected, on_skip=None)
+
+
+class FailsAbove(Bowl):
+    """Cannot be fitted where x is above one half."""
+
+    def fit(self, X, y):
+        if self.x > 0.5:
+            raise RuntimeError("too much")
+        return super().fit(X, y)
+
+
+def test_a_first_candidate_that_fails_does_not_end_the_search():
+    search = BayesSearchCV(
+        FailsAbove(), {"x": uniform(0, 1)}, n_iter=8, cv=2, enqueue=[{"x": 0.9}], random_state=0
+    )
+    with pytest.warns(FitFailedWarning):
+        search.fit(X, y)
+    assert len(search.cv_results_["params"]) == 8
+    assert search.best_params_["x"] <= 0.5
+
+
+def test_a_search_in_which_all_fits_fail_is_an_error():
+    search = BayesSearchCV(FailsAbove(), {"x": uniform(0.6, 0.4)}, n_iter=3, cv=2)
+    with pytest.raises(ValueError, match="All the 6 fits failed"):
+        search.fit(X, y)
+
+
+def test_more_enqueued_than_tried():
+    search = BayesSearchCV(FailsAbove(), {"x": uniform(0, 1)}, n_iter=1, enqueue=[{}, {}])
+    with pytest.raises(ValueError, match="n_iter=1; raise n_iter"):
+        search.fit(X, y)
+
+
+@pytest.mark.parametrize("params", ["abc", None, [None]], ids=repr)
+def test_what_is_no_configuration_has_no_score(params):
+    search = BayesSearchCV(Bowl(), {"x": uniform(0, 1)}, n_iter=2, cv=2).fit(X, y)
+    with pytest.raises(TypeError, match="each a dict"):
+        search.predict_score(params)
+
+
+def test_stops_where_the_best_score_is_the_same_on_all_splits():
+    search = search_of({"x": uniform(0, 1)}, Bowl(z=0.7), n_iter=60, stop_tol=1.0, cv=3)
+    search.fit(X, y)
+    assert "stop_tol" in search.stop_reason_
+    assert len(search.cv_results_["params"]) < 60

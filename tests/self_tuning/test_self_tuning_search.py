@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from optuna.distributions import FloatDistribution
 from scipy.special import expit, logit
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import clone
@@ -400,6 +401,7 @@ BAD = [
     ({"module__dropout": [0.1, 0.2]}, "there is no gradient between choices"),
     ({"optimizer__weight_decay": uniform(-np.inf, 1)}, "."),
     ({"module__dropout": uniform(0, 2)}, "dropout must be"),
+    ({"module__dropout": FloatDistribution(0, 0.9, step=0.1)}, "range with steps"),
     ({}, "must say what to tune"),
 ]
 
@@ -414,6 +416,8 @@ def test_bad_ranges_of_a_plain_estimator(digits, ranges, message):
     ("params", "ranges", "message"),
     [
         ({}, {"input_noise": uniform(0, 1)}, "is it 'hyperparameters__input_noise'"),
+        ({}, {"lr": loguniform(1e-4, 1)}, "'lr' cannot be tuned while training"),
+        ({"hyperparameters": {"input_noise": "0.3"}}, None, "or all of them numbers"),
         ({}, {"hyperparameters__lr": uniform(0, 1)}, "'lr' cannot be tuned while training"),
         ({}, {"hyperparameters__drop1.p": uniform(0, 1)}, "matches nothing"),
         ({"initial": {"input_noise": 3}}, None, r"range is \[0, 2\]"),
