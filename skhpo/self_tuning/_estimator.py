@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
+import warnings
 
 import torch
 from scipy.stats import loguniform, uniform
@@ -65,9 +66,17 @@ class SelfTuningMixin:
         ValueError
             If the data or a parameter is invalid. The message names the rule and the value.
         """
-        return self._with_validation(
+        fitted = self._with_validation(
             validation_data, super().fit, X, y, sample_weight=sample_weight, **fit_params
         )
+        if self.max_epochs <= self.warmup_epochs and not are_fixed(self.hyperparameters):
+            warnings.warn(
+                "nothing was tuned, because all epochs were for warming up: max_epochs="
+                f"{self.max_epochs} and warmup_epochs={self.warmup_epochs}; raise max_epochs, or "
+                "lower warmup_epochs",
+                stacklevel=2,
+            )
+        return fitted
 
     def partial_fit(
         self, X, y=None, classes=None, sample_weight=None, *, validation_data=None, **fit_params

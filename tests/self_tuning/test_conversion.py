@@ -104,6 +104,7 @@ def test_layers_of_ones_own_respond_without_conversion(digits):
     assert set(net.collapse().state_dict()) == set(module.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:nothing was tuned")
 @pytest.mark.parametrize("variant", ["stn", "delta"])
 def test_statistics_of_batch_normalization_are_unperturbed(digits, variant):
     """With noise of such a scale perturbed passes would see a far larger variance."""
@@ -170,6 +171,7 @@ def test_retraining(digits, refit, tmp_path):
     assert loaded.schedule_ == tuned.schedule_, "tuning goes on where it stood"
 
 
+@pytest.mark.filterwarnings("ignore:nothing was tuned")
 def test_weight_decay_in_retraining_is_that_of_the_optimizer(digits):
     """A schedule that stands still is plain training: Adam's own decay does the same."""
     params = {"module__n_units": 8, "random_state": 0, "lr": 0.01, "max_epochs": 3}

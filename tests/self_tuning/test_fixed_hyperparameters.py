@@ -98,7 +98,8 @@ def test_another_search_can_look_for_them(digits):
 
 
 def test_tuning_inside_bayes_outside(digits):
-    net = SelfTuningClassifier(hyperparameters={"input_noise": uniform(0, 1)}, **PARAMS)
+    ranges = {"input_noise": uniform(0, 1)}
+    net = SelfTuningClassifier(hyperparameters=ranges, warmup_epochs=1, **PARAMS)
     search = BayesSearchCV(net, {"lr": [0.001, 0.01, 0.1]}, n_iter=2, n_initial_points=2, cv=2)
     search.fit(*digits)
     assert len(search.best_estimator_.schedule_["input_noise"]) == 4

@@ -146,6 +146,7 @@ def test_seeds(digits):
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.filterwarnings("ignore:nothing was tuned")
 def test_tuning_draws_nothing_from_the_streams_of_training(digits):
     """With a learning rate of next to nothing tuning changes no weight."""
     params = {**PARAMS, "hyper_lr": 1e-30, "entropy_weight": 0}
@@ -153,6 +154,12 @@ def test_tuning_draws_nothing_from_the_streams_of_training(digits):
     still = SelfTuningClassifier(hyperparameters=RANGES, **{**params, "warmup_epochs": 9})
     still.fit(*digits)
     assert tuned.history[:, "train_loss"] == still.history[:, "train_loss"]
+
+
+def test_warming_up_to_the_end_is_warned_of(digits):
+    net = SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "warmup_epochs": 9})
+    with pytest.warns(UserWarning, match="nothing was tuned.*warmup_epochs=9; raise max_epochs"):
+        net.fit(*digits)
 
 
 def test_fixed_scales(digits):
@@ -208,7 +215,7 @@ def test_a_value_of_ones_own_goes_with_the_weights(digits, tmp_path):
 
 
 def test_by_default_dropout_and_weight_decay_are_tuned(digits):
-    net = SelfTuningClassifier(module__dropout=0.2, max_epochs=1).fit(*digits)
+    net = SelfTuningClassifier(module__dropout=0.2, max_epochs=1, warmup_epochs=0).fit(*digits)
     assert set(net.schedule_) == {"dropout_0.p", "weight_decay"}
 
 
@@ -294,7 +301,8 @@ class Scaled(nn.Module):
 
 
 def test_ones_own_may_have_any_name_and_range(digits):
-    net = SelfTuningClassifier(Scaled, {"gamma": uniform(-2, 4)}, max_epochs=1).fit(*digits)
+    net = SelfTuningClassifier(Scaled, {"gamma": uniform(-2, 4)}, max_epochs=1, warmup_epochs=0)
+    net.fit(*digits)
     assert list(net.schedule_) == ["gamma"]
 
 
