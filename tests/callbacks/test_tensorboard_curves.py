@@ -90,7 +90,7 @@ def test_nets_trained_as_one_have_their_curves(tmp_path):
 
 
 def test_what_self_tuning_networks_tune_is_a_curve(tmp_path):
-    model = skhpo.SelfTuningClassifier(max_epochs=2)
+    model = skhpo.SelfTuningClassifier(max_epochs=2, warmup_epochs=1)
     search_of(tmp_path, model, {"lr": [0.01]}, all_of_them).fit(X, y)
     scalars = read(tmp_path).scalars["trial-0000"]
     points = scalars["epoch_hyperparameters/weight_decay/mean"]
