@@ -167,6 +167,22 @@ def test_high_choice_counts():
     run(BayesSampler(space, 0), lambda params: params["a"], 12)
 
 
+def test_in_noise_the_best_are_followed_and_predictions_are_not_fooled():
+    """A model that may call all scores noise would look at the ends of the space instead."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        tried = [CUBE.from_unit(rng.random(CUBE.n_dims)) for _ in range(25)]
+        scores = rng.standard_normal(25)
+        sampler = BayesSampler(CUBE, seed)
+        for params, score in zip(tried, scores, strict=True):
+            sampler.observe(params, score, None)
+        best = tried[int(scores.argmax())]
+        asked, there = points([*sampler.sample(1), best], CUBE)
+        assert np.abs(asked - there).max() < 0.4
+        mean, _ = sampler.predict([best])
+        assert mean[0] < 0.75 * scores.max()
+
+
 # --- several at a time
 
 

@@ -219,6 +219,16 @@ def test_hyperparameters_of_many_scores_are_fitted_now_and_then():
     assert 2 <= len(set(seen)) <= 3
 
 
+def test_noise_is_bounded_where_that_is_asked():
+    coordinates, z, _ = some(NUMBERS, 60)
+    y = np.random.default_rng(0).standard_normal(60)
+    free, bounded = Hyperparameters(coordinates), Hyperparameters(coordinates, most_noise=-3.5)
+    for hyperparameters in (free, bounded):
+        hyperparameters.update(z, y, np.ones(60))
+    assert free.theta[-2] > -1.0
+    assert bounded.theta[-2] <= -3.5
+
+
 # --- expected improvement
 
 

@@ -243,14 +243,13 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         if isinstance(params, Mapping):
             mean, std = self.sampler_.predict([dict(params)])
             return float(mean[0]), float(std[0])
-        if isinstance(params, str) or not all(
-            isinstance(one, Mapping) for one in (params if isinstance(params, Iterable) else [None])
-        ):
+        several = list(params) if isinstance(params, Iterable) else [params]
+        if not all(isinstance(one, Mapping) for one in several):
             raise TypeError(
                 "params must be a configuration or a sequence of them, each a dict, but got "
                 f"{params!r}; of a DataFrame, take .to_dict('records')"
             )
-        return self.sampler_.predict([dict(one) for one in params])
+        return self.sampler_.predict([dict(one) for one in several])
 
     def _make_scheduler(self, space, random_state, y, splits):
         check_enqueued(self.enqueue, self.n_iter)

@@ -535,6 +535,8 @@ def test_what_is_no_configuration_has_no_score(params):
     search = BayesSearchCV(Bowl(), {"x": uniform(0, 1)}, n_iter=2, cv=2).fit(X, y)
     with pytest.raises(TypeError, match="each a dict"):
         search.predict_score(params)
+    mean, std = search.predict_score({"x": x} for x in (0.1, 0.2, 0.3))
+    assert mean.shape == std.shape == (3,)
 
 
 def test_stops_where_the_best_score_is_the_same_on_all_splits():
