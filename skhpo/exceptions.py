@@ -1,6 +1,20 @@
 """Warnings and errors of the package."""
 
-__all__ = ["JournalError", "NonFiniteLossError", "SearchStoppedWarning"]
+import errno
+
+__all__ = ["JournalError", "NonFiniteLossError", "SearchStoppedWarning", "StorageError"]
+
+_ADVICE = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room in the quota of its disk",
+    errno.EFBIG: "raise the limit on the size of a file, or give a path on another disk",
+    errno.EROFS: "its disk is read-only: make it writable, or give a path on another one",
+    errno.EACCES: "change the permissions of its folder, or give another path",
+    errno.EPERM: "change the permissions of its folder, or give another path",
+    errno.EIO: "its disk may be damaged: see the log of the system, or give a path on another one",
+    errno.ENOENT: "its folder is gone: make it again, or give another path",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
 
 
 class JournalError(ValueError):
@@ -13,3 +27,18 @@ class NonFiniteLossError(ValueError):
 
 class SearchStoppedWarning(UserWarning):
     """A search ended before its scheduler was done: interrupted, or out of time."""
+
+
+class StorageError(OSError):
+    """The system did not let the package write, or read, a file of its own: a full disk, say.
+
+    Parameters
+    ----------
+    errno : int
+    strerror : str
+    filename : str
+    """
+
+    def __str__(self):
+        advice = _ADVICE.get(self.errno, "see to that, or give another path")
+        return f"[Errno {self.errno}] {self.strerror}: {self.filename!r}; {advice}"

@@ -13,6 +13,7 @@ ROOT = Path(skhpo.__file__).parent
 PARTS = [
     "_compat",
     "exceptions",
+    "files",
     "limits",
     "rows",
     "trial",

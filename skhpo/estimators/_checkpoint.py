@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import tempfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +13,7 @@ from skorch import NeuralNet
 from skorch.exceptions import DeviceWarning
 from skorch.history import History
 
+from ..files import write_atomically
 from ._device import resolve_device
 from ._schedule import Schedule
 
@@ -59,6 +57,8 @@ class CheckpointMixin:
         ------
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
+        StorageError
+            If the system does not let the file be written.
         """
         self.check_is_fitted()
         parts = (*self._modules, *self._criteria, *self._optimizers, *self._stateful)
@@ -77,7 +77,7 @@ class CheckpointMixin:
         if hasattr(path, "write"):
             torch.save(checkpoint, path)
         else:
-            write_atomically(checkpoint, Path(path))
+            write_atomically(path, serialised(checkpoint))
         return self
 
     def load_checkpoint(self, path):
@@ -182,18 +182,14 @@ class CheckpointMixin:
             vars(self)["device"] = device
 
 
-def write_atomically(checkpoint, path):
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+def serialised(checkpoint):
+    """Return the bytes of a checkpoint.
+
+    Made in memory: torch's writer turns an interrupted or refused write into errors of its own.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getbuffer()
 
 
 def _plain_numbers(value):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from ...define_by_run import recall, remember
-from .._checkpoint import write_atomically
+from ...files import write_atomically
+from .._checkpoint import serialised
 from ._backend import import_keras
 from ._randomness import OwnGlobals
 from ._recipe import Recipe
@@ -85,6 +84,8 @@ class StateMixin:
         ------
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
+        StorageError
+            If the system does not let the file be written.
         """
         self._check_is_fitted()
         checkpoint = {
@@ -98,7 +99,7 @@ class StateMixin:
         if hasattr(path, "write"):
             torch.save(checkpoint, path)
         else:
-            write_atomically(checkpoint, Path(path))
+            write_atomically(path, serialised(checkpoint))
         return self
 
     def load_checkpoint(self, path):
