@@ -106,12 +106,16 @@ def way_to_continue(estimator, resource, y=None):
             and params.get("learning_rate") != "adaptive"
             and not params.get("early_stopping")
             and params.get("class_weight") != "balanced"
-            and np.ndim(y) < 2
+            and not _has_several_columns(y)
         )
         return "partial_fit_per_epoch" if exact else "retrain"
     if isinstance(estimator, _TOTAL_BY_WARM_START.get(resource, ())):
         return "retrain" if _stops_or_objects(estimator, y) else "warm_start"
     return "retrain"
+
+
+def _has_several_columns(y):
+    return np.ndim(y) > 1 and np.shape(y)[1] > 1
 
 
 def _stops_or_objects(estimator, y):
@@ -153,30 +157,45 @@ def advance(fresh, state, resource, X, y, fit_params, *, done, target):
         What to hand back for the next level; None where that would be of no use.
     """
     if resource is None:
-        return fresh.fit(X, y, **fit_params), None
+        _fit(fresh, X, y, fit_params)
+        return fresh, None
     way = way_to_continue(fresh, resource, y)
     if way == "retrain":
-        return fresh.set_params(**{resource: target}).fit(X, y, **fit_params), None
+        fresh.set_params(**{resource: target})
+        _fit(fresh, X, y, fit_params)
+        return fresh, None
     if way == "partial_fit":
         net = _partial_fit(fresh, state, resource, X, y, fit_params, done, target)
     elif way == "partial_fit_per_epoch":
         net = _partial_fit_per_epoch(fresh, state, X, y, fit_params, done, target)
     else:
         net = fresh if state is None else state
-        net.set_params(**{resource: target, "warm_start": True}).fit(X, y, **fit_params)
+        net.set_params(**{resource: target, "warm_start": True})
+        _fit(net, X, y, fit_params)
     return net, net
+
+
+def _fit(estimator, X, y, fit_params):
+    """Fit as `GridSearchCV` does: without y where there is none, whatever ``fit`` returns."""
+    args = (X,) if y is None else (X, y)
+    estimator.fit(*args, **fit_params)
 
 
 def _partial_fit(fresh, state, resource, X, y, fit_params, done, target):
     if state is None:
-        net = fresh.set_params(**{resource: target}).fit(X, y, **fit_params)
+        net = fresh
+        net.set_params(**{resource: target})
+        _fit(net, X, y, fit_params)
     else:
-        net = state.set_params(**{resource: target - done}).partial_fit(X, y, **fit_params)
+        net = state
+        net.set_params(**{resource: target - done})
+        net.partial_fit(X, y, **fit_params)
     if not hasattr(net, "save_checkpoint") and hasattr(net, "history") and not net.callbacks:
         finished = sum("train_loss" in epoch for epoch in net.history)
         if finished < target:
             raise KeyboardInterrupt  # which skorch's own nets take for "enough"
-    return net.set_params(**{resource: target})
+    net.set_params(**{resource: target})
+    return net
 
 
 def _partial_fit_per_epoch(fresh, state, X, y, fit_params, done, target):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from .._compat import num_samples
 from ..limits import current_slot, time_for
 from ..trial import FitResult
 from ._continuation import way_to_continue
@@ -275,10 +276,10 @@ def _in_groups(fits, passes):
     group, size = [], 0
     for i, shown in passes.items():
         width = np.prod(getattr(fits[i].net, "_output_shape", (1,)), dtype=int)
-        size += len(shown.X) * width
+        size += num_samples(shown.X) * width
         if group and size > _MOST_OUTPUTS:
             yield group
-            group, size = [], len(shown.X) * width
+            group, size = [], num_samples(shown.X) * width
         group.append(i)
     if group:
         yield group

@@ -32,7 +32,7 @@ def nested_subsamples(y, train, seed, split):
     rows = rng.permutation(train)
     if y is None or type_of_target(y) not in {"binary", "multiclass"}:
         return rows
-    labels = np.asarray(y)[rows]
+    labels = np.ravel(y)[rows]  # a column counts as a list
     when = np.empty(len(rows))
     for label in np.unique(labels):
         (members,) = np.nonzero(labels == label)

@@ -24,13 +24,22 @@ from .._compat import (
     StrOptions,
     check_method_params,
     fit_context,
+    num_samples,
 )
 from ..evaluation import Evaluator, Setting, configured, derive_seed, refit, slots_of
 from ..exceptions import SearchStoppedWarning
 from ..results import mean_score, results_table, total_seconds, variance_of_mean
 from ..samplers import EnqueuedSampler
 from ..space import SearchSpace
-from ._checks import check_classes, check_listening, check_names, check_resource, check_rows
+from ._checks import (
+    as_rows,
+    check_classes,
+    check_listening,
+    check_names,
+    check_resource,
+    check_rows,
+    check_target,
+)
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
 from ._observers import Callbacks, ContextTree, Progress, SearchStart
@@ -176,6 +185,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         weight = params.get("sample_weight")
         seen = {"X": X, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
 
+        check_target(self.estimator, y)
         distributions = self.param_distributions_ = self._distributions(X, y)
         space = SearchSpace(distributions)
         check_names(self.estimator, distributions)
@@ -183,8 +193,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             check_resource(self.estimator, self.resource, distributions)
         slots = slots_of(self.devices)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        rows = cv.split(X, y, **routed.splitter.split)
-        splits = [(np.asarray(train), np.asarray(test)) for train, test in rows]
+        parts = cv.split(X, y, **routed.splitter.split)
+        splits = [tuple(as_rows(part, num_samples(X)) for part in pair) for pair in parts]
         if not splits:
             raise ValueError(f"cv must yield at least one split, but {self.cv!r} yields none")
         check_classes(self.estimator, y, splits)

@@ -17,13 +17,15 @@ from sklearn.utils.multiclass import type_of_target
 from ..space import translated
 
 __all__ = [
+    "as_rows",
     "check_classes",
     "check_enqueued",
     "check_listening",
     "check_names",
     "check_resource",
     "check_rows",
-    "check_subsample_sizes",
+    "check_target",
+    "resource_limits",
 ]
 
 
@@ -35,6 +37,26 @@ def check_rows(X):
             f"a search splits X by rows, so X must be an array, a frame or a list, but is a "
             f"{type(X).__name__}; put the arrays into one, and let the module take it apart"
         )
+
+
+def as_rows(part, n_samples):
+    """Return the rows of one part of a split: numbers, where a splitter may give masks or slices.
+
+    Raises
+    ------
+    IndexError
+        If there are no such rows.
+    """
+    part = part if isinstance(part, slice) else np.asarray(part)
+    if np.size(part) == 0:
+        return np.empty(0, dtype=int)
+    try:
+        return np.arange(n_samples)[part]
+    except IndexError as error:
+        raise IndexError(
+            f"cv must yield row numbers of X, which has {n_samples} rows, or masks of that length, "
+            f"but: {error}"
+        ) from error
 
 
 def check_names(estimator, param_distributions):
@@ -158,17 +180,51 @@ def check_listening(scheduler):
             )
 
 
-def check_subsample_sizes(estimator, y, splits, min_resources, max_resources):
-    """Raise ValueError unless subsamples of these sizes exist and hold every class.
+def check_target(estimator, y):
+    """Raise ValueError where there is no target and ``fit`` cannot do without."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    if y is None and hasattr(estimator, "fit"):
+        target = inspect.signature(estimator.fit).parameters.get("y")
+        if target is not None and target.default is target.empty:
+            raise ValueError(
+                f"{type(estimator).__name__} requires y to be passed, but the target y is None"
+            )
+
+
+def resource_limits(search, y, splits):
+    """Return the smallest and the largest resource of a search as numbers.
+
+    Parameters
+    ----------
+    search : estimator
+        Has `min_resources` and `max_resources`, numbers or "auto".
+    y : array-like or None
+    splits : list of (ndarray, ndarray)
 
     Returns
     -------
     min_resources, max_resources : int
-        ``"auto"`` being twice the number of classes (or 2), and the smallest training part.
+        "auto" being 1 and 81; where the resource is ``"n_samples"`` twice the number of classes
+        (or 2), and the smallest training part.
+
+    Raises
+    ------
+    ValueError
+        Unless subsamples of these sizes exist and hold every class.
     """
+    limits = search.min_resources, search.max_resources
+    if search.resource == "n_samples":
+        return _subsample_sizes(search.estimator, y, splits, *limits)
+    return tuple(
+        default if limit == "auto" else limit
+        for limit, default in zip(limits, (1, 81), strict=True)
+    )
+
+
+def _subsample_sizes(estimator, y, splits, min_resources, max_resources):
     largest = min(len(train) for train, _ in splits)
-    classes = is_classifier(estimator) and type_of_target(y) in {"binary", "multiclass"}
-    n_classes = len(np.unique(y)) if classes else 1
+    n_classes = len(np.unique(y)) if _has_classes(estimator, y) else 1
     min_resources = 2 * n_classes if min_resources == "auto" else min_resources
     max_resources = largest if max_resources == "auto" else max_resources
     if max_resources > largest:
@@ -188,7 +244,7 @@ def check_subsample_sizes(estimator, y, splits, min_resources, max_resources):
 
 def check_classes(estimator, y, splits):
     """Warn where the training part of a split lacks a class."""
-    if not is_classifier(estimator) or type_of_target(y) not in {"binary", "multiclass"}:
+    if not _has_classes(estimator, y):
         return
     labels = np.asarray(y)
     classes = np.unique(labels)
@@ -202,3 +258,9 @@ def check_classes(estimator, y, splits):
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def _has_classes(estimator, y):
+    if y is None or not is_classifier(estimator):
+        return False
+    return type_of_target(y) in {"binary", "multiclass"}

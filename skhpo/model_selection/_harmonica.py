@@ -11,7 +11,7 @@ from .._compat import Interval, StrOptions
 from ..samplers import BayesSampler, RandomSampler
 from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperband
 from ._base import BaseTrialSearchCV
-from ._checks import check_names, check_subsample_sizes
+from ._checks import check_names, resource_limits
 from ._stages import important_parameters, stage_table
 
 __all__ = ["HarmonicaSearchCV"]
@@ -220,8 +220,8 @@ classes_, n_features_in_, feature_names_in_
         base="auto",
         n_iter=100,
         resource=None,
-        min_resources=1,
-        max_resources=81,
+        min_resources="auto",
+        max_resources="auto",
         factor=3,
         n_brackets="all",
         scoring=None,
@@ -316,14 +316,7 @@ classes_, n_features_in_, feature_names_in_
         name = self.base
         if name == "auto":
             name = "random" if self.resource is None else "hyperband"
-        limits = self.min_resources, self.max_resources
-        if self.resource == "n_samples":
-            limits = check_subsample_sizes(self.estimator, y, splits, *limits)
-        elif "auto" in limits:
-            raise ValueError(
-                "min_resources='auto' and max_resources='auto' count training rows and need "
-                f"resource='n_samples', but resource={self.resource!r}; give numbers"
-            )
+        limits = resource_limits(self, y, splits)
         if name == "hyperband":
             if self.resource is None:
                 raise ValueError(

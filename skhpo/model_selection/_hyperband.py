@@ -10,7 +10,7 @@ from .._compat import Interval, StrOptions
 from ..samplers import BayesSampler, RandomSampler, Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband
 from ._base import BaseTrialSearchCV
-from ._checks import check_subsample_sizes
+from ._checks import resource_limits
 
 __all__ = ["HalvingHyperbandSearchCV"]
 
@@ -36,11 +36,11 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Parameter of the estimator that counts work, also through a pipeline
         (``"net__max_epochs"``), or ``"n_samples"`` for growing (stratified, nested) subsamples of
         the training rows. Which fits are continued and which repeated, see Notes.
-    min_resources : int or "auto", default=1
-        Resource of the first rung of the most aggressive bracket. ``"auto"``, for ``"n_samples"``
-        only: twice the number of classes.
-    max_resources : int or "auto", default=81
-        Resource of every bracket's last rung. ``"auto"``, for ``"n_samples"`` only: all rows of
+    min_resources : int or "auto", default="auto"
+        Resource of the first rung of the most aggressive bracket. ``"auto"`` is 1; for
+        ``"n_samples"`` twice the number of classes.
+    max_resources : int or "auto", default="auto"
+        Resource of every bracket's last rung. ``"auto"`` is 81; for ``"n_samples"`` all rows of
         the smallest training part.
     factor : float, default=3
         A rung keeps the best ``1 / factor`` and gives them `factor` times the resource.
@@ -195,8 +195,8 @@ classes_, n_features_in_, feature_names_in_
         param_distributions,
         *,
         resource="max_epochs",
-        min_resources=1,
-        max_resources=81,
+        min_resources="auto",
+        max_resources="auto",
         factor=3,
         n_brackets="all",
         n_iterations=1,
@@ -251,14 +251,7 @@ classes_, n_features_in_, feature_names_in_
         self.sampler = sampler
 
     def _make_scheduler(self, space, random_state, y, splits):
-        limits = self.min_resources, self.max_resources
-        if self.resource == "n_samples":
-            limits = check_subsample_sizes(self.estimator, y, splits, *limits)
-        elif "auto" in limits:
-            raise ValueError(
-                "min_resources='auto' and max_resources='auto' count training rows and need "
-                f"resource='n_samples', but resource={self.resource!r}; give numbers"
-            )
+        limits = resource_limits(self, y, splits)
         self.sampler_ = self._make_sampler(space, random_state)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
         return scheduler(

@@ -254,7 +254,6 @@ def test_what_is_enqueued_comes_first():
         ({"resource": "max_epochs", "stage_params": {"max_epochs": 1}}, "use stage_resource"),
         ({"stage_params": {"sise": 2}}, "no parameter 'sise'; did you mean 'size'"),
         ({"stage_params": {"d": 2}}, "'d' is; remove it"),
-        ({"min_resources": "auto"}, "need resource='n_samples'"),
         ({"space": {"a": [1]}}, "at least two configurations"),
     ],
 )

@@ -385,9 +385,11 @@ def test_verbose_shows_how_far_it_is(capsys):
         ({"n_brackets": 0}, "n_brackets"),
         ({"n_brackets": 7}, "n_brackets"),
         ({"n_iterations": 0}, "n_iterations"),
-        ({"max_resources": "auto"}, "need resource='n_samples'"),
         ({"resource": "n_samples", "max_resources": 1000, "min_resources": 10}, "1000 and 75 rows"),
-        ({"resource": "n_samples", "max_resources": 60}, "min_resources=1 and 3 classes"),
+        (
+            {"resource": "n_samples", "max_resources": 60, "min_resources": 1},
+            "min_resources=1 and 3 classes",
+        ),
         ({"n_jobs": 0}, "n_jobs == 0"),
         ({"cv": 1}, "n_splits"),
         ({"scoring": "acuracy"}, "scoring"),
@@ -513,8 +515,6 @@ def test_samples_as_a_resource_by_themselves():
         LogisticRegression(),
         {"C": loguniform(1e-3, 1e3)},
         resource="n_samples",
-        min_resources="auto",
-        max_resources="auto",
         cv=3,
         random_state=0,
     ).fit(X, y)

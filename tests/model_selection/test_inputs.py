@@ -1,0 +1,127 @@
+"""What a search is given: whatever GridSearchCV takes has the scores that it has there."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_iris
+from sklearn.exceptions import DataConversionWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = load_iris(return_X_y=True)
+
+
+def whole_grid(space, random_state):
+    return FullScheduler(GridSampler(space), n_candidates=space.size)
+
+
+def grid(estimator, space, *data, **kwargs):
+    return SearchCV(estimator, space, scheduler=whole_grid, random_state=0, **kwargs).fit(*data)
+
+
+def scores(search):
+    return search.cv_results_["mean_test_score"]
+
+
+def assert_like_grid_search(estimator, space, *data, **kwargs):
+    ours = grid(estimator, space, *data, **kwargs)
+    theirs = GridSearchCV(estimator, space, **kwargs).fit(*data)
+    np.testing.assert_allclose(scores(ours), scores(theirs))
+    return ours
+
+
+def net(**kwargs):
+    return TorchClassifier(max_epochs=2, lr=0.05, random_state=0, **kwargs)
+
+
+@pytest.mark.parametrize("convert", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array])
+def test_sparse_rows_score_as_dense_ones(convert):
+    space = {"lr": [0.05, 0.2]}
+    dense = grid(net(), space, X, y, cv=3, stack=True, return_train_score=True)
+    search = grid(net(), space, convert(X), y, cv=3, stack=True, return_train_score=True)
+    np.testing.assert_allclose(scores(search), scores(dense))
+    np.testing.assert_allclose(
+        search.cv_results_["mean_train_score"], dense.cv_results_["mean_train_score"]
+    )
+
+
+def test_texts_become_sparse_rows_in_a_pipeline():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    words = ["red", "blue", "green", "gold"]
+    texts = [" ".join(rng.choice(words[k : k + 3], 5)) for k in labels]
+    pipeline = make_pipeline(TfidfVectorizer(), net())
+    for stack in (False, True):
+        search = grid(pipeline, {"torchclassifier__lr": [0.1, 0.3]}, texts, labels, stack=stack)
+        other = GridSearchCV(pipeline, {"torchclassifier__lr": [0.1, 0.3]}).fit(texts, labels)
+        np.testing.assert_allclose(scores(search), scores(other))
+
+
+class ReturnsNothing(LogisticRegression):
+    def fit(self, X, y, sample_weight=None):
+        super().fit(X, y, sample_weight)
+
+
+class NoTarget(ClassifierMixin, BaseEstimator):
+    def __init__(self, k=1):
+        self.k = k
+
+    def fit(self, X):
+        self.mean_ = X.mean()
+        return self
+
+    def score(self, X, y=None):
+        return float(self.k * (X.mean() - self.mean_))
+
+
+def test_fit_may_return_nothing_and_take_no_target():
+    search = assert_like_grid_search(ReturnsNothing(max_iter=300), {"C": [0.1, 1]}, X, y)
+    assert search.best_estimator_.score(X, y) > 0.9
+    assert_like_grid_search(NoTarget(), {"k": [1, 2]}, X)
+    with pytest.raises(ValueError, match="SGDClassifier requires y to be passed"):
+        grid(make_pipeline(SGDClassifier()), {"sgdclassifier__alpha": [1.0]}, X)
+
+
+def test_a_column_of_labels_is_a_list_of_labels():
+    kwargs = {"max_resources": 9, "cv": 3, "random_state": 0, "refit": True}
+    for resource in ("n_samples", "max_iter"):
+        flat, column = (
+            HalvingHyperbandSearchCV(
+                SGDClassifier(random_state=0),
+                {"alpha": [1e-4, 1e-3, 1e-2]},
+                resource=resource,
+                **kwargs,
+            )
+            for _ in range(2)
+        )
+        flat.fit(X, y)
+        with pytest.warns(DataConversionWarning):
+            column.fit(X, y.reshape(-1, 1))
+        np.testing.assert_array_equal(scores(column), scores(flat))
+        np.testing.assert_array_equal(column.predict(X), flat.predict(X))
+
+
+def test_parts_of_splits_may_be_masks_and_slices():
+    test = np.arange(150) % 3 == 0
+    expected = scores(
+        grid(LogisticRegression(max_iter=300), {"C": [1.0]}, X, y, cv=[(~test, test)])
+    )
+    numbers = np.flatnonzero(~test), np.flatnonzero(test)
+    for split in (
+        numbers,
+        ((~test).tolist(), pd.Series(test)),
+        (numbers[0] - 150, slice(0, None, 3)),
+    ):
+        search = grid(LogisticRegression(max_iter=300), {"C": [1.0]}, X, y, cv=[split])
+        np.testing.assert_array_equal(scores(search), expected)
+    for wrong in (np.ones(10, dtype=bool), [150], [0.5]):
+        with pytest.raises(IndexError, match="must yield row numbers of X, which has 150 rows"):
+            grid(LogisticRegression(), {"C": [1.0]}, X, y, cv=[(wrong, numbers[1])])
