@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset,
 
 from ._data import RowBatches, Rows, wants_integers
 from ._randomness import OwnGenerators, Stream
+from ._validation import check_inputs
 
 __all__ = ["FeedingMixin", "LoaderBatches", "first_batch", "read_targets", "targets_at_hand"]
 
@@ -54,6 +55,28 @@ class LoaderBatches:
             if batch is None:
                 return
             yield self.net._prepare_batch(batch)
+
+
+class EncodedTargets(torch.utils.data.Dataset):
+    """A dataset of the user's whose targets become what those of `X` and `y` are.
+
+    Parameters
+    ----------
+    dataset : torch Dataset
+    encode : callable
+        From an array of targets to their encoding.
+    """
+
+    def __init__(self, dataset, encode):
+        self.dataset = dataset
+        self.encode = encode
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        X, y, *rest = self.dataset[i]
+        return X, self.encode(np.asarray([y]))[0], *rest
 
 
 class FeedingMixin:
@@ -128,7 +151,30 @@ class FeedingMixin:
             train, valid = self.train_split(dataset, y, **fit_params)
         else:
             train, valid = self.get_split_datasets(dataset, y, **fit_params)
-        return _part_as_rows(train), _part_as_rows(valid)
+        valid = _part_as_rows(valid)
+        if train is dataset and self._targets_are_encoded:
+            # All rows are trained on: those to check on come from elsewhere, as they are.
+            valid = self._encoded(valid)
+        return _part_as_rows(train), valid
+
+    def _encoded(self, valid):
+        """Return a validation set of the user's with encoded targets."""
+        if valid is None or isinstance(valid, Rows):
+            return valid
+        if type(valid) is skorch.dataset.Dataset:
+            try:
+                X, y = check_inputs(self, valid.X, valid.y, reset=False, needs_y=True)
+                y = self._check_targets(y, None, False)
+            except ValueError as error:
+                raise ValueError(
+                    f"the validation data of train_split must be like X and y, but: {error}"
+                ) from error
+            return self._as_dataset(X, y, None)
+        return EncodedTargets(valid, self._encode_of_dataset)
+
+    def _encode_of_dataset(self, y):
+        """Return targets of a `Dataset` as those of an array are after `_check_targets`."""
+        return y
 
     def _batches(self, dataset, *, training):
         if not isinstance(dataset, Rows):

@@ -2,20 +2,85 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import numpy as np
 
-__all__ = ["encode", "weights_of_classes"]
+__all__ = ["check_labels", "encode", "multi_label_classes", "sorted_classes", "weights_of_classes"]
 
 
-def encode(y, classes, *, positions_allowed=False):
+def sorted_classes(labels, name):
+    """Return the distinct labels in sorted order, which is where scorers expect them.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+    name : str
+        What the user calls them, for the message.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If there are none, or some cannot be compared with each other.
+    """
+    labels = np.asarray(labels)
+    check_labels(labels, name)
+    return np.unique(labels)
+
+
+def check_labels(labels, name):
+    """Raise ValueError unless there are labels, all of one type and none of them missing."""
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(
+            f"{name} must be a list of at least one label, but got {labels.tolist()!r}"
+        )
+    if labels.dtype.kind != "O":
+        return
+    missing = next((i for i, label in enumerate(labels) if _is_missing(label)), None)
+    if missing is not None:
+        raise ValueError(
+            f"{name} must not have missing labels, but has {labels[missing]!r} at position "
+            f"{missing}; drop those rows, or give them a label"
+        )
+    try:
+        np.unique(labels)
+    except TypeError:
+        types = sorted({type(label).__name__ for label in labels.tolist()})
+        raise ValueError(
+            f"{name} must have labels of one type, which can be sorted, but has some of the types "
+            f"{', '.join(types)}; convert them, as with y.astype(str)"
+        ) from None
+
+
+def _is_missing(label):
+    # A comparison with pandas' NA is no bool.
+    return label is None or type(label).__name__ in ("NAType", "NaTType") or label != label
+
+
+def multi_label_classes(n_labels):
+    """Return `classes_` where samples have several labels: 0 and 1 for each, shape (n_labels, 2).
+
+    The positions of the labels alone would pass for two classes where there are two labels.
+    """
+    return np.tile([0, 1], (n_labels, 1))
+
+
+def encode(y, classes, *, order=None):
     """Return the positions of labels among the classes.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,)
     classes : ndarray of shape (n_classes,)
-    positions_allowed : bool, default=False
-        Whether integers are positions already where the classes are names.
+        Sorted.
+    order : ndarray of shape (n_classes,), default=None
+        The classes as they were given. Integers in `y` are then positions in it, where the
+        classes are names.
 
     Returns
     -------
@@ -26,13 +91,21 @@ def encode(y, classes, *, positions_allowed=False):
     ValueError
         If there is a label that is no class.
     """
-    if positions_allowed and y.dtype.kind in "iu" and classes.dtype.kind in "US":
-        y = classes[y]
-    order = np.argsort(classes)
-    found = np.searchsorted(classes, y, sorter=order)
-    positions = order[np.minimum(found, len(classes) - 1)]
-    if not np.array_equal(classes[positions], y):
-        unseen = np.setdiff1d(y, classes)
+    if order is not None and y.dtype.kind in "iu" and order.dtype.kind in "US":
+        if len(y) and not 0 <= y.min() <= y.max() < len(order):
+            raise ValueError(
+                f"integer targets must be positions among the {len(order)} classes, but go from "
+                f"{y.min()} to {y.max()}"
+            )
+        y = order[y]
+    try:
+        positions = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        known = np.array_equal(classes[positions], y)
+    except TypeError:
+        known = False
+    if not known:
+        labels = set(classes.tolist())
+        unseen = list(dict.fromkeys(label for label in y.tolist() if label not in labels))
         raise ValueError(
             f"y must have only the labels {classes!r} of the first call, but has {unseen!r}; "
             "pass all labels to the first call: partial_fit(X, y, classes=...)"
@@ -46,7 +119,8 @@ def weights_of_classes(class_weight, classes, y):
     Parameters
     ----------
     class_weight : dict or "balanced"
-        "balanced" is ``n_samples / (n_classes * count)``; a class that a dict lacks has 1.
+        "balanced" is ``n_samples / (n_classes * count)``; a class that a dict lacks has 1. A label
+        that is no class, because a fold lacks it, is ignored where all classes have a weight.
     classes : ndarray of shape (n_classes,)
     y : ndarray of int64, shape (n_samples,)
         Positions of the labels.
@@ -58,7 +132,8 @@ def weights_of_classes(class_weight, classes, y):
     Raises
     ------
     ValueError
-        If `class_weight` is something else, or names a label that is no class.
+        If `class_weight` is something else, names labels that are no classes while classes have no
+        weight (as scikit-learn does), or has a negative weight.
     """
     if isinstance(class_weight, str) and class_weight == "balanced":
         counts = np.bincount(y, minlength=len(classes))
@@ -68,10 +143,17 @@ def weights_of_classes(class_weight, classes, y):
             "class_weight must be None, 'balanced' or a dict from label to weight, but got "
             f"{class_weight!r}"
         )
+    for label, weight in class_weight.items():
+        if not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
+            raise ValueError(
+                f"class_weight must have weights >= 0, but that of {label!r} is {weight!r}"
+            )
     labels = classes.tolist()
     unknown = [label for label in class_weight if label not in labels]
-    if unknown:
+    unweighted = [label for label in labels if label not in class_weight]
+    if unknown and unweighted:
         raise ValueError(
-            f"class_weight has the labels {unknown!r}, but the classes are {classes!r}"
+            f"class_weight has the labels {unknown!r}, but the classes are {classes!r}; where y "
+            f"may lack labels, give {unweighted!r} weights, too, or pass all labels as classes"
         )
     return np.array([float(class_weight.get(label, 1)) for label in labels])

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import nn
 
 from ._feeding import read_targets, targets_at_hand
-from ._labels import encode, weights_of_classes
+from ._labels import check_labels, encode, sorted_classes, weights_of_classes
 from ._names import resolve_criterion
 from ._outputs import meaning_of
 from ._validation import as_array
@@ -26,16 +26,22 @@ class LabelsMixin:
 
     _class_weight_of_loader = None
     _multi_label = False
+    # The classes as the user listed them: what integer targets of a Dataset are positions in.
+    _order_of_classes = None
     _checkpointed = ("_labels", "_meaning", "_output_shape", "_multi_label")
 
     @property
     def _labels(self):
         """The classes as plain values, for checkpoints."""
-        return {"dtype": self._known_classes.dtype.str, "values": self._known_classes.tolist()}
+        classes, order = self._known_classes, self._order_of_classes
+        labels = {"dtype": classes.dtype.str, "values": classes.tolist()}
+        return labels if order is None else {**labels, "order": order.tolist()}
 
     @_labels.setter
     def _labels(self, labels):
         self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
+        order = labels.get("order")
+        self._order_of_classes = None if order is None else np.array(order)
 
     def _check_params(self):
         super()._check_params()
@@ -77,6 +83,7 @@ class LabelsMixin:
         if multi_label:
             return self._check_several_labels(y, reset)
         y = column_or_1d(y, warn=True)
+        check_labels(y, "y")
         check_classification_targets(y)
         self._learn_classes(y, classes, reset)
         return encode(y, self._known_classes)
@@ -100,7 +107,9 @@ class LabelsMixin:
     def _learn_classes(self, y, classes, reset):
         if reset:
             classes = self.classes if classes is None else classes
-            self._known_classes = np.unique(y) if classes is None else np.asarray(classes)
+            name = "y" if classes is None else "classes"
+            self._known_classes = sorted_classes(y if classes is None else classes, name)
+            self._order_of_classes = None if classes is None else np.asarray(classes)
         elif classes is not None and set(classes) != set(self._known_classes):
             raise ValueError(
                 f"classes must be those of the first call, {self._known_classes!r}, but got "
@@ -128,12 +137,18 @@ class LabelsMixin:
         if self._multi_label:
             return self._check_several_labels(y, reset)
         self._learn_classes(y, classes, reset)
-        y = encode(y, self._known_classes, positions_allowed=True)
+        y = self._encode_of_dataset(y)
         self._class_weight_of_loader = None
         if self.class_weight is not None:
             per_class = weights_of_classes(self.class_weight, self._known_classes, y)
             self._class_weight_of_loader = per_class / per_class[y].mean()
         return y
+
+    def _encode_of_dataset(self, y):
+        if self._multi_label:
+            return y
+        order = self._order_of_classes
+        return encode(y, self._known_classes, order=self._known_classes if order is None else order)
 
     def _kind_of_criterion(self):
         criterion = resolve_criterion(self.criterion)
@@ -191,8 +206,8 @@ class LabelsMixin:
 
     def _encode_batch(self, y):
         encoded = np.asarray(y)
-        if not self._targets_are_encoded and not self._multi_label:
-            encoded = encode(encoded, self._known_classes, positions_allowed=True)
+        if not self._targets_are_encoded:
+            encoded = self._encode_of_dataset(encoded)
         if self._class_weight_of_loader is not None:
             weight = self._class_weight_of_loader[encoded].astype(np.float32)
             self._set_batch_weight(torch.as_tensor(weight, device=self.device_))

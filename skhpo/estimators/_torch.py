@@ -159,6 +159,10 @@ class TorchEstimator(
         y = self._check_targets(y, classes, reset)
         weight = self._row_weights(y, weight)
         if weight is not None:
+            if not weight.any():
+                raise ValueError(
+                    "sample_weight times class_weight leaves no sample: all products are zero"
+                )
             if not weight.all():
                 kept = np.flatnonzero(weight)
                 X = {k: v[kept] for k, v in X.items()} if isinstance(X, Mapping) else X[kept]

@@ -8,6 +8,7 @@ from sklearn.callback import with_callbacks
 from skorch import NeuralNetClassifier
 from torch.utils.data import DataLoader
 
+from ._labels import multi_label_classes
 from ._outputs import as_probabilities
 from ._targets import LabelsMixin
 from ._torch import TorchEstimator
@@ -47,7 +48,7 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         last batch of one sample joins the one before.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes; "balanced" makes them count alike. Multiplied with
-        `sample_weight`.
+        `sample_weight`. Labels that `y` lacks are ignored if all others have a weight.
     validation_fraction : float or None, default=None
         Share of the samples, in (0, 1), that is held out to check the network on while it is
         trained, stratified, identical rows on one side. The network with the best check predicts.
@@ -103,7 +104,8 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
     callbacks : None, "disable" or list of skorch callbacks, default=None
         They see every batch, which costs time. For scikit-learn's see ``set_callbacks``.
     classes : array-like of shape (n_classes,) or None, default=None
-        All labels, where `y` may lack some. A torch `Dataset` may have their positions as targets.
+        All labels in any order, where `y` may lack some. A torch `Dataset` may have their positions
+        as targets.
     train_split : callable or None, default=None
         Splits off data to be scored after each epoch, such as ``skorch.dataset.ValidSplit(5)``.
     iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
@@ -128,8 +130,8 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels; for several labels per sample their positions.
+    classes_ : ndarray of shape (n_classes,) or (n_labels, 2)
+        The labels, sorted; for several labels per sample a row ``[0, 1]`` for each of them.
     n_features_in_ : int
         Size of the second dimension of `X`; not for dicts and datasets.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -266,11 +268,13 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
 
     @property
     def classes_(self):
-        """ndarray of shape (n_classes,): the labels."""
-        if self._labels_are_encoded:
-            return np.arange(len(self._known_classes))
+        """ndarray of shape (n_classes,) or (n_labels, 2): the labels, or 0 and 1 for each."""
         if not hasattr(self, "_known_classes"):
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit")
+        if self._multi_label:
+            return multi_label_classes(len(self._known_classes))
+        if self._labels_are_encoded:
+            return np.arange(len(self._known_classes))
         return self._known_classes
 
     @with_callbacks

@@ -8,7 +8,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
-from .._labels import encode, weights_of_classes
+from .._labels import check_labels, encode, multi_label_classes, sorted_classes, weights_of_classes
 from .._validation import as_array
 from ._backend import import_keras
 from ._compiling import loss_name, returns_logits
@@ -59,7 +59,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         Each fit uses copies of them.
     class_weight : dict, "balanced" or None, default=None
         Weights by label; "balanced" makes the classes count alike. Multiplied with
-        `sample_weight`.
+        `sample_weight`. Labels that `y` lacks are ignored if all others have a weight.
     warm_start : bool, default=False
         Whether ``fit`` trains a trained model further, as ``partial_fit`` does.
     random_state : int, RandomState instance, Generator or None, default=None
@@ -72,8 +72,8 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     ----------
     model_, model : keras.Model
         The fitted model.
-    classes_ : ndarray of shape (n_classes,)
-        The labels; for several labels per sample their positions.
+    classes_ : ndarray of shape (n_classes,) or (n_labels, 2)
+        The labels, sorted; for several labels per sample a row ``[0, 1]`` for each of them.
     history_ : dict of str to list of float
         What Keras reports, a value per epoch; also ``model_.history.history``.
     n_iter_ : int
@@ -119,6 +119,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     True
     """
 
+    _multi_label = False
     _multi_label = False
     _checkpointed = ("_labels", "_meaning", "_width", "_multi_label", "_sparse")
 
@@ -213,8 +214,8 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         """
         probabilities = self.predict_proba(X)
         if self._multi_label:
-            return (probabilities > 0.5).astype(self.classes_.dtype)
-        return self.classes_[probabilities.argmax(axis=1)]
+            return (probabilities > 0.5).astype(self._known_classes.dtype)
+        return self._known_classes[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X):
         """Predict the probabilities of the classes.
@@ -229,7 +230,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
             The columns are in the order of `classes_`.
         """
         outputs = self._predict_outputs(X)
-        logits, n_classes = self._meaning == "logits", len(self.classes_)
+        logits, n_classes = self._meaning == "logits", len(self._known_classes)
         if self._multi_label:
             return expit(outputs) if logits else outputs
         if self._width == 1:
@@ -244,20 +245,29 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         return outputs / np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo("f4").tiny)
 
     @property
+    def classes_(self):
+        """ndarray of shape (n_classes,) or (n_labels, 2): the labels, or 0 and 1 for each."""
+        if not hasattr(self, "_known_classes"):
+            raise AttributeError(f"{type(self).__name__} has no classes_ before fit")
+        if self._multi_label:
+            return multi_label_classes(len(self._known_classes))
+        return self._known_classes
+
+    @property
     def _labels(self):
         """The classes as plain values, for checkpoints."""
-        return {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()}
+        return {"dtype": self._known_classes.dtype.str, "values": self._known_classes.tolist()}
 
     @_labels.setter
     def _labels(self, labels):
-        self.classes_ = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
+        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
 
     def _check_targets(self, y, classes, reset):
         y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
         several = y.ndim == 2 and y.shape[1] > 1 and type_of_target(y) == "multilabel-indicator"
         if reset:
             self._multi_label = several
-        elif several != self._multi_label or (several and y.shape[1] != len(self.classes_)):
+        elif several != self._multi_label or (several and y.shape[1] != len(self._known_classes)):
             raise ValueError(
                 "y must have as many labels per sample as in the first call, but got the shape "
                 f"{y.shape}"
@@ -268,25 +278,28 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
                     f"class_weight={self.class_weight!r} needs one label per sample, but y has "
                     f"the shape {y.shape}; set class_weight=None"
                 )
-            self.classes_ = np.arange(y.shape[1])
+            self._known_classes = np.arange(y.shape[1])
             return y.astype(np.int64)
         y = column_or_1d(y, warn=True)
+        check_labels(y, "y")
         check_classification_targets(y)
         if reset:
-            self.classes_ = np.unique(y if classes is None else np.asarray(classes))
-        elif classes is not None and set(classes) != set(self.classes_):
+            given = y if classes is None else classes
+            self._known_classes = sorted_classes(given, "y" if classes is None else "classes")
+        elif classes is not None and set(classes) != set(self._known_classes):
             raise ValueError(
-                f"classes must be those of the first call, {self.classes_!r}, but got {classes!r}"
+                f"classes must be those of the first call, {self._known_classes!r}, but got "
+                f"{classes!r}"
             )
-        return encode(y, self.classes_)
+        return encode(y, self._known_classes)
 
     def _out_features(self):
-        return len(self.classes_)
+        return len(self._known_classes)
 
     def _row_weights(self, y, sample_weight):
         if self.class_weight is None:
             return sample_weight
-        per_class = weights_of_classes(self.class_weight, self.classes_, y)[y]
+        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
         return per_class if sample_weight is None else per_class * sample_weight
 
     def _binary_outputs(self, output):
@@ -306,7 +319,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         return ["accuracy"]
 
     def _check_width(self, output, prefix=""):
-        n_classes = len(self.classes_)
+        n_classes = len(self._known_classes)
         width = output.shape[1] if output.ndim == 2 else None
         enough = (
             width == n_classes
@@ -333,7 +346,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         self._sparse = loss_name(model.loss).startswith("sparse") if model.loss else True
 
     def _dummies(self, n):
-        return np.zeros((n, len(self.classes_)) if self._multi_label else n, dtype=np.int64)
+        return np.zeros((n, len(self._known_classes)) if self._multi_label else n, dtype=np.int64)
 
     def _shape_targets(self, y):
         if self._multi_label:
