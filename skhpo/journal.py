@@ -169,6 +169,8 @@ def fit_event(trial, result):
         "device": result.device,
         "error": result.error,
     }
+    if result.score_error is not None:
+        event["score_error"] = result.score_error
     if result.found is not None:
         event["found"] = dict(result.found)
     if result.curves is not None:
@@ -189,6 +191,7 @@ def result_of(event):
         score_time=event["score_time"],
         device=event["device"],
         error=event["error"],
+        score_error=event.get("score_error"),
         curves=curves and {name: tuple(map(float, curve)) for name, curve in curves.items()},
         found=event.get("found"),
     )

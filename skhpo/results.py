@@ -138,10 +138,9 @@ def _scores(table, name, values):
 
 
 def _ranks(means):
-    """Return ranks from 1, best first; NaN ties with the worst, as in scikit-learn."""
-    if np.isnan(means).all():
-        return np.ones(len(means), dtype=np.int32)
-    filled = np.where(np.isnan(means), np.nanmin(means) - 1, means)
+    """Return ranks from 1, best first; infinity is the best, NaN the worst, as in scikit-learn."""
+    limits = np.finfo(means.dtype)
+    filled = np.where(np.isnan(means), -np.inf, np.clip(means, limits.min, limits.max))
     return rankdata(-filled, method="min").astype(np.int32)
 
 

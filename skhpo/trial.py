@@ -52,7 +52,8 @@ class FitResult:
     repeat : int
         Which of the repeats under different seeds.
     test_scores : mapping of str to float
-        Scores on the split's test part, by scorer name (``"score"`` for a single metric).
+        Scores on the split's test part, by scorer name (``"score"`` for a single metric); without
+        those that failed.
     train_scores : mapping of str to float or None
         The same on the training part, where asked for.
     fit_time, score_time : float
@@ -60,7 +61,9 @@ class FitResult:
     device : str or None
         Where it ran, if it was given a device.
     error : str or None
-        Traceback of a fit or a scorer that failed.
+        Traceback of a fit that failed; it has no scores.
+    score_error : str or None
+        Traceback of a scorer that failed, the first one, where the fit did not.
     curves : mapping of str to sequence of float, or None
         Learning curves, a number per epoch since the candidate's first; NaN where an epoch has
         none. Only where a search callback asks for them and the estimator keeps some.
@@ -77,5 +80,6 @@ class FitResult:
     score_time: float = 0.0
     device: str | None = None
     error: str | None = None
+    score_error: str | None = None
     curves: Mapping[str, Sequence[float]] | None = None
     found: Mapping[str, float] | None = None

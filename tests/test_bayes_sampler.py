@@ -91,7 +91,7 @@ def test_scores_that_say_nothing(value):
     assert len(scores) == 5
 
 
-@pytest.mark.parametrize("outlier", [math.nan, -math.inf, -1e300, 1e300, 1.7e308])
+@pytest.mark.parametrize("outlier", [math.nan, -math.inf, math.inf, -1e300, 1e300, 1.7e308])
 def test_one_mad_score_does_no_harm(outlier):
     sampler = BayesSampler(CUBE, 0)
     sampler.observe({"x": 0.9, "y": 0.1, "z": 0.9}, outlier, None)

@@ -352,9 +352,10 @@ def test_upper_half_keeps_its_shape_and_the_lower_is_ranked():
     assert y.std() == pytest.approx(1.0)
 
 
-def test_failures_are_the_worst():
+def test_failures_are_the_worst_and_infinity_the_best():
     y = ScoreTransform(np.array([0.3, math.nan, 0.1, 0.2, -math.inf, math.inf, 1e300, 0.4])).y
-    assert y[[1, 4, 5, 6]] == pytest.approx(y[2])
+    assert y[[1, 4]] == pytest.approx(y[2])
+    assert y[[5, 6]] == pytest.approx(y[7])
     assert y[2] < y[3] < y[0] < y[7]
 
 

@@ -212,7 +212,8 @@ class TensorBoardLogger:
             for epoch, value in enumerate(curve, start=1):
                 if math.isfinite(value):
                     file.add_scalar(tag, value, step=epoch)
-        session_end(file, failed=any(result.error is not None for result in results))
+        errors = [result.error or result.score_error for result in results]
+        session_end(file, failed=any(error is not None for error in errors))
         file.write()
 
 

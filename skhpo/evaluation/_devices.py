@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-__all__ = ["slots_of"]
+__all__ = ["memory_freed", "slots_of"]
 
 
 def slots_of(devices):
@@ -74,3 +74,12 @@ def _check(named):
                 f"every device must exist, but devices has {name!r} and this machine has {count} "
                 "CUDA devices; use devices='auto'"
             )
+
+
+def memory_freed(exception):
+    """Say whether a device ran out of memory, and free what it can be freed of."""
+    cls = type(exception)
+    if cls.__name__ != "OutOfMemoryError" or cls.__module__.partition(".")[0] != "torch":
+        return False
+    sys.modules["torch"].cuda.empty_cache()
+    return True

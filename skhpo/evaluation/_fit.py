@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from ..rows import RowSubset
 from ..trial import FitResult
 from ._continuation import advance, set_horizon, way_to_continue
 from ._curves import curves_of
+from ._devices import memory_freed
 from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
 from ._scoring import looks_at_predictions_only, score
 from ._seeds import derive_seed, seed_components
@@ -30,7 +30,6 @@ __all__ = [
     "Work",
     "can_save",
     "configured",
-    "memory_freed",
     "part_of",
     "prepare",
     "reads_rows",
@@ -141,31 +140,36 @@ def run_fit(names, task, setting, X, y, *values):
     Outcome
     """
     start = time.perf_counter()
-    fitted_at = None
+    shared = dict(zip(names, values, strict=True))
+    train, test = shared[task.split]
+    train = train[: task.n_train]
     try:
-        shared = dict(zip(names, values, strict=True))
-        train, test = shared[task.split]
-        train = train[: task.n_train]
         fitted, state = _fit(setting, task, X, y, train, test, shared.get(task.key))
         if can_save(state, task.save):
             state.save_checkpoint(task.save)
             state = SAVED
-        fitted_at = time.perf_counter()
-        lazily = looks_at_predictions_only(setting.scorer)
+    except Exception as exception:
+        if setting.raise_errors:
+            raise
+        error = traceback.format_exc()
+        seconds = time.perf_counter() - start
+        return failed(task, error, seconds, out_of_memory=memory_freed(exception))
+    fitted_at = time.perf_counter()
+    lazily = looks_at_predictions_only(setting.scorer)
+    train_scores = None
+    try:
         test_data = part_of(fitted, X, y, test, train, lazily=lazily)
         test_scores, error = score(setting, fitted, *test_data, X, test)
         scored_at = time.perf_counter()
-        train_scores = None
         if setting.return_train_score:
             train_data = part_of(fitted, X, y, train, lazily=lazily)
             train_scores, train_error = score(setting, fitted, *train_data, X, train)
             error = error or train_error
     except Exception as exception:
-        if setting.raise_errors:
+        if setting.raise_errors or not memory_freed(exception):
             raise
-        seconds = (fitted_at or time.perf_counter()) - start
-        error = traceback.format_exc()
-        return failed(task, error, seconds, out_of_memory=memory_freed(exception))
+        seconds = fitted_at - start
+        return failed(task, traceback.format_exc(), seconds, out_of_memory=True)
     result = FitResult(
         trial=task.trial,
         split=task.split,
@@ -175,20 +179,11 @@ def run_fit(names, task, setting, X, y, *values):
         fit_time=fitted_at - start,
         score_time=scored_at - fitted_at,
         device=current_slot(),
-        error=error,
+        score_error=error,
         curves=curves_of(fitted) if setting.curves else None,
         found=None if setting.starts is None else setting.starts.found(fitted),
     )
     return Outcome(result, state)
-
-
-def memory_freed(exception):
-    """Say whether a device ran out of memory, and free what it can be freed of."""
-    cls = type(exception)
-    if cls.__name__ != "OutOfMemoryError" or cls.__module__.partition(".")[0] != "torch":
-        return False
-    sys.modules["torch"].cuda.empty_cache()
-    return True
 
 
 def _fit(setting, task, X, y, train, test, transformed):

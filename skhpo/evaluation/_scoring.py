@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from numbers import Number
 
-from .._compat import PassthroughScorer, check_method_params
+from .._compat import MultimetricScorer, PassthroughScorer, check_method_params
+from ._devices import memory_freed
 
 __all__ = ["answering", "looks_at_outputs_only", "looks_at_predictions_only", "score"]
 
@@ -63,27 +66,44 @@ def answering(net, X, outputs):
 
 
 def score(setting, estimator, X, y, X_all, rows):
-    """Return scores as a dict of floats, and the traceback of a metric that failed.
+    """Return scores as a dict of floats, and the traceback of a scorer that failed or None.
 
     The dict is ``{"score": ...}`` where there is one metric; failed metrics are left out.
+
+    Raises
+    ------
+    ValueError
+        If a score is no number: no fit is to blame for that.
+    Exception
+        What a scorer raises where errors are to be raised, or where memory was short.
     """
     params = check_method_params(X_all, setting.score_params, rows)
     args = (estimator, X) if y is None else (estimator, X, y)
-    scores = setting.scorer(*args, **params)
+    several = isinstance(setting.scorer, MultimetricScorer)
+    try:
+        scores = setting.scorer(*args, **params)
+    except Exception as exception:
+        # A multimetric scorer of scikit-learn raises only what no estimator is to blame for.
+        if setting.raise_errors or several or memory_freed(exception):
+            raise
+        return {}, traceback.format_exc()
     if not isinstance(scores, Mapping):
         scores = {"score": scores}
-    # A multimetric scorer of scikit-learn puts a traceback in the place of a failed score.
-    failed = [score for score in scores.values() if isinstance(score, str)]
-    numbers = {k: _number(k, score) for k, score in scores.items() if not isinstance(score, str)}
-    return numbers, (failed[0] if failed else None)
+    # It puts a traceback in the place of a failed score.
+    failed = [name for name in scores if several and isinstance(scores[name], str)]
+    numbers = {k: _number(k, score) for k, score in scores.items() if k not in failed}
+    return numbers, (scores[failed[0]] if failed else None)
 
 
 def _number(name, score):
+    number = score
     if hasattr(score, "item"):
-        score = score.item()
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        raise ValueError(
-            f"scoring must return a number, but {name!r} is {score!r} of type "
-            f"{type(score).__name__}; return a float, or a dict of floats"
-        )
-    return float(score)
+        with suppress(Exception):  # there may be several
+            number = score.item()
+    if isinstance(number, Number):
+        with suppress(TypeError, ValueError, OverflowError):  # complex, 10**400
+            return float(number)
+    raise ValueError(
+        f"scoring must return a number, but {name!r} is {score!r} of type "
+        f"{type(score).__name__}; return a float, or a dict of floats"
+    )

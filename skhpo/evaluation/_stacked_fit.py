@@ -15,7 +15,8 @@ from ..limits import current_slot, time_for
 from ..trial import FitResult
 from ._continuation import way_to_continue
 from ._curves import curves_of
-from ._fit import can_save, memory_freed, part_of, prepare, reads_rows, steps_of, train_part
+from ._devices import memory_freed
+from ._fit import can_save, part_of, prepare, reads_rows, steps_of, train_part
 from ._pipeline import Transformed, assemble
 from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
 from ._tasks import SAVED, Outcome, failed
@@ -148,6 +149,17 @@ class _Fit:
                 self.fail(error)
         return None
 
+    def attempt_to_score(self, data, part, shown):
+        """Score unless the fit has failed; no fit is to blame for what is raised then."""
+        if self.error is None:
+            try:
+                return _score(self, data, part, shown)
+            except Exception as error:
+                if not memory_freed(error):
+                    raise
+                self.fail(error)
+        return None
+
     def fail(self, error):
         if self.setting.raise_errors or not isinstance(error, Exception):
             raise error
@@ -197,10 +209,10 @@ class _Fit:
     def outcome(self, fit_time, score_time, test_scores, train_scores):
         if self.error is not None:
             return failed(self.task, self.error, fit_time, out_of_memory=self.out_of_memory)
-        scores, error = test_scores
+        scores, score_error = test_scores
         if train_scores is not None:
             train_scores, train_error = train_scores
-            error = error or train_error
+            score_error = score_error or train_error
         result = FitResult(
             trial=self.task.trial,
             split=self.task.split,
@@ -210,7 +222,7 @@ class _Fit:
             fit_time=fit_time,
             score_time=score_time,
             device=current_slot(),
-            error=error,
+            score_error=score_error,
             curves=curves_of(self.fitted) if self.setting.curves else None,
         )
         return Outcome(result, self.state)
@@ -251,7 +263,7 @@ def _scores(fits, data, part):
         outputs = _outputs([fits[i].net for i in group], [passes[i].X for i in group])
         for i, output in zip(group, outputs, strict=True):
             passes[i].outputs = output
-    return [fit.attempt(_score, fit, data, part, passes.get(i)) for i, fit in enumerate(fits)]
+    return [fit.attempt_to_score(data, part, passes.get(i)) for i, fit in enumerate(fits)]
 
 
 def _shares(fit):

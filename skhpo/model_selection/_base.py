@@ -397,8 +397,12 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                     f"refit must return an index in [0, {len(table['params'])}), not {index}"
                 )
             return int(index)
-        means = table[f"mean_test_{metric}"]
-        return int(np.argmax(np.where(self._comparable(means), means, -np.inf)))
+        comparable = self._comparable(table[f"mean_test_{metric}"])
+        if not comparable.any():  # no scorer gave anything: any row that was given the most
+            given = table.get("n_resources", comparable)
+            return int(np.argmax(given))
+        ranks = table[f"rank_test_{metric}"]
+        return int(np.argmin(np.where(comparable, ranks, len(ranks) + 1)))
 
     def _warn(self, loop):
         """Say what went wrong, once for the whole search."""
@@ -411,7 +415,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 SearchStoppedWarning,
                 stacklevel=4,
             )
-        _warn_about_failures(loop.results)
+        _warn_about_failures(loop.results, self.error_score)
 
     def _refit(self, setting, X, y, trials, context, seen):
         candidate = trials[self.best_index_].candidate
@@ -427,22 +431,40 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         refit_context.call_on_fit_task_end(estimator=self, **seen)
 
 
-def _failures(results):
-    return [result for row in results for result in row if result.error is not None]
+def _warn_about_failures(rows, error_score):
+    """Warn once each of fits that failed, of scoring that failed, and of scores that are no good.
 
-
-def _warn_about_failures(results):
-    failed = _failures(results)
-    n_fits = sum(map(len, results))
+    Parameters
+    ----------
+    rows : list of list of FitResult
+    error_score : "raise" or float
+    """
+    results = [result for row in rows for result in row]
+    failed = [result.error for result in results if result.error is not None]
     if failed:
         warnings.warn(
-            f"{len(failed)} of {n_fits} fits failed, and count with error_score; the first one "
-            f"like this:\n{failed[0].error}",
+            f"{len(failed)} of {len(results)} fits failed, and count with error_score; the first "
+            f"one like this:\n{failed[0]}",
             FitFailedWarning,
             stacklevel=5,
         )
-        return
-    scores = [score for row in results for result in row for score in result.test_scores.values()]
-    bad = np.count_nonzero(~np.isfinite(scores))
-    if bad:
-        warnings.warn(f"{bad} of {n_fits} test scores are not finite", UserWarning, stacklevel=5)
+    failed = [result.score_error for result in results if result.score_error is not None]
+    if failed:
+        warnings.warn(
+            f"Scoring failed in {len(failed)} of {len(results)} fits, where scores count with "
+            f"error_score={error_score}; the first one like this:\n{failed[0]}",
+            UserWarning,
+            stacklevel=5,
+        )
+    for part in ("test", "train"):
+        scores = [getattr(result, f"{part}_scores") or {} for result in results]
+        for name in dict.fromkeys(name for found in scores for name in found):
+            values = [found[name] for found in scores if name in found]
+            bad = np.count_nonzero(~np.isfinite(values))
+            if bad:
+                warnings.warn(
+                    f"One or more of the {part} scores are non-finite: {bad} of {len(values)} "
+                    f"values of {name!r}",
+                    UserWarning,
+                    stacklevel=5,
+                )

@@ -78,7 +78,7 @@ class TrialLoop:
         self._received = deque()
         self._recorded = _recorded(journal)
         self._time_is_up = False
-        self._any_score = False
+        self._any_fit = False
 
     @property
     def trials(self):
@@ -205,7 +205,7 @@ class TrialLoop:
         if self.journal is not None and not known:
             self.journal.append(fit_event(trial, result))
         self._rows[result.trial].append(result)
-        self._any_score = self._any_score or bool(result.test_scores)
+        self._any_fit = self._any_fit or result.error is None
         self._observe("on_fit_end", trial, result)
 
     def _tell(self, trial, *, replaying=False):
@@ -228,7 +228,7 @@ class TrialLoop:
             getattr(observer, event)(*args)
 
     def _raise_if_all_failed(self):
-        if self._any_score:
+        if self._any_fit:
             return
         results = [result for row in self._rows.values() for result in row]
         if results:

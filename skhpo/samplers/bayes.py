@@ -207,9 +207,9 @@ class BayesSampler(Sampler):
         is_known = self._is_known(params)
         place = self._place(params)
         if not is_known:
-            finite = float(score) if np.isfinite(score) else -np.inf
+            ordered = -np.inf if np.isnan(score) else float(score)
             before, _ = self._elsewhere.get(place, (-np.inf, params))
-            self._elsewhere[place] = max(before, finite), params
+            self._elsewhere[place] = max(before, ordered), params
         self._observations.append(Observation(place, float(score), _ELSEWHERE, noise, None))
         self._posterior = None
 

@@ -14,8 +14,8 @@ Array = NDArray[np.float64]
 # Scores further from the median than this many times the distance from the median to the quartile
 # on their side are moved there.
 _WINSOR = 30.0
-# Scores above the median by this many times the usual deviation from it, or the median itself, are
-# no scores but errors.
+# Scores above the median by this many times the usual deviation from it, or the median itself, say
+# only that nothing is better.
 _GAP = 1e9
 _NOISE_POWER = 0.5
 _NOISE_LIMIT = 10.0
@@ -24,8 +24,10 @@ _NOISE_LIMIT = 10.0
 class ScoreTransform:
     """Failures, outliers and heavy lower tails made harmless; order and upper half kept.
 
-    In this order: failed fits (NaN, infinite, absurdly high) take the worst finite score; scores
-    far from the rest are moved nearer (winsorised); those below the median are replaced by normal
+    In this order: failed fits (NaN, minus infinity) take the worst finite score; infinite and
+    absurdly high scores, which a search takes for the best as `GridSearchCV` does, the best of the
+    others; scores far from the rest are moved nearer (winsorised); those below the median are
+    replaced by normal
     quantiles of their ranks, scaled to join the upper half (half-rank warping; Song et al., 2024,
     "The Vizier Gaussian process bandit algorithm", section 3.2); then mean 0 and variance 1.
 
@@ -47,15 +49,16 @@ class ScoreTransform:
     """
 
     def __init__(self, scores: Array) -> None:
-        finite = np.isfinite(scores)
-        lowest = float(scores[finite].min())
-        scores = np.where(finite, scores, lowest)
+        finite = scores[np.isfinite(scores)]
+        scores = np.where(
+            np.isnan(scores), finite.min(), np.clip(scores, finite.min(), finite.max())
+        )
         # Halved before subtracting, lest 1e308 - (-1e308) overflows.
         middle = float(np.median(scores / 2.0))
         deviations = scores / 2.0 - middle
         absurd = _is_absurd(deviations, middle)
         if absurd.any():
-            scores = np.where(absurd, lowest, scores)
+            scores = np.where(absurd, scores[~absurd].max(), scores)
             middle = float(np.median(scores / 2.0))
             deviations = scores / 2.0 - middle
         self.is_constant = not np.any(deviations)

@@ -290,14 +290,13 @@ class Harmonica(Scheduler):
         exhausted = len(numbers) < self._n_samples
         self._current = []
         self._told += numbers
-        scores = np.array([self._scores[number] for number in numbers])
-        good = scores[np.isfinite(scores)]
+        _, good = self._known(numbers)
         n_terms = self._n_terms[len(self.stages)]
         points, y = self._samples_of_region()
         problem = None
         if len(y) < least_samples(n_terms):
             problem = (
-                f"{len(scores) - len(good)} of its {len(scores)} fits failed, and at least "
+                f"{len(numbers) - len(good)} of its {len(numbers)} fits failed, and at least "
                 f"{least_samples(n_terms)} scores are needed for n_terms={n_terms}"
             )
         elif np.ptp(y) <= 1e-12 * np.abs(y).max():
@@ -316,8 +315,8 @@ class Harmonica(Scheduler):
                 )
         self.stages.append(
             Stage(
-                n_samples=len(scores),
-                n_failed=len(scores) - len(good),
+                n_samples=len(numbers),
+                n_failed=len(numbers) - len(good),
                 mean_score=float(good.mean()) if len(good) else math.nan,
                 best_score=float(good.max()) if len(good) else math.nan,
                 intercept=intercept,
@@ -332,13 +331,24 @@ class Harmonica(Scheduler):
         if problem is not None or exhausted:
             self._start_base()
 
+    def _known(self, numbers: list[int]) -> tuple[list[int], Vector]:
+        """Trials that have a score, and the scores; infinity counts as the largest of the others.
+
+        NaN and minus infinity are failures.
+        """
+        scores = [self._scores[number] for number in numbers]
+        finite = [score for score in scores if math.isfinite(score)]
+        if not finite:
+            return [], np.empty(0)
+        known = [number for number in numbers if self._scores[number] > -math.inf]
+        return known, np.minimum([self._scores[number] for number in known], max(finite))
+
     def _samples_of_region(self) -> tuple[Vector, Vector]:
         """Points and scores of all samples so far in the region, without the failed ones."""
-        numbers = [number for number in self._told if math.isfinite(self._scores[number])]
+        numbers, scores = self._known(self._told)
         points = np.array([self._points[number] for number in numbers]).reshape(
             -1, self.space.n_dims
         )
-        scores = np.array([self._scores[number] for number in numbers])
         inside = self._region.contains(points)
         return points[inside], scores[inside]
 
