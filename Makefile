@@ -1,11 +1,12 @@
 # make quickstart: install into .venv, search a network on real images
 # make test:       install into .venv, run the whole test suite
+# make faults:     interrupt, kill and starve searches many times (hours; see benchmarks/faults.py)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test clean
+.PHONY: quickstart test faults clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/plot_quickstart.py
@@ -15,6 +16,9 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+faults: $(VENV)/installed
+	$(BIN)/python benchmarks/faults.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
