@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from .exceptions import StorageError
 
-__all__ = ["storing", "write_all", "write_atomically"]
+__all__ = ["read_file", "storing", "write_all", "write_atomically"]
 
 # Windows has neither of them, and needs the third.
 _FLAGS = (
@@ -18,6 +19,14 @@ _FLAGS = (
     | os.O_CREAT
     | os.O_EXCL
     | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+# A pipe must not be waited for.
+_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
@@ -92,3 +101,26 @@ def storing(path):
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(error.errno, reason, os.fspath(path)) from error
+
+
+def read_file(path):
+    """Read a file of the package's own; links and whatever is no file are refused.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    OSError
+        If it is missing, cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, _READ)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+        return file.read()

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,17 @@ from skhpo.exceptions import JournalError
 from skhpo.journal import Journal, fit_event, read_trials, result_of
 from skhpo.trial import FitResult, Trial
 
+HEADER = {
+    "search": "SearchCV",
+    "seed": 1,
+    "resource": None,
+    "n_repeats": 3,
+    "n_splits": 2,
+    "return_train_score": False,
+    "asynchronous": True,
+    "fingerprint": {},
+}
+SPLITS = [(np.arange(5), np.arange(5, 9)), (np.arange(4, 9), np.arange(4))]
 TRIAL = Trial(0, 0, {"lr": 0.1, "f": len, "none": None}, resource=3, tags={"bracket": 0})
 scores = st.dictionaries(st.text(max_size=5), st.floats(), max_size=3)
 
@@ -20,17 +32,25 @@ scores = st.dictionaries(st.text(max_size=5), st.floats(), max_size=3)
 def write(path, *events):
     with Journal(path) as journal:
         if journal.header is None:
-            journal.start({"seed": 1})
+            journal.start(HEADER, SPLITS)
         for event in events:
             journal.append(event)
 
 
+def ask(*trials):
+    return {"event": "ask", "trials": list(trials)}
+
+
+def asked(journal):
+    return [event["trials"] for event in journal.events]
+
+
 def test_what_was_written_is_read(tmp_path):
-    write(tmp_path / "j", {"event": "a"}, {"event": "b"})
-    write(tmp_path / "j", {"event": "c"})
+    write(tmp_path / "j", ask(0), ask(1, 2))
+    write(tmp_path / "j", ask(3))
     with Journal(tmp_path / "j") as journal:
         assert journal.header["seed"] == 1
-        assert [event["event"] for event in journal.events] == ["a", "b", "c"]
+        assert asked(journal) == [[0], [1, 2], [3]]
 
 
 @settings(deadline=None)
@@ -56,7 +76,7 @@ def test_results_survive_as_strict_json(test_scores, train_scores, error):
 
 def test_every_cut_of_the_last_line_is_tolerated_and_said(tmp_path):
     path = tmp_path / "j"
-    write(path, {"event": "a"}, {"event": "b"})
+    write(path, ask(0), ask(1))
     content = path.read_bytes()
     start_of_last = content[:-1].rindex(b"\n") + 1
     for end in range(start_of_last + 1, len(content)):
@@ -64,15 +84,15 @@ def test_every_cut_of_the_last_line_is_tolerated_and_said(tmp_path):
         with pytest.warns(UserWarning, match="torn"):
             journal = Journal(path)
         with journal:
-            assert [event["event"] for event in journal.events] == ["a"]
-            journal.append({"event": "c"})
+            assert asked(journal) == [[0]]
+            journal.append(ask(2))
         with Journal(path) as journal:
-            assert [event["event"] for event in journal.events] == ["a", "c"]
+            assert asked(journal) == [[0], [2]]
 
 
 def test_a_broken_line_in_the_middle_is_an_error_and_changes_nothing(tmp_path):
     path = tmp_path / "j"
-    write(path, {"event": "a"}, {"event": "b"})
+    write(path, ask(0), ask(1))
     lines = path.read_bytes().splitlines(keepends=True)
     lines[1] = b"rubbish\n"
     path.write_bytes(b"".join(lines))
@@ -84,14 +104,15 @@ def test_a_broken_line_in_the_middle_is_an_error_and_changes_nothing(tmp_path):
 def test_another_file_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "notes.json"
     path.write_text('{"shopping": ["milk"]}\n')
-    with pytest.raises(JournalError, match="not a journal"):
+    with pytest.raises(JournalError, match="no journal"):
         Journal(path)
     assert path.read_text() == '{"shopping": ["milk"]}\n'
 
 
 def test_a_second_process_is_refused(tmp_path):
     code = f"from skhpo.journal import Journal; Journal({str(tmp_path / 'j')!r})"
-    with Journal(tmp_path / "j"):
+    with Journal(tmp_path / "j") as journal:
+        journal.start(HEADER)
         out = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
@@ -109,12 +130,12 @@ def test_paths_that_cannot_be_written(tmp_path):
 def test_a_journal_is_read_while_it_is_written(tmp_path):
     path = tmp_path / "j"
     with Journal(path) as journal:
-        with pytest.raises(JournalError, match="empty"):
+        with pytest.raises(JournalError, match="No such file"):
             read_trials(path)
-        journal.start({"seed": 1})
+        journal.start({**HEADER, "asynchronous": False})
         journal.append(fit_event(TRIAL, FitResult(0, 0, 0, {"score": 0.5})))
         with open(path, "ab") as file:
-            file.write(b'{"event": "fi')
+            file.write(b'{"n": 2, "event": "fi')
         header, trials, results = read_trials(path)
     assert header["seed"] == 1
     assert trials[0].params == {"lr": 0.1, "f": repr(len), "none": None}

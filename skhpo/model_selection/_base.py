@@ -326,6 +326,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             "n_repeats": self.n_repeats,
             "n_splits": self.n_splits_,
             "return_train_score": self.return_train_score,
+            "asynchronous": self.asynchronous,
             "fingerprint": fingerprint,
         }
 

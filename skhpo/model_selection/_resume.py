@@ -8,12 +8,14 @@ import numpy as np
 
 from ..exceptions import JournalError
 from ..fingerprint import describe, differences, digest, versions
-from ..journal import Journal, as_read, params_of, read_trials, result_of
+from ..journal import Journal, as_read, checked_path, params_of, read_trials, result_of
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
 from ..space import translated
 
 __all__ = ["fingerprint", "identity_of", "open_journal", "replayed", "tell_earlier_scores"]
+
+_DATA = "{data}"
 
 # Parameters of a search that change neither what is fitted nor, but for rounding, how it scores.
 _FREE = {
@@ -75,6 +77,7 @@ def open_journal(path, header, splits):
     Parameters
     ----------
     path : str or path-like
+        ``{data}`` in it stands for a hash of data and metadata.
     header : dict
         ``"seed"``, ``"fingerprint"``, and what a reader of the file needs to know.
     splits : list of (ndarray, ndarray)
@@ -94,21 +97,27 @@ def open_journal(path, header, splits):
     JournalError
         If the file cannot be written, is in use, or belongs to another search.
     """
-    journal = Journal(path)
+    journal = Journal(_for_data(path, header["fingerprint"]["data"]))
     try:
         if journal.header is None:
-            _make_folder(journal.files)
-            _save_splits(journal.files / "splits.npz", splits)
-            journal.start(header)
+            journal.start(header, splits)
         else:
             _refuse_another(path, journal.header["fingerprint"], header["fingerprint"])
-            splits = _load_splits(journal.files / "splits.npz")
+            splits = journal.splits(splits)
         results = (result_of(event) for event in journal.events if event["event"] == "fit")
         known = {(result.trial, result.split, result.repeat): result for result in results}
     except BaseException:
         journal.close()
         raise
     return journal, journal.header["seed"], splits, known
+
+
+def _for_data(path, data):
+    """Return the path with ``{data}`` in it replaced by a hash of what is fitted."""
+    path = checked_path(path)
+    if _DATA not in path:
+        return path
+    return path.replace(_DATA, digest(json.dumps(data, sort_keys=True))[:12])
 
 
 def _refuse_another(path, old, new):
@@ -120,39 +129,10 @@ def _refuse_another(path, old, new):
     if found:
         raise JournalError(
             f"a journal continues only the search that wrote it, but {str(path)!r} was written by "
-            "another one:\n" + "\n".join(found) + "\nundo the change, or give a new path"
+            "another one:\n" + "\n".join(found) + "\nundo the change, or give a new path; where "
+            "each fold of an outer cross-validation fits the search, a path with {data} in it, "
+            "like 'run-{data}.jsonl', is one journal for each"
         )
-
-
-def _make_folder(folder):
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise JournalError(
-            f"beside a journal there must be room for its folder, but {str(folder)!r} cannot be "
-            f"made: {error.strerror}; move what is there, or give the journal another path"
-        ) from error
-
-
-def _save_splits(path, splits):
-    parts = {
-        f"{part}{i}": rows
-        for i, pair in enumerate(splits)
-        for part, rows in zip(("train", "test"), pair, strict=True)
-    }
-    np.savez_compressed(path, **parts)
-
-
-def _load_splits(path):
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            n_splits = len(saved.files) // 2
-            return [(saved[f"train{i}"], saved[f"test{i}"]) for i in range(n_splits)]
-    except OSError as error:
-        raise JournalError(
-            f"the journal's splits must be in {str(path)!r}, but it cannot be read: "
-            f"{error.strerror}; restore the folder, or start over with a new path"
-        ) from error
 
 
 def replayed(journal, space, sampler):

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from journals import sealed
 from scipy.stats import loguniform, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_iris
@@ -348,7 +349,7 @@ def test_a_journal_that_asks_for_other_trials_is_refused(finished, tmp_path):
     path = tmp_path / "run.jsonl"
     events = prefix_of(journal, 20, path)
     asks = [i for i, event in enumerate(events) if event.get("event") == "ask"]
-    events[asks[-1]] = {"event": "ask", "trials": [99]}
-    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    events[asks[-1]]["trials"] = [99]
+    path.write_bytes(sealed(events))
     with pytest.raises(JournalError, match=r"asked for trials .* where the journal has \[99\]"):
         counting_search(max_resources=9, journal=path).fit(X, y)

@@ -7,6 +7,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from journals import sealed
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_iris
@@ -392,7 +393,7 @@ def test_what_another_processor_proposed_is_kept(tmp_path):
         if event["candidate"] >= 8:  # as if the model had been another one
             event["params"]["x"] += 0.01 * (event["candidate"] % 2) - 0.005
             event["params"]["kind"] = "plain"
-    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *events)))
+    path.write_bytes(sealed([header, *events]))
     search = search_of(space, journal=path, scoring=x_only).fit(X, y)
     tried = search.cv_results_["params"]
     assert [p["x"] for p in tried[:12]] == [e["params"]["x"] for e in events[:24:2]]
@@ -411,7 +412,7 @@ def test_a_journal_whose_trials_are_asked_for_in_another_way(tmp_path):
     search_of(journal=path, n_iter=8).fit(X, y)
     header, *events = lines(path)
     events[4]["candidate"] = events[5]["candidate"] = 7
-    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *events)))
+    path.write_bytes(sealed([header, *events]))
     with pytest.raises(
         JournalError, match=r"trial 2 is now candidate 2 .* in the journal candidate 7"
     ):

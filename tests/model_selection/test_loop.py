@@ -1,6 +1,7 @@
 """The loop against a scheduler and an evaluator that only pretend."""
 
 import pytest
+from journals import HEADER
 
 from skhpo import SearchSpace
 from skhpo.journal import Journal
@@ -117,6 +118,7 @@ def test_what_came_with_the_interrupted_result_is_kept(asynchronous, tmp_path):
     scheduler = FullScheduler(GridSampler(SPACE), 9)
     watch, evaluator = Watch(stop_at=(0, 1)), Instant(at_a_time=6)
     with Journal(tmp_path / "a") as journal:
+        journal.start(HEADER | {"asynchronous": asynchronous})
         loop = loop_of(
             scheduler, evaluator, asynchronous=asynchronous, observers=[watch], journal=journal
         )
@@ -145,6 +147,7 @@ def test_out_of_time_with_nothing_left_to_do_is_not_stopped():
 def test_out_of_time_asks_nothing_more(tmp_path):
     watch = Watch()
     with Journal(tmp_path / "a") as journal:
+        journal.start(HEADER | {"asynchronous": True})
         loop = loop_of(
             hyperband(),
             Instant(at_a_time=2),

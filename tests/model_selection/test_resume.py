@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
+from journals import HEADER
 from scipy.stats import loguniform, uniform
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -134,7 +135,7 @@ def test_checkpoints_are_bounded_and_gone_in_the_end(n_jobs, tmp_path):
     search = search_of("torch", journal=path, callbacks=[Look()], n_jobs=n_jobs).fit(X, y)
     rungs = pd.DataFrame(search.cv_results_).groupby("iter").size()
     assert 0 < max(seen) <= 2 * (rungs.iloc[0] + rungs.iloc[1])
-    assert [file.name for file in (tmp_path / "run.jsonl.files").iterdir()] == ["splits.npz"]
+    assert sorted(os.listdir(f"{path}.files")) == ["owner", "splits.npz"]
 
 
 def test_the_seed_and_the_splits_are_kept(tmp_path):
@@ -194,8 +195,10 @@ def test_other_data_are_refused(tmp_path):
 def test_a_journal_in_use_and_one_whose_folder_is_a_file(tmp_path):
     from skhpo.journal import Journal
 
-    with Journal(tmp_path / "a"), pytest.raises(JournalError, match="in use"):
-        search_of("forest", journal=tmp_path / "a").fit(X, y)
+    with Journal(tmp_path / "a") as journal:
+        journal.start(HEADER)
+        with pytest.raises(JournalError, match="in use"):
+            search_of("forest", journal=tmp_path / "a").fit(X, y)
     (tmp_path / "b.files").write_text("")
     with pytest.raises(JournalError, match="folder"):
         search_of("forest", journal=tmp_path / "b").fit(X, y)

@@ -1,0 +1,35 @@
+"""The journal: an append-only file of what a search has done, one JSON object a line.
+
+The first line is the search's fingerprint, its seed and the names of its metrics' settings; then
+comes a line per finished fit, and, for asynchronous searches, a line per ask and per tell. A
+search is resumed by replaying: its scheduler asks for the same trials again, and those that
+the journal has are answered from it.
+
+=================  ==========================================================================
+file               what it does
+=================  ==========================================================================
+``_events.py``     makes events of fits and reads them back; what their fields must be
+``_history.py``    whether events follow from one another
+``_lines.py``      events as lines with a number and a checksum
+``_folder.py``     the folder beside the file: whose it is, split indices
+``_file.py``       the file: made whole, locked, appended to
+``_reading.py``    trials and results of a file
+``_repair.py``     a new journal of what is whole in a damaged one
+=================  ==========================================================================
+"""
+
+from ._events import as_read, fit_event, params_of, result_of
+from ._file import Journal, checked_path
+from ._lines import seal
+from ._reading import read_trials
+
+__all__ = [
+    "Journal",
+    "as_read",
+    "checked_path",
+    "fit_event",
+    "params_of",
+    "read_trials",
+    "result_of",
+    "seal",
+]

@@ -1,0 +1,194 @@
+"""Events of a search as JSON: made, read back, and what their fields must be.
+
+Nothing in them is executable: numbers, strings, and the `repr` of parameters that are neither.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..trial import FitResult
+
+__all__ = ["as_read", "fit_event", "params_of", "result_of", "wrong_field"]
+
+
+def fit_event(trial, result):
+    """Return the line of a finished fit."""
+    event = {
+        "event": "fit",
+        "trial": trial.number,
+        "split": result.split,
+        "repeat": result.repeat,
+        "candidate": trial.candidate,
+        "resource": trial.resource,
+        "parent": trial.parent,
+        "tags": dict(trial.tags),
+        "params": {name: _json(value) for name, value in trial.params.items()},
+        "test_scores": _encode(result.test_scores),
+        "train_scores": _encode(result.train_scores),
+        "fit_time": result.fit_time,
+        "score_time": result.score_time,
+        "device": result.device,
+        "error": result.error,
+    }
+    if result.score_error is not None:
+        event["score_error"] = result.score_error
+    if result.found is not None:
+        event["found"] = _encode(result.found)
+    if result.curves is not None:
+        event["curves"] = {name: _finite(curve) for name, curve in result.curves.items()}
+    return event
+
+
+def result_of(event):
+    """Return the fit result of a line that `fit_event` made."""
+    curves = event.get("curves")
+    return FitResult(
+        trial=event["trial"],
+        split=event["split"],
+        repeat=event["repeat"],
+        test_scores=_decode(event["test_scores"]),
+        train_scores=_decode(event["train_scores"]),
+        fit_time=event["fit_time"],
+        score_time=event["score_time"],
+        device=event["device"],
+        error=event["error"],
+        score_error=event.get("score_error"),
+        curves=curves and {name: tuple(map(float, curve)) for name, curve in curves.items()},
+        found=_decode(event.get("found")),
+    )
+
+
+def params_of(event):
+    """Return the configuration of a line that `fit_event` made, what is not JSON as text."""
+    return {name: _shown(value) for name, value in event["params"].items()}
+
+
+def as_read(value):
+    """Return what `read_trials` makes of the value of a parameter."""
+    return _shown(_json(value))
+
+
+def _shown(value):
+    return value["repr"] if isinstance(value, dict) else value
+
+
+def _json(value):
+    """Return a value if JSON keeps it as it is, else its `repr`."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return {"repr": repr(value)}
+
+
+def _encode(scores):
+    if scores is None:
+        return None
+    return dict(zip(scores, _finite(scores.values()), strict=True))
+
+
+def _finite(numbers):
+    return [number if math.isfinite(number) else repr(number) for number in numbers]
+
+
+def _decode(scores):
+    return None if scores is None else {k: float(v) for k, v in scores.items()}
+
+
+def wrong_field(content, *, header=False):
+    """Say which field of an event, or of a header, is not what it must be; None if all are."""
+    kind = content.get("event")
+    if not header and (not isinstance(kind, str) or kind not in _EVENTS):
+        return f"event must be one of {', '.join(_EVENTS)}, but is {_short(kind)}"
+    fields = _HEADER if header else {"n": _NUMBER, **_EVENTS[kind]}
+    for name, (holds, rule) in fields.items():
+        if name not in content:
+            return f"{name} is missing"
+        if not holds(content[name]):
+            return f"{name} must be {rule}, but is {_short(content[name])}"
+    for name, (holds, rule) in _OPTIONAL.items():
+        if name in content and not holds(content[name]):
+            return f"{name} must be {rule}, but is {_short(content[name])}"
+    return None
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _count(value, least=0):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _score(value):
+    return _number(value) or value in ("nan", "inf", "-inf")
+
+
+def _scores(value):
+    return isinstance(value, dict) and all(map(_score, value.values()))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return value.keys() == {"repr"} and isinstance(value["repr"], str)
+    return value is None or isinstance(value, bool | str) or _number(value)
+
+
+_NUMBER = (_count, "an integer from 0")
+_TEXT_OR_NULL = (lambda v: v is None or isinstance(v, str), "a string or null")
+_SECONDS = (lambda v: _number(v) and v >= 0, "a number of seconds")
+_BOOL = (lambda v: isinstance(v, bool), "true or false")
+_SCORES = "an object of numbers, 'nan', 'inf' or '-inf'"
+
+_HEADER = {
+    "journal": (lambda v: isinstance(v, str) and v, "a string"),
+    "search": (lambda v: isinstance(v, str), "a string"),
+    "seed": _NUMBER,
+    "resource": _TEXT_OR_NULL,
+    "n_repeats": (lambda v: _count(v, 1), "an integer from 1"),
+    "n_splits": (lambda v: _count(v, 1), "an integer from 1"),
+    "return_train_score": _BOOL,
+    "asynchronous": _BOOL,
+    "fingerprint": (lambda v: isinstance(v, dict), "an object"),
+    "splits": (lambda v: isinstance(v, str), "a string"),
+}
+_EVENTS = {
+    "fit": {
+        "trial": _NUMBER,
+        "split": _NUMBER,
+        "repeat": _NUMBER,
+        "candidate": _NUMBER,
+        "resource": (lambda v: v is None or _number(v), "a number or null"),
+        "parent": (lambda v: v is None or _count(v), "an integer from 0, or null"),
+        "tags": (lambda v: isinstance(v, dict) and all(map(_plain, v.values())), "an object"),
+        "params": (
+            lambda v: isinstance(v, dict) and all(map(_plain, v.values())),
+            "an object of parameters",
+        ),
+        "test_scores": (_scores, _SCORES),
+        "train_scores": (lambda v: v is None or _scores(v), f"{_SCORES}, or null"),
+        "fit_time": _SECONDS,
+        "score_time": _SECONDS,
+        "device": _TEXT_OR_NULL,
+        "error": _TEXT_OR_NULL,
+    },
+    "ask": {"trials": (lambda v: isinstance(v, list) and all(map(_count, v)), "a list of numbers")},
+    "tell": {"trial": _NUMBER},
+}
+_OPTIONAL = {
+    "score_error": (lambda v: isinstance(v, str), "a string"),
+    "found": (_scores, _SCORES),
+    "curves": (
+        lambda v: (
+            isinstance(v, dict)
+            and all(isinstance(curve, list) and all(map(_score, curve)) for curve in v.values())
+        ),
+        "an object of lists of numbers",
+    ),
+}

@@ -1,0 +1,359 @@
+"""The journal as a file: made whole, locked, appended to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import warnings
+import weakref
+from pathlib import Path
+
+from ..exceptions import JournalError, StorageError
+from ..files import storing, write_all
+from ._folder import Folder, digest_of
+from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
+
+try:
+    import fcntl
+except ImportError:  # Windows: a second process is not noticed there
+    fcntl = None
+
+__all__ = ["Journal", "checked_path", "read_content"]
+
+_COMMON = (
+    getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_CANNOT_BE_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+# Locks belong to open files, which a forked child has too: it must let go of them.
+_OPEN = weakref.WeakSet()
+
+
+def _leave_to_parent():
+    for journal in list(_OPEN):
+        journal.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+class Journal:
+    """Append-only file of a search, locked while it is open.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; its directory must exist. What goes with it and is no JSON (checkpoints,
+        split indices) is kept in the folder `files` beside it.
+
+    Attributes
+    ----------
+    path : Path
+        Where the file is, links resolved.
+    header : dict or None
+        The first line; None where there is no file yet, which `start` makes.
+    events : list of dict
+        The other lines, as found at opening.
+    files : Path
+        ``<path>.files``
+    read_only : bool
+        Whether the system lets nothing be written to it. It can still be read.
+
+    Raises
+    ------
+    JournalError
+        If the file is no journal, is damaged (except for a last line torn by a crash, which is
+        dropped, with a warning), or is in use.
+    """
+
+    def __init__(self, path):
+        path = checked_path(path)
+        self.path = Path(os.path.realpath(path))
+        self._folder = Folder(self.path)
+        self.files = self._folder.path
+        self.header, self.events = None, []
+        self.read_only = False
+        self._descriptor = None
+        self._pending = b""  # a line that is being written
+        self._to_sync = False
+        _OPEN.add(self)
+        if not _is_there(path):
+            if not self.path.parent.is_dir():
+                missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                raise _unusable(path, missing)
+            return
+        try:
+            self._open()
+            self._lock()
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Release the file, and with it the lock."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def start(self, header, splits=(), events=()):
+        """Make the file with its first line, and the folder.
+
+        Parameters
+        ----------
+        header : dict
+            JSON; `header` from then on, with more fields.
+        splits : list of (ndarray, ndarray) or None, default=()
+            None where the header has their hash and they are lost.
+        events : iterable of dict, default=()
+            Lines to begin with.
+
+        Raises
+        ------
+        JournalError
+            If there is no room for it, or another process was faster.
+        StorageError
+            If the system refuses.
+        """
+        own = {"skhpo": FORMAT, "journal": secrets.token_hex(8), "splits": digest_of(splits or ())}
+        header = {**own, **header}
+        identity = header["journal"]
+        lines = [seal(header, identity)]
+        lines += [seal({"n": n, **event}, identity) for n, event in enumerate(events, start=1)]
+        content = b"".join(lines)
+        with self._folder.starting(identity, splits) as temporary, storing(self.path):
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _COMMON
+            self._descriptor = os.open(temporary, flags, 0o666)
+            self._lock()
+            write_all(self._descriptor, content)
+            os.fsync(self._descriptor)
+            self._put_in_place(temporary)
+        self.header, self._n, self._end = header, len(lines), len(content)
+
+    def append(self, event):
+        """Add one line, which survives the death of this process.
+
+        Raises
+        ------
+        JournalError
+            If it cannot be written, or another program wrote to it.
+        StorageError
+            If the system refuses, or the journal is gone.
+        """
+        self.check_writable()
+        with storing(self.path):
+            self._settle()
+            self._pending = seal({"n": self._n, **event}, self.header["journal"])
+            self._to_sync = True
+            try:
+                write_all(self._descriptor, self._pending)
+            finally:
+                self._settle()
+
+    def sync(self):
+        """Make what was appended survive a crash of the machine."""
+        if self._to_sync:
+            with storing(self.path):
+                os.fsync(self._descriptor)
+            self._to_sync = False
+
+    def check_writable(self):
+        """Raise JournalError or StorageError unless a line can be added."""
+        if self.read_only:
+            raise JournalError(
+                f"a journal that is not finished must be writable, but {str(self.path)!r} is not; "
+                "change its permissions, or copy it and its folder and give the path of the copy"
+            )
+        mine = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            reason = "the journal was deleted or replaced while the search ran"
+            raise StorageError(errno.ENOENT, reason, str(self.path))
+
+    def splits(self, current):
+        """Return the splits that the journal's fits are made on.
+
+        Parameters
+        ----------
+        current : list of (ndarray, ndarray)
+            What the splitter gives now.
+
+        Raises
+        ------
+        JournalError
+            If they are others than the journal's and its file of them is not whole, or the folder
+            is not the journal's.
+        """
+        identity = self.header["journal"]
+        self._folder.check(identity)
+        splits = self._folder.splits(current, self.header["splits"])
+        if not self.read_only:
+            self._folder.restore(identity, splits)
+            self._folder.finish()
+            self._folder.narrow(os.fstat(self._descriptor).st_mode)
+        return splits
+
+    def _settle(self):
+        """See how much of the pending line is in the file: all of it, or it is cut off again."""
+        size = os.fstat(self._descriptor).st_size
+        added = size - self._end
+        if added < 0 or added > len(self._pending):
+            raise JournalError(
+                f"a journal must be written by one search alone, but another program "
+                f"{'cut' if added < 0 else 'added to'} {str(self.path)!r}; see what it was, and go "
+                "on with a copy or a new path"
+            )
+        if self._pending and added == len(self._pending):
+            self._end, self._n, self._pending = size, self._n + 1, b""
+        elif added:
+            os.ftruncate(self._descriptor, self._end)
+
+    def _open(self):
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | _COMMON)
+        except OSError as error:
+            if error.errno not in _CANNOT_BE_WRITTEN:
+                raise _unusable(self.path, error) from error
+            self.read_only = True
+            try:
+                self._descriptor = os.open(self.path, os.O_RDONLY | _COMMON)
+            except OSError as again:
+                raise _unusable(self.path, again) from again
+
+    def _lock(self):
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _in_use(self.path) from error
+
+    def _read(self):
+        content = _read_all(self._descriptor, self.path)
+        self.header, self.events, self._end = read_lines(content, self.path)
+        self._n = len(self.events) + 1
+        if self._end == len(content) or self.read_only:
+            return
+        with storing(self.path):
+            os.ftruncate(self._descriptor, self._end)
+        warnings.warn(
+            f"the last line of the journal {str(self.path)!r} was torn by a crash; it is "
+            "dropped, and its fit is done again",
+            UserWarning,
+            stacklevel=3,
+        )
+
+    def _put_in_place(self, temporary):
+        try:
+            os.link(temporary, self.path)
+        except FileExistsError as error:
+            raise _in_use(self.path) from error
+        except OSError as error:  # a file system without hard links
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            if os.path.lexists(self.path):
+                raise _in_use(self.path) from error
+            os.rename(temporary, self.path)
+        else:
+            os.unlink(temporary)
+
+
+def checked_path(path, name="journal"):
+    """Return the path of a journal as a string.
+
+    Raises
+    ------
+    TypeError, JournalError
+        If it can be the path of no file.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{name} must be a string or a path, but is {path!r}")
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise JournalError(
+            f"{name} must be the path of a file, but is {text!r}; give one like 'run.jsonl'"
+        )
+    return text
+
+
+def read_content(path):
+    """Return the bytes of a journal, also of one that is being written.
+
+    Raises
+    ------
+    JournalError
+        If there is none, or it is no journal.
+    """
+    path = checked_path(path, "the path of a journal")
+    try:
+        if not _is_there(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        descriptor = os.open(path, os.O_RDONLY | _COMMON)
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {path!r}: {error.strerror}") from error
+    try:
+        return _read_all(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor, path):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise JournalError(f"journal must be a regular file, but {str(path)!r} is none")
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        beginning = file.read(len(BEGINNING))
+        check_beginning(beginning, path)  # whatever else it is may be large
+        return beginning + file.read()
+
+
+def _is_there(path):
+    """Whether there is a file; raises JournalError for what can be none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise JournalError(
+                f"journal must be the path of a file, but {path!r} is a link that leads nowhere; "
+                "remove it, or give the path that it is to lead to"
+            ) from None
+        return False
+    except OSError as error:
+        raise _unusable(path, error) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise _unusable(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if not stat.S_ISREG(status.st_mode):
+        raise JournalError(
+            f"journal must be a regular file, but {path!r} is a device, a pipe or a socket; give "
+            "another path"
+        )
+    return True
+
+
+def _unusable(path, error):
+    return JournalError(
+        f"journal must be a file that can be written, but {str(path)!r} cannot: "
+        f"{error.strerror}; give another path, or make its directory"
+    )
+
+
+def _in_use(path):
+    return JournalError(
+        f"a journal serves one search at a time, but {str(path)!r} is in use by "
+        "another process; wait for it, or give this search a path of its own ('run-{data}.jsonl' "
+        "is one for each fold of an outer cross-validation)"
+    )

@@ -1,0 +1,234 @@
+"""The folder of a journal: split indices and checkpoints, and whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import stat
+from contextlib import contextmanager, suppress
+
+import numpy as np
+
+from ..exceptions import JournalError
+from ..files import read_file, storing, write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows: that another process starts the same journal is not noticed there
+    fcntl = None
+
+__all__ = ["Folder", "digest_of"]
+
+_OWNER = "owner"
+_SPLITS = "splits.npz"
+# There until the journal has its header: a folder with it is of no use to anybody.
+_STARTING = "starting"
+_HEADER = "header.part"
+_OWN = re.compile(rf"{_OWNER}|{_SPLITS}|{_STARTING}|{_HEADER}|.*\.part")
+
+
+class Folder:
+    """``<journal>.files``.
+
+    Parameters
+    ----------
+    journal : Path
+        The file.
+    """
+
+    def __init__(self, journal):
+        self.path = journal.with_name(journal.name + ".files")
+        self._journal = journal
+
+    @contextmanager
+    def starting(self, journal, splits):
+        """Make the folder of a new journal, which must be there at the end of the context.
+
+        Parameters
+        ----------
+        journal : str
+            Its id.
+        splits : list of (ndarray, ndarray) or None
+
+        Yields
+        ------
+        Path
+            Where to write the header, before it gets the journal's name.
+        """
+        made = self._make()
+        with self._locked():
+            names = os.listdir(self.path)
+            if names and (_STARTING not in names or not all(map(_OWN.fullmatch, names))):
+                raise JournalError(
+                    f"beside a new journal there must be room for its folder, but "
+                    f"{str(self.path)!r} holds what belongs to another one, or to somebody else; "
+                    "remove the folder, or give another path"
+                )
+            try:
+                for name in names:
+                    if name != _STARTING:
+                        os.unlink(self.path / name)
+                write_atomically(self.path / _STARTING, b"")
+                self._fill(journal, splits)
+                yield self.path / _HEADER
+                os.unlink(self.path / _STARTING)
+            except BaseException:
+                if not os.path.lexists(self._journal):
+                    self._remove(made)
+                raise
+
+    def restore(self, journal, splits):
+        """Make the folder again where it is missing."""
+        if self._make():
+            self._fill(journal, splits)
+
+    def check(self, journal):
+        """Raise JournalError if the folder is there and belongs to something else."""
+        try:
+            status = os.lstat(self.path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            raise JournalError(
+                f"the folder of a journal must be a folder, but {str(self.path)!r} is a link or a "
+                "file; move what is there, or give the journal another path"
+            )
+        try:
+            owner = read_file(self.path / _OWNER)
+        except OSError as error:
+            owner = b""
+            reason = error.strerror
+        else:
+            reason = "it names another journal"
+        if owner != journal.encode():
+            raise JournalError(
+                f"the folder {str(self.path)!r} must belong to its journal, which the file "
+                f"{_OWNER!r} in it says, but it does not: {reason}; restore or move the folder"
+            )
+
+    def narrow(self, mode):
+        """Take permissions away that the journal does not give.
+
+        Parameters
+        ----------
+        mode : int
+            That of the journal.
+        """
+        now = stat.S_IMODE(os.lstat(self.path).st_mode)
+        allowed = 0o700 | (mode & 0o666) | ((mode & 0o444) >> 2)
+        if now & 0o777 & ~allowed:
+            with storing(self.path):
+                os.chmod(self.path, now & ~(0o777 & ~allowed))
+
+    def finish(self):
+        """Remove what a crash left of the journal's beginning."""
+        (self.path / _STARTING).unlink(missing_ok=True)
+        (self.path / _HEADER).unlink(missing_ok=True)
+
+    def splits(self, current, digest):
+        """Return the splits of the journal: the current ones if they are the same, else the file's.
+
+        Parameters
+        ----------
+        current : list of (ndarray, ndarray)
+        digest : str
+            That of the journal's.
+        """
+        if digest_of(current) == digest:
+            return current
+        path = self.path / _SPLITS
+        try:
+            kept = _unpacked(read_file(path))
+        except Exception as error:  # a damaged archive raises anything
+            reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            raise _splits_error(path, f"cannot be read: {reason}") from error
+        if digest_of(kept) != digest:
+            raise _splits_error(path, "holds other ones")
+        return kept
+
+    def _fill(self, journal, splits):
+        mode = os.lstat(self.path).st_mode & 0o666
+        if splits is not None:
+            write_atomically(self.path / _SPLITS, _packed(splits), mode=mode)
+        write_atomically(self.path / _OWNER, journal.encode(), mode=mode)
+
+    def _remove(self, made):
+        for name in (_HEADER, _OWNER, _SPLITS, _STARTING):
+            with suppress(OSError):
+                os.unlink(self.path / name)
+        if made:
+            with suppress(OSError):
+                os.rmdir(self.path)
+
+    def _make(self):
+        try:
+            os.mkdir(self.path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise JournalError(
+                f"journal must be a file that can be written, with a folder beside it, but "
+                f"{str(self.path)!r} cannot be made: {error.strerror}; give another path"
+            ) from error
+        return True
+
+    @contextmanager
+    def _locked(self):
+        if fcntl is None:
+            yield
+            return
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(self.path, flags)
+        except OSError as error:
+            raise JournalError(
+                f"beside a journal there must be room for its folder, but {str(self.path)!r} is "
+                f"none: {error.strerror}; move what is there, or give the journal another path"
+            ) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise JournalError(
+                    "a journal serves one search at a time, but another process is starting one "
+                    f"with the folder {str(self.path)!r}; give this search a path of its own"
+                ) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def digest_of(splits):
+    """Return a hash of split indices."""
+    hashed = hashlib.sha256()
+    for rows in (rows for pair in splits for rows in pair):
+        rows = np.asarray(rows)
+        hashed.update(f"{rows.dtype.kind}{rows.shape}".encode())
+        hashed.update(np.ascontiguousarray(rows).astype("<i8").tobytes())
+    return hashed.hexdigest()
+
+
+def _packed(splits):
+    parts = {
+        f"{part}{i}": rows
+        for i, pair in enumerate(splits)
+        for part, rows in zip(("train", "test"), pair, strict=True)
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **parts)
+    return buffer.getbuffer()
+
+
+def _unpacked(content):
+    with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+        n_splits = len(saved.files) // 2
+        return [(saved[f"train{i}"], saved[f"test{i}"]) for i in range(n_splits)]
+
+
+def _splits_error(path, what):
+    return JournalError(
+        f"the splits of a journal must be in {str(path)!r} where the splitter gives other ones, "
+        f"but the file {what}; restore it, or start over with a new path"
+    )

@@ -1,0 +1,178 @@
+"""Lines that prove themselves: each has its number, and a checksum of it and the journal's id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from ..exceptions import JournalError
+from ._events import wrong_field
+from ._history import History
+
+__all__ = ["FORMAT", "check_beginning", "read_event", "read_header", "read_lines", "seal"]
+
+FORMAT = 2
+BEGINNING = b'{"skhpo": '
+_SUM = b', "sum": "'
+_END = b'"}'
+
+
+def seal(content, journal):
+    """Return a header or an event as a line.
+
+    Parameters
+    ----------
+    content : dict
+        JSON; of an event ``"n"``, its number from 1, is the first field.
+    journal : str
+        Id of the journal.
+
+    Returns
+    -------
+    bytes
+    """
+    body = json.dumps(content, allow_nan=False).encode()[:-1]
+    return body + _SUM + _checksum(body, journal) + _END + b"\n"
+
+
+def _checksum(body, journal):
+    return hashlib.blake2b(body, digest_size=8, key=journal.encode()[:64]).hexdigest().encode()
+
+
+def check_beginning(beginning, path):
+    """Raise JournalError unless a file begins like a journal.
+
+    Headers are written whole before the file gets its name, so that another beginning is never
+    that of a journal.
+    """
+    if not beginning.startswith(BEGINNING):
+        what = "it does not begin with the header of one" if beginning else "it is empty"
+        raise JournalError(
+            f"journal must name a journal, or a file that does not exist yet, but {str(path)!r} is "
+            f"no journal: {what}; give another path, or remove the file"
+        )
+
+
+def read_header(line, path):
+    """Return the content of a first line.
+
+    Raises
+    ------
+    JournalError
+        If it is not whole, or of another format.
+    """
+    check_beginning(line, path)
+    header = _parsed(line)
+    if header is not None and header["skhpo"] != FORMAT:
+        raise JournalError(
+            f"{str(path)!r} is a journal of format {header['skhpo']!r}, and this version of skhpo "
+            f"reads and writes format {FORMAT}; go on with the version that wrote it, or give a "
+            "new path"
+        )
+    journal = None if header is None else header.get("journal")
+    identity = journal if isinstance(journal, str) else ""
+    if why := _why_damaged(line, header, identity, header=True):
+        raise JournalError(
+            f"line 1 of {str(path)!r}, the header of the journal, is damaged: {why}; restore the "
+            "file, or give a new path to start over"
+        )
+    return header
+
+
+def read_event(line, number, journal):
+    """Return the content of a line, and what is wrong with it.
+
+    Parameters
+    ----------
+    line : bytes
+        Without its end.
+    number : int or None
+        The one it must have; None for any.
+    journal : str
+        Id of the journal.
+
+    Returns
+    -------
+    event : dict or None
+        None if it is not whole.
+    why : str or None
+        None if nothing is wrong.
+    """
+    event = _parsed(line)
+    why = _why_damaged(line, event, journal)
+    if why is not None:
+        return None, why
+    if number is not None and event["n"] != number:
+        what = "there twice" if event["n"] < number else "preceded by a gap"
+        return None, f"n must be {number}, but is {event['n']}: a line is {what}"
+    return event, None
+
+
+def read_lines(content, path):
+    """Return what a journal holds.
+
+    Parameters
+    ----------
+    content : bytes
+    path : Path
+
+    Returns
+    -------
+    header : dict
+    events : list of dict
+    end : int
+        Where the whole lines end; a torn one may follow.
+
+    Raises
+    ------
+    JournalError
+        If something else than a torn last line is wrong.
+    """
+    check_beginning(content, path)
+    first, *lines = content.split(b"\n")
+    header = read_header(first, path)
+    history, events = History(header), []
+    tail = lines.pop() if lines else None
+    for number, line in enumerate(lines, start=1):
+        event, why = read_event(line, number, header["journal"])
+        if why := why or history.take(event):
+            raise JournalError(
+                f"line {number + 1} of the journal {str(path)!r} is damaged: {why}; what is whole "
+                f"is kept by 'python -m skhpo repair {path} --output NEW', or give a new path to "
+                "start over"
+            )
+        events.append(event)
+    if tail is None or not _may_be_torn(tail, len(lines) + 1):
+        raise JournalError(
+            f"the journal {str(path)!r} does not end with a line of a journal, so that another "
+            "program may have written to it; remove that line, or give a new path to start over"
+        )
+    return header, events, len(content) - len(tail)
+
+
+def _may_be_torn(tail, number):
+    """Whether an unfinished last line is the beginning of the line with this number."""
+    tail = tail.rstrip(b"\0")  # what a crash of the machine leaves of unwritten blocks
+    expected = f'{{"n": {number}, "event": "'.encode()
+    return expected.startswith(tail) or tail.startswith(expected)
+
+
+def _why_damaged(line, content, journal, **kind):
+    if content is None:
+        return "it is not a JSON object"
+    if why := wrong_field(content, **kind):
+        return why
+    body, separator, end = line.rpartition(_SUM)
+    if not separator:
+        return "sum is missing"
+    if end != _checksum(body, journal) + _END:
+        return "it is not what was written, because its sum, a checksum, is another one"
+    return None
+
+
+def _parsed(line):
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None

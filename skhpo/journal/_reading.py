@@ -1,0 +1,49 @@
+"""What a journal says, as trials and results."""
+
+from __future__ import annotations
+
+from ..trial import Trial
+from ._events import params_of, result_of
+from ._file import read_content
+from ._lines import read_lines
+
+__all__ = ["read_trials"]
+
+
+def read_trials(path):
+    """Read a journal, also one that is being written.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    header : dict
+    trials : list of Trial
+        By number. Parameters that are not JSON are strings, their `repr`.
+    results : list of dict
+        Per trial, ``{(split, repeat): FitResult}``.
+
+    Raises
+    ------
+    JournalError
+        If it cannot be read, is no journal, or is damaged.
+    """
+    header, events, _ = read_lines(read_content(path), path)
+    trials, results = {}, {}
+    for event in events:
+        if event["event"] != "fit":
+            continue
+        number = event["trial"]
+        trials[number] = Trial(
+            number=number,
+            candidate=event["candidate"],
+            params=params_of(event),
+            resource=event["resource"],
+            parent=event["parent"],
+            tags=event["tags"],
+        )
+        results.setdefault(number, {})[event["split"], event["repeat"]] = result_of(event)
+    numbers = sorted(trials)
+    return header, [trials[n] for n in numbers], [results[n] for n in numbers]
