@@ -281,7 +281,30 @@ class SchedulerContract:
         while batch := scheduler.ask():
             asked += batch
             assert len(asked) < 100_000, "asks for more although nothing was told"
-        assert [trial.number for trial in asked] == list(range(len(asked)))
+        numbers = [trial.number for trial in asked]
+        assert len(numbers) == len(set(numbers))
+        assert numbers == list(range(len(asked))) or scheduler.looks_ahead
+
+    def test_looking_ahead_changes_nothing(self):
+        expected = self._run(self.make_scheduler(0), self._sometimes_failed)
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            trials = self._look_ahead(self.make_scheduler(0), rng)
+            assert trials == expected or not self.synchronous
+
+    def _look_ahead(self, scheduler, rng):
+        """Run a search that asks now and then and tells batches in any order; return its trials."""
+        trials, running, batch = [], [], None
+        while running or batch != []:
+            batch = None
+            if not running or (scheduler.looks_ahead and rng.random() < 0.7):
+                batch = scheduler.ask()
+                trials += batch
+                running += [batch] if batch else []
+            elif running:
+                for trial in rng.permutation(running.pop(rng.integers(len(running)))):
+                    scheduler.tell(trial, self._sometimes_failed(trial))
+        return sorted(trials, key=lambda trial: trial.number)
 
     def test_stays_finished(self):
         scheduler = self.make_scheduler(0)

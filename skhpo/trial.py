@@ -16,7 +16,8 @@ class Trial:
     Parameters
     ----------
     number : int
-        Position in the search, from 0, without gaps.
+        Position in the plan of the search, from 0; the order of `cv_results_`. Numbers of slots
+        that nobody was promoted to, because fits failed, stay unused.
     candidate : int
         The configuration's number, from 0. A configuration that is promoted has several
         trials, all with the same `candidate`.

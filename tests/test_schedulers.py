@@ -11,6 +11,7 @@ from scipy import stats
 from skhpo import SearchSpace
 from skhpo.samplers import GridSampler, RandomSampler
 from skhpo.schedulers import (
+    AsynchronousHyperband,
     FullScheduler,
     Hyperband,
     Scheduler,
@@ -83,6 +84,11 @@ class TestSuccessiveHalving(SchedulerContract):
 class TestHyperband(SchedulerContract):
     def make_scheduler(self, seed):
         return Hyperband(RandomSampler(SPACE, seed), max_resources=27, n_iterations=2)
+
+
+class TestHyperbandWithAFullCandidateFirst(SchedulerContract):
+    def make_scheduler(self, seed):
+        return Hyperband(RandomSampler(SPACE, seed), max_resources=9, full_first=True)
 
 
 class TestHyperbandThatLearns(SchedulerContract):
@@ -220,33 +226,68 @@ def test_the_best_are_promoted(scores, random):
     assert scheduler.ask() == []
 
 
-def test_brackets_run_side_by_side():
-    scheduler = Hyperband(RandomSampler(SPACE, 0), max_resources=9)
-    first = scheduler.ask()
-    assert Counter(trial.tags["bracket"] for trial in first) == {0: 9, 1: 5, 2: 3}
-    # A bracket goes on as soon as its own rung is told.
-    for trial in first:
-        if trial.tags["bracket"] == 1:
-            assert scheduler.ask() == []
-            scheduler.tell(trial, by_x(trial))
-    (promoted,) = scheduler.ask()
-    assert promoted.tags == {"bracket": 1, "iter": 1}
-    assert promoted.number == len(first)
+def places(batches):
+    """Return bracket and rung of each batch, and check that it has one of them."""
+    found = [{(trial.tags["bracket"], trial.tags["iter"]) for trial in batch} for batch in batches]
+    assert all(len(place) == 1 for place in found)
+    return [place.pop() for place in found]
 
 
-def test_brackets_run_one_after_another_where_the_sampler_learns():
-    sampler = LearningSampler(SPACE, 0)
+def tell_all(scheduler, batch):
+    for trial in batch:
+        scheduler.tell(trial, by_x(trial))
+
+
+IN_ORDER = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+TWICE = [*IN_ORDER, *((bracket + 3, rung) for bracket, rung in IN_ORDER)]
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_each_bracket_runs_to_its_end_before_the_next(learns):
+    sampler = (LearningSampler if learns else RandomSampler)(SPACE, 0)
     scheduler = Hyperband(sampler, max_resources=9, n_iterations=2)
-    batches = run(scheduler, by_x)
-    tags = [(trial.tags["bracket"], trial.tags["iter"]) for batch in batches for trial in batch]
-    assert tags == sorted(tags)
-    assert all(len({trial.tags["bracket"] for trial in batch}) == 1 for batch in batches)
-    assert len(sampler.observed) == scheduler.n_trials
+    assert places(run(scheduler, by_x)) == TWICE
+    assert not learns or len(sampler.observed) == scheduler.n_trials
 
 
-def test_brackets_are_numbered_over_all_iterations():
-    scheduler = Hyperband(RandomSampler(SPACE, 0), max_resources=9, n_iterations=3)
-    assert {trial.tags["bracket"] for trial in scheduler.ask()} == set(range(9))
+def test_earlier_brackets_go_on_before_later_ones_start():
+    scheduler = Hyperband(RandomSampler(SPACE, 0), max_resources=9, n_iterations=None)
+    assert scheduler.n_trials is None
+    ahead = [scheduler.ask() for _ in range(4)]
+    assert places(ahead) == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    for told, expected in [(1, (1, 1)), (0, (0, 1)), (3, (3, 1))]:
+        tell_all(scheduler, ahead[told])
+        ahead.append(scheduler.ask())
+        assert places(ahead[-1:]) == [expected]
+    tell_all(scheduler, ahead[5])  # bracket 0, rung 1
+    tell_all(scheduler, ahead[4])  # bracket 1, rung 1: its last
+    assert places([scheduler.ask(), scheduler.ask()]) == [(0, 2), (4, 0)]
+
+
+def test_where_the_sampler_learns_nothing_is_asked_ahead():
+    scheduler = Hyperband(LearningSampler(SPACE, 0), max_resources=9)
+    first = scheduler.ask()
+    assert scheduler.ask() == []
+    tell_all(scheduler, first)
+    assert places([scheduler.ask()]) == [(0, 1)]
+    assert scheduler.ask() == []
+
+
+@pytest.mark.parametrize("kind", [Hyperband, AsynchronousHyperband])
+def test_a_full_candidate_first_at_no_cost(kind):
+    kwargs = {"max_resources": 9, "n_iterations": 2}
+    plain = trials_of(kind(RandomSampler(SPACE, 0), **kwargs), by_x)
+    first = trials_of(kind(RandomSampler(SPACE, 0), **kwargs, full_first=True), by_x)
+    assert (first[0].resource, first[0].tags) == (9, {"bracket": 2, "iter": 0})
+    assert first[1].tags == plain[0].tags
+    rungs = [[(t.tags["bracket"], t.tags["iter"], t.resource) for t in ts] for ts in (plain, first)]
+    assert Counter(rungs[0]) == Counter(rungs[1])
+    assert sum(trial.tags["bracket"] == 2 and trial.number > 0 for trial in first) == 2
+
+
+def test_no_full_candidate_first_where_no_bracket_starts_with_all_of_the_resource():
+    scheduler = Hyperband(RandomSampler(SPACE, 0), max_resources=9, n_brackets=2, full_first=True)
+    assert places(run(scheduler, by_x)) == IN_ORDER[:-1]
 
 
 def test_checkpoints_of_contenders_are_kept():

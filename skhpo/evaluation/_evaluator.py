@@ -136,11 +136,15 @@ class Evaluator:
     def submit(self, trials):
         """Plan the fits of trials; what is known already is answered without a fit.
 
+        Fits of earlier candidates start first.
+
         Parameters
         ----------
         trials : list of Trial
+            That start together: a stack has fits of these only.
         """
         tasks = []
+        rank = min((trial.candidate for trial in trials), default=0)
         for trial in trials:
             self.recall(trial)
             for key in self.fits(trial):
@@ -148,7 +152,7 @@ class Evaluator:
                 if key in self.known:
                     self._answered.append(self.known[key])
                 else:
-                    tasks.append(self._task(trial, *key[1:]))
+                    tasks.append(self._task(trial, *key[1:], rank))
         for work in self._stacks.divide(tasks, self._pool.slots_[0]):
             self._waiting.add(work)
 
@@ -216,7 +220,7 @@ class Evaluator:
     def _checkpoint(self, trial, split, repeat):
         return self.checkpoints / f"{trial}-{split}-{repeat}.pt"
 
-    def _task(self, trial, split, repeat):
+    def _task(self, trial, split, repeat, rank):
         key = None
         n_train = trial.resource if self.setting.resource == "n_samples" else None
         if self._final is not None:
@@ -240,6 +244,7 @@ class Evaluator:
             load=load,
             save=save,
             key=key,
+            rank=rank,
         )
 
     def _start_what_can_start(self):
@@ -251,7 +256,7 @@ class Evaluator:
             self._submit(self._bundle())
 
     def _bundle(self):
-        """Take what one worker gets at once: several fits, if fits are short."""
+        """Take what one worker gets at once: several fits of one rank, if fits are short."""
         first = self._waiting.take()
         alone = self._pool.n_jobs_ == 1
         if alone or isinstance(first, TransformTask) or self._seconds is None:
@@ -259,8 +264,9 @@ class Evaluator:
         size = math.ceil(_LONG_ENOUGH / max(self._seconds, 1e-6))
         left = self._waiting.n_fits + len(fits_of(first))
         size = min(size, math.ceil(left / (2 * self._pool.n_jobs_)))
+        rank = fits_of(first)[0].rank
         bundle, n_fits = [first], len(fits_of(first))
-        while n_fits < size and (work := self._waiting.take_fits()) is not None:
+        while n_fits < size and (work := self._waiting.take_fits(rank)) is not None:
             bundle.append(work)
             n_fits += len(fits_of(work))
         return bundle

@@ -94,6 +94,8 @@ class FitTask:
         the earlier levels are trained again.
     key : tuple or None, default=None
         The fitted transformers that this fit shares.
+    rank : int, default=0
+        What starts first: the smaller number. Fits that were asked for together have the same.
     """
 
     trial: int
@@ -107,6 +109,7 @@ class FitTask:
     load: str | None = None
     save: str | None = None
     key: tuple | None = None
+    rank: int = 0
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import chain
 
 from ._tasks import FitStack, FitTask, TransformTask
@@ -17,6 +17,9 @@ _SPARE_TRANSFORMED = 64
 class Waiting:
     """What can be started, in the order in which it is to be, and what is started behind it.
 
+    Work of a smaller rank starts first, its transformers too. What fills idle workers in advance
+    thus never delays what finishes earlier work.
+
     Attributes
     ----------
     transformed : OrderedDict
@@ -27,6 +30,7 @@ class Waiting:
         self.transformed = OrderedDict()
         self._ready = []  # a heap, by rank, trial, split and repeat
         self._blocked = {}
+        self._ranks = {}  # of the transformers that are waited for, by key
 
     def __len__(self):
         return len(self._ready)
@@ -54,22 +58,28 @@ class Waiting:
         for key, task in {task.key: task for task in reversed(missing)}.items():
             if key not in self._blocked:
                 self._blocked[key] = []
+                self._ranks[key] = _rank(work)
                 transform = TransformTask(key, task.params, task.split, task.n_train)
                 heappush(self._ready, (_rank(work), task.trial, task.split, -1, transform))
+            elif _rank(work) < self._ranks[key]:
+                self._hurry(key, _rank(work))
             self._blocked[key].append(work)
 
     def take(self):
         """Return what is to be started next."""
         return heappop(self._ready)[-1]
 
-    def take_fits(self):
-        """Return what is to be started next if that is a fit or a stack, else None."""
-        return self.take() if self._ready and fits_of(self._ready[0][-1]) else None
+    def take_fits(self, rank):
+        """Return what is to be started next if that is a fit or a stack of a rank, else None."""
+        if self._ready and self._ready[0][0] == rank and fits_of(self._ready[0][-1]):
+            return self.take()
+        return None
 
     def clear(self):
         """Forget everything that waits."""
         self._ready.clear()
         self._blocked.clear()
+        self._ranks.clear()
 
     def take_transformed(self, key, transformed, also_needed):
         """Note fitted transformers, and let go of those that nothing needs.
@@ -106,6 +116,15 @@ class Waiting:
                 self.add(left[0] if len(left) == 1 else FitStack(left))
         return lost
 
+    def _hurry(self, key, rank):
+        """Move transformers that wait to a smaller rank, because such work waits for them."""
+        self._ranks[key] = rank
+        for i, (_, *name, work) in enumerate(self._ready):
+            if isinstance(work, TransformTask) and work.key == key:
+                self._ready[i] = (rank, *name, work)
+                heapify(self._ready)
+                break
+
     def _is_transformed(self, task):
         return task.key is None or task.key in self.transformed
 
@@ -126,8 +145,5 @@ def name_of(work):
 
 
 def _rank(work):
-    """Return what is started first: the smaller number. Long stacks, so that none is left over."""
-    first, *others = fits_of(work)
-    if not others or first.levels[-1] is None or first.n_train is not None:
-        return 0
-    return -(first.levels[-1] - (0, *first.levels)[-2])
+    """Return what is started first: the smaller number."""
+    return min(fit.rank for fit in fits_of(work))

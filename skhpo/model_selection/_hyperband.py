@@ -22,6 +22,9 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     starts the most candidates at `min_resources`, the last gives a few the whole
     `max_resources` at once. Within a bracket the best ``1 / factor`` of a rung go on with `factor`
     times the resource. A candidate that goes on is *continued* from where it stopped.
+    Brackets run in that order, each to its end, iterations one after another; workers that would
+    be idle start later brackets. So there is a candidate with the whole resource early, whatever
+    stops the search.
 
     Parameters
     ----------
@@ -52,8 +55,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Where new candidates come from: drawn at random, or from a Gaussian process of all scores
         so far, as in BOHB [3]_. A callable is called as ``sampler(space, random_state)`` with a
         `SearchSpace` and an integer; it returns a `skhpo.samplers.Sampler`. With a sampler that
-        learns brackets start one after another, so that later ones learn from earlier; it pays
-        from the second bracket on, and most with several iterations.
+        learns no bracket starts before the one before it has ended, so that it learns from all of
+        it; that pays from the second bracket on, and most with several iterations.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics candidates are promoted by the one that
         `refit` names, else by the first.

@@ -31,7 +31,8 @@ class TrialLoop:
         score, noise and seconds, as in `Scheduler.tell`.
     asynchronous : bool, default=False
         Ask for one more as soon as there is room for it, and tell in finishing order; else tell
-        whole batches, in trial order, so that nothing depends on timing.
+        whole batches, in trial order, so that nothing depends on timing. Where the scheduler
+        looks ahead it is asked for further batches while there is room.
     journal : Journal or None, default=None
         Where finished fits are written before the scheduler is told.
     deadline : float or None, default=None
@@ -112,21 +113,36 @@ class TrialLoop:
             self.evaluator.keep()
 
     def _run_in_batches(self):
-        batch = self._ask()
-        while batch and not self._time_is_up:
-            self.evaluator.submit(batch)
-            while self._take_results() is not None:
-                pass
-            if len(self._trials) >= _MANY:
-                self._raise_if_all_failed()
-            if any(len(self._rows[trial.number]) < self.n_fits for trial in batch):
-                break
-            for trial in batch:
-                self._tell(trial)
-            batch = self._ask()
-            self._drop_what_is_done()
-        if batch:
+        batches = []
+        n_due = 1  # a batch that is told may be the only thing that another one waits for
+        finished = []
+        while finished is not None:
+            while not self._time_is_up and (n_due or self._may_look_ahead()):
+                batch = self._ask()
+                if not batch:
+                    break
+                self.evaluator.submit(batch)
+                batches.append(batch)
+                n_due = max(0, n_due - 1)
+            finished = self._take_results()
+            done = [batch for batch in batches if finished and self._is_done(batch)]
+            n_due = len(done)
+            for batch in done:
+                batches.remove(batch)
+                for trial in batch:
+                    self._tell(trial)
+            if done:
+                self._drop_what_is_done()
+                if len(self._finished()) >= _MANY:
+                    self._raise_if_all_failed()
+        if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = "max_time was over"
+
+    def _may_look_ahead(self):
+        return self.scheduler.looks_ahead and self.evaluator.has_room
+
+    def _is_done(self, batch):
+        return all(len(self._rows[trial.number]) == self.n_fits for trial in batch)
 
     def _run_asynchronously(self):
         self.evaluator.submit(self._replay())

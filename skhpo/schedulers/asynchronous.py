@@ -10,8 +10,9 @@ from typing import Literal
 
 from ..samplers import Sampler
 from ..trial import Trial
-from ._checks import check_count, check_factor
+from ._checks import check_factor
 from .base import Scheduler
+from .bracket import Plan
 from .hyperband import hyperband_plan
 
 __all__ = ["AsynchronousHyperband"]
@@ -29,7 +30,7 @@ class AsynchronousHyperband(Scheduler):
     ----------
     sampler : Sampler
         Where the candidates come from. One that learns is asked while earlier candidates run.
-    min_resources, max_resources, factor, n_brackets, n_iterations
+    min_resources, max_resources, factor, n_brackets, n_iterations, full_first
         As in `Hyperband`.
 
     Notes
@@ -77,17 +78,18 @@ class AsynchronousHyperband(Scheduler):
         max_resources: int = 81,
         factor: float | Fraction = 3,
         n_brackets: int | Literal["all"] = "all",
-        n_iterations: int = 1,
+        n_iterations: int | None = 1,
+        full_first: bool = False,
     ) -> None:
         super().__init__(sampler)
-        plan = hyperband_plan(min_resources, max_resources, factor, n_brackets)
-        plan *= check_count("n_iterations", n_iterations)
-        self._brackets = [_Bracket(rungs, check_factor(factor)) for rungs in plan]
-        self._filling = 0  # the bracket that takes new candidates
-        self._place: list[tuple[int, int]] = []  # of each candidate: bracket and rung
+        brackets = hyperband_plan(min_resources, max_resources, factor, n_brackets)
+        self._plan = Plan(brackets, n_iterations, full_first=full_first)
+        self._factor = check_factor(factor)
+        self._brackets: list[_Bracket] = []  # those that have started; the last takes candidates
+        self._place: list[tuple[_Bracket, int]] = []  # of each candidate: bracket and rung
         self._last_trial: list[int] = []  # of each candidate
-        self.n_trials: int = sum(size for rungs in plan for size, _ in rungs)
-        self.max_resource: int = plan[0][-1][1]
+        self.n_trials = self._plan.n_trials
+        self.max_resource: int = self._plan.max_resource
 
     def ask(self) -> list[Trial]:
         """The trial to start now; none if nothing can start until another one is told."""
@@ -98,57 +100,58 @@ class AsynchronousHyperband(Scheduler):
     def may_continue(self) -> set[int]:
         return {
             self._last_trial[candidate]
-            for bracket in self._brackets[: self._filling + 1]
+            for bracket in self._brackets
             for rung in bracket.rungs
             for _, candidate in rung.contenders
         }
 
     def _promote(self) -> Trial | None:
-        for index, bracket in enumerate(self._brackets[: self._filling + 1]):
+        for bracket in self._brackets:
             rung = bracket.promoting()
             if rung is not None:
-                return self._run(bracket.rungs[rung].promote(), index, rung + 1)
+                return self._run(bracket.rungs[rung].promote(), bracket, rung + 1)
         return None
 
     def _start(self) -> Trial | None:
-        if self._filling == len(self._brackets):
-            return None
-        index = self._filling
+        if not self._brackets or not self._brackets[-1].n_vacant:
+            coming = self._plan.take()
+            if coming is None:
+                return None
+            self._brackets.append(_Bracket(*coming, self._factor))
+        bracket = self._brackets[-1]
         candidates = self._new_candidates(1)
         if not candidates:
-            for bracket in self._brackets[index:]:
-                bracket.n_vacant = 0
-            self._filling = len(self._brackets)
+            bracket.n_vacant = 0
+            self._plan.end()
             return None
-        self._brackets[index].n_vacant -= 1
-        if not self._brackets[index].n_vacant:
-            self._filling += 1
-        self._place.append((index, 0))
+        bracket.n_vacant -= 1
+        self._place.append((bracket, 0))
         self._last_trial.append(-1)
-        return self._run(candidates[0], index, 0)
+        return self._run(candidates[0], bracket, 0)
 
-    def _run(self, candidate: int, index: int, rung: int) -> Trial:
-        above = self._brackets[index].rungs[rung]
+    def _run(self, candidate: int, bracket: _Bracket, rung: int) -> Trial:
+        above = bracket.rungs[rung]
         above.n_running += 1
         trial = self._new_trial(
             candidate,
             resource=above.level,
             parent=self._last_trial[candidate] if rung else None,
-            tags={"bracket": index, "iter": rung},
+            tags={"bracket": bracket.index, "iter": rung},
         )
-        self._place[candidate] = index, rung
+        self._place[candidate] = bracket, rung
         self._last_trial[candidate] = trial.number
         return trial
 
     def _record(self, trial: Trial, score: float) -> None:
-        index, rung = self._place[trial.candidate]
-        self._brackets[index].rungs[rung].record(trial.candidate, score)
+        bracket, rung = self._place[trial.candidate]
+        bracket.rungs[rung].record(trial.candidate, score)
 
 
 class _Bracket:
     """Rungs from the bottom up, and how many candidates are still to enter the lowest one."""
 
-    def __init__(self, rungs: Sequence[tuple[int, int]], factor: Fraction) -> None:
+    def __init__(self, index: int, rungs: Sequence[tuple[int, int]], factor: Fraction) -> None:
+        self.index = index
         sizes = [size for size, _ in rungs]
         self.n_vacant = sizes[0]
         self.rungs = [

@@ -15,9 +15,9 @@ __all__ = ["Scheduler"]
 class Scheduler(ABC):
     """Allots resource: says which trials to run, and is told how they scored.
 
-    A search is the loop ``while trials := scheduler.ask(): run and tell each``. Trials are
-    numbered in the order they are asked for, candidates in the order they are sampled. A scheduler
-    is deterministic given its sampler and what it was told.
+    A search is the loop ``while trials := scheduler.ask(): run and tell each``. In that loop trials
+    are numbered in the order they are asked for; candidates are numbered in the order they are
+    sampled. A scheduler is deterministic given its sampler and what it was told.
     `skhpo.testing.SchedulerContract` tests a new one.
 
     A subclass implements `ask`, making its trials with `_new_candidates` and `_new_trial`, and
@@ -35,20 +35,26 @@ class Scheduler(ABC):
         where that is unknown.
     max_resource : int or None
         The most that any candidate is given; None for full fits.
+    looks_ahead : bool
+        Whether `ask` may be called again while trials run. Whole batches are then told in any
+        order, and no number, candidate or promotion depends on that order, nor on how often
+        `ask` was called between.
     """
 
     n_trials: int | None = None
     max_resource: int | None = None
+    looks_ahead: bool = False
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
         self._candidates: list[dict[str, Any]] = []
-        self._n_asked = 0
+        self._next_number = 0
         self._pending: dict[int, Trial] = {}
+        self._told_numbers: set[int] = set()
 
     @abstractmethod
     def ask(self) -> list[Trial]:
-        """All trials that can start now; the search is over when none can and none is running."""
+        """The trials to start next; the search is over when there are none and none is running."""
 
     def tell(
         self,
@@ -76,7 +82,7 @@ class Scheduler(ABC):
             If the trial was not asked for, or has been told already.
         """
         if trial.number not in self._pending:
-            told = 0 <= trial.number < self._n_asked
+            told = trial.number in self._told_numbers
             raise ValueError(
                 "every trial that was asked for is told once, but trial "
                 f"{trial.number} {'has been told already' if told else 'was not asked for'}"
@@ -88,6 +94,7 @@ class Scheduler(ABC):
                 f"{trial.number} was asked for as {asked}, not as {trial}"
             )
         del self._pending[trial.number]
+        self._told_numbers.add(trial.number)
         self.sampler.observe(
             dict(trial.params), score, trial.resource, noise=noise, seconds=seconds
         )
@@ -114,16 +121,19 @@ class Scheduler(ABC):
         resource: int | None,
         tags: Mapping[str, int],
         parent: int | None = None,
+        number: int | None = None,
     ) -> Trial:
-        """The next trial, now running."""
+        """The next trial, or the one of a number that was reserved; now running."""
+        if number is None:
+            number = self._next_number
         trial = Trial(
-            number=self._n_asked,
+            number=number,
             candidate=candidate,
             params=self._candidates[candidate],
             resource=resource,
             parent=parent,
             tags=tags,
         )
-        self._n_asked += 1
+        self._next_number = max(self._next_number, number + 1)
         self._pending[trial.number] = trial
         return trial

@@ -1,13 +1,16 @@
-"""One bracket of successive halving, as rungs of slots."""
+"""Brackets of successive halving, as rungs of slots, and the order in which they start."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ._checks import check_count
 
-__all__ = ["Bracket"]
+__all__ = ["Bracket", "Plan"]
+
+Rungs = list[tuple[int, int]]
 
 
 class Bracket:
@@ -79,3 +82,71 @@ class Bracket:
         self.rung += 1
         self.enter(promoted)
         return promoted
+
+
+class Plan:
+    """Brackets in the order they start, numbered over all iterations.
+
+    Parameters
+    ----------
+    brackets : sequence of brackets, each a sequence of (n_candidates, resource)
+        Those of an iteration.
+    n_iterations : int or None, default=1
+        How often to run them all; None is without end.
+    full_first : bool, default=False
+        Take one of the candidates that start with the largest resource before all others, where
+        the last bracket is of such candidates; the work stays the same.
+
+    Attributes
+    ----------
+    n_trials : int or None
+        Slots on all rungs; None where there is no end.
+    max_resource : int
+        The largest level.
+    """
+
+    def __init__(
+        self,
+        brackets: Sequence[Sequence[tuple[int, int]]],
+        n_iterations: int | None = 1,
+        *,
+        full_first: bool = False,
+    ) -> None:
+        self._brackets: list[Rungs] = [Bracket(rungs).rungs for rungs in brackets]
+        self._left = None if n_iterations is None else check_count("n_iterations", n_iterations)
+        rungs = [rung for bracket in self._brackets for rung in bracket]
+        self.max_resource = max(level for _, level in rungs)
+        self.n_trials = None
+        if self._left is not None:
+            self.n_trials = self._left * sum(size for size, _ in rungs)
+        self._coming: deque[tuple[int, Rungs]] = deque()
+        self._n_numbered = 0
+        if full_first:
+            self._split_off_full()
+
+    def take(self) -> tuple[int, Rungs] | None:
+        """Return the number and the rungs of the bracket that starts next; None after the last."""
+        if not self._coming and self._left != 0:
+            self._add_iteration()
+        return self._coming.popleft() if self._coming else None
+
+    def end(self) -> None:
+        """Let no further bracket start."""
+        self._coming.clear()
+        self._left = 0
+
+    def _add_iteration(self) -> None:
+        if self._left is not None:
+            self._left -= 1
+        self._coming.extend(enumerate(self._brackets, self._n_numbered))
+        self._n_numbered += len(self._brackets)
+
+    def _split_off_full(self) -> None:
+        *_, last = self._brackets
+        if len(last) > 1:
+            return
+        self._add_iteration()
+        index, [(size, level)] = self._coming.pop()
+        self._coming.appendleft((index, [(1, level)]))
+        if size > 1:
+            self._coming.append((index, [(size - 1, level)]))

@@ -57,7 +57,7 @@ class FullScheduler(Scheduler):
 
     def ask(self) -> list[Trial]:
         room = 1 if self._asynchronous else self._batch_size - len(self._pending)
-        candidates = self._new_candidates(min(room, self.n_trials - self._n_asked))
+        candidates = self._new_candidates(min(room, self.n_trials - len(self._candidates)))
         return [
             self._new_trial(candidate, resource=self.max_resource, tags={})
             for candidate in candidates

@@ -7,82 +7,99 @@ from collections.abc import Sequence
 from ..samplers import Sampler
 from ..trial import Trial
 from .base import Scheduler
-from .bracket import Bracket
+from .bracket import Bracket, Plan
 
 __all__ = ["BracketScheduler", "SuccessiveHalving"]
 
 
 class BracketScheduler(Scheduler):
-    """Runs brackets: side by side, or one after another where the sampler learns.
+    """Runs brackets in order, each to its end.
+
+    `ask` gives one rung at a time: the next one of the first bracket that has one, else the first
+    rung of a new bracket. Asked while an earlier bracket still runs it looks ahead, except where
+    the sampler learns. The numbers of a bracket's trials are reserved when it starts, so that they
+    do not depend on which bracket is ahead.
 
     Parameters
     ----------
     sampler : Sampler
         Where the candidates come from.
-    plan : sequence of brackets, each a sequence of (n_candidates, resource)
+    plan : Plan
         The brackets in the order they start.
     """
 
-    def __init__(self, sampler: Sampler, plan: Sequence[Sequence[tuple[int, int]]]) -> None:
+    looks_ahead = True
+
+    def __init__(self, sampler: Sampler, plan: Plan) -> None:
         super().__init__(sampler)
-        self._brackets = [Bracket(rungs) for rungs in plan]
-        self._n_started = 0
-        self._bracket_of: list[int] = []  # of each candidate
+        self.n_trials = plan.n_trials
+        self.max_resource: int = plan.max_resource
+        self._plan = plan
+        self._running: list[_Running] = []
+        self._of: list[_Running] = []  # of each candidate
         self._last_trial: list[int] = []  # of each candidate
-        rungs = [rung for bracket in self._brackets for rung in bracket.rungs]
-        self.n_trials: int = sum(size for size, _ in rungs)
-        self.max_resource: int = max(level for _, level in rungs)
 
     def ask(self) -> list[Trial]:
-        trials = []
-        for index in range(self._n_started):
-            bracket = self._brackets[index]
-            if bracket.complete and not bracket.finished:
-                trials += self._run(index, bracket.promote())
-        while self._may_start():
-            index = self._n_started
-            self._n_started += 1
-            candidates = self._new_candidates(self._brackets[index].rungs[0][0])
-            if not candidates:
-                # The space is exhausted, so the later brackets would be empty as well.
-                del self._brackets[index:]
-                self._n_started = index
-                break
-            self._bracket_of += [index] * len(candidates)
-            self._last_trial += [-1] * len(candidates)
-            self._brackets[index].enter(candidates)
-            trials += self._run(index, candidates)
-        return trials
+        self._running = [running for running in self._running if not running.bracket.finished]
+        for running in self._running:
+            if running.bracket.complete:
+                return self._run(running, running.bracket.promote())
+        if self._running and self.sampler.learns:
+            return []
+        return self._start()
 
     def may_continue(self) -> set[int]:
         return {
             self._last_trial[candidate]
-            for bracket in self._brackets[: self._n_started]
-            for candidate in bracket.contenders()
+            for running in self._running
+            for candidate in running.bracket.contenders()
         }
 
-    def _may_start(self) -> bool:
-        if self._n_started == len(self._brackets):
-            return False
-        running = self._brackets[: self._n_started]
-        return not self.sampler.learns or all(bracket.finished for bracket in running)
+    def _start(self) -> list[Trial]:
+        coming = self._plan.take()
+        if coming is None:
+            return []
+        index, rungs = coming
+        candidates = self._new_candidates(rungs[0][0])
+        if not candidates:  # the space is exhausted, so the later brackets would be empty as well
+            self._plan.end()
+            return []
+        running = _Running(index, Bracket(rungs), len(candidates), self._next_number)
+        self._next_number = running.first_numbers[-1]
+        self._running.append(running)
+        self._of += [running] * len(candidates)
+        self._last_trial += [-1] * len(candidates)
+        running.bracket.enter(candidates)
+        return self._run(running, candidates)
 
-    def _run(self, index: int, candidates: list[int]) -> list[Trial]:
-        bracket = self._brackets[index]
+    def _run(self, running: _Running, candidates: list[int]) -> list[Trial]:
+        bracket = running.bracket
         trials = []
-        for candidate in candidates:
+        for number, candidate in enumerate(candidates, running.first_numbers[bracket.rung]):
             trial = self._new_trial(
                 candidate,
+                number=number,
                 resource=bracket.resource,
                 parent=self._last_trial[candidate] if bracket.rung else None,
-                tags={"bracket": index, "iter": bracket.rung},
+                tags={"bracket": running.index, "iter": bracket.rung},
             )
             self._last_trial[candidate] = trial.number
             trials.append(trial)
         return trials
 
     def _record(self, trial: Trial, score: float) -> None:
-        self._brackets[self._bracket_of[trial.candidate]].record(trial.candidate, score)
+        self._of[trial.candidate].bracket.record(trial.candidate, score)
+
+
+class _Running:
+    """A bracket that has started: its index, and the first number of each rung's trials."""
+
+    def __init__(self, index: int, bracket: Bracket, n_candidates: int, number: int) -> None:
+        self.index = index
+        self.bracket = bracket
+        self.first_numbers = [number]
+        for size, _ in bracket.rungs:
+            self.first_numbers.append(self.first_numbers[-1] + min(size, n_candidates))
 
 
 class SuccessiveHalving(BracketScheduler):
@@ -117,4 +134,4 @@ class SuccessiveHalving(BracketScheduler):
     """
 
     def __init__(self, sampler: Sampler, rungs: Sequence[tuple[int, int]]) -> None:
-        super().__init__(sampler, [rungs])
+        super().__init__(sampler, Plan([rungs]))

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..samplers import Sampler
 from ._checks import check_count, check_factor
+from .bracket import Plan
 from .halving import BracketScheduler
 
 __all__ = ["Hyperband", "hyperband_plan"]
@@ -16,8 +17,8 @@ __all__ = ["Hyperband", "hyperband_plan"]
 class Hyperband(BracketScheduler):
     """Hyperband [1]_: from many candidates with little resource to few with all of it.
 
-    Brackets start with the most aggressive one. They run side by side, or one after another where
-    the sampler learns.
+    Brackets start with the most aggressive one, and each goes to its end before the next. Asked
+    while trials run, it looks ahead into later brackets, except where the sampler learns.
 
     Parameters
     ----------
@@ -32,8 +33,11 @@ class Hyperband(BracketScheduler):
         its resource. More than 1.
     n_brackets : int or "all", default="all"
         How many of the brackets to run, from the most aggressive one.
-    n_iterations : int, default=1
-        How often to run them all, each time with new candidates.
+    n_iterations : int or None, default=1
+        How often to run them all, each time with new candidates; None is without end.
+    full_first : bool, default=False
+        Start one of the candidates that get all of the resource at once, those of the last bracket,
+        before all others; the work stays the same. For a configuration that is known beforehand.
 
     References
     ----------
@@ -52,10 +56,12 @@ class Hyperband(BracketScheduler):
     ...     print([(trial.tags["bracket"], trial.resource) for trial in trials])
     ...     for trial in trials:
     ...         scheduler.tell(trial, score=-trial.params["lr"])
-    [(0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), \
-(1, 3), (1, 3), (1, 3), (1, 3), (1, 3), (2, 9), (2, 9), (2, 9)]
-    [(0, 3), (0, 3), (0, 3), (1, 9)]
+    [(0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1)]
+    [(0, 3), (0, 3), (0, 3)]
     [(0, 9)]
+    [(1, 3), (1, 3), (1, 3), (1, 3), (1, 3)]
+    [(1, 9)]
+    [(2, 9), (2, 9), (2, 9)]
     """
 
     def __init__(
@@ -66,10 +72,11 @@ class Hyperband(BracketScheduler):
         max_resources: int = 81,
         factor: float | Fraction = 3,
         n_brackets: int | Literal["all"] = "all",
-        n_iterations: int = 1,
+        n_iterations: int | None = 1,
+        full_first: bool = False,
     ) -> None:
-        plan = hyperband_plan(min_resources, max_resources, factor, n_brackets)
-        super().__init__(sampler, plan * check_count("n_iterations", n_iterations))
+        brackets = hyperband_plan(min_resources, max_resources, factor, n_brackets)
+        super().__init__(sampler, Plan(brackets, n_iterations, full_first=full_first))
 
 
 def hyperband_plan(

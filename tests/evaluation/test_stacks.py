@@ -109,9 +109,22 @@ def test_transformers_are_kept_while_something_needs_them():
     assert ("needed",) in waiting.transformed
 
 
-def test_long_stacks_start_first():
+def ranked(trial, key, rank):
+    return FitTask(trial, trial, 0, 0, {}, (None,), key=key, rank=rank)
+
+
+def test_work_of_a_smaller_rank_starts_first_and_its_transformers_too():
     waiting = Waiting()
-    for trial, levels in ((0, (1,)), (2, (1, 27)), (4, (3,)), (6, (None,))):
-        waiting.add(FitStack([keyed(trial, None, levels), keyed(trial + 1, None, levels)]))
-    started = [name_of(waiting.take())[0] for _ in range(4)]
-    assert started == [2, 4, 0, 6]
+    waiting.add(FitStack([ranked(4, None, 4), ranked(5, None, 4)]))
+    waiting.add(ranked(6, ("both",), 6))
+    waiting.add(ranked(7, ("later",), 6))
+    waiting.add(FitStack([ranked(8, None, 0), ranked(9, None, 0)]))
+    waiting.add(ranked(10, ("both",), 0))
+    assert waiting.take().key == ("both",)
+    assert names([waiting.take()]) == [[(8, 0, 0), (9, 0, 0)]]
+    waiting.take_transformed(("both",), StandardScaler(), [])
+    assert waiting.take_fits(4) is None
+    assert names([waiting.take_fits(0), waiting.take()]) == [[(10, 0, 0)], [(4, 0, 0), (5, 0, 0)]]
+    assert names([waiting.take()]) == [[(6, 0, 0)]]
+    assert waiting.take_fits(6) is None  # transformers
+    assert waiting.take().key == ("later",)

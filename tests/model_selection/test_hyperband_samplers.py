@@ -66,20 +66,6 @@ def test_later_brackets_learn_from_earlier(asynchronous):
     pd.testing.assert_series_equal(*sizes)
 
 
-def test_brackets_start_one_after_another_only_where_the_sampler_learns():
-    order = []
-
-    class Order:
-        def on_trial_end(self, search, trial, results, score):
-            order.append(trial.tags["bracket"])
-
-    search_of(callbacks=[Order()]).fit(X, y)
-    assert order == sorted(order)
-    order.clear()
-    search_of(callbacks=[Order()], sampler="random").fit(X, y)
-    assert order != sorted(order)
-
-
 def test_asynchronous_brackets_overlap_and_no_worker_waits():
     with joblib.parallel_config("threading"):
         search = search_of(n_iterations=2, asynchronous=True, n_jobs=3).fit(X, y)

@@ -534,7 +534,7 @@ def test_data_without_rows_are_refused():
         counting_search().fit(torch.utils.data.TensorDataset(torch.ones(3, 2)), None)
 
 
-def test_an_unknown_metric_of_a_callable_is_told_after_the_first_batch():
+def test_an_unknown_metric_of_a_callable_is_told_after_the_first_rung():
     calls = []
 
     def quality(estimator, X, y):
@@ -543,7 +543,7 @@ def test_an_unknown_metric_of_a_callable_is_told_after_the_first_batch():
 
     with pytest.raises(ValueError, match="refit"):
         counting_search(scoring=quality, refit="sideways").fit(X, y)
-    assert len(calls) == 2 * 17
+    assert len(calls) == 2 * 9
 
 
 class Wide(torch.nn.Module):

@@ -206,12 +206,16 @@ class Harmonica(Scheduler):
             self.n_trials = self._n_stages * self._n_samples + likely.n_trials
         self._base: Scheduler | None = None
         self._own_candidate: list[int] = []  # of the base's candidates
-        self._own_trial: list[int] = []  # of the base's trials
+        self._first_of_base = 0  # the number of its trial 0 here
         self._base_trial: dict[int, Trial] = {}
         self._current: list[Trial] = []
         self._scores: dict[int, float] = {}
         self._told: list[int] = []  # trials of the stages that are over
         self._points: list[Vector] = []  # of the candidates of the stages, which have one trial
+
+    @property
+    def looks_ahead(self) -> bool:  # type: ignore[override]
+        return self._base is not None and self._base.looks_ahead
 
     def ask(self) -> list[Trial]:
         if self._pending and self._base is None:
@@ -249,7 +253,7 @@ class Harmonica(Scheduler):
     def may_continue(self) -> set[int]:
         if self._base is None:
             return set()
-        return {self._own_trial[number] for number in self._base.may_continue()}
+        return {self._first_of_base + number for number in self._base.may_continue()}
 
     def _record(self, trial: Trial, score: float) -> None:
         self._scores[trial.number] = score
@@ -273,9 +277,9 @@ class Harmonica(Scheduler):
                 self._own_candidate[asked.candidate],
                 resource=asked.resource,
                 tags={"stage": self._n_stages, **asked.tags},
-                parent=None if asked.parent is None else self._own_trial[asked.parent],
+                parent=None if asked.parent is None else self._first_of_base + asked.parent,
+                number=self._first_of_base + asked.number,
             )
-            self._own_trial.append(trial.number)
             self._base_trial[trial.number] = asked
             trials.append(trial)
         return trials
@@ -283,6 +287,7 @@ class Harmonica(Scheduler):
     def _start_base(self) -> None:
         space = RestrictedSpace(self.space, self._region) if self._region.terms else self.space
         self._base = self._make_base(space, self._base_seed)
+        self._first_of_base = self._next_number
 
     def _finish_stage(self) -> None:
         """Learn from the samples of a stage, and restrict the space."""
