@@ -176,6 +176,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             data; and if all fits failed.
         """
         start = time.monotonic()
+        callbacks = Callbacks(self, self.callbacks)
         data = Seen.weakly(X=X, y=y, **params)
         scorer, metric = self._get_scorers()
         check_rows(X)
@@ -203,7 +204,6 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
 
         with ExitStack() as stack:
             journal, known, identity = None, {}, None
-            callbacks = Callbacks(self, self.callbacks)
             if self.journal is not None or self.warm_start_from is not None or callbacks.want_start:
                 identity = fingerprint(self, cv, X, y, params)
             if self.journal is not None:

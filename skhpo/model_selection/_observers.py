@@ -74,6 +74,9 @@ class ContextTree:
         pass
 
 
+_EVENTS = ("on_search_begin", "on_fit_end", "on_trial_end", "on_search_end")
+
+
 class Callbacks:
     """Passes events on to the search callbacks that implement them.
 
@@ -81,9 +84,16 @@ class Callbacks:
     ----------
     search : estimator
     callbacks : sequence of object
+
+    Raises
+    ------
+    TypeError
+        If one of them implements none of the events, or is a class.
     """
 
     def __init__(self, search, callbacks):
+        for callback in callbacks:
+            _check_callback(callback)
         self.search = search
         self.callbacks = callbacks
 
@@ -117,6 +127,21 @@ class Callbacks:
             method = getattr(callback, event, None)
             if method is not None:
                 method(self.search, *args)
+
+
+def _check_callback(callback):
+    if isinstance(callback, type):
+        fix = f"call it: {callback.__name__}()"
+    elif any(callable(getattr(callback, event, None)) for event in _EVENTS):
+        return
+    elif hasattr(callback, "on_fit_task_begin"):
+        fix = "callbacks of scikit-learn are set by set_callbacks"
+    else:
+        fix = "leave it out, or give it one of them"
+    raise TypeError(
+        f"callbacks of a search must have a method {', '.join(_EVENTS[:-1])} or {_EVENTS[-1]}, but "
+        f"got {callback!r}; {fix}"
+    )
 
 
 class Progress:

@@ -96,11 +96,11 @@ class TopEstimators:
         """
         check_is_fitted(self, "cv_results_")
         rows = self._ranked()
-        if not isinstance(n, Integral) or not 1 <= n <= len(rows):
+        if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= len(rows):
             at = "" if self.resource is None else " at the largest resource"
             raise ValueError(
-                f"1 <= n <= {len(rows)}, the number of candidates that have a score{at}, must "
-                f"hold, but got n={n!r}"
+                f"n must be an integer with 1 <= n <= {len(rows)}, the number of candidates that "
+                f"have a score{at}, but got n={n!r}"
             )
         if "_top" not in self.__dict__:
             self._top = {}

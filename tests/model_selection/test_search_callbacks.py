@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import uniform
 from scripted import Scripted
+from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_iris
 
 from skhpo import SearchCV
+from skhpo.callbacks import TensorBoardLogger
 from skhpo.exceptions import JournalError
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
@@ -117,3 +119,21 @@ def test_a_journal_of_another_space_is_refused(tmp_path):
         search_of({"i": [1, 2]}, warm_start_from=tmp_path / "a").fit(X, y)
     with pytest.raises(JournalError, match="cannot read"):
         search_of({"i": [1, 2]}, warm_start_from=tmp_path / "missing").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("callback", "fix"),
+    [
+        (5, "leave it out"),
+        ("print", "leave it out"),
+        (TensorBoardLogger, r"call it: TensorBoardLogger\(\)"),
+        (ScoringMonitor(scoring="accuracy"), "set by set_callbacks"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_callback_is_refused_before_training(callback, fix, tmp_path):
+    log = tmp_path / "log"
+    search = search_of({"log": [str(log)]}, callbacks=[callback])
+    with pytest.raises(TypeError, match=f"must have a method on_search_begin, .*; .*{fix}"):
+        search.fit(X, y)
+    assert not log.exists()

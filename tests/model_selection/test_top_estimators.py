@@ -146,6 +146,6 @@ def test_errors():
     with pytest.raises(NotFittedError):
         search_of().top_estimators(1)
     search = search_of().fit(X, y)
-    for n in (0, 5, 1.5, "all"):
+    for n in (0, 5, 1.5, "all", True):
         with pytest.raises(ValueError, match="1 <= n <= 4"):
             search.top_estimators(n)
