@@ -40,9 +40,10 @@ class CheckpointMixin:
 
         The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
         reads it, and loading runs no code from it. It has the weights (the best and the running
-        ones, where a validation part chooses), the optimizer's and the schedule's state, the
-        states of the random streams, the history and what ``fit`` learned about the data; it
-        has neither the parameters nor the states of skorch callbacks.
+        ones, where a validation part chooses) and the numbers and strings that layers keep beside
+        them, the optimizer's and the schedule's state, the states of the random streams, the
+        history and what ``fit`` learned about the data; it has neither the parameters nor the
+        states of skorch callbacks.
 
         Parameters
         ----------
@@ -67,6 +68,7 @@ class CheckpointMixin:
             "format": _FORMAT,
             "estimator": type(self).__name__,
             "states": {k: v.state_dict() for k, v in owners.items() if hasattr(v, "state_dict")},
+            "plain": {k: _plain_attributes(v) for k, v in owners.items()},
             "running": self._running_weights,
             "schedule": None if self.lr_schedule_ is None else self.lr_schedule_.state_dict(),
             "streams": {name: stream.state() for name, stream in self._streams.items()},
@@ -123,6 +125,9 @@ class CheckpointMixin:
         self._running_weights = checkpoint["running"]
         for name, state in checkpoint["states"].items():
             getattr(self, name + "_").load_state_dict(state)
+        for name, plain in checkpoint.get("plain", {}).items():
+            for layer, attributes in plain.items():
+                vars(getattr(self, name + "_").get_submodule(layer)).update(attributes)
         for name, state in checkpoint["streams"].items():
             stream = self._streams[name]
             stream.seed = self._seed_of(name)
@@ -190,6 +195,26 @@ def serialised(checkpoint):
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return buffer.getbuffer()
+
+
+def _plain_attributes(module):
+    """Return what layers keep beside tensors (a count of steps, say), by path and name."""
+    if not isinstance(module, torch.nn.Module):
+        return {}
+    own = vars(torch.nn.Module())
+    found = {
+        path: {k: v for k, v in vars(layer).items() if k not in own and _is_plain(v)}
+        for path, layer in module.named_modules()
+    }
+    return {path: attributes for path, attributes in found.items() if attributes}
+
+
+def _is_plain(value):
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _plain_numbers(value):

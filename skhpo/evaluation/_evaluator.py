@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from ._fit import run_fit, run_transform
-from ._pickling import check_picklable
+from ._pickling import check_picklable, pack
 from ._pipeline import final_step, transformer_setting
 from ._pool import Pool
 from ._stacked_fit import run_stack
@@ -285,7 +285,7 @@ class Evaluator:
             transformed.move_to_end(key)
         shared += [self._rows[split] for split in splits]
         shared += [transformed[key] for key in keys]
-        function = partial(_run, (*splits, *keys))
+        function = partial(_run, (*splits, *keys), self._pool.in_processes_)
         self._pool.submit(function, works, tuple(shared), seconds=self.fit_timeout)
 
     def _wait(self):
@@ -371,11 +371,18 @@ class Evaluator:
                 self._suspects.append(half[0])
 
 
-def _run(names, work, *args):
-    """Do what a worker is given; return the outcome of each fit."""
+def _run(names, leaves, work, *args):
+    """Do what a worker is given; return the outcome of each fit, as it can leave the process."""
     if isinstance(work, FitStack):
-        return run_stack(names, work, *args)
-    return [run_fit(names, work, *args)]
+        outcomes = run_stack(names, work, *args)
+    else:
+        outcomes = [run_fit(names, work, *args)]
+    if not leaves:
+        return outcomes
+    return [
+        out if out.state is None or _is_saved(out.state) else replace(out, state=pack(out.state))
+        for out in outcomes
+    ]
 
 
 def _is_saved(state):

@@ -19,6 +19,7 @@ from ..trial import FitResult
 from ._continuation import advance, set_horizon, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
+from ._pickling import Packed, holds_all_in_checkpoint
 from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
 from ._scoring import looks_at_predictions_only, score
 from ._seeds import derive_seed, seed_components
@@ -249,10 +250,7 @@ def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):
 
 def can_save(state, path):
     # On a machine that does not share the driver's disk, the folder is missing: the state travels.
-    # So it does where skorch callbacks have states of their own, which checkpoints do not hold.
-    if path is None or not hasattr(state, "save_checkpoint") or not Path(path).parent.is_dir():
-        return False
-    return not getattr(state, "callbacks", None) or state.callbacks == "disable"
+    return path is not None and holds_all_in_checkpoint(state) and Path(path).parent.is_dir()
 
 
 def _advance(work, task):
@@ -278,6 +276,8 @@ def steps_of(work, task):
     if work.resource is None or way_to_continue(fresh, work.resource, work.y) == "retrain":
         return None, [(0, levels[-1])]
     state = task.state
+    if isinstance(state, Packed):
+        state = state.unpacked(fresh)
     if task.load is not None and Path(task.load).exists():
         state = fresh.load_checkpoint(task.load)
     steps = list(zip((0, *levels[:-1]), levels, strict=True))

@@ -1,10 +1,18 @@
-"""Whether what all fits share can go to other processes."""
+"""What goes to other processes, and comes back from them."""
 
 from __future__ import annotations
 
+import io
+import logging
+import pickle
+import sys
+from dataclasses import dataclass
+
 from joblib.externals.loky.backend.reduction import dumps
 
-__all__ = ["check_picklable"]
+__all__ = ["Packed", "check_picklable", "holds_all_in_checkpoint", "pack"]
+
+_log = logging.getLogger(__name__)
 
 
 def check_picklable(setting):
@@ -30,3 +38,91 @@ def _pickle_error(value):
     except Exception as error:
         return error
     return None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A fitted estimator on its way between processes.
+
+    Parameters
+    ----------
+    content : bytes
+    is_checkpoint : bool
+        Whether it is a checkpoint, or else a pickle.
+    """
+
+    content: bytes
+    is_checkpoint: bool
+
+    def unpacked(self, fresh):
+        """Return the estimator; of a checkpoint, `fresh` as the fitted one that it holds.
+
+        Parameters
+        ----------
+        fresh : estimator
+            Unfitted, with the same parameters.
+        """
+        if self.is_checkpoint:
+            return fresh.load_checkpoint(io.BytesIO(self.content))
+        return pickle.loads(self.content)
+
+
+def pack(state):
+    """Return a fitted estimator as `Packed`, None where it cannot travel.
+
+    A pickle holds the most. Modules that cannot be pickled, or that say themselves what of them is,
+    travel as a checkpoint. What can be neither costs time: it is trained again.
+
+    Parameters
+    ----------
+    state : estimator
+    """
+    ways = [_pickled]
+    if holds_all_in_checkpoint(state):
+        first = _pickles_in_its_own_way(getattr(state, "module_", None))
+        ways = [_checkpoint, _pickled] if first else [_pickled, _checkpoint]
+    for way in ways:
+        try:
+            return way(state)
+        except Exception as error:
+            last = error
+    _log.info(
+        "a fitted %s cannot go to another process, so that its earlier rungs are trained again: %s",
+        type(state).__name__,
+        last,
+    )
+    return None
+
+
+def _pickled(state):
+    return Packed(bytes(dumps(state)), is_checkpoint=False)
+
+
+def _checkpoint(state):
+    buffer = io.BytesIO()
+    state.save_checkpoint(buffer)
+    return Packed(buffer.getvalue(), is_checkpoint=True)
+
+
+def holds_all_in_checkpoint(state):
+    """Whether a fitted estimator can save a checkpoint from which it goes on as it would have."""
+    if not hasattr(state, "save_checkpoint"):
+        return False
+    # skorch callbacks have states of their own, which checkpoints do not hold.
+    return not getattr(state, "callbacks", None) or state.callbacks == "disable"
+
+
+def _pickles_in_its_own_way(module):
+    """Whether a class of the user's among the layers has a say in what of it is pickled."""
+    nn = getattr(sys.modules.get("torch"), "nn", None)
+    if nn is None or not isinstance(module, nn.Module):
+        return False
+    plain = {name: getattr(nn.Module, name) for name in ("__getstate__", "__setstate__")}
+    plain |= {name: getattr(object, name) for name in ("__reduce__", "__reduce_ex__")}
+    classes = {type(layer) for layer in module.modules()}
+    return any(
+        getattr(cls, name) is not default
+        for cls in classes
+        if cls.__module__.partition(".")[0] != "torch"
+        for name, default in plain.items()
+    )

@@ -87,7 +87,7 @@ class FitTask:
         Resource of the candidate's trials so far, this one's last.
     n_train : int or None, default=None
         Training rows to use: the first ones of the split. None means all.
-    state : estimator or None, default=None
+    state : estimator, Packed or None, default=None
         The candidate as fitted on this split up to the last level but one.
     load, save : str or None, default=None
         Checkpoint to continue from, and where to leave one. Without a state and a checkpoint
@@ -131,7 +131,7 @@ class Outcome:
     Parameters
     ----------
     result : FitResult
-    state : estimator, SAVED or None
+    state : estimator, Packed, SAVED or None
         What continues this fit at the next level; SAVED where it is in a checkpoint file.
     out_of_memory : bool
         Whether it failed because a device had no memory left.

@@ -71,13 +71,13 @@ def _products(net):
         # Each output value is made of as many products as a unit has weights.
         found.append(output.numel() // len(output) * layer.weight[0].numel())
 
-    module = copy.deepcopy(net.module_).eval()
     kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
-    for layer in module.modules():
-        if isinstance(layer, kinds):
-            layer.register_forward_hook(count)
     dtype = net._input_dtypes()
     try:
+        module = copy.deepcopy(net.module_).eval()
+        for layer in module.modules():
+            if isinstance(layer, kinds):
+                layer.register_forward_hook(count)
         with torch.no_grad():
             module(torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_))
     except Exception:

@@ -23,7 +23,10 @@ def vmapped(forms, layers, name):
     name : str
         Prefix of the names of their parameters.
     """
-    layer = copy.deepcopy(layers[0])
+    try:
+        layer = copy.deepcopy(layers[0])
+    except Exception as error:
+        raise CannotStackError(f"{type(layers[0]).__name__} cannot be copied: {error}") from error
     known = [part for part in layer.modules() if type(part).__module__.startswith("torch.nn.")]
     if layer.training and any(may_draw(part) for part in known if not list(part.children())):
         raise CannotStackError(f"{type(layer).__name__} draws random numbers in a traceless way")
