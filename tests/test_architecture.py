@@ -14,6 +14,7 @@ PARTS = [
     "_compat",
     "exceptions",
     "files",
+    "interrupts",
     "limits",
     "rows",
     "trial",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from ..exceptions import StorageError
 from ..interrupts import is_interrupt
 
-__all__ = ["Environment", "raise_unless_candidates", "saved"]
+__all__ = ["FAILURES", "Environment", "raise_unless_candidates", "saved"]
+
+# What a candidate answers for. Other exceptions, as those that libraries cancel by, go their way.
+FAILURES = (Exception, SystemExit)
 
 
 class Environment(BaseException):
@@ -22,18 +25,16 @@ class Environment(BaseException):
 
 
 def raise_unless_candidates(error, setting):
-    """Raise an error that the candidate has not to answer for; all of them where that is wanted.
-
-    A candidate answers for whatever its code raises, ``sys.exit`` included.
+    """Raise what one of FAILURES is if no failure: Ctrl-C; all of them where that is wanted.
 
     Parameters
     ----------
-    error : BaseException
+    error : Exception or SystemExit
     setting : Setting
     """
     if is_interrupt(error):
         raise KeyboardInterrupt from error
-    if isinstance(error, Environment) or setting.raise_errors:
+    if setting.raise_errors:
         raise error
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+from ..files import storing
 from ._fit import run_fit, run_transform
 from ._pickling import check_picklable, pack
 from ._pipeline import final_step, transformer_setting
@@ -211,7 +212,9 @@ class Evaluator:
         """
         for key in [key for key in self._states if not any(key[0] in some for some in trials)]:
             if _is_saved(self._states.pop(key)):
-                self._checkpoint(*key).unlink(missing_ok=True)
+                path = self._checkpoint(*key)
+                with storing(path):
+                    path.unlink(missing_ok=True)
 
     def fits(self, trial):
         """Return the names of a trial's fits: (trial, split, repeat) each."""

@@ -16,6 +16,7 @@ from .._compat import check_method_params, safe_indexing, safe_split
 from ..limits import current_slot
 from ..rows import RowSubset
 from ..trial import FitResult
+from ._blame import FAILURES, raise_unless_candidates, saved
 from ._continuation import advance, set_horizon, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
@@ -116,9 +117,8 @@ def run_transform(task, setting, X, y, rows):
         fit_params = check_method_params(X, setting.fit_params, train)
         of_head, _ = fit_params_of(pipeline, fit_params)
         return fit_transformers(pipeline, Xs, ys, of_head)
-    except Exception:
-        if setting.raise_errors:
-            raise
+    except FAILURES as error:
+        raise_unless_candidates(error, setting)
         return traceback.format_exc()
 
 
@@ -147,11 +147,10 @@ def run_fit(names, task, setting, X, y, *values):
     try:
         fitted, state = _fit(setting, task, X, y, train, test, shared.get(task.key))
         if can_save(state, task.save):
-            state.save_checkpoint(task.save)
+            saved(state, task.save)
             state = SAVED
-    except Exception as exception:
-        if setting.raise_errors:
-            raise
+    except FAILURES as exception:
+        raise_unless_candidates(exception, setting)
         error = traceback.format_exc()
         seconds = time.perf_counter() - start
         return failed(task, error, seconds, out_of_memory=memory_freed(exception))

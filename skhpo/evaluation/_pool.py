@@ -12,7 +12,9 @@ from functools import partial
 import sklearn
 from joblib import cpu_count
 
+from ..interrupts import is_interrupt, noticing
 from ..limits import limited
+from ._blame import FAILURES, Environment
 from ._engines import active_engine
 
 __all__ = ["Done", "Pool"]
@@ -86,7 +88,7 @@ class Pool:
     def __exit__(self, kind, *_):
         if self._engine is None:
             return
-        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C waits for nobody
+        if kind is not None and self.running:  # an error waits for nobody
             self.abort()
             return
         while self.running:
@@ -163,7 +165,7 @@ class Pool:
 class _Raised:
     """An exception of a call, as opposed to one of the machinery around it."""
 
-    error: Exception
+    error: BaseException
 
 
 def _put(done, slot, items, get):
@@ -177,12 +179,17 @@ def _run(function, items, limits, config, filters, *shared):
         if filters is not None:  # threads of the driver have its filters, and must not touch them
             stack.enter_context(warnings.catch_warnings())
             warnings.filters[:] = filters
+        stack.enter_context(noticing())
         results = []
         for item in items:
             try:
                 with limited(**limits):
                     results.append(function(item, *shared))
-            except Exception as error:
+            except Environment as carrier:
+                return [_Raised(carrier.error)]
+            except FAILURES as error:
+                if is_interrupt(error):
+                    raise KeyboardInterrupt from error
                 error.add_note("".join(traceback.format_exception(error)))
                 return [_Raised(error)]
         return results

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from numbers import Number
 
 from .._compat import MultimetricScorer, PassthroughScorer, check_method_params
+from ._blame import FAILURES, raise_unless_candidates
 from ._devices import memory_freed
 
 __all__ = ["answering", "looks_at_outputs_only", "looks_at_predictions_only", "score"]
@@ -82,9 +83,10 @@ def score(setting, estimator, X, y, X_all, rows):
     several = isinstance(setting.scorer, MultimetricScorer)
     try:
         scores = setting.scorer(*args, **params)
-    except Exception as exception:
-        # A multimetric scorer of scikit-learn raises only what no estimator is to blame for.
-        if setting.raise_errors or several or memory_freed(exception):
+    except FAILURES as exception:
+        raise_unless_candidates(exception, setting)
+        # A multimetric scorer of scikit-learn raises only errors that no estimator is to blame for.
+        if (several and isinstance(exception, Exception)) or memory_freed(exception):
             raise
         return {}, traceback.format_exc()
     if not isinstance(scores, Mapping):

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from .._compat import num_samples
 from ..limits import current_slot, time_for
 from ..trial import FitResult
+from ._blame import FAILURES, raise_unless_candidates, saved
 from ._continuation import way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
@@ -145,7 +146,7 @@ class _Fit:
         if self.error is None:
             try:
                 return function(*args)
-            except Exception as error:
+            except FAILURES as error:
                 self.fail(error)
         return None
 
@@ -161,8 +162,7 @@ class _Fit:
         return None
 
     def fail(self, error):
-        if self.setting.raise_errors or not isinstance(error, Exception):
-            raise error
+        raise_unless_candidates(error, self.setting)
         self.out_of_memory = memory_freed(error)
         self.error = "".join(traceback.format_exception(error))
 
@@ -203,7 +203,7 @@ class _Fit:
             return
         self.state = self.net
         if can_save(self.net, self.task.save):
-            self.net.save_checkpoint(self.task.save)
+            saved(self.net, self.task.save)
             self.state = SAVED
 
     def outcome(self, fit_time, score_time, test_scores, train_scores):
@@ -237,7 +237,7 @@ def _train(fits):
         going = [fit for fit in fits if fit.error is None and len(fit.steps) >= -step]
         try:
             errors = train_together([fit.member(step) for fit in going])
-        except Exception as error:
+        except FAILURES as error:
             errors = [error] * len(going)
         for fit, error in zip(going, errors, strict=True):
             if error is None:

@@ -28,6 +28,7 @@ from .._compat import (
 )
 from ..evaluation import Evaluator, Setting, configured, derive_seed, refit, slots_of
 from ..exceptions import SearchStoppedWarning
+from ..interrupts import noticing
 from ..results import mean_score, results_table, total_seconds, variance_of_mean
 from ..samplers import EnqueuedSampler
 from ..space import SearchSpace
@@ -271,6 +272,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 warnings.simplefilter("ignore", ConvergenceWarning)
             loop = self._run(scheduler, evaluator, journal, scorer, context, start)
             self._store(loop, scorer, metric)
+            if loop.error is not None:
+                raise loop.error
             candidates = [trial.candidate for trial in loop.trials]
             self._seen = Seen(seed, candidates, scheduler.max_resource, data)
             self.__dict__.pop("_top", None)
@@ -363,6 +366,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
 
     def _store(self, loop, scorer, metric):
         """Set everything that is known once the last fit is done."""
+        for name in ("best_estimator_", "refit_time_", "feature_names_in_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
         self.stop_reason_ = loop.stopped
         error_score = np.nan if self.error_score == "raise" else self.error_score
         several = isinstance(scorer, MultimetricScorer)
@@ -420,13 +425,15 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
 
     def _refit(self, setting, X, y, trials, context, seen):
         candidate = trials[self.best_index_].candidate
-        self.best_estimator_ = configured(setting, self.best_params_, split=-1, candidate=candidate)
+        best = configured(setting, self.best_params_, split=-1, candidate=candidate)
         refit_context = context.subcontext(task_name="refit-with-best-params")
-        with refit_context.propagate_callback_context(self.best_estimator_):
+        with refit_context.propagate_callback_context(best):
             refit_context.call_on_fit_task_begin(estimator=self, **seen)
             start = time.perf_counter()
-            refit(self.best_estimator_, setting, X, y)
+            with noticing():
+                refit(best, setting, X, y)
             self.refit_time_ = time.perf_counter() - start
+        self.best_estimator_ = best
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
         refit_context.call_on_fit_task_end(estimator=self, **seen)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from ..exceptions import JournalError
+from ..exceptions import JournalError, StorageError
+from ..interrupts import noticing
 from ..journal import fit_event
 
 __all__ = ["TrialLoop"]
@@ -49,6 +50,8 @@ class TrialLoop:
         Theirs.
     stopped : str or None
         Why the loop ended before the scheduler did.
+    error : StorageError or None
+        What stopped it, where that is to be raised.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class TrialLoop:
         self.deadline = deadline
         self.observers = observers
         self.stopped = None
+        self.error = None
         self._trials = {}
         self._rows = {}
         self._open = {}
@@ -90,7 +94,9 @@ class TrialLoop:
         return [self._sorted(number) for number in self._finished()]
 
     def run(self):
-        """Run to the end; Ctrl-C ends it early, with what is finished.
+        """Run to the end; Ctrl-C, or a file that cannot be written, ends it early.
+
+        What is finished then stays.
 
         Raises
         ------
@@ -98,14 +104,21 @@ class TrialLoop:
             If all fits failed: at the end, or earlier where there are many.
         """
         try:
-            if self.asynchronous:
-                self._run_asynchronously()
-            else:
-                self._run_in_batches()
+            with noticing() as self._check_interrupt:
+                if self.asynchronous:
+                    self._run_asynchronously()
+                else:
+                    self._run_in_batches()
         except KeyboardInterrupt:
             self.evaluator.abort()
             self._take_received()
             self.stopped = "it was interrupted"
+            if not self._finished():
+                raise
+        except StorageError as error:
+            self.evaluator.abort()
+            self.error = error
+            self.stopped = "a file could not be written"
             if not self._finished():
                 raise
         self._raise_if_all_failed()
@@ -197,6 +210,7 @@ class TrialLoop:
     def _take_results(self):
         """Wait for results; return the trials that they finish, None if nothing is pending."""
         results = self.evaluator.next()
+        self._check_interrupt()
         self._received.extend(results)
         finished = self._take_received()
         if self.journal is not None:

@@ -148,7 +148,7 @@ class Stack:
         for row, run in enumerate(self.runs):
             try:
                 self._end_epoch(row, run, losses[row], seconds)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self.errors[run.number] = error
 
     def _step(self, step, x, y, weight):

@@ -153,7 +153,7 @@ def _train(group, errors):
             stack.train()
     except FitTimeoutError as error:
         stack.errors |= {run.number: error for run in stack.runs}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         unfinished = {run.number for run in stack.runs}
         _start_again([built for built in group if built.number in unfinished], error, errors)
         group = [built for built in group if built.number not in unfinished]
@@ -232,5 +232,5 @@ def _say(reason, n_nets):
 def _noted(errors, number):
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         errors[number] = error

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,32 @@ class Scripted(ClassifierMixin, BaseEstimator):
 
     def _die(self):
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def _exit(self):
+        sys.exit("enough")
+
+    def _fail(self):
+        raise ValueError("as told")
+
+    def _swallow_interrupt(self):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            pass
+
+    def _convert_interrupt(self):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected pos") from None
+
+    def _wait(self):
+        """Wait for a file that may never come, and leave another one."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not Path(f"{self.data}.go").exists():
+            time.sleep(0.05)
+        Path(f"{self.data}.ended").touch()
 
     def _out_of_memory(self):
         raise _memory_error()

@@ -1,0 +1,211 @@
+"""What the environment does is never recorded as what a candidate is worth."""
+
+import errno
+import json
+import os
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from scipy.stats import loguniform
+from scripted import Scripted
+from sklearn.datasets import load_iris
+from sklearn.exceptions import FitFailedWarning
+
+from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo.exceptions import SearchStoppedWarning, StorageError
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = load_iris(return_X_y=True)
+X = X.astype(np.float32)
+
+everywhere = pytest.mark.parametrize(
+    ("backend", "n_jobs"), [("loky", 1), ("loky", 2), ("threading", 2)]
+)
+
+
+def whole_grid(space, random_state):
+    return FullScheduler(GridSampler(space), n_candidates=space.size)
+
+
+def search_of(estimator, space, **kwargs):
+    return SearchCV(estimator, space, scheduler=whole_grid, **({"cv": 2, "refit": False} | kwargs))
+
+
+def hyperband(journal=None, **kwargs):
+    return HalvingHyperbandSearchCV(
+        TorchClassifier(module__n_units=8),
+        {"lr": loguniform(1e-3, 1e-1)},
+        resource="max_epochs",
+        max_resources=3,
+        cv=2,
+        random_state=0,
+        refit=False,
+        journal=journal,
+        **kwargs,
+    )
+
+
+def errors_in(journal):
+    lines = Path(journal).read_text().splitlines()[1:]
+    return [event["error"] for event in map(json.loads, lines) if event.get("error")]
+
+
+class FullDisk:
+    """Lets so many files of a search be written."""
+
+    def __init__(self, monkeypatch, n):
+        self.n, self.write = n, os.write
+        monkeypatch.setattr(os, "write", self)
+
+    def __call__(self, descriptor, content):
+        if os.path.realpath(f"/proc/self/fd/{descriptor}").endswith(".part"):
+            self.n -= 1
+            if self.n < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.write(descriptor, content)
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_a_full_disk_stops_the_search_and_costs_no_fit(tmp_path, stack):
+    whole = hyperband(stack=stack).fit(X, y).cv_results_["mean_test_score"]
+    for n in (1, 9):
+        path = tmp_path / f"{n}.jsonl"
+        search = hyperband(path, stack=stack)
+        with pytest.MonkeyPatch.context() as patch:
+            FullDisk(patch, n)
+            with pytest.raises(StorageError, match=r"No space left.*\.files.*make room") as caught:
+                search.fit(X, y)
+        assert caught.value.errno == errno.ENOSPC
+        assert hasattr(search, "cv_results_") == (n > 1)
+        if n > 1:
+            assert set(search.cv_results_["mean_test_score"]) <= set(whole)
+            assert search.stop_reason_ == "a file could not be written"
+        assert errors_in(path) == []
+        again = search.fit(X, y)
+        np.testing.assert_array_equal(again.cv_results_["mean_test_score"], whole)
+        assert not list(tmp_path.glob("*.files/*.p*t"))
+
+
+def test_a_disk_that_is_full_for_the_candidate_alone_fails_the_fit(tmp_path):
+    class Saves(Scripted):
+        def fit(self, X, y):
+            if self.i == 1:
+                raise StorageError(errno.ENOSPC, "No space left on device", "of the candidate")
+            return super().fit(X, y)
+
+    with pytest.warns(FitFailedWarning, match=r"(?s)2 of 4 fits.*of the candidate"):
+        search = search_of(Saves(), {"i": [0, 1]}).fit(X, y)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [0, np.nan])
+
+
+class Exits(torch.nn.Module):
+    def __init__(self, in_features, out_features, leave=False):
+        super().__init__()
+        self.linear, self.leave = torch.nn.Linear(in_features, out_features), leave
+
+    def forward(self, X):
+        if self.leave and self.training:
+            raise SystemExit(3)
+        return self.linear(X)
+
+
+@everywhere
+def test_sys_exit_is_a_failed_fit(backend, n_jobs):
+    search = search_of(Scripted(), {"act": ["nothing", "exit"]}, n_jobs=n_jobs)
+    with (
+        joblib.parallel_config(backend),
+        pytest.warns(FitFailedWarning, match=r"(?s)2 of 4 fits.*SystemExit: enough"),
+    ):
+        search.fit(X, y)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [0, np.nan])
+
+
+def test_sys_exit_in_a_stack_and_in_a_scorer():
+    net = TorchClassifier(Exits, max_epochs=1, random_state=0)
+    with pytest.warns(FitFailedWarning, match=r"(?s)2 of 4 fits.*SystemExit"):
+        search = search_of(net, {"module__leave": [False, True]}, stack=True).fit(X, y)
+    assert list(np.isnan(search.cv_results_["mean_test_score"])) == [False, True]
+
+    def scorer(estimator, X, y):
+        return 1.0 if estimator.i else exit(3)
+
+    with pytest.warns(UserWarning, match=r"(?s)failed in 2 of 4 fits.*SystemExit: 3"):
+        search = search_of(Scripted(), {"i": [0, 1]}, scoring=scorer).fit(X, y)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [np.nan, 1])
+
+
+@pytest.mark.parametrize(
+    ("act", "n_jobs"),
+    [("swallow_interrupt", 1), ("convert_interrupt", 1), ("swallow_interrupt", 2)],
+)
+def test_ctrl_c_that_a_library_swallows_or_converts(tmp_path, act, n_jobs):
+    path = tmp_path / "run.jsonl"
+    split = [(np.arange(0, 150, 2), np.arange(1, 150, 2))]
+    search = search_of(Scripted(), [{"i": [0, 1]}, {"act": [act]}], cv=split, journal=path)
+    search.set_params(n_jobs=n_jobs)
+    if n_jobs == 1:
+        with pytest.warns(SearchStoppedWarning, match="interrupted; .* 2 trials"):
+            search.fit(X, y)
+        assert search.stop_reason_ == "it was interrupted"
+    else:
+        try:
+            with pytest.warns(SearchStoppedWarning, match="interrupted"):
+                search.fit(X, y)
+        except KeyboardInterrupt:
+            assert not hasattr(search, "cv_results_")
+    assert errors_in(path) == []
+    assert len(path.read_text().splitlines()) <= 3
+
+
+def test_an_error_raised_while_another_interrupt_is_handled_is_the_candidates():
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.warns(FitFailedWarning, match="as told"):
+            search_of(Scripted(), {"act": ["nothing", "fail"]}).fit(X, y)
+
+
+def test_after_a_second_ctrl_c_there_is_no_unfitted_best_estimator():
+    class Pressed(Scripted):
+        def fit(self, X, y):
+            if self.i == 3 or len(X) == 150:
+                raise KeyboardInterrupt
+            return super().fit(X, y)
+
+    search = search_of(Scripted(), {"i": [1]}, refit=True).fit(X, y)
+    assert search.best_estimator_.i == 1
+    search.set_params(estimator=Pressed(), param_distributions={"i": list(range(5))})
+    with pytest.warns(SearchStoppedWarning, match="3 trials"), pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    assert search.best_params_ == {"i": 2}
+    assert not hasattr(search, "best_estimator_")
+    assert not hasattr(search, "refit_time_")
+
+
+class Raises:
+    def on_fit_end(self, search, trial, result):
+        raise ValueError("as told")
+
+
+@pytest.mark.parametrize(
+    ("backend", "where"), [("loky", "fit"), ("threading", "fit"), ("threading", "callback")]
+)
+def test_an_error_is_raised_without_waiting_for_what_runs(tmp_path, backend, where):
+    data = str(tmp_path / "file")
+    first = "fail" if where == "fit" else "nothing"
+    space = [{"act": [first]}, {"act": ["wait"], "data": [data]}]
+    split = [(np.arange(0, 150, 2), np.arange(1, 150, 2))]
+    search = search_of(Scripted(), space, cv=split, n_jobs=2)
+    search.set_params(**{"error_score": "raise"} if where == "fit" else {"callbacks": [Raises()]})
+    with joblib.parallel_config(backend), pytest.raises(ValueError, match="as told"):
+        search.fit(X, y)
+    ended = Path(f"{data}.ended")
+    assert not ended.exists()
+    Path(f"{data}.go").touch()  # a thread cannot be ended
+    while backend == "threading" and not ended.exists():
+        time.sleep(0.05)
