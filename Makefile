@@ -1,12 +1,22 @@
 # make quickstart: install into .venv, search a network on real images
 # make test:       install into .venv, run the whole test suite
 # make faults:     interrupt, kill and starve searches many times (hours; see benchmarks/faults.py)
+# make test-kernels: run the tests that compute with the instructions of other processors
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test faults clean
+# Settings that choose other kernels of torch, MKL and oneDNN.
+KERNELS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE \
+	MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2
+# What computes nothing that could round; all other tests count as numeric.
+NOT_NUMERIC := callbacks evaluation/test_engines.py evaluation/test_pool.py \
+	model_selection/test_faults.py test_architecture.py test_define_by_run.py \
+	test_fingerprint.py test_journal.py test_migrating.py test_space.py \
+	test_space_views.py test_trial.py
+
+.PHONY: quickstart test test-kernels faults clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/plot_quickstart.py
@@ -19,6 +29,13 @@ test: $(VENV)/installed
 
 faults: $(VENV)/installed
 	$(BIN)/python benchmarks/faults.py
+
+test-kernels: $(VENV)/installed
+	for kernel in $(KERNELS); do \
+		echo $$kernel; \
+		env $$kernel $(BIN)/pytest -n 2 --dist loadgroup tests \
+			$(addprefix --ignore=tests/,$(NOT_NUMERIC)) || exit 1; \
+	done
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -14,6 +14,7 @@ from skorch.utils import to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, default_collate
 
 from ._data import RowBatches, Rows, wants_integers
+from ._defaults import changed_settings
 from ._randomness import OwnGenerators, Stream
 from ._validation import check_inputs
 
@@ -134,7 +135,7 @@ class FeedingMixin:
         return (
             self.dataset is skorch.dataset.Dataset
             and self.iterator_train is DataLoader
-            and not NeuralNet.get_params_for(self, "dataset")
+            and not changed_settings(self, "dataset")
             and self._iterator_arguments() <= _ITERATOR_SETTINGS
             and cls.get_dataset is NeuralNet.get_dataset
             and cls.get_iterator is FeedingMixin.get_iterator
@@ -142,7 +143,7 @@ class FeedingMixin:
         )
 
     def _iterator_arguments(self):
-        return set(NeuralNet.get_params_for(self, "iterator_train"))
+        return set(changed_settings(self, "iterator_train"))
 
     def _split(self, dataset, y, fit_params):
         if not self.train_split:
@@ -219,7 +220,7 @@ class FeedingMixin:
         factory = getattr(self, component)
         if factory is not DataLoader:
             return NeuralNet.get_iterator(self, dataset, training=training)
-        kwargs = {"batch_size": self.batch_size, **self.get_params_for(component)}
+        kwargs = {"batch_size": self.batch_size, **changed_settings(self, component)}
         if kwargs.get("batch_sampler") is not None:
             kwargs.pop("batch_size")
         elif kwargs["batch_size"] == -1:

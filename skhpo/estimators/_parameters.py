@@ -19,7 +19,9 @@ from ..define_by_run import (
     split,
     takes_hp,
 )
+from ._defaults import arguments_of_callbacks
 from ._names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
+from ._schedule import schedule_defaults
 from ._settings import STREAMS, check_settings
 
 __all__ = ["INFERRED", "ParametersMixin", "arguments_of", "signature_of"]
@@ -38,7 +40,6 @@ _GIVEN_BY_THE_NET = {
     "dataset": ("X", "y"),
     "lr_scheduler": ("optimizer", "last_epoch", "verbose"),
 }
-_BESIDE_THE_SIGNATURE = {"optimizer": {"param_groups": ()}}
 _LISTED = ("module", "criterion", "optimizer", "lr_scheduler")
 
 
@@ -124,6 +125,17 @@ class ParametersMixin:
         defaults |= {f"seeds__{name}": pinned.get(name) for name in STREAMS}
         return {**defaults, **self._get_params_callbacks(deep=True), **params}
 
+    def _get_params_callbacks(self, deep=True):
+        """Return the callbacks and their parameters; those of one that was replaced are gone."""
+        if not deep:
+            return {}
+        callbacks = {**dict(getattr(self, "callbacks_", ())), **dict(self._default_callbacks)}
+        replaced = {
+            name: vars(self).get(f"callbacks__{name}", callbacks[name]) for name in callbacks
+        }
+        known = arguments_of_callbacks(replaced)
+        return {f"callbacks__{name}": value for name, value in known.items()}
+
     def set_params(self, **params):
         """Set the parameters of this estimator.
 
@@ -192,7 +204,17 @@ class ParametersMixin:
             return self._arguments_with_hp(arguments)
         given = _GIVEN_BY_THE_NET[component]
         arguments = {k: v for k, v in arguments.items() if k not in given}
-        return arguments | _BESIDE_THE_SIGNATURE.get(component, {})
+        return arguments | self._own_defaults(component)
+
+    def _own_defaults(self, component):
+        """Return the arguments of a component whose defaults are not those of its signature."""
+        if component == "lr_scheduler":
+            return schedule_defaults(self.lr_scheduler)
+        if component == "optimizer":
+            return {"param_groups": ()}
+        if component in ("iterator_train", "iterator_valid"):
+            return {"batch_size": self.batch_size, "shuffle": component == "iterator_train"}
+        return {}
 
     def _arguments_with_hp(self, arguments):
         """Return the arguments of a module's builder, and what it asks ``hp`` for."""

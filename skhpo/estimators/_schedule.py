@@ -42,7 +42,9 @@ class Schedule:
         self.epochs = epochs
         self.batches = batches
         factory = resolve_scheduler(net.lr_scheduler)
-        kwargs = dict(net.get_params_for("lr_scheduler"))
+        defaults = schedule_defaults(net.lr_scheduler)
+        kwargs = {**defaults, **net.get_params_for("lr_scheduler")}
+        kwargs = {k: v for k, v in kwargs.items() if v is not None or k not in defaults}
         self.every_batch = isinstance(factory, type) and issubclass(factory, _EVERY_BATCH)
         self.on_plateau = isinstance(factory, type) and issubclass(factory, _PLATEAU)
         length = _LENGTH.get(factory)
@@ -50,8 +52,6 @@ class Schedule:
         self.ends = length is not None and length not in kwargs
         if self.ends:
             kwargs[length] = epochs * batches if self.every_batch else epochs
-        if factory is torch_schedules.LinearLR and isinstance(net.lr_scheduler, str):
-            kwargs = {"start_factor": 1.0, "end_factor": 0.0, **kwargs}
         if factory is torch_schedules.OneCycleLR:
             kwargs = {"max_lr": [group["lr"] for group in net.optimizer_.param_groups], **kwargs}
             kwargs.setdefault("cycle_momentum", _has_momentum(net.optimizer_))
@@ -94,6 +94,31 @@ class Schedule:
                 self.torch_schedule.step(value)
         elif not self.every_batch and (n_epochs < self.epochs or not self.ends):
             self.torch_schedule.step()
+
+
+def schedule_defaults(scheduler):
+    """Return what a schedule's arguments are here where they are not torch's defaults.
+
+    Parameters
+    ----------
+    scheduler : str, class, callable or None
+
+    Returns
+    -------
+    defaults : dict of str to object
+        None where the value is inferred.
+    """
+    if scheduler is None:
+        return {}
+    factory = resolve_scheduler(scheduler)
+    defaults = {_LENGTH[factory]: None} if factory in _LENGTH else {}
+    if factory is torch_schedules.LinearLR and isinstance(scheduler, str):
+        defaults |= {"start_factor": 1.0, "end_factor": 0.0}
+    elif factory is torch_schedules.OneCycleLR:
+        defaults |= {"max_lr": None, "cycle_momentum": None}
+    elif inspect.isclass(factory) and issubclass(factory, _PLATEAU):
+        defaults["mode"] = None
+    return defaults
 
 
 def needs_monitor(scheduler):

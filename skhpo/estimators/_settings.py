@@ -107,7 +107,7 @@ def _check_groups(net):
             )
     for pattern, factor in (net.lr_multipliers or {}).items():
         _check_number(f"lr_multipliers[{pattern!r}]", factor, 0)
-    if net.lr_multipliers and "optimizer__param_groups" in vars(net):
+    if net.lr_multipliers and getattr(net, "optimizer__param_groups", None):
         raise ValueError(
             "lr_multipliers and optimizer__param_groups both group the parameters; set one of them"
         )

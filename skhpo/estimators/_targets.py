@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_array, column_or_1d
 from torch import nn
 
+from ._defaults import changed_settings
 from ._feeding import read_targets, targets_at_hand
 from ._labels import check_labels, encode, sorted_classes, weights_of_classes
 from ._names import resolve_criterion
@@ -59,7 +60,7 @@ class LabelsMixin:
             raise ValueError(f"label_smoothing must be a number in [0, 1), but got {smoothing!r}")
         if not smoothing:
             return
-        if "criterion__label_smoothing" in vars(self):
+        if "label_smoothing" in changed_settings(self, "criterion"):
             raise ValueError(
                 "label_smoothing and criterion__label_smoothing are the same; set one of them"
             )
@@ -163,7 +164,7 @@ class LabelsMixin:
         """
         kind = self._kind_of_criterion()
         if self._multi_label and kind is nn.CrossEntropyLoss:
-            kwargs = self.get_params_for("criterion")
+            kwargs = changed_settings(self, "criterion")
             self.criterion_ = self.initialized_instance(nn.BCEWithLogitsLoss, kwargs)
             return self
         super().initialize_criterion()

@@ -14,6 +14,7 @@ from skorch.callbacks import LRScheduler
 from ..exceptions import NonFiniteLossError
 from ..limits import check_time
 from ._data import RowBatches
+from ._defaults import changed_settings
 from ._extras import Extras
 from ._names import OPTIMIZERS
 from ._randomness import may_draw
@@ -190,7 +191,7 @@ def is_plain(net, train_batches, valid_batches, fit_params):
         and (not net.callbacks or net.callbacks == "disable")
         and all(getattr(type(net), hook) is getattr(NeuralNet, hook) for hook in _HOOKS)
         and type(net).get_default_callbacks is NeuralNet.get_default_callbacks
-        and not any(name.startswith("callbacks__") for name in vars(net))
+        and not changed_settings(net, "callbacks")
         and len(net._optimizers) == 1
         and type(net.optimizer_) in OPTIMIZERS.values()
         and not isinstance(net.optimizer_, torch.optim.LBFGS)

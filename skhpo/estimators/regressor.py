@@ -354,9 +354,10 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            With the dimensions that `y` had in ``fit``.
+            With the dimensions that `y` had in ``fit``, in the precision of the network: float32
+            unless its module has another one.
         """
-        output = self._predict_outputs(X).astype(np.float64)
+        output = self._predict_outputs(X)
         if int(np.prod(output.shape[1:], dtype=int)) == self._out_features():
             return output.reshape(len(output), *self._target_shape)
         return output

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from skorch import NeuralNet
 
 from ..estimators import MLP, ConvNet
+from ..estimators._defaults import changed_settings
 from ..estimators._names import resolve_criterion, resolve_optimizer
 from ._optimizers import STACKABLE
 
@@ -80,7 +80,7 @@ def _obstacle(net, fit_params):
         return f"{type(net).__name__} has training steps of its own"
     if net.callbacks and net.callbacks != "disable":
         return "callbacks look into each batch"
-    if any(name.startswith("callbacks__") for name in vars(net)) or hasattr(net, "_skl_callbacks"):
+    if changed_settings(net, "callbacks") or hasattr(net, "_skl_callbacks"):
         return "callbacks look into each epoch"
     forwarded = sorted(set(fit_params) - {"sample_weight", "classes"})
     if forwarded:
@@ -147,10 +147,9 @@ def stack_key(net) -> Hashable:
     -------
     key : hashable
     """
-    own = vars(net)
+    settings = {f"module__{k}": v for k, v in changed_settings(net, "module").items()}
     of_module = []
-    for name in sorted(name for name in own if name.startswith("module__")):
-        value = own[name]
+    for name, value in sorted(settings.items()):
         if net.module in (MLP, ConvNet) and name in _RATES:
             of_module.append((name, bool(value)))
         elif isinstance(value, bool | int | str | tuple | type(None)):
@@ -162,7 +161,7 @@ def stack_key(net) -> Hashable:
         _hashable(module),
         tuple(of_module),
         tuple(_hashable(getattr(net, name)) for name in plain),
-        _hashable(sorted(NeuralNet.get_params_for(net, "iterator_train").items())),
+        _hashable(sorted(changed_settings(net, "iterator_train").items())),
     )
 
 

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 from torch import nn
+from torch.utils.data import default_collate
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
 
@@ -20,7 +21,7 @@ SETTINGS = [
     {"module__normalization": "batch", "optimizer": "sgd", "optimizer__momentum": 0.9},
     {"optimizer": "rmsprop", "class_weight": "balanced"},
     {"optimizer": "adam", "optimizer__amsgrad": True, "optimizer__weight_decay": 0.01},
-    {"module__dropout": 0.4, "iterator_train__num_workers": 0},  # through a DataLoader
+    {"module__dropout": 0.4, "iterator_train__collate_fn": default_collate},  # through a DataLoader
 ]
 
 

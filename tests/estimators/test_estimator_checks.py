@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.utils import get_tags
+from sklearn.utils._testing import assert_allclose
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
@@ -28,6 +30,28 @@ def test_weights_equal_repetitions_up_to_float32(cls):
         if hasattr(weighted, name):
             of_weighted, of_repeated = getattr(weighted, name)(X), getattr(repeated, name)(X)
             np.testing.assert_allclose(of_weighted, of_repeated, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_predictions_have_the_precision_of_the_network(dtype):
+    """Then scikit-learn compares them with the tolerance that they keep, for any batch."""
+
+    def make(in_features, out_features):
+        return torch.nn.Sequential(torch.nn.Linear(in_features, out_features)).to(dtype)
+
+    X = np.random.RandomState(0).rand(30, 5)
+    for cls, targets in (
+        (TorchRegressor, [X[:, 0], X[:, :2]]),
+        (TorchClassifier, [X[:, 0] > 0.5, (4 * X[:, 0]).astype(int), (X[:, :2] > 0.5).astype(int)]),
+    ):
+        for y in targets:
+            net = cls(make, max_epochs=1, random_state=0).fit(X, y)
+            output = net.predict_proba if cls is TorchClassifier else net.predict
+            whole = output(X)
+            assert whole.dtype == str(dtype).removeprefix("torch.")
+            assert_allclose(np.concatenate([output(X[i : i + 1]) for i in range(30)]), whole)
+            if cls is TorchClassifier and y.ndim == 1:
+                assert_allclose(whole.sum(axis=1), np.ones(30, whole.dtype))
 
 
 def test_tags():

@@ -20,8 +20,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._testing import assert_allclose
 
 from skhpo import HalvingHyperbandSearchCV, KerasClassifier, KerasRegressor
+from skhpo.estimators.keras._builders import mlp
 from skhpo.exceptions import NonFiniteLossError
 
 pytestmark = [
@@ -189,6 +191,28 @@ def test_hyperband_continues_fits(digits, tmp_path):
         np.testing.assert_array_equal(again.cv_results_[name], search.cv_results_[name])
 
 
+def test_a_parameter_set_to_its_value_changes_nothing(digits):
+    def by_run(hp, input_shape, out_features, validation_split=0.25):
+        assert validation_split == 0.25
+        return mlp(input_shape, out_features, n_units=hp.Int("units", 2, 8, default=4))
+
+    for builder in (None, create_model, by_run):
+        net = KerasClassifier(builder, epochs=2, random_state=0)
+        params = {**net.get_params(deep=True), "validation_split": float("0")}
+        same_net = clone(net).set_params(**params)
+        # One code path, so that not a bit differs.
+        assert same(same_net.fit(*digits), net.fit(*digits), digits[0])
+
+
+@pytest.mark.parametrize("cls", [KerasClassifier, KerasRegressor])
+def test_predictions_have_the_precision_of_the_model(digits, cls):
+    X, y = digits
+    net = cls(epochs=1, random_state=0).fit(X, y)
+    output = net.predict_proba if cls is KerasClassifier else net.predict
+    assert output(X).dtype == np.float32
+    assert_allclose(np.concatenate([output(X[i : i + 1]) for i in range(20)]), output(X)[:20])
+
+
 def test_labels_of_any_kind(digits):
     X, y = digits
     kept = y < 3
@@ -292,7 +316,9 @@ def test_frames_weights_and_class_weights(digits):
     settings = {"epochs": 3, "random_state": 0}
     plain = KerasClassifier(create_model, **settings).fit(X, y)
     named = KerasClassifier(create_model, **settings).fit(frame, pd.Series(y))
-    np.testing.assert_array_equal(named.predict_proba(frame), plain.predict_proba(X))
+    # A frame's columns lie in memory one after another: float32 may round otherwise.
+    outputs = named.predict_proba(frame), plain.predict_proba(X)
+    np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-6)
     assert list(named.feature_names_in_) == list(frame.columns)
 
     weight = np.where(y < 5, 3.0, 1.0)

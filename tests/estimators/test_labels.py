@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from skorch.callbacks import EpochScoring
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
-from torch.utils.data import TensorDataset
+from torch.utils.data import TensorDataset, default_collate
 
 from skhpo import BayesSearchCV, KerasClassifier, SelfTuningClassifier, TorchClassifier
 from skhpo.stacking import Member, train_together
@@ -59,7 +59,7 @@ def test_positions_in_a_dataset_are_those_in_the_classes_given(blobs, tmp_path):
 
 @pytest.mark.parametrize("labels", [[1, 2, 3], ["no", "perhaps", "yes"], [-1.0, 0.0, 5.0]])
 @pytest.mark.parametrize("form", [Dataset, lambda X, y: list(zip(X, y, strict=True))])
-@pytest.mark.parametrize("params", [{}, {"iterator_train__num_workers": 0}])
+@pytest.mark.parametrize("params", [{}, {"iterator_train__collate_fn": default_collate}])
 def test_a_predefined_split_is_encoded_as_y_is(blobs, labels, form, params):
     X, y = blobs
     valid, labels = y[:40] < 2, np.array(labels)  # which lacks a class

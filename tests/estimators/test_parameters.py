@@ -1,7 +1,9 @@
 """Names and values of parameters."""
 
+import inspect
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
@@ -11,6 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
+from skhpo.stacking import obstacle
+from skhpo.stacking._members import stack_key
 
 
 def make_tower(in_features, out_features, width=3):
@@ -207,8 +211,71 @@ def test_module_instance_is_copied(blobs):
         assert not torch.equal(net.module_.state_dict()[name], before[name])
 
 
-def test_all_parameters_may_be_set_back(blobs):
-    net = TorchClassifier(max_epochs=2, random_state=0)
+def make_by_run(hp, in_features, out_features, bias=True):
+    width = hp.Int("width", 2, 8, default=4)
+    layers = [nn.Linear(in_features, width, bias=bias)]
+    if hp.Choice("normalization", [None, "batch"]) == "batch":
+        layers.append(nn.BatchNorm1d(width, momentum=hp.Float("momentum", 0.1, 0.9)))
+    return nn.Sequential(*layers, nn.ReLU(), nn.Linear(width, out_features))
+
+
+def batches_and_optimizer(net):
+    return [(len(row["batches"]), sorted(row)) for row in net.history], repr(net.optimizer_)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"optimizer": "adam", "label_smoothing": 0.1, "lr_multipliers": {"output.*": 2}},
+        {"optimizer": "sgd", "optimizer__momentum": 0.9, "lr_scheduler": "one_cycle"},
+        {"module": make_by_run, "lr_scheduler": "linear", "iterator_train__drop_last": True},
+        {"module": make_tower, "lr_scheduler": "cosine", "callbacks__print_log": None},
+        {"lr_scheduler": "polynomial", "verbose": 1},
+        {
+            **{"lr_scheduler": "plateau", "lr_scheduler__patience": 0, "lr_scheduler__cooldown": 1},
+            **{"validation_fraction": 0.3, "monitor": "accuracy", "patience": 1},
+        },
+    ],
+)
+def test_a_parameter_set_to_its_value_changes_nothing(blobs, params):
+    net = TorchClassifier(max_epochs=3, random_state=0, **params)
     same = clone(net).set_params(**net.get_params(deep=True))
+    loader = inspect.signature(torch.utils.data.DataLoader).parameters
+    unset = set(loader) - {"dataset", "batch_size", "shuffle"} - {k[16:] for k in params}
+    same.set_params(**{f"iterator_train__{name}": loader[name].default for name in unset})
+    same.set_params(iterator_train__batch_size=32, iterator_train__shuffle=True)
+    same.set_params(dataset__length=None)
     X, y = blobs
-    assert (same.fit(X, y).predict_proba(X) == net.fit(X, y).predict_proba(X)).all()
+    # One code path, so that not a bit differs.
+    np.testing.assert_array_equal(
+        clone(same).fit(X, y).predict_proba(X), net.fit(X, y).predict_proba(X)
+    )
+    assert batches_and_optimizer(same.fit(X, y)) == batches_and_optimizer(net)
+    assert stack_key(same) == stack_key(net)
+    assert obstacle(same) == obstacle(net)
+
+
+def test_a_criterion_set_to_its_defaults_suits_several_labels(blobs):
+    X, y = blobs
+    net = TorchClassifier(max_epochs=1, random_state=0)
+    same = clone(net).set_params(**net.get_params(deep=True))
+    y = np.eye(3, dtype=int)[y]
+    np.testing.assert_array_equal(same.fit(X, y).predict_proba(X), net.fit(X, y).predict_proba(X))
+
+
+def test_a_loader_that_is_set_to_its_defaults_shuffles_by_the_seed(line):
+    class Plain(torch.utils.data.Dataset):
+        def __init__(self, X, y):
+            self.X, self.y = X, y
+
+        def __len__(self):
+            return len(self.y)
+
+        def __getitem__(self, i):
+            return self.X[i], self.y[i]
+
+    nothing = {"sampler": None, "batch_sampler": None, "generator": None, "num_workers": 0}
+    settings = [{}, {f"iterator_train__{name}": value for name, value in nothing.items()}]
+    nets = [TorchRegressor(max_epochs=2, random_state=0, dataset=Plain, **s) for s in settings]
+    np.testing.assert_array_equal(*(net.fit(*line).predict(line[0]) for net in nets))

@@ -220,7 +220,8 @@ def test_own_dropout_is_that_of_torch():
     torch.set_rng_state(generator.get_state())
     of_torch = F.dropout(x, 0.3)
     torch.set_rng_state(before)
-    assert torch.equal(own, of_torch)
+    # Two implementations, that may divide by what is kept before or after.
+    torch.testing.assert_close(own, of_torch)
 
 
 def test_only_what_may_draw_is_watched():

@@ -24,6 +24,11 @@ class Reluctant(RowSubset):
         return (np.asarray(self[i : i + 16]) for i in range(0, len(self), 16))
 
 
+def assert_close(read, copied):
+    """Compare what was computed of rows in other places of the memory: float32 may round it."""
+    np.testing.assert_allclose(read, copied, rtol=1e-5, atol=1e-6)
+
+
 def net():
     return TorchClassifier(module__n_units=4, max_epochs=2, batch_size=16, random_state=0)
 
@@ -35,14 +40,12 @@ def test_it_is_as_if_the_rows_had_been_copied(blobs, dtype):
     rows = np.random.default_rng(0).permutation(len(X))[:100]
     X.setflags(write=False)
     read, copied = net().fit(Reluctant(X, rows), y[rows]), net().fit(X[rows], y[rows])
-    np.testing.assert_array_equal(read.predict_proba(X), copied.predict_proba(X))
-    np.testing.assert_array_equal(
-        read.predict_proba(Reluctant(X, rows)), copied.predict_proba(X[rows])
-    )
+    assert_close(read.predict_proba(X), copied.predict_proba(X))
+    assert_close(read.predict_proba(Reluctant(X, rows)), copied.predict_proba(X[rows]))
     weight = (np.arange(100) % 3).astype(float)
     read = net().fit(Reluctant(X, rows), y[rows], sample_weight=weight)
     copied = net().fit(X[rows], y[rows], sample_weight=weight)
-    np.testing.assert_array_equal(read.predict_proba(X), copied.predict_proba(X))
+    assert_close(read.predict_proba(X), copied.predict_proba(X))
 
 
 def test_bad_values_are_found_in_every_part(blobs):
@@ -78,4 +81,4 @@ def test_a_search_reads_large_arrays_in_place(blobs, monkeypatch, tmp_path, scor
     read = scores()
     for name in read:
         if "score" in name and "time" not in name:
-            np.testing.assert_array_equal(read[name], copied[name])
+            assert_close(read[name], copied[name])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from skorch.dataset import ValidSplit
+from torch.utils.data import default_collate
 
 from skhpo import exceptions
 from skhpo.estimators import MLP, ConvNet, TorchClassifier, TorchRegressor
@@ -50,7 +51,7 @@ Y = np.arange(24) % 3
         ({"label_smoothing": 0.1, "criterion": "nll"}, "label_smoothing=0.1 needs criterion"),
         ({"batch_sampler": "balancd"}, "batch_sampler must be None or 'balanced'"),
         (
-            {"batch_sampler": "balanced", "iterator_train__num_workers": 0},
+            {"batch_sampler": "balanced", "iterator_train__collate_fn": default_collate},
             "batch_sampler='balanced' needs dataset and iterator_train at their defaults",
         ),
         (

@@ -56,8 +56,11 @@ def test_callbacks_do_not_change_the_training(blobs, dropout):
     params = {"max_epochs": 3, "random_state": 0, "module__dropout": dropout}
     plain = TorchClassifier(**params).fit(*blobs)
     watched = TorchClassifier(**params, callbacks=[Recorder]).fit(*blobs)
-    np.testing.assert_array_equal(plain.predict_proba(blobs[0]), watched.predict_proba(blobs[0]))
-    np.testing.assert_allclose(plain.history[:, "train_loss"], watched.history[:, "train_loss"])
+    # Two loops: float32 may round differently in each.
+    outputs = (net.predict_proba(blobs[0]) for net in (plain, watched))
+    np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-6)
+    losses = (net.history[:, "train_loss"] for net in (plain, watched))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_history_of_an_epoch(line):
@@ -187,7 +190,8 @@ def test_overridden_steps_are_called(line, hook):
     net = type("Net", (TorchRegressor,), {hook: step})(max_epochs=1, random_state=0).fit(*line)
     assert len(called) >= net.history[-1]["train_batch_count"]
     plain = TorchRegressor(max_epochs=1, random_state=0).fit(*line)
-    np.testing.assert_array_equal(net.predict(line[0]), plain.predict(line[0]))
+    # Another loop than the plain one: float32 may round differently.
+    np.testing.assert_allclose(net.predict(line[0]), plain.predict(line[0]), rtol=1e-4, atol=1e-6)
 
 
 def test_epoch_hooks_of_a_subclass(line):

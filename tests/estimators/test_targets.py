@@ -116,7 +116,8 @@ def test_balanced_batches(extra):
     net = TorchClassifier(**params, **extra, callbacks=[Counts]).fit(X, y)
     assert Counts.counts == [0.5] * len(Counts.counts)
     parts = TorchClassifier(**params, **extra).set_params(max_epochs=2).fit(X, y).partial_fit(X, y)
-    np.testing.assert_array_equal(parts.predict_proba(X), net.predict_proba(X))
+    # Callbacks take another loop than the plain one: float32 may round differently.
+    np.testing.assert_allclose(parts.predict_proba(X), net.predict_proba(X), rtol=1e-4, atol=1e-6)
 
 
 def test_class_weight_of_a_dataset_whose_targets_are_not_read(blobs):

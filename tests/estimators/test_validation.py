@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
 
@@ -114,7 +115,9 @@ def test_weights_need_rows_of_arrays():
     with pytest.raises(ValueError, match="sample_weight needs X as an array"):
         TorchRegressor().fit(dataset, sample_weight=np.ones(4))
     with pytest.raises(ValueError, match="need the default `dataset` and `iterator_train`"):
-        TorchRegressor(iterator_train__num_workers=0).fit(X, Y, sample_weight=np.ones(12))
+        TorchRegressor(iterator_train__collate_fn=default_collate).fit(
+            X, Y, sample_weight=np.ones(12)
+        )
 
 
 def test_trying_the_module_leaves_it_as_it_was(monkeypatch):

@@ -97,7 +97,8 @@ def test_collapse_is_a_plain_module_that_predicts(fitted, digits):
     assert module.dropout_0.p == fitted.best_hyperparameters_["dropout_0.p"]
     with torch.no_grad():
         proba = module(torch.from_numpy(digits[0])).softmax(1).numpy()
-    np.testing.assert_array_equal(proba, fitted.predict_proba(digits[0]))
+    # The module gets all rows where they are, not in batches: float32 may round otherwise.
+    np.testing.assert_allclose(proba, fitted.predict_proba(digits[0]), rtol=1e-4, atol=1e-6)
 
 
 def test_it_finds_noise_when_it_helps(digits):
@@ -135,6 +136,14 @@ def test_continuing_is_exact(digits, way, tmp_path):
     np.testing.assert_array_equal(parts.predict_proba(digits[0]), whole.predict_proba(digits[0]))
 
 
+def test_a_parameter_set_to_its_value_changes_nothing(fitted, digits):
+    net = SelfTuningClassifier(hyperparameters=RANGES, **PARAMS)
+    net.set_params(**net.get_params(deep=True)).fit(*digits)
+    # One code path, so that not a bit differs.
+    assert net.schedule_ == fitted.schedule_
+    np.testing.assert_array_equal(net.predict_proba(digits[0]), fitted.predict_proba(digits[0]))
+
+
 def test_seeds(digits):
     nets = [
         SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "random_state": seed})
@@ -153,7 +162,8 @@ def test_tuning_draws_nothing_from_the_streams_of_training(digits):
     tuned = SelfTuningClassifier(hyperparameters=RANGES, **params).fit(*digits)
     still = SelfTuningClassifier(hyperparameters=RANGES, **{**params, "warmup_epochs": 9})
     still.fit(*digits)
-    assert tuned.history[:, "train_loss"] == still.history[:, "train_loss"]
+    # Only one of them has steps of tuning in between: float32 may round otherwise.
+    assert tuned.history[:, "train_loss"] == pytest.approx(still.history[:, "train_loss"], rel=1e-5)
 
 
 def test_warming_up_to_the_end_is_warned_of(digits):
@@ -208,10 +218,12 @@ def test_a_value_of_ones_own_goes_with_the_weights(digits, tmp_path):
     assert net.module_.temperature.value == values[net.best_epoch_ - 1] != values[-1]
     with torch.no_grad():
         proba = net.collapse()(torch.from_numpy(digits[0])).softmax(1).numpy()
-    np.testing.assert_array_equal(proba, net.predict_proba(digits[0]))
+    predicted = net.predict_proba(digits[0])
+    # All rows where they are, not in batches: float32 may round otherwise.
+    np.testing.assert_allclose(proba, predicted, rtol=1e-4, atol=1e-6)
     net.save_checkpoint(tmp_path / "net.pt")
     again = clone(net).load_checkpoint(tmp_path / "net.pt")
-    np.testing.assert_array_equal(again.predict_proba(digits[0]), proba)
+    np.testing.assert_array_equal(again.predict_proba(digits[0]), predicted)
 
 
 def test_by_default_dropout_and_weight_decay_are_tuned(digits):

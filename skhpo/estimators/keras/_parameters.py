@@ -6,6 +6,7 @@ import inspect
 import numbers
 
 from ...define_by_run import definitions_of, explored, is_asked_for, newcomers, takes_hp
+from .._defaults import same_value
 from .._names import nearest_first
 from ._builders import INFERRED, builder_arguments, builder_of
 from ._compiling import optimizer_arguments, resolve_optimizer
@@ -152,7 +153,7 @@ class ParametersMixin:
         settings = {k: getattr(self, k) for k in self._stray_names if not _is_nested(k)}
         own = arguments_of_init(type(self))
         for name in known or ():
-            if name in own and getattr(self, name) is not own[name]:
+            if name in own and not same_value(getattr(self, name), own[name]):
                 settings[name] = getattr(self, name)
         return settings
 

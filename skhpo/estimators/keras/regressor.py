@@ -179,8 +179,9 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the precision in which the model computes, which is float32 unless set otherwise.
         """
-        outputs = self._predict_outputs(X).astype(np.float64)
+        outputs = self._predict_outputs(X)
         return outputs.reshape(-1, *self._target_shape)
 
     def _check_targets(self, y, classes, reset):
