@@ -38,9 +38,9 @@ def raise_unless_candidates(error, setting):
         raise error
 
 
-def saved(state, path):
+def saved(state, file):
     """Write the checkpoint of a fit; that the system refuses is nobody's fault."""
     try:
-        state.save_checkpoint(path)
+        file.save(state)
     except StorageError as error:
         raise Environment(error) from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import traceback
+import warnings
 from collections import deque
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 
-from ..files import storing
 from ._fit import run_fit, run_transform
 from ._pickling import check_picklable, pack
 from ._pipeline import final_step, transformer_setting
@@ -46,8 +45,8 @@ class Evaluator:
         Fits per trial and split, under different seeds.
     known : mapping or None, default=None
         Results that are there already, by (trial, split, repeat).
-    checkpoints : Path or None, default=None
-        Folder for checkpoint files. None keeps what fits continue from in memory.
+    checkpoints : Checkpoints or None, default=None
+        Where there are checkpoint files. None keeps what fits continue from in memory.
     slots : callable or None, default=None
         From the number of jobs to the devices of the fits that run at a time.
     fit_timeout : float or None, default=None
@@ -96,8 +95,7 @@ class Evaluator:
         self.splits = splits
         self.n_repeats = n_repeats
         self.known = known or {}
-        # Workers have other working directories.
-        self.checkpoints = None if checkpoints is None else Path(checkpoints).absolute()
+        self.checkpoints = checkpoints
         self.fit_timeout = fit_timeout
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
@@ -126,6 +124,19 @@ class Evaluator:
 
     def __exit__(self, *exception):
         self._pool.__exit__(*exception)
+        if self.checkpoints is not None:
+            self._sweep()
+
+    def _sweep(self):
+        kept = {*self.known, *(key for key, state in self._states.items() if _is_saved(state))}
+        if damaged := self.checkpoints.sweep(kept):
+            warnings.warn(
+                f"{len(damaged)} checkpoints in {str(self.checkpoints.folder)!r} were damaged, or "
+                f"those of other fits ({', '.join(damaged[:3])}); their fits were trained from the "
+                "start again",
+                UserWarning,
+                stacklevel=4,
+            )
 
     @property
     def has_room(self):
@@ -167,7 +178,7 @@ class Evaluator:
         self._levels[trial.number] = (*self._levels.get(trial.parent, ()), trial.resource)
         if self.checkpoints is not None:
             saved = [key for key in self.fits(trial) if key in self.known]
-            self._states.update({key: SAVED for key in saved if self._checkpoint(*key).exists()})
+            self._states.update({key: SAVED for key in saved if self.checkpoints.has(key)})
 
     def next(self):
         """Wait for results.
@@ -212,16 +223,11 @@ class Evaluator:
         """
         for key in [key for key in self._states if not any(key[0] in some for some in trials)]:
             if _is_saved(self._states.pop(key)):
-                path = self._checkpoint(*key)
-                with storing(path):
-                    path.unlink(missing_ok=True)
+                self.checkpoints.drop(key)
 
     def fits(self, trial):
         """Return the names of a trial's fits: (trial, split, repeat) each."""
         return list(product([trial.number], range(len(self.splits)), range(self.n_repeats)))
-
-    def _checkpoint(self, trial, split, repeat):
-        return self.checkpoints / f"{trial}-{split}-{repeat}.pt"
 
     def _task(self, trial, split, repeat, rank):
         key = None
@@ -231,8 +237,9 @@ class Evaluator:
         parent = (trial.parent, split, repeat)
         state, load, save = None, None, None
         if self.checkpoints is not None:
-            save = str(self._checkpoint(trial.number, split, repeat))
-            load = None if trial.parent is None else str(self._checkpoint(*parent))
+            save = self.checkpoints.file((trial.number, split, repeat), trial.resource)
+            if trial.parent is not None:
+                load = self.checkpoints.file(parent, self._levels[trial.parent][-1])
         if not _is_saved(self._states.get(parent)):
             state = self._states.pop(parent, None)
         return FitTask(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,9 +246,9 @@ def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):
     return safe_split(estimator, X, y, rows, other_rows)
 
 
-def can_save(state, path):
+def can_save(state, file):
     # On a machine that does not share the driver's disk, the folder is missing: the state travels.
-    return path is not None and holds_all_in_checkpoint(state) and Path(path).parent.is_dir()
+    return file is not None and holds_all_in_checkpoint(state) and file.has_folder
 
 
 def _advance(work, task):
@@ -277,7 +276,7 @@ def steps_of(work, task):
     state = task.state
     if isinstance(state, Packed):
         state = state.unpacked(fresh)
-    if task.load is not None and Path(task.load).exists():
-        state = fresh.load_checkpoint(task.load)
+    if task.load is not None and (loaded := task.load.load(fresh)) is not None:
+        state = loaded
     steps = list(zip((0, *levels[:-1]), levels, strict=True))
     return state, steps if state is None else steps[-1:]

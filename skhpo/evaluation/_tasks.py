@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..journal import CheckpointFile
 from ..limits import current_slot
 from ..trial import FitResult
 
@@ -89,7 +90,7 @@ class FitTask:
         Training rows to use: the first ones of the split. None means all.
     state : estimator, Packed or None, default=None
         The candidate as fitted on this split up to the last level but one.
-    load, save : str or None, default=None
+    load, save : CheckpointFile or None, default=None
         Checkpoint to continue from, and where to leave one. Without a state and a checkpoint
         the earlier levels are trained again.
     key : tuple or None, default=None
@@ -106,8 +107,8 @@ class FitTask:
     levels: tuple
     n_train: int | None = None
     state: Any = None
-    load: str | None = None
-    save: str | None = None
+    load: CheckpointFile | None = None
+    save: CheckpointFile | None = None
     key: tuple | None = None
     rank: int = 0
 

@@ -5,25 +5,29 @@ comes a line per finished fit, and, for asynchronous searches, a line per ask an
 search is resumed by replaying: its scheduler asks for the same trials again, and those that
 the journal has are answered from it.
 
-=================  ==========================================================================
-file               what it does
-=================  ==========================================================================
-``_events.py``     makes events of fits and reads them back; what their fields must be
-``_history.py``    whether events follow from one another
-``_lines.py``      events as lines with a number and a checksum
-``_folder.py``     the folder beside the file: whose it is, split indices
-``_file.py``       the file: made whole, locked, appended to
-``_reading.py``    trials and results of a file
-``_repair.py``     a new journal of what is whole in a damaged one
-=================  ==========================================================================
+=================== ==========================================================================
+file                what it does
+=================== ==========================================================================
+``_events.py``      makes events of fits and reads them back; what their fields must be
+``_history.py``     whether events follow from one another
+``_lines.py``       events as lines with a number and a checksum
+``_folder.py``      the folder beside the file: whose it is, split indices
+``_checkpoints.py`` the checkpoints in it
+``_file.py``        the file: made whole, locked, appended to
+``_reading.py``     trials and results of a file
+``_repair.py``      a new journal of what is whole in a damaged one
+=================== ==========================================================================
 """
 
+from ._checkpoints import CheckpointFile, Checkpoints
 from ._events import as_read, fit_event, params_of, result_of
 from ._file import Journal, checked_path
 from ._lines import seal
 from ._reading import read_trials
 
 __all__ = [
+    "CheckpointFile",
+    "Checkpoints",
     "Journal",
     "as_read",
     "checked_path",

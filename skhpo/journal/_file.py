@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..exceptions import JournalError, StorageError
 from ..files import storing, write_all
+from ._checkpoints import Checkpoints
 from ._folder import Folder, digest_of
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
 
@@ -183,6 +184,11 @@ class Journal:
         if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
             reason = "the journal was deleted or replaced while the search ran"
             raise StorageError(errno.ENOENT, reason, str(self.path))
+
+    @property
+    def checkpoints(self):
+        """Checkpoints or None: those of the fits; None where none can be written."""
+        return None if self.read_only else Checkpoints(self.files, self.header["journal"])
 
     def splits(self, current):
         """Return the splits that the journal's fits are made on.

@@ -258,7 +258,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 n_jobs=self.n_jobs,
                 n_repeats=self.n_repeats,
                 known=known,
-                checkpoints=None if journal is None else journal.files,
+                checkpoints=None if journal is None else journal.checkpoints,
                 slots=slots,
                 fit_timeout=self.fit_timeout,
                 stack=self.stack,

@@ -134,7 +134,7 @@ class TrialLoop:
                 batch = self._ask()
                 if not batch:
                     break
-                self.evaluator.submit(batch)
+                self._submit(batch)
                 batches.append(batch)
                 n_due = max(0, n_due - 1)
             finished = self._take_results()
@@ -158,11 +158,11 @@ class TrialLoop:
         return all(len(self._rows[trial.number]) == self.n_fits for trial in batch)
 
     def _run_asynchronously(self):
-        self.evaluator.submit(self._replay())
+        self._submit(self._replay())
         finished = []
         while finished is not None:
             while not self._time_is_up and self.evaluator.has_room and (batch := self._ask()):
-                self.evaluator.submit(batch)
+                self._submit(batch)
             finished = self._take_results()
             for trial in finished or ():
                 self._tell(trial)
@@ -170,6 +170,12 @@ class TrialLoop:
                 self._drop_what_is_done()
         if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = "max_time was over"
+
+    def _submit(self, trials):
+        fits = (fit for trial in trials for fit in self.evaluator.fits(trial))
+        if self.journal is not None and any(fit not in self.evaluator.known for fit in fits):
+            self.journal.check_writable()
+        self.evaluator.submit(trials)
 
     def _drop_what_is_done(self):
         self.evaluator.keep(self._open, self._parents, self.scheduler.may_continue())

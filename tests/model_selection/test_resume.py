@@ -84,6 +84,11 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def whole_torch():
+    return search_of("torch").fit(X, y)
+
+
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("stop", [3, 19, 26])
 def test_interrupted_and_resumed_equals_uninterrupted(name, stop, tmp_path):
@@ -121,6 +126,35 @@ def test_without_its_checkpoints_the_rungs_are_replayed(tmp_path):
     for checkpoint in checkpoints:
         checkpoint.unlink()
     assert_same_results(search_of("torch", journal=path).fit(X, y), search_of("torch").fit(X, y))
+
+
+@pytest.mark.parametrize("damage", ["cut", "exchanged", "other weights", "link"])
+def test_a_damaged_checkpoint_is_as_good_as_none(damage, whole_torch, tmp_path):
+    """Damaged ones are put aside, with one warning, and what a link leads to is left alone."""
+    path = tmp_path / "run.jsonl"
+    with pytest.warns(UserWarning, match="cut short"):
+        search_of("torch", journal=path, callbacks=[StopAfter(22)]).fit(X, y)
+    checkpoints = sorted((tmp_path / "run.jsonl.files").glob("*.pt"))
+    victim = tmp_path / "victim"
+    victim.write_bytes(checkpoints[0].read_bytes())
+    contents = [checkpoint.read_bytes() for checkpoint in checkpoints]
+    for i, checkpoint in enumerate(checkpoints):
+        if damage == "cut":
+            os.truncate(checkpoint, 1000 * i)
+        elif damage == "exchanged":
+            checkpoint.write_bytes(contents[i - 1])
+        elif damage == "other weights":
+            length = contents[i].index(b"\n")
+            checkpoint.write_bytes(contents[i][:length] + contents[i - 1][length:])
+        else:
+            checkpoint.unlink()
+            checkpoint.symlink_to(victim)
+    with pytest.warns(UserWarning, match=r"checkpoints in .* were damaged") as warned:
+        resumed = search_of("torch", journal=path).fit(X, y)
+    assert len(warned) == 1
+    assert_same_results(resumed, whole_torch)
+    assert sorted(os.listdir(f"{path}.files")) == ["owner", "splits.npz"]
+    assert victim.read_bytes() == contents[0]
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -1,0 +1,151 @@
+"""Checkpoint files of a journal: each says which fit it belongs to, and proves itself."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..files import read_file, storing, write_atomically
+
+__all__ = ["CheckpointFile", "Checkpoints", "is_whole"]
+
+_NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.pt(\..*)?")
+# What a worker that finds a checkpoint damaged adds to its name; the search counts them.
+_DAMAGED = ".damaged"
+
+
+class CheckpointFile(NamedTuple):
+    """A fit's checkpoint, which may be there or not.
+
+    Its first line names the fit and has a hash of the rest, which is what the estimator wrote.
+
+    Parameters
+    ----------
+    path : str
+    fit : str
+        Of which journal, trial, split, repeat and resource.
+    """
+
+    path: str
+    fit: str
+
+    @property
+    def has_folder(self):
+        """Whether it can be written: on other machines there may be no such folder."""
+        return Path(self.path).parent.is_dir()
+
+    def save(self, estimator):
+        """Write what the estimator's ``save_checkpoint`` does.
+
+        Raises
+        ------
+        StorageError
+            If the system refuses.
+        """
+        length = len(_first_line(self.fit, b""))
+        buffer = io.BytesIO(bytes(length))
+        buffer.seek(length)
+        estimator.save_checkpoint(buffer)
+        content = buffer.getbuffer()
+        content[:length] = _first_line(self.fit, content[length:])
+        with storing(self.path):
+            mode = os.stat(os.path.dirname(self.path)).st_mode & 0o666
+        write_atomically(self.path, content, mode=mode)
+
+    def load(self, estimator):
+        """Load what was saved into an estimator.
+
+        Returns
+        -------
+        estimator or None
+            None where there is no file, or a damaged one, or another fit's, which is put aside.
+        """
+        try:
+            content = memoryview(read_file(self.path))
+        except FileNotFoundError:
+            return None
+        except OSError:  # a link, say
+            content = memoryview(b"")
+        length = len(_first_line(self.fit, b""))
+        if content[:length] != _first_line(self.fit, content[length:]):
+            with suppress(OSError):
+                os.replace(self.path, self.path + _DAMAGED)
+            return None
+        return estimator.load_checkpoint(io.BytesIO(content[length:]))
+
+
+class Checkpoints:
+    """Checkpoint files of a journal, by (trial, split, repeat).
+
+    Parameters
+    ----------
+    folder : Path
+        That of the journal.
+    journal : str
+        Its id.
+    """
+
+    def __init__(self, folder, journal):
+        self.folder = folder.absolute()  # workers have other working directories
+        self.journal = journal
+
+    def file(self, key, resource):
+        """Return the file of a fit up to some resource."""
+        fit = "-".join(map(str, key))
+        return CheckpointFile(str(self._path(key)), f"{self.journal}/{fit}/{resource}")
+
+    def has(self, key):
+        """Whether there is a file for a fit."""
+        return os.path.lexists(self._path(key))
+
+    def drop(self, key):
+        """Remove the file of a fit."""
+        with storing(self._path(key)):
+            self._path(key).unlink(missing_ok=True)
+
+    def sweep(self, kept):
+        """Remove the files that are unfinished, damaged, or of other fits than those kept.
+
+        Parameters
+        ----------
+        kept : collection of (int, int, int)
+
+        Returns
+        -------
+        list of str
+            Names of the damaged ones.
+        """
+        damaged = []
+        for name in os.listdir(self.folder) if self.folder.is_dir() else ():
+            match = _NAME.fullmatch(name)
+            if match is None or (
+                match[4] is None and tuple(map(int, match.group(1, 2, 3))) in kept
+            ):
+                continue
+            if name.endswith(_DAMAGED):
+                damaged.append(name.removesuffix(_DAMAGED))
+            with suppress(OSError):  # what cannot be removed does no harm
+                os.unlink(self.folder / name)
+        return damaged
+
+    def _path(self, key):
+        return self.folder / "{}-{}-{}.pt".format(*key)
+
+
+def is_whole(content, journal):
+    """Whether this is what a checkpoint file of a journal holds."""
+    length = content.find(b"\n") + 1
+    fit = content[:length].decode(errors="replace").split(" ")[-2:][0]
+    own = fit.startswith(f"{journal}/")
+    return own and content[:length] == _first_line(fit, memoryview(content)[length:])
+
+
+def _first_line(fit, content):
+    return (
+        f"skhpo checkpoint {fit} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n".encode()
+    )
