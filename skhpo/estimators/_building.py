@@ -178,7 +178,11 @@ class BuildingMixin(GroupsMixin):
             for name in self._criteria:
                 criterion = getattr(self, name + "_")
                 if isinstance(criterion, torch.nn.Module):
-                    criterion = self.torch_compile(criterion.to(self.device_), name=name)
+                    # Weights of classes that NumPy computed are float64.
+                    dtypes = (p.dtype for p in self.module_.parameters() if p.is_floating_point())
+                    dtype = next(dtypes, torch.get_default_dtype())
+                    criterion = criterion.to(self.device_).to(dtype)
+                    criterion = self.torch_compile(criterion, name=name)
                     setattr(self, name + "_", criterion)
         return self
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 
 import numpy as np
 
-__all__ = ["check_labels", "encode", "multi_label_classes", "sorted_classes", "weights_of_classes"]
+__all__ = [
+    "check_labels",
+    "encode",
+    "is_one_hot",
+    "multi_label_classes",
+    "sorted_classes",
+    "warn_of_one_hot",
+    "weights_of_classes",
+]
 
 
 def sorted_classes(labels, name):
@@ -60,6 +69,21 @@ def check_labels(labels, name):
 def _is_missing(label):
     # A comparison with pandas' NA is no bool.
     return label is None or type(label).__name__ in ("NAType", "NaTType") or label != label
+
+
+def is_one_hot(y):
+    """Say whether each row of a 0/1 array has exactly one 1, in at least two columns."""
+    return len(y) > 1 and bool((y.sum(axis=1) == 1).all()) and len(set(y.argmax(axis=1))) > 1
+
+
+def warn_of_one_hot(n_labels):
+    """Warn that targets look one-hot and are not taken so."""
+    warnings.warn(
+        f"y has exactly one 1 in each row, but is taken for {n_labels} labels of which a sample "
+        "may have any number, each with a threshold; if it is one-hot, pass the classes: "
+        "y.argmax(axis=1)",
+        stacklevel=2,
+    )
 
 
 def multi_label_classes(n_labels):

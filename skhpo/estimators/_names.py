@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
+import inspect
+import types
 
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
+
+from ._criteria import GaussianNLL
 
 __all__ = [
     "ACTIVATIONS",
@@ -40,6 +46,7 @@ CRITERIA = {
     "bce": nn.BCELoss,
     "bce_with_logits": nn.BCEWithLogitsLoss,
     "cross_entropy": nn.CrossEntropyLoss,
+    "gaussian_nll": GaussianNLL,
     "huber": nn.HuberLoss,
     "l1": nn.L1Loss,
     "mae": nn.L1Loss,
@@ -97,12 +104,47 @@ def resolve_optimizer(value):
 
 def resolve_criterion(value):
     """Return the criterion class, factory or module that `value` is or names."""
-    return _resolve("criterion", value, CRITERIA, or_instance=nn.Module)
+    criterion = _resolve("criterion", value, CRITERIA, or_instance=nn.Module)
+    return GaussianNLL if criterion is nn.GaussianNLLLoss else criterion
 
 
 def resolve_activation(value):
-    """Return the activation class (or factory) that `value` is or names."""
+    """Return what makes activations: of a name, a class, a factory, a module or a function."""
+    if isinstance(value, nn.Module):
+        return functools.partial(copy.deepcopy, value)
+    if callable(value) and not isinstance(value, type) and _maps_tensors(value):
+        named = ACTIVATIONS.get(getattr(value, "__name__", ""))
+        of_torch = str(getattr(value, "__module__", "")).startswith("torch")
+        # torch.relu and torch.tanh have no module.
+        known = named is not None and (of_torch or isinstance(value, types.BuiltinFunctionType))
+        return named if known else functools.partial(Function, value)
     return _resolve("activation", value, ACTIVATIONS)
+
+
+def _maps_tensors(function):
+    """Say whether a function takes an argument, and so is no factory."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # built in
+        return True
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.default is p.empty and p.kind in positional for p in parameters)
+
+
+class Function(nn.Module):
+    """A module that applies a function.
+
+    Parameters
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
 def resolve_scheduler(value):

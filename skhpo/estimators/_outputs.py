@@ -1,43 +1,152 @@
-"""What the numbers that a classifier's module returns mean."""
+"""What the numbers that a module returns mean."""
 
 from __future__ import annotations
 
 import functools
+import warnings
 
 import torch
 from torch import nn
 
-__all__ = ["as_probabilities", "meaning_of"]
+from ._links import REAL, SIGMOID, UNIT, only
+
+__all__ = [
+    "are_logits",
+    "as_predictions",
+    "as_probabilities",
+    "link_of",
+    "meaning_of",
+    "sum_to_one",
+    "takes_logits",
+    "two_columns",
+]
+
+_RATES = frozenset({"exp", "softplus", "relu"})
+# Criteria under which an output approaches the target itself.
+_NEAR_TARGETS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 
 
-def meaning_of(output, criterion, n_classes, multi_label=False):
-    """Tell what a module returns, by the criterion and by a few rows of output.
+def takes_logits(criterion):
+    """Say whether a criterion applies the sigmoid or the softmax itself; None where unknown."""
+    if isinstance(criterion, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss):
+        return True
+    if isinstance(criterion, nn.MultiLabelSoftMarginLoss | nn.MultiMarginLoss):
+        return True
+    if isinstance(criterion, nn.BCELoss):
+        return False
+    flag = getattr(criterion, "from_logits", None)
+    return flag if isinstance(flag, bool) else None
+
+
+def are_logits(output, operations):
+    """Say whether outputs are logits, by what made them and by their range; None if in doubt.
 
     Parameters
     ----------
     output : Tensor of shape (n, ...)
+        A few outputs.
+    operations : frozenset of str
+        As `last_operations` finds them.
+    """
+    if not _within_unit(output):
+        # Positive numbers without a bound have no place where one class begins.
+        positive = operations and not operations & (REAL | UNIT) and bool((output >= 0).all())
+        return None if positive else True
+    if only(operations, UNIT):
+        return False
+    return True if operations & REAL else None
+
+
+def meaning_of(output, operations, criterion, n_classes, multi_label=False, *, ask=True):
+    """Tell what a classifier's module returns, by the criterion and by a few rows of output.
+
+    Parameters
+    ----------
+    output : Tensor of shape (n, ...)
+    operations : frozenset of str
+        What made the output, as `last_operations` finds them.
     criterion : callable
     n_classes : int
         Or the number of labels.
     multi_label : bool, default=False
         Whether samples have any number of labels.
+    ask : bool, default=True
+        Whether a `predict_nonlinearity` is asked for where nothing tells.
 
     Returns
     -------
-    {"logits", "probabilities", "log_probabilities", "binary_logit", "binary_probability", \
-            "label_logits", "label_probabilities"}
+    {"logits", "probabilities", "log_probabilities", "each_probability", "binary_logit", \
+            "binary_probability", "label_logits", "label_probabilities", "label_values"}
 
     Raises
     ------
     ValueError
-        If the width of the output does not fit the number of classes.
+        If the width of the output does not fit the number of classes, its values do not fit the
+        criterion, or nothing tells where a class begins.
     """
-    if multi_label:
-        return _meaning_of_labels(output, criterion, n_classes)
-    name = type(criterion).__name__
     width = output.shape[1] if output.ndim > 1 else 1
-    binary = isinstance(criterion, nn.BCEWithLogitsLoss | nn.BCELoss)
-    if binary:
+    if multi_label:
+        _check_labels(output, criterion, n_classes)
+    else:
+        _check_width(output, width, criterion, n_classes)
+    _check_range(output, operations, criterion)
+    logits = takes_logits(criterion)
+    if multi_label:
+        if isinstance(criterion, _NEAR_TARGETS) and not only(operations, UNIT):
+            return "label_values"
+        logits = _decided(logits, output, operations, criterion, ask)
+        return "label_logits" if logits else "label_probabilities"
+    if width < n_classes:
+        logits = _decided(logits, output, operations, criterion, ask)
+        return "binary_logit" if logits else "binary_probability"
+    if logits:
+        return "logits"
+    if sum_to_one(output):
+        return "probabilities"
+    if bool((output <= 0).all()) and sum_to_one(output.exp()):
+        return "log_probabilities"
+    if isinstance(criterion, nn.NLLLoss):
+        raise ValueError(
+            "criterion NLLLoss needs a module that returns probabilities or log-probabilities "
+            "(its last layer is Softmax or LogSoftmax), but its rows do not sum to one; use "
+            "criterion='cross_entropy' for a module that returns logits"
+        )
+    if logits is None:
+        logits = are_logits(output, operations)
+    if logits is None and ask:
+        warnings.warn(
+            f"{_cannot_tell(output, criterion)}; predict takes the class with the largest one, and "
+            "predict_proba their softmax; set predict_nonlinearity to what makes probabilities of "
+            "them",
+            stacklevel=2,
+        )
+    return "each_probability" if logits is False else "logits"
+
+
+def _decided(logits, output, operations, criterion, ask):
+    """Say whether outputs that are compared with a threshold are logits."""
+    if logits is None:
+        logits = are_logits(output, operations)
+    if logits is None and ask:
+        raise ValueError(
+            f"{_cannot_tell(output, criterion)}; set predict_nonlinearity to what makes "
+            "probabilities of them (torch.sigmoid, or None where they are probabilities), or end "
+            "the module in a Sigmoid or a linear layer"
+        )
+    return logits is not False
+
+
+def _cannot_tell(output, criterion):
+    return (
+        f"neither the criterion {type(criterion).__name__} nor the module tells whether its "
+        f"outputs (from {output.min().item():.3g} to {output.max().item():.3g}) are logits or "
+        "probabilities"
+    )
+
+
+def _check_width(output, width, criterion, n_classes):
+    name = type(criterion).__name__
+    if isinstance(criterion, nn.BCEWithLogitsLoss | nn.BCELoss):
         fits, wanted = width == 1 and n_classes == 2, "1 output for exactly 2 classes"
     else:
         fits, wanted = width == n_classes, f"{n_classes} outputs for {n_classes} classes"
@@ -50,28 +159,18 @@ def meaning_of(output, criterion, n_classes, multi_label=False):
             f"{', '.join(map(str, output.shape[1:]))}); let the module take `out_features`, or "
             "set the parameter of the module that is its width"
         )
-    if isinstance(criterion, nn.BCELoss):
-        return "binary_probability"
-    if binary or width < n_classes:
-        return "binary_logit"
-    if isinstance(criterion, nn.CrossEntropyLoss):
-        return "logits"
-    if bool((output >= 0).all()) and torch.allclose(output.sum(1), output.new_ones(1), atol=1e-3):
-        return "probabilities"
-    if bool((output <= 0).all()) and torch.allclose(
-        output.exp().sum(1), output.new_ones(1), atol=1e-3
+    weight = getattr(criterion, "weight", None)
+    if isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss | nn.MultiMarginLoss) and (
+        weight is not None and weight.shape != (n_classes,)
     ):
-        return "log_probabilities"
-    if isinstance(criterion, nn.NLLLoss):
         raise ValueError(
-            "criterion NLLLoss needs a module that returns probabilities or log-probabilities "
-            "(its last layer is Softmax or LogSoftmax), but its rows do not sum to one; use "
-            "criterion='cross_entropy' for a module that returns logits"
+            f"criterion__weight must have a weight for each of {n_classes} classes, but has the "
+            f"shape {tuple(weight.shape)}; class_weight={{label: weight}} also does where y lacks "
+            "labels"
         )
-    return "logits"
 
 
-def _meaning_of_labels(output, criterion, n_labels):
+def _check_labels(output, criterion, n_labels):
     if output.ndim != 2 or output.shape[1] != n_labels:
         raise ValueError(
             f"the module must return {n_labels} outputs for {n_labels} labels, but it returns an "
@@ -83,7 +182,42 @@ def _meaning_of_labels(output, criterion, n_labels):
             f"criterion {type(criterion).__name__} takes one class per sample, but y has several "
             "labels; use criterion='bce_with_logits'"
         )
-    return "label_probabilities" if isinstance(criterion, nn.BCELoss) else "label_logits"
+
+
+def _check_range(output, operations, criterion):
+    """Raise, or warn, where a criterion gets probabilities for logits, or the reverse."""
+    name = type(criterion).__name__
+    if isinstance(criterion, nn.BCELoss) and not _within_unit(output):
+        worst = output.min() if output.min() < 0 else output.max()
+        raise ValueError(
+            f"criterion BCELoss takes probabilities, but the module returns {worst.item():.3g}; "
+            "end it in a Sigmoid, or use criterion='bce_with_logits'"
+        )
+    if isinstance(criterion, nn.MultiMarginLoss) or not takes_logits(criterion):
+        return
+    summed = isinstance(criterion, nn.CrossEntropyLoss) and not operations & REAL
+    if only(operations, UNIT) or (summed and sum_to_one(output)):
+        layer, fix = ("Sigmoid" if only(operations, SIGMOID) else "Softmax"), ""
+        if isinstance(criterion, nn.BCEWithLogitsLoss):
+            fix = ", or use criterion='bce'"
+        elif layer == "Softmax":
+            fix = ", or use criterion='nll'"
+        warnings.warn(
+            f"criterion {name} takes logits, but the module returns probabilities, as after a "
+            f"{layer}, from which it learns little; leave that layer out{fix}",
+            stacklevel=2,
+        )
+
+
+def _within_unit(output):
+    return bool(((output >= 0) & (output <= 1)).all())
+
+
+def sum_to_one(output):
+    """Say whether each row of a few outputs has the sum of probabilities."""
+    if output.ndim != 2 or output.shape[1] < 2 or not bool((output >= 0).all()):
+        return False
+    return torch.allclose(output.sum(1), output.new_ones(1), atol=1e-3)
 
 
 def as_probabilities(meaning):
@@ -92,20 +226,78 @@ def as_probabilities(meaning):
         "logits": functools.partial(torch.softmax, dim=1),
         "log_probabilities": torch.exp,
         "probabilities": torch.clone,
+        "each_probability": _normalised,
         "binary_logit": _from_binary_logit,
-        "binary_probability": _from_binary_probability,
+        "binary_probability": two_columns,
         "label_logits": torch.sigmoid,
         "label_probabilities": torch.clone,
+        "label_values": functools.partial(torch.clamp, min=0, max=1),
     }[meaning]
 
 
+def _normalised(output):
+    return output / output.sum(1, keepdim=True).clamp_min(torch.finfo(output.dtype).tiny)
+
+
 def _from_binary_logit(output):
-    return _from_binary_probability(torch.sigmoid(output))
+    return two_columns(torch.sigmoid(output))
 
 
-def _from_binary_probability(output):
+def two_columns(output):
+    """Return the probabilities of both classes, given that of the second one."""
     of_second = output.reshape(-1)
     return torch.stack((1 - of_second, of_second), 1)
+
+
+def link_of(output, operations, criterion):
+    """Tell what a regressor's module returns, by the criterion and by a few rows of output.
+
+    Parameters
+    ----------
+    output : Tensor of shape (n, ...)
+    operations : frozenset of str
+    criterion : callable
+
+    Returns
+    -------
+    {"values", "logs", "logits", "class_logits"}
+
+    Raises
+    ------
+    ValueError
+        If the values of the output do not fit the criterion.
+    """
+    _check_range(output, operations, criterion)
+    log_input = getattr(criterion, "log_input", None)
+    if log_input is False and bool((output < 0).any()):
+        raise ValueError(
+            f"criterion {type(criterion).__name__} with log_input=False takes rates >= 0, but the "
+            f"module returns {output.min().item():.3g}; end it in a Softplus, or leave log_input "
+            "at True"
+        )
+    if log_input is True:
+        if only(operations, _RATES):
+            warnings.warn(
+                f"criterion {type(criterion).__name__} takes the logarithms of rates, but the "
+                f"module ends in {', '.join(sorted(operations))}, as if it returned rates; set "
+                "criterion__log_input=False, or leave that layer out",
+                stacklevel=2,
+            )
+        return "logs"
+    if not takes_logits(criterion):
+        return "values"
+    several = isinstance(criterion, nn.CrossEntropyLoss)
+    return "class_logits" if several else "logits"
+
+
+def as_predictions(link):
+    """Return the function from an output with this meaning to predicted targets."""
+    return {
+        "values": torch.clone,
+        "logs": torch.exp,
+        "logits": torch.sigmoid,
+        "class_logits": functools.partial(torch.softmax, dim=1),
+    }[link]
 
 
 def _is_of_torch(criterion):

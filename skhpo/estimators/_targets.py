@@ -12,7 +12,15 @@ from torch import nn
 
 from ._defaults import changed_settings
 from ._feeding import read_targets, targets_at_hand
-from ._labels import check_labels, encode, sorted_classes, weights_of_classes
+from ._labels import (
+    check_labels,
+    encode,
+    is_one_hot,
+    sorted_classes,
+    warn_of_one_hot,
+    weights_of_classes,
+)
+from ._links import last_operations
 from ._names import resolve_criterion
 from ._outputs import meaning_of
 from ._validation import as_array
@@ -98,6 +106,8 @@ class LabelsMixin:
                 )
         if reset:
             self._known_classes = np.arange(y.shape[1])
+            if is_one_hot(y):
+                warn_of_one_hot(y.shape[1])
         elif y.shape[1] != len(self._known_classes):
             raise ValueError(
                 f"y must have {len(self._known_classes)} labels as in the first call, but got "
@@ -186,7 +196,11 @@ class LabelsMixin:
 
     def _understand(self, output):
         n_classes = len(self._known_classes)
-        self._meaning = meaning_of(output, self.criterion_, n_classes, self._multi_label)
+        ask = isinstance(self.predict_nonlinearity, str)
+        operations, output = last_operations(output), output.detach()
+        self._meaning = meaning_of(
+            output, operations, self.criterion_, n_classes, self._multi_label, ask=ask
+        )
         self._output_shape = tuple(output.shape[1:])
 
     def _shape_targets(self, y):

@@ -206,8 +206,9 @@ class TorchEstimator(
 
     def _try(self, inputs, fit_params):
         self._set_training(False)
-        # A stream of its own: what is drawn here must not shift the streams of training.
-        with torch.no_grad(), self._drawing_from(Stream(self.seed_, "trial")):
+        # A stream of its own: what is drawn here must not shift the streams of training. The graph
+        # says which operation came last.
+        with torch.enable_grad(), self._drawing_from(Stream(self.seed_, "trial")):
             try:
                 output = self.infer(inputs, **fit_params)
             except Exception as error:

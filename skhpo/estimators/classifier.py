@@ -9,7 +9,7 @@ from skorch import NeuralNetClassifier
 from torch.utils.data import DataLoader
 
 from ._labels import multi_label_classes
-from ._outputs import as_probabilities
+from ._outputs import as_probabilities, two_columns
 from ._targets import LabelsMixin
 from ._torch import TorchEstimator
 from .modules import MLP
@@ -115,8 +115,9 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
     dataset : class, default=skorch.dataset.Dataset
         Made of arrays where a `DataLoader` is used for them.
     predict_nonlinearity : callable, None or "auto", default="auto"
-        What makes a prediction of the module's output. "auto" knows by the criterion and
-        by a few outputs whether these are logits, probabilities or log-probabilities.
+        What makes probabilities of the module's output; None where it returns them. "auto" knows
+        by the criterion, the module's last operation and the range of a few outputs whether these
+        are logits, probabilities or log-probabilities, and asks where they do not tell.
     compile : bool, default=False
         Whether the module goes through ``torch.compile``; arguments ``compile__*``.
     use_caching : bool or "auto", default="auto"
@@ -315,7 +316,18 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         self.check_is_fitted()
         if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
             return as_probabilities(self._meaning)
-        return super()._get_predict_nonlinearity()
+        return self._with_two_columns(super()._get_predict_nonlinearity())
+
+    def _with_two_columns(self, nonlinearity):
+        """Let what makes the probability of the second class of two make both."""
+        if self._multi_label or len(self._known_classes) != 2:
+            return nonlinearity
+
+        def of_both(output):
+            made = nonlinearity(output)
+            return two_columns(made) if made.shape[1:] in ((), (1,)) else made
+
+        return of_both
 
     def predict(self, X):
         """Predict labels.

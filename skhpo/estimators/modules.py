@@ -31,8 +31,8 @@ class MLP(nn.Sequential):
     n_layers : int, default=1
         Hidden layers. With 0 the network is linear.
     activation : str or callable, default="relu"
-        Name ("relu", "tanh", "gelu", "silu", "elu", "leaky_relu", ...), or a class or callable
-        that makes a module.
+        Name ("relu", "tanh", "gelu", "silu", "elu", "leaky_relu", ...), a class or callable that
+        makes a module, a module (each layer gets a copy), or a function of a tensor.
     dropout : float, default=0.0
         Probability in [0, 1) with which a hidden unit is dropped in training.
     input_dropout : float, default=0.0

@@ -11,7 +11,9 @@ from skorch import NeuralNetRegressor
 from torch.utils.data import DataLoader
 
 from ._feeding import first_batch
+from ._links import last_operations
 from ._names import CRITERIA
+from ._outputs import as_predictions, link_of
 from ._torch import TorchEstimator
 from ._validation import as_array
 from .modules import MLP
@@ -106,7 +108,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     dataset : class, default=skorch.dataset.Dataset
         Made of arrays where a `DataLoader` is used for them.
     predict_nonlinearity : callable, None or "auto", default="auto"
-        What makes a prediction of the module's output.
+        What makes a prediction of the module's output. "auto" knows by the criterion: "poisson_nll"
+        takes logarithms, unless ``criterion__log_input=False``, "bce_with_logits" takes logits.
     compile : bool, default=False
         Whether the module goes through ``torch.compile``; arguments ``compile__*``.
     use_caching : bool or "auto", default="auto"
@@ -168,7 +171,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     (2,)
     """
 
-    _checkpointed = ("_target_shape", "_output_shape")
+    _meaning = "values"
+    _checkpointed = ("_target_shape", "_output_shape", "_meaning")
 
     def __init__(
         self,
@@ -319,6 +323,7 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         return sample_weight
 
     def _understand(self, output):
+        operations, output = last_operations(output), output.detach()
         self._output_shape = tuple(output.shape[1:])
         width, wanted = int(np.prod(self._output_shape, dtype=int)), self._out_features()
         if width != wanted and type(self.criterion_) in CRITERIA.values():
@@ -328,6 +333,13 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
                 f"shape (n, {', '.join(map(str, self._output_shape))}); let the module take "
                 "`out_features`, or set the parameter of the module that is its width"
             )
+        self._meaning = link_of(output, operations, self.criterion_)
+
+    def _get_predict_nonlinearity(self):
+        self.check_is_fitted()
+        if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
+            return as_predictions(self._meaning)
+        return super()._get_predict_nonlinearity()
 
     def _decode(self, y):
         return y

@@ -10,6 +10,8 @@ import warnings
 
 import torch
 
+from .._links import last_operations
+
 __all__ = [
     "choose_backend",
     "compile_arguments",
@@ -17,6 +19,7 @@ __all__ = [
     "import_keras",
     "is_model",
     "lend_seed_generator",
+    "operations_of",
     "outputs_of",
     "require_torch",
 ]
@@ -97,6 +100,23 @@ def outputs_of(model, rows):
     if not isinstance(output, torch.Tensor):
         return output
     return (output.float() if output.dtype is torch.bfloat16 else output).cpu().numpy()
+
+
+def operations_of(model, rows):
+    """Return which operations came last, as `last_operations` does for a module.
+
+    On other backends than torch it is known by the name of the last layer's activation.
+    """
+    if import_keras().config.backend() == "torch":
+        model.eval()
+        with torch.enable_grad():
+            return last_operations(model.predict_step((rows,)))
+    last = (getattr(model, "layers", None) or [None])[-1]
+    name = getattr(getattr(last, "activation", None), "__name__", None)
+    name = "softmax" if type(last).__name__ == "Softmax" else name
+    if name is None:
+        return frozenset()
+    return frozenset({{"linear": "mm", "exponential": "exp"}.get(name, name.replace("_", ""))})
 
 
 @contextlib.contextmanager

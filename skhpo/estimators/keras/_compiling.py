@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
+from .._links import UNIT, only
 from .._names import nearest_first
 from ._backend import compile_arguments, config_of, import_keras
 
 __all__ = [
-    "activation_of",
     "compiled",
     "loss_name",
     "optimizer_arguments",
     "resolve_optimizer",
+    "takes_logits",
+    "warn_of_logits",
 ]
 
 
@@ -23,30 +26,35 @@ def loss_name(loss):
     return loss.lower().replace("_", "")
 
 
-def returns_logits(model, loss):
-    """Say whether the loss, else the last activation, takes the outputs for logits.
-
-    Returns
-    -------
-    bool or None
-        None where neither tells.
-    """
+def takes_logits(loss):
+    """Say whether a loss applies the sigmoid or the softmax itself; None where unknown."""
     config = config_of(loss) if hasattr(loss, "get_config") else {}
-    if "from_logits" in config:
-        return bool(config["from_logits"])
-    if isinstance(loss, str) and "crossentropy" in loss_name(loss):
-        return False
-    activation = activation_of(model)
-    return None if activation is None else activation not in ("softmax", "sigmoid")
+    flag = config.get("from_logits", getattr(loss, "from_logits", None))
+    if isinstance(flag, bool):
+        return flag
+    of_keras = isinstance(loss, str) or str(getattr(loss, "__module__", "")).startswith("keras.")
+    return False if of_keras and "crossentropy" in loss_name(loss) else None
 
 
-def activation_of(model):
-    """Return the name of the last layer's activation, None where it has none to name."""
-    layers = getattr(model, "layers", None) or [None]
-    last = layers[-1]
-    if type(last).__name__ == "Softmax":
-        return "softmax"
-    return getattr(getattr(last, "activation", None), "__name__", None)
+def warn_of_logits(loss, output):
+    """Warn where a loss gets probabilities for logits, or the reverse."""
+    logits = takes_logits(loss) if loss is not None else None
+    name = loss_name(loss) if loss is not None else ""
+    if logits and only(output.operations, UNIT):
+        warnings.warn(
+            f"loss {name} with from_logits=True takes logits, but the model ends in a "
+            f"{' or a '.join(sorted(output.operations))}, from which it learns little; leave out "
+            "from_logits=True, or that activation",
+            stacklevel=2,
+        )
+    inside = bool(((output.values >= 0) & (output.values <= 1)).all())
+    if logits is False and not inside:
+        warnings.warn(
+            f"loss {name} takes probabilities, but the model returns {output.values.min():.3g} to "
+            f"{output.values.max():.3g}; let it end in a softmax or a sigmoid, or use a loss with "
+            "from_logits=True",
+            stacklevel=2,
+        )
 
 
 def resolve_optimizer(value):

@@ -36,10 +36,10 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         says how wide the model's output should be;
     ``_row_weights(y, sample_weight)``
         adds what else weights the samples;
-    ``_infer_loss(model, shape)``, ``_default_metrics(loss)``
+    ``_infer_loss(output)``, ``_default_metrics(loss, output)``
         say what a model without them is compiled with;
     ``_understand(model, output)``
-        is shown what the model returns for a few rows;
+        is shown what the model returns for a few rows, an `Outputs`;
     ``_shape_targets(y)``
         makes of encoded targets what the loss gets;
     ``_dummies(n)``

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._backend import outputs_of
+from ._backend import operations_of, outputs_of
 from ._builders import INFERRED, builder_arguments, builder_of, copied, fresh_model
 from ._compiling import compiled
 from ._randomness import OwnGlobals
 
-__all__ = ["Recipe", "outputs_for"]
+__all__ = ["Outputs", "Recipe", "outputs_for"]
+
+
+class Outputs(NamedTuple):
+    """What a model returns for a few rows, and the operations that it comes from."""
+
+    values: np.ndarray
+    operations: frozenset
 
 
 @dataclass(frozen=True)
@@ -84,18 +91,20 @@ class Recipe:
             builder = builder_of(self.build_fn)
             model = copied(self.build_fn) if builder is None else self._call(builder)
             rows = self._zeros() if few is None else few
-            output = outputs_for(model, rows)
+            output = Outputs(outputs_for(model, rows), operations_of(model, rows))
             compiled(
                 model,
                 **self.compilation,
-                infer_loss=lambda: estimator._infer_loss(model, output),
-                default_metrics=lambda loss: estimator._default_metrics(model, loss, output),
+                infer_loss=lambda: estimator._infer_loss(output),
+                default_metrics=lambda loss: estimator._default_metrics(loss, output),
             )
             if few is not None:
                 estimator._understand(model, output)
             # Keras builds its metrics with a batch of the first epoch, whose order would then be
             # another one after a pickle.
-            model.test_on_batch(rows, estimator._shape_targets(estimator._dummies(len(output))))
+            model.test_on_batch(
+                rows, estimator._shape_targets(estimator._dummies(len(output.values)))
+            )
             model.reset_metrics()
             model.optimizer.build(model.trainable_variables)
         return model

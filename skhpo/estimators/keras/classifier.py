@@ -5,19 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_array, column_or_1d
 
-from .._labels import check_labels, encode, multi_label_classes, sorted_classes, weights_of_classes
-from .._validation import as_array
-from ._backend import import_keras
-from ._compiling import loss_name, returns_logits
+from .._labels import multi_label_classes
 from ._estimator import KerasEstimator
+from ._targets import LabelsMixin
 
 __all__ = ["KerasClassifier"]
 
 
-class KerasClassifier(ClassifierMixin, KerasEstimator):
+class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
     """Classifier around a Keras 3 model.
 
     Parameters
@@ -120,8 +116,6 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     """
 
     _multi_label = False
-    _multi_label = False
-    _checkpointed = ("_labels", "_meaning", "_width", "_multi_label", "_sparse")
 
     def __init__(
         self,
@@ -210,9 +204,14 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Labels; where there are several, 1 for those with a probability above one half.
+            Labels; where there are several, 1 for those with a probability above one half. Where
+            targets are one-hot (one 1 per row, and a categorical loss or a softmax), 1 for the
+            most probable one.
         """
         probabilities = self.predict_proba(X)
+        if self._one_hot:
+            chosen = np.eye(len(self._known_classes), dtype=self._known_classes.dtype)
+            return chosen[probabilities.argmax(axis=1)]
         if self._multi_label:
             return (probabilities > 0.5).astype(self._known_classes.dtype)
         return self._known_classes[probabilities.argmax(axis=1)]
@@ -231,7 +230,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         """
         outputs = self._predict_outputs(X)
         logits, n_classes = self._meaning == "logits", len(self._known_classes)
-        if self._multi_label:
+        if self._multi_label and not self._one_hot:
             return expit(outputs) if logits else outputs
         if self._width == 1:
             second = (expit(outputs) if logits else outputs).reshape(-1, 1)
@@ -252,110 +251,3 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         if self._multi_label:
             return multi_label_classes(len(self._known_classes))
         return self._known_classes
-
-    @property
-    def _labels(self):
-        """The classes as plain values, for checkpoints."""
-        return {"dtype": self._known_classes.dtype.str, "values": self._known_classes.tolist()}
-
-    @_labels.setter
-    def _labels(self, labels):
-        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
-
-    def _check_targets(self, y, classes, reset):
-        y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
-        several = y.ndim == 2 and y.shape[1] > 1 and type_of_target(y) == "multilabel-indicator"
-        if reset:
-            self._multi_label = several
-        elif several != self._multi_label or (several and y.shape[1] != len(self._known_classes)):
-            raise ValueError(
-                "y must have as many labels per sample as in the first call, but got the shape "
-                f"{y.shape}"
-            )
-        if several:
-            if self.class_weight is not None:
-                raise ValueError(
-                    f"class_weight={self.class_weight!r} needs one label per sample, but y has "
-                    f"the shape {y.shape}; set class_weight=None"
-                )
-            self._known_classes = np.arange(y.shape[1])
-            return y.astype(np.int64)
-        y = column_or_1d(y, warn=True)
-        check_labels(y, "y")
-        check_classification_targets(y)
-        if reset:
-            given = y if classes is None else classes
-            self._known_classes = sorted_classes(given, "y" if classes is None else "classes")
-        elif classes is not None and set(classes) != set(self._known_classes):
-            raise ValueError(
-                f"classes must be those of the first call, {self._known_classes!r}, but got "
-                f"{classes!r}"
-            )
-        return encode(y, self._known_classes)
-
-    def _out_features(self):
-        return len(self._known_classes)
-
-    def _row_weights(self, y, sample_weight):
-        if self.class_weight is None:
-            return sample_weight
-        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
-        return per_class if sample_weight is None else per_class * sample_weight
-
-    def _binary_outputs(self, output):
-        return self._multi_label or output.shape[1:] in ((), (1,))
-
-    def _infer_loss(self, model, output):
-        self._check_width(output, "no loss can be inferred for the uncompiled model: ")
-        losses = import_keras().losses
-        logits = bool(returns_logits(model, None))
-        if self._binary_outputs(output):
-            return losses.BinaryCrossentropy(from_logits=logits)
-        return losses.SparseCategoricalCrossentropy(from_logits=logits)
-
-    def _default_metrics(self, model, loss, output):
-        if self._binary_outputs(output) and returns_logits(model, loss):
-            return [import_keras().metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
-        return ["accuracy"]
-
-    def _check_width(self, output, prefix=""):
-        n_classes = len(self._known_classes)
-        width = output.shape[1] if output.ndim == 2 else None
-        enough = (
-            width == n_classes
-            if self._multi_label
-            else width is not None and (width >= n_classes or (width == 1 and n_classes == 2))
-        )
-        if not enough:
-            what = f"for each of {n_classes} {'labels' if self._multi_label else 'classes'}"
-            raise ValueError(
-                f"{prefix}the model must have an output {what}"
-                f"{', or one' if n_classes == 2 else ''}, but returns the shape "
-                f"(n_samples, {', '.join(map(str, output.shape[1:]))}); let the builder take "
-                "out_features, which is inferred from the data"
-            )
-
-    def _understand(self, model, output):
-        output = output.reshape(-1, 1) if output.ndim == 1 else output
-        self._check_width(output)
-        self._width = output.shape[1]
-        logits = returns_logits(model, model.loss)
-        if logits is None:
-            logits = not _are_probabilities(output, each=self._binary_outputs(output))
-        self._meaning = "logits" if logits else "probabilities"
-        self._sparse = loss_name(model.loss).startswith("sparse") if model.loss else True
-
-    def _dummies(self, n):
-        return np.zeros((n, len(self._known_classes)) if self._multi_label else n, dtype=np.int64)
-
-    def _shape_targets(self, y):
-        if self._multi_label:
-            return y.astype(np.float32)
-        if self._width == 1:
-            return y.astype(np.float32).reshape(-1, 1)
-        return y if self._sparse else np.eye(self._width, dtype=np.float32)[y]
-
-
-def _are_probabilities(output, each):
-    inside = bool(((output >= 0) & (output <= 1)).all())
-    return inside and (each or bool(np.allclose(output.sum(axis=1), 1, atol=1e-3)))

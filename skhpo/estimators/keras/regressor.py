@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit, softmax
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array
 
 from .._validation import as_array
+from ._compiling import loss_name, takes_logits, warn_of_logits
 from ._estimator import KerasEstimator
 
 __all__ = ["KerasRegressor"]
@@ -94,7 +96,8 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
     True
     """
 
-    _checkpointed = ("_target_shape",)
+    _meaning = "values"
+    _checkpointed = ("_target_shape", "_meaning")
 
     def __init__(
         self,
@@ -182,6 +185,10 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
             In the precision in which the model computes, which is float32 unless set otherwise.
         """
         outputs = self._predict_outputs(X)
+        if self._meaning == "logits":
+            outputs = expit(outputs)
+        elif self._meaning == "class_logits":
+            outputs = softmax(outputs, axis=1)
         return outputs.reshape(-1, *self._target_shape)
 
     def _check_targets(self, y, classes, reset):
@@ -201,19 +208,26 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
     def _row_weights(self, y, sample_weight):
         return sample_weight
 
-    def _infer_loss(self, model, output):
+    def _infer_loss(self, output):
         return "mean_squared_error"
 
-    def _default_metrics(self, model, loss, output):
+    def _default_metrics(self, loss, output):
         return None
 
     def _understand(self, model, output):
-        if output.size != len(output) * self._out_features():
+        values = output.values
+        if values.size != len(values) * self._out_features():
             raise ValueError(
                 f"the model must have an output for each of {self._out_features()} targets, but "
-                f"returns the shape (n_samples, {', '.join(map(str, output.shape[1:]))}); let the "
+                f"returns the shape (n_samples, {', '.join(map(str, values.shape[1:]))}); let the "
                 "builder take out_features, which is inferred from the data"
             )
+        warn_of_logits(model.loss, output)
+        if model.loss is not None and takes_logits(model.loss):
+            binary = "binary" in loss_name(model.loss)
+            self._meaning = "logits" if binary else "class_logits"
+        else:
+            self._meaning = "values"
 
     def _dummies(self, n):
         return np.zeros((n, *self._target_shape), dtype=np.float32)

@@ -1,0 +1,173 @@
+"""Targets of the Keras classifier: one label per sample, or several."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_array, column_or_1d
+
+from .._labels import (
+    check_labels,
+    encode,
+    is_one_hot,
+    sorted_classes,
+    warn_of_one_hot,
+    weights_of_classes,
+)
+from .._links import SOFTMAX, only
+from .._outputs import are_logits, sum_to_one
+from .._validation import as_array
+from ._backend import import_keras
+from ._compiling import loss_name, takes_logits, warn_of_logits
+
+__all__ = ["LabelsMixin"]
+
+
+class LabelsMixin:
+    """What `KerasEstimator` asks of a classifier about targets."""
+
+    _multi_label = _one_per_row = _one_hot = False
+    _checkpointed = (
+        *("_labels", "_meaning", "_width", "_multi_label", "_sparse", "_one_per_row", "_one_hot"),
+    )
+
+    @property
+    def _labels(self):
+        """The classes as plain values, for checkpoints."""
+        return {"dtype": self._known_classes.dtype.str, "values": self._known_classes.tolist()}
+
+    @_labels.setter
+    def _labels(self, labels):
+        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
+
+    def _check_targets(self, y, classes, reset):
+        y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
+        several = y.ndim == 2 and y.shape[1] > 1 and type_of_target(y) == "multilabel-indicator"
+        if reset:
+            self._multi_label = several
+        elif several != self._multi_label or (several and y.shape[1] != len(self._known_classes)):
+            raise ValueError(
+                "y must have as many labels per sample as in the first call, but got the shape "
+                f"{y.shape}"
+            )
+        if several:
+            if self.class_weight is not None:
+                raise ValueError(
+                    f"class_weight={self.class_weight!r} needs one label per sample, but y has "
+                    f"the shape {y.shape}; set class_weight=None"
+                )
+            if reset:
+                self._known_classes = np.arange(y.shape[1])
+                self._one_per_row = is_one_hot(y)
+            return y.astype(np.int64)
+        y = column_or_1d(y, warn=True)
+        check_labels(y, "y")
+        check_classification_targets(y)
+        if reset:
+            given = y if classes is None else classes
+            self._known_classes = sorted_classes(given, "y" if classes is None else "classes")
+        elif classes is not None and set(classes) != set(self._known_classes):
+            raise ValueError(
+                f"classes must be those of the first call, {self._known_classes!r}, but got "
+                f"{classes!r}"
+            )
+        return encode(y, self._known_classes)
+
+    def _out_features(self):
+        return len(self._known_classes)
+
+    def _row_weights(self, y, sample_weight):
+        if self.class_weight is None:
+            return sample_weight
+        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
+        return per_class if sample_weight is None else per_class * sample_weight
+
+    def _binary_outputs(self, output, loss=None):
+        if self._multi_label:
+            return not self._is_categorical(loss, output)
+        return output.values.shape[1:] in ((), (1,))
+
+    def _is_categorical(self, loss, output):
+        """Say whether targets are one-hot: a row of one 1 for a loss or an output of one class."""
+        categorical = "categorical" in loss_name(loss) if loss else only(output.operations, SOFTMAX)
+        return self._multi_label and self._one_per_row and categorical
+
+    def _infer_loss(self, output):
+        self._check_width(output.values, "no loss can be inferred for the uncompiled model: ")
+        losses = import_keras().losses
+        logits = self._returns_logits(None, output) is not False
+        if self._binary_outputs(output):
+            return losses.BinaryCrossentropy(from_logits=logits)
+        if self._multi_label:
+            return losses.CategoricalCrossentropy(from_logits=logits)
+        return losses.SparseCategoricalCrossentropy(from_logits=logits)
+
+    def _default_metrics(self, loss, output):
+        if self._binary_outputs(output, loss) and self._returns_logits(loss, output):
+            return [import_keras().metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+        return ["accuracy"]
+
+    def _returns_logits(self, loss, output):
+        """Say whether the loss, else the outputs, are about logits; None where neither tells."""
+        logits = None if loss is None else takes_logits(loss)
+        if logits is not None:
+            return logits
+        values = torch.from_numpy(output.values)
+        if not self._binary_outputs(output, loss) and sum_to_one(values):
+            return False
+        return are_logits(values, output.operations)
+
+    def _check_width(self, output, prefix=""):
+        n_classes = len(self._known_classes)
+        width = output.shape[1] if output.ndim == 2 else None
+        enough = (
+            width == n_classes
+            if self._multi_label
+            else width is not None and (width >= n_classes or (width == 1 and n_classes == 2))
+        )
+        if not enough:
+            what = f"for each of {n_classes} {'labels' if self._multi_label else 'classes'}"
+            raise ValueError(
+                f"{prefix}the model must have an output {what}"
+                f"{', or one' if n_classes == 2 else ''}, but returns the shape "
+                f"(n_samples, {', '.join(map(str, output.shape[1:]))}); let the builder take "
+                "out_features, which is inferred from the data"
+            )
+
+    def _understand(self, model, output):
+        values = output.values
+        output = output._replace(values=values.reshape(-1, 1) if values.ndim == 1 else values)
+        self._check_width(output.values)
+        self._width = output.values.shape[1]
+        self._one_hot = self._is_categorical(model.loss, output)
+        if self._multi_label and self._one_per_row and not self._one_hot:
+            warn_of_one_hot(len(self._known_classes))
+        warn_of_logits(model.loss, output)
+        logits = self._returns_logits(model.loss, output)
+        if logits is None:
+            values = output.values
+            logits = not ((values >= 0) & (values <= 1)).all()
+            warnings.warn(
+                f"neither the loss {loss_name(model.loss)} nor the model tells whether its outputs "
+                f"(from {values.min():.3g} to {values.max():.3g}) are logits or probabilities; "
+                f"they are taken for {'logits' if logits else 'probabilities'}; let the model end "
+                "in a sigmoid, a softmax or a linear layer",
+                stacklevel=2,
+            )
+        self._meaning = "probabilities" if logits is False else "logits"
+        self._sparse = loss_name(model.loss).startswith("sparse") if model.loss else True
+
+    def _dummies(self, n):
+        return np.zeros((n, len(self._known_classes)) if self._multi_label else n, dtype=np.int64)
+
+    def _shape_targets(self, y):
+        if self._one_hot and self._sparse:
+            return y.argmax(axis=1)
+        if self._multi_label:
+            return y.astype(np.float32)
+        if self._width == 1:
+            return y.astype(np.float32).reshape(-1, 1)
+        return y if self._sparse else np.eye(self._width, dtype=np.float32)[y]
