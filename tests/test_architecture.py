@@ -18,6 +18,7 @@ PARTS = [
     "limits",
     "rows",
     "trial",
+    "wrappers",
     "space",
     "define_by_run",
     "samplers",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from numbers import Real
 
-from sklearn.pipeline import Pipeline
+from ..wrappers import fitted_inside
 
 __all__ = ["curves_of"]
 
@@ -20,7 +20,7 @@ _RECORDS = {
 
 
 def curves_of(estimator):
-    """Return the learning curves of a fitted estimator, the last step's of a pipeline.
+    """Return the learning curves of a fitted estimator, or of the one inside of its wrappers.
 
     Parameters
     ----------
@@ -34,8 +34,7 @@ def curves_of(estimator):
     dict of str to tuple of float, or None
         By name; NaN where an epoch has no number of that name. None where there are no curves.
     """
-    if isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
+    estimator = fitted_inside(estimator)
     kept = getattr(estimator, "history_", None)
     if isinstance(kept, Mapping):
         # Shorter ones (Keras' `validation_freq`) do not say of which epochs they are.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import traceback
 import warnings
@@ -10,9 +11,11 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 
+from sklearn.base import clone
+
+from ..wrappers import inside, whats_lost
 from ._fit import run_fit, run_transform
 from ._pickling import check_picklable, pack
-from ._pipeline import final_step, transformer_setting
 from ._pool import Pool
 from ._stacked_fit import run_stack
 from ._stacks import Stacks
@@ -21,6 +24,8 @@ from ._tasks import SAVED, FitStack, FitTask, TransformTask, failed
 from ._waiting import Waiting, fits_of, name_of
 
 __all__ = ["Evaluator"]
+
+_log = logging.getLogger(__name__)
 
 # Seconds of work that hide what it costs to hand it to a worker.
 _LONG_ENOUGH = 0.1
@@ -107,8 +112,10 @@ class Evaluator:
         self._states = {}
         self._levels = {}
         self._seconds = None
-        self._final = final_step(setting.estimator, setting.resource)
-        self._stacks = Stacks(setting, X, y, self._final, stack, across=across)
+        self._inside = inside(setting.estimator, setting.resource)
+        if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
+            _log.info(lost)
+        self._stacks = Stacks(setting, X, y, stack, across=across)
         self._rows = splits
         if setting.resource == "n_samples":
             self._rows = [
@@ -159,12 +166,13 @@ class Evaluator:
         rank = min((trial.candidate for trial in trials), default=0)
         for trial in trials:
             self.recall(trial)
+            wrappers = self._key_of_wrappers(trial.params)
             for key in self.fits(trial):
                 self.pending += 1
                 if key in self.known:
                     self._answered.append(self.known[key])
                 else:
-                    tasks.append(self._task(trial, *key[1:], rank))
+                    tasks.append(self._task(trial, *key[1:], rank, wrappers))
         for work in self._stacks.divide(tasks, self._pool.slots_[0]):
             self._waiting.add(work)
 
@@ -229,11 +237,9 @@ class Evaluator:
         """Return the names of a trial's fits: (trial, split, repeat) each."""
         return list(product([trial.number], range(len(self.splits)), range(self.n_repeats)))
 
-    def _task(self, trial, split, repeat, rank):
-        key = None
+    def _task(self, trial, split, repeat, rank, wrappers):
         n_train = trial.resource if self.setting.resource == "n_samples" else None
-        if self._final is not None:
-            key = split, n_train, transformer_setting(trial.params, self._final)
+        key = None if wrappers is None else (split, n_train, wrappers)
         parent = (trial.parent, split, repeat)
         state, load, save = None, None, None
         if self.checkpoints is not None:
@@ -256,6 +262,14 @@ class Evaluator:
             key=key,
             rank=rank,
         )
+
+    def _key_of_wrappers(self, params):
+        """Return what says which fits share transformers; None where there are none."""
+        found, estimator = self._inside, self.setting.estimator
+        if found.may_be_moved_by(params):
+            changed = clone(estimator).set_params(**clone(dict(params), safe=False))
+            found = inside(changed, self.setting.resource)
+        return found.key_of_wrappers(params) if found.transforms_X else None
 
     def _start_what_can_start(self):
         if self._suspects:

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 
 from .._compat import check_method_params, safe_indexing, safe_split
 from ..limits import current_slot
 from ..rows import RowSubset
 from ..trial import FitResult
+from ..wrappers import Prepared, inside
+from ..wrappers import prepare as prepare_wrappers
 from ._blame import FAILURES, raise_unless_candidates, saved
 from ._continuation import advance, set_horizon, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
 from ._pickling import Packed, holds_all_in_checkpoint
-from ._pipeline import Transformed, assemble, final_step, fit_params_of, fit_transformers
 from ._scoring import looks_at_predictions_only, score
 from ._seeds import derive_seed, seed_components
 from ._tasks import SAVED, FitTask, Outcome, Setting, failed
@@ -46,9 +46,10 @@ _LARGE = 2**26
 
 
 class Work(NamedTuple):
-    """What a task trains: the estimator, its last step, and the data that gets."""
+    """What a task trains: the estimator, the one inside of its wrappers, and the data that gets."""
 
     whole: Any
+    prepared: Prepared
     fresh: Any
     resource: str | None
     levels: tuple
@@ -60,17 +61,17 @@ class Work(NamedTuple):
 def configured(setting, params, *, split, candidate, repeat=0):
     """Return an unfitted estimator with a candidate's parameters and its seeds.
 
-    A last step's seed depends on candidate, split and repeat; a transformer's on the split
+    Inside of wrappers a seed depends on candidate, split and repeat; a transformer's on the split
     alone, because candidates share transformers. `split` is -1 for the refit on all data. An
     integer given by the user is kept, but for further repeats, which need other seeds.
     """
     if setting.starts is not None:
         params = setting.starts.placed(params)
     estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
-    final = final_step(estimator, setting.resource)
+    prefix = inside(estimator, setting.resource).prefix
 
     def seed_for(name, given):
-        if final is not None and not name.startswith(final + "__"):
+        if not name.startswith(prefix):
             return derive_seed(setting.seed, name, split + 1) if given is None else given
         if given is None:
             return derive_seed(setting.seed, name, candidate, split + 1, repeat)
@@ -87,35 +88,27 @@ def refit(estimator, setting, X, y):
     This is its ``fit``, but for estimators that the search trained epoch by epoch: their ``fit``
     would stop by a rule of its own, earlier than what was scored.
     """
-    final = final_step(estimator, setting.resource)
-    last = estimator if final is None else estimator.steps[-1][1]
-    resource = setting.resource
-    if resource is not None and final is not None:
-        resource = resource.removeprefix(final + "__")
-    if way_to_continue(last, resource, y) != "partial_fit_per_epoch":
+    found = inside(estimator, setting.resource)
+    if way_to_continue(found.estimator, found.resource, y) != "partial_fit_per_epoch":
         args = (X,) if y is None else (X, y)
-        return estimator.fit(*args, **setting.fit_params)
-    transformed, of_last = Transformed([], X), setting.fit_params
-    if final is not None:
-        of_head, of_last = fit_params_of(estimator, setting.fit_params)
-        transformed = fit_transformers(estimator, X, y, of_head)
-    seed, level = last.random_state, last.get_params()[resource]
-    advance(last, None, resource, transformed.X, y, of_last, done=0, target=level)
+        estimator.fit(*args, **setting.fit_params)
+        return
+    prepared = prepare_wrappers(estimator, X, y, setting.fit_params, setting.resource)
+    last = found.fresh
+    seed, level = last.random_state, last.get_params()[found.resource]
+    data = prepared.X, prepared.y, prepared.fit_params
+    advance(last, None, found.resource, *data, done=0, target=level)
     last.set_params(random_state=seed)
-    if final is not None:
-        estimator.steps = [*transformed.steps, (final, last)]
-    return estimator
+    vars(estimator).update(vars(prepared.assembled(estimator, last)))
 
 
 def run_transform(task, setting, X, y, rows):
-    """Fit transformers; return a `Transformed`, or the traceback of a failure."""
+    """Fit the wrappers of an estimator; return a `Prepared`, or the traceback of a failure."""
     try:
         train = rows[0][: task.n_train]
-        pipeline = configured(setting, task.params, split=task.split, candidate=0)
-        Xs, ys = safe_split(pipeline, X, y, train)
-        fit_params = check_method_params(X, setting.fit_params, train)
-        of_head, _ = fit_params_of(pipeline, fit_params)
-        return fit_transformers(pipeline, Xs, ys, of_head)
+        estimator = configured(setting, task.params, split=task.split, candidate=0)
+        part = train_part(setting, estimator, X, y, train)
+        return prepare_wrappers(estimator, *part, setting.resource)
     except FAILURES as error:
         raise_unless_candidates(error, setting)
         return traceback.format_exc()
@@ -127,13 +120,13 @@ def run_fit(names, task, setting, X, y, *values):
     Parameters
     ----------
     names : tuple
-        What the values are: a split's number, or the key of fitted transformers.
+        What the values are: a split's number, or the key of fitted wrappers.
     task : FitTask
     setting : Setting
     X, y : array-like
         All data.
-    *values : tuple of ndarray, or Transformed
-        For each name the training and test rows of the split, or the transformers.
+    *values : tuple of ndarray, or Prepared
+        For each name the training and test rows of the split, or the wrappers.
 
     Returns
     -------
@@ -185,19 +178,17 @@ def run_fit(names, task, setting, X, y, *values):
     return Outcome(result, state)
 
 
-def _fit(setting, task, X, y, train, test, transformed):
-    work = prepare(setting, task, lambda net: train_part(setting, net, X, y, train, transformed))
+def _fit(setting, task, X, y, train, test, prepared):
+    work = prepare(setting, task, lambda whole: train_part(setting, whole, X, y, train), prepared)
     if setting.starts is not None:
-        X_test, y_test = part_of(work.whole, X, y, test, train)
-        if transformed is not None and transformed.steps:
-            X_test = Pipeline(transformed.steps).transform(X_test)
-        further = {"validation_data": (X_test, y_test)}
+        test_data = part_of(work.whole, X, y, test, train)
+        further = {"validation_data": work.prepared.inner_data(*test_data)}
         work = work._replace(fit_params={**work.fit_params, **further})
     fitted, state = _advance(work, task)
-    return (fitted if transformed is None else assemble(work.whole, transformed, fitted)), state
+    return work.prepared.assembled(work.whole, fitted), state
 
 
-def prepare(setting, task, part_for):
+def prepare(setting, task, part_for, prepared=None):
     """Build what a task trains, and say how.
 
     Parameters
@@ -206,6 +197,8 @@ def prepare(setting, task, part_for):
     task : FitTask
     part_for : callable
         From an unfitted estimator to what `train_part` returns.
+    prepared : Prepared or None, default=None
+        Fitted wrappers that the task shares with others.
 
     Returns
     -------
@@ -214,23 +207,24 @@ def prepare(setting, task, part_for):
     whole = configured(
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
-    X, y, fit_params = part_for(whole)
-    fresh, resource, levels = whole, setting.resource, task.levels
-    if resource == "n_samples":
-        resource, levels = None, (None,)
-    if task.key is not None:
-        name, fresh = whole.steps[-1]
-        resource = resource and resource.removeprefix(name + "__")
-        _, fit_params = fit_params_of(whole, fit_params)
-    return Work(whole, fresh, resource, levels, X, y, fit_params)
+    found = inside(whole, setting.resource)
+    if prepared is None:
+        prepared = prepare_wrappers(whole, *part_for(whole), setting.resource)
+    return Work(
+        whole,
+        prepared,
+        found.fresh,
+        found.resource,
+        (None,) if setting.resource == "n_samples" else task.levels,
+        prepared.X,
+        prepared.y,
+        prepared.fit_params,
+    )
 
 
-def train_part(setting, estimator, X, y, train, transformed=None):
+def train_part(setting, estimator, X, y, train):
     """Return the rows, targets and metadata that an estimator is fitted on."""
-    fit_params = check_method_params(X, setting.fit_params, train)
-    if transformed is None:
-        return *part_of(estimator, X, y, train), fit_params
-    return transformed.X, None if y is None else safe_indexing(y, train), fit_params
+    return *part_of(estimator, X, y, train), check_method_params(X, setting.fit_params, train)
 
 
 def reads_rows(estimator):

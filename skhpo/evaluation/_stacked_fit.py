@@ -8,7 +8,6 @@ from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from .._compat import num_samples
 from ..limits import current_slot, time_for
@@ -18,7 +17,6 @@ from ._continuation import way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
 from ._fit import can_save, part_of, prepare, reads_rows, steps_of, train_part
-from ._pipeline import Transformed, assemble
 from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
 from ._tasks import SAVED, Outcome, failed
 
@@ -34,13 +32,13 @@ def run_stack(names, stack, setting, X, y, *values):
     Parameters
     ----------
     names : tuple
-        What the values are: a split's number, or the key of fitted transformers.
+        What the values are: a split's number, or the key of fitted wrappers.
     stack : FitStack
     setting : Setting
     X, y : array-like
         All data.
-    *values : tuple of ndarray, or Transformed
-        For each name the training and test rows of the split, or the transformers.
+    *values : tuple of ndarray, or Prepared
+        For each name the training and test rows of the split, or the wrappers.
 
     Returns
     -------
@@ -55,7 +53,7 @@ def run_stack(names, stack, setting, X, y, *values):
             fit.attempt(fit.build, data)
         _train(fits)
         for fit in fits:
-            fit.attempt(fit.save)
+            fit.attempt(fit.finish)
         fitted_at = time.perf_counter()
         test_scores = _scores(fits, data, "test")
         scored_at = time.perf_counter()
@@ -87,20 +85,13 @@ class _Data:
         train, test = self.shared[task.split]
         return test if part == "test" else train[: task.n_train]
 
-    def transformed(self, task):
+    def prepared(self, task):
         return self.shared.get(task.key)
 
     def to_train(self, task, estimator):
         return self._once(
-            (task.split, task.n_train, task.key, reads_rows(estimator)),
-            lambda: train_part(
-                self.setting,
-                estimator,
-                self.X,
-                self.y,
-                self.rows(task, "train"),
-                self.transformed(task),
-            ),
+            (task.split, task.n_train, reads_rows(estimator)),
+            lambda: train_part(self.setting, estimator, self.X, self.y, self.rows(task, "train")),
         )
 
     def to_score(self, task, estimator, part):
@@ -113,17 +104,13 @@ class _Data:
             lambda: part_of(estimator, self.X, self.y, rows, *others, lazily=self.lazily),
         )
 
-    def to_last_step(self, task, pipeline, part):
-        """Return the rows as the last step of a fitted pipeline gets them."""
-        X, y = self.to_score(task, pipeline, part)
-
-        def transform():
-            Xt = X
-            for _, step in pipeline.steps[:-1]:
-                Xt = Xt if step is None or step == "passthrough" else step.transform(Xt)
-            return Xt
-
-        return self._once((part, task.split, task.n_train, task.key), transform), y
+    def to_score_inside(self, task, whole, prepared, part):
+        """Return the rows as the estimator inside gets them, and targets as given."""
+        X, y = self.to_score(task, whole, part)
+        if task.key is not None:
+            key = part, task.split, task.n_train, task.key
+            X = self._once(key, lambda: prepared.inner_data(X)[0])
+        return X, y
 
     def _once(self, key, make):
         if key not in self._made:
@@ -168,7 +155,10 @@ class _Fit:
 
     def build(self, data):
         self.work = work = prepare(
-            self.setting, self.task, lambda estimator: data.to_train(self.task, estimator)
+            self.setting,
+            self.task,
+            lambda estimator: data.to_train(self.task, estimator),
+            data.prepared(self.task),
         )
         state, self.steps = steps_of(work, self.task)
         self.continues = (
@@ -177,9 +167,6 @@ class _Fit:
         )
         self.started = state is not None
         self.net = work.fresh if state is None else state
-        self.fitted = self.net
-        if self.task.key is not None:
-            self.fitted = assemble(work.whole, data.transformed(self.task), self.net)
 
     def member(self, step):
         """Return what a stack is given to train one of the steps."""
@@ -198,7 +185,8 @@ class _Fit:
         if self.work.resource is not None:
             self.net.set_params(**{self.work.resource: self.steps[step][1]})
 
-    def save(self):
+    def finish(self):
+        self.fitted = self.work.prepared.assembled(self.work.whole, self.net)
         if not self.continues:
             return
         self.state = self.net
@@ -268,19 +256,15 @@ def _scores(fits, data, part):
 
 def _shares(fit):
     """Whether the fit can be scored by what its network returned in a pass of all."""
-    whole = fit.work.whole
-    plain = fit.task.key is None or type(whole) is Pipeline
-    return plain and looks_at_outputs_only(fit.setting.scorer, fit.net, fit.setting.score_params)
+    return looks_at_outputs_only(fit.setting.scorer, fit.net, fit.setting.score_params)
 
 
 def _shown(fit, data, part):
-    """Return what a scorer is shown: the network and its own inputs, as it would get them."""
-    if fit.task.key is None:
-        X, y = data.to_score(fit.task, fit.net, part)
-        return SimpleNamespace(estimator=fit.net, X=X, y=y, outputs=None)
-    X, y = data.to_last_step(fit.task, fit.fitted, part)
-    last = assemble(fit.work.whole, Transformed([], X), fit.net)
-    return SimpleNamespace(estimator=last, X=X, y=y, outputs=None)
+    """Return what a scorer is shown: the network's own inputs, and what takes them."""
+    work = fit.work
+    X, y = data.to_score_inside(fit.task, fit.fitted, work.prepared, part)
+    shown = work.prepared.assembled(work.whole, fit.net, transforming=False)
+    return SimpleNamespace(estimator=shown, X=X, y=y, outputs=None)
 
 
 def _in_groups(fits, passes):

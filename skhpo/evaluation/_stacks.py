@@ -7,11 +7,10 @@ import math
 import sys
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from ..limits import limited
+from ..wrappers import arguments_inside, inside
 from ._fit import configured
-from ._pipeline import fit_params_of
 from ._tasks import FitStack
 
 __all__ = ["Stacks"]
@@ -36,18 +35,15 @@ class Stacks:
     setting : Setting
     X, y : array-like
         All data.
-    final : str or None
-        Name of the last step, if fits are of pipelines that are taken apart.
     stack : {"auto", True, False}
     across : bool
         Whether fits of several trials may be in one stack.
     """
 
-    def __init__(self, setting, X, y, final, stack, *, across):
+    def __init__(self, setting, X, y, stack, *, across):
         self.setting = setting
         self.X = X
         self.y = y
-        self.final = final
         self.stack = stack
         self.across = across
         self._known = {}
@@ -131,20 +127,14 @@ class Stacks:
         """Return the network of a fit, and why it cannot be stacked."""
         # Where nobody has imported torch there is no network to be stacked, and it stays so.
         estimators = sys.modules.get("skhpo.estimators")
-        whole = self.setting.estimator
-        if isinstance(whole, Pipeline) and self.final is None:
-            return None, "the pipeline's last step cannot be fitted apart from the others"
-        if estimators is not None:
+        if estimators is None:
+            net, kinds = inside(self.setting.estimator, self.setting.resource).estimator, ()
+        else:
             whole = configured(self.setting, task.params, split=0, candidate=task.candidate)
-        net = whole if self.final is None else whole.steps[-1][1]
-        kinds = (
-            () if estimators is None else (estimators.TorchClassifier, estimators.TorchRegressor)
-        )
+            net = inside(whole, self.setting.resource).estimator
+            kinds = estimators.TorchClassifier, estimators.TorchRegressor
         if not isinstance(net, kinds):
             return None, f"a {type(net).__name__} is no torch estimator of this package"
-        fit_params = self.setting.fit_params
-        if self.final is not None:
-            _, fit_params = fit_params_of(whole, fit_params)
         from ..stacking import obstacle
 
-        return net, obstacle(net, fit_params)
+        return net, obstacle(net, arguments_inside(whole, self.setting.fit_params))

@@ -87,13 +87,13 @@ class Waiting:
         Parameters
         ----------
         key : tuple
-        transformed : Transformed
+        transformed : Prepared
         also_needed : list of FitTask or FitStack
             Beside what waits here.
 
         Returns
         -------
-        list of Transformed
+        list of Prepared
             What is not needed any more.
         """
         self.transformed[key] = transformed

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ..wrappers import fitted_inside
 from ._matplotlib import pyplot
 
 __all__ = ["SelfTuningScheduleDisplay"]
@@ -83,7 +83,7 @@ class SelfTuningScheduleDisplay:
         NotFittedError
             If it is not fitted.
         """
-        net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        net = fitted_inside(estimator)
         if not hasattr(type(net), "schedule_"):
             raise TypeError(
                 "SelfTuningScheduleDisplay draws a SelfTuningClassifier or SelfTuningRegressor, or "

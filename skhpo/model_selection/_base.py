@@ -35,11 +35,11 @@ from ..space import SearchSpace
 from ._checks import (
     as_rows,
     check_classes,
+    check_fit_arguments,
     check_listening,
     check_names,
     check_resource,
     check_rows,
-    check_target,
 )
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
@@ -187,10 +187,10 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         weight = params.get("sample_weight")
         seen = {"X": X, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
 
-        check_target(self.estimator, y)
         distributions = self.param_distributions_ = self._distributions(X, y)
         space = SearchSpace(distributions)
         check_names(self.estimator, distributions)
+        check_fit_arguments(self.estimator, y, routed.estimator.fit, distributions)
         if self.resource is not None:
             check_resource(self.estimator, self.resource, distributions)
         slots = slots_of(self.devices)

@@ -11,20 +11,20 @@ from difflib import get_close_matches
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
-from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from ..space import translated
+from ..wrappers import arguments_inside, inside, owner_of
 
 __all__ = [
     "as_rows",
     "check_classes",
     "check_enqueued",
+    "check_fit_arguments",
     "check_listening",
     "check_names",
     "check_resource",
     "check_rows",
-    "check_target",
     "resource_limits",
 ]
 
@@ -96,12 +96,9 @@ def check_resource(estimator, resource, param_distributions):
             )
         if resource != "n_samples":
             _check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
-    owner = estimator
-    while isinstance(owner, Pipeline):
-        name, owner = owner.steps[-1]
-        resource = resource.removeprefix(f"{name}__")
+    owner, prefix = owner_of(estimator)
     if hasattr(owner, "_check_can_be_continued"):
-        owner._check_can_be_continued(resource)
+        owner._check_can_be_continued(resource.removeprefix(prefix))
 
 
 def _dicts(param_distributions):
@@ -180,15 +177,38 @@ def check_listening(scheduler):
             )
 
 
-def check_target(estimator, y):
-    """Raise ValueError where there is no target and ``fit`` cannot do without."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    if y is None and hasattr(estimator, "fit"):
-        target = inspect.signature(estimator.fit).parameters.get("y")
-        if target is not None and target.default is target.empty:
-            raise ValueError(
-                f"{type(estimator).__name__} requires y to be passed, but the target y is None"
+def check_fit_arguments(estimator, y, fit_params, param_distributions):
+    """Raise an error if ``fit`` needs a target and there is none, or takes no such metadata.
+
+    Raises
+    ------
+    ValueError
+        If the target is missing, or a pipeline refuses an argument.
+    TypeError
+        If ``fit`` of the estimator, inside of its wrappers, has no argument of that name.
+    """
+    found = inside(estimator)
+    owner = found.estimator
+    if any(found.may_be_moved_by(space) for space in _dicts(param_distributions)):
+        return  # by something that may take other arguments
+    given = arguments_inside(estimator, fit_params)
+    if not hasattr(owner, "fit"):
+        return
+    taken = inspect.signature(owner.fit).parameters
+    if y is None and "y" in taken and taken["y"].default is inspect.Parameter.empty:
+        raise ValueError(
+            f"{type(owner).__name__} requires y to be passed, but the target y is None"
+        )
+    if any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        return
+    for name in given:
+        if name not in taken:
+            is_param = name in owner.get_params(deep=False)
+            fix = f"set it in {type(owner).__name__}(...)" if is_param else "leave it out"
+            raise TypeError(
+                f"arguments of fit, beside those of the search, must be such of the estimator's "
+                f"fit, but {type(owner).__name__}.fit{inspect.signature(owner.fit)} has no "
+                f"argument {name!r}; {fix}"
             )
 
 

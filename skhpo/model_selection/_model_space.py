@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 
 from sklearn.base import is_classifier
-from sklearn.pipeline import Pipeline
 
 from ..define_by_run import shapes_of
+from ..wrappers import owner_of
 
 __all__ = ["distributions_for", "warn_about_newcomers"]
 
@@ -22,11 +22,11 @@ def distributions_for(search, X, y):
     """
     if search.param_distributions != "model":
         return search.param_distributions
-    owner, prefix = _owner(search.estimator)
+    owner, prefix = owner_of(search.estimator)
     if not hasattr(owner, "_model_space"):
         raise TypeError(
             "param_distributions='model' needs a TorchClassifier, TorchRegressor, KerasClassifier "
-            "or KerasRegressor, alone or as the last step of a pipeline, but the estimator is a "
+            "or KerasRegressor, alone or inside of a pipeline, but the estimator is a "
             f"{type(owner).__name__}; give a dict instead"
         )
     space = owner._model_space(_shapes(search, X, y, prefix))
@@ -39,7 +39,7 @@ def warn_about_newcomers(search, trials, X, y):
     """Say which parameters appeared in a trial only, and had their defaults there."""
     if search.param_distributions != "model":
         return
-    owner, prefix = _owner(search.estimator)
+    owner, prefix = owner_of(search.estimator)
     shapes = _shapes(search, X, y, prefix)
     new = {}
     for params in {trial.candidate: trial.params for trial in trials}.values():
@@ -54,14 +54,6 @@ def warn_about_newcomers(search, trials, X, y):
             UserWarning,
             stacklevel=4,
         )
-
-
-def _owner(estimator, prefix=""):
-    """Return what has the builder, and the prefix of its parameters."""
-    if isinstance(estimator, Pipeline):
-        name, last = estimator.steps[-1]
-        return _owner(last, f"{prefix}{name}__")
-    return estimator, prefix
 
 
 def _shapes(search, X, y, prefix):

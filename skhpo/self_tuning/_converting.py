@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
-from sklearn.pipeline import Pipeline
 
 from .._compat import safe_indexing
 from ..estimators import TorchClassifier, TorchRegressor
 from ..estimators._names import resolve_optimizer
+from ..wrappers import fitted_inside, inside, prepare
 from ._effects import check_names
 from ._estimator import SelfTuningMixin
 from ._ranges import Ranges
@@ -53,8 +53,7 @@ class Starts:
 
     def found(self, estimator):
         """Return the values at the best epoch of a run."""
-        net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-        best = net.best_hyperparameters_
+        best = fitted_inside(estimator).best_hyperparameters_
         return {name: best[inner] for name, inner in self.inner.items()}
 
 
@@ -134,16 +133,14 @@ def _plain(value):
 
 def _last(estimator):
     """Return the net, and the prefix of its parameters."""
-    net, prefix = estimator, ""
-    if isinstance(estimator, Pipeline) and estimator.transform_input is None:
-        name, net = estimator.steps[-1]
-        prefix = f"{name}__"
+    found = inside(estimator)
+    net = found.estimator
     if isinstance(net, SelfTuningMixin) or type(net) in (TorchClassifier, TorchRegressor):
-        return net, prefix
+        return net, found.prefix
     raise TypeError(
         "estimator must be a TorchClassifier, TorchRegressor, SelfTuningClassifier or "
-        "SelfTuningRegressor, or a Pipeline (without transform_input) that ends in one, but got "
-        f"{estimator!r}"
+        "SelfTuningRegressor, alone or inside of a Pipeline or a TransformedTargetRegressor, but "
+        f"got {estimator!r}"
     )
 
 
@@ -157,12 +154,13 @@ def _without(prefix, name):
 
 
 def _seen_by_last(estimator, X, y):
-    """Return the rows that the transformers are fitted on, transformed; without any, all rows."""
-    if not isinstance(estimator, Pipeline) or len(estimator.steps) == 1:
+    """Return the rows that wrappers are fitted on, as the net gets them; without any, all rows."""
+    if not inside(estimator).names:
         return X, y
     rows = _some(_ROWS, y, estimator)
     X, y = safe_indexing(X, rows), None if y is None else safe_indexing(y, rows)
-    return clone(estimator[:-1]).fit_transform(X, y), y
+    prepared = prepare(clone(estimator), X, y, {})
+    return prepared.X, prepared.y
 
 
 def _few(X, y, net):

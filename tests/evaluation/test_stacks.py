@@ -27,7 +27,7 @@ def tasks(n_trials, n_splits, levels=(None,), **params):
 def stacks(estimator=None, stack="auto", across=True, data=(X, y)):
     estimator = TorchClassifier(module__n_units=4) if estimator is None else estimator
     setting = Setting(estimator, scorer=None, seed=0, resource="max_epochs")
-    return Stacks(setting, *data, None, stack, across=across)
+    return Stacks(setting, *data, stack, across=across)
 
 
 def names(works):

@@ -1,0 +1,238 @@
+"""What is inside an estimator, and by which names its parameters go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import process_routing
+
+from .._compat import routing_enabled
+
+__all__ = [
+    "HOLDERS",
+    "Inside",
+    "arguments_inside",
+    "child_of",
+    "fitted_inside",
+    "inside",
+    "name_of_child",
+    "owner_of",
+    "whats_lost",
+]
+
+# The parameter that holds the estimator inside, and the attribute that holds it fitted.
+HOLDERS = {
+    TransformedTargetRegressor: ("regressor", "regressor_"),
+    FixedThresholdClassifier: ("estimator", "estimator_"),
+}
+# Wrappers that fit what is inside several times, or on parts.
+_OTHERS = {
+    CalibratedClassifierCV: ("estimator", None),
+    TunedThresholdClassifierCV: ("estimator", "estimator_"),
+    FrozenEstimator: ("estimator", "estimator"),
+}
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What is inside the wrappers of an estimator.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the parameters that lead there, each one's of the wrapper before: ``("regressor",
+        "net")``. Empty where there are no wrappers.
+    estimator : estimator
+    resource : str or None
+        Its parameter that counts the work. None where there is none, or rows are counted.
+    transforms_X : bool
+        Whether there are transformers around it, which are worth being fitted once for many.
+    keeps_unfitted : bool
+        Whether a wrapper keeps the unfitted estimator beside the fitted one.
+    """
+
+    names: tuple[str, ...]
+    estimator: Any
+    resource: str | None
+    transforms_X: bool = False
+    keeps_unfitted: bool = False
+
+    @property
+    def prefix(self):
+        """What the names of its parameters begin with."""
+        return "".join(f"{name}__" for name in self.names)
+
+    @property
+    def fresh(self):
+        """What is to be fitted."""
+        return clone(self.estimator) if self.keeps_unfitted else self.estimator
+
+    def may_be_moved_by(self, params):
+        """Return whether parameters of the whole may put another estimator, or wrapper, there."""
+        paths = {"__".join(self.names[:i]) for i in range(1, len(self.names) + 1)}
+        return any(name in paths or name.rpartition("__")[2] == "steps" for name in params)
+
+    def key_of_wrappers(self, params):
+        """Return the part of a configuration that touches the wrappers, as a hashable key.
+
+        Values without a natural equality are compared by identity: a search space hands out the
+        same object for the same choice.
+        """
+        plain = (bool, int, float, str, type(None))
+        path = "__".join(self.names)
+        touching = sorted(
+            (name, type(value).__name__, repr(value) if isinstance(value, plain) else id(value))
+            for name, value in params.items()
+            if name != path and not name.startswith(self.prefix)
+        )
+        return (self.names, *touching)
+
+
+def inside(estimator, resource=None):
+    """Look through the wrappers of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+    resource : str or None, default=None
+        Parameter of `estimator` that counts the work, or ``"n_samples"``. Nothing is looked
+        through that has it: its fits differ by level.
+
+    Returns
+    -------
+    Inside
+    """
+    if resource == "n_samples":
+        resource = None
+    names, transforms_X, keeps_unfitted = [], False, False
+    while (name := name_of_child(estimator)) is not None:
+        if resource is not None and not resource.startswith(f"{name}__"):
+            break
+        names.append(name)
+        if type(estimator) is Pipeline:
+            transforms_X |= len(estimator.steps) > 1
+        else:
+            keeps_unfitted = True
+        estimator = child_of(estimator, name)
+        resource = None if resource is None else resource.removeprefix(f"{name}__")
+    return Inside(tuple(names), estimator, resource, transforms_X, keeps_unfitted)
+
+
+def arguments_inside(estimator, fit_params):
+    """Return the arguments of ``fit`` that reach the estimator inside.
+
+    Raises
+    ------
+    ValueError
+        If a wrapper refuses some.
+    """
+    while (name := name_of_child(estimator)) is not None:
+        if routing_enabled():
+            fit_params = dict(process_routing(estimator, "fit", **fit_params)[name]["fit"])
+        elif type(estimator) is Pipeline:
+            fit_params = _arguments_of_last_step(estimator, fit_params)
+        elif fit_params and type(estimator) is FixedThresholdClassifier:
+            raise ValueError(
+                f"FixedThresholdClassifier.fit takes {', '.join(fit_params)} only with metadata "
+                "routing; call sklearn.set_config(enable_metadata_routing=True)"
+            )
+        estimator = child_of(estimator, name)
+    return fit_params
+
+
+def fitted_inside(estimator):
+    """Return the fitted estimator inside a fitted one, to be looked at."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            child = estimator.steps[-1][1]
+        else:
+            _, attribute = _holder(type(estimator))
+            child = None if attribute is None else getattr(estimator, attribute, None)
+        if not hasattr(child, "fit"):
+            return estimator
+        estimator = child
+
+
+def owner_of(estimator, prefix=""):
+    """Return the estimator inside wrappers of any kind, and the prefix of its parameters."""
+    if isinstance(estimator, Pipeline):
+        name, child = estimator.steps[-1]
+    else:
+        name, _ = _holder(type(estimator))
+        child = getattr(estimator, name) if name is not None else None
+    return owner_of(child, f"{prefix}{name}__") if hasattr(child, "fit") else (estimator, prefix)
+
+
+def whats_lost(estimator, resource=None):
+    """Say what fitting an estimator whole costs, where something inside could be trained better.
+
+    Returns
+    -------
+    str or None
+    """
+    found = inside(estimator, resource)
+    whole = found.estimator
+    frozen = isinstance(whole, FrozenEstimator)
+    params = {} if frozen else whole.get_params(deep=True)
+    nets = [value for value in params.values() if _is_network(value)]
+    lost = []
+    if found.resource is not None and "__" in found.resource:
+        lost.append(f"no fit is continued to a larger {resource}, each is repeated")
+    if nets:
+        lost.append("networks are neither trained together nor are their learning curves kept")
+    if not lost:
+        return None
+    what = f", with the {type(nets[0]).__name__} inside" if nets else ""
+    return f"{type(whole).__name__} is fitted whole{what}: {', and '.join(lost)}"
+
+
+def name_of_child(estimator):
+    """Return the name of the parameter that holds what is inside; None if this is no wrapper."""
+    if type(estimator) is Pipeline:
+        name = estimator.steps[-1][0]
+    elif type(estimator) in HOLDERS:
+        name, _ = HOLDERS[type(estimator)]
+    else:
+        return None
+    child = child_of(estimator, name)
+    return name if hasattr(child, "fit") and not isinstance(child, type) else None
+
+
+def child_of(wrapper, name):
+    return wrapper.steps[-1][1] if isinstance(wrapper, Pipeline) else getattr(wrapper, name)
+
+
+def _holder(cls):
+    return {**HOLDERS, **_OTHERS}.get(cls, (None, None))
+
+
+def _arguments_of_last_step(pipeline, fit_params):
+    names = [name for name, _ in pipeline.steps]
+    for key in fit_params:
+        step, _, inner = key.partition("__")
+        if not inner:
+            raise ValueError(
+                f"Pipeline.fit does not accept the {key} parameter; name the step that it is for, "
+                f"such as {names[-1]}__{key}"
+            )
+        if step not in names:
+            raise ValueError(
+                f"arguments of Pipeline.fit must begin with the name of a step, {', '.join(names)}"
+                f", but got {key!r}"
+            )
+    prefix = f"{names[-1]}__"
+    return {k.removeprefix(prefix): v for k, v in fit_params.items() if k.startswith(prefix)}
+
+
+def _is_network(value):
+    """Whether a parameter is an estimator around a network: of this package, or of skorch."""
+    if isinstance(value, type | FrozenEstimator):
+        return False
+    return hasattr(value, "initialize_module") or hasattr(value, "_partial_fit_counts")

@@ -1,0 +1,158 @@
+"""A fit taken apart: the wrappers around an estimator, and what is inside."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+
+from ._inside import HOLDERS, child_of, inside
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Wrappers fitted on a training part, and what the estimator inside is to be fitted on.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Where that is, see `Inside`.
+    wrapper : estimator
+        The outermost one, fitted; without wrappers the estimator itself, unfitted.
+    X, y : array-like
+        As the estimator inside gets them; for some transformers (target encoders) that is not what
+        ``transform`` would return.
+    fit_params : dict
+    """
+
+    names: tuple[str, ...]
+    wrapper: Any
+    X: Any
+    y: Any
+    fit_params: dict[str, Any]
+
+    def assembled(self, whole, fitted, *, transforming=True):
+        """Return the whole estimator, fitted.
+
+        Parameters
+        ----------
+        whole : estimator
+            Unfitted, with all parameters.
+        fitted : estimator
+            What belongs inside.
+        transforming : bool, default=True
+            Without it the result takes X as the estimator inside gets it.
+        """
+        return _assembled(self.wrapper, whole, self.names, fitted, transforming)
+
+    def inner_data(self, X, y=None):
+        """Return other data than the training part as the estimator inside gets it."""
+        wrapper = self.wrapper
+        for _ in self.names:
+            if isinstance(wrapper, Pipeline):
+                for _, step in wrapper.steps[:-1]:
+                    X = X if step is None or step == "passthrough" else step.transform(X)
+            elif isinstance(wrapper, TransformedTargetRegressor) and y is not None:
+                y = _transformed_target(wrapper, y)
+            wrapper = _fitted_child(wrapper)
+        return X, y
+
+
+def prepare(estimator, X, y, fit_params, resource=None):
+    """Fit the wrappers of an unfitted estimator.
+
+    Transformers are fitted in place; the estimator inside stays as it is.
+
+    Returns
+    -------
+    Prepared
+    """
+    found = inside(estimator, resource)
+    if not found.names:
+        return Prepared((), estimator, X, y, dict(fit_params))
+    stand_in = _StandIn(found.estimator)
+    wrapper = _with_inside(estimator, found.names, stand_in)
+    args = (X,) if y is None else (X, y)
+    wrapper.fit(*args, **fit_params)
+    return Prepared(found.names, wrapper, *stand_in.release())
+
+
+class _StandIn:
+    """Takes the place of an estimator inside wrappers, and notes what it would be fitted on."""
+
+    def __init__(self, estimator):
+        self._estimator = estimator
+        self._taken = None
+
+    def fit(self, X, y=None, **params):
+        self._taken = X, y, params
+        return self
+
+    def release(self):
+        """Return what ``fit`` got, and let go of everything."""
+        taken, self._taken, self._estimator = self._taken, None, None
+        return taken
+
+    def set_callbacks(self, *callbacks):
+        self._skl_callbacks = list(callbacks)
+        return self
+
+    def __sklearn_clone__(self):
+        return self
+
+    def __getattr__(self, name):
+        # Wrappers ask for tags, for requests of metadata, and whether there are methods.
+        if name.startswith("_") and not name.startswith("__sklearn"):
+            raise AttributeError(name)
+        return getattr(self._estimator, name)
+
+
+def _fitted_child(wrapper):
+    if isinstance(wrapper, Pipeline):
+        return wrapper.steps[-1][1]
+    return getattr(wrapper, HOLDERS[type(wrapper)][1])
+
+
+def _with_inside(wrapper, names, leaf):
+    """Return copies of wrappers that hold something else."""
+    if not names:
+        return leaf
+    name, *others = names
+    copied = copy.copy(wrapper)
+    child = _with_inside(child_of(wrapper, name), others, leaf)
+    if isinstance(wrapper, Pipeline):
+        copied.steps = [*wrapper.steps[:-1], (name, child)]
+    else:
+        setattr(copied, name, child)
+    return copied
+
+
+def _assembled(wrapper, whole, names, fitted, transforming):
+    if not names:
+        return fitted
+    name, *others = names
+    unfitted = child_of(whole, name)
+    child = _assembled(_fitted_child(wrapper), unfitted, others, fitted, transforming)
+    done = copy.copy(wrapper)
+    if isinstance(wrapper, Pipeline):
+        done.steps = [*(wrapper.steps[:-1] if transforming else ()), (name, child)]
+        return done
+    setattr(done, name, unfitted)
+    setattr(done, HOLDERS[type(wrapper)][1], child)
+    for attribute in ("n_features_in_", "feature_names_in_"):
+        if hasattr(child, attribute) and not hasattr(done, attribute):
+            setattr(done, attribute, getattr(child, attribute))
+    return done
+
+
+def _transformed_target(wrapper, y):
+    y = np.asarray(y)
+    transformed = wrapper.transformer_.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
+    column = transformed.ndim == 2 and transformed.shape[1] == 1
+    return transformed[:, 0] if column and y.ndim == 1 else transformed
