@@ -49,7 +49,7 @@ class Setting:
     starts : object or None, default=None
         Where estimators tune themselves while they train: what makes parameters of a
         configuration, which is where they start, ``starts.placed(params)``, and reads off a fitted
-        estimator where it ended, ``starts.found(estimator)``. ``fit`` of the last step then gets
+        estimator where it ended, ``starts.found(estimator)``. ``fit`` inside of wrappers then gets
         the test part as ``validation_data``.
     """
 

@@ -138,9 +138,10 @@ classes_, n_features_in_, feature_names_in_
     extra trees, bagging, gradient boosting and histogram gradient boosting by ``warm_start``.
     Anything else, and ``"n_samples"``, is trained from scratch at each rung; so are ``MLP*``,
     ``SGD*`` and ensembles that stop early, have balanced class weights, or (bagging) an
-    ``oob_score``. As the last step of a pipeline an estimator is continued too, and the
-    transformers are fitted once per split and setting of the transformers. In other
-    meta-estimators, and in a pipeline within a pipeline, it is trained from scratch.
+    ``oob_score``. An estimator at the end of a `Pipeline`, nested or not, in a
+    `TransformedTargetRegressor` or a `FixedThresholdClassifier` is continued too, and transformers
+    are fitted once per split and setting of them. Anything else around it, subclasses of these
+    included, is fitted whole, from scratch; the logger "skhpo" says so at level INFO.
 
     skorch's own nets draw from torch's global generator, which a search does not touch: only the
     torch estimators of this package give the same results twice.

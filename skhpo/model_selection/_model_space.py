@@ -18,7 +18,7 @@ def distributions_for(search, X, y):
     Raises
     ------
     TypeError
-        If the estimator, or the last step of the pipeline, has no builder that takes ``hp``.
+        If the estimator, inside of its wrappers, has no builder that takes ``hp``.
     """
     if search.param_distributions != "model":
         return search.param_distributions

@@ -39,7 +39,7 @@ class Starts:
     Parameters
     ----------
     prefix : str
-        Of the parameters of a pipeline's last step.
+        Of the parameters of the network, inside of its wrappers.
     inner : dict of str to str
         From parameters to hyperparameters.
     """

@@ -1,6 +1,7 @@
 """SelfTuningSearchCV: a row is a run, the fold its validation data, the best is averaged."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from scipy.special import expit, logit
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_digits, make_regression
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
@@ -371,6 +373,26 @@ def test_regressor_with_sample_weights():
     assert search.score(X, y / y.std()) == search.best_estimator_.score(X, y / y.std())
 
 
+def test_a_fold_is_validation_data_as_a_target_transformer_makes_it():
+    X, y = make_regression(60, 4, random_state=0)
+    net = SelfTuningRegressor(
+        hyperparameters={"input_noise": uniform(0, 1)}, warmup_epochs=1, random_state=0, **PARAMS
+    )
+    inner = SelfTuningSearchCV(net, cv=2, random_state=0, refit=False).fit(X, y / y.std())
+    whole = TransformedTargetRegressor(
+        net, func=partial(np.multiply, 1 / y.std()), inverse_func=partial(np.multiply, y.std())
+    )
+    search = SelfTuningSearchCV(whole, cv=2, random_state=0).fit(X, y)
+    for i in range(2):
+        np.testing.assert_allclose(
+            search.cv_results_[f"split{i}_regressor__hyperparameters__input_noise"],
+            inner.cv_results_[f"split{i}_hyperparameters__input_noise"],
+            rtol=1e-4,
+        )
+    assert search.predict(X).std() > 0.01 * y.std()
+    assert search.best_estimator_.regressor_.history
+
+
 def test_a_fold_is_the_only_validation_data(digits):
     with pytest.raises(ValueError, match="validation_data was given"):
         SelfTuningSearchCV(TUNED).fit(*digits, validation_data=digits)
@@ -436,7 +458,7 @@ def test_bad_ranges_of_a_self_tuning_estimator(digits, params, ranges, message):
     ("estimator", "message"),
     [
         (LogisticRegression(), "must be a TorchClassifier"),
-        (make_pipeline(StandardScaler(), LogisticRegression()), "ends in one"),
+        (make_pipeline(StandardScaler(), LogisticRegression()), "inside of a Pipeline"),
         (GridSearchCV(PLAIN, {"lr": [0.1]}), "must be a TorchClassifier"),
         (make_pipeline(StandardScaler(), PLAIN), "start with 'torchclassifier__'"),
         (clone(PLAIN).set_params(optimizer="adamw"), "use optimizer='adam'"),
