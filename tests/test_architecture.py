@@ -35,6 +35,7 @@ PARTS = [
     "callbacks",
     "inspection",
     "testing",
+    "__main__",
 ]
 NEVER = {
     "define_by_run": {"keras", "skorch", "joblib", "torch"},

@@ -24,16 +24,19 @@ from ._events import as_read, fit_event, params_of, result_of
 from ._file import Journal, checked_path
 from ._lines import seal
 from ._reading import read_trials
+from ._repair import Repaired, repair
 
 __all__ = [
     "CheckpointFile",
     "Checkpoints",
     "Journal",
+    "Repaired",
     "as_read",
     "checked_path",
     "fit_event",
     "params_of",
     "read_trials",
+    "repair",
     "result_of",
     "seal",
 ]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..files import read_file, storing, write_atomically
 
-__all__ = ["CheckpointFile", "Checkpoints", "is_whole"]
+__all__ = ["CheckpointFile", "Checkpoints"]
 
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.pt(\..*)?")
 # What a worker that finds a checkpoint damaged adds to its name; the search counts them.
@@ -108,6 +108,23 @@ class Checkpoints:
         with storing(self._path(key)):
             self._path(key).unlink(missing_ok=True)
 
+    def copy_whole(self, keys, other):
+        """Copy the whole files of some fits to other checkpoints of the journal; return how many.
+
+        Parameters
+        ----------
+        keys : iterable of (int, int, int)
+        other : Checkpoints
+        """
+        n_copied = 0
+        for key in keys:
+            with suppress(OSError):
+                content = read_file(self._path(key))
+                if _is_whole(content, f"{self.journal}/{'-'.join(map(str, key))}/"):
+                    write_atomically(other._path(key), content)
+                    n_copied += 1
+        return n_copied
+
     def sweep(self, kept):
         """Remove the files that are unfinished, damaged, or of other fits than those kept.
 
@@ -137,12 +154,12 @@ class Checkpoints:
         return self.folder / "{}-{}-{}.pt".format(*key)
 
 
-def is_whole(content, journal):
-    """Whether this is what a checkpoint file of a journal holds."""
+def _is_whole(content, fit):
+    """Whether this is what a checkpoint file holds, of a fit that begins like this."""
     length = content.find(b"\n") + 1
-    fit = content[:length].decode(errors="replace").split(" ")[-2:][0]
-    own = fit.startswith(f"{journal}/")
-    return own and content[:length] == _first_line(fit, memoryview(content)[length:])
+    found = content[:length].decode(errors="replace").split(" ")[-2:][0]
+    whole = content[:length] == _first_line(found, memoryview(content)[length:])
+    return whole and found.startswith(fit)
 
 
 def _first_line(fit, content):

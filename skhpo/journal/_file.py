@@ -36,7 +36,7 @@ _OPEN = weakref.WeakSet()
 
 def _leave_to_parent():
     for journal in list(_OPEN):
-        journal.close()
+        journal._close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -103,7 +103,12 @@ class Journal:
         self.close()
 
     def close(self):
-        """Release the file, and with it the lock."""
+        """Release the lock and the file."""
+        if self._descriptor is not None and fcntl is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for children just being forked
+        self._close()
+
+    def _close(self):
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

@@ -136,8 +136,10 @@ class Folder:
         digest : str
             That of the journal's.
         """
-        if digest_of(current) == digest:
-            return current
+        return current if digest_of(current) == digest else self.saved_splits(digest)
+
+    def saved_splits(self, digest):
+        """Return the splits of the file; JournalError unless they are whole."""
         path = self.path / _SPLITS
         try:
             kept = _unpacked(read_file(path))
