@@ -34,8 +34,10 @@ class BuildingMixin(GroupsMixin):
     def initialize(self):
         """Make the module, the criterion and the optimizer, and start an empty history.
 
-        ``fit`` calls this; call it yourself only to load parameters into a net that was never
-        fitted. Without data nothing can be inferred: ``module__in_features`` must be set.
+        ``fit`` calls this; call it yourself to load parameters into a net that was never fitted,
+        or to freeze some, before ``partial_fit``. Without data nothing can be inferred:
+        ``module__in_features`` must be set. What the data mean is learned when the first ones
+        come; to predict before that, a classifier needs `classes`.
 
         Returns
         -------

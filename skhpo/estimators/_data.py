@@ -18,6 +18,7 @@ __all__ = ["RowBatches", "Rows", "as_dict", "n_rows", "sample_shape", "wants_int
 MAX_CONVERTED_BYTES = 2**30
 # Rows are gathered in their shuffled order for many batches at once, up to this size.
 _CHUNK_BYTES = 2**23
+_CPU = torch.device("cpu")
 
 
 def n_rows(X):
@@ -26,8 +27,8 @@ def n_rows(X):
 
 
 def sample_shape(X):
-    """Return the shape of one sample, or None for a dict of arrays."""
-    return None if isinstance(X, Mapping) else tuple(X.shape[1:])
+    """Return the shape of one sample, or None where it is no single array."""
+    return tuple(X.shape[1:]) if hasattr(X, "shape") and not isinstance(X, Mapping) else None
 
 
 def wants_integers(module):
@@ -53,25 +54,25 @@ class Rows(skorch.dataset.Dataset):
         Encoded targets.
     weight : ndarray of shape (n_samples,) or None, default=None
         Sample weights.
-    dtype : torch.dtype or dict of str to torch.dtype
-        What the module gets the inputs as.
-    device : torch.device
+    dtype : torch.dtype, dict of str to torch.dtype or None, default=None
+        What the module gets the inputs as; None is as they are.
+    device : torch.device, default=cpu
         Where the module is.
     """
 
-    def __init__(self, X, y=None, weight=None, *, dtype, device):
+    def __init__(self, X, y=None, weight=None, *, dtype=None, device=_CPU):
         self.device = device
         self.index = None
         self.balance = None  # classes that batches have in equal numbers
-        self.dtype = as_dict(dtype)
         source = {k: _alias(v) for k, v in as_dict(X).items()}
+        self.dtype = {k: v.dtype for k, v in source.items()} if dtype is None else as_dict(dtype)
         to_convert = [k for k, v in source.items() if v.dtype != self.dtype[k]]
         n_bytes = {k: v.numel() * self.dtype[k].itemsize for k, v in source.items()}
         if device.type == "cpu":
             self.resident = sum(n_bytes[k] for k in to_convert) <= MAX_CONVERTED_BYTES
         else:
             self.resident = sum(n_bytes.values()) <= _free_bytes(device) / 2
-        if scipy.sparse.issparse(X) or isinstance(X, RowSubset):
+        if not all(isinstance(v, torch.Tensor) for v in source.values()):
             self.resident = False
         if self.resident:
             source = {k: v.to(device, self.dtype[k]) for k, v in source.items()}
@@ -86,7 +87,7 @@ class Rows(skorch.dataset.Dataset):
     def __getitem__(self, i):
         X, y, _ = self.take(torch.as_tensor([i]))
         X = {k: v[0] for k, v in X.items()} if isinstance(X, Mapping) else X[0]
-        return X, torch.tensor(0) if y is None else y[0]
+        return X, torch.tensor(0) if y is None else y[0].numpy(force=True)[()]
 
     def take(self, index):
         """Return copies of some rows on the device.
@@ -125,6 +126,14 @@ class Rows(skorch.dataset.Dataset):
         part.resident, part.index = True, None
         part.balance = None if self.balance is None else self.balance[index.numpy()]
         return part
+
+    def on_cpu(self):
+        """Return these rows where a `DataLoader` can take them from."""
+        if self.device.type == "cpu":
+            return self
+        X, y, weight = self.take(torch.arange(len(self)))
+        X = {k: v.cpu() for k, v in as_dict(X).items()}
+        return Rows(X.get(None, X), y, weight)
 
     def view(self, index):
         """Return the rows of `index` as `Rows` over the same memory."""
@@ -196,6 +205,10 @@ class RowBatches:
             if self.on_weight is not None:
                 self.on_weight(weight)
             yield X, torch.zeros(len(self.rows)) if y is None else y
+
+    def inputs(self):
+        """Yield the inputs of the batches."""
+        return (X for X, _, _ in self.triples())
 
     def order(self):
         """Draw the order in which an epoch takes the rows."""
@@ -288,6 +301,13 @@ class _SubsetRows:
     def __len__(self):
         return len(self.rows)
 
+    def __getitem__(self, index):
+        part = object.__new__(_SubsetRows)
+        part.__dict__.update(self.__dict__)
+        part.rows = self.rows[index]
+        part.shape = (len(part.rows), *self.shape[1:])
+        return part
+
     def numel(self):
         return int(np.prod(self.shape))
 
@@ -301,6 +321,8 @@ def _alias(array):
         return SparseRows(array)
     if isinstance(array, RowSubset):
         return _SubsetRows(array)
+    if isinstance(array, torch.Tensor | SparseRows | _SubsetRows):
+        return array
     if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     if array.dtype in (np.uint16, np.uint32, np.uint64):

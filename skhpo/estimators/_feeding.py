@@ -1,8 +1,7 @@
-"""From checked data to the batches that a network is fed."""
+"""From checked data to the batches that a network is fed, in training and in prediction."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,103 +10,85 @@ import skorch.dataset
 import torch
 from skorch import NeuralNet
 from skorch.utils import to_device
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from ._data import RowBatches, Rows, wants_integers
+from ..rows import RowSubset
+from ._data import RowBatches, Rows, sample_shape, wants_integers
 from ._defaults import changed_settings
+from ._loading import (
+    EncodedTargets,
+    LoaderBatches,
+    as_container,
+    cast_floats,
+    is_read_by_rows,
+    unpack,
+)
 from ._randomness import OwnGenerators, Stream
-from ._validation import check_inputs
+from ._validation import check_container, check_inputs
 
-__all__ = ["FeedingMixin", "LoaderBatches", "first_batch", "read_targets", "targets_at_hand"]
+__all__ = ["FeedingMixin"]
 
-# Settings of `iterator_train` that need no DataLoader.
+# Settings of an iterator that need no DataLoader.
 _ITERATOR_SETTINGS = {"batch_size", "shuffle", "drop_last"}
 _PREDICTED_VALUES_AT_ONCE = 2**20
-
-
-class LoaderBatches:
-    """Iterates over a `DataLoader`, with targets encoded and everything on the device.
-
-    Parameters
-    ----------
-    net : estimator
-    loader : iterable of (X, y)
-    stream : Stream
-        What the dataset draws in this thread (augmentation) comes from here.
-    """
-
-    def __init__(self, net, loader, stream):
-        self.net = net
-        self.loader = loader
-        self.drawing = OwnGenerators(stream)
-        if getattr(loader, "num_workers", 0):
-            # Workers are seeded by the loader, each differently; a mode would be copied to them.
-            self.drawing = contextlib.nullcontext()
-
-    def __len__(self):
-        return len(self.loader)
-
-    def __iter__(self):
-        with self.drawing:
-            batches = iter(self.loader)
-        while True:
-            with self.drawing:
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield self.net._prepare_batch(batch)
-
-
-class EncodedTargets(torch.utils.data.Dataset):
-    """A dataset of the user's whose targets become what those of `X` and `y` are.
-
-    Parameters
-    ----------
-    dataset : torch Dataset
-    encode : callable
-        From an array of targets to their encoding.
-    """
-
-    def __init__(self, dataset, encode):
-        self.dataset = dataset
-        self.encode = encode
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, i):
-        X, y, *rest = self.dataset[i]
-        return X, self.encode(np.asarray([y]))[0], *rest
+_FEW = 8
 
 
 class FeedingMixin:
-    """Datasets and iterators of an estimator: slices of tensors, or skorch's where it asks."""
+    """Datasets and iterators of an estimator: slices of tensors, or skorch's where it asks.
 
-    def _as_dataset(self, X, y, weight):
-        """Return what batches are taken from: `Rows`, or a `Dataset` for a `DataLoader`."""
+    There is one way from data to the module, for training, checks, prediction and the first look:
+    ``_check_inputs``, ``_as_dataset``, ``_batches``. It has three forms.
+
+    * Arrays are `Rows`, of which batches are slices.
+    * Where an iterator of the user's, or arguments of it, collate rows, it reads `Rows`.
+    * Where the rows are the user's (``dataset``, ``get_dataset``, a lazy sequence), a `DataLoader`
+      reads a `Dataset` made of the data as they were given.
+    """
+
+    def _check_inputs(self, X, y=None, *, reset, needs_y):
+        """Return `X` and `y` checked as far as they can be."""
+        if self._has_own_dataset():
+            return check_container(self, X, y, reset=reset)
+        if is_read_by_rows(X):
+            return check_container(self, as_container(X), y, reset=reset)
+        return check_inputs(self, X, y, reset=reset, needs_y=needs_y)
+
+    def _as_dataset(self, X, y=None, weight=None, *, training):
+        """Return what batches are taken from: `Rows`, or a `Dataset` for a `DataLoader`.
+
+        Parameters
+        ----------
+        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
+        y : ndarray or None, default=None
+            Encoded targets.
+        weight : ndarray or None, default=None
+        training : bool
+        """
         if isinstance(X, torch.utils.data.Dataset):
-            self._refuse_balance("X as an array, but X is a torch Dataset")
+            if training:
+                self._refuse_balance("X as an array, but X is a torch Dataset")
             return X
-        targets = self._shape_targets(y)
-        if self._slices_batches():
-            rows = self._rows(X, targets, weight)
-            rows.balance = self._classes_to_balance(y)
+        if self._slices_batches(training=training) and not self._reads_as_given(X):
+            rows = self._rows(X, None if y is None else self._shape_targets(y), weight)
+            rows.balance = None if y is None else self._classes_to_balance(y)
             return rows
-        self._refuse_balance("dataset and iterator_train at their defaults")
+        if training:
+            self._refuse_balance("dataset and iterator_train at their defaults")
         if weight is not None:
-            raise ValueError(
-                "sample_weight and class_weight need the default `dataset` and `iterator_train`, "
-                f"but got dataset={self.dataset!r} and iterator_train={self.iterator_train!r} with "
-                f"the arguments {sorted(self._iterator_arguments())}; leave those at their defaults"
-            )
-        if scipy.sparse.issparse(X):
-            raise ValueError(
-                "a sparse X needs the default `dataset` and `iterator_train`, but got "
-                f"dataset={self.dataset!r} and iterator_train={self.iterator_train!r} with the "
-                f"arguments {sorted(self._iterator_arguments())}; leave those at their defaults"
-            )
-        inputs, _, _ = self._rows(X).take(torch.arange(len(y)))
-        return self.get_dataset(to_device(inputs, "cpu"), y)
+            self._refuse_weights(training)
+        if self._reads_as_given(X):
+            return self.get_dataset(X, y)
+        return Rows(X, y, dtype=self._input_dtypes())
+
+    def _refuse_weights(self, training):
+        name = "iterator_train" if training else "iterator_valid"
+        raise ValueError(
+            f"sample_weight and class_weight need the default `dataset` and `{name}`, and X as an "
+            f"array, but got dataset={self.dataset!r} and {name}={getattr(self, name)!r} with "
+            f"the arguments {sorted(changed_settings(self, name))}; leave those at their "
+            "defaults"
+        )
 
     def _classes_to_balance(self, y):
         return None
@@ -120,8 +101,7 @@ class FeedingMixin:
         return Rows(X, y, weight, dtype=self._input_dtypes(), device=self.device_)
 
     def _input_dtypes(self):
-        floating = (p.dtype for p in self.module_.parameters() if p.is_floating_point())
-        floating = next(floating, torch.get_default_dtype())
+        floating = self._floating_dtype()
         keep = wants_integers(self.module_)
         dtypes = {
             name: torch.int64 if keep and was_integer else floating
@@ -129,40 +109,78 @@ class FeedingMixin:
         }
         return dtypes.get(None, dtypes)
 
-    def _slices_batches(self):
-        """Tell whether nothing asks for skorch's own `Dataset` or for a `DataLoader`."""
-        cls = type(self)
+    def _floating_dtype(self):
+        floating = (p.dtype for p in self.module_.parameters() if p.is_floating_point())
+        return next(floating, torch.get_default_dtype())
+
+    def _has_own_dataset(self):
         return (
-            self.dataset is skorch.dataset.Dataset
-            and self.iterator_train is DataLoader
-            and not changed_settings(self, "dataset")
-            and self._iterator_arguments() <= _ITERATOR_SETTINGS
-            and cls.get_dataset is NeuralNet.get_dataset
-            and cls.get_iterator is FeedingMixin.get_iterator
-            and cls.get_split_datasets is NeuralNet.get_split_datasets
+            self.dataset is not skorch.dataset.Dataset
+            or bool(changed_settings(self, "dataset"))
+            or type(self).get_dataset is not NeuralNet.get_dataset
         )
 
-    def _iterator_arguments(self):
-        return set(changed_settings(self, "iterator_train"))
+    def _reads_as_given(self, X):
+        """Tell whether `X` goes into a `Dataset` as it is, whose rows may be anything."""
+        return self._has_own_dataset() or is_read_by_rows(X)
 
-    def _split(self, dataset, y, fit_params):
+    def _slices_batches(self, *, training=True):
+        """Tell whether nothing asks for a `Dataset` or a `DataLoader`."""
+        name = "iterator_train" if training else "iterator_valid"
+        return (
+            getattr(self, name) is DataLoader
+            and set(changed_settings(self, name)) <= _ITERATOR_SETTINGS
+            and type(self).get_iterator is FeedingMixin.get_iterator
+            and not (training and self._splits_itself())
+            and not self._has_own_dataset()
+        )
+
+    @property
+    def _reads_rows(self):
+        """Whether a search may pass a RowSubset for X."""
+        return self._slices_batches() and self._slices_batches(training=False)
+
+    def _splits_itself(self):
+        return type(self).get_split_datasets is not NeuralNet.get_split_datasets
+
+    def _split(self, dataset, X, y, split_params):
+        """Return what is trained on, and what is scored after each epoch or None."""
+        if self._splits_itself():
+            return self.get_split_datasets(X, y, **split_params)
         if not self.train_split:
             return dataset, None
-        if isinstance(dataset, Rows):
-            train, valid = self.train_split(dataset, y, **fit_params)
-        else:
-            train, valid = self.get_split_datasets(dataset, y, **fit_params)
-        valid = _part_as_rows(valid)
-        if train is dataset and self._targets_are_encoded:
-            # All rows are trained on: those to check on come from elsewhere, as they are.
+        train, valid = self.train_split(dataset, *(() if y is None else (y,)), **split_params)
+        all_are_trained_on = train is dataset
+        train, valid = self._part_as_rows(train, dataset), self._part_as_rows(valid, dataset)
+        if all_are_trained_on and self._targets_are_encoded:
+            # Those to check on come from elsewhere, as they are.
             valid = self._encoded(valid)
-        return _part_as_rows(train), valid
+        return train, valid
+
+    def _part_as_rows(self, part, whole):
+        """Return a part of `Rows`, as `train_split` makes it, as `Rows`."""
+        if not isinstance(whole, Rows) or part is whole:
+            return part
+        index, source = slice(None), part
+        while isinstance(source, Subset):
+            index, source = np.asarray(source.indices)[index], source.dataset
+        if source is whole:
+            return whole.subset(index)
+        if whole.balance is not None or whole.weight is not None:
+            raise ValueError(
+                "sample_weight, class_weight and batch_sampler need a train_split that returns "
+                f"subsets (torch.utils.data.Subset) of what it is given, but {self.train_split!r} "
+                f"returned a {type(part).__name__}"
+            )
+        if isinstance(part, Rows):
+            return self._rows(part.X, self._shape_targets(np.asarray(part.y)))
+        return part
 
     def _encoded(self, valid):
         """Return a validation set of the user's with encoded targets."""
         if valid is None or isinstance(valid, Rows):
             return valid
-        if type(valid) is skorch.dataset.Dataset:
+        if type(valid) is skorch.dataset.Dataset and not self._reads_as_given(valid.X):
             try:
                 X, y = check_inputs(self, valid.X, valid.y, reset=False, needs_y=True)
                 y = self._check_targets(y, None, False)
@@ -170,7 +188,7 @@ class FeedingMixin:
                 raise ValueError(
                     f"the validation data of train_split must be like X and y, but: {error}"
                 ) from error
-            return self._as_dataset(X, y, None)
+            return self._as_dataset(X, y, training=False)
         return EncodedTargets(valid, self._encode_of_dataset)
 
     def _encode_of_dataset(self, y):
@@ -178,7 +196,8 @@ class FeedingMixin:
         return y
 
     def _batches(self, dataset, *, training):
-        if not isinstance(dataset, Rows):
+        if not isinstance(dataset, Rows) or not self._slices_batches(training=training):
+            dataset = dataset.on_cpu() if isinstance(dataset, Rows) else dataset
             stream = self._streams["forward"] if training else Stream(0, "loader")
             return LoaderBatches(self, self.get_iterator(dataset, training=training), stream)
         settings = self.get_params_for("iterator_train" if training else "iterator_valid")
@@ -234,39 +253,90 @@ class FeedingMixin:
         return factory(dataset, **kwargs)
 
     def _prepare_batch(self, batch):
-        X, y = skorch.dataset.unpack_data(batch)
-        return to_device(X, self.device_), self._encode_batch(y)
+        X, y = unpack(batch)
+        return self._prepare_inputs(X), self._encode_batch(y)
+
+    def _prepare_inputs(self, X):
+        return cast_floats(to_device(X, self.device_), self._floating_dtype())
+
+    def _first_batch(self, X, y=None):
+        """Return what the module is going to get, for a few rows; no global generator is touched.
+
+        Parameters
+        ----------
+        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
+        y : ndarray or None, default=None
+            Encoded targets.
+
+        Returns
+        -------
+        X : array, tensor or whatever is collated
+        y : object
+        """
+        if not isinstance(X, torch.utils.data.Dataset) and not self._reads_as_given(X):
+            X, y = _first_rows(X), None if y is None else y[:_FEW]
+            if self._slices_batches(training=False):
+                return X, y
+            X = Rows(X, y)
+        elif not isinstance(X, torch.utils.data.Dataset):
+            X = self.get_dataset(X, y)
+        with OwnGenerators(Stream(0, "first batch")):
+            try:
+                return unpack(next(iter(self.get_iterator(self._few(X), training=False))))
+            except RuntimeError as error:
+                if "equal size" not in str(error):
+                    raise
+                raise ValueError(
+                    "rows must have one shape, or iterator_train__collate_fn and "
+                    f"iterator_valid__collate_fn must make one of them, but: {error}"
+                ) from error
+
+    def _to_try(self, X, few):
+        """Return what the built module gets of a first batch, on its device."""
+        if isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X):
+            return self._prepare_inputs(few)
+        rows = self._as_dataset(_first_rows(X), training=False)
+        if self._slices_batches(training=False):
+            return rows.take(torch.arange(len(rows)))[0]
+        return next(iter(self._batches(rows, training=False).inputs()))
+
+    def _few(self, dataset):
+        """Return the first rows of a dataset, or all where the loader may ask for any."""
+        orders_itself = {"sampler", "batch_sampler"} & set(changed_settings(self, "iterator_valid"))
+        own = self.iterator_valid is not DataLoader
+        own = own or type(self).get_iterator is not FeedingMixin.get_iterator
+        if isinstance(dataset, IterableDataset) or orders_itself or own:
+            return dataset
+        return Subset(dataset, range(min(_FEW, len(dataset))))
+
+    def _remember_input(self, X, few):
+        """Keep what later inputs must agree with.
+
+        Parameters
+        ----------
+        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
+        few : array, tensor or whatever is collated
+            What the module gets for the first rows of it.
+        """
+        collated = isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X)
+        of = few if collated else X
+        self.input_shape_ = sample_shape(of)
+        if collated and not self._slices_batches(training=False):
+            # Lengths may differ from batch to batch.
+            self.input_shape_ = None
+        arrays = of if isinstance(of, Mapping) else {None: of}
+        self._integer_inputs = {name: not _is_floating(array) for name, array in arrays.items()}
 
 
-def first_batch(dataset):
-    """Return the first rows of a dataset as `(X, y)`; global generators are left alone."""
-    with OwnGenerators(Stream(0, "first batch")):
-        if isinstance(dataset, IterableDataset):
-            loader = DataLoader(dataset, batch_size=2, generator=torch.Generator())
-            return skorch.dataset.unpack_data(next(iter(loader)))
-        rows = [dataset[i] for i in range(min(8, len(dataset)))]
-        return skorch.dataset.unpack_data(default_collate(rows))
+def _first_rows(X):
+    if scipy.sparse.issparse(X):
+        return X[:_FEW].toarray()
+    if isinstance(X, RowSubset):
+        return np.asarray(X[:_FEW])
+    return {k: v[:_FEW] for k, v in X.items()} if isinstance(X, Mapping) else X[:_FEW]
 
 
-def targets_at_hand(dataset):
-    """Return the targets of a dataset as an array if it holds them, else None."""
-    if isinstance(dataset, Subset):
-        y = targets_at_hand(dataset.dataset)
-        return None if y is None else y[np.asarray(dataset.indices)]
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        return np.asarray(dataset.tensors[1])
-    y = getattr(dataset, "y", getattr(dataset, "targets", None))
-    return None if y is None or isinstance(y, Mapping) else np.asarray(y)
-
-
-def read_targets(loader):
-    """Read all batches for the sake of their targets; global generators are left alone."""
-    with OwnGenerators(Stream(0, "targets")):
-        return np.concatenate([np.asarray(y) for _, y in loader])
-
-
-def _part_as_rows(dataset):
-    """Return a part of `Rows`, as `train_split` makes it, as `Rows`."""
-    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Rows):
-        return dataset.dataset.subset(dataset.indices)
-    return dataset
+def _is_floating(array):
+    if isinstance(array, torch.Tensor):
+        return array.is_floating_point()
+    return array.dtype.kind == "f" if hasattr(array, "dtype") else True

@@ -12,6 +12,7 @@ import scipy.sparse
 import torch
 from sklearn.metrics import get_scorer
 
+from ..rows import RowSubset
 from ._data import RowBatches, as_dict, n_rows
 from ._randomness import Stream, stream_seed
 
@@ -101,7 +102,7 @@ def hold_out(net, X, y, weight):
     ----------
     net : estimator
         Initialized.
-    X : ndarray, CSR matrix, dict of ndarray, or torch Dataset
+    X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
     y : ndarray
         Encoded targets.
     weight : ndarray of shape (n_samples,) or None
@@ -114,23 +115,33 @@ def hold_out(net, X, y, weight):
     Raises
     ------
     ValueError
-        If `X` is a torch Dataset, or nothing could be held out.
+        If `X` has no rows of numbers, or nothing could be held out.
     """
-    if isinstance(X, torch.utils.data.Dataset):
+    if not all(_has_numbers(column) for column in as_dict(X).values()):
         raise ValueError(
-            f"validation_fraction={net.validation_fraction} needs X as an array, but X is a torch "
-            "Dataset; use train_split for it"
+            f"validation_fraction={net.validation_fraction} needs X as an array of numbers, but X "
+            f"is a {type(X).__name__}; use train_split for it"
         )
     seed = net._seed_of("validation")
     train, valid = holdout_rows(X, net._strata(y), net.validation_fraction, seed)
-    rows = net._rows(X, net._shape_targets(y), weight)
-    rows.balance = net._classes_to_balance(y)
-    valid_rows = rows.subset(valid) if rows.resident else rows.view(valid)
-    checks = Checks(net, valid_rows, net._decode(y[valid]))
-    if net._slices_batches():
-        return rows.view(train), checks
-    X = {k: v[train] for k, v in X.items()} if isinstance(X, Mapping) else X[train]
-    return net._as_dataset(X, y[train], None if weight is None else weight[train]), checks
+    known = net._decode(y[valid])
+    if net._slices_batches() and net._slices_batches(training=False):
+        rows = net._as_dataset(X, y, weight, training=True)
+        valid_rows = rows.subset(valid) if rows.resident else rows.view(valid)
+        return rows.view(train), Checks(net, valid_rows, known)
+
+    def part(rows, *, training):
+        some = {k: v[rows] for k, v in X.items()} if isinstance(X, Mapping) else X[rows]
+        of_rows = None if weight is None else weight[rows]
+        return net._as_dataset(some, y[rows], of_rows, training=training)
+
+    return part(train, training=True), Checks(net, part(valid, training=False), known)
+
+
+def _has_numbers(column):
+    if scipy.sparse.issparse(column):
+        return True
+    return isinstance(column, np.ndarray | RowSubset) and column.dtype.kind in "biuf"
 
 
 def fresh_counters():
@@ -146,8 +157,8 @@ class Checks:
     ----------
     net : estimator
         Its `_counters` are advanced.
-    valid : Rows
-        With targets as the criterion gets them.
+    valid : Rows or Dataset
+        With encoded targets.
     y : ndarray
         Their targets as the user knows them, for scorers.
 
@@ -228,21 +239,18 @@ class Checks:
     def _valid_loss(self):
         net = self.net
         net._set_training(False)
-        weighted = self.valid.weight is not None
+        weighted = getattr(self.valid, "weight", None) is not None
         losses, sizes = [], []
-        forward = net._forward_of_training()
+        batches = net._batches(self.valid, training=False)
+        forward = net._forward_of_training() if isinstance(batches, RowBatches) else net.infer
         with torch.no_grad(), self._drawing():
-            for X, y, weight in self._batches().triples():
+            for X, y, weight in batches.triples():
                 net._batch_weight = weight
                 losses.append(net.get_loss(forward(X), y, X=X, training=weighted))
                 sizes.append(len(y))
         net._batch_weight = None
         mean = np.average(torch.stack(losses).tolist(), weights=sizes)
         return float(mean / self.valid.weight.mean()) if weighted else float(mean)
-
-    def _batches(self):
-        size = max(self.net.batch_size, self.net._prediction_batch_size())
-        return RowBatches(self.valid, size)
 
     def _drawing(self):
         if not self.may_draw:

@@ -32,6 +32,12 @@ def check_settings(net):
             "instance given as module; leave them at their defaults, or pass the class"
         )
     _check_groups(net)
+    for name in ("shuffle", "drop_last"):
+        if vars(net).get(f"iterator_valid__{name}"):
+            raise ValueError(
+                f"predictions must be those of the rows in their order, but iterator_valid__{name}="
+                f"{vars(net)[f'iterator_valid__{name}']!r}; leave it out"
+            )
     if net.max_norm is not None:
         _check_number("max_norm", net.max_norm, 0, strictly=True)
     if not (isinstance(net.amp, bool) or net.amp == "auto"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 __all__ = ["SparseRows"]
@@ -19,6 +20,12 @@ class SparseRows:
         self.matrix = matrix
         self.shape = matrix.shape
         self.dtype = torch.from_numpy(matrix.data[:0]).dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        return SparseRows(self.matrix[np.asarray(index)])
 
     def numel(self):
         """Return the number of values, zeros included."""

@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import nn
 
 from ._defaults import changed_settings
-from ._feeding import read_targets, targets_at_hand
 from ._labels import (
     check_labels,
     encode,
@@ -21,6 +20,7 @@ from ._labels import (
     weights_of_classes,
 )
 from ._links import last_operations
+from ._loading import read_targets, targets_at_hand
 from ._names import resolve_criterion
 from ._outputs import meaning_of
 from ._validation import as_array
@@ -126,6 +126,14 @@ class LabelsMixin:
                 f"classes must be those of the first call, {self._known_classes!r}, but got "
                 f"{classes!r}"
             )
+
+    def _learn_classes_alone(self):
+        if self.classes is None:
+            raise ValueError(
+                f"{type(self).__name__} must know the labels to predict them, but has seen no y; "
+                "call fit or partial_fit first, or set classes"
+            )
+        self._learn_classes(None, None, True)
 
     def _check_dataset_targets(self, dataset, y, classes, reset):
         given = self.classes if classes is None else classes

@@ -7,24 +7,22 @@ import copy
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.sparse
 import skorch.utils
 import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
 
-from ..rows import RowSubset
 from ._building import BuildingMixin
 from ._checkpoint import CheckpointMixin
-from ._data import Rows, n_rows, sample_shape
-from ._feeding import FeedingMixin, first_batch
+from ._data import sample_shape
+from ._feeding import FeedingMixin
 from ._parameters import ParametersMixin
 from ._precision import as_float32
 from ._printing import with_epoch_table
 from ._randomness import Stream
 from ._selection import hold_out
 from ._training import run_epochs
-from ._validation import check_inputs, check_sample_weight
+from ._validation import check_sample_weight
 
 __all__ = ["TorchEstimator"]
 
@@ -70,8 +68,6 @@ class TorchEstimator(
     lr_schedule_ = None
     # Whether `_epochs_of_its_own` gives what trains for an epoch.
     _has_own_epochs = False
-    # A search may pass a RowSubset for X.
-    _reads_rows = True
 
     @property
     def _default_callbacks(self):
@@ -125,77 +121,77 @@ class TorchEstimator(
         """Check everything, build the net, and return ``(train, valid, checks)``."""
         self.check_training_readiness()
         self._check_params()
-        reset = not continuing
+        # A net that was only initialized knows nothing of data yet.
+        reset = not (continuing and self._has_seen_data)
         inputs, targets, weight = self._check_training_data(X, y, sample_weight, classes, reset)
         self.check_data(X, y)
-        self._targets_are_encoded = not isinstance(X, torch.utils.data.Dataset)
-        if reset:
-            self._build(inputs, fit_params)
+        self._targets_are_encoded = not isinstance(inputs, torch.utils.data.Dataset)
+        if not continuing:
+            self._build(inputs, fit_params, targets)
+        elif reset:
+            self._learn_from(inputs, self._first_batch(inputs, targets)[0], fit_params)
         dataset, checks = self._hold_out(inputs, targets, weight)
-        return *self._split(dataset, targets, fit_params), checks
+        whole = inputs if checks is None else dataset
+        return *self._split(dataset, whole, targets, fit_params), checks
+
+    @property
+    def _has_seen_data(self):
+        return hasattr(self, "_output_shape")
 
     def _hold_out(self, X, y, weight):
         """Return what is trained on, and the checks on the rest or None."""
         if self.validation_fraction is None:
-            return self._as_dataset(X, y, weight), None
+            return self._as_dataset(X, y, weight, training=True), None
         return hold_out(self, X, y, weight)
 
     def check_data(self, X, y=None):
         """Do nothing; for subclasses that check more than ``fit`` does."""
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
+        if y is None and not isinstance(X, torch.utils.data.Dataset) and self._has_own_dataset():
+            X = self.get_dataset(X)
         if isinstance(X, torch.utils.data.Dataset):
             if sample_weight is not None:
                 raise ValueError(
                     "sample_weight needs X as an array, but X is a torch Dataset; override "
                     "get_loss to weight its rows"
                 )
-            y = self._check_dataset_targets(X, y, classes, reset)
-            if reset:
-                self._remember_input(first_batch(X)[0])
-            return X, y, None
-        X, y = check_inputs(self, X, y, reset=reset, needs_y=True)
-        weight = check_sample_weight(sample_weight, n_rows(X))
+            return X, self._check_dataset_targets(X, y, classes, reset), None
+        X, y = self._check_inputs(X, y, reset=reset, needs_y=True)
+        weight = check_sample_weight(sample_weight, len(y))
         y = self._check_targets(y, classes, reset)
         weight = self._row_weights(y, weight)
-        if weight is not None:
-            if not weight.any():
-                raise ValueError(
-                    "sample_weight times class_weight leaves no sample: all products are zero"
-                )
-            if not weight.all():
-                kept = np.flatnonzero(weight)
-                X = {k: v[kept] for k, v in X.items()} if isinstance(X, Mapping) else X[kept]
-                y, weight = y[kept], weight[kept]
-            weight = (weight / weight.mean()).astype(np.float32)
-        if reset:
-            self._remember_input(X)
-        return X, y, weight
+        if weight is None:
+            return X, y, None
+        if self._reads_as_given(X):
+            self._refuse_weights(training=True)
+        if not weight.any():
+            raise ValueError(
+                "sample_weight times class_weight leaves no sample: all products are zero"
+            )
+        if not weight.all():
+            kept = np.flatnonzero(weight)
+            X = {k: v[kept] for k, v in X.items()} if isinstance(X, Mapping) else X[kept]
+            y, weight = y[kept], weight[kept]
+        return X, y, (weight / weight.mean()).astype(np.float32)
 
-    def _remember_input(self, X):
-        """Keep what later inputs must agree with."""
-        self.input_shape_ = sample_shape(X)
-        arrays = X if isinstance(X, Mapping) else {None: X}
-        self._integer_inputs = {name: not _is_floating(array) for name, array in arrays.items()}
-
-    def _build(self, X, fit_params):
+    def _build(self, X, fit_params, y=None):
         """Initialize the net for the data, and pass a few rows through it.
 
         What is wrong with the module is said before any training.
         """
+        few, _ = self._first_batch(X, y)
         self._inferred = {"out_features": self._out_features()}
-        if self.input_shape_:
-            self._inferred["in_features"] = int(np.prod(self.input_shape_))
-            self._inferred["in_channels"] = self.input_shape_[0]
-            self._inferred["input_shape"] = self.input_shape_
-        is_dataset = isinstance(X, torch.utils.data.Dataset)
-        few = first_batch(X)[0] if is_dataset else _first_rows(X)
+        shape = sample_shape(few)
+        if shape:
+            self._inferred["in_features"] = int(np.prod(shape))
+            self._inferred["in_channels"] = shape[0]
+            self._inferred["input_shape"] = shape
+        self._remember_input(X, few)
         self._few_inputs = few
         try:
             self.initialize()
-            if not is_dataset:
-                few, _, _ = self._rows(few).take(torch.arange(n_rows(few)))
-            self._understand(self._try(to_device(few, self.device_), fit_params))
+            self._learn_from(X, few, fit_params)
         except BaseException:
             # Not a network that could predict, or be continued.
             self.initialized_ = False
@@ -203,6 +199,26 @@ class TorchEstimator(
             raise
         finally:
             self._few_inputs = None
+
+    def _learn_from(self, X, few, fit_params):
+        """Learn from a first batch what comes into the built module, and what comes out of it."""
+        self._remember_input(X, few)
+        self._understand(self._try(self._to_try(X, few), fit_params))
+
+    def _acquainted(self, X):
+        """Return this net, or if it has seen no data yet a twin that has learned from `X`."""
+        self.check_is_fitted()
+        if self._has_seen_data:
+            return self
+        twin = copy.copy(self)
+        if not isinstance(X, torch.utils.data.Dataset):
+            X, _ = twin._check_inputs(X, reset=True, needs_y=False)
+        twin._learn_classes_alone()
+        twin._learn_from(X, twin._first_batch(X)[0], {})
+        return twin
+
+    def _learn_classes_alone(self):
+        """Learn the classes of a net that has seen no targets, if it needs them to predict."""
 
     def _try(self, inputs, fit_params):
         self._set_training(False)
@@ -213,7 +229,7 @@ class TorchEstimator(
                 output = self.infer(inputs, **fit_params)
             except Exception as error:
                 named = inputs.items() if isinstance(inputs, Mapping) else [("X", inputs)]
-                shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in named)
+                shapes = ", ".join(f"{name} {_shape(value)}" for name, value in named)
                 raise ValueError(
                     f"the module must accept a batch of the data, but for inputs of shape {shapes} "
                     f"it raised {type(error).__name__}: {error}"
@@ -300,15 +316,15 @@ class TorchEstimator(
         output : Tensor or tuple of Tensor
         """
         self.check_is_fitted()
+        net = self if self._has_seen_data else copy.copy(self)
         if not isinstance(X, torch.utils.data.Dataset):
-            X, _ = check_inputs(self, X, None, reset=False, needs_y=False)
-            X = self._rows(X)
-        if isinstance(X, Rows):
-            batches = ((X, None) for X, _, _ in self._batches(X, training=False).triples())
-        else:
-            batches = self.get_iterator(X, training=False)
-        for batch in batches:
-            yield to_device(self.evaluation_step(batch, training=training), device=device)
+            X, _ = net._check_inputs(X, reset=net is not self, needs_y=False)
+        if net is not self:
+            net._remember_input(X, net._first_batch(X)[0])
+        dataset = net._as_dataset(X, training=False)
+        for inputs in net._batches(dataset, training=False).inputs():
+            output = self.evaluation_step((inputs, None), training=training)
+            yield to_device(output, device=device)
 
     def _predict_outputs(self, X):
         nonlinearity = self._get_predict_nonlinearity()
@@ -342,15 +358,5 @@ class TorchEstimator(
         return twin
 
 
-def _first_rows(X):
-    if scipy.sparse.issparse(X):
-        return X[:8].toarray()
-    if isinstance(X, RowSubset):
-        return np.asarray(X[:8])
-    return {k: v[:8] for k, v in X.items()} if isinstance(X, Mapping) else X[:8]
-
-
-def _is_floating(array):
-    if isinstance(array, torch.Tensor):
-        return array.is_floating_point()
-    return array.dtype.kind == "f"
+def _shape(value):
+    return tuple(value.shape) if hasattr(value, "shape") else f"({type(value).__name__})"

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, valid
 
 from ..rows import RowSubset
 
-__all__ = ["as_array", "check_inputs", "check_sample_weight"]
+__all__ = ["as_array", "check_container", "check_inputs", "check_sample_weight"]
 
 
 def check_inputs(estimator, X, y, *, reset, needs_y):
@@ -53,7 +53,12 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
                 _check_array(estimator, part, reset=reset and i == 0)
         else:
             X = _check_array(estimator, as_array(X), reset=reset)
-        if not reset and X.shape[1:] != estimator.input_shape_:
+        if not reset and None not in estimator._integer_inputs:
+            raise ValueError(
+                f"X must have the keys {sorted(estimator._integer_inputs)} as in fit, but is a "
+                f"{type(X).__name__}"
+            )
+        if not reset and estimator.input_shape_ not in (None, X.shape[1:]):
             raise ValueError(
                 f"X must have samples of shape {estimator.input_shape_} as in fit, but got "
                 f"{X.shape[1:]}"
@@ -61,6 +66,34 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
         lengths = [X]
     if y is not None:
         check_consistent_length(*lengths, y)
+    return X, y
+
+
+def check_container(estimator, X, y, *, reset):
+    """Check what a `Dataset` of the user's is made of: the names of columns, and the length.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_` of a table, or is compared with them.
+    X : object
+    y : array-like or None
+    reset : bool
+
+    Returns
+    -------
+    X, y : object
+        As given.
+
+    Raises
+    ------
+    ValueError
+    """
+    single = not isinstance(X, Mapping | list | tuple)
+    if single and len(getattr(X, "shape", ())) == 2:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if single and y is not None:
+        check_consistent_length(X, y)
     return X, y
 
 

@@ -8,7 +8,7 @@ from sklearn.callback import with_callbacks
 from skorch import NeuralNetClassifier
 from torch.utils.data import DataLoader
 
-from ._labels import multi_label_classes
+from ._labels import multi_label_classes, sorted_classes
 from ._outputs import as_probabilities, two_columns
 from ._targets import LabelsMixin
 from ._torch import TorchEstimator
@@ -109,11 +109,13 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
     train_split : callable or None, default=None
         Splits off data to be scored after each epoch, such as ``skorch.dataset.ValidSplit(5)``.
     iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
-        Used for a torch `Dataset`, or where arguments ``iterator_train__*`` other than
+        Used for a torch `Dataset`, or where arguments (``iterator_valid__collate_fn``) other than
         ``batch_size``, ``shuffle`` and ``drop_last`` are set. Arrays need none: their batches are
-        slices of one tensor.
+        slices of one tensor. Training takes the first; validation, checks, predictions and the
+        first look at the module take the second.
     dataset : class, default=skorch.dataset.Dataset
-        Made of arrays where a `DataLoader` is used for them.
+        Another class is made of `X` as it is given, which may be anything then, and of encoded
+        targets; for predictions, too, without targets.
     predict_nonlinearity : callable, None or "auto", default="auto"
         What makes probabilities of the module's output; None where it returns them. "auto" knows
         by the criterion, the module's last operation and the range of a few outputs whether these
@@ -270,13 +272,14 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
     @property
     def classes_(self):
         """ndarray of shape (n_classes,) or (n_labels, 2): the labels, or 0 and 1 for each."""
-        if not hasattr(self, "_known_classes"):
+        known = getattr(self, "_known_classes", None)
+        if known is None and self.initialized_ and self.classes is not None:
+            known = sorted_classes(self.classes, "classes")
+        if known is None:
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit")
         if self._multi_label:
-            return multi_label_classes(len(self._known_classes))
-        if self._labels_are_encoded:
-            return np.arange(len(self._known_classes))
-        return self._known_classes
+            return multi_label_classes(len(known))
+        return np.arange(len(known)) if self._labels_are_encoded else known
 
     @with_callbacks
     def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
@@ -358,4 +361,4 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             float32; the columns are in the order of `classes_`.
         """
-        return self._predict_outputs(X)
+        return self._acquainted(X)._predict_outputs(X)

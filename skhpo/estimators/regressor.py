@@ -10,7 +10,6 @@ from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
 from torch.utils.data import DataLoader
 
-from ._feeding import first_batch
 from ._links import last_operations
 from ._names import CRITERIA
 from ._outputs import as_predictions, link_of
@@ -102,11 +101,13 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     train_split : callable or None, default=None
         Splits off data to be scored after each epoch, such as ``skorch.dataset.ValidSplit(5)``.
     iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
-        Used for a torch `Dataset`, or where arguments ``iterator_train__*`` other than
+        Used for a torch `Dataset`, or where arguments (``iterator_valid__collate_fn``) other than
         ``batch_size``, ``shuffle`` and ``drop_last`` are set. Arrays need none: their batches are
-        slices of one tensor.
+        slices of one tensor. Training takes the first; validation, checks, predictions and the
+        first look at the module take the second.
     dataset : class, default=skorch.dataset.Dataset
-        Made of arrays where a `DataLoader` is used for them.
+        Another class is made of `X` as it is given, which may be anything then, and of encoded
+        targets; for predictions, too, without targets.
     predict_nonlinearity : callable, None or "auto", default="auto"
         What makes a prediction of the module's output. "auto" knows by the criterion: "poisson_nll"
         takes logarithms, unless ``criterion__log_input=False``, "bce_with_logits" takes logits.
@@ -311,7 +312,7 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
 
     def _check_dataset_targets(self, dataset, y, classes, reset):
         if y is None and reset:
-            y = first_batch(dataset)[1]
+            y = self._first_batch(dataset)[1]
         return None if y is None else self._check_targets(y, classes, reset)
 
     def _out_features(self):
@@ -326,7 +327,7 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         operations, output = last_operations(output), output.detach()
         self._output_shape = tuple(output.shape[1:])
         width, wanted = int(np.prod(self._output_shape, dtype=int)), self._out_features()
-        if width != wanted and type(self.criterion_) in CRITERIA.values():
+        if wanted not in (None, width) and type(self.criterion_) in CRITERIA.values():
             raise ValueError(
                 f"the module must return {wanted} values per sample for targets of shape (n_samples"
                 f"{', ' + str(wanted) if self._target_shape else ''}), but it returns an output of "
@@ -369,7 +370,10 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
             With the dimensions that `y` had in ``fit``, in the precision of the network: float32
             unless its module has another one.
         """
-        output = self._predict_outputs(X)
+        net = self._acquainted(X)
+        output = net._predict_outputs(X)
+        if not hasattr(net, "_target_shape") and output.shape[1:] == (1,):
+            return output[:, 0]
         if int(np.prod(output.shape[1:], dtype=int)) == self._out_features():
             return output.reshape(len(output), *self._target_shape)
         return output

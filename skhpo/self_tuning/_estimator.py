@@ -280,7 +280,9 @@ class SelfTuningMixin:
         except ValueError as error:
             raise ValueError(f"validation_data must be like X and y, but: {error}") from error
         valid = self._rows(X_valid, self._shape_targets(y_valid))
-        return self._as_dataset(X, y, weight), Checks(self, valid, self._decode(y_valid))
+        return self._as_dataset(X, y, weight, training=True), Checks(
+            self, valid, self._decode(y_valid)
+        )
 
     def _run_epochs(self, train, valid, checks, **call):
         if self.tuning_.best_weights is not None:
@@ -294,10 +296,10 @@ class SelfTuningMixin:
     def _epochs_of_its_own(self, train_batches, checks, extras, fit_params):
         if fit_params:
             raise ValueError(f"a self-tuning network takes no fit_params, but got {fit_params}")
-        if not isinstance(train_batches, RowBatches):
+        if not isinstance(train_batches, RowBatches) or not self._slices_batches(training=False):
             raise ValueError(
-                "a self-tuning network needs X as an array, and dataset, iterator_train and "
-                "train_split at their defaults"
+                "a self-tuning network needs X as an array, and dataset, iterator_train, "
+                "iterator_valid and train_split at their defaults"
             )
         changes = self.tuning_.effects.inputs
         if changes and self._integer_inputs.get(None, True) and self._looks_up():

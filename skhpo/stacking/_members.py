@@ -88,7 +88,7 @@ def _obstacle(net, fit_params):
     if net.train_split:
         return f"train_split={net.train_split!r} scores through skorch's own loop"
     if not net._slices_batches():
-        return "dataset or iterator_train asks for a DataLoader"
+        return "dataset, iterator_train or get_split_datasets feeds rows one by one"
     for name in ("compile", "verbose"):
         if getattr(net, name):
             return f"{name}={getattr(net, name)!r} is for single networks"

@@ -60,6 +60,8 @@ def _is_apart(net, X):
         net.compile
         or net._low_precision is not None
         or isinstance(X, torch.utils.data.Dataset | Mapping)
+        or net._reads_as_given(X)
+        or not net._slices_batches(training=False)
         or bool(overridden(type(net)))
     )
 

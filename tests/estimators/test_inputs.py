@@ -45,11 +45,15 @@ def test_sparse_rows_become_dense_a_few_at_a_time(monkeypatch):
     assert max(sizes) <= 128
 
 
-def test_sparse_needs_sliced_batches(blobs):
-    with pytest.raises(ValueError, match="a sparse X needs the default `dataset`"):
-        TorchClassifier(iterator_train__collate_fn=default_collate).fit(
-            scipy.sparse.csr_array(blobs[0]), blobs[1]
-        )
+def test_sparse_rows_through_a_loader(blobs):
+    collate = {f"iterator_{part}__collate_fn": default_collate for part in ("train", "valid")}
+    nets = [TorchClassifier(max_epochs=2, random_state=0, **collate) for _ in range(2)]
+    dense, sparse = nets[0].fit(*blobs), nets[1].fit(scipy.sparse.csr_array(blobs[0]), blobs[1])
+    outputs = (
+        dense.predict_proba(blobs[0]),
+        sparse.predict_proba(scipy.sparse.csr_array(blobs[0])),
+    )
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (3, 9, 10)])

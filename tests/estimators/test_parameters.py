@@ -278,4 +278,4 @@ def test_a_loader_that_is_set_to_its_defaults_shuffles_by_the_seed(line):
     nothing = {"sampler": None, "batch_sampler": None, "generator": None, "num_workers": 0}
     settings = [{}, {f"iterator_train__{name}": value for name, value in nothing.items()}]
     nets = [TorchRegressor(max_epochs=2, random_state=0, dataset=Plain, **s) for s in settings]
-    np.testing.assert_array_equal(*(net.fit(*line).predict(line[0]) for net in nets))
+    np.testing.assert_array_equal(*(net.fit(*line).predict(Plain(*line)) for net in nets))

@@ -1,0 +1,249 @@
+"""One way from the data to the module, in training, checks, prediction and joint training."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import GridSearchCV
+from skorch.dataset import Dataset, ValidSplit
+from skorch.helper import SliceDataset
+from torch import nn
+from torch.utils.data import default_collate
+
+from skhpo import BayesSearchCV
+from skhpo.estimators import TorchClassifier, TorchRegressor
+from skhpo.stacking import Member, predict_together, train_together
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 5)).astype("float32")
+Y = (X[:, 0] > 0).astype(int)
+GRID = {"lr": [0.1]}
+
+
+class Mirrored(Dataset):
+    def transform(self, X, y):
+        X, y = super().transform(X, y)
+        return -torch.as_tensor(X), y
+
+
+class MirroringNet(TorchClassifier):
+    def get_dataset(self, X, y=None):
+        return X if isinstance(X, torch.utils.data.Dataset) else Mirrored(X, y)
+
+
+def mirror(batch):
+    X, y = default_collate(batch)
+    return -X, y
+
+
+WAYS = {
+    "dataset": (TorchClassifier, {"dataset": Mirrored}),
+    "get_dataset": (MirroringNet, {}),
+    "collate_fn": (
+        TorchClassifier,
+        {"iterator_train__collate_fn": mirror, "iterator_valid__collate_fn": mirror},
+    ),
+}
+
+
+def linear(in_features, out_features):
+    return nn.Linear(in_features, out_features)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_prepares_samples_does_so_everywhere(way):
+    cls, params = WAYS[way]
+    params = {"module": linear, "lr": 0.3, "max_epochs": 5, "random_state": 0, **params}
+    plain = {k: v for k, v in params.items() if not k.startswith(("dataset", "iterator"))}
+    net = cls(**params).fit(X, Y)
+    expected = TorchClassifier(**plain, iterator_train__collate_fn=default_collate).fit(-X, Y)
+    np.testing.assert_allclose(net.predict_proba(X), expected.predict_proba(-X), atol=1e-5)
+    assert net.score(X, Y) > 0.9
+    split = cls(**params, train_split=ValidSplit(3, stratified=True)).fit(X, Y)
+    assert split.history[-1]["valid_acc"] > 0.9
+    checked = cls(**params, validation_fraction=0.3, monitor="accuracy").fit(X, Y)
+    assert checked.history[-1]["valid_accuracy"] > 0.9
+    ours = BayesSearchCV(cls(**params), {"lr": [0.3]}, n_iter=1, cv=2).fit(X, Y)
+    assert ours.best_score_ > 0.9
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_joint_training_leaves_prepared_samples_alone(way):
+    cls, params = WAYS[way]
+    nets = [cls(linear, max_epochs=2, random_state=k, **params) for k in range(2)]
+    assert train_together([Member(net, X, Y) for net in nets]) == [None, None]
+    for k, output in enumerate(predict_together(nets, [X, X])):
+        expected = cls(linear, max_epochs=2, random_state=k, **params).fit(X, Y)
+        np.testing.assert_allclose(output, expected.predict_proba(X), atol=1e-6)
+
+
+def test_an_iterator_of_one_kind_alone_changes_nothing():
+    plain = TorchClassifier(max_epochs=2, random_state=0, iterator_train__shuffle=False)
+    expected = plain.fit(X, Y).predict_proba(X)
+    for name in ("iterator_train__collate_fn", "iterator_valid__collate_fn"):
+        net = TorchClassifier(
+            max_epochs=2, random_state=0, iterator_train__shuffle=False, **{name: default_collate}
+        )
+        np.testing.assert_allclose(net.fit(X, Y).predict_proba(X), expected, atol=1e-6)
+        # Integers become real numbers on either way.
+        assert net.fit((10 * X).astype(int), Y).predict((10 * X).astype(int)).shape == (120,)
+    with pytest.raises(ValueError, match="rows in their order, but iterator_valid__shuffle=True"):
+        TorchClassifier(iterator_valid__shuffle=True).fit(X, Y)
+
+
+class Parsed(Dataset):
+    """Rows are texts."""
+
+    def transform(self, X, y):
+        _, y = super().transform(0, y)
+        return torch.tensor([float(number) for number in X.split()]), y
+
+
+def test_rows_of_an_own_dataset_may_be_anything():
+    texts = np.array([" ".join(map(str, row)) for row in X])
+    net = TorchClassifier(dataset=Parsed, max_epochs=3, lr=0.05, random_state=0)
+    right = GridSearchCV(net, GRID, cv=2).fit(texts, Y)
+    ours = BayesSearchCV(net, GRID, n_iter=1, cv=2, random_state=0).fit(texts, Y)
+    assert min(right.best_score_, ours.best_score_) > 0.8
+    assert ours.best_estimator_.module_.linear_0.in_features == 5
+    with pytest.raises(
+        ValueError, match=r"validation_fraction=0\.2 needs X as an array of numbers"
+    ):
+        net.set_params(validation_fraction=0.2).fit(texts, Y)
+    with pytest.raises(ValueError, match="sample_weight and class_weight need the default"):
+        net.set_params(validation_fraction=None).fit(texts, Y, sample_weight=np.ones(120))
+
+
+LENGTHS = RNG.integers(2, 7, 60)
+LABELS = np.arange(60) % 2
+SEQUENCES = [
+    RNG.normal(k, 0.5, (n, 3)).astype("float32") for k, n in zip(LABELS, LENGTHS, strict=True)
+]
+
+
+class Sequences(torch.utils.data.Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return torch.from_numpy(SEQUENCES[i]), int(LABELS[i])
+
+
+def pad(batch):
+    xs, ys = zip(*batch, strict=True)
+    xs = [torch.as_tensor(x) for x in xs]
+    return nn.utils.rnn.pad_sequence(xs, batch_first=True), torch.tensor(ys)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0].mean(1))
+
+
+def test_sequences_of_various_lengths():
+    params = {"max_epochs": 4, "lr": 0.1, "random_state": 0, "batch_size": 16}
+    padding = {"iterator_train__collate_fn": pad, "iterator_valid__collate_fn": pad}
+    net = TorchClassifier(Recurrent, **params, **padding)
+    assert net.fit(Sequences()).score(Sequences(), LABELS) > 0.9
+    as_objects = np.empty(60, dtype=object)
+    as_objects[:] = SEQUENCES
+    assert net.predict(as_objects[:3]).shape == (3,)
+    for form in (as_objects, SEQUENCES, [torch.from_numpy(one) for one in SEQUENCES]):
+        search = BayesSearchCV(net, {"lr": [0.1]}, n_iter=1, cv=2, refit=False).fit(form, LABELS)
+        assert search.cv_results_["mean_test_score"][0] > 0.8
+    with pytest.raises(ValueError, match="rows must have one shape, or iterator_train__collate_fn"):
+        TorchClassifier(Recurrent, **params).fit(SEQUENCES, LABELS)
+
+
+class Noisy(torch.utils.data.Dataset):
+    drawn = 0
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        Noisy.drawn += 1
+        return torch.tensor(X[i]) + 0.1 * torch.randn(5), int(Y[i])
+
+
+def test_rows_of_a_lazy_sequence_are_asked_for_in_every_epoch():
+    Noisy.drawn = 0
+    lazy = SliceDataset(Noisy(), 0)
+    net = TorchClassifier(max_epochs=5, lr=0.05, random_state=0).fit(lazy, Y[:60])
+    assert Noisy.drawn >= 5 * 60
+    search = BayesSearchCV(net, {"lr": [0.05]}, n_iter=1, cv=2).fit(lazy, Y[:60])
+    right = GridSearchCV(net, {"lr": [0.05]}, cv=2).fit(lazy, Y[:60])
+    assert min(search.best_score_, right.best_score_) > 0.7
+    with pytest.raises(ValueError, match="but X is a SliceDataset; use train_split"):
+        net.set_params(validation_fraction=0.2).fit(lazy, Y[:60])
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Inputs in a structure of the dataset's."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return self.make(X[i].astype(float), X[i]), int(Y[i])
+
+
+class Sum(nn.Module):
+    def __init__(self, out_features):
+        super().__init__()
+        self.linear = nn.Linear(5, out_features)
+
+    def forward(self, a, b=0):
+        a, b = a if isinstance(a, list) else (a, b)
+        return self.linear(a + b)
+
+
+@pytest.mark.parametrize("make", [lambda a, b: (a, b), lambda a, b: {"a": a, "b": b}])
+def test_structures_of_inputs(make):
+    net = TorchClassifier(Sum, max_epochs=10, lr=0.1, random_state=0).fit(Pairs(make))
+    assert net.score(Pairs(make), Y[:40]) > 0.8
+
+
+class Triples(Pairs):
+    def __getitem__(self, i):
+        return X[i], X[i], int(Y[i])
+
+
+@pytest.mark.parametrize("params", [{}, {"classes": [0, 1]}])
+def test_datasets_of_three_items_are_refused(params):
+    with pytest.raises(ValueError, match=r"yield pairs \(X, y\), but yields a list of 3 items"):
+        TorchClassifier(**params).fit(Triples(None))
+
+
+def test_train_split_may_make_datasets_of_the_kind_it_is_given():
+    def as_subsets(dataset, y):
+        rows = np.arange(len(dataset))
+        return (torch.utils.data.Subset(dataset, rows[part]) for part in (rows < 80, rows >= 80))
+
+    def anew(dataset, y):
+        rows = np.arange(len(dataset))
+        parts = rows < 80, rows >= 80
+        return (type(dataset)(dataset.X[part], dataset.y[part]) for part in parts)
+
+    for cls, target in ((TorchClassifier, Y), (TorchRegressor, X[:, 0])):
+        params = {"max_epochs": 2, "random_state": 0}
+        right = cls(train_split=as_subsets, **params).fit(X, target)
+        net = cls(train_split=anew, **params).fit(X, target)
+        assert net.history[:, "valid_loss"] == right.history[:, "valid_loss"]
+        with pytest.raises(ValueError, match="need a train_split that returns subsets"):
+            net.fit(X, target, sample_weight=np.ones(120))
+
+
+def test_get_split_datasets_is_called_without_train_split():
+    class Net(TorchClassifier):
+        def get_split_datasets(self, X, y=None, **params):
+            return Dataset(X[:80], y[:80]), Dataset(X[80:], y[80:])
+
+    net = Net(max_epochs=2).fit(X.astype(float), Y)
+    assert len(net.history[:, "valid_loss"]) == 2

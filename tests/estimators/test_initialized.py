@@ -1,0 +1,107 @@
+"""A network that was initialized without data learns of them when it first sees some."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from torch.utils.data import TensorDataset
+
+from skhpo.estimators import TorchClassifier, TorchRegressor
+
+KINDS = [TorchClassifier, TorchRegressor]
+
+
+def data_of(cls, blobs):
+    X, y = blobs
+    return (X, np.array(["a", "b", "c"])[y]) if cls is TorchClassifier else (X, X[:, :1])
+
+
+def initialized(cls, **params):
+    outputs = 3 if cls is TorchClassifier else 1
+    sizes = {"module__in_features": 8, "module__out_features": outputs}
+    if cls is TorchClassifier:
+        params = {"classes": ["b", "a", "c"], **params}
+    return cls(random_state=0, max_epochs=2, **sizes, **params).initialize()
+
+
+@pytest.mark.parametrize("cls", KINDS)
+def test_loaded_params_predict(cls, blobs, tmp_path):
+    X, y = data_of(cls, blobs)
+    old = cls(max_epochs=2, random_state=1).fit(X, y)
+    old.save_params(f_params=tmp_path / "params.pt")
+    net = initialized(cls)
+    net.load_params(f_params=tmp_path / "params.pt")
+    before = set(vars(net))
+    expected = old.predict(X) if cls is TorchClassifier else old.predict(X)[:, 0]
+    np.testing.assert_array_equal(net.predict(X), expected)
+    dataset = TensorDataset(torch.from_numpy(X), torch.zeros(len(X)))
+    np.testing.assert_array_equal(net.predict(dataset), expected)
+    assert net.score(X, y) == old.score(X, y)
+    assert torch.equal(net.forward(X), old.forward(X))
+    # Prediction learns nothing.
+    assert set(vars(net)) == before
+    if cls is TorchClassifier:
+        np.testing.assert_array_equal(net.predict_proba(X), old.predict_proba(X))
+        assert net.classes_.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("cls", KINDS)
+@pytest.mark.parametrize("way", ["partial_fit", "warm_start", "dataset"])
+def test_training_goes_on_from_the_weights_there_are(cls, way, blobs):
+    X, y = data_of(cls, blobs)
+    expected = initialized(cls).set_params(module__in_features=None).fit(X, y)
+    net = initialized(cls, warm_start=way == "warm_start")
+    net.predict(X)
+    if way == "dataset":
+        labels = blobs[1] if cls is TorchClassifier else y
+        if cls is TorchClassifier:
+            net.set_params(classes=[0, 1, 2])
+        net.partial_fit(TensorDataset(torch.from_numpy(X), torch.tensor(labels)))
+        assert net.predict(X).shape == (150,) if cls is TorchClassifier else (150, 1)
+        return
+    getattr(net, "fit" if way == "warm_start" else "partial_fit")(X, y)
+    np.testing.assert_array_equal(net.predict(X), expected.predict(X))
+    assert net.n_features_in_ == 8
+    assert net.input_shape_ == (8,)
+    with pytest.raises(ValueError, match="expecting 8 features"):
+        net.partial_fit(X[:, :5], y)
+
+
+@pytest.mark.parametrize("cls", KINDS)
+def test_frozen_weights_stay(cls, blobs):
+    X, y = data_of(cls, blobs)
+    net = initialized(cls)
+    first, *others = net.module_.parameters()
+    first.requires_grad_(False)
+    before = copy.deepcopy([first, *others])
+    net.partial_fit(X, y)
+    assert torch.equal(before[0], first)
+    assert not torch.equal(before[1], others[0])
+
+
+@pytest.mark.parametrize("cls", KINDS)
+def test_a_checkpoint_without_data(cls, blobs, tmp_path):
+    X, _ = data_of(cls, blobs)
+    net = initialized(cls).save_checkpoint(tmp_path / "net.pt")
+    loaded = clone(net).load_checkpoint(tmp_path / "net.pt")
+    np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
+
+
+def test_labels_must_be_known(blobs):
+    net = initialized(TorchClassifier, classes=None)
+    assert net.forward(blobs[0]).shape == (150, 3)
+    assert not hasattr(net, "classes_")
+    for method in (net.predict, net.predict_proba):
+        with pytest.raises(ValueError, match=r"must know the labels .* set classes"):
+            method(blobs[0])
+    net.partial_fit(*blobs)
+    assert net.classes_.tolist() == [0, 1, 2]
+
+
+def test_a_wrong_first_batch_is_forgotten(blobs):
+    net = initialized(TorchClassifier, classes=None)
+    with pytest.raises(ValueError, match="accept a batch"):
+        net.partial_fit(blobs[0][:, :5], blobs[1])
+    assert net.partial_fit(*blobs).n_iter_ == 2
