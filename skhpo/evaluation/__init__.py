@@ -1,5 +1,6 @@
 """From trials to fit results."""
 
+from ._callbacks import FitContexts, told
 from ._continuation import way_to_continue
 from ._devices import slots_of
 from ._evaluator import Evaluator
@@ -8,10 +9,12 @@ from ._seeds import derive_seed
 
 __all__ = [
     "Evaluator",
+    "FitContexts",
     "Setting",
     "configured",
     "derive_seed",
     "refit",
     "slots_of",
+    "told",
     "way_to_continue",
 ]

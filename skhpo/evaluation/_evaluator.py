@@ -60,6 +60,8 @@ class Evaluator:
         Whether fits are trained as one where they can: "auto" where it pays, True always.
     across : bool, default=True
         Whether a stack may have fits of several trials, which must be submitted together.
+    contexts : FitContexts or None, default=None
+        What callbacks of scikit-learn are told of the fits, where there are some.
 
     Attributes
     ----------
@@ -93,6 +95,7 @@ class Evaluator:
         fit_timeout=None,
         stack=False,
         across=True,
+        contexts=None,
     ):
         self.setting = setting
         self.X = X
@@ -102,6 +105,7 @@ class Evaluator:
         self.known = known or {}
         self.checkpoints = checkpoints
         self.fit_timeout = fit_timeout
+        self.contexts = contexts
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
         self._answered = deque()
@@ -115,7 +119,7 @@ class Evaluator:
         self._inside = inside(setting.estimator, setting.resource)
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
             _log.info(lost)
-        self._stacks = Stacks(setting, X, y, stack, across=across)
+        self._stacks = Stacks(setting, X, y, stack, across=across, contexts=contexts)
         self._rows = splits
         if setting.resource == "n_samples":
             self._rows = [
@@ -248,6 +252,10 @@ class Evaluator:
                 load = self.checkpoints.file(parent, self._levels[trial.parent][-1])
         if not _is_saved(self._states.get(parent)):
             state = self._states.pop(parent, None)
+        context = None
+        if self.contexts is not None:
+            number = (trial.number * len(self.splits) + split) * self.n_repeats + repeat
+            context = self.contexts.fit(number, leaves=self._pool.in_processes_)
         return FitTask(
             trial=trial.number,
             candidate=trial.candidate,
@@ -260,6 +268,7 @@ class Evaluator:
             load=load,
             save=save,
             key=key,
+            context=context,
             rank=rank,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..trial import FitResult
 from ..wrappers import Prepared, inside
 from ..wrappers import prepare as prepare_wrappers
 from ._blame import FAILURES, raise_unless_candidates, saved
+from ._callbacks import evaluation
 from ._continuation import advance, set_horizon, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
@@ -57,6 +59,11 @@ class Work(NamedTuple):
     y: Any
     fit_params: Mapping[str, Any]
 
+    @property
+    def depth(self):
+        """How deep what is trained is in the estimator of the search."""
+        return len(self.prepared.names)
+
 
 def configured(setting, params, *, split, candidate, repeat=0):
     """Return an unfitted estimator with a candidate's parameters and its seeds.
@@ -82,22 +89,25 @@ def configured(setting, params, *, split, candidate, repeat=0):
     return estimator
 
 
-def refit(estimator, setting, X, y):
+def refit(estimator, setting, X, y, training=lambda estimator, depth=0: nullcontext()):
     """Fit a configured estimator on all data, as long as its resource says.
 
     This is its ``fit``, but for estimators that the search trained epoch by epoch: their ``fit``
-    would stop by a rule of its own, earlier than what was scored.
+    would stop by a rule of its own, earlier than what was scored. `training` is entered around
+    either, as in `evaluation`.
     """
     found = inside(estimator, setting.resource)
     if way_to_continue(found.estimator, found.resource, y) != "partial_fit_per_epoch":
         args = (X,) if y is None else (X, y)
-        estimator.fit(*args, **setting.fit_params)
+        with training(estimator):
+            estimator.fit(*args, **setting.fit_params)
         return
     prepared = prepare_wrappers(estimator, X, y, setting.fit_params, setting.resource)
     last = found.fresh
     seed, level = last.random_state, last.get_params()[found.resource]
     data = prepared.X, prepared.y, prepared.fit_params
-    advance(last, None, found.resource, *data, done=0, target=level)
+    with training(last, len(found.names)):
+        advance(last, None, found.resource, *data, done=0, target=level)
     last.set_params(random_state=seed)
     vars(estimator).update(vars(prepared.assembled(estimator, last)))
 
@@ -132,12 +142,17 @@ def run_fit(names, task, setting, X, y, *values):
     -------
     Outcome
     """
-    start = time.perf_counter()
     shared = dict(zip(names, values, strict=True))
     train, test = shared[task.split]
     train = train[: task.n_train]
+    with evaluation(task, setting, X, y, train) as training:
+        return _run_fit(task, setting, X, y, train, test, shared.get(task.key), training)
+
+
+def _run_fit(task, setting, X, y, train, test, prepared, training):
+    start = time.perf_counter()
     try:
-        fitted, state = _fit(setting, task, X, y, train, test, shared.get(task.key))
+        fitted, state = _fit(setting, task, X, y, train, test, prepared, training)
         if can_save(state, task.save):
             saved(state, task.save)
             state = SAVED
@@ -178,13 +193,13 @@ def run_fit(names, task, setting, X, y, *values):
     return Outcome(result, state)
 
 
-def _fit(setting, task, X, y, train, test, prepared):
+def _fit(setting, task, X, y, train, test, prepared, training):
     work = prepare(setting, task, lambda whole: train_part(setting, whole, X, y, train), prepared)
     if setting.starts is not None:
         test_data = part_of(work.whole, X, y, test, train)
         further = {"validation_data": work.prepared.inner_data(*test_data)}
         work = work._replace(fit_params={**work.fit_params, **further})
-    fitted, state = _advance(work, task)
+    fitted, state = _advance(work, task, training)
     return work.prepared.assembled(work.whole, fitted), state
 
 
@@ -245,20 +260,15 @@ def can_save(state, file):
     return file is not None and holds_all_in_checkpoint(state) and file.has_folder
 
 
-def _advance(work, task):
+def _advance(work, task, training):
     """Train up to the last level, from the state, the checkpoint, or the first level on."""
     state, steps = steps_of(work, task)
-    for done, target in steps:
-        fitted, state = advance(
-            work.fresh,
-            state,
-            work.resource,
-            work.X,
-            work.y,
-            work.fit_params,
-            done=done,
-            target=target,
-        )
+    data = work.X, work.y, work.fit_params
+    with training(work.fresh if state is None else state, work.depth):
+        for done, target in steps:
+            fitted, state = advance(
+                work.fresh, state, work.resource, *data, done=done, target=target
+            )
     return fitted, state
 
 

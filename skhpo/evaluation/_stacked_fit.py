@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +13,7 @@ from .._compat import num_samples
 from ..limits import current_slot, time_for
 from ..trial import FitResult
 from ._blame import FAILURES, raise_unless_candidates, saved
+from ._callbacks import evaluation
 from ._continuation import way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
@@ -47,10 +48,12 @@ def run_stack(names, stack, setting, X, y, *values):
     """
     data = _Data(setting, X, y, dict(zip(names, values, strict=True)))
     fits = [_Fit(setting, task) for task in stack.tasks]
-    with time_for(len(fits)):
+    with time_for(len(fits)), ExitStack() as watching:
         start = time.perf_counter()
         for fit in fits:
-            fit.attempt(fit.build, data)
+            rows = data.rows(fit.task, "train")
+            training = watching.enter_context(evaluation(fit.task, setting, X, y, rows))
+            fit.attempt(fit.build, data, training)
         _train(fits)
         for fit in fits:
             fit.attempt(fit.finish)
@@ -153,7 +156,7 @@ class _Fit:
         self.out_of_memory = memory_freed(error)
         self.error = "".join(traceback.format_exception(error))
 
-    def build(self, data):
+    def build(self, data, training):
         self.work = work = prepare(
             self.setting,
             self.task,
@@ -167,6 +170,7 @@ class _Fit:
         )
         self.started = state is not None
         self.net = work.fresh if state is None else state
+        self.training = training(self.net, work.depth)
 
     def member(self, step):
         """Return what a stack is given to train one of the steps."""
@@ -218,9 +222,16 @@ class _Fit:
 
 def _train(fits):
     """Take all fits to their last level; those that lack a state go over the earlier ones first."""
+    fits = [fit for fit in fits if fit.error is None]
+    with ExitStack() as watching:
+        for fit in fits:
+            watching.enter_context(fit.training)
+        _train_steps(fits)
+
+
+def _train_steps(fits):
     from ..stacking import train_together
 
-    fits = [fit for fit in fits if fit.error is None]
     for step in range(-max((len(fit.steps) for fit in fits), default=0), 0):
         going = [fit for fit in fits if fit.error is None and len(fit.steps) >= -step]
         try:

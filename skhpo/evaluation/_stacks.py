@@ -38,14 +38,17 @@ class Stacks:
     stack : {"auto", True, False}
     across : bool
         Whether fits of several trials may be in one stack.
+    contexts : FitContexts or None, default=None
+        What callbacks of scikit-learn are told.
     """
 
-    def __init__(self, setting, X, y, stack, *, across):
+    def __init__(self, setting, X, y, stack, *, across, contexts=None):
         self.setting = setting
         self.X = X
         self.y = y
         self.stack = stack
         self.across = across
+        self.contexts = contexts
         self._known = {}
         self._sizes = {}
         self._reported = set()
@@ -128,13 +131,16 @@ class Stacks:
         # Where nobody has imported torch there is no network to be stacked, and it stays so.
         estimators = sys.modules.get("skhpo.estimators")
         if estimators is None:
-            net, kinds = inside(self.setting.estimator, self.setting.resource).estimator, ()
+            found, kinds = inside(self.setting.estimator, self.setting.resource), ()
         else:
             whole = configured(self.setting, task.params, split=0, candidate=task.candidate)
-            net = inside(whole, self.setting.resource).estimator
+            found = inside(whole, self.setting.resource)
             kinds = estimators.TorchClassifier, estimators.TorchRegressor
+        net = found.estimator
         if not isinstance(net, kinds):
             return None, f"a {type(net).__name__} is no torch estimator of this package"
+        if self.contexts is not None and self.contexts.reach(len(found.names)):
+            return None, "callbacks of the search look into each epoch"
         from ..stacking import obstacle
 
         return net, obstacle(net, arguments_inside(whole, self.setting.fit_params))

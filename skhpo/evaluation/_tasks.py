@@ -95,6 +95,8 @@ class FitTask:
         the earlier levels are trained again.
     key : tuple or None, default=None
         The fitted transformers that this fit shares.
+    context : tuple, bytes or None, default=None
+        What `FitContexts` made for it, where scikit-learn's callbacks watch.
     rank : int, default=0
         What starts first: the smaller number. Fits that were asked for together have the same.
     """
@@ -110,6 +112,7 @@ class FitTask:
     load: CheckpointFile | None = None
     save: CheckpointFile | None = None
     key: tuple | None = None
+    context: Any = None
     rank: int = 0
 
 

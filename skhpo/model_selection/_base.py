@@ -8,6 +8,7 @@ from abc import abstractmethod
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from os import PathLike
 
@@ -26,7 +27,16 @@ from .._compat import (
     fit_context,
     num_samples,
 )
-from ..evaluation import Evaluator, Setting, configured, derive_seed, refit, slots_of
+from ..evaluation import (
+    Evaluator,
+    FitContexts,
+    Setting,
+    configured,
+    derive_seed,
+    refit,
+    slots_of,
+    told,
+)
 from ..exceptions import SearchStoppedWarning
 from ..interrupts import noticing
 from ..results import mean_score, results_table, total_seconds, variance_of_mean
@@ -43,7 +53,7 @@ from ._checks import (
 )
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
-from ._observers import Callbacks, ContextTree, Progress, SearchStart
+from ._observers import Callbacks, Progress, SearchStart
 from ._resume import fingerprint, identity_of, open_journal, replayed, tell_earlier_scores
 from ._top import Seen, TopEstimators
 
@@ -250,6 +260,9 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 raise_errors=self.error_score == "raise",
                 curves=callbacks.want_curves,
             )
+            context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
+            context.call_on_fit_task_begin(estimator=self, **seen)
+            of_search = self._search_context(context, scheduler.n_trials, known)
             evaluator = Evaluator(
                 setting,
                 X,
@@ -263,14 +276,14 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 fit_timeout=self.fit_timeout,
                 stack=self.stack,
                 across=not self.asynchronous,
+                contexts=FitContexts.of(self, of_search),
             )
             stack.enter_context(evaluator)
-            context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
-            context.call_on_fit_task_begin(estimator=self, **seen)
             stack.enter_context(warnings.catch_warnings())
             if self.resource is not None:  # stopping early is what the search asks for
                 warnings.simplefilter("ignore", ConvergenceWarning)
-            loop = self._run(scheduler, evaluator, journal, scorer, context, start)
+            loop = self._run(scheduler, evaluator, journal, scorer, start)
+            of_search.call_on_fit_task_end(estimator=self)
             self._store(loop, scorer, metric)
             if loop.error is not None:
                 raise loop.error
@@ -286,17 +299,21 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         context.call_on_fit_task_end(estimator=self, **seen)
         return self
 
-    def _run(self, scheduler, evaluator, journal, scorer, context, start):
+    def _search_context(self, context, n_trials, known):
+        """Begin the task whose parts are the fits, less those that the journal answers."""
+        n_fits = None
+        if n_trials is not None:
+            n_fits = n_trials * self.n_splits_ * self.n_repeats
+            n_fits -= sum(trial < n_trials for trial, _, _ in known)
+        return context.subcontext(
+            task_name="search", max_subtasks=n_fits, sequential_subtasks=False
+        ).call_on_fit_task_begin(estimator=self)
+
+    def _run(self, scheduler, evaluator, journal, scorer, start):
         """Run the loop under everybody's eyes; return it."""
         n_fits = self.n_splits_ * self.n_repeats
         total = None if scheduler.n_trials is None else scheduler.n_trials * n_fits
-        context = context.subcontext(
-            task_name="search", max_subtasks=total, sequential_subtasks=False
-        ).call_on_fit_task_begin(estimator=self)
-        observers = [
-            ContextTree(self, context, self.n_splits_, self.n_repeats),
-            Callbacks(self, self.callbacks),
-        ]
+        observers = [Callbacks(self, self.callbacks)]
         progress = Progress(total)
         if self.verbose > 0:
             observers.append(progress)
@@ -317,7 +334,6 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             raise ValueError(
                 f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
             )
-        context.call_on_fit_task_end(estimator=self)
         return loop
 
     def _header(self, seed, fingerprint):
@@ -427,12 +443,11 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         candidate = trials[self.best_index_].candidate
         best = configured(setting, self.best_params_, split=-1, candidate=candidate)
         refit_context = context.subcontext(task_name="refit-with-best-params")
-        with refit_context.propagate_callback_context(best):
-            refit_context.call_on_fit_task_begin(estimator=self, **seen)
-            start = time.perf_counter()
-            with noticing():
-                refit(best, setting, X, y)
-            self.refit_time_ = time.perf_counter() - start
+        training = partial(told, refit_context, {"estimator": self, **seen})
+        start = time.perf_counter()
+        with noticing():
+            refit(best, setting, X, y, training)
+        self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_

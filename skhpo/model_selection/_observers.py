@@ -1,4 +1,4 @@
-"""Those who watch a search: scikit-learn's callbacks, the progress line, the user's callbacks."""
+"""Those who watch a search: the progress line, the user's callbacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..space import SearchSpace
 
-__all__ = ["Callbacks", "ContextTree", "Progress", "SearchStart"]
+__all__ = ["Callbacks", "Progress", "SearchStart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +37,6 @@ class SearchStart:
     max_resource: int | None
     identity: str
     known: Collection[tuple[int, int, int]]
-
-
-class ContextTree:
-    """Tells scikit-learn's callbacks of each fit; their contexts stay in this process.
-
-    Parameters
-    ----------
-    search : estimator
-    context : CallbackContext
-        Of the whole search; gets a child for each fit.
-    splits, repeats : int
-        Fits per trial.
-    """
-
-    def __init__(self, search, context, splits, repeats):
-        self.search = search
-        self.context = context
-        self.splits = splits
-        self.repeats = repeats
-        self._open = {}
-
-    def on_ask(self, trials):
-        per_trial = self.splits * self.repeats
-        for trial in trials:
-            for i in range(per_trial):
-                self._open[trial.number, i] = self.context.subcontext(
-                    task_name="candidate-split-evaluation", task_id=trial.number * per_trial + i
-                ).call_on_fit_task_begin(estimator=self.search)
-
-    def on_fit_end(self, trial, result):
-        key = trial.number, result.split * self.repeats + result.repeat
-        self._open.pop(key).call_on_fit_task_end(estimator=self.search)
-
-    def on_trial_end(self, trial, results, score):
-        pass
 
 
 _EVENTS = ("on_search_begin", "on_fit_end", "on_trial_end", "on_search_end")

@@ -1,0 +1,176 @@
+"""scikit-learn's callbacks around the fits of a search, called as `GridSearchCV` calls them.
+
+A fit is a task of the search: it begins when a worker starts it, ends when it is scored or has
+failed, and is shown its training rows. Callbacks that want it go on to what is trained.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import pickle
+from contextlib import ExitStack, contextmanager, nullcontext
+
+from joblib.externals.loky.backend.reduction import dumps
+from sklearn.callback import AutoPropagatedCallback, CallbackContext
+
+from .._compat import check_method_params, safe_split
+from ._blame import Environment
+
+__all__ = ["FitContexts", "evaluation", "told"]
+
+
+class FitContexts:
+    """Makes what the callbacks of a search are called with, fit by fit.
+
+    Parameters
+    ----------
+    search : estimator
+    context : CallbackContext
+        Of the task that all fits are part of.
+    """
+
+    def __init__(self, search, context):
+        self.search = search
+        self.context = context
+
+    @classmethod
+    def of(cls, search, context):
+        """Return one, or None where neither the search nor its estimator has callbacks."""
+        parts = [search, search.estimator, *search.estimator.get_params().values()]
+        watched = any(getattr(part, "_skl_callbacks", None) for part in parts)
+        return cls(search, context) if watched else None
+
+    def reach(self, depth):
+        """Whether a callback of the search goes on to an estimator that is so deep in it.
+
+        Parameters
+        ----------
+        depth : int
+            0 for the estimator of the search, 1 for a step of that.
+        """
+        depth += self.context._propagation_depth
+        return any(
+            isinstance(callback, AutoPropagatedCallback)
+            and (callback.max_propagation_depth is None or callback.max_propagation_depth > depth)
+            for callback in self.context._callbacks
+        )
+
+    def fit(self, number, *, leaves):
+        """Return a `FitContext`, as bytes if it leaves this process.
+
+        Parameters
+        ----------
+        number : int
+            Of the fit, among all.
+        leaves : bool
+        """
+        context = self.context.subcontext(task_name="candidate-split-evaluation", task_id=number)
+        if not leaves:
+            return self.search, context
+        # Now, and not by the thread that sends it: further contexts would be added meanwhile.
+        reducers = {CallbackContext: _without_children, type(self.search): _as_given}
+        try:
+            return bytes(dumps((self.search, context), reducers=reducers))
+        except Exception as error:
+            callbacks = getattr(self.search, "_skl_callbacks", [])
+            raise TypeError(
+                f"with worker processes the callbacks of scikit-learn must be picklable, but those "
+                f"of the search, {callbacks}, or of its estimator are not ({error}); use threads: "
+                "joblib.parallel_config('threading')"
+            ) from error
+
+
+def _without_children(context):
+    state = {**vars(context), "_children_map": {}}
+    return copyreg.__newobj__, (type(context),), state
+
+
+def _as_given(search):
+    """Reduce a search to its parameters, less those that are for its own process."""
+    state = {**search.get_params(deep=False), "callbacks": (), "cv": None}
+    if hasattr(search, "_skl_callbacks"):
+        state["_skl_callbacks"] = search._skl_callbacks
+    return copyreg.__newobj__, (type(search),), state
+
+
+@contextmanager
+def evaluation(task, setting, X, y, rows):
+    """Around all that is done for a fit: callbacks are called at its end.
+
+    Parameters
+    ----------
+    task : FitTask
+    setting : Setting
+    X, y : array-like
+        All data.
+    rows : ndarray
+        Those it is trained on.
+
+    Yields
+    ------
+    training : callable
+        ``training(estimator, depth)`` is the context manager around the training of an estimator,
+        which is so deep in that of the search; callbacks are called when it is entered.
+    """
+    if task.context is None:
+        yield lambda estimator, depth=0: nullcontext()
+        return
+    packed = isinstance(task.context, bytes)
+    search, context = pickle.loads(task.context) if packed else task.context
+
+    @functools.cache
+    def data():
+        return safe_split(setting.estimator, X, y, rows)
+
+    def metadata():
+        weight = check_method_params(X, setting.fit_params, rows).get("sample_weight")
+        return None if weight is None else {"sample_weight": weight}
+
+    hooks = {"X": lambda: data()[0], "y": lambda: data()[1], "metadata": metadata}
+    hooks["estimator"] = search
+    begun = []
+
+    @contextmanager
+    def training(estimator, depth=0):
+        with ExitStack() as stack:
+            begun.append(estimator)
+            with _no_fault_of_the_fit():
+                stack.enter_context(told(context, hooks, estimator, depth))
+            yield
+
+    try:
+        yield training
+    finally:
+        if begun:
+            with _no_fault_of_the_fit():
+                context.call_on_fit_task_end(**hooks)
+
+
+@contextmanager
+def told(context, hooks, estimator, depth=0):
+    """Around the training of an estimator for a task; callbacks are called when it is entered.
+
+    Parameters
+    ----------
+    context : CallbackContext
+        Of the task.
+    hooks : dict
+        What callbacks are called with.
+    estimator : estimator
+        Callbacks that want it go on to this one.
+    depth : int, default=0
+        How deep it is in the estimator of the search.
+    """
+    context._propagation_depth = context.parent._propagation_depth + depth
+    with context.propagate_callback_context(estimator):
+        context.call_on_fit_task_begin(**hooks)
+        yield
+
+
+@contextmanager
+def _no_fault_of_the_fit():
+    try:
+        yield
+    except Exception as error:
+        raise Environment(error) from error
