@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-import scipy.sparse
 import skorch.dataset
 import torch
 from skorch import NeuralNet
 from skorch.utils import to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from ..rows import RowSubset
-from ._data import RowBatches, Rows, sample_shape, wants_integers
+from ._data import RowBatches, Rows, wants_integers
 from ._defaults import changed_settings
 from ._loading import (
     EncodedTargets,
@@ -23,7 +19,7 @@ from ._loading import (
     is_read_by_rows,
     unpack,
 )
-from ._randomness import OwnGenerators, Stream
+from ._randomness import Stream
 from ._validation import check_container, check_inputs
 
 __all__ = ["FeedingMixin"]
@@ -31,7 +27,6 @@ __all__ = ["FeedingMixin"]
 # Settings of an iterator that need no DataLoader.
 _ITERATOR_SETTINGS = {"batch_size", "shuffle", "drop_last"}
 _PREDICTED_VALUES_AT_ONCE = 2**20
-_FEW = 8
 
 
 class FeedingMixin:
@@ -258,85 +253,3 @@ class FeedingMixin:
 
     def _prepare_inputs(self, X):
         return cast_floats(to_device(X, self.device_), self._floating_dtype())
-
-    def _first_batch(self, X, y=None):
-        """Return what the module is going to get, for a few rows; no global generator is touched.
-
-        Parameters
-        ----------
-        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
-        y : ndarray or None, default=None
-            Encoded targets.
-
-        Returns
-        -------
-        X : array, tensor or whatever is collated
-        y : object
-        """
-        if not isinstance(X, torch.utils.data.Dataset) and not self._reads_as_given(X):
-            X, y = _first_rows(X), None if y is None else y[:_FEW]
-            if self._slices_batches(training=False):
-                return X, y
-            X = Rows(X, y)
-        elif not isinstance(X, torch.utils.data.Dataset):
-            X = self.get_dataset(X, y)
-        with OwnGenerators(Stream(0, "first batch")):
-            try:
-                return unpack(next(iter(self.get_iterator(self._few(X), training=False))))
-            except RuntimeError as error:
-                if "equal size" not in str(error):
-                    raise
-                raise ValueError(
-                    "rows must have one shape, or iterator_train__collate_fn and "
-                    f"iterator_valid__collate_fn must make one of them, but: {error}"
-                ) from error
-
-    def _to_try(self, X, few):
-        """Return what the built module gets of a first batch, on its device."""
-        if isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X):
-            return self._prepare_inputs(few)
-        rows = self._as_dataset(_first_rows(X), training=False)
-        if self._slices_batches(training=False):
-            return rows.take(torch.arange(len(rows)))[0]
-        return next(iter(self._batches(rows, training=False).inputs()))
-
-    def _few(self, dataset):
-        """Return the first rows of a dataset, or all where the loader may ask for any."""
-        orders_itself = {"sampler", "batch_sampler"} & set(changed_settings(self, "iterator_valid"))
-        own = self.iterator_valid is not DataLoader
-        own = own or type(self).get_iterator is not FeedingMixin.get_iterator
-        if isinstance(dataset, IterableDataset) or orders_itself or own:
-            return dataset
-        return Subset(dataset, range(min(_FEW, len(dataset))))
-
-    def _remember_input(self, X, few):
-        """Keep what later inputs must agree with.
-
-        Parameters
-        ----------
-        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
-        few : array, tensor or whatever is collated
-            What the module gets for the first rows of it.
-        """
-        collated = isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X)
-        of = few if collated else X
-        self.input_shape_ = sample_shape(of)
-        if collated and not self._slices_batches(training=False):
-            # Lengths may differ from batch to batch.
-            self.input_shape_ = None
-        arrays = of if isinstance(of, Mapping) else {None: of}
-        self._integer_inputs = {name: not _is_floating(array) for name, array in arrays.items()}
-
-
-def _first_rows(X):
-    if scipy.sparse.issparse(X):
-        return X[:_FEW].toarray()
-    if isinstance(X, RowSubset):
-        return np.asarray(X[:_FEW])
-    return {k: v[:_FEW] for k, v in X.items()} if isinstance(X, Mapping) else X[:_FEW]
-
-
-def _is_floating(array):
-    if isinstance(array, torch.Tensor):
-        return array.is_floating_point()
-    return array.dtype.kind == "f" if hasattr(array, "dtype") else True

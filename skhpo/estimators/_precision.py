@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["low_precision"]
+__all__ = ["as_float32", "low_precision", "plain_tuple"]
 
 
 def low_precision(amp, device):
@@ -37,9 +37,17 @@ def low_precision(amp, device):
 
 
 def as_float32(output):
-    """Return an output, or a tuple of them, as float32 where it is bfloat16."""
+    """Return an output, or a tuple or dict of them, as float32 where it is bfloat16."""
     if isinstance(output, tuple):
-        return tuple(as_float32(item) for item in output)
+        items = [as_float32(item) for item in output]
+        return type(output)(*items) if hasattr(output, "_fields") else tuple(items)
+    if isinstance(output, dict):
+        return {name: as_float32(item) for name, item in output.items()}
     if isinstance(output, torch.Tensor) and output.dtype is torch.bfloat16:
         return output.float()
     return output
+
+
+def plain_tuple(output):
+    """Return a named tuple as the tuple that skorch can take apart, and anything else as it is."""
+    return tuple(output) if hasattr(output, "_fields") else output

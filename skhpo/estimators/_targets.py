@@ -238,6 +238,7 @@ class LabelsMixin:
         return torch.as_tensor(encoded, device=self.device_)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
+        y_pred = self._for_criterion(y_pred)
         if self._meaning == "probabilities" and isinstance(self.criterion_, nn.NLLLoss):
             y_pred = torch.log(y_pred + torch.finfo(y_pred.dtype).eps)
         if self.label_smoothing and isinstance(self.criterion_, _BINARY):

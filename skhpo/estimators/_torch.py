@@ -13,13 +13,12 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
 
 from ._building import BuildingMixin
+from ._callbacks import check_monitors, let_callbacks_set_params
 from ._checkpoint import CheckpointMixin
-from ._data import sample_shape
-from ._feeding import FeedingMixin
+from ._first_look import FirstLookMixin
 from ._parameters import ParametersMixin
-from ._precision import as_float32
+from ._precision import as_float32, plain_tuple
 from ._printing import with_epoch_table
-from ._randomness import Stream
 from ._selection import hold_out
 from ._training import run_epochs
 from ._validation import check_sample_weight
@@ -28,7 +27,7 @@ __all__ = ["TorchEstimator"]
 
 
 class TorchEstimator(
-    ParametersMixin, BuildingMixin, FeedingMixin, CheckpointMixin, CallbackSupportMixin
+    ParametersMixin, BuildingMixin, FirstLookMixin, CheckpointMixin, CallbackSupportMixin
 ):
     """Mixin over a skorch net. A subclass knows about targets:
 
@@ -127,12 +126,15 @@ class TorchEstimator(
         self.check_data(X, y)
         self._targets_are_encoded = not isinstance(inputs, torch.utils.data.Dataset)
         if not continuing:
+            let_callbacks_set_params(self, X, y)
             self._build(inputs, fit_params, targets)
         elif reset:
             self._learn_from(inputs, self._first_batch(inputs, targets)[0], fit_params)
         dataset, checks = self._hold_out(inputs, targets, weight)
         whole = inputs if checks is None else dataset
-        return *self._split(dataset, whole, targets, fit_params), checks
+        train, valid = self._split(dataset, whole, targets, fit_params)
+        check_monitors(self, valid, checks)
+        return train, valid, checks
 
     @property
     def _has_seen_data(self):
@@ -174,67 +176,6 @@ class TorchEstimator(
             X = {k: v[kept] for k, v in X.items()} if isinstance(X, Mapping) else X[kept]
             y, weight = y[kept], weight[kept]
         return X, y, (weight / weight.mean()).astype(np.float32)
-
-    def _build(self, X, fit_params, y=None):
-        """Initialize the net for the data, and pass a few rows through it.
-
-        What is wrong with the module is said before any training.
-        """
-        few, _ = self._first_batch(X, y)
-        self._inferred = {"out_features": self._out_features()}
-        shape = sample_shape(few)
-        if shape:
-            self._inferred["in_features"] = int(np.prod(shape))
-            self._inferred["in_channels"] = shape[0]
-            self._inferred["input_shape"] = shape
-        self._remember_input(X, few)
-        self._few_inputs = few
-        try:
-            self.initialize()
-            self._learn_from(X, few, fit_params)
-        except BaseException:
-            # Not a network that could predict, or be continued.
-            self.initialized_ = False
-            vars(self).pop("module_", None)
-            raise
-        finally:
-            self._few_inputs = None
-
-    def _learn_from(self, X, few, fit_params):
-        """Learn from a first batch what comes into the built module, and what comes out of it."""
-        self._remember_input(X, few)
-        self._understand(self._try(self._to_try(X, few), fit_params))
-
-    def _acquainted(self, X):
-        """Return this net, or if it has seen no data yet a twin that has learned from `X`."""
-        self.check_is_fitted()
-        if self._has_seen_data:
-            return self
-        twin = copy.copy(self)
-        if not isinstance(X, torch.utils.data.Dataset):
-            X, _ = twin._check_inputs(X, reset=True, needs_y=False)
-        twin._learn_classes_alone()
-        twin._learn_from(X, twin._first_batch(X)[0], {})
-        return twin
-
-    def _learn_classes_alone(self):
-        """Learn the classes of a net that has seen no targets, if it needs them to predict."""
-
-    def _try(self, inputs, fit_params):
-        self._set_training(False)
-        # A stream of its own: what is drawn here must not shift the streams of training. The graph
-        # says which operation came last.
-        with torch.enable_grad(), self._drawing_from(Stream(self.seed_, "trial")):
-            try:
-                output = self.infer(inputs, **fit_params)
-            except Exception as error:
-                named = inputs.items() if isinstance(inputs, Mapping) else [("X", inputs)]
-                shapes = ", ".join(f"{name} {_shape(value)}" for name, value in named)
-                raise ValueError(
-                    f"the module must accept a batch of the data, but for inputs of shape {shapes} "
-                    f"it raised {type(error).__name__}: {error}"
-                ) from error
-        return output[0] if isinstance(output, tuple) else output
 
     def infer(self, x, **fit_params):
         """Pass a batch through the module.
@@ -283,6 +224,7 @@ class TorchEstimator(
         -------
         loss : Tensor of shape ()
         """
+        y_pred = self._for_criterion(y_pred)
         if not isinstance(y_true, torch.Tensor):
             y_true = skorch.utils.to_tensor(y_true, device=self.device_)
         weight = self._batch_weight if training else None
@@ -299,6 +241,12 @@ class TorchEstimator(
         if losses.ndim > 1:
             losses = losses.flatten(1).mean(1)
         return (losses * weight).mean()
+
+    def _for_criterion(self, output):
+        """Return what the criterion gets: one of torch's takes the first of several outputs."""
+        several = isinstance(output, tuple)
+        of_torch = several and type(self.criterion_).__module__.startswith("torch.")
+        return output[0] if of_torch else output
 
     def forward_iter(self, X, training=False, device="cpu"):
         """Yield what the module returns, batch by batch.
@@ -324,7 +272,7 @@ class TorchEstimator(
         dataset = net._as_dataset(X, training=False)
         for inputs in net._batches(dataset, training=False).inputs():
             output = self.evaluation_step((inputs, None), training=training)
-            yield to_device(output, device=device)
+            yield to_device(plain_tuple(output), device=device)
 
     def _predict_outputs(self, X):
         nonlinearity = self._get_predict_nonlinearity()
@@ -356,7 +304,3 @@ class TorchEstimator(
         twin = type(self).__new__(type(self))
         vars(twin).update(vars(self))
         return twin
-
-
-def _shape(value):
-    return tuple(value.shape) if hasattr(value, "shape") else f"({type(value).__name__})"

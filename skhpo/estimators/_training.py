@@ -17,6 +17,7 @@ from ._data import RowBatches
 from ._defaults import changed_settings
 from ._extras import Extras
 from ._names import OPTIMIZERS
+from ._precision import plain_tuple
 from ._randomness import may_draw
 from ._schedule import Schedule
 from ._selection import copy_weights, set_weights
@@ -285,7 +286,11 @@ def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, extras, 
         with forward:
             step = net.train_step(batch, **params)
         extras.after_batch()
-        return step
+        return {**step, "y_pred": plain_tuple(step["y_pred"])}
+
+    def validation_step(batch, **params):
+        step = net.validation_step(batch, **params)
+        return {**step, "y_pred": plain_tuple(step["y_pred"])}
 
     try:
         with net._as_callbacks_expect():
@@ -297,7 +302,7 @@ def _hooked_epoch(net, datasets, train_batches, valid_batches, forward, extras, 
                 valid_batches,
                 training=False,
                 prefix="valid",
-                step_fn=net.validation_step,
+                step_fn=validation_step,
                 **fit_params,
             )
             extras.end_epoch()

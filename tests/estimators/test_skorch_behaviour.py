@@ -1,22 +1,28 @@
 """What skorch documents works here too."""
 
 import pickle
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.feature_selection import SelectKBest
+from sklearn.pipeline import make_pipeline
 from skorch.callbacks import (
     BatchScoring,
     Callback,
     Checkpoint,
     EarlyStopping,
     EpochScoring,
+    InputShapeSetter,
     LRScheduler,
 )
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
 
+from skhpo import BayesSearchCV
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
 
 
@@ -167,6 +173,124 @@ def test_checkpoint_callback(line, tmp_path):
     checkpoint = Checkpoint(monitor="train_loss_best", dirname=str(tmp_path), f_pickle=None)
     TorchRegressor(max_epochs=2, callbacks=[checkpoint]).fit(*line)
     assert (tmp_path / "params.pt").exists()
+
+
+def small_split(dataset, y=None):
+    rows = np.arange(len(dataset))
+    return tuple(torch.utils.data.Subset(dataset, part) for part in (rows[:90], rows[90:]))
+
+
+@pytest.mark.parametrize(
+    ("callback", "monitor"),
+    [
+        (EarlyStopping(), "valid_loss"),
+        (Checkpoint(f_params=None, f_optimizer=None, f_history=None), "valid_loss_best"),
+        (LRScheduler("ReduceLROnPlateau", monitor="valid_loss"), "valid_loss"),
+        (EarlyStopping(monitor="valid_acc"), "valid_acc"),
+        (EarlyStopping, "valid_loss"),
+    ],
+)
+def test_what_is_monitored_must_be_recorded(blobs, callback, monitor):
+    net = TorchClassifier(max_epochs=2, callbacks=[("watch", callback)])
+    rule = f"watch monitors '{monitor}' and train_split=None and validation_fraction=None; set"
+    with pytest.raises(ValueError, match=rule):
+        net.fit(*blobs)
+    assert len(net.history) == 0
+    assert net.set_params(train_split=small_split).fit(*blobs).n_iter_ == 2
+
+
+def test_what_validation_fraction_records_can_be_monitored(blobs):
+    params = {"max_epochs": 2, "validation_fraction": 0.2}
+    stopping = [("stop", EarlyStopping())]
+    assert TorchClassifier(callbacks=stopping, **params).fit(*blobs).n_iter_ == 2
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.2 records 'valid_accuracy'"):
+        TorchClassifier(callbacks=stopping, monitor="accuracy", **params).fit(*blobs)
+
+
+class Recording(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("valid_loss", 1.0)
+
+
+def test_what_the_users_own_code_may_record_is_left_to_it(blobs):
+    callbacks = [("mine", Recording()), ("stop", EarlyStopping(patience=2, sink=lambda *a: None))]
+    assert TorchClassifier(max_epochs=9, callbacks=callbacks).fit(*blobs).n_iter_ == 3
+
+
+def test_scoring_without_validation_warns(blobs):
+    score = EpochScoring("accuracy", name="acc", lower_is_better=False)
+    with pytest.warns(UserWarning, match="EpochScoring scores what train_split holds out"):
+        TorchClassifier(max_epochs=1, callbacks=[score]).fit(*blobs)
+
+
+class NeedsDim(nn.Module):
+    def __init__(self, input_dim):
+        super().__init__()
+        self.out = nn.Linear(input_dim, 3)
+
+    def forward(self, x):
+        return self.out(x)
+
+
+class OwnSetter(Callback):
+    def on_train_begin(self, net, X, y, **kwargs):
+        net.set_params(module__input_dim=X.shape[1])
+
+
+@pytest.mark.parametrize("setter", [InputShapeSetter, InputShapeSetter(), OwnSetter()])
+def test_callbacks_may_set_the_shape_of_inputs(blobs, setter):
+    X, y = blobs
+    net = TorchClassifier(NeedsDim, max_epochs=1, callbacks=[setter])
+    assert net.fit(X, y).module_.out.in_features == 8
+    assert net.fit(X[:, :5], y).module_.out.in_features == 5
+    selected = make_pipeline(SelectKBest(), clone(net))
+    search = BayesSearchCV(selected, {"selectkbest__k": [3]}, n_iter=1, cv=2).fit(X, y)
+    assert search.best_estimator_[-1].module_.out.in_features == 3
+
+
+class Outputs(NamedTuple):
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+class Several(nn.Linear):
+    """Returns more than its prediction."""
+
+    def __init__(self, in_features, out_features, make=Outputs):
+        super().__init__(in_features, out_features)
+        self.make = make
+
+    def forward(self, x):
+        return self.make(super().forward(x), x)
+
+
+def as_dict(logits, features):
+    return {"logits": logits, "features": features}
+
+
+@pytest.mark.parametrize("make", [Outputs, lambda a, b: (a, b)])
+def test_tuples_begin_with_the_prediction(blobs, make):
+    params = {"max_epochs": 3, "random_state": 0, "train_split": small_split}
+    net = TorchClassifier(Several, module__make=make, **params).fit(*blobs)
+    plain = TorchClassifier(nn.Linear, **params).fit(*blobs)
+    np.testing.assert_allclose(net.predict_proba(blobs[0]), plain.predict_proba(blobs[0]), 1e-5)
+    assert net.history[-1]["valid_acc"] == plain.history[-1]["valid_acc"]
+
+
+def test_dicts_need_to_be_taken_apart(blobs):
+    class Net(TorchClassifier):
+        def get_loss(self, y_pred, y_true, **kwargs):
+            return super().get_loss(y_pred["logits"], y_true, **kwargs)
+
+    params = {"module": Several, "module__make": as_dict, "max_epochs": 3, "random_state": 0}
+    net = Net(**params, predict_nonlinearity=lambda output: output["logits"].softmax(1))
+    plain = TorchClassifier(nn.Linear, max_epochs=3, random_state=0).fit(*blobs)
+    np.testing.assert_allclose(
+        net.fit(*blobs).predict_proba(blobs[0]), plain.predict_proba(blobs[0]), 1e-5
+    )
+    for other in (Net(**params), TorchClassifier(**params)):
+        with pytest.raises(ValueError, match=r"returns a dict with the keys \['logits', "):
+            other.fit(*blobs)
 
 
 class Distance(nn.Module):

@@ -1,0 +1,193 @@
+"""What a net learns when it first sees data: shapes, and what the module makes of a few rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Subset
+
+from ..rows import RowSubset
+from ._data import Rows, sample_shape
+from ._defaults import changed_settings
+from ._feeding import FeedingMixin
+from ._loading import unpack
+from ._randomness import OwnGenerators, Stream
+
+__all__ = ["FirstLookMixin"]
+
+_FEW = 8
+
+
+class FirstLookMixin(FeedingMixin):
+    """A first batch is taken the way that predictions go, before anything is trained."""
+
+    def _build(self, X, fit_params, y=None):
+        """Initialize the net for the data, and pass a few rows through it.
+
+        What is wrong with the module is said before any training.
+        """
+        few, _ = self._first_batch(X, y)
+        self._inferred = {"out_features": self._out_features()}
+        shape = sample_shape(few)
+        if shape:
+            self._inferred["in_features"] = int(np.prod(shape))
+            self._inferred["in_channels"] = shape[0]
+            self._inferred["input_shape"] = shape
+        self._remember_input(X, few)
+        self._few_inputs = few
+        try:
+            self.initialize()
+            self._learn_from(X, few, fit_params)
+        except BaseException:
+            # Not a network that could predict, or be continued.
+            self.initialized_ = False
+            vars(self).pop("module_", None)
+            raise
+        finally:
+            self._few_inputs = None
+
+    def _learn_from(self, X, few, fit_params):
+        """Learn from a first batch what comes into the built module, and what comes out of it."""
+        self._remember_input(X, few)
+        output = self._try(self._to_try(X, few), fit_params)
+        output = output[0] if isinstance(output, tuple) else output
+        if isinstance(output, torch.Tensor):
+            self._understand(output)
+            return
+        self._check_is_taken_apart(output)
+        self._meaning = "own"
+        self._output_shape = tuple(self.predict_nonlinearity(output).shape[1:])
+
+    def _check_is_taken_apart(self, output):
+        """Raise ValueError unless code of the user's makes a loss and a prediction of an output."""
+        of_package = type(self).get_loss.__module__.partition(".")[0] == "skhpo"
+        of_torch = type(self.criterion_).__module__.startswith("torch.")
+        if callable(self.predict_nonlinearity) and not (of_package and of_torch):
+            return
+        keys = f" with the keys {list(output)}" if isinstance(output, Mapping) else ""
+        raise ValueError(
+            "the module must return a tensor, or a tuple that begins with the one that predictions "
+            f"are made of, but returns a {type(output).__name__}{keys}; wrap the module, or take "
+            "it apart in a criterion (or get_loss) and a predict_nonlinearity of your own"
+        )
+
+    def _acquainted(self, X):
+        """Return this net, or if it has seen no data yet a twin that has learned from `X`."""
+        self.check_is_fitted()
+        if self._has_seen_data:
+            return self
+        twin = copy.copy(self)
+        if not isinstance(X, torch.utils.data.Dataset):
+            X, _ = twin._check_inputs(X, reset=True, needs_y=False)
+        twin._learn_classes_alone()
+        twin._learn_from(X, twin._first_batch(X)[0], {})
+        return twin
+
+    def _learn_classes_alone(self):
+        """Learn the classes of a net that has seen no targets, if it needs them to predict."""
+
+    def _try(self, inputs, fit_params):
+        self._set_training(False)
+        # A stream of its own: what is drawn here must not shift the streams of training. The graph
+        # says which operation came last.
+        with torch.enable_grad(), self._drawing_from(Stream(self.seed_, "trial")):
+            try:
+                output = self.infer(inputs, **fit_params)
+            except Exception as error:
+                named = inputs.items() if isinstance(inputs, Mapping) else [("X", inputs)]
+                shapes = ", ".join(f"{name} {_shape(value)}" for name, value in named)
+                raise ValueError(
+                    f"the module must accept a batch of the data, but for inputs of shape {shapes} "
+                    f"it raised {type(error).__name__}: {error}"
+                ) from error
+        return output
+
+    def _first_batch(self, X, y=None):
+        """Return what the module is going to get, for a few rows; no global generator is touched.
+
+        Parameters
+        ----------
+        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
+        y : ndarray or None, default=None
+            Encoded targets.
+
+        Returns
+        -------
+        X : array, tensor or whatever is collated
+        y : object
+        """
+        if not isinstance(X, torch.utils.data.Dataset) and not self._reads_as_given(X):
+            X, y = _first_rows(X), None if y is None else y[:_FEW]
+            if self._slices_batches(training=False):
+                return X, y
+            X = Rows(X, y)
+        elif not isinstance(X, torch.utils.data.Dataset):
+            X = self.get_dataset(X, y)
+        with OwnGenerators(Stream(0, "first batch")):
+            try:
+                return unpack(next(iter(self.get_iterator(self._few(X), training=False))))
+            except RuntimeError as error:
+                if "equal size" not in str(error):
+                    raise
+                raise ValueError(
+                    "rows must have one shape, or iterator_train__collate_fn and "
+                    f"iterator_valid__collate_fn must make one of them, but: {error}"
+                ) from error
+
+    def _to_try(self, X, few):
+        """Return what the built module gets of a first batch, on its device."""
+        if isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X):
+            return self._prepare_inputs(few)
+        rows = self._as_dataset(_first_rows(X), training=False)
+        if self._slices_batches(training=False):
+            return rows.take(torch.arange(len(rows)))[0]
+        return next(iter(self._batches(rows, training=False).inputs()))
+
+    def _few(self, dataset):
+        """Return the first rows of a dataset, or all where the loader may ask for any."""
+        orders_itself = {"sampler", "batch_sampler"} & set(changed_settings(self, "iterator_valid"))
+        own = self.iterator_valid is not DataLoader
+        own = own or type(self).get_iterator is not FeedingMixin.get_iterator
+        if isinstance(dataset, IterableDataset) or orders_itself or own:
+            return dataset
+        return Subset(dataset, range(min(_FEW, len(dataset))))
+
+    def _remember_input(self, X, few):
+        """Keep what later inputs must agree with.
+
+        Parameters
+        ----------
+        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
+        few : array, tensor or whatever is collated
+            What the module gets for the first rows of it.
+        """
+        collated = isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X)
+        of = few if collated else X
+        self.input_shape_ = sample_shape(of)
+        if collated and not self._slices_batches(training=False):
+            # Lengths may differ from batch to batch.
+            self.input_shape_ = None
+        arrays = of if isinstance(of, Mapping) else {None: of}
+        self._integer_inputs = {name: not _is_floating(array) for name, array in arrays.items()}
+
+
+def _first_rows(X):
+    if scipy.sparse.issparse(X):
+        return X[:_FEW].toarray()
+    if isinstance(X, RowSubset):
+        return np.asarray(X[:_FEW])
+    return {k: v[:_FEW] for k, v in X.items()} if isinstance(X, Mapping) else X[:_FEW]
+
+
+def _is_floating(array):
+    if isinstance(array, torch.Tensor):
+        return array.is_floating_point()
+    return array.dtype.kind == "f" if hasattr(array, "dtype") else True
+
+
+def _shape(value):
+    return tuple(value.shape) if hasattr(value, "shape") else f"({type(value).__name__})"
