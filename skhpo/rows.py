@@ -1,10 +1,15 @@
-"""Some rows of a large array, read where they are."""
+"""Rows of what has no rows of its own: of several arrays, of an array that is not to be copied."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+
 import numpy as np
 
-__all__ = ["RowSubset"]
+from ._compat import num_samples, safe_indexing
+
+__all__ = ["Inputs", "RowSubset", "as_given", "with_rows"]
 
 _CHUNK_BYTES = 2**25
 
@@ -59,3 +64,79 @@ class RowSubset:
         step = max(1, _CHUNK_BYTES // row_bytes)
         for start in range(0, max(1, len(self)), step):
             yield np.asarray(self[start : start + step])
+
+
+class Inputs:
+    """A dict of arrays with the same rows, as something that has rows.
+
+    What a network with several inputs is given is split as this; fits and scorers get dicts.
+
+    Parameters
+    ----------
+    arrays : dict of str to array-like of shape (n_samples, ...)
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in their numbers of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhpo.rows import Inputs
+    >>> both = Inputs({"a": np.arange(3), "b": np.eye(3)})
+    >>> len(both), both[np.array([2, 0])].arrays["a"].tolist()
+    (3, [2, 0])
+    """
+
+    def __init__(self, arrays):
+        lengths = {name: num_samples(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(
+                f"all arrays in X must have the same number of rows, but those of X have {lengths}"
+            )
+        self.arrays = dict(arrays)
+        self.shape = (next(iter(lengths.values())),)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            return self.arrays[key]
+        if isinstance(key, tuple):  # scikit-learn takes rows of arrays as array[rows, ...]
+            key = key[0]
+        return Inputs({name: safe_indexing(array, key) for name, array in self.arrays.items()})
+
+
+def as_given(X):
+    """Return `Inputs` as the dict that they are made of, and anything else as it is."""
+    return X.arrays if isinstance(X, Inputs) else X
+
+
+def with_rows(X):
+    """Return data as something that is split by rows.
+
+    Raises
+    ------
+    TypeError
+        If they cannot be, though a torch estimator takes them.
+    ValueError
+        If the arrays of a dict differ in length.
+    """
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):  # what has a shape slices itself
+        inner = [type(value).__name__ for value in X.values() if isinstance(value, Mapping)]
+        if inner or not X:
+            raise TypeError(
+                "a search splits X by rows, so a dict as X must hold arrays, but it "
+                + (f"holds a {inner[0]}" if inner else "is empty")
+            )
+        return Inputs(X)
+    dataset = getattr(sys.modules.get("torch.utils.data"), "Dataset", None)
+    if dataset is not None and isinstance(X, dataset):
+        raise TypeError(
+            "a search splits X by rows, so X must be an array, a frame, a list or a dict of "
+            f"arrays, but is a {type(X).__name__}; give X and y as arrays, or as "
+            "skorch.helper.SliceDataset(dataset, idx=0) and idx=1"
+        )
+    return X

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from .._compat import check_method_params, safe_indexing, safe_split
 from ..limits import current_slot
-from ..rows import RowSubset
+from ..rows import RowSubset, as_given
 from ..trial import FitResult
 from ..wrappers import Prepared, inside
 from ..wrappers import prepare as prepare_wrappers
@@ -96,6 +96,7 @@ def refit(estimator, setting, X, y, training=lambda estimator, depth=0: nullcont
     would stop by a rule of its own, earlier than what was scored. `training` is entered around
     either, as in `evaluation`.
     """
+    X = as_given(X)
     found = inside(estimator, setting.resource)
     if way_to_continue(found.estimator, found.resource, y) != "partial_fit_per_epoch":
         args = (X,) if y is None else (X, y)
@@ -252,7 +253,8 @@ def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):
     large = type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE
     if large and lazily and reads_rows(estimator):
         return RowSubset(X, rows), None if y is None else safe_indexing(y, rows)
-    return safe_split(estimator, X, y, rows, other_rows)
+    X, y = safe_split(estimator, X, y, rows, other_rows)
+    return as_given(X), y
 
 
 def can_save(state, file):

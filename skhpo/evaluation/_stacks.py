@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..limits import limited
+from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
 from ._fit import configured
 from ._tasks import FitStack
@@ -141,6 +143,8 @@ class Stacks:
             return None, f"a {type(net).__name__} is no torch estimator of this package"
         if self.contexts is not None and self.contexts.reach(len(found.names)):
             return None, "callbacks of the search look into each epoch"
+        if isinstance(self.X, Mapping | Inputs) and not found.transforms_X:
+            return None, "X is a dict"
         from ..stacking import obstacle
 
         return net, obstacle(net, arguments_inside(whole, self.setting.fit_params))

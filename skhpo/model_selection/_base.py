@@ -40,6 +40,7 @@ from ..evaluation import (
 from ..exceptions import SearchStoppedWarning
 from ..interrupts import noticing
 from ..results import mean_score, results_table, total_seconds, variance_of_mean
+from ..rows import as_given, with_rows
 from ..samplers import EnqueuedSampler
 from ..space import SearchSpace
 from ._checks import (
@@ -49,7 +50,6 @@ from ._checks import (
     check_listening,
     check_names,
     check_resource,
-    check_rows,
 )
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
@@ -190,12 +190,15 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         callbacks = Callbacks(self, self.callbacks)
         data = Seen.weakly(X=X, y=y, **params)
         scorer, metric = self._get_scorers()
-        check_rows(X)
-        X, y = indexable(X, y)
+        X, y = indexable(with_rows(X), y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         weight = params.get("sample_weight")
-        seen = {"X": X, "y": y, "metadata": None if weight is None else {"sample_weight": weight}}
+        seen = {
+            "X": as_given(X),
+            "y": y,
+            "metadata": None if weight is None else {"sample_weight": weight},
+        }
 
         distributions = self.param_distributions_ = self._distributions(X, y)
         space = SearchSpace(distributions)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
@@ -24,19 +22,8 @@ __all__ = [
     "check_listening",
     "check_names",
     "check_resource",
-    "check_rows",
     "resource_limits",
 ]
-
-
-def check_rows(X):
-    """Raise TypeError for data that have no rows to split, though a torch estimator takes them."""
-    dataset = getattr(sys.modules.get("torch.utils.data"), "Dataset", Mapping)
-    if isinstance(X, (Mapping, dataset)) and not issparse(X):
-        raise TypeError(
-            f"a search splits X by rows, so X must be an array, a frame or a list, but is a "
-            f"{type(X).__name__}; put the arrays into one, and let the module take it apart"
-        )
 
 
 def as_rows(part, n_samples):

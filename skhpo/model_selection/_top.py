@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._compat import check_method_params
 from ..evaluation import Setting, configured, refit
+from ..rows import with_rows
 
 __all__ = ["Seen", "TopEstimators"]
 
@@ -145,7 +146,7 @@ class TopEstimators:
                 )
             X, y = given.pop("X"), given.pop("y", None)
             params = given
-        X, y = indexable(X, y)
+        X, y = indexable(with_rows(X), y)
         routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
         setting = Setting(
             estimator=clone(self.estimator),

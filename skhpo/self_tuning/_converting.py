@@ -14,6 +14,7 @@ from sklearn.base import clone, is_classifier
 from .._compat import safe_indexing
 from ..estimators import TorchClassifier, TorchRegressor
 from ..estimators._names import resolve_optimizer
+from ..rows import as_given, with_rows
 from ..wrappers import fitted_inside, inside, prepare
 from ._effects import check_names
 from ._estimator import SelfTuningMixin
@@ -158,14 +159,17 @@ def _seen_by_last(estimator, X, y):
     if not inside(estimator).names:
         return X, y
     rows = _some(_ROWS, y, estimator)
-    X, y = safe_indexing(X, rows), None if y is None else safe_indexing(y, rows)
-    prepared = prepare(clone(estimator), X, y, {})
+    prepared = prepare(clone(estimator), *_taken(rows, X, y), {})
     return prepared.X, prepared.y
 
 
 def _few(X, y, net):
-    rows = _some(8, y, net)
-    return safe_indexing(X, rows), None if y is None else safe_indexing(y, rows)
+    return _taken(_some(8, y, net), X, y)
+
+
+def _taken(rows, X, y):
+    X = as_given(safe_indexing(with_rows(X), rows))
+    return X, None if y is None else safe_indexing(y, rows)
 
 
 def _some(n, y, estimator):

@@ -528,8 +528,10 @@ def test_splits_may_be_ranges():
 
 
 def test_data_without_rows_are_refused():
-    with pytest.raises(TypeError, match=r"splits X by rows.* is a dict"):
-        counting_search().fit({"a": X}, y)
+    with pytest.raises(TypeError, match=r"splits X by rows.* it holds a dict"):
+        counting_search().fit({"a": {"b": X}}, y)
+    with pytest.raises(ValueError, match=r"same number of rows.*'a': 150, 'b': 3"):
+        counting_search().fit({"a": X, "b": X[:3]}, y)
     with pytest.raises(TypeError, match="is a TensorDataset"):
         counting_search().fit(torch.utils.data.TensorDataset(torch.ones(3, 2)), None)
 

@@ -1,8 +1,11 @@
 """What a search is given: whatever GridSearchCV takes has the scores that it has there."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
@@ -11,8 +14,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from skorch.helper import SliceDict
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo.rows import Inputs
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
@@ -63,6 +68,50 @@ def test_texts_become_sparse_rows_in_a_pipeline():
         search = grid(pipeline, {"torchclassifier__lr": [0.1, 0.3]}, texts, labels, stack=stack)
         other = GridSearchCV(pipeline, {"torchclassifier__lr": [0.1, 0.3]}).fit(texts, labels)
         np.testing.assert_allclose(scores(search), scores(other))
+
+
+class TwoInputs(torch.nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.of_numbers = torch.nn.Linear(3, width)
+        self.of_codes = torch.nn.Embedding(10, width)
+        self.out = torch.nn.Linear(width, 2)
+
+    def forward(self, num, code):
+        return self.out(torch.relu(self.of_numbers(num) + self.of_codes(code)))
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, make_pipeline])
+def test_a_dict_of_arrays_is_split_by_rows(wrap):
+    rng = np.random.default_rng(0)
+    parts = {"num": rng.normal(size=(60, 3)), "code": rng.integers(0, 10, 60)}
+    labels = (parts["code"] > 4).astype(int)
+    estimator = wrap(net(module=TwoInputs))
+    prefix = "" if wrap is not make_pipeline else "torchclassifier__"
+    space = {prefix + "module__width": [2, 4]}
+    expected = GridSearchCV(estimator, space, cv=3).fit(SliceDict(**parts), labels)
+    seen = []
+
+    def accuracy(estimator, X, y):
+        seen.append(type(X))
+        return estimator.score(X, y)
+
+    frame = {"num": pd.DataFrame(parts["num"]), "code": torch.as_tensor(parts["code"])}
+    for given in (SliceDict(**parts), parts, frame):
+        search = grid(estimator, space, given, labels, cv=3, scoring=accuracy)
+        np.testing.assert_allclose(scores(search), scores(expected))
+        np.testing.assert_array_equal(search.predict(given), expected.predict(SliceDict(**parts)))
+        assert {*seen} == {type(given)}
+        del seen[:]
+    assert len(search.top_estimators(2, parts, labels)) == 2
+    search = HalvingHyperbandSearchCV(
+        estimator, space, resource="n_samples", max_resources=30, cv=3, random_state=0
+    ).fit(parts, labels, **{prefix + "sample_weight": np.ones(60)})
+    assert search.cv_results_["n_resources"].max() == 30
+    with pytest.raises(ValueError, match="X is a dict"):
+        grid(estimator, space, parts, labels, stack=True)
+    travelled = pickle.loads(pickle.dumps(Inputs(parts)[10:20]))
+    np.testing.assert_array_equal(travelled["num"], parts["num"][10:20])
 
 
 class ReturnsNothing(LogisticRegression):
