@@ -312,3 +312,15 @@ def test_a_model_without_a_builder_of_hp_has_no_space(blobs):
         )
         with pytest.raises(TypeError, match=message):
             search.fit(*blobs)
+
+
+def test_builders_that_ask_without_end_are_cut_short():
+    def one_more(hp, default):
+        i = 0
+        while hp.Boolean(f"more_{i}", default=default):
+            i += 1
+
+    with pytest.raises(ValueError, match="at most 10,000 hyperparameters, but one more is 'more_"):
+        distributions_of(lambda hp: one_more(hp, True))
+    with pytest.warns(UserWarning, match="cut short after 20 runs"):
+        distributions_of(lambda hp: one_more(hp, False), max_runs=20)

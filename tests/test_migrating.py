@@ -40,7 +40,6 @@ def same(theirs, ours):
         (Categorical(["a", "b", None]), ["a", "b", None]),
         (Categorical([(8,), (8, 8)]), [(8,), (8, 8)]),
         (Categorical([3, 5], prior=[0.25, 0.75]), [3, 5, 5, 5]),
-        (Categorical([3, 4, 5], prior=[0.5, 0.0, 0.5]), [3, 5]),
         (FloatDistribution(-1, 3), stats.uniform(-1, 4)),
         (FloatDistribution(1e-4, 1, log=True), stats.loguniform(1e-4, 1)),
         (FloatDistribution(2, 2), [2.0]),
@@ -115,6 +114,34 @@ def test_a_search_over_them_and_its_fingerprint(tmp_path):
     wrong = {"clf__c": CategoricalDistribution([1.0])}
     with pytest.raises(ValueError, match="no parameter 'clf__c'; did you mean 'clf__C'"):
         search().set_params(param_distributions=wrong).fit(X, y)
+
+
+def categories_with(prior):
+    categories = Categorical([3, 4])
+    categories.prior = prior
+    return categories
+
+
+def step_of_zero():
+    steps = IntDistribution(1, 9)
+    steps.step = 0
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        (Categorical([3, 4, 5], prior=[0.5, 0.0, 0.5]), "must be positive.*leave out"),
+        (categories_with([-0.5, 1.5]), "must be positive"),
+        (categories_with([np.nan, 1]), "must be positive"),
+        (categories_with([1.0]), "a weight for each category, but that of 'p' has 1 for"),
+        (step_of_zero(), "step > 0 must hold"),
+    ],
+    ids=repr,
+)
+def test_weights_and_steps_that_mean_nothing(theirs, message):
+    with pytest.raises(ValueError, match=message):
+        SearchSpace({"p": theirs})
 
 
 class AnyChoices:

@@ -162,6 +162,16 @@ def test_plan_follows_the_algorithm(limits, factor):
         assert bracket[-1][0] >= 1
 
 
+def test_what_has_no_end_is_counted_first():
+    with pytest.raises(ValueError, match=r"at most 200 rungs, but factor=1\.0000001.* 43,944,494;"):
+        hyperband_plan(factor=1.0000001)
+    sampler = RandomSampler(SPACE, 0)
+    for scheduler in (Hyperband, AsynchronousHyperband):
+        with pytest.raises(ValueError, match="at most 1,000,000 candidates, but one would start w"):
+            scheduler(sampler, max_resources=10**29)
+        assert scheduler(sampler, n_iterations=10**6).ask()
+
+
 # --- what is trained
 
 

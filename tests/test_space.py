@@ -542,3 +542,20 @@ def test_log_randint_with_bad_bounds(bounds):
 def test_log_randint_with_fractional_bounds():
     with pytest.raises(TypeError, match=r"integers, but got high=2\.5"):
         log_randint(1, 2.5)
+
+
+@pytest.mark.parametrize(
+    "distribution", [stats.pareto(0.01), stats.lognorm(500), stats.geom(1e-30), stats.zipf(1.5)]
+)
+def test_heavy_tails_are_cut_at_numbers_that_can_be_represented(distribution):
+    space = SearchSpace({"p": distribution})
+    values = [space.from_unit([u])["p"] for u in (0.0, 0.5, 1 - 1e-16, 1.0)]
+    assert values == sorted(values)
+    assert values[-1] == np.float64(values[-1]) < np.inf
+    assert isinstance(values[-1], float) or values[-1] < 2**63
+    space.to_unit({"p": values[-1]})
+
+
+def test_a_tail_that_cannot_be_counted_is_refused():
+    with pytest.raises(ValueError, match=r"at most 1% .* above 65536, but of that of 'p' 9\.7% do"):
+        SearchSpace({"p": stats.zipf(1.2)})

@@ -10,6 +10,9 @@ from ._definitions import Choice, Definition, Fixed, Range
 
 __all__ = ["HyperParameters"]
 
+# Of one run of a builder; a loop without end asks for more.
+_MOST_NAMES = 10_000
+
 
 class HyperParameters:
     """What a builder that defines its space while it runs gets as ``hp``.
@@ -218,6 +221,11 @@ class HyperParameters:
     def _answer(self, definition: Definition) -> Any:
         name = definition.name
         check_equal(self.definitions.setdefault(name, definition), definition)
+        if len(self.definitions) > _MOST_NAMES:
+            raise ValueError(
+                f"a builder may ask for at most {_MOST_NAMES:,} hyperparameters, but one more is "
+                f"{name!r}; give the loop that asks for it an end"
+            )
         value = self.given.get(name, definition.default)
         self.values[name] = value
         return value

@@ -26,6 +26,9 @@ from joblib.parallel import BatchedCalls, get_active_backend
 
 __all__ = ["active_engine"]
 
+# More than any cluster has slots for a search; workers start one by one, and each needs memory.
+_MOST_JOBS = 10_000
+
 
 def active_engine(n_jobs):
     """Return the engine for the active joblib backend.
@@ -60,6 +63,11 @@ def active_engine(n_jobs):
     n_jobs = default if n_jobs is None else n_jobs
     if n_jobs == 0:
         raise ValueError("n_jobs == 0 has no meaning: use -1 for all that there are, None for one")
+    if n_jobs is not None and n_jobs > _MOST_JOBS:
+        raise ValueError(
+            f"n_jobs <= {_MOST_JOBS:,} must hold, but got n_jobs={n_jobs:,}; -1 is one job for "
+            "each processor"
+        )
     # By name, because importing Dask or Ray takes long and they may not be there.
     known = {"DaskDistributedBackend": DaskEngine, "RayBackend": RayEngine}
     engine = known.get(type(backend).__name__)

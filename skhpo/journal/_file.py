@@ -82,6 +82,7 @@ class Journal:
         self._descriptor = None
         self._pending = b""  # a line that is being written
         self._to_sync = False
+        self._is_new = False
         _OPEN.add(self)
         if not _is_there(path):
             if not self.path.parent.is_dir():
@@ -99,7 +100,9 @@ class Journal:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, *_):
+        if kind is not None and self._is_new and self._n == 1:
+            self._discard()
         self.close()
 
     def close(self):
@@ -146,6 +149,7 @@ class Journal:
             os.fsync(self._descriptor)
             self._put_in_place(temporary)
         self.header, self._n, self._end = header, len(lines), len(content)
+        self._is_new = True
 
     def append(self, event):
         """Add one line, which survives the death of this process.
@@ -217,6 +221,16 @@ class Journal:
             self._folder.finish()
             self._folder.narrow(os.fstat(self._descriptor).st_mode)
         return splits
+
+    def _discard(self):
+        """Remove a journal that has nothing but its first line, so that its path is free again."""
+        try:
+            self.check_writable()
+        except StorageError:  # there is another file
+            return
+        self.checkpoints.sweep(kept=())
+        os.unlink(self.path)
+        self._folder.discard()
 
     def _settle(self):
         """See how much of the pending line is in the file: all of it, or it is cut off again."""

@@ -76,7 +76,7 @@ class Folder:
                 os.unlink(self.path / _STARTING)
             except BaseException:
                 if not os.path.lexists(self._journal):
-                    self._remove(made)
+                    self.discard(made)
                 raise
 
     def restore(self, journal, splits):
@@ -156,7 +156,8 @@ class Folder:
             write_atomically(self.path / _SPLITS, _packed(splits), mode=mode)
         write_atomically(self.path / _OWNER, journal.encode(), mode=mode)
 
-    def _remove(self, made):
+    def discard(self, made=True):
+        """Remove what belongs to a journal that has nothing yet; the folder if this one made it."""
         for name in (_HEADER, _OWNER, _SPLITS, _STARTING):
             with suppress(OSError):
                 os.unlink(self.path / name)

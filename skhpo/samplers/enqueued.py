@@ -30,6 +30,8 @@ class EnqueuedSampler(Sampler):
 
     Raises
     ------
+    TypeError
+        If a configuration is no dict.
     ValueError
         If a configuration is not in the sampler's space.
 
@@ -49,6 +51,12 @@ class EnqueuedSampler(Sampler):
         random_state: int | None = None,
     ) -> None:
         super().__init__(sampler.space)
+        for given in configurations:
+            if not isinstance(given, Mapping):
+                raise TypeError(
+                    "what is enqueued must be a list of dicts, each with values of parameters, as "
+                    f"in [{{'alpha': 0.1}}], but there is {given!r}"
+                )
         self.sampler = sampler
         self.learns = sampler.learns  # type: ignore[misc]
         rng = np.random.default_rng(random_state)

@@ -12,6 +12,9 @@ __all__ = ["Bracket", "Plan"]
 
 Rungs = list[tuple[int, int]]
 
+# More than anybody means: they are drawn at once, before the first is fitted.
+_MOST_CANDIDATES = 10**6
+
 
 class Bracket:
     """Who stands on which rung: sizes, resource levels and scores, nothing else.
@@ -115,6 +118,12 @@ class Plan:
         self._brackets: list[Rungs] = [Bracket(rungs).rungs for rungs in brackets]
         self._left = None if n_iterations is None else check_count("n_iterations", n_iterations)
         rungs = [rung for bracket in self._brackets for rung in bracket]
+        if (most := max(size for size, _ in rungs)) > _MOST_CANDIDATES:
+            raise ValueError(
+                f"a bracket may start with at most {_MOST_CANDIDATES:,} candidates, but one would "
+                f"start with {most:,}; raise min_resources, count the resource in larger units, or "
+                "leave out rungs"
+            )
         self.max_resource = max(level for _, level in rungs)
         self.n_trials = None
         if self._left is not None:

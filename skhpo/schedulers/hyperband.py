@@ -13,6 +13,9 @@ from .halving import BracketScheduler
 
 __all__ = ["Hyperband", "hyperband_plan"]
 
+# More than anybody means; a factor near 1 makes millions.
+_MOST_RUNGS = 200
+
 
 class Hyperband(BracketScheduler):
     """Hyperband [1]_: from many candidates with little resource to few with all of it.
@@ -126,6 +129,7 @@ def hyperband_plan(
             f"(min_resources={min_resources}, max_resources={max_resources})"
         )
     ratio = check_factor(factor)
+    _check_n_rungs(min_resources, max_resources, ratio)
     s_max = 0
     while min_resources * ratio ** (s_max + 1) <= max_resources:
         s_max += 1
@@ -134,6 +138,19 @@ def hyperband_plan(
         _rungs(s, s_max, min_resources, max_resources, ratio)
         for s in range(s_max, s_max - n_kept, -1)
     ]
+
+
+def _check_n_rungs(min_resources: int, max_resources: int, factor: Fraction) -> None:
+    """Raise ValueError if there are too many; counted before any is made."""
+    # Of logarithms: the numbers themselves may be too large for floats.
+    ratio = math.log(max_resources) - math.log(min_resources)
+    n_rungs = 1 + math.floor(ratio / math.log1p(float(factor - 1)) + 1e-9)
+    if n_rungs > _MOST_RUNGS:
+        raise ValueError(
+            f"a bracket may have at most {_MOST_RUNGS} rungs, but factor={float(factor)!r}, "
+            f"min_resources={min_resources} and max_resources={max_resources} make {n_rungs:,}; "
+            "use a larger factor, 3 is usual"
+        )
 
 
 def _rungs(

@@ -20,6 +20,9 @@ from ._identity import identity, plain
 # for each draw. Wider ones go through their own cdf and ppf.
 _MAX_TABLE = 2**16
 
+# Mass that may lie beyond the table of a discrete distribution without end.
+_MAX_TAIL = 0.01
+
 # Stands in for the ends of the unit interval where a distribution has no finite value there.
 _EDGE = 2.0**-53
 
@@ -138,6 +141,7 @@ class LevelAxis(Axis):
 
 class _DistributionAxis(Axis):
     cast: ClassVar[type]
+    largest: ClassVar[float]  # that can be represented
 
     def __init__(self, name: str, distribution: Any) -> None:
         super().__init__(name)
@@ -153,8 +157,9 @@ class _DistributionAxis(Axis):
         if not math.isfinite(x):
             x = _ppf(self._distribution, min(max(u, _EDGE), 1 - _EDGE))
         # The ends of ppf are off the support: by rounding, or by scipy's rule that a discrete
-        # distribution's ppf(0) is one below its lowest value.
-        return self.cast(min(max(x, self._low), self._high))
+        # distribution's ppf(0) is one below its lowest value. Heavy tails end at infinity.
+        x = min(max(x, self._low), self._high)
+        return self.cast(min(max(x, -self.largest), self.largest))
 
     def key(self, value: Any) -> Hashable:
         if isinstance(value, numbers.Real | np.number) and not isinstance(value, bool):
@@ -175,6 +180,7 @@ class IntegerAxis(_DistributionAxis):
 
     kind: Kind = "integer"
     cast = int
+    largest = 2.0**63 - 2**10  # of 64 bits and a float
 
     def __init__(self, name: str, distribution: Any) -> None:
         super().__init__(name, distribution)
@@ -189,7 +195,7 @@ class IntegerAxis(_DistributionAxis):
     def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         x = _ppfs(self._distribution, u)
         x = np.where(np.isfinite(x), x, _ppfs(self._distribution, np.clip(u, _EDGE, 1 - _EDGE)))
-        k = np.clip(x, self._low, self._high)
+        k = np.clip(np.clip(x, self._low, self._high), -self.largest, self.largest)
         low, high = self._distribution.cdf(k - 1.0), self._distribution.cdf(k)
         return np.asarray((low + high) / 2, dtype=float)
 
@@ -206,6 +212,7 @@ class ContinuousAxis(_DistributionAxis):
     kind: Kind = "continuous"
     n_levels = None
     cast = float
+    largest = float(np.finfo(float).max)
 
     def unit(self, value: Any) -> float:
         return float(self._distribution.cdf(self.key(value)))
@@ -288,6 +295,8 @@ def _distribution(name: str, distribution: Any) -> Axis:
         raise ValueError(
             f"the distribution of {name!r} has no values; check the arguments that it was made with"
         )
+    if math.isfinite(low) and math.isinf(high) and _counts_up(distribution):
+        return _table(name, distribution, low, low + _MAX_TABLE - 1, tail=_MAX_TAIL)
     # Scipy's newer continuous distributions have a pmf too, which is zero.
     if not (hasattr(distribution, "pmf") and distribution.pmf(_ppf(distribution, 0.5)) > 0):
         return ContinuousAxis(name, distribution)
@@ -296,11 +305,22 @@ def _distribution(name: str, distribution: Any) -> Axis:
     return _table(name, distribution, low, high)
 
 
-def _table(name: str, distribution: Any, low: float, high: float) -> LevelAxis:
+def _counts_up(distribution: Any) -> bool:
+    """Whether scipy finds quantiles by going from value to value, which has no end in a tail."""
+    general = getattr(distribution, "dist", None)
+    return isinstance(general, stats.rv_discrete) and (type(general)._ppf is stats.rv_discrete._ppf)
+
+
+def _table(name: str, distribution: Any, low: float, high: float, tail: float = 1e-6) -> LevelAxis:
     values = np.arange(np.floor(low), np.ceil(high) + 1)
     # Summed here: some distributions of scipy sum their masses anew for every value of the cdf.
     upper = np.cumsum(distribution.pmf(values))
-    if not abs(upper[-1] - 1) < 1e-6:
+    if tail > 1e-6 and not upper[-1] > 1 - tail:
+        raise ValueError(
+            f"at most {tail:.0%} of a distribution without end may lie above {high:g}, but of that "
+            f"of {name!r} {1 - upper[-1]:.1%} do; use a lighter tail, log_randint, or a list"
+        )
+    if tail <= 1e-6 and not abs(upper[-1] - 1) < 1e-6:
         raise ValueError(
             f"discrete distributions must be over integers, but that of {name!r} is not; "
             "use a list of choices"
@@ -320,7 +340,8 @@ def _ppf(distribution: Any, u: float) -> float:
 
 def _ppfs(distribution: Any, u: Any) -> Any:
     ppf = distribution.ppf if hasattr(distribution, "ppf") else distribution.icdf
-    return ppf(u)
+    with np.errstate(over="ignore"):  # heavy tails
+        return ppf(u)
 
 
 def _equal_forms(value: Any) -> Iterator[Any]:

@@ -87,7 +87,7 @@ def _known(name: Any, values: Any) -> Any:
         whole = np.issubdtype(np.dtype(values.dtype), np.integer)
         return _range(name, values, whole=whole, log=values.prior == "log-uniform")
     if _has(values, "categories", "prior", "rvs"):
-        return _weighted(values.categories, values.prior)
+        return _weighted(name, values.categories, values.prior)
     if _has(values, "choices", "to_external_repr"):
         return list(values.choices)
     return values
@@ -121,6 +121,10 @@ def _range(name: Any, values: Any, *, whole: bool, log: bool, step: Any = None) 
 def _steps(name: Any, values: Any, whole: bool, step: Any) -> Levels:
     # In decimals, so that 0.1 + 2 * 0.1 is 0.3.
     low, high, width = (Decimal(str(number)) for number in (values.low, values.high, step))
+    if not width > 0:
+        raise ValueError(
+            f"step > 0 must hold, but got {name}={values!r}; leave step out for all numbers"
+        )
     n_steps = math.floor((high - low) / width) + 1
     if n_steps > _MAX_STEPS:
         raise ValueError(
@@ -132,9 +136,20 @@ def _steps(name: Any, values: Any, whole: bool, step: Any) -> Levels:
     return Levels(levels, (1.0,) * n_steps, "integer")
 
 
-def _weighted(categories: Sequence[Any], prior: Sequence[float] | None) -> Levels | list[Any]:
+def _weighted(
+    name: Any, categories: Sequence[Any], prior: Sequence[float] | None
+) -> Levels | list[Any]:
     if prior is None:
         return list(categories)
-    pairs = [(c, float(p)) for c, p in zip(categories, prior, strict=True) if p > 0]
-    values, weights = zip(*pairs, strict=True)
-    return Levels(values, weights, "choice")
+    if len(prior) != len(categories):
+        raise ValueError(
+            f"a prior must have a weight for each category, but that of {name!r} has {len(prior)} "
+            f"for {len(categories)}: {list(prior)!r}"
+        )
+    weights = tuple(map(float, prior))
+    if not all(0 < weight < math.inf for weight in weights):
+        raise ValueError(
+            f"the weights of a prior must be positive, but those of {name!r} are {list(prior)!r}; "
+            "leave out a category that is not to be drawn"
+        )
+    return Levels(tuple(categories), weights, "choice")

@@ -1,5 +1,6 @@
 """A search that was cut short goes on from its journal, and ends as if nothing had been."""
 
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import SGDClassifier
-from sklearn.model_selection import ShuffleSplit
+from sklearn.model_selection import ShuffleSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -238,6 +239,58 @@ def test_a_journal_in_use_and_one_whose_folder_is_a_file(tmp_path):
         search_of("forest", journal=tmp_path / "b").fit(X, y)
     with pytest.raises(JournalError, match="cannot"):
         search_of("forest", journal=tmp_path / "missing" / "c").fit(X, y)
+
+
+def test_a_search_that_is_refused_leaves_its_path_free(tmp_path):
+    search = search_of("sgd in a pipeline", journal=tmp_path / "run.jsonl", refit=False)
+    for wrong, error, message in [
+        ({"enqueue": [5]}, TypeError, "must be a list of dicts"),
+        ({"n_jobs": 10**9}, ValueError, "n_jobs <= 10,000 must hold, but got n_jobs=1,000,000,000"),
+        ({"factor": 1.0000001}, ValueError, "at most 200 rungs"),
+        ({"journal": ""}, JournalError, "must be the path of a file"),
+        ({"journal": "a\0"}, JournalError, "must be the path of a file"),
+    ]:
+        with pytest.raises(error, match=message):
+            clone(search).set_params(**wrong).fit(X, y)
+        assert os.listdir(tmp_path) == []
+    search.set_params(max_resources=3).fit(X, y)
+
+
+@pytest.mark.parametrize("path", ["run.jsonl", "run-{data}.jsonl"])
+def test_a_journal_for_each_fold_of_an_outer_cross_validation(path, tmp_path):
+    kwargs = {"max_resources": 3, "n_brackets": 1, "journal": tmp_path / path}
+    outer = {"cv": 2, "error_score": "raise"}
+    search = search_of("sgd in a pipeline", **kwargs)
+    if "{data}" not in path:
+        with pytest.raises(JournalError, match=r"(?s)data\.X.*'run-{data}\.jsonl', is one journal"):
+            cross_val_score(search, X, y, **outer)
+        return
+    scores = cross_val_score(search, X, y, **outer)
+    assert len(list(tmp_path.glob("run-*.jsonl"))) == 2
+    contents = {file: file.read_bytes() for file in tmp_path.glob("run-*.jsonl")}
+    np.testing.assert_array_equal(cross_val_score(search, X, y, **outer), scores)
+    assert {file: file.read_bytes() for file in tmp_path.glob("run-*.jsonl")} == contents
+
+
+def test_a_finished_search_is_refitted_where_nothing_can_be_written(tmp_path, monkeypatch):
+    path = tmp_path / "run.jsonl"
+    kwargs = {"journal": path, "max_resources": 3, "n_brackets": 1}
+    whole = search_of("torch", **kwargs).fit(X, y)
+    open_file = os.open
+
+    def refusing(path, flags, *args, **kwargs):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return open_file(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert_same_results(search_of("torch", **kwargs).fit(X, y), whole)
+    monkeypatch.undo()
+    content = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(content[:-1]))
+    monkeypatch.setattr(os, "open", refusing)
+    with pytest.raises(JournalError, match="must be writable"):
+        search_of("torch", **kwargs).fit(X, y)
 
 
 def test_results_are_readable_while_it_runs(tmp_path):
