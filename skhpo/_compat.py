@@ -7,7 +7,13 @@ from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV, _yield_masked_array_for_each_param
 from sklearn.utils import _safe_indexing as safe_indexing
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
 from sklearn.utils.metaestimators import _safe_split as safe_split
 from sklearn.utils.validation import _check_method_params as check_method_params
@@ -23,6 +29,7 @@ __all__ = [
     "HasMethods",
     "Interval",
     "MultimetricScorer",
+    "Options",
     "PassthroughScorer",
     "StrOptions",
     "check_method_params",
@@ -32,4 +39,5 @@ __all__ = [
     "routing_enabled",
     "safe_indexing",
     "safe_split",
+    "validate_parameter_constraints",
 ]

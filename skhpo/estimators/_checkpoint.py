@@ -17,9 +17,10 @@ from ..files import write_atomically
 from ._device import resolve_device
 from ._schedule import Schedule
 
-__all__ = ["CheckpointMixin"]
+__all__ = ["CheckpointMixin", "check_complete", "check_keys"]
 
 _FORMAT = 1
+_SECTIONS = (*("states", "running", "schedule", "streams", "history", "learned", "feature_names"),)
 _PACKED = "_packed_for_pickle"
 # Plain attributes that a fit leaves and that a checkpoint carries.
 _PLAIN = (
@@ -102,13 +103,8 @@ class CheckpointMixin:
             If the file is the checkpoint of another kind of estimator.
         """
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        known = (_FORMAT, type(self).__name__)
-        found = (checkpoint.get("format"), checkpoint.get("estimator"))
-        if found != known:
-            raise ValueError(
-                f"the checkpoint must be one of {known[1]} in format {known[0]}, but is one of "
-                f"{found[1]} in format {found[0]}"
-            )
+        check_complete(checkpoint, _FORMAT, type(self).__name__, _SECTIONS)
+        check_keys("weights of", self._modules, checkpoint["states"])
         for name, value in checkpoint["learned"].items():
             setattr(self, name, value)
         self.__dict__.pop("feature_names_in_", None)
@@ -215,6 +211,28 @@ def _is_plain(value):
     if type(value) is dict:
         return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
     return value is None or type(value) in (bool, int, float, str)
+
+
+def check_complete(checkpoint, version, name, sections):
+    """Raise ValueError unless a checkpoint is of an estimator, and has all its sections."""
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"the checkpoint must be one of {name}, but is a {type(checkpoint)}")
+    found = (checkpoint.get("format"), checkpoint.get("estimator"))
+    if found != (version, name):
+        raise ValueError(
+            f"the checkpoint must be one of {name} in format {version}, but is one of "
+            f"{found[1]} in format {found[0]}"
+        )
+    check_keys("section", sections, checkpoint)
+
+
+def check_keys(what, needed, found):
+    """Raise ValueError if a part of a checkpoint lacks a key."""
+    missing = [key for key in needed if key not in found]
+    if missing:
+        raise ValueError(
+            f"the checkpoint must be complete, but lacks the {what} {missing[0]!r}; save it again"
+        )
 
 
 def _plain_numbers(value):

@@ -11,6 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from skorch.setter import optimizer_setter
 
+from .._compat import Interval, StrOptions, validate_parameter_constraints
 from ..define_by_run import (
     definitions_of,
     explored,
@@ -24,7 +25,7 @@ from ._names import nearest_first, resolve_criterion, resolve_optimizer, resolve
 from ._schedule import schedule_defaults
 from ._settings import STREAMS, check_settings
 
-__all__ = ["INFERRED", "ParametersMixin", "arguments_of", "signature_of"]
+__all__ = ["INFERRED", "ParametersMixin", "arguments_of", "named_in_init", "signature_of"]
 
 _MOST_NAMES_SHOWN = 12
 
@@ -84,9 +85,20 @@ class ParametersMixin:
     """`get_params`, `set_params` and checks of names and values."""
 
     _stray_names = ()
+    # Beside what `_check_params` and `check_settings` say of single parameters, and of several.
+    _parameter_constraints = {
+        "lr": [Interval(numbers.Real, 0, None, closed="left"), torch.Tensor],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "callbacks": [None, StrOptions({"disable"}), list, tuple],
+        "predict_nonlinearity": [None, callable, StrOptions({"auto"})],
+        "compile": ["boolean"],
+        "use_caching": ["boolean", StrOptions({"auto"})],
+        "torch_load_kwargs": [None, dict],
+    }
 
     def _get_param_names(self):
-        own = {*_named_in_init(type(self)), *self._stray_names}
+        own = {*named_in_init(type(self)), *self._stray_names}
         return sorted(own) + sorted(k for k in vars(self) if _is_nested(k))
 
     def _store_further(self, kwargs):
@@ -290,19 +302,25 @@ class ParametersMixin:
             f"Valid parameters are, the nearest first: {shown}."
         )
 
-    def _check_params(self):
-        """Raise for names that were wrong in ``__init__`` and for values out of range."""
+    def _check_names(self):
+        """Raise for names that were wrong in ``__init__``."""
         if self._stray_names:
             known = set(self.get_params(deep=True)) - set(self._stray_names)
             self._raise_unknown(self._stray_names[0], sorted(known))
         for name in self._get_param_names():
             if _is_nested(name):
                 self._check_nested_name(name)
+
+    def _check_params(self):
+        """Raise for names that were wrong in ``__init__`` and for values out of range."""
+        self._check_names()
         if not callable(self.module) and not isinstance(self.module, torch.nn.Module):
             raise ValueError(
                 "module must be a torch.nn.Module class or instance, or a callable that returns "
                 f"a module, but got {self.module!r}"
             )
+        own = self.get_params(deep=False)
+        validate_parameter_constraints(self._parameter_constraints, own, type(self).__name__)
         resolve_optimizer(self.optimizer)
         resolve_criterion(self.criterion)
         _check_integer("max_epochs", self.max_epochs)
@@ -342,18 +360,24 @@ def _without_prefix(params):
 
 
 @functools.lru_cache(maxsize=256)
-def _named_in_init(cls):
-    own = []
+def named_in_init(cls):
+    """Return the parameters of an estimator class, those of the classes it derives from included.
+
+    Returns
+    -------
+    defaults : dict of str to object
+    """
+    own = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
         parameters = signature_of(base.__init__)
         named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-        own += [p.name for p in named if p.name != "self"]
+        own = {**{p.name: p.default for p in named if p.name != "self"}, **own}
         # A subclass may pass on what it does not name itself.
         if not any(p.kind is p.VAR_KEYWORD for p in parameters) or _is_root(base):
             break
-    return tuple(own)
+    return own
 
 
 def _is_root(cls):

@@ -21,9 +21,12 @@ from ._precision import as_float32, plain_tuple
 from ._printing import with_epoch_table
 from ._selection import hold_out
 from ._training import run_epochs
-from ._validation import check_sample_weight
+from ._validation import check_before_search, check_sample_weight
 
 __all__ = ["TorchEstimator"]
+
+# Parameters that decide which further ones there are.
+_PARTS = {"module", "criterion", "optimizer", "lr_scheduler", "callbacks"}
 
 
 class TorchEstimator(
@@ -176,6 +179,20 @@ class TorchEstimator(
             X = {k: v[kept] for k, v in X.items()} if isinstance(X, Mapping) else X[kept]
             y, weight = y[kept], weight[kept]
         return X, y, (weight / weight.mean()).astype(np.float32)
+
+    def _check_before_search(self, X, y, fit_params, varied):
+        """Raise what every fit of a search would raise, whatever its candidate.
+
+        Parameters
+        ----------
+        X, y : array-like or None
+            None where they are not known yet, because something transforms them before.
+        fit_params : dict
+            What ``fit`` will be passed.
+        varied : set of str
+            Parameters that the candidates set.
+        """
+        check_before_search(self, X, y, fit_params.get("sample_weight"), varied, _PARTS)
 
     def infer(self, x, **fit_params):
         """Pass a batch through the module.

@@ -8,11 +8,18 @@ from collections.abc import Mapping
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.base import clone
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
 from ..rows import RowSubset
 
-__all__ = ["as_array", "check_container", "check_inputs", "check_sample_weight"]
+__all__ = [
+    "as_array",
+    "check_before_search",
+    "check_container",
+    "check_inputs",
+    "check_sample_weight",
+]
 
 
 def check_inputs(estimator, X, y, *, reset, needs_y):
@@ -98,6 +105,7 @@ def check_container(estimator, X, y, *, reset):
 
 
 def _check_array(estimator, X, *, reset):
+    _refuse_dates(X)
     X = validate_data(
         estimator, X, reset=reset, dtype="numeric", allow_nd=True, accept_sparse="csr"
     )
@@ -106,10 +114,16 @@ def _check_array(estimator, X, *, reset):
 
 
 def _check_dict(estimator, X, reset):
+    if not X:
+        raise ValueError(
+            "X must be an array, or a dict with at least one, but is an empty dict; pass the "
+            "arrays under the names that the module's forward has for them"
+        )
     arrays = {}
     for name, value in X.items():
+        _refuse_dates(value, name)
         arrays[name] = check_array(
-            as_array(value), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=name
+            as_array(value), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=str(name)
         )
         _check_fits_float32(arrays[name])
     check_consistent_length(*arrays.values())
@@ -119,6 +133,20 @@ def _check_dict(estimator, X, reset):
             f"{sorted(arrays)}"
         )
     return arrays
+
+
+def _refuse_dates(X, name="X"):
+    """Raise ValueError for dates and durations, which are no numbers yet."""
+    dtypes = getattr(X, "dtypes", None)
+    columns = {name: getattr(X, "dtype", None)}
+    if dtypes is not None and hasattr(dtypes, "items"):
+        columns = {f"{name}[{column!r}]": dtype for column, dtype in dtypes.items()}
+    for column, dtype in columns.items():
+        if getattr(dtype, "kind", None) in ("m", "M"):
+            raise ValueError(
+                f"{name} must be of numbers, but {column} has the type {dtype}; convert it, as by "
+                "(dates - dates.min()) / numpy.timedelta64(1, 'D')"
+            )
 
 
 def as_array(X):
@@ -174,3 +202,36 @@ def check_sample_weight(sample_weight, n_samples):
     if not weight.any():
         raise ValueError("sample_weight must not be zero everywhere: nothing is left to train on")
     return weight
+
+
+def check_before_search(estimator, X, y, sample_weight, varied, parts):
+    """Raise what every fit of a search would raise, whatever its candidate.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Stays as it is.
+    X, y : array-like or None
+        None where they are not known yet: then targets and names are checked, or names alone.
+    sample_weight : array-like or None
+    varied : set of str
+        Parameters that the candidates set.
+    parts : set of str
+        Parameters that decide which further ones there are.
+
+    Raises
+    ------
+    ValueError
+    """
+    estimator = clone(estimator)
+    if not varied & parts:
+        estimator._check_names()
+    if (X is None and y is None) or isinstance(X, torch.utils.data.Dataset):
+        return
+    if "class_weight" in varied:
+        estimator.class_weight = None
+    if X is not None:
+        estimator._check_training_data(X, y, sample_weight, None, True)
+        return
+    check_sample_weight(sample_weight, len(y))
+    estimator._check_targets(y, None, True)

@@ -49,6 +49,7 @@ from ._checks import (
     check_fit_arguments,
     check_listening,
     check_names,
+    check_passed,
     check_resource,
 )
 from ._loop import TrialLoop
@@ -203,7 +204,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         distributions = self.param_distributions_ = self._distributions(X, y)
         space = SearchSpace(distributions)
         check_names(self.estimator, distributions)
-        check_fit_arguments(self.estimator, y, routed.estimator.fit, distributions)
+        check_passed(params, self.resource, distributions)
+        check_fit_arguments(self.estimator, X, y, routed.estimator.fit, distributions)
         if self.resource is not None:
             check_resource(self.estimator, self.resource, distributions)
         slots = slots_of(self.devices)

@@ -21,6 +21,7 @@ __all__ = [
     "check_fit_arguments",
     "check_listening",
     "check_names",
+    "check_passed",
     "check_resource",
     "resource_limits",
 ]
@@ -86,6 +87,29 @@ def check_resource(estimator, resource, param_distributions):
     owner, prefix = owner_of(estimator)
     if hasattr(owner, "_check_can_be_continued"):
         owner._check_can_be_continued(resource.removeprefix(prefix))
+
+
+def check_passed(names, resource, param_distributions):
+    """Raise ValueError where ``fit`` is passed what the search sets itself.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What ``fit`` of the search was passed for ``fit`` of the estimator.
+    resource : str or None
+    param_distributions : dict or list of dict
+    """
+    for name in names:
+        if name == resource:
+            raise ValueError(
+                f"fit must not be passed {name!r}, which is the resource that the search sets; "
+                "leave it out"
+            )
+        if any(name in space for space in _dicts(param_distributions)):
+            raise ValueError(
+                f"fit must not be passed {name!r}, which is in param_distributions; leave it out "
+                "there, or here"
+            )
 
 
 def _dicts(param_distributions):
@@ -164,13 +188,13 @@ def check_listening(scheduler):
             )
 
 
-def check_fit_arguments(estimator, y, fit_params, param_distributions):
-    """Raise an error if ``fit`` needs a target and there is none, or takes no such metadata.
+def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
+    """Raise what every ``fit`` would raise, as far as that is known before the first of them.
 
     Raises
     ------
     ValueError
-        If the target is missing, or a pipeline refuses an argument.
+        If the target is missing, a pipeline refuses an argument, or a network the data.
     TypeError
         If ``fit`` of the estimator, inside of its wrappers, has no argument of that name.
     """
@@ -186,6 +210,12 @@ def check_fit_arguments(estimator, y, fit_params, param_distributions):
         raise ValueError(
             f"{type(owner).__name__} requires y to be passed, but the target y is None"
         )
+    if hasattr(owner, "_check_before_search"):
+        varied = {name for space in _dicts(param_distributions) for name in space}
+        varied = {n.removeprefix(found.prefix) for n in varied if n.startswith(found.prefix)}
+        X = None if found.names else X
+        y = None if found.keeps_unfitted else y
+        owner._check_before_search(X, y, given, varied)
     if any(one.kind is one.VAR_KEYWORD for one in taken.values()):
         return
     for name in given:

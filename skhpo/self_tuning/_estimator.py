@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import numbers
 import warnings
 
@@ -163,7 +164,8 @@ class SelfTuningMixin:
                 raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}")
         for name, strictly in (("init_scale", True), ("hyper_lr", True), ("entropy_weight", False)):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or value < 0 or (strictly and not value):
+            finite = isinstance(value, numbers.Real) and 0 <= value < math.inf
+            if not finite or (strictly and not value):
                 raise ValueError(
                     f"{name} must be a number {'>' if strictly else '>='} 0, but got {value!r}"
                 )

@@ -38,7 +38,17 @@ def predict_together(nets, Xs):
     -------
     outputs : list of ndarray of shape (n_samples, ...)
         Outputs of the modules, after the nonlinearity.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many inputs as nets.
     """
+    if len(nets) != len(Xs):
+        raise ValueError(
+            "predict_together needs inputs for each net, but got "
+            f"{len(nets)} nets and {len(Xs)} inputs; repeat an array that several nets get"
+        )
     outputs = [None] * len(nets)
     groups = {}
     for number, (net, X) in enumerate(zip(nets, Xs, strict=True)):

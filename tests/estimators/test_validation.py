@@ -1,12 +1,16 @@
 """Bad input is refused before any training, with the rule, the value and the fix."""
 
+import io
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import default_collate
 
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
+from skhpo.stacking import predict_together
 
 X = np.random.RandomState(0).rand(12, 3)
 Y = np.arange(12) % 3
@@ -70,6 +74,23 @@ def test_bad_parameters(params, message):
 def test_bad_data(cls, method, inputs, targets, message):
     with pytest.raises(ValueError, match=message):
         getattr(cls(), method)(inputs, targets)
+
+
+@pytest.mark.parametrize("days", [1, 3])
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame])
+def test_dates_are_no_numbers(make, days):
+    dates = np.array(["2020-01-01"], "M8[ns]") + np.arange(12).astype("m8[D]")
+    data = make(np.stack([dates] * days, 1))
+    for wrong in (data, {"when": data}, data - data.min() if make is np.asarray else data):
+        with pytest.raises(
+            ValueError, match=r"must be of numbers, .* convert it, as by \(dates - "
+        ):
+            TorchRegressor().fit(wrong, Y)
+
+
+def test_an_empty_dict_has_no_rows():
+    with pytest.raises(ValueError, match="a dict with at least one, but is an empty dict"):
+        TorchClassifier().fit({}, Y)
 
 
 @pytest.mark.parametrize("cls", [TorchClassifier, TorchRegressor])
@@ -153,3 +174,30 @@ def test_weights_need_a_criterion_that_can_be_weighted():
     net = TorchRegressor(criterion=lambda: absolute)
     with pytest.raises(ValueError, match="need a criterion with a `reduction`"):
         net.fit(X, Y, sample_weight=np.ones(12))
+
+
+@pytest.mark.parametrize("lost", ["states", "module"])
+def test_a_checkpoint_without_weights_is_refused(lost, monkeypatch):
+    monkeypatch.undo()
+    file = io.BytesIO()
+    TorchClassifier(max_epochs=1).fit(X, Y).save_checkpoint(file)
+    file.seek(0)
+    checkpoint = torch.load(file)
+    del (checkpoint if lost == "states" else checkpoint["states"])[lost]
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
+    file.seek(0)
+    with pytest.raises(ValueError, match=f"must be complete, but lacks the .* '{lost}'"):
+        TorchClassifier().load_checkpoint(file)
+    file = io.BytesIO()
+    torch.save([1], file)
+    file.seek(0)
+    with pytest.raises(ValueError, match="must be one of TorchClassifier"):
+        TorchClassifier().load_checkpoint(file)
+
+
+def test_as_many_inputs_as_nets(monkeypatch):
+    monkeypatch.undo()
+    nets = [TorchClassifier(max_epochs=1).fit(X, Y)] * 2
+    with pytest.raises(ValueError, match="inputs for each net, but got 2 nets and 1 inputs"):
+        predict_together(nets, [X])

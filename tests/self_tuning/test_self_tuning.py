@@ -274,6 +274,8 @@ def test_one_range_for_several_layers(digits):
         ({"train_steps": 0}, "train_steps must be an integer >= 1"),
         ({"hyper_lr": 0}, "hyper_lr must be a number > 0"),
         ({"entropy_weight": -1}, "entropy_weight must be"),
+        ({"entropy_weight": np.nan}, "entropy_weight must be a number >= 0, but got nan"),
+        ({"init_scale": np.inf}, "init_scale must be a number > 0, but got inf"),
         ({"variant": "sgd"}, "variant must be one of"),
         ({"convert": True}, "convert must be one of"),
         ({"convert": False}, "no layer of the module responds"),

@@ -16,6 +16,7 @@ __all__ = [
     "choose_backend",
     "compile_arguments",
     "config_of",
+    "for_model",
     "import_keras",
     "is_model",
     "lend_seed_generator",
@@ -87,11 +88,18 @@ def config_of(part):
         return part.get_config()
 
 
+def for_model(X):
+    """Return checked inputs as a model gets them: those that have only positions as a list."""
+    by_position = isinstance(X, dict) and all(isinstance(name, int) for name in X)
+    return list(X.values()) if by_position else X
+
+
 def outputs_of(model, rows):
     """Return what a model returns for a few rows in inference, as an array where it is a tensor.
 
     Unlike ``model.predict`` it draws no random numbers.
     """
+    rows = for_model(rows)
     if import_keras().config.backend() != "torch":
         return model.predict_on_batch(rows)
     model.eval()
@@ -110,7 +118,7 @@ def operations_of(model, rows):
     if import_keras().config.backend() == "torch":
         model.eval()
         with torch.enable_grad():
-            return last_operations(model.predict_step((rows,)))
+            return last_operations(model.predict_step((for_model(rows),)))
     last = (getattr(model, "layers", None) or [None])[-1]
     name = getattr(getattr(last, "activation", None), "__name__", None)
     name = "softmax" if type(last).__name__ == "Softmax" else name

@@ -7,15 +7,15 @@ import copy
 import math
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
 from ...exceptions import NonFiniteLossError
 from ...limits import check_time, current_slot
 from .._data import as_dict, n_rows, sample_shape
 from .._randomness import draw_seed
-from .._validation import check_inputs, check_sample_weight
-from ._backend import import_keras, require_torch
+from .._validation import check_before_search, check_inputs, check_sample_weight
+from ._backend import for_model, import_keras, require_torch
 from ._parameters import ParametersMixin
 from ._randomness import OwnGlobals
 from ._recipe import Recipe, outputs_for
@@ -25,6 +25,8 @@ __all__ = ["KerasEstimator"]
 
 # Rows that a model predicts at once, at least.
 _PREDICTED_AT_ONCE = 256
+# Arguments of `fit` that are no parameters.
+_OF_DATA = ("sample_weight", "validation_data")
 
 
 class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
@@ -63,21 +65,27 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         """keras.Model: the fitted model, `model_`."""
         return self.model_
 
-    def fit(self, X, y=None, sample_weight=None, validation_data=None):
+    def fit(self, X, y=None, sample_weight=None, validation_data=None, **fit_params):
         """Train a fresh model for `epochs` epochs.
 
         With ``warm_start=True`` a trained model is trained further, as by ``partial_fit``.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...) or dict of str to array-like
-            Inputs; those of a dict go to the model's inputs by name.
+        X : array-like of shape (n_samples, ...), or list or dict of str to array-like
+            Inputs; those of a dict go to the model's inputs by name, those of a list of arrays, one
+            for each input, in their order.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, relative to each other. A weight of zero removes the sample.
         validation_data : tuple of (array-like, array-like), default=None
-            Inputs and targets on which the model is evaluated after each epoch.
+            Inputs and targets on which the model is evaluated after each epoch; a third item
+            weights them.
+        **fit_params : dict
+            Parameters with other values for this call: ``epochs``, ``batch_size``, ``callbacks``,
+            ``verbose``, ``validation_split``, ``class_weight`` and what else
+            ``keras.Model.fit`` takes.
 
         Returns
         -------
@@ -90,7 +98,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             The message names the rule, the value and the fix.
         """
         continuing = bool(self.warm_start and self.__sklearn_is_fitted__())
-        return self._fit(X, y, sample_weight, None, validation_data, continuing)
+        with self._overridden(fit_params):
+            return self._fit(X, y, sample_weight, None, validation_data, continuing)
 
     def _fit(self, X, y, sample_weight, classes, validation_data, continuing):
         self._check_params()
@@ -101,17 +110,17 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             X, y, sample_weight, classes, not continuing
         )
         if validation_data is not None:
-            validation_data = self._check_validation_data(*validation_data)
+            validation_data = self._check_validation_data(validation_data)
         if not continuing:
             self._build(inputs)
         if validation_data is not None:
-            X_valid, y_valid = validation_data
-            validation_data = X_valid, self._shape_targets(y_valid)
+            X_valid, y_valid, *weight_valid = validation_data
+            validation_data = X_valid, self._shape_targets(y_valid), *weight_valid
         self._train(inputs, self._shape_targets(targets), weight, validation_data)
         return self
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
-        X, y = check_inputs(self, X, y, reset=reset, needs_y=True)
+        X, y = check_inputs(self, self._named(X, y), y, reset=reset, needs_y=True)
         weight = check_sample_weight(sample_weight, n_rows(X))
         y = self._check_targets(y, classes, reset)
         weight = self._row_weights(y, weight)
@@ -130,9 +139,47 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             self._integer_inputs = {k: v.dtype.kind in "iu" for k, v in as_dict(X).items()}
         return _as_floats(X), y, weight
 
-    def _check_validation_data(self, X, y):
-        X, y = check_inputs(self, X, y, reset=False, needs_y=True)
-        return _as_floats(X), self._check_targets(y, None, False)
+    def _check_before_search(self, X, y, fit_params, varied):
+        """Raise what every fit of a search would raise, whatever its candidate.
+
+        Parameters
+        ----------
+        X, y : array-like or None
+            None where they are not known yet, because something transforms them before.
+        fit_params : dict
+            What ``fit`` will be passed.
+        varied : set of str
+            Parameters that the candidates set.
+        """
+        others = {k: v for k, v in fit_params.items() if k not in _OF_DATA}
+        with clone(self)._overridden(others):
+            pass
+        weight = fit_params.get("sample_weight")
+        check_before_search(self, X, y, weight, varied, {"build_fn", "optimizer"})
+
+    def _check_validation_data(self, data):
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise ValueError(
+                "validation_data must be a pair (X, y), or (X, y, sample_weight), but got "
+                f"{type(data).__name__}{f' of {len(data)}' if hasattr(data, '__len__') else ''}"
+            )
+        try:
+            X, y = check_inputs(self, self._named(data[0]), data[1], reset=False, needs_y=True)
+            weight = [check_sample_weight(one, n_rows(X)) for one in data[2:] if one is not None]
+            return _as_floats(X), self._check_targets(y, None, False), *weight
+        except ValueError as error:
+            raise ValueError(f"validation_data must be like X and y, but: {error}") from error
+
+    def _named(self, X, y=None):
+        """Return a list of arrays, one for each input of the model, as a dict by position."""
+        if not isinstance(X, list | tuple) or not all(hasattr(one, "shape") for one in X):
+            return X
+        if y is None:
+            several = None not in getattr(self, "_integer_inputs", {None: True})
+        else:
+            # As many arrays as samples are samples.
+            several = len(X) != len(y) and {len(one) for one in X} == {len(y)}
+        return dict(enumerate(X)) if several else X
 
     def _build(self, X):
         """Make the model for the data, and pass a few rows through it.
@@ -195,9 +242,11 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
                         "lower optimizer__learning_rate, or scale the data"
                     )
 
+        if validation_data is not None:
+            validation_data = for_model(validation_data[0]), *validation_data[1:]
         with self._device(), self._generators.lent():
             model.fit(
-                X,
+                for_model(X),
                 y,
                 sample_weight=weight,
                 batch_size=self.batch_size,
@@ -229,7 +278,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
     def _predict_outputs(self, X):
         """Return what the model returns, batch by batch: no global generator is used."""
         self._check_is_fitted()
-        X, _ = check_inputs(self, X, None, reset=False, needs_y=False)
+        X, _ = check_inputs(self, self._named(X), None, reset=False, needs_y=False)
         model, size = self.model_, max(self.batch_size or 0, _PREDICTED_AT_ONCE)
         outputs = []
         with self._device():

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import numbers
 
+from ..._compat import Interval, Options, StrOptions, validate_parameter_constraints
 from ...define_by_run import definitions_of, explored, is_asked_for, newcomers, takes_hp
 from .._defaults import same_value
 from .._names import nearest_first
+from .._parameters import named_in_init
 from ._builders import INFERRED, builder_arguments, builder_of
 from ._compiling import optimizer_arguments, resolve_optimizer
 
 __all__ = ["ParametersMixin"]
 
 _MOST_NAMES_SHOWN = 12
+# Parameters that may also be passed to ``fit``, where Keras has them.
+_OF_FIT = (
+    *("batch_size", "epochs", "verbose", "callbacks", "validation_split", "shuffle"),
+    *("class_weight", "steps_per_epoch", "validation_steps", "validation_batch_size"),
+    "validation_freq",
+)
+# Prefixes under which scikeras has the arguments of the model and of its methods.
+_OF_SCIKERAS = ("model", "build_fn", "fit")
 
 
 class ParametersMixin:
     """`get_params`, `set_params`, and checks of names and values."""
 
     _stray_names = ()
+    # Beside what `_check_params` says.
+    _parameter_constraints = {
+        "shuffle": ["boolean"],
+        "verbose": [Options(numbers.Integral, {0, 1, 2}), StrOptions({"auto"})],
+        "warm_start": ["boolean"],
+        "validation_freq": [Interval(numbers.Integral, 1, None, closed="left"), list, tuple],
+    }
 
     @classmethod
     def _own_names(cls):
-        parameters = inspect.signature(cls.__init__).parameters.values()
-        return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][
-            1:
-        ]
+        return list(named_in_init(cls))
 
     def _get_param_names(self):
         return sorted({*self._own_names(), *self._stray_names})
@@ -50,7 +64,9 @@ class ParametersMixin:
         -------
         params : dict of str to object
         """
-        params = {name: getattr(self, name) for name in self._get_param_names()}
+        # One that was given the name of a property is not found by getattr.
+        stray = {name: vars(self)[name] for name in self._stray_names}
+        params = {n: stray[n] if n in stray else getattr(self, n) for n in self._get_param_names()}
         if not deep:
             return params
         arguments = builder_arguments(self.build_fn) or {}
@@ -88,9 +104,39 @@ class ParametersMixin:
                 self._stray_names = (*self._stray_names, name)
         return self
 
+    @contextlib.contextmanager
+    def _overridden(self, fit_params):
+        """Within this context parameters have the values that ``fit`` was passed for them."""
+        known = [name for name in _OF_FIT if name in self._own_names()]
+        unknown = [name for name in fit_params if name not in known]
+        if unknown:
+            names = ", ".join(nearest_first(unknown[0], known))
+            raise ValueError(
+                f"fit of {type(self).__name__} has no argument {unknown[0]!r}; beside X, y, "
+                f"sample_weight and validation_data it takes, the nearest first: {names}"
+            )
+        before = {name: getattr(self, name) for name in fit_params}
+        vars(self).update(fit_params)
+        if "callbacks" in fit_params:
+            self._callbacks = self._fresh_callbacks()
+        try:
+            yield
+        finally:
+            vars(self).update(before)
+
     def _check_name(self, name, params=None):
         """Raise ValueError unless the builder or the optimizer has an argument of that name."""
         component, _, argument = name.partition("__")
+        if name == "model":
+            raise ValueError(
+                f"{type(self).__name__} takes what makes the model as build_fn, but got model=...; "
+                "write build_fn=..."
+            )
+        if component in _OF_SCIKERAS and argument:
+            raise ValueError(
+                f"{type(self).__name__} has the arguments of build_fn and of fit under their own "
+                f"names, but got {name!r}; did you mean {argument!r}?"
+            )
         if component == "optimizer" and argument:
             if argument not in optimizer_arguments(self.optimizer):
                 known = [f"optimizer__{k}" for k in optimizer_arguments(self.optimizer)]
@@ -123,11 +169,17 @@ class ParametersMixin:
             f"Valid parameters are, the nearest first: {shown}."
         )
 
+    def _check_names(self):
+        """Raise for names that were wrong in ``__init__``."""
+        for name in self._stray_names:
+            self._check_name(name)
+
     def _check_params(self):
         """Raise for names that were wrong in ``__init__`` and for values out of range."""
         builder_of(self.build_fn)
-        for name in self._stray_names:
-            self._check_name(name)
+        own = {name: getattr(self, name) for name in self._own_names()}
+        validate_parameter_constraints(self._parameter_constraints, own, type(self).__name__)
+        self._check_names()
         if self.optimizer is not None:
             resolve_optimizer(self.optimizer)
         _check_integer("epochs", self.epochs)
@@ -151,7 +203,7 @@ class ParametersMixin:
         """
         known = builder_arguments(self.build_fn)
         settings = {k: getattr(self, k) for k in self._stray_names if not _is_nested(k)}
-        own = arguments_of_init(type(self))
+        own = named_in_init(type(self))
         for name in known or ():
             if name in own and not same_value(getattr(self, name), own[name]):
                 settings[name] = getattr(self, name)
@@ -176,12 +228,6 @@ class ParametersMixin:
         prefix = "optimizer__"
         names = [name for name in self._stray_names if name.startswith(prefix)]
         return {name.removeprefix(prefix): getattr(self, name) for name in names}
-
-
-def arguments_of_init(cls):
-    """Return the own parameters of an estimator class, with their defaults."""
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _is_nested(name):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._backend import operations_of, outputs_of
+from ._backend import for_model, operations_of, outputs_of
 from ._builders import INFERRED, builder_arguments, builder_of, copied, fresh_model
 from ._compiling import compiled
 from ._randomness import OwnGlobals
@@ -102,9 +102,8 @@ class Recipe:
                 estimator._understand(model, output)
             # Keras builds its metrics with a batch of the first epoch, whose order would then be
             # another one after a pickle.
-            model.test_on_batch(
-                rows, estimator._shape_targets(estimator._dummies(len(output.values)))
-            )
+            targets = estimator._shape_targets(estimator._dummies(len(output.values)))
+            model.test_on_batch(for_model(rows), targets)
             model.reset_metrics()
             model.optimizer.build(model.trainable_variables)
         return model

@@ -7,7 +7,7 @@ import torch
 
 from ...define_by_run import recall, remember
 from ...files import write_atomically
-from .._checkpoint import serialised
+from .._checkpoint import check_complete, check_keys, serialised
 from ._backend import import_keras
 from ._randomness import OwnGlobals
 from ._recipe import Recipe
@@ -15,6 +15,7 @@ from ._recipe import Recipe
 __all__ = ["StateMixin"]
 
 _FORMAT = 1
+_SECTIONS = ("variables", "generators", "learned", "feature_names")
 _FOUND = "_found_of_builder"
 # Plain attributes that a fit leaves and that a checkpoint carries.
 _PLAIN = (
@@ -121,13 +122,8 @@ class StateMixin:
             If the file is the checkpoint of another kind of estimator, or of another model.
         """
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        known = (_FORMAT, type(self).__name__)
-        found = (checkpoint.get("format"), checkpoint.get("estimator"))
-        if found != known:
-            raise ValueError(
-                f"the checkpoint must be one of {known[1]} in format {known[0]}, but is one of "
-                f"{found[1]} in format {found[0]}"
-            )
+        check_complete(checkpoint, _FORMAT, type(self).__name__, _SECTIONS)
+        check_keys("variables of", ("model", "optimizer"), checkpoint["variables"])
         self._check_params()
         for name in ("_net", "_packed", "feature_names_in_"):
             vars(self).pop(name, None)

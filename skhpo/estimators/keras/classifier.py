@@ -163,7 +163,9 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def partial_fit(self, X, y=None, classes=None, sample_weight=None, validation_data=None):
+    def partial_fit(
+        self, X, y=None, classes=None, sample_weight=None, validation_data=None, **fit_params
+    ):
         """Train for `epochs` more epochs, from where the model stands.
 
         Trained twice for k epochs on the same data, a model is (on a CPU) what it is after one
@@ -171,7 +173,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...) or dict of str to array-like
+        X : array-like of shape (n_samples, ...), or list or dict of str to array-like
             As in ``fit``.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels, or 0 and 1 for each of several labels.
@@ -180,6 +182,8 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
         validation_data : tuple of (array-like, array-like), default=None
+            As in ``fit``.
+        **fit_params : dict
             As in ``fit``.
 
         Returns
@@ -192,14 +196,15 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
             If the model was trained before and Keras does not run on torch.
         """
         continuing = self.__sklearn_is_fitted__()
-        return self._fit(X, y, sample_weight, classes, validation_data, continuing)
+        with self._overridden(fit_params):
+            return self._fit(X, y, sample_weight, classes, validation_data, continuing)
 
     def predict(self, X):
         """Predict labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...) or dict of str to array-like
+        X : array-like of shape (n_samples, ...), or list or dict of str to array-like
 
         Returns
         -------
@@ -221,7 +226,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...) or dict of str to array-like
+        X : array-like of shape (n_samples, ...), or list or dict of str to array-like
 
         Returns
         -------

@@ -143,7 +143,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def partial_fit(self, X, y=None, sample_weight=None, validation_data=None):
+    def partial_fit(self, X, y=None, sample_weight=None, validation_data=None, **fit_params):
         """Train for `epochs` more epochs, from where the model stands.
 
         Trained twice for k epochs on the same data, a model is (on a CPU) what it is after one
@@ -151,13 +151,15 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...) or dict of str to array-like
+        X : array-like of shape (n_samples, ...), or list or dict of str to array-like
             As in ``fit``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
         validation_data : tuple of (array-like, array-like), default=None
+            As in ``fit``.
+        **fit_params : dict
             As in ``fit``.
 
         Returns
@@ -170,14 +172,15 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
             If the model was trained before and Keras does not run on torch.
         """
         continuing = self.__sklearn_is_fitted__()
-        return self._fit(X, y, sample_weight, None, validation_data, continuing)
+        with self._overridden(fit_params):
+            return self._fit(X, y, sample_weight, None, validation_data, continuing)
 
     def predict(self, X):
         """Predict targets.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...) or dict of str to array-like
+        X : array-like of shape (n_samples, ...), or list or dict of str to array-like
 
         Returns
         -------
