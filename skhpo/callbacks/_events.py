@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
+
+from ..files import storing, write_atomically
 
 __all__ = [
     "INCOMPLETE",
@@ -76,13 +79,15 @@ class EventFile:
         """Put the file in place, over an earlier one of the name."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 
+        content = io.BytesIO()
+        writer = RecordWriter(content)
+        for record in self._records:
+            writer.write(record)
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / INCOMPLETE
-        with open(part, "wb") as file:
-            writer = RecordWriter(file)
-            for record in self._records:
-                writer.write(record)
-        os.replace(part, self.folder / self.name)
+        write_atomically(part, content.getbuffer(), sync=False)
+        with storing(self.folder / self.name):
+            os.replace(part, self.folder / self.name)
 
     def _add(self, **content):
         from tensorboard.compat.proto.event_pb2 import Event

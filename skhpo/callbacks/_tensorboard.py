@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import read_file, write_atomically
 from ._events import (
     INCOMPLETE,
     EventFile,
@@ -27,6 +28,7 @@ __all__ = ["TensorBoardLogger"]
 
 _EVENTS = "events.out.tfevents.skhpo"
 _NOTE = "skhpo.json"
+_UNFINISHED = re.compile(rf"{INCOMPLETE}(\.[0-9a-f]+\.part)?")
 _SESSION = re.compile(r"trial-(\d{4,})(-c\d{4,})?")
 
 
@@ -161,11 +163,11 @@ class TensorBoardLogger:
 
     def _prepare(self, identity):
         """Make the folder, refuse another search's, and remove sessions that will not be kept."""
-        note = self._folder / _NOTE
         self._folder.mkdir(parents=True, exist_ok=True)
-        same = False
-        if note.exists():
-            same = json.loads(note.read_text())["search"] == identity
+        note = self._folder / _NOTE
+        same, found = False, _search_of(note)
+        if found is not None:
+            same = found == identity
             if not (same or self.overwrite):
                 raise ValueError(
                     f"log_dir must be empty or hold the log of this very search, but that in "
@@ -176,12 +178,18 @@ class TensorBoardLogger:
             self._kept = set()
         for folder in self._folder.iterdir():
             match = _SESSION.fullmatch(folder.name)
+            if match and folder.is_symlink():
+                raise ValueError(
+                    f"a session must be a folder of its own, but {str(folder)!r} is a link; remove "
+                    "it, or give another log_dir"
+                )
             if match and int(match[1]) not in self._kept:
-                for name in (_EVENTS, INCOMPLETE):
-                    (folder / name).unlink(missing_ok=True)
+                for file in list(folder.iterdir()):
+                    if file.name == _EVENTS or _UNFINISHED.fullmatch(file.name):
+                        file.unlink()
                 if not any(folder.iterdir()):
                     folder.rmdir()
-        note.write_text(json.dumps({"search": identity}))
+        write_atomically(note, json.dumps({"search": identity}).encode())
 
     def _describe(self, search, names):
         tags = [f"mean_test_{name}" for name in names]
@@ -220,6 +228,22 @@ class TensorBoardLogger:
 def _name(trial):
     name = f"trial-{trial.number:04}"
     return name if trial.resource is None else f"{name}-c{trial.candidate:04}"
+
+
+def _search_of(note):
+    """Return which search the log in a folder is of, None where there is none."""
+    try:
+        found = json.loads(read_file(note))["search"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, str):
+        raise ValueError(
+            f"{_NOTE} in log_dir must say which search the log is of, but {str(note)!r} was torn "
+            "by a crash, or is no file of skhpo's; remove it, or give another path"
+        )
+    return found
 
 
 def _scalars(search, results):

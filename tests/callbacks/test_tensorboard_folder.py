@@ -117,3 +117,39 @@ def test_a_full_disk_ends_the_log_and_not_the_search(tmp_path, monkeypatch):
     assert len(search.cv_results_["params"]) == 4
     monkeypatch.undo()
     assert [row.name for row in read(tmp_path).rows] == ["trial-0000"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"search": "ab', "[]", '{"search": 5}', "notes", "[" * 10**5]
+)
+def test_a_note_that_is_torn_or_of_others_is_refused_and_left_alone(text, tmp_path):
+    note = tmp_path / "skhpo.json"
+    note.write_text(text)
+    logger = TensorBoardLogger(tmp_path, overwrite=True)
+    with pytest.raises(ValueError, match=r"skhpo\.json in log_dir must say .*; remove it"):
+        search_of(tmp_path, Untrainable(), {"C": [1, 2]}, callbacks=[logger]).fit(X, y)
+    assert note.read_text() == text
+
+
+def test_links_are_not_followed(tmp_path):
+    log, victim = tmp_path / "log", tmp_path / "victim"
+    (log / "trial-0000").mkdir(parents=True)
+    victim.mkdir()
+    for name in ("notes.txt", "events.out.tfevents.skhpo", "incomplete"):
+        (victim / name).write_text("of somebody else")
+    for folder in (log, log / "trial-0000"):
+        for name in ("incomplete", "events.out.tfevents.skhpo"):
+            (folder / name).symlink_to(victim / "notes.txt")
+    search = search_of(log).fit(X, y)
+    assert_rows_are_the_table(read(log), search)
+    (log / "trial-0099").symlink_to(victim)
+    with pytest.raises(ValueError, match="a session must be a folder of its own"):
+        search_of(log, Untrainable(), {"C": [1, 2]}, callbacks=[TensorBoardLogger(log)]).fit(X, y)
+    (log / "trial-0099").unlink()
+    (log / "skhpo.json").unlink()
+    (log / "skhpo.json").symlink_to(victim / "notes.txt")
+    with pytest.raises(ValueError, match=r"skhpo\.json in log_dir must say"):
+        search_of(log).fit(X, y)
+    assert {path.name: path.read_text() for path in victim.iterdir()} == dict.fromkeys(
+        ("notes.txt", "events.out.tfevents.skhpo", "incomplete"), "of somebody else"
+    )
