@@ -11,6 +11,8 @@ import time
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
+from .process import TORCH_THREADS
+
 __all__ = ["FitTimeoutError", "check_time", "current_slot", "limited", "time_for"]
 
 _slot = ContextVar("slot", default=None)
@@ -60,7 +62,7 @@ def limited(slot=None, seconds=None, threads=None):
     seconds : float or None, default=None
         Time from now.
     threads : int or None, default=None
-        Threads of torch within an operation; they are left so.
+        Threads of torch within an operation; left so, unless somebody is in `TORCH_THREADS`.
     """
     deadline = None if seconds is None else (time.monotonic() + seconds, seconds)
     tokens = _slot.set(slot), _deadline.set(deadline)
@@ -69,8 +71,8 @@ def limited(slot=None, seconds=None, threads=None):
             torch = sys.modules.get("torch")
             if torch is not None and slot is not None and slot.startswith("cuda"):
                 stack.enter_context(torch.cuda.device(slot))
-            if torch is not None and threads is not None and torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
+            if threads is not None:
+                TORCH_THREADS.set(threads)
             yield
     finally:
         _slot.reset(tokens[0])

@@ -15,6 +15,7 @@ PARTS = [
     "exceptions",
     "files",
     "interrupts",
+    "process",
     "limits",
     "rows",
     "trial",

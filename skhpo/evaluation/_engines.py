@@ -10,7 +10,7 @@ cluster itself is asked to do the work.
 
 from __future__ import annotations
 
-import warnings
+import re
 from concurrent.futures import BrokenExecutor
 from functools import partial
 
@@ -23,6 +23,8 @@ from joblib._parallel_backends import (
     ThreadingBackend,
 )
 from joblib.parallel import BatchedCalls, get_active_backend
+
+from ..process import ignoring
 
 __all__ = ["active_engine"]
 
@@ -176,9 +178,8 @@ class DaskEngine:
         return self._client.scatter([value], broadcast=True, hash=False)[0]
 
     def submit(self, call, shared, done):
-        with warnings.catch_warnings():
-            # What a fit is continued from may be large, and is different for every fit.
-            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        # What a fit is continued from may be large, and is different for every fit.
+        with ignoring(UserWarning, re.compile("Sending large graph")):
             future = self._client.submit(_on_one_worker, call, *shared, pure=False, **self._options)
         self._running.add(future)
         future.add_done_callback(lambda future: done(partial(self._result, future)))

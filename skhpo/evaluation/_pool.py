@@ -14,6 +14,7 @@ from joblib import cpu_count
 
 from ..interrupts import is_interrupt, noticing
 from ..limits import limited
+from ..process import TORCH_THREADS, with_filters
 from ._blame import FAILURES, Environment
 from ._engines import active_engine
 
@@ -83,9 +84,16 @@ class Pool:
         self._done = queue.SimpleQueue()
         self._shipped = {}
         self.running = 0
+        self._exit = ExitStack()
+        if not self.in_processes_:
+            self._exit.enter_context(TORCH_THREADS)
         return self
 
     def __exit__(self, kind, *_):
+        with self._exit:
+            self._stop(kind)
+
+    def _stop(self, kind):
         if self._engine is None:
             return
         if kind is not None and self.running:  # an error waits for nobody
@@ -176,9 +184,8 @@ def _run(function, items, limits, config, filters, *shared):
     """Run a call under the driver's configuration of scikit-learn and of warnings."""
     with ExitStack() as stack:
         stack.enter_context(sklearn.config_context(**config))
-        if filters is not None:  # threads of the driver have its filters, and must not touch them
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filters[:] = filters
+        if filters is not None:  # threads of the driver have its filters
+            stack.enter_context(with_filters(filters))
         stack.enter_context(noticing())
         results = []
         for item in items:

@@ -39,6 +39,7 @@ from ..evaluation import (
 )
 from ..exceptions import SearchStoppedWarning
 from ..interrupts import noticing
+from ..process import ignoring
 from ..results import mean_score, results_table, total_seconds, variance_of_mean
 from ..rows import as_given, with_rows
 from ..samplers import EnqueuedSampler
@@ -284,9 +285,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 contexts=FitContexts.of(self, of_search),
             )
             stack.enter_context(evaluator)
-            stack.enter_context(warnings.catch_warnings())
             if self.resource is not None:  # stopping early is what the search asks for
-                warnings.simplefilter("ignore", ConvergenceWarning)
+                stack.enter_context(ignoring(ConvergenceWarning))
             loop = self._run(scheduler, evaluator, journal, scorer, start)
             of_search.call_on_fit_task_end(estimator=self)
             self._store(loop, scorer, metric)

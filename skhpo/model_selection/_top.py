@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
+from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._compat import check_method_params
 from ..evaluation import Setting, configured, refit
+from ..process import ignoring
 from ..rows import with_rows
 
 __all__ = ["Seen", "TopEstimators"]
@@ -163,8 +164,6 @@ class TopEstimators:
                 split=-1,
                 candidate=self._seen.candidates[row],
             )
-            with warnings.catch_warnings():
-                if self.resource is not None:
-                    warnings.simplefilter("ignore", ConvergenceWarning)
+            with nullcontext() if self.resource is None else ignoring(ConvergenceWarning):
                 refit(estimator, setting, X, y)
             self._top[row] = estimator

@@ -6,10 +6,10 @@ import copy
 import warnings
 
 import torch
-import torch.fx
 from torch import nn
 
 from ..estimators._randomness import stream_seed
+from ..estimators._tracing import Tracer
 from ._modulated import RESPONSE_SCALE, Modulated, rows_of
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
 from .recurrent import HyperEmbedding, HyperLSTM
@@ -131,7 +131,7 @@ def set_rates(plain, converted, values):
                     setattr(ours, attribute, values[name])
 
 
-class _Tracer(torch.fx.Tracer):
+class _Tracer(Tracer):
     def is_leaf_module(self, module, name):
         home = type(module).__module__
         ours = isinstance(module, Modulated | HyperDropout | HyperValue)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from sklearn.base import clone, is_classifier
 from .._compat import safe_indexing
 from ..estimators import TorchClassifier, TorchRegressor
 from ..estimators._names import resolve_optimizer
+from ..process import ignoring
 from ..rows import as_given, with_rows
 from ..wrappers import fitted_inside, inside, prepare
 from ._effects import check_names
@@ -189,8 +189,7 @@ def _built(net, X, y):
     if net.device == "auto":
         net.set_params(device="cpu")
     net._validation_data = X, y
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # each run warns
+    with ignoring(Warning):  # each run warns
         net.check_training_readiness()
         net._check_params()
         inputs, _, _ = net._check_training_data(X, y, None, None, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import warnings
@@ -58,10 +59,10 @@ def warn_of_dropout(module, functions):
     for layer in module.modules() if functions is None else ():
         if isinstance(layer, _OURS) or type(layer).__module__.startswith("torch."):
             continue
-        try:
-            found |= set(_FUNCTIONAL.findall(inspect.getsource(type(layer))))
-        except (OSError, TypeError):
-            continue
+        for function in filter(inspect.isfunction, vars(type(layer)).values()):
+            # Not the source of the class, which Python 3.11 parses: not in two threads at a time.
+            with contextlib.suppress(OSError, TypeError):
+                found |= set(_FUNCTIONAL.findall(inspect.getsource(function)))
     if found:
         warnings.warn(
             f"the module drops values by {', '.join(sorted(found))} in its forward, which "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 
 import torch
@@ -10,6 +9,7 @@ from torch import fx
 from torch.nn import functional as F
 
 from ..estimators import MLP, ConvNet
+from ..estimators._tracing import Tracer
 from ._errors import CannotStackError
 from ._layers import Dropout, per_row
 
@@ -47,7 +47,7 @@ _WITH_DIM = {
 }
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     def is_leaf_module(self, module, name):
         return super().is_leaf_module(module, name) or type(module) in (MLP, ConvNet)
 
@@ -68,8 +68,7 @@ def traced(forms, layers, name):
         If ``forward`` cannot be traced, or calls a function that has no stacked form.
     """
     try:
-        # A copy, because anything that forward does to its module it does while it is traced.
-        graph = _Tracer().trace(copy.deepcopy(layers[0]))
+        graph = _Tracer().trace(layers[0])
     except Exception as error:
         raise CannotStackError(f"{type(layers[0]).__name__} cannot be traced: {error}") from error
     nodes = list(graph.nodes)

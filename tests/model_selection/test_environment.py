@@ -3,7 +3,11 @@
 import errno
 import json
 import os
+import random
+import signal
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import joblib
@@ -12,11 +16,20 @@ import pytest
 import torch
 from scipy.stats import loguniform
 from scripted import Scripted
+from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.neural_network import MLPClassifier
 
-from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo import (
+    BayesSearchCV,
+    HalvingHyperbandSearchCV,
+    SearchCV,
+    SelfTuningClassifier,
+    TorchClassifier,
+)
 from skhpo.exceptions import SearchStoppedWarning, StorageError
+from skhpo.process import ignoring
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
@@ -209,3 +222,87 @@ def test_an_error_is_raised_without_waiting_for_what_runs(tmp_path, backend, whe
     Path(f"{data}.go").touch()  # a thread cannot be ended
     while backend == "threading" and not ended.exists():
         time.sleep(0.05)
+
+
+def process_state():
+    """Return what a search may change for a while, and what must be as before after it."""
+    threads = []
+    thread = threading.Thread(target=lambda: threads.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return {
+        "warnings": list(warnings.filters),
+        "threads": [torch.get_num_threads(), *threads],
+        "numpy": str(np.random.get_state()),  # noqa: NPY002
+        "python": random.getstate(),
+        "torch": torch.get_rng_state().tolist(),
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "variables": dict(os.environ),
+        "folder": os.getcwd(),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)],
+        "floating point": np.geterr(),
+    }
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_state_of_the_process_is_as_it_was(two_threads):
+    TorchClassifier(max_epochs=1).fit(X, y)  # imports what changes the state, too
+    searches = [
+        hyperband(n_jobs=2, stack=True),
+        BayesSearchCV(MLPClassifier(max_iter=1), {"alpha": loguniform(0.1, 1.0)}, n_iter=3),
+    ]
+    searches[-1].set_params(n_initial_points=2, cv=2)
+    for search in searches:
+        search.set_params(error_score="raise", refit=True, random_state=0)
+        before = process_state()
+        with joblib.parallel_config("threading"), ignoring(ConvergenceWarning):
+            search.fit(X, y)
+            threads = [threading.Thread(target=clone(search).fit, args=(X, y)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert process_state() == before
+
+
+class Watched(torch.nn.Module):
+    """A module of somebody's own; who looks into its forward pass lets another thread predict."""
+
+    meanwhile = None
+
+    def __init__(self, in_features, out_features, width=4):
+        super().__init__()
+        self.a = torch.nn.Linear(in_features, width)
+        self.b = torch.nn.Linear(width, out_features)
+        self.scale = torch.nn.Parameter(torch.ones(width))
+
+    def forward(self, X):
+        if isinstance(X, torch.fx.Proxy):
+            thread = threading.Thread(target=self.meanwhile)
+            thread.start()
+            thread.join()
+        return self.b(torch.relu(self.a(X)) * self.scale)
+
+
+def test_other_networks_predict_while_one_is_looked_into(monkeypatch):
+    net = TorchClassifier(max_epochs=1, random_state=0).fit(X, y)
+    expected, seen = net.predict_proba(X), []
+    monkeypatch.setattr(Watched, "meanwhile", lambda self: seen.append(net.predict_proba(X)))
+    search = hyperband(stack=True).set_params(estimator=TorchClassifier(Watched))
+    scores = search.fit(X, y).cv_results_["mean_test_score"]
+    assert not np.isnan(scores).any()
+    n_seen = len(seen)
+    tuning = SelfTuningClassifier(Watched, max_epochs=2, warmup_epochs=1, random_state=0)
+    tuning.set_params(hyperparameters={"weight_decay": loguniform(1e-5, 1e-2)})
+    with pytest.warns(UserWarning, match="do not respond"):
+        tuning.fit(X, y)
+    assert 0 < n_seen < len(seen)
+    assert all(np.array_equal(probabilities, expected) for probabilities in seen)

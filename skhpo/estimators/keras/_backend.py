@@ -6,10 +6,10 @@ import contextlib
 import importlib
 import os
 import sys
-import warnings
 
 import torch
 
+from ...process import ignoring
 from .._links import last_operations
 
 __all__ = [
@@ -83,8 +83,7 @@ def compile_arguments(model):
 
 def config_of(part):
     """Return ``part.get_config()``, quietly: some of Keras' own warn about NumPy 2."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with ignoring(DeprecationWarning):
         return part.get_config()
 
 

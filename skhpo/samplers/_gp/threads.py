@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from ...process import Together
 
 __all__ = ["one_thread"]
 
@@ -16,7 +17,9 @@ def _libraries() -> Any:
     return ThreadpoolController()  # looks through all loaded libraries, which takes a while
 
 
-def one_thread() -> AbstractContextManager[Any]:
+_limited = Together(lambda: _libraries().limit(limits=1, user_api="blas"))
+
+
+def one_thread() -> Together:
     """A context in which BLAS and LAPACK run on one thread."""
-    context: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
-    return context
+    return _limited

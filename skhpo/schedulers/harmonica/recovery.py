@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ from scipy.special import betainc, betaln, hyp2f1
 from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
 from sklearn.linear_model import Lasso  # type: ignore[import-untyped]
 
+from ...process import ignoring
 from .products import Product, Products
 
 __all__ = ["Recovered", "recover"]
@@ -250,8 +250,7 @@ def _largest_of_lasso(products: Products, y: Vector, n_terms: int, alpha: float)
             return []
         columns = np.stack([products.values(product) for product in names], axis=1)
         model = Lasso(alpha=alpha)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with ignoring(ConvergenceWarning):
             model.fit(columns, y)
         residual = y - model.predict(columns)
         missing = [

@@ -1,0 +1,58 @@
+"""The graph of a module's ``forward``, found without touching what other threads run."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+from torch import fx
+
+__all__ = ["Tracer"]
+
+
+class Tracer(fx.Tracer):
+    """Traces modules by hooks on a copy of them.
+
+    The one of torch replaces ``torch.nn.Module.__call__`` of the whole process while it traces: a
+    network that predicts or trains in another thread meanwhile gets nodes for tensors.
+    """
+
+    def trace(self, root):
+        """Return the graph of a module.
+
+        Parameters
+        ----------
+        root : torch.nn.Module
+            Not changed, whatever its ``forward`` does to it.
+
+        Returns
+        -------
+        graph : torch.fx.Graph
+        """
+        self.root = root = copy.deepcopy(root)
+        self.graph = fx.Graph(tracer_cls=type(self))
+        self.submodule_paths = {module: name for name, module in root.named_modules()}
+        self.tensor_attrs = {}
+        cache = {}
+        for module in root.modules():
+            # What torch calls in place of `forward` and its hooks.
+            vars(module)["_compiled_call_impl"] = partial(self._called, module)
+            proxies = _Proxies(module._parameters)
+            proxies.of = partial(self._read, cache)
+            vars(module)["_parameters"] = proxies
+        forward, args = self.create_args_for_root(type(root).forward, True)
+        self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
+        return self.graph
+
+    def _called(self, module, *args, **kwargs):
+        return self.call_module(module, module._call_impl, args, kwargs)
+
+    def _read(self, cache, name, parameter):
+        return self.getattr(name, parameter, cache)
+
+
+class _Proxies(dict):
+    """Parameters of a module: who asks for one by name gets a node of the graph."""
+
+    def __getitem__(self, name):
+        return self.of(name, super().__getitem__(name))

@@ -1,0 +1,126 @@
+"""Settings of the whole process, changed for a while by any number of threads.
+
+A thread that saves such a setting and restores it later undoes what another one did meanwhile, or
+leaves that for good. Here the first one in changes the setting, and the last one out puts it back.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from contextlib import contextmanager
+from functools import lru_cache
+
+__all__ = ["TORCH_THREADS", "Together", "ignoring", "with_filters"]
+
+
+class Together:
+    """A context manager that is entered once, however many threads are in it.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the context manager.
+    """
+
+    def __init__(self, make):
+        self._make = make
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self):
+        with self._lock:
+            if not self._inside:
+                self._context = self._make()
+                self._context.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._context.__exit__(None, None, None)
+
+
+@lru_cache(maxsize=64)
+def ignoring(category, message=None):
+    """Return a context in which warnings are not shown, in any thread.
+
+    Parameters
+    ----------
+    category : type
+    message : re.Pattern or None, default=None
+        What their text must begin with.
+
+    Returns
+    -------
+    Together
+    """
+    entry = ("ignore", message, category, None, 0)
+
+    @contextmanager
+    def filtering():
+        warnings.filters.insert(0, entry)
+        try:
+            yield
+        finally:
+            # Others may have put theirs before it.
+            found = [i for i, other in enumerate(warnings.filters) if other is entry]
+            for i in reversed(found):
+                del warnings.filters[i]
+
+    return Together(filtering)
+
+
+@contextmanager
+def _filters_restored():
+    before = list(warnings.filters)
+    yield
+    warnings.filters[:] = before
+
+
+_filters = Together(_filters_restored)
+
+
+@contextmanager
+def with_filters(filters):
+    """Filter warnings as another process does.
+
+    Parameters
+    ----------
+    filters : list of tuple
+        Its ``warnings.filters``.
+    """
+    with _filters:
+        warnings.resetwarnings()  # forgets what was shown already, too
+        warnings.filters[:] = filters
+        yield
+
+
+class _TorchThreads(Together):
+    """The number of threads that torch uses within an operation; as it was, after the body."""
+
+    def __init__(self):
+        super().__init__(self._restoring)
+        self._before = None
+
+    def set(self, number):
+        """Change the number, for this thread and for those to come."""
+        torch = sys.modules.get("torch")
+        if torch is None or torch.get_num_threads() == number:
+            return
+        with self._lock:
+            if self._before is None:
+                self._before = torch.get_num_threads()
+            torch.set_num_threads(number)
+
+    @contextmanager
+    def _restoring(self):
+        yield
+        before, self._before = self._before, None
+        if before is not None:
+            sys.modules["torch"].set_num_threads(before)
+
+
+TORCH_THREADS = _TorchThreads()
