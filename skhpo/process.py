@@ -6,11 +6,14 @@ leaves that for good. Here the first one in changes the setting, and the last on
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import warnings
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
+from typing import Any
 
 __all__ = ["TORCH_THREADS", "Together", "ignoring", "with_filters"]
 
@@ -24,19 +27,19 @@ class Together:
         Returns the context manager.
     """
 
-    def __init__(self, make):
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._inside = 0
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
                 self._context = self._make()
                 self._context.__enter__()
             self._inside += 1
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
@@ -44,7 +47,7 @@ class Together:
 
 
 @lru_cache(maxsize=64)
-def ignoring(category, message=None):
+def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) -> Together:
     """Return a context in which warnings are not shown, in any thread.
 
     Parameters

@@ -64,6 +64,8 @@ def hyperband(journal=None, **kwargs):
 
 
 def errors_in(journal):
+    if not Path(journal).exists():
+        return []
     lines = Path(journal).read_text().splitlines()[1:]
     return [event["error"] for event in map(json.loads, lines) if event.get("error")]
 
@@ -86,7 +88,7 @@ class FullDisk:
 @pytest.mark.parametrize("stack", [False, True])
 def test_a_full_disk_stops_the_search_and_costs_no_fit(tmp_path, stack):
     whole = hyperband(stack=stack).fit(X, y).cv_results_["mean_test_score"]
-    for n in (1, 9):
+    for n in (1, 12):
         path = tmp_path / f"{n}.jsonl"
         search = hyperband(path, stack=stack)
         with pytest.MonkeyPatch.context() as patch:
