@@ -4,6 +4,7 @@ from ._callbacks import FitContexts, told
 from ._continuation import way_to_continue
 from ._devices import slots_of
 from ._evaluator import Evaluator
+from ._files import separate_files
 from ._fit import Setting, configured, refit
 from ._seeds import derive_seed
 
@@ -14,6 +15,7 @@ __all__ = [
     "configured",
     "derive_seed",
     "refit",
+    "separate_files",
     "slots_of",
     "told",
     "way_to_continue",

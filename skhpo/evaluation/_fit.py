@@ -22,6 +22,7 @@ from ._callbacks import evaluation
 from ._continuation import advance, set_horizon, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
+from ._files import separate_files
 from ._pickling import Packed, holds_all_in_checkpoint
 from ._scoring import looks_at_predictions_only, score
 from ._seeds import derive_seed, seed_components
@@ -223,6 +224,9 @@ def prepare(setting, task, part_for, prepared=None):
     whole = configured(
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
+    repeat = f"-repeat-{task.repeat}" if task.repeat else ""
+    name = f"candidate-{task.candidate}-split-{task.split}{repeat}"
+    separate_files(whole, f"{setting.name}/{name}")
     found = inside(whole, setting.resource)
     if prepared is None:
         prepared = prepare_wrappers(whole, *part_for(whole), setting.resource)

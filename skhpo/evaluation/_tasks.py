@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,8 @@ class Setting:
         configuration, which is where they start, ``starts.placed(params)``, and reads off a fitted
         estimator where it ended, ``starts.found(estimator)``. ``fit`` inside of wrappers then gets
         the test part as ``validation_data``.
+    name : str
+        Of the folders where callbacks of its fits write files; a new one each time.
     """
 
     estimator: Any
@@ -64,6 +67,7 @@ class Setting:
     raise_errors: bool = False
     curves: bool = False
     starts: Any = None
+    name: str = field(default_factory=lambda: f"search-{uuid.uuid4().hex[:8]}")
 
 
 @dataclass(frozen=True)

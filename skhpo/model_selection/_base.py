@@ -34,6 +34,7 @@ from ..evaluation import (
     configured,
     derive_seed,
     refit,
+    separate_files,
     slots_of,
     told,
 )
@@ -266,6 +267,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 raise_errors=self.error_score == "raise",
                 curves=callbacks.want_curves,
             )
+            separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
             context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
             context.call_on_fit_task_begin(estimator=self, **seen)
             of_search = self._search_context(context, scheduler.n_trials, known)

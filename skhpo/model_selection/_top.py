@@ -14,7 +14,7 @@ from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import check_method_params
-from ..evaluation import Setting, configured, refit
+from ..evaluation import Setting, configured, refit, separate_files
 from ..process import ignoring
 from ..rows import with_rows
 
@@ -164,6 +164,7 @@ class TopEstimators:
                 split=-1,
                 candidate=self._seen.candidates[row],
             )
+            separate_files(estimator, f"{setting.name}/candidate-{self._seen.candidates[row]}")
             with nullcontext() if self.resource is None else ignoring(ConvergenceWarning):
                 refit(estimator, setting, X, y)
             self._top[row] = estimator

@@ -1,0 +1,82 @@
+"""A folder for each fit, where callbacks of networks write files."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+
+__all__ = ["separate_files"]
+
+
+def separate_files(estimator, folder):
+    """Have what a fit writes by skorch's callbacks lie in a folder of its own.
+
+    All fits of a search have copies of the same callbacks. Files of `Checkpoint` and
+    `TrainEndCheckpoint`, from which ``load_best`` reads again, would otherwise be those of the fit
+    that wrote last.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted, with networks anywhere in its parameters; their callbacks are changed.
+    folder : str
+        Below the one that is set, as ``"search-1f3a/candidate-0-split-2"``.
+
+    Raises
+    ------
+    ValueError
+        If a callback writes into several folders.
+    """
+    if "skorch" not in sys.modules:
+        return
+    for net in (estimator, *estimator.get_params(deep=True).values()):
+        callbacks = getattr(net, "callbacks", None)
+        if not isinstance(callbacks, list) or not hasattr(net, "_uniquely_named_callbacks"):
+            continue
+        for name, callback in net._uniquely_named_callbacks():
+            callback = getattr(net, f"callbacks__{name}", callback)
+            _move(callback, net, f"callbacks__{name}__", folder)
+            # What loads the files of another callback.
+            for part in getattr(callback, "__dict__", {}).values():
+                if not isinstance(part, type):
+                    _move(part, None, "", folder)
+
+
+def _move(callback, net, prefix, folder):
+    """Move the files of a callback, if it has some: an instance, or a class with settings."""
+    settings = _files_of(callback)
+    if not {"dirname", "fn_prefix"} <= settings.keys():
+        return
+    of_net = {k: getattr(net, prefix + k) for k in settings if hasattr(net, prefix + k)}
+    settings |= of_net
+    dirname, start = settings.pop("dirname"), settings.pop("fn_prefix")
+    files = {name: value for name, value in settings.items() if value is not None}
+    if not files or not all(isinstance(value, str) for value in files.values()):
+        return  # files in memory are copies of their own
+    paths = {name: os.path.split(os.path.join(dirname, start + f)) for name, f in files.items()}
+    folders = {head for head, _ in paths.values()}
+    if len(folders) > 1:
+        kind = getattr(callback, "__name__", type(callback).__name__)
+        raise ValueError(
+            f"in a search each fit has a folder of its own, so that all files of {kind} must lie "
+            f"in one, but they lie in {sorted(folders)}; set its dirname, and no folder elsewhere"
+        )
+    moved = {name: tail for name, (_, tail) in paths.items()}
+    moved |= {"dirname": os.path.join(*folders, folder), "fn_prefix": ""}
+    for name, value in moved.items():
+        if not isinstance(callback, type):
+            setattr(callback, name, value)
+        if isinstance(callback, type) or name in of_net:
+            setattr(net, prefix + name, value)
+
+
+def _files_of(callback):
+    """Return the settings that say where a callback writes."""
+    if isinstance(callback, type):
+        parameters = inspect.signature(callback).parameters.values()
+        settings = {p.name: p.default for p in parameters}
+    else:
+        settings = dict(getattr(callback, "__dict__", {}))
+    names = ("dirname", "fn_prefix")
+    return {k: v for k, v in settings.items() if k.startswith("f_") or k in names}
