@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import math
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import joblib
 import numpy as np
+
+from .own_code import hash_of_code
 
 __all__ = ["describe", "differences", "digest", "versions"]
 
@@ -39,8 +40,8 @@ def describe(value, _depth=0):
     value : object
         Scalars, containers and arrays are described by what they hold, scipy's frozen
         distributions by name and arguments, estimators by class and parameters, functions by
-        name and code, torch modules by class and weights, anything else by class and
-        attributes.
+        name and what they close over, torch modules by class and weights, anything else by class
+        and attributes; functions and classes of the user's own by their code too.
 
     Returns
     -------
@@ -56,7 +57,8 @@ def describe(value, _depth=0):
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, type):
-        return _name(value)
+        named = _class(value)
+        return named if "code" in named else named["class"]
     if isinstance(value, list | tuple):
         return [inner(item) for item in value]
     if isinstance(value, set | frozenset):
@@ -66,7 +68,7 @@ def describe(value, _depth=0):
     if isinstance(value, np.ndarray):
         return {"array": list(value.shape), "hash": digest(value)}
     if isinstance(value, np.random.RandomState | np.random.Generator):
-        return {"class": _name(type(value)), "hash": digest(value)}
+        return {**_class(type(value)), "hash": digest(value)}
     if isinstance(value, functools.partial):
         return {
             "partial": inner(value.func),
@@ -79,31 +81,34 @@ def describe(value, _depth=0):
         return {"distribution": value.dist.name, "args": inner(value.args), "kw": inner(value.kwds)}
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {"class": _name(type(value)), "fields": inner(fields)}
+        return {**_class(type(value)), "fields": inner(fields)}
     if hasattr(value, "get_params"):
         params = dict(sorted(value.get_params(deep=False).items()))
-        return {"class": _name(type(value)), "params": inner(params)}
+        return {**_class(type(value)), "params": inner(params)}
     if hasattr(value, "state_dict"):
         weights = {k: np.asarray(v.detach().cpu()) for k, v in value.state_dict().items()}
-        return {"class": _name(type(value)), "text": str(value), "weights": digest(weights)}
+        return {**_class(type(value)), "text": str(value), "weights": digest(weights)}
     if hasattr(value, "__dict__"):
-        return {"class": _name(type(value)), "attributes": inner(vars(value))}
-    return {"class": _name(type(value)), "text": repr(value)}
+        return {**_class(type(value)), "attributes": inner(vars(value))}
+    return {**_class(type(value)), "text": repr(value)}
 
 
 def _name(cls):
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+def _class(cls):
+    code = hash_of_code(cls)
+    return {"class": _name(cls)} | ({} if code is None else {"code": code})
+
+
 def _function(function, inner):
     """Describe a function by name, code and what it closes over."""
-    code = function.__code__
-    constants = [c for c in code.co_consts if not hasattr(c, "co_code")]
-    text = repr((code.co_code, constants, code.co_names))
+    code = hash_of_code(function)
     cells = function.__closure__ or ()
     return {
         "function": _name(function),
-        "code": hashlib.sha256(text.encode()).hexdigest()[:16],
+        **({} if code is None else {"code": code}),
         "defaults": inner(function.__defaults__),
         "closure": inner([cell.cell_contents for cell in cells]),
     }

@@ -28,6 +28,7 @@ PARTS = [
     "stacking",
     "self_tuning",
     "stacking",
+    "own_code",
     "fingerprint",
     "journal",
     "evaluation",
