@@ -197,5 +197,8 @@ def test_what_is_lost_is_said():
         "CalibratedClassifierCV is fitted whole, with the TorchClassifier inside"
     )
     assert "no fit is continued to a larger estimator__max_epochs" in lost
+    assert "not trained together" in lost
+    assert "curves" in lost
+    assert "curves" not in whats_lost(TunedThresholdClassifierCV(scaled(net)))
     assert whats_lost(CalibratedClassifierCV(SGDClassifier())) is None
     assert "repeated" in whats_lost(CalibratedClassifierCV(SGDClassifier()), "estimator__max_iter")

@@ -249,7 +249,10 @@ def train_part(setting, estimator, X, y, train):
 
 def reads_rows(estimator):
     """Say whether an estimator can read rows of a large array where they are."""
-    return getattr(estimator, "_reads_rows", False) and estimator.validation_fraction is None
+    found = inside(estimator)
+    net = found.estimator
+    reads = getattr(net, "_reads_rows", False) and not found.transforms_X
+    return reads and net.validation_fraction is None
 
 
 def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):

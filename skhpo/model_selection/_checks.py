@@ -203,9 +203,11 @@ def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
     if any(found.may_be_moved_by(space) for space in _dicts(param_distributions)):
         return  # by something that may take other arguments
     given = arguments_inside(estimator, fit_params)
-    if not hasattr(owner, "fit"):
+    try:
+        signature = inspect.signature(owner.fit)
+    except (AttributeError, TypeError, ValueError):  # no fit, or a compiled one
         return
-    taken = inspect.signature(owner.fit).parameters
+    taken = signature.parameters
     if y is None and "y" in taken and taken["y"].default is inspect.Parameter.empty:
         raise ValueError(
             f"{type(owner).__name__} requires y to be passed, but the target y is None"
@@ -224,7 +226,7 @@ def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
             fix = f"set it in {type(owner).__name__}(...)" if is_param else "leave it out"
             raise TypeError(
                 f"arguments of fit, beside those of the search, must be such of the estimator's "
-                f"fit, but {type(owner).__name__}.fit{inspect.signature(owner.fit)} has no "
+                f"fit, but {type(owner).__name__}.fit{signature} has no "
                 f"argument {name!r}; {fix}"
             )
 

@@ -186,11 +186,21 @@ def whats_lost(estimator, resource=None):
     if found.resource is not None and "__" in found.resource:
         lost.append(f"no fit is continued to a larger {resource}, each is repeated")
     if nets:
-        lost.append("networks are neither trained together nor are their learning curves kept")
+        lost.append("networks are not trained together")
+        if not _shows_what_is_inside(whole):
+            lost.append("their learning curves are not kept")
     if not lost:
         return None
     what = f", with the {type(nets[0]).__name__} inside" if nets else ""
-    return f"{type(whole).__name__} is fitted whole{what}: {', and '.join(lost)}"
+    return f"{type(whole).__name__} is fitted whole{what}: {', '.join(lost)}"
+
+
+def _shows_what_is_inside(estimator):
+    """Return whether `fitted_inside` will find the network of an unfitted estimator."""
+    while isinstance(estimator, Pipeline) or _holder(type(estimator))[1] is not None:
+        name, _ = _holder(type(estimator))
+        estimator = child_of(estimator, name)
+    return _is_network(estimator)
 
 
 def name_of_child(estimator):

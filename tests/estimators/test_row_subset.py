@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.pipeline import Pipeline
 
 from skhpo import SearchCV, TorchClassifier
 from skhpo.evaluation import _fit
@@ -58,8 +59,11 @@ def test_bad_values_are_found_in_every_part(blobs):
         net().fit(X[:50], y[:50]).predict(RowSubset(X[:, :7], np.arange(9)))
 
 
-@pytest.mark.parametrize("scoring", [None, "neg_log_loss", ["accuracy", "neg_log_loss"]])
-def test_a_search_reads_large_arrays_in_place(blobs, monkeypatch, tmp_path, scoring):
+@pytest.mark.parametrize(
+    ("scoring", "wrapped"),
+    [(None, False), (None, True), ("neg_log_loss", False), (["accuracy", "neg_log_loss"], False)],
+)
+def test_a_search_reads_large_arrays_in_place(blobs, monkeypatch, tmp_path, scoring, wrapped):
     X, y = blobs
     X = np.ascontiguousarray(X)
     np.save(tmp_path / "X.npy", X)
@@ -70,8 +74,9 @@ def test_a_search_reads_large_arrays_in_place(blobs, monkeypatch, tmp_path, scor
 
     def scores():
         refit = "accuracy" if isinstance(scoring, list) else True
+        estimator, name = (Pipeline([("net", net())]), "net__lr") if wrapped else (net(), "lr")
         search = SearchCV(
-            net(), {"lr": [1e-3, 1e-2]}, scheduler=grid, scoring=scoring, refit=refit, cv=3
+            estimator, {name: [1e-3, 1e-2]}, scheduler=grid, scoring=scoring, refit=refit, cv=3
         )
         return search.fit(mapped, y).cv_results_
 

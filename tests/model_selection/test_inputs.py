@@ -8,13 +8,15 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.exceptions import DataConversionWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from skorch.helper import SliceDict
+from sklearn.preprocessing import OneHotEncoder
+from skorch.helper import SliceDataset, SliceDict
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
 from skhpo.rows import Inputs
@@ -68,6 +70,32 @@ def test_texts_become_sparse_rows_in_a_pipeline():
         search = grid(pipeline, {"torchclassifier__lr": [0.1, 0.3]}, texts, labels, stack=stack)
         other = GridSearchCV(pipeline, {"torchclassifier__lr": [0.1, 0.3]}).fit(texts, labels)
         np.testing.assert_allclose(scores(search), scores(other))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "nullable", "one-hot", "lazy"])
+def test_frames_and_lazy_rows(kind):
+    frame = pd.DataFrame(X.astype(np.float32)).add_prefix("c")
+    estimator, labels = net(), y
+    if kind == "sparse":
+        frame = frame.astype(pd.SparseDtype("float32", 0))
+    elif kind == "nullable":
+        frame, labels = frame.astype("Float64"), pd.Series(y, dtype="Int64")
+    elif kind == "one-hot":
+        frame = frame.assign(c0=np.where(frame["c0"] > 5.8, "long", "short"))
+        onehot = make_column_transformer(
+            (OneHotEncoder(), ["c0"]), remainder="passthrough", sparse_threshold=1
+        )
+        estimator = make_pipeline(onehot, estimator)
+    else:
+        rows = torch.utils.data.TensorDataset(torch.tensor(frame.values), torch.as_tensor(y))
+        frame, labels = SliceDataset(rows, idx=0), SliceDataset(rows, idx=1)
+    prefix = "torchclassifier__" if kind == "one-hot" else ""
+    space = {prefix + "lr": [0.05], prefix + "max_epochs": [4]}
+    kwargs = {"cv": 3, "scoring": "neg_log_loss"}
+    expected = GridSearchCV(estimator, space, **kwargs).fit(frame, labels)
+    for stack in (False, True):
+        search = grid(estimator, space, frame, labels, stack=stack, **kwargs)
+        np.testing.assert_allclose(scores(search), scores(expected), rtol=1e-4)
 
 
 class TwoInputs(torch.nn.Module):
