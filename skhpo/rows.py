@@ -67,13 +67,14 @@ class RowSubset:
 
 
 class Inputs:
-    """A dict of arrays with the same rows, as something that has rows.
+    """Arrays with the same rows, as one thing that has these rows.
 
-    What a network with several inputs is given is split as this; fits and scorers get dicts.
+    What a network with several inputs is given is split as this; fits and scorers get a dict, or a
+    list, again.
 
     Parameters
     ----------
-    arrays : dict of str to array-like of shape (n_samples, ...)
+    arrays : dict of str to array-like of shape (n_samples, ...), or list or tuple of them
 
     Raises
     ------
@@ -83,19 +84,20 @@ class Inputs:
     Examples
     --------
     >>> import numpy as np
-    >>> from skhpo.rows import Inputs
+    >>> from skhpo.rows import Inputs, as_given
     >>> both = Inputs({"a": np.arange(3), "b": np.eye(3)})
-    >>> len(both), both[np.array([2, 0])].arrays["a"].tolist()
+    >>> len(both), as_given(both[np.array([2, 0])])["a"].tolist()
     (3, [2, 0])
     """
 
     def __init__(self, arrays):
-        lengths = {name: num_samples(array) for name, array in arrays.items()}
+        self.kind = dict if isinstance(arrays, Mapping) else type(arrays)
+        self.arrays = dict(arrays if self.kind is dict else enumerate(arrays))
+        lengths = {name: num_samples(array) for name, array in self.arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(
                 f"all arrays in X must have the same number of rows, but those of X have {lengths}"
             )
-        self.arrays = dict(arrays)
         self.shape = (next(iter(lengths.values())),)
 
     def __len__(self):
@@ -106,16 +108,21 @@ class Inputs:
             return self.arrays[key]
         if isinstance(key, tuple):  # scikit-learn takes rows of arrays as array[rows, ...]
             key = key[0]
-        return Inputs({name: safe_indexing(array, key) for name, array in self.arrays.items()})
+        rows = {name: safe_indexing(array, key) for name, array in self.arrays.items()}
+        return Inputs(rows if self.kind is dict else self.kind(rows.values()))
 
 
 def as_given(X):
-    """Return `Inputs` as the dict that they are made of, and anything else as it is."""
-    return X.arrays if isinstance(X, Inputs) else X
+    """Return `Inputs` as what they are made of, and anything else as it is."""
+    if not isinstance(X, Inputs):
+        return X
+    return dict(X.arrays) if X.kind is dict else X.kind(X.arrays.values())
 
 
-def with_rows(X):
+def with_rows(X, y=None):
     """Return data as something that is split by rows.
+
+    A list or tuple is one of samples, unless only as one of inputs it has as many rows as `y`.
 
     Raises
     ------
@@ -132,10 +139,14 @@ def with_rows(X):
                 + (f"holds a {inner[0]}" if inner else "is empty")
             )
         return Inputs(X)
+    if type(X) in (list, tuple) and y is not None and all(hasattr(one, "shape") for one in X):
+        n = num_samples(y)
+        if len(X) != n and X and all(num_samples(one) == n for one in X):
+            return Inputs(X)
     dataset = getattr(sys.modules.get("torch.utils.data"), "Dataset", None)
     if dataset is not None and isinstance(X, dataset):
         raise TypeError(
-            "a search splits X by rows, so X must be an array, a frame, a list or a dict of "
+            "a search splits X by rows, so X must be an array, a frame, or a list or dict of "
             f"arrays, but is a {type(X).__name__}; give X and y as arrays, or as "
             "skorch.helper.SliceDataset(dataset, idx=0) and idx=1"
         )

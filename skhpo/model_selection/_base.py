@@ -193,7 +193,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         callbacks = Callbacks(self, self.callbacks)
         data = Seen.weakly(X=X, y=y, **params)
         scorer, metric = self._get_scorers()
-        X, y = indexable(with_rows(X), y)
+        X, y = indexable(with_rows(X, y), y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         weight = params.get("sample_weight")

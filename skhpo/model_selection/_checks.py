@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
+from ..rows import as_given
 from ..space import translated
 from ..wrappers import arguments_inside, inside, owner_of
 
@@ -215,7 +216,7 @@ def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
     if hasattr(owner, "_check_before_search"):
         varied = {name for space in _dicts(param_distributions) for name in space}
         varied = {n.removeprefix(found.prefix) for n in varied if n.startswith(found.prefix)}
-        X = None if found.names else X
+        X = None if found.names else as_given(X)
         y = None if found.keeps_unfitted else y
         owner._check_before_search(X, y, given, varied)
     if any(one.kind is one.VAR_KEYWORD for one in taken.values()):

@@ -147,7 +147,7 @@ class TopEstimators:
                 )
             X, y = given.pop("X"), given.pop("y", None)
             params = given
-        X, y = indexable(with_rows(X), y)
+        X, y = indexable(with_rows(X, y), y)
         routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
         setting = Setting(
             estimator=clone(self.estimator),

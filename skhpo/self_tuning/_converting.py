@@ -168,7 +168,7 @@ def _few(X, y, net):
 
 
 def _taken(rows, X, y):
-    X = as_given(safe_indexing(with_rows(X), rows))
+    X = as_given(safe_indexing(with_rows(X, y), rows))
     return X, None if y is None else safe_indexing(y, rows)
 
 

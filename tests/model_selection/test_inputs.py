@@ -142,6 +142,32 @@ def test_a_dict_of_arrays_is_split_by_rows(wrap):
     np.testing.assert_array_equal(travelled["num"], parts["num"][10:20])
 
 
+class TakesTwo(ClassifierMixin, BaseEstimator):
+    """Takes a list of two arrays, as Keras' models do."""
+
+    def __init__(self, k=1):
+        self.k = k
+
+    def fit(self, X, y):
+        assert type(X) is list
+        self.n_rows_ = [len(one) for one in X]
+        return self
+
+    def score(self, X, y):
+        assert type(X) is list
+        assert [len(one) for one in X] == [len(y)] * 2
+        return float((X[0][:, 0] == X[1][:, 0]).all())
+
+
+def test_a_list_of_as_many_arrays_as_inputs_and_not_as_samples():
+    search = grid(TakesTwo(), {"k": [1, 2]}, [X, X[:, :1]], y, cv=3)
+    assert scores(search).tolist() == [1, 1]
+    assert search.best_estimator_.n_rows_ == [150, 150]
+    for samples in ([X[0], X[1]], list(X[:149])):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            grid(TakesTwo(), {"k": [1]}, samples, y)
+
+
 class ReturnsNothing(LogisticRegression):
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
