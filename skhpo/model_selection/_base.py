@@ -56,7 +56,8 @@ from ._checks import (
 )
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
-from ._observers import Callbacks, Progress, SearchStart
+from ._observers import Callbacks, SearchStart
+from ._progress import Progress, report_answered
 from ._resume import fingerprint, identity_of, open_journal, replayed, tell_earlier_scores
 from ._top import Seen, TopEstimators
 
@@ -289,9 +290,16 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             stack.enter_context(evaluator)
             if self.resource is not None:  # stopping early is what the search asks for
                 stack.enter_context(ignoring(ConvergenceWarning))
-            loop = self._run(scheduler, evaluator, journal, scorer, start)
+            n_fits, score = self.n_splits_ * self.n_repeats, self._score_of(scorer)
+            total = None if scheduler.n_trials is None else scheduler.n_trials * n_fits
+            progress = Progress(total, n_fits, score, self.resource)
+            loop = self._run(scheduler, evaluator, journal, score, start, progress)
             of_search.call_on_fit_task_end(estimator=self)
             self._store(loop, scorer, metric)
+            if self.verbose > 0:
+                progress.finish(self._best_and_level(), loop.stopped)
+            if known:
+                report_answered(loop, known, journal.path, printed=self.verbose > 0)
             if loop.error is not None:
                 raise loop.error
             candidates = [trial.candidate for trial in loop.trials]
@@ -316,27 +324,22 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             task_name="search", max_subtasks=n_fits, sequential_subtasks=False
         ).call_on_fit_task_begin(estimator=self)
 
-    def _run(self, scheduler, evaluator, journal, scorer, start):
+    def _run(self, scheduler, evaluator, journal, score, start, progress):
         """Run the loop under everybody's eyes; return it."""
-        n_fits = self.n_splits_ * self.n_repeats
-        total = None if scheduler.n_trials is None else scheduler.n_trials * n_fits
         observers = [Callbacks(self, self.callbacks)]
-        progress = Progress(total)
         if self.verbose > 0:
             observers.append(progress)
         loop = TrialLoop(
             scheduler,
             evaluator,
-            n_fits,
-            self._score_of(scorer),
+            progress.n_fits,
+            score,
             asynchronous=self.asynchronous,
             journal=journal,
             deadline=None if self.max_time is None else start + self.max_time,
             observers=observers,
         )
         loop.run()
-        if self.verbose > 0:
-            progress.finish()
         if not loop.trials:
             raise ValueError(
                 f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
@@ -432,6 +435,13 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
             return int(np.argmax(given))
         ranks = table[f"rank_test_{metric}"]
         return int(np.argmin(np.where(comparable, ranks, len(ranks) + 1)))
+
+    def _best_and_level(self):
+        """Return the score that the search ends with, and its level of the resource."""
+        if callable(self.refit) or not hasattr(self, "best_score_"):
+            return None
+        levels = self.cv_results_.get("n_resources")
+        return self.best_score_, None if levels is None else levels[self.best_index_]
 
     def _warn(self, loop):
         """Say what went wrong, once for the whole search."""

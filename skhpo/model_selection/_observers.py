@@ -1,17 +1,13 @@
-"""Those who watch a search: the progress line, the user's callbacks."""
+"""Those who watch a search: the user's callbacks."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..space import SearchSpace
 
-__all__ = ["Callbacks", "Progress", "SearchStart"]
+__all__ = ["Callbacks", "SearchStart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,60 +103,3 @@ def _check_callback(callback):
         f"callbacks of a search must have a method {', '.join(_EVENTS[:-1])} or {_EVENTS[-1]}, but "
         f"got {callback!r}; {fix}"
     )
-
-
-class Progress:
-    """One line on stderr: fits done, the best score, the time left.
-
-    On a terminal the line is rewritten; elsewhere a new one comes whenever another tenth is done.
-
-    Parameters
-    ----------
-    total : int or None
-        Fits that there will be, if known.
-    """
-
-    def __init__(self, total):
-        self.total = total
-        self.done = 0
-        self.best = np.nan
-        self._start = time.monotonic()
-        self._shown = 0
-        self._rewrite = sys.stderr.isatty()
-
-    def on_ask(self, trials):
-        pass
-
-    def on_fit_end(self, trial, result):
-        self.done += 1
-        if self._rewrite or self.done * 10 // (self.total or 10) > self._shown:
-            self._shown = self.done * 10 // (self.total or 10)
-            self._show()
-
-    def on_trial_end(self, trial, results, score):
-        self.best = np.fmax(self.best, score)
-
-    def finish(self):
-        """Leave the line behind."""
-        self._show(end="\n")
-
-    def _show(self, end=None):
-        spent = time.monotonic() - self._start
-        text = f"{self.done} fits"
-        if self.total:
-            text = f"{self.done}/{self.total} fits"
-            left = spent / self.done * (self.total - self.done) if self.done else np.nan
-            text += f", {_duration(left)} left"
-        text += f", best score so far {self.best:.4g}"
-        if self._rewrite:
-            print(f"\r{text:<78}", end=end or "", file=sys.stderr, flush=True)
-        elif end is None:
-            print(text, file=sys.stderr, flush=True)
-
-
-def _duration(seconds):
-    if not np.isfinite(seconds):
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

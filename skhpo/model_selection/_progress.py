@@ -1,0 +1,135 @@
+"""How far a search is: a line on stderr, and what a journal answered."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+
+__all__ = ["Progress", "report_answered"]
+
+_log = logging.getLogger(__name__)
+
+
+class Progress:
+    """One line on stderr: fits done, the time left, the best score so far and its level.
+
+    Scores at different levels of the resource do not compare, so the best is that of the largest
+    level which has a score. On a terminal the line is rewritten; elsewhere a new one comes whenever
+    another tenth is done.
+
+    Parameters
+    ----------
+    total : int or None
+        Fits that there will be, if known.
+    n_fits : int
+        Fits per trial.
+    score : callable
+        From the results of a trial, in order of split and repeat, to a tuple of what the scheduler
+        hears, the score first.
+    resource : str or None
+        Its name.
+    """
+
+    def __init__(self, total, n_fits, score, resource):
+        self.total = total
+        self.n_fits = n_fits
+        self.score = score
+        self.resource = resource
+        self.done = 0
+        self.best = {}
+        self._rows = {}
+        self._start = time.monotonic()
+        self._shown = 0
+        self._rewrite = sys.stderr.isatty()
+
+    def on_ask(self, trials):
+        pass
+
+    def on_fit_end(self, trial, result):
+        self.done += 1
+        row = self._rows.setdefault(trial.number, [])
+        row.append(result)
+        if len(row) == self.n_fits:
+            self._note(trial, self._rows.pop(trial.number))
+        tenths = self.done * 10 // (self.total or 10)
+        if self._rewrite or (tenths > self._shown and self.done != self.total):
+            self._shown = tenths
+            self._show(self._line(self._left(), *self._best_so_far()))
+
+    def on_trial_end(self, trial, results, score):
+        pass
+
+    def finish(self, best=None, stopped=None):
+        """Leave a last line behind.
+
+        Parameters
+        ----------
+        best : tuple of float and int, or None, default=None
+            The score that the search ends with, and its level of the resource or None.
+        stopped : str or None, default=None
+            Why the search ended early.
+        """
+        left = self._left() if stopped is None else f"stopped because {stopped}"
+        self._show(self._line(left, *(best or self._best_so_far())), end="\n")
+
+    def _note(self, trial, results):
+        results = sorted(results, key=lambda result: (result.split, result.repeat))
+        score, *_ = self.score(results)
+        if not math.isnan(score):
+            self.best[trial.resource] = max(score, self.best.get(trial.resource, -math.inf))
+
+    def _best_so_far(self):
+        if not self.best:
+            return None, None
+        level = max(self.best, key=lambda level: -1 if level is None else level)
+        return self.best[level], level
+
+    def _left(self):
+        if not self.total:
+            return None
+        spent = time.monotonic() - self._start
+        left = spent / self.done * (self.total - self.done) if self.done else math.nan
+        return f"{_duration(left)} left"
+
+    def _line(self, left, score, level):
+        parts = [f"{self.done}/{self.total} fits" if self.total else f"{self.done} fits"]
+        parts += [] if left is None else [left]
+        at = "" if level is None else f" at {self.resource}={level}"
+        parts.append("no score so far" if score is None else f"best score so far {score:.4g}{at}")
+        return ", ".join(parts)
+
+    def _show(self, text, end=None):
+        if self._rewrite:
+            print(f"\r{text:<78}", end=end or "", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def report_answered(loop, known, path, *, printed):
+    """Log how many fits of a search a journal answered, and print it where that is wanted.
+
+    Parameters
+    ----------
+    loop : TrialLoop
+        At its end.
+    known : collection of (int, int, int)
+        Trial, split and repeat of the fits of the journal.
+    path : path-like
+        Of the journal.
+    printed : bool
+    """
+    fits = [(fit.trial, fit.split, fit.repeat) for row in loop.results for fit in row]
+    text = f"{sum(fit in known for fit in fits)} of {len(fits)} fits answered by {path}"
+    _log.info(text)
+    if printed:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _duration(seconds):
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,85 @@
+"""The line that says how far a search is, and what a journal answered."""
+
+import logging
+import re
+
+import pytest
+from scripted import Scripted
+from sklearn.datasets import load_iris
+
+from skhpo import BayesSearchCV, HalvingHyperbandSearchCV
+from skhpo.exceptions import SearchStoppedWarning
+
+X, y = load_iris(return_X_y=True)
+
+
+def worse_with_time(estimator, X, y):
+    return 1 / estimator.i - (0 if estimator.data is None else estimator.data / 100)
+
+
+def hyperband(**kwargs):
+    kwargs = {"resource": "i", "max_resources": 9, "cv": 2, "scoring": worse_with_time} | kwargs
+    space = {"data": list(range(40))}
+    return HalvingHyperbandSearchCV(Scripted(), space, verbose=1, random_state=0, **kwargs)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_best_is_shown_with_its_level_and_ends_as_the_search(asynchronous, capsys):
+    search = hyperband(asynchronous=asynchronous).fit(X, y)
+    lines = capsys.readouterr().err.splitlines()
+    n_fits = 2 * len(search.cv_results_["params"])
+    assert 5 <= len(lines) <= 10
+    assert all(re.search(r"best score so far [\d.]+ at i=\d$", line) for line in lines)
+    levels = [int(line[-1]) for line in lines]
+    assert levels == sorted(levels)
+    best = f"best score so far {search.best_score_:.4g} at i=9"
+    assert lines[-1] == f"{n_fits}/{n_fits} fits, 0:00:00 left, {best}"
+
+
+def test_several_metrics_and_none_that_chooses(capsys):
+    def scores(estimator, X, y):
+        return {"a": estimator.i, "b": -estimator.i}
+
+    search = hyperband(scoring=scores, refit="b").fit(X, y)
+    assert capsys.readouterr().err.endswith(f"best score so far {search.best_score_:.4g} at i=9\n")
+    hyperband(scoring=scores, refit=False).fit(X, y)
+    assert capsys.readouterr().err.endswith("best score so far 9 at i=9\n")
+
+
+def test_on_a_terminal_the_line_is_rewritten(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    search = BayesSearchCV(Scripted(), {"i": [1, 2, 3]}, n_iter=3, cv=2, verbose=1).fit(X, y)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "1/6 fits" in shown
+    assert "no score so far" in shown
+    assert shown.rstrip().endswith(f"best score so far {search.best_score_:.4g}")
+
+
+class Interrupt:
+    def __init__(self, after):
+        self.after = after
+
+    def on_fit_end(self, search, trial, result):
+        self.after -= 1
+        if self.after == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_search_and_its_end(capsys, caplog, tmp_path):
+    journal = tmp_path / "run.jsonl"
+    with pytest.warns(SearchStoppedWarning):
+        search = hyperband(journal=journal, callbacks=[Interrupt(20)]).fit(X, y)
+    level = search.best_params_["i"]
+    best = f"best score so far {search.best_score_:.4g} at i={level}"
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"\d+/\d+ fits, stopped because it was interrupted, {best}", line)
+    n_done = len(journal.read_text().splitlines()) - 1
+    with caplog.at_level(logging.INFO, logger="skhpo"):
+        search = hyperband(journal=journal).fit(X, y)
+        n_fits = 2 * len(search.cv_results_["params"])
+        hyperband(journal=journal).set_params(verbose=0).fit(X, y)
+    expected = f"{n_done} of {n_fits} fits answered by {journal}"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
+    told = [record.message for record in caplog.records if "answered" in record.message]
+    assert told == [expected, f"{n_fits} of {n_fits} fits answered by {journal}"]
