@@ -24,7 +24,15 @@ _SECTIONS = (*("states", "running", "schedule", "streams", "history", "learned",
 _PACKED = "_packed_for_pickle"
 # Plain attributes that a fit leaves and that a checkpoint carries.
 _PLAIN = (
-    *("n_iter_", "seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs"),
+    *(
+        "n_iter_",
+        "seed_",
+        "n_features_in_",
+        "input_shape_",
+        "_inferred",
+        "_integer_inputs",
+        "_row_bytes",
+    ),
     *("_counters", "_frozen_until"),
 )
 

@@ -26,7 +26,9 @@ __all__ = ["FeedingMixin"]
 
 # Settings of an iterator that need no DataLoader.
 _ITERATOR_SETTINGS = {"batch_size", "shuffle", "drop_last"}
-_PREDICTED_VALUES_AT_ONCE = 2**20
+# What predictions take at once beyond `batch_size`.
+_MOST_ROWS_AT_ONCE = 1024
+_BYTES_AT_ONCE = 2**23
 
 
 class FeedingMixin:
@@ -200,7 +202,7 @@ class FeedingMixin:
         if batch_size == -1:
             batch_size = len(dataset)
         elif not training and "batch_size" not in settings:
-            batch_size = max(batch_size, self._prediction_batch_size())
+            batch_size = self._rows_at_once()
         generator = None
         if training and settings.get("shuffle", True):
             generator = self._streams["shuffle"].generator()
@@ -213,9 +215,15 @@ class FeedingMixin:
     def _set_batch_weight(self, weight):
         self._batch_weight = weight
 
-    def _prediction_batch_size(self):
-        values = int(np.prod(self.input_shape_)) if self.input_shape_ else 1024
-        return min(1024, max(1, _PREDICTED_VALUES_AT_ONCE // max(1, values)))
+    def _rows_at_once(self):
+        """Return how many rows are passed through the module at once where it predicts.
+
+        These are `batch_size`, or up to 1,024 if all that operations make of them, added up,
+        takes no more than 8 MiB. What trained in batches of some size needs less memory to predict.
+        """
+        if not self._row_bytes:
+            return self.batch_size
+        return max(self.batch_size, min(_MOST_ROWS_AT_ONCE, _BYTES_AT_ONCE // self._row_bytes))
 
     def get_iterator(self, dataset, training=False):
         """Make the `DataLoader` of a dataset. In training it shuffles, unless told otherwise.

@@ -15,6 +15,7 @@ from ._data import Rows, sample_shape
 from ._defaults import changed_settings
 from ._feeding import FeedingMixin
 from ._loading import unpack
+from ._memory import MadeBytes, row_count
 from ._randomness import OwnGenerators, Stream
 
 __all__ = ["FirstLookMixin"]
@@ -96,7 +97,7 @@ class FirstLookMixin(FeedingMixin):
         # says which operation came last.
         with torch.enable_grad(), self._drawing_from(Stream(self.seed_, "trial")):
             try:
-                output = self.infer(inputs, **fit_params)
+                output = self._infer_measured(inputs, fit_params)
             except Exception as error:
                 named = inputs.items() if isinstance(inputs, Mapping) else [("X", inputs)]
                 shapes = ", ".join(f"{name} {_shape(value)}" for name, value in named)
@@ -104,6 +105,19 @@ class FirstLookMixin(FeedingMixin):
                     f"the module must accept a batch of the data, but for inputs of shape {shapes} "
                     f"it raised {type(error).__name__}: {error}"
                 ) from error
+        return output
+
+    def _infer_measured(self, inputs, fit_params):
+        """Pass a batch through the module, and remember what that takes for a row."""
+        self._row_bytes = None
+        n_rows = row_count(inputs)
+        if self.compile or not n_rows:
+            return self.infer(inputs, **fit_params)
+        made = MadeBytes()
+        made.add(inputs)
+        with made:
+            output = self.infer(inputs, **fit_params)
+        self._row_bytes = made.n_bytes // n_rows
         return output
 
     def _first_batch(self, X, y=None):

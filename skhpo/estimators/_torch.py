@@ -67,6 +67,7 @@ class TorchEstimator(
     _batch_weight = None
     _labels_are_encoded = False
     _low_precision = None
+    _row_bytes = None
     lr_schedule_ = None
     # Whether `_epochs_of_its_own` gives what trains for an epoch.
     _has_own_epochs = False

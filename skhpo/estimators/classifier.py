@@ -45,7 +45,9 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         Epochs that a ``fit`` or a ``partial_fit`` trains.
     batch_size : int, default=32
         Samples per batch; -1 puts all in one. The last batch of an epoch may be smaller, but a
-        last batch of one sample joins the one before.
+        last batch of one sample joins the one before. Predictions take as many at once, or up to
+        1,024 where all that the module computes for them fits into 8 MiB;
+        ``iterator_valid__batch_size`` sets their number.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes; "balanced" makes them count alike. Multiplied with
         `sample_weight`. Labels that `y` lacks are ignored if all others have a weight.

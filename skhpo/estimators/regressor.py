@@ -47,7 +47,9 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Epochs that a ``fit`` or a ``partial_fit`` trains.
     batch_size : int, default=32
         Samples per batch; -1 puts all in one. The last batch of an epoch may be smaller, but a
-        last batch of one sample joins the one before.
+        last batch of one sample joins the one before. Predictions take as many at once, or up to
+        1,024 where all that the module computes for them fits into 8 MiB;
+        ``iterator_valid__batch_size`` sets their number.
     validation_fraction : float or None, default=None
         Share of the samples, in (0, 1), that is held out to check the network on while it is
         trained, identical rows on one side. The network with the best check predicts.

@@ -108,7 +108,7 @@ def _together(nets, X):
         few = rows.take(torch.arange(min(_FEWEST_ROWS, len(rows))))[0]
         prove(forms, parameters, modules, [few] * len(nets))
     part = parameters.part(0, len(nets))
-    together = max(nets[0].batch_size, nets[0]._prediction_batch_size()) // len(nets)
+    together = nets[0]._rows_at_once() // len(nets)
     found = [[] for _ in nets]
     nonlinearities = [net._get_predict_nonlinearity() for net in nets]
     with torch.no_grad():

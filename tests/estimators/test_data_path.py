@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import SliceDataset
@@ -247,3 +248,41 @@ def test_get_split_datasets_is_called_without_train_split():
 
     net = Net(max_epochs=2).fit(X.astype(float), Y)
     assert len(net.history[:, "valid_loss"]) == 2
+
+
+class Watched(nn.Module):
+    """Notes the rows it gets; makes much of few numbers."""
+
+    def __init__(self, in_features, out_features, width=1):
+        super().__init__()
+        self.linear, self.width, self.rows = nn.Linear(in_features, out_features), width, []
+
+    def forward(self, x):
+        self.rows.append(len(x))
+        return (self.linear(x)[..., None] * torch.ones(self.width)).mean(-1)
+
+
+@pytest.mark.parametrize(
+    ("params", "most"),
+    [
+        ({}, 1024),
+        ({"module__width": 200_000}, 16),
+        ({"iterator_valid__batch_size": 41}, 41),
+        ({"module__width": 200_000, "batch_size": -1}, 40),
+    ],
+)
+def test_rows_that_predictions_take_at_once(params, most, tmp_path):
+    many = np.tile(X, (13, 1))[:1500]
+    params = {"max_epochs": 1, "batch_size": 16, **params}
+    net = TorchClassifier(Watched, **params).fit(X[:16], Y[:16]).save_checkpoint(tmp_path / "net")
+    loaded = clone(net).load_checkpoint(tmp_path / "net")
+    for one in (net, loaded):
+        one.module_.rows.clear()
+        one.predict(many[:40] if most == 40 else many)
+        assert max(one.module_.rows) == most
+
+
+def test_rows_that_checks_take_at_once():
+    params = {"module__width": 200_000, "max_epochs": 1, "validation_fraction": 0.5}
+    net = TorchClassifier(Watched, batch_size=16, **params).fit(X, Y)
+    assert max(net.module_.rows) <= 17

@@ -1,0 +1,41 @@
+"""What a forward pass takes."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["MadeBytes", "row_count"]
+
+
+class MadeBytes(TorchDispatchMode):
+    """Within this context the bytes of what operations return are added up.
+
+    None of it is taken off again, so that a pass without gradients needs less than this at any
+    moment.
+
+    Attributes
+    ----------
+    n_bytes : int
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.n_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.add(made)
+        return made
+
+    def add(self, tensors):
+        """Add the bytes of a structure of tensors."""
+        tensors = (leaf for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor))
+        self.n_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def row_count(batch):
+    """Return the number of rows of a structure of tensors; 0 where there is none."""
+    tensors = (leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor))
+    return next((len(tensor) for tensor in tensors if tensor.ndim), 0)
