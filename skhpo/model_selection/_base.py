@@ -57,6 +57,7 @@ from ._checks import (
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
 from ._observers import Callbacks, SearchStart
+from ._own import enqueued
 from ._progress import Progress, report_answered
 from ._resume import fingerprint, identity_of, open_journal, replayed, tell_earlier_scores
 from ._top import Seen, TopEstimators
@@ -83,7 +84,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         "devices": [str, list, tuple],
         "stack": ["boolean", StrOptions({"auto"})],
         "asynchronous": ["boolean"],
-        "enqueue": [list, tuple],
+        "enqueue": [list, tuple, StrOptions({"defaults"})],
         "warm_start_from": [str, PathLike, None],
         "callbacks": [list, tuple],
     }
@@ -240,9 +241,9 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                     metric=self.refit,
                     max_resource=scheduler.max_resource,
                 )
-            if self.enqueue:
+            if first := enqueued(self):
                 scheduler.sampler = EnqueuedSampler(
-                    scheduler.sampler, self.enqueue, derive_seed(seed, "enqueue")
+                    scheduler.sampler, first, derive_seed(seed, "enqueue")
                 )
             if known and self._samples_in_order:
                 scheduler.sampler = replayed(journal, space, scheduler.sampler)

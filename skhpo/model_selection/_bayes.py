@@ -74,9 +74,12 @@ class BayesSearchCV(BaseTrialSearchCV):
     return_train_score : bool, default=False
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
-    enqueue : sequence of dict, default=()
-        Configurations to try first, such as the defaults. Parameters that one leaves out are
-        sampled.
+    enqueue : "defaults" or sequence of dict, default="defaults"
+        Configurations to try first. "defaults" are the estimator's own
+        parameters, a number outside its range being the nearest end of it; nothing where one is
+        not in the space (None, or a choice that is not listed: a line at level INFO of the logger
+        ``skhpo`` says so) or `warm_start_from` is given. Of a dict, parameters that it leaves out
+        are sampled.
     journal : str, path-like or None, default=None
         File to which every finished fit is appended. `fit` with the same journal continues an
         interrupted search, also with a larger `n_iter`.
@@ -182,7 +185,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         error_score=np.nan,
         return_train_score=False,
         n_repeats=1,
-        enqueue=(),
+        enqueue="defaults",
         journal=None,
         warm_start_from=None,
         max_time=None,

@@ -61,7 +61,7 @@ def check_names(estimator, param_distributions):
 
 def check_enqueued(enqueue, n_iter):
     """Raise ValueError if more is enqueued than is going to be tried."""
-    if len(enqueue) > n_iter:
+    if not isinstance(enqueue, str) and len(enqueue) > n_iter:
         raise ValueError(
             f"len(enqueue) <= n_iter must hold, but got {len(enqueue)} configurations and "
             f"n_iter={n_iter}; raise n_iter, or leave some out"

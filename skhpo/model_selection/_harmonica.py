@@ -89,9 +89,11 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     return_train_score : bool, default=False
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
-    enqueue : sequence of dict, default=()
-        Configurations to try first, in the first stage. Parameters that one leaves out are
-        sampled.
+    enqueue : "defaults" or sequence of dict, default=()
+        Configurations to try first; in the first stage. "defaults" are the estimator's own
+        parameters, a number outside its range being the nearest end of it; nothing where one is
+        not in the space (None, or a choice that is not listed: a line at level INFO of the logger
+        ``skhpo`` says so). Of a dict, parameters that it leaves out are sampled.
     journal : str, path-like or None, default=None
         File to which every finished fit is appended. `fit` with the same journal continues an
         interrupted search. Checkpoints are kept in the folder ``<journal>.files``.

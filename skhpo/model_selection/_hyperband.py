@@ -11,6 +11,7 @@ from ..samplers import BayesSampler, RandomSampler, Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband
 from ._base import BaseTrialSearchCV
 from ._checks import resource_limits
+from ._own import enqueued
 
 __all__ = ["HalvingHyperbandSearchCV"]
 
@@ -77,9 +78,13 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     return_train_score : bool, default=False
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
-    enqueue : sequence of dict, default=()
-        Configurations to try first, such as the defaults. Parameters that one leaves out are
-        sampled.
+    enqueue : "defaults" or sequence of dict, default="defaults"
+        Configurations to try first. "defaults" are the estimator's own parameters, a number outside
+        its range being the nearest end of it: they start before all others, with the whole
+        resource, as one of the candidates of the last bracket (where `n_brackets` leaves that out,
+        in the first rung). Nothing where one is not in the space (None, or a choice that is not
+        listed: a line at level INFO of the logger ``skhpo`` says so) or `warm_start_from` is given.
+        Dicts start in the first bracket; parameters that one leaves out are sampled.
     journal : str, path-like or None, default=None
         File to which every finished fit is appended. `fit` with the same journal continues an
         interrupted search. Checkpoints are kept in the folder ``<journal>.files``.
@@ -214,7 +219,7 @@ classes_, n_features_in_, feature_names_in_
         error_score=np.nan,
         return_train_score=False,
         n_repeats=1,
-        enqueue=(),
+        enqueue="defaults",
         journal=None,
         warm_start_from=None,
         max_time=None,
@@ -258,6 +263,7 @@ classes_, n_features_in_, feature_names_in_
         limits = resource_limits(self, y, splits)
         self.sampler_ = self._make_sampler(space, random_state)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
+        own_first = self.enqueue == "defaults" and bool(enqueued(self))
         return scheduler(
             self.sampler_,
             min_resources=limits[0],
@@ -265,6 +271,7 @@ classes_, n_features_in_, feature_names_in_
             factor=self.factor,
             n_brackets=self.n_brackets,
             n_iterations=self.n_iterations,
+            full_first=own_first,
         )
 
     def _make_sampler(self, space, random_state):

@@ -182,6 +182,7 @@ classes_, n_features_in_, feature_names_in_
         **BaseTrialSearchCV._parameter_constraints,
         "param_distributions": [dict, None],
         "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "enqueue": [list, tuple],
     }
 
     _samples_in_order = True

@@ -50,7 +50,13 @@ class Order:
 
 
 def search_of(callback, kind=HalvingHyperbandSearchCV, estimator=None, space=None, **kwargs):
-    kwargs = {"max_resources": 9, "cv": 2, "random_state": 0, "refit": False} | kwargs
+    kwargs = {
+        "max_resources": 9,
+        "cv": 2,
+        "random_state": 0,
+        "refit": False,
+        "enqueue": (),
+    } | kwargs
     space = {"quality": uniform(0, 1)} if space is None else space
     return kind(estimator or Quality(), space, callbacks=[callback], **kwargs)
 
