@@ -330,6 +330,8 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
         observers = [Callbacks(self, self.callbacks)]
         if self.verbose > 0:
             observers.append(progress)
+        if self.max_time is not None:
+            observers += self._forecasts(scheduler, evaluator, start)
         loop = TrialLoop(
             scheduler,
             evaluator,
@@ -346,6 +348,10 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
             )
         return loop
+
+    def _forecasts(self, scheduler, evaluator, start):
+        """Return observers that say what will be reached within `max_time`."""
+        return []
 
     def _header(self, seed, fingerprint):
         """Return the first line of a journal."""
@@ -446,7 +452,7 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
 
     def _warn(self, loop):
         """Say what went wrong, once for the whole search."""
-        if loop.stopped is not None:
+        if loop.stopped is not None and not self._ends_as_planned(loop):
             done = len(loop.trials)
             warnings.warn(
                 f"the search was cut short because {loop.stopped}; its results are those of the "
@@ -456,6 +462,10 @@ class BaseTrialSearchCV(TopEstimators, BaseSearchCV):
                 stacklevel=4,
             )
         _warn_about_failures(loop.results, self.error_score)
+
+    def _ends_as_planned(self, loop):
+        """Whether what stopped the loop is what was to end it."""
+        return False
 
     def _refit(self, setting, X, y, trials, context, seen):
         candidate = trials[self.best_index_].candidate

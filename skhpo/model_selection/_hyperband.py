@@ -11,6 +11,8 @@ from ..samplers import BayesSampler, RandomSampler, Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband
 from ._base import BaseTrialSearchCV
 from ._checks import resource_limits
+from ._forecast import Forecast
+from ._loop import OUT_OF_TIME
 from ._own import enqueued
 
 __all__ = ["HalvingHyperbandSearchCV"]
@@ -50,8 +52,9 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         A rung keeps the best ``1 / factor`` and gives them `factor` times the resource.
     n_brackets : int or "all", default="all"
         Only the most aggressive ones, or all of them. 1 is successive halving.
-    n_iterations : int, default=1
-        How often the whole is repeated, with new candidates.
+    n_iterations : int or "auto", default=1
+        How often the whole is repeated, with new candidates. "auto" is as often as `max_time`
+        allows: the search goes on until that is over, which then is no reason for a warning.
     sampler : {"random", "bayes"} or callable, default="random"
         Where new candidates come from: drawn at random, or from a Gaussian process of all scores
         so far, as in BOHB [3]_. A callable is called as ``sampler(space, random_state)`` with a
@@ -192,7 +195,7 @@ classes_, n_features_in_, feature_names_in_
         "max_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "factor": [Interval(Real, 1, None, closed="neither")],
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
-        "n_iterations": [Interval(Integral, 1, None, closed="left")],
+        "n_iterations": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "sampler": [StrOptions({"random", "bayes"}), callable],
     }
 
@@ -260,6 +263,11 @@ classes_, n_features_in_, feature_names_in_
         self.sampler = sampler
 
     def _make_scheduler(self, space, random_state, y, splits):
+        if self.n_iterations == "auto" and self.max_time is None:
+            raise ValueError(
+                "n_iterations='auto' repeats the brackets until max_time is over, so it needs one, "
+                "but got max_time=None; give seconds, or a number of iterations"
+            )
         limits = resource_limits(self, y, splits)
         self.sampler_ = self._make_sampler(space, random_state)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
@@ -270,9 +278,25 @@ classes_, n_features_in_, feature_names_in_
             max_resources=limits[1],
             factor=self.factor,
             n_brackets=self.n_brackets,
-            n_iterations=self.n_iterations,
+            n_iterations=None if self.n_iterations == "auto" else self.n_iterations,
             full_first=own_first,
         )
+
+    def _forecasts(self, scheduler, evaluator, start):
+        return [
+            Forecast(
+                scheduler.brackets,
+                None if self.n_iterations == "auto" else self.n_iterations,
+                self.n_splits_ * self.n_repeats,
+                start,
+                self.max_time,
+                evaluator.known,
+                verbose=self.verbose > 0,
+            )
+        ]
+
+    def _ends_as_planned(self, loop):
+        return self.n_iterations == "auto" and loop.stopped == OUT_OF_TIME
 
     def _make_sampler(self, space, random_state):
         if not callable(self.sampler):

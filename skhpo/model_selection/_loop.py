@@ -9,7 +9,9 @@ from ..exceptions import JournalError, StorageError
 from ..interrupts import noticing
 from ..journal import fit_event
 
-__all__ = ["TrialLoop"]
+__all__ = ["OUT_OF_TIME", "TrialLoop"]
+
+OUT_OF_TIME = "max_time was over"
 
 
 # Where all fits of so many trials failed, those to come are not expected to do better. Fewer may be
@@ -149,7 +151,7 @@ class TrialLoop:
                 if len(self._finished()) >= _MANY:
                     self._raise_if_all_failed()
         if self._time_is_up and (self._open or self.scheduler.ask()):
-            self.stopped = "max_time was over"
+            self.stopped = OUT_OF_TIME
 
     def _may_look_ahead(self):
         return self.scheduler.looks_ahead and self.evaluator.has_room
@@ -169,7 +171,7 @@ class TrialLoop:
             if finished:
                 self._drop_what_is_done()
         if self._time_is_up and (self._open or self.scheduler.ask()):
-            self.stopped = "max_time was over"
+            self.stopped = OUT_OF_TIME
 
     def _submit(self, trials):
         fits = (fit for trial in trials for fit in self.evaluator.fits(trial))

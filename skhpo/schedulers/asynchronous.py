@@ -33,6 +33,11 @@ class AsynchronousHyperband(Scheduler):
     min_resources, max_resources, factor, n_brackets, n_iterations, full_first
         As in `Hyperband`.
 
+    Attributes
+    ----------
+    brackets : list of brackets, each a list of (n_candidates, resource)
+        Those of an iteration.
+
     Notes
     -----
     Of `k` scores told to a rung, ``floor(k / factor)`` are promoted, the best that are still
@@ -84,6 +89,7 @@ class AsynchronousHyperband(Scheduler):
         super().__init__(sampler)
         brackets = hyperband_plan(min_resources, max_resources, factor, n_brackets)
         self._plan = Plan(brackets, n_iterations, full_first=full_first)
+        self.brackets = self._plan.brackets
         self._factor = check_factor(factor)
         self._brackets: list[_Bracket] = []  # those that have started; the last takes candidates
         self._place: list[tuple[_Bracket, int]] = []  # of each candidate: bracket and rung

@@ -102,6 +102,8 @@ class Plan:
 
     Attributes
     ----------
+    brackets : list of brackets
+        Those of an iteration, as they were given.
     n_trials : int or None
         Slots on all rungs; None where there is no end.
     max_resource : int
@@ -115,9 +117,9 @@ class Plan:
         *,
         full_first: bool = False,
     ) -> None:
-        self._brackets: list[Rungs] = [Bracket(rungs).rungs for rungs in brackets]
+        self.brackets: list[Rungs] = [Bracket(rungs).rungs for rungs in brackets]
         self._left = None if n_iterations is None else check_count("n_iterations", n_iterations)
-        rungs = [rung for bracket in self._brackets for rung in bracket]
+        rungs = [rung for bracket in self.brackets for rung in bracket]
         if (most := max(size for size, _ in rungs)) > _MOST_CANDIDATES:
             raise ValueError(
                 f"a bracket may start with at most {_MOST_CANDIDATES:,} candidates, but one would "
@@ -147,11 +149,11 @@ class Plan:
     def _add_iteration(self) -> None:
         if self._left is not None:
             self._left -= 1
-        self._coming.extend(enumerate(self._brackets, self._n_numbered))
-        self._n_numbered += len(self._brackets)
+        self._coming.extend(enumerate(self.brackets, self._n_numbered))
+        self._n_numbered += len(self.brackets)
 
     def _split_off_full(self) -> None:
-        *_, last = self._brackets
+        *_, last = self.brackets
         if len(last) > 1:
             return
         self._add_iteration()

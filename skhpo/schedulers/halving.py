@@ -26,6 +26,11 @@ class BracketScheduler(Scheduler):
         Where the candidates come from.
     plan : Plan
         The brackets in the order they start.
+
+    Attributes
+    ----------
+    brackets : list of brackets, each a list of (n_candidates, resource)
+        Those of an iteration.
     """
 
     looks_ahead = True
@@ -34,6 +39,7 @@ class BracketScheduler(Scheduler):
         super().__init__(sampler)
         self.n_trials = plan.n_trials
         self.max_resource: int = plan.max_resource
+        self.brackets = plan.brackets
         self._plan = plan
         self._running: list[_Running] = []
         self._of: list[_Running] = []  # of each candidate

@@ -1,5 +1,8 @@
 """Whatever stops Hyperband, earlier brackets are finished before later ones are begun."""
 
+import logging
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import uniform
@@ -177,3 +180,74 @@ def test_idle_workers_look_ahead_and_nothing_that_was_found_depends_on_it():
         assert others == trials
         brackets = [batch[0].tags["bracket"] for batch in asked]
         assert brackets != sorted(brackets)
+
+
+class Clock:
+    """A clock that a callback sets forward by a second with each fit."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def on_fit_end(self, search, trial, result):
+        self.now += 1.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    for module in ("_base", "_loop", "_forecast"):
+        monkeypatch.setattr(f"skhpo.model_selection.{module}.time.monotonic", clock.monotonic)
+    return clock
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_as_many_iterations_as_there_is_time_for(clock, asynchronous, tmp_path):
+    kwargs = {"n_iterations": "auto", "asynchronous": asynchronous, "journal": tmp_path / "a"}
+    search = search_of(clock, max_time=99.5, **kwargs).fit(X, y)  # no warning
+    assert search.stop_reason_ == "max_time was over"
+    assert len(search.cv_results_["params"]) == 50
+    assert search.cv_results_["bracket"].max() == 6
+    again = search_of(clock, max_time=149.5, **kwargs).fit(X, y)
+    assert len(again.cv_results_["params"]) == 75  # the clock counts those of the journal, too
+    assert again.cv_results_["params"][:50] == search.cv_results_["params"][:50]
+
+
+def test_as_many_iterations_as_a_finite_space_has(clock):
+    space = {"quality": [i / 30 for i in range(30)]}
+    search = search_of(clock, space=space, n_iterations="auto", max_time=1e6).fit(X, y)
+    assert search.stop_reason_ is None
+    assert len(set(search.cv_results_["param_quality"])) == 30
+
+
+def test_interrupted_before_time_is_over_is_said(clock):
+    search = search_of(Order(40), n_iterations="auto", max_time=1e6)
+    with pytest.warns(SearchStoppedWarning, match="it was interrupted"):
+        search.fit(X, y)
+
+
+def test_as_many_as_there_is_time_for_needs_a_time():
+    with pytest.raises(ValueError, match=r"n_iterations='auto'.* but got max_time=None; give"):
+        search_of(Order(), n_iterations="auto").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        ({"n_iterations": "auto"}, "10 brackets of 3 an iteration are likely to end"),
+        ({"n_iterations": 2}, r"all brackets are likely to end after 171 s"),
+        ({"n_iterations": 2, "asynchronous": True}, "all brackets are likely to end after 1"),
+    ],
+    ids=str,
+)
+def test_after_the_first_bracket_a_search_says_what_it_will_reach(
+    clock, kwargs, expected, caplog, capsys
+):
+    """A bracket of 9, 3 and 1 candidates trains 21 of the resource in 26 fits of a second."""
+    caplog.set_level(logging.INFO, logger="skhpo")
+    search_of(clock, max_time=300, verbose=1, **kwargs).fit(X, y)
+    (line,) = [r.getMessage() for r in caplog.records if "ended after" in r.getMessage()]
+    assert line.startswith("bracket 0 ended after 26 s; ")
+    assert re.search(expected + ".*, max_time=300 s", line)
+    assert line in capsys.readouterr().err.splitlines()

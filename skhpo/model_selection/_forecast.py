@@ -1,0 +1,94 @@
+"""What a search of brackets will reach within its time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from itertools import accumulate
+
+__all__ = ["Forecast"]
+
+_log = logging.getLogger(__name__)
+
+
+class Forecast:
+    """Says, once, when the first bracket has ended, how many more there is time for.
+
+    Work is counted in units of the resource, as a search does that continues its fits.
+
+    Parameters
+    ----------
+    plan : list of brackets, each a list of (n_candidates, resource)
+        Those of an iteration.
+    n_iterations : int or None
+        None is without end.
+    n_fits : int
+        Fits per trial.
+    start, max_time : float
+        When the search began, by ``time.monotonic()``, and its seconds.
+    known : collection of (int, int, int)
+        Fits that a journal answers in no time.
+    verbose : bool
+        Whether to print it on stderr, too.
+    """
+
+    def __init__(self, plan, n_iterations, n_fits, start, max_time, known, *, verbose):
+        self.plan = plan
+        self.n_iterations = n_iterations
+        self.n_fits = n_fits
+        self.start = start
+        self.max_time = max_time
+        self.known = known
+        self.verbose = verbose
+        self._levels = {}  # of trials
+        self._running = {}  # of brackets
+        self._done = self._fresh = 0
+        self._told = False
+
+    def on_ask(self, trials):
+        for trial in trials:
+            self._levels[trial.number] = trial.resource
+            self._running.setdefault(trial.tags["bracket"], set()).add(trial.number)
+
+    def on_fit_end(self, trial, result):
+        work = trial.resource - self._levels.get(trial.parent, 0)
+        self._done += work
+        if (result.trial, result.split, result.repeat) not in self.known:
+            self._fresh += work
+
+    def on_trial_end(self, trial, results, score):
+        running = self._running[trial.tags["bracket"]]
+        running.discard(trial.number)
+        rungs = self.plan[trial.tags["bracket"] % len(self.plan)]
+        is_end = not running and trial.tags["iter"] == len(rungs) - 1 > 0
+        if self._fresh and not self._told and (is_end or (len(self.plan) == 1 and not running)):
+            self._told = True
+            self._tell(trial.tags["bracket"], time.monotonic() - self.start)
+
+    def _tell(self, bracket, seconds):
+        rate = self._fresh / max(seconds, 1e-9)
+        works = [self.n_fits * _work(rungs) for rungs in self.plan]
+        planned = math.inf if self.n_iterations is None else self.n_iterations * sum(works)
+        reached = self._done + rate * max(0.0, self.max_time - seconds)
+        if reached >= planned:
+            end = seconds + (planned - self._done) / rate
+            likely = f"all brackets are likely to end after {end:.3g} s"
+        else:
+            n_iterations, rest = divmod(reached, sum(works))
+            whole = sum(end <= rest for end in accumulate(works))
+            n_brackets = int(n_iterations) * len(works) + whole
+            likely = f"{n_brackets} brackets of {len(works)} an iteration are likely to end"
+        text = (
+            f"bracket {bracket} ended after {seconds:.3g} s; {likely}, max_time={self.max_time:g} s"
+        )
+        _log.info(text)
+        if self.verbose:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _work(rungs):
+    """Return what a bracket trains, of the resource."""
+    levels = [0, *(level for _, level in rungs)]
+    return sum(n * (level - before) for (n, level), before in zip(rungs, levels, strict=False))
