@@ -470,9 +470,8 @@ class Pressed(NeuralNetClassifier):
 
 def test_ctrl_c_over_a_net_of_skorch():
     params = skorch_net().get_params(deep=False) | {"callbacks": None}
-    search = HalvingHyperbandSearchCV(
-        Pressed(**params), {"lr": loguniform(1e-3, 1e-1)}, max_resources=3, cv=2, random_state=0
-    )
+    kwargs = {"max_resources": 3, "cv": 2, "enqueue": (), "random_state": 0}
+    search = HalvingHyperbandSearchCV(Pressed(**params), {"lr": loguniform(1e-3, 1e-1)}, **kwargs)
     with pytest.warns(SearchStoppedWarning, match="interrupted"):
         search.fit(X.astype(np.float32), y.astype(np.int64))
     assert len(search.cv_results_["params"]) == 2
@@ -544,7 +543,7 @@ def test_an_unknown_metric_of_a_callable_is_told_after_the_first_rung():
         return {"up": estimator.quality, "down": -estimator.quality}
 
     with pytest.raises(ValueError, match="refit"):
-        counting_search(scoring=quality, refit="sideways").fit(X, y)
+        counting_search(scoring=quality, refit="sideways", enqueue=()).fit(X, y)
     assert len(calls) == 2 * 9
 
 
