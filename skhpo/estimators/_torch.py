@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import skorch.utils
@@ -19,6 +20,7 @@ from ._first_look import FirstLookMixin
 from ._parameters import ParametersMixin
 from ._precision import as_float32, plain_tuple
 from ._printing import with_epoch_table
+from ._routing import RoutingMixin
 from ._selection import hold_out
 from ._training import run_epochs
 from ._validation import check_before_search, check_sample_weight
@@ -29,8 +31,16 @@ __all__ = ["TorchEstimator"]
 _PARTS = {"module", "criterion", "optimizer", "lr_scheduler", "callbacks"}
 
 
+_NOTHING = MappingProxyType({})
+
+
 class TorchEstimator(
-    ParametersMixin, BuildingMixin, FirstLookMixin, CheckpointMixin, CallbackSupportMixin
+    RoutingMixin,
+    ParametersMixin,
+    BuildingMixin,
+    FirstLookMixin,
+    CheckpointMixin,
+    CallbackSupportMixin,
 ):
     """Mixin over a skorch net. A subclass knows about targets:
 
@@ -97,7 +107,9 @@ class TorchEstimator(
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, relative to each other. A weight of zero removes the sample.
         **fit_params : dict
-            Passed to the module's ``forward``, as in skorch.
+            Passed to the module's ``forward`` and to `train_split`, as in skorch. With
+            scikit-learn's metadata routing the module gets what ``set_fit_request`` declares, and
+            `train_split` what its splitter asks for.
 
         Returns
         -------
@@ -112,7 +124,8 @@ class TorchEstimator(
         return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params)
 
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params):
-        data = self._prepare_fit(X, y, sample_weight, classes, continuing, fit_params)
+        fit_params, split_params = self._routed(task, fit_params)
+        data = self._prepare_fit(X, y, sample_weight, classes, continuing, fit_params, split_params)
         given = {"X": X, "y": y, "sample_weight": sample_weight}
         self._run_epochs(*data, **given, task=task, fit_params=fit_params)
         return self
@@ -120,7 +133,9 @@ class TorchEstimator(
     def _run_epochs(self, train, valid, checks, **call):
         run_epochs(self, train, valid, checks, **call)
 
-    def _prepare_fit(self, X, y, sample_weight, classes, continuing, fit_params):
+    def _prepare_fit(
+        self, X, y, sample_weight, classes, continuing, fit_params, split_params=_NOTHING
+    ):
         """Check everything, build the net, and return ``(train, valid, checks)``."""
         self.check_training_readiness()
         self._check_params()
@@ -136,7 +151,7 @@ class TorchEstimator(
             self._learn_from(inputs, self._first_batch(inputs, targets)[0], fit_params)
         dataset, checks = self._hold_out(inputs, targets, weight)
         whole = inputs if checks is None else dataset
-        train, valid = self._split(dataset, whole, targets, fit_params)
+        train, valid = self._split(dataset, whole, targets, split_params)
         check_monitors(self, valid, checks)
         return train, valid, checks
 

@@ -303,7 +303,7 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
         **fit_params : dict
-            Passed to the module's ``forward``.
+            As in ``fit``.
 
         Returns
         -------

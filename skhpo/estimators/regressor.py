@@ -275,7 +275,7 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
         **fit_params : dict
-            Passed to the module's ``forward``.
+            As in ``fit``.
 
         Returns
         -------

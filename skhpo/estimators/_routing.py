@@ -1,0 +1,49 @@
+"""scikit-learn's metadata routing: what of it goes to the module, and what to `train_split`."""
+
+from __future__ import annotations
+
+import inspect
+
+from sklearn import get_config
+from sklearn.utils.metadata_routing import process_routing
+
+__all__ = ["RoutingMixin"]
+
+
+class RoutingMixin:
+    """A net routes what its ``fit`` gets, and declares with ``set_fit_request`` what it takes."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for method in ("fit", "partial_fit"):
+            name = f"set_{method}_request"
+            # What scikit-learn makes of the signature knows no names for the module's forward;
+            # skorch's method takes any.
+            if name in vars(cls) and not inspect.isfunction(vars(cls)[name]):
+                delattr(cls, name)
+
+    def _routed(self, method, fit_params):
+        """Return the parameters of the module's ``forward``, and those of `train_split`.
+
+        Without routing both get all of them, as in skorch.
+
+        Parameters
+        ----------
+        method : {"fit", "partial_fit"}
+        fit_params : dict
+
+        Raises
+        ------
+        TypeError
+            If routing is enabled and nobody has asked for a parameter.
+        """
+        if not get_config()["enable_metadata_routing"]:
+            return fit_params, fit_params
+        requests = self._get_metadata_request()
+        if method == "partial_fit" and not any(requests.partial_fit.requests.values()):
+            # What nothing was declared for goes on with what was declared for fit, as in a search.
+            method = "fit"
+        routed = process_routing(self, method, **fit_params)
+        asked = getattr(requests, method).requests
+        of_forward = {k: v for k, v in fit_params.items() if asked.get(k)}
+        return of_forward, routed.get("splitter", {"split": {}})["split"]
