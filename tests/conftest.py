@@ -1,4 +1,7 @@
-"""One thread for torch: the networks are tiny, and threads of several tests would queue up."""
+"""What all tests share. One thread for torch: threads of several tests would queue up."""
+
+import inspect
+import re
 
 import pytest
 import torch
@@ -11,3 +14,23 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.startswith("skhpo/estimators/keras/"):
             item.add_marker(pytest.mark.xdist_group("keras"))
+
+
+@pytest.fixture
+def undocumented():
+    """Return the function that names the fitted attributes which a class does not document."""
+
+    def names(fitted):
+        cls = type(fitted)
+        own = {name for name in vars(fitted) if _is_fitted(name)}
+        own |= {name for name in dir(cls) if _is_fitted(name) and hasattr(fitted, name)}
+        text = inspect.getdoc(cls).replace("\\\n", "")
+        section = re.search(r"\nAttributes\n-+\n(.*?)(?=\n\w[\w ]*\n---|\Z)", text, re.DOTALL)
+        heads = re.findall(r"^\S.*$", section[1], re.MULTILINE)
+        return own - {name for head in heads for name in re.findall(r"\w+_\b", head)}
+
+    return names
+
+
+def _is_fitted(name):
+    return name.endswith("_") and not name.startswith("_")

@@ -149,6 +149,11 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Where they are.
     seed_ : int
         The seed that was used.
+    lr_schedule_ : object or None
+        The running schedule, with `lr_scheduler`.
+    callbacks_, initialized_, init_context_, prefixes_, virtual_params_, \
+cuda_dependent_attributes_ : object
+        As of skorch's nets.
 
     Notes
     -----

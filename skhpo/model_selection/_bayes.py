@@ -113,6 +113,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         A table for ``pandas.DataFrame``: ``param``, and ``relevance``, the inverse length scale
         of the model along it, in units of one over the parameter's whole range; most relevant
         first. A parameter of no effect is near 0.
+    param_distributions_ : dict or list of dict
+        The space: `param_distributions`, or what a builder asked for.
     stop_reason_ : str or None
         Why there are fewer than `n_iter` candidates; None where there are not.
     sampler_ : BayesSampler

@@ -83,6 +83,10 @@ class SearchCV(BaseTrialSearchCV):
     cv_results_ : dict of str to ndarray
         As of `GridSearchCV`, one row per trial; plus the scheduler's tags, and ``n_resources`` and
         ``candidate`` where there is a resource.
+    param_distributions_ : dict or list of dict
+        The space: `param_distributions`, or what a builder asked for.
+    stop_reason_ : str or None
+        Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \
 multimetric_, classes_, n_features_in_, feature_names_in_
         As of `GridSearchCV`; the best is found among the rows at the largest resource.

@@ -137,6 +137,10 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     important_parameters_ : dict of str to ndarray
         A row per term, of all stages: ``stage``, ``parameters``, ``term``, ``coefficient``,
         ``share``. ``pandas.DataFrame`` takes it.
+    param_distributions_ : dict or list of dict
+        The space: `param_distributions`, or what a builder asked for.
+    stop_reason_ : str or None
+        Why the search was cut short; None where it was not.
     best_index_ : int
         The best row among those at the largest resource; one of the base, if the stages had a
         smaller resource or `stage_params`, and the base a score.

@@ -123,6 +123,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         transformers that other candidates share.
     best_index_ : int
         The best row among those at the largest resource.
+    param_distributions_ : dict or list of dict
+        The space: `param_distributions`, or what a builder asked for.
     sampler_ : Sampler
         What the candidates came from; of ``"bayes"`` the fitted model.
     stop_reason_ : str or None

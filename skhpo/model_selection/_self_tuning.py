@@ -92,6 +92,8 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         logit of the place in the range), for ``estimator.set_params``.
     param_distributions_ : dict of str to frozen distribution
         What was tuned.
+    stop_reason_ : str or None
+        Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_index_, scorer_, n_splits_, refit_time_, multimetric_, \
 classes_, n_features_in_, feature_names_in_
         As of `GridSearchCV`.

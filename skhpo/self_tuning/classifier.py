@@ -89,6 +89,10 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         The running network with its response.
     refit_history_ : skorch.history.History
         That of the retrained network, with `refit`.
+    classes_, criterion_, optimizer_, device_, seed_, lr_schedule_, n_iter_, n_parameters_, \
+input_shape_, n_features_in_, feature_names_in_, callbacks_, initialized_, init_context_, \
+prefixes_, virtual_params_, cuda_dependent_attributes_ : object
+        As of `TorchClassifier`.
 
     Notes
     -----

@@ -472,3 +472,8 @@ def test_a_checkpoint_of_another_model_is_refused(digits):
     file.seek(0)
     with pytest.raises(ValueError, match="one of KerasRegressor"):
         KerasRegressor().load_checkpoint(file)
+
+
+def test_fitted_attributes_are_documented(digits, undocumented):
+    for cls in (KerasClassifier, KerasRegressor):
+        assert undocumented(cls(epochs=1).fit(*digits)) == set()
