@@ -83,6 +83,8 @@ class BayesSearchCV(BaseTrialSearchCV):
     journal : str, path-like or None, default=None
         File to which every finished fit is appended. `fit` with the same journal continues an
         interrupted search, also with a larger `n_iter`.
+        ``{data}`` in it stands for a hash of the data, so that each fold of an outer
+        cross-validation has a journal of its own.
     warm_start_from : str, path-like or None, default=None
         Journal of an earlier search over the same space, from whose scores the model starts.
     max_time : float or None, default=None

@@ -97,6 +97,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     journal : str, path-like or None, default=None
         File to which every finished fit is appended. `fit` with the same journal continues an
         interrupted search. Checkpoints are kept in the folder ``<journal>.files``.
+        ``{data}`` in it stands for a hash of the data, so that each fold of an outer
+        cross-validation has a journal of its own.
     warm_start_from : str, path-like or None, default=None
         Journal of an earlier search. The stages learn from random samples of their own only, so
         that it has no effect here.

@@ -73,6 +73,8 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
     journal : str, path-like or None, default=None
         File to which every finished run is appended. `fit` with the same journal continues an
         interrupted search, also with a larger `n_iter`.
+        ``{data}`` in it stands for a hash of the data, so that each fold of an outer
+        cross-validation has a journal of its own.
     max_time : float or None, default=None
         Seconds after which no new run starts; what is done is kept, and the best refitted.
     fit_timeout : float or None, default=None
