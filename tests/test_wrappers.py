@@ -1,5 +1,7 @@
 """Wrappers are looked through, and what comes out is what their own fit would have made."""
 
+import pickle
+
 import numpy as np
 import pytest
 import sklearn
@@ -23,6 +25,10 @@ labels = make_classification(120, 4, n_informative=3, n_redundant=0, random_stat
 numbers = make_regression(120, 4, noise=1.0, random_state=0)
 
 
+def cubed(t):
+    return t**3
+
+
 def scaled(estimator, **kwargs):
     return Pipeline([("scale", StandardScaler()), ("last", estimator)], **kwargs)
 
@@ -34,7 +40,7 @@ WHOLES = {
     "encoder": (make_pipeline(TargetEncoder(cv=KFold(3)), LogisticRegression()), labels),
     "threshold": (FixedThresholdClassifier(scaled(LogisticRegression()), threshold=0.9), labels),
     "function of y": (
-        TransformedTargetRegressor(Ridge(), func=np.cbrt, inverse_func=lambda t: t**3),
+        TransformedTargetRegressor(Ridge(), func=np.cbrt, inverse_func=cubed),
         numbers,
     ),
     "transformer of y": (
@@ -64,6 +70,7 @@ def test_assembled_is_what_fit_makes(name):
     if inside(whole).keeps_unfitted:
         assert not hasattr(inside(assembled).estimator, "coef_")
 
+    prepared = pickle.loads(pickle.dumps(prepared))  # as for a worker
     # What the estimator inside gets of other data, and what takes data in that form.
     X_inside, y_inside = prepared.inner_data(X, y)
     if name != "encoder":

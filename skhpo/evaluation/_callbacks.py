@@ -15,6 +15,7 @@ from joblib.externals.loky.backend.reduction import dumps
 from sklearn.callback import AutoPropagatedCallback, CallbackContext
 
 from .._compat import check_method_params, safe_split
+from ..rows import as_given
 from ._blame import Environment
 
 __all__ = ["FitContexts", "evaluation", "told"]
@@ -121,7 +122,8 @@ def evaluation(task, setting, X, y, rows):
 
     @functools.cache
     def data():
-        return safe_split(setting.estimator, X, y, rows)
+        part, targets = safe_split(setting.estimator, X, y, rows)
+        return as_given(part), targets
 
     def metadata():
         weight = check_method_params(X, setting.fit_params, rows).get("sample_weight")

@@ -109,6 +109,24 @@ class TwoInputs(torch.nn.Module):
         return self.out(torch.relu(self.of_numbers(num) + self.of_codes(code)))
 
 
+class SeesTypes:
+    """A callback of scikit-learn that notes what the data of fits are."""
+
+    def __init__(self):
+        self.types = set()
+
+    def setup(self, estimator, context):
+        pass
+
+    teardown = setup
+
+    def on_fit_task_begin(self, estimator, context, *, X=None):
+        if X is not None:
+            self.types.add(type(X))
+
+    on_fit_task_end = on_fit_task_begin
+
+
 @pytest.mark.parametrize("wrap", [lambda net: net, make_pipeline])
 def test_a_dict_of_arrays_is_split_by_rows(wrap):
     rng = np.random.default_rng(0)
@@ -132,6 +150,9 @@ def test_a_dict_of_arrays_is_split_by_rows(wrap):
         assert {*seen} == {type(given)}
         del seen[:]
     assert len(search.top_estimators(2, parts, labels)) == 2
+    callback = SeesTypes()
+    search.set_callbacks(callback).fit(parts, labels)
+    assert callback.types == {dict}
     search = HalvingHyperbandSearchCV(
         estimator, space, resource="n_samples", max_resources=30, cv=3, random_state=0
     ).fit(parts, labels, **{prefix + "sample_weight": np.ones(60)})
