@@ -13,6 +13,7 @@ import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
 
+from .._compat import num_samples
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params
 from ._checkpoint import CheckpointMixin
@@ -179,7 +180,7 @@ class TorchEstimator(
                 )
             return X, self._check_dataset_targets(X, y, classes, reset), None
         X, y = self._check_inputs(X, y, reset=reset, needs_y=True)
-        weight = check_sample_weight(sample_weight, len(y))
+        weight = check_sample_weight(sample_weight, num_samples(y))
         y = self._check_targets(y, classes, reset)
         weight = self._row_weights(y, weight)
         if weight is None:

@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
+from .._compat import num_samples
 from ..rows import RowSubset
 
 __all__ = [
@@ -233,5 +234,5 @@ def check_before_search(estimator, X, y, sample_weight, varied, parts):
     if X is not None:
         estimator._check_training_data(X, y, sample_weight, None, True)
         return
-    check_sample_weight(sample_weight, len(y))
+    check_sample_weight(sample_weight, num_samples(y))
     estimator._check_targets(y, None, True)
