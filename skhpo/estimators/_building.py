@@ -141,6 +141,9 @@ class BuildingMixin(GroupsMixin):
         kwargs : dict
         """
         kwargs = NeuralNet.get_params_for(self, prefix)
+        if prefix == "criterion":  # such as weights of classes, computed by scikit-learn
+            arrays = {k: torch.from_numpy(v) for k, v in kwargs.items() if type(v) is np.ndarray}
+            return {**kwargs, **arrays}
         if prefix != "module":
             return kwargs
         kwargs = {k: v for k, v in kwargs.items() if k not in INFERRED or v is not None}

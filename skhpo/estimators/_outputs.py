@@ -157,7 +157,8 @@ def _check_width(output, width, criterion, n_classes):
             f"with criterion {name} the module must return {wanted}, but y has {n_classes} "
             f"classes and the module returns an output of shape (n, "
             f"{', '.join(map(str, output.shape[1:]))}); let the module take `out_features`, or "
-            "set the parameter of the module that is its width"
+            "set the parameter of the module that is its width; where y may lack some, set "
+            "`classes` to all labels"
         )
     weight = getattr(criterion, "weight", None)
     if isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss | nn.MultiMarginLoss) and (
@@ -210,7 +211,8 @@ def _check_range(output, operations, criterion):
 
 
 def _within_unit(output):
-    return bool(((output >= 0) & (output <= 1)).all())
+    # The tolerance is for what was divided by a sum.
+    return bool(((output >= 0) & (output <= 1 + 1e-6)).all())
 
 
 def sum_to_one(output):

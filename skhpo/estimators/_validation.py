@@ -22,6 +22,8 @@ __all__ = [
     "check_sample_weight",
 ]
 
+_CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
+
 
 def check_inputs(estimator, X, y, *, reset, needs_y):
     """Check `X`, and that `y` has its length.
@@ -107,9 +109,14 @@ def check_container(estimator, X, y, *, reset):
 
 def _check_array(estimator, X, *, reset):
     _refuse_dates(X)
-    X = validate_data(
-        estimator, X, reset=reset, dtype="numeric", allow_nd=True, accept_sparse="csr"
-    )
+    try:
+        X = validate_data(
+            estimator, X, reset=reset, dtype="numeric", allow_nd=True, accept_sparse="csr"
+        )
+    except TypeError as error:
+        if any(kind in str(error) for kind in ("date", "Timestamp", "timedelta")):
+            raise ValueError(f"X must be of numbers, but {error}; {_CONVERT_DATES}") from error
+        raise
     _check_fits_float32(X)
     return X
 
@@ -145,8 +152,7 @@ def _refuse_dates(X, name="X"):
     for column, dtype in columns.items():
         if getattr(dtype, "kind", None) in ("m", "M"):
             raise ValueError(
-                f"{name} must be of numbers, but {column} has the type {dtype}; convert it, as by "
-                "(dates - dates.min()) / numpy.timedelta64(1, 'D')"
+                f"{name} must be of numbers, but {column} has the type {dtype}; {_CONVERT_DATES}"
             )
 
 
@@ -159,6 +165,12 @@ def as_array(X):
 
 
 def _check_fits_float32(X):
+    if X.dtype.kind not in "biuf":
+        such = f", such as {np.ravel(X)[0]!r}" if X.dtype.kind == "O" and X.size else ""
+        raise ValueError(
+            f"X must be of numbers, but has the type {X.dtype}{such}; dates are converted by "
+            "(dates - dates.min()) / numpy.timedelta64(1, 'D'), categories by an encoder"
+        )
     limit = np.finfo(np.float32).max
     if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.size:
         largest = max(X.max(), -X.min())

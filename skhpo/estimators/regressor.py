@@ -36,8 +36,9 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         ``module__in_features=...`` and so on override that. All its other arguments are
         parameters, ``module__*``. An instance is copied and trained from the weights it has.
     criterion : str, class, callable or torch.nn.Module, default="mse"
-        The loss: "mse", "mae", "huber", "smooth_l1", ..., or a class. Its arguments are
-        ``criterion__*``.
+        The loss: "mse", "mae", "huber", "smooth_l1", "poisson_nll" (the module returns logarithms
+        of rates), "gaussian_nll" (it returns a pair of mean and variance), ..., or a class. Its
+        arguments are ``criterion__*``.
     optimizer : str, class or callable, default="adamw"
         "adamw", "adam", "sgd", "rmsprop", "nadam", ..., or a class. Its arguments are
         ``optimizer__*`` (``optimizer__weight_decay``).

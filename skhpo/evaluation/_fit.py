@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 
 from .._compat import check_method_params, safe_indexing, safe_split
 from ..limits import current_slot
@@ -199,10 +199,21 @@ def _fit(setting, task, X, y, train, test, prepared, training):
     work = prepare(setting, task, lambda whole: train_part(setting, whole, X, y, train), prepared)
     if setting.starts is not None:
         test_data = part_of(work.whole, X, y, test, train)
-        further = {"validation_data": work.prepared.inner_data(*test_data)}
+        valid = _of_known_labels(*work.prepared.inner_data(*test_data), work)
+        further = {"validation_data": valid}
         work = work._replace(fit_params={**work.fit_params, **further})
     fitted, state = _advance(work, task, training)
     return work.prepared.assembled(work.whole, fitted), state
+
+
+def _of_known_labels(X, y, work):
+    """Leave out rows whose label the training part lacks: no network has an output for it."""
+    if is_classifier(work.fresh) and np.ndim(y) == 1:
+        known = np.isin(np.asarray(y), np.asarray(work.y))
+        if known.any() and not known.all():
+            rows = np.flatnonzero(known)
+            return safe_indexing(X, rows), safe_indexing(y, rows)
+    return X, y
 
 
 def prepare(setting, task, part_for, prepared=None):

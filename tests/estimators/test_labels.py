@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import uniform
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -11,7 +12,13 @@ from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch.utils.data import TensorDataset, default_collate
 
-from skhpo import BayesSearchCV, KerasClassifier, SelfTuningClassifier, TorchClassifier
+from skhpo import (
+    BayesSearchCV,
+    KerasClassifier,
+    SelfTuningClassifier,
+    SelfTuningSearchCV,
+    TorchClassifier,
+)
 from skhpo.stacking import Member, train_together
 
 keras_too = pytest.param(
@@ -131,6 +138,17 @@ def test_folds_that_lack_a_class_are_searched_as_in_a_grid(blobs):
     nets = [TorchClassifier(**FAST, class_weight={0: 1, 1: 1, 2: 5}) for _ in range(2)]
     rest = slice(1, None)
     assert train_together([Member(one, X[rest], y[rest]) for one in nets]) == [None, None]
+
+
+def test_a_test_part_with_a_label_of_its_own_tunes_without_it(blobs):
+    X, y = blobs[0], (blobs[1] > 0).astype(int)
+    y[0] = 2
+    folds = [(np.arange(75, 150), np.arange(75))]
+    space = {"hyperparameters__input_noise": uniform(0, 1)}
+    search = SelfTuningSearchCV(fast(SelfTuningClassifier), space, n_iter=1, cv=folds)
+    with pytest.warns(UserWarning, match=r"lacks the classes \[2\]"):
+        search.fit(X, y)
+    assert 0 < search.best_score_ < 1
 
 
 @pytest.mark.parametrize("cls", [TorchClassifier, keras_too])

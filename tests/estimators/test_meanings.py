@@ -201,9 +201,11 @@ def test_values_that_do_not_fit_the_criterion_are_told_before_training(halves, m
     monkeypatch.setattr(torch.Tensor, "backward", lambda *_: pytest.fail("was trained"))
     X, y = halves
     with pytest.raises(ValueError, match=r"BCELoss takes probabilities, .*='bce_with_logits'"):
-        TorchClassifier(criterion="bce").fit(X, y)
+        TorchClassifier(criterion="bce", random_state=0).fit(X, y)
     with pytest.raises(ValueError, match=r"log_input=False takes rates >= 0, .* in a Softplus"):
-        TorchRegressor(criterion="poisson_nll", criterion__log_input=False).fit(X, y)
+        TorchRegressor(criterion="poisson_nll", criterion__log_input=False, random_state=0).fit(
+            X, y
+        )
     with pytest.raises(ValueError, match=r"criterion__weight must have a weight for each of 2"):
         TorchClassifier(criterion__weight=torch.ones(3)).fit(X, y)
     with pytest.raises(ValueError, match=r"'gaussian_nll' needs a module that returns a pair"):
@@ -214,6 +216,8 @@ def test_weights_of_classes_from_numpy(halves):
     net = TorchClassifier(criterion__weight=torch.tensor([1.0, 3.0]), max_epochs=2, random_state=0)
     expected = net.fit(*halves).predict_proba(halves[0])
     net.set_params(criterion__weight=torch.tensor(np.array([1.0, 3.0]))).fit(*halves)
+    np.testing.assert_array_equal(net.predict_proba(halves[0]), expected)
+    net.set_params(criterion__weight=np.array([1.0, 3.0])).fit(*halves)
     np.testing.assert_array_equal(net.predict_proba(halves[0]), expected)
     assert (
         TorchClassifier(criterion="bce_with_logits", max_epochs=1)

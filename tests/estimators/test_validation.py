@@ -1,5 +1,6 @@
 """Bad input is refused before any training, with the rule, the value and the fix."""
 
+import datetime
 import io
 
 import numpy as np
@@ -86,6 +87,12 @@ def test_dates_are_no_numbers(make, days):
             ValueError, match=r"must be of numbers, .* convert it, as by \(dates - "
         ):
             TorchRegressor().fit(wrong, Y)
+
+
+def test_dates_of_python_are_no_numbers():
+    dates = [[datetime.date(2020, 1, day + 1), 1.0] for day in range(12)]
+    with pytest.raises(ValueError, match=r"X must be of numbers, .* such as datetime.date"):
+        TorchRegressor().fit(dates, Y)
 
 
 def test_an_empty_dict_has_no_rows():

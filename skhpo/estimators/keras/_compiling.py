@@ -48,7 +48,7 @@ def warn_of_logits(loss, output):
             "from_logits=True, or that activation",
             stacklevel=2,
         )
-    inside = bool(((output.values >= 0) & (output.values <= 1)).all())
+    inside = bool(((output.values >= 0) & (output.values <= 1 + 1e-6)).all())
     if logits is False and not inside:
         warnings.warn(
             f"loss {name} takes probabilities, but the model returns {output.values.min():.3g} to "

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
+from ..._compat import num_samples
 from ...exceptions import NonFiniteLossError
 from ...limits import check_time, current_slot
 from .._data import as_dict, n_rows, sample_shape
@@ -178,7 +179,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             several = None not in getattr(self, "_integer_inputs", {None: True})
         else:
             # As many arrays as samples are samples.
-            several = len(X) != len(y) and {len(one) for one in X} == {len(y)}
+            n = num_samples(y)
+            several = len(X) != n and {len(one) for one in X} == {n}
         return dict(enumerate(X)) if several else X
 
     def _build(self, X):
