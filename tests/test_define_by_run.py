@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skhpo import (
+    BayesSearchCV,
     HalvingHyperbandSearchCV,
     HyperParameters,
     SearchSpace,
@@ -268,6 +270,22 @@ def test_a_search_takes_the_space_of_the_model(in_pipeline, blobs):
     np.testing.assert_array_equal(
         again.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"]
     )
+
+
+def as_wide_as_its_inputs(hp, in_features, out_features):
+    units = hp.Int("units", in_features, 8)
+    return torch.nn.Sequential(
+        torch.nn.Linear(in_features, units), torch.nn.Linear(units, out_features)
+    )
+
+
+def test_inputs_are_known_behind_wrappers_that_leave_them_alone(blobs):
+    X, y = blobs
+    net = TorchRegressor(as_wide_as_its_inputs, max_epochs=1)
+    whole = TransformedTargetRegressor(net, transformer=StandardScaler())
+    search = BayesSearchCV(whole, "model", n_iter=1, cv=2, random_state=0).fit(X, y)
+    units = search.param_distributions_["regressor__module__units"]
+    assert units.support() == (X.shape[1], 8)
 
 
 def test_scikit_learns_searches_take_the_dicts(blobs):

@@ -105,6 +105,7 @@ class Own(Pipeline):
         TunedThresholdClassifierCV(LogisticRegression()),
         make_pipeline(StandardScaler(), "passthrough"),
         TransformedTargetRegressor(),
+        Pipeline([]),
         FrozenEstimator(LogisticRegression()),
     ],
     ids=lambda whole: type(whole).__name__,

@@ -7,7 +7,7 @@ import warnings
 from sklearn.base import is_classifier
 
 from ..define_by_run import shapes_of
-from ..wrappers import owner_of
+from ..wrappers import inside, owner_of
 
 __all__ = ["distributions_for", "warn_about_newcomers"]
 
@@ -57,6 +57,9 @@ def warn_about_newcomers(search, trials, X, y):
 
 
 def _shapes(search, X, y, prefix):
-    # Behind transformers the inputs may have any shape.
+    found = inside(search.estimator)
     shapes = shapes_of(X, y, classifier=is_classifier(search.estimator))
-    return {"out_features": shapes["out_features"]} if prefix and y is not None else shapes
+    if found.prefix == prefix and not found.transforms_X:
+        return shapes
+    # Behind transformers the inputs may have any shape.
+    return {name: width for name, width in shapes.items() if name == "out_features"}

@@ -162,7 +162,7 @@ def fitted_inside(estimator):
 
 def owner_of(estimator, prefix=""):
     """Return the estimator inside wrappers of any kind, and the prefix of its parameters."""
-    if isinstance(estimator, Pipeline):
+    if isinstance(estimator, Pipeline) and estimator.steps:
         name, child = estimator.steps[-1]
     else:
         name, _ = _holder(type(estimator))
@@ -205,7 +205,7 @@ def _shows_what_is_inside(estimator):
 
 def name_of_child(estimator):
     """Return the name of the parameter that holds what is inside; None if this is no wrapper."""
-    if type(estimator) is Pipeline:
+    if type(estimator) is Pipeline and estimator.steps:
         name = estimator.steps[-1][0]
     elif type(estimator) in HOLDERS:
         name, _ = HOLDERS[type(estimator)]
