@@ -221,3 +221,78 @@ def test_permissions_follow_the_umask_and_the_journal(mask, tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing is cleaned up."""
+
+
+def start_and_die(path, calls, patch):
+    """Begin a journal, and do nothing any more after so many calls of the system."""
+    left = calls
+
+    def counted(function):
+        def killing(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return killing
+
+    for name in ("mkdir", "open", "write", "fsync", "replace", "link", "unlink", "rmdir"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+    journal = Journal(path)
+    try:
+        journal.start(HEADER, SPLITS)
+    finally:
+        patch.undo()
+        journal.close()
+
+
+def test_a_journal_that_was_killed_while_it_began_begins_again(tmp_path, monkeypatch):
+    for calls in range(100):
+        path = tmp_path / str(calls) / "run"
+        path.parent.mkdir()
+        try:
+            start_and_die(path, calls, monkeypatch)
+            died = False
+        except Killed:
+            died = True
+        with Journal(path) as journal:
+            if journal.header is None:
+                journal.start(HEADER, SPLITS)
+            journal.splits(SPLITS)
+            journal.append(ask(0))
+        assert sorted(os.listdir(path.parent)) == ["run", "run.files"]
+        assert sorted(os.listdir(path.parent / "run.files")) == ["owner", "splits.npz"]
+        if not died:
+            break
+    assert not died
+    assert calls > 10
+
+
+def test_without_hard_links(tmp_path, monkeypatch):
+    def refusing(*args):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refusing)
+    events = write(tmp_path / "run")
+    with Journal(tmp_path / "run") as journal:
+        assert journal.events == events
+
+
+@pytest.mark.parametrize("left", [(), ("owner",), ("owner.0123456789abcdef.part",)])
+def test_a_folder_that_is_gone_is_made_again(left, tmp_path):
+    path, folder = tmp_path / "run", tmp_path / "run.files"
+    write(path)
+    for file in folder.iterdir():
+        if file.name not in left:
+            file.unlink()
+    for name in left:
+        (folder / name).touch()
+    with Journal(path) as journal:
+        journal.splits(SPLITS)
+    assert {"owner", *left} - {"owner.0123456789abcdef.part"} <= set(os.listdir(folder))
+    assert not list(folder.glob("*.part"))

@@ -101,7 +101,8 @@ class Journal:
         return self
 
     def __exit__(self, kind, *_):
-        if kind is not None and self._is_new and self._n == 1:
+        # In a forked child there is no descriptor any more.
+        if kind is not None and self._descriptor is not None and self._is_new and self._n == 1:
             self._discard()
         self.close()
 
@@ -218,7 +219,6 @@ class Journal:
         splits = self._folder.splits(current, self.header["splits"])
         if not self.read_only:
             self._folder.restore(identity, splits)
-            self._folder.finish()
             self._folder.narrow(os.fstat(self._descriptor).st_mode)
         return splits
 
@@ -262,8 +262,9 @@ class Journal:
     def _lock(self):
         if fcntl is None:
             return
+        kind = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
         except OSError as error:
             raise _in_use(self.path) from error
 

@@ -26,7 +26,10 @@ _SPLITS = "splits.npz"
 # There until the journal has its header: a folder with it is of no use to anybody.
 _STARTING = "starting"
 _HEADER = "header.part"
-_OWN = re.compile(rf"{_OWNER}|{_SPLITS}|{_STARTING}|{_HEADER}|.*\.part")
+# What a crash can leave of a beginning.
+_UNFINISHED = re.compile(
+    rf"{_STARTING}|{_HEADER}|({_OWNER}|{_SPLITS}|{_STARTING})\.[0-9a-f]+\.part"
+)
 
 
 class Folder:
@@ -60,7 +63,8 @@ class Folder:
         made = self._make()
         with self._locked():
             names = os.listdir(self.path)
-            if names and (_STARTING not in names or not all(map(_OWN.fullmatch, names))):
+            others = [name for name in names if not _UNFINISHED.fullmatch(name)]
+            if others and (_STARTING not in names or not {_OWNER, _SPLITS}.issuperset(others)):
                 raise JournalError(
                     f"beside a new journal there must be room for its folder, but "
                     f"{str(self.path)!r} holds what belongs to another one, or to somebody else; "
@@ -80,9 +84,11 @@ class Folder:
                 raise
 
     def restore(self, journal, splits):
-        """Make the folder again where it is missing."""
-        if self._make():
+        """Make the folder again where it is missing, and remove what a crash left of its making."""
+        if self._make() or not (self.path / _OWNER).exists():
             self._fill(journal, splits)
+        for name in filter(_UNFINISHED.fullmatch, os.listdir(self.path)):
+            (self.path / name).unlink(missing_ok=True)
 
     def check(self, journal):
         """Raise JournalError if the folder is there and belongs to something else."""
@@ -95,6 +101,8 @@ class Folder:
                 f"the folder of a journal must be a folder, but {str(self.path)!r} is a link or a "
                 "file; move what is there, or give the journal another path"
             )
+        if all(map(_UNFINISHED.fullmatch, os.listdir(self.path))):
+            return  # a crash while it was made again
         try:
             owner = read_file(self.path / _OWNER)
         except OSError as error:
@@ -122,11 +130,6 @@ class Folder:
             with storing(self.path):
                 os.chmod(self.path, now & ~(0o777 & ~allowed))
 
-    def finish(self):
-        """Remove what a crash left of the journal's beginning."""
-        (self.path / _STARTING).unlink(missing_ok=True)
-        (self.path / _HEADER).unlink(missing_ok=True)
-
     def splits(self, current, digest):
         """Return the splits of the journal: the current ones if they are the same, else the file's.
 
@@ -152,9 +155,9 @@ class Folder:
 
     def _fill(self, journal, splits):
         mode = os.lstat(self.path).st_mode & 0o666
+        write_atomically(self.path / _OWNER, journal.encode(), mode=mode)
         if splits is not None:
             write_atomically(self.path / _SPLITS, _packed(splits), mode=mode)
-        write_atomically(self.path / _OWNER, journal.encode(), mode=mode)
 
     def discard(self, made=True):
         """Remove what belongs to a journal that has nothing yet; the folder if this one made it."""
