@@ -1,4 +1,4 @@
-# make quickstart: install into .venv, search a network on real images
+# make quickstart: install into .venv, search a network for a real table
 # make test:       install into .venv, run the whole test suite
 # make faults:     interrupt, kill and starve searches many times (hours; see benchmarks/faults.py)
 # make test-kernels: run the tests that compute with the instructions of other processors
@@ -39,8 +39,10 @@ test-kernels: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,dev]"
-	touch $@
+	@echo 'installing into $(VENV); what pip says goes to $(VENV)/install.log'
+	@$(BIN)/python -m pip install -c constraints.txt -e ".[all,dev]" > $(VENV)/install.log 2>&1 \
+		|| { cat $(VENV)/install.log; exit 1; }
+	@touch $@
 
 clean:
 	rm -rf $(VENV)
