@@ -34,26 +34,35 @@ def separate_files(estimator, folder):
         callbacks = getattr(net, "callbacks", None)
         if not isinstance(callbacks, list) or not hasattr(net, "_uniquely_named_callbacks"):
             continue
-        for name, callback in net._uniquely_named_callbacks():
-            callback = getattr(net, f"callbacks__{name}", callback)
-            _move(callback, net, f"callbacks__{name}__", folder)
-            # What loads the files of another callback.
+        named = {
+            name: getattr(net, f"callbacks__{name}", callback)
+            for name, callback in net._uniquely_named_callbacks()
+        }
+        written = {_move(each, net, f"callbacks__{name}__", folder) for name, each in named.items()}
+        for callback in named.values():
+            # What loads files goes with those that the fit writes; others are there already.
             for part in getattr(callback, "__dict__", {}).values():
                 if not isinstance(part, type):
-                    _move(part, None, "", folder)
+                    _move(part, None, "", folder, written)
 
 
-def _move(callback, net, prefix, folder):
-    """Move the files of a callback, if it has some: an instance, or a class with settings."""
+def _move(callback, net, prefix, folder, only=None):
+    """Move the files of a callback, if it has some: an instance, or a class with settings.
+
+    Returns
+    -------
+    before : str or None
+        The folder where they were; `only` those that were in one of some are moved.
+    """
     settings = _files_of(callback)
     if not {"dirname", "fn_prefix"} <= settings.keys():
-        return
+        return None
     of_net = {k: getattr(net, prefix + k) for k in settings if hasattr(net, prefix + k)}
     settings |= of_net
     dirname, start = settings.pop("dirname"), settings.pop("fn_prefix")
     files = {name: value for name, value in settings.items() if value is not None}
     if not files or not all(isinstance(value, str) for value in files.values()):
-        return  # files in memory are copies of their own
+        return None  # files in memory are copies of their own
     paths = {name: os.path.split(os.path.join(dirname, start + f)) for name, f in files.items()}
     folders = {head for head, _ in paths.values()}
     if len(folders) > 1:
@@ -62,13 +71,17 @@ def _move(callback, net, prefix, folder):
             f"in a search each fit has a folder of its own, so that all files of {kind} must lie "
             f"in one, but they lie in {sorted(folders)}; set its dirname, and no folder elsewhere"
         )
+    (before,) = folders
+    if only is not None and before not in only:
+        return None
     moved = {name: tail for name, (_, tail) in paths.items()}
-    moved |= {"dirname": os.path.join(*folders, folder), "fn_prefix": ""}
+    moved |= {"dirname": os.path.join(before, folder), "fn_prefix": ""}
     for name, value in moved.items():
         if not isinstance(callback, type):
             setattr(callback, name, value)
         if isinstance(callback, type) or name in of_net:
             setattr(net, prefix + name, value)
+    return before
 
 
 def _files_of(callback):

@@ -1,6 +1,7 @@
 """Callbacks of networks that write files do so in a folder for each fit."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -71,16 +72,17 @@ def folder_of(callbacks, **params):
         ([("keep", None)], {"callbacks__keep": Checkpoint(dirname="a")}, "a/search/fit"),
         ([TrainEndCheckpoint(dirname="a")], {}, "a/search/fit"),
         ([Checkpoint(), Checkpoint(dirname="a")], {}, "a/search/fit"),
-        ([LoadInitState(Checkpoint(dirname="a"))], {}, "a/search/fit"),
+        ([Checkpoint(dirname="a"), LoadInitState(Checkpoint(dirname="a"))], {}, "a/search/fit"),
+        ([Checkpoint(dirname="a"), LoadInitState(Checkpoint(dirname="b"))], {}, "b"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_all_ways_to_name_a_folder(callbacks, params, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, callback = folder_of(callbacks, **params).callbacks_[-2]  # before the table
     callback = getattr(callback, "checkpoint", callback)
     assert callback.dirname == folder
-    assert "/" not in callback.fn_prefix + callback.f_params
+    assert os.sep not in callback.fn_prefix + callback.f_params
 
 
 def test_files_in_memory_are_left_alone():
