@@ -146,7 +146,7 @@ def compiled(model, *, loss, optimizer, optimizer_settings, metrics, infer_loss,
     given = {name: value for name, value in given.items() if value is not None}
     if changed or given:
         model.compile(**{**arguments, **given})
-    rate = float(import_keras().ops.convert_to_numpy(model.optimizer.learning_rate))
+    rate = float(import_keras().ops.convert_to_tensor(model.optimizer.learning_rate))
     if not 0 <= rate < math.inf:
         raise ValueError(
             f"the learning rate must be a number >= 0, but is {rate}; set optimizer__learning_rate"
