@@ -10,11 +10,12 @@ import torch
 from skorch import NeuralNet
 
 from ..define_by_run import check_all_known, split, takes_hp
-from ._data import as_dict
+from ._data import as_dict, wants_integers
 from ._defaults import changed_settings
 from ._device import resolve_device
 from ._groups import GroupsMixin
 from ._initialization import NamedInitialization
+from ._loading import cast_floats
 from ._names import resolve_criterion, resolve_optimizer
 from ._parameters import INFERRED, arguments_of, signature_of
 from ._precision import low_precision
@@ -86,14 +87,24 @@ class BuildingMixin(GroupsMixin):
     def _materialize(self, module):
         """Give lazy layers their shapes by one forward pass."""
         lazy = torch.nn.parameter.UninitializedParameter
-        if self._few_inputs is None or not any(isinstance(p, lazy) for p in module.parameters()):
+        if not any(isinstance(p, lazy) for p in module.parameters()):
             return
-        few = {k: torch.tensor(np.asarray(v)) for k, v in as_dict(self._few_inputs).items()}
-        few = {k: v.float() if v.is_floating_point() else v for k, v in few.items()}
+        few = self._few_inputs
+        if few is None and getattr(self, "input_shape_", None) is None:
+            raise ValueError(
+                "initialize() without data cannot give lazy layers their shapes; give them their "
+                "sizes, or call fit(X, y)"
+            )
+        if few is None:
+            few = np.zeros((2, *self.input_shape_), int if self._integer_inputs[None] else float)
+        if not isinstance(few, list | tuple):
+            few = {k: torch.tensor(np.asarray(v)) for k, v in as_dict(few).items()}
+            few = few.get(None, few)
+        few = cast_floats(few, torch.float32, integers=not wants_integers(module))
         was_training = module.training
         module.eval()
         with torch.no_grad():
-            module(few[None]) if None in few else module(**few)
+            module(**few) if isinstance(few, dict) else module(few)
         module.train(was_training)
 
     def initialize_module(self):

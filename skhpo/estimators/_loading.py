@@ -108,14 +108,22 @@ def unpack(batch):
     )
 
 
-def cast_floats(X, dtype):
-    """Return a batch with tensors of real numbers as those of a type; all else is left alone."""
+def cast_floats(X, dtype, *, integers=False):
+    """Return a batch with tensors of real numbers as those of a type; all else is left alone.
+
+    Parameters
+    ----------
+    X : Tensor, or dict, list or tuple of tensors, or anything
+    dtype : torch.dtype
+    integers : bool, default=False
+        Whether integers are cast, too.
+    """
     if isinstance(X, torch.Tensor):
-        return X.to(dtype) if X.is_floating_point() else X
+        return X.to(dtype) if integers or X.is_floating_point() else X
     if type(X) is dict:
-        return {name: cast_floats(value, dtype) for name, value in X.items()}
+        return {name: cast_floats(value, dtype, integers=integers) for name, value in X.items()}
     if type(X) in (list, tuple):
-        return type(X)(cast_floats(value, dtype) for value in X)
+        return type(X)(cast_floats(value, dtype, integers=integers) for value in X)
     return X
 
 

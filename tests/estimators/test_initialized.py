@@ -92,6 +92,18 @@ def test_a_checkpoint_without_data(cls, blobs, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
 
 
+def test_lazy_layers(blobs, tmp_path):
+    def make(out_features):
+        return torch.nn.LazyLinear(out_features)
+
+    X, y = (10 * blobs[0]).astype(int), blobs[1]
+    net = TorchClassifier(make, max_epochs=1).fit(X, y).save_checkpoint(tmp_path / "net.pt")
+    loaded = clone(net).load_checkpoint(tmp_path / "net.pt")
+    np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+    with pytest.raises(ValueError, match="cannot give lazy layers their shapes"):
+        TorchClassifier(make, module__out_features=3).initialize()
+
+
 def test_labels_must_be_known(blobs):
     net = initialized(TorchClassifier, classes=None)
     assert net.forward(blobs[0]).shape == (150, 3)
