@@ -1,0 +1,160 @@
+"""What the fits of a search become: scores for the scheduler, a table, the best row, warnings."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from sklearn.exceptions import FitFailedWarning
+
+from .._compat import MultimetricScorer
+from ..exceptions import SearchStoppedWarning
+from ..results import mean_score, results_table, total_seconds, variance_of_mean
+from ._top import TopEstimators
+
+__all__ = ["ScoredTrials"]
+
+
+class ScoredTrials(TopEstimators):
+    """The part of a search class that knows which score counts, and which row is the best."""
+
+    def _score_of(self, scorer):
+        """Return the function from a trial's results to what the scheduler hears."""
+        error_score = np.nan if self.error_score == "raise" else self.error_score
+
+        def told(results):
+            names = {name for result in results for name in result.test_scores}
+            if callable(self.scoring) and names and names != {"score"}:
+                self._check_refit_for_multimetric(names)
+            metric = self._guiding_metric(scorer, results)
+            return (
+                mean_score(results, metric, error_score),
+                variance_of_mean(results, metric, error_score),
+                total_seconds(results),
+            )
+
+        return told
+
+    def _guiding_metric(self, scorer, results):
+        """Return the metric that the scheduler hears: what `refit` names, else the first."""
+        if isinstance(self.refit, str):
+            return self.refit
+        if isinstance(scorer, MultimetricScorer):
+            return next(iter(scorer._scorers))
+        return next((name for result in results for name in result.test_scores), "score")
+
+    def _known_metrics(self, scorer):
+        """Return the names of the scores, None while only a callable knows them."""
+        if isinstance(scorer, MultimetricScorer):
+            return tuple(scorer._scorers)
+        return None if callable(self.scoring) else ("score",)
+
+    def _store(self, loop, scorer, metric):
+        """Set everything that is known once the last fit is done."""
+        for name in ("best_estimator_", "refit_time_", "feature_names_in_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
+        self.stop_reason_ = loop.stopped
+        error_score = np.nan if self.error_score == "raise" else self.error_score
+        several = isinstance(scorer, MultimetricScorer)
+        self.scorer_ = scorer._scorers if several else scorer
+        self.cv_results_ = results_table(
+            loop.trials,
+            loop.results,
+            n_repeats=self.n_repeats,
+            metrics=list(self.scorer_) if several else None,
+            resource=self.resource,
+            error_score=error_score,
+            return_train_score=self.return_train_score,
+        )
+        names = [key[len("mean_test_") :] for key in self.cv_results_ if key[:10] == "mean_test_"]
+        self.multimetric_ = several or names != ["score"]
+        if callable(self.scoring) and self.multimetric_:
+            metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._find_best(metric)
+            self.best_params_ = self._params_of(self.best_index_)
+            if not callable(self.refit):
+                self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
+
+    def _find_best(self, metric):
+        """Return the row of the best score at the largest resource that has a score."""
+        table = self.cv_results_
+        if callable(self.refit):
+            index = self.refit(table)
+            if not isinstance(index, Integral):
+                raise TypeError(f"refit must return an integer, the best index, not {index!r}")
+            if not 0 <= index < len(table["params"]):
+                raise IndexError(
+                    f"refit must return an index in [0, {len(table['params'])}), not {index}"
+                )
+            return int(index)
+        comparable = self._comparable(table[f"mean_test_{metric}"])
+        if not comparable.any():  # no scorer gave anything: any row that was given the most
+            given = table.get("n_resources", comparable)
+            return int(np.argmax(given))
+        ranks = table[f"rank_test_{metric}"]
+        return int(np.argmin(np.where(comparable, ranks, len(ranks) + 1)))
+
+    def _best_and_level(self):
+        """Return the score that the search ends with, and its level of the resource."""
+        if callable(self.refit) or not hasattr(self, "best_score_"):
+            return None
+        levels = self.cv_results_.get("n_resources")
+        return self.best_score_, None if levels is None else levels[self.best_index_]
+
+    def _warn(self, loop):
+        """Say what went wrong, once for the whole search."""
+        if loop.stopped is not None and not self._ends_as_planned(loop):
+            done = len(loop.trials)
+            warnings.warn(
+                f"the search was cut short because {loop.stopped}; its results are those of the "
+                f"{done} trials that were finished"
+                + ("" if self.journal is None else ", and fit with the same journal goes on"),
+                SearchStoppedWarning,
+                stacklevel=4,
+            )
+        _warn_about_failures(loop.results, self.error_score)
+
+    def _ends_as_planned(self, loop):
+        """Whether what stopped the loop is what was to end it."""
+        return False
+
+
+def _warn_about_failures(rows, error_score):
+    """Warn once each of fits that failed, of scoring that failed, and of scores that are no good.
+
+    Parameters
+    ----------
+    rows : list of list of FitResult
+    error_score : "raise" or float
+    """
+    results = [result for row in rows for result in row]
+    failed = [result.error for result in results if result.error is not None]
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(results)} fits failed, and count with error_score; the first "
+            f"one like this:\n{failed[0]}",
+            FitFailedWarning,
+            stacklevel=5,
+        )
+    failed = [result.score_error for result in results if result.score_error is not None]
+    if failed:
+        warnings.warn(
+            f"Scoring failed in {len(failed)} of {len(results)} fits, where scores count with "
+            f"error_score={error_score}; the first one like this:\n{failed[0]}",
+            UserWarning,
+            stacklevel=5,
+        )
+    for part in ("test", "train"):
+        scores = [getattr(result, f"{part}_scores") or {} for result in results]
+        for name in dict.fromkeys(name for found in scores for name in found):
+            values = [found[name] for found in scores if name in found]
+            bad = np.count_nonzero(~np.isfinite(values))
+            if bad:
+                warnings.warn(
+                    f"One or more of the {part} scores are non-finite: {bad} of {len(values)} "
+                    f"values of {name!r}",
+                    UserWarning,
+                    stacklevel=5,
+                )
