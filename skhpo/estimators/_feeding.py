@@ -149,6 +149,13 @@ class FeedingMixin:
         train, valid = self.train_split(dataset, *(() if y is None else (y,)), **split_params)
         all_are_trained_on = train is dataset
         train, valid = self._part_as_rows(train, dataset), self._part_as_rows(valid, dataset)
+        for name in ("weight", "balance") if isinstance(dataset, Rows) else ():
+            if getattr(dataset, name) is not None and getattr(train, name, None) is None:
+                raise ValueError(
+                    "sample_weight, class_weight and batch_sampler need a train_split that trains "
+                    "on a subset (torch.utils.data.Subset) of what it is given, but "
+                    f"{self.train_split!r} returned a {type(train).__name__} of its own"
+                )
         if all_are_trained_on and self._targets_are_encoded:
             # Those to check on come from elsewhere, as they are.
             valid = self._encoded(valid)
@@ -163,12 +170,6 @@ class FeedingMixin:
             index, source = np.asarray(source.indices)[index], source.dataset
         if source is whole:
             return whole.subset(index)
-        if whole.balance is not None or whole.weight is not None:
-            raise ValueError(
-                "sample_weight, class_weight and batch_sampler need a train_split that returns "
-                f"subsets (torch.utils.data.Subset) of what it is given, but {self.train_split!r} "
-                f"returned a {type(part).__name__}"
-            )
         if isinstance(part, Rows):
             return self._rows(part.X, self._shape_targets(np.asarray(part.y)))
         return part

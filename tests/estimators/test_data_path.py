@@ -237,7 +237,7 @@ def test_train_split_may_make_datasets_of_the_kind_it_is_given():
         right = cls(train_split=as_subsets, **params).fit(X, target)
         net = cls(train_split=anew, **params).fit(X, target)
         assert net.history[:, "valid_loss"] == right.history[:, "valid_loss"]
-        with pytest.raises(ValueError, match="need a train_split that returns subsets"):
+        with pytest.raises(ValueError, match="need a train_split that trains on a subset"):
             net.fit(X, target, sample_weight=np.ones(120))
 
 

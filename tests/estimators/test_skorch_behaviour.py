@@ -126,6 +126,8 @@ def test_predefined_split(blobs):
     valid = torch.utils.data.TensorDataset(torch.from_numpy(X[:50]), torch.from_numpy(y[:50]))
     net = TorchClassifier(train_split=predefined_split(valid), max_epochs=2).fit(X[50:], y[50:])
     assert len(net.history[:, "valid_loss"]) == 2
+    net.set_params(class_weight="balanced").fit(X[50:], y[50:], sample_weight=np.ones(100))
+    assert len(net.history[:, "valid_loss"]) == 2
 
 
 def test_weighted_training_beside_a_validation_split(blobs):
