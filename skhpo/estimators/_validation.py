@@ -239,12 +239,13 @@ def check_before_search(estimator, X, y, sample_weight, varied, parts):
     estimator = clone(estimator)
     if not varied & parts:
         estimator._check_names()
-    if (X is None and y is None) or isinstance(X, torch.utils.data.Dataset):
-        return
-    if "class_weight" in varied:
-        estimator.class_weight = None
     if X is not None:
-        estimator._check_training_data(X, y, sample_weight, None, True)
-        return
-    check_sample_weight(sample_weight, num_samples(y))
-    estimator._check_targets(y, None, True)
+        # Rows of a Dataset, or for one of the user's, may be anything.
+        if isinstance(X, torch.utils.data.Dataset) or estimator._has_own_dataset():
+            return
+        estimator._check_inputs(X, y, reset=True, needs_y=True)
+    if y is not None:
+        weight = check_sample_weight(sample_weight, num_samples(y))
+        y = estimator._check_targets(y, None, True)
+        if "class_weight" not in varied:
+            estimator._row_weights(y, weight)

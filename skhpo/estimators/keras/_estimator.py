@@ -121,7 +121,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         return self
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
-        X, y = check_inputs(self, self._named(X, y), y, reset=reset, needs_y=True)
+        X, y = self._check_inputs(X, y, reset=reset, needs_y=True)
         weight = check_sample_weight(sample_weight, n_rows(X))
         y = self._check_targets(y, classes, reset)
         weight = self._row_weights(y, weight)
@@ -165,23 +165,27 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
                 f"{type(data).__name__}{f' of {len(data)}' if hasattr(data, '__len__') else ''}"
             )
         try:
-            X, y = check_inputs(self, self._named(data[0]), data[1], reset=False, needs_y=True)
+            X, y = self._check_inputs(data[0], data[1], reset=False, needs_y=True)
             weight = [check_sample_weight(one, n_rows(X)) for one in data[2:] if one is not None]
             return _as_floats(X), self._check_targets(y, None, False), *weight
         except ValueError as error:
             raise ValueError(f"validation_data must be like X and y, but: {error}") from error
 
-    def _named(self, X, y=None):
-        """Return a list of arrays, one for each input of the model, as a dict by position."""
-        if not isinstance(X, list | tuple) or not all(hasattr(one, "shape") for one in X):
-            return X
-        if y is None:
-            several = None not in getattr(self, "_integer_inputs", {None: True})
-        else:
-            # As many arrays as samples are samples.
-            n = num_samples(y)
-            several = len(X) != n and {len(one) for one in X} == {n}
-        return dict(enumerate(X)) if several else X
+    def _check_inputs(self, X, y, *, reset, needs_y):
+        """Check `X`; a list of arrays, one for each input of the model, is a dict by position."""
+        if isinstance(X, list | tuple) and X and all(hasattr(one, "shape") for one in X):
+            if reset and y is not None:
+                # As many arrays as samples are samples.
+                n = num_samples(y)
+                several = len(X) != n and {len(one) for one in X} == {n}
+            else:
+                several = not reset and None not in self._integer_inputs
+            X = dict(enumerate(X)) if several else X
+        return check_inputs(self, X, y, reset=reset, needs_y=needs_y)
+
+    def _has_own_dataset(self):
+        """Say whether rows may be anything."""
+        return False
 
     def _build(self, X):
         """Make the model for the data, and pass a few rows through it.
@@ -280,7 +284,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
     def _predict_outputs(self, X):
         """Return what the model returns, batch by batch: no global generator is used."""
         self._check_is_fitted()
-        X, _ = check_inputs(self, self._named(X), None, reset=False, needs_y=False)
+        X, _ = self._check_inputs(X, None, reset=False, needs_y=False)
         model, size = self.model_, max(self.batch_size or 0, _PREDICTED_AT_ONCE)
         outputs = []
         with self._device():
