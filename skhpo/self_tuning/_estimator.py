@@ -11,8 +11,10 @@ import torch
 from scipy.stats import loguniform, uniform
 from torch import nn
 
+from .._compat import Interval
 from ..estimators._data import RowBatches, wants_integers
 from ..estimators._names import resolve_optimizer
+from ..estimators._parameters import ParametersMixin
 from ..estimators._randomness import Stream, may_draw
 from ..estimators._selection import Checks, set_weights
 from ..estimators._validation import check_inputs
@@ -36,6 +38,11 @@ class SelfTuningMixin:
     """Mixin over a torch estimator, which builds the plain network and predicts with it."""
 
     _stateful = ("tuning",)
+    _parameter_constraints = {
+        **ParametersMixin._parameter_constraints,
+        "tune_scales": ["boolean"],
+        "response_lr": [None, Interval(numbers.Real, 0, None, closed="neither")],
+    }
     _has_own_epochs = True
     cuda_dependent_attributes_ = [
         *("module_", "criterion_", "optimizer_", "lr_schedule_", "_running_weights", "tuning_"),

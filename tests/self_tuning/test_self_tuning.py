@@ -275,6 +275,8 @@ def test_one_range_for_several_layers(digits):
         ({"hyper_lr": 0}, "hyper_lr must be a number > 0"),
         ({"entropy_weight": -1}, "entropy_weight must be"),
         ({"entropy_weight": np.nan}, "entropy_weight must be a number >= 0, but got nan"),
+        ({"response_lr": -1.0}, "'response_lr' parameter .* Got -1.0"),
+        ({"tune_scales": "a"}, "'tune_scales' parameter .* Got 'a'"),
         ({"init_scale": np.inf}, "init_scale must be a number > 0, but got inf"),
         ({"variant": "sgd"}, "variant must be one of"),
         ({"convert": True}, "convert must be one of"),
