@@ -1,26 +1,107 @@
 """What a running fit may use: the device of its slot, and its time.
 
 Both belong to the thread that fits, not to the estimator: they are set around a fit by whoever runs
-it, and looked up by estimators that know of them.
+it, and looked up by estimators that know of them. Whatever does not look is interrupted a little
+later: by a signal in the main thread, in others by an exception that Python raises in them as soon
+as they run Python code.
 """
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import sys
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 
 from .process import TORCH_THREADS
 
-__all__ = ["FitTimeoutError", "check_time", "current_slot", "limited", "time_for"]
+__all__ = [
+    "HOPELESS",
+    "Cut",
+    "FitTimeoutError",
+    "SearchTimeoutError",
+    "check_time",
+    "current_slot",
+    "interrupt",
+    "limited",
+    "time_for",
+]
 
 _slot = ContextVar("slot", default=None)
-_deadline = ContextVar("deadline", default=None)
+_limits = ContextVar("limits", default=None)
+
+# Seconds after its end in which a fit may notice that itself, and from one interrupt to the next.
+_GRACE = 0.5
+# Seconds after its end from which on a fit is taken for one that nothing interrupts.
+HOPELESS = 3.0
 
 
-class FitTimeoutError(TimeoutError):
+class Cut(BaseException):
+    """Ends what is over its time.
+
+    It is no `Exception`, because code that handles those would hold it up.
+    """
+
+
+class FitTimeoutError(Cut):
     """A fit took longer than the search's ``fit_timeout``."""
+
+    def __init__(self, *args):
+        # Python makes it without arguments where it is raised in another thread.
+        super().__init__(*(args or (_limits.get()[0].explanation,)))
+
+
+class SearchTimeoutError(Cut):
+    """The time of the search is over, so that its fits are given up."""
+
+
+class _Limits:
+    """When a fit is over its time.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Of one fit.
+    until : float or None
+        When all fits end, as ``time.monotonic()``.
+    around : _Limits or None
+        Those of the fit that this one is a part of.
+    tell : callable or None
+        Told whenever the end moves.
+    """
+
+    def __init__(self, seconds, until, around, tell):
+        self.seconds, self.until, self.around, self.tell = seconds, until, around, tell
+        self.fit_end = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def end(self):
+        """When the first of all limits is reached; None if there is none."""
+        ends = [self.fit_end, self.until, None if self.around is None else self.around.end]
+        return min((end for end in ends if end is not None), default=None)
+
+    @property
+    def explanation(self):
+        return f"the fit took longer than fit_timeout={self.seconds} seconds"
+
+    def over(self):
+        """Return what to raise now, or None."""
+        now = time.monotonic()
+        if self.around is not None and self.around.over() is not None:
+            return Cut("the fit around this one is over its time")
+        if self.until is not None and now > self.until:
+            return SearchTimeoutError("the time of the search is over")
+        if self.fit_end is not None and now > self.fit_end:
+            return FitTimeoutError(self.explanation)
+        return None
+
+    def moved(self, alarm):
+        alarm.set(self.end)
+        if self.tell is not None:
+            self.tell(self.end)
 
 
 def current_slot():
@@ -29,31 +110,35 @@ def current_slot():
 
 
 def check_time():
-    """Raise FitTimeoutError if the fit of this thread is over its time.
+    """Raise FitTimeoutError if the fit of this thread is over its time, or its search.
 
     Estimators call it between batches.
     """
-    deadline = _deadline.get()
-    if deadline is not None and time.monotonic() > deadline[0]:
-        raise FitTimeoutError(f"the fit took longer than fit_timeout={deadline[1]} seconds")
+    found = _limits.get()
+    if found is not None and (cut := found[0].over()) is not None:
+        raise cut
 
 
 @contextmanager
 def time_for(n_fits):
     """Give the body the time of so many fits, from now on; nothing where fits have no limit."""
-    deadline = _deadline.get()
-    if deadline is not None:
-        deadline = time.monotonic() + n_fits * deadline[1], deadline[1]
-    token = _deadline.set(deadline)
+    found = _limits.get()
+    if found is None or found[0].seconds is None:
+        yield
+        return
+    limits, alarm = found
+    before, limits.fit_end = limits.fit_end, time.monotonic() + n_fits * limits.seconds
+    limits.moved(alarm)
     try:
         yield
     finally:
-        _deadline.reset(token)
+        limits.fit_end = before
+        limits.moved(alarm)
 
 
 @contextmanager
-def limited(slot=None, seconds=None, threads=None):
-    """Set the limits of the fits in the body.
+def limited(slot=None, seconds=None, until=None, threads=None, tell=None):
+    """Set the limits of a fit in the body.
 
     Parameters
     ----------
@@ -61,11 +146,22 @@ def limited(slot=None, seconds=None, threads=None):
         A torch device, such as ``"cuda:1"``.
     seconds : float or None, default=None
         Time from now.
+    until : float or None, default=None
+        When the time of all fits is over, as ``time.monotonic()``.
     threads : int or None, default=None
         Threads of torch within an operation; left so, unless somebody is in `TORCH_THREADS`.
+    tell : callable or None, default=None
+        Told whenever the end of the time moves: as ``time.monotonic()``, or None.
+
+    Yields
+    ------
+    over : callable
+        Returns what the body is to be ended by now, or None.
     """
-    deadline = None if seconds is None else (time.monotonic() + seconds, seconds)
-    tokens = _slot.set(slot), _deadline.set(deadline)
+    around = _limits.get()
+    limits = _Limits(seconds, until, around and around[0], tell)
+    alarm = nullcontext() if limits.end is None else _alarm(limits)
+    token = _slot.set(slot)
     try:
         with ExitStack() as stack:
             torch = sys.modules.get("torch")
@@ -73,7 +169,105 @@ def limited(slot=None, seconds=None, threads=None):
                 stack.enter_context(torch.cuda.device(slot))
             if threads is not None:
                 TORCH_THREADS.set(threads)
+            stack.enter_context(_in_force(limits, alarm))
+            yield limits.over
+    finally:
+        _slot.reset(token)
+
+
+@contextmanager
+def _in_force(limits, alarm):
+    if limits.end is None:
+        yield
+        return
+    token = _limits.set((limits, alarm))
+    try:
+        with alarm:
+            limits.moved(alarm)
             yield
     finally:
-        _slot.reset(tokens[0])
-        _deadline.reset(tokens[1])
+        _limits.reset(token)
+        if limits.tell is not None:
+            limits.tell(None)
+
+
+def _alarm(limits):
+    in_main = threading.current_thread() is threading.main_thread()
+    return _Signal(limits) if in_main and hasattr(signal, "setitimer") else _Watch(limits)
+
+
+class _Signal:
+    """Interrupts the main thread, whatever Python code it runs or waits in.
+
+    Somebody else's timer stands still meanwhile.
+    """
+
+    def __init__(self, limits):
+        self._limits = limits
+
+    def __enter__(self):
+        self._entered = time.monotonic()
+        self._timer = signal.setitimer(signal.ITIMER_REAL, 0)
+        self._handler = signal.signal(signal.SIGALRM, self._ring)
+
+    def set(self, end):
+        seconds = max(end + _GRACE - time.monotonic(), 1e-3)
+        signal.setitimer(signal.ITIMER_REAL, seconds, _GRACE)
+
+    def _ring(self, number, frame):
+        if (cut := self._limits.over()) is not None:
+            raise cut
+
+    def __exit__(self, *error):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if signal.getsignal(signal.SIGALRM) == self._ring and self._handler is not None:
+            signal.signal(signal.SIGALRM, self._handler)
+        seconds, interval = self._timer
+        if seconds:
+            left = seconds - (time.monotonic() - self._entered)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), interval)
+
+
+class _Watch:
+    """Has Python raise in a thread; what waits in a system call there goes on waiting."""
+
+    def __init__(self, limits):
+        self._limits = limits
+        self._thread = threading.get_ident()
+        self._changed = threading.Condition()
+        self._end = None
+
+    def __enter__(self):
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def set(self, end):
+        with self._changed:
+            self._end = end + _GRACE
+            self._changed.notify()
+
+    def _watch(self):
+        with self._changed:
+            while self._limits is not None:
+                left = None if self._end is None else self._end - time.monotonic()
+                if left is None or left > 0:
+                    self._changed.wait(left)
+                elif (cut := self._limits.over()) is not None:
+                    _raise_in(self._thread, type(cut))
+                    self._changed.wait(_GRACE)
+
+    def __exit__(self, *error):
+        with self._changed:
+            self._limits = None
+            _raise_in(self._thread, None)  # what was raised and has not got there yet
+            self._changed.notify()
+
+
+def interrupt(thread):
+    """Raise Cut in a thread, as soon as it runs Python code."""
+    if thread.is_alive():
+        _raise_in(thread.ident, Cut)
+
+
+def _raise_in(ident, kind):
+    raised = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)

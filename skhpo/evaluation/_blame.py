@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+
 from ..exceptions import StorageError
 from ..interrupts import is_interrupt
+from ..limits import FitTimeoutError
 
-__all__ = ["FAILURES", "Environment", "raise_unless_candidates", "saved"]
+__all__ = ["FAILURES", "Environment", "raise_unless_candidates", "refused_by_system", "saved"]
 
 # What a candidate answers for. Other exceptions, as those that libraries cancel by, go their way.
-FAILURES = (Exception, SystemExit)
+FAILURES = (Exception, SystemExit, FitTimeoutError)
 
 
 class Environment(BaseException):
@@ -44,3 +49,24 @@ def saved(state, file):
         file.save(state)
     except StorageError as error:
         raise Environment(error) from error
+
+
+def refused_by_system(error, folder):
+    """Return what kept a call from its worker as a StorageError, if that was the system.
+
+    Large arrays go to workers through files. joblib hands over what went wrong with them as text.
+
+    Parameters
+    ----------
+    error : Exception
+    folder : str
+        Where the files are.
+    """
+    found = re.findall(r"OSError: \[Errno (\d+)\]", str(error.__cause__))
+    if isinstance(error, OSError):
+        number = error.errno or errno.EIO
+    elif found:
+        number = int(found[-1])
+    else:
+        return None
+    return StorageError(number, os.strerror(number), getattr(error, "filename", None) or folder)

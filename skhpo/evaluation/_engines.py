@@ -10,8 +10,13 @@ cluster itself is asked to do the work.
 
 from __future__ import annotations
 
+import os
+import queue
 import re
+import tempfile
+import threading
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from functools import partial
 
 from joblib import Parallel, parallel_config
@@ -24,7 +29,9 @@ from joblib._parallel_backends import (
 )
 from joblib.parallel import BatchedCalls, get_active_backend
 
+from ..limits import Cut, interrupt
 from ..process import ignoring
+from ._workers import end_with_parent
 
 __all__ = ["active_engine"]
 
@@ -53,6 +60,8 @@ def active_engine(n_jobs):
         * ``submit(call, shared, done)``: start ``call(*shared)``; when it has ended,
           ``done(get)`` is called in some thread, where ``get()`` returns what the call did, or
           raises;
+        * ``tells_deaths``: whether calls come back whose worker died;
+        * ``leave_behind()``: nobody waits for one of the calls any more, which goes on;
         * ``restart()``: replace workers after some died; what was shipped may be gone;
         * ``stop()``, ``abort()``: the end, with nothing running or in the middle of it.
 
@@ -89,6 +98,8 @@ def active_engine(n_jobs):
             "supports_retrieve_callback is false); use joblib.parallel_config with 'loky', "
             "'threading', 'dask' or 'ray'"
         )
+    if isinstance(backend, ThreadingBackend):
+        return ThreadEngine(backend, n_jobs)
     return JoblibEngine(backend, n_jobs)
 
 
@@ -98,6 +109,7 @@ class PlainEngine:
     n_jobs = 1
     local = True
     in_processes = False
+    tells_deaths = False
     lost = ()
 
     def ship(self, value):
@@ -109,21 +121,82 @@ class PlainEngine:
     def restart(self):
         pass
 
-    stop = abort = restart
+    stop = abort = leave_behind = restart
+
+
+class ThreadEngine:
+    """Threads of this process, which nobody waits for when it ends."""
+
+    local = True
+    in_processes = False
+    tells_deaths = False
+    lost = ()
+
+    def __init__(self, backend, n_jobs):
+        self.n_jobs = n_jobs
+        self._backend = backend
+        self._calls = queue.SimpleQueue()
+        self._threads = []
+        self._n_left_behind = 0
+
+    def ship(self, value):
+        return value
+
+    def submit(self, call, shared, done):
+        nested = self._backend.get_nested_backend()
+        self._calls.put((BatchedCalls([(call, shared, {})], nested), done))
+        if len(self._threads) < self.n_jobs + self._n_left_behind:
+            self._threads.append(
+                threading.Thread(target=_do_calls, args=(self._calls,), daemon=True)
+            )
+            self._threads[-1].start()
+
+    def leave_behind(self):
+        self._n_left_behind += 1
+
+    def restart(self):
+        pass
+
+    def stop(self):
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def abort(self):
+        self.stop()
+        for thread in self._threads:
+            interrupt(thread)
 
 
 class JoblibEngine:
-    """Threads or processes of this machine, or any other registered backend."""
+    """Processes of this machine, or any other registered backend."""
 
+    in_processes = True
     lost = (BrokenExecutor,)
 
     def __init__(self, backend, n_jobs):
         self.n_jobs = n_jobs
-        self.local = isinstance(backend, ThreadingBackend | LokyBackend | MultiprocessingBackend)
-        self.in_processes = not isinstance(backend, ThreadingBackend)
+        self.local = isinstance(backend, LokyBackend | MultiprocessingBackend)
+        self.tells_deaths = isinstance(backend, LokyBackend)
         self._backend = backend
         self._before_pickling = self._own_folder if isinstance(backend, LokyBackend) else None
         self._backend.start_call()
+        self._end_workers_with_driver()
+
+    def _end_workers_with_driver(self):
+        """Let also those workers that never get a call see that this process is gone."""
+        workers = getattr(self._backend, "_workers", None)
+        if self.tells_deaths and workers._initializer is None:
+            workers._initializer, workers._initargs = end_with_parent, (os.getpid(),)
+
+    def leave_behind(self):
+        pass  # who joblib's pools lose they replace
+
+    @property
+    def folder(self):
+        """Where large arrays are written."""
+        if not self.tells_deaths:
+            return tempfile.gettempdir()
+        return self._backend._workers._temp_folder_manager.resolve_temp_folder_name()
 
     def _own_folder(self):
         """Have memory maps made where `stop` looks for what to remove."""
@@ -144,6 +217,7 @@ class JoblibEngine:
     def restart(self):
         if isinstance(self._backend, LokyBackend):
             self._backend.abort_everything(ensure_ready=True)
+            self._end_workers_with_driver()
 
     def stop(self):
         self._backend.stop_call()
@@ -158,6 +232,7 @@ class DaskEngine:
     """A Dask cluster. What is shipped lies on the workers that use it, until it is forgotten."""
 
     local = False
+    tells_deaths = True
 
     def __init__(self, backend, n_jobs):
         from distributed import KilledWorker
@@ -204,6 +279,7 @@ class RayEngine:
 
     local = False
     in_processes = True
+    tells_deaths = True
 
     def __init__(self, backend, n_jobs):
         import ray
@@ -247,6 +323,27 @@ class RayEngine:
     def abort(self):
         for ref in self._running:
             self._ray.cancel(ref, force=True)
+
+
+def _do_calls(calls):
+    with suppress(Cut):  # by `abort`
+        while (work := calls.get()) is not None:
+            call, done = work
+            try:
+                (result,) = call()
+                get = partial(_return, result)
+            except BaseException as error:
+                get = partial(_raise, error)
+            done(get)
+            del work, call, done, get
+
+
+def _return(result):
+    return result
+
+
+def _raise(error):
+    raise error
 
 
 def _on_one_worker(call, *shared):

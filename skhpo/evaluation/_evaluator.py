@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import traceback
 import warnings
 from collections import deque
@@ -16,7 +17,7 @@ from sklearn.base import clone
 from ..wrappers import inside, whats_lost
 from ._fit import run_fit, run_transform
 from ._pickling import check_picklable, pack
-from ._pool import Pool
+from ._pool import Overdue, Pool
 from ._stacked_fit import run_stack
 from ._stacks import Stacks
 from ._subsample import nested_subsamples
@@ -55,7 +56,9 @@ class Evaluator:
     slots : callable or None, default=None
         From the number of jobs to the devices of the fits that run at a time.
     fit_timeout : float or None, default=None
-        Seconds per fit, for estimators that look at it.
+        Seconds per fit, its scores included, and for transformers that are fitted apart.
+    until : float or None, default=None
+        When fits that are not done are given up, as ``time.monotonic()``.
     stack : {"auto", True, False}, default=False
         Whether fits are trained as one where they can: "auto" where it pays, True always.
     across : bool, default=True
@@ -93,6 +96,7 @@ class Evaluator:
         checkpoints=None,
         slots=None,
         fit_timeout=None,
+        until=None,
         stack=False,
         across=True,
         contexts=None,
@@ -104,7 +108,7 @@ class Evaluator:
         self.n_repeats = n_repeats
         self.known = known or {}
         self.checkpoints = checkpoints
-        self.fit_timeout = fit_timeout
+        self.limits = {"seconds": fit_timeout, "until": until}
         self.contexts = contexts
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
@@ -119,7 +123,8 @@ class Evaluator:
         self._inside = inside(setting.estimator, setting.resource)
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
             _log.info(lost)
-        self._stacks = Stacks(setting, X, y, stack, across=across, contexts=contexts)
+        kinds = {"across": across, "contexts": contexts, "limits": self.limits}
+        self._stacks = Stacks(setting, X, y, stack, **kinds)
         self._rows = splits
         if setting.resource == "n_samples":
             self._rows = [
@@ -198,7 +203,7 @@ class Evaluator:
         Returns
         -------
         list of FitResult
-            Empty if nothing is pending.
+            Empty if nothing is pending, or the time is over and nothing more comes.
         """
         while self.pending:
             if self._answered:
@@ -206,13 +211,19 @@ class Evaluator:
                 self._answered.clear()
                 self.pending -= len(answered)
                 return answered
-            self._start_what_can_start()
-            done = self._wait()
-            if isinstance(done.items[0], TransformTask):
-                self._take_transformed(done)
+            if self.time_is_over:
+                self.cancel()
             else:
-                self._take_fits(done)
+                self._start_what_can_start()
+            if self._running:
+                self._take(self._wait())
         return []
+
+    @property
+    def time_is_over(self):
+        """Whether it is too late for a fit to start."""
+        until = self.limits["until"]
+        return until is not None and time.monotonic() > until
 
     def cancel(self):
         """Forget all fits that have not started."""
@@ -308,7 +319,8 @@ class Evaluator:
         self._running[id(works)] = works
         shared = [self.setting, self.X, self.y]
         if isinstance(works[0], TransformTask):
-            self._pool.submit(run_transform, works, (*shared, self._rows[works[0].split]))
+            shared.append(self._rows[works[0].split])
+            self._pool.submit(run_transform, works, tuple(shared), **self.limits)
             return
         tasks = [task for work in works for task in fits_of(work)]
         splits = sorted({task.split for task in tasks})
@@ -319,19 +331,39 @@ class Evaluator:
         shared += [self._rows[split] for split in splits]
         shared += [transformed[key] for key in keys]
         function = partial(_run, (*splits, *keys), self._pool.in_processes_)
-        self._pool.submit(function, works, tuple(shared), seconds=self.fit_timeout)
+        self._pool.submit(function, works, tuple(shared), **self.limits)
 
     def _wait(self):
+        """Return a call that has ended; None where none does, and nothing is pending any more."""
         done = self._pool.wait()
-        del self._running[id(done.items)]
+        if done is None:
+            self.abort()
+            self._running.clear()
+            self.pending = len(self._answered)
+        else:
+            del self._running[id(done.items)]
         return done
+
+    def _take(self, done):
+        if done is None:
+            return
+        if done.lost:
+            self._retry(done)
+        elif done.overdue is not None:
+            self._settle([done])
+        elif isinstance(done.items[0], TransformTask):
+            self._take_transformed(done)
+        else:
+            self._take_fits(done)
 
     def _take_transformed(self, done):
         (task,) = done.items
-        if done.lost:
-            self._retry(done)
-            return
         transformed = _explain(done.error) if done.results is None else done.results[0]
+        if isinstance(transformed, Overdue):
+            transformed = self._error_of(transformed)
+        if transformed is None:
+            self._forget(task)
+            return
         if isinstance(transformed, str):
             self._give_up(task.key, transformed)
             return
@@ -341,16 +373,17 @@ class Evaluator:
             self._pool.forget(old)
 
     def _take_fits(self, done):
-        if done.lost:
-            self._retry(done)
-            return
         if done.results is None:
             error = _explain(done.error)
             outcomes = [[failed(task, error) for task in fits_of(work)] for work in done.items]
         else:
-            outcomes = done.results
+            pairs = zip(done.items, done.results, strict=True)
+            outcomes = [self._outcomes(work, result) for work, result in pairs]
         self._seconds_were([outcome.result for out in outcomes for outcome in out])
         for work, out in zip(done.items, outcomes, strict=True):
+            if not out:
+                self.pending -= len(fits_of(work))  # given up
+                continue
             again = []
             for task, outcome in zip(fits_of(work), out, strict=True):
                 alone = not isinstance(work, FitStack) and name_of(task) in self._retried
@@ -363,7 +396,23 @@ class Evaluator:
                 self._answered.append(outcome.result)
             self._suspect(again, whole=not isinstance(work, FitStack))
 
+    def _outcomes(self, work, result):
+        """Return the outcomes of a fit or a stack; none where it is given up."""
+        if not isinstance(result, Overdue):
+            return result
+        error = self._error_of(result)
+        tasks = [] if error is None else fits_of(work)
+        seconds = result.seconds / max(1, len(tasks))
+        return [failed(task, error, seconds) for task in tasks]
+
+    def _error_of(self, overdue):
+        if overdue.error is not None and self.setting.raise_errors:
+            raise TimeoutError(overdue.error)
+        return overdue.error
+
     def _seconds_were(self, results):
+        if not results:
+            return
         mean = sum(result.fit_time + result.score_time for result in results) / len(results)
         self._seconds = mean if self._seconds is None else 0.8 * self._seconds + 0.2 * mean
 
@@ -376,22 +425,45 @@ class Evaluator:
         lost = [done]
         while self._pool.running:
             other = self._wait()
+            if other is None:
+                return
             if other.lost:
                 lost.append(other)
-            elif isinstance(other.items[0], TransformTask):
-                self._take_transformed(other)
             else:
-                self._take_fits(other)
+                self._take(other)
         self._pool.restart()
-        for work in (work for done in lost for work in done.items):
-            if isinstance(work, FitStack):
+        self._settle(lost)
+
+    def _settle(self, ended):
+        """Fail the items of calls that ended without results, or put them back.
+
+        Where an item was over its time all the others are innocent, else all are suspect.
+        """
+        blamed = any(done.overdue is not None for done in ended)
+        items = [(done, number) for done in ended for number in range(len(done.items))]
+        for done, number in items:
+            work, error = done.items[number], _explain(done.error)
+            if self.time_is_over:
+                self._forget(work)
+            elif isinstance(work, FitStack):
                 self._suspect(work.tasks)
-            elif name_of(work) not in self._retried:
+            elif blamed and done.overdue != number:
+                self._waiting.put_back(work)
+            elif not blamed and name_of(work) not in self._retried:
                 self._suspect([work], whole=True)
-            elif isinstance(work, TransformTask):
-                self._give_up(work.key, _explain(done.error))
             else:
-                self._answered.append(failed(work, _explain(done.error)).result)
+                self._fail(work, Overdue(error, 0.0))
+
+    def _forget(self, work):
+        lost = fits_of(work) or self._waiting.give_up(work.key)
+        self.pending -= len(lost)
+
+    def _fail(self, work, overdue):
+        error = self._error_of(overdue)
+        if isinstance(work, TransformTask):
+            self._give_up(work.key, error)
+        else:
+            self._answered.append(failed(work, error).result)
 
     def _suspect(self, tasks, *, whole=False):
         """Try fits once more with nothing beside them; those of a stack in two halves."""

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import tempfile
+import time
 import traceback
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
+from typing import Any
 
 import sklearn
 from joblib import cpu_count
 
 from ..interrupts import is_interrupt, noticing
-from ..limits import limited
+from ..limits import HOPELESS, Cut, FitTimeoutError, SearchTimeoutError, limited
 from ..process import TORCH_THREADS, with_filters
-from ._blame import FAILURES, Environment
+from ._blame import FAILURES, Environment, refused_by_system
+from ._board import Board, Row
 from ._engines import active_engine
+from ._workers import end_with, import_first
 
-__all__ = ["Done", "Pool"]
+__all__ = ["Done", "Overdue", "Pool"]
+
+# Seconds between two looks at calls that have limits.
+_PATIENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,17 +41,35 @@ class Done:
     items : list
         What was submitted.
     results : list or None
-        One per item; None if the call came to nothing.
+        One per item, `Overdue` for one that was over its time; None if the call came to nothing.
     error : Exception or None
         Why it came to nothing.
     lost : bool
         Whether that was the death of a worker, so that the items are not to blame, or not all.
+    overdue : int or None
+        Which item is to blame, where it was over its time and could not be interrupted.
     """
 
     items: list
     results: list | None
     error: Exception | None = None
     lost: bool = False
+    overdue: int | None = None
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """What comes of an item that was over its time.
+
+    Parameters
+    ----------
+    error : str or None
+        The traceback, where it is to blame; None where the search is over its time.
+    seconds : float
+    """
+
+    error: str | None
+    seconds: float
 
 
 class Pool:
@@ -63,8 +92,6 @@ class Pool:
         A device for each of them, or None.
     in_processes_ : bool
         Whether calls leave this process, and so are pickled.
-    running : int
-        Calls that were submitted and have not come back from `wait`.
     """
 
     def __init__(self, n_jobs=None, slots=None):
@@ -74,16 +101,19 @@ class Pool:
     def __enter__(self):
         self._engine = engine = active_engine(self.n_jobs)
         self.in_processes_ = engine.in_processes
-        self._slots = [None] * engine.n_jobs
+        slots = [None] * engine.n_jobs
         if self.slots is not None:
-            self._slots = self.slots(engine.n_jobs, engine.local)
-        self.slots_ = tuple(self._slots)
-        self.n_jobs_ = len(self._slots)
+            slots = self.slots(engine.n_jobs, engine.local)
+        self.slots_ = tuple(slots)
+        self.n_jobs_ = len(slots)
+        self._free = list(enumerate(slots))
         parallel_here = self.n_jobs_ > 1 and engine.local
         self._threads = max(1, cpu_count() // self.n_jobs_) if parallel_here else None
         self._done = queue.SimpleQueue()
         self._shipped = {}
-        self.running = 0
+        self._calls = {}
+        self._numbers = count()
+        self._board = None
         self._exit = ExitStack()
         if not self.in_processes_:
             self._exit.enter_context(TORCH_THREADS)
@@ -96,12 +126,11 @@ class Pool:
     def _stop(self, kind):
         if self._engine is None:
             return
-        if kind is not None and self.running:  # an error waits for nobody
+        if kind is not None and self._calls:  # an error waits for nobody
             self.abort()
             return
-        while self.running:
-            self._done.get()
-            self.running -= 1
+        while self._calls:
+            self._calls.pop(self._done.get()[0], None)
         self._engine.stop()
 
     def abort(self):
@@ -111,11 +140,16 @@ class Pool:
             engine.abort()
 
     @property
+    def running(self):
+        """Calls that were submitted and have not come back from `wait`."""
+        return len(self._calls)
+
+    @property
     def free(self):
         """Calls that would start at once."""
-        return self.n_jobs_ - self.running
+        return len(self._free)
 
-    def submit(self, function, items, shared=(), seconds=None):
+    def submit(self, function, items, shared=(), seconds=None, until=None):
         """Start ``[function(item, *shared) for item in items]`` on one worker.
 
         Parameters
@@ -126,22 +160,84 @@ class Pool:
             What many calls share, each the very same object every time: it is shipped to a worker
             once, and kept there until `forget`.
         seconds : float or None, default=None
-            Time limit of each item, for those who look at it.
+            Time limit of each item.
+        until : float or None, default=None
+            When all items are to be ended, as ``time.monotonic()``.
         """
-        slot = self._slots.pop()
-        limits = {"slot": slot, "seconds": seconds, "threads": self._threads}
-        filters = list(warnings.filters) if self.in_processes_ else None
-        call = partial(_run, function, items, limits, sklearn.get_config(), filters)
         shared = [self._ship(value) for value in shared]
-        self._engine.submit(call, shared, partial(_put, self._done, slot, items))
-        self.running += 1
+        row, slot = self._free.pop()
+        call = _Call(items, row, slot, seconds, until)
+        number = next(self._numbers)
+        self._calls[number] = call
+        work = _Work(
+            function,
+            items,
+            {"slot": slot, "seconds": seconds, "threads": self._threads},
+            until if self._engine.local or until is None else _Left(until - time.monotonic()),
+            sklearn.get_config(),
+            list(warnings.filters) if self.in_processes_ else None,
+            self._note_of(call),
+            os.getpid() if self.in_processes_ and self._engine.local else None,
+        )
+        self._engine.submit(partial(_run, work), shared, partial(_put, self._done, number))
+
+    def _note_of(self, call):
+        """Return where the call writes what it is at."""
+        if not self._engine.local or (call.seconds is None and call.until is None):
+            return None
+        if not self.in_processes_:
+            return call
+        if self._board is None:
+            self._board = Board(self.n_jobs_)
+            self._exit.callback(self._board.close)
+        self._board.clear(call.row)
+        return Row(self._board.path, call.row)
 
     def wait(self):
-        """Return a call that has ended, as soon as there is one; in a plain loop, run it."""
-        slot, items, get = self._done.get()
-        self.running -= 1
-        self._slots.append(slot)
-        return self._outcome(items, get)
+        """Return a call that has ended, as soon as there is one; in a plain loop, run it.
+
+        What goes on long after its time is ended: workers with their lives, threads are left
+        behind. None is returned if the time of all calls is over and none of them comes back.
+        """
+        while True:
+            try:
+                number, get = self._done.get(timeout=self._patience())
+            except queue.Empty:
+                if (done := self._end_what_is_overdue()) is not None:
+                    return done
+                untils = [call.until for call in self._calls.values() if call.until is not None]
+                if untils and time.monotonic() > max(untils) + HOPELESS + _PATIENCE:
+                    return None
+                continue
+            if number in self._calls:  # else it was left behind
+                call = self._calls.pop(number)
+                self._free.append((call.row, call.slot))
+                return self._outcome(call, get)
+
+    def _patience(self):
+        watched = any(call.seconds or call.until for call in self._calls.values())
+        return _PATIENCE if watched else None
+
+    def _end_what_is_overdue(self):
+        now = time.monotonic()
+        for number, call in list(self._calls.items()):
+            if call.overdue is not None:
+                continue
+            item, end = call.item, call.end
+            if self._board is not None:
+                _, item, end = self._board.read(call.row)
+            if not end or now < end + HOPELESS:
+                continue
+            call.overdue = item
+            if self.in_processes_:
+                self._board.end(call.row)
+                if self._engine.tells_deaths:
+                    continue
+            self._engine.leave_behind()
+            del self._calls[number]
+            self._free.append((call.row, call.slot))
+            return Done(call.items, None, call.explain(), overdue=item)
+        return None
 
     def forget(self, value):
         """Note that `value` will not be shared by any further call."""
@@ -152,21 +248,52 @@ class Pool:
         self._engine.restart()
         self._shipped.clear()
 
-    def _outcome(self, items, get):
+    def _outcome(self, call, get):
         try:
             results = get()
         except Exception as error:
-            return Done(items, None, error, isinstance(error, self._engine.lost))
+            lost = isinstance(error, self._engine.lost)
+            if lost and call.overdue is not None:
+                return Done(call.items, None, call.explain(), True, call.overdue)
+            folder = getattr(self._engine, "folder", tempfile.gettempdir())
+            if not lost and (refused := refused_by_system(error, folder)) is not None:
+                raise refused from error
+            return Done(call.items, None, error, lost)
         for result in results:
             if isinstance(result, _Raised):
                 raise result.error
-        return Done(items, results)
+        return Done(call.items, results)
 
     def _ship(self, value):
         # With the value, because the id of an object that is gone may be given to another.
         if id(value) not in self._shipped:
             self._shipped[id(value)] = value, self._engine.ship(value)
         return self._shipped[id(value)][1]
+
+
+class _Call:
+    """A call that runs; where that is in a thread, it writes down here what it is at."""
+
+    def __init__(self, items, row, slot, seconds, until):
+        self.items, self.row, self.slot = items, row, slot
+        self.seconds, self.until = seconds, until
+        self.item, self.end, self.overdue = 0, None, None
+
+    def write(self, item, end):
+        self.item, self.end = item, end
+
+    def explain(self):
+        return TimeoutError(
+            f"the fit took longer than fit_timeout={self.seconds} seconds, and could not be "
+            "interrupted; its worker was ended, or its thread left behind"
+        )
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Seconds left, for machines with clocks of their own."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -176,22 +303,47 @@ class _Raised:
     error: BaseException
 
 
-def _put(done, slot, items, get):
-    done.put((slot, items, get))
+@dataclass(frozen=True)
+class _Work:
+    """What a worker does, and under which settings."""
+
+    function: Callable
+    items: list
+    limits: dict
+    until: float | _Left | None
+    config: dict
+    filters: list | None
+    note: Any
+    driver: int | None
 
 
-def _run(function, items, limits, config, filters, *shared):
+def _put(done, number, get):
+    done.put((number, get))
+
+
+def _run(work, *shared):
     """Run a call under the driver's configuration of scikit-learn and of warnings."""
+    if work.driver is not None:
+        end_with(work.driver)
+    until = work.until
+    if isinstance(until, _Left):
+        until = time.monotonic() + until.seconds
+    if work.limits["seconds"] is not None:
+        import_first()
     with ExitStack() as stack:
-        stack.enter_context(sklearn.config_context(**config))
-        if filters is not None:  # threads of the driver have its filters
-            stack.enter_context(with_filters(filters))
+        stack.enter_context(sklearn.config_context(**work.config))
+        if work.filters is not None:  # threads of the driver have its filters
+            stack.enter_context(with_filters(work.filters))
         stack.enter_context(noticing())
         results = []
-        for item in items:
+        for number, item in enumerate(work.items):
+            tell = None if work.note is None else partial(work.note.write, number)
+            start, over = time.perf_counter(), None
             try:
-                with limited(**limits):
-                    results.append(function(item, *shared))
+                with limited(**work.limits, until=until, tell=tell) as over:
+                    result = work.function(item, *shared)
+            except Cut as cut:
+                result = Overdue(_blame(cut, over and over()), time.perf_counter() - start)
             except Environment as carrier:
                 return [_Raised(carrier.error)]
             except FAILURES as error:
@@ -199,4 +351,14 @@ def _run(function, items, limits, config, filters, *shared):
                     raise KeyboardInterrupt from error
                 error.add_note("".join(traceback.format_exception(error)))
                 return [_Raised(error)]
+            results.append(result)
         return results
+
+
+def _blame(cut, over):
+    """Return the traceback of an item that was cut; None if only the search is over its time."""
+    if isinstance(over, FitTimeoutError):
+        return "".join(traceback.format_exception(over.with_traceback(cut.__traceback__)))
+    if not isinstance(over, SearchTimeoutError):  # a search around this one
+        raise cut
+    return None

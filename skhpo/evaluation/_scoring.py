@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from numbers import Number
 
 from .._compat import MultimetricScorer, PassthroughScorer, check_method_params
+from ..limits import FitTimeoutError
 from ._blame import FAILURES, raise_unless_candidates
 from ._devices import memory_freed
 
@@ -83,6 +84,8 @@ def score(setting, estimator, X, y, X_all, rows):
     several = isinstance(setting.scorer, MultimetricScorer)
     try:
         scores = setting.scorer(*args, **params)
+    except FitTimeoutError:  # which is the fit's, not the scorer's
+        raise
     except FAILURES as exception:
         raise_unless_candidates(exception, setting)
         # A multimetric scorer of scikit-learn raises only errors that no estimator is to blame for.

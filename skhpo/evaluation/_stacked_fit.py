@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .._compat import num_samples
-from ..limits import current_slot, time_for
+from ..limits import FitTimeoutError, current_slot, time_for
 from ..trial import FitResult
 from ._blame import FAILURES, raise_unless_candidates, saved
 from ._callbacks import evaluation
@@ -135,7 +135,8 @@ class _Fit:
         """Call a function unless the fit has failed; what it raises fails the fit."""
         if self.error is None:
             try:
-                return function(*args)
+                with time_for(1):
+                    return function(*args)
             except FAILURES as error:
                 self.fail(error)
         return None
@@ -144,7 +145,10 @@ class _Fit:
         """Score unless the fit has failed; no fit is to blame for what is raised then."""
         if self.error is None:
             try:
-                return _score(self, data, part, shown)
+                with time_for(1):
+                    return _score(self, data, part, shown)
+            except FitTimeoutError as error:
+                self.fail(error)
             except Exception as error:
                 if not memory_freed(error):
                     raise

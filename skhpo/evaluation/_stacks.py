@@ -6,14 +6,16 @@ import logging
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
-from ..limits import limited
+from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, limited
 from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
 from ._fit import configured
 from ._tasks import FitStack
+from ._workers import import_first
 
 __all__ = ["Stacks"]
 
@@ -24,6 +26,16 @@ _MOST = 20
 _INSISTED = 20
 
 _log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _unless(over):
+    """Let nothing come of what is cut off in the body."""
+    try:
+        yield
+    except Cut:
+        if type(over()) not in (FitTimeoutError, SearchTimeoutError):
+            raise
 
 
 class Stacks:
@@ -42,15 +54,18 @@ class Stacks:
         Whether fits of several trials may be in one stack.
     contexts : FitContexts or None, default=None
         What callbacks of scikit-learn are told.
+    limits : dict, default={}
+        Of the time in which one network can be looked at: as of `limited`.
     """
 
-    def __init__(self, setting, X, y, stack, *, across, contexts=None):
+    def __init__(self, setting, X, y, stack, *, across, contexts=None, limits=None):
         self.setting = setting
         self.X = X
         self.y = y
         self.stack = stack
         self.across = across
         self.contexts = contexts
+        self.limits = limits or {}
         self._known = {}
         self._sizes = {}
         self._reported = set()
@@ -98,7 +113,11 @@ class Stacks:
     def _key(self, task):
         """Return what fits that may be trained as one have in common; None for others."""
         if task.candidate not in self._known:
-            self._known[task.candidate] = self._look_at(task)
+            self._known[task.candidate] = None  # alone, where that takes too long
+            if self.limits.get("seconds") is not None:
+                import_first()
+            with limited(current_slot(), **self.limits) as over, _unless(over):
+                self._known[task.candidate] = self._look_at(task)
         return self._known[task.candidate]
 
     def _look_at(self, task):

@@ -65,6 +65,14 @@ class Waiting:
                 self._hurry(key, _rank(work))
             self._blocked[key].append(work)
 
+    def put_back(self, work):
+        """Queue again what was taken."""
+        if fits_of(work):
+            self.add(work)
+        elif work.key in self._blocked:
+            trial = min(fit.trial for item in self._blocked[work.key] for fit in fits_of(item))
+            heappush(self._ready, (self._ranks[work.key], trial, work.split, -1, work))
+
     def take(self):
         """Return what is to be started next."""
         return heappop(self._ready)[-1]

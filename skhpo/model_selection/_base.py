@@ -189,6 +189,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             data; and if all fits failed.
         """
         start = time.monotonic()
+        until = None if self.max_time is None else start + self.max_time
         callbacks = Callbacks(self, self.callbacks)
         data = Seen.weakly(X=X, y=y, **params)
         scorer, metric = self._get_scorers()
@@ -281,6 +282,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
                 checkpoints=None if journal is None else journal.checkpoints,
                 slots=slots,
                 fit_timeout=self.fit_timeout,
+                until=until,
                 stack=self.stack,
                 across=not self.asynchronous,
                 contexts=FitContexts.of(self, of_search),
@@ -336,7 +338,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             score,
             asynchronous=self.asynchronous,
             journal=journal,
-            deadline=None if self.max_time is None else start + self.max_time,
+            deadline=evaluator.limits["until"],
             observers=observers,
         )
         loop.run()

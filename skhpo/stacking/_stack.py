@@ -12,7 +12,7 @@ import torch
 from ..estimators._extras import Extras
 from ..estimators._precision import as_float32
 from ..estimators._training import check_loss, record_epoch, settle_on_best
-from ..limits import FitTimeoutError, check_time
+from ..limits import Cut, check_time
 from ._errors import CannotStackError
 from ._feed import Feed
 from ._forms import Forms
@@ -118,7 +118,7 @@ class Stack:
             while self.runs:
                 self._epoch()
                 self._drop_finished()
-        except (KeyboardInterrupt, FitTimeoutError):
+        except (KeyboardInterrupt, Cut):
             self._break_off()
             raise
         return self.errors

@@ -232,5 +232,5 @@ def _say(reason, n_nets):
 def _noted(errors, number):
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, FitTimeoutError) as error:
         errors[number] = error

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,24 @@ class Scripted(ClassifierMixin, BaseEstimator):
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             raise RuntimeError("unexpected pos") from None
+
+    def _sleep(self):
+        time.sleep(20)
+
+    def _loop(self):
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            pass
+
+    def _swallow(self):
+        """Go on whatever is raised."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with suppress(BaseException):
+                time.sleep(1)
+
+    def _stop(self):
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def _wait(self):
         """Wait for a file that may never come, and leave another one."""

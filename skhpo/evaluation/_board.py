@@ -1,0 +1,89 @@
+"""What calls in other processes are at: who runs them, and when they are over their time.
+
+A file of fixed size that the driver makes and its workers on this machine map: it can be written
+while the disk is full, and read when they have died or stand still.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mmap
+import os
+import signal
+import struct
+import tempfile
+
+from ..files import storing, write_all
+
+__all__ = ["Board", "Row"]
+
+_ROW = struct.Struct("=qqd")
+
+
+class Board:
+    """A row per call that runs at a time.
+
+    Parameters
+    ----------
+    n_rows : int
+    """
+
+    def __init__(self, n_rows):
+        with storing(tempfile.gettempdir()):
+            descriptor, self.path = tempfile.mkstemp(prefix="skhpo-")
+            try:
+                write_all(descriptor, bytes(_ROW.size * n_rows))
+                self._map = mmap.mmap(descriptor, 0)
+            except BaseException:
+                os.unlink(self.path)
+                raise
+            finally:
+                os.close(descriptor)
+
+    def read(self, row):
+        """Return process, item and end of the time of a call; the end is 0 where there is none."""
+        return _ROW.unpack_from(self._map, row * _ROW.size)
+
+    def clear(self, row):
+        _ROW.pack_into(self._map, row * _ROW.size, 0, 0, 0.0)
+
+    def end(self, row):
+        """End the process of a call, also one that stands still."""
+        process = self.read(row)[0]
+        if process:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def close(self):
+        self._map.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+class Row:
+    """A row as the worker writes it.
+
+    Parameters
+    ----------
+    path : str
+        Of the board.
+    row : int
+    """
+
+    def __init__(self, path, row):
+        self.path = path
+        self.row = row
+
+    def write(self, item, end):
+        """Note which item the call is at, and its end or None."""
+        _ROW.pack_into(_mapped(self.path), self.row * _ROW.size, os.getpid(), item, end or 0.0)
+
+
+@functools.lru_cache(maxsize=1)
+def _mapped(path):
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        return mmap.mmap(descriptor, 0)
+    finally:
+        os.close(descriptor)
