@@ -7,10 +7,11 @@ import warnings
 from skorch.callbacks import PassthroughScoring
 from skorch.callbacks.scoring import ScoringBase
 
+from ._names import nearest_first
+
 __all__ = ["check_monitors", "let_callbacks_set_params"]
 
 _OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
-_SUFFIXES = ("", "_best")
 
 
 def given_callbacks(net):
@@ -43,7 +44,7 @@ def let_callbacks_set_params(net, X, y):
 
 
 def check_monitors(net, valid, checks):
-    """Raise where a callback waits for a value that only a validation part gives.
+    """Raise where a callback waits for a value that is not going to be recorded.
 
     Parameters
     ----------
@@ -57,34 +58,34 @@ def check_monitors(net, valid, checks):
     Raises
     ------
     ValueError
-        If there is no such part, or another value of it.
+        If it needs a validation part and there is none, or nothing known records it. What code of
+        the user's may record is left to it.
     """
     given = given_callbacks(net)
-    if valid is not None or not given:
+    if not given:
         return
     scores = [callback for _, callback in net.callbacks_ if _needs_validation(callback)]
-    names = {"valid_loss", *(getattr(score, "name_", score.name) for score in scores)}
-    missing = {name + suffix for name in names for suffix in _SUFFIXES}
-    if checks is not None:
-        missing -= {checks.name + suffix for suffix in _SUFFIXES}
+    of_validation = _with_best("valid_loss", *(_name_of(score) for score in scores))
+    recorded = _recorded_without_validation(net, checks)
+    if valid is not None:
+        recorded |= {*of_validation, "valid_batch_count"}
     for name, callback in given.items():
         monitor = getattr(callback, "monitor", None)
-        if not isinstance(monitor, str) or monitor not in missing:
+        if not isinstance(monitor, str) or monitor in recorded:
             continue
-        base = monitor.removesuffix("_best")
-        if any(_mentions(type(owner), base) for owner in (net, *given.values())):
-            continue  # somebody else may record it
-        other = "train_loss" + monitor.removeprefix(base)
-        if checks is None:
-            found = "train_split=None and validation_fraction=None"
-            fix = f"set train_split=ValidSplit(5) or validation_fraction=0.2, or monitor={other!r}"
-        else:
-            found = f"validation_fraction={net.validation_fraction} records {checks.name!r}"
-            fix = f"monitor that, or {other!r}, or use train_split in its place"
-        raise ValueError(
-            f"what a callback monitors must be recorded in each epoch, but {name} monitors "
-            f"{monitor!r} and {found}; {fix}"
-        )
+        owners = [type(owner) for owner in (net, *given.values())]
+        if monitor in of_validation:
+            base = monitor.removesuffix("_best")
+            if not any(base in _constants_of(owner) for owner in owners):
+                _raise_without_validation(net, checks, name, monitor, base)
+        elif not any(_own_classes(owner) for owner in owners):
+            known = ", ".join(map(repr, nearest_first(monitor, recorded)))
+            raise ValueError(
+                f"what a callback monitors must be recorded in each epoch, but {name} monitors "
+                f"{monitor!r}; recorded are {known}"
+            )
+    if valid is not None:
+        return
     idle = [name for name, callback in given.items() if callback in scores]
     if idle:
         warnings.warn(
@@ -99,8 +100,51 @@ def _needs_validation(callback):
     return isinstance(callback, ScoringBase | PassthroughScoring) and not callback.on_train
 
 
-def _mentions(cls, text):
-    """Tell whether code of the user's in a class names a text."""
-    own = (base for base in cls.__mro__ if base.__module__.partition(".")[0] not in _OF_PACKAGES)
-    codes = (getattr(value, "__code__", None) for base in own for value in vars(base).values())
-    return any(code is not None and text in code.co_consts for code in codes)
+def _name_of(score):
+    return getattr(score, "name_", score.name)
+
+
+def _with_best(*names):
+    return {name + suffix for name in names for suffix in ("", "_best")}
+
+
+def _recorded_without_validation(net, checks):
+    callbacks = [callback for _, callback in net.callbacks_]
+    names = {"epoch", "dur", "train_batch_count", *_with_best("train_loss")}
+    scores = (c for c in callbacks if isinstance(c, ScoringBase | PassthroughScoring))
+    names |= _with_best(*(_name_of(c) for c in scores if not _needs_validation(c)))
+    names |= {c.event_name for c in callbacks if getattr(c, "event_name", None)}
+    if net.lr_scheduler is not None:
+        names.add("lr")
+    if checks is not None:
+        names |= {checks.name + end for end in ("", "_best", "_trend", "_spread")}
+    return names
+
+
+def _raise_without_validation(net, checks, name, monitor, base):
+    other = "train_loss" + monitor.removeprefix(base)
+    if checks is None:
+        found = "train_split=None and validation_fraction=None"
+        fix = f"set train_split=ValidSplit(5) or validation_fraction=0.2, or monitor={other!r}"
+    else:
+        found = f"validation_fraction={net.validation_fraction} records {checks.name!r}"
+        fix = f"monitor that, or {other!r}, or use train_split in its place"
+    raise ValueError(
+        f"what a callback monitors must be recorded in each epoch, but {name} monitors "
+        f"{monitor!r} and {found}; {fix}"
+    )
+
+
+def _own_classes(cls):
+    """Return the classes of the user's among the bases of a class."""
+    return [base for base in cls.__mro__ if base.__module__.partition(".")[0] not in _OF_PACKAGES]
+
+
+def _constants_of(cls):
+    """Return the constants in the user's code of a class."""
+    codes = (
+        getattr(value, "__code__", None)
+        for base in _own_classes(cls)
+        for value in vars(base).values()
+    )
+    return {constant for code in codes if code is not None for constant in code.co_consts}

@@ -209,6 +209,16 @@ def test_what_validation_fraction_records_can_be_monitored(blobs):
         TorchClassifier(callbacks=stopping, monitor="accuracy", **params).fit(*blobs)
 
 
+def test_what_nothing_records_cannot_be_monitored(blobs):
+    net = TorchClassifier(max_epochs=2, train_split=small_split)
+    net.set_params(callbacks=[("stop", EarlyStopping("valid_f1"))])
+    with pytest.raises(ValueError, match="stop monitors 'valid_f1'; recorded are 'valid_acc'"):
+        net.fit(*blobs)
+    score = EpochScoring("f1_macro", name="valid_f1", lower_is_better=False)
+    net.set_params(callbacks=[score, ("stop", EarlyStopping("valid_f1"))])
+    assert net.fit(*blobs).n_iter_ == 2
+
+
 class Recording(Callback):
     def on_epoch_end(self, net, **kwargs):
         net.history.record("valid_loss", 1.0)
