@@ -80,6 +80,8 @@ class Journal:
         self.header, self.events = None, []
         self.read_only = False
         self._descriptor = None
+        self._path = str(self.path)
+        self._file = None  # device and inode
         self._pending = b""  # a line that is being written
         self._to_sync = False
         self._is_new = False
@@ -162,15 +164,18 @@ class Journal:
         StorageError
             If the system refuses, or the journal is gone.
         """
-        self.check_writable()
+        status = self.check_writable()
         with storing(self.path):
-            self._settle()
+            self._settle(status.st_size)
             self._pending = seal({"n": self._n, **event}, self.header["journal"])
             self._to_sync = True
+            end = self._end + len(self._pending)
             try:
                 write_all(self._descriptor, self._pending)
-            finally:
-                self._settle()
+            except BaseException:
+                self._settle(os.fstat(self._descriptor).st_size)
+                raise
+            self._end, self._n, self._pending = end, self._n + 1, b""
 
     def sync(self):
         """Make what was appended survive a crash of the machine."""
@@ -180,20 +185,20 @@ class Journal:
             self._to_sync = False
 
     def check_writable(self):
-        """Raise JournalError or StorageError unless a line can be added."""
+        """Return the status of the file; JournalError or StorageError if no line can be added."""
         if self.read_only:
             raise JournalError(
                 f"a journal that is not finished must be writable, but {str(self.path)!r} is not; "
                 "change its permissions, or copy it and its folder and give the path of the copy"
             )
-        mine = os.fstat(self._descriptor)
         try:
-            there = os.stat(self.path)
+            there = os.stat(self._path)
         except FileNotFoundError:
             there = None
-        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+        if there is None or (there.st_dev, there.st_ino) != self._file:
             reason = "the journal was deleted or replaced while the search ran"
-            raise StorageError(errno.ENOENT, reason, str(self.path))
+            raise StorageError(errno.ENOENT, reason, self._path)
+        return there
 
     @property
     def checkpoints(self):
@@ -232,9 +237,8 @@ class Journal:
         os.unlink(self.path)
         self._folder.discard()
 
-    def _settle(self):
-        """See how much of the pending line is in the file: all of it, or it is cut off again."""
-        size = os.fstat(self._descriptor).st_size
+    def _settle(self, size):
+        """See how much of the pending line is in a file of a size: all, or it is cut off again."""
         added = size - self._end
         if added < 0 or added > len(self._pending):
             raise JournalError(
@@ -260,6 +264,8 @@ class Journal:
                 raise _unusable(self.path, again) from again
 
     def _lock(self):
+        status = os.fstat(self._descriptor)
+        self._file = status.st_dev, status.st_ino
         if fcntl is None:
             return
         kind = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX

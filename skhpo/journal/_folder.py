@@ -71,9 +71,10 @@ class Folder:
                     "remove the folder, or give another path"
                 )
             try:
-                for name in names:
-                    if name != _STARTING:
-                        os.unlink(self.path / name)
+                with storing(self.path):
+                    for name in names:
+                        if name != _STARTING:
+                            os.unlink(self.path / name)
                 write_atomically(self.path / _STARTING, b"")
                 self._fill(journal, splits)
                 yield self.path / _HEADER
@@ -87,8 +88,9 @@ class Folder:
         """Make the folder again where it is missing, and remove what a crash left of its making."""
         if self._make() or not (self.path / _OWNER).exists():
             self._fill(journal, splits)
-        for name in filter(_UNFINISHED.fullmatch, os.listdir(self.path)):
-            (self.path / name).unlink(missing_ok=True)
+        with storing(self.path):
+            for name in filter(_UNFINISHED.fullmatch, os.listdir(self.path)):
+                (self.path / name).unlink(missing_ok=True)
 
     def check(self, journal):
         """Raise JournalError if the folder is there and belongs to something else."""
@@ -101,9 +103,9 @@ class Folder:
                 f"the folder of a journal must be a folder, but {str(self.path)!r} is a link or a "
                 "file; move what is there, or give the journal another path"
             )
-        if all(map(_UNFINISHED.fullmatch, os.listdir(self.path))):
-            return  # a crash while it was made again
         try:
+            if all(map(_UNFINISHED.fullmatch, os.listdir(self.path))):
+                return  # a crash while it was made again
             owner = read_file(self.path / _OWNER)
         except OSError as error:
             owner = b""

@@ -15,6 +15,7 @@ FORMAT = 2
 BEGINNING = b'{"skhpo": '
 _SUM = b', "sum": "'
 _END = b'"}'
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 def seal(content, journal):
@@ -31,7 +32,7 @@ def seal(content, journal):
     -------
     bytes
     """
-    body = json.dumps(content, allow_nan=False).encode()[:-1]
+    body = _encode(content).encode()[:-1]
     return body + _SUM + _checksum(body, journal) + _END + b"\n"
 
 

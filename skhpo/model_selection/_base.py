@@ -74,7 +74,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
         "param_distributions": [dict, list, StrOptions({"model"})],
         "random_state": ["random_state"],
-        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "n_repeats": [Interval(Integral, 1, 10_000, closed="both")],
         "journal": [str, PathLike, None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "fit_timeout": [Interval(Real, 0, None, closed="neither"), None],

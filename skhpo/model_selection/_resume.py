@@ -190,7 +190,8 @@ def tell_earlier_scores(path, space, sampler, identity, metric=True, max_resourc
     Raises
     ------
     JournalError
-        If the file is no journal, or has a configuration that is not in the space.
+        If the file is no journal, has no finished trial, or a configuration that is not in the
+        space.
     """
     header, trials, results = read_trials(path)
     n_fits = header["n_splits"] * header["n_repeats"]
@@ -199,6 +200,11 @@ def tell_earlier_scores(path, space, sampler, identity, metric=True, max_resourc
         for trial, found in zip(trials, results, strict=True)
         if len(found) == n_fits
     ]
+    if not finished:
+        raise JournalError(
+            f"warm_start_from must be the journal of a search that has finished trials, but "
+            f"{str(path)!r} has none; leave it out, or let that search go on first"
+        )
     same = _same_task(header["fingerprint"], identity)
     last = {trial.candidate: trial.number for trial, _ in finished}
     for trial, fits in finished:

@@ -468,6 +468,7 @@ def test_scores_at_another_resource_count_as_what_they_are(tmp_path):
     [
         ({"n_iter": 0}, "'n_iter' parameter .* must be an int in the range .* Got 0"),
         ({"n_iter": 2.5}, "'n_iter' parameter"),
+        ({"n_repeats": 10**9}, r"'n_repeats' parameter .* in the range \[1, 10000\]"),
         (
             {"n_initial_points": 17},
             r"n_initial_points <= n_iter must hold, but got .*=17, n_iter=16",

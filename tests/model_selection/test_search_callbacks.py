@@ -119,6 +119,10 @@ def test_a_journal_of_another_space_is_refused(tmp_path):
         search_of({"i": [1, 2]}, warm_start_from=tmp_path / "a").fit(X, y)
     with pytest.raises(JournalError, match="cannot read"):
         search_of({"i": [1, 2]}, warm_start_from=tmp_path / "missing").fit(X, y)
+    header = (tmp_path / "a").read_bytes().split(b"\n")[0]
+    (tmp_path / "a").write_bytes(header + b"\n")
+    with pytest.raises(JournalError, match="must be the journal of a search that has finished tri"):
+        search_of({"i": [1, 2, 3]}, warm_start_from=tmp_path / "a").fit(X, y)
 
 
 @pytest.mark.parametrize(
