@@ -70,7 +70,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         a candidate on a split has a seed of its own, derived from this one, so that results do
         not depend on `n_jobs`.
     error_score : "raise" or float, default=nan
-        Score of a fit that failed. For the model NaN is as bad as the worst score so far.
+        Score of a fit that failed, or whose scorer did. For the model NaN is as bad as the worst
+        score so far.
     return_train_score : bool, default=False
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.

@@ -85,7 +85,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         a candidate on a split has a seed of its own, derived from this one, so that results do
         not depend on `n_jobs`.
     error_score : "raise" or float, default=nan
-        Score of a fit that failed. A candidate that scores NaN is left out of the polynomial.
+        Score of a fit that failed, or whose scorer did. A candidate that scores NaN is left out of
+        the polynomial.
     return_train_score : bool, default=False
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.

@@ -77,7 +77,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         a candidate on a split has a seed of its own, derived from this one, so that results do
         not depend on `n_jobs`.
     error_score : "raise" or float, default=nan
-        Score of a fit that failed. A candidate that scores NaN is never promoted.
+        Score of a fit that failed, or whose scorer did. A candidate that scores NaN is never
+        promoted.
     return_train_score : bool, default=False
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.

@@ -66,7 +66,7 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         Seeds the starting points, and every ``random_state`` of the estimator that is None, such
         that results do not depend on `n_jobs`.
     error_score : "raise" or float, default=nan
-        Score of a run that failed.
+        Score of a run that failed, or whose scorer did.
     return_train_score : bool, default=False
     enqueue : sequence of dict, default=()
         Starting points that come first. Parameters that one leaves out are drawn.
