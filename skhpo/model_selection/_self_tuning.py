@@ -76,9 +76,11 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         ``{data}`` in it stands for a hash of the data, so that each fold of an outer
         cross-validation has a journal of its own.
     max_time : float or None, default=None
-        Seconds after which no new run starts; what is done is kept, and the best refitted.
+        Seconds after which runs are given up and none starts; what is done is kept, and the best
+        refitted: the time of the refit comes on top.
     fit_timeout : float or None, default=None
-        Seconds after which a run fails; looked at between batches.
+        Seconds after which a run, with its scores, has failed; see docs/limits.md for what cannot be
+        interrupted.
     devices : "auto", str or list of str, default="auto"
         Where runs are, whose estimator leaves it open, as in `BayesSearchCV`.
     callbacks : sequence of object, default=()
