@@ -101,8 +101,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Seconds after which fits that run are given up and none starts; what is done is kept, and
         the best refitted: the time of the refit comes on top.
     fit_timeout : float or None, default=None
-        Seconds after which a fit, with its scores, has failed; see docs/limits.md for what cannot be
-        interrupted.
+        Seconds after which a fit, with its scores, has failed; docs/limits.md says what cannot
+        be interrupted.
     devices : "auto", str or list of str, default="auto"
         Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
         the visible CUDA devices; a list has one slot for each time that a device is named, and a
