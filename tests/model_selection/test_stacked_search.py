@@ -262,7 +262,10 @@ def test_an_error_says_what_stands_in_the_way_before_anything_is_trained(stacks)
 
 
 def test_left_to_itself_a_search_stacks_what_can_be_stacked(stacks, caplog):
-    space = [{"lr": [0.1, 0.2]}, {"lr": [0.3, 0.4], "callbacks": [[EpochScoring("accuracy")]]}]
+    space = [
+        {"lr": [0.1, 0.2]},
+        {"lr": [0.3, 0.4], "callbacks": [[EpochScoring("accuracy", on_train=True)]]},
+    ]
     with caplog.at_level("DEBUG", "skhpo"):
         search = grid(net(), space).fit(X, y)
     assert stacks == [4]
