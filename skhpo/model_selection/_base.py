@@ -299,7 +299,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             if self.verbose > 0:
                 progress.finish(self._best_and_level(), loop.stopped)
             if known:
-                report_answered(loop, known, journal.path, printed=self.verbose > 0)
+                report_answered(loop, known, journal.path.name, printed=self.verbose > 0)
             if loop.error is not None:
                 raise loop.error
             candidates = [trial.candidate for trial in loop.trials]

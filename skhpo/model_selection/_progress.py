@@ -107,7 +107,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def report_answered(loop, known, path, *, printed):
+def report_answered(loop, known, name, *, printed):
     """Log how many fits of a search a journal answered, and print it where that is wanted.
 
     Parameters
@@ -116,12 +116,12 @@ def report_answered(loop, known, path, *, printed):
         At its end.
     known : collection of (int, int, int)
         Trial, split and repeat of the fits of the journal.
-    path : path-like
+    name : str
         Of the journal.
     printed : bool
     """
     fits = [(fit.trial, fit.split, fit.repeat) for row in loop.results for fit in row]
-    text = f"{sum(fit in known for fit in fits)} of {len(fits)} fits answered by {path}"
+    text = f"{sum(fit in known for fit in fits)} of {len(fits)} fits answered by {name}"
     _log.info(text)
     if printed:
         print(text, file=sys.stderr, flush=True)

@@ -79,7 +79,7 @@ def test_a_stopped_search_and_its_end(capsys, caplog, tmp_path):
         search = hyperband(journal=journal).fit(X, y)
         n_fits = 2 * len(search.cv_results_["params"])
         hyperband(journal=journal).set_params(verbose=0).fit(X, y)
-    expected = f"{n_done} of {n_fits} fits answered by {journal}"
+    expected = f"{n_done} of {n_fits} fits answered by run.jsonl"
     assert capsys.readouterr().err.splitlines()[-1] == expected
     told = [record.message for record in caplog.records if "answered" in record.message]
-    assert told == [expected, f"{n_fits} of {n_fits} fits answered by {journal}"]
+    assert told == [expected, f"{n_fits} of {n_fits} fits answered by run.jsonl"]
