@@ -13,7 +13,8 @@ KERNELS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATI
 # What computes nothing that could round; all other tests count as numeric.
 NOT_NUMERIC := callbacks evaluation/test_engines.py evaluation/test_pool.py \
 	model_selection/test_faults.py test_architecture.py test_define_by_run.py \
-	test_fingerprint.py test_journal.py test_migrating.py test_space.py \
+	test_damaged_journals.py test_documented.py test_files.py test_fingerprint.py \
+	test_foreign_files.py test_journal.py test_migrating.py test_own_code.py test_space.py \
 	test_space_views.py test_trial.py
 
 .PHONY: quickstart test test-kernels faults clean
