@@ -9,14 +9,17 @@ Run it with ``python benchmarks/faults.py``, or some parts of it: ``--parts kill
 
 import argparse
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
 import random
 import signal
 import tempfile
+import threading
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +27,10 @@ import torch
 from faults_files import checksums, damage, foreign
 from joblib import parallel_config
 from scipy.stats import loguniform
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 
-from skhpo import HalvingHyperbandSearchCV, TorchClassifier
+from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier
 
 fork = multiprocessing.get_context("fork")
 
@@ -97,9 +101,24 @@ def leftovers(journal):
 
 def workers_of(pid):
     """Return the worker processes below a process."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    pids = [int(child) for child in text.split()]
-    return [p for p in pids if b"popen_loky" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    pids = [int(child) for text in lists for child in text.read_text().split()]
+    return [pid for pid in pids if is_worker(pid)]
+
+
+def is_worker(pid):
+    """Whether a process is there, and a worker."""
+    with contextlib.suppress(OSError):
+        return b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def left_after(pids, seconds):
+    """Return how many workers are there after so many seconds."""
+    end = time.monotonic() + seconds
+    while (left := sum(map(is_worker, pids))) and time.monotonic() < end:
+        time.sleep(0.1)
+    return left
 
 
 def start(journal, mode, before=None):
@@ -123,7 +142,8 @@ def start(journal, mode, before=None):
     def run():
         if before is not None:
             before()
-        send.send(table(fit(journal, mode)))
+        with contextlib.suppress(BaseException):  # interrupted, or refused
+            send.send(table(fit(journal, mode)))
         os._exit(0)
 
     process = fork.Process(target=run)
@@ -149,7 +169,7 @@ def new_journal():
 
 def kills(count):
     """SIGKILL to the driver or a worker at a random moment, in every mode."""
-    lost = twice = different = 0
+    lost = twice = different = left = 0
     for mode in MODES:
         with new_journal() as journal:
             reference, seconds = undisturbed(journal, mode)
@@ -158,9 +178,11 @@ def kills(count):
                 process, _ = start(journal, mode)
                 process.join(random.uniform(0, seconds))
                 if process.is_alive():
-                    workers = workers_of(process.pid) if run % 2 else []
-                    os.kill(random.choice(workers) if workers else process.pid, signal.SIGKILL)
+                    workers = workers_of(process.pid)
+                    victim = random.choice(workers) if workers and run % 2 else process.pid
+                    os.kill(victim, signal.SIGKILL)
                     process.join()
+                    left += left_after(workers, 10)
                 before = fits(journal)
                 again, _ = undisturbed(journal, mode)
                 after = fits(journal)
@@ -170,13 +192,204 @@ def kills(count):
     return {
         "what": "kills of the driver or a worker at random moments",
         "tried": count * len(MODES),
-        "found": f"{lost} fits lost, {twice} done twice, {different} resumed differently",
+        "found": f"{lost} fits lost, {twice} done twice, {different} resumed differently, "
+        f"{left} workers left after 10 s",
+        "to reach": "0, 0, 0, 0",
+    }
+
+
+def interrupts(count):
+    """Ctrl-C, once or twice, at a random moment, in every mode."""
+    failed = different = rest = 0
+    for mode in MODES:
+        with new_journal() as journal:
+            reference, seconds = undisturbed(journal, mode)
+        for run in range(count):
+            with new_journal() as journal:
+                process, _ = start(journal, mode)
+                process.join(random.uniform(0, seconds))
+                for _ in range(1 + run % 2):
+                    if process.is_alive():
+                        os.kill(process.pid, signal.SIGINT)
+                        process.join(random.uniform(0, 0.05))
+                process.join()
+                failed += sum(bool(event.get("error")) for event in events(journal))
+                again, _ = undisturbed(journal, mode)
+                rest += len(leftovers(journal))
+                different += mode != "asynchronous" and not same(again, reference)
+    return {
+        "what": "Ctrl-C at random moments, once or twice",
+        "tried": count * len(MODES),
+        "found": f"{failed} recorded as failed, {different} resumed differently, {rest} leftovers",
         "to reach": "0, 0, 0",
     }
 
 
+class Refusing:
+    """``os.write`` that refuses the n-th write to files of a search, or stops half way.
+
+    It is that of the process that searches: workers write theirs.
+    """
+
+    def __init__(self, folder, nth, number):
+        self.folder, self.nth, self.number = str(folder), nth, number
+        self.write = os.write
+
+    def __call__(self, descriptor, content):
+        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(self.folder):
+            self.nth -= 1
+            if self.nth == 0 and self.number is None:
+                content = content[: len(content) // 2 or 1]
+            elif self.nth <= 0 and self.number is not None:
+                raise OSError(self.number, os.strerror(self.number))
+        return self.write(descriptor, content)
+
+
+def refusals(count):
+    """Writes to the journal, the splits or a checkpoint are refused, or short."""
+    failed = different = 0
+    for mode in MODES:
+        reference, _ = undisturbed(None, mode)
+        for _ in range(count):
+            with new_journal() as journal:
+                number = random.choice([errno.ENOSPC, errno.EIO, errno.EROFS, None])
+                write = Refusing(journal.parent, random.randint(1, 120), number)
+                process, _ = start(journal, mode, partial(setattr, os, "write", write))
+                process.join()
+                failed += sum(bool(event.get("error")) for event in events(journal))
+                again, _ = undisturbed(journal, mode)
+                different += mode != "asynchronous" and not same(again, reference)
+    return {
+        "what": "the n-th write, and those after it, fail: ENOSPC, EIO, EROFS; or it is short",
+        "tried": count * len(MODES),
+        "found": f"{failed} recorded as failed, {different} resumed differently",
+        "to reach": "0, 0",
+    }
+
+
+class Hanging(ClassifierMixin, BaseEstimator):
+    """Hangs in a way of its own; other ones are fitted at once."""
+
+    def __init__(self, how="not"):
+        self.how = how
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        if self.how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        while self.how in ("sleep", "loop", "swallow"):
+            try:
+                time.sleep(1000 if self.how == "sleep" else 0)
+            except BaseException:
+                if self.how != "swallow":
+                    raise
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+
+def hangs(count):
+    """A candidate that hangs, beside others that do not, under ``fit_timeout=1``."""
+    X, y = load_iris(return_X_y=True)
+    ways = [(None, "sleep"), (None, "loop"), (2, "sleep"), (2, "loop"), (2, "swallow"), (2, "stop")]
+    worst = wrong = 0
+    for _ in range(count):
+        for n_jobs, how in ways:
+            space = {"how": ["a", how, "b"]}
+            search = BayesSearchCV(Hanging(), space, n_iter=3, cv=2, n_jobs=n_jobs, refit=False)
+            seconds = []
+            for limit in (1, None):
+                search.set_params(fit_timeout=limit, param_distributions=space)
+                begin = time.monotonic()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    search.fit(X, y)
+                seconds.append(time.monotonic() - begin)
+                if limit is not None:
+                    wrong += np.isnan(search.cv_results_["mean_test_score"]).sum() != 1
+                space = {"how": ["a", "c", "b"]}
+            worst = max(worst, (seconds[0] - seconds[1]) / 2 - 1)  # two splits hang, in turn
+    return {
+        "what": "candidates that hang: time beyond `fit_timeout`, serial and in processes",
+        "tried": count * len(ways),
+        "found": f"{worst:.1f} s at most, {wrong} searches did not go on",
+        "to reach": "under 5 s, 0",
+    }
+
+
+class Own(torch.nn.Module):
+    """A module that has to be looked into before it is trained together with others."""
+
+    def __init__(self, in_features, out_features, width=16):
+        super().__init__()
+        self.a = torch.nn.Linear(in_features, width)
+        self.b = torch.nn.Linear(width, out_features)
+
+    def forward(self, X):
+        return self.b(torch.relu(self.a(X)))
+
+
+def threads(count):
+    """Two searches and a network that predicts, in three threads."""
+    X, y = load_iris(return_X_y=True)
+    X = X.astype("float32")
+    net = TorchClassifier(Own, max_epochs=1, random_state=0).fit(X, y)
+    expected, errors, tables, over = net.predict_proba(X), [], [], threading.Event()
+
+    def search():
+        try:
+            search = HalvingHyperbandSearchCV(
+                TorchClassifier(Own, batch_size=16),
+                {"lr": loguniform(1e-3, 1e-1)},
+                resource="max_epochs",
+                max_resources=3,
+                cv=2,
+                random_state=0,
+                refit=False,
+                stack=True,
+            )
+            tables.append(table(search.fit(X, y)))
+        except BaseException as error:
+            errors.append(error)
+
+    def predict():
+        while not over.is_set():
+            try:
+                assert np.array_equal(net.predict_proba(X), expected)
+            except BaseException as error:
+                errors.append(error)
+
+    predicting = threading.Thread(target=predict)
+    predicting.start()
+    for _ in range(count):
+        both = [threading.Thread(target=search) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+    over.set()
+    predicting.join()
+    different = sum(not same(table, tables[0]) for table in tables)
+    return {
+        "what": "two searches and a predicting network in three threads",
+        "tried": count,
+        "found": f"{len(errors)} exceptions, {different} different tables",
+        "to reach": "0, 0",
+    }
+
+
 # A part tries its fault so many times, and returns a row.
-PARTS = {kills: 200, damage: 2000, foreign: 1, checksums: 20}
+PARTS = {
+    interrupts: 200,
+    refusals: 100,
+    kills: 200,
+    hangs: 5,
+    threads: 500,
+    damage: 2000,
+    foreign: 1,
+    checksums: 20,
+}
 
 
 def main():

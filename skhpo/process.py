@@ -1,4 +1,4 @@
-"""Settings of the whole process, changed for a while by any number of threads.
+"""The process as a whole: settings that threads change for a while, and its end with its parent.
 
 A thread that saves such a setting and restores it later undoes what another one did meanwhile, or
 leaves that for good. Here the first one in changes the setting, and the last one out puts it back.
@@ -6,16 +6,25 @@ leaves that for good. Here the first one in changes the setting, and the last on
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
 from typing import Any
 
-__all__ = ["TORCH_THREADS", "Together", "ignoring", "with_filters"]
+__all__ = [
+    "TORCH_THREADS",
+    "Together",
+    "end_with",
+    "end_with_parent",
+    "ignoring",
+    "with_filters",
+]
 
 
 class Together:
@@ -46,7 +55,7 @@ class Together:
                 self._context.__exit__(None, None, None)
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) -> Together:
     """Return a context in which warnings are not shown, in any thread.
 
@@ -127,3 +136,29 @@ class _TorchThreads(Together):
 
 
 TORCH_THREADS = _TorchThreads()
+
+
+@functools.cache
+def end_with(driver: int) -> None:
+    """End this process soon after the driver that started it, instead of waiting for more work.
+
+    Parameters
+    ----------
+    driver : int
+        Its process. Nothing is done if it is another one than the parent of this process.
+    """
+    if os.name == "posix" and os.getppid() == driver:
+        threading.Thread(target=_end_after, args=(driver,), daemon=True).start()
+
+
+def end_with_parent(driver: int) -> None:
+    """Do so in a process whose parent is the driver, and gone if it is not the parent any more."""
+    if os.name == "posix" and os.getppid() != driver:
+        os._exit(1)
+    end_with(driver)
+
+
+def _end_after(driver: int) -> None:
+    while os.getppid() == driver:
+        time.sleep(1)
+    os._exit(1)

@@ -30,8 +30,7 @@ from joblib._parallel_backends import (
 from joblib.parallel import BatchedCalls, get_active_backend
 
 from ..limits import Cut, interrupt
-from ..process import ignoring
-from ._workers import end_with_parent
+from ..process import end_with_parent, ignoring
 
 __all__ = ["active_engine"]
 

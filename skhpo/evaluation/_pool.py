@@ -20,11 +20,11 @@ from joblib import cpu_count
 
 from ..interrupts import is_interrupt, noticing
 from ..limits import HOPELESS, Cut, FitTimeoutError, SearchTimeoutError, limited
-from ..process import TORCH_THREADS, with_filters
+from ..process import TORCH_THREADS, end_with, with_filters
 from ._blame import FAILURES, Environment, refused_by_system
 from ._board import Board, Row
 from ._engines import active_engine
-from ._workers import end_with, import_first
+from ._workers import import_first
 
 __all__ = ["Done", "Overdue", "Pool"]
 
