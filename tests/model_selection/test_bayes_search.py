@@ -294,7 +294,7 @@ def test_all_failed_is_said_once_there_are_many():
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan, 1e300, -np.inf])
-@pytest.mark.filterwarnings("ignore:.*test scores are not finite:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*test scores are non-finite:UserWarning")
 @pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
 def test_scores_that_say_nothing(value):
     search = search_of(n_iter=8, n_initial_points=2, scoring=lambda estimator, X, y: value)
