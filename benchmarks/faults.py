@@ -18,6 +18,7 @@ import signal
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from functools import partial
 from pathlib import Path
@@ -142,8 +143,12 @@ def start(journal, mode, before=None):
     def run():
         if before is not None:
             before()
-        with contextlib.suppress(BaseException):  # interrupted, or refused
+        try:
             send.send(table(fit(journal, mode)))
+        except (KeyboardInterrupt, OSError):
+            os._exit(1)  # interrupted, or refused
+        except BaseException:
+            traceback.print_exc()
         os._exit(0)
 
     process = fork.Process(target=run)
