@@ -186,7 +186,10 @@ def small_split(dataset, y=None):
     ("callback", "monitor"),
     [
         (EarlyStopping(), "valid_loss"),
-        (Checkpoint(f_params=None, f_optimizer=None, f_history=None), "valid_loss_best"),
+        (
+            Checkpoint(f_params=None, f_optimizer=None, f_criterion=None, f_history=None),
+            "valid_loss_best",
+        ),
         (LRScheduler("ReduceLROnPlateau", monitor="valid_loss"), "valid_loss"),
         (EarlyStopping(monitor="valid_acc"), "valid_acc"),
         (EarlyStopping, "valid_loss"),
