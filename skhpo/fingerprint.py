@@ -40,8 +40,8 @@ def describe(value, _depth=0):
     value : object
         Scalars, containers and arrays are described by what they hold, scipy's frozen
         distributions by name and arguments, estimators by class and parameters, functions by
-        name and what they close over, torch modules by class and weights, anything else by class
-        and attributes; functions and classes of the user's own by their code too.
+        name and what they close over, torch modules by class, parts and weights, anything else
+        by class and attributes; functions and classes of the user's own by their code too.
 
     Returns
     -------
@@ -87,7 +87,9 @@ def describe(value, _depth=0):
         return {**_class(type(value)), "params": inner(params)}
     if hasattr(value, "state_dict"):
         weights = {k: np.asarray(v.detach().cpu()) for k, v in value.state_dict().items()}
-        return {**_class(type(value)), "text": str(value), "weights": digest(weights)}
+        codes = {hash_of_code(type(part)) for part in getattr(value, "modules", tuple)()}
+        parts = {"parts": sorted(codes - {None})} if codes - {None} else {}
+        return {**_class(type(value)), "text": str(value), "weights": digest(weights), **parts}
     if hasattr(value, "__dict__"):
         return {**_class(type(value)), "attributes": inner(vars(value))}
     return {**_class(type(value)), "text": repr(value)}

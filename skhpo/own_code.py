@@ -23,6 +23,7 @@ __all__ = ["hash_of_code"]
 # Attributes of a class that say nothing of what it does.
 _ABOUT = {"__annotations__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
 _ABOUT |= {"__static_attributes__", "_abc_impl"}
+_ABOUT |= {"__slotnames__"}  # which copying or pickling an instance adds
 _WRAPPERS = types.FunctionType | type(functools.cache(int))
 _PLAIN = bool | int | float | complex | str | bytes | None
 
@@ -162,6 +163,8 @@ def _unwrapped(value):
     """Return the function in a method, and in decorators of others that say what they wrap."""
     if isinstance(value, classmethod | staticmethod | types.MethodType):
         value = value.__func__
+    if isinstance(value, functools.cached_property):
+        value = value.func
     while isinstance(value, _WRAPPERS) and hasattr(value, "__wrapped__") and not _is_own(value):
         value = value.__wrapped__
     return value

@@ -1,5 +1,7 @@
 """The hash of code changes when what it does may have, and at no other time."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import types
@@ -14,6 +16,7 @@ from torch import nn
 
 from skhpo import SearchCV, TorchClassifier
 from skhpo.exceptions import JournalError
+from skhpo.fingerprint import describe
 from skhpo.own_code import hash_of_code
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
@@ -59,6 +62,10 @@ class Net(Base):
     def middle(self):
         return 11
 
+    @functools.cached_property
+    def lazy(self):
+        return 17
+
     @staticmethod
     @functools.cache
     def table():
@@ -96,6 +103,7 @@ def net_of(source, name="Net"):
         ("slope = 0.5", "slope = 0.25"),
         ("bias=True", "bias=False"),
         ("return 11", "return 12"),
+        ("return 17", "return 18"),
         ('"a", "b", "c"', '"a", "b", "z"'),
         ("operator.pos", "operator.neg"),
         ("v * 13", "v * 14"),
@@ -130,6 +138,38 @@ def test_running_does_not_change_it():
         helper(i)
     counting.n_steps = 9
     assert (hash_of_code(helper), hash_of_code(counting)) == before
+
+
+class Doubled(nn.Module):
+    """Is copied as it is here, where pickles find it."""
+
+    def forward(self, x):
+        return 2 * x
+
+
+class Scorer:
+    def __call__(self, estimator, X, y):
+        return 0.0
+
+
+@pytest.mark.parametrize("cls", [Doubled, Scorer])
+def test_copies_of_instances_do_not_change_it(cls):
+    before = hash_of_code(cls)
+    copy.deepcopy(cls())
+    pickle.dumps(cls())
+    assert hash_of_code(cls) == before
+
+
+def test_parts_of_a_network_count():
+    def network(cls):
+        return describe(nn.Sequential(cls(), nn.ReLU()))
+
+    source = (
+        "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return "
+    )
+    once, again, other = (network(net_of(source + body)) for body in ("x", "x", "-x"))
+    assert once == again
+    assert other != once
 
 
 def test_another_process_gives_the_same():
