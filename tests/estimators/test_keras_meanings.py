@@ -23,6 +23,10 @@ def build(out_features, width=None, activation=None):
     return keras.Sequential([keras.layers.Dense(width or out_features, activation=activation)])
 
 
+def scaled(x):
+    return 10 / (1 + (-x).exp()) - 5
+
+
 def own_loss(y_true, y_pred):
     import keras
 
@@ -80,6 +84,7 @@ def test_outputs_and_losses_that_do_not_fit_are_told(blobs):
     taken = losses.SparseCategoricalCrossentropy(from_logits=True)
     with pytest.warns(UserWarning, match="takes logits, but the model ends in a softmax"):
         KerasClassifier(build, activation="softmax", loss=taken, epochs=1).fit(X, y)
+    KerasClassifier(build, activation=scaled, loss=taken, epochs=1).fit(X, y)
     for loss in ("binary_crossentropy", losses.BinaryCrossentropy(), losses.binary_crossentropy):
         with pytest.warns(UserWarning, match=r"takes probabilities, but the model returns -.* to"):
             KerasClassifier(build, width=1, loss=loss, epochs=1).fit(X, y)

@@ -193,9 +193,18 @@ def test_probabilities_for_a_criterion_that_wants_logits(function, criterion, la
         net.fit(*halves)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for fine in (lambda x: x, lambda x: torch.log_softmax(x, 1), lambda x: 0 * x, torch.tanh):
+        for fine in (
+            *(lambda x: x, lambda x: torch.log_softmax(x, 1), lambda x: 0 * x, torch.tanh),
+            lambda x: 10 * torch.sigmoid(x) - 5,
+        ):
             if criterion == "cross_entropy" or fine(torch.zeros(2, 1)).shape == (2, 1):
                 net.set_params(module=ending(fine)).fit(*halves)
+
+
+def test_probabilities_of_low_precision_sum_to_one(halves):
+    module = ending(lambda x: torch.log_softmax(x, 1))
+    net = TorchClassifier(module, criterion="nll", amp=True, max_epochs=1, random_state=0)
+    np.testing.assert_allclose(net.fit(*halves).predict_proba(halves[0]).sum(1), 1, atol=1e-2)
 
 
 def test_values_that_do_not_fit_the_criterion_are_told_before_training(halves, monkeypatch):

@@ -41,14 +41,14 @@ def warn_of_logits(loss, output):
     """Warn where a loss gets probabilities for logits, or the reverse."""
     logits = takes_logits(loss) if loss is not None else None
     name = loss_name(loss) if loss is not None else ""
-    if logits and only(output.operations, UNIT):
+    inside = bool(((output.values >= 0) & (output.values <= 1 + 1e-6)).all())
+    if logits and inside and only(output.operations, UNIT):
         warnings.warn(
             f"loss {name} with from_logits=True takes logits, but the model ends in a "
             f"{' or a '.join(sorted(output.operations))}, from which it learns little; leave out "
             "from_logits=True, or that activation",
             stacklevel=2,
         )
-    inside = bool(((output.values >= 0) & (output.values <= 1 + 1e-6)).all())
     if logits is False and not inside:
         warnings.warn(
             f"loss {name} takes probabilities, but the model returns {output.values.min():.3g} to "
