@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 from .process import TORCH_THREADS
@@ -76,6 +76,7 @@ class _Limits:
     def __init__(self, seconds, until, around, tell):
         self.seconds, self.until, self.around, self.tell = seconds, until, around, tell
         self.fit_end = None if seconds is None else time.monotonic() + seconds
+        self.covered = False  # whether a part of the fit has limits of its own now
 
     @property
     def end(self):
@@ -97,6 +98,11 @@ class _Limits:
         if self.fit_end is not None and now > self.fit_end:
             return FitTimeoutError(self.explanation)
         return None
+
+    def cover(self, covered):
+        """Note that these limits hold in the place of those around them, or not any more."""
+        if self.around is not None:
+            self.around.covered = covered
 
     def moved(self, alarm):
         alarm.set(self.end)
@@ -160,9 +166,10 @@ def limited(slot=None, seconds=None, until=None, threads=None, tell=None):
     """
     around = _limits.get()
     limits = _Limits(seconds, until, around and around[0], tell)
-    alarm = nullcontext() if limits.end is None else _alarm(limits)
-    token = _slot.set(slot)
+    alarm = None if limits.end is None else _alarm(limits)
+    before = _slot.get()
     try:
+        _slot.set(slot)
         with ExitStack() as stack:
             torch = sys.modules.get("torch")
             if torch is not None and slot is not None and slot.startswith("cuda"):
@@ -172,7 +179,7 @@ def limited(slot=None, seconds=None, until=None, threads=None, tell=None):
             stack.enter_context(_in_force(limits, alarm))
             yield limits.over
     finally:
-        _slot.reset(token)
+        _slot.set(before)
 
 
 @contextmanager
@@ -180,20 +187,31 @@ def _in_force(limits, alarm):
     if limits.end is None:
         yield
         return
-    token = _limits.set((limits, alarm))
+    before = _limits.get()
     try:
-        with alarm:
-            limits.moved(alarm)
-            yield
+        try:
+            try:
+                _limits.set((limits, alarm))
+                limits.cover(True)
+                alarm.begin()
+                limits.moved(alarm)
+                yield
+            finally:
+                alarm.end()
+        finally:
+            alarm.end()  # again: it may ring, or Ctrl-C be pressed, on the way into the first one
     finally:
-        _limits.reset(token)
+        _limits.set(before)
+        limits.cover(False)
         if limits.tell is not None:
             limits.tell(None)
 
 
 def _alarm(limits):
     in_main = threading.current_thread() is threading.main_thread()
-    return _Signal(limits) if in_main and hasattr(signal, "setitimer") else _Watch(limits)
+    # A handler that is not Python's (None) could not be restored.
+    usable = hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is not None
+    return _Signal(limits) if in_main and usable else _Watch(limits)
 
 
 class _Signal:
@@ -204,11 +222,15 @@ class _Signal:
 
     def __init__(self, limits):
         self._limits = limits
+        self._timer = None
 
-    def __enter__(self):
-        self._entered = time.monotonic()
-        self._timer = signal.setitimer(signal.ITIMER_REAL, 0)
-        self._handler = signal.signal(signal.SIGALRM, self._ring)
+    def begin(self):
+        # Looked up before they are changed, so that `end` restores them wherever this is cut off.
+        self._begun = time.monotonic()
+        self._handler = signal.getsignal(signal.SIGALRM)
+        self._timer = signal.getitimer(signal.ITIMER_REAL)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._ring)
 
     def set(self, end):
         seconds = max(end + _GRACE - time.monotonic(), 1e-3)
@@ -218,14 +240,18 @@ class _Signal:
         if (cut := self._limits.over()) is not None:
             raise cut
 
-    def __exit__(self, *error):
+    def end(self):
+        """Put everything back; nothing is done where it is back already."""
+        if self._timer is None:
+            return
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if signal.getsignal(signal.SIGALRM) == self._ring and self._handler is not None:
+        if signal.getsignal(signal.SIGALRM) == self._ring:
             signal.signal(signal.SIGALRM, self._handler)
         seconds, interval = self._timer
+        left = max(seconds - (time.monotonic() - self._begun), 1e-3)
+        self._timer = None
         if seconds:
-            left = seconds - (time.monotonic() - self._entered)
-            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), interval)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
 
 
 class _Watch:
@@ -237,7 +263,7 @@ class _Watch:
         self._changed = threading.Condition()
         self._end = None
 
-    def __enter__(self):
+    def begin(self):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def set(self, end):
@@ -252,10 +278,11 @@ class _Watch:
                 if left is None or left > 0:
                     self._changed.wait(left)
                 elif (cut := self._limits.over()) is not None:
-                    _raise_in(self._thread, type(cut))
+                    if not self._limits.covered:  # else the part of the fit would be blamed
+                        _raise_in(self._thread, type(cut))
                     self._changed.wait(_GRACE)
 
-    def __exit__(self, *error):
+    def end(self):
         with self._changed:
             self._limits = None
             _raise_in(self._thread, None)  # what was raised and has not got there yet
