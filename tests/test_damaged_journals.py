@@ -82,6 +82,7 @@ def test_damage_is_noticed_and_the_rest_repaired(asynchronous, tmp_path):
     [
         ({"test_scores": {"score": 99}}, "its sum, a checksum, is another one"),
         ({"test_scores": {"score": float("inf")}}, "test_scores must be an object of numbers"),
+        ({"test_scores": {"score": 10**400}}, "test_scores must be an object of numbers"),
         ({"test_scores": 5}, "test_scores must be an object of numbers"),
         ({"fit_time": "long"}, "fit_time must be a number of seconds, but is 'long'"),
         ({"params": [1]}, "params must be an object of parameters"),

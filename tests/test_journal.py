@@ -1,7 +1,9 @@
 """The journal as a file: appended, locked, tolerant of a torn end and of nothing else."""
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -142,3 +144,15 @@ def test_a_journal_is_read_while_it_is_written(tmp_path):
     assert results[0][0, 0].test_scores == {"score": 0.5}
     with pytest.raises(JournalError, match="cannot read"):
         read_trials(tmp_path / "missing")
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="Windows has no locks of whole files")
+
+    def flock(descriptor, kind):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Journal(tmp_path / "run") as journal, pytest.raises(JournalError, match="with locks"):
+        journal.start(HEADER, SPLITS)
+    assert not (tmp_path / "run").exists()

@@ -11,6 +11,7 @@ file                what it does
 ``_events.py``      makes events of fits and reads them back; what their fields must be
 ``_history.py``     whether events follow from one another
 ``_lines.py``       events as lines with a number and a checksum
+``_locks.py``       who is at work
 ``_folder.py``      the folder beside the file: whose it is, split indices
 ``_checkpoints.py`` the checkpoints in it
 ``_file.py``        the file: made whole, locked, appended to

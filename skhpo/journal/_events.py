@@ -6,6 +6,7 @@ Nothing in them is executable: numbers, strings, and the `repr` of parameters th
 from __future__ import annotations
 
 import math
+import sys
 
 from ..trial import FitResult
 
@@ -123,7 +124,9 @@ def _count(value, least=0):
 
 
 def _number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # also for integers that are no float
 
 
 def _score(value):
@@ -137,7 +140,7 @@ def _scores(value):
 def _plain(value):
     if isinstance(value, dict):
         return value.keys() == {"repr"} and isinstance(value["repr"], str)
-    return value is None or isinstance(value, bool | str) or _number(value)
+    return value is None or isinstance(value, int | str) or _number(value)
 
 
 _NUMBER = (_count, "an integer from 0")
@@ -147,7 +150,7 @@ _BOOL = (lambda v: isinstance(v, bool), "true or false")
 _SCORES = "an object of numbers, 'nan', 'inf' or '-inf'"
 
 _HEADER = {
-    "journal": (lambda v: isinstance(v, str) and v, "a string"),
+    "journal": (lambda v: isinstance(v, str) and v and v.isascii(), "a string of ASCII characters"),
     "search": (lambda v: isinstance(v, str), "a string"),
     "seed": _NUMBER,
     "resource": _TEXT_OR_NULL,

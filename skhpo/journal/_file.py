@@ -15,11 +15,7 @@ from ..files import storing, write_all
 from ._checkpoints import Checkpoints
 from ._folder import Folder, digest_of
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
-
-try:
-    import fcntl
-except ImportError:  # Windows: a second process is not noticed there
-    fcntl = None
+from ._locks import lock, unlock
 
 __all__ = ["Journal", "checked_path", "read_content"]
 
@@ -110,8 +106,8 @@ class Journal:
 
     def close(self):
         """Release the lock and the file."""
-        if self._descriptor is not None and fcntl is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for children just being forked
+        if self._descriptor is not None:
+            unlock(self._descriptor)
         self._close()
 
     def _close(self):
@@ -266,13 +262,8 @@ class Journal:
     def _lock(self):
         status = os.fstat(self._descriptor)
         self._file = status.st_dev, status.st_ino
-        if fcntl is None:
-            return
-        kind = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX
-        try:
-            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _in_use(self.path) from error
+        if not lock(self._descriptor, self.path, shared=self.read_only):
+            raise _in_use(self.path)
 
     def _read(self):
         content = _read_all(self._descriptor, self.path)

@@ -13,11 +13,7 @@ import numpy as np
 
 from ..exceptions import JournalError
 from ..files import read_file, storing, write_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows: that another process starts the same journal is not noticed there
-    fcntl = None
+from ._locks import HAS_LOCKS, lock
 
 __all__ = ["Folder", "digest_of"]
 
@@ -184,7 +180,7 @@ class Folder:
 
     @contextmanager
     def _locked(self):
-        if fcntl is None:
+        if not HAS_LOCKS:
             yield
             return
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -196,13 +192,11 @@ class Folder:
                 f"none: {error.strerror}; move what is there, or give the journal another path"
             ) from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            if not lock(descriptor, self.path):
                 raise JournalError(
                     "a journal serves one search at a time, but another process is starting one "
                     f"with the folder {str(self.path)!r}; give this search a path of its own"
-                ) from error
+                )
             yield
         finally:
             os.close(descriptor)
