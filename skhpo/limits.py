@@ -37,6 +37,8 @@ _limits = ContextVar("limits", default=None)
 _GRACE = 0.5
 # Seconds after its end from which on a fit is taken for one that nothing interrupts.
 HOPELESS = 3.0
+# Seconds that timers of every system can be set to. They wait again then.
+_LONGEST = 1e6
 
 
 class Cut(BaseException):
@@ -233,7 +235,7 @@ class _Signal:
         signal.signal(signal.SIGALRM, self._ring)
 
     def set(self, end):
-        seconds = max(end + _GRACE - time.monotonic(), 1e-3)
+        seconds = min(max(end + _GRACE - time.monotonic(), 1e-3), _LONGEST)
         signal.setitimer(signal.ITIMER_REAL, seconds, _GRACE)
 
     def _ring(self, number, frame):
@@ -276,7 +278,7 @@ class _Watch:
             while self._limits is not None:
                 left = None if self._end is None else self._end - time.monotonic()
                 if left is None or left > 0:
-                    self._changed.wait(left)
+                    self._changed.wait(min(left or _LONGEST, _LONGEST))
                 elif (cut := self._limits.over()) is not None:
                     if not self._limits.covered:  # else the part of the fit would be blamed
                         _raise_in(self._thread, type(cut))

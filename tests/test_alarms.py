@@ -92,3 +92,21 @@ def test_a_part_of_a_fit_is_not_blamed_for_the_time_of_the_fit():
         thread.join()
     assert len(raised) == 8
     assert FitTimeoutError not in raised
+
+
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+def test_a_limit_may_be_as_long_as_one_likes(where):
+    ended = []
+
+    def fit():
+        with limited(seconds=1e30, until=1e30):
+            limits.check_time()
+            ended.append(where)
+
+    if where == "here":
+        fit()
+    else:
+        thread = threading.Thread(target=fit)
+        thread.start()
+        thread.join()
+    assert ended == [where]
