@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skhpo.exceptions import JournalError
-from skhpo.journal import Journal, fit_event, read_trials, result_of
+from skhpo.journal import Journal, _file, _folder, _locks, fit_event, read_trials, result_of
 from skhpo.trial import FitResult, Trial
 
 HEADER = {
@@ -156,3 +157,35 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     with Journal(tmp_path / "run") as journal, pytest.raises(JournalError, match="with locks"):
         journal.start(HEADER, SPLITS)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="it looks up what is open in /proc")
+def test_open_files_keep_their_names_where_there_are_no_locks(tmp_path, monkeypatch):
+    """As on Windows, which has no locks and neither removes nor renames an open file."""
+
+    def refusing(function):
+        def refuse(path, *args):
+            for descriptor in os.listdir("/proc/self/fd"):
+                if os.path.realpath(f"/proc/self/fd/{descriptor}") == os.path.realpath(path):
+                    raise PermissionError(errno.EACCES, "open here", str(path))
+            return function(path, *args)
+
+        return refuse
+
+    for name in ("unlink", "rename", "replace"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    monkeypatch.setattr(_locks, "fcntl", None)
+    for module in (_file, _folder):
+        monkeypatch.setattr(module, "HAS_LOCKS", False)
+    path = tmp_path / "run"
+    with suppress(KeyboardInterrupt), Journal(path) as journal:
+        journal.start(HEADER, SPLITS)
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    with Journal(path) as journal:
+        journal.start(HEADER, SPLITS)
+        journal.append(ask(0))
+        journal.sync()
+    with Journal(path) as journal:
+        assert [event["trials"] for event in journal.events] == [[0]]
+        journal.append(ask(1))

@@ -52,12 +52,12 @@ class Board:
         """End the process of a call, also one that stands still."""
         process = self.read(row)[0]
         if process:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # it has ended
                 os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def close(self):
         self._map.close()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # Windows removes no file that a worker maps
             os.unlink(self.path)
 
 

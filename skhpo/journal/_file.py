@@ -8,6 +8,7 @@ import secrets
 import stat
 import warnings
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from ..exceptions import JournalError, StorageError
@@ -15,7 +16,7 @@ from ..files import storing, write_all
 from ._checkpoints import Checkpoints
 from ._folder import Folder, digest_of
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
-from ._locks import lock, unlock
+from ._locks import HAS_LOCKS, lock, unlock
 
 __all__ = ["Journal", "checked_path", "read_content"]
 
@@ -146,7 +147,12 @@ class Journal:
             self._lock()
             write_all(self._descriptor, content)
             os.fsync(self._descriptor)
-            self._put_in_place(temporary)
+            if HAS_LOCKS:
+                self._put_in_place(temporary)
+            else:  # Windows, where open files keep their names
+                self._close()
+                self._put_in_place(temporary)
+                self._open()
         self.header, self._n, self._end = header, len(lines), len(content)
         self._is_new = True
 
@@ -229,9 +235,12 @@ class Journal:
             self.check_writable()
         except StorageError:  # there is another file
             return
+        if not HAS_LOCKS:
+            self._close()
         self.checkpoints.sweep(kept=())
-        os.unlink(self.path)
-        self._folder.discard()
+        with suppress(OSError):  # what is to be raised says more
+            os.unlink(self.path)
+            self._folder.discard()
 
     def _settle(self, size):
         """See how much of the pending line is in a file of a size: all, or it is cut off again."""
