@@ -24,6 +24,8 @@ __all__ = ["hash_of_code"]
 _ABOUT = {"__annotations__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
 _ABOUT |= {"__static_attributes__", "_abc_impl"}
 _ABOUT |= {"__slotnames__"}  # which copying or pickling an instance adds
+# Globals that say where code is, not what it does: others where a script is run, or moved.
+_OF_MODULE = {"__file__", "__name__", "__package__"}
 _WRAPPERS = types.FunctionType | type(functools.cache(int))
 _PLAIN = bool | int | float | complex | str | bytes | None
 
@@ -139,6 +141,8 @@ def _globals_of(code, known):
     for instruction in dis.get_instructions(code):
         name = instruction.argval
         if instruction.opname not in ("LOAD_GLOBAL", "LOAD_NAME") or name not in known:
+            continue
+        if name in _OF_MODULE:
             continue
         value = known[name]
         if isinstance(value, types.ModuleType):

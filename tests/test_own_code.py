@@ -23,6 +23,7 @@ from skhpo.schedulers import FullScheduler
 
 BEFORE = """
 import functools
+import logging
 import operator
 import torch
 from torch import nn
@@ -37,6 +38,7 @@ def halved(x):
 def helper(x):
     def inner(z):
         return z - 3
+    logging.getLogger(__name__).debug(__file__)
     return halved(inner(x))
 
 def louder(function):
@@ -85,8 +87,8 @@ class Net(Base):
 """
 
 
-def net_of(source, name="Net"):
-    space = {"__name__": "mine"}
+def net_of(source, name="Net", module="mine"):
+    space = {"__name__": module, "__file__": f"/home/me/{module}.py"}
     exec(compile(source, "<mine>", "exec"), space)
     return space[name]
 
@@ -129,6 +131,7 @@ def test_what_changes_it(old, new):
 def test_what_does_not(old, new):
     assert old in BEFORE
     assert hash_of_code(net_of(BEFORE)) == hash_of_code(net_of(BEFORE.replace(old, new)))
+    assert hash_of_code(net_of(BEFORE)) == hash_of_code(net_of(BEFORE, module="moved"))
 
 
 def test_running_does_not_change_it():
