@@ -288,6 +288,8 @@ def link_of(output, operations, criterion):
                 stacklevel=2,
             )
         return "logs"
+    if isinstance(criterion, nn.KLDivLoss) and not criterion.log_target:
+        return "logs"
     if not takes_logits(criterion):
         return "values"
     several = isinstance(criterion, nn.CrossEntropyLoss)

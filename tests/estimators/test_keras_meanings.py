@@ -76,6 +76,27 @@ def test_a_loss_of_ones_own(activation, logits, blobs):
     np.testing.assert_allclose(net.predict_proba(X)[:, 1], expected, rtol=1e-5)
 
 
+def own_sparse_loss(y_true, y_pred):
+    import keras
+
+    return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+
+def own_categorical_loss(y_true, y_pred):
+    import keras
+
+    return keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+
+def test_a_loss_of_ones_own_gets_the_targets_that_it_takes(blobs):
+    nets = (
+        KerasClassifier(build, loss=loss, **FAST).fit(*blobs)
+        for loss in (own_sparse_loss, own_categorical_loss)
+    )
+    first, second = (net.predict_proba(blobs[0]) for net in nets)
+    np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
 def test_outputs_and_losses_that_do_not_fit_are_told(blobs):
     import keras
 

@@ -285,6 +285,11 @@ def test_other_links_of_regressors(halves):
     for criterion in ("gaussian_nll", nn.GaussianNLLLoss):
         net = TorchRegressor(Both, module__out_features=2, criterion=criterion, **FAST)
         assert net.fit(X, X[:, 0], sample_weight=np.ones(len(X))).score(X, X[:, 0]) > 0.8
+    shares = np.column_stack((share, 1 - share))
+    module = ending(lambda x: torch.log_softmax(x, 1))
+    divergence = nn.KLDivLoss(reduction="batchmean")
+    net = TorchRegressor(module, criterion=divergence, max_epochs=1).fit(X, shares)
+    np.testing.assert_allclose(net.predict(X).sum(1), 1, rtol=1e-5)
     given = TorchRegressor(criterion="poisson_nll", predict_nonlinearity=None, **FAST)
     given.set_params(max_epochs=1).fit(X, share)
     np.testing.assert_allclose(given.predict(X), outputs(given, X)[:, 0], rtol=1e-5, atol=1e-6)

@@ -12,6 +12,7 @@ from ._backend import compile_arguments, config_of, import_keras
 
 __all__ = [
     "compiled",
+    "is_of_keras",
     "loss_name",
     "optimizer_arguments",
     "resolve_optimizer",
@@ -27,14 +28,18 @@ def loss_name(loss):
     return loss.lower().replace("_", "")
 
 
+def is_of_keras(loss):
+    """Say whether a loss is one of Keras' own, or the name of one."""
+    return isinstance(loss, str) or str(getattr(loss, "__module__", "")).startswith("keras.")
+
+
 def takes_logits(loss):
     """Say whether a loss applies the sigmoid or the softmax itself; None where unknown."""
     config = config_of(loss) if hasattr(loss, "get_config") else {}
     flag = config.get("from_logits", getattr(loss, "from_logits", None))
     if isinstance(flag, bool):
         return flag
-    of_keras = isinstance(loss, str) or str(getattr(loss, "__module__", "")).startswith("keras.")
-    return False if of_keras and "crossentropy" in loss_name(loss) else None
+    return False if is_of_keras(loss) and "crossentropy" in loss_name(loss) else None
 
 
 def warn_of_logits(loss, output):

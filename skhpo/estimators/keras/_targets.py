@@ -21,7 +21,7 @@ from .._links import SOFTMAX, only
 from .._outputs import are_logits, sum_to_one
 from .._validation import as_array
 from ._backend import import_keras
-from ._compiling import loss_name, takes_logits, warn_of_logits
+from ._compiling import is_of_keras, loss_name, takes_logits, warn_of_logits
 
 __all__ = ["LabelsMixin"]
 
@@ -158,7 +158,24 @@ class LabelsMixin:
                 stacklevel=2,
             )
         self._meaning = "probabilities" if logits is False else "logits"
-        self._sparse = loss_name(model.loss).startswith("sparse") if model.loss else True
+        self._sparse = self._takes_positions(model.loss, output.values)
+
+    def _takes_positions(self, loss, values):
+        """Say whether a loss takes positions of classes as targets, and not rows of one 1."""
+        if not loss or loss_name(loss).startswith("sparse"):
+            return True
+        if self._multi_label or self._width == 1 or is_of_keras(loss) or not callable(loss):
+            return False
+        # Of the user's own: one that cannot take the rows, and can take the positions.
+        values = import_keras().ops.convert_to_tensor(values)
+        positions = np.arange(len(values)) % self._width
+        for targets in (np.eye(self._width, dtype=np.float32)[positions], positions):
+            try:
+                loss(import_keras().ops.convert_to_tensor(targets), values)
+            except Exception:
+                continue
+            return targets.ndim == 1
+        return False
 
     def _dummies(self, n):
         return np.zeros((n, len(self._known_classes)) if self._multi_label else n, dtype=np.int64)
