@@ -147,6 +147,22 @@ def test_a_journal_is_read_while_it_is_written(tmp_path):
         read_trials(tmp_path / "missing")
 
 
+@pytest.mark.parametrize("n_fits", [0, 1])
+def test_a_new_journal_without_a_fit_is_removed_after_an_error(n_fits, tmp_path):
+    with suppress(KeyboardInterrupt), Journal(tmp_path / "run") as journal:
+        journal.start(HEADER, SPLITS)
+        journal.append(ask(0))
+        for split in range(n_fits):
+            journal.append(fit_event(TRIAL, FitResult(0, split, 0, {"score": 0.5})))
+        raise KeyboardInterrupt
+    assert len(list(tmp_path.iterdir())) == 2 * n_fits
+    with suppress(KeyboardInterrupt), Journal(tmp_path / "old") as journal:
+        journal.start(HEADER, SPLITS)
+    with suppress(KeyboardInterrupt), Journal(tmp_path / "old"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "old").exists()
+
+
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl", reason="Windows has no locks of whole files")
 

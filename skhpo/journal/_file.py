@@ -81,7 +81,7 @@ class Journal:
         self._file = None  # device and inode
         self._pending = b""  # a line that is being written
         self._to_sync = False
-        self._is_new = False
+        self._is_bare = False  # new, and without a fit
         _OPEN.add(self)
         if not _is_there(path):
             if not self.path.parent.is_dir():
@@ -101,7 +101,7 @@ class Journal:
 
     def __exit__(self, kind, *_):
         # In a forked child there is no descriptor any more.
-        if kind is not None and self._descriptor is not None and self._is_new and self._n == 1:
+        if kind is not None and self._descriptor is not None and self._is_bare:
             self._discard()
         self.close()
 
@@ -154,7 +154,7 @@ class Journal:
                 self._put_in_place(temporary)
                 self._open()
         self.header, self._n, self._end = header, len(lines), len(content)
-        self._is_new = True
+        self._is_bare = len(lines) == 1
 
     def append(self, event):
         """Add one line, which survives the death of this process.
@@ -171,6 +171,7 @@ class Journal:
             self._settle(status.st_size)
             self._pending = seal({"n": self._n, **event}, self.header["journal"])
             self._to_sync = True
+            self._is_bare = self._is_bare and event["event"] == "ask"
             end = self._end + len(self._pending)
             try:
                 write_all(self._descriptor, self._pending)
@@ -230,7 +231,7 @@ class Journal:
         return splits
 
     def _discard(self):
-        """Remove a journal that has nothing but its first line, so that its path is free again."""
+        """Remove a journal that has no fit, so that its path is free again."""
         try:
             self.check_writable()
         except StorageError:  # there is another file
