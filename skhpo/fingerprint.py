@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
@@ -38,7 +39,7 @@ def describe(value, _depth=0):
     Parameters
     ----------
     value : object
-        Scalars, containers and arrays are described by what they hold, scipy's frozen
+        Scalars, containers, arrays and tensors are described by what they hold, scipy's frozen
         distributions by name and arguments, estimators by class and parameters, functions by
         name and what they close over, torch modules by class, parts and weights, anything else
         by class and attributes; functions and classes of the user's own by their code too.
@@ -67,6 +68,9 @@ def describe(value, _depth=0):
         return {str(key): inner(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return {"array": list(value.shape), "hash": digest(value)}
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _tensor(value, torch)
     if isinstance(value, np.random.RandomState | np.random.Generator):
         return {**_class(type(value)), "hash": digest(value)}
     if isinstance(value, functools.partial):
@@ -86,7 +90,7 @@ def describe(value, _depth=0):
         params = dict(sorted(value.get_params(deep=False).items()))
         return {**_class(type(value)), "params": inner(params)}
     if hasattr(value, "state_dict"):
-        weights = {k: np.asarray(v.detach().cpu()) for k, v in value.state_dict().items()}
+        weights = {name: inner(held) for name, held in value.state_dict().items()}
         codes = {hash_of_code(type(part)) for part in getattr(value, "modules", tuple)()}
         parts = {"parts": sorted(codes - {None})} if codes - {None} else {}
         return {**_class(type(value)), "text": str(value), "weights": digest(weights), **parts}
@@ -114,6 +118,18 @@ def _function(function, inner):
         "defaults": inner(function.__defaults__),
         "closure": inner([cell.cell_contents for cell in cells]),
     }
+
+
+def _tensor(value, torch):
+    """Describe a tensor of torch by its type and what it holds, if it holds anything yet."""
+    described = {**_class(type(value)), "dtype": str(value.dtype)}
+    if hasattr(value, "materialize"):  # of a lazy layer
+        return described
+    dense = value.detach().cpu()
+    dense = dense if dense.layout is torch.strided else dense.to_dense()
+    # As bytes, because NumPy lacks some of the types.
+    held = dense.contiguous().flatten().view(torch.uint8).numpy()
+    return {**described, "array": list(value.shape), "hash": digest(held)}
 
 
 def differences(old, new, _path=""):

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import loguniform, randint, uniform
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -20,10 +21,19 @@ from skhpo.fingerprint import describe, differences
 
 def seeded_module():
     module = nn.Linear(2, 2)
-    with __import__("torch").no_grad():
+    with torch.no_grad():
         for p in module.parameters():
             p.fill_(0.5)
     return module
+
+
+class Counting(nn.Module):
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def get_extra_state(self):
+        return {"count": self.count}
 
 
 THINGS = {
@@ -42,6 +52,15 @@ THINGS = {
     "other lambda": lambda: [lambda x: x + 2],
     "class": lambda: nn.Linear,
     "module": seeded_module,
+    "lazy module": lambda: nn.Sequential(nn.LazyLinear(2)),
+    "module of bfloat16": lambda: seeded_module().bfloat16(),
+    "module with a state of its own": lambda: Counting(1),
+    "other state": lambda: Counting(2),
+    "tensor": lambda: {"weight": torch.tensor([1.0, 2.0])},
+    "other tensor": lambda: {"weight": torch.tensor([1.0, 3.0])},
+    "number as a tensor": lambda: torch.tensor(1, dtype=torch.float64),
+    "sparse tensor": lambda: torch.eye(2).to_sparse(),
+    "file": lambda: {"sink": sys.__stdout__},
     "set": lambda: {"b", "a"},
     "generator": lambda: np.random.RandomState(0),
 }
