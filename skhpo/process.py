@@ -14,10 +14,11 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 __all__ = [
+    "LEFT_BY_DRIVER",
     "TORCH_THREADS",
     "Together",
     "end_with",
@@ -138,6 +139,10 @@ class _TorchThreads(Together):
 TORCH_THREADS = _TorchThreads()
 
 
+# What a worker that ends with its driver removes: files that the driver has not removed itself.
+LEFT_BY_DRIVER: set[str] = set()
+
+
 @functools.cache
 def end_with(driver: int) -> None:
     """End this process soon after the driver that started it, instead of waiting for more work.
@@ -161,4 +166,7 @@ def end_with_parent(driver: int) -> None:
 def _end_after(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(1)
+    for path in list(LEFT_BY_DRIVER):
+        with suppress(OSError):  # another worker was faster
+            os.unlink(path)
     os._exit(1)

@@ -15,6 +15,7 @@ import struct
 import tempfile
 
 from ..files import storing, write_all
+from ..process import LEFT_BY_DRIVER
 
 __all__ = ["Board", "Row"]
 
@@ -82,6 +83,7 @@ class Row:
 
 @functools.lru_cache(maxsize=1)
 def _mapped(path):
+    LEFT_BY_DRIVER.add(path)
     descriptor = os.open(path, os.O_RDWR)
     try:
         return mmap.mmap(descriptor, 0)
