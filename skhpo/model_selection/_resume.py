@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 
@@ -57,12 +58,21 @@ def fingerprint(search, cv, X, y, params):
         "estimator": describe(search.estimator),
         "cv": describe(cv),
         "data": {
-            "X": digest(X),
-            "y": digest(y),
-            **{name: digest(value) for name, value in params.items()},
+            name: _digest_of_data(name, value) for name, value in {"X": X, "y": y, **params}.items()
         },
         "versions": versions("skhpo", "numpy", "scipy", "scikit-learn", "torch", "skorch"),
     }
+
+
+def _digest_of_data(name, value):
+    try:
+        return digest(value)
+    except pickle.PicklingError as error:
+        raise TypeError(
+            "a search with a journal, warm_start_from or logs is known by a hash of its data, that "
+            f"must be picklable, but {name}, a {type(value).__name__}, is not ({error.args[0]}); "
+            "define what it holds at the top level of a module, or leave those out"
+        ) from error
 
 
 def identity_of(fingerprint, seed):

@@ -10,6 +10,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from journals import HEADER
 from scipy.stats import loguniform, uniform
 from sklearn.base import clone
@@ -19,6 +20,7 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import ShuffleSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.helper import SliceDataset
 
 from skhpo import HalvingHyperbandSearchCV, TorchClassifier, read_journal
 from skhpo.exceptions import JournalError
@@ -225,6 +227,22 @@ def test_other_data_are_refused(tmp_path):
         search.fit(X + 1, y)
     with pytest.raises(JournalError, match=r"data\.sample_weight"):
         search.fit(X, y, sample_weight=np.ones(len(y)))
+
+
+def test_data_that_cannot_be_known_again_are_refused(tmp_path):
+    class Rows(torch.utils.data.Dataset):
+        change = staticmethod(lambda row: row)
+
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, i):
+            return self.change(X[i]), y[i]
+
+    search = search_of("torch", journal=tmp_path / "run.jsonl")
+    with pytest.raises(TypeError, match=r"must be picklable, but X, a SliceDataset, is not"):
+        search.fit(SliceDataset(Rows()), y)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_journal_in_use_and_one_whose_folder_is_a_file(tmp_path):
