@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -267,14 +268,16 @@ def test_values_are_found_by_equality():
             "x": [math.nan, 1.0],
             "array": [np.arange(3), np.arange(4), np.array([1.0, np.nan])],
             "sizes": [[8], (8,), [8, math.nan]],
+            "weight": [None, torch.ones(2), torch.tensor([1.0, 2.0])],
         }
     )
-    params = space.from_unit([0.9, 0.9, 0.9, 0.1])
+    params = space.from_unit([0.9, 0.9, 0.9, 0.9, 0.1])
     other = {
         "scaler": clone(params["scaler"]),
         "x": float("nan"),
         "array": params["array"].copy(),
         "sizes": [8, float("nan")],
+        "weight": params["weight"].clone(),
     }
     assert space.key(other) == space.key(params)
     assert space.to_unit(other).tolist() == space.to_unit(params).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable
 from typing import Any
 
@@ -46,6 +47,10 @@ def identity(value: Any, *, open_estimators: bool = False) -> Hashable:
         return (kind, "nan")
     if isinstance(value, np.ndarray):
         return (kind, value.dtype.str, value.shape, inner(value.tolist()))
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        # Its own hash goes by identity, and comparing it gives no bool.
+        return (kind, str(value.dtype), tuple(value.shape), inner(value.tolist()))
     if isinstance(value, list | tuple):
         return (kind, tuple(map(inner, value)))
     if isinstance(value, dict):
