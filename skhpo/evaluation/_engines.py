@@ -224,6 +224,11 @@ class JoblibEngine:
 
     def abort(self):
         self._backend.stop_call()
+        if self.tells_deaths:
+            # The thread that hands out calls fails by those that are dropped before it took them.
+            with suppress(queue.Empty):
+                while True:
+                    self._backend._workers._work_ids.get_nowait()
         self._backend.abort_everything(ensure_ready=False)
 
 

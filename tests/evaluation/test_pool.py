@@ -176,3 +176,17 @@ def test_jobs_times_threads_stay_within_the_cores(backend):
     with joblib.parallel_config(backend), Pool(2) as pool:
         threads = {n for _, n in results(pool, _threads, range(4))}
     assert 2 * max(threads) <= max(2, joblib.cpu_count())
+
+
+def test_calls_that_no_worker_has_taken_are_dropped_in_silence():
+    # pytest looks out for exceptions in the threads of the workers' pool.
+    def fail(pool):
+        results(pool, square, range(2))
+        pool.submit(square, [1])
+        pool.submit(square, [2])
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"), Pool(2) as pool:
+        fail(pool)
+    with Pool(2) as pool:
+        assert len(results(pool, square, range(3))) == 3
