@@ -85,7 +85,6 @@ class Slow(ClassifierMixin, BaseEstimator):
             },
         ),
     ],
-    ids=str,
 )
 def test_own_parameters_in_the_space(estimator, space, expected):
     own, _ = own_configuration(estimator, space)
@@ -111,7 +110,6 @@ def test_a_choice_is_that_of_the_space():
         ({"kernel": ["linear"], "C": [1.0]}, "kernel='rbf' is not in the space"),
         ({"base__x": [1]}, "has no base__x to begin with"),
     ],
-    ids=str,
 )
 def test_own_parameters_outside_the_space(space, reason):
     own, why = own_configuration(SVC(probability=False), space)
