@@ -50,6 +50,7 @@ def test_predictions_have_the_precision_of_the_network(dtype):
             whole = output(X)
             assert whole.dtype == str(dtype).removeprefix("torch.")
             assert_allclose(np.concatenate([output(X[i : i + 1]) for i in range(30)]), whole)
+            assert_allclose(output(X[::-1])[::-1], whole)
             if cls is TorchClassifier and y.ndim == 1:
                 assert_allclose(whole.sum(axis=1), np.ones(30, whole.dtype))
 
