@@ -44,8 +44,7 @@ class BuildingMixin(GroupsMixin):
         -------
         self : estimator
         """
-        self.device_ = resolve_device(self.device)
-        self.seed_ = draw_seed(self.random_state)
+        self._settle_device_and_seed()
         names = ("shuffle", "forward")
         self._streams = {name: Stream(self._seed_of(name), name) for name in names}
         self._low_precision = low_precision(self.amp, self.device_)
@@ -59,10 +58,17 @@ class BuildingMixin(GroupsMixin):
         self.n_parameters_ = sum(p.numel() for p in self.module_.parameters())
         return self
 
+    def _settle_device_and_seed(self):
+        self.device_ = resolve_device(self.device)
+        self.seed_ = draw_seed(self.random_state)
+
     def _initialize_module(self, reason=None):
+        if not hasattr(self, "seed_"):  # asked for the module alone
+            self._settle_device_and_seed()
         with self._current_init_context("module"):
             with NamedInitialization(self._seed_of("init")) as initialization:
                 self.initialize_module()
+                self._check_name("module", self._modules)
                 modules = {name: getattr(self, name + "_") for name in self._modules}
                 self._materialize(modules["module"])
             for module in modules.values():
@@ -76,6 +82,16 @@ class BuildingMixin(GroupsMixin):
                     module = self.torch_compile(module.to(self.device_), name=name)
                     setattr(self, name + "_", module)
         return self
+
+    def _check_name(self, part, names):
+        """Raise ValueError if an overridden method made no part under the name that is read."""
+        if not hasattr(self, part + "_"):
+            others = ", ".join(name + "_" for name in names if name != part) or "nothing"
+            raise ValueError(
+                f"initialize_{part}() must set {part}_, which training, predictions and "
+                f"checkpoints use, but {type(self).__name__}.initialize_{part}() sets {others}; "
+                f"rename the main one to {part}_, only further ones may have names of their own"
+            )
 
     def _drawing_from(self, stream):
         """Return the context in which a forward pass draws from a stream."""
@@ -191,6 +207,7 @@ class BuildingMixin(GroupsMixin):
         with self._current_init_context("criterion"):
             with NamedInitialization(self._seed_of("init")):
                 self.initialize_criterion()
+            self._check_name("criterion", self._criteria)
             for name in self._criteria:
                 criterion = getattr(self, name + "_")
                 if isinstance(criterion, torch.nn.Module):

@@ -119,7 +119,7 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     use_caching : bool or "auto", default="auto"
         Whether skorch's scoring callbacks keep predictions.
     torch_load_kwargs : dict or None, default=None
-        Arguments of ``torch.load`` in ``load_params``.
+        Arguments of ``torch.load`` in ``load_params``. Pickles are loaded as pickles are.
     **kwargs : dict
         ``module__*``, ``criterion__*``, ``optimizer__*``, ``iterator_train__*``,
         ``iterator_valid__*``, ``dataset__*``, ``callbacks__*``, ``compile__*``,

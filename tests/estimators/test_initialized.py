@@ -1,11 +1,14 @@
 """A network that was initialized without data learns of them when it first sees some."""
 
 import copy
+import io
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from skorch.exceptions import NotInitializedError
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
@@ -122,3 +125,44 @@ def test_a_wrong_first_batch_is_forgotten(blobs):
     with pytest.raises(ValueError, match="accept a batch"):
         net.partial_fit(blobs[0][:, :5], blobs[1])
     assert net.partial_fit(*blobs).n_iter_ == 2
+
+
+@pytest.mark.parametrize("start", ["initialize_module", "_initialize_module"])
+def test_a_module_made_alone_is_saved_alone(start):
+    net = TorchRegressor(nn.Linear, module__in_features=2, module__out_features=1)
+    getattr(net, start)()
+    buffer = io.BytesIO()
+    net.save_params(f_params=buffer)
+    buffer.seek(0)
+    assert torch.equal(torch.load(buffer)["weight"], net.module_.weight)
+    with pytest.raises(NotInitializedError, match="un-initialized model"):
+        net.save_params(f_optimizer=io.BytesIO())
+
+
+class OtherModule(TorchRegressor):
+    def initialize_module(self):
+        self.net_ = nn.Linear(8, 1)
+        return self
+
+    def infer(self, x, **fit_params):
+        return self.net_(x)
+
+
+class OtherCriterion(TorchRegressor):
+    def initialize_criterion(self):
+        self.loss_ = nn.MSELoss()
+        return self
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return self.loss_(y_pred, y_true)
+
+
+@pytest.mark.parametrize(
+    ("cls", "part", "other"),
+    [(OtherModule, "module", "net_"), (OtherCriterion, "criterion", "loss_")],
+)
+def test_names_of_the_main_parts_are_fixed(cls, part, other, blobs):
+    message = rf"initialize_{part}\(\) must set {part}_, .* sets {other}; rename"
+    for start in (lambda net: net.initialize(), lambda net: net.fit(*data_of(cls, blobs))):
+        with pytest.raises(ValueError, match=message):
+            start(cls(nn.Linear, module__in_features=8, module__out_features=1))
