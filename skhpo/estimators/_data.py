@@ -11,6 +11,7 @@ import torch
 
 from ..rows import RowSubset
 from ._sparse import SparseRows
+from ._validation import as_array
 
 __all__ = ["RowBatches", "Rows", "as_dict", "n_rows", "sample_shape", "wants_integers"]
 
@@ -64,6 +65,8 @@ class Rows(skorch.dataset.Dataset):
         self.device = device
         self.index = None
         self.balance = None  # classes that batches have in equal numbers
+        flags = {k: getattr(v, "flags", None) for k, v in as_dict(X).items()}
+        self.read_only = {k for k, found in flags.items() if found and not found.writeable}
         source = {k: _alias(v) for k, v in as_dict(X).items()}
         self.dtype = {k: v.dtype for k, v in source.items()} if dtype is None else as_dict(dtype)
         to_convert = [k for k, v in source.items() if v.dtype != self.dtype[k]]
@@ -77,12 +80,29 @@ class Rows(skorch.dataset.Dataset):
         if self.resident:
             source = {k: v.to(device, self.dtype[k]) for k, v in source.items()}
         self._bytes_per_row = max(1, sum(n_bytes.values()) // max(1, n_rows(X)))
-        self.X = source if isinstance(X, Mapping) else source[None]
-        self.y = None if y is None else torch.as_tensor(y, device=device)
+        self.source = source if isinstance(X, Mapping) else source[None]
+        self.targets = None if y is None else torch.as_tensor(y, device=device)
         self.weight = None if weight is None else torch.as_tensor(weight, device=device)
 
+    @property
+    def X(self):
+        """The inputs as what was given: arrays, a CSR matrix, or a dict; for scorers and splits."""
+        given = {
+            k: _as_given(self._chosen(v), k not in self.read_only)
+            for k, v in as_dict(self.source).items()
+        }
+        return given if isinstance(self.source, Mapping) else given[None]
+
+    @property
+    def y(self):
+        """The encoded targets as an array."""
+        return None if self.targets is None else _as_given(self._chosen(self.targets))
+
+    def _chosen(self, source):
+        return source if self.index is None else source[self.index]
+
     def __len__(self):
-        return n_rows(self.X) if self.index is None else len(self.index)
+        return n_rows(self.source) if self.index is None else len(self.index)
 
     def __getitem__(self, i):
         X, y, _ = self.take(torch.as_tensor([i]))
@@ -106,14 +126,14 @@ class Rows(skorch.dataset.Dataset):
             index = self.index[index]
         on_device = index.to(self.device)
         if self.resident:
-            taken = {k: v.index_select(0, on_device) for k, v in as_dict(self.X).items()}
+            taken = {k: v.index_select(0, on_device) for k, v in as_dict(self.source).items()}
         else:
             taken = {
                 k: v.index_select(0, index).to(self.device, self.dtype[k])
-                for k, v in as_dict(self.X).items()
+                for k, v in as_dict(self.source).items()
             }
-        X = taken if isinstance(self.X, Mapping) else taken[None]
-        y = None if self.y is None else self.y.index_select(0, on_device)
+        X = taken if isinstance(self.source, Mapping) else taken[None]
+        y = None if self.targets is None else self.targets.index_select(0, on_device)
         weight = None if self.weight is None else self.weight.index_select(0, on_device)
         return X, y, weight
 
@@ -122,8 +142,8 @@ class Rows(skorch.dataset.Dataset):
         index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
         part = object.__new__(Rows)
         part.__dict__.update(self.__dict__)
-        part.X, part.y, part.weight = self.take(index)
-        part.resident, part.index = True, None
+        part.source, part.targets, part.weight = self.take(index)
+        part.resident, part.index, part.read_only = True, None, ()
         part.balance = None if self.balance is None else self.balance[index.numpy()]
         return part
 
@@ -334,3 +354,15 @@ def _alias(array):
         # ever copied out of it.
         array = np.asarray(_Writeable(array))
     return torch.from_numpy(array)
+
+
+def _as_given(source, writeable=True):
+    """Return what `_alias` was made of, but in the dtype of training."""
+    if isinstance(source, SparseRows):
+        return source.matrix
+    if isinstance(source, _SubsetRows):
+        source = source.index_select(0, torch.arange(len(source)))
+    array = as_array(source)
+    if not writeable:
+        array.flags.writeable = False
+    return array

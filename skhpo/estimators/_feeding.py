@@ -24,8 +24,13 @@ from ._validation import check_container, check_inputs
 
 __all__ = ["FeedingMixin"]
 
-# Settings of an iterator that need no DataLoader.
-_ITERATOR_SETTINGS = {"batch_size", "shuffle", "drop_last"}
+# Settings of an iterator that need no DataLoader: slices of tensors honour the first three, and
+# the others only say how a DataLoader comes by its batches.
+_ITERATOR_SETTINGS = {
+    *("batch_size", "shuffle", "drop_last"),
+    *("num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context"),
+    *("pin_memory", "pin_memory_device", "timeout"),
+}
 # What predictions take at once beyond `batch_size`.
 _MOST_ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 2**23

@@ -12,6 +12,7 @@ import skorch.utils
 import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
+from torch.utils.data import DataLoader
 
 from .._compat import num_samples
 from ._building import BuildingMixin
@@ -179,6 +180,13 @@ class TorchEstimator(
                     "get_loss to weight its rows"
                 )
             return X, self._check_dataset_targets(X, y, classes, reset), None
+        if y is None and self.iterator_train is not DataLoader:
+            # Not done unasked: where y was forgotten, skorch's data set yields zeros.
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None; if "
+                f"iterator_train={self.iterator_train!r} and iterator_valid yield targets of their "
+                "own, pass skorch.dataset.Dataset(X) as X"
+            )
         X, y = self._check_inputs(X, y, reset=reset, needs_y=True)
         weight = check_sample_weight(sample_weight, num_samples(y))
         y = self._check_targets(y, classes, reset)

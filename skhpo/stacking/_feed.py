@@ -50,12 +50,12 @@ class Feed:
         self._join_inputs()
         rows = [run.batches.rows for run in runs]
         self.first_targets, targets = _joined(
-            [smoothed_targets(run.net, run.batches.rows.y) for run in runs]
+            [smoothed_targets(run.net, run.batches.rows.targets) for run in runs]
         )
         self.targets = targets
         self.weight = None
         if any(part.weight is not None for part in rows):
-            ones = [torch.ones(len(part.y), device=self.device) for part in rows]
+            ones = [torch.ones(len(part.targets), device=self.device) for part in rows]
             pairs = zip(rows, ones, strict=True)
             weights = [one if part.weight is None else part.weight for part, one in pairs]
             self.weight = _joined(weights)[1].to(dtype)
@@ -66,7 +66,7 @@ class Feed:
         sources, self.source_of, self.maps = {}, [], []
         for run in self.runs:
             rows = run.batches.rows
-            X, of_rows = rows.X, None
+            X, of_rows = rows.source, None
             if isinstance(X, _SubsetRows):
                 X, of_rows = X.tensor, X.rows
             key = (X.data_ptr(), X.shape, X.stride()) if isinstance(X, torch.Tensor) else id(X)

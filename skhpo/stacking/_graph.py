@@ -98,8 +98,8 @@ def graph_of(run):
         groups,
         frozen and (frozen, net.n_iter_),
         run.batches.batch_size,
-        (tuple(rows.X.shape[1:]), rows.dtype[None]),
-        (tuple(rows.y.shape[1:]), rows.y.dtype),
+        (tuple(rows.source.shape[1:]), rows.dtype[None]),
+        (tuple(rows.targets.shape[1:]), rows.targets.dtype),
         net.device_,
         net._low_precision,
     )

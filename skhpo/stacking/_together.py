@@ -114,7 +114,7 @@ def _obstacle_of_data(built):
     batches = built.batches
     if not isinstance(batches, RowBatches) or not is_plain(built.net, batches, built.data[1], {}):
         return "something looks into each batch"
-    if isinstance(batches.rows.X, Mapping):
+    if isinstance(batches.rows.source, Mapping):
         return "X is a dict"
     if not len(batches):
         return "there is no batch"
@@ -126,9 +126,13 @@ def _obstacle_of_data(built):
 def _share_inputs(built, inputs):
     """Let nets that were given the same array have the same tensor of it, too."""
     X, rows = built.member.X, built.batches.rows
-    if isinstance(X, np.ndarray) and isinstance(rows.X, torch.Tensor) and len(rows.X) == len(X):
-        key = id(X), rows.X.dtype, rows.X.device
-        rows.X = inputs.setdefault(key, rows.X)
+    if (
+        isinstance(X, np.ndarray)
+        and isinstance(rows.source, torch.Tensor)
+        and len(rows.source) == len(X)
+    ):
+        key = id(X), rows.source.dtype, rows.source.device
+        rows.source = inputs.setdefault(key, rows.source)
 
 
 def _train(group, errors):

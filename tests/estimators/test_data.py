@@ -143,7 +143,7 @@ def test_fitting_arrays_are_not_copied(tmp_path):
     np.save(tmp_path / "X.npy", np.ones((10, 3), dtype=np.float32))
     X = np.load(tmp_path / "X.npy", mmap_mode="r")
     rows = Rows(X, dtype=torch.float32, device=CPU)
-    assert rows.X.data_ptr() == X.__array_interface__["data"][0]
+    assert rows.source.data_ptr() == X.__array_interface__["data"][0]
 
 
 def test_large_arrays_are_converted_batch_by_batch(blobs, monkeypatch):
@@ -151,8 +151,8 @@ def test_large_arrays_are_converted_batch_by_batch(blobs, monkeypatch):
     at_once = fit(X, blobs[1]).predict_proba(X)
     monkeypatch.setattr(data_module, "MAX_CONVERTED_BYTES", 100)
     rows = Rows(X, dtype=torch.float32, device=CPU)
-    assert rows.X.dtype is torch.float64
-    assert rows.X.data_ptr() == X.__array_interface__["data"][0]
+    assert rows.source.dtype is torch.float64
+    assert rows.source.data_ptr() == X.__array_interface__["data"][0]
     assert_close(fit(X, blobs[1]).predict_proba(X), at_once)
 
 

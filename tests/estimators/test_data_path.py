@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import EpochScoring
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import SliceDataset
 from torch import nn
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from skhpo import BayesSearchCV
 from skhpo.estimators import TorchClassifier, TorchRegressor
@@ -286,3 +288,57 @@ def test_rows_that_checks_take_at_once():
     params = {"module__width": 200_000, "max_epochs": 1, "validation_fraction": 0.5}
     net = TorchClassifier(Watched, batch_size=16, **params).fit(X, Y)
     assert max(net.module_.rows) <= 17
+
+
+def _read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("split", [{"train_split": ValidSplit(4)}, {"validation_fraction": 0.25}])
+@pytest.mark.parametrize("make", [np.asarray, scipy.sparse.csr_matrix, lambda X: {"input": X}])
+def test_scorers_of_callbacks_get_arrays_of_the_part_they_score(make, split):
+    seen = []
+
+    def accuracy(net, inputs, y):
+        inputs_of = inputs if isinstance(inputs, dict) else {None: inputs}
+        kinds = np.ndarray, scipy.sparse.csr_matrix
+        assert all(isinstance(part, kinds) for part in (*inputs_of.values(), y))
+        if make is np.asarray and "validation_fraction" not in split:
+            assert inputs.flags.writeable  # a part is a copy
+        seen.append((next(iter(inputs_of.values())).shape, y.shape))
+        return float((net.predict(inputs) == y).mean())
+
+    params = {"use_caching": False, "lower_is_better": False, "target_extractor": lambda y: y}
+    callbacks = [EpochScoring(accuracy, name="of_training", on_train=True, **params)]
+    if "train_split" in split:
+        callbacks.append(EpochScoring(accuracy, name="of_rest", **params))
+    params = {"module__in_features": 5, "module__out_features": 2, "lr": 0.1, "max_epochs": 2}
+    net = TorchClassifier(module=nn.Linear, callbacks=callbacks, **params, **split)
+    net.fit(make(_read_only(X)), Y)
+    assert seen[: len(callbacks)] == [((90, 5), (90,)), ((30, 5), (30,))][: len(callbacks)]
+    assert net.history[-1, "of_training"] > 0.5
+
+
+def test_how_a_loader_works_changes_no_batch():
+    weight = RNG.uniform(0.1, 2.0, size=len(X))
+    how = {"num_workers": 2, "pin_memory": True, "persistent_workers": True}
+    how = {f"iterator_{part}__{k}": v for part in ("train", "valid") for k, v in how.items()}
+    net = TorchClassifier(module=linear, max_epochs=2, class_weight="balanced", random_state=0)
+    expected = net.fit(X, Y, sample_weight=weight).predict_proba(X)
+    net = clone(net).set_params(**how).fit(X, Y, sample_weight=weight)
+    np.testing.assert_allclose(net.predict_proba(X), expected, rtol=1e-6)
+
+
+class LabelsItself(DataLoader):
+    def __iter__(self):
+        return ((x, (x[:, 0] > 0).long()) for x, _ in super().__iter__())
+
+
+def test_iterators_may_bring_the_targets():
+    net = TorchClassifier(module=linear, max_epochs=20, lr=0.1, random_state=0)
+    net.set_params(iterator_train=LabelsItself, iterator_valid=LabelsItself)
+    with pytest.raises(ValueError, match=r"y is None; if iterator_train=.*Dataset\(X\) as X"):
+        net.fit(X)
+    assert net.fit(Dataset(X)).score(X, Y) > 0.9
