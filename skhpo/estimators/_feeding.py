@@ -176,6 +176,11 @@ class FeedingMixin:
         if source is whole:
             return whole.subset(index)
         if isinstance(part, Rows):
+            if part.y is None:
+                raise ValueError(
+                    "train_split must return data with targets, but for "
+                    f"{self.train_split!r} y is None; pass it the rows of y"
+                )
             return self._rows(part.X, self._shape_targets(np.asarray(part.y)))
         return part
 

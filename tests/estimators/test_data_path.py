@@ -243,6 +243,12 @@ def test_train_split_may_make_datasets_of_the_kind_it_is_given():
             net.fit(X, target, sample_weight=np.ones(120))
 
 
+def test_data_to_validate_on_needs_targets():
+    net = TorchRegressor(train_split=lambda dataset, y: (dataset, type(dataset)(dataset.X)))
+    with pytest.raises(ValueError, match=r"must return data with targets, .* y is None"):
+        net.fit(X, X[:, 0])
+
+
 def test_get_split_datasets_is_called_without_train_split():
     class Net(TorchClassifier):
         def get_split_datasets(self, X, y=None, **params):
