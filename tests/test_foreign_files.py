@@ -13,6 +13,7 @@ from written import snapshot, write
 
 from skhpo.exceptions import JournalError, StorageError
 from skhpo.journal import Journal, read_trials
+from skhpo.journal._checkpoints import Checkpoints
 
 TEXTS = {
     "notes": b"all my notes",
@@ -227,8 +228,8 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing is cleaned up."""
 
 
-def start_and_die(path, calls, patch):
-    """Begin a journal, and do nothing any more after so many calls of the system."""
+def dies(act, calls, patch):
+    """Do something, but nothing any more after so many calls of the system."""
     left = calls
 
     def counted(function):
@@ -241,36 +242,57 @@ def start_and_die(path, calls, patch):
 
         return killing
 
-    for name in ("mkdir", "open", "write", "fsync", "replace", "link", "unlink", "rmdir"):
-        patch.setattr(os, name, counted(getattr(os, name)))
-    journal = Journal(path)
-    try:
-        journal.start(HEADER, SPLITS)
-    finally:
-        patch.undo()
-        journal.close()
+    with patch.context() as patched:
+        for name in ("mkdir", "open", "write", "fsync", "replace", "link", "unlink", "rmdir"):
+            patched.setattr(os, name, counted(getattr(os, name)))
+        try:
+            act()
+        except Killed:
+            return True
+    return False
 
 
-def test_a_journal_that_was_killed_while_it_began_begins_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("discarded", [False, True])
+def test_a_journal_that_was_killed_while_it_began_begins_again(discarded, tmp_path, monkeypatch):
     for calls in range(100):
         path = tmp_path / str(calls) / "run"
         path.parent.mkdir()
-        try:
-            start_and_die(path, calls, monkeypatch)
-            died = False
-        except Killed:
-            died = True
+        journal = Journal(path)
+        if discarded:
+            journal.start(HEADER, SPLITS)
+            (path.parent / "run.files" / "0-0-0.pt").touch()
+            died = dies(lambda: journal.__exit__(KeyboardInterrupt), calls, monkeypatch)  # noqa: B023
+        else:
+            died = dies(lambda: journal.start(HEADER, SPLITS), calls, monkeypatch)  # noqa: B023
+        journal.close()
         with Journal(path) as journal:
             if journal.header is None:
                 journal.start(HEADER, SPLITS)
             journal.splits(SPLITS)
+            journal.checkpoints.sweep(kept=())
             journal.append(ask(0))
         assert sorted(os.listdir(path.parent)) == ["run", "run.files"]
         assert sorted(os.listdir(path.parent / "run.files")) == ["owner", "splits.npz"]
         if not died:
             break
     assert not died
-    assert calls > 10
+    assert calls > 5
+
+
+def test_a_journal_that_was_discarded_while_a_thread_wrote_begins_again(tmp_path, monkeypatch):
+    path, folder = tmp_path / "run", tmp_path / "run.files"
+
+    def late(*args, **kwargs):
+        (folder / "0-0-0.pt.0123456789abcdef.part").touch()
+
+    monkeypatch.setattr(Checkpoints, "sweep", late)
+    journal = Journal(path)
+    journal.start(HEADER, SPLITS)
+    journal.__exit__(KeyboardInterrupt)
+    assert not path.exists()
+    with Journal(path) as journal:
+        journal.start(HEADER, SPLITS)
+    assert sorted(os.listdir(folder)) == ["owner", "splits.npz"]
 
 
 def test_without_hard_links(tmp_path, monkeypatch):

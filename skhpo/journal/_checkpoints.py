@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from ..files import read_file, storing, write_atomically
 
-__all__ = ["CheckpointFile", "Checkpoints"]
+__all__ = ["CHECKPOINT", "CheckpointFile", "Checkpoints"]
 
-_NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.pt(\..*)?")
+CHECKPOINT = re.compile(r"(\d+)-(\d+)-(\d+)\.pt(\..*)?")
 # What a worker that finds a checkpoint damaged adds to its name; the search counts them.
 _DAMAGED = ".damaged"
 
@@ -139,7 +139,7 @@ class Checkpoints:
         """
         damaged = []
         for name in os.listdir(self.folder) if self.folder.is_dir() else ():
-            match = _NAME.fullmatch(name)
+            match = CHECKPOINT.fullmatch(name)
             if match is None or (
                 match[4] is None and tuple(map(int, match.group(1, 2, 3))) in kept
             ):

@@ -238,6 +238,8 @@ class Journal:
             return
         if not HAS_LOCKS:
             self._close()
+        with suppress(OSError):  # on a full disk it goes without
+            self._folder.mark()
         self.checkpoints.sweep(kept=())
         with suppress(OSError):  # what is to be raised says more
             os.unlink(self.path)

@@ -13,19 +13,22 @@ import numpy as np
 
 from ..exceptions import JournalError
 from ..files import read_file, storing, write_atomically
+from ._checkpoints import CHECKPOINT
 from ._locks import HAS_LOCKS, lock
 
 __all__ = ["Folder", "digest_of"]
 
 _OWNER = "owner"
 _SPLITS = "splits.npz"
-# There until the journal has its header: a folder with it is of no use to anybody.
+# There until the journal has its header, and from when it is discarded: see `mark`.
 _STARTING = "starting"
 _HEADER = "header.part"
 # What a crash can leave of a beginning.
 _UNFINISHED = re.compile(
     rf"{_STARTING}|{_HEADER}|({_OWNER}|{_SPLITS}|{_STARTING})\.[0-9a-f]+\.part"
 )
+# What else can be in a folder with the mark.
+_OURS = re.compile(rf"{_OWNER}|{_SPLITS}|{CHECKPOINT.pattern}")
 
 
 class Folder:
@@ -60,7 +63,7 @@ class Folder:
         with self._locked():
             names = os.listdir(self.path)
             others = [name for name in names if not _UNFINISHED.fullmatch(name)]
-            if others and (_STARTING not in names or not {_OWNER, _SPLITS}.issuperset(others)):
+            if others and (_STARTING not in names or not all(map(_OURS.fullmatch, others))):
                 raise JournalError(
                     f"beside a new journal there must be room for its folder, but "
                     f"{str(self.path)!r} holds what belongs to another one, or to somebody else; "
@@ -71,7 +74,7 @@ class Folder:
                     for name in names:
                         if name != _STARTING:
                             os.unlink(self.path / name)
-                write_atomically(self.path / _STARTING, b"")
+                self.mark()
                 self._fill(journal, splits)
                 yield self.path / _HEADER
                 os.unlink(self.path / _STARTING)
@@ -157,13 +160,22 @@ class Folder:
         if splits is not None:
             write_atomically(self.path / _SPLITS, _packed(splits), mode=mode)
 
+    def mark(self):
+        """Note that what is in the folder is of no use to anybody."""
+        write_atomically(self.path / _STARTING, b"")
+
     def discard(self, made=True):
-        """Remove what belongs to a journal that has nothing yet; the folder if this one made it."""
-        for name in (_HEADER, _OWNER, _SPLITS, _STARTING):
+        """Remove what belongs to a journal that has nothing yet; the folder if this one made it.
+
+        The mark stays beside what a thread that nobody waited for wrote meanwhile.
+        """
+        for name in (_HEADER, _OWNER, _SPLITS):
             with suppress(OSError):
                 os.unlink(self.path / name)
-        if made:
-            with suppress(OSError):
+        with suppress(OSError):
+            if os.listdir(self.path) == [_STARTING]:
+                os.unlink(self.path / _STARTING)
+            if made:
                 os.rmdir(self.path)
 
     def _make(self):

@@ -328,36 +328,51 @@ def test_results_are_readable_while_it_runs(tmp_path):
     assert table["params"] == results["params"]
 
 
-KILLED = """
+DISTURBED = """
     import os, signal, sys
     sys.path.insert(0, {folder!r})
     from test_resume import X, y, search_of
 
-    class Kill:
+    class Disturb:
         left = {after}
 
         def on_fit_end(self, search, trial, result):
-            Kill.left -= 1
-            if Kill.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            Disturb.left -= 1
+            if Disturb.left == 0:
+                {how}
 
-    search_of({name!r}, journal={path!r}, callbacks=[Kill()], n_jobs={n_jobs}).fit(X, y)
+    search_of({name!r}, journal={path!r}, callbacks=[Disturb()], n_jobs={n_jobs}).fit(X, y)
 """
+
+
+def disturb(path, name, after, n_jobs, how):
+    script = DISTURBED.format(
+        folder=os.path.dirname(__file__),
+        **{"name": name, "after": after, "path": str(path), "n_jobs": n_jobs, "how": how},
+    )
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    return subprocess.run(command, check=False, start_new_session=True)
 
 
 @pytest.mark.parametrize(("name", "after", "n_jobs"), [("torch", 21, 1), ("forest", 6, 2)])
 def test_killed_at_any_moment(name, after, n_jobs, tmp_path):
     path = tmp_path / "run.jsonl"
-    script = KILLED.format(
-        folder=os.path.dirname(__file__), name=name, after=after, path=str(path), n_jobs=n_jobs
-    )
-    out = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    out = disturb(path, name, after, n_jobs, "os.kill(os.getpid(), signal.SIGKILL)")
     assert out.returncode == -9
     assert len(lines(path)) == 1 + after
     resumed = search_of(name, journal=path).fit(X, y)
     assert_same_results(resumed, search_of(name).fit(X, y))
     fits = [(e["trial"], e["split"]) for e in lines(path)[1:]]
     assert len(fits) == len(set(fits))
+
+
+def test_ctrl_c_of_a_terminal_which_workers_get_too(whole_torch, tmp_path):
+    path = tmp_path / "run.jsonl"
+    disturb(path, "torch", 6, 2, "os.killpg(0, signal.SIGINT)")
+    fits = lines(path)[1:]
+    assert 6 <= len(fits) < 2 * len(whole_torch.cv_results_["params"])
+    assert not any(fit.get("error") for fit in fits)
+    assert_same_results(search_of("torch", journal=path).fit(X, y), whole_torch)
 
 
 def test_repeats_under_different_seeds(tmp_path):
