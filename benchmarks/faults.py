@@ -3,8 +3,9 @@
 Each part tries its fault many times at random and counts what must not be. A search that was
 disturbed is fitted again with the same journal, and compared with one that nobody disturbed.
 
-Run it with ``python benchmarks/faults.py``, or some parts of it: ``--parts kills hangs``;
-``--share 0.05`` is a quick look.
+Run it with ``python benchmarks/faults.py``, or some parts of it: ``--parts kills hangs``.
+``--minutes 2`` gives each part that long, ``--share 0.05`` so much of its tries;
+``--write docs/benchmarks/faults.md`` replaces their rows there.
 """
 
 import argparse
@@ -81,6 +82,11 @@ def same(a, b):
     return list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
 
 
+def resumed(found, reference, mode):
+    """Whether a search ended as it would have, where that does not depend on who is faster."""
+    return bool(found) if mode == "asynchronous" else same(found, reference)
+
+
 def events(journal):
     """Return the complete lines of a journal, less the first."""
     if not journal.exists():
@@ -122,7 +128,7 @@ def left_after(pids, seconds):
     return left
 
 
-def start(journal, mode, before=None):
+def start(journal, mode, before=None, expected=(KeyboardInterrupt, OSError)):
     """Start a search in a process of its own, which leaves without waiting for workers.
 
     Parameters
@@ -131,6 +137,8 @@ def start(journal, mode, before=None):
     mode : str
     before : callable, default=None
         What that process does first.
+    expected : tuple of type
+        Exceptions that it does not show.
 
     Returns
     -------
@@ -141,15 +149,16 @@ def start(journal, mode, before=None):
     receive, send = fork.Pipe(duplex=False)
 
     def run():
-        if before is not None:
-            before()
         try:
+            if before is not None:
+                before()
             send.send(table(fit(journal, mode)))
-        except (KeyboardInterrupt, OSError):
-            os._exit(1)  # interrupted, or refused
+        except expected:
+            pass
         except BaseException:
             traceback.print_exc()
-        os._exit(0)
+        finally:
+            os._exit(0)
 
     process = fork.Process(target=run)
     process.start()
@@ -160,8 +169,11 @@ def start(journal, mode, before=None):
 def undisturbed(journal, mode):
     """Return what a search finds that nobody disturbs, and its seconds."""
     begin = time.perf_counter()
-    process, receive = start(journal, mode)
-    found = receive.recv()
+    process, receive = start(journal, mode, expected=())
+    try:
+        found = receive.recv()
+    except EOFError:
+        found = {}  # its exception is on the screen
     process.join()
     return found, time.perf_counter() - begin
 
@@ -172,13 +184,18 @@ def new_journal():
         yield Path(folder) / "run.jsonl"
 
 
-def kills(count):
+def references(modes):
+    """Return what searches find that nobody disturbs, and their seconds, by mode."""
+    with contextlib.ExitStack() as stack:
+        return {mode: undisturbed(stack.enter_context(new_journal()), mode) for mode in modes}
+
+
+def kills(runs):
     """SIGKILL to the driver or a worker at a random moment, in every mode."""
-    lost = twice = different = left = 0
-    for mode in MODES:
-        with new_journal() as journal:
-            reference, seconds = undisturbed(journal, mode)
-        for run in range(count):
+    tried = lost = twice = different = left = 0
+    expected = references(MODES)
+    for run in runs:
+        for mode, (reference, seconds) in expected.items():
             with new_journal() as journal:
                 process, _ = start(journal, mode)
                 process.join(random.uniform(0, seconds))
@@ -193,38 +210,44 @@ def kills(count):
                 after = fits(journal)
                 lost += len(set(before) - set(after))
                 twice += len(after) - len(set(after))
-                different += mode != "asynchronous" and not same(again, reference)
+                different += not resumed(again, reference, mode)
+                tried += 1
     return {
         "what": "kills of the driver or a worker at random moments",
-        "tried": count * len(MODES),
+        "tried": tried,
         "found": f"{lost} fits lost, {twice} done twice, {different} resumed differently, "
         f"{left} workers left after 10 s",
         "to reach": "0, 0, 0, 0",
     }
 
 
-def interrupts(count):
-    """Ctrl-C, once or twice, at a random moment, in every mode."""
-    failed = different = rest = 0
-    for mode in MODES:
-        with new_journal() as journal:
-            reference, seconds = undisturbed(journal, mode)
-        for run in range(count):
+def interrupts(runs):
+    """Ctrl-C, once or twice, at a random moment, in every mode.
+
+    A terminal sends it to workers, too; others send it to the driver alone.
+    """
+    tried = failed = different = rest = 0
+    expected = references(MODES)
+    for run in runs:
+        for mode, (reference, seconds) in expected.items():
             with new_journal() as journal:
                 process, _ = start(journal, mode)
+                os.setpgid(process.pid, process.pid)
                 process.join(random.uniform(0, seconds))
+                send = random.choice([os.kill, os.killpg])
                 for _ in range(1 + run % 2):
                     if process.is_alive():
-                        os.kill(process.pid, signal.SIGINT)
+                        send(process.pid, signal.SIGINT)
                         process.join(random.uniform(0, 0.05))
                 process.join()
                 failed += sum(bool(event.get("error")) for event in events(journal))
                 again, _ = undisturbed(journal, mode)
                 rest += len(leftovers(journal))
-                different += mode != "asynchronous" and not same(again, reference)
+                different += not resumed(again, reference, mode)
+                tried += 1
     return {
-        "what": "Ctrl-C at random moments, once or twice",
-        "tried": count * len(MODES),
+        "what": "Ctrl-C at random moments, once or twice, to the driver or to all its processes",
+        "tried": tried,
         "found": f"{failed} recorded as failed, {different} resumed differently, {rest} leftovers",
         "to reach": "0, 0, 0",
     }
@@ -250,12 +273,12 @@ class Refusing:
         return self.write(descriptor, content)
 
 
-def refusals(count):
+def refusals(runs):
     """Writes to the journal, the splits or a checkpoint are refused, or short."""
-    failed = different = 0
-    for mode in MODES:
-        reference, _ = undisturbed(None, mode)
-        for _ in range(count):
+    tried = failed = different = 0
+    expected = references(MODES)
+    for _ in runs:
+        for mode, (reference, _) in expected.items():
             with new_journal() as journal:
                 number = random.choice([errno.ENOSPC, errno.EIO, errno.EROFS, None])
                 write = Refusing(journal.parent, random.randint(1, 120), number)
@@ -263,10 +286,11 @@ def refusals(count):
                 process.join()
                 failed += sum(bool(event.get("error")) for event in events(journal))
                 again, _ = undisturbed(journal, mode)
-                different += mode != "asynchronous" and not same(again, reference)
+                different += not resumed(again, reference, mode)
+                tried += 1
     return {
         "what": "the n-th write, and those after it, fail: ENOSPC, EIO, EROFS; or it is short",
-        "tried": count * len(MODES),
+        "tried": tried,
         "found": f"{failed} recorded as failed, {different} resumed differently",
         "to reach": "0, 0",
     }
@@ -294,12 +318,12 @@ class Hanging(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.classes_[0])
 
 
-def hangs(count):
+def hangs(runs):
     """A candidate that hangs, beside others that do not, under ``fit_timeout=1``."""
     X, y = load_iris(return_X_y=True)
     ways = [(None, "sleep"), (None, "loop"), (2, "sleep"), (2, "loop"), (2, "swallow"), (2, "stop")]
-    worst = wrong = 0
-    for _ in range(count):
+    tried = worst = wrong = 0
+    for _ in runs:
         for n_jobs, how in ways:
             space = {"how": ["a", how, "b"]}
             search = BayesSearchCV(Hanging(), space, n_iter=3, cv=2, n_jobs=n_jobs, refit=False)
@@ -314,10 +338,11 @@ def hangs(count):
                 if limit is not None:
                     wrong += np.isnan(search.cv_results_["mean_test_score"]).sum() != 1
                 space = {"how": ["a", "c", "b"]}
+            tried += 1
             worst = max(worst, (seconds[0] - seconds[1]) / 2 - 1)  # two splits hang, in turn
     return {
         "what": "candidates that hang: time beyond `fit_timeout`, serial and in processes",
-        "tried": count * len(ways),
+        "tried": tried,
         "found": f"{worst:.1f} s at most, {wrong} searches did not go on",
         "to reach": "under 5 s, 0",
     }
@@ -335,7 +360,7 @@ class Own(torch.nn.Module):
         return self.b(torch.relu(self.a(X)))
 
 
-def threads(count):
+def threads(runs):
     """Two searches and a network that predicts, in three threads."""
     X, y = load_iris(return_X_y=True)
     X = X.astype("float32")
@@ -367,7 +392,7 @@ def threads(count):
 
     predicting = threading.Thread(target=predict)
     predicting.start()
-    for _ in range(count):
+    for _ in runs:
         both = [threading.Thread(target=search) for _ in range(2)]
         for thread in both:
             thread.start()
@@ -378,23 +403,47 @@ def threads(count):
     different = sum(not same(table, tables[0]) for table in tables)
     return {
         "what": "two searches and a predicting network in three threads",
-        "tried": count,
+        "tried": f"{len(tables) // 2} rounds",
         "found": f"{len(errors)} exceptions, {different} different tables",
         "to reach": "0, 0",
     }
 
 
-# A part tries its fault so many times, and returns a row.
+# By part: how often it tries its fault, and how many tries that are in its row.
 PARTS = {
-    interrupts: 200,
-    refusals: 100,
-    kills: 200,
-    hangs: 5,
-    threads: 500,
-    damage: 2000,
-    foreign: 1,
-    checksums: 20,
+    interrupts: (200, "1,000"),
+    refusals: (100, "500"),
+    kills: (200, "1,000"),
+    hangs: (5, "30"),
+    threads: (500, "500 rounds"),
+    damage: (2000, "2,000"),
+    foreign: (1, "all kinds"),
+    checksums: (20, "20 x 2,100 lines"),
 }
+COLUMNS = "what", "tried", "in full", "found", "to reach"
+HEAD = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+
+
+def until_over(count, minutes):
+    """Yield the numbers of the runs that fit into some minutes, one at least."""
+    end = time.monotonic() + 60 * minutes
+    for run in range(count):
+        if run and time.monotonic() >= end:
+            return
+        yield run
+
+
+def put(path, line):
+    """Put a row into the table of a file: in the place of the one of that name, or below."""
+    lines = path.read_text().splitlines()
+    name = line.split("|")[1]
+    rows = [i for i, old in enumerate(lines) if old.startswith("|")]
+    place = [i for i in rows if lines[i].split("|")[1] == name]
+    if place:
+        lines[place[0]] = line
+    else:
+        lines.insert(rows[-1] + 1, line)
+    path.write_text("\n".join(lines) + "\n")
 
 
 def main():
@@ -402,15 +451,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=names, default=names)
     parser.add_argument("--share", type=float, default=1.0, help="of the times to try each fault")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="for each part, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, help="file whose table gets the rows")
     args = parser.parse_args()
     random.seed(args.seed)
-    columns = "what", "tried", "found", "to reach"
-    print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
-    for part, count in PARTS.items():
+    print("\n".join(HEAD))
+    for part, (count, in_full) in PARTS.items():
         if part.__name__ in args.parts:
-            row = part(max(1, round(count * args.share)))
-            print("| " + " | ".join(str(row[name]) for name in columns) + " |", flush=True)
+            row = part(until_over(max(1, round(count * args.share)), args.minutes))
+            row["in full"] = in_full
+            line = "| " + " | ".join(str(row[name]) for name in COLUMNS) + " |"
+            print(line, flush=True)
+            if args.write:
+                put(args.write, line)
 
 
 if __name__ == "__main__":
