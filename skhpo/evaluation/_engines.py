@@ -16,7 +16,7 @@ import re
 import tempfile
 import threading
 from concurrent.futures import BrokenExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from joblib import Parallel, parallel_config
@@ -36,6 +36,9 @@ __all__ = ["active_engine"]
 
 # More than any cluster has slots for a search; workers start one by one, and each needs memory.
 _MOST_JOBS = 10_000
+# Loky replaces workers that have used much memory, and warns. Where warnings are errors, this one
+# would end its thread that hands out calls, and the search would wait for ever.
+_WORKER_STOPPED = re.compile("A worker stopped while some jobs")
 
 
 def active_engine(n_jobs):
@@ -178,6 +181,8 @@ class JoblibEngine:
         self.tells_deaths = isinstance(backend, LokyBackend)
         self._backend = backend
         self._before_pickling = self._own_folder if isinstance(backend, LokyBackend) else None
+        self._quiet = ignoring(UserWarning, _WORKER_STOPPED)
+        self._quiet.__enter__()
         self._backend.start_call()
         self._end_workers_with_driver()
 
@@ -219,11 +224,22 @@ class JoblibEngine:
             self._end_workers_with_driver()
 
     def stop(self):
+        with self._end():
+            self._backend.terminate()
+
+    @contextmanager
+    def _end(self):
         self._backend.stop_call()
-        self._backend.terminate()
+        try:
+            yield
+        finally:
+            self._quiet.__exit__()
 
     def abort(self):
-        self._backend.stop_call()
+        with self._end():
+            self._abort()
+
+    def _abort(self):
         if self.tells_deaths:
             # The thread that hands out calls fails by those that are dropped before it took them.
             with suppress(queue.Empty):

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from clocks import clock_ahead_after
 from journals import sealed
 from scipy.stats import loguniform, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -328,8 +329,11 @@ def test_a_torn_last_line_is_done_again(finished, tmp_path):
 def test_out_of_time_and_resumed(tmp_path):
     path = tmp_path / "run.jsonl"
     kwargs = {"max_resources": 9, "cv": ONE_SPLIT, "journal": path}
-    with pytest.warns(UserWarning, match="cut short because max_time was over"):
-        short = counting_search(max_time=1e-9, **kwargs).fit(X, y)
+    with (
+        clock_ahead_after(1) as clock,
+        pytest.warns(UserWarning, match="cut short because max_time was over"),
+    ):
+        short = counting_search(max_time=1000, callbacks=[clock], **kwargs).fit(X, y)
     assert len(short.cv_results_["params"]) == 1
     assert [event["event"] for event in lines(path)[1:]] == ["ask", "fit", "tell"]
     resumed = counting_search(**kwargs).fit(X, y)

@@ -7,6 +7,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from clocks import clock_ahead_after
 from journals import sealed
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -267,8 +268,11 @@ def test_it_stops_when_nothing_is_left_to_gain():
 
 
 def test_time_is_up():
-    with pytest.warns(SearchStoppedWarning, match="max_time was over"):
-        search = search_of(max_time=1e-9, cv=ONE_SPLIT).fit(X, y)
+    with (
+        clock_ahead_after(1) as clock,
+        pytest.warns(SearchStoppedWarning, match="max_time was over"),
+    ):
+        search = search_of(max_time=1000, cv=ONE_SPLIT, callbacks=[clock]).fit(X, y)
     assert len(search.cv_results_["params"]) == 1
     assert search.stop_reason_ == "max_time was over"
     assert search.predict_score(search.best_params_)[0] == pytest.approx(search.best_score_)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clocks import clock_ahead_after
 from scipy.stats import loguniform
 from scripted import Scripted
 from sklearn.datasets import load_iris
@@ -95,29 +96,11 @@ def test_a_net_over_its_time_fails():
 
 
 def test_max_time_keeps_what_is_done_and_refits_the_best():
-    class Clock:
-        """Lets the search's time run out after some fits, without waiting."""
-
-        def __init__(self):
-            self.n = 0
-
-        def on_fit_end(self, search, trial, result):
-            self.n += 1
-
-    clock = Clock()
-    real = time.monotonic
-
-    def monotonic():
-        return real() + (1e6 if clock.n >= 5 else 0)
-
-    search = search_of(
-        Scripted(), {"i": list(range(10))}, max_time=1000, callbacks=[clock], error_score="raise"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "monotonic", monotonic)
+    search = search_of(Scripted(), {"i": list(range(10))}, max_time=1000, error_score="raise")
+    with clock_ahead_after(5) as clock, pytest.MonkeyPatch.context() as patch:
         patch.setattr("skhpo.evaluation._evaluator._LONG_ENOUGH", 0)
         with pytest.warns(SearchStoppedWarning, match="max_time was over.* 2 trials"):
-            search.fit(X, y)
+            search.set_params(callbacks=[clock]).fit(X, y)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [0, 1])
     assert search.best_params_ == {"i": 1}
     assert search.best_estimator_.i == 1
