@@ -298,5 +298,29 @@ def interrupt(thread):
 
 
 def _raise_in(ident, kind):
+    """Raise an exception in a thread as soon as it runs Python code; None takes that back."""
+    _set_exception(ident, kind)
+    # One that has not got there, or was taken back, leaves a mark by which Python looks for it at
+    # every step of every thread, and hangs under a profiler or debugger (Python 3.11). One that has
+    # got there takes the mark away, and a thread that goes on to run sets it again for its own.
+    error = settled = None
+    while not settled:
+        try:
+            _set_exception(threading.get_ident(), _Settled)
+            while True:
+                pass
+        except _Settled:
+            settled = True
+        except BaseException as other:  # Ctrl-C just now
+            error = other
+    if error is not None:
+        raise error
+
+
+class _Settled(BaseException):
+    """Raised by a thread in itself."""
+
+
+def _set_exception(ident, kind):
     raised = None if kind is None else ctypes.py_object(kind)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)

@@ -1,6 +1,7 @@
 """Limits of time leave nothing behind, wherever they are cut off, and blame the right fit."""
 
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -110,3 +111,28 @@ def test_a_limit_may_be_as_long_as_one_likes(where):
         thread.start()
         thread.join()
     assert ended == [where]
+
+
+PROFILED = """
+import sys, threading, time
+from skhpo.limits import interrupt, limited
+
+def fit():
+    with limited(seconds=60):
+        pass
+
+def wait():
+    time.sleep(30)
+
+for function in (fit, wait):
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(0.1)
+    interrupt(thread)
+sys.setprofile(lambda *event: None)
+fit()
+"""
+
+
+def test_profilers_work_after_threads_had_limits():
+    subprocess.run([sys.executable, "-c", PROFILED], check=True, timeout=100)
