@@ -179,7 +179,7 @@ def read_journal(path):
     ... )
     >>> _ = search.fit(*load_iris(return_X_y=True))
     >>> read_journal(path)["n_resources"]
-    array([1, 1, 3])
+    array([3, 1, 3])
     """
     header, trials, results = read_trials(path)
     n_fits = header["n_splits"] * header["n_repeats"]

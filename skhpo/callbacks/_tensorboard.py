@@ -94,7 +94,7 @@ class TensorBoardLogger:
     ... )
     >>> _ = search.fit(*load_iris(return_X_y=True))
     >>> sorted(os.listdir(log_dir))[2:]
-    ['trial-0000-c0000', 'trial-0001-c0001', 'trial-0002-c0000']
+    ['trial-0000-c0000', 'trial-0001-c0001', 'trial-0002-c0001']
     """
 
     def __init__(self, log_dir, *, curves=True, overwrite=False):
