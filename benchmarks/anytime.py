@@ -258,7 +258,9 @@ def main():
     runs = [r for r in runs if (r["table"], r["seed"]) in wanted]
     print("\n".join(table_of(runs)))
     if args.write:
-        args.write.write_text(report(runs, f"python benchmarks/anytime.py --write {args.write}"))
+        seeds = "" if args.seeds == parser.get_default("seeds") else f"--seeds {args.seeds} "
+        command = f"python benchmarks/anytime.py {seeds}--write {args.write}"
+        args.write.write_text(report(runs, command))
         draw(runs, args.write.with_suffix(".png"))
 
 
