@@ -24,6 +24,7 @@ PARTS = [
     "define_by_run",
     "samplers",
     "schedulers",
+    "training",
     "estimators",
     "stacking",
     "self_tuning",

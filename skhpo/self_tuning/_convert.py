@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..estimators._randomness import stream_seed
-from ..estimators._tracing import Tracer
+from ..training.tracing import Tracer
 from ._modulated import RESPONSE_SCALE, Modulated, rows_of
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
 from .recurrent import HyperEmbedding, HyperLSTM

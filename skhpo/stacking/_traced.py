@@ -9,7 +9,7 @@ from torch import fx
 from torch.nn import functional as F
 
 from ..estimators import MLP, ConvNet
-from ..estimators._tracing import Tracer
+from ..training.tracing import Tracer
 from ._errors import CannotStackError
 from ._layers import Dropout, per_row
 

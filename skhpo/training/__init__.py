@@ -1,0 +1,1 @@
+"""Training of networks; knows neither scikit-learn nor skorch."""

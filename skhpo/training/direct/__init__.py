@@ -1,0 +1,28 @@
+"""Training steps without autograd, for networks made of layers that are known.
+
+A *rule* is the mathematics of one layer: ``forward`` maps its input to its output, ``backward``
+the gradient of the output to that of the input, and leaves the gradients of the layer's
+parameters behind. A *program* is compiled once per network and loss: rules in a row (or in the
+order of a traced graph), a rule for the loss, and what steps the optimizer. A training step then
+is a short sequence of torch calls, without the graph that autograd would build and walk.
+
+* Results go to buffers that are made in the first step and kept (``out=``). There is a set of
+  rules, and so of buffers, per size of a batch, as the last one of an epoch may be smaller.
+* A rule may write into a gradient that it is given. It may write into its input where
+  `Place.may_overwrite` allows that.
+* The program trains the tensors of the module and of the optimizer where they are, so that both
+  look at any time as if autograd had trained them, but for the counts of steps, which
+  ``Program.finish`` writes back. Nothing of a program needs to be saved.
+* Random numbers are drawn by the same calls in the same order as by the layers.
+* Rules are written for tensors of shape (n, ...), and for (n_networks, n, ...): the parameters
+  then have the networks in front, too, and products become batched ones.
+
+Whatever has no rule has a reason: `compile_program` then returns it in place of a program.
+"""
+
+from ._layers import RULES
+from ._losses import LOSSES
+from ._place import Place, Unknown
+from ._program import Program, compile_program
+
+__all__ = ["LOSSES", "RULES", "Place", "Program", "Unknown", "compile_program"]

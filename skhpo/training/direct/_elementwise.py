@@ -1,0 +1,311 @@
+"""Rules of activations and of dropout."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ._place import Rule, Unknown
+
+__all__ = ["ACTIVATIONS", "Dropout", "FeatureDropout", "Identity"]
+
+_aten = torch.ops.aten
+
+
+class Identity(Rule):
+    """What passes everything on."""
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self.keeps_output = not place.may_overwrite
+
+    def forward(self, x):
+        return x
+
+    def backward(self, gradient):
+        return gradient
+
+
+class Activation(Rule):
+    """A function of each number.
+
+    Subclasses have ``_value(x, out)`` and ``_slope(gradient, kept)``, which writes the gradient
+    of the input over that of the output. `of_output` says that `kept` is the output, not the input.
+    """
+
+    of_output = False
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self.layer = layer
+        self.keeps_output = self.of_output
+        self._overwrites = self.of_output and place.may_overwrite
+        self._out = None
+
+    def forward(self, x):
+        if self._overwrites:
+            self._kept = self._value(x, x)
+            return x
+        if self._out is None:
+            self._out = torch.empty_like(x)
+        out = self._value(x, self._out)
+        self._kept = out if self.of_output else x
+        return out
+
+    def backward(self, gradient):
+        return self._slope(gradient, self._kept)
+
+
+class ReLU(Activation):
+    of_output = True
+
+    def _value(self, x, out):
+        return torch.clamp_min(x, 0, out=out)
+
+    def _slope(self, gradient, y):
+        return _aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+
+
+class LeakyReLU(Activation):
+    def _value(self, x, out):
+        return _aten.leaky_relu.out(x, self.layer.negative_slope, out=out)
+
+    def _slope(self, gradient, x):
+        slope = self.layer.negative_slope
+        return _aten.leaky_relu_backward.grad_input(gradient, x, slope, False, grad_input=gradient)
+
+
+class ELU(Activation):
+    """Also CELU and SELU, which are the same function with other constants."""
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        # alpha, scale and scale of the input, as torch's kernels name them
+        if isinstance(layer, nn.SELU):
+            self._constants = (
+                1.6732632423543772848170429916717,
+                1.0507009873554804934193349852946,
+                1.0,
+            )
+        elif isinstance(layer, nn.CELU):
+            self._constants = layer.alpha, 1.0, 1 / layer.alpha
+        else:
+            self._constants = layer.alpha, 1.0, 1.0
+
+    def _value(self, x, out):
+        return _aten.elu.out(x, *self._constants, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.elu_backward.grad_input(
+            gradient, *self._constants, False, x, grad_input=gradient
+        )
+
+
+class GELU(Activation):
+    def _value(self, x, out):
+        return _aten.gelu.out(x, approximate=self.layer.approximate, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.gelu_backward.grad_input(
+            gradient, x, approximate=self.layer.approximate, grad_input=gradient
+        )
+
+
+class SiLU(Activation):
+    def _value(self, x, out):
+        return _aten.silu.out(x, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.silu_backward.grad_input(gradient, x, grad_input=gradient)
+
+
+class Mish(Activation):
+    def _value(self, x, out):
+        return _aten.mish.out(x, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.mish_backward.default(gradient, x)
+
+
+class Tanh(Activation):
+    of_output = True
+
+    def _value(self, x, out):
+        return torch.tanh(x, out=out)
+
+    def _slope(self, gradient, y):
+        return _aten.tanh_backward.grad_input(gradient, y, grad_input=gradient)
+
+
+class Sigmoid(Activation):
+    of_output = True
+
+    def _value(self, x, out):
+        return torch.sigmoid(x, out=out)
+
+    def _slope(self, gradient, y):
+        return _aten.sigmoid_backward.grad_input(gradient, y, grad_input=gradient)
+
+
+class LogSigmoid(Activation):
+    def _value(self, x, out):
+        return torch.nn.functional.logsigmoid(x)
+
+    def _slope(self, gradient, x):
+        # The derivative is 1 - sigmoid(x) = sigmoid(-x).
+        return gradient.mul_(torch.neg(x).sigmoid_())
+
+
+class Softplus(Activation):
+    def _value(self, x, out):
+        return _aten.softplus.out(x, self.layer.beta, self.layer.threshold, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.softplus_backward.grad_input(
+            gradient, x, self.layer.beta, self.layer.threshold, grad_input=gradient
+        )
+
+
+class Softsign(Activation):
+    def _value(self, x, out):
+        return torch.div(x, x.abs().add_(1), out=out)
+
+    def _slope(self, gradient, x):
+        return gradient.div_(x.abs().add_(1).square_())
+
+
+class Hardtanh(Activation):
+    """Also ReLU6."""
+
+    def _value(self, x, out):
+        return _aten.hardtanh.out(x, self.layer.min_val, self.layer.max_val, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.hardtanh_backward.grad_input(
+            gradient, x, self.layer.min_val, self.layer.max_val, grad_input=gradient
+        )
+
+
+class Hardsigmoid(Activation):
+    def _value(self, x, out):
+        return _aten.hardsigmoid.out(x, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.hardsigmoid_backward.grad_input(gradient, x, grad_input=gradient)
+
+
+class Hardswish(Activation):
+    def _value(self, x, out):
+        return _aten.hardswish.out(x, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.hardswish_backward.default(gradient, x)
+
+
+class Softshrink(Activation):
+    def _value(self, x, out):
+        return _aten.softshrink.out(x, self.layer.lambd, out=out)
+
+    def _slope(self, gradient, x):
+        return _aten.softshrink_backward.grad_input(
+            gradient, x, self.layer.lambd, grad_input=gradient
+        )
+
+
+class Tanhshrink(Activation):
+    def _value(self, x, out):
+        return torch.sub(x, x.tanh(), out=out)
+
+    def _slope(self, gradient, x):
+        # The derivative is tanh(x) ** 2.
+        return gradient.mul_(x.tanh().square_())
+
+
+class Softmax(Rule):
+    """Also its logarithm."""
+
+    keeps_output = True
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        n_dims = len(place.shape)
+        if layer.dim is None or layer.dim % n_dims == 0:
+            raise Unknown(f"{type(layer).__name__}(dim={layer.dim})")
+        self.dim = layer.dim % n_dims - n_dims
+        logs = isinstance(layer, nn.LogSoftmax)
+        self._function = torch.log_softmax if logs else torch.softmax
+        name = "_log_softmax_backward_data" if logs else "_softmax_backward_data"
+        self._slope = getattr(torch, name)
+        self._out = None
+
+    def forward(self, x):
+        self._out = self._function(x, self.dim, out=self._out)
+        return self._out
+
+    def backward(self, gradient):
+        return self._slope(gradient, self._out, self.dim, gradient.dtype)
+
+
+class Dropout(Rule):
+    """Masks are those that the layer would draw."""
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        if place.draw_mask is None or not 0 < layer.p < 1:
+            raise Unknown(f"{type(layer).__name__}(p={layer.p})")
+        self.layer, self._name, self._draw = layer, place.path, place.draw_mask
+        self._overwrites = place.may_overwrite
+        self._mask = self._out = None
+
+    def forward(self, x):
+        if self._mask is None:
+            self._mask = self._empty_mask(x)
+        self._draw(self._mask, self._name, self.layer.p)
+        if self._overwrites:
+            return x.mul_(self._mask)
+        self._out = torch.mul(x, self._mask, out=self._out)
+        return self._out
+
+    def backward(self, gradient):
+        return gradient.mul_(self._mask)
+
+    def _empty_mask(self, x):
+        return torch.empty_like(x)
+
+
+class FeatureDropout(Dropout):
+    """Drops channels."""
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        if len(place.shape) != int(type(layer).__name__[-2]) + 2:
+            raise Unknown(f"{type(layer).__name__} of an input of shape {place.shape}")
+        self._n_leading = 2 + (place.n_networks is not None)
+
+    def _empty_mask(self, x):
+        return x.new_empty(*x.shape[: self._n_leading], *[1] * (x.ndim - self._n_leading))
+
+
+ACTIVATIONS = {
+    nn.ReLU: ReLU,
+    nn.ReLU6: Hardtanh,
+    nn.LeakyReLU: LeakyReLU,
+    nn.ELU: ELU,
+    nn.CELU: ELU,
+    nn.SELU: ELU,
+    nn.GELU: GELU,
+    nn.SiLU: SiLU,
+    nn.Mish: Mish,
+    nn.Tanh: Tanh,
+    nn.Sigmoid: Sigmoid,
+    nn.LogSigmoid: LogSigmoid,
+    nn.Softplus: Softplus,
+    nn.Softsign: Softsign,
+    nn.Hardtanh: Hardtanh,
+    nn.Hardsigmoid: Hardsigmoid,
+    nn.Hardswish: Hardswish,
+    nn.Softshrink: Softshrink,
+    nn.Tanhshrink: Tanhshrink,
+    nn.Softmax: Softmax,
+    nn.LogSoftmax: Softmax,
+}

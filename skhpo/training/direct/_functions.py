@@ -1,0 +1,177 @@
+"""Functions and methods in a traced ``forward``: as layers, and as rules of several inputs."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ._place import Rule, Unknown
+
+__all__ = ["FUNCTIONS", "OPERATIONS"]
+
+
+def _dropout(p=0.5, training=True, inplace=False):
+    return nn.Dropout(p, inplace).train(training)
+
+
+def _max_pool(kind):
+    def layer(
+        kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+    ):
+        return kind(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+
+    return layer
+
+
+def _softmax(kind):
+    return lambda dim=None, _stacklevel=3, dtype=None: kind(dim if dtype is None else None)
+
+
+def _flatten(start_dim=0, end_dim=-1):
+    return nn.Flatten(start_dim, end_dim)
+
+
+# From a function of a tensor and settings, or the name of a method, to what makes a layer of the
+# settings.
+FUNCTIONS = {
+    **dict.fromkeys((F.relu, torch.relu, "relu"), nn.ReLU),
+    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), nn.Tanh),
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), nn.Sigmoid),
+    F.relu6: nn.ReLU6,
+    F.leaky_relu: nn.LeakyReLU,
+    F.elu: nn.ELU,
+    F.celu: nn.CELU,
+    F.selu: nn.SELU,
+    F.gelu: lambda approximate="none": nn.GELU(approximate),
+    F.silu: nn.SiLU,
+    F.mish: nn.Mish,
+    F.softplus: nn.Softplus,
+    F.softsign: nn.Softsign,
+    F.logsigmoid: nn.LogSigmoid,
+    F.hardtanh: nn.Hardtanh,
+    F.hardswish: nn.Hardswish,
+    F.dropout: _dropout,
+    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax(nn.Softmax)),
+    **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _softmax(nn.LogSoftmax)),
+    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
+    F.max_pool1d: _max_pool(nn.MaxPool1d),
+    F.max_pool2d: _max_pool(nn.MaxPool2d),
+    F.avg_pool1d: nn.AvgPool1d,
+    F.avg_pool2d: nn.AvgPool2d,
+    F.adaptive_avg_pool1d: nn.AdaptiveAvgPool1d,
+    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+}
+
+
+class Operation(Rule):
+    """A function of several tensors, or of tensors and numbers.
+
+    Parameters
+    ----------
+    shapes : list of tuple of int
+        Of the tensors.
+    args : list
+        All arguments, with None in place of tensors.
+    settings : dict
+        The arguments by name.
+    place : Place
+    """
+
+    def __init__(self, shapes, args, settings, place):
+        super().__init__(None, place)
+        if settings:
+            raise Unknown(f"{type(self).__name__} with {', '.join(settings)}")
+        self.shapes, self.args = shapes, args
+        self._out = None
+
+    def forward(self, *tensors):
+        raise NotImplementedError
+
+    def backward(self, gradient):
+        """Return a list of gradients that share no memory."""
+        raise NotImplementedError
+
+
+class _Binary(Operation):
+    def __init__(self, shapes, args, settings, place):
+        super().__init__(shapes, args, settings, place)
+        if len(args) != 2 or len(set(shapes)) > 1:
+            raise Unknown(f"{type(self).__name__} of shapes {shapes}")
+        self.shape = shapes[0]
+        self.numbers = [value for value in args if value is not None]
+        if any(type(value) not in (int, float) for value in self.numbers):
+            raise Unknown(f"{type(self).__name__} of {self.numbers}")
+
+    def _both(self, tensors):
+        """Return the arguments in their order."""
+        tensors = iter(tensors)
+        return [next(tensors) if value is None else value for value in self.args]
+
+
+class Add(_Binary):
+    def forward(self, *tensors):
+        self._out = torch.add(*sorted(self._both(tensors), key=_is_number), out=self._out)
+        return self._out
+
+    def backward(self, gradient):
+        return [gradient, *(gradient.clone() for _ in self.shapes[1:])]
+
+
+class Subtract(_Binary):
+    def forward(self, *tensors):
+        first, second = self._both(tensors)
+        self._out = torch.rsub(second, first) if _is_number(first) else torch.sub(first, second)
+        return self._out
+
+    def backward(self, gradient):
+        if len(self.shapes) == 2:
+            return [gradient, gradient.neg()]
+        return [gradient if self.args[0] is None else gradient.neg_()]
+
+
+class Multiply(_Binary):
+    def forward(self, *tensors):
+        self._factors = sorted(self._both(tensors), key=_is_number)
+        self._out = torch.mul(*self._factors, out=self._out)
+        return self._out
+
+    def backward(self, gradient):
+        first, second = self._factors
+        if len(self.shapes) == 1:
+            return [gradient.mul_(second)]
+        return [gradient * second, gradient.mul_(first)]
+
+
+class Cat(Operation):
+    def __init__(self, shapes, args, settings, place):
+        dim = settings.pop("dim", args[-1] if len(args) > len(shapes) else 0)
+        super().__init__(shapes, args, settings, place)
+        n_dims = len(shapes[0])
+        if dim % n_dims == 0 or len(args) > len(shapes) + 1:
+            raise Unknown(f"cat(dim={dim})")
+        self._dim = dim % n_dims - n_dims
+        self._sizes = [shape[self._dim] for shape in shapes]
+        self.shape = tuple(torch.cat([torch.empty(s, device="meta") for s in shapes], dim).shape)
+
+    def forward(self, *tensors):
+        self._out = torch.cat(tensors, self._dim, out=self._out)
+        return self._out
+
+    def backward(self, gradient):
+        return [part.contiguous() for part in gradient.split(self._sizes, self._dim)]
+
+
+def _is_number(value):
+    return not isinstance(value, torch.Tensor)
+
+
+# From a function or the name of a method to the rule.
+OPERATIONS = {
+    **dict.fromkeys((operator.add, torch.add, "add"), Add),
+    **dict.fromkeys((operator.sub, torch.sub, "sub"), Subtract),
+    **dict.fromkeys((operator.mul, torch.mul, "mul"), Multiply),
+    **dict.fromkeys((torch.cat, torch.concat), Cat),
+}

@@ -1,0 +1,233 @@
+"""Modules of somebody's own: the graph of their ``forward``, if it is one of known layers."""
+
+from __future__ import annotations
+
+import operator
+import random
+import types
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from ..tracing import Tracer
+from ._functions import FUNCTIONS, OPERATIONS
+from ._place import Rule, Unknown
+from ._shapes import Reshape
+
+__all__ = ["Graph"]
+
+# Attributes that all modules have, and one that the tracer sets.
+_OWN = {*vars(nn.Module()), "_compiled_call_impl"}
+_PLAIN = (
+    *(type(None), bool, int, float, str, type, torch.dtype, torch.device),
+    *(types.FunctionType, types.BuiltinFunctionType),
+)
+# Of what is computed of shapes while a graph is made.
+_OF_SHAPES = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.getitem}
+
+
+class Graph(Rule):
+    """Rules in the order of a graph.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    place : Place
+    make_rule : callable
+        See `make_rule`.
+    is_known : callable
+        Tells whether a module has a rule without being traced.
+
+    Raises
+    ------
+    Unknown
+        If ``forward`` cannot be traced, does anything that has no rule, or does more than a
+        function of tensors may.
+    """
+
+    # Its output may be the input of other nodes.
+    keeps_output = True
+
+    def __init__(self, module, place, make_rule, is_known):
+        self._make_rule = make_rule
+        self._module, self._place = module, place
+        self._called = set()
+        nodes = list(_trace(module, is_known).nodes)
+        self._learns = {}  # whether a node's gradient is asked for, by node
+        self._overwritable = {}
+        # What is known of nodes: the shapes of tensors, and everything else as it is.
+        self._shapes, self._known = {}, {}
+        self._steps = []
+        for node in nodes:
+            self._add(node, is_input=node is nodes[0])
+        self._input, self._output = nodes[0], nodes[-1].args[0]
+        if self._output not in self._shapes:
+            raise Unknown("forward returns more than one tensor")
+        self.shape = self._shapes[self._output]
+
+    def _add(self, node, is_input):
+        if is_input:
+            self._shapes[node] = tuple(self._place.shape)
+            self._learns[node] = self._place.needs_gradient
+            self._overwritable[node] = self._place.may_overwrite
+        elif node.op == "placeholder":
+            if not node.args:
+                raise Unknown("forward takes more than one argument")
+            self._known[node] = node.args[0]
+        elif node.op == "call_module":
+            self._add_layer(node)
+        elif node.op in ("call_function", "call_method"):
+            self._add_call(node)
+        elif node.op != "output":
+            raise Unknown(f"forward reads {node.target}")
+
+    def _add_layer(self, node):
+        layer = self._module.get_submodule(node.target)
+        has_state = any(True for _ in (*layer.parameters(), *layer.buffers()))
+        if len(node.args) != 1 or node.kwargs or (has_state and node.target in self._called):
+            raise Unknown(f"{node.target} is called several times, or with several arguments")
+        self._called.add(node.target)
+        self._add_rule_of(node, layer, str(node.target))
+
+    def _add_rule_of(self, node, layer, name, make_rule=None):
+        source = node.args[0]
+        if source not in self._shapes:
+            raise Unknown(f"{node} of something else than a tensor")
+        is_alone = len(source.users) == 1
+        if getattr(layer, "inplace", False) and not is_alone:
+            raise Unknown(f"{node} works in place")
+        place = self._place.at(
+            path=f"{self._place.path}{name}.",
+            shape=self._shapes[source],
+            needs_gradient=self._learns[source],
+            may_overwrite=is_alone and self._overwritable[source],
+            is_integer=self._place.is_integer and source.op == "placeholder",
+        )
+        rule = (make_rule or self._make_rule)(layer, place)
+        self._add_step(node, rule, [source], place.trains)
+        self._overwritable[node] = not rule.keeps_output
+
+    def _add_step(self, node, rule, sources, trains=False):
+        if not node.users:
+            raise Unknown(f"nothing is made of {node}")
+        self._shapes[node] = rule.shape
+        self._overwritable[node] = False
+        self._learns[node] = trains or any(self._learns[source] for source in sources)
+        self._steps.append((node, rule, sources))
+
+    def _add_call(self, node):
+        if (
+            not any(arg in self._shapes for arg in node.all_input_nodes)
+            or node.target in ("size", "dim")
+            or node.target is getattr
+        ):
+            self._known[node] = self._computed(node)
+        elif node.target in ("view", "reshape", torch.reshape):
+            self._add_view(node)
+        elif node.target in FUNCTIONS and len(node.all_input_nodes) == 1:
+            layer = FUNCTIONS[node.target](*node.args[1:], **node.kwargs)
+            self._add_rule_of(node, layer, f"({node})")
+        elif node.target in OPERATIONS:
+            self._add_operation(node)
+        else:
+            raise Unknown(f"{node.target} has no rule")
+
+    def _computed(self, node):
+        """Return what a node is that is no tensor."""
+        args = fx.node.map_arg(node.args, lambda arg: self._known.get(arg, arg))
+        if node.target == "dim" or args[1:] == ("ndim",):
+            return len(self._shapes[args[0]])
+        if node.target == "size" or args[1:] == ("shape",):
+            shape = self._shapes[args[0]]
+            return shape[args[1]] if node.target == "size" and len(args) > 1 else shape
+        if node.target not in _OF_SHAPES or node.kwargs:
+            raise Unknown(f"{node.target} has no rule")
+        return node.target(*args)
+
+    def _add_view(self, node):
+        _, *sizes = fx.node.map_arg(node.args, lambda arg: self._known.get(arg, arg))
+        sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
+        if node.kwargs or not all(type(size) is int for size in sizes):
+            raise Unknown(f"{node} of a shape that is not known")
+        self._add_rule_of(node, sizes, f"({node})", Reshape)
+
+    def _add_operation(self, node):
+        args = node.args
+        if args and isinstance(args[0], list | tuple):
+            args = [*args[0], *args[1:]]
+        sources = [arg for arg in args if isinstance(arg, fx.Node) and arg in self._shapes]
+        args = [None if arg in sources else self._known.get(arg, arg) for arg in args]
+        shapes = [self._shapes[source] for source in sources]
+        rule = OPERATIONS[node.target](shapes, args, dict(node.kwargs), self._place)
+        self._add_step(node, rule, sources)
+
+    def forward(self, x):
+        values = {self._input: x}
+        for node, rule, sources in self._steps:
+            values[node] = rule.forward(*[values[source] for source in sources])
+        return values[self._output]
+
+    def backward(self, gradient):
+        gradients = {self._output: gradient}
+        for node, rule, sources in reversed(self._steps):
+            if not self._learns[node]:
+                continue
+            found = rule.backward(gradients.pop(node))
+            found = found if isinstance(found, list) else [found]
+            for source, value in zip(sources, found, strict=True):
+                if not self._learns[source]:
+                    continue
+                if source in gradients:
+                    gradients[source] = gradients[source].add_(value)
+                else:
+                    gradients[source] = value
+        return gradients.get(self._input)
+
+
+class _Tracer(Tracer):
+    def __init__(self, is_known):
+        super().__init__()
+        self._is_known = is_known
+
+    def is_leaf_module(self, module, name):
+        return self._is_known(module) or super().is_leaf_module(module, name)
+
+
+def _trace(module, is_known):
+    """Return the graph of a module."""
+    name = type(module).__name__
+    tracer = _Tracer(is_known)
+    states = _global_states()
+    try:
+        graph = tracer.trace(module)
+    except Exception as error:
+        raise Unknown(f"{name} cannot be traced: {error}") from error
+    if _global_states() != states:
+        raise Unknown(f"{name} draws from a global generator")
+    for own, traced in zip(module.modules(), tracer.root.modules(), strict=True):
+        if not _is_unchanged(own, traced):
+            raise Unknown(f"{name} keeps more than tensors and settings")
+    return graph
+
+
+def _global_states():
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), keys.tobytes(), position
+
+
+def _is_unchanged(own, traced):
+    """Tell whether a call left the copy of a layer as it was, for all that can be known."""
+    before, after = ({k: v for k, v in vars(m).items() if k not in _OWN} for m in (own, traced))
+    pairs = zip(own.buffers(False), traced.buffers(False), strict=True)
+    return _is_same(before, after) and all(torch.equal(*pair) for pair in pairs)
+
+
+def _is_same(before, after):
+    if type(before) is not type(after):
+        return False
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(map(_is_same, before, after))
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(_is_same(before[k], after[k]) for k in before)
+    return isinstance(before, _PLAIN) and before == after

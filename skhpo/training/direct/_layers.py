@@ -1,0 +1,144 @@
+"""From a module to its rule."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
+from ._graph import Graph
+from ._normalizations import BatchNorm, GroupNorm, LayerNorm
+from ._place import Rule, Unknown
+from ._products import Convolution, Embedding, Linear
+from ._shapes import POOLS, Flatten, Unflatten
+
+__all__ = ["RULES", "SEQUENCES", "has_hooks", "make_rule", "refuse_hooks"]
+
+_DROPOUTS = {
+    nn.Dropout: Dropout,
+    nn.Dropout1d: FeatureDropout,
+    nn.Dropout2d: FeatureDropout,
+    nn.Dropout3d: FeatureDropout,
+}
+# From the exact type of a layer to its rule.
+RULES = {
+    nn.Identity: Identity,
+    nn.Linear: Linear,
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), Convolution),
+    nn.Embedding: Embedding,
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), BatchNorm),
+    nn.LayerNorm: LayerNorm,
+    nn.GroupNorm: GroupNorm,
+    nn.Flatten: Flatten,
+    nn.Unflatten: Unflatten,
+    **ACTIVATIONS,
+    **_DROPOUTS,
+    **POOLS,
+}
+
+
+# From the ``forward`` of modules that call their children in a row to a function of such a module
+# and the shape of its input, which returns a layer to be called before, or None.
+SEQUENCES = {nn.Sequential.forward: lambda module, shape: None}
+
+
+class Chain(Rule):
+    """Layers in a row.
+
+    Parameters
+    ----------
+    layers : list of (str, torch.nn.Module)
+        With their names.
+    place : Place
+    """
+
+    def __init__(self, layers, place):
+        rules = []
+        self.keeps_output = not place.may_overwrite
+        for name, layer in layers:
+            place = place.at(path=f"{place.path}{name}.")
+            rule = make_rule(layer, place)
+            learns = place.needs_gradient or place.trains
+            rules.append((rule, learns))
+            self.keeps_output = rule.keeps_output
+            place = place.at(
+                path=place.path[: -len(name) - 1],
+                shape=rule.shape,
+                needs_gradient=learns,
+                may_overwrite=not rule.keeps_output,
+                is_integer=place.is_integer and not isinstance(layer, nn.Embedding),
+            )
+        self.shape = place.shape
+        self._forwards = [rule.forward for rule, _ in rules]
+        # What comes before the first layer that learns needs no gradient.
+        self._backwards = [rule.backward for rule, learns in reversed(rules) if learns]
+
+    def forward(self, x):
+        for forward in self._forwards:
+            x = forward(x)
+        return x
+
+    def backward(self, gradient):
+        for backward in self._backwards:
+            gradient = backward(gradient)
+        return gradient
+
+
+def make_rule(module, place):
+    """Return the rule of a module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    place : Place
+
+    Raises
+    ------
+    Unknown
+        If it has none.
+    """
+    kind = type(module)
+    if _is_sequence(kind):
+        before = SEQUENCES[kind.forward](module, place.shape)
+        first = [] if before is None else [("before", before)]
+        return Chain([*first, *module._modules.items()], place)
+    rule = RULES.get(kind)
+    if rule is None and kind.__module__.startswith("torch."):
+        raise Unknown(f"{kind.__name__} has no rule")
+    if rule is None:
+        return Graph(module, place, make_rule, _is_known)
+    if kind in _DROPOUTS and not (module.training and module.p):
+        rule = Identity
+    return rule(module, place)
+
+
+def _is_sequence(kind):
+    iterates = getattr(kind, "__iter__", None) is nn.Sequential.__iter__
+    return iterates and kind.forward in SEQUENCES
+
+
+def _is_known(module):
+    return type(module) in RULES or _is_sequence(type(module))
+
+
+def refuse_hooks(module):
+    """Raise Unknown if anybody else looks into the forward or the backward pass of a module."""
+    names = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    if any(getattr(torch_module, f"_global_{name}") for name in names):
+        raise Unknown("torch has global hooks")
+    for name, layer in module.named_modules():
+        changed = "forward" in vars(layer) or layer._compiled_call_impl is not None
+        if has_hooks(layer) or changed or type(layer).__call__ is not nn.Module.__call__:
+            raise Unknown(f"{name or 'the module'} has hooks")
+        if hasattr(layer, "parametrizations"):
+            raise Unknown(f"{name or 'the module'} has parametrizations")
+
+
+def has_hooks(layer):
+    """Tell whether anybody else looks into a layer."""
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )

@@ -1,0 +1,270 @@
+"""Rules of losses.
+
+With ``l`` the loss of a row: ``forward`` returns all ``l``, and prepares the gradient of the sum
+of ``scale * l``, which ``backward`` returns. Losses of a row with several numbers are means.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ._place import Unknown
+
+__all__ = ["LOSSES", "make_loss"]
+
+
+class Loss:
+    """One loss of a program.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module
+    shape, target_shape : tuple of int
+        Of the output and of the targets of one network, the size of the batch first.
+    n_networks : int or None
+    smoothing : float
+        Of the targets of two classes.
+    of_probabilities : bool
+        Whether the output has to be made to logarithms.
+    """
+
+    def __init__(
+        self, criterion, shape, target_shape, n_networks, smoothing=0.0, of_probabilities=False
+    ):
+        if criterion.reduction != "mean":
+            raise Unknown(f"the criterion's reduction is {criterion.reduction!r}")
+        self.criterion = criterion
+        self._many = n_networks is not None
+        self._smoothing = smoothing
+        self._of_probabilities = of_probabilities
+        self._gradient = None
+
+    def forward(self, output, y, scale):
+        """Return the losses of the rows.
+
+        Parameters
+        ----------
+        output : Tensor of shape (n, ...)
+        y : Tensor of shape (n, ...)
+        scale : Tensor of shape () or (n,)
+        """
+        raise NotImplementedError
+
+    def backward(self):
+        """Return the gradient of the output."""
+        return self._gradient
+
+
+class _OfClasses(Loss):
+    """A loss of classes that are given as integers.
+
+    The classes come first in all buffers, (..., n_classes, n): torch's kernels are several times
+    as fast along the rows of a batch as along a few classes.
+    """
+
+    def __init__(self, criterion, shape, target_shape, *others, **settings):
+        super().__init__(criterion, shape, target_shape, *others, **settings)
+        if len(shape) != 2 or target_shape != shape[:1]:
+            raise Unknown(f"targets of shape {target_shape} for an output of shape {shape}")
+        if criterion.ignore_index >= 0:
+            raise Unknown("the criterion ignores a class")
+        self._weight, self._n_classes = criterion.weight, shape[1]
+
+    def _normalized(self, weights, scale):
+        # A batch's loss is divided by the weights of its targets, not by its rows.
+        if scale.ndim:
+            return weights
+        return weights * (weights.shape[-1] / weights.sum(-1, keepdim=True))
+
+
+class CrossEntropy(_OfClasses):
+    def __init__(self, criterion, *others, **settings):
+        super().__init__(criterion, *others, **settings)
+        self._share = criterion.label_smoothing
+        self._logs = self._ones = None
+
+    def forward(self, output, y, scale):
+        y = y.unsqueeze(-2)
+        self._logs = torch.log_softmax(output.mT.contiguous(), -2, out=self._logs)
+        self._gradient = torch.exp(self._logs, out=self._gradient)
+        if self._ones is None:
+            self._ones = torch.ones_like(self._logs[..., :1, :])
+            self._minus_ones = -self._ones
+        if self._weight is None and not self._share:
+            losses = self._logs.gather(-2, y).squeeze(-2).neg_()
+            self._gradient.scatter_add_(-2, y, self._minus_ones)
+        else:
+            targets = self._targets(y, scale)
+            losses = (targets * self._logs).sum(-2).neg_()
+            self._gradient.mul_(targets.sum(-2, keepdim=True)).sub_(targets)
+        self._gradient.mul_(scale.unsqueeze(-2) if scale.ndim else scale)
+        return losses
+
+    def _targets(self, y, scale):
+        """Return the weights of all classes, of which a share is that of the others."""
+        labels = torch.zeros_like(self._logs).scatter_(-2, y, self._ones)
+        targets = labels * (1 - self._share) + self._share / self._n_classes
+        if self._weight is not None:
+            of_classes = self._weight.unsqueeze(-1)
+            targets *= of_classes
+            of_labels = (labels * of_classes).sum(-2)
+            targets *= (self._normalized(of_labels, scale) / of_labels).unsqueeze(-2)
+        return targets
+
+    def backward(self):
+        return self._gradient.mT
+
+
+class NLL(_OfClasses):
+    def forward(self, output, y, scale):
+        if self._gradient is None:
+            self._gradient = torch.zeros_like(output)
+        y = y.unsqueeze(-1)
+        of_target = output.gather(-1, y)
+        slopes = None
+        if self._of_probabilities:
+            of_target = of_target + torch.finfo(of_target.dtype).eps
+            slopes = of_target.reciprocal()
+            of_target = of_target.log_()
+        factors = scale.expand(y.shape[:-1]) if scale.ndim == 0 else scale
+        losses = -of_target.squeeze(-1)
+        if self._weight is not None:
+            weights = self._normalized(self._weight[y.squeeze(-1)], scale)
+            losses, factors = losses * weights, factors * weights
+        factors = -factors.unsqueeze(-1)
+        factors = factors if slopes is None else factors * slopes
+        self._gradient.zero_().scatter_(-1, y, factors)
+        return losses
+
+
+class _OfNumbers(Loss):
+    """A loss of each number. Subclasses have ``_losses(x, y)`` and ``_slopes(x, y, out)``."""
+
+    def __init__(self, criterion, shape, target_shape, *others, **settings):
+        super().__init__(criterion, shape, target_shape, *others, **settings)
+        if shape != target_shape:
+            raise Unknown(f"targets of shape {target_shape} for an output of shape {shape}")
+        if getattr(criterion, "weight", None) is not None:
+            raise Unknown("the criterion has weights of its own")
+        self._n_numbers = math.prod(shape[1:])
+
+    def forward(self, output, y, scale):
+        if self._smoothing:
+            y = y * (1 - self._smoothing) + self._smoothing / 2
+        losses = self._losses(output, y)
+        if self._gradient is None:
+            self._gradient = torch.empty_like(output)
+        self._slopes(output, y, self._gradient)
+        n_leading = 1 + self._many
+        if losses.ndim > n_leading:
+            losses = losses.flatten(n_leading).mean(n_leading)
+        if self._n_numbers > 1:
+            scale = scale / self._n_numbers
+        if scale.ndim:
+            scale = scale.view(*scale.shape, *[1] * (output.ndim - scale.ndim))
+        self._gradient.mul_(scale)
+        return losses
+
+
+class MSE(_OfNumbers):
+    def _losses(self, x, y):
+        return torch.sub(x, y).square_()
+
+    def _slopes(self, x, y, out):
+        torch.sub(x, y, out=out).mul_(2)
+
+
+class L1(_OfNumbers):
+    def _losses(self, x, y):
+        return torch.sub(x, y).abs_()
+
+    def _slopes(self, x, y, out):
+        torch.sub(x, y, out=out).sign_()
+
+
+class Huber(_OfNumbers):
+    """Also SmoothL1, which is a Huber loss divided by the place where it becomes linear."""
+
+    def __init__(self, criterion, *others, **settings):
+        super().__init__(criterion, *others, **settings)
+        is_smooth = isinstance(criterion, nn.SmoothL1Loss)
+        self._delta = criterion.beta if is_smooth else criterion.delta
+        self._factor = 1 / self._delta if is_smooth and self._delta else 1.0
+        if not self._delta:
+            raise Unknown("SmoothL1Loss(beta=0)")
+
+    def _losses(self, x, y):
+        losses = nn.functional.huber_loss(x, y, reduction="none", delta=self._delta)
+        return losses if self._factor == 1 else losses.mul_(self._factor)
+
+    def _slopes(self, x, y, out):
+        torch.sub(x, y, out=out).clamp_(-self._delta, self._delta)
+        if self._factor != 1:
+            out.mul_(self._factor)
+
+
+class BCEWithLogits(_OfNumbers):
+    def __init__(self, criterion, *others, **settings):
+        super().__init__(criterion, *others, **settings)
+        if criterion.pos_weight is not None:
+            raise Unknown("the criterion has weights of its own")
+
+    def _losses(self, x, y):
+        return nn.functional.binary_cross_entropy_with_logits(x, y, reduction="none")
+
+    def _slopes(self, x, y, out):
+        torch.sigmoid(x, out=out).sub_(y)
+
+
+class BCE(_OfNumbers):
+    def _losses(self, x, y):
+        return nn.functional.binary_cross_entropy(x, y, reduction="none")
+
+    def _slopes(self, x, y, out):
+        one = torch.ones_like(x)
+        torch.ops.aten.binary_cross_entropy_backward.grad_input(one, x, y, None, 0, grad_input=out)
+
+
+class PoissonNLL(_OfNumbers):
+    def _losses(self, x, y):
+        c = self.criterion
+        return nn.functional.poisson_nll_loss(
+            x, y, log_input=c.log_input, full=c.full, eps=c.eps, reduction="none"
+        )
+
+    def _slopes(self, x, y, out):
+        if self.criterion.log_input:
+            torch.exp(x, out=out).sub_(y)
+        else:
+            torch.add(x, self.criterion.eps, out=out).reciprocal_().mul_(-y).add_(1)
+
+
+# From the exact type of a criterion to its rule.
+LOSSES = {
+    nn.CrossEntropyLoss: CrossEntropy,
+    nn.NLLLoss: NLL,
+    nn.BCEWithLogitsLoss: BCEWithLogits,
+    nn.BCELoss: BCE,
+    nn.MSELoss: MSE,
+    nn.L1Loss: L1,
+    nn.SmoothL1Loss: Huber,
+    nn.HuberLoss: Huber,
+    nn.PoissonNLLLoss: PoissonNLL,
+}
+
+
+def make_loss(criterion, shape, target_shape, n_networks=None, **settings):
+    """Return the rule of a criterion.
+
+    Raises
+    ------
+    Unknown
+        If it has none.
+    """
+    kind = LOSSES.get(type(criterion))
+    if kind is None:
+        raise Unknown(f"{type(criterion).__name__} has no rule")
+    return kind(criterion, tuple(shape), tuple(target_shape), n_networks, **settings)

@@ -1,0 +1,200 @@
+"""Rules of normalizations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ._place import Rule, Unknown
+from ._products import Beside
+
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm"]
+
+_aten = torch.ops.aten
+
+
+class BatchNorm(Beside):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        name, shape = type(layer).__name__, place.shape
+        n_dims = int(name[-2])
+        if len(shape) != n_dims + 2 and not (n_dims == 1 and len(shape) == 2):
+            raise Unknown(f"{name} of an input of shape {shape}")
+        if shape[1] != layer.num_features:
+            raise Unknown(f"{name} of {shape[1]} channels")
+        tracks = layer.running_mean is not None
+        self._by_batch = layer.training or not tracks
+        if self._by_batch and math.prod(shape) == shape[1]:
+            raise Unknown("batch normalization of a single row")
+        if self._by_batch and tracks and layer.momentum is None:
+            raise Unknown("a cumulative average of batch normalization")
+        self._counter = place.buffers.get(place.path + "num_batches_tracked")
+        if not layer.training:
+            self._counter = None
+        names = ("running_mean", "running_var")
+        buffers = [place.buffers.get(place.path + name) for name in names]
+        self._buffers = [b if b is None else b.view(-1) for b in buffers]
+        self._weight, self._weight_gradient = self._joined(place, "weight")
+        self._bias, self._bias_gradient = self._joined(place, "bias")
+        self._momentum, self._eps = layer.momentum or 0.0, layer.eps
+        self._mask = [
+            place.needs_gradient,
+            self._weight_gradient is not None,
+            self._bias_gradient is not None,
+        ]
+
+    def forward(self, x):
+        if self._counter is not None:
+            self._counter.add_(1)
+        self._x = x = self._join(x)
+        out, *self._statistics = torch.native_batch_norm(
+            x,
+            self._weight,
+            self._bias,
+            *self._buffers,
+            self._by_batch,
+            self._momentum,
+            self._eps,
+        )
+        return self._part(out)
+
+    def backward(self, gradient):
+        of_x, of_weight, of_bias = _aten.native_batch_norm_backward.default(
+            self._join(gradient),
+            self._x,
+            self._weight,
+            *self._buffers,
+            *self._statistics,
+            self._by_batch,
+            self._eps,
+            self._mask,
+        )
+        if self._weight_gradient is not None:
+            self._weight_gradient.copy_(of_weight)
+        if self._bias_gradient is not None:
+            self._bias_gradient.copy_(of_bias)
+        return self._part(of_x) if self._mask[0] else None
+
+
+class _Scaled(Rule):
+    """A normalization that is followed by weights of its own.
+
+    With many networks these are applied afterwards, as torch's kernels know one network's.
+    """
+
+    # Dimensions of a row's output that the parameters have, and that they are placed before.
+    _before = 0
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self._weight, self._weight_gradient = place.parameter("weight")
+        self._bias, self._bias_gradient = place.parameter("bias")
+        self._many = place.n_networks is not None
+        self._needs_gradient = place.needs_gradient
+        if self._many:
+            self._normed_weight = self._normed_bias = None
+        else:
+            self._normed_weight, self._normed_bias = self._weight, self._bias
+        self._mask = [
+            place.needs_gradient,
+            not self._many and self._weight_gradient is not None,
+            not self._many and self._bias_gradient is not None,
+        ]
+
+    def _spread(self, values, x):
+        """Give parameters of shape (n_networks, ...) the dimensions of ``x``."""
+        n_between = x.ndim - values.ndim - self._before
+        return values.view(len(values), *[1] * n_between, *values.shape[1:], *[1] * self._before)
+
+    def _scale(self, normed):
+        self._normed = normed
+        out = normed
+        if self._many and self._weight is not None:
+            out = out * self._spread(self._weight, out)
+        if self._many and self._bias is not None:
+            out = out + self._spread(self._bias, out)
+        return out
+
+    def _unscale(self, gradient):
+        """Leave the gradients of many networks' parameters, and return that of what they scale."""
+        if not self._many or self._weight is None:
+            return gradient
+        weight = self._spread(self._weight, gradient)
+        others = [i for i in range(1, gradient.ndim) if weight.shape[i] == 1 != gradient.shape[i]]
+        if self._weight_gradient is not None:
+            product = gradient * self._normed
+            self._weight_gradient.copy_(_sum(product, others).view_as(self._weight))
+        if self._bias_gradient is not None:
+            self._bias_gradient.copy_(_sum(gradient, others).view_as(self._bias))
+        return gradient * weight
+
+    def _leave(self, of_weight, of_bias):
+        if self._mask[1]:
+            self._weight_gradient.copy_(of_weight)
+        if self._mask[2]:
+            self._bias_gradient.copy_(of_bias)
+
+
+def _sum(x, dims):
+    return x.sum(dims, keepdim=True) if dims else x
+
+
+class LayerNorm(_Scaled):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self._sizes = list(layer.normalized_shape)
+        if list(place.shape[1:][-len(self._sizes) :]) != self._sizes:
+            raise Unknown(f"LayerNorm of an input of shape {place.shape}")
+        self._eps = layer.eps
+
+    def forward(self, x):
+        self._x = x
+        out, *self._statistics = torch.native_layer_norm(
+            x, self._sizes, self._normed_weight, self._normed_bias, self._eps
+        )
+        return self._scale(out)
+
+    def backward(self, gradient):
+        of_x, *others = _aten.native_layer_norm_backward.default(
+            self._unscale(gradient),
+            self._x,
+            self._sizes,
+            *self._statistics,
+            self._normed_weight,
+            self._normed_bias,
+            self._mask,
+        )
+        self._leave(*others)
+        return of_x if self._needs_gradient else None
+
+
+class GroupNorm(_Scaled):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        if len(place.shape) < 2 or place.shape[1] != layer.num_channels:
+            raise Unknown(f"GroupNorm of an input of shape {place.shape}")
+        self._before = len(place.shape) - 2
+        n_rows = place.shape[0] * (place.n_networks or 1)
+        self._sizes = n_rows, place.shape[1], math.prod(place.shape[2:]), layer.num_groups
+        self._eps = layer.eps
+
+    def forward(self, x):
+        self._x = x.contiguous()
+        rows = self._x.flatten(0, 1) if self._many else self._x
+        out, *self._statistics = torch.native_group_norm(
+            rows, self._normed_weight, self._normed_bias, *self._sizes, self._eps
+        )
+        return self._scale(out.view(x.shape))
+
+    def backward(self, gradient):
+        of_x, *others = _aten.native_group_norm_backward.default(
+            self._unscale(gradient).contiguous(),
+            self._x,
+            *self._statistics,
+            self._normed_weight,
+            *self._sizes,
+            self._mask,
+        )
+        self._leave(*others)
+        return of_x.view(self._x.shape) if self._needs_gradient else None

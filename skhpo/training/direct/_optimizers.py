@@ -1,0 +1,197 @@
+"""Steps of an optimizer of torch on gradients that no autograd has made."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim import optimizer as torch_optimizer
+
+from ._place import Unknown
+
+__all__ = ["make_stepper"]
+
+
+class Stepper:
+    """Has torch's optimizer step.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    gradients : dict of Parameter to Tensor
+        Of the parameters that are trained.
+    """
+
+    def __init__(self, optimizer, gradients):
+        self.optimizer = optimizer
+        self.gradients = gradients
+
+    def begin(self):
+        """Show the optimizer the gradients."""
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = self.gradients.get(parameter)
+
+    def step(self):
+        """Step all parameters that are trained."""
+        # What it makes to keep must be usable by autograd.
+        with torch.inference_mode(False), torch.no_grad():
+            self.optimizer.step()
+
+    def finish(self):
+        """Leave everything as the optimizer itself would have."""
+        for parameter in self.gradients:
+            parameter.grad = None
+
+
+class _Fused(Stepper):
+    """Calls torch's fused kernel without the detours of its optimizer.
+
+    Parameters of a group that have stepped as often are one call. The first step, which makes the
+    state, is torch's own. Subclasses have ``_call(group, parameters)`` and `_slots`, the names of
+    what has the shape of a parameter.
+    """
+
+    _slots = ()
+
+    def begin(self):
+        super().begin()
+        self._calls = None
+        self._counts = []
+        # Torch's schedules ask whether the optimizer has stepped before them.
+        self.optimizer._opt_called = True
+
+    def step(self):
+        if self._calls is None:
+            if not self._has_state():
+                super().step()
+                return
+            self._calls = list(self._make_calls())
+        for call in self._calls:
+            call()
+
+    def finish(self):
+        for count, states in self._counts:
+            for state in states:
+                state["step"].copy_(count)
+        super().finish()
+
+    def _trained(self, group):
+        return [p for p in group["params"] if p in self.gradients]
+
+    def _has_state(self):
+        state = self.optimizer.state
+        return all(
+            state.get(parameter, {}).get(name) is not None
+            for group in self.optimizer.param_groups
+            for parameter in self._trained(group)
+            for name in self._slots_of(group)
+        )
+
+    def _slots_of(self, group):
+        return self._slots
+
+    def _make_calls(self):
+        for group in self.optimizer.param_groups:
+            parts = {}
+            for parameter in self._trained(group):
+                count = self.optimizer.state.get(parameter, {}).get("step")
+                count = None if count is None else count.item()
+                parts.setdefault(count, []).append(parameter)
+            for count, parameters in parts.items():
+                lists = [
+                    [parameter.detach() for parameter in parameters],
+                    [self.gradients[parameter] for parameter in parameters],
+                ]
+                states = [self.optimizer.state.get(parameter) for parameter in parameters]
+                lists += [[state[name] for state in states] for name in self._slots_of(group)]
+                if count is not None:
+                    # One tensor while they step together.
+                    count = lists[0][0].new_tensor(count, dtype=torch.float32)
+                    self._counts.append((count, states))
+                yield self._call(group, lists, count)
+
+
+class _Adam(_Fused):
+    """Adam and AdamW."""
+
+    def _slots_of(self, group):
+        names = ("exp_avg", "exp_avg_sq")
+        return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
+
+    def _call(self, group, lists, count):
+        decoupled = isinstance(self.optimizer, torch.optim.AdamW)
+        decoupled = group.get("decoupled_weight_decay", decoupled)
+        kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        lists = lists if group["amsgrad"] else [*lists, []]
+        counts = [count] * len(lists[0])
+
+        def call():
+            count.add_(1)
+            beta1, beta2 = group["betas"]
+            kernel(
+                *lists,
+                counts,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=group["amsgrad"],
+                maximize=group["maximize"],
+            )
+
+        return call
+
+
+class _SGD(_Fused):
+    def _slots_of(self, group):
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def _call(self, group, lists, count):
+        lists = lists if group["momentum"] else [*lists, []]
+
+        def call():
+            torch._fused_sgd_(
+                *lists,
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=group["lr"],
+                dampening=group["dampening"],
+                nesterov=group["nesterov"],
+                maximize=group["maximize"],
+                is_first_step=False,
+            )
+
+        return call
+
+
+_FUSED = {torch.optim.Adam: _Adam, torch.optim.AdamW: _Adam, torch.optim.SGD: _SGD}
+
+
+def make_stepper(optimizer, gradients):
+    """Return what steps an optimizer.
+
+    Raises
+    ------
+    Unknown
+        If it needs more than gradients.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
+        raise Unknown(f"{type(optimizer).__name__} needs more than dense gradients")
+    has_hooks = (
+        *(optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks),
+        torch_optimizer._global_optimizer_pre_hooks,
+        torch_optimizer._global_optimizer_post_hooks,
+    )
+    is_plain = not any(has_hooks) and all(map(_is_plain, optimizer.param_groups))
+    kind = _FUSED.get(type(optimizer), Stepper) if is_plain else Stepper
+    return kind(optimizer, gradients)
+
+
+def _is_plain(group):
+    """Tell whether a group has no setting that the fused kernels do not know."""
+    numbers = (group["lr"], *group.get("betas", ()))
+    return not (
+        any(isinstance(number, torch.Tensor) for number in numbers)
+        or group.get("capturable")
+        or group.get("differentiable")
+    )

@@ -1,0 +1,111 @@
+"""What a rule gets to know when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+__all__ = ["Place", "Rule", "Unknown"]
+
+
+class Unknown(Exception):
+    """There is no rule; the message says for what."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a program a rule stands.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the input for one network, the size of the batch first.
+    parameters : dict of str to (Tensor, Tensor or None)
+        Values and gradients by name; no gradient where it is not wanted.
+    buffers : dict of str to Tensor
+    draw_mask : callable or None
+        Fills a tensor with a dropout mask, given the tensor, the name of the layer and its rate.
+    n_networks : int or None, default=None
+        Size of a dimension before that of the batch; None where there is no such dimension.
+    path : str, default=""
+        Prefix of the layer's parameters: "hidden.0.".
+    needs_gradient : bool, default=False
+        Whether the gradient of the input is asked for.
+    may_overwrite : bool, default=False
+        Whether nobody needs the input after this rule.
+    is_integer : bool, default=False
+        Whether the input are integers.
+    read : set of str
+        Names of the parameters that rules have asked for, filled by `parameter`.
+    """
+
+    shape: tuple
+    parameters: dict
+    buffers: dict
+    draw_mask: Callable | None
+    n_networks: int | None = None
+    path: str = ""
+    needs_gradient: bool = False
+    may_overwrite: bool = False
+    is_integer: bool = False
+    read: set = field(default_factory=set)
+
+    def at(self, **changes):
+        """Return another place in the same program."""
+        return dataclasses.replace(self, **changes)
+
+    def parameter(self, name):
+        """Return the value and the gradient of a parameter of the layer; None where it has none."""
+        name = self.path + name
+        if name not in self.parameters:
+            return None, None
+        self.read.add(name)
+        return self.parameters[name]
+
+    @property
+    def trains(self):
+        """Whether a parameter of the layer, or of a layer in it, is trained."""
+        return any(
+            gradient is not None
+            for name, (_, gradient) in self.parameters.items()
+            if name.startswith(self.path)
+        )
+
+
+class Rule:
+    """One layer of a program.
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+    place : Place
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the output for one network.
+    keeps_output : bool
+        Whether `backward` needs the output, which then must not be overwritten.
+    """
+
+    keeps_output = False
+
+    def __init__(self, layer, place):
+        self.shape = place.shape
+
+    def forward(self, x):
+        """Return the output."""
+        raise NotImplementedError
+
+    def backward(self, gradient):
+        """Return the gradient of the input, given that of the output; None if not asked for."""
+        raise NotImplementedError
+
+
+def on_meta(function, shape, *tensors):
+    """Return the shape of what a function makes of an input of a shape."""
+    meta = [None if t is None else torch.empty(t.shape, device="meta") for t in tensors]
+    return tuple(function(torch.empty(shape, device="meta"), *meta).shape)

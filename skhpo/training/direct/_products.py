@@ -1,0 +1,173 @@
+"""Rules of layers that multiply by weights: linear ones, convolutions, embeddings."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ._place import Rule, Unknown, on_meta
+
+__all__ = ["Convolution", "Embedding", "Linear"]
+
+_aten = torch.ops.aten
+_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+
+
+class Linear(Rule):
+    """``y = x W' + b``, for x of shape (n, in); further dimensions are rows, too."""
+
+    def __init__(self, layer, place):
+        if place.is_integer or place.shape[-1] != layer.in_features or len(place.shape) < 2:
+            raise Unknown(f"Linear of an input of shape {place.shape}")
+        self.shape = *place.shape[:-1], layer.out_features
+        self._needs_gradient = place.needs_gradient
+        self._weight, self._weight_gradient = place.parameter("weight")
+        self._bias, self._bias_gradient = place.parameter("bias")
+        self._transposed = self._weight.mT
+        leading = () if place.n_networks is None else (place.n_networks,)
+        many, has_bias = bool(leading), self._bias is not None
+        self._product = torch.bmm if many else torch.mm
+        self._affine = torch.baddbmm if many else torch.addmm
+        if many and has_bias:
+            self._bias = self._bias.unsqueeze(1)
+        # Rows as a matrix, where there are more dimensions than that.
+        self._flat = self._full = None
+        if len(place.shape) > 2:
+            self._flat = *leading, math.prod(place.shape[:-1])
+            self._full = *leading, *self.shape[:-1]
+        # A product with ones takes half the time of a sum.
+        self._ones = None if many else self._weight.new_ones(math.prod(place.shape[:-1]))
+        self._out = self._x_gradient = None
+
+    def forward(self, x):
+        if self._flat is not None:
+            x = x.reshape(*self._flat, x.shape[-1])
+        self._x = x
+        if self._bias is None:
+            self._out = self._product(x, self._transposed, out=self._out)
+        else:
+            self._out = self._affine(self._bias, x, self._transposed, out=self._out)
+        return self._out if self._flat is None else self._out.view(*self._full, -1)
+
+    def backward(self, gradient):
+        if self._flat is not None:
+            gradient = gradient.reshape(*self._flat, gradient.shape[-1])
+        across = gradient.mT
+        if self._weight_gradient is not None:
+            self._product(across, self._x, out=self._weight_gradient)
+        if self._bias_gradient is not None:
+            if self._ones is None:
+                torch.sum(gradient, 1, out=self._bias_gradient)
+            else:
+                torch.mv(across, self._ones, out=self._bias_gradient)
+        if not self._needs_gradient:
+            return None
+        self._x_gradient = self._product(gradient, self._weight, out=self._x_gradient)
+        if self._flat is None:
+            return self._x_gradient
+        return self._x_gradient.view(*self._full, -1)
+
+
+class Beside(Rule):
+    """A layer that sees many networks as one with the channels of all of them side by side."""
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self._n_networks = place.n_networks
+
+    def _join(self, x):
+        # From (n_networks, n, channels, ...) to (n, n_networks * channels, ...).
+        return x if self._n_networks is None else x.transpose(0, 1).flatten(1, 2)
+
+    def _part(self, x):
+        if self._n_networks is None:
+            return x
+        return x.unflatten(1, (self._n_networks, -1)).transpose(0, 1)
+
+    def _joined(self, place, name):
+        """Return a parameter and its gradient as those of the one layer."""
+        value, gradient = place.parameter(name)
+        if self._n_networks is None or value is None:
+            return value, gradient
+        return value.flatten(0, 1), None if gradient is None else gradient.flatten(0, 1)
+
+
+class Convolution(Beside):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        n_dims = len(layer.kernel_size)
+        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            raise Unknown(f"padding={layer.padding!r} in mode {layer.padding_mode!r}")
+        if len(place.shape) != n_dims + 2 or place.is_integer:
+            raise Unknown(f"{type(layer).__name__} of an input of shape {place.shape}")
+        function = _CONVOLUTIONS[type(layer)]
+        settings = layer.stride, layer.padding, layer.dilation
+        own = *settings, layer.groups
+        self.shape = on_meta(lambda x, w: function(x, w, None, *own), place.shape, layer.weight)
+        n_groups = layer.groups * (place.n_networks or 1)
+        self._weight, self._weight_gradient = self._joined(place, "weight")
+        self._bias, self._bias_gradient = self._joined(place, "bias")
+        self._settings = *settings, False, [0] * n_dims, n_groups
+        self._mask = [
+            place.needs_gradient,
+            self._weight_gradient is not None,
+            self._bias_gradient is not None,
+        ]
+        self._sizes = None if self._bias is None else list(self._bias.shape)
+
+    def forward(self, x):
+        self._x = x = self._join(x)
+        return self._part(torch.convolution(x, self._weight, self._bias, *self._settings))
+
+    def backward(self, gradient):
+        of_x, of_weight, of_bias = _aten.convolution_backward.default(
+            self._join(gradient), self._x, self._weight, self._sizes, *self._settings, self._mask
+        )
+        if of_weight is not None:
+            self._weight_gradient.copy_(of_weight)
+        if of_bias is not None:
+            self._bias_gradient.copy_(of_bias)
+        return None if of_x is None else self._part(of_x)
+
+
+class Embedding(Rule):
+    def __init__(self, layer, place):
+        if layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse:
+            raise Unknown("an Embedding that changes its weights, or their gradients")
+        if not place.is_integer:
+            raise Unknown("Embedding of an input that is not of integers")
+        self.shape = *place.shape, layer.embedding_dim
+        self._weight, self._weight_gradient = place.parameter("weight")
+        self._padding = -1 if layer.padding_idx is None else layer.padding_idx
+        self._n_rows, self._firsts = layer.num_embeddings, None
+        if place.n_networks is not None:
+            # One table of all networks, each with its own first row.
+            firsts = torch.arange(place.n_networks, device=self._weight.device) * self._n_rows
+            self._firsts = firsts.view(-1, *[1] * len(place.shape))
+            self._weight = self._weight.flatten(0, 1)
+
+    def forward(self, x):
+        if self._firsts is not None:
+            in_range = ((x >= 0) & (x < self._n_rows)).all()
+            torch._assert_async(in_range, "index out of range")
+            self._is_padding = None if self._padding < 0 else (x == self._padding).unsqueeze(-1)
+            x = x + self._firsts
+        self._x = x
+        return torch.embedding(self._weight, x)
+
+    def backward(self, gradient):
+        if self._weight_gradient is None:
+            return None
+        padding = self._padding
+        if self._firsts is not None:
+            if self._is_padding is not None:
+                gradient = gradient.masked_fill(self._is_padding, 0)
+            padding = -1
+        of_weight = _aten.embedding_dense_backward.default(
+            gradient, self._x, len(self._weight), padding, False
+        )
+        self._weight_gradient.copy_(of_weight.view_as(self._weight_gradient))
+        return None

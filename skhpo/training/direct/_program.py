@@ -1,0 +1,149 @@
+"""A network, its loss and its optimizer as a sequence of rules."""
+
+from __future__ import annotations
+
+import torch
+
+from ._layers import has_hooks, make_rule, refuse_hooks
+from ._losses import make_loss
+from ._optimizers import make_stepper
+from ._place import Place, Unknown
+
+__all__ = ["Program", "compile_program"]
+
+_DTYPES = {torch.float32, torch.float64}
+
+
+class Program:
+    """Trains a module without autograd.
+
+    Between `begin` and `finish` there may be any number of steps. The weights may be changed in
+    place between two steps, and everything else about the module and the optimizer between
+    `finish` and `begin`, as long as `holds`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In training mode.
+    criterion : torch.nn.Module
+    optimizer : torch.optim.Optimizer
+    inputs, targets : tuple of (torch.Size, torch.dtype)
+        Of a row.
+    sizes : iterable of int
+        Rows of the batches to come.
+    draw_mask : callable or None
+        See `Place`.
+    **loss_settings : dict
+        See `Loss`.
+
+    Raises
+    ------
+    Unknown
+    """
+
+    def __init__(
+        self, module, criterion, optimizer, inputs, targets, sizes, draw_mask, **loss_settings
+    ):
+        refuse_hooks(module)
+        self._module = module
+        parameters = list(module.named_parameters(remove_duplicate=False))
+        if len({id(p) for _, p in parameters}) < len(parameters):
+            raise Unknown("layers share a parameter")
+        _check_tensors(parameters, optimizer)
+        gradients = {
+            name: torch.empty_like(p, requires_grad=False)
+            for name, p in parameters
+            if p.requires_grad
+        }
+        if not gradients:
+            raise Unknown("no parameter is trained")
+        (row, dtype), (target_row, _) = inputs, targets
+        values = {name: (p.detach(), gradients.get(name)) for name, p in parameters}
+        buffers = dict(module.named_buffers())
+        self._parts = {}
+        place = Place(row, values, buffers, draw_mask, is_integer=not dtype.is_floating_point)
+        for size in set(sizes):
+            place = place.at(shape=(size, *row))
+            rule = make_rule(module, place)
+            loss = make_loss(criterion, rule.shape, (size, *target_row), **loss_settings)
+            scale = parameters[0][1].new_tensor(1 / size)
+            self._parts[size] = rule.forward, rule.backward, loss.forward, loss.backward, scale
+        # What is not read has no gradient: the optimizer leaves it as it is.
+        learning = {
+            p: gradients[name] for name, p in parameters if name in place.read & set(gradients)
+        }
+        self._stepper = make_stepper(optimizer, learning)
+        self._signature = self._sign()
+
+    def begin(self):
+        """Call before the first step."""
+        self._stepper.begin()
+
+    def step(self, x, y, weight=None):
+        """Train with a batch.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+        y : Tensor of shape (n, ...)
+        weight : Tensor of shape (n,) or None, default=None
+
+        Returns
+        -------
+        losses : Tensor of shape (n,)
+            Of the rows. The loss of the batch is their mean, or the mean of their products with
+            the weights.
+        """
+        forward, backward, forward_loss, backward_loss, scale = self._parts[len(x)]
+        output = forward(x)
+        losses = forward_loss(output, y, scale if weight is None else weight * scale)
+        backward(backward_loss())
+        self._stepper.step()
+        return losses
+
+    def finish(self):
+        """Call after the last step."""
+        self._stepper.finish()
+
+    def holds(self):
+        """Tell whether the module is still as it was when the program was made."""
+        return self._sign() == self._signature
+
+    def _sign(self):
+        settings = []
+        for layer in self._module.modules():
+            settings.extend(map(id, vars(layer).values()))
+            settings.append(has_hooks(layer))
+        parameters = [(id(p), p.data_ptr(), p.requires_grad) for p in self._module.parameters()]
+        buffers = [(id(b), b.data_ptr()) for b in self._module.buffers()]
+        return settings, parameters, buffers
+
+
+def _check_tensors(parameters, optimizer):
+    dtypes = {p.dtype for _, p in parameters}
+    if len(dtypes) > 1 or not dtypes <= _DTYPES:
+        raise Unknown("parameters that are not all float32 or all float64")
+    if any(type(p) is not torch.nn.Parameter or not p.is_contiguous() for _, p in parameters):
+        raise Unknown("parameters that are not plain tensors")
+    own = {id(p) for _, p in parameters}
+    if any(id(p) not in own for group in optimizer.param_groups for p in group["params"]):
+        raise Unknown("the optimizer has parameters that are not the module's")
+
+
+def compile_program(module, criterion, optimizer, **settings):
+    """Return a program, and the reason where there is none.
+
+    Parameters
+    ----------
+    module, criterion, optimizer, **settings
+        As of `Program`.
+
+    Returns
+    -------
+    program : Program or None
+    reason : str or None
+    """
+    try:
+        return Program(module, criterion, optimizer, **settings), None
+    except Unknown as unknown:
+        return None, str(unknown)

@@ -1,0 +1,187 @@
+"""Rules of layers that change the shape: pooling, and views."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ._place import Rule, Unknown, on_meta
+
+__all__ = ["POOLS", "Flatten", "Reshape", "Unflatten"]
+
+_aten = torch.ops.aten
+
+
+class View(Rule):
+    """The same numbers in another shape. Subclasses set `shape`."""
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self.keeps_output = not place.may_overwrite
+        self._leading = () if place.n_networks is None else (place.n_networks,)
+        self._before = *self._leading, *place.shape
+
+    def forward(self, x):
+        return x.reshape(*self._leading, *self.shape)
+
+    def backward(self, gradient):
+        return gradient.reshape(self._before)
+
+
+class Flatten(View):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        n_dims = len(place.shape)
+        start, end = layer.start_dim % n_dims, layer.end_dim % n_dims
+        if start < 1 or end < start:
+            raise Unknown(f"Flatten({layer.start_dim}, {layer.end_dim})")
+        self.shape = on_meta(lambda x: x.flatten(start, end), place.shape)
+
+
+class Unflatten(View):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        if not isinstance(layer.dim, int) or layer.dim % len(place.shape) == 0:
+            raise Unknown(f"Unflatten({layer.dim!r})")
+        self.shape = on_meta(lambda x: x.unflatten(layer.dim, layer.unflattened_size), place.shape)
+
+
+class Reshape(View):
+    """Any view that keeps the rows of the batch.
+
+    Parameters
+    ----------
+    sizes : list of int
+        The whole shape, of which one size may be -1.
+    place : Place
+    """
+
+    def __init__(self, sizes, place):
+        super().__init__(None, place)
+        try:
+            self.shape = on_meta(lambda x: x.reshape(*sizes), place.shape)
+        except RuntimeError as error:
+            raise Unknown(str(error)) from error
+        if self.shape[:1] != place.shape[:1]:
+            raise Unknown(f"a view of {place.shape} as {self.shape}")
+
+
+class Pool(Rule):
+    """A pooling of the last two dimensions; of the last one as of a single line of two.
+
+    Subclasses have ``_pool(x)`` and ``_spread(gradient)``.
+    """
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self._n_dims = int(type(layer).__name__[-2])
+        if len(place.shape) != self._n_dims + 2 or place.is_integer:
+            raise Unknown(f"{type(layer).__name__} of an input of shape {place.shape}")
+        if getattr(layer, "return_indices", False):
+            raise Unknown("pooling that returns indices")
+        self.shape = on_meta(layer, place.shape)
+        self._many = place.n_networks is not None
+        self._gradient = None
+
+    def forward(self, x):
+        self._before = x.shape
+        x = self._as_image(x.flatten(0, 1) if self._many else x)
+        self._x = x = x.contiguous()
+        return self._as_it_was(self._pool(x))
+
+    def backward(self, gradient):
+        gradient = self._as_image(gradient.flatten(0, 1) if self._many else gradient)
+        if self._gradient is None:
+            self._gradient = torch.empty_like(self._x)
+        return self._spread(gradient.contiguous(), self._gradient).view(self._before)
+
+    def _as_image(self, x):
+        return x.unsqueeze(-2) if self._n_dims == 1 else x
+
+    def _as_it_was(self, out):
+        out = out.squeeze(-2) if self._n_dims == 1 else out
+        return out.unflatten(0, self._before[:2]) if self._many else out
+
+    def _pair(self, value, other):
+        """Return a setting for both dimensions."""
+        if self._n_dims == 1:
+            return [other, value if isinstance(value, int) else value[0]]
+        return [value, value] if isinstance(value, int) else list(value)
+
+
+class MaxPool(Pool):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self._settings = (
+            self._pair(layer.kernel_size, 1),
+            self._pair(layer.stride, 1),
+            self._pair(layer.padding, 0),
+            self._pair(layer.dilation, 1),
+            layer.ceil_mode,
+        )
+
+    def _pool(self, x):
+        out, self._indices = _aten.max_pool2d_with_indices.default(x, *self._settings)
+        return out
+
+    def _spread(self, gradient, out):
+        return _aten.max_pool2d_with_indices_backward.grad_input(
+            gradient, self._x, *self._settings, self._indices, grad_input=out
+        )
+
+
+class AvgPool(Pool):
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        self._settings = (
+            self._pair(layer.kernel_size, 1),
+            self._pair(layer.stride, 1),
+            self._pair(layer.padding, 0),
+            layer.ceil_mode,
+            layer.count_include_pad,
+            getattr(layer, "divisor_override", None),
+        )
+
+    def _pool(self, x):
+        return torch._C._nn.avg_pool2d(x, *self._settings)
+
+    def _spread(self, gradient, out):
+        return _aten.avg_pool2d_backward.grad_input(
+            gradient, self._x, *self._settings, grad_input=out
+        )
+
+
+class AdaptiveAvgPool(Pool):
+    def _pool(self, x):
+        return _aten._adaptive_avg_pool2d.default(x, _image_size(self.shape, self._n_dims))
+
+    def _spread(self, gradient, out):
+        return _aten._adaptive_avg_pool2d_backward.default(gradient, self._x)
+
+
+class AdaptiveMaxPool(Pool):
+    def _pool(self, x):
+        size = _image_size(self.shape, self._n_dims)
+        out, self._indices = _aten.adaptive_max_pool2d.default(x, size)
+        return out
+
+    def _spread(self, gradient, out):
+        return _aten.adaptive_max_pool2d_backward.grad_input(
+            gradient, self._x, self._indices, grad_input=out
+        )
+
+
+def _image_size(shape, n_dims):
+    return [1, shape[-1]] if n_dims == 1 else list(shape[-2:])
+
+
+POOLS = {
+    nn.MaxPool1d: MaxPool,
+    nn.MaxPool2d: MaxPool,
+    nn.AvgPool1d: AvgPool,
+    nn.AvgPool2d: AvgPool,
+    nn.AdaptiveAvgPool1d: AdaptiveAvgPool,
+    nn.AdaptiveAvgPool2d: AdaptiveAvgPool,
+    nn.AdaptiveMaxPool1d: AdaptiveMaxPool,
+    nn.AdaptiveMaxPool2d: AdaptiveMaxPool,
+}
