@@ -35,8 +35,9 @@ _limits = ContextVar("limits", default=None)
 
 # Seconds after its end in which a fit may notice that itself, and from one interrupt to the next.
 _GRACE = 0.5
-# Seconds after its end from which on a fit is taken for one that nothing interrupts.
-HOPELESS = 3.0
+# Seconds after its end from which on a fit is taken for one that nothing interrupts: it has been
+# tried three times by then, and what it delays beyond that is a worker that starts again.
+HOPELESS = 1.5
 # Seconds that timers of every system can be set to. They wait again then.
 _LONGEST = 1e6
 

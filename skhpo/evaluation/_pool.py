@@ -29,7 +29,7 @@ from ._workers import import_first
 __all__ = ["Done", "Overdue", "Pool"]
 
 # Seconds between two looks at calls that have limits.
-_PATIENCE = 0.5
+_PATIENCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -219,25 +219,31 @@ class Pool:
         return _PATIENCE if watched else None
 
     def _end_what_is_overdue(self):
-        now = time.monotonic()
-        for number, call in list(self._calls.items()):
-            if call.overdue is not None:
-                continue
-            item, end = call.item, call.end
-            if self._board is not None:
-                _, item, end = self._board.read(call.row)
-            if not end or now < end + HOPELESS:
-                continue
+        for number, call, item in self._beyond_their_time(HOPELESS):
             call.overdue = item
             if self.in_processes_:
                 self._board.end(call.row)
                 if self._engine.tells_deaths:
-                    continue
+                    # All workers die with this one. What is over its time as well has failed, too.
+                    for _, other, its_item in self._beyond_their_time(0):
+                        other.overdue = its_item
+                    break
             self._engine.leave_behind()
             del self._calls[number]
             self._free.append((call.row, call.slot))
             return Done(call.items, None, call.explain(), overdue=item)
         return None
+
+    def _beyond_their_time(self, seconds):
+        """Return calls that are over their time by so many seconds: (number, call, item)."""
+        now, beyond = time.monotonic(), []
+        for number, call in self._calls.items():
+            item, end = call.item, call.end
+            if self._board is not None:
+                _, item, end = self._board.read(call.row)
+            if end and now >= end + seconds and call.overdue is None:
+                beyond.append((number, call, item))
+        return beyond
 
     def forget(self, value):
         """Note that `value` will not be shared by any further call."""

@@ -8,6 +8,7 @@ import warnings
 import joblib
 import pytest
 import sklearn
+from joblib.externals.loky import process_executor
 
 from skhpo.evaluation._pool import Pool
 from skhpo.limits import current_slot
@@ -35,6 +36,14 @@ def seen_by_a_worker(_):
 
 def kill_yourself(_):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leak(x):
+    """Make a worker one that joblib replaces for the memory that it uses, as of its next call."""
+    if x < 2:
+        process_executor._MEMORY_LEAK_CHECK_DELAY = 0
+        process_executor._MAX_MEMORY_LEAK_SIZE = -(2**60)
+    return x
 
 
 def results(pool, function, items, **kwargs):
@@ -190,3 +199,19 @@ def test_calls_that_no_worker_has_taken_are_dropped_in_silence():
         fail(pool)
     with Pool(2) as pool:
         assert len(results(pool, square, range(3))) == 3
+
+
+def test_a_replaced_worker_stops_nothing_where_warnings_are_errors():
+    """Loky warns in its own thread that it replaces one; if that ends it, nothing comes back."""
+    came = []
+
+    def run():
+        with joblib.parallel_config("loky"), Pool(2) as pool:
+            came.extend(result for _, result in results(pool, leak, range(10)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(120)
+    assert sorted(came) == list(range(10))

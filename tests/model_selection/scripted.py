@@ -77,19 +77,31 @@ class Scripted(ClassifierMixin, BaseEstimator):
     def _stop(self):
         os.kill(os.getpid(), signal.SIGSTOP)
 
+    def _stop_together(self):
+        """Stand still as soon as two of these run."""
+        _wait_for(lambda: self._notes().count(self.act) >= 2, seconds=20)
+        self._stop()
+
     def _wait(self):
         """Wait for a file that may never come, and leave another one."""
-        end = time.monotonic() + 60
-        while time.monotonic() < end and not Path(f"{self.data}.go").exists():
-            time.sleep(0.05)
+        _wait_for(Path(f"{self.data}.go").exists, seconds=60)
         Path(f"{self.data}.ended").touch()
 
     def _out_of_memory(self):
         raise _memory_error()
 
     def _out_of_memory_once(self):
-        if Path(self.log).read_text().count("out_of_memory_once") == 1:
+        if self._notes().count(self.act) == 1:
             raise _memory_error()
+
+    def _notes(self):
+        return Path(self.log).read_text()
+
+
+def _wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        time.sleep(0.05)
 
 
 def _memory_error():

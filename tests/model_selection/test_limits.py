@@ -80,6 +80,14 @@ def test_what_hangs_in_a_process_is_a_failed_fit_and_nothing_else_is(tmp_path):
     assert (tmp_path / "log").read_text().splitlines().count("0 stop") == 1
 
 
+def test_what_hangs_together_is_ended_together(tmp_path):
+    log = tmp_path / "log"
+    space = {"act": ["stop_together"], "i": [1, 2], "log": [str(log)]}
+    scores = scores_of(search_of(Scripted(), space, fit_timeout=0.1, n_jobs=2))
+    assert np.isnan(scores).all()
+    assert sorted(log.read_text().splitlines()) == ["1 stop_together", "2 stop_together"]
+
+
 def test_what_hangs_in_a_thread_is_a_failed_fit():
     space = [{"act": ["loop", "sleep"]}, {"i": [1, 2]}]
     with joblib.parallel_config("threading", n_jobs=2):
