@@ -245,8 +245,8 @@ def resource_limits(search, y, splits):
     Returns
     -------
     min_resources, max_resources : int
-        "auto" being 1 and 81; where the resource is ``"n_samples"`` twice the number of classes
-        (or 2), and the smallest training part.
+        "auto" being a 27th of the largest and 81; where the resource is ``"n_samples"`` twice the
+        number of classes (or 2), and the smallest training part.
 
     Raises
     ------
@@ -256,10 +256,11 @@ def resource_limits(search, y, splits):
     limits = search.min_resources, search.max_resources
     if search.resource == "n_samples":
         return _subsample_sizes(search.estimator, y, splits, *limits)
-    return tuple(
-        default if limit == "auto" else limit
-        for limit, default in zip(limits, (1, 81), strict=True)
-    )
+    least, most = limits
+    most = 81 if most == "auto" else most
+    # A fit of its own costs what ten epochs of a small network do, and first epochs hardly rank:
+    # shorter rungs save little and lose the better ones (docs/benchmarks/anytime.md).
+    return max(1, most // 27) if least == "auto" else least, most
 
 
 def _subsample_sizes(estimator, y, splits, min_resources, max_resources):

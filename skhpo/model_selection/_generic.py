@@ -93,7 +93,8 @@ class SearchCV(BaseTrialSearchCV):
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \
 multimetric_, classes_, n_features_in_, feature_names_in_
-        As of `GridSearchCV`; the best is found among the rows at the largest resource.
+        As of `GridSearchCV`; where the resource is ``"n_samples"``, the best is found among the
+        rows with the largest subsamples.
 
     See Also
     --------

@@ -147,8 +147,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_index_ : int
-        The best row among those at the largest resource; one of the base, if the stages had a
-        smaller resource or `stage_params`, and the base a score.
+        The best row, as in the base; one of the base, if there are `stage_params` and the base has
+        a score. Where the resource is ``"n_samples"``, among the largest subsamples.
     best_estimator_, best_score_, best_params_, scorer_, n_splits_, refit_time_, multimetric_, \
 classes_, n_features_in_, feature_names_in_
         As of `GridSearchCV`.

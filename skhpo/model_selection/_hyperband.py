@@ -43,8 +43,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         (``"net__max_epochs"``), or ``"n_samples"`` for growing (stratified, nested) subsamples of
         the training rows. Which fits are continued and which repeated, see Notes.
     min_resources : int or "auto", default="auto"
-        Resource of the first rung of the most aggressive bracket. ``"auto"`` is 1; for
-        ``"n_samples"`` twice the number of classes.
+        Resource of the first rung of the most aggressive bracket. ``"auto"`` is a 27th of
+        `max_resources`, at least 1; for ``"n_samples"`` twice the number of classes.
     max_resources : int or "auto", default="auto"
         Resource of every bracket's last rung. ``"auto"`` is 81; for ``"n_samples"`` all rows of
         the smallest training part.
@@ -127,7 +127,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         ``"n_samples"``. ``mean_fit_time`` counts what the rung added, in seconds, without
         transformers that other candidates share.
     best_index_ : int
-        The best row among those at the largest resource.
+        The best row: the score counts, whatever the resource, which the refit has as the row has
+        it (fewer epochs may be better). Where that is ``"n_samples"``, of the largest subsamples.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
     sampler_ : Sampler
@@ -191,8 +192,6 @@ classes_, n_features_in_, feature_names_in_
     ... )
     >>> search.fit(*load_iris(return_X_y=True)).best_score_ > 0.9
     True
-    >>> search.best_params_["sgdclassifier__max_iter"]
-    9
     """
 
     _parameter_constraints = {

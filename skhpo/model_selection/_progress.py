@@ -15,9 +15,8 @@ _log = logging.getLogger(__name__)
 class Progress:
     """One line on stderr: fits done, the time left, the best score so far and its level.
 
-    Scores at different levels of the resource do not compare, so the best is that of the largest
-    level which has a score. On a terminal the line is rewritten; elsewhere a new one comes whenever
-    another tenth is done.
+    Of subsamples the best is that of the largest that has a score, as in the search. On a terminal
+    the line is rewritten; elsewhere a new one comes whenever another tenth is done.
 
     Parameters
     ----------
@@ -83,7 +82,8 @@ class Progress:
     def _best_so_far(self):
         if not self.best:
             return None, None
-        level = max(self.best, key=lambda level: -1 if level is None else level)
+        by_level = self.resource == "n_samples"
+        level = max(self.best, key=lambda level: (0 if by_level else self.best[level], level or 0))
         return self.best[level], level
 
     def _left(self):

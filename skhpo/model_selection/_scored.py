@@ -78,7 +78,7 @@ class ScoredTrials(TopEstimators):
                 self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
 
     def _find_best(self, metric):
-        """Return the row of the best score at the largest resource that has a score."""
+        """Return the row of the best score, of those that may win."""
         table = self.cv_results_
         if callable(self.refit):
             index = self.refit(table)
@@ -89,12 +89,10 @@ class ScoredTrials(TopEstimators):
                     f"refit must return an index in [0, {len(table['params'])}), not {index}"
                 )
             return int(index)
-        comparable = self._comparable(table[f"mean_test_{metric}"])
-        if not comparable.any():  # no scorer gave anything: any row that was given the most
-            given = table.get("n_resources", comparable)
-            return int(np.argmax(given))
-        ranks = table[f"rank_test_{metric}"]
-        return int(np.argmin(np.where(comparable, ranks, len(ranks) + 1)))
+        order = self._order(table[f"mean_test_{metric}"])
+        if not order:  # no scorer gave anything: any row that was given the most
+            return int(np.argmax(table.get("n_resources", [0])))
+        return order[0]
 
     def _best_and_level(self):
         """Return the score that the search ends with, and its level of the resource."""

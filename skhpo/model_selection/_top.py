@@ -75,8 +75,8 @@ class TopEstimators:
         Parameters
         ----------
         n : int, default=1
-            At most as many as were scored at the largest resource, because scores at different
-            resources do not compare.
+            At most as many as have a score. Each is fitted with the amount of the resource at which
+            it scored best.
         X, y : array-like, default=None
             What ``fit`` got. A search keeps no data: they must be given where what ``fit`` got
             is gone (after unpickling, say), or was a list.
@@ -99,10 +99,9 @@ class TopEstimators:
         check_is_fitted(self, "cv_results_")
         rows = self._ranked()
         if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= len(rows):
-            at = "" if self.resource is None else " at the largest resource"
             raise ValueError(
                 f"n must be an integer with 1 <= n <= {len(rows)}, the number of candidates that "
-                f"have a score{at}, but got n={n!r}"
+                f"have a score, but got n={n!r}"
             )
         if "_top" not in self.__dict__:
             self._top = {}
@@ -118,21 +117,33 @@ class TopEstimators:
         return self.cv_results_["params"][row]
 
     def _ranked(self):
-        """Return the rows that have a score at the largest resource, best first."""
+        """Return the row at which each candidate that has a score was best, the best first."""
         table = self.cv_results_
         names = [key for key in table if key.startswith("mean_test_")]
         metric = f"mean_test_{self.refit}" if isinstance(self.refit, str) else names[0]
         means = table[metric]
-        scored = self._comparable(means)
-        order = [int(row) for row in np.argsort(-means, kind="stable") if scored[row]]
+        order = self._order(means)
         if callable(self.refit):
             order = [self.best_index_, *(row for row in order if row != self.best_index_)]
-        return order
+        best = {}
+        for row in order:
+            best.setdefault(self._seen.candidates[row], row)
+        return list(best.values())
+
+    def _order(self, means):
+        """Return the rows that may win, best first; of equal ones those with more resource."""
+        level = self.cv_results_.get("n_resources", np.zeros(len(means)))
+        may_win = self._comparable(means)
+        return [int(row) for row in np.lexsort((-level, -means)) if may_win[row]]
 
     def _comparable(self, means):
-        """Return which rows may win: those that have a score at the largest resource with one."""
+        """Return which rows may win: those that have a score.
+
+        Of subsamples only the largest: the refit has all rows. Any other resource is a parameter of
+        the estimator, which the refit has as the row has it, and all rows are scored alike.
+        """
         scored = ~np.isnan(means)
-        if "n_resources" in self.cv_results_ and scored.any():
+        if self.resource == "n_samples" and scored.any():
             level = self.cv_results_["n_resources"]
             scored &= level == level[scored].max()
         return scored

@@ -125,9 +125,8 @@ def test_hyperband_is_the_base_where_there_is_a_resource():
     base = table[table["stage"] == 2]
     assert base.groupby(["bracket", "iter"])["n_resources"].first().tolist() == [1, 3, 9, 3, 9, 9]
     assert (base["candidate"] >= 120).all()
-    assert table.loc[search.best_index_, "n_resources"] == 9
-    assert search.best_params_["max_epochs"] == 9
-    assert search.best_estimator_.max_epochs == 9
+    assert search.best_index_ == table["mean_test_score"].idxmax()
+    assert search.best_params_["max_epochs"] == search.best_estimator_.max_epochs
     assert {epochs for _, epochs in FITS[:240]} == {2}
 
 

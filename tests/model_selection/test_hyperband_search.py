@@ -14,6 +14,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
@@ -95,8 +96,7 @@ def test_the_best_of_a_rung_go_on_and_the_best_at_the_end_wins():
         promoted = results.loc[above, "candidate"]
         best = rows.sort_values("mean_test_score", ascending=False)["candidate"][: len(promoted)]
         assert set(promoted) == set(best)
-    last = results[results["n_resources"] == 9]
-    assert search.best_index_ == last["mean_test_score"].idxmax()
+    assert search.best_index_ == results["mean_test_score"].idxmax()
     assert search.best_params_ == search.cv_results_["params"][search.best_index_]
     assert search.best_params_["max_epochs"] == 9
     assert type(search.best_params_["quality"]) is float
@@ -104,13 +104,43 @@ def test_the_best_of_a_rung_go_on_and_the_best_at_the_end_wins():
     assert search.best_estimator_.epochs_ == 9
 
 
-def test_the_best_is_at_the_largest_resource_even_if_a_short_fit_scores_higher():
+def test_the_best_may_be_one_that_was_better_after_fewer_epochs():
     def early(estimator, X, y):
         return -estimator.epochs_ + estimator.quality
 
     search = counting_search(scoring=early).fit(X, y)
-    assert search.cv_results_["n_resources"][search.best_index_] == 9
-    assert search.best_score_ < search.cv_results_["mean_test_score"].max()
+    results = frame(search)
+    assert search.best_index_ == results["mean_test_score"].idxmax()
+    assert search.best_params_["max_epochs"] == search.best_estimator_.epochs_ == 1
+    top = search.top_estimators(3)
+    best = results.groupby("candidate")["mean_test_score"].max().nlargest(3).index
+    quality = results.groupby("candidate")["param_quality"].first()
+    assert [e.quality for e in top] == quality[best].tolist()
+    assert [e.epochs_ for e in top] == results.loc[
+        [results.loc[results["candidate"] == c, "mean_test_score"].idxmax() for c in best],
+        "n_resources",
+    ].tolist()
+
+
+def test_of_subsamples_the_best_is_among_the_largest():
+    def less(estimator, X, y):
+        return -float(estimator.tree_.n_node_samples[0])
+
+    search = HalvingHyperbandSearchCV(
+        DecisionTreeClassifier(),
+        {"max_depth": [1, 2, 3, 4, 5]},
+        resource="n_samples",
+        cv=2,
+        scoring=less,
+        random_state=0,
+        min_resources=25,
+        max_resources=75,
+    ).fit(X, y)
+    table = search.cv_results_
+    assert table["n_resources"][search.best_index_] == 75
+    assert search.best_score_ < table["mean_test_score"].max()
+    with pytest.raises(ValueError, match=rf"1 <= n <= {(table['n_resources'] == 75).sum()}"):
+        search.top_estimators(100)
 
 
 def test_columns_open_in_pandas():
@@ -504,7 +534,7 @@ def test_the_refit_trains_as_long_as_what_was_scored(prefix):
         random_state=0,
     ).fit(X, y)
     best = search.best_estimator_[-1] if prefix else search.best_estimator_
-    assert best.t_ == 1 + 81 * len(y)
+    assert best.t_ == 1 + search.best_params_[prefix + "max_iter"] * len(y)
     assert isinstance(best.random_state, int)
     assert search.score(X, y) > 0.8
 

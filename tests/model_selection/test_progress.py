@@ -29,10 +29,9 @@ def test_the_best_is_shown_with_its_level_and_ends_as_the_search(asynchronous, c
     lines = capsys.readouterr().err.splitlines()
     n_fits = 2 * len(search.cv_results_["params"])
     assert 5 <= len(lines) <= 10
-    assert all(re.search(r"best score so far [\d.]+ at i=\d$", line) for line in lines)
-    levels = [int(line[-1]) for line in lines]
-    assert levels == sorted(levels)
-    best = f"best score so far {search.best_score_:.4g} at i=9"
+    shown = [re.search(r"best score so far ([\d.]+) at i=\d$", line)[1] for line in lines]
+    assert shown == sorted(shown, key=float)
+    best = f"best score so far {search.best_score_:.4g} at i=1"
     assert lines[-1] == f"{n_fits}/{n_fits} fits, 0:00:00 left, {best}"
 
 
@@ -41,7 +40,7 @@ def test_several_metrics_and_none_that_chooses(capsys):
         return {"a": estimator.i, "b": -estimator.i}
 
     search = hyperband(scoring=scores, refit="b").fit(X, y)
-    assert capsys.readouterr().err.endswith(f"best score so far {search.best_score_:.4g} at i=9\n")
+    assert capsys.readouterr().err.endswith(f"best score so far {search.best_score_:.4g} at i=1\n")
     hyperband(scoring=scores, refit=False).fit(X, y)
     assert capsys.readouterr().err.endswith("best score so far 9 at i=9\n")
 

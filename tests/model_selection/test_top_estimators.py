@@ -85,7 +85,7 @@ def test_the_metric_is_the_one_that_refit_names_and_a_callable_choice_comes_firs
 
 
 @pytest.mark.parametrize("make", [TorchClassifier, SGDClassifier])
-def test_only_candidates_at_the_largest_resource_and_as_the_refit_would_be(make):
+def test_each_candidate_at_its_best_resource_and_as_the_refit_would_be(make):
     resource = "max_epochs" if make is TorchClassifier else "max_iter"
     name = "lr" if make is TorchClassifier else "alpha"
     model = make_pipeline(StandardScaler(), make())
@@ -100,15 +100,17 @@ def test_only_candidates_at_the_largest_resource_and_as_the_refit_would_be(make)
         random_state=0,
     ).fit(X, y)
     table = search.cv_results_
-    n = int((table["n_resources"] == 4).sum())
-    top = search.top_estimators(n)
-    assert [e.get_params()[f"{step}__{resource}"] for e in top] == [4] * n
-    with pytest.raises(ValueError, match=rf"1 <= n <= {n}, .* at the largest resource"):
+    n = len(set(table["candidate"]))
+    top = search.top_estimators(2)
+    with pytest.raises(ValueError, match=rf"1 <= n <= {n}, the number of candidates"):
         search.top_estimators(n + 1)
-    second = top[1].get_params()[f"{step}__{name}"]
+    second = top[1].get_params()
     (row,) = np.flatnonzero(
-        (table[f"param_{step}__{name}"] == second) & (table["n_resources"] == 4)
+        (table[f"param_{step}__{name}"] == second[f"{step}__{name}"])
+        & (table["n_resources"] == second[f"{step}__{resource}"])
     )
+    first = table["candidate"] == table["candidate"][search.best_index_]
+    assert table["mean_test_score"][row] == table["mean_test_score"][~first].max()
     chosen = clone(search).set_params(refit=lambda table: row).fit(X, y).best_estimator_
     output = "predict_proba" if make is TorchClassifier else "decision_function"
     np.testing.assert_array_equal(getattr(chosen, output)(X), getattr(top[1], output)(X))
