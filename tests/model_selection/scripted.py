@@ -62,6 +62,9 @@ class Scripted(ClassifierMixin, BaseEstimator):
     def _sleep(self):
         time.sleep(20)
 
+    def _nap(self):
+        time.sleep(0.5)
+
     def _loop(self):
         end = time.monotonic() + 20
         while time.monotonic() < end:

@@ -82,9 +82,10 @@ def test_what_hangs_in_a_process_is_a_failed_fit_and_nothing_else_is(tmp_path):
 
 def test_what_hangs_together_is_ended_together(tmp_path):
     log = tmp_path / "log"
-    space = {"act": ["stop_together"], "i": [1, 2], "log": [str(log)]}
-    scores = scores_of(search_of(Scripted(), space, fit_timeout=0.1, n_jobs=2))
-    assert np.isnan(scores).all()
+    stop = {"act": ["stop_together"], "log": [str(log)]}
+    space = [{**stop, "i": [1]}, {"act": ["nap"]}, {**stop, "i": [2]}]  # the third starts later
+    scores = scores_of(search_of(Scripted(), space, fit_timeout=1, n_jobs=2))
+    np.testing.assert_array_equal(scores, [np.nan, 0, np.nan])
     assert sorted(log.read_text().splitlines()) == ["1 stop_together", "2 stop_together"]
 
 
