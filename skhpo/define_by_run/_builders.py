@@ -6,6 +6,7 @@ import functools
 import inspect
 import random
 import sys
+import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,17 @@ def takes_hp(builder: Any) -> bool:
     """Tell whether the first argument of a builder is ``hp``."""
     if not callable(builder):
         return False
+    if isinstance(builder, type | types.FunctionType):
+        return _remembered_to_take_hp(builder)
+    return _has_hp(builder)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered_to_take_hp(builder: Any) -> bool:
+    return _has_hp(builder)
+
+
+def _has_hp(builder: Any) -> bool:
     try:
         return next(iter(inspect.signature(builder).parameters), None) == "hp"
     except (TypeError, ValueError):

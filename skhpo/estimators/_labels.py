@@ -48,7 +48,7 @@ def check_labels(labels, name):
         raise ValueError(
             f"{name} must be a list of at least one label, but got {labels.tolist()!r}"
         )
-    if labels.dtype.kind != "O":
+    if labels.dtype.kind != "O" or set(map(type, labels)) == {str}:
         return
     missing = next((i for i, label in enumerate(labels) if _is_missing(label)), None)
     if missing is not None:

@@ -99,12 +99,12 @@ def nearest_first(name, known):
 
 def resolve_optimizer(value):
     """Return the optimizer class (or factory) that `value` is or names."""
-    return _resolve("optimizer", value, OPTIMIZERS)
+    return _resolve("optimizer", value)
 
 
 def resolve_criterion(value):
     """Return the criterion class, factory or module that `value` is or names."""
-    criterion = _resolve("criterion", value, CRITERIA, or_instance=nn.Module)
+    criterion = _resolve("criterion", value, or_instance=nn.Module)
     return GaussianNLL if criterion is nn.GaussianNLLLoss else criterion
 
 
@@ -118,7 +118,7 @@ def resolve_activation(value):
         # torch.relu and torch.tanh have no module.
         known = named is not None and (of_torch or isinstance(value, types.BuiltinFunctionType))
         return named if known else functools.partial(Function, value)
-    return _resolve("activation", value, ACTIVATIONS)
+    return _resolve("activation", value)
 
 
 def _maps_tensors(function):
@@ -149,20 +149,32 @@ class Function(nn.Module):
 
 def resolve_scheduler(value):
     """Return the schedule class (or factory) that `value` is or names."""
-    return _resolve("lr_scheduler", value, SCHEDULERS)
+    return _resolve("lr_scheduler", value)
 
 
-def _resolve(kind, value, table, or_instance=()):
+_TABLES = {
+    "optimizer": OPTIMIZERS,
+    "criterion": CRITERIA,
+    "activation": ACTIVATIONS,
+    "lr_scheduler": SCHEDULERS,
+}
+
+
+@functools.cache
+def _by_plain_name(kind):
+    named = {_plain(name): cls for name, cls in _TABLES[kind].items()}
+    return named | {_plain(cls.__name__): cls for cls in _TABLES[kind].values()}
+
+
+def _resolve(kind, value, or_instance=()):
     if isinstance(value, str):
-        by_plain_name = {_plain(name): cls for name, cls in table.items()}
-        by_plain_name |= {_plain(cls.__name__): cls for cls in table.values()}
-        try:
-            return by_plain_name[_plain(value)]
-        except KeyError:
-            known = ", ".join(repr(name) for name in nearest_first(value, table))
-            raise ValueError(
-                f"{kind} must be a class or a known name, but got {value!r}; known: {known}"
-            ) from None
+        found = _by_plain_name(kind).get(_plain(value))
+        if found is not None:
+            return found
+        known = ", ".join(repr(name) for name in nearest_first(value, _TABLES[kind]))
+        raise ValueError(
+            f"{kind} must be a class or a known name, but got {value!r}; known: {known}"
+        )
     if callable(value) or isinstance(value, or_instance):
         return value
     raise ValueError(f"{kind} must be a class or a known name, but got {value!r}")

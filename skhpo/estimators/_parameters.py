@@ -71,6 +71,18 @@ def arguments_of(factory):
         From name to default (None where there is none). None if the signature takes ``**kwargs``
         or cannot be read, that is if any name may be right.
     """
+    if isinstance(factory, type | types.FunctionType):
+        found = _remembered_arguments(factory)
+        return None if found is None else dict(found)
+    return _read_arguments(factory)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered_arguments(factory):
+    return _read_arguments(factory)
+
+
+def _read_arguments(factory):
     try:
         parameters = signature_of(factory)
     except (TypeError, ValueError):
