@@ -25,9 +25,9 @@ from ._names import resolve_criterion
 from ._outputs import meaning_of
 from ._validation import as_array
 
-__all__ = ["LabelsMixin"]
+__all__ = ["BINARY", "LabelsMixin"]
 
-_BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
+BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
 
 
 class LabelsMixin:
@@ -73,7 +73,7 @@ class LabelsMixin:
                 "label_smoothing and criterion__label_smoothing are the same; set one of them"
             )
         kind = self._kind_of_criterion()
-        if not issubclass(kind, (*_BINARY, nn.CrossEntropyLoss)):
+        if not issubclass(kind, (*BINARY, nn.CrossEntropyLoss)):
             raise ValueError(
                 f"label_smoothing={smoothing} needs criterion 'cross_entropy' or "
                 f"'bce_with_logits', but criterion={self.criterion!r}"
@@ -193,7 +193,7 @@ class LabelsMixin:
     def _out_features(self):
         if not hasattr(self, "_known_classes"):
             return None
-        binary = issubclass(self._kind_of_criterion(), _BINARY) and not self._multi_label
+        binary = issubclass(self._kind_of_criterion(), BINARY) and not self._multi_label
         return 1 if binary else len(self._known_classes)
 
     def _row_weights(self, y, sample_weight):
@@ -241,6 +241,6 @@ class LabelsMixin:
         y_pred = self._for_criterion(y_pred)
         if self._meaning == "probabilities" and isinstance(self.criterion_, nn.NLLLoss):
             y_pred = torch.log(y_pred + torch.finfo(y_pred.dtype).eps)
-        if self.label_smoothing and isinstance(self.criterion_, _BINARY):
+        if self.label_smoothing and isinstance(self.criterion_, BINARY):
             y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / 2
         return super().get_loss(y_pred, y_true, X=X, training=training)

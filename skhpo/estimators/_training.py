@@ -15,6 +15,7 @@ from ..exceptions import NonFiniteLossError
 from ..limits import check_time
 from ._data import RowBatches
 from ._defaults import changed_settings
+from ._direct import direct_steps
 from ._extras import Extras
 from ._names import OPTIMIZERS
 from ._precision import plain_tuple
@@ -80,9 +81,10 @@ def run_epochs(net, train, valid, checks=None, *, X, y, sample_weight, task, fit
     if net._has_own_epochs:
         run_epoch = net._epochs_of_its_own(train_batches, checks, extras, fit_params)
     elif is_plain(net, train_batches, valid_batches, fit_params):
+        direct = direct_steps(net, train_batches)
 
         def run_epoch():
-            return _plain_epoch(net, train_batches, forward, extras)
+            return _plain_epoch(net, train_batches, forward, extras, direct)
 
     else:
         datasets = {"dataset_train": train, "dataset_valid": valid}
@@ -199,18 +201,31 @@ def is_plain(net, train_batches, valid_batches, fit_params):
     )
 
 
-def _plain_epoch(net, batches, forward, extras):
-    """Train for one epoch with nothing in the loop that could be left out of it."""
+def _plain_epoch(net, batches, forward, extras, direct):
+    """Train for one epoch that nobody looks into."""
     start = time.perf_counter()
     datasets = {"dataset_train": batches.rows, "dataset_valid": None}
     net.on_epoch_begin(net, **datasets)
     net._set_training(True)
+    after_batch = extras.after_batch if extras.each_batch else None
+    if direct.can_train():
+        values, sizes = direct.train(batches.triples(), after_batch)
+    else:
+        values, sizes = _steps_by_autograd(net, batches, forward, after_batch)
+    record_epoch(net, values, sizes, extras)
+    net.history.record("dur", time.perf_counter() - start)
+    net.on_epoch_end(net, **datasets)
+    print_epoch(net)
+    return True
+
+
+def _steps_by_autograd(net, batches, forward, after_batch):
+    """Train with nothing in the loop that could be left out of it; return losses and sizes."""
     module = net._forward_of_training()
     optimizer = net.optimizer_
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     get_loss, step = net.get_loss, optimizer.step
     weighted = batches.rows.weight is not None
-    after_batch = extras.after_batch if extras.each_batch else None
     losses, sizes = [], []
     for X, y, weight in batches.triples():
         check_time()
@@ -227,12 +242,7 @@ def _plain_epoch(net, batches, forward, extras):
         losses.append(loss.detach())
         sizes.append(len(y))
     # One transfer for an epoch: asking each batch for its loss would wait for the device.
-    values = torch.stack(losses).tolist()
-    record_epoch(net, values, sizes, extras)
-    net.history.record("dur", time.perf_counter() - start)
-    net.on_epoch_end(net, **datasets)
-    print_epoch(net)
-    return True
+    return torch.stack(losses).tolist(), sizes
 
 
 def print_epoch(net):

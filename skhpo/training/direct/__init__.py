@@ -20,9 +20,21 @@ is a short sequence of torch calls, without the graph that autograd would build 
 Whatever has no rule has a reason: `compile_program` then returns it in place of a program.
 """
 
-from ._layers import RULES
+from ._epoch import DirectSteps
+from ._layers import RULES, SEQUENCES
 from ._losses import LOSSES
+from ._masks import Masks
 from ._place import Place, Unknown
 from ._program import Program, compile_program
 
-__all__ = ["LOSSES", "RULES", "Place", "Program", "Unknown", "compile_program"]
+__all__ = [
+    "LOSSES",
+    "RULES",
+    "SEQUENCES",
+    "DirectSteps",
+    "Masks",
+    "Place",
+    "Program",
+    "Unknown",
+    "compile_program",
+]

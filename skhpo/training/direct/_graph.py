@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import random
 import types
@@ -230,4 +231,7 @@ def _is_same(before, after):
         return len(before) == len(after) and all(map(_is_same, before, after))
     if isinstance(before, dict):
         return before.keys() == after.keys() and all(_is_same(before[k], after[k]) for k in before)
+    if isinstance(before, functools.partial):
+        parts = [(p.func, p.args, p.keywords) for p in (before, after)]
+        return _is_same(*parts)
     return isinstance(before, _PLAIN) and before == after

@@ -1,0 +1,66 @@
+"""What the direct steps of the floor below need to know of an estimator."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..training.direct import SEQUENCES, DirectSteps, Masks
+from ._targets import BINARY
+from .modules import MLP, ConvNet
+
+__all__ = ["direct_steps"]
+
+SEQUENCES[MLP.forward] = lambda module, shape: nn.Flatten() if len(shape) > 2 else None
+SEQUENCES[ConvNet.forward] = lambda module, shape: (
+    nn.Unflatten(1, (1, shape[1])) if module.is_gray else None
+)
+
+
+def direct_steps(net, batches):
+    """Return the direct steps of an estimator.
+
+    Parameters
+    ----------
+    net : TorchEstimator
+        Built.
+    batches : RowBatches
+
+    Returns
+    -------
+    steps : DirectSteps
+    """
+    return DirectSteps(lambda: _describe(net, batches))
+
+
+def _describe(net, batches):
+    rows = batches.rows
+    reasons = {
+        "the device is not a CPU": net.device_.type != "cpu",
+        "the module is compiled": net.compile,
+        "infer is overridden, or computes in low precision": (
+            net._forward_of_training() is not net.module_
+        ),
+        "get_loss is overridden": not type(net).get_loss.__module__.startswith("skhpo.estimators."),
+        "there are several modules": len(net._modules) + len(net._criteria) > 2,
+        "there are no targets": rows.targets is None,
+        "there are no batches": len(batches) == 0,
+        "the criterion is no module": not isinstance(net.criterion_, nn.Module),
+    }
+    found = next((reason for reason, holds in reasons.items() if holds), None)
+    if found is not None:
+        return found
+    settings = {}
+    if isinstance(net.criterion_, BINARY):
+        settings["smoothing"] = getattr(net, "label_smoothing", 0.0)
+    if isinstance(net.criterion_, nn.NLLLoss):
+        settings["of_probabilities"] = getattr(net, "_meaning", None) == "probabilities"
+    return {
+        "module": net.module_,
+        "criterion": net.criterion_,
+        "optimizer": net.optimizer_,
+        "inputs": (tuple(rows.source.shape[1:]), rows.dtype[None]),
+        "targets": (tuple(rows.targets.shape[1:]), rows.targets.dtype),
+        "sizes": batches.sizes(),
+        "draw_mask": Masks(net._streams["forward"].generator),
+        **settings,
+    }

@@ -1,0 +1,84 @@
+"""Epochs of direct steps."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+
+from ...limits import check_time
+from ._program import compile_program
+
+__all__ = ["DirectSteps"]
+
+_log = logging.getLogger(__name__)
+
+
+class DirectSteps:
+    """Trains a module without autograd for as long as it is made of layers that are known.
+
+    Parameters
+    ----------
+    describe : callable
+        Returns the arguments of `compile_program`, or as a string why there is no program.
+    """
+
+    def __init__(self, describe):
+        self._describe = describe
+        self._program = None
+        self._is_known = True
+
+    def can_train(self):
+        """Tell whether the module as it is now can be trained so. Logged where that changes."""
+        if not self._is_known:
+            return False
+        if self._program is None or not self._program.holds():
+            described = self._describe()
+            if isinstance(described, str):
+                self._program, reason = None, described
+            else:
+                self._program, reason = compile_program(**described)
+            self._is_known = self._program is not None
+            if self._is_known:
+                _log.debug("steps without autograd: all layers have rules")
+            else:
+                _log.debug("steps by autograd: %s", reason)
+        return self._is_known
+
+    def train(self, batches, after_batch=None):
+        """Train for an epoch.
+
+        Parameters
+        ----------
+        batches : iterable of (X, y, weight)
+            Each a tensor; `weight` may be None.
+        after_batch : callable or None, default=None
+
+        Returns
+        -------
+        losses : list of float
+            Of the batches.
+        sizes : list of int
+            Rows of the batches.
+        """
+        losses, sizes = [], []
+        step = self._program.step
+        # Cheaper than without gradients alone: nothing that is made here can meet autograd.
+        with torch.inference_mode():
+            self._program.begin()
+            try:
+                for X, y, weight in batches:
+                    check_time()
+                    rows = step(X, y, weight)
+                    losses.append(rows if weight is None else rows * weight)
+                    sizes.append(len(rows))
+                    if after_batch is not None:
+                        with torch.inference_mode(False):
+                            after_batch()
+            finally:
+                self._program.finish()
+        # One transfer for an epoch: asking each batch for its loss would wait for the device.
+        values = torch.cat(losses).double().numpy(force=True)
+        starts = np.cumsum([0, *sizes[:-1]])
+        return (np.add.reduceat(values, starts) / sizes).tolist(), sizes
