@@ -39,7 +39,7 @@ fork = multiprocessing.get_context("fork")
 # By name: the number of jobs, the backend, and arguments of the search.
 MODES = {
     "serial": (1, None, {}),
-    "stacked": (1, None, {"stack": True}),
+    "lockstep": (1, None, {"lockstep": True}),
     "processes": (2, None, {}),
     "threads": (2, "threading", {}),
     "asynchronous": (2, None, {"asynchronous": True}),
@@ -60,7 +60,7 @@ def fit(journal, mode="serial"):
         refit=False,
         journal=journal,
         n_jobs=n_jobs,
-        **{"stack": False, **arguments},
+        **{"lockstep": False, **arguments},
     )
     X, y = load_iris(return_X_y=True)
     with contextlib.ExitStack() as stack:
@@ -375,7 +375,7 @@ def threads(runs):
                 cv=2,
                 random_state=0,
                 refit=False,
-                stack=True,
+                lockstep=True,
             )
             tables.append(table(search.fit(X, y)))
         except BaseException as error:

@@ -50,7 +50,7 @@ def fit(journal, **kwargs):
         random_state=0,
         refit=False,
         journal=journal,
-        **{"stack": False, **kwargs},
+        **{"lockstep": False, **kwargs},
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

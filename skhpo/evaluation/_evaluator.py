@@ -16,12 +16,12 @@ from sklearn.base import clone
 
 from ..wrappers import inside, whats_lost
 from ._fit import run_fit, run_transform
+from ._group_fit import run_group
+from ._grouping import FitGrouping
 from ._pickling import check_picklable, pack
 from ._pool import Overdue, Pool
-from ._stacked_fit import run_stack
-from ._stacks import Stacks
 from ._subsample import nested_subsamples
-from ._tasks import SAVED, FitStack, FitTask, TransformTask, failed
+from ._tasks import SAVED, FitGroup, FitTask, TransformTask, failed
 from ._waiting import Waiting, fits_of, name_of
 
 __all__ = ["Evaluator"]
@@ -59,10 +59,10 @@ class Evaluator:
         Seconds per fit, its scores included, and for transformers that are fitted apart.
     until : float or None, default=None
         When fits that are not done are given up, as ``time.monotonic()``.
-    stack : {"auto", True, False}, default=False
+    lockstep : {"auto", True, False}, default=False
         Whether fits are trained as one where they can: "auto" where it pays, True always.
     across : bool, default=True
-        Whether a stack may have fits of several trials, which must be submitted together.
+        Whether a group may have fits of several trials, which must be submitted together.
     contexts : FitContexts or None, default=None
         What callbacks of scikit-learn are told of the fits, where there are some.
 
@@ -97,7 +97,7 @@ class Evaluator:
         slots=None,
         fit_timeout=None,
         until=None,
-        stack=False,
+        lockstep=False,
         across=True,
         contexts=None,
     ):
@@ -124,7 +124,7 @@ class Evaluator:
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
             _log.info(lost)
         kinds = {"across": across, "contexts": contexts, "limits": self.limits}
-        self._stacks = Stacks(setting, X, y, stack, **kinds)
+        self._grouping = FitGrouping(setting, X, y, lockstep, **kinds)
         self._rows = splits
         if setting.resource == "n_samples":
             self._rows = [
@@ -169,7 +169,7 @@ class Evaluator:
         Parameters
         ----------
         trials : list of Trial
-            That start together: a stack has fits of these only.
+            That start together: a group trained in lockstep has fits of these only.
         """
         tasks = []
         rank = min((trial.candidate for trial in trials), default=0)
@@ -182,7 +182,7 @@ class Evaluator:
                     self._answered.append(self.known[key])
                 else:
                     tasks.append(self._task(trial, *key[1:], rank, wrappers))
-        for work in self._stacks.divide(tasks, self._pool.slots_[0]):
+        for work in self._grouping.divide(tasks, self._pool.slots_[0]):
             self._waiting.add(work)
 
     def recall(self, trial):
@@ -386,7 +386,7 @@ class Evaluator:
                 continue
             again = []
             for task, outcome in zip(fits_of(work), out, strict=True):
-                alone = not isinstance(work, FitStack) and name_of(task) in self._retried
+                alone = not isinstance(work, FitGroup) and name_of(task) in self._retried
                 if outcome.out_of_memory and not alone:
                     # What it was to be continued from may have been changed half way.
                     again.append(task if self._pool.in_processes_ else replace(task, state=None))
@@ -394,10 +394,10 @@ class Evaluator:
                 if outcome.state is not None:
                     self._states[task.trial, task.split, task.repeat] = outcome.state
                 self._answered.append(outcome.result)
-            self._suspect(again, whole=not isinstance(work, FitStack))
+            self._suspect(again, whole=not isinstance(work, FitGroup))
 
     def _outcomes(self, work, result):
-        """Return the outcomes of a fit or a stack; none where it is given up."""
+        """Return the outcomes of a fit or a group; none where it is given up."""
         if not isinstance(result, Overdue):
             return result
         error = self._error_of(result)
@@ -445,7 +445,7 @@ class Evaluator:
             work, error = done.items[number], _explain(done.error)
             if self.time_is_over:
                 self._forget(work)
-            elif isinstance(work, FitStack):
+            elif isinstance(work, FitGroup):
                 self._suspect(work.tasks)
             elif blamed and done.overdue != number:
                 self._waiting.put_back(work)
@@ -466,11 +466,11 @@ class Evaluator:
             self._answered.append(failed(work, error).result)
 
     def _suspect(self, tasks, *, whole=False):
-        """Try fits once more with nothing beside them; those of a stack in two halves."""
+        """Try fits once more with nothing beside them; those of a group in two halves."""
         middle = len(tasks) if whole else (len(tasks) + 1) // 2
         for half in (tasks[:middle], tasks[middle:]):
             if len(half) > 1:
-                self._suspects.append(FitStack(half))
+                self._suspects.append(FitGroup(half))
             elif half:
                 self._retried.add(name_of(half[0]))
                 self._suspects.append(half[0])
@@ -478,8 +478,8 @@ class Evaluator:
 
 def _run(names, leaves, work, *args):
     """Do what a worker is given; return the outcome of each fit, as it can leave the process."""
-    if isinstance(work, FitStack):
-        outcomes = run_stack(names, work, *args)
+    if isinstance(work, FitGroup):
+        outcomes = run_group(names, work, *args)
     else:
         outcomes = [run_fit(names, work, *args)]
     if not leaves:

@@ -13,7 +13,7 @@ from ..trial import FitResult
 
 __all__ = [
     "SAVED",
-    "FitStack",
+    "FitGroup",
     "FitTask",
     "Outcome",
     "Setting",
@@ -121,8 +121,8 @@ class FitTask:
 
 
 @dataclass
-class FitStack:
-    """Fits that one worker trains as one.
+class FitGroup:
+    """Fits whose networks one worker trains in lockstep.
 
     Parameters
     ----------

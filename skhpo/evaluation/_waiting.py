@@ -6,7 +6,7 @@ from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from itertools import chain
 
-from ._tasks import FitStack, FitTask, TransformTask
+from ._tasks import FitGroup, FitTask, TransformTask
 
 __all__ = ["Waiting", "fits_of", "name_of"]
 
@@ -37,12 +37,12 @@ class Waiting:
 
     @property
     def n_blocked(self):
-        """Fits and stacks that wait for transformers, once for each of those."""
+        """Fits and groups of fits that wait for transformers, once for each of those."""
         return sum(map(len, self._blocked.values()))
 
     @property
     def all(self):
-        """Everything that waits, a stack maybe several times."""
+        """Everything that waits, a group maybe several times."""
         return [*(work for *_, work in self._ready), *chain.from_iterable(self._blocked.values())]
 
     @property
@@ -78,7 +78,7 @@ class Waiting:
         return heappop(self._ready)[-1]
 
     def take_fits(self, rank):
-        """Return what is to be started next if that is a fit or a stack of a rank, else None."""
+        """Return what is to be started next if that is a fit or a group of a rank, else None."""
         if self._ready and self._ready[0][0] == rank and fits_of(self._ready[0][-1]):
             return self.take()
         return None
@@ -96,7 +96,7 @@ class Waiting:
         ----------
         key : tuple
         transformed : Prepared
-        also_needed : list of FitTask or FitStack
+        also_needed : list of FitTask or FitGroup
             Beside what waits here.
 
         Returns
@@ -121,7 +121,7 @@ class Waiting:
             for waiting in self._blocked.values():
                 waiting[:] = [other for other in waiting if other is not work]
             if left:
-                self.add(left[0] if len(left) == 1 else FitStack(left))
+                self.add(left[0] if len(left) == 1 else FitGroup(left))
         return lost
 
     def _hurry(self, key, rank):
@@ -141,7 +141,7 @@ def fits_of(work):
     """Return the fits in what a worker is given; none in a `TransformTask`."""
     if isinstance(work, FitTask):
         return [work]
-    return work.tasks if isinstance(work, FitStack) else []
+    return work.tasks if isinstance(work, FitGroup) else []
 
 
 def name_of(work):

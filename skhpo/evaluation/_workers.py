@@ -12,6 +12,6 @@ def import_first():
     """Import what estimators import while they are fitted for the first time: no fit's time."""
     if "skhpo.estimators" in sys.modules:
         importlib.import_module("torch._dynamo")  # by the first optimizer
-        importlib.import_module("skhpo.stacking")
+        importlib.import_module("skhpo.lockstep")
     if "skhpo.estimators.keras" in sys.modules:
         sys.modules["skhpo.estimators.keras"]._backend.import_keras()

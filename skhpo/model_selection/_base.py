@@ -79,7 +79,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "fit_timeout": [Interval(Real, 0, None, closed="neither"), None],
         "devices": [str, list, tuple],
-        "stack": ["boolean", StrOptions({"auto"})],
+        "lockstep": ["boolean", StrOptions({"auto"})],
         "asynchronous": ["boolean"],
         "enqueue": [list, tuple, StrOptions({"defaults"})],
         "warm_start_from": [str, PathLike, None],
@@ -112,7 +112,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         max_time=None,
         fit_timeout=None,
         devices="auto",
-        stack="auto",
+        lockstep="auto",
         asynchronous=False,
         callbacks=(),
     ):
@@ -135,7 +135,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         self.max_time = max_time
         self.fit_timeout = fit_timeout
         self.devices = devices
-        self.stack = stack
+        self.lockstep = lockstep
         self.asynchronous = asynchronous
         self.callbacks = callbacks
 
@@ -283,7 +283,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
                 slots=slots,
                 fit_timeout=self.fit_timeout,
                 until=until,
-                stack=self.stack,
+                lockstep=self.lockstep,
                 across=not self.asynchronous,
                 contexts=FitContexts.of(self, of_search),
             )

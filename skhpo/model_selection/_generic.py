@@ -71,8 +71,8 @@ class SearchCV(BaseTrialSearchCV):
         Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
         the visible CUDA devices; a list has one slot for each time that a device is named, and a
         running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
-    stack : {"auto"} or bool, default="auto"
-        Train networks of one architecture, folds and candidates, as one stacked network: the same
+    lockstep : {"auto"} or bool, default="auto"
+        Train networks of one architecture, folds and candidates, in lockstep, as one: the same
         results, up to rounding, in less time. "auto" does where it pays, False never, True always,
         with an error if something stands in the way.
     asynchronous : bool, default=False
@@ -147,7 +147,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         max_time=None,
         fit_timeout=None,
         devices="auto",
-        stack="auto",
+        lockstep="auto",
         asynchronous=False,
         callbacks=(),
     ):
@@ -169,7 +169,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
             max_time=max_time,
             fit_timeout=fit_timeout,
             devices=devices,
-            stack=stack,
+            lockstep=lockstep,
             asynchronous=asynchronous,
             callbacks=callbacks,
         )

@@ -26,11 +26,11 @@ _FREE = {
     "estimator",
     "fit_timeout",
     "journal",
+    "lockstep",
     "max_time",
     "n_jobs",
     "param_distributions",
     "refit",
-    "stack",
     "verbose",
 }
 

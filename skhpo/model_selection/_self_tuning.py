@@ -179,7 +179,7 @@ classes_, n_features_in_, feature_names_in_
             max_time=max_time,
             fit_timeout=fit_timeout,
             devices=devices,
-            stack=False,
+            lockstep=False,
             callbacks=callbacks,
         )
         self.n_iter = n_iter

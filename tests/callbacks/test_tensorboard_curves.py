@@ -79,9 +79,9 @@ def test_keras_models_have_their_curves(tmp_path, monkeypatch):
 def test_nets_trained_as_one_have_their_curves(tmp_path):
     model, space = TorchClassifier(max_epochs=3, batch_size=16), {"lr": loguniform(1e-3, 1e-1)}
     logs = []
-    for stack in (True, False):
-        search_of(tmp_path / str(stack), model, space, stack=stack).fit(X, y)
-        logs.append(read(tmp_path / str(stack)))
+    for lockstep in (True, False):
+        search_of(tmp_path / str(lockstep), model, space, lockstep=lockstep).fit(X, y)
+        logs.append(read(tmp_path / str(lockstep)))
     for together, alone in zip(*(log.rows for log in logs), strict=True):
         assert together.name == alone.name
         for part in ("split0", "split1", "mean"):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from skhpo import BayesSearchCV
 from skhpo.estimators import TorchClassifier, TorchRegressor
-from skhpo.stacking import Member, predict_together, train_together
+from skhpo.lockstep import Member, predict_together, train_together
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 5)).astype("float32")

@@ -19,7 +19,7 @@ from skhpo import (
     SelfTuningSearchCV,
     TorchClassifier,
 )
-from skhpo.stacking import Member, train_together
+from skhpo.lockstep import Member, train_together
 
 keras_too = pytest.param(
     KerasClassifier,
@@ -131,7 +131,9 @@ def test_folds_that_lack_a_class_are_searched_as_in_a_grid(blobs):
     net = TorchClassifier(**FAST, class_weight={0: 1, 1: 1, 2: 5})
     grid = GridSearchCV(net, {"lr": [0.02, 0.01]}, cv=folds).fit(X, y)
     with pytest.warns(UserWarning, match=r"split 1 lacks the classes \[2\]"):
-        search = BayesSearchCV(net, {"lr": [0.02, 0.01]}, n_iter=2, cv=folds, stack=True).fit(X, y)
+        search = BayesSearchCV(net, {"lr": [0.02, 0.01]}, n_iter=2, cv=folds, lockstep=True).fit(
+            X, y
+        )
     for lr, score in zip([0.02, 0.01], grid.cv_results_["mean_test_score"], strict=True):
         row = search.cv_results_["param_lr"].tolist().index(lr)
         assert search.cv_results_["mean_test_score"][row] == pytest.approx(score, abs=0.02)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from skhpo import BayesSearchCV
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
 from skhpo.estimators._links import last_operations
-from skhpo.stacking import predict_together
+from skhpo.lockstep import predict_together
 
 FAST = {"max_epochs": 30, "lr": 0.05, "random_state": 0}
 
@@ -257,7 +257,7 @@ def test_rates_are_predicted_of_log_rates(counts, tmp_path):
     for together, one in zip(predict_together(nets, [X, X]), nets, strict=True):
         np.testing.assert_allclose(together[:, 0], one.predict(X), rtol=1e-5)
     alone = cross_val_score(nets[0], X, y, cv=2)
-    search = BayesSearchCV(nets[0], {"lr": [0.05, 0.04]}, n_iter=2, cv=2, stack=True).fit(X, y)
+    search = BayesSearchCV(nets[0], {"lr": [0.05, 0.04]}, n_iter=2, cv=2, lockstep=True).fit(X, y)
     row = search.cv_results_["param_lr"].tolist().index(0.05)
     assert search.cv_results_["mean_test_score"][row] == pytest.approx(alone.mean(), abs=1e-4)
 

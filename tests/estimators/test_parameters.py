@@ -13,8 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
-from skhpo.stacking import obstacle
-from skhpo.stacking._members import stack_key
+from skhpo.lockstep import group_key, obstacle
 
 
 def make_tower(in_features, out_features, width=3):
@@ -252,7 +251,7 @@ def test_a_parameter_set_to_its_value_changes_nothing(blobs, params):
         clone(same).fit(X, y).predict_proba(X), net.fit(X, y).predict_proba(X)
     )
     assert batches_and_optimizer(same.fit(X, y)) == batches_and_optimizer(net)
-    assert stack_key(same) == stack_key(net)
+    assert group_key(same) == group_key(net)
     assert obstacle(same) == obstacle(net)
 
 

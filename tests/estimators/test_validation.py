@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
-from skhpo.stacking import predict_together
+from skhpo.lockstep import predict_together
 
 X = np.random.RandomState(0).rand(12, 3)
 Y = np.arange(12) % 3

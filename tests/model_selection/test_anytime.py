@@ -77,7 +77,7 @@ NET = {
     [
         {"n_iterations": 2},
         {"sampler": "bayes", "n_iterations": 2},
-        {**NET, "stack": True},
+        {**NET, "lockstep": True},
     ],
     ids=["random", "bayes", "joint training"],
 )

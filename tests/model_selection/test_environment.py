@@ -84,12 +84,12 @@ class FullDisk:
         return self.write(descriptor, content)
 
 
-@pytest.mark.parametrize("stack", [False, True])
-def test_a_full_disk_stops_the_search_and_costs_no_fit(tmp_path, stack):
-    whole = hyperband(stack=stack).fit(X, y).cv_results_["mean_test_score"]
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_a_full_disk_stops_the_search_and_costs_no_fit(tmp_path, lockstep):
+    whole = hyperband(lockstep=lockstep).fit(X, y).cv_results_["mean_test_score"]
     for n in (1, 12):
         path = tmp_path / f"{n}.jsonl"
-        search = hyperband(path, stack=stack)
+        search = hyperband(path, lockstep=lockstep)
         with pytest.MonkeyPatch.context() as patch:
             FullDisk(patch, n)
             with pytest.raises(StorageError, match=r"No space left.*\.files.*make room") as caught:
@@ -139,10 +139,10 @@ def test_sys_exit_is_a_failed_fit(backend, n_jobs):
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [0, np.nan])
 
 
-def test_sys_exit_in_a_stack_and_in_a_scorer():
+def test_sys_exit_in_lockstep_and_in_a_scorer():
     net = TorchClassifier(Exits, max_epochs=1, random_state=0)
     with pytest.warns(FitFailedWarning, match=r"(?s)2 of 4 fits.*SystemExit"):
-        search = search_of(net, {"module__leave": [False, True]}, stack=True).fit(X, y)
+        search = search_of(net, {"module__leave": [False, True]}, lockstep=True).fit(X, y)
     assert list(np.isnan(search.cv_results_["mean_test_score"])) == [False, True]
 
     def scorer(estimator, X, y):
@@ -255,7 +255,7 @@ def two_threads():
 def test_the_state_of_the_process_is_as_it_was(two_threads):
     TorchClassifier(max_epochs=1).fit(X, y)  # imports what changes the state, too
     searches = [
-        hyperband(n_jobs=2, stack=True),
+        hyperband(n_jobs=2, lockstep=True),
         BayesSearchCV(MLPClassifier(max_iter=1), {"alpha": loguniform(0.1, 1.0)}, n_iter=3),
     ]
     searches[-1].set_params(n_initial_points=2, cv=2)
@@ -296,7 +296,7 @@ def test_other_networks_predict_while_one_is_looked_into(monkeypatch):
     net = TorchClassifier(max_epochs=1, random_state=0).fit(X, y)
     expected, seen = net.predict_proba(X), []
     monkeypatch.setattr(Watched, "meanwhile", lambda self: seen.append(net.predict_proba(X)))
-    search = hyperband(stack=True).set_params(estimator=TorchClassifier(Watched))
+    search = hyperband(lockstep=True).set_params(estimator=TorchClassifier(Watched))
     scores = search.fit(X, y).cv_results_["mean_test_score"]
     assert not np.isnan(scores).any()
     n_seen = len(seen)

@@ -88,8 +88,8 @@ def test_a_net_over_its_time_fails():
     net = TorchClassifier(Slow, max_epochs=1000, batch_size=8)
     space = {"module__delay": [0.0, 1.0], "max_epochs": [2]}
     TorchClassifier(max_epochs=1).fit(X, y)  # the first one of a process takes seconds
-    # What a module does beside its arithmetic is not done again for each batch of a stack.
-    search = search_of(net, space, fit_timeout=0.9, stack=False)
+    # What a module does beside its arithmetic is not done again for each batch of a group.
+    search = search_of(net, space, fit_timeout=0.9, lockstep=False)
     with pytest.warns(FitFailedWarning, match="longer than fit_timeout=0.9 seconds"):
         search.fit(X, y)
     assert list(np.isnan(search.cv_results_["mean_test_score"])) == [False, True]

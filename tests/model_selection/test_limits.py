@@ -96,11 +96,11 @@ def test_what_hangs_in_a_thread_is_a_failed_fit():
     np.testing.assert_array_equal(scores, [np.nan, np.nan, 1, 2])
 
 
-@pytest.mark.parametrize("stack", [False, True])
-def test_max_time_ends_what_trains_and_nothing_is_noted_of_it(tmp_path, stack):
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_max_time_ends_what_trains_and_nothing_is_noted_of_it(tmp_path, lockstep):
     endless = TorchClassifier(module__n_units=4, max_epochs=10**6)
     path = tmp_path / "run.jsonl"
-    search = search_of(endless, {"lr": [0.01, 0.02]}, max_time=0.5, stack=stack, journal=path)
+    search = search_of(endless, {"lr": [0.01, 0.02]}, max_time=0.5, lockstep=lockstep, journal=path)
     with pytest.raises(ValueError, match="no trial was finished: max_time was over"):
         search.fit(X, y)
     assert not path.exists() or len(path.read_text().splitlines()) == 1
@@ -115,7 +115,7 @@ def test_a_search_that_ran_out_of_time_goes_on_to_the_same_end(tmp_path):
             max_resources=9,
             cv=2,
             random_state=0,
-            stack=True,
+            lockstep=True,
             refit=False,
             **kwargs,
         )

@@ -53,7 +53,7 @@ def search_of(name, **kwargs):
     estimator, space, resource = SEARCHES[name]
     # Fits that are trained as one also end as one, and a rest of them is rounded otherwise.
     kwargs = {"max_resources": 9, "n_brackets": 2, "cv": 2, "random_state": 0} | kwargs
-    kwargs = {"stack": False} | kwargs
+    kwargs = {"lockstep": False} | kwargs
     return HalvingHyperbandSearchCV(clone(estimator), space, resource=resource, **kwargs)
 
 

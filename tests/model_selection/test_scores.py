@@ -148,8 +148,8 @@ def broken_on_training_rows(estimator, X, y):
     return accuracy_score(y, estimator.predict(X))
 
 
-@pytest.mark.parametrize("stack", [False, True])
-def test_rungs_go_on_where_scores_of_the_training_part_fail(stack, tmp_path):
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_rungs_go_on_where_scores_of_the_training_part_fail(lockstep, tmp_path):
     search = HalvingHyperbandSearchCV(
         TorchClassifier(module__n_units=4),
         {"lr": [0.1, 0.01]},
@@ -157,7 +157,7 @@ def test_rungs_go_on_where_scores_of_the_training_part_fail(stack, tmp_path):
         cv=3,
         scoring=broken_on_training_rows,
         return_train_score=True,
-        stack=stack,
+        lockstep=lockstep,
         journal=tmp_path / "a",
         random_state=0,
     )

@@ -52,8 +52,8 @@ def net(**kwargs):
 @pytest.mark.parametrize("convert", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array])
 def test_sparse_rows_score_as_dense_ones(convert):
     space = {"lr": [0.05, 0.2]}
-    dense = grid(net(), space, X, y, cv=3, stack=True, return_train_score=True)
-    search = grid(net(), space, convert(X), y, cv=3, stack=True, return_train_score=True)
+    dense = grid(net(), space, X, y, cv=3, lockstep=True, return_train_score=True)
+    search = grid(net(), space, convert(X), y, cv=3, lockstep=True, return_train_score=True)
     np.testing.assert_allclose(scores(search), scores(dense))
     np.testing.assert_allclose(
         search.cv_results_["mean_train_score"], dense.cv_results_["mean_train_score"]
@@ -66,8 +66,10 @@ def test_texts_become_sparse_rows_in_a_pipeline():
     words = ["red", "blue", "green", "gold"]
     texts = [" ".join(rng.choice(words[k : k + 3], 5)) for k in labels]
     pipeline = make_pipeline(TfidfVectorizer(), net())
-    for stack in (False, True):
-        search = grid(pipeline, {"torchclassifier__lr": [0.1, 0.3]}, texts, labels, stack=stack)
+    for lockstep in (False, True):
+        search = grid(
+            pipeline, {"torchclassifier__lr": [0.1, 0.3]}, texts, labels, lockstep=lockstep
+        )
         other = GridSearchCV(pipeline, {"torchclassifier__lr": [0.1, 0.3]}).fit(texts, labels)
         np.testing.assert_allclose(scores(search), scores(other))
 
@@ -93,8 +95,8 @@ def test_frames_and_lazy_rows(kind):
     space = {prefix + "lr": [0.05], prefix + "max_epochs": [4]}
     kwargs = {"cv": 3, "scoring": "neg_log_loss"}
     expected = GridSearchCV(estimator, space, **kwargs).fit(frame, labels)
-    for stack in (False, True):
-        search = grid(estimator, space, frame, labels, stack=stack, **kwargs)
+    for lockstep in (False, True):
+        search = grid(estimator, space, frame, labels, lockstep=lockstep, **kwargs)
         np.testing.assert_allclose(scores(search), scores(expected), rtol=1e-4)
 
 
@@ -158,7 +160,7 @@ def test_a_dict_of_arrays_is_split_by_rows(wrap):
     ).fit(parts, labels, **{prefix + "sample_weight": np.ones(60)})
     assert search.cv_results_["n_resources"].max() == 30
     with pytest.raises(ValueError, match="X is a dict"):
-        grid(estimator, space, parts, labels, stack=True)
+        grid(estimator, space, parts, labels, lockstep=True)
     travelled = pickle.loads(pickle.dumps(Inputs(parts)[10:20]))
     np.testing.assert_array_equal(travelled["num"], parts["num"][10:20])
 

@@ -99,7 +99,7 @@ def test_as_grid_search(estimator, grid, cls, tmp_path):
     params = {} if isinstance(estimator, Scripted) else {"sample_weight": np.arange(150.0)}
     theirs = GridSearchCV(estimator, grid, cv=2, scoring=scored)
     expected = recorded(theirs, cls(tmp_path / "theirs"), **params)
-    ours = grid_of(estimator, grid, stack=False)
+    ours = grid_of(estimator, grid, lockstep=False)
     assert recorded(ours, cls(tmp_path / "ours"), **params) == expected
 
 
@@ -143,9 +143,9 @@ def test_callbacks_that_cannot_go_to_processes_are_refused():
         search.fit(X, y)
 
 
-def hyperband(stack, **kwargs):
+def hyperband(lockstep, **kwargs):
     net = TorchClassifier(module__n_units=4, batch_size=50)
-    kwargs = {"max_resources": 3, "cv": 2, "stack": stack, "refit": False} | kwargs
+    kwargs = {"max_resources": 3, "cv": 2, "lockstep": lockstep, "refit": False} | kwargs
     return HalvingHyperbandSearchCV(net, {"lr": [0.1, 0.01]}, random_state=0, **kwargs)
 
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-import skhpo.stacking
+import skhpo.lockstep
 from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier, TorchRegressor
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
@@ -66,13 +66,13 @@ class Curves:
 def together(monkeypatch):
     """The numbers of networks that are trained as one."""
     sizes = []
-    train_together = skhpo.stacking.train_together
+    train_together = skhpo.lockstep.train_together
 
     def spy(members):
         sizes.append(len(members))
         return train_together(members)
 
-    monkeypatch.setattr(skhpo.stacking, "train_together", spy)
+    monkeypatch.setattr(skhpo.lockstep, "train_together", spy)
     return sizes
 
 
@@ -81,17 +81,19 @@ def test_networks_train_together_continue_and_show_their_curves(name, together):
     prefix, estimator = WRAPPED[name]
     space = {prefix + "lr": [0.01, 0.03, 0.1]}
     expected = GridSearchCV(estimator, space, cv=3).fit(X, y)
-    search = grid(estimator, space, X, y, stack=True)
+    search = grid(estimator, space, X, y, lockstep=True)
     np.testing.assert_allclose(scores(search), scores(expected), rtol=1e-3)
     assert together == [9]
     np.testing.assert_allclose(search.predict(X), expected.predict(X), rtol=1e-3)
 
     kwargs = {"resource": prefix + "max_epochs", "max_resources": 3, "cv": 2, "random_state": 0}
     curves = Curves()
-    search = HalvingHyperbandSearchCV(estimator, space, stack=False, callbacks=[curves], **kwargs)
+    search = HalvingHyperbandSearchCV(
+        estimator, space, lockstep=False, callbacks=[curves], **kwargs
+    )
     search.fit(X, y)
     assert set(curves.lengths) == {1, 3}
-    joint = HalvingHyperbandSearchCV(estimator, space, stack=True, **kwargs).fit(X, y)
+    joint = HalvingHyperbandSearchCV(estimator, space, lockstep=True, **kwargs).fit(X, y)
     np.testing.assert_allclose(scores(joint), scores(search), rtol=1e-3, atol=1e-4)
 
 
@@ -169,7 +171,7 @@ def test_thresholds_are_set_after_training(together):
     whole = FixedThresholdClassifier(net)
     space = {"estimator__lr": [0.01, 0.1], "threshold": [0.2, 0.8]}
     expected = GridSearchCV(whole, space, cv=3).fit(X_labelled, labels)
-    search = grid(whole, space, X_labelled, labels, stack=True)
+    search = grid(whole, space, X_labelled, labels, lockstep=True)
     np.testing.assert_allclose(scores(search), scores(expected), atol=1e-6)
     assert sum(together) == 12
     assert len(set(scores(search))) > 2

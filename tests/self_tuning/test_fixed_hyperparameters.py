@@ -105,9 +105,11 @@ def test_tuning_inside_bayes_outside(digits):
     assert len(search.best_estimator_.schedule_["input_noise"]) == 4
 
 
-def test_they_are_not_stacked(digits):
+def test_they_are_not_trained_in_lockstep(digits):
     net = SelfTuningClassifier(hyperparameters={"input_noise": 0.5}, **PARAMS)
-    search = BayesSearchCV(net, {"lr": [0.01, 0.1]}, n_iter=2, n_initial_points=2, cv=2, stack=True)
+    search = BayesSearchCV(
+        net, {"lr": [0.01, 0.1]}, n_iter=2, n_initial_points=2, cv=2, lockstep=True
+    )
     with pytest.raises(ValueError, match="SelfTuningClassifier has training steps of its own"):
         search.fit(*digits)
 

@@ -1,4 +1,4 @@
-"""Layers have stacked forms that train as the layers do."""
+"""Layers have lockstep forms that train as the layers do."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from skhpo import TorchClassifier
 from skhpo.estimators import MLP, ConvNet
-from skhpo.stacking import Member, predict_together, train_together
+from skhpo.lockstep import Member, predict_together, train_together
 
 RNG = np.random.default_rng(0)
 FLAT = RNG.normal(size=(90, 8))
@@ -118,7 +118,7 @@ CASES = {
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_stack_trains_as_its_nets_alone(case, optimizer):
+def test_a_group_trains_as_its_nets_alone(case, optimizer):
     make_module, X = CASES[case]
     rows = [np.arange(60 + 3 * (k % 2)) + 5 * k for k in range(3)]
 
@@ -165,7 +165,7 @@ def _has_no_gradient(case, name):
         (ConvNet, {"module__n_channels": 4}, IMAGES[:, 0]),
     ],
 )
-def test_the_modules_of_the_package_are_stacked(module, params, X):
+def test_the_modules_of_the_package_are_trained_in_lockstep(module, params, X):
 
     def fresh(k):
         settings = {"batch_size": 16, "max_epochs": 3, "random_state": k, "device": "cpu"}

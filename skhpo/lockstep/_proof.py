@@ -1,4 +1,4 @@
-"""Code that nobody has looked at is tried: a batch, stacked and net by net."""
+"""Code that nobody has looked at is tried: a batch, in lockstep and net by net."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..estimators._randomness import OwnGenerators, Stream
-from ._errors import CannotStackError
+from ._errors import LockstepError
 from ._graph import structure
 
 __all__ = ["prove"]
@@ -18,7 +18,7 @@ _TOLERANCE = 1e-4
 
 
 def prove(forms, parameters, modules, inputs):
-    """Raise unless the stacked forward pass does what the modules do one by one.
+    """Raise unless the joint forward pass does what the modules do one by one.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def prove(forms, parameters, modules, inputs):
 
     Raises
     ------
-    CannotStackError
+    LockstepError
         If outputs differ, a parameter gets no gradient, or a module does more than a function of
         its tensors may.
     """
@@ -44,11 +44,11 @@ def prove(forms, parameters, modules, inputs):
         if part.leaves:
             grads = torch.autograd.grad(output.sum(), part.leaves, allow_unused=True)
             if any(grad is None for grad in grads):
-                raise CannotStackError("a parameter has no part in the output")
-    except CannotStackError:
+                raise LockstepError("a parameter has no part in the output")
+    except LockstepError:
         raise
     except Exception as error:
-        raise CannotStackError(f"{type(error).__name__}: {error}") from error
+        raise LockstepError(f"{type(error).__name__}: {error}") from error
     finally:
         forms.streams = streams
         with torch.no_grad():
@@ -57,7 +57,7 @@ def prove(forms, parameters, modules, inputs):
     alone = torch.stack(alone)
     scale = alone.abs().max().clamp(min=1)
     if output.shape != alone.shape or not (output - alone).abs().max() <= _TOLERANCE * scale:
-        raise CannotStackError(f"{type(modules[0]).__name__} computes something else when stacked")
+        raise LockstepError(f"{type(modules[0]).__name__} computes something else in lockstep")
 
 
 def _call(module, x, number):
@@ -71,12 +71,12 @@ def _call(module, x, number):
         if _global_states() == states:
             break
     else:
-        raise CannotStackError(f"{type(module).__name__} draws from a global generator")
+        raise LockstepError(f"{type(module).__name__} draws from a global generator")
     name = type(module).__name__
     if not isinstance(output, torch.Tensor):
-        raise CannotStackError(f"{name} returns no single tensor")
+        raise LockstepError(f"{name} returns no single tensor")
     if structure(module) != before:
-        raise CannotStackError(f"{name} changes itself when it is called")
+        raise LockstepError(f"{name} changes itself when it is called")
     return output
 
 

@@ -69,7 +69,7 @@ def _is_global(function):
 
 
 def graph_of(run):
-    """Return a hashable description of everything that the nets of a stack share.
+    """Return a hashable description of everything that the nets of a group share.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import EpochScoring
 
-import skhpo.stacking
+import skhpo.lockstep
 from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier, TorchRegressor
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
@@ -63,26 +63,26 @@ def assert_close(a, b):
         np.testing.assert_allclose(a[name], b[name], atol=1e-4, err_msg=name)
 
 
-def assert_stacking_changes_nothing(make, *data, **fit_params):
-    """Compare one worker without stacks with one and with two that stack."""
+def assert_lockstep_changes_nothing(make, *data, **fit_params):
+    """Compare one worker without lockstep with one and with two in lockstep."""
     data = data or (X, y)
-    alone = make(stack=False).fit(*data, **fit_params)
-    stacked = make(stack=True).fit(*data, **fit_params)
-    assert_close(stacked, alone)
-    return stacked
+    alone = make(lockstep=False).fit(*data, **fit_params)
+    joint = make(lockstep=True).fit(*data, **fit_params)
+    assert_close(joint, alone)
+    return joint
 
 
 @pytest.fixture
-def stacks(monkeypatch):
-    """The sizes of the stacks that are trained."""
+def group_sizes(monkeypatch):
+    """The sizes of the groups that are trained."""
     sizes = []
-    train_together = skhpo.stacking.train_together
+    train_together = skhpo.lockstep.train_together
 
     def spy(members):
         sizes.append(len(members))
         return train_together(members)
 
-    monkeypatch.setattr(skhpo.stacking, "train_together", spy)
+    monkeypatch.setattr(skhpo.lockstep, "train_together", spy)
     return sizes
 
 
@@ -95,35 +95,35 @@ def stacks(monkeypatch):
     ],
     ids=["sgd", "adam", "adamw"],
 )
-def test_scores_are_those_of_single_fits(fixed, space, stacks):
+def test_scores_are_those_of_single_fits(fixed, space, group_sizes):
     scoring = {"scoring": ["accuracy", "neg_log_loss"], "return_train_score": True}
 
     def make(**kwargs):
         return grid(net(**fixed), space, cv=UNEQUAL, n_repeats=2, **scoring, **kwargs)
 
-    assert_stacking_changes_nothing(make)
+    assert_lockstep_changes_nothing(make)
     n_candidates = np.prod([len(choices) for choices in space.values()])
-    assert sum(stacks) == 6 * n_candidates
-    assert max(stacks) > 6
+    assert sum(group_sizes) == 6 * n_candidates
+    assert max(group_sizes) > 6
 
 
-def test_architectures_are_kept_apart(stacks):
+def test_architectures_are_kept_apart(group_sizes):
     space = {"module__n_units": [4, 8], "lr": [0.01, 0.03]}
-    assert_stacking_changes_nothing(lambda **kwargs: grid(net(), space, **kwargs))
-    assert stacks == [4, 4]
+    assert_lockstep_changes_nothing(lambda **kwargs: grid(net(), space, **kwargs))
+    assert group_sizes == [4, 4]
 
 
-def test_regression(stacks):
+def test_regression(group_sizes):
     regressor = TorchRegressor(module__n_units=8, max_epochs=3, lr=0.01)
-    assert_stacking_changes_nothing(
+    assert_lockstep_changes_nothing(
         lambda **kwargs: grid(regressor, {"lr": [0.01, 0.03]}, scoring="r2", **kwargs),
         X[:, :3],
         X[:, 3],
     )
-    assert stacks == [4]
+    assert group_sizes == [4]
 
 
-def test_pipelines(stacks):
+def test_pipelines(group_sizes):
     space = {
         "standardscaler__with_std": [True, False],
         "torchclassifier__lr": [0.01, 0.03],
@@ -134,8 +134,8 @@ def test_pipelines(stacks):
         kwargs = {"scoring": None, "return_train_score": True, "cv": UNEQUAL} | kwargs
         return grid(pipeline, space, **kwargs)
 
-    assert_stacking_changes_nothing(make)
-    assert stacks == [12]
+    assert_lockstep_changes_nothing(make)
+    assert group_sizes == [12]
 
 
 class Refuses(TransformerMixin, BaseEstimator):
@@ -163,15 +163,15 @@ def test_what_fails_takes_nobody_with_it():
         return grid(pipeline, space, **kwargs)
 
     with pytest.warns(FitFailedWarning, match="6 of 10 fits failed"):
-        search = assert_stacking_changes_nothing(make)
+        search = assert_lockstep_changes_nothing(make)
     means = search.cv_results_["mean_test_score"]
     assert np.isnan(means).tolist() == [False, True, False, True, True]
     with pytest.raises(ValueError, match="label_smoothing must be"):
-        grid(net(), {"label_smoothing": [0.1, 2.0]}, stack=True, error_score="raise").fit(X, y)
+        grid(net(), {"label_smoothing": [0.1, 2.0]}, lockstep=True, error_score="raise").fit(X, y)
 
 
 @pytest.mark.parametrize("pipeline", [False, True])
-def test_hyperband_goes_on_from_its_stacks(pipeline, tmp_path, stacks):
+def test_hyperband_goes_on_from_its_groups(pipeline, tmp_path, group_sizes):
     def make(**kwargs):
         prefix = "torchclassifier__" if pipeline else ""
         return HalvingHyperbandSearchCV(
@@ -184,23 +184,23 @@ def test_hyperband_goes_on_from_its_stacks(pipeline, tmp_path, stacks):
             **kwargs,
         )
 
-    in_memory = assert_stacking_changes_nothing(make)
+    in_memory = assert_lockstep_changes_nothing(make)
     assert in_memory.best_estimator_.score(X, y) > 0.5
-    assert max(stacks) > 2
+    assert max(group_sizes) > 2
     journal = tmp_path / "run.jsonl"
-    saved = make(stack=True, journal=journal).fit(X, y)
+    saved = make(lockstep=True, journal=journal).fit(X, y)
     assert_close(saved, in_memory)
     whole = journal.read_text().splitlines(keepends=True)
     assert sum(json.loads(line)["event"] == "fit" for line in whole[1:]) == 2 * len(
         saved.cv_results_["params"]
     )
-    # A journal of which half is lost; what is asked again is stacked otherwise, or not at all.
-    for stack in (True, False):
+    # A journal of which half is lost; what is asked again is grouped otherwise, or not at all.
+    for lockstep in (True, False):
         journal.write_text("".join(whole[: len(whole) // 2]))
-        del stacks[:]
-        assert_close(make(stack=stack, journal=journal).fit(X, y), saved)
-        assert bool(stacks) is stack
-        assert sum(stacks) < len(whole) - 1
+        del group_sizes[:]
+        assert_close(make(lockstep=lockstep, journal=journal).fit(X, y), saved)
+        assert bool(group_sizes) is lockstep
+        assert sum(group_sizes) < len(whole) - 1
 
 
 def test_results_are_the_same_for_any_number_of_workers():
@@ -213,7 +213,7 @@ def test_results_are_the_same_for_any_number_of_workers():
             random_state=0,
             scoring="neg_log_loss",
             cv=3,
-            stack=True,
+            lockstep=True,
             **kwargs,
         )
 
@@ -222,15 +222,15 @@ def test_results_are_the_same_for_any_number_of_workers():
         np.testing.assert_array_equal(column, scores(two)[name], err_msg=name)
 
 
-def test_an_asynchronous_search_stacks_the_folds_of_a_candidate(stacks):
+def test_an_asynchronous_search_groups_the_folds_of_a_candidate(group_sizes):
     space = {"lr": [0.01, 0.02, 0.03]}
-    assert_stacking_changes_nothing(
+    assert_lockstep_changes_nothing(
         lambda **kwargs: grid(net(), space, cv=3, n_repeats=2, asynchronous=True, **kwargs)
     )
-    assert stacks == [6, 6, 6]
+    assert group_sizes == [6, 6, 6]
 
 
-def test_weights_of_samples_reach_each_net_and_its_scorer(stacks):
+def test_weights_of_samples_reach_each_net_and_its_scorer(group_sizes):
     weight = np.random.default_rng(0).uniform(0.1, 2, len(X))
     with sklearn.config_context(enable_metadata_routing=True):
         estimator = net().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
@@ -238,58 +238,58 @@ def test_weights_of_samples_reach_each_net_and_its_scorer(stacks):
         def make(**kwargs):
             return grid(estimator, {"lr": [0.01, 0.03]}, scoring=None, cv=UNEQUAL, **kwargs)
 
-        weighted = assert_stacking_changes_nothing(make, sample_weight=weight)
-        plain = make(stack=True).fit(X, y)
-    assert stacks == [6, 6]
+        weighted = assert_lockstep_changes_nothing(make, sample_weight=weight)
+        plain = make(lockstep=True).fit(X, y)
+    assert group_sizes == [6, 6]
     assert np.any(scores(weighted)["mean_test_score"] != scores(plain)["mean_test_score"])
 
 
-def test_an_error_says_what_stands_in_the_way_before_anything_is_trained(stacks):
+def test_an_error_says_what_stands_in_the_way_before_anything_is_trained(group_sizes):
     def fit(estimator, **kwargs):
         space = {"lr": [0.1, 0.2]} if hasattr(estimator, "lr") else {"alpha": [0.1]}
-        grid(estimator, space, scoring=None, stack=True, **kwargs).fit(X, y)
+        grid(estimator, space, scoring=None, lockstep=True, **kwargs).fit(X, y)
 
-    with pytest.raises(ValueError, match=r"stack=True .*SGDClassifier is no torch estimator"):
+    with pytest.raises(ValueError, match=r"lockstep=True .*SGDClassifier is no torch estimator"):
         fit(SGDClassifier())
-    with pytest.raises(ValueError, match=r"stack=True .*callbacks .*use stack='auto'"):
+    with pytest.raises(ValueError, match=r"lockstep=True .*callbacks .*use lockstep='auto'"):
         fit(net(callbacks=[EpochScoring("accuracy")]))
-    with pytest.raises(ValueError, match="'stack' parameter of SearchCV must be"):
-        grid(net(), {"lr": [0.1]}, stack="always").fit(X, y)
+    with pytest.raises(ValueError, match="'lockstep' parameter of SearchCV must be"):
+        grid(net(), {"lr": [0.1]}, lockstep="always").fit(X, y)
     space = [{"lr": [0.1]}, {"lr": [0.2], "callbacks": [[EpochScoring("accuracy")]]}]
-    with pytest.raises(ValueError, match=r"stack=True .*candidate 1"):
-        grid(net(), space, stack=True).fit(X, y)
-    assert stacks == []
+    with pytest.raises(ValueError, match=r"lockstep=True .*candidate 1"):
+        grid(net(), space, lockstep=True).fit(X, y)
+    assert group_sizes == []
 
 
-def test_left_to_itself_a_search_stacks_what_can_be_stacked(stacks, caplog):
+def test_left_to_itself_a_search_trains_in_lockstep_what_it_can(group_sizes, caplog):
     space = [
         {"lr": [0.1, 0.2]},
         {"lr": [0.3, 0.4], "callbacks": [[EpochScoring("accuracy", on_train=True)]]},
     ]
     with caplog.at_level("DEBUG", "skhpo"):
         search = grid(net(), space).fit(X, y)
-    assert stacks == [4]
-    assert [m for m in caplog.messages if "not stacked" in m and "callbacks" in m]
+    assert group_sizes == [4]
+    assert [m for m in caplog.messages if "not trained in lockstep" in m and "callbacks" in m]
     assert not np.isnan(search.cv_results_["mean_test_score"]).any()
-    assert_close(search, grid(net(), space, stack=False).fit(X, y))
+    assert_close(search, grid(net(), space, lockstep=False).fit(X, y))
 
 
-def test_one_forward_pass_scores_a_stack(monkeypatch):
+def test_one_forward_pass_scores_a_group(monkeypatch):
     passes = []
-    predict_together = skhpo.stacking.predict_together
+    predict_together = skhpo.lockstep.predict_together
 
     def spy(nets, Xs):
         passes.append(len(nets))
         return predict_together(nets, Xs)
 
-    monkeypatch.setattr(skhpo.stacking, "predict_together", spy)
+    monkeypatch.setattr(skhpo.lockstep, "predict_together", spy)
     space = {"lr": [0.01, 0.03]}
-    grid(net(), space, stack=True, scoring=["accuracy", "roc_auc_ovr", "neg_log_loss"]).fit(X, y)
+    grid(net(), space, lockstep=True, scoring=["accuracy", "roc_auc_ovr", "neg_log_loss"]).fit(X, y)
     assert passes == [4]
     own = {"half": make_scorer(lambda y, p: accuracy_score(y, p) / 2)}
-    halved = grid(net(), space, stack=True, scoring=own).fit(X, y)
+    halved = grid(net(), space, lockstep=True, scoring=own).fit(X, y)
     assert passes == [4, 4]
-    alone = grid(net(), space, stack=False, scoring=own).fit(X, y)
+    alone = grid(net(), space, lockstep=False, scoring=own).fit(X, y)
     assert_close(halved, alone)
 
 
@@ -302,13 +302,13 @@ def ignores_the_hidden_layer(estimator, X, y):
 
 
 def test_a_scorer_of_ones_own_sees_the_network_itself():
-    search = grid(net(), {"lr": [0.01, 0.03]}, scoring=ignores_the_hidden_layer, stack=True)
+    search = grid(net(), {"lr": [0.01, 0.03]}, scoring=ignores_the_hidden_layer, lockstep=True)
     np.testing.assert_allclose(search.fit(X, y).cv_results_["mean_test_score"], 1 / 3, atol=1e-6)
 
 
-def test_a_stack_that_is_too_large_for_the_device_is_halved(monkeypatch):
+def test_a_group_that_is_too_large_for_the_device_is_halved(monkeypatch):
     sizes = []
-    train_together = skhpo.stacking.train_together
+    train_together = skhpo.lockstep.train_together
 
     def small_device(members):
         sizes.append(len(members))
@@ -316,14 +316,14 @@ def test_a_stack_that_is_too_large_for_the_device_is_halved(monkeypatch):
             return [torch.OutOfMemoryError("CUDA out of memory (as if)")] * len(members)
         return train_together(members)
 
-    monkeypatch.setattr(skhpo.stacking, "train_together", small_device)
+    monkeypatch.setattr(skhpo.lockstep, "train_together", small_device)
     space = {"lr": [0.01, 0.02, 0.03, 0.04]}
-    assert_stacking_changes_nothing(lambda **kwargs: grid(net(), space, cv=2, **kwargs))
+    assert_lockstep_changes_nothing(lambda **kwargs: grid(net(), space, cv=2, **kwargs))
     assert sizes == [8, 4, 4, 2, 2, 2, 2]
 
 
-def test_a_stack_has_the_time_of_all_its_fits():
-    endless = grid(net(max_epochs=10**6), {"lr": [0.01, 0.02]}, stack=True, fit_timeout=0.2)
+def test_a_group_has_the_time_of_all_its_fits():
+    endless = grid(net(max_epochs=10**6), {"lr": [0.01, 0.02]}, lockstep=True, fit_timeout=0.2)
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"(?s)All the 4 fits.*longer than fit_timeout=0.2 sec"):
         endless.fit(X, y)
@@ -349,5 +349,5 @@ def test_a_dead_worker_costs_the_guilty_fits_only():
     space = {"module__fragility": [0.1, 0.2, 0.9, 0.3]}
     split = [UNEQUAL[0]]
     with pytest.warns(FitFailedWarning, match="1 of 4 fits failed"):
-        search = grid(estimator, space, cv=split, n_jobs=2, stack=True).fit(X, y)
+        search = grid(estimator, space, cv=split, n_jobs=2, lockstep=True).fit(X, y)
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, False, True, False]

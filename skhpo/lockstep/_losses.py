@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._errors import CannotStackError
+from ._errors import LockstepError
 
 __all__ = ["RowLosses"]
 
@@ -30,13 +30,13 @@ class RowLosses:
     def __init__(self, nets):
         criterion = nets[0].criterion_
         if type(criterion) not in _OF_ROWS:
-            raise CannotStackError(f"{type(criterion).__name__} has no form that is row by row")
+            raise LockstepError(f"{type(criterion).__name__} has no form that is row by row")
         if criterion.reduction != "mean":
-            raise CannotStackError(f"the criterion's reduction is {criterion.reduction!r}")
+            raise LockstepError(f"the criterion's reduction is {criterion.reduction!r}")
         if getattr(criterion, "weight", None) is not None:
-            raise CannotStackError("the criterion has weights of its own")
+            raise LockstepError("the criterion has weights of its own")
         if getattr(criterion, "ignore_index", -1) >= 0:
-            raise CannotStackError("the criterion ignores a class")
+            raise LockstepError("the criterion ignores a class")
         self.criterion = copy.copy(criterion)
         self.criterion.reduction = "none"
         if isinstance(criterion, nn.CrossEntropyLoss):

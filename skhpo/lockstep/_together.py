@@ -1,4 +1,4 @@
-"""From members to stacks, and alone where that is not to be."""
+"""Group nets that share a graph, train each group in lockstep, and alone what cannot be."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from ..estimators._training import (
     run_epochs,
 )
 from ..limits import FitTimeoutError, time_for
-from ._errors import CannotStackError, log
+from ._errors import LockstepError, log
 from ._graph import graph_of
+from ._group import LockstepGroup, Run
 from ._members import Member, obstacle
-from ._rule import fitting
-from ._stack import Run, Stack
+from ._rule import max_group_size
 
 __all__ = ["train_together"]
 
 
 def train_together(members, *, most=None):
-    """Train nets in place, those that share a graph as one.
+    """Train nets in place, those that share a graph in lockstep.
 
     Each net is afterwards what training it alone would have made of it, but for rounding. What
-    cannot be stacked is trained alone; a line for the logger "skhpo" at level DEBUG says why.
+    cannot be trained in lockstep is trained alone; the logger "skhpo" says why at level DEBUG.
 
     Parameters
     ----------
     members : list of Member
     most : int or None, default=None
-        Largest number of nets in a stack; None is what measured best for nets of their size.
+        Largest number of nets in a group; None is what measured best for nets of their size.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def train_together(members, *, most=None):
             _share_inputs(built, inputs)
             graphs.setdefault(graph_of(built), []).append(built)
     for group in graphs.values():
-        size = most or fitting(group[0].net)
+        size = most or max_group_size(group[0].net)
         # Parts of about the same size.
         n_parts = -(-len(group) // size)
         for i in range(n_parts):
@@ -135,34 +135,34 @@ def _share_inputs(built, inputs):
         rows.source = inputs.setdefault(key, rows.source)
 
 
-def _train(group, errors):
+def _train(nets, errors):
     """Train nets that share a graph as one; alone or in halves if that fails."""
-    if len(group) == 1:
+    if len(nets) == 1:
         _say("no other net shares its graph", 1)
-        with _noted(errors, group[0].number):
-            _train_alone(group[0])
+        with _noted(errors, nets[0].number):
+            _train_alone(nets[0])
         return
     try:
-        stack = Stack([_run(built) for built in group])
-    except CannotStackError as reason:
-        _say(reason, len(group))
-        for built in group:
+        group = LockstepGroup([_run(built) for built in nets])
+    except LockstepError as reason:
+        _say(reason, len(nets))
+        for built in nets:
             with _noted(errors, built.number):
                 _train_alone(built)
         return
-    for built in group:
+    for built in nets:
         begin_training(built.net, built.member.X, built.member.y)
     try:
-        with time_for(len(group)):
-            stack.train()
+        with time_for(len(nets)):
+            group.train()
     except FitTimeoutError as error:
-        stack.errors |= {run.number: error for run in stack.runs}
+        group.errors |= {run.number: error for run in group.runs}
     except (Exception, SystemExit) as error:
-        unfinished = {run.number for run in stack.runs}
-        _start_again([built for built in group if built.number in unfinished], error, errors)
-        group = [built for built in group if built.number not in unfinished]
-    for built in group:
-        errors[built.number] = stack.errors.get(built.number)
+        unfinished = {run.number for run in group.runs}
+        _start_again([built for built in nets if built.number in unfinished], error, errors)
+        nets = [built for built in nets if built.number not in unfinished]
+    for built in nets:
+        errors[built.number] = group.errors.get(built.number)
         if errors[built.number] is None:
             built.net.notify("on_train_end", X=built.member.X, y=built.member.y)
 
@@ -175,12 +175,12 @@ def _run(built):
     return Run(built.number, net, built.batches, Extras(net, checks))
 
 
-def _start_again(group, error, errors):
-    """Train nets anew whose stack failed: in halves if it was too large, else alone."""
-    halved = _is_out_of_memory(error) and len(group) > 1
-    _say(f"{type(error).__name__}: {error}", len(group))
+def _start_again(nets, error, errors):
+    """Train nets anew whose group failed: in halves if it was too large, else alone."""
+    halved = _is_out_of_memory(error) and len(nets) > 1
+    _say(f"{type(error).__name__}: {error}", len(nets))
     again = []
-    for built in group:
+    for built in nets:
         with _noted(errors, built.number):
             with _as_it_began(built):
                 again.append(_build(built.number, built.member))
@@ -194,7 +194,7 @@ def _start_again(group, error, errors):
 
 @contextlib.contextmanager
 def _as_it_began(built):
-    """Within this context the net is what it was before its stack, and builds itself alike."""
+    """Within this context the net is what it was before its group, and builds itself alike."""
     net = built.net
     given = net.random_state
     if built.checkpoint is not None:
@@ -229,7 +229,7 @@ def _fit(member):
 
 
 def _say(reason, n_nets):
-    log.debug("%d of the nets of a stack trained alone: %s", n_nets, reason)
+    log.debug("%d of the nets of a group are trained alone: %s", n_nets, reason)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..estimators._randomness import OwnGenerators
-from ._errors import CannotStackError
+from ._errors import LockstepError
 
 __all__ = ["FORMS", "Dropout", "per_net", "per_row"]
 
@@ -48,14 +48,14 @@ def _linear(forms, layers, name):
 def _conv(forms, layers, name):
     layer, function = layers[0], _CONVS[type(layers[0])]
     if layer.padding_mode != "zeros":
-        raise CannotStackError(f"padding_mode={layer.padding_mode!r} has no stacked form")
+        raise LockstepError(f"padding_mode={layer.padding_mode!r} has no lockstep form")
     weight, bias = name + "weight", name + "bias"
     _as_one_layer(forms, weight, *([bias] if layer.bias is not None else []))
     n_dims = len(layer.kernel_size)
 
     def form(x, part, lengths):
         if x.ndim != n_dims + 3:
-            raise CannotStackError(f"a convolution got an input of shape {tuple(x.shape[1:])}")
+            raise LockstepError(f"a convolution got an input of shape {tuple(x.shape[1:])}")
         n_nets = x.shape[0]
         # The channels of all nets side by side; a view where the layer before made them so.
         x = x.transpose(0, 1).flatten(1, 2)
@@ -71,7 +71,7 @@ def _batch_norm(forms, layers, name):
     weight, bias = name + "weight", name + "bias"
     tracks = layer.track_running_stats and layer.running_mean is not None
     if tracks and layer.training and layer.momentum is None:
-        raise CannotStackError("a cumulative average of BatchNorm has no stacked form")
+        raise LockstepError("a cumulative average of BatchNorm has no lockstep form")
     if layer.affine:
         _as_one_layer(forms, weight, bias)
     by_batch = layer.training or not tracks
@@ -130,7 +130,7 @@ def _group_norm(forms, layers, name):
 def _embedding(forms, layers, name):
     layer, weight = layers[0], name + "weight"
     if layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse:
-        raise CannotStackError("this Embedding changes its weights, or their gradients")
+        raise LockstepError("this Embedding changes its weights, or their gradients")
     _as_one_layer(forms, weight)
     padding = layer.padding_idx
 
@@ -161,7 +161,7 @@ def _prelu(forms, layers, name):
 def _softmax(forms, layers, name):
     layer = layers[0]
     if layer.dim is None or layer.dim == 0:
-        raise CannotStackError(f"{type(layer).__name__}(dim={layer.dim}) has no stacked form")
+        raise LockstepError(f"{type(layer).__name__}(dim={layer.dim}) has no lockstep form")
     dim = layer.dim + (layer.dim > 0)
     function = {nn.Softmax: F.softmax, nn.Softmin: F.softmin}.get(type(layer), F.log_softmax)
     return lambda x, part, lengths: function(x, dim)
@@ -170,7 +170,7 @@ def _softmax(forms, layers, name):
 def _flatten(forms, layers, name):
     start, end = layers[0].start_dim, layers[0].end_dim
     if start < 1 or end == 0:
-        raise CannotStackError(f"Flatten({start}, {end}) may join the rows of a batch")
+        raise LockstepError(f"Flatten({start}, {end}) may join the rows of a batch")
     start, end = start + 1, end + (end > 0)
     return lambda x, part, lengths: x.flatten(start, end)
 
@@ -178,7 +178,7 @@ def _flatten(forms, layers, name):
 def _unflatten(forms, layers, name):
     layer = layers[0]
     if not isinstance(layer.dim, int) or layer.dim == 0:
-        raise CannotStackError(f"Unflatten({layer.dim!r}) has no stacked form")
+        raise LockstepError(f"Unflatten({layer.dim!r}) has no lockstep form")
     dim = layer.dim + (layer.dim > 0)
     return lambda x, part, lengths: x.unflatten(dim, layer.unflattened_size)
 
@@ -191,7 +191,7 @@ def _elementwise(forms, layers, name):
 def _pool(forms, layers, name):
     layer = layers[0]
     if getattr(layer, "return_indices", False):
-        raise CannotStackError("pooling that returns indices has no stacked form")
+        raise LockstepError("pooling that returns indices has no lockstep form")
     return per_row(layer.forward, int(type(layer).__name__[-2]) + 3)
 
 
@@ -213,12 +213,12 @@ def per_row(function, n_dims=None):
     function : callable
         From a tensor of shape (n, n_channels, ...) to one.
     n_dims : int or None, default=None
-        Dimensions that a stacked input must have.
+        Dimensions that the input of all nets must have.
     """
 
     def form(x, part, lengths):
         if n_dims is not None and x.ndim != n_dims:
-            raise CannotStackError(f"a pooling got an input of shape {tuple(x.shape[1:])}")
+            raise LockstepError(f"a pooling got an input of shape {tuple(x.shape[1:])}")
         beside = x.transpose(0, 1)
         if n_dims is not None and beside.is_contiguous():
             out = function(beside.flatten(1, 2))
@@ -255,7 +255,7 @@ class Dropout:
 
     def __init__(self, forms, rates):
         if forms.streams[0] is None:
-            raise CannotStackError("dropout in evaluation has no stream")
+            raise LockstepError("dropout in evaluation has no stream")
         self.forms = forms
         self.rates = rates
         self.scales = {}

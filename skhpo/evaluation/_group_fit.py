@@ -1,4 +1,4 @@
-"""What one worker does with a stack: build its networks, train them as one, score them."""
+"""What one worker does with a group of fits: build networks, train them in lockstep, score them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ._fit import can_save, part_of, prepare, reads_rows, steps_of, train_part
 from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
 from ._tasks import SAVED, Outcome, failed
 
-__all__ = ["run_stack"]
+__all__ = ["run_group"]
 
-# Numbers that networks of a stack return for the rows to be scored, all of them at once.
+# Numbers that networks of a group return for the rows to be scored, all of them at once.
 _MOST_OUTPUTS = 2**25
 
 
-def run_stack(names, stack, setting, X, y, *values):
-    """Fit and score the fits of a stack; the time of each is its share.
+def run_group(names, group, setting, X, y, *values):
+    """Fit and score the fits of a group; the time of each is its share.
 
     Parameters
     ----------
     names : tuple
         What the values are: a split's number, or the key of fitted wrappers.
-    stack : FitStack
+    group : FitGroup
     setting : Setting
     X, y : array-like
         All data.
@@ -47,7 +47,7 @@ def run_stack(names, stack, setting, X, y, *values):
         One per task.
     """
     data = _Data(setting, X, y, dict(zip(names, values, strict=True)))
-    fits = [_Fit(setting, task) for task in stack.tasks]
+    fits = [_Fit(setting, task) for task in group.tasks]
     with time_for(len(fits)), ExitStack() as watching:
         start = time.perf_counter()
         for fit in fits:
@@ -74,7 +74,7 @@ def run_stack(names, stack, setting, X, y, *values):
 
 
 class _Data:
-    """Parts of the data for the fits of a stack. Each is made once: many of them share it."""
+    """Parts of the data for the fits of a group. Each is made once: many of them share it."""
 
     def __init__(self, setting, X, y, shared):
         self.setting = setting
@@ -122,7 +122,7 @@ class _Data:
 
 
 class _Fit:
-    """One fit of a stack, from its task to its outcome."""
+    """One fit of a group, from its task to its outcome."""
 
     def __init__(self, setting, task):
         self.setting = setting
@@ -177,8 +177,8 @@ class _Fit:
         self.training = training(self.net, work.depth)
 
     def member(self, step):
-        """Return what a stack is given to train one of the steps."""
-        from ..stacking import Member
+        """Return what is trained in lockstep in one of the steps."""
+        from ..lockstep import Member
 
         done, target = self.steps[step]
         continuing = self.continues and self.started
@@ -234,7 +234,7 @@ def _train(fits):
 
 
 def _train_steps(fits):
-    from ..stacking import train_together
+    from ..lockstep import train_together
 
     for step in range(-max((len(fit.steps) for fit in fits), default=0), 0):
         going = [fit for fit in fits if fit.error is None and len(fit.steps) >= -step]
@@ -262,9 +262,9 @@ def _scores(fits, data, part):
         if fit.error is None and _shares(fit):
             with suppress(Exception):  # it comes again when the fit is scored alone
                 passes[i] = _shown(fit, data, part)
-    for group in _in_groups(fits, passes):
-        outputs = _outputs([fits[i].net for i in group], [passes[i].X for i in group])
-        for i, output in zip(group, outputs, strict=True):
+    for portion in _in_portions(fits, passes):
+        outputs = _outputs([fits[i].net for i in portion], [passes[i].X for i in portion])
+        for i, output in zip(portion, outputs, strict=True):
             passes[i].outputs = output
     return [fit.attempt_to_score(data, part, passes.get(i)) for i, fit in enumerate(fits)]
 
@@ -282,22 +282,22 @@ def _shown(fit, data, part):
     return SimpleNamespace(estimator=shown, X=X, y=y, outputs=None)
 
 
-def _in_groups(fits, passes):
+def _in_portions(fits, passes):
     """Divide the fits so that what they return for all rows takes little memory."""
-    group, size = [], 0
+    portion, size = [], 0
     for i, shown in passes.items():
         width = np.prod(getattr(fits[i].net, "_output_shape", (1,)), dtype=int)
         size += num_samples(shown.X) * width
-        if group and size > _MOST_OUTPUTS:
-            yield group
-            group, size = [], num_samples(shown.X) * width
-        group.append(i)
-    if group:
-        yield group
+        if portion and size > _MOST_OUTPUTS:
+            yield portion
+            portion, size = [], num_samples(shown.X) * width
+        portion.append(i)
+    if portion:
+        yield portion
 
 
 def _outputs(nets, Xs):
-    from ..stacking import predict_together
+    from ..lockstep import predict_together
 
     try:
         return predict_together(nets, Xs)

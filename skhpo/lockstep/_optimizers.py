@@ -6,7 +6,7 @@ import torch
 
 from ._elementwise import ELEMENTWISE, Elementwise
 
-__all__ = ["STACKABLE", "make_optimizer", "settings_of"]
+__all__ = ["OPTIMIZERS", "make_optimizer", "settings_of"]
 
 
 def settings_of(optimizer):
@@ -24,8 +24,8 @@ def _plain(value):
 
 
 def make_optimizer(parameters, nets, n_batches):
-    """Return what steps the optimizers of nets that are stacked."""
-    return STACKABLE[type(nets[0].optimizer_)](parameters, nets, n_batches)
+    """Return what steps the optimizers of nets in lockstep."""
+    return OPTIMIZERS[type(nets[0].optimizer_)](parameters, nets, n_batches)
 
 
 class _Fused:
@@ -234,7 +234,7 @@ class _SGD(_Fused):
             optimizer.state[parameter] = values
 
 
-STACKABLE = {
+OPTIMIZERS = {
     torch.optim.Adam: _Adam,
     torch.optim.AdamW: _AdamW,
     torch.optim.SGD: _SGD,

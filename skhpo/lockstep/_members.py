@@ -1,4 +1,4 @@
-"""What may be stacked, told from parameters alone."""
+"""What may be trained in lockstep, told from parameters alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from ..estimators import MLP, ConvNet
 from ..estimators._defaults import changed_settings
 from ..estimators._names import resolve_criterion, resolve_optimizer
-from ._optimizers import STACKABLE
+from ._optimizers import OPTIMIZERS
 
-__all__ = ["Member", "obstacle", "overridden", "stack_key"]
+__all__ = ["Member", "group_key", "obstacle", "overridden"]
 
 # Methods that a subclass may define without changing how a net is trained.
 _FREE = {
@@ -24,13 +24,13 @@ _FREE = {
     *("predict", "predict_proba", "score", "initialize_module", "initialize_criterion"),
     *("__abstractmethods__", "_abc_impl"),
 }
-# Arguments of the package's modules that may differ within a stack.
+# Arguments of the package's modules that may differ within a group.
 _RATES = ("module__dropout", "module__input_dropout")
 
 
 @dataclass
 class Member:
-    """One net of a stack, and what it is to be trained on.
+    """One net of a group, and what it is to be trained on.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Member:
 
 
 def obstacle(net, fit_params=()):
-    """Say why a net can never be part of a stack, as far as its parameters tell.
+    """Say why a net can never be trained in lockstep, as far as its parameters tell.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ def _obstacle(net, fit_params):
 
 def _obstacle_of_optimizer(net):
     optimizer = resolve_optimizer(net.optimizer)
-    if optimizer not in STACKABLE:
-        known = ", ".join(sorted(cls.__name__ for cls in STACKABLE))
-        return f"optimizer={net.optimizer!r} has no stacked form; those of {known} are stacked"
+    if optimizer not in OPTIMIZERS:
+        known = ", ".join(sorted(cls.__name__ for cls in OPTIMIZERS))
+        return f"optimizer={net.optimizer!r} has no lockstep form; {known} have"
     for option in ("differentiable", "capturable"):
         if vars(net).get(f"optimizer__{option}"):
             return f"optimizer__{option}=True is for single networks"
@@ -133,8 +133,8 @@ def _is_known(cls):
     return cls.__module__.partition(".")[0] in ("skhpo", "skorch", "sklearn", "builtins", "abc")
 
 
-def stack_key(net) -> Hashable:
-    """Return what nets of a stack have in common, as far as their parameters tell.
+def group_key(net) -> Hashable:
+    """Return what nets of a group have in common, as far as their parameters tell.
 
     Nets with different keys surely share no graph; nets with the same key may still have
     different ones, which `train_together` finds out.

@@ -1,4 +1,4 @@
-"""Modules of somebody's own, traced: a graph of layers and functions that have stacked forms."""
+"""Modules of somebody's own, traced: a graph of layers and functions that have lockstep forms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..estimators import MLP, ConvNet
 from ..training.tracing import Tracer
-from ._errors import CannotStackError
+from ._errors import LockstepError
 from ._layers import Dropout, per_row
 
 __all__ = ["traced"]
@@ -64,17 +64,17 @@ def traced(forms, layers, name):
 
     Raises
     ------
-    CannotStackError
-        If ``forward`` cannot be traced, or calls a function that has no stacked form.
+    LockstepError
+        If ``forward`` cannot be traced, or calls a function that has no lockstep form.
     """
     try:
         graph = _Tracer().trace(layers[0])
     except Exception as error:
-        raise CannotStackError(f"{type(layers[0]).__name__} cannot be traced: {error}") from error
+        raise LockstepError(f"{type(layers[0]).__name__} cannot be traced: {error}") from error
     nodes = list(graph.nodes)
     inputs = [node for node in nodes if node.op == "placeholder"]
     if len([node for node in inputs if not node.args]) != 1 or inputs[0].args:
-        raise CannotStackError(f"{type(layers[0]).__name__} takes more than one input")
+        raise LockstepError(f"{type(layers[0]).__name__} takes more than one input")
     called = {}
     calls = [_call(forms, layers, name, node, called) for node in nodes]
 
@@ -96,13 +96,13 @@ def _call(forms, layers, name, node, called):
         return None
     if node.op == "output":
         if not isinstance(node.args[0], fx.Node):
-            raise CannotStackError("forward returns more than one tensor")
+            raise LockstepError("forward returns more than one tensor")
         return lambda known, part: known[node.args[0]]
     if node.op == "get_attr":
         return _attribute(layers[0], name, node.target)
     if node.op == "call_module":
         if len(node.args) != 1 or node.kwargs:
-            raise CannotStackError(f"{node.target} is called with more than one argument")
+            raise LockstepError(f"{node.target} is called with more than one argument")
         if node.target not in called:
             own = [layer.get_submodule(node.target) for layer in layers]
             called[node.target] = forms.form(own, f"{name}{node.target}.")
@@ -119,14 +119,14 @@ def _attribute(layer, name, target):
         return lambda known, part: part.values[name + target]
     if target in dict(layer.named_buffers()):
         return lambda known, part: part.buffers[name + target]
-    raise CannotStackError(f"{target} is neither a parameter nor a buffer")
+    raise LockstepError(f"{target} is neither a parameter nor a buffer")
 
 
 def _function(forms, node):
-    """Return the stacked form of a function or method, with `part` as its first argument."""
+    """Return the lockstep form of a function or method, with `part` as its first argument."""
     target = node.target
     if node.op == "call_function" and isinstance(target, str):
-        raise CannotStackError(f"{target} has no stacked form")
+        raise LockstepError(f"{target} has no lockstep form")
     if target in _UNARY:
         function = _method(target) if isinstance(target, str) else target
         return lambda part, x, *args, **kwargs: function(x, *args, **kwargs)
@@ -144,7 +144,7 @@ def _function(forms, node):
         return _dropout(forms, node)
     special = _SPECIAL.get(target)
     if special is None:
-        raise CannotStackError(f"{target} has no stacked form")
+        raise LockstepError(f"{target} has no lockstep form")
     return lambda part, *args, **kwargs: special(*args, **kwargs)
 
 
@@ -152,7 +152,7 @@ def _dropout(forms, node):
     rate = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
     training = node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True)
     if isinstance(rate, fx.Node) or isinstance(training, fx.Node):
-        raise CannotStackError("the rate of a dropout is computed")
+        raise LockstepError("the rate of a dropout is computed")
     if not training:
         return lambda part, x, *args, **kwargs: x
     dropout = Dropout(forms, [float(rate)] * len(forms.streams))
@@ -164,11 +164,11 @@ def _method(name):
 
 
 def _shifted(dim):
-    """Return a dimension of a net's tensor as that of the stack's."""
+    """Return a dimension of a net's tensor as that of all nets'."""
     if isinstance(dim, list | tuple):
         return tuple(_shifted(one) for one in dim)
     if dim == 0:
-        raise CannotStackError("something runs over the rows of a batch")
+        raise LockstepError("something runs over the rows of a batch")
     return dim + 1 if dim > 0 else dim
 
 
@@ -201,7 +201,7 @@ def _getattr(x, name):
         return x.shape[1:]
     if name == "ndim":
         return x.ndim - 1
-    raise CannotStackError(f"the attribute {name} has no stacked form")
+    raise LockstepError(f"the attribute {name} has no lockstep form")
 
 
 def _getitem(x, index):
@@ -209,7 +209,7 @@ def _getitem(x, index):
         return x[index]
     index = index if isinstance(index, tuple) else (index,)
     if any(isinstance(one, torch.Tensor | list) for one in index):
-        raise CannotStackError("indexing by tensors has no stacked form")
+        raise LockstepError("indexing by tensors has no lockstep form")
     return x[(slice(None), *index)]
 
 
@@ -230,7 +230,7 @@ def _transpose(x, a, b):
 
 def _matmul(a, b):
     if min(a.ndim, b.ndim) < 3:
-        raise CannotStackError("a product with a vector has no stacked form")
+        raise LockstepError("a product with a vector has no lockstep form")
     return torch.matmul(*_aligned(a, b))
 
 

@@ -1,4 +1,4 @@
-"""Which fits become a stack, and when a stack can start."""
+"""Which fits become a group, and when a group can start."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skhpo import TorchClassifier
 from skhpo.evaluation import Setting
-from skhpo.evaluation._stacks import Stacks
-from skhpo.evaluation._tasks import FitStack, FitTask, TransformTask
+from skhpo.evaluation._grouping import FitGrouping
+from skhpo.evaluation._tasks import FitGroup, FitTask, TransformTask
 from skhpo.evaluation._waiting import Waiting, fits_of, name_of
 
 X, y = load_iris(return_X_y=True)
@@ -24,20 +24,20 @@ def tasks(n_trials, n_splits, levels=(None,), **params):
     ]
 
 
-def stacks(estimator=None, stack="auto", across=True, data=(X, y)):
+def grouping(estimator=None, lockstep="auto", across=True, data=(X, y)):
     estimator = TorchClassifier(module__n_units=4) if estimator is None else estimator
     setting = Setting(estimator, scorer=None, seed=0, resource="max_epochs")
-    return Stacks(setting, *data, stack, across=across)
+    return FitGrouping(setting, *data, lockstep, across=across)
 
 
 def names(works):
     return [[name_of(task) for task in fits_of(work)] for work in works]
 
 
-def test_stacks_are_cut_from_the_batch_in_trial_order_and_alike_in_size():
+def test_groups_are_cut_from_the_batch_in_trial_order_and_alike_in_size():
     fits = tasks(17, 3)
-    works = stacks().divide(fits)
-    assert [name for stack in names(works) for name in stack] == [name_of(fit) for fit in fits]
+    works = grouping().divide(fits)
+    assert [name for group in names(works) for name in group] == [name_of(fit) for fit in fits]
     sizes = [len(fits_of(work)) for work in works]
     assert len(works) > 1
     assert max(sizes) - min(sizes) <= 1
@@ -47,27 +47,27 @@ def test_what_differs_in_work_or_architecture_is_apart():
     short, long = tasks(2, 2, levels=(1,)), tasks(2, 2, levels=(1, 3))
     wide = tasks(1, 2, levels=(1,), module__n_units=9)
     wide = [FitTask(9, 9, task.split, 0, task.params, task.levels) for task in wide]
-    assert [len(fits_of(work)) for work in stacks().divide(short + long + wide)] == [4, 4, 2]
+    assert [len(fits_of(work)) for work in grouping().divide(short + long + wide)] == [4, 4, 2]
 
 
 def test_a_trial_at_a_time():
-    works = stacks(across=False).divide(tasks(3, 5))
-    assert [{name[0] for name in stack} for stack in names(works)] == [{0}, {1}, {2}]
+    works = grouping(across=False).divide(tasks(3, 5))
+    assert [{name[0] for name in group} for group in names(works)] == [{0}, {1}, {2}]
 
 
-def test_never_and_nothing_to_stack():
+def test_never_and_nothing_to_train_in_lockstep():
     fits = tasks(2, 2)
-    assert stacks(stack=False).divide(fits) == fits
-    assert stacks(SGDClassifier()).divide(fits[:0]) == []
+    assert grouping(lockstep=False).divide(fits) == fits
+    assert grouping(SGDClassifier()).divide(fits[:0]) == []
     other = [FitTask(0, 0, split, 0, {"alpha": 0.1}, (None,)) for split in range(3)]
-    assert stacks(SGDClassifier()).divide(other) == other
+    assert grouping(SGDClassifier()).divide(other) == other
     with pytest.raises(ValueError, match="SGDClassifier is no torch estimator"):
-        stacks(SGDClassifier(), stack=True).divide(other)
+        grouping(SGDClassifier(), lockstep=True).divide(other)
 
 
 def test_data_that_no_network_can_be_built_for_beforehand():
     frame = [["a", "b"]] * len(y)
-    works = stacks(data=(frame, y)).divide(tasks(1, 3))
+    works = grouping(data=(frame, y)).divide(tasks(1, 3))
     assert sum(len(fits_of(work)) for work in works) == 3
 
 
@@ -75,9 +75,9 @@ def keyed(trial, key, levels=(None,)):
     return FitTask(trial, trial, 0, 0, {}, levels, key=key)
 
 
-def test_a_stack_starts_when_the_last_of_its_transformers_is_there():
+def test_a_group_starts_when_the_last_of_its_transformers_is_there():
     waiting = Waiting()
-    waiting.add(FitStack([keyed(0, (0,)), keyed(1, (1,))]))
+    waiting.add(FitGroup([keyed(0, (0,)), keyed(1, (1,))]))
     transforms = [waiting.take(), waiting.take()]
     assert all(isinstance(task, TransformTask) for task in transforms)
     waiting.take_transformed((1,), StandardScaler(), [])
@@ -88,9 +88,9 @@ def test_a_stack_starts_when_the_last_of_its_transformers_is_there():
     assert waiting.n_blocked == 0
 
 
-def test_fits_whose_transformers_fail_leave_the_stack():
+def test_fits_whose_transformers_fail_leave_the_group():
     waiting = Waiting()
-    waiting.add(FitStack([keyed(0, (0,)), keyed(1, (1,)), keyed(2, (2,))]))
+    waiting.add(FitGroup([keyed(0, (0,)), keyed(1, (1,)), keyed(2, (2,))]))
     assert [name_of(fit) for fit in waiting.give_up((1,))] == [(1, 0, 0)]
     assert [waiting.take().key for _ in range(len(waiting))]
     waiting.take_transformed((0,), StandardScaler(), [])
@@ -115,10 +115,10 @@ def ranked(trial, key, rank):
 
 def test_work_of_a_smaller_rank_starts_first_and_its_transformers_too():
     waiting = Waiting()
-    waiting.add(FitStack([ranked(4, None, 4), ranked(5, None, 4)]))
+    waiting.add(FitGroup([ranked(4, None, 4), ranked(5, None, 4)]))
     waiting.add(ranked(6, ("both",), 6))
     waiting.add(ranked(7, ("later",), 6))
-    waiting.add(FitStack([ranked(8, None, 0), ranked(9, None, 0)]))
+    waiting.add(FitGroup([ranked(8, None, 0), ranked(9, None, 0)]))
     waiting.add(ranked(10, ("both",), 0))
     assert waiting.take().key == ("both",)
     assert names([waiting.take()]) == [[(8, 0, 0), (9, 0, 0)]]

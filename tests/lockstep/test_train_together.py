@@ -8,7 +8,7 @@ from torch import nn
 
 from skhpo import TorchClassifier
 from skhpo.estimators import MLP
-from skhpo.stacking import Member, predict_together, train_together
+from skhpo.lockstep import Member, predict_together, train_together
 
 X, Y = make_classification(200, 8, n_informative=5, n_classes=3, random_state=0)
 pytestmark = pytest.mark.usefixtures("nothing_falls_back")

@@ -1,4 +1,4 @@
-"""What cannot be stacked is trained alone, and what fails fails alone."""
+"""What cannot be trained in lockstep is trained alone, and what fails fails alone."""
 
 import logging
 
@@ -8,18 +8,18 @@ import torch
 from skorch.callbacks import EpochTimer
 from torch import nn
 
-import skhpo.stacking._stack
+import skhpo.lockstep._group
 from skhpo import TorchClassifier
 from skhpo.estimators import MLP, ConvNet
 from skhpo.exceptions import NonFiniteLossError
 from skhpo.limits import FitTimeoutError
-from skhpo.stacking import (
+from skhpo.lockstep import (
     Member,
     built_for,
+    group_key,
     obstacle,
     pays,
     predict_together,
-    stack_key,
     train_together,
 )
 
@@ -125,7 +125,7 @@ class Drawing(Branching):
     ],
     ids=lambda value: str(value).partition(" at 0x")[0][:40],
 )
-def test_what_cannot_be_stacked_is_trained_alone_and_says_why(params, reason, caplog):
+def test_what_cannot_be_trained_in_lockstep_is_trained_alone_and_says_why(params, reason, caplog):
     caplog.set_level(logging.DEBUG, "skhpo")
     members = members_of(**params)
     assert train_together(members) == [None] * 3
@@ -182,7 +182,7 @@ class Words(nn.Sequential):
         super().__init__(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(4, 3))
 
 
-def test_an_error_within_a_stack_is_found_out_net_by_net():
+def test_an_error_within_a_group_is_found_out_net_by_net():
     words = RNG.integers(0, 5, size=(60, 2))
     members = [Member(net_of(k, Words), words, Y) for k in range(3)]
     wrong = words.copy()
@@ -198,13 +198,13 @@ def test_an_error_within_a_stack_is_found_out_net_by_net():
 
 
 @pytest.mark.parametrize("continuing", [False, True])
-def test_a_stack_too_large_for_the_memory_is_halved(monkeypatch, continuing):
+def test_a_group_too_large_for_the_memory_is_halved(monkeypatch, continuing):
     members = members_of(5)
     if continuing:
         for member in members:
             member.net.fit(member.X, member.y)
             member.continuing = True
-    sizes, step = [], skhpo.stacking._stack.Stack._epoch
+    sizes, step = [], skhpo.lockstep._group.LockstepGroup._epoch
 
     def epoch(self):
         step(self)
@@ -212,7 +212,7 @@ def test_a_stack_too_large_for_the_memory_is_halved(monkeypatch, continuing):
         if len(self.runs) > 2:
             raise torch.OutOfMemoryError("too much")
 
-    monkeypatch.setattr(skhpo.stacking._stack.Stack, "_epoch", epoch)
+    monkeypatch.setattr(skhpo.lockstep._group.LockstepGroup, "_epoch", epoch)
     assert train_together(members) == [None] * 5
     assert sizes[0] == 5
     assert sizes[-2:] == [2, 2]
@@ -227,9 +227,9 @@ def test_a_stack_too_large_for_the_memory_is_halved(monkeypatch, continuing):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, FitTimeoutError])
-def test_a_stack_that_is_broken_off_keeps_finished_epochs(monkeypatch, error):
+def test_a_group_that_is_broken_off_keeps_finished_epochs(monkeypatch, error):
     members = members_of(3, max_epochs=9)
-    step, steps = skhpo.stacking._stack.Stack._step, []
+    step, steps = skhpo.lockstep._group.LockstepGroup._step, []
 
     def interrupted(self, *args):
         steps.append(args)
@@ -237,7 +237,7 @@ def test_a_stack_that_is_broken_off_keeps_finished_epochs(monkeypatch, error):
             raise error("now")
         return step(self, *args)
 
-    monkeypatch.setattr(skhpo.stacking._stack.Stack, "_step", interrupted)
+    monkeypatch.setattr(skhpo.lockstep._group.LockstepGroup, "_step", interrupted)
     if error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
             train_together(members)
@@ -266,16 +266,16 @@ def test_predictions_of_different_nets_and_data():
 
 
 def test_keys_tell_structures_apart_and_rates_not():
-    key = stack_key(net_of(0))
-    assert key == stack_key(net_of(1, lr=0.1, max_epochs=9, optimizer__weight_decay=1.0))
+    key = group_key(net_of(0))
+    assert key == group_key(net_of(1, lr=0.1, max_epochs=9, optimizer__weight_decay=1.0))
     for other in (
         net_of(0, module__n_units=3),
         net_of(0, batch_size=3),
         net_of(0, optimizer="sgd"),
         net_of(0, nn.Sequential),
     ):
-        assert stack_key(other) != key
-    rates = [stack_key(net_of(0, module__dropout=rate)) for rate in (0.1, 0.2)]
+        assert group_key(other) != key
+    rates = [group_key(net_of(0, module__dropout=rate)) for rate in (0.1, 0.2)]
     assert rates[0] == rates[1]
     assert obstacle(net_of(0)) is None
     assert "optimizer" in obstacle(net_of(0, optimizer="madam"))
@@ -291,7 +291,7 @@ def test_as_many_go_together_as_there_are_and_as_fit():
     assert pays(built_for(net_of(0, ConvNet), images, Y), 3) == 3
 
 
-def test_arithmetic_is_not_stacked_on_a_cpu():
+def test_arithmetic_is_not_trained_in_lockstep_on_a_cpu():
     wide = net_of(0, module__n_units=600, module__n_layers=2)
     assert pays(built_for(wide, X, Y), 7) == 1
     images = np.zeros((60, 1, 28, 28))

@@ -3,15 +3,15 @@
 * ``grid``: 24 candidates on 5 folds of the digits, 20 epochs, batches of 64, two worker processes:
   ``GridSearchCV`` over skorch's own net (no validation part, nothing printed) and `SearchCV` over
   `TorchClassifier`, with one and with two hidden layers.
-* ``hyperband``: up to 81 epochs, 3 folds, two worker processes, with ``stack="auto"`` and with
-  ``stack=False``: on the digits (64-64-10), and on MNIST images (784-64-10) where there are some in
-  ``../shared/data``, which are bound by arithmetic.
+* ``hyperband``: up to 81 epochs, 3 folds, two worker processes, with ``lockstep="auto"`` and with
+  ``lockstep=False``: on the digits (64-64-10), and on MNIST images (784-64-10), bound by
+  arithmetic, where there are some in ``../shared/data``.
 
 The two of a row take turns; a ratio is one of two times within a turn. Workers are started, and
 have imported everything, before the first turn. Nothing is refitted. CPU seconds are those of this
 process and its workers together.
 
-Run it with ``python benchmarks/stacked_search.py``; ``--rows`` and ``--repeats`` choose what is
+Run it with ``python benchmarks/lockstep_search.py``; ``--rows`` and ``--repeats`` choose what is
 measured, ``--append FILE`` adds it to a file of JSON lines, and ``--table FILE`` shows one.
 """
 
@@ -88,7 +88,7 @@ def grid_searches(sizes, n_jobs, seed):
     net = torch_net(sizes, max_epochs=20, device="cpu")
     return {
         "GridSearchCV over skorch": GridSearchCV(skorch_net(sizes), GRID, **common),
-        "SearchCV, stack='auto'": SearchCV(
+        "SearchCV, lockstep='auto'": SearchCV(
             net, GRID, scheduler=whole_grid, random_state=seed, **common
         ),
     }
@@ -97,15 +97,15 @@ def grid_searches(sizes, n_jobs, seed):
 def hyperband_searches(sizes, n_jobs, seed):
     common = {"resource": "max_epochs", "max_resources": 81, "cv": 3, "n_jobs": n_jobs}
     return {
-        f"HalvingHyperbandSearchCV, stack={stack!r}": HalvingHyperbandSearchCV(
+        f"HalvingHyperbandSearchCV, lockstep={lockstep!r}": HalvingHyperbandSearchCV(
             torch_net(sizes, device="cpu"),
             SPACE,
-            stack=stack,
+            lockstep=lockstep,
             refit=False,
             random_state=seed,
             **common,
         )
-        for stack in (False, "auto")
+        for lockstep in (False, "auto")
     }
 
 

@@ -1,4 +1,4 @@
-"""What goes on beside the steps is the same in a stack: checks, schedules, constraints, data."""
+"""What goes on beside the steps is the same in lockstep: checks, schedules, constraints, data."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from sklearn.datasets import make_classification, make_regression
 from torch import nn
 
 from skhpo import TorchClassifier, TorchRegressor
+from skhpo.lockstep import Member, predict_together, train_together
 from skhpo.rows import RowSubset
-from skhpo.stacking import Member, predict_together, train_together
 
 X, Y = make_classification(120, 6, n_informative=5, n_redundant=1, n_classes=3, random_state=0)
 XR, YR = make_regression(120, 6, n_targets=2, random_state=0)
@@ -65,20 +65,20 @@ def assert_trains_alike(make, X, y, rows=None, further=0, **fit_params):
             for k, (part, own) in enumerate(zip(rows, parts, strict=True))
         ]
 
-    stacked, alone = members(), members()
-    assert train_together(stacked) == [None] * N
+    joint, alone = members(), members()
+    assert train_together(joint) == [None] * N
     for member in alone:
         member.net.fit(member.X, member.y, **member.fit_params)
-    assert_alike([m.net for m in stacked], [m.net for m in alone], X)
+    assert_alike([m.net for m in joint], [m.net for m in alone], X)
     if not further:
         return
-    for member in (*stacked, *alone):
+    for member in (*joint, *alone):
         member.net.set_params(max_epochs=further)
         member.continuing = True
-    assert train_together(stacked) == [None] * N
+    assert train_together(joint) == [None] * N
     for member in alone:
         member.net.partial_fit(member.X, member.y, **member.fit_params)
-    assert_alike([m.net for m in stacked], [m.net for m in alone], X)
+    assert_alike([m.net for m in joint], [m.net for m in alone], X)
 
 
 SGD = {"optimizer": "sgd", "optimizer__momentum": 0.9}
@@ -183,7 +183,7 @@ def test_half_way_through_a_checkpoint(tmp_path):
         member.net.save_checkpoint(tmp_path / str(k))
         net = classifier(k, max_epochs=3).load_checkpoint(tmp_path / str(k))
         again.append(Member(net, X[k:], Y[k:], continuing=True))
-    # Survivors are stacked with others than before.
+    # Survivors are in a group with others than before.
     again = [again[0], Member(classifier(7, max_epochs=5), X, Y), again[2]]
     assert train_together(again) == [None] * 3
     for k in (0, 2):

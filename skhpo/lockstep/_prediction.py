@@ -10,7 +10,7 @@ import torch
 
 from ..estimators._data import RowBatches
 from ..estimators._validation import check_inputs
-from ._errors import CannotStackError, log
+from ._errors import LockstepError, log
 from ._forms import Forms
 from ._graph import structure
 from ._members import overridden
@@ -92,7 +92,7 @@ def _outputs(nets, X):
     if len(nets) > 1:
         try:
             return _together(nets, X)
-        except CannotStackError as reason:
+        except LockstepError as reason:
             log.debug("%d nets predict alone: %s", len(nets), reason)
     return [net._predict_outputs(X) for net in nets]
 

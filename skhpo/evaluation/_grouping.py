@@ -1,4 +1,4 @@
-"""Which fits are trained as one network."""
+"""Which fits are trained in lockstep."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, lim
 from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
 from ._fit import configured
-from ._tasks import FitStack
+from ._tasks import FitGroup
 from ._workers import import_first
 
-__all__ = ["Stacks"]
+__all__ = ["FitGrouping"]
 
 # Fits that one worker gets at once.
 _MOST = 20
 
-# Networks per stack where it does not pay, but is insisted on.
+# Networks per group where it does not pay, but is insisted on.
 _INSISTED = 20
 
 _log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ def _unless(over):
             raise
 
 
-class Stacks:
-    """Divides the fits of a batch into stacks.
+class FitGrouping:
+    """Divides the fits of a batch into groups, each to be trained in lockstep.
 
-    What is in a stack depends on what was asked for and on nothing else: neither on the number of
+    What is in a group depends on what was asked for and on nothing else: neither on the number of
     workers nor on timing, so that results do not either.
 
     Parameters
@@ -49,20 +49,20 @@ class Stacks:
     setting : Setting
     X, y : array-like
         All data.
-    stack : {"auto", True, False}
+    lockstep : {"auto", True, False}
     across : bool
-        Whether fits of several trials may be in one stack.
+        Whether fits of several trials may be in one group.
     contexts : FitContexts or None, default=None
         What callbacks of scikit-learn are told.
     limits : dict, default={}
         Of the time in which one network can be looked at: as of `limited`.
     """
 
-    def __init__(self, setting, X, y, stack, *, across, contexts=None, limits=None):
+    def __init__(self, setting, X, y, lockstep, *, across, contexts=None, limits=None):
         self.setting = setting
         self.X = X
         self.y = y
-        self.stack = stack
+        self.lockstep = lockstep
         self.across = across
         self.contexts = contexts
         self.limits = limits or {}
@@ -81,15 +81,15 @@ class Stacks:
 
         Returns
         -------
-        list of FitTask or FitStack
+        list of FitTask or FitGroup
             Ordered by their first fits.
 
         Raises
         ------
         ValueError
-            If ``stack=True`` and something stands in the way.
+            If ``lockstep=True`` and something stands in the way.
         """
-        if self.stack is False:
+        if self.lockstep is False:
             return tasks
         with limited(slot):
             return self._divided(tasks)
@@ -106,7 +106,7 @@ class Stacks:
             parts += np.array_split(group, math.ceil(len(group) / size))
         together = sorted((part.tolist() for part in parts), key=lambda part: part[0])
         return [
-            tasks[part[0]] if len(part) == 1 else FitStack([tasks[i] for i in part])
+            tasks[part[0]] if len(part) == 1 else FitGroup([tasks[i] for i in part])
             for part in together
         ]
 
@@ -123,33 +123,33 @@ class Stacks:
     def _look_at(self, task):
         net, reason = self._network(task)
         if reason is None:
-            from ..stacking import stack_key
+            from ..lockstep import group_key
 
-            key = stack_key(net)
+            key = group_key(net)
             if key not in self._sizes:
                 self._sizes[key] = self._size(net)
             return key
-        if self.stack is True:
+        if self.lockstep is True:
             raise ValueError(
-                f"stack=True insists that networks are trained as one, but {reason} (candidate "
-                f"{task.candidate}: {dict(task.params)!r}); change that, or use stack='auto'"
+                f"lockstep=True insists on training in lockstep, but {reason} (candidate "
+                f"{task.candidate}: {dict(task.params)!r}); change that, or use lockstep='auto'"
             )
         if reason not in self._reported:
             self._reported.add(reason)
-            _log.debug("fits are not stacked: %s", reason)
+            _log.debug("fits are not trained in lockstep: %s", reason)
         return None
 
     def _size(self, net):
         """Return how many networks like this one to train as one."""
-        from ..stacking import built_for, pays
+        from ..lockstep import built_for, pays
 
         built = None if self.y is None else built_for(net, self.X, self.y)
         size = pays(net if built is None else built, _MOST)
-        return size if size > 1 or self.stack == "auto" else _INSISTED
+        return size if size > 1 or self.lockstep == "auto" else _INSISTED
 
     def _network(self, task):
-        """Return the network of a fit, and why it cannot be stacked."""
-        # Where nobody has imported torch there is no network to be stacked, and it stays so.
+        """Return the network of a fit, and why it cannot be trained in lockstep."""
+        # Where nobody has imported torch there is nothing to train in lockstep, and it stays so.
         estimators = sys.modules.get("skhpo.estimators")
         if estimators is None:
             found, kinds = inside(self.setting.estimator, self.setting.resource), ()
@@ -164,6 +164,6 @@ class Stacks:
             return None, "callbacks of the search look into each epoch"
         if isinstance(self.X, Mapping | Inputs) and not found.transforms_X:
             return None, "X is a dict"
-        from ..stacking import obstacle
+        from ..lockstep import obstacle
 
         return net, obstacle(net, arguments_inside(whole, self.setting.fit_params))

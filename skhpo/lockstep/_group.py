@@ -1,4 +1,4 @@
-"""Nets that share a graph, trained as one."""
+"""Nets that share a graph, trained in lockstep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..estimators._extras import Extras
 from ..estimators._precision import as_float32
 from ..estimators._training import check_loss, record_epoch, settle_on_best
 from ..limits import Cut, check_time
-from ._errors import CannotStackError
+from ._errors import LockstepError
 from ._feed import Feed
 from ._forms import Forms
 from ._losses import RowLosses
@@ -21,7 +21,7 @@ from ._optimizers import make_optimizer
 from ._parameters import Parameters
 from ._proof import prove
 
-__all__ = ["Run", "Stack"]
+__all__ = ["LockstepGroup", "Run"]
 
 
 @dataclass
@@ -57,8 +57,8 @@ class Run:
         return self.extras.each_batch
 
 
-class Stack:
-    """Trains nets as one.
+class LockstepGroup:
+    """Nets that are trained in lockstep: each step is that of one network.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class Stack:
 
     Raises
     ------
-    CannotStackError
-        If something in the nets has no stacked form. Nothing is changed then.
+    LockstepError
+        If something in the nets has no lockstep form. Nothing is changed then.
     """
 
     def __init__(self, runs):
@@ -81,7 +81,7 @@ class Stack:
         self.losses = RowLosses(nets)
         self.low_precision = nets[0]._low_precision
         n_batches = [len(run.batches) for run in self.runs]
-        groups = _groups_of(nets[0])
+        groups = _optimizer_groups(nets[0])
         modules = [net.module_ for net in nets]
         wanted = self.forms.views, self.forms.apart, self.forms.transposed
         self.parameters = Parameters(modules, groups, *wanted)
@@ -268,14 +268,14 @@ def _last(run):
     return sizes[-1:]
 
 
-def _groups_of(net):
+def _optimizer_groups(net):
     """Return the optimizer's group of each parameter, and how long it rests."""
     names = {id(p): name for name, p in net.module_.named_parameters()}
     groups = {}
     for i, group in enumerate(net.optimizer_.param_groups):
         for parameter in group["params"]:
             if id(parameter) not in names:
-                raise CannotStackError("the optimizer has parameters that are not the module's")
+                raise LockstepError("the optimizer has parameters that are not the module's")
             name = names[id(parameter)]
             groups[name] = (i, (parameter.requires_grad, net._frozen_until.get(name)))
     return groups

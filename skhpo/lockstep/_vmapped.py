@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..estimators._randomness import may_draw
-from ._errors import CannotStackError
+from ._errors import LockstepError
 
 __all__ = ["vmapped"]
 
@@ -26,12 +26,12 @@ def vmapped(forms, layers, name):
     try:
         layer = copy.deepcopy(layers[0])
     except Exception as error:
-        raise CannotStackError(f"{type(layers[0]).__name__} cannot be copied: {error}") from error
+        raise LockstepError(f"{type(layers[0]).__name__} cannot be copied: {error}") from error
     known = [part for part in layer.modules() if type(part).__module__.startswith("torch.nn.")]
     if layer.training and any(may_draw(part) for part in known if not list(part.children())):
-        raise CannotStackError(f"{type(layer).__name__} draws random numbers in a traceless way")
+        raise LockstepError(f"{type(layer).__name__} draws random numbers in a traceless way")
     if any(isinstance(part, nn.RNNBase) for part in known):
-        raise CannotStackError("recurrent layers have no batching rule")
+        raise LockstepError("recurrent layers have no batching rule")
     own = [own for own, _ in layer.named_parameters()]
     buffers = [own for own, _ in layer.named_buffers()]
 
@@ -46,9 +46,9 @@ def vmapped(forms, layers, name):
             output = torch.func.vmap(one)(values, states, x)
         except Exception as error:
             text = str(error).partition("\n")[0]
-            raise CannotStackError(f"{type(layer).__name__} under vmap: {text}") from error
+            raise LockstepError(f"{type(layer).__name__} under vmap: {text}") from error
         if not isinstance(output, torch.Tensor):
-            raise CannotStackError(f"{type(layer).__name__} returns no single tensor")
+            raise LockstepError(f"{type(layer).__name__} returns no single tensor")
         return output
 
     return form

@@ -1,4 +1,4 @@
-"""When stacking pays, and how many nets a stack should have."""
+"""When lockstep pays, and how many nets a group should have."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import nn
 from ..estimators._device import resolve_device
 from ._members import obstacle
 
-__all__ = ["fitting", "pays"]
+__all__ = ["max_group_size", "pays"]
 
-# Measured (docs/benchmarks/stacked.md): beyond it there is little to gain, and less that stays in
+# Measured (docs/benchmarks/lockstep.md): beyond it there is little to gain, and less that stays in
 # the cache of a core.
 _MOST = {"cpu": 20, "cuda": 256}
-# What a stack may take: on a GPU a share of all its memory. What is free now must have no say,
+# What a group may take: on a GPU a share of all its memory. What is free now must have no say,
 # because it would differ from run to run.
 _SHARE = 0.25
 _CPU_BYTES = 2**29
@@ -85,8 +85,8 @@ def _products(net):
     return sum(found)
 
 
-def fitting(net):
-    """Return how many nets like this built one go into a stack, at least two."""
+def max_group_size(net):
+    """Return how many nets like this built one go into a group, at least two."""
     return max(2, _most(net))
 
 
@@ -105,7 +105,7 @@ def _most(net):
 
 
 def _bytes_of(net):
-    """Return what a net of a stack takes, roughly."""
+    """Return what a net of a group takes, roughly."""
     batch_size = _ROWS if net.batch_size == -1 else net.batch_size
     of_row = 4 * math.prod(net.input_shape_ or (1,)) * _COPIES
     of_parameters = sum(p.numel() * p.element_size() for p in net.module_.parameters())

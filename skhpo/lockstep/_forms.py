@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..estimators import MLP, ConvNet
-from ._errors import CannotStackError
+from ._errors import LockstepError
 from ._layers import FORMS
 from ._traced import traced
 from ._vmapped import vmapped
@@ -40,7 +40,7 @@ class Forms:
 
     Raises
     ------
-    CannotStackError
+    LockstepError
     """
 
     def __init__(self, modules, streams):
@@ -97,7 +97,7 @@ class Forms:
         self.unproven = self.mixes_rows = True
         try:
             return traced(self, layers, name)
-        except CannotStackError:
+        except LockstepError:
             return vmapped(self, layers, name)
 
     def _sequence(self, layers, name):
@@ -121,14 +121,14 @@ class Forms:
 def _refuse_shared_parameters(module):
     named = list(module.named_parameters(remove_duplicate=False))
     if len({id(parameter) for _, parameter in named}) < len(named):
-        raise CannotStackError("layers share a parameter")
+        raise LockstepError("layers share a parameter")
 
 
 def _refuse_hooks(modules):
     for module in modules:
         for name, layer in module.named_modules():
             if _is_hooked(layer):
-                raise CannotStackError(f"{name or 'the module'} has hooks")
+                raise LockstepError(f"{name or 'the module'} has hooks")
 
 
 def _is_hooked(layer):

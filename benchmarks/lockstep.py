@@ -5,7 +5,7 @@ loops, over that of `train_together` for K of them: five folds, candidates with 
 their own. Batches of 64, Adam, one thread. The contestants take turns; a figure is a ratio of
 process times (seconds on a core) within a turn, so that a busy machine disturbs all alike.
 
-    python benchmarks/stacked.py [--repeats 5] [--only NAME ...] [--sizes 5 20]
+    python benchmarks/lockstep.py [--repeats 5] [--only NAME ...] [--sizes 5 20]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 from skhpo.estimators import MLP, ConvNet, TorchClassifier
-from skhpo.stacking import Member, train_together
+from skhpo.lockstep import Member, train_together
 
 MNIST = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mnist10k.npz"
 BATCH_SIZE = 64
@@ -129,7 +129,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"one thread, {args.repeats} turns, torch {torch.__version__}; median (range)\n")
-    print("| network | K | stack / 1 fit | K fits / stack | K loops / stack |")
+    print("| network | K | group / 1 fit | K fits / group | K loops / group |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in args.only:
         module, arguments, data, epochs = NETS[name]
@@ -142,8 +142,8 @@ def main():
         together(args.sizes[0], parts, module, arguments, 1)
         for _ in range(args.repeats):
             loop, single = seconds_of(by_hand, *parts[0], *rest), seconds_of(alone, parts, *rest)
-            stacks = [seconds_of(together, size, parts, *rest) for size in args.sizes]
-            turns.append([(s / single, single / s, loop / s) for s in stacks])
+            groups = [seconds_of(together, size, parts, *rest) for size in args.sizes]
+            turns.append([(s / single, single / s, loop / s) for s in groups])
         turns = np.array(turns)
         for i, size in enumerate(args.sizes):
             ratios = turns[:, i] * [1, size, size]

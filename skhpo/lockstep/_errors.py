@@ -1,0 +1,13 @@
+"""What stands in the way of training in lockstep."""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["LockstepError", "log"]
+
+log = logging.getLogger("skhpo")
+
+
+class LockstepError(Exception):
+    """These nets cannot be trained in lockstep; the message says why."""
