@@ -46,6 +46,10 @@ def run_group(names, group, setting, X, y, *values):
     list of Outcome
         One per task.
     """
+    from ..lockstep import register_layer
+
+    for layer_type, rule in setting.layer_rules.items():
+        register_layer(layer_type, rule)
     data = _Data(setting, X, y, dict(zip(names, values, strict=True)))
     fits = [_Fit(setting, task) for task in group.tasks]
     with time_for(len(fits)), ExitStack() as watching:

@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 def check_picklable(setting):
     """Raise TypeError, naming the culprit, if what all fits share cannot go to other processes."""
     named = {"estimator": setting.estimator, "scoring": setting.scorer}
+    named |= {f"register_layer of {k.__name__}": v for k, v in setting.layer_rules.items()}
     params = setting.estimator.get_params(deep=True) if _pickle_error(setting.estimator) else {}
     # The innermost parameter that cannot be pickled says most.
     for name in sorted(params, key=lambda name: -name.count("__")):

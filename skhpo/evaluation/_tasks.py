@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,12 @@ __all__ = [
 ]
 
 SAVED = "saved"
+
+
+def _layer_rules():
+    # Where nothing has imported the package there are none.
+    lockstep = sys.modules.get("skhpo.lockstep")
+    return {} if lockstep is None else dict(lockstep.LAYER_RULES)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Setting:
         configuration, which is where they start, ``starts.placed(params)``, and reads off a fitted
         estimator where it ended, ``starts.found(estimator)``. ``fit`` inside of wrappers then gets
         the test part as ``validation_data``.
+    layer_rules : dict
+        Rules of layers that were registered for training in lockstep.
     name : str
         Of the folders where callbacks of its fits write files; a new one each time.
     """
@@ -67,6 +76,7 @@ class Setting:
     raise_errors: bool = False
     curves: bool = False
     starts: Any = None
+    layer_rules: Mapping[type, Any] = field(default_factory=_layer_rules)
     name: str = field(default_factory=lambda: f"search-{uuid.uuid4().hex[:8]}")
 
 

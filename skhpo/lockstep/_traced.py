@@ -12,6 +12,7 @@ from ..estimators import MLP, ConvNet
 from ..training.tracing import Tracer
 from ._errors import LockstepError
 from ._layers import Dropout, per_row
+from ._registry import LAYER_RULES
 
 __all__ = ["traced"]
 
@@ -49,7 +50,8 @@ _WITH_DIM = {
 
 class _Tracer(Tracer):
     def is_leaf_module(self, module, name):
-        return super().is_leaf_module(module, name) or type(module) in (MLP, ConvNet)
+        known = super().is_leaf_module(module, name) or type(module) in (MLP, ConvNet)
+        return known or type(module) in LAYER_RULES
 
 
 def traced(forms, layers, name):

@@ -1,0 +1,68 @@
+"""Rules of layers that are not the package's."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..estimators import MLP, ConvNet
+from ._layers import FORMS
+
+__all__ = ["LAYER_RULES", "register_layer"]
+
+# From the exact type of a layer to its rule.
+LAYER_RULES = {}
+
+
+def register_layer(layer_type, rule):
+    """Register how layers of a type compute for all networks of a group at once.
+
+    Without a rule a layer is traced, or goes through `torch.func.vmap`; where neither is possible
+    its networks are trained alone. A rule is checked: a first batch passes through the group and
+    through each network alone, and if their outputs differ the networks are trained alone.
+
+    Parameters
+    ----------
+    layer_type : type
+        A subclass of `torch.nn.Module`, of which exactly this class is meant. A later rule for it
+        replaces an earlier one; layers whose rules are the package's cannot be registered.
+    rule : callable
+        ``rule(forms, layers, name)`` gets the same layer of each network, and the prefix of the
+        names of their parameters. It returns ``form(x, part, lengths)``, which computes the
+        layers' outputs for inputs of shape (n_networks, n_samples, ...) with torch functions that
+        autograd knows. ``part.values[name + "weight"]`` is the parameter `weight` of all networks,
+        of shape (n_networks, ...), and ``part.buffers`` are the buffers. ``lengths`` is None:
+        batches with registered layers are not filled up. A rule raises `LockstepError` where it
+        cannot do what the settings of a layer ask for.
+
+    Raises
+    ------
+    TypeError
+        If `layer_type` is no class of modules, or `rule` cannot be called.
+    ValueError
+        If the package has a rule for the layer.
+
+    Notes
+    -----
+    A search passes the rules on to its worker processes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skhpo.lockstep import register_layer
+    >>> def rms_norm(forms, layers, name):
+    ...     layer = layers[0]
+    ...     def form(x, part, lengths):
+    ...         x = nn.functional.rms_norm(x, layer.normalized_shape, eps=layer.eps)
+    ...         weight = part.values[name + "weight"]
+    ...         return x * weight.view(len(x), *[1] * (x.ndim - weight.ndim), *weight.shape[1:])
+    ...     return form
+    >>> register_layer(nn.RMSNorm, rms_norm)
+    """
+    if not (isinstance(layer_type, type) and issubclass(layer_type, nn.Module)):
+        raise TypeError(f"layer_type must be a class of torch modules, but got {layer_type!r}")
+    if not callable(rule):
+        raise TypeError(f"rule must be callable, but got {rule!r}")
+    if layer_type in FORMS or layer_type in (nn.Sequential, MLP, ConvNet):
+        raise ValueError(f"skhpo has a rule for {layer_type.__name__}; register a subclass of it")
+    LAYER_RULES[layer_type] = rule
