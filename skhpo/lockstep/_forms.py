@@ -7,6 +7,7 @@ from torch import nn
 from ..estimators import MLP, ConvNet
 from ._errors import LockstepError
 from ._layers import FORMS
+from ._registry import LAYER_RULES
 from ._traced import traced
 from ._vmapped import vmapped
 
@@ -95,9 +96,15 @@ class Forms:
         if kind in FORMS:
             return FORMS[kind](self, layers, name)
         self.unproven = self.mixes_rows = True
+        if kind in LAYER_RULES:
+            return LAYER_RULES[kind](self, layers, name)
+        wanted = self.views, self.apart, self.transposed, self.on_keep
+        copies = [type(of_layers)(of_layers) for of_layers in wanted]
         try:
             return traced(self, layers, name)
         except LockstepError:
+            # A module that is called as it is wants its parameters as they are.
+            self.views, self.apart, self.transposed, self.on_keep = copies
             return vmapped(self, layers, name)
 
     def _sequence(self, layers, name):

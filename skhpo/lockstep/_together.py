@@ -63,6 +63,7 @@ def train_together(members, *, most=None):
                 _train_alone(built)
                 continue
             _share_inputs(built, inputs)
+            built.net._set_training(True)  # new nets share a graph with nets that go on
             graphs.setdefault(graph_of(built), []).append(built)
     for group in graphs.values():
         size = most or max_group_size(group[0].net)

@@ -69,6 +69,17 @@ class Untraceable(nn.Module):
         return self.norm(torch.einsum("bi,oi->bo", x, self.one.weight) + self.one.bias)
 
 
+class LateUntraceable(Untraceable):
+    """Goes through vmap after layers that have forms."""
+
+    def forward(self, x):
+        return super().forward(self.first(x))
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+
+
 def flat():
     return Double(
         nn.Linear(8, 6, bias=False),
@@ -113,6 +124,7 @@ CASES = {
     "residual": (lambda: Double(nn.Linear(8, 6), Residual(6), nn.Linear(6, 3)), FLAT),
     "attention": (lambda: Attention().double(), WORDS),
     "vmap": (lambda: Untraceable().double(), FLAT),
+    "vmap after layers": (lambda: LateUntraceable().double(), FLAT),
 }
 
 
@@ -151,7 +163,8 @@ def test_a_group_trains_as_its_nets_alone(case, optimizer):
 def _has_no_gradient(case, name):
     """A bias before a normalization, and the mean that it shifts."""
     before = {"residual": ("1.first.bias", "1.norm.running_mean")}
-    before |= {"vmap": ("one.bias", "norm.running_mean"), "attention": ("query.bias",)}
+    vmap = ("one.bias", "norm.running_mean")
+    before |= {"vmap": vmap, "vmap after layers": vmap, "attention": ("query.bias",)}
     return name in before.get(case, ())
 
 
