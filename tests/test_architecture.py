@@ -1,6 +1,7 @@
 """Imports only go down: each part knows the parts below it and nothing above."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ NEVER = {
     "inspection": {"skhpo.samplers", "skhpo.schedulers", "skhpo.evaluation"},
 }
 
+# Private modules of packages below that others import. What stands here may only become less.
+BORROWED = {
+    *(f"lockstep: estimators.{name}" for name in ("_data", "_defaults", "_device", "_extras")),
+    *(f"lockstep: estimators.{name}" for name in ("_names", "_precision", "_randomness")),
+    *(f"lockstep: estimators.{name}" for name in ("_training", "_validation")),
+    *(f"self_tuning: estimators.{name}" for name in ("_data", "_extras", "_names", "_parameters")),
+    *(f"self_tuning: estimators.{name}" for name in ("_randomness", "_selection", "_training")),
+    "self_tuning: estimators._validation",
+}
+
 
 def modules():
     return [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
@@ -57,14 +68,15 @@ def part_of(path):
 
 
 def imported(path):
-    """Yield absolute dotted names of everything that a file imports."""
+    """Yield absolute dotted names of everything that a file imports, or a name from its module."""
     package = ("skhpo", *path.relative_to(ROOT).parent.parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
-            yield ".".join([*base, *((node.module or "").split(".") if node.module else [])])
+            module = [*base, *(node.module.split(".") if node.module else [])]
+            yield from (".".join([*module, alias.name]) for alias in node.names)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -74,6 +86,7 @@ def test_imports_go_down(path):
     for name in imported(path):
         if name.startswith("skhpo."):
             used = name.split(".")[1]
+            assert used in PARTS, f"{part} imports {name}"
             assert PARTS.index(used) <= PARTS.index(part), f"{part} imports {name}"
         for banned in NEVER.get(part, ()):
             assert f"{name}.".startswith(f"{banned}.") is False, f"{part} imports {name}"
@@ -88,6 +101,30 @@ def test_private_scikit_learn_is_imported_in_one_file():
             if parts[0] == "sklearn":
                 private = [part for part in parts if part.startswith("_")]
                 assert not private, f"{path.name} imports {name}"
+
+
+def borrowed(path):
+    """Yield the private modules, or names, of other packages that a file imports."""
+    own = ("skhpo", *path.relative_to(ROOT).parent.parts)
+    for name in imported(path):
+        names = name.split(".")
+        for i, one in enumerate(names):
+            if names[0] == "skhpo" and one.startswith("_") and tuple(names[:i]) != own[:i]:
+                yield ".".join(names[1 : i + 1])
+                break
+
+
+def test_private_modules_of_other_packages_are_borrowed_less_and_less():
+    found = {f"{part_of(path)}: {name}" for path in modules() for name in borrowed(path)}
+    assert found <= BORROWED, "import this through the package's __init__"
+    assert found >= BORROWED, "take what nobody borrows any more out of the list"
+
+
+def test_the_order_is_that_of_the_design():
+    design = (ROOT.parent / "docs" / "design.md").read_text()
+    listed = re.findall(r"^  (\w+?)(?:\.py|/) ", design, flags=re.MULTILINE)
+    assert listed == PARTS
+    assert {part_of(path) for path in modules()} == set(PARTS)
 
 
 def test_every_public_name_is_there_and_importing_the_package_is_light():

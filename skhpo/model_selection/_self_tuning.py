@@ -218,7 +218,7 @@ classes_, n_features_in_, feature_names_in_
         return super().fit(X, y, **params)
 
     def _distributions(self, X, y):
-        from ..self_tuning._converting import runs_of
+        from ..self_tuning import runs_of
 
         given = self.param_distributions
         self._runs = runs_of(self.estimator, given and translated(given), X, y)
@@ -234,7 +234,7 @@ classes_, n_features_in_, feature_names_in_
 
     def _params_of(self, row):
         """Return what the runs of a row found, averaged over the folds where none failed."""
-        from ..self_tuning._ranges import average
+        from ..self_tuning import average_values
 
         table, distributions = self.cv_results_, self.param_distributions_
         found = [
@@ -243,4 +243,4 @@ classes_, n_features_in_, feature_names_in_
             if f"split{i}_{next(iter(distributions))}" in table
         ]
         found = [one for one in found if np.isfinite(list(one.values())).all()]
-        return average(distributions, found) if found else table["params"][row]
+        return average_values(distributions, found) if found else table["params"][row]

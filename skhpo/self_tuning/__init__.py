@@ -1,6 +1,8 @@
 """Networks that tune their regularisation while they train."""
 
 from ._context import Context
+from ._converting import runs_of
+from ._ranges import average_values
 from .classifier import SelfTuningClassifier
 from .layers import (
     HyperConv1d,
@@ -25,4 +27,6 @@ __all__ = [
     "HyperValue",
     "SelfTuningClassifier",
     "SelfTuningRegressor",
+    "average_values",
+    "runs_of",
 ]

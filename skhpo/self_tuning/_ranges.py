@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..space._axes import make_axis
-from ..space._log_randint import log_randint
+from ..space import log_randint, make_axis
 
-__all__ = ["Ranges", "average"]
+__all__ = ["Ranges", "average_values"]
 
 # In this order the columns of one kind of map are next to each other.
 _KINDS = ("linear", "log", "log_integer", "integer", "positive")
@@ -181,7 +180,7 @@ class Ranges:
         }
 
 
-def average(distributions, rows):
+def average_values(distributions, rows):
     """Average values in the unconstrained space.
 
     Parameters

@@ -8,7 +8,7 @@ from hypothesis import given
 from scipy import stats
 
 from skhpo import log_randint
-from skhpo.self_tuning._ranges import Ranges, average
+from skhpo.self_tuning._ranges import Ranges, average_values
 
 DISTRIBUTIONS = {
     "uniform": stats.uniform(0.1, 0.8),
@@ -90,11 +90,11 @@ def drawn(name, shares):
 @given(shares=SHARES, name=st.sampled_from(sorted(DISTRIBUTIONS)))
 def test_an_average_lies_between_and_needs_no_order(shares, name):
     values = drawn(name, shares)
-    found = average({name: DISTRIBUTIONS[name]}, [{name: value} for value in values])[name]
+    found = average_values({name: DISTRIBUTIONS[name]}, [{name: value} for value in values])[name]
     assert type(found) is (int if "randint" in name else float)
     slack = 1e-6 * abs(max(values))
     assert min(values) - slack <= found <= max(values) + slack
-    back = average({name: DISTRIBUTIONS[name]}, [{name: value} for value in values[::-1]])
+    back = average_values({name: DISTRIBUTIONS[name]}, [{name: value} for value in values[::-1]])
     assert back[name] == pytest.approx(found, rel=1e-12)
 
 
@@ -102,14 +102,14 @@ def test_an_average_lies_between_and_needs_no_order(shares, name):
 def test_the_average_of_one_value_is_that_value(share, name):
     (value,) = drawn(name, [share])
     if np.isfinite(value):
-        found = average({name: DISTRIBUTIONS[name]}, [{name: value}] * 3)[name]
+        found = average_values({name: DISTRIBUTIONS[name]}, [{name: value}] * 3)[name]
         assert found == pytest.approx(value, rel=1e-6, abs=2e-6)
 
 
 def test_averages_in_closed_form():
     ranges = {"a": stats.uniform(0, 1), "b": stats.loguniform(1e-4, 1), "c": stats.expon()}
     rows = [{"a": 0.1, "b": 1e-3, "c": 1.0}, {"a": 0.9, "b": 1e-1, "c": 4.0}]
-    found = average(ranges, rows)
+    found = average_values(ranges, rows)
     assert found["a"] == pytest.approx(0.5)
     assert found["b"] == pytest.approx(1e-2)
     u = np.log(np.expm1([1.0, 4.0])).mean()
