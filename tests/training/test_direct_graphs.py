@@ -46,8 +46,9 @@ class Joined(Base):
 class Reshaped(Base):
     def forward(self, x, scale=None):
         x = self.inplace(self.one(x)).view(x.size(0), 2, 3)
-        x = F.max_pool1d(x, 3).reshape(x.shape[0], -1)
-        return F.softplus(torch.flatten(x, 1))
+        x = F.max_pool1d(x, 3).reshape(x.shape[0], -1).unsqueeze(1)
+        x = torch.flatten(x, 1).unflatten(1, (2, -1)).squeeze(-1)
+        return F.softplus(x)
 
 
 class Nested(Base):

@@ -58,12 +58,13 @@ class Activation(Rule):
 
 class ReLU(Activation):
     of_output = True
+    _threshold = _aten.threshold_backward.grad_input
 
     def _value(self, x, out):
-        return torch.clamp_min(x, 0, out=out)
+        return torch.relu_(x) if out is x else torch.clamp_min(x, 0, out=out)
 
     def _slope(self, gradient, y):
-        return _aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+        return self._threshold(gradient, y, 0, grad_input=gradient)
 
 
 class LeakyReLU(Activation):

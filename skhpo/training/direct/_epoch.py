@@ -62,7 +62,7 @@ class DirectSteps:
         sizes : list of int
             Rows of the batches.
         """
-        losses, sizes = [], []
+        losses = []
         step = self._program.step
         # Cheaper than without gradients alone: nothing that is made here can meet autograd.
         with torch.inference_mode():
@@ -72,13 +72,13 @@ class DirectSteps:
                     check_time()
                     rows = step(X, y, weight)
                     losses.append(rows if weight is None else rows * weight)
-                    sizes.append(len(rows))
                     if after_batch is not None:
                         with torch.inference_mode(False):
                             after_batch()
             finally:
                 self._program.finish()
         # One transfer for an epoch: asking each batch for its loss would wait for the device.
+        sizes = [rows.size(0) for rows in losses]
         values = torch.cat(losses).double().numpy(force=True)
         starts = np.cumsum([0, *sizes[:-1]])
         return (np.add.reduceat(values, starts) / sizes).tolist(), sizes

@@ -30,10 +30,6 @@ def _softmax(kind):
     return lambda dim=None, _stacklevel=3, dtype=None: kind(dim if dtype is None else None)
 
 
-def _flatten(start_dim=0, end_dim=-1):
-    return nn.Flatten(start_dim, end_dim)
-
-
 # From a function of a tensor and settings, or the name of a method, to what makes a layer of the
 # settings.
 FUNCTIONS = {
@@ -56,7 +52,6 @@ FUNCTIONS = {
     F.dropout: _dropout,
     **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax(nn.Softmax)),
     **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _softmax(nn.LogSoftmax)),
-    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     F.max_pool1d: _max_pool(nn.MaxPool1d),
     F.max_pool2d: _max_pool(nn.MaxPool2d),
     F.avg_pool1d: nn.AvgPool1d,

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from ..tracing import Tracer
 from ._functions import FUNCTIONS, OPERATIONS
-from ._place import Rule, Unknown
+from ._place import Rule, Unknown, on_meta
 from ._shapes import Reshape
 
 __all__ = ["Graph"]
@@ -24,6 +24,14 @@ _PLAIN = (
     *(type(None), bool, int, float, str, type, torch.dtype, torch.device),
     *(types.FunctionType, types.BuiltinFunctionType),
 )
+# From a function or the name of a method that keeps the order of all numbers to the method.
+_VIEWS = {
+    **dict.fromkeys((torch.flatten, "flatten"), "flatten"),
+    **dict.fromkeys((torch.reshape, "reshape", "view"), "reshape"),
+    **dict.fromkeys((torch.squeeze, "squeeze"), "squeeze"),
+    **dict.fromkeys((torch.unsqueeze, "unsqueeze"), "unsqueeze"),
+    **dict.fromkeys((torch.unflatten, "unflatten"), "unflatten"),
+}
 # Of what is computed of shapes while a graph is made.
 _OF_SHAPES = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.getitem}
 
@@ -124,7 +132,7 @@ class Graph(Rule):
             or node.target is getattr
         ):
             self._known[node] = self._computed(node)
-        elif node.target in ("view", "reshape", torch.reshape):
+        elif node.target in _VIEWS:
             self._add_view(node)
         elif node.target in FUNCTIONS and len(node.all_input_nodes) == 1:
             layer = FUNCTIONS[node.target](*node.args[1:], **node.kwargs)
@@ -147,11 +155,15 @@ class Graph(Rule):
         return node.target(*args)
 
     def _add_view(self, node):
-        _, *sizes = fx.node.map_arg(node.args, lambda arg: self._known.get(arg, arg))
-        sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
-        if node.kwargs or not all(type(size) is int for size in sizes):
-            raise Unknown(f"{node} of a shape that is not known")
-        self._add_rule_of(node, sizes, f"({node})", Reshape)
+        source, *args = fx.node.map_arg(node.args, lambda arg: self._known.get(arg, arg))
+        if node.kwargs.keys() - {"dim", "start_dim", "end_dim"} or source not in self._shapes:
+            raise Unknown(f"{node} of {args}, {dict(node.kwargs)}")
+        view = getattr(torch.Tensor, _VIEWS[node.target])
+        try:
+            shape = on_meta(lambda x: view(x, *args, **node.kwargs), self._shapes[source])
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise Unknown(str(error)) from error
+        self._add_rule_of(node, shape, f"({node})", Reshape)
 
     def _add_operation(self, node):
         args = node.args
@@ -207,7 +219,7 @@ def _trace(module, is_known):
     if _global_states() != states:
         raise Unknown(f"{name} draws from a global generator")
     for own, traced in zip(module.modules(), tracer.root.modules(), strict=True):
-        if not _is_unchanged(own, traced):
+        if not type(own).__module__.startswith("torch.") and not _is_unchanged(own, traced):
             raise Unknown(f"{name} keeps more than tensors and settings")
     return graph
 

@@ -53,16 +53,15 @@ class Chain(Rule):
     """
 
     def __init__(self, layers, place):
-        rules = []
+        rules, outer = [], place.path
         self.keeps_output = not place.may_overwrite
         for name, layer in layers:
-            place = place.at(path=f"{place.path}{name}.")
+            place = place.at(path=f"{outer}{name}.")
             rule = make_rule(layer, place)
             learns = place.needs_gradient or place.trains
             rules.append((rule, learns))
             self.keeps_output = rule.keeps_output
             place = place.at(
-                path=place.path[: -len(name) - 1],
                 shape=rule.shape,
                 needs_gradient=learns,
                 may_overwrite=not rule.keeps_output,

@@ -84,15 +84,17 @@ class CrossEntropy(_OfClasses):
     def __init__(self, criterion, *others, **settings):
         super().__init__(criterion, *others, **settings)
         self._share = criterion.label_smoothing
-        self._logs = self._ones = None
+        self._logits = self._logs = None
 
     def forward(self, output, y, scale):
-        y = y.unsqueeze(-2)
-        self._logs = torch.log_softmax(output.mT.contiguous(), -2, out=self._logs)
-        self._gradient = torch.exp(self._logs, out=self._gradient)
-        if self._ones is None:
-            self._ones = torch.ones_like(self._logs[..., :1, :])
+        output, y = output.mT, y.unsqueeze(-2)
+        if self._logits is None:
+            self._logits = torch.empty_like(output, memory_format=torch.contiguous_format)
+            self._ones = torch.ones_like(self._logits[..., :1, :])
             self._minus_ones = -self._ones
+        self._logits.copy_(output)
+        self._logs = torch.log_softmax(self._logits, -2, out=self._logs)
+        self._gradient = torch.exp(self._logs, out=self._gradient)
         if self._weight is None and not self._share:
             losses = self._logs.gather(-2, y).squeeze(-2).neg_()
             self._gradient.scatter_add_(-2, y, self._minus_ones)

@@ -32,6 +32,8 @@ class BatchNorm(Beside):
         self._counter = place.buffers.get(place.path + "num_batches_tracked")
         if not layer.training:
             self._counter = None
+        if self._counter is not None:
+            self._one = torch.ones_like(self._counter)
         names = ("running_mean", "running_var")
         buffers = [place.buffers.get(place.path + name) for name in names]
         self._buffers = [b if b is None else b.view(-1) for b in buffers]
@@ -46,7 +48,7 @@ class BatchNorm(Beside):
 
     def forward(self, x):
         if self._counter is not None:
-            self._counter.add_(1)
+            self._counter.add_(self._one)
         self._x = x = self._join(x)
         out, *self._statistics = torch.native_batch_norm(
             x,

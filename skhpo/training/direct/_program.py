@@ -94,7 +94,7 @@ class Program:
             Of the rows. The loss of the batch is their mean, or the mean of their products with
             the weights.
         """
-        forward, backward, forward_loss, backward_loss, scale = self._parts[len(x)]
+        forward, backward, forward_loss, backward_loss, scale = self._parts[x.size(0)]
         output = forward(x)
         losses = forward_loss(output, y, scale if weight is None else weight * scale)
         backward(backward_loss())
@@ -110,13 +110,14 @@ class Program:
         return self._sign() == self._signature
 
     def _sign(self):
-        settings = []
+        found = []
         for layer in self._module.modules():
-            settings.extend(map(id, vars(layer).values()))
-            settings.append(has_hooks(layer))
-        parameters = [(id(p), p.data_ptr(), p.requires_grad) for p in self._module.parameters()]
-        buffers = [(id(b), b.data_ptr()) for b in self._module.buffers()]
-        return settings, parameters, buffers
+            found.extend(map(id, vars(layer).values()))
+            found.append(has_hooks(layer))
+            for tensor in (*layer._parameters.values(), *layer._buffers.values()):
+                if tensor is not None:
+                    found += (id(tensor), tensor.data_ptr(), tensor.requires_grad)
+        return found
 
 
 def _check_tensors(parameters, optimizer):

@@ -54,19 +54,15 @@ class Reshape(View):
 
     Parameters
     ----------
-    sizes : list of int
-        The whole shape, of which one size may be -1.
+    shape : tuple of int
     place : Place
     """
 
-    def __init__(self, sizes, place):
+    def __init__(self, shape, place):
         super().__init__(None, place)
-        try:
-            self.shape = on_meta(lambda x: x.reshape(*sizes), place.shape)
-        except RuntimeError as error:
-            raise Unknown(str(error)) from error
-        if self.shape[:1] != place.shape[:1]:
-            raise Unknown(f"a view of {place.shape} as {self.shape}")
+        self.shape = shape
+        if shape[:1] != place.shape[:1]:
+            raise Unknown(f"a view of {place.shape} as {shape}")
 
 
 class Pool(Rule):
