@@ -53,7 +53,6 @@ def main(seed=0):
         model,
         SPACE,
         resource="net__max_epochs",
-        min_resources=3,
         max_resources=EPOCHS,
         cv=3,
         scoring="neg_root_mean_squared_error",
