@@ -3,8 +3,10 @@
 import inspect
 import re
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_classification, make_regression
 
 torch.set_num_threads(1)
 
@@ -14,6 +16,20 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.startswith("skhpo/estimators/keras/"):
             item.add_marker(pytest.mark.xdist_group("keras"))
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    X, y = make_classification(
+        n_samples=150, n_features=8, n_informative=5, n_classes=3, random_state=0
+    )
+    return X.astype(np.float32), y
+
+
+@pytest.fixture(scope="session")
+def line():
+    X, y = make_regression(n_samples=120, n_features=5, random_state=0)
+    return X.astype(np.float32), y / y.std()
 
 
 @pytest.fixture

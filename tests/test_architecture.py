@@ -25,6 +25,8 @@ PARTS = [
     "define_by_run",
     "samplers",
     "schedulers",
+    "names",
+    "modules",
     "training",
     "estimators",
     "self_tuning",
@@ -44,6 +46,7 @@ NEVER = {
     "define_by_run": {"keras", "skorch", "joblib", "torch"},
     "samplers": {"skorch", "joblib", "torch", "skhpo.estimators"},
     "schedulers": {"skorch", "joblib", "torch", "skhpo.estimators"},
+    "training": {"sklearn", "skorch", "joblib", "skhpo._compat"},
     "evaluation": {"skhpo.samplers"},
     "inspection": {"skhpo.samplers", "skhpo.schedulers", "skhpo.evaluation"},
 }

@@ -10,18 +10,18 @@ import torch
 from skorch import NeuralNet
 
 from ..define_by_run import check_all_known, split, takes_hp
-from ._data import as_dict, wants_integers
+from ..names import resolve_criterion, resolve_optimizer
+from ..training.checks import fresh_counters
+from ..training.data import as_dict, wants_integers
+from ..training.device import resolve_device
+from ..training.groups import GroupsMixin
+from ..training.initialization import NamedInitialization
+from ..training.loading import cast_floats
+from ..training.precision import low_precision
+from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
+from ..training.weights import initialize_weights
 from ._defaults import changed_settings
-from ._device import resolve_device
-from ._groups import GroupsMixin
-from ._initialization import NamedInitialization
-from ._loading import cast_floats
-from ._names import resolve_criterion, resolve_optimizer
 from ._parameters import INFERRED, arguments_of, signature_of
-from ._precision import low_precision
-from ._randomness import LentGenerators, OwnGenerators, Stream, draw_seed
-from ._selection import fresh_counters
-from ._weights import initialize_weights
 
 __all__ = ["BuildingMixin"]
 

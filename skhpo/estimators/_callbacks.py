@@ -7,7 +7,7 @@ import warnings
 from skorch.callbacks import PassthroughScoring
 from skorch.callbacks.scoring import ScoringBase
 
-from ._names import nearest_first
+from ..names import nearest_first
 
 __all__ = ["check_monitors", "let_callbacks_set_params"]
 

@@ -14,10 +14,17 @@ from skorch.exceptions import DeviceWarning
 from skorch.history import History
 
 from ..files import write_atomically
-from ._device import resolve_device
-from ._schedule import Schedule
+from ..training.checkpoint import (
+    check_complete,
+    check_keys,
+    plain_attributes,
+    plain_numbers,
+    serialised,
+)
+from ..training.device import resolve_device
+from ..training.schedule import Schedule
 
-__all__ = ["CheckpointMixin", "check_complete", "check_keys"]
+__all__ = ["CheckpointMixin"]
 
 _FORMAT = 1
 _SECTIONS = (*("states", "running", "schedule", "streams", "history", "learned", "feature_names"),)
@@ -77,11 +84,11 @@ class CheckpointMixin:
             "format": _FORMAT,
             "estimator": type(self).__name__,
             "states": {k: v.state_dict() for k, v in owners.items() if hasattr(v, "state_dict")},
-            "plain": {k: _plain_attributes(v) for k, v in owners.items()},
+            "plain": {k: plain_attributes(v) for k, v in owners.items()},
             "running": self._running_weights,
             "schedule": None if self.lr_schedule_ is None else self.lr_schedule_.state_dict(),
             "streams": {name: stream.state() for name, stream in self._streams.items()},
-            "history": [_plain_numbers(row) for row in self.history],
+            "history": [plain_numbers(row) for row in self.history],
             "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
             "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
         }
@@ -189,64 +196,3 @@ class CheckpointMixin:
             yield
         finally:
             vars(self)["device"] = device
-
-
-def serialised(checkpoint):
-    """Return the bytes of a checkpoint.
-
-    Made in memory: torch's writer turns an interrupted or refused write into errors of its own.
-    """
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    return buffer.getbuffer()
-
-
-def _plain_attributes(module):
-    """Return what layers keep beside tensors (a count of steps, say), by path and name."""
-    if not isinstance(module, torch.nn.Module):
-        return {}
-    own = vars(torch.nn.Module())
-    found = {
-        path: {k: v for k, v in vars(layer).items() if k not in own and _is_plain(v)}
-        for path, layer in module.named_modules()
-    }
-    return {path: attributes for path, attributes in found.items() if attributes}
-
-
-def _is_plain(value):
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    if type(value) is dict:
-        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
-    return value is None or type(value) in (bool, int, float, str)
-
-
-def check_complete(checkpoint, version, name, sections):
-    """Raise ValueError unless a checkpoint is of an estimator, and has all its sections."""
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f"the checkpoint must be one of {name}, but is a {type(checkpoint)}")
-    found = (checkpoint.get("format"), checkpoint.get("estimator"))
-    if found != (version, name):
-        raise ValueError(
-            f"the checkpoint must be one of {name} in format {version}, but is one of "
-            f"{found[1]} in format {found[0]}"
-        )
-    check_keys("section", sections, checkpoint)
-
-
-def check_keys(what, needed, found):
-    """Raise ValueError if a part of a checkpoint lacks a key."""
-    missing = [key for key in needed if key not in found]
-    if missing:
-        raise ValueError(
-            f"the checkpoint must be complete, but lacks the {what} {missing[0]!r}; save it again"
-        )
-
-
-def _plain_numbers(value):
-    """Turn NumPy scalars and arrays within a row of the history into plain Python."""
-    if isinstance(value, dict):
-        return {key: _plain_numbers(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_numbers(item) for item in value]
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..modules import MLP, ConvNet
 from ..training.direct import SEQUENCES, DirectSteps, Masks
 from ._targets import BINARY
-from .modules import MLP, ConvNet
 
 __all__ = ["direct_steps"]
 

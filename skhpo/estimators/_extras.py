@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._weights import constrain_rows
+from ..training.weights import constrain_rows
 
 __all__ = ["Extras"]
 

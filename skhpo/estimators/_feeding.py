@@ -9,9 +9,9 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from ._data import RowBatches, Rows, wants_integers
-from ._defaults import changed_settings
-from ._loading import (
+from ..training.batches import RowBatches
+from ..training.data import Rows, wants_integers
+from ..training.loading import (
     EncodedTargets,
     LoaderBatches,
     as_container,
@@ -19,10 +19,11 @@ from ._loading import (
     is_read_by_rows,
     unpack,
 )
-from ._randomness import Stream
+from ..training.randomness import Stream
+from ._defaults import changed_settings
 from ._validation import check_container, check_inputs
 
-__all__ = ["FeedingMixin"]
+__all__ = ["FeedingMixin", "NetRows"]
 
 # Settings of an iterator that need no DataLoader: slices of tensors honour the first three, and
 # the others only say how a DataLoader comes by its batches.
@@ -34,6 +35,10 @@ _ITERATOR_SETTINGS = {
 # What predictions take at once beyond `batch_size`.
 _MOST_ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 2**23
+
+
+class NetRows(Rows, skorch.dataset.Dataset):
+    """`Rows` that skorch's callbacks know to be inputs with targets."""
 
 
 class FeedingMixin:
@@ -81,7 +86,7 @@ class FeedingMixin:
             self._refuse_weights(training)
         if self._reads_as_given(X):
             return self.get_dataset(X, y)
-        return Rows(X, y, dtype=self._input_dtypes())
+        return NetRows(X, y, dtype=self._input_dtypes())
 
     def _refuse_weights(self, training):
         name = "iterator_train" if training else "iterator_valid"
@@ -100,7 +105,7 @@ class FeedingMixin:
             raise ValueError(f"batch_sampler={self.batch_sampler!r} needs {needed}")
 
     def _rows(self, X, y=None, weight=None):
-        return Rows(X, y, weight, dtype=self._input_dtypes(), device=self.device_)
+        return NetRows(X, y, weight, dtype=self._input_dtypes(), device=self.device_)
 
     def _input_dtypes(self):
         floating = self._floating_dtype()

@@ -11,12 +11,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from ..rows import RowSubset
-from ._data import Rows, sample_shape
+from ..training.data import sample_shape
+from ..training.loading import unpack
+from ..training.memory import MadeBytes, row_count
+from ..training.randomness import OwnGenerators, Stream
 from ._defaults import changed_settings
-from ._feeding import FeedingMixin
-from ._loading import unpack
-from ._memory import MadeBytes, row_count
-from ._randomness import OwnGenerators, Stream
+from ._feeding import FeedingMixin, NetRows
 
 __all__ = ["FirstLookMixin"]
 
@@ -138,7 +138,7 @@ class FirstLookMixin(FeedingMixin):
             X, y = _first_rows(X), None if y is None else y[:_FEW]
             if self._slices_batches(training=False):
                 return X, y
-            X = Rows(X, y)
+            X = NetRows(X, y)
         elif not isinstance(X, torch.utils.data.Dataset):
             X = self.get_dataset(X, y)
         with OwnGenerators(Stream(0, "first batch")):

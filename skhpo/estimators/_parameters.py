@@ -20,9 +20,9 @@ from ..define_by_run import (
     split,
     takes_hp,
 )
+from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
+from ..training.schedule import schedule_defaults
 from ._defaults import arguments_of_callbacks
-from ._names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
-from ._schedule import schedule_defaults
 from ._settings import STREAMS, check_settings
 
 __all__ = ["INFERRED", "ParametersMixin", "arguments_of", "named_in_init", "signature_of"]

@@ -8,9 +8,9 @@ import numbers
 import torch
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from ._names import nearest_first, resolve_scheduler
-from ._schedule import needs_monitor
-from ._weights import INITIALIZATIONS
+from ..names import nearest_first, resolve_scheduler
+from ..training.schedule import needs_monitor
+from ..training.weights import INITIALIZATIONS
 
 __all__ = ["STREAMS", "check_settings"]
 

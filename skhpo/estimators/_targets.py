@@ -10,6 +10,9 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_array, column_or_1d
 from torch import nn
 
+from ..names import resolve_criterion
+from ..training.data import as_array
+from ..training.loading import read_targets, targets_at_hand
 from ._defaults import changed_settings
 from ._labels import (
     check_labels,
@@ -20,10 +23,7 @@ from ._labels import (
     weights_of_classes,
 )
 from ._links import last_operations
-from ._loading import read_targets, targets_at_hand
-from ._names import resolve_criterion
 from ._outputs import meaning_of
-from ._validation import as_array
 
 __all__ = ["BINARY", "LabelsMixin"]
 

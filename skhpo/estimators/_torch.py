@@ -15,12 +15,12 @@ from skorch.utils import to_device
 from torch.utils.data import DataLoader
 
 from .._compat import num_samples
+from ..training.precision import as_float32, plain_tuple
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params
 from ._checkpoint import CheckpointMixin
 from ._first_look import FirstLookMixin
 from ._parameters import ParametersMixin
-from ._precision import as_float32, plain_tuple
 from ._printing import with_epoch_table
 from ._routing import RoutingMixin
 from ._selection import hold_out

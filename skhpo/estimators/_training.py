@@ -13,15 +13,15 @@ from skorch.callbacks import LRScheduler
 
 from ..exceptions import NonFiniteLossError
 from ..limits import check_time
-from ._data import RowBatches
+from ..names import OPTIMIZERS
+from ..training.batches import RowBatches
+from ..training.checks import copy_weights, set_weights
+from ..training.precision import plain_tuple
+from ..training.randomness import may_draw
+from ..training.schedule import Schedule
 from ._defaults import changed_settings
 from ._direct import direct_steps
 from ._extras import Extras
-from ._names import OPTIMIZERS
-from ._precision import plain_tuple
-from ._randomness import may_draw
-from ._schedule import Schedule
-from ._selection import copy_weights, set_weights
 
 __all__ = [
     "begin_training",

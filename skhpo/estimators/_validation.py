@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_array, check_consistent_length, valid
 
 from .._compat import num_samples
 from ..rows import RowSubset
+from ..training.data import as_array
 
 __all__ = [
-    "as_array",
     "check_before_search",
     "check_container",
     "check_inputs",
@@ -154,14 +154,6 @@ def _refuse_dates(X, name="X"):
             raise ValueError(
                 f"{name} must be of numbers, but {column} has the type {dtype}; {_CONVERT_DATES}"
             )
-
-
-def as_array(X):
-    """Return a tensor as an array, and anything else as it is."""
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        return (X.float() if X.dtype is torch.bfloat16 else X).numpy()
-    return X
 
 
 def _check_fits_float32(X):

@@ -8,11 +8,11 @@ from sklearn.callback import with_callbacks
 from skorch import NeuralNetClassifier
 from torch.utils.data import DataLoader
 
+from ..modules import MLP
 from ._labels import multi_label_classes, sorted_classes
 from ._outputs import as_probabilities, two_columns
 from ._targets import LabelsMixin
 from ._torch import TorchEstimator
-from .modules import MLP
 
 __all__ = ["TorchClassifier"]
 

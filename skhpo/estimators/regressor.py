@@ -10,12 +10,12 @@ from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
 from torch.utils.data import DataLoader
 
+from ..modules import MLP
+from ..names import CRITERIA
+from ..training.data import as_array
 from ._links import last_operations
-from ._names import CRITERIA
 from ._outputs import as_predictions, link_of
 from ._torch import TorchEstimator
-from ._validation import as_array
-from .modules import MLP
 
 __all__ = ["TorchRegressor"]
 

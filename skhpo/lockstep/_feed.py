@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..estimators._data import _SubsetRows
+from ..training.data import SubsetRows
 from ._losses import smoothed_targets
 
 __all__ = ["Feed"]
@@ -67,7 +67,7 @@ class Feed:
         for run in self.runs:
             rows = run.batches.rows
             X, of_rows = rows.source, None
-            if isinstance(X, _SubsetRows):
+            if isinstance(X, SubsetRows):
                 X, of_rows = X.tensor, X.rows
             key = (X.data_ptr(), X.shape, X.stride()) if isinstance(X, torch.Tensor) else id(X)
             sources.setdefault(key, X)

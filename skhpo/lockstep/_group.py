@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ..estimators._extras import Extras
-from ..estimators._precision import as_float32
 from ..estimators._training import check_loss, record_epoch, settle_on_best
 from ..limits import Cut, check_time
+from ..training.precision import as_float32
 from ._errors import LockstepError
 from ._feed import Feed
 from ._forms import Forms

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..estimators._randomness import OwnGenerators
+from ..training.randomness import OwnGenerators
 from ._errors import LockstepError
 
 __all__ = ["FORMS", "Dropout", "per_net", "per_row"]

@@ -10,7 +10,7 @@ import torch
 
 from ..estimators import MLP, ConvNet
 from ..estimators._defaults import changed_settings
-from ..estimators._names import resolve_criterion, resolve_optimizer
+from ..names import resolve_criterion, resolve_optimizer
 from ._optimizers import OPTIMIZERS
 
 __all__ = ["Member", "group_key", "obstacle", "overridden"]

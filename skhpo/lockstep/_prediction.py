@@ -8,8 +8,8 @@ import numpy as np
 import skorch.utils
 import torch
 
-from ..estimators._data import RowBatches
 from ..estimators._validation import check_inputs
+from ..training.batches import RowBatches
 from ._errors import LockstepError, log
 from ._forms import Forms
 from ._graph import structure

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import torch
 
-from ..estimators._randomness import OwnGenerators, Stream
+from ..training.randomness import OwnGenerators, Stream
 from ._errors import LockstepError
 from ._graph import structure
 

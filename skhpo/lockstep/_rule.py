@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from ..estimators._device import resolve_device
+from ..training.device import resolve_device
 from ._members import obstacle
 
 __all__ = ["max_group_size", "pays"]

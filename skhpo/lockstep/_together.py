@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..estimators._data import RowBatches
 from ..estimators._extras import Extras
 from ..estimators._training import (
     begin_training,
@@ -21,6 +20,7 @@ from ..estimators._training import (
     run_epochs,
 )
 from ..limits import FitTimeoutError, time_for
+from ..training.batches import RowBatches
 from ._errors import LockstepError, log
 from ._graph import graph_of
 from ._group import LockstepGroup, Run

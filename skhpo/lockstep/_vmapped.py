@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from ..estimators._randomness import may_draw
+from ..training.randomness import may_draw
 from ._errors import LockstepError
 
 __all__ = ["vmapped"]

@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import nn
 
-from ..estimators._randomness import stream_seed
+from ..training.randomness import stream_seed
 from ..training.tracing import Tracer
 from ._modulated import RESPONSE_SCALE, Modulated, rows_of
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue

@@ -12,7 +12,7 @@ from sklearn.base import clone, is_classifier
 
 from .._compat import safe_indexing
 from ..estimators import TorchClassifier, TorchRegressor
-from ..estimators._names import resolve_optimizer
+from ..names import resolve_optimizer
 from ..process import ignoring
 from ..rows import as_given, with_rows
 from ..wrappers import fitted_inside, inside, prepare

@@ -6,7 +6,7 @@ import fnmatch
 import math
 from dataclasses import dataclass, field
 
-from ..estimators._names import nearest_first
+from ..names import nearest_first
 from ._augmentation import IMAGES, INPUTS
 from ._modulated import Modulated
 from .layers import HyperDropout, HyperValue

@@ -6,9 +6,9 @@ import time
 
 import torch
 
-from ..estimators._data import RowBatches
 from ..estimators._training import print_epoch, record_epoch, tell_callbacks
 from ..limits import check_time
+from ..training.batches import RowBatches
 from ._steps import steps_of
 
 __all__ = ["epochs_of"]

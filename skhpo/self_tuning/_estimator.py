@@ -12,12 +12,14 @@ from scipy.stats import loguniform, uniform
 from torch import nn
 
 from .._compat import Interval
-from ..estimators._data import RowBatches, wants_integers
-from ..estimators._names import resolve_optimizer
 from ..estimators._parameters import ParametersMixin
-from ..estimators._randomness import Stream, may_draw
-from ..estimators._selection import Checks, set_weights
+from ..estimators._selection import checks_of
 from ..estimators._validation import check_inputs
+from ..names import resolve_optimizer
+from ..training.batches import RowBatches
+from ..training.checks import set_weights
+from ..training.data import wants_integers
+from ..training.randomness import Stream, may_draw
 from ._convert import set_rates
 from ._effects import check_names
 from ._epochs import epochs_of
@@ -289,7 +291,7 @@ class SelfTuningMixin:
         except ValueError as error:
             raise ValueError(f"validation_data must be like X and y, but: {error}") from error
         valid = self._rows(X_valid, self._shape_targets(y_valid))
-        return self._as_dataset(X, y, weight, training=True), Checks(
+        return self._as_dataset(X, y, weight, training=True), checks_of(
             self, valid, self._decode(y_valid)
         )
 

@@ -6,10 +6,11 @@ import copy
 
 import torch
 
-from ..estimators._data import as_dict
 from ..estimators._extras import Extras
-from ..estimators._selection import Checks, copy_weights, set_weights
+from ..estimators._selection import checks_of
 from ..estimators._training import check_loss
+from ..training.checks import copy_weights, set_weights
+from ..training.data import as_dict
 from ._epochs import epochs_of
 
 __all__ = ["retrain"]
@@ -41,7 +42,7 @@ def retrain(net, train, checks):
     twin.initialize()
     twin._few_inputs = None
     twin.tuning_.to_follow = rows
-    twin_checks = Checks(twin, checks.valid, checks.y)
+    twin_checks = checks_of(twin, checks.valid, checks.y)
     extras = Extras(twin, twin_checks)
     run_epoch = epochs_of(twin, twin._batches(train, training=True), twin_checks, extras)
     for _ in rows:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch.nn import functional as F
 
-from ..estimators._names import resolve_optimizer
-from ..estimators._randomness import layer_may_draw
+from ..names import resolve_optimizer
+from ..training.randomness import layer_may_draw
 from ._context import Context
 from ._convert import convert, fold_into, functions_of, set_rates
 from ._effects import find_effects
@@ -203,7 +203,7 @@ def _rates_of(module, distributions):
 
 def _may_depend_on_mode(layer):
     home = type(layer).__module__
-    if home == "skhpo.estimators.modules":
+    if home == "skhpo.modules":
         return False
     parts = ("linear", "conv", "activation", "pooling", "flatten", "container")
     indifferent = home.startswith("torch.nn.modules.") and home.rpartition(".")[2] in parts

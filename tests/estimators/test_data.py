@@ -10,8 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
-from skhpo.estimators import _data as data_module
-from skhpo.estimators._data import RowBatches, Rows, batch_sizes
+from skhpo.training import data as data_module
+from skhpo.training.batches import RowBatches, batch_sizes
+from skhpo.training.data import Rows
 
 CPU = torch.device("cpu")
 

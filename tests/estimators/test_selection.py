@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
-from skhpo.estimators._selection import holdout_rows
+from skhpo.training.holdout import holdout_rows
 
 CHECKED = {"validation_fraction": 0.2, "lr": 0.02, "random_state": 0, "batch_size": 16}
 

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from skhpo import HalvingHyperbandSearchCV
 from skhpo.estimators import MLP, TorchClassifier
-from skhpo.estimators._data import balanced_order
+from skhpo.training.batches import balanced_order
 
 
 @pytest.fixture(scope="module")

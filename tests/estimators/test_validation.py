@@ -169,7 +169,7 @@ def test_trying_the_module_leaves_it_as_it_was(monkeypatch):
     state, generator = seen[0]
     assert not state["0.running_mean"].any()
     assert state["0.num_batches_tracked"] == 0
-    from skhpo.estimators._randomness import Stream
+    from skhpo.training.randomness import Stream
 
     assert torch.equal(generator, Stream(0, "forward").generator().get_state())
 

@@ -6,8 +6,8 @@ import inspect
 import math
 import warnings
 
+from ...names import nearest_first
 from .._links import UNIT, only
-from .._names import nearest_first
 from ._backend import compile_arguments, config_of, import_keras
 
 __all__ = [

@@ -12,7 +12,7 @@ import random
 import numpy as np
 import torch
 
-from .._randomness import LentGenerators, Stream, stream_seed
+from ...training.randomness import LentGenerators, Stream, stream_seed
 from ._backend import lend_seed_generator
 
 __all__ = ["OwnGlobals"]

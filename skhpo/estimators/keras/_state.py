@@ -7,7 +7,7 @@ import torch
 
 from ...define_by_run import recall, remember
 from ...files import write_atomically
-from .._checkpoint import check_complete, check_keys, serialised
+from ...training.checkpoint import check_complete, check_keys, serialised
 from ._backend import import_keras
 from ._randomness import OwnGlobals
 from ._recipe import Recipe

@@ -9,6 +9,7 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
+from ...training.data import as_array
 from .._labels import (
     check_labels,
     encode,
@@ -19,7 +20,6 @@ from .._labels import (
 )
 from .._links import SOFTMAX, only
 from .._outputs import are_logits, sum_to_one
-from .._validation import as_array
 from ._backend import import_keras
 from ._compiling import is_of_keras, loss_name, takes_logits, warn_of_logits
 

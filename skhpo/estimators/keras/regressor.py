@@ -7,7 +7,7 @@ from scipy.special import expit, softmax
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array
 
-from .._validation import as_array
+from ...training.data import as_array
 from ._compiling import loss_name, takes_logits, warn_of_logits
 from ._estimator import KerasEstimator
 

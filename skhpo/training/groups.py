@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._weights import match_names
+from .weights import match_names
 
 __all__ = ["GroupsMixin"]
 

@@ -6,7 +6,7 @@ import numbers
 
 from torch import nn
 
-from ._names import nearest_first, resolve_activation
+from .names import nearest_first, resolve_activation
 
 __all__ = ["MLP", "ConvNet"]
 

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from ._names import nearest_first
+from ..names import nearest_first
 
 __all__ = ["INITIALIZATIONS", "constrain_rows", "initialize_weights", "match_names"]
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import scipy.sparse
-import skorch.dataset
 import torch
 
 from ..rows import RowSubset
-from ._sparse import SparseRows
-from ._validation import as_array
+from .batches import batch_sizes
+from .sparse import SparseRows
 
-__all__ = ["RowBatches", "Rows", "as_dict", "n_rows", "sample_shape", "wants_integers"]
+__all__ = ["Rows", "SubsetRows", "as_array", "as_dict", "n_rows", "sample_shape", "wants_integers"]
 
 # An array that must be converted is converted at once up to this size, beyond it batch by batch.
 MAX_CONVERTED_BYTES = 2**30
@@ -38,7 +37,7 @@ def wants_integers(module):
     return any(isinstance(layer, lookups) for layer in module.modules())
 
 
-class Rows(skorch.dataset.Dataset):
+class Rows(torch.utils.data.Dataset):
     """Samples of which batches are taken by index.
 
     Where they live: on a CPU an array that has the right type already is used in place, never
@@ -140,7 +139,7 @@ class Rows(skorch.dataset.Dataset):
     def subset(self, index):
         """Return the rows of `index` as `Rows`."""
         index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
-        part = object.__new__(Rows)
+        part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
         part.source, part.targets, part.weight = self.take(index)
         part.resident, part.index, part.read_only = True, None, ()
@@ -153,11 +152,11 @@ class Rows(skorch.dataset.Dataset):
             return self
         X, y, weight = self.take(torch.arange(len(self)))
         X = {k: v.cpu() for k, v in as_dict(X).items()}
-        return Rows(X.get(None, X), y, weight)
+        return type(self)(X.get(None, X), y, weight)
 
     def view(self, index):
         """Return the rows of `index` as `Rows` over the same memory."""
-        part = object.__new__(Rows)
+        part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
         part.index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
         part.balance = None if self.balance is None else self.balance[part.index.numpy()]
@@ -175,122 +174,17 @@ class Rows(skorch.dataset.Dataset):
             start = stop
 
 
-def batch_sizes(n, batch_size):
-    """Return the sizes of the batches of `n` rows.
-
-    The last one may be smaller; a last batch of a single row joins the one before, because batch
-    normalization cannot be trained on one row.
-    """
-    sizes = [batch_size] * (n // batch_size)
-    rest = n % batch_size
-    if rest == 1 and sizes:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes
-
-
-class RowBatches:
-    """Iterates over batches of `Rows`, in a fresh random order each time.
-
-    Parameters
-    ----------
-    rows : Rows
-    batch_size : int
-    generator : torch.Generator or None, default=None
-        Draws the order; None keeps the order of the rows.
-    drop_last : bool, default=False
-        Whether a smaller last batch is left out.
-    on_weight : callable or None, default=None
-        Told the weights of a batch before the batch is handed out as ``(X, y)``.
-    balance : ndarray of shape (n_samples,) or None, default=None
-        Classes of the rows, which every batch shall have in equal numbers.
-    """
-
-    def __init__(
-        self, rows, batch_size, generator=None, drop_last=False, on_weight=None, balance=None
-    ):
-        self.rows = rows
-        self.batch_size = batch_size
-        self.generator = generator
-        self.drop_last = drop_last
-        self.on_weight = on_weight
-        self.balance = balance
-
-    def __len__(self):
-        return len(self.sizes())
-
-    def __iter__(self):
-        for X, y, weight in self.triples():
-            if self.on_weight is not None:
-                self.on_weight(weight)
-            yield X, torch.zeros(len(self.rows)) if y is None else y
-
-    def inputs(self):
-        """Yield the inputs of the batches."""
-        return (X for X, _, _ in self.triples())
-
-    def order(self):
-        """Draw the order in which an epoch takes the rows."""
-        n = len(self.rows)
-        if self.generator is None:
-            order = torch.arange(n)
-        elif self.balance is not None:
-            order = balanced_order(self.balance, self.generator)
-        else:
-            order = torch.randperm(n, generator=self.generator)
-        return order[: n // self.batch_size * self.batch_size] if self.drop_last else order
-
-    def sizes(self):
-        """Return the sizes of an epoch's batches."""
-        n = len(self.rows)
-        if self.drop_last:
-            return [self.batch_size] * (n // self.batch_size)
-        return batch_sizes(n, self.batch_size)
-
-    def triples(self):
-        """Yield batches as ``(X, y, weight)``."""
-        for X, y, weight, sizes in self.rows.chunks(self.order(), self.batch_size):
-            if isinstance(X, Mapping):
-                columns = zip(*(v.split(sizes) for v in X.values()), strict=True)
-                batches = (dict(zip(X, column, strict=True)) for column in columns)
-            else:
-                batches = X.split(sizes)
-            missing = [None] * len(sizes)
-            ys = missing if y is None else y.split(sizes)
-            weights = missing if weight is None else weight.split(sizes)
-            yield from zip(batches, ys, weights, strict=True)
-
-
-def balanced_order(classes, generator):
-    """Return an order of as many rows as there are, whose classes take turns.
-
-    Rows of rare classes come several times, each time in another order; of frequent classes only
-    some rows come.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (n_samples,)
-    generator : torch.Generator
-
-    Returns
-    -------
-    order : Tensor of int64, shape (n_samples,)
-    """
-    n, present = len(classes), np.unique(classes)
-    order = torch.empty(n, dtype=torch.int64)
-    for turn, label in enumerate(present):
-        mine = torch.from_numpy(np.flatnonzero(classes == label))
-        places = order[turn :: len(present)]
-        n_rounds = -(-len(places) // len(mine))
-        rounds = [mine[torch.randperm(len(mine), generator=generator)] for _ in range(n_rounds)]
-        places.copy_(torch.cat(rounds)[: len(places)])
-    return order
-
-
 def as_dict(X):
     """Return a dict of arrays as it is, and an array as the dict ``{None: X}``."""
     return X if isinstance(X, Mapping) else {None: X}
+
+
+def as_array(X):
+    """Return a tensor as an array, and anything else as it is."""
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        return (X.float() if X.dtype is torch.bfloat16 else X).numpy()
+    return X
 
 
 def _free_bytes(device):
@@ -309,7 +203,7 @@ class _Writeable:
         self.array = array
 
 
-class _SubsetRows:
+class SubsetRows:
     """What `Rows` needs of a tensor, over some rows of an array."""
 
     def __init__(self, subset):
@@ -322,7 +216,7 @@ class _SubsetRows:
         return len(self.rows)
 
     def __getitem__(self, index):
-        part = object.__new__(_SubsetRows)
+        part = object.__new__(SubsetRows)
         part.__dict__.update(self.__dict__)
         part.rows = self.rows[index]
         part.shape = (len(part.rows), *self.shape[1:])
@@ -340,8 +234,8 @@ def _alias(array):
     if scipy.sparse.issparse(array):
         return SparseRows(array)
     if isinstance(array, RowSubset):
-        return _SubsetRows(array)
-    if isinstance(array, torch.Tensor | SparseRows | _SubsetRows):
+        return SubsetRows(array)
+    if isinstance(array, torch.Tensor | SparseRows | SubsetRows):
         return array
     if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
@@ -360,7 +254,7 @@ def _as_given(source, writeable=True):
     """Return what `_alias` was made of, but in the dtype of training."""
     if isinstance(source, SparseRows):
         return source.matrix
-    if isinstance(source, _SubsetRows):
+    if isinstance(source, SubsetRows):
         source = source.index_select(0, torch.arange(len(source)))
     array = as_array(source)
     if not writeable:

@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 
-from ._randomness import OwnGenerators, Stream, stream_seed
+from .randomness import OwnGenerators, Stream, stream_seed
 
 __all__ = ["NamedInitialization"]
 

@@ -6,7 +6,7 @@ import inspect
 
 from torch.optim import lr_scheduler as torch_schedules
 
-from ._names import resolve_scheduler
+from ..names import resolve_scheduler
 
 __all__ = ["Schedule"]
 

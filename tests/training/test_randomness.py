@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.estimators import MLP, TorchClassifier
-from skhpo.estimators._randomness import OwnGenerators, Stream, may_draw
+from skhpo.training.randomness import OwnGenerators, Stream, may_draw
 
 
 class Drawing(nn.Module):
@@ -193,7 +193,7 @@ def test_draws_come_from_the_stream(draw):
 
 def test_functions_that_torch_marks_as_drawing_are_known():
     """A new random function of torch must not slip through to the default generator."""
-    from skhpo.estimators._randomness import _WITH_GENERATOR, _WITHOUT_GENERATOR
+    from skhpo.training.randomness import _WITH_GENERATOR, _WITHOUT_GENERATOR
 
     known = _WITH_GENERATOR | _WITHOUT_GENERATOR
     schemas = (schema.name.split("::") for schema in torch._C._jit_get_all_schemas())

@@ -266,7 +266,7 @@ def may_draw(module):
 def layer_may_draw(layer):
     """Tell whether a layer may, its children aside."""
     home = type(layer).__module__
-    if not (home.startswith("torch.nn.modules.") or home == "skhpo.estimators.modules"):
+    if not (home.startswith("torch.nn.modules.") or home == "skhpo.modules"):
         return True
     # Hooks are anybody's code.
     if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from ._randomness import OwnGenerators, Stream
+from .randomness import OwnGenerators, Stream
 
 __all__ = [
     "EncodedTargets",

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skhpo.estimators import MLP
-from skhpo.estimators._initialization import NamedInitialization
+from skhpo.training.initialization import NamedInitialization
 
 
 def build(make, seed=0):

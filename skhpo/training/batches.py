@@ -1,0 +1,123 @@
+"""Batches of rows: their sizes, and the order in which an epoch takes the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+__all__ = ["RowBatches", "balanced_order", "batch_sizes"]
+
+
+def batch_sizes(n, batch_size):
+    """Return the sizes of the batches of `n` rows.
+
+    The last one may be smaller; a last batch of a single row joins the one before, because batch
+    normalization cannot be trained on one row.
+    """
+    sizes = [batch_size] * (n // batch_size)
+    rest = n % batch_size
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+class RowBatches:
+    """Iterates over batches of `Rows`, in a fresh random order each time.
+
+    Parameters
+    ----------
+    rows : Rows
+    batch_size : int
+    generator : torch.Generator or None, default=None
+        Draws the order; None keeps the order of the rows.
+    drop_last : bool, default=False
+        Whether a smaller last batch is left out.
+    on_weight : callable or None, default=None
+        Told the weights of a batch before the batch is handed out as ``(X, y)``.
+    balance : ndarray of shape (n_samples,) or None, default=None
+        Classes of the rows, which every batch shall have in equal numbers.
+    """
+
+    def __init__(
+        self, rows, batch_size, generator=None, drop_last=False, on_weight=None, balance=None
+    ):
+        self.rows = rows
+        self.batch_size = batch_size
+        self.generator = generator
+        self.drop_last = drop_last
+        self.on_weight = on_weight
+        self.balance = balance
+
+    def __len__(self):
+        return len(self.sizes())
+
+    def __iter__(self):
+        for X, y, weight in self.triples():
+            if self.on_weight is not None:
+                self.on_weight(weight)
+            yield X, torch.zeros(len(self.rows)) if y is None else y
+
+    def inputs(self):
+        """Yield the inputs of the batches."""
+        return (X for X, _, _ in self.triples())
+
+    def order(self):
+        """Draw the order in which an epoch takes the rows."""
+        n = len(self.rows)
+        if self.generator is None:
+            order = torch.arange(n)
+        elif self.balance is not None:
+            order = balanced_order(self.balance, self.generator)
+        else:
+            order = torch.randperm(n, generator=self.generator)
+        return order[: n // self.batch_size * self.batch_size] if self.drop_last else order
+
+    def sizes(self):
+        """Return the sizes of an epoch's batches."""
+        n = len(self.rows)
+        if self.drop_last:
+            return [self.batch_size] * (n // self.batch_size)
+        return batch_sizes(n, self.batch_size)
+
+    def triples(self):
+        """Yield batches as ``(X, y, weight)``."""
+        for X, y, weight, sizes in self.rows.chunks(self.order(), self.batch_size):
+            if isinstance(X, Mapping):
+                columns = zip(*(v.split(sizes) for v in X.values()), strict=True)
+                batches = (dict(zip(X, column, strict=True)) for column in columns)
+            else:
+                batches = X.split(sizes)
+            missing = [None] * len(sizes)
+            ys = missing if y is None else y.split(sizes)
+            weights = missing if weight is None else weight.split(sizes)
+            yield from zip(batches, ys, weights, strict=True)
+
+
+def balanced_order(classes, generator):
+    """Return an order of as many rows as there are, whose classes take turns.
+
+    Rows of rare classes come several times, each time in another order; of frequent classes only
+    some rows come.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_samples,)
+    generator : torch.Generator
+
+    Returns
+    -------
+    order : Tensor of int64, shape (n_samples,)
+    """
+    n, present = len(classes), np.unique(classes)
+    order = torch.empty(n, dtype=torch.int64)
+    for turn, label in enumerate(present):
+        mine = torch.from_numpy(np.flatnonzero(classes == label))
+        places = order[turn :: len(present)]
+        n_rounds = -(-len(places) // len(mine))
+        rounds = [mine[torch.randperm(len(mine), generator=generator)] for _ in range(n_rounds)]
+        places.copy_(torch.cat(rounds)[: len(places)])
+    return order

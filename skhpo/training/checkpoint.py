@@ -1,0 +1,71 @@
+"""Checkpoints: files of tensors, numbers and strings, whose reading runs no code."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+
+__all__ = ["check_complete", "check_keys", "plain_attributes", "plain_numbers", "serialised"]
+
+
+def serialised(checkpoint):
+    """Return the bytes of a checkpoint.
+
+    Made in memory: torch's writer turns an interrupted or refused write into errors of its own.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getbuffer()
+
+
+def plain_attributes(module):
+    """Return what layers keep beside tensors (a count of steps, say), by path and name."""
+    if not isinstance(module, torch.nn.Module):
+        return {}
+    own = vars(torch.nn.Module())
+    found = {
+        path: {k: v for k, v in vars(layer).items() if k not in own and _is_plain(v)}
+        for path, layer in module.named_modules()
+    }
+    return {path: attributes for path, attributes in found.items() if attributes}
+
+
+def _is_plain(value):
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def check_complete(checkpoint, version, name, sections):
+    """Raise ValueError unless a checkpoint is of an estimator, and has all its sections."""
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"the checkpoint must be one of {name}, but is a {type(checkpoint)}")
+    found = (checkpoint.get("format"), checkpoint.get("estimator"))
+    if found != (version, name):
+        raise ValueError(
+            f"the checkpoint must be one of {name} in format {version}, but is one of "
+            f"{found[1]} in format {found[0]}"
+        )
+    check_keys("section", sections, checkpoint)
+
+
+def check_keys(what, needed, found):
+    """Raise ValueError if a part of a checkpoint lacks a key."""
+    missing = [key for key in needed if key not in found]
+    if missing:
+        raise ValueError(
+            f"the checkpoint must be complete, but lacks the {what} {missing[0]!r}; save it again"
+        )
+
+
+def plain_numbers(value):
+    """Turn NumPy scalars and arrays within a row of the history into plain Python."""
+    if isinstance(value, dict):
+        return {key: plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(item) for item in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
