@@ -11,22 +11,21 @@ from skorch import NeuralNet
 
 from ..define_by_run import check_all_known, split, takes_hp
 from ..names import resolve_criterion, resolve_optimizer
-from ..training.checks import fresh_counters
 from ..training.data import as_dict, wants_integers
 from ..training.device import resolve_device
-from ..training.groups import GroupsMixin
+from ..training.groups import find_frozen, grouped
 from ..training.initialization import NamedInitialization
 from ..training.loading import cast_floats
 from ..training.precision import low_precision
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 from ..training.weights import initialize_weights
-from ._defaults import changed_settings
-from ._parameters import INFERRED, arguments_of, signature_of
+from .defaults import changed_settings
+from .parameters import INFERRED, arguments_of, signature_of
 
 __all__ = ["BuildingMixin"]
 
 
-class BuildingMixin(GroupsMixin):
+class BuildingMixin:
     """The ``initialize*`` methods of skorch: seeded, by name, quiet, with inferred arguments."""
 
     _inferred = {}
@@ -46,15 +45,14 @@ class BuildingMixin(GroupsMixin):
         """
         self._settle_device_and_seed()
         names = ("shuffle", "forward")
-        self._streams = {name: Stream(self._seed_of(name), name) for name in names}
+        streams = {name: Stream(self._seed_of(name), name) for name in names}
         self._low_precision = low_precision(self.amp, self.device_)
         self.initialized_ = False
-        self.lr_schedule_ = None
-        self._counters = fresh_counters()
-        self._running_weights = None
+        self._made_state().restart(streams)
         NeuralNet.initialize(self)
-        self._find_frozen()
-        self.n_iter_ = 0
+        state = self._gathered_state()
+        if self.freeze:
+            state.frozen_until = find_frozen(list(self.get_all_learnable_params()), self.freeze)
         self.n_parameters_ = sum(p.numel() for p in self.module_.parameters())
         return self
 
@@ -244,7 +242,8 @@ class BuildingMixin(GroupsMixin):
         """
         named = list(self.get_all_learnable_params())
         (groups,), kwargs = self.get_params_for_optimizer("optimizer", named)
-        groups = self._grouped(groups, kwargs["lr"])
+        if self.lr_multipliers:
+            groups = grouped(named, self.lr_multipliers, kwargs["lr"])
         optimizer = resolve_optimizer(self.optimizer)
         settings = changed_settings(self, "optimizer")
         if _fused_is_faster(optimizer, settings) and _can_fuse(self.module_):

@@ -61,6 +61,6 @@ def _describe(net, batches):
         "inputs": (tuple(rows.source.shape[1:]), rows.dtype[None]),
         "targets": (tuple(rows.targets.shape[1:]), rows.targets.dtype),
         "sizes": batches.sizes(),
-        "draw_mask": Masks(net._streams["forward"].generator),
+        "draw_mask": Masks(net._state.streams["forward"].generator),
         **settings,
     }

@@ -20,8 +20,8 @@ from ..training.loading import (
     unpack,
 )
 from ..training.randomness import Stream
-from ._defaults import changed_settings
-from ._validation import check_container, check_inputs
+from .defaults import changed_settings
+from .validation import check_container, check_inputs
 
 __all__ = ["FeedingMixin", "NetRows"]
 
@@ -211,7 +211,7 @@ class FeedingMixin:
     def _batches(self, dataset, *, training):
         if not isinstance(dataset, Rows) or not self._slices_batches(training=training):
             dataset = dataset.on_cpu() if isinstance(dataset, Rows) else dataset
-            stream = self._streams["forward"] if training else Stream(0, "loader")
+            stream = self._state.streams["forward"] if training else Stream(0, "loader")
             return LoaderBatches(self, self.get_iterator(dataset, training=training), stream)
         settings = self.get_params_for("iterator_train" if training else "iterator_valid")
         batch_size = settings.get("batch_size", self.batch_size)
@@ -221,7 +221,7 @@ class FeedingMixin:
             batch_size = self._rows_at_once()
         generator = None
         if training and settings.get("shuffle", True):
-            generator = self._streams["shuffle"].generator()
+            generator = self._state.streams["shuffle"].generator()
         drop_last = bool(training and settings.get("drop_last", False))
         balance = dataset.balance if training else None
         return RowBatches(
@@ -267,7 +267,7 @@ class FeedingMixin:
         if training and not orders_itself and not isinstance(dataset, IterableDataset):
             kwargs["shuffle"] = True
         # Without a generator a DataLoader draws from torch's default one, even in order.
-        stream = self._streams["shuffle"] if training else Stream(0, "loader")
+        stream = self._state.streams["shuffle"] if training else Stream(0, "loader")
         kwargs.setdefault("generator", stream.generator())
         return factory(dataset, **kwargs)
 

@@ -15,8 +15,8 @@ from ..training.data import sample_shape
 from ..training.loading import unpack
 from ..training.memory import MadeBytes, row_count
 from ..training.randomness import OwnGenerators, Stream
-from ._defaults import changed_settings
 from ._feeding import FeedingMixin, NetRows
+from .defaults import changed_settings
 
 __all__ = ["FirstLookMixin"]
 
@@ -46,7 +46,8 @@ class FirstLookMixin(FeedingMixin):
         except BaseException:
             # Not a network that could predict, or be continued.
             self.initialized_ = False
-            vars(self).pop("module_", None)
+            if self._state is not None:
+                self._state.parts.pop("module", None)
             raise
         finally:
             self._few_inputs = None

@@ -7,43 +7,43 @@ import inspect
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 
-__all__ = ["RoutingMixin"]
+__all__ = ["drop_made_request_methods", "routed"]
 
 
-class RoutingMixin:
-    """A net routes what its ``fit`` gets, and declares with ``set_fit_request`` what it takes."""
+def drop_made_request_methods(cls):
+    """Drop what scikit-learn made of the signatures of a class of nets.
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        for method in ("fit", "partial_fit"):
-            name = f"set_{method}_request"
-            # What scikit-learn makes of the signature knows no names for the module's forward;
-            # skorch's method takes any.
-            if name in vars(cls) and not inspect.isfunction(vars(cls)[name]):
-                delattr(cls, name)
+    It knows no names for the module's ``forward``; skorch's methods take any.
+    """
+    for method in ("fit", "partial_fit"):
+        name = f"set_{method}_request"
+        if name in vars(cls) and not inspect.isfunction(vars(cls)[name]):
+            delattr(cls, name)
 
-    def _routed(self, method, fit_params):
-        """Return the parameters of the module's ``forward``, and those of `train_split`.
 
-        Without routing both get all of them, as in skorch.
+def routed(net, method, fit_params):
+    """Return the parameters of the module's ``forward``, and those of `train_split`.
 
-        Parameters
-        ----------
-        method : {"fit", "partial_fit"}
-        fit_params : dict
+    Without routing both get all of them, as in skorch.
 
-        Raises
-        ------
-        TypeError
-            If routing is enabled and nobody has asked for a parameter.
-        """
-        if not get_config()["enable_metadata_routing"]:
-            return fit_params, fit_params
-        requests = self._get_metadata_request()
-        if method == "partial_fit" and not any(requests.partial_fit.requests.values()):
-            # What nothing was declared for goes on with what was declared for fit, as in a search.
-            method = "fit"
-        routed = process_routing(self, method, **fit_params)
-        asked = getattr(requests, method).requests
-        of_forward = {k: v for k, v in fit_params.items() if asked.get(k)}
-        return of_forward, routed.get("splitter", {"split": {}})["split"]
+    Parameters
+    ----------
+    net : estimator
+    method : {"fit", "partial_fit"}
+    fit_params : dict
+
+    Raises
+    ------
+    TypeError
+        If routing is enabled and nobody has asked for a parameter.
+    """
+    if not get_config()["enable_metadata_routing"]:
+        return fit_params, fit_params
+    requests = net._get_metadata_request()
+    if method == "partial_fit" and not any(requests.partial_fit.requests.values()):
+        # What nothing was declared for goes on with what was declared for fit, as in a search.
+        method = "fit"
+    routed = process_routing(net, method, **fit_params)
+    asked = getattr(requests, method).requests
+    of_forward = {k: v for k, v in fit_params.items() if asked.get(k)}
+    return of_forward, routed.get("splitter", {"split": {}})["split"]

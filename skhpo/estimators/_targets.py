@@ -13,7 +13,6 @@ from torch import nn
 from ..names import resolve_criterion
 from ..training.data import as_array
 from ..training.loading import read_targets, targets_at_hand
-from ._defaults import changed_settings
 from ._labels import (
     check_labels,
     encode,
@@ -24,6 +23,7 @@ from ._labels import (
 )
 from ._links import last_operations
 from ._outputs import meaning_of
+from .defaults import changed_settings
 
 __all__ = ["BINARY", "LabelsMixin"]
 

@@ -18,14 +18,14 @@ from .._compat import num_samples
 from ..training.precision import as_float32, plain_tuple
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params
-from ._checkpoint import CheckpointMixin
 from ._first_look import FirstLookMixin
-from ._parameters import ParametersMixin
 from ._printing import with_epoch_table
-from ._routing import RoutingMixin
-from ._selection import hold_out
-from ._training import run_epochs
-from ._validation import check_before_search, check_sample_weight
+from ._routing import drop_made_request_methods, routed
+from .fitting import run_epochs
+from .parameters import ParametersMixin
+from .selection import hold_out
+from .state import StateMixin
+from .validation import check_before_search, check_sample_weight
 
 __all__ = ["TorchEstimator"]
 
@@ -37,11 +37,10 @@ _NOTHING = MappingProxyType({})
 
 
 class TorchEstimator(
-    RoutingMixin,
     ParametersMixin,
     BuildingMixin,
     FirstLookMixin,
-    CheckpointMixin,
+    StateMixin,
     CallbackSupportMixin,
 ):
     """Mixin over a skorch net. A subclass knows about targets:
@@ -68,21 +67,23 @@ class TorchEstimator(
         *("iterator_train", "iterator_valid", "lr_scheduler", "seeds"),
     ]
     cuda_dependent_attributes_ = [
-        *("module_", "criterion_", "optimizer_", "lr_schedule_", "_running_weights"),
+        *("module_", "criterion_", "optimizer_", "lr_schedule_", "_state"),
     ]
     _modules = ["module"]
     _criteria = ["criterion"]
     _optimizers = ["optimizer"]
-    history_ = None
     initialized_ = False
     virtual_params_ = {}
     _batch_weight = None
     _labels_are_encoded = False
     _low_precision = None
     _row_bytes = None
-    lr_schedule_ = None
-    # Whether `_epochs_of_its_own` gives what trains for an epoch.
+    # Whether `_own_runner` gives what trains for an epoch.
     _has_own_epochs = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        drop_made_request_methods(cls)
 
     @property
     def _default_callbacks(self):
@@ -126,7 +127,7 @@ class TorchEstimator(
         return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params)
 
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params):
-        fit_params, split_params = self._routed(task, fit_params)
+        fit_params, split_params = routed(self, task, fit_params)
         data = self._prepare_fit(X, y, sample_weight, classes, continuing, fit_params, split_params)
         given = {"X": X, "y": y, "sample_weight": sample_weight}
         self._run_epochs(*data, **given, task=task, fit_params=fit_params)
@@ -341,8 +342,3 @@ class TorchEstimator(
     def _snapshot(self):
         """Return what turns a copy of this estimator into one that predicts as it does now."""
         return {name + "_": copy.deepcopy(getattr(self, name + "_")) for name in self._modules}
-
-    def __copy__(self):
-        twin = type(self).__new__(type(self))
-        vars(twin).update(vars(self))
-        return twin

@@ -73,9 +73,9 @@ def graph_of(run):
 
     Parameters
     ----------
-    run : object with `net` and `batches`
+    run : object with `net`, `network` and `batches`
     """
-    net, rows = run.net, run.batches.rows
+    net, state, rows = run.net, run.network.state, run.batches.rows
     smoothing = ("label_smoothing",) if isinstance(net.criterion_, nn.CrossEntropyLoss) else ()
     positions = {id(p): name for name, p in net.module_.named_parameters()}
     groups = tuple(
@@ -88,7 +88,7 @@ def graph_of(run):
             net.optimizer_.param_groups, settings_of(net.optimizer_), strict=True
         )
     )
-    frozen = tuple(net._frozen_until.items())
+    frozen = tuple(state.frozen_until.items())
     return (
         type(net),
         structure(net.module_),
@@ -96,7 +96,7 @@ def graph_of(run):
         getattr(net, "_meaning", None),
         type(net.optimizer_),
         groups,
-        frozen and (frozen, net.n_iter_),
+        frozen and (frozen, state.counters.n_epochs),
         run.batches.batch_size,
         (tuple(rows.source.shape[1:]), rows.dtype[None]),
         (tuple(rows.targets.shape[1:]), rows.targets.dtype),

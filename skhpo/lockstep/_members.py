@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..estimators import MLP, ConvNet
-from ..estimators._defaults import changed_settings
+from ..estimators.defaults import changed_settings
 from ..names import resolve_criterion, resolve_optimizer
 from ._optimizers import OPTIMIZERS
 

@@ -8,7 +8,7 @@ import numpy as np
 import skorch.utils
 import torch
 
-from ..estimators._validation import check_inputs
+from ..estimators.validation import check_inputs
 from ..training.batches import RowBatches
 from ._errors import LockstepError, log
 from ._forms import Forms

@@ -6,26 +6,20 @@ import contextlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from ..estimators._extras import Extras
-from ..estimators._training import (
-    begin_training,
-    forward_randomness,
-    is_plain,
-    resume,
-    run_epochs,
-)
+from ..estimators.fitting import activate, run_epochs
+from ..estimators.hooked import why_hooked
+from ..estimators.watching import begin_training
 from ..limits import FitTimeoutError, time_for
-from ..training.batches import RowBatches
+from ..training.engine import ActiveNetwork, train
 from ._errors import LockstepError, log
 from ._graph import graph_of
-from ._group import LockstepGroup, Run
 from ._members import Member, obstacle
 from ._rule import max_group_size
+from ._runner import LockstepRunner
 
 __all__ = ["train_together"]
 
@@ -74,7 +68,7 @@ def train_together(members, *, most=None):
     return errors
 
 
-@dataclass
+@dataclass(eq=False)
 class _Built:
     """A member whose net is built and whose data is checked.
 
@@ -82,7 +76,7 @@ class _Built:
     ----------
     data : tuple
         Training part, validation part, checks.
-    batches : RowBatches
+    network : ActiveNetwork
     checkpoint : bytes or None
         What a net that is continued was before.
     """
@@ -90,12 +84,16 @@ class _Built:
     number: int
     member: Member
     data: tuple
-    batches: Any
+    network: ActiveNetwork
     checkpoint: bytes | None
 
     @property
     def net(self):
         return self.member.net
+
+    @property
+    def batches(self):
+        return self.network.batches
 
 
 def _build(number, member):
@@ -108,13 +106,15 @@ def _build(number, member):
         checkpoint = buffer.getvalue()
     weight, classes = (member.fit_params.get(name) for name in ("sample_weight", "classes"))
     data = net._prepare_fit(member.X, member.y, weight, classes, continuing, {})
-    return _Built(number, member, data, net._batches(data[0], training=True), checkpoint)
+    network = activate(net, net._batches(data[0], training=True), data[2])
+    return _Built(number, member, data, network, checkpoint)
 
 
 def _obstacle_of_data(built):
     batches = built.batches
-    if not isinstance(batches, RowBatches) or not is_plain(built.net, batches, built.data[1], {}):
-        return "something looks into each batch"
+    reason = why_hooked(built.net, batches, built.data[1], {})
+    if reason is not None:
+        return reason
     if isinstance(batches.rows.source, Mapping):
         return "X is a dict"
     if not len(batches):
@@ -144,7 +144,7 @@ def _train(nets, errors):
             _train_alone(nets[0])
         return
     try:
-        group = LockstepGroup([_run(built) for built in nets])
+        runner = LockstepRunner(nets)
     except LockstepError as reason:
         _say(reason, len(nets))
         for built in nets:
@@ -153,27 +153,24 @@ def _train(nets, errors):
         return
     for built in nets:
         begin_training(built.net, built.member.X, built.member.y)
+    found = {}
     try:
         with time_for(len(nets)):
-            group.train()
+            train(runner.networks, runner, found)
     except FitTimeoutError as error:
-        group.errors |= {run.number: error for run in group.runs}
+        found |= {built.network: error for built in _unfinished(nets, found)}
     except (Exception, SystemExit) as error:
-        unfinished = {run.number for run in group.runs}
-        _start_again([built for built in nets if built.number in unfinished], error, errors)
-        nets = [built for built in nets if built.number not in unfinished]
+        lost = _unfinished(nets, found)
+        _start_again(lost, error, errors)
+        nets = [built for built in nets if built not in lost]
     for built in nets:
-        errors[built.number] = group.errors.get(built.number)
+        errors[built.number] = found.get(built.network)
         if errors[built.number] is None:
             built.net.notify("on_train_end", X=built.member.X, y=built.member.y)
 
 
-def _run(built):
-    net, checks = built.net, built.data[2]
-    resume(net, built.batches, checks)
-    if checks is not None:
-        checks.may_draw = not isinstance(forward_randomness(net), contextlib.nullcontext)
-    return Run(built.number, net, built.batches, Extras(net, checks))
+def _unfinished(nets, found):
+    return [built for built in nets if not (built.network.is_done or built.network in found)]
 
 
 def _start_again(nets, error, errors):

@@ -12,19 +12,19 @@ from scipy.stats import loguniform, uniform
 from torch import nn
 
 from .._compat import Interval
-from ..estimators._parameters import ParametersMixin
-from ..estimators._selection import checks_of
-from ..estimators._validation import check_inputs
+from ..estimators.parameters import ParametersMixin
+from ..estimators.selection import checks_of
+from ..estimators.state import held_part
+from ..estimators.validation import check_inputs
 from ..names import resolve_optimizer
 from ..training.batches import RowBatches
-from ..training.checks import set_weights
 from ..training.data import wants_integers
 from ..training.randomness import Stream, may_draw
 from ._convert import set_rates
 from ._effects import check_names
-from ._epochs import epochs_of
 from ._fixed import are_fixed
 from ._retraining import retrain
+from ._runner import TuningRunner
 from ._tuning import Tuning
 from .layers import HyperValue
 
@@ -40,6 +40,7 @@ class SelfTuningMixin:
     """Mixin over a torch estimator, which builds the plain network and predicts with it."""
 
     _stateful = ("tuning",)
+    tuning_ = held_part("tuning", "Tuning: the converted module and where its hyperparameters are.")
     _parameter_constraints = {
         **ParametersMixin._parameter_constraints,
         "tune_scales": ["boolean"],
@@ -47,7 +48,7 @@ class SelfTuningMixin:
     }
     _has_own_epochs = True
     cuda_dependent_attributes_ = [
-        *("module_", "criterion_", "optimizer_", "lr_schedule_", "_running_weights", "tuning_"),
+        *("module_", "criterion_", "optimizer_", "lr_schedule_", "_state", "tuning_"),
     ]
     _validation_data = None
 
@@ -240,7 +241,7 @@ class SelfTuningMixin:
         self : estimator
         """
         super().initialize()
-        self._streams |= {name: Stream(self.seed_, name) for name in _STREAMS}
+        self._state.streams |= {name: Stream(self.seed_, name) for name in _STREAMS}
         return self
 
     def _initialize_module(self, reason=None):
@@ -298,13 +299,13 @@ class SelfTuningMixin:
     def _run_epochs(self, train, valid, checks, **call):
         if self.tuning_.best_weights is not None:
             # A retrained network predicts; tuning goes on with its own.
-            set_weights(self, self.tuning_.best_weights)
+            self._state.set_weights(self.tuning_.best_weights)
             self.tuning_.best_weights = None
         super()._run_epochs(train, valid, checks, **call)
         if self.refit is not None and not self.tuning_.is_fixed:
             retrain(self, train, checks)
 
-    def _epochs_of_its_own(self, train_batches, checks, extras, fit_params):
+    def _own_runner(self, train_batches, checks, fit_params):
         if fit_params:
             raise ValueError(f"a self-tuning network takes no fit_params, but got {fit_params}")
         if not isinstance(train_batches, RowBatches) or not self._slices_batches(training=False):
@@ -321,8 +322,9 @@ class SelfTuningMixin:
         if checks is not None:
             # Dropout of torch draws nothing in a check, whose module is that of predictions.
             known = isinstance(self.criterion_, nn.Module) and not may_draw(self.criterion_)
-            checks.may_draw = self.tuning_.may_draw or not known
-        return epochs_of(self, train_batches, checks, extras)
+            checks.measure.may_draw = self.tuning_.may_draw or not known
+        valid = None if checks is None else checks.measure.valid
+        return TuningRunner(self, train_batches.batch_size, valid)
 
     def _looks_up(self):
         return self.input_shape_ is None or wants_integers(self.module_)
@@ -349,7 +351,7 @@ class SelfTuningMixin:
     def best_epoch_(self):
         """int: the epoch, from 1, with the best check at the unperturbed values."""
         self.check_is_fitted()
-        return self._counters["best_epoch"] or self.n_iter_  # without checks the last one
+        return self._state.counters.best_epoch or self.n_iter_  # without checks the last one
 
     @property
     def best_hyperparameters_(self):

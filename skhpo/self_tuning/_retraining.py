@@ -6,17 +6,16 @@ import copy
 
 import torch
 
-from ..estimators._extras import Extras
-from ..estimators._selection import checks_of
-from ..estimators._training import check_loss
-from ..training.checks import copy_weights, set_weights
+from ..estimators.selection import checks_of
+from ..estimators.watching import NetWatcher
 from ..training.data import as_dict
-from ._epochs import epochs_of
+from ..training.engine import ActiveNetwork, train
+from ._runner import TuningRunner
 
 __all__ = ["retrain"]
 
 
-def retrain(net, train, checks):
+def retrain(net, train_part, checks):
     """Have a fresh plain network predict, trained for as many epochs under the schedule found.
 
     It starts from the same weights, sees the same rows, and its best epoch is chosen by the same
@@ -26,33 +25,33 @@ def retrain(net, train, checks):
     ----------
     net : estimator
         Trained; gets `refit_history_`.
-    train : Rows
+    train_part : Rows
     checks : Checks
         On the rows held out.
     """
     rows = net.history[:, "hyperparameters"]
     if net.refit == "final":
         rows = rows[-1:] * len(rows)
-    net.tuning_.best_weights = copy_weights(net)
+    net.tuning_.best_weights = net._state.copy_weights()
     twin = copy.copy(net)
     twin.random_state, twin.history_, twin.callbacks = net.seed_, None, None
-    X, _, _ = train.take(torch.arange(min(8, len(train))))
+    X, _, _ = train_part.take(torch.arange(min(8, len(train_part))))
     few = {name: value.cpu() for name, value in as_dict(X).items()}
     twin._few_inputs = few.get(None, few)
     twin.initialize()
     twin._few_inputs = None
     twin.tuning_.to_follow = rows
-    twin_checks = checks_of(twin, checks.valid, checks.y)
-    extras = Extras(twin, twin_checks)
-    run_epoch = epochs_of(twin, twin._batches(train, training=True), twin_checks, extras)
-    for _ in rows:
-        extras.begin_epoch()
-        run_epoch()
-        twin.n_iter_ += 1
-        check_loss(twin)
-        extras.after_epoch()
-    if twin_checks.best_weights is not None:
-        set_weights(twin, twin_checks.best_weights)
+    # Patience stopped the tuning, not what follows it.
+    measure = checks.measure
+    twin_checks = checks_of(twin, measure.valid, measure.y, min_epochs=len(rows))
+    batches = twin._batches(train_part, training=True)
+    network = ActiveNetwork(
+        *(twin._state, batches, len(rows)),
+        NetWatcher(twin, {"dataset_train": train_part, "dataset_valid": None}),
+        twin_checks,
+        parameters=list(twin.get_all_learnable_params()),
+    )
+    train([network], TuningRunner(twin, batches.batch_size, None))
     net.module_ = twin.module_
     net.criterion_ = twin.criterion_
     net.refit_history_ = twin.history

@@ -45,7 +45,7 @@ class Steps:
         self.decay = Decay(places) if places else None
         optimizer = net.optimizer_
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        streams = {name: net._streams[name] for name in ("perturbation", "forward", "tuning")}
+        streams = {name: net._state.streams[name] for name in ("perturbation", "forward", "tuning")}
         generators = {name: s.generator(net.device_) for name, s in streams.items()}
         self.generator = generators["perturbation"]
         self.dropping = generators["forward"]

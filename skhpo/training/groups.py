@@ -4,60 +4,76 @@ from __future__ import annotations
 
 from .weights import match_names
 
-__all__ = ["GroupsMixin"]
+__all__ = ["find_frozen", "grouped", "plain_name", "set_frozen"]
 
 
-class GroupsMixin:
-    """The parameters `lr_multipliers` and `freeze` of an estimator."""
+def plain_name(name):
+    """Return a parameter's name without what a compiled module adds to those that it wraps."""
+    return name.replace("_orig_mod.", "")
 
-    _frozen_until = {}
 
-    def _named_parameters(self):
-        # A compiled module names what it wraps.
-        pairs = self.get_all_learnable_params()
-        return {name.replace("_orig_mod.", ""): parameter for name, parameter in pairs}
+def grouped(parameters, multipliers, lr):
+    """Return groups of parameters for an optimizer; each keeps its factor as "lr_multiplier".
 
-    def _grouped(self, groups, lr):
-        """Return the optimizer's groups, split by their multipliers.
+    Parameters
+    ----------
+    parameters : list of (str, Parameter)
+    multipliers : dict of str to float
+        Factors of the learning rate by patterns of names; the first that matches counts.
+    lr : float
+    """
+    named = {plain_name(name): parameter for name, parameter in parameters}
+    factors = match_names("lr_multipliers", multipliers, list(named))
+    members = {}
+    for name, parameter in named.items():
+        members.setdefault(factors.get(name, 1), []).append(parameter)
+    return [
+        {"params": params, "lr": lr * factor, "lr_multiplier": factor}
+        for factor, params in members.items()
+    ]
 
-        A group with a multiplier keeps it as "lr_multiplier".
-        """
-        if not self.lr_multipliers:
-            return groups
-        parameters = self._named_parameters()
-        factors = match_names("lr_multipliers", self.lr_multipliers, list(parameters))
-        grouped = {}
-        for name, parameter in parameters.items():
-            grouped.setdefault(factors.get(name, 1), []).append(parameter)
-        return [
-            {"params": members, "lr": lr * factor, "lr_multiplier": factor}
-            for factor, members in grouped.items()
-        ]
 
-    def _find_frozen(self):
-        """Note until which epoch which parameters rest; True is for good."""
-        self._frozen_until = {}
-        if not self.freeze:
-            return
-        parameters = self._named_parameters()
-        found = match_names("freeze", self.freeze, list(parameters))
-        # What the module itself keeps from being trained is never thawed.
-        self._frozen_until = {
-            name: epochs if epochs is True else int(epochs)
-            for name, epochs in found.items()
-            if epochs and parameters[name].requires_grad
-        }
-        trained = [p for p in parameters.values() if p.requires_grad]
-        if trained and len(self._frozen_until) == len(trained):
-            raise ValueError(
-                f"freeze={self.freeze!r} must leave parameters to train in the first epoch, but "
-                f"it freezes all of them: {', '.join(parameters)}"
-            )
+def find_frozen(parameters, freeze):
+    """Return until which epoch which parameters are frozen; True is for good.
 
-    def _freeze_and_thaw(self):
-        """Freeze what rests in the epoch to come; the optimizer leaves that as it is."""
-        if self._frozen_until:
-            parameters = self._named_parameters()
-            for name, epochs in self._frozen_until.items():
-                thawed = epochs is not True and self.n_iter_ >= epochs
-                parameters[name].requires_grad_(thawed)
+    Parameters
+    ----------
+    parameters : list of (str, Parameter)
+    freeze : dict of str to (int or bool)
+        By patterns of names.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to train in the first epoch.
+    """
+    named = {plain_name(name): parameter for name, parameter in parameters}
+    found = match_names("freeze", freeze, list(named))
+    # What the module itself keeps from being trained is never thawed.
+    frozen_until = {
+        name: epochs if epochs is True else int(epochs)
+        for name, epochs in found.items()
+        if epochs and named[name].requires_grad
+    }
+    trained = [p for p in named.values() if p.requires_grad]
+    if trained and len(frozen_until) == len(trained):
+        raise ValueError(
+            f"freeze={freeze!r} must leave parameters to train in the first epoch, but it freezes "
+            f"all of them: {', '.join(named)}"
+        )
+    return frozen_until
+
+
+def set_frozen(parameters, frozen_until, n_epochs):
+    """Freeze what is not to be trained in the epoch to come, and thaw the others.
+
+    Parameters
+    ----------
+    parameters : list of (str, Parameter)
+    frozen_until : dict of str to (int or True)
+    n_epochs : int
+        Epochs trained so far.
+    """
+    named = {plain_name(name): parameter for name, parameter in parameters}
+    for name, epochs in frozen_until.items():
+        named[name].requires_grad_(epochs is not True and n_epochs >= epochs)

@@ -26,24 +26,28 @@ class Schedule:
 
     Parameters
     ----------
-    net : estimator
-        With its optimizer; `lr_scheduler` is not None.
+    scheduler : str, class or callable
+    optimizer : torch.optim.Optimizer
+    arguments : dict
+        Of the schedule, as far as they are set.
     epochs : int
         Length of the schedule. Beyond it the learning rate stays what it was in the last epoch.
     batches : int
         Batches per epoch.
+    lower_is_better : bool, default=True
+        Whether what is monitored is a loss.
 
     Attributes
     ----------
     torch_schedule : torch.optim.lr_scheduler.LRScheduler or ReduceLROnPlateau
     """
 
-    def __init__(self, net, epochs, batches):
+    def __init__(self, scheduler, optimizer, arguments, epochs, batches, *, lower_is_better=True):
         self.epochs = epochs
         self.batches = batches
-        factory = resolve_scheduler(net.lr_scheduler)
-        defaults = schedule_defaults(net.lr_scheduler)
-        kwargs = {**defaults, **net.get_params_for("lr_scheduler")}
+        factory = resolve_scheduler(scheduler)
+        defaults = schedule_defaults(scheduler)
+        kwargs = {**defaults, **arguments}
         kwargs = {k: v for k, v in kwargs.items() if v is not None or k not in defaults}
         self.every_batch = isinstance(factory, type) and issubclass(factory, _EVERY_BATCH)
         self.on_plateau = isinstance(factory, type) and issubclass(factory, _PLATEAU)
@@ -53,11 +57,11 @@ class Schedule:
         if self.ends:
             kwargs[length] = epochs * batches if self.every_batch else epochs
         if factory is torch_schedules.OneCycleLR:
-            kwargs = {"max_lr": [group["lr"] for group in net.optimizer_.param_groups], **kwargs}
-            kwargs.setdefault("cycle_momentum", _has_momentum(net.optimizer_))
+            kwargs = {"max_lr": [group["lr"] for group in optimizer.param_groups], **kwargs}
+            kwargs.setdefault("cycle_momentum", _has_momentum(optimizer))
         if self.on_plateau:
-            kwargs.setdefault("mode", "min" if net.monitor == "valid_loss" else "max")
-        self.torch_schedule = factory(net.optimizer_, **kwargs)
+            kwargs.setdefault("mode", "min" if lower_is_better else "max")
+        self.torch_schedule = factory(optimizer, **kwargs)
 
     def state_dict(self):
         """Return the length and the state of torch's schedule."""

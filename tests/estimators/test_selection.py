@@ -27,7 +27,7 @@ def assert_same(one, other):
         states = (getattr(net, part).state_dict() for net in (one, other))
         for a, b in zip(*(pickle_leaves(state) for state in states), strict=True):
             assert torch.equal(a, b)
-    assert one._counters == other._counters
+    assert one._state.counters == other._state.counters
     for ours, theirs in zip(one.history, other.history, strict=True):
         ours, theirs = ({k: v for k, v in row.items() if k != "dur"} for row in (ours, theirs))
         assert ours == theirs
@@ -142,7 +142,7 @@ def test_a_stopped_net_stays_stopped(line, way, tmp_path):
     net = TorchRegressor(**{**CHECKED, "lr": 1.0}, patience=2, max_epochs=60).fit(*line)
     n_epochs = net.n_iter_
     assert n_epochs < 60
-    assert n_epochs == net._counters["best_check"] + 2
+    assert n_epochs == net._state.counters.best_check + 2
     if way == "pickle":
         net = pickle.loads(pickle.dumps(net))
     elif way == "checkpoint":
@@ -215,5 +215,5 @@ def test_an_interrupted_fit_keeps_its_best(line):
     with pytest.raises(KeyboardInterrupt):
         net.fit(*line)
     assert net.n_iter_ == 3
-    assert net._running_weights is not None
+    assert net._state.running_weights is not None
     assert net.set_params(callbacks=None).partial_fit(*line).n_iter_ == 12

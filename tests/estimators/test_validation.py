@@ -155,7 +155,9 @@ def test_trying_the_module_leaves_it_as_it_was(monkeypatch):
         pass
 
     def stop(net, *args, **kwargs):
-        seen.append((net.module_.state_dict(), net._streams["forward"].generator().get_state()))
+        seen.append(
+            (net.module_.state_dict(), net._state.streams["forward"].generator().get_state())
+        )
         raise Stop
 
     seen = []

@@ -45,11 +45,12 @@ def assert_alike(nets, expected, X):
         for key, state in ours["state"].items():
             for name, value in state.items():
                 torch.testing.assert_close(value, theirs["state"][key][name], rtol=1e-6, atol=1e-9)
-        assert net._counters.keys() == other._counters.keys()
-        assert net._counters["n_batches"] == other._counters["n_batches"]
-        assert net._counters["n_checks"] == other._counters["n_checks"]
-        assert (net._running_weights is None) == (other._running_weights is None)
-        assert net._frozen_until == other._frozen_until
+        one, two = net._state, other._state
+        assert one.counters.n_epochs == two.counters.n_epochs
+        assert one.counters.n_batches == two.counters.n_batches
+        assert one.counters.n_checks == two.counters.n_checks
+        assert (one.running_weights is None) == (two.running_weights is None)
+        assert one.frozen_until == two.frozen_until
     for output, other in zip(predict_together(nets, [X] * len(nets)), expected, strict=True):
         np.testing.assert_allclose(output, other._predict_outputs(X), atol=1e-8)
 

@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import EpochTimer
 from torch import nn
 
-import skhpo.lockstep._group
+import skhpo.lockstep._runner
 from skhpo import TorchClassifier
 from skhpo.estimators import MLP, ConvNet
 from skhpo.exceptions import NonFiniteLossError
@@ -204,15 +204,16 @@ def test_a_group_too_large_for_the_memory_is_halved(monkeypatch, continuing):
         for member in members:
             member.net.fit(member.X, member.y)
             member.continuing = True
-    sizes, step = [], skhpo.lockstep._group.LockstepGroup._epoch
+    sizes, step = [], skhpo.lockstep._runner.LockstepRunner.run
 
-    def epoch(self):
-        step(self)
-        sizes.append(len(self.runs))
-        if len(self.runs) > 2:
+    def epoch(self, networks):
+        reports = step(self, networks)
+        sizes.append(len(networks))
+        if len(networks) > 2:
             raise torch.OutOfMemoryError("too much")
+        return reports
 
-    monkeypatch.setattr(skhpo.lockstep._group.LockstepGroup, "_epoch", epoch)
+    monkeypatch.setattr(skhpo.lockstep._runner.LockstepRunner, "run", epoch)
     assert train_together(members) == [None] * 5
     assert sizes[0] == 5
     assert sizes[-2:] == [2, 2]
@@ -229,7 +230,7 @@ def test_a_group_too_large_for_the_memory_is_halved(monkeypatch, continuing):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, FitTimeoutError])
 def test_a_group_that_is_broken_off_keeps_finished_epochs(monkeypatch, error):
     members = members_of(3, max_epochs=9)
-    step, steps = skhpo.lockstep._group.LockstepGroup._step, []
+    step, steps = skhpo.lockstep._runner.LockstepRunner._step, []
 
     def interrupted(self, *args):
         steps.append(args)
@@ -237,7 +238,7 @@ def test_a_group_that_is_broken_off_keeps_finished_epochs(monkeypatch, error):
             raise error("now")
         return step(self, *args)
 
-    monkeypatch.setattr(skhpo.lockstep._group.LockstepGroup, "_step", interrupted)
+    monkeypatch.setattr(skhpo.lockstep._runner.LockstepRunner, "_step", interrupted)
     if error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
             train_together(members)

@@ -63,8 +63,8 @@ def assert_same(one, other, tolerance=1e-8):
     for row, theirs in zip(one.history, other.history, strict=True):
         for name in set(row) - {"dur"}:
             assert row[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-7), name
-    for name, stream in one._streams.items():
-        theirs = other._streams[name]
+    for name, stream in one._state.streams.items():
+        theirs = other._state.streams[name]
         assert torch.equal(stream.generator().get_state(), theirs.generator().get_state())
     assert one.module_.training == other.module_.training
 

@@ -15,7 +15,7 @@ from ...exceptions import NonFiniteLossError
 from ...limits import check_time, current_slot
 from ...training.data import as_dict, n_rows, sample_shape
 from ...training.randomness import draw_seed
-from .._validation import check_before_search, check_inputs, check_sample_weight
+from ..validation import check_before_search, check_inputs, check_sample_weight
 from ._backend import for_model, import_keras, require_torch
 from ._parameters import ParametersMixin
 from ._randomness import OwnGlobals

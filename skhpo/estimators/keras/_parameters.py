@@ -8,8 +8,8 @@ import numbers
 from ..._compat import Interval, Options, StrOptions, validate_parameter_constraints
 from ...define_by_run import definitions_of, explored, is_asked_for, newcomers, takes_hp
 from ...names import nearest_first
-from .._defaults import same_value
-from .._parameters import named_in_init
+from ..defaults import same_value
+from ..parameters import named_in_init
 from ._builders import INFERRED, builder_arguments, builder_of
 from ._compiling import optimizer_arguments, resolve_optimizer
 

@@ -20,7 +20,7 @@ is a short sequence of torch calls, without the graph that autograd would build 
 Whatever has no rule has a reason: `compile_program` then returns it in place of a program.
 """
 
-from ._epoch import DirectSteps
+from ._epoch import DirectRunner, DirectSteps
 from ._layers import RULES, SEQUENCES
 from ._losses import LOSSES
 from ._masks import Masks
@@ -31,6 +31,7 @@ __all__ = [
     "LOSSES",
     "RULES",
     "SEQUENCES",
+    "DirectRunner",
     "DirectSteps",
     "Masks",
     "Place",

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from ...limits import check_time
+from ..engine import EpochReport
 from ._program import compile_program
 
-__all__ = ["DirectSteps"]
+__all__ = ["DirectRunner", "DirectSteps"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,3 +83,30 @@ class DirectSteps:
         values = torch.cat(losses).double().numpy(force=True)
         starts = np.cumsum([0, *sizes[:-1]])
         return (np.add.reduceat(values, starts) / sizes).tolist(), sizes
+
+
+class DirectRunner:
+    """Trains one network by direct steps in the epochs in which all of its layers have rules.
+
+    Parameters
+    ----------
+    steps : DirectSteps
+    otherwise : EpochRunner
+        Trains the other epochs.
+    """
+
+    def __init__(self, steps, otherwise):
+        self.steps = steps
+        self.otherwise = otherwise
+
+    def run(self, networks):
+        """Train one network for an epoch."""
+        (network,) = networks
+        network.state.set_training(True)
+        if not self.steps.can_train():
+            return self.otherwise.run(networks)
+        after_batch = network.after_batch if network.each_batch else None
+        return [EpochReport(*self.steps.train(network.batches.triples(), after_batch))]
+
+    def release(self, network):
+        """Do nothing: the state was trained itself."""

@@ -1,4 +1,4 @@
-"""Saving and loading: pickles that survive a change of device, and checkpoints."""
+"""The training state of an estimator: its attributes under skorch's names, pickles, checkpoints."""
 
 from __future__ import annotations
 
@@ -11,45 +11,92 @@ import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.exceptions import DeviceWarning
-from skorch.history import History
 
 from ..files import write_atomically
 from ..training.checkpoint import (
     check_complete,
     check_keys,
-    plain_attributes,
-    plain_numbers,
     serialised,
 )
 from ..training.device import resolve_device
-from ..training.schedule import Schedule
+from ..training.state import TrainingState
+from .fitting import make_schedule
 
-__all__ = ["CheckpointMixin"]
+__all__ = ["StateMixin", "held_part"]
 
-_FORMAT = 1
-_SECTIONS = (*("states", "running", "schedule", "streams", "history", "learned", "feature_names"),)
+_FORMAT = 2
+_SECTIONS = (
+    *("states", "plain", "running", "schedule", "streams", "history", "counters", "frozen_until"),
+    *("learned", "feature_names"),
+)
 _PACKED = "_packed_for_pickle"
 # Plain attributes that a fit leaves and that a checkpoint carries.
 _PLAIN = (
-    *(
-        "n_iter_",
-        "seed_",
-        "n_features_in_",
-        "input_shape_",
-        "_inferred",
-        "_integer_inputs",
-        "_row_bytes",
-    ),
-    *("_counters", "_frozen_until"),
+    *("seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs", "_row_bytes"),
 )
 
 
-class CheckpointMixin:
-    """`save_checkpoint`, `load_checkpoint`, and pickling."""
+def held_part(name, doc):
+    """Return the property that reads and sets a part of the training state."""
 
+    def get(net):
+        parts = {} if net._state is None else net._state.parts
+        if name not in parts:
+            raise AttributeError(f"{type(net).__name__} has no {name}_ before fit")
+        return parts[name]
+
+    def put(net, value):
+        net._made_state().parts[name] = value
+
+    return property(get, put, doc=doc)
+
+
+class StateMixin:
+    """What a fit leaves, read off the training state, which is all that is saved of training."""
+
+    # Further attributes that a checkpoint carries.
     _checkpointed = ()
     # Names of further attributes, less the underscore at their end, that have a state dict.
     _stateful = ()
+    _state = None
+
+    module_ = held_part("module", "torch.nn.Module: the network.")
+    criterion_ = held_part("criterion", "callable: the loss.")
+    optimizer_ = held_part("optimizer", "torch.optim.Optimizer: what moves the weights.")
+
+    @property
+    def history_(self):
+        """History: a row per epoch."""
+        return None if self._state is None else self._state.history
+
+    @history_.setter
+    def history_(self, history):
+        self._made_state().history = history
+
+    @property
+    def lr_schedule_(self):
+        """Schedule or None: the running schedule."""
+        return None if self._state is None else self._state.schedule
+
+    @property
+    def n_iter_(self):
+        """int: epochs trained so far, over all calls."""
+        if self._state is None or not self._state.streams:
+            raise AttributeError(f"{type(self).__name__} has no n_iter_ before fit")
+        return self._state.counters.n_epochs
+
+    def _made_state(self):
+        if self._state is None:
+            self._state = TrainingState()
+        return self._state
+
+    def _gathered_state(self):
+        """Return the state, with whatever a subclass has made under names of its own."""
+        names = (*self._modules, *self._criteria, *self._optimizers, *self._stateful)
+        # A net that is built only to be looked at has no optimizer.
+        made = (name for name in names if hasattr(self, name + "_"))
+        self._state.parts = {name: getattr(self, name + "_") for name in made}
+        return self._state
 
     def save_checkpoint(self, path):
         """Write what is needed to predict, and to continue training bit by bit.
@@ -78,17 +125,10 @@ class CheckpointMixin:
             If the system does not let the file be written.
         """
         self.check_is_fitted()
-        parts = (*self._modules, *self._criteria, *self._optimizers, *self._stateful)
-        owners = {name: getattr(self, name + "_") for name in parts}
         checkpoint = {
             "format": _FORMAT,
             "estimator": type(self).__name__,
-            "states": {k: v.state_dict() for k, v in owners.items() if hasattr(v, "state_dict")},
-            "plain": {k: plain_attributes(v) for k, v in owners.items()},
-            "running": self._running_weights,
-            "schedule": None if self.lr_schedule_ is None else self.lr_schedule_.state_dict(),
-            "streams": {name: stream.state() for name, stream in self._streams.items()},
-            "history": [plain_numbers(row) for row in self.history],
+            **self._gathered_state().state_dict(),
             "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
             "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
         }
@@ -129,25 +169,22 @@ class CheckpointMixin:
         self.initialize()
         for name, value in checkpoint["learned"].items():
             setattr(self, name, value)
-        schedule = checkpoint["schedule"]
-        if schedule is not None:
-            self.lr_schedule_ = Schedule(self, schedule["epochs"], schedule["batches"])
-            self.lr_schedule_.load_state_dict(schedule)
-        self._running_weights = checkpoint["running"]
-        for name, state in checkpoint["states"].items():
-            getattr(self, name + "_").load_state_dict(state)
-        for name, plain in checkpoint.get("plain", {}).items():
-            for layer, attributes in plain.items():
-                vars(getattr(self, name + "_").get_submodule(layer)).update(attributes)
-        for name, state in checkpoint["streams"].items():
-            stream = self._streams[name]
+        for name, stream in self._state.streams.items():
             stream.seed = self._seed_of(name)
-            stream.set_state(state)
-        self.history_ = History(checkpoint["history"])
+        saved = checkpoint["schedule"]
+        schedule = saved and make_schedule(self, saved["epochs"], saved["batches"])
+        self._state.load_state_dict(checkpoint, schedule)
         return self
 
     def _checkpoint_names(self):
         return [name for name in (*_PLAIN, *self._checkpointed) if hasattr(self, name)]
+
+    def __copy__(self):
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self))
+        if self._state is not None:
+            vars(twin)["_state"] = self._state.__copy__()
+        return twin
 
     def __getstate__(self):
         state = dict(BaseEstimator.__getstate__(self))

@@ -22,8 +22,8 @@ from ..define_by_run import (
 )
 from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
 from ..training.schedule import schedule_defaults
-from ._defaults import arguments_of_callbacks
 from ._settings import STREAMS, check_settings
+from .defaults import arguments_of_callbacks
 
 __all__ = ["INFERRED", "ParametersMixin", "arguments_of", "named_in_init", "signature_of"]
 

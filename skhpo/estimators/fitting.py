@@ -1,0 +1,159 @@
+"""From a prepared fit to its epochs: the state is taken up, a runner chosen, and all are told."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+import torch
+
+from ..training.direct import DirectRunner
+from ..training.engine import ActiveNetwork, train
+from ..training.plain import PlainRunner
+from ..training.randomness import may_draw
+from ..training.schedule import Schedule
+from ._direct import direct_steps
+from .hooked import HookedRunner, why_hooked
+from .watching import HookedWatcher, NetWatcher, begin_training
+
+__all__ = ["activate", "make_schedule", "run_epochs"]
+
+_log = logging.getLogger("skhpo.training")
+
+
+def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task, fit_params):
+    """Train for ``net.max_epochs`` more epochs, unless checks stop it before.
+
+    Where there are checks the module has the best weights afterwards, and the running ones are
+    kept aside for the next call.
+
+    Parameters
+    ----------
+    net : estimator
+        Initialized.
+    train_part, valid : Rows or Dataset
+        `valid` may be None.
+    checks : Checks or None, default=None
+    X, y, sample_weight : array-like
+        As given by the user, for callbacks.
+    task : {"fit", "partial_fit"}
+        Name of the task that scikit-learn's callbacks are told.
+    fit_params : dict
+        Passed to the module's ``forward``.
+    """
+    batches = net._batches(train_part, training=True)
+    valid_batches = None if valid is None else net._batches(valid, training=False)
+    hook_data = {"estimator": net, "X": X, "y": y}
+    if sample_weight is not None:
+        hook_data["metadata"] = {"sample_weight": sample_weight}
+    context = None
+    if hasattr(net, "_skl_callbacks"):
+        context = net._init_callback_context(task_name=task, max_subtasks=net.max_epochs)
+    network = activate(net, batches, checks)
+    runner = _choose_runner(net, batches, valid_batches, checks, fit_params)
+    watcher = HookedWatcher if isinstance(runner, HookedRunner) else NetWatcher
+    datasets = {"dataset_train": train_part, "dataset_valid": valid}
+    network.watcher = watcher(net, datasets, context, hook_data)
+    if context is not None:
+        context.call_on_fit_task_begin(**hook_data)
+    begin_training(net, X, y)
+    try:
+        train([network], runner)
+    except KeyboardInterrupt:
+        net.notify("on_train_end", X=X, y=y)
+        raise
+    except ValueError as error:
+        _explain_single_rows(error, net)
+        raise
+    finally:
+        net._batch_weight = None
+    net.notify("on_train_end", X=X, y=y)
+    if context is not None:
+        context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
+
+
+def activate(net, batches, checks):
+    """Take up the training of a net where it stands; a first call starts its schedule.
+
+    Parameters
+    ----------
+    net : estimator
+        Initialized.
+    batches : iterable of batches
+    checks : Checks or None
+
+    Returns
+    -------
+    network : ActiveNetwork
+    """
+    state = net._gathered_state()
+    if net.lr_scheduler is not None and state.counters.n_epochs == 0 and state.schedule is None:
+        n_batches = len(batches) if hasattr(batches, "__len__") else 0
+        state.schedule = make_schedule(net, net.schedule_epochs or net.max_epochs, n_batches)
+    state.resume(checked=checks is not None)
+    if checks is not None:
+        checks.measure.may_draw = _draws(net)
+    needed = net.max_norm is not None or state.frozen_until
+    return ActiveNetwork(
+        state,
+        batches,
+        net.max_epochs,
+        NetWatcher(net, {"dataset_train": getattr(batches, "rows", None), "dataset_valid": None}),
+        checks,
+        parameters=list(net.get_all_learnable_params()) if needed else (),
+        max_norm=net.max_norm,
+    )
+
+
+def make_schedule(net, n_epochs, n_batches):
+    """Return a fresh schedule of a length, for the running optimizer of a net."""
+    arguments = net.get_params_for("lr_scheduler")
+    lower_is_better = net.monitor == "valid_loss"
+    return Schedule(
+        *(net.lr_scheduler, net.optimizer_, arguments, n_epochs, n_batches),
+        lower_is_better=lower_is_better,
+    )
+
+
+def _choose_runner(net, batches, valid_batches, checks, fit_params):
+    """Return what trains a net for an epoch."""
+    drawing = net._drawing_from(net._state.streams["forward"])
+    if not _draws(net):
+        drawing = contextlib.nullcontext()
+    if net._has_own_epochs:
+        reason = f"{type(net).__name__} has training steps of its own"
+        runner = net._own_runner(batches, checks, fit_params)
+    elif (reason := why_hooked(net, batches, valid_batches, fit_params)) is not None:
+        runner = HookedRunner(net, valid_batches, drawing, fit_params)
+    else:
+        reason = "nothing looks into an epoch"
+        plain = PlainRunner(_batch_loss(net, batches.rows.weight is not None), drawing)
+        runner = DirectRunner(direct_steps(net, batches), plain)
+    _log.debug("%s trains by %s: %s", type(net).__name__, type(runner).__name__, reason)
+    return runner
+
+
+def _batch_loss(net, weighted):
+    """Return the function from a batch to its loss."""
+    forward, get_loss = net._forward_of_training(), net.get_loss
+
+    def loss_of(X, y, weight):
+        if weighted:
+            net._batch_weight = weight
+        return get_loss(forward(X), y, X=X, training=True)
+
+    return loss_of
+
+
+def _draws(net):
+    """Whether a forward pass in training may draw random numbers."""
+    parts = [getattr(net, name + "_") for name in net._modules + net._criteria]
+    return not all(isinstance(part, torch.nn.Module) and not may_draw(part) for part in parts)
+
+
+def _explain_single_rows(error, net):
+    if "more than 1 value per channel" in str(error):
+        raise ValueError(
+            "batch normalization needs at least two rows in each batch, but got one row with "
+            f"batch_size={net.batch_size}; raise batch_size, or leave the normalization out"
+        ) from error

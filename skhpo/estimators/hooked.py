@@ -1,0 +1,110 @@
+"""An epoch through skorch's own loop, where callbacks or overridden methods look into it."""
+
+from __future__ import annotations
+
+import torch
+from skorch import NeuralNet
+
+from ..limits import check_time
+from ..names import OPTIMIZERS
+from ..training.batches import RowBatches
+from ..training.engine import EpochReport
+from ..training.precision import plain_tuple
+from .defaults import changed_settings
+from .watching import stopped_by_skorch
+
+__all__ = ["HookedRunner", "why_hooked"]
+
+# Where one of these is overridden, epochs run through skorch's own loop, which calls them.
+_HOOKS = (
+    "_step_optimizer",
+    "_zero_grad_optimizer",
+    "get_train_step_accumulator",
+    "notify",
+    "on_batch_begin",
+    "on_batch_end",
+    "on_grad_computed",
+    "run_single_epoch",
+    "train_step",
+    "train_step_single",
+)
+
+
+def why_hooked(net, batches, valid_batches, fit_params):
+    """Say what looks into an epoch beside the net itself, if anything does.
+
+    Returns
+    -------
+    reason : str or None
+    """
+    cls = type(net)
+    hooks = [hook for hook in _HOOKS if getattr(cls, hook) is not getattr(NeuralNet, hook)]
+    if not isinstance(batches, RowBatches):
+        return "a DataLoader makes the batches"
+    if valid_batches is not None:
+        return "train_split holds data out"
+    if fit_params:
+        return "the module's forward takes fit_params"
+    if net.callbacks and net.callbacks != "disable":
+        return "there are callbacks"
+    if hooks:
+        return f"{cls.__name__} overrides {', '.join(hooks)}"
+    if cls.get_default_callbacks is not NeuralNet.get_default_callbacks:
+        return f"{cls.__name__} has default callbacks of its own"
+    if changed_settings(net, "callbacks"):
+        return "default callbacks are set otherwise"
+    if len(net._optimizers) != 1 or type(net.optimizer_) not in OPTIMIZERS.values():
+        return "the optimizer is not one of torch's"
+    if isinstance(net.optimizer_, torch.optim.LBFGS):
+        return "LBFGS asks for the loss again"
+    return None
+
+
+class HookedRunner:
+    """Trains one net through ``run_single_epoch``; callbacks record what comes of it.
+
+    Parameters
+    ----------
+    net : estimator
+    valid_batches : iterable of batches or None
+        What is scored after the epoch.
+    drawing : context manager
+        In which the forward pass draws its random numbers.
+    fit_params : dict
+        Passed to the module's ``forward``.
+    """
+
+    def __init__(self, net, valid_batches, drawing, fit_params):
+        self.net = net
+        self.valid_batches = valid_batches
+        self.drawing = drawing
+        self.fit_params = fit_params
+
+    def run(self, networks):
+        """Train one network for an epoch."""
+        (network,) = networks
+        stopped = stopped_by_skorch(self.net, lambda: self._run(network))
+        return [EpochReport(finished=not stopped)]
+
+    def _run(self, network):
+        net, parts = self.net, (network.batches, self.valid_batches)
+
+        def train_step(batch, **params):
+            check_time()
+            with self.drawing:
+                step = net.train_step(batch, **params)
+            network.after_batch()
+            return {**step, "y_pred": plain_tuple(step["y_pred"])}
+
+        def validation_step(batch, **params):
+            step = net.validation_step(batch, **params)
+            return {**step, "y_pred": plain_tuple(step["y_pred"])}
+
+        steps = (True, "train", train_step), (False, "valid", validation_step)
+        for batches, (training, prefix, step_fn) in zip(parts, steps, strict=True):
+            net.run_single_epoch(
+                batches, training=training, prefix=prefix, step_fn=step_fn, **self.fit_params
+            )
+
+    def release(self, network):
+        """Do nothing: the state was trained itself."""

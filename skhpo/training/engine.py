@@ -1,0 +1,239 @@
+"""The one place that counts epochs, checks them, records them and asks whether to go on.
+
+A runner trains networks for an epoch and reports what came of it; everything around that is the
+same for one network and for many, and stands here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..exceptions import NonFiniteLossError
+from .groups import set_frozen
+from .weights import constrain_rows
+
+__all__ = ["ActiveNetwork", "EpochReport", "EpochRunner", "EpochWatcher", "train"]
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a runner made of an epoch of one network.
+
+    Parameters
+    ----------
+    losses : list of float or None, default=None
+        Losses of the batches; None where the watcher records them.
+    sizes : list of int or None, default=None
+        Rows of the batches.
+    columns : dict, default={}
+        What else the epoch's row of the history gets.
+    finished : bool, default=True
+        False if a callback ended the epoch before its last batch.
+    """
+
+    losses: list | None = None
+    sizes: list | None = None
+    columns: dict = field(default_factory=dict)
+    finished: bool = True
+
+
+class EpochRunner(Protocol):
+    """Trains networks for an epoch."""
+
+    def run(self, networks: list[ActiveNetwork]) -> list[EpochReport]:
+        """Train each network for one epoch, calling its `after_batch` after each of its steps.
+
+        Networks that were there in an earlier call and are not any more have been released.
+        """
+
+    def release(self, network: ActiveNetwork) -> None:
+        """Write what was trained into the state of a network, which leaves."""
+
+
+class EpochWatcher(Protocol):
+    """Is told of the epochs of one network; each method returns whether to go on."""
+
+    def epoch_begins(self) -> bool:
+        """Open a row of the history; False leaves the epoch out."""
+
+    def epoch_ends(self) -> bool:
+        """See the row complete; the epoch is not counted yet."""
+
+    def epoch_counted(self) -> bool:
+        """See the state as the next epoch finds it."""
+
+
+class ActiveNetwork:
+    """A network on its way through one call of ``fit``.
+
+    Parameters
+    ----------
+    state : TrainingState
+    batches : iterable of batches
+        Of the rows to train on.
+    n_epochs : int
+        Epochs to train.
+    watcher : EpochWatcher
+    checks : Checks or None, default=None
+    parameters : list of (str, Parameter), default=()
+        Those of the names in ``state.frozen_until``, and those that `max_norm` is for.
+    max_norm : float or None, default=None
+        Largest norm of what comes into a unit.
+
+    Attributes
+    ----------
+    each_batch : bool
+        Whether `after_batch` does anything.
+    """
+
+    def __init__(
+        self, state, batches, n_epochs, watcher, checks=None, *, parameters=(), max_norm=None
+    ):
+        self.state = state
+        self.batches = batches
+        self.epochs_left = n_epochs
+        self.watcher = watcher
+        self.checks = checks
+        self.parameters = parameters
+        self.max_norm = max_norm
+        self._n_rows = len(state.history)
+        self.limited = [] if max_norm is None else [p for _, p in parameters if p.ndim > 1]
+        steps = state.schedule is not None and state.schedule.every_batch
+        looks = checks is not None and checks.every is not None
+        self.each_batch = bool(self.limited or steps or looks)
+
+    @property
+    def is_done(self):
+        """Whether there is no epoch to train."""
+        patient = self.checks is None or not self.state.counters.stopped
+        return self.epochs_left < 1 or not patient
+
+    def begin_epoch(self):
+        """Do what comes before the first batch; return whether to train the epoch."""
+        if self.state.frozen_until:
+            set_frozen(self.parameters, self.state.frozen_until, self.state.counters.n_epochs)
+        if self.checks is not None:
+            self.checks.begin_epoch()
+        return self.watcher.epoch_begins()
+
+    def after_batch(self):
+        """Do what comes after a step of the optimizer."""
+        if self.limited:
+            constrain_rows([p for p in self.limited if p.requires_grad], self.max_norm)
+        self.count_batch()
+
+    def count_batch(self):
+        """Count a batch, and check and step what goes by batches."""
+        if not self.each_batch:
+            return
+        counters = self.state.counters
+        counters.n_batches += 1
+        if self.checks is not None:
+            self.checks.after_batch(counters.n_batches)
+        if self.state.schedule is not None:
+            self.state.schedule.after_batch(counters.n_batches)
+
+    def finish_epoch(self, report, seconds):
+        """Record an epoch, count it, and ask whether to go on.
+
+        Raises
+        ------
+        NonFiniteLossError
+            If the loss is not finite.
+        """
+        state, start = self.state, time.perf_counter()
+        go_on = report.finished
+        if report.finished:
+            self._record(report)
+            if report.losses is not None:
+                state.history.record("dur", seconds + time.perf_counter() - start)
+            go_on = self.watcher.epoch_ends()
+        self._n_rows = len(state.history)
+        self.epochs_left -= 1
+        state.counters.n_epochs += 1
+        _check_loss(state)
+        if state.schedule is not None:
+            state.schedule.after_epoch(state.counters.n_epochs, state.counters.last)
+        # The watcher is told in any case.
+        if not (self.watcher.epoch_counted() and go_on):
+            self.epochs_left = 0
+
+    def _record(self, report):
+        history = self.state.history
+        for name, value in report.columns.items():
+            history.record(name, value)
+        if report.losses is not None:
+            _record_losses(history, report.losses, report.sizes)
+        if self.state.schedule is not None:
+            history.record("lr", float(self.state.optimizer.param_groups[0]["lr"]))
+        if self.checks is not None:
+            self.checks.end_epoch()
+
+    def leave(self):
+        """Have the best weights predict, and leave no row of an epoch that was not finished."""
+        del self.state.history[self._n_rows :]
+        self.state.settle()
+
+
+def train(networks, runner, errors=None):
+    """Train networks to their ends. Whatever happens, they have their best weights afterwards.
+
+    Parameters
+    ----------
+    networks : list of ActiveNetwork
+    runner : EpochRunner
+    errors : dict or None, default=None
+        Gets what goes wrong with one network when its epoch ends, by the network, which then
+        leaves; None raises it.
+    """
+    active: list[Any] = list(networks)
+    try:
+        while active:
+            for network in [one for one in active if one.is_done or one in (errors or ())]:
+                active.remove(network)
+                _leave(network, runner)
+            if active:
+                _train_epoch(active, runner, errors)
+    finally:
+        for network in active:
+            _leave(network, runner)
+
+
+def _leave(network, runner):
+    runner.release(network)
+    network.leave()
+
+
+def _train_epoch(networks, runner, errors):
+    start = time.perf_counter()
+    begun = [network.begin_epoch() for network in networks]
+    reports = runner.run(networks) if all(begun) else [EpochReport(finished=False)]
+    seconds = (time.perf_counter() - start) / len(networks)
+    for network, report in zip(networks, reports, strict=True):
+        try:
+            network.finish_epoch(report, seconds)
+        except (Exception, SystemExit) as error:
+            if errors is None:
+                raise
+            errors[network] = error
+
+
+def _record_losses(history, losses, sizes):
+    mean = sum(v * n for v, n in zip(losses, sizes, strict=True)) / sum(sizes)
+    rows = (row for row in reversed(history[:-1]) if row.get("train_loss_best"))
+    best = next(rows, {"train_loss": math.inf})["train_loss"]
+    history.record("train_loss", mean)
+    history.record("train_loss_best", mean < best)
+    history.record("train_batch_count", len(losses))
+
+
+def _check_loss(state):
+    loss = state.history[-1].get("train_loss")
+    if loss is not None and not math.isfinite(loss):
+        raise NonFiniteLossError(
+            f"the training loss must be finite, but is {loss} in epoch {state.counters.n_epochs}; "
+            "lower lr, or scale the data"
+        )

@@ -1,0 +1,186 @@
+"""What a network's training has come to: all that is needed to go on from there."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .checkpoint import plain_attributes, plain_numbers
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
+
+__all__ = ["Counters", "TrainingState"]
+
+
+@dataclass
+class Counters:
+    """Plain numbers that say how far training is.
+
+    Attributes
+    ----------
+    n_epochs, n_batches : int
+        Trained so far, over all calls of ``fit``. Batches are only counted where something asks.
+    n_checks, best_check : int
+        Checks so far, and the number of the best one; 0 is none.
+    best_epoch : int
+        Epoch, from 1, of the best check; 0 is none.
+    best, last : float or None
+        Monitored value at the best and at the last check.
+    recent : list of float
+        Monitored values of the last checks.
+    stopped : bool
+        Whether patience has run out.
+    """
+
+    n_epochs: int = 0
+    n_batches: int = 0
+    n_checks: int = 0
+    best_check: int = 0
+    best_epoch: int = 0
+    best: float | None = None
+    last: float | None = None
+    recent: list = field(default_factory=list)
+    stopped: bool = False
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """What a checkpoint saves, a rung continues and a pickle carries.
+
+    Attributes
+    ----------
+    parts : dict of str to object
+        The module, the criterion and the optimizer, by these names, and whatever else is trained or
+        has a state dict.
+    streams : dict of str to Stream
+    history : list of dict
+        A row per epoch, with the method ``record`` of skorch's.
+    schedule : Schedule or None
+        Of the learning rate.
+    counters : Counters
+    frozen_until : dict of str to (int or True)
+        Epochs for which parameters are frozen, by name; True is for good.
+    running_weights : dict or None
+        Weights that training goes on from, where the best ones predict: between two calls.
+    best_weights : dict or None
+        Weights at the best check so far: within a call.
+    """
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    streams: dict = field(default_factory=dict)
+    history: Any = None
+    schedule: Schedule | None = None
+    counters: Counters = field(default_factory=Counters)
+    frozen_until: dict = field(default_factory=dict)
+    running_weights: dict | None = None
+    best_weights: dict | None = None
+
+    def __copy__(self):
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin.parts, twin.counters = dict(self.parts), copy.deepcopy(self.counters)
+        return twin
+
+    @property
+    def module(self):
+        """torch.nn.Module: the network."""
+        return self.parts["module"]
+
+    @property
+    def criterion(self):
+        """callable: the loss."""
+        return self.parts["criterion"]
+
+    @property
+    def optimizer(self):
+        """torch.optim.Optimizer: what moves the weights."""
+        return self.parts["optimizer"]
+
+    def restart(self, streams):
+        """Begin anew with the parts as they are."""
+        self.streams, self.schedule, self.counters = streams, None, Counters()
+        self.frozen_until, self.running_weights, self.best_weights = {}, None, None
+
+    def modules(self):
+        """Return the parts that are modules: networks and criteria."""
+        parts = self.parts.items()
+        return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+
+    def set_training(self, training):
+        """Put all modules into training or evaluation mode."""
+        for module in self.modules().values():
+            module.train(training)
+
+    def copy_weights(self):
+        """Return copies of the state dicts of the modules."""
+        return {
+            name: {k: _copy(v) for k, v in module.state_dict().items()}
+            for name, module in self.modules().items()
+        }
+
+    def set_weights(self, weights):
+        """Put copied state dicts back."""
+        for name, state in weights.items():
+            self.parts[name].load_state_dict(state)
+
+    def resume(self, *, checked):
+        """Take up the running weights again; the best ones are kept where checks go on."""
+        if self.running_weights is not None:
+            self.best_weights = self.copy_weights()
+            self.set_weights(self.running_weights)
+            self.running_weights = None
+        if not checked:
+            self.best_weights = None
+
+    def settle(self):
+        """Let the best weights predict, and put the running ones aside for the next call."""
+        if self.best_weights is not None:
+            self.running_weights = self.copy_weights()
+            self.set_weights(self.best_weights)
+            self.best_weights = None
+
+    def state_dict(self):
+        """Return everything as tensors, numbers and strings."""
+        parts = {k: part for k, part in self.parts.items() if hasattr(part, "state_dict")}
+        return {
+            "states": {name: part.state_dict() for name, part in parts.items()},
+            "plain": {name: plain_attributes(part) for name, part in self.parts.items()},
+            "running": self.running_weights,
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "streams": {name: stream.state() for name, stream in self.streams.items()},
+            "history": [plain_numbers(row) for row in self.history],
+            "counters": asdict(self.counters),
+            "frozen_until": dict(self.frozen_until),
+        }
+
+    def load_state_dict(self, state, schedule):
+        """Become what was saved; parts and streams of the same names must be there.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` returned.
+        schedule : Schedule or None
+            One of the length that was saved.
+        """
+        self.schedule = schedule
+        if schedule is not None:
+            schedule.load_state_dict(state["schedule"])
+        self.running_weights = state["running"]
+        self.set_weights(state["states"])
+        for name, plain in state["plain"].items():
+            for layer, attributes in plain.items():
+                vars(self.parts[name].get_submodule(layer)).update(attributes)
+        for name, of_stream in state["streams"].items():
+            self.streams[name].set_state(of_stream)
+        self.counters = Counters(**state["counters"])
+        self.frozen_until = state["frozen_until"]
+        self.history[:] = state["history"]
+
+
+def _copy(value):
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
