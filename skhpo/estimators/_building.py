@@ -12,13 +12,11 @@ from skorch import NeuralNet
 from ..define_by_run import check_all_known, split, takes_hp
 from ..names import resolve_criterion, resolve_optimizer
 from ..training.data import as_dict, wants_integers
-from ..training.device import resolve_device
+from ..training.device import low_precision, resolve_device
 from ..training.groups import find_frozen, grouped
-from ..training.initialization import NamedInitialization
+from ..training.initialization import NamedInitialization, initialize_weights
 from ..training.loading import cast_floats
-from ..training.precision import low_precision
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
-from ..training.weights import initialize_weights
 from .defaults import changed_settings
 from .parameters import INFERRED, arguments_of, signature_of
 

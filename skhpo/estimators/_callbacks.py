@@ -1,16 +1,18 @@
-"""What skorch's callbacks need before anything is trained."""
+"""skorch's callbacks: what they need before anything is trained, and the table of epochs."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
-from skorch.callbacks import PassthroughScoring
+from skorch.callbacks import PassthroughScoring, PrintLog
 from skorch.callbacks.scoring import ScoringBase
 
 from ..names import nearest_first
 
-__all__ = ["check_monitors", "let_callbacks_set_params"]
+__all__ = ["check_monitors", "given_callbacks", "let_callbacks_set_params", "with_epoch_table"]
 
+_PRINT = inspect.signature(PrintLog).parameters["sink"].default
 _OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
 
 
@@ -148,3 +150,29 @@ def _constants_of(cls):
         for value in vars(base).values()
     )
     return {constant for code in codes if code is not None for constant in code.co_consts}
+
+
+class EpochTable(PrintLog):
+    """skorch's table, which compares its sink with the ``print`` of the moment.
+
+    Ray replaces that one. The table would then be printed whatever `verbose` says, and could not
+    be pickled.
+    """
+
+    def _sink(self, text, verbose):
+        if verbose or self.sink is not _PRINT:
+            self.sink(text)
+
+    def __getstate__(self):
+        return {k: v for k, v in vars(self).items() if v is not _PRINT}
+
+    def __setstate__(self, state):
+        vars(self).update({"sink": _PRINT, **state})
+
+
+def with_epoch_table(callbacks):
+    """Return skorch's default callbacks, as pairs of name and callback, with our table."""
+    return [
+        (name, EpochTable() if type(callback) is PrintLog else callback)
+        for name, callback in callbacks
+    ]

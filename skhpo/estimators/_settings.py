@@ -9,8 +9,8 @@ import torch
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from ..names import nearest_first, resolve_scheduler
+from ..training.initialization import INITIALIZATIONS
 from ..training.schedule import needs_monitor
-from ..training.weights import INITIALIZATIONS
 
 __all__ = ["STREAMS", "check_settings"]
 

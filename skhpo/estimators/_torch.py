@@ -15,11 +15,10 @@ from skorch.utils import to_device
 from torch.utils.data import DataLoader
 
 from .._compat import num_samples
-from ..training.precision import as_float32, plain_tuple
+from ..training.device import as_float32, plain_tuple
 from ._building import BuildingMixin
-from ._callbacks import check_monitors, let_callbacks_set_params
+from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from ._first_look import FirstLookMixin
-from ._printing import with_epoch_table
 from ._routing import drop_made_request_methods, routed
 from .fitting import run_epochs
 from .parameters import ParametersMixin

@@ -8,8 +8,8 @@ from skorch import NeuralNet
 from ..limits import check_time
 from ..names import OPTIMIZERS
 from ..training.batches import RowBatches
+from ..training.device import plain_tuple
 from ..training.engine import EpochReport
-from ..training.precision import plain_tuple
 from .defaults import changed_settings
 from .watching import stopped_by_skorch
 

@@ -6,6 +6,8 @@ import dis
 
 from skorch.callbacks import LRScheduler
 
+from ._callbacks import given_callbacks
+
 __all__ = ["HookedWatcher", "NetWatcher", "begin_training", "stopped_by_skorch"]
 
 
@@ -52,16 +54,13 @@ class NetWatcher:
     def _tell(self, event):
         net = self.net
         getattr(net, event)(net, **self.datasets)
-        if not net.callbacks or net.callbacks == "disable":
-            return True
-        defaults = {name for name, _ in net.get_default_callbacks()}
-        given = [callback for name, callback in net.callbacks_ if name not in defaults]
+        given = given_callbacks(net).values()
 
         def tell_given():
             for callback in given:
                 getattr(callback, event)(net, **self.datasets)
 
-        return not stopped_by_skorch(net, tell_given)
+        return not given or not stopped_by_skorch(net, tell_given)
 
     def _print(self):
         if self.net.verbose:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..estimators import MLP, ConvNet
+from ..modules import MLP, ConvNet
 from ._errors import LockstepError
 from ._layers import FORMS
 from ._registry import LAYER_RULES

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..estimators import MLP, ConvNet
 from ..estimators.defaults import changed_settings
+from ..modules import MLP, ConvNet
 from ..names import resolve_criterion, resolve_optimizer
 from ._optimizers import OPTIMIZERS
 

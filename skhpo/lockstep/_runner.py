@@ -7,8 +7,8 @@ import math
 import torch
 
 from ..limits import check_time
+from ..training.device import as_float32
 from ..training.engine import EpochReport
-from ..training.precision import as_float32
 from ._errors import LockstepError
 from ._feed import Feed
 from ._forms import Forms

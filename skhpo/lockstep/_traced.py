@@ -8,7 +8,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from ..estimators import MLP, ConvNet
+from ..modules import MLP, ConvNet
 from ..training.tracing import Tracer
 from ._errors import LockstepError
 from ._layers import Dropout, per_row

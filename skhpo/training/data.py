@@ -10,9 +10,17 @@ import torch
 
 from ..rows import RowSubset
 from .batches import batch_sizes
-from .sparse import SparseRows
 
-__all__ = ["Rows", "SubsetRows", "as_array", "as_dict", "n_rows", "sample_shape", "wants_integers"]
+__all__ = [
+    "Rows",
+    "SparseRows",
+    "SubsetRows",
+    "as_array",
+    "as_dict",
+    "n_rows",
+    "sample_shape",
+    "wants_integers",
+]
 
 # An array that must be converted is converted at once up to this size, beyond it batch by batch.
 MAX_CONVERTED_BYTES = 2**30
@@ -201,6 +209,34 @@ class _Writeable:
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
         self.array = array
+
+
+class SparseRows:
+    """What `Rows` needs of a tensor, over a CSR matrix.
+
+    Parameters
+    ----------
+    matrix : CSR matrix or array of shape (n_samples, n_features)
+    """
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+        self.shape = matrix.shape
+        self.dtype = torch.from_numpy(matrix.data[:0]).dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        return SparseRows(self.matrix[np.asarray(index)])
+
+    def numel(self):
+        """Return the number of values, zeros included."""
+        return self.shape[0] * self.shape[1]
+
+    def index_select(self, dim, index):
+        """Return rows as a dense tensor of shape (len(index), n_features)."""
+        return torch.from_numpy(self.matrix[index.numpy()].toarray())
 
 
 class SubsetRows:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..exceptions import NonFiniteLossError
-from .groups import set_frozen
-from .weights import constrain_rows
+from .groups import constrain_rows, set_frozen
 
 __all__ = ["ActiveNetwork", "EpochReport", "EpochRunner", "EpochWatcher", "train"]
 

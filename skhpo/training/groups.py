@@ -1,10 +1,14 @@
-"""Groups of parameters: learning rates of their own, and frozen ones."""
+"""Groups of parameters by patterns of their names: learning rates, frozen ones; limits of norms."""
 
 from __future__ import annotations
 
-from .weights import match_names
+import fnmatch
 
-__all__ = ["find_frozen", "grouped", "plain_name", "set_frozen"]
+import torch
+
+from ..names import nearest_first
+
+__all__ = ["constrain_rows", "find_frozen", "grouped", "match_names", "plain_name", "set_frozen"]
 
 
 def plain_name(name):
@@ -77,3 +81,49 @@ def set_frozen(parameters, frozen_until, n_epochs):
     named = {plain_name(name): parameter for name, parameter in parameters}
     for name, epochs in frozen_until.items():
         named[name].requires_grad_(epochs is not True and n_epochs >= epochs)
+
+
+def match_names(parameter, patterns, names):
+    """Find the pattern of each name.
+
+    Parameters
+    ----------
+    parameter : str
+        What the patterns were given as, for the message.
+    patterns : dict of str to object
+        Patterns of `fnmatch`; of several that match a name the first one counts.
+    names : list of str
+
+    Returns
+    -------
+    found : dict of str to object
+        From the names that a pattern matches to the value of the pattern.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches no name.
+    """
+    found = {}
+    for pattern, value in patterns.items():
+        matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not matched:
+            known = ", ".join(nearest_first(pattern, names))
+            raise ValueError(
+                f"the patterns of {parameter} must match names of parameters, but {pattern!r} "
+                f"matches none; there are, the nearest first: {known}"
+            )
+        for name in matched:
+            found.setdefault(name, value)
+    return found
+
+
+def constrain_rows(parameters, max_norm):
+    """Scale the rows of weights down to an Euclidean norm of at most `max_norm`.
+
+    A row holds what comes into one unit (Srivastava et al. 2014, section 5.1).
+    """
+    with torch.no_grad():
+        for parameter in parameters:
+            norms = parameter.flatten(1).norm(dim=1).clamp_(min=max_norm)
+            parameter.mul_((max_norm / norms).view(-1, *[1] * (parameter.ndim - 1)))

@@ -1,15 +1,29 @@
-"""Initial weights that depend on the seed and on the parameter's name, and on nothing else."""
+"""Initial weights: they depend on the seed and on the parameter's name, and on nothing else."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 
 import torch
+from torch import nn
 
 from .randomness import OwnGenerators, Stream, stream_seed
 
-__all__ = ["NamedInitialization"]
+__all__ = ["INITIALIZATIONS", "NamedInitialization", "initialize_weights"]
 
+# Standard deviation (or bound) of the plain distributions, at a gain of one.
+_SMALL = 0.05
+# From the prefix to the numerator of the variance, and what it is divided by.
+_FANS = {
+    "lecun": lambda fan_in, fan_out: 1 / fan_in,
+    "xavier": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "kaiming": lambda fan_in, fan_out: 2 / fan_in,
+}
+INITIALIZATIONS = (
+    *("default", "zeros", "uniform", "normal", "orthogonal"),
+    *(f"{scheme}_{shape}" for scheme in _FANS for shape in ("uniform", "normal")),
+)
 # Calls that look at a tensor without reading or changing its numbers.
 _LOOKS = {
     *("__get__", "__set__", "__hash__", "__len__", "_make_subclass", "as_subclass", "data_ptr"),
@@ -113,3 +127,55 @@ def _address(tensor):
 
 def _covers_its_storage(tensor):
     return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+
+
+def initialize_weights(module, init, gain, generator):
+    """Draw the weights of a module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Changed in place: parameters of two and more dimensions are drawn, biases become zero,
+        other parameters (of normalizations) stay.
+    init : str
+        One of `INITIALIZATIONS`. "default" keeps what the layers drew themselves, times `gain`.
+        "lecun_*", "xavier_*" and "kaiming_*" have the variances 1 / fan_in,
+        2 / (fan_in + fan_out) and 2 / fan_in, times ``gain**2``; "uniform" and "normal" the bound
+        and the standard deviation 0.05, times `gain`.
+    gain : float
+    generator : callable
+        From the device and the name of a parameter to the generator that draws it.
+    """
+    if init == "default" and gain == 1:
+        return
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                continue
+            if parameter.ndim > 1:
+                _draw(parameter, init, gain, generator(parameter.device, name))
+            elif init != "default" and "bias" in name.rpartition(".")[2]:
+                parameter.zero_()
+
+
+def _draw(weight, init, gain, generator):
+    scheme, _, shape = init.partition("_")
+    if init == "default":
+        weight.mul_(gain)
+    elif init == "zeros":
+        weight.zero_()
+    elif init == "orthogonal":
+        nn.init.orthogonal_(weight, gain, generator=generator)
+    elif init == "uniform":
+        weight.uniform_(-_SMALL * gain, _SMALL * gain, generator=generator)
+    elif init == "normal":
+        weight.normal_(0, _SMALL * gain, generator=generator)
+    else:
+        receptive_field = weight[0][0].numel()
+        fans = weight.shape[1] * receptive_field, weight.shape[0] * receptive_field
+        deviation = gain * math.sqrt(_FANS[scheme](*fans))
+        if shape == "normal":
+            weight.normal_(0, deviation, generator=generator)
+        else:
+            bound = math.sqrt(3) * deviation
+            weight.uniform_(-bound, bound, generator=generator)

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
-from skhpo.training.weights import INITIALIZATIONS
+from skhpo.training.initialization import INITIALIZATIONS
 
 
 def initial(**params):
