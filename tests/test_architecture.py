@@ -51,16 +51,6 @@ NEVER = {
     "inspection": {"skhpo.samplers", "skhpo.schedulers", "skhpo.evaluation"},
 }
 
-# Private modules of packages below that others import. What stands here may only become less.
-BORROWED = {
-    *(f"lockstep: estimators.{name}" for name in ("_data", "_defaults", "_device", "_extras")),
-    *(f"lockstep: estimators.{name}" for name in ("_names", "_precision", "_randomness")),
-    *(f"lockstep: estimators.{name}" for name in ("_training", "_validation")),
-    *(f"self_tuning: estimators.{name}" for name in ("_data", "_extras", "_names", "_parameters")),
-    *(f"self_tuning: estimators.{name}" for name in ("_randomness", "_selection", "_training")),
-    "self_tuning: estimators._validation",
-}
-
 
 def modules():
     return [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
@@ -117,10 +107,9 @@ def borrowed(path):
                 break
 
 
-def test_private_modules_of_other_packages_are_borrowed_less_and_less():
+def test_no_package_reads_private_modules_of_another():
     found = {f"{part_of(path)}: {name}" for path in modules() for name in borrowed(path)}
-    assert found <= BORROWED, "import this through the package's __init__"
-    assert found >= BORROWED, "take what nobody borrows any more out of the list"
+    assert not found, "give it a public name, or import it through the package's __init__"
 
 
 def test_the_order_is_that_of_the_design():

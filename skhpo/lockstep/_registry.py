@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..estimators import MLP, ConvNet
+from ..modules import MLP, ConvNet
 from ._layers import FORMS
 
 __all__ = ["LAYER_RULES", "register_layer"]
