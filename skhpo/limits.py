@@ -118,7 +118,7 @@ def current_slot():
     return _slot.get()
 
 
-def check_time():
+def check_time() -> None:
     """Raise FitTimeoutError if the fit of this thread is over its time, or its search.
 
     Estimators call it between batches.

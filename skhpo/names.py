@@ -7,6 +7,7 @@ import difflib
 import functools
 import inspect
 import types
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -102,10 +103,10 @@ SCHEDULERS = {
 }
 
 
-def nearest_first(name, known):
+def nearest_first(name: object, known: Iterable[str]) -> list[str]:
     """Sort `known` names so that those most like `name` come first."""
 
-    def unlikeness(candidate):
+    def unlikeness(candidate: str) -> tuple[float, str]:
         ratio = difflib.SequenceMatcher(None, str(name).lower(), candidate.lower()).ratio()
         return -round(ratio, 1), candidate
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Container, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ import torch
 __all__ = ["check_complete", "check_keys", "plain_attributes", "plain_numbers", "serialised"]
 
 
-def serialised(checkpoint):
+def serialised(checkpoint: dict[str, Any]) -> memoryview:
     """Return the bytes of a checkpoint.
 
     Made in memory: torch's writer turns an interrupted or refused write into errors of its own.
@@ -20,7 +22,7 @@ def serialised(checkpoint):
     return buffer.getbuffer()
 
 
-def plain_attributes(module):
+def plain_attributes(module: object) -> dict[str, dict[str, Any]]:
     """Return what layers keep beside tensors (a count of steps, say), by path and name."""
     if not isinstance(module, torch.nn.Module):
         return {}
@@ -32,7 +34,7 @@ def plain_attributes(module):
     return {path: attributes for path, attributes in found.items() if attributes}
 
 
-def _is_plain(value):
+def _is_plain(value: Any) -> bool:
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
     if type(value) is dict:
@@ -40,7 +42,7 @@ def _is_plain(value):
     return value is None or type(value) in (bool, int, float, str)
 
 
-def check_complete(checkpoint, version, name, sections):
+def check_complete(checkpoint: Any, version: int, name: str, sections: Iterable[str]) -> None:
     """Raise ValueError unless a checkpoint is of an estimator, and has all its sections."""
     if not isinstance(checkpoint, dict):
         raise ValueError(f"the checkpoint must be one of {name}, but is a {type(checkpoint)}")
@@ -53,7 +55,7 @@ def check_complete(checkpoint, version, name, sections):
     check_keys("section", sections, checkpoint)
 
 
-def check_keys(what, needed, found):
+def check_keys(what: str, needed: Iterable[str], found: Container[str]) -> None:
     """Raise ValueError if a part of a checkpoint lacks a key."""
     missing = [key for key in needed if key not in found]
     if missing:
@@ -62,7 +64,7 @@ def check_keys(what, needed, found):
         )
 
 
-def plain_numbers(value):
+def plain_numbers(value: Any) -> Any:
     """Turn NumPy scalars and arrays within a row of the history into plain Python."""
     if isinstance(value, dict):
         return {key: plain_numbers(item) for key, item in value.items()}

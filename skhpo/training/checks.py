@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .state import TrainingState
 
 __all__ = ["Checks"]
 
@@ -32,7 +37,17 @@ class Checks:
         Epochs before which it does not stop.
     """
 
-    def __init__(self, state, measure, name, *, lower_is_better, every, patience, min_epochs):
+    def __init__(
+        self,
+        state: TrainingState,
+        measure: Callable[[], float],
+        name: str,
+        *,
+        lower_is_better: bool,
+        every: int | None,
+        patience: int | None,
+        min_epochs: int,
+    ) -> None:
         self.state = state
         self.measure = measure
         self.name = name
@@ -42,21 +57,22 @@ class Checks:
         self.min_epochs = min_epochs
         self.begin_epoch()
 
-    def begin_epoch(self):
+    def begin_epoch(self) -> None:
         """Forget the checks of the epoch before."""
-        self.values, self.improved = [], False
+        self.values: list[float] = []
+        self.improved = False
 
-    def is_due(self, n_batches):
+    def is_due(self, n_batches: int) -> bool:
         """Whether to check after so many batches."""
         return self.every is not None and n_batches % self.every == 0
 
-    def after_batch(self, n_batches):
+    def after_batch(self, n_batches: int) -> None:
         """Check, if it is time for it."""
         if self.is_due(n_batches):
             self.check()
             self.state.set_training(True)
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         """Check, if epochs are what checks go by; write the history; see whether to stop."""
         counters, history = self.state.counters, self.state.history
         if self.every is None:
@@ -72,7 +88,7 @@ class Checks:
         enough = self.patience is not None and waited >= self.patience
         counters.stopped = bool(enough and counters.n_epochs + 1 >= self.min_epochs)
 
-    def check(self):
+    def check(self) -> None:
         """Measure the network as it is now."""
         counters, value = self.state.counters, self.measure()
         better = counters.best is None or (
@@ -90,7 +106,7 @@ class Checks:
             self.state.best_weights = self.state.copy_weights()
 
 
-def _slope(values):
+def _slope(values: list[float]) -> float:
     """Return the slope of the least-squares line, per check; 0 for a single check."""
     if len(values) < 2 or not np.isfinite(values).all():
         return 0.0

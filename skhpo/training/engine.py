@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..exceptions import NonFiniteLossError
 from .groups import constrain_rows, set_frozen
+
+if TYPE_CHECKING:
+    import torch
+
+    from .checks import Checks
+    from .state import TrainingState
 
 __all__ = ["ActiveNetwork", "EpochReport", "EpochRunner", "EpochWatcher", "train"]
 
@@ -25,7 +32,7 @@ class EpochReport:
     ----------
     losses : list of float or None, default=None
         Losses of the batches; None where the watcher records them.
-    sizes : list of int or None, default=None
+    sizes : list of int, default=()
         Rows of the batches.
     columns : dict, default={}
         What else the epoch's row of the history gets.
@@ -33,9 +40,9 @@ class EpochReport:
         False if a callback ended the epoch before its last batch.
     """
 
-    losses: list | None = None
-    sizes: list | None = None
-    columns: dict = field(default_factory=dict)
+    losses: list[float] | None = None
+    sizes: Sequence[int] = ()
+    columns: dict[str, Any] = field(default_factory=dict)
     finished: bool = True
 
 
@@ -89,8 +96,16 @@ class ActiveNetwork:
     """
 
     def __init__(
-        self, state, batches, n_epochs, watcher, checks=None, *, parameters=(), max_norm=None
-    ):
+        self,
+        state: TrainingState,
+        batches: Any,
+        n_epochs: int,
+        watcher: EpochWatcher,
+        checks: Checks | None = None,
+        *,
+        parameters: Sequence[tuple[str, torch.nn.Parameter]] = (),
+        max_norm: float | None = None,
+    ) -> None:
         self.state = state
         self.batches = batches
         self.epochs_left = n_epochs
@@ -105,12 +120,12 @@ class ActiveNetwork:
         self.each_batch = bool(self.limited or steps or looks)
 
     @property
-    def is_done(self):
+    def is_done(self) -> bool:
         """Whether there is no epoch to train."""
         patient = self.checks is None or not self.state.counters.stopped
         return self.epochs_left < 1 or not patient
 
-    def begin_epoch(self):
+    def begin_epoch(self) -> bool:
         """Do what comes before the first batch; return whether to train the epoch."""
         if self.state.frozen_until:
             set_frozen(self.parameters, self.state.frozen_until, self.state.counters.n_epochs)
@@ -118,13 +133,13 @@ class ActiveNetwork:
             self.checks.begin_epoch()
         return self.watcher.epoch_begins()
 
-    def after_batch(self):
+    def after_batch(self) -> None:
         """Do what comes after a step of the optimizer."""
-        if self.limited:
+        if self.max_norm is not None:
             constrain_rows([p for p in self.limited if p.requires_grad], self.max_norm)
         self.count_batch()
 
-    def count_batch(self):
+    def count_batch(self) -> None:
         """Count a batch, and check and step what goes by batches."""
         if not self.each_batch:
             return
@@ -135,7 +150,7 @@ class ActiveNetwork:
         if self.state.schedule is not None:
             self.state.schedule.after_batch(counters.n_batches)
 
-    def finish_epoch(self, report, seconds):
+    def finish_epoch(self, report: EpochReport, seconds: float) -> None:
         """Record an epoch, count it, and ask whether to go on.
 
         Raises
@@ -160,7 +175,7 @@ class ActiveNetwork:
         if not (self.watcher.epoch_counted() and go_on):
             self.epochs_left = 0
 
-    def _record(self, report):
+    def _record(self, report: EpochReport) -> None:
         history = self.state.history
         for name, value in report.columns.items():
             history.record(name, value)
@@ -171,13 +186,17 @@ class ActiveNetwork:
         if self.checks is not None:
             self.checks.end_epoch()
 
-    def leave(self):
+    def leave(self) -> None:
         """Have the best weights predict, and leave no row of an epoch that was not finished."""
         del self.state.history[self._n_rows :]
         self.state.settle()
 
 
-def train(networks, runner, errors=None):
+def train(
+    networks: Iterable[ActiveNetwork],
+    runner: EpochRunner,
+    errors: dict[ActiveNetwork, BaseException] | None = None,
+) -> None:
     """Train networks to their ends. Whatever happens, they have their best weights afterwards.
 
     Parameters
@@ -188,7 +207,7 @@ def train(networks, runner, errors=None):
         Gets what goes wrong with one network when its epoch ends, by the network, which then
         leaves; None raises it.
     """
-    active: list[Any] = list(networks)
+    active = list(networks)
     try:
         while active:
             for network in [one for one in active if one.is_done or one in (errors or ())]:
@@ -201,12 +220,16 @@ def train(networks, runner, errors=None):
             _leave(network, runner)
 
 
-def _leave(network, runner):
+def _leave(network: ActiveNetwork, runner: EpochRunner) -> None:
     runner.release(network)
     network.leave()
 
 
-def _train_epoch(networks, runner, errors):
+def _train_epoch(
+    networks: list[ActiveNetwork],
+    runner: EpochRunner,
+    errors: dict[ActiveNetwork, BaseException] | None,
+) -> None:
     start = time.perf_counter()
     begun = [network.begin_epoch() for network in networks]
     reports = runner.run(networks) if all(begun) else [EpochReport(finished=False)]
@@ -220,7 +243,7 @@ def _train_epoch(networks, runner, errors):
             errors[network] = error
 
 
-def _record_losses(history, losses, sizes):
+def _record_losses(history: Any, losses: list[float], sizes: Sequence[int]) -> None:
     mean = sum(v * n for v, n in zip(losses, sizes, strict=True)) / sum(sizes)
     rows = (row for row in reversed(history[:-1]) if row.get("train_loss_best"))
     best = next(rows, {"train_loss": math.inf})["train_loss"]
@@ -229,7 +252,7 @@ def _record_losses(history, losses, sizes):
     history.record("train_batch_count", len(losses))
 
 
-def _check_loss(state):
+def _check_loss(state: TrainingState) -> None:
     loss = state.history[-1].get("train_loss")
     if loss is not None and not math.isfinite(loss):
         raise NonFiniteLossError(

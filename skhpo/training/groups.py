@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -10,13 +12,15 @@ from ..names import nearest_first
 
 __all__ = ["constrain_rows", "find_frozen", "grouped", "match_names", "plain_name", "set_frozen"]
 
+Named = Sequence[tuple[str, torch.nn.Parameter]]
 
-def plain_name(name):
+
+def plain_name(name: str) -> str:
     """Return a parameter's name without what a compiled module adds to those that it wraps."""
     return name.replace("_orig_mod.", "")
 
 
-def grouped(parameters, multipliers, lr):
+def grouped(parameters: Named, multipliers: dict[str, float], lr: float) -> list[dict[str, Any]]:
     """Return groups of parameters for an optimizer; each keeps its factor as "lr_multiplier".
 
     Parameters
@@ -28,7 +32,7 @@ def grouped(parameters, multipliers, lr):
     """
     named = {plain_name(name): parameter for name, parameter in parameters}
     factors = match_names("lr_multipliers", multipliers, list(named))
-    members = {}
+    members: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in named.items():
         members.setdefault(factors.get(name, 1), []).append(parameter)
     return [
@@ -37,7 +41,7 @@ def grouped(parameters, multipliers, lr):
     ]
 
 
-def find_frozen(parameters, freeze):
+def find_frozen(parameters: Named, freeze: dict[str, Any]) -> dict[str, Any]:
     """Return until which epoch which parameters are frozen; True is for good.
 
     Parameters
@@ -68,7 +72,7 @@ def find_frozen(parameters, freeze):
     return frozen_until
 
 
-def set_frozen(parameters, frozen_until, n_epochs):
+def set_frozen(parameters: Named, frozen_until: dict[str, Any], n_epochs: int) -> None:
     """Freeze what is not to be trained in the epoch to come, and thaw the others.
 
     Parameters
@@ -83,7 +87,7 @@ def set_frozen(parameters, frozen_until, n_epochs):
         named[name].requires_grad_(epochs is not True and n_epochs >= epochs)
 
 
-def match_names(parameter, patterns, names):
+def match_names(parameter: str, patterns: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """Find the pattern of each name.
 
     Parameters
@@ -104,7 +108,7 @@ def match_names(parameter, patterns, names):
     ValueError
         If a pattern matches no name.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for pattern, value in patterns.items():
         matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
         if not matched:
@@ -118,7 +122,7 @@ def match_names(parameter, patterns, names):
     return found
 
 
-def constrain_rows(parameters, max_norm):
+def constrain_rows(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> None:
     """Scale the rows of weights down to an Euclidean norm of at most `max_norm`.
 
     A row holds what comes into one unit (Srivastava et al. 2014, section 5.1).

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
 import torch
 
 from ..limits import check_time
-from .engine import EpochReport
+from .engine import ActiveNetwork, EpochReport
 
 __all__ = ["PlainRunner"]
 
@@ -21,11 +25,13 @@ class PlainRunner:
         In which the forward pass draws its random numbers.
     """
 
-    def __init__(self, loss_of, drawing):
+    def __init__(
+        self, loss_of: Callable[..., torch.Tensor], drawing: AbstractContextManager[Any]
+    ) -> None:
         self.loss_of = loss_of
         self.drawing = drawing
 
-    def run(self, networks):
+    def run(self, networks: list[ActiveNetwork]) -> list[EpochReport]:
         """Train one network for an epoch."""
         (network,) = networks
         state = network.state
@@ -40,7 +46,7 @@ class PlainRunner:
                 loss = loss_of(X, y, weight)
             for parameter in parameters:
                 parameter.grad = None
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             step()
             if after_batch is not None:
                 after_batch()
@@ -49,5 +55,5 @@ class PlainRunner:
         # One transfer for an epoch: asking each batch for its loss would wait for the device.
         return [EpochReport(torch.stack(losses).tolist(), sizes)]
 
-    def release(self, network):
+    def release(self, network: ActiveNetwork) -> None:
         """Do nothing: the state was trained itself."""

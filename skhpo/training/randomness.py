@@ -126,11 +126,11 @@ class Stream:
             self._generators[key] = torch.Generator(device).manual_seed(seed)
         return self._generators[key]
 
-    def state(self):
+    def state(self) -> dict[str, torch.Tensor]:
         """Return the generators' states: a dict from device name to tensor."""
         return {key: generator.get_state() for key, generator in self._generators.items()}
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, torch.Tensor]) -> Stream:
         """Continue where the stream of another fit stood.
 
         A device that this machine lacks is left out: its stream starts anew elsewhere.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from torch.optim import lr_scheduler as torch_schedules
 
@@ -63,16 +64,16 @@ class Schedule:
             kwargs.setdefault("mode", "min" if lower_is_better else "max")
         self.torch_schedule = factory(optimizer, **kwargs)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return the length and the state of torch's schedule."""
         state = {k: v for k, v in self.torch_schedule.state_dict().items() if not callable(v)}
         return {"epochs": self.epochs, "batches": self.batches, "state": state}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another schedule of the same length stood."""
         self.torch_schedule.load_state_dict(state["state"])
 
-    def after_batch(self, n_batches):
+    def after_batch(self, n_batches: int) -> None:
         """Step, if this schedule steps with every batch.
 
         Parameters
@@ -83,7 +84,7 @@ class Schedule:
         if self.every_batch and (n_batches < self.epochs * self.batches or not self.ends):
             self.torch_schedule.step()
 
-    def after_epoch(self, n_epochs, value):
+    def after_epoch(self, n_epochs: int, value: float | None) -> None:
         """Step, if this schedule steps with every epoch.
 
         Parameters

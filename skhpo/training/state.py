@@ -11,6 +11,7 @@ import torch
 from .checkpoint import plain_attributes, plain_numbers
 
 if TYPE_CHECKING:
+    from .randomness import Stream
     from .schedule import Schedule
 
 __all__ = ["Counters", "TrainingState"]
@@ -43,7 +44,7 @@ class Counters:
     best_epoch: int = 0
     best: float | None = None
     last: float | None = None
-    recent: list = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
     stopped: bool = False
 
 
@@ -71,63 +72,63 @@ class TrainingState:
     """
 
     parts: dict[str, Any] = field(default_factory=dict)
-    streams: dict = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
     history: Any = None
     schedule: Schedule | None = None
     counters: Counters = field(default_factory=Counters)
-    frozen_until: dict = field(default_factory=dict)
-    running_weights: dict | None = None
-    best_weights: dict | None = None
+    frozen_until: dict[str, Any] = field(default_factory=dict)
+    running_weights: dict[str, Any] | None = None
+    best_weights: dict[str, Any] | None = None
 
-    def __copy__(self):
+    def __copy__(self) -> TrainingState:
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
         twin.parts, twin.counters = dict(self.parts), copy.deepcopy(self.counters)
         return twin
 
     @property
-    def module(self):
+    def module(self) -> Any:
         """torch.nn.Module: the network."""
         return self.parts["module"]
 
     @property
-    def criterion(self):
+    def criterion(self) -> Any:
         """callable: the loss."""
         return self.parts["criterion"]
 
     @property
-    def optimizer(self):
+    def optimizer(self) -> Any:
         """torch.optim.Optimizer: what moves the weights."""
         return self.parts["optimizer"]
 
-    def restart(self, streams):
+    def restart(self, streams: dict[str, Stream]) -> None:
         """Begin anew with the parts as they are."""
         self.streams, self.schedule, self.counters = streams, None, Counters()
         self.frozen_until, self.running_weights, self.best_weights = {}, None, None
 
-    def modules(self):
+    def modules(self) -> dict[str, torch.nn.Module]:
         """Return the parts that are modules: networks and criteria."""
         parts = self.parts.items()
         return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
 
-    def set_training(self, training):
+    def set_training(self, training: bool) -> None:
         """Put all modules into training or evaluation mode."""
         for module in self.modules().values():
             module.train(training)
 
-    def copy_weights(self):
+    def copy_weights(self) -> dict[str, Any]:
         """Return copies of the state dicts of the modules."""
         return {
             name: {k: _copy(v) for k, v in module.state_dict().items()}
             for name, module in self.modules().items()
         }
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: dict[str, Any]) -> None:
         """Put copied state dicts back."""
         for name, state in weights.items():
             self.parts[name].load_state_dict(state)
 
-    def resume(self, *, checked):
+    def resume(self, *, checked: bool) -> None:
         """Take up the running weights again; the best ones are kept where checks go on."""
         if self.running_weights is not None:
             self.best_weights = self.copy_weights()
@@ -136,14 +137,14 @@ class TrainingState:
         if not checked:
             self.best_weights = None
 
-    def settle(self):
+    def settle(self) -> None:
         """Let the best weights predict, and put the running ones aside for the next call."""
         if self.best_weights is not None:
             self.running_weights = self.copy_weights()
             self.set_weights(self.best_weights)
             self.best_weights = None
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return everything as tensors, numbers and strings."""
         parts = {k: part for k, part in self.parts.items() if hasattr(part, "state_dict")}
         return {
@@ -157,7 +158,7 @@ class TrainingState:
             "frozen_until": dict(self.frozen_until),
         }
 
-    def load_state_dict(self, state, schedule):
+    def load_state_dict(self, state: dict[str, Any], schedule: Schedule | None) -> None:
         """Become what was saved; parts and streams of the same names must be there.
 
         Parameters
@@ -182,5 +183,5 @@ class TrainingState:
         self.history[:] = state["history"]
 
 
-def _copy(value):
+def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, torch.Tensor) else value
