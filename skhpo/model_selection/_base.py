@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -12,52 +11,21 @@ from numbers import Integral, Real
 from os import PathLike
 
 import numpy as np
-from sklearn.base import clone, is_classifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import check_cv
-from sklearn.utils import check_random_state, get_tags, indexable
+from sklearn.base import clone
+from sklearn.utils import get_tags
 
-from .._compat import (
-    BaseSearchCV,
-    Interval,
-    StrOptions,
-    check_method_params,
-    fit_context,
-    num_samples,
-)
-from ..evaluation import (
-    Evaluator,
-    FitContexts,
-    Setting,
-    configured,
-    derive_seed,
-    refit,
-    separate_files,
-    slots_of,
-    told,
-)
+from .._compat import BaseSearchCV, Interval, StrOptions, fit_context
+from ..evaluation import Evaluator, FitContexts, configured, refit, told
 from ..interrupts import noticing
-from ..process import ignoring
-from ..rows import as_given, with_rows
-from ..samplers import EnqueuedSampler
-from ..space import SearchSpace
-from ._checks import (
-    as_rows,
-    check_classes,
-    check_fit_arguments,
-    check_listening,
-    check_names,
-    check_passed,
-    check_resource,
-)
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
-from ._observers import Callbacks, SearchStart
-from ._own import enqueued
+from ._observers import SearchStart
+from ._plan import Subject, plan_search
 from ._progress import Progress, report_answered
-from ._resume import fingerprint, identity_of, open_journal, replayed, tell_earlier_scores
+from ._resume import identity_of
 from ._scored import ScoredTrials
-from ._top import Seen
+from ._source import opened
+from ._top import Seen, quietly
 
 __all__ = ["BaseTrialSearchCV"]
 
@@ -68,6 +36,10 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
     A subclass stores its arguments, says in `_make_scheduler` which trials there are, and sets
     `resource` where the trials vary one. Everything that `GridSearchCV` does around its fits
     (scorers, metadata routing, callbacks, refit, delegation) is done here alike.
+
+    ``fit`` has four parts. *Plan* checks everything and changes nothing; *open* makes the scheduler
+    and opens the journal; *run* is the loop, which may be cut short at any time; *finish* makes
+    results of whatever was finished.
     """
 
     _parameter_constraints = {
@@ -145,24 +117,27 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         return tags
 
     @abstractmethod
-    def _make_scheduler(self, space, random_state, y, splits):
-        """Return the scheduler of this search.
+    def _make_scheduler(self, plan):
+        """Return the scheduler of this search, which nothing has been asked of.
 
         Parameters
         ----------
-        space : SearchSpace
-        random_state : int
-        y : array-like or None
-        splits : list of (ndarray, ndarray)
+        plan : Plan
+            With `space`, `random_state`, `y`, `splits` and `first`, what is tried first.
         """
 
-    def _distributions(self, X, y):
-        """Return the space of the search, as a dict or a list of dicts."""
-        return distributions_for(self, X, y)
+    def _subject(self, X, y):
+        """Return what is fitted on the splits, and over which space, as a `Subject`."""
+        return Subject(self.estimator, distributions_for(self, X, y))
 
-    def _fitted_by(self):
-        """Return what is fitted on the splits: arguments of `Setting`."""
-        return {"estimator": clone(self.estimator)}
+    def _keep(self, source):
+        """Set the attributes that are known before the first fit."""
+        self.param_distributions_ = source.plan.distributions
+        self.n_splits_ = len(source.plan.splits)
+
+    def _forecasts(self, source, start):
+        """Return observers that say what will be reached within `max_time`."""
+        return []
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, **params):
@@ -189,192 +164,114 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             data; and if all fits failed.
         """
         start = time.monotonic()
-        until = None if self.max_time is None else start + self.max_time
-        callbacks = Callbacks(self, self.callbacks)
-        data = Seen.weakly(X=X, y=y, **params)
-        scorer, metric = self._get_scorers()
-        X, y = indexable(with_rows(X, y), y)
-        params = check_method_params(X, params=params)
-        routed = self._get_routed_params_for_fit(params)
-        weight = params.get("sample_weight")
-        seen = {
-            "X": as_given(X),
-            "y": y,
-            "metadata": None if weight is None else {"sample_weight": weight},
-        }
-
-        distributions = self.param_distributions_ = self._distributions(X, y)
-        space = SearchSpace(distributions)
-        check_names(self.estimator, distributions)
-        check_passed(params, self.resource, distributions)
-        check_fit_arguments(self.estimator, X, y, routed.estimator.fit, distributions)
-        if self.resource is not None:
-            check_resource(self.estimator, self.resource, distributions)
-        slots = slots_of(self.devices)
-        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        parts = cv.split(X, y, **routed.splitter.split)
-        splits = [tuple(as_rows(part, num_samples(X)) for part in pair) for pair in parts]
-        if not splits:
-            raise ValueError(f"cv must yield at least one split, but {self.cv!r} yields none")
-        check_classes(self.estimator, y, splits)
-        self.n_splits_ = len(splits)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-
-        with ExitStack() as stack:
-            journal, known, identity = None, {}, None
-            if self.journal is not None or self.warm_start_from is not None or callbacks.want_start:
-                identity = fingerprint(self, cv, X, y, params)
-            if self.journal is not None:
-                header = self._header(seed, identity)
-                journal, seed, splits, known = open_journal(self.journal, header, splits)
-                stack.enter_context(journal)
-            scheduler = self._make_scheduler(space, derive_seed(seed, "scheduler"), y, splits)
-            check_listening(scheduler)
-            if self.warm_start_from is not None:
-                tell_earlier_scores(
-                    self.warm_start_from,
-                    space,
-                    scheduler.sampler,
-                    identity,
-                    metric=self.refit,
-                    max_resource=scheduler.max_resource,
-                )
-            if first := enqueued(self):
-                scheduler.sampler = EnqueuedSampler(
-                    scheduler.sampler, first, derive_seed(seed, "enqueue")
-                )
-            if known and self._samples_in_order:
-                scheduler.sampler = replayed(journal, space, scheduler.sampler)
-            if callbacks.want_start:
-                callbacks.on_search_begin(
-                    SearchStart(
-                        space=space,
-                        metrics=self._known_metrics(scorer),
-                        max_resource=scheduler.max_resource,
-                        identity=identity_of(identity, seed),
-                        known=known.keys(),
-                    )
-                )
-            setting = Setting(
-                **self._fitted_by(),
-                scorer=scorer,
-                seed=seed,
-                fit_params=routed.estimator.fit,
-                score_params=routed.scorer.score,
-                resource=self.resource,
-                max_resource=scheduler.max_resource,
-                return_train_score=self.return_train_score,
-                raise_errors=self.error_score == "raise",
-                curves=callbacks.want_curves,
-            )
-            separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
+        given = Seen.weakly(X=X, y=y, **params)
+        plan = plan_search(self, X, y, params)
+        with opened(self, plan) as source:
+            self._keep(source)
+            self._begin(source)
             context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
-            context.call_on_fit_task_begin(estimator=self, **seen)
-            of_search = self._search_context(context, scheduler.n_trials, known)
-            evaluator = Evaluator(
-                setting,
-                X,
-                y,
-                splits,
-                n_jobs=self.n_jobs,
-                n_repeats=self.n_repeats,
-                known=known,
-                checkpoints=None if journal is None else journal.checkpoints,
-                slots=slots,
-                fit_timeout=self.fit_timeout,
-                until=until,
-                lockstep=self.lockstep,
-                across=not self.asynchronous,
-                contexts=FitContexts.of(self, of_search),
-            )
-            stack.enter_context(evaluator)
-            if self.resource is not None:  # stopping early is what the search asks for
-                stack.enter_context(ignoring(ConvergenceWarning))
-            n_fits, score = self.n_splits_ * self.n_repeats, self._score_of(scorer)
-            total = None if scheduler.n_trials is None else scheduler.n_trials * n_fits
-            progress = Progress(total, n_fits, score, self.resource)
-            loop = self._run(scheduler, evaluator, journal, score, start, progress)
-            of_search.call_on_fit_task_end(estimator=self)
-            self._store(loop, scorer, metric)
-            if self.verbose > 0:
-                progress.finish(self._best_and_level(), loop.stopped)
-            if known:
-                report_answered(loop, known, journal.path.name, printed=self.verbose > 0)
-            if loop.error is not None:
-                raise loop.error
-            candidates = [trial.candidate for trial in loop.trials]
-            self._seen = Seen(seed, candidates, scheduler.max_resource, data)
-            self.__dict__.pop("_top", None)
-            self._warn(loop)
-            warn_about_newcomers(self, loop.trials, X, y)
-            if self.refit:
-                setting = replace(setting, estimator=clone(self.estimator), starts=None)
-                self._refit(setting, X, y, loop.trials, context, seen)
-        callbacks.on_search_end()
-        context.call_on_fit_task_end(estimator=self, **seen)
+            context.call_on_fit_task_begin(estimator=self, **plan.shown)
+            loop, progress = self._run(source, context, start)
+        self._finish(source.plan, loop, progress, context, given)
+        plan.callbacks.on_search_end()
+        context.call_on_fit_task_end(estimator=self, **plan.shown)
         return self
 
-    def _search_context(self, context, n_trials, known):
-        """Begin the task whose parts are the fits, less those that the journal answers."""
-        n_fits = None
-        if n_trials is not None:
-            n_fits = n_trials * self.n_splits_ * self.n_repeats
-            n_fits -= sum(trial < n_trials for trial, _, _ in known)
-        return context.subcontext(
-            task_name="search", max_subtasks=n_fits, sequential_subtasks=False
-        ).call_on_fit_task_begin(estimator=self)
+    def _begin(self, source):
+        """Call the callbacks that are told of the beginning."""
+        plan = source.plan
+        if plan.callbacks.want_start:
+            plan.callbacks.on_search_begin(
+                SearchStart(
+                    space=plan.space,
+                    metrics=self._known_metrics(plan.setting.scorer),
+                    max_resource=source.scheduler.max_resource,
+                    identity=identity_of(plan.fingerprint, plan.setting.seed),
+                    known=source.known.keys(),
+                )
+            )
 
-    def _run(self, scheduler, evaluator, journal, score, start, progress):
-        """Run the loop under everybody's eyes; return it."""
-        observers = [Callbacks(self, self.callbacks)]
+    def _run(self, source, context, start):
+        """Ask, evaluate, tell until it is done; return the ended loop and its progress."""
+        plan, n_trials = source.plan, source.scheduler.n_trials
+        n_fits = self.n_splits_ * self.n_repeats
+        total = None if n_trials is None else n_trials * n_fits
+        score = self._score_of(plan.setting.scorer)
+        progress = Progress(total, n_fits, score, self.resource)
+        observers = [plan.callbacks]
         if self.verbose > 0:
             observers.append(progress)
         if self.max_time is not None:
-            observers += self._forecasts(scheduler, evaluator, start)
-        loop = TrialLoop(
-            scheduler,
-            evaluator,
-            progress.n_fits,
-            score,
-            asynchronous=self.asynchronous,
-            journal=journal,
-            deadline=evaluator.limits["until"],
-            observers=observers,
+            observers += self._forecasts(source, start)
+        new = None
+        if total is not None:
+            new = total - sum(trial < n_trials for trial, _, _ in source.known)
+        fits = context.subcontext(task_name="search", max_subtasks=new, sequential_subtasks=False)
+        fits.call_on_fit_task_begin(estimator=self)
+        until = None if self.max_time is None else start + self.max_time
+        evaluator = Evaluator(
+            plan.setting,
+            plan.X,
+            plan.y,
+            plan.splits,
+            n_jobs=self.n_jobs,
+            n_repeats=self.n_repeats,
+            known=source.known,
+            checkpoints=None if source.journal is None else source.journal.checkpoints,
+            slots=plan.slots,
+            fit_timeout=self.fit_timeout,
+            until=until,
+            lockstep=self.lockstep,
+            across=not self.asynchronous,
+            contexts=FitContexts.of(self, fits),
         )
-        loop.run()
-        if not loop.trials:
-            raise ValueError(
-                f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
+        with evaluator, quietly(self.resource):
+            loop = TrialLoop(
+                source.scheduler,
+                evaluator,
+                n_fits,
+                score,
+                asynchronous=self.asynchronous,
+                journal=source.journal,
+                deadline=until,
+                observers=observers,
             )
-        return loop
+            loop.run()
+            if not loop.trials:
+                raise ValueError(
+                    f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
+                )
+        fits.call_on_fit_task_end(estimator=self)
+        return loop, progress
 
-    def _forecasts(self, scheduler, evaluator, start):
-        """Return observers that say what will be reached within `max_time`."""
-        return []
+    def _finish(self, plan, loop, progress, context, given):
+        """Make results of what was finished, say what went wrong, and refit."""
+        self._store(plan, loop)
+        if self.verbose > 0:
+            progress.finish(self._best_and_level(), loop.stopped)
+        if loop.evaluator.known:
+            report_answered(loop, printed=self.verbose > 0)
+        if loop.error is not None:
+            raise loop.error
+        setting = plan.setting
+        candidates = [trial.candidate for trial in loop.trials]
+        self._seen = Seen(setting.seed, candidates, setting.max_resource, given)
+        self.__dict__.pop("_top", None)
+        self._warn(loop)
+        warn_about_newcomers(self, loop.trials, plan.X, plan.y)
+        if self.refit:
+            self._refit(plan, candidates[self.best_index_], context)
 
-    def _header(self, seed, fingerprint):
-        """Return the first line of a journal."""
-        return {
-            "search": type(self).__name__,
-            "seed": seed,
-            "resource": self.resource,
-            "n_repeats": self.n_repeats,
-            "n_splits": self.n_splits_,
-            "return_train_score": self.return_train_score,
-            "asynchronous": self.asynchronous,
-            "fingerprint": fingerprint,
-        }
-
-    def _refit(self, setting, X, y, trials, context, seen):
-        candidate = trials[self.best_index_].candidate
+    def _refit(self, plan, candidate, context):
+        setting = replace(plan.setting, estimator=clone(self.estimator), starts=None)
         best = configured(setting, self.best_params_, split=-1, candidate=candidate)
         refit_context = context.subcontext(task_name="refit-with-best-params")
-        training = partial(told, refit_context, {"estimator": self, **seen})
+        training = partial(told, refit_context, {"estimator": self, **plan.shown})
         start = time.perf_counter()
-        with noticing():
-            refit(best, setting, X, y, training)
+        with noticing(), quietly(self.resource):
+            refit(best, setting, plan.X, plan.y, training)
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
-        if hasattr(self.best_estimator_, "feature_names_in_"):
-            self.feature_names_in_ = self.best_estimator_.feature_names_in_
-        refit_context.call_on_fit_task_end(estimator=self, **seen)
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_
+        refit_context.call_on_fit_task_end(estimator=self, **plan.shown)

@@ -261,7 +261,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
             )
         return self.sampler_.predict([dict(one) for one in several])
 
-    def _make_scheduler(self, space, random_state, y, splits):
+    def _make_scheduler(self, plan):
         check_enqueued(self.enqueue, self.n_iter)
         if self.n_initial_points != "auto" and self.n_initial_points > self.n_iter:
             raise ValueError(
@@ -269,19 +269,21 @@ multimetric_, classes_, n_features_in_, feature_names_in_
                 f"{self.n_initial_points}, n_iter={self.n_iter}); raise n_iter, or use "
                 "n_initial_points='auto'"
             )
-        self.sampler_ = BayesSampler(
-            space,
-            random_state,
+        sampler = BayesSampler(
+            plan.space,
+            plan.random_state,
             n_initial_points=self.n_initial_points,
             acquisition=self.acquisition,
             stop_tol=self.stop_tol,
         )
-        return FullScheduler(
-            self.sampler_, self.n_iter, self.n_points, asynchronous=self.asynchronous
-        )
+        return FullScheduler(sampler, self.n_iter, self.n_points, asynchronous=self.asynchronous)
 
-    def _store(self, loop, scorer, metric):
-        super()._store(loop, scorer, metric)
+    def _keep(self, source):
+        super()._keep(source)
+        self.sampler_ = source.sampler
+
+    def _store(self, plan, loop):
+        super()._store(plan, loop)
         if self.stop_reason_ is None and len(loop.trials) < self.n_iter:
             self.stop_reason_ = self.sampler_.stop_reason
         relevance = self.sampler_.relevance()

@@ -232,15 +232,14 @@ def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
             )
 
 
-def resource_limits(search, y, splits):
+def resource_limits(search, plan):
     """Return the smallest and the largest resource of a search as numbers.
 
     Parameters
     ----------
     search : estimator
         Has `min_resources` and `max_resources`, numbers or "auto".
-    y : array-like or None
-    splits : list of (ndarray, ndarray)
+    plan : Plan
 
     Returns
     -------
@@ -255,7 +254,7 @@ def resource_limits(search, y, splits):
     """
     limits = search.min_resources, search.max_resources
     if search.resource == "n_samples":
-        return _subsample_sizes(search.estimator, y, splits, *limits)
+        return _subsample_sizes(search.estimator, plan.y, plan.splits, *limits)
     least, most = limits
     most = 81 if most == "auto" else most
     # A fit of its own costs what ten epochs of a small network do, and first epochs hardly rank:
@@ -297,7 +296,7 @@ def check_classes(estimator, y, splits):
                 f"on it cannot predict them; use fewer splits, stratified ones, or merge rare "
                 f"classes",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

@@ -176,5 +176,5 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         self.scheduler = scheduler
         self.resource = resource
 
-    def _make_scheduler(self, space, random_state, y, splits):
-        return self.scheduler(space, random_state)
+    def _make_scheduler(self, plan):
+        return self.scheduler(plan.space, plan.random_state)

@@ -292,7 +292,7 @@ classes_, n_features_in_, feature_names_in_
         self.factor = factor
         self.n_brackets = n_brackets
 
-    def _make_scheduler(self, space, random_state, y, splits):
+    def _make_scheduler(self, plan):
         if self.stage_params:
             check_names(self.estimator, {name: [v] for name, v in self.stage_params.items()})
             if self.resource in self.stage_params:
@@ -305,10 +305,10 @@ classes_, n_features_in_, feature_names_in_
                 f"stage_resource needs a resource, but got stage_resource={self.stage_resource} "
                 "and resource=None; name the parameter that counts work, such as 'max_epochs'"
             )
-        self._scheduler = Harmonica(
-            space,
-            random_state,
-            self._base(y, splits),
+        return Harmonica(
+            plan.space,
+            plan.random_state,
+            self._base(plan),
             n_stages=self.n_stages,
             n_samples=self.n_samples,
             degree=self.degree,
@@ -318,16 +318,15 @@ classes_, n_features_in_, feature_names_in_
             resource=self.stage_resource,
             params=self.stage_params,
         )
-        return self._scheduler
 
-    def _base(self, y, splits):
+    def _base(self, plan):
         """Return the function that makes the scheduler of what is left of the space."""
         if callable(self.base):
             return self.base
         name = self.base
         if name == "auto":
             name = "random" if self.resource is None else "hyperband"
-        limits = resource_limits(self, y, splits)
+        limits = resource_limits(self, plan)
         if name == "hyperband":
             if self.resource is None:
                 raise ValueError(
@@ -350,10 +349,9 @@ classes_, n_features_in_, feature_names_in_
             asynchronous=self.asynchronous,
         )
 
-    def _store(self, loop, scorer, metric):
-        super()._store(loop, scorer, metric)
-        scheduler = vars(self).pop("_scheduler")
-        self.stages_ = [stage_table(scheduler.space, stage) for stage in scheduler.stages]
+    def _store(self, plan, loop):
+        super()._store(plan, loop)
+        self.stages_ = [stage_table(plan.space, stage) for stage in loop.scheduler.stages]
         self.important_parameters_ = important_parameters(self.stages_)
 
     def _comparable(self, means):

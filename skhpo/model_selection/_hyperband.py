@@ -13,7 +13,6 @@ from ._base import BaseTrialSearchCV
 from ._checks import resource_limits
 from ._forecast import Forecast
 from ._loop import OUT_OF_TIME
-from ._own import enqueued
 
 __all__ = ["HalvingHyperbandSearchCV"]
 
@@ -268,35 +267,37 @@ classes_, n_features_in_, feature_names_in_
         self.n_iterations = n_iterations
         self.sampler = sampler
 
-    def _make_scheduler(self, space, random_state, y, splits):
+    def _make_scheduler(self, plan):
         if self.n_iterations == "auto" and self.max_time is None:
             raise ValueError(
                 "n_iterations='auto' repeats the brackets until max_time is over, so it needs one, "
                 "but got max_time=None; give seconds, or a number of iterations"
             )
-        limits = resource_limits(self, y, splits)
-        self.sampler_ = self._make_sampler(space, random_state)
+        limits = resource_limits(self, plan)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
-        own_first = self.enqueue == "defaults" and bool(enqueued(self))
         return scheduler(
-            self.sampler_,
+            self._make_sampler(plan.space, plan.random_state),
             min_resources=limits[0],
             max_resources=limits[1],
             factor=self.factor,
             n_brackets=self.n_brackets,
             n_iterations=None if self.n_iterations == "auto" else self.n_iterations,
-            full_first=own_first,
+            full_first=self.enqueue == "defaults" and bool(plan.first),
         )
 
-    def _forecasts(self, scheduler, evaluator, start):
+    def _keep(self, source):
+        super()._keep(source)
+        self.sampler_ = source.sampler
+
+    def _forecasts(self, source, start):
         return [
             Forecast(
-                scheduler.brackets,
+                source.scheduler.brackets,
                 None if self.n_iterations == "auto" else self.n_iterations,
                 self.n_splits_ * self.n_repeats,
                 start,
                 self.max_time,
-                evaluator.known,
+                source.known,
                 verbose=self.verbose > 0,
             )
         ]

@@ -52,7 +52,7 @@ def warn_about_newcomers(search, trials, X, y):
             f"they had their defaults: {named}. To search them, write them into a dict of "
             "param_distributions beside those of param_distributions_",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -13,7 +13,7 @@ __all__ = ["enqueued", "own_configuration"]
 _log = logging.getLogger(__name__)
 
 
-def enqueued(search):
+def enqueued(search, param_distributions):
     """Return the configurations that a search tries first.
 
     What an earlier search knows comes before the estimator's own parameters.
@@ -21,6 +21,8 @@ def enqueued(search):
     Parameters
     ----------
     search : BaseTrialSearchCV
+    param_distributions : dict or list of dict
+        Its space.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def enqueued(search):
         return search.enqueue
     if search.warm_start_from is not None:
         return ()
-    own, reason = own_configuration(search.estimator, search.param_distributions_)
+    own, reason = own_configuration(search.estimator, param_distributions)
     if own is None:
         _log.info("the estimator's own parameters are not tried first: %s", reason)
     return () if own is None else (own,)

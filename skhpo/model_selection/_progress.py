@@ -107,21 +107,18 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-def report_answered(loop, known, name, *, printed):
-    """Log how many fits of a search a journal answered, and print it where that is wanted.
+def report_answered(loop, *, printed):
+    """Log how many fits of a search its journal answered, and print it where that is wanted.
 
     Parameters
     ----------
     loop : TrialLoop
         At its end.
-    known : collection of (int, int, int)
-        Trial, split and repeat of the fits of the journal.
-    name : str
-        Of the journal.
     printed : bool
     """
     fits = [(fit.trial, fit.split, fit.repeat) for row in loop.results for fit in row]
-    text = f"{sum(fit in known for fit in fits)} of {len(fits)} fits answered by {name}"
+    n_known = sum(fit in loop.evaluator.known for fit in fits)
+    text = f"{n_known} of {len(fits)} fits answered by {loop.journal.path.name}"
     _log.info(text)
     if printed:
         print(text, file=sys.stderr, flush=True)

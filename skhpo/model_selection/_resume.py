@@ -1,4 +1,4 @@
-"""A search and its journal: the fingerprint, the seed, the splits, what is known already."""
+"""What a search is known by, and what is taken over from the journals of earlier ones."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import pickle
 import numpy as np
 
 from ..exceptions import JournalError
-from ..fingerprint import describe, differences, digest, versions
-from ..journal import Journal, as_read, checked_path, params_of, read_trials, result_of
+from ..fingerprint import describe, digest, versions
+from ..journal import as_read, params_of, read_trials
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
 from ..space import translated
 
-__all__ = ["fingerprint", "identity_of", "open_journal", "replayed", "tell_earlier_scores"]
-
-_DATA = "{data}"
+__all__ = ["fingerprint", "identity_of", "replayed", "tell_earlier_scores"]
 
 # Parameters of a search that change neither what is fitted nor, but for rounding, how it scores.
 _FREE = {
@@ -35,12 +33,14 @@ _FREE = {
 }
 
 
-def fingerprint(search, cv, X, y, params):
+def fingerprint(search, distributions, cv, X, y, params):
     """Describe what makes a search the one it is.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
+    distributions : dict or list of dict
+        Its space.
     cv : splitter
     X, y : array-like
     params : dict
@@ -54,7 +54,7 @@ def fingerprint(search, cv, X, y, params):
     settings = search.get_params(deep=False)
     return {
         "settings": {k: describe(v) for k, v in settings.items() if k not in _FREE},
-        "space": describe(translated(search.param_distributions_)),
+        "space": describe(translated(distributions)),
         "estimator": describe(search.estimator),
         "cv": describe(cv),
         "data": {
@@ -79,70 +79,6 @@ def identity_of(fingerprint, seed):
     """Return a name for a search: the same one for what may continue its journal."""
     settings = {k: v for k, v in fingerprint["settings"].items() if k != "n_iter"}
     return digest(json.dumps({**fingerprint, "settings": settings, "seed": seed}, sort_keys=True))
-
-
-def open_journal(path, header, splits):
-    """Open the journal of a search, new or to be continued.
-
-    Parameters
-    ----------
-    path : str or path-like
-        ``{data}`` in it stands for a hash of data and metadata.
-    header : dict
-        ``"seed"``, ``"fingerprint"``, and what a reader of the file needs to know.
-    splits : list of (ndarray, ndarray)
-
-    Returns
-    -------
-    journal : Journal
-        Locked until it is closed.
-    seed : int
-    splits : list of (ndarray, ndarray)
-        Those of the journal, where it has some.
-    known : dict
-        Its results, by (trial, split, repeat).
-
-    Raises
-    ------
-    JournalError
-        If the file cannot be written, is in use, or belongs to another search.
-    """
-    journal = Journal(_for_data(path, header["fingerprint"]["data"]))
-    try:
-        if journal.header is None:
-            journal.start(header, splits)
-        else:
-            _refuse_another(path, journal.header["fingerprint"], header["fingerprint"])
-            splits = journal.splits(splits)
-        results = (result_of(event) for event in journal.events if event["event"] == "fit")
-        known = {(result.trial, result.split, result.repeat): result for result in results}
-    except BaseException:
-        journal.close()
-        raise
-    return journal, journal.header["seed"], splits, known
-
-
-def _for_data(path, data):
-    """Return the path with ``{data}`` in it replaced by a hash of what is fitted."""
-    path = checked_path(path)
-    if _DATA not in path:
-        return path
-    return path.replace(_DATA, digest(json.dumps(data, sort_keys=True))[:12])
-
-
-def _refuse_another(path, old, new):
-    found = [
-        f"  {name}: {before!r} in the journal, now {now!r}"
-        for name, before, now in differences(old, new)
-        if not (name == "settings.n_iter" and now >= before)
-    ]
-    if found:
-        raise JournalError(
-            f"a journal continues only the search that wrote it, but {str(path)!r} was written by "
-            "another one:\n" + "\n".join(found) + "\nundo the change, or give a new path; where "
-            "each fold of an outer cross-validation fits the search, a path with {data} in it, "
-            "like 'run-{data}.jsonl', is one journal for each"
-        )
 
 
 def replayed(journal, space, sampler):

@@ -50,8 +50,9 @@ class ScoredTrials(TopEstimators):
             return tuple(scorer._scorers)
         return None if callable(self.scoring) else ("score",)
 
-    def _store(self, loop, scorer, metric):
+    def _store(self, plan, loop):
         """Set everything that is known once the last fit is done."""
+        scorer, metric = plan.setting.scorer, plan.metric
         for name in ("best_estimator_", "refit_time_", "feature_names_in_"):
             self.__dict__.pop(name, None)  # of an earlier fit
         self.stop_reason_ = loop.stopped
@@ -110,7 +111,7 @@ class ScoredTrials(TopEstimators):
                 f"{done} trials that were finished"
                 + ("" if self.journal is None else ", and fit with the same journal goes on"),
                 SearchStoppedWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         _warn_about_failures(loop.results, self.error_score)
 
@@ -134,7 +135,7 @@ def _warn_about_failures(rows, error_score):
             f"{len(failed)} of {len(results)} fits failed, and count with error_score; the first "
             f"one like this:\n{failed[0]}",
             FitFailedWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     failed = [result.score_error for result in results if result.score_error is not None]
     if failed:
@@ -142,7 +143,7 @@ def _warn_about_failures(rows, error_score):
             f"Scoring failed in {len(failed)} of {len(results)} fits, where scores count with "
             f"error_score={error_score}; the first one like this:\n{failed[0]}",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     for part in ("test", "train"):
         scores = [getattr(result, f"{part}_scores") or {} for result in results]
@@ -154,5 +155,5 @@ def _warn_about_failures(rows, error_score):
                     f"One or more of the {part} scores are non-finite: {bad} of {len(values)} "
                     f"values of {name!r}",
                     UserWarning,
-                    stacklevel=5,
+                    stacklevel=6,
                 )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import clone
 
 from .._compat import Interval
-from ..samplers import EnqueuedSampler, RandomSampler
+from ..samplers import RandomSampler
 from ..schedulers import FullScheduler
 from ..space import translated
 from ._base import BaseTrialSearchCV
 from ._checks import check_enqueued
+from ._plan import Subject
 
 __all__ = ["SelfTuningSearchCV"]
 
@@ -217,20 +217,16 @@ classes_, n_features_in_, feature_names_in_
             )
         return super().fit(X, y, **params)
 
-    def _distributions(self, X, y):
+    def _subject(self, X, y):
         from ..self_tuning import runs_of
 
         given = self.param_distributions
-        self._runs = runs_of(self.estimator, given and translated(given), X, y)
-        return self._runs.distributions
+        runs = runs_of(self.estimator, given and translated(given), X, y)
+        return Subject(runs.estimator, runs.distributions, runs.starts, [runs.first])
 
-    def _make_scheduler(self, space, random_state, y, splits):
+    def _make_scheduler(self, plan):
         check_enqueued(self.enqueue, self.n_iter)
-        sampler = EnqueuedSampler(RandomSampler(space, random_state), [self._runs.first])
-        return FullScheduler(sampler, n_candidates=self.n_iter)
-
-    def _fitted_by(self):
-        return {"estimator": clone(self._runs.estimator), "starts": self._runs.starts}
+        return FullScheduler(RandomSampler(plan.space, plan.random_state), n_candidates=self.n_iter)
 
     def _params_of(self, row):
         """Return what the runs of a row found, averaged over the folds where none failed."""

@@ -18,7 +18,12 @@ from ..evaluation import Setting, configured, refit, separate_files
 from ..process import ignoring
 from ..rows import with_rows
 
-__all__ = ["Seen", "TopEstimators"]
+__all__ = ["Seen", "TopEstimators", "quietly"]
+
+
+def quietly(resource):
+    """Return a context without warnings of fits that end early where that is what is asked for."""
+    return nullcontext() if resource is None else ignoring(ConvergenceWarning)
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,6 @@ class TopEstimators:
                 candidate=self._seen.candidates[row],
             )
             separate_files(estimator, f"{setting.name}/candidate-{self._seen.candidates[row]}")
-            with nullcontext() if self.resource is None else ignoring(ConvergenceWarning):
+            with quietly(self.resource):
                 refit(estimator, setting, X, y)
             self._top[row] = estimator

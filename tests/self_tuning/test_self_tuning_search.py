@@ -245,7 +245,7 @@ def test_an_argument_is_the_rate_of_all_layers_that_get_it():
     net = TorchRegressor(OwnNames, optimizer="adam", max_epochs=2)
     ranges = {"module__rates": uniform(0, 0.9), "module__last": uniform(0, 0.9)}
     search = SelfTuningSearchCV(net, ranges, cv=2, random_state=0).fit(X, y)
-    assert search._runs.starts.inner == {
+    assert search._subject(X, y).starts.inner == {
         "module__rates": "first.0.p|first.2.p",
         "module__last": "last.0.p",
     }
@@ -272,7 +272,7 @@ def test_an_argument_may_be_a_rate_of_an_lstm_or_a_value_of_ones_own(digits):
     net = TorchClassifier(Recurrent, optimizer="adam", max_epochs=3, batch_size=100)
     ranges = {"module__dropout": uniform(0, 0.9), "module__temperature": uniform(0.5, 4)}
     search = SelfTuningSearchCV(net, ranges, cv=2, random_state=0).fit(X, y)
-    assert search._runs.starts.inner == {
+    assert search._subject(X, y).starts.inner == {
         "module__dropout": "lstm.dropout",
         "module__temperature": "own temperature",
     }

@@ -1,0 +1,176 @@
+"""What a search is about to do: everything of the user's is checked, and nothing is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_random_state, indexable
+
+from .._compat import check_method_params, num_samples
+from ..evaluation import Setting, derive_seed, separate_files, slots_of
+from ..rows import as_given, with_rows
+from ..space import SearchSpace
+from ._checks import (
+    as_rows,
+    check_classes,
+    check_fit_arguments,
+    check_names,
+    check_passed,
+    check_resource,
+)
+from ._observers import Callbacks
+from ._own import enqueued
+from ._resume import fingerprint
+
+if TYPE_CHECKING:
+    from ._base import BaseTrialSearchCV
+
+__all__ = ["Plan", "Subject", "plan_search"]
+
+Splits = list[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a search fits on the splits, and over which space.
+
+    Parameters
+    ----------
+    estimator : estimator
+    distributions : dict or list of dict
+    starts : object or None, default=None
+        See `Setting`.
+    first : sequence of dict, default=()
+        Configurations to try after those of the user, and before all others.
+    """
+
+    estimator: Any
+    distributions: Any
+    starts: Any = None
+    first: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one call of ``fit`` of a search is going to do.
+
+    Parameters
+    ----------
+    X, y : array-like
+        All data; rows of `X` are read where they are, if that is possible.
+    shown : dict of str to object
+        The data as callbacks of scikit-learn are shown them.
+    splits : list of (ndarray, ndarray)
+    distributions : dict or list of dict
+    space : SearchSpace
+        The same.
+    first : sequence of dict
+        Configurations to try first.
+    setting : Setting
+        What all fits share.
+    metric : str or bool
+        By which the best row is found.
+    slots : callable
+        See `slots_of`.
+    callbacks : Callbacks
+        Of the search.
+    fingerprint : dict or None
+        Of the search, where something needs one.
+    """
+
+    X: Any
+    y: Any
+    shown: dict[str, Any]
+    splits: Splits
+    distributions: Any
+    space: SearchSpace
+    first: Sequence[Mapping[str, Any]]
+    setting: Setting
+    metric: Any
+    slots: Callable[..., Any]
+    callbacks: Callbacks
+    fingerprint: dict[str, Any] | None
+
+    @property
+    def random_state(self) -> int:
+        """Seed of the scheduler and its sampler."""
+        return derive_seed(self.setting.seed, "scheduler")
+
+
+def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any]) -> Plan:
+    """Check everything that a search was given, and find out what it is going to do.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+        It is not changed.
+    X, y, params
+        What ``fit`` was given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If anything does not fit the estimator, the space or the data.
+    """
+    callbacks = Callbacks(search, search.callbacks)
+    scorer, metric = search._get_scorers()
+    X, y = indexable(with_rows(X, y), y)
+    params = check_method_params(X, params=params)
+    routed = search._get_routed_params_for_fit(params)
+    subject = search._subject(X, y)
+    distributions = subject.distributions
+    space = SearchSpace(distributions)
+    check_names(search.estimator, distributions)
+    check_passed(params, search.resource, distributions)
+    check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
+    if search.resource is not None:
+        check_resource(search.estimator, search.resource, distributions)
+    cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
+    slots = slots_of(search.devices)
+    splits = _splits(search.cv, cv.split(X, y, **routed.splitter.split), num_samples(X))
+    check_classes(search.estimator, y, splits)
+    seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
+    known_by = None
+    if callbacks.want_start or (search.journal, search.warm_start_from) != (None, None):
+        known_by = fingerprint(search, distributions, cv, X, y, params)
+    setting = Setting(
+        estimator=clone(subject.estimator),
+        scorer=scorer,
+        seed=seed,
+        fit_params=routed.estimator.fit,
+        score_params=routed.scorer.score,
+        resource=search.resource,
+        return_train_score=search.return_train_score,
+        raise_errors=search.error_score == "raise",
+        curves=callbacks.want_curves,
+        starts=subject.starts,
+    )
+    separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
+    weight = params.get("sample_weight")
+    metadata = None if weight is None else {"sample_weight": weight}
+    return Plan(
+        X=X,
+        y=y,
+        shown={"X": as_given(X), "y": y, "metadata": metadata},
+        splits=splits,
+        distributions=distributions,
+        space=space,
+        first=[*enqueued(search, distributions), *subject.first],
+        setting=setting,
+        metric=metric,
+        slots=slots,
+        callbacks=callbacks,
+        fingerprint=known_by,
+    )
+
+
+def _splits(cv: Any, parts: Iterable[tuple[Any, Any]], n_samples: int) -> Splits:
+    splits = [(as_rows(train, n_samples), as_rows(test, n_samples)) for train, test in parts]
+    if not splits:
+        raise ValueError(f"cv must yield at least one split, but {cv!r} yields none")
+    return splits

@@ -1,0 +1,147 @@
+"""Where the trials of a search come from, opened: journal, scheduler, sampler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ..evaluation import derive_seed
+from ..exceptions import JournalError
+from ..fingerprint import differences, digest
+from ..journal import Journal, checked_path, result_of
+from ..samplers import EnqueuedSampler, Sampler
+from ..schedulers import Scheduler
+from ..trial import FitResult
+from ._checks import check_listening
+from ._plan import Plan
+from ._resume import replayed, tell_earlier_scores
+
+if TYPE_CHECKING:
+    from ._base import BaseTrialSearchCV
+
+__all__ = ["Source", "opened"]
+
+_DATA = "{data}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the trials of a search come from.
+
+    Parameters
+    ----------
+    plan : Plan
+        Under the seed and the splits of the journal.
+    scheduler : Scheduler
+    sampler : Sampler
+        What the scheduler was made with; others may stand before it now, which propose first.
+    journal : Journal or None, default=None
+    known : mapping of (int, int, int) to FitResult
+        What the journal answers, by trial, split and repeat.
+    """
+
+    plan: Plan
+    scheduler: Scheduler
+    sampler: Sampler
+    journal: Journal | None = None
+    known: Mapping[tuple[int, int, int], FitResult] = field(default_factory=dict)
+
+
+@contextmanager
+def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
+    """Open the journal of a search, new or to be continued, and make its scheduler.
+
+    What the scheduler or its sampler refuses is raised before a journal is written.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    plan : Plan
+
+    Raises
+    ------
+    JournalError
+        If the file cannot be written, is in use, or belongs to another search.
+    """
+    if search.journal is None:
+        yield _source(search, plan)
+        return
+    with Journal(_for_data(search.journal, plan.fingerprint["data"])) as journal:
+        if journal.header is None:
+            source = replace(_source(search, plan), journal=journal)
+            journal.start(_header(search, plan), plan.splits)
+            yield source
+            return
+        _refuse_another(search.journal, journal.header["fingerprint"], plan.fingerprint)
+        plan = replace(
+            plan,
+            splits=journal.splits(plan.splits),
+            setting=replace(plan.setting, seed=journal.header["seed"]),
+        )
+        results = (result_of(event) for event in journal.events if event["event"] == "fit")
+        known = {(result.trial, result.split, result.repeat): result for result in results}
+        source = replace(_source(search, plan), journal=journal, known=known)
+        if known and search._samples_in_order:
+            sampler = source.scheduler.sampler
+            source.scheduler.sampler = replayed(journal, plan.space, sampler)
+        yield source
+
+
+def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
+    scheduler = search._make_scheduler(plan)
+    check_listening(scheduler)
+    sampler = scheduler.sampler
+    if search.warm_start_from is not None:
+        tell_earlier_scores(
+            search.warm_start_from,
+            plan.space,
+            sampler,
+            plan.fingerprint,
+            metric=search.refit,
+            max_resource=scheduler.max_resource,
+        )
+    if plan.first:
+        seed = derive_seed(plan.setting.seed, "enqueue")
+        scheduler.sampler = EnqueuedSampler(sampler, plan.first, seed)
+    setting = replace(plan.setting, max_resource=scheduler.max_resource)
+    return Source(replace(plan, setting=setting), scheduler, sampler)
+
+
+def _header(search: BaseTrialSearchCV, plan: Plan) -> dict[str, Any]:
+    """Return the first line of a journal."""
+    return {
+        "search": type(search).__name__,
+        "seed": plan.setting.seed,
+        "resource": search.resource,
+        "n_repeats": search.n_repeats,
+        "n_splits": len(plan.splits),
+        "return_train_score": search.return_train_score,
+        "asynchronous": search.asynchronous,
+        "fingerprint": plan.fingerprint,
+    }
+
+
+def _for_data(path: Any, data: Any) -> str:
+    """Return the path with ``{data}`` in it replaced by a hash of what is fitted."""
+    path = checked_path(path)
+    if _DATA not in path:
+        return path
+    return path.replace(_DATA, digest(json.dumps(data, sort_keys=True))[:12])
+
+
+def _refuse_another(path: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
+    found = [
+        f"  {name}: {before!r} in the journal, now {now!r}"
+        for name, before, now in differences(old, new)
+        if not (name == "settings.n_iter" and now >= before)
+    ]
+    if found:
+        raise JournalError(
+            f"a journal continues only the search that wrote it, but {str(path)!r} was written by "
+            "another one:\n" + "\n".join(found) + "\nundo the change, or give a new path; where "
+            "each fold of an outer cross-validation fits the search, a path with {data} in it, "
+            "like 'run-{data}.jsonl', is one journal for each"
+        )
