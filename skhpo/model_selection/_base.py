@@ -10,7 +10,6 @@ from functools import partial
 from numbers import Integral, Real
 from os import PathLike
 
-import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
@@ -63,53 +62,9 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
     # Whether candidates are numbered as the scheduler's sampler proposes them.
     _samples_in_order = False
 
-    @abstractmethod
-    def __init__(
-        self,
-        estimator,
-        param_distributions,
-        *,
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        n_repeats=1,
-        enqueue=(),
-        journal=None,
-        warm_start_from=None,
-        max_time=None,
-        fit_timeout=None,
-        devices="auto",
-        lockstep="auto",
-        asynchronous=False,
-        callbacks=(),
-    ):
-        super().__init__(
-            estimator=estimator,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.param_distributions = param_distributions
-        self.random_state = random_state
-        self.n_repeats = n_repeats
-        self.enqueue = enqueue
-        self.journal = journal
-        self.warm_start_from = warm_start_from
-        self.max_time = max_time
-        self.fit_timeout = fit_timeout
-        self.devices = devices
-        self.lockstep = lockstep
-        self.asynchronous = asynchronous
-        self.callbacks = callbacks
+    def _set_arguments(self, arguments):
+        """Store the arguments of ``__init__``, which are its ``locals()``."""
+        vars(self).update((name, value) for name, value in arguments.items() if name != "self")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -202,33 +202,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         asynchronous=False,
         callbacks=(),
     ):
-        super().__init__(
-            estimator=estimator,
-            param_distributions=param_distributions,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            n_repeats=n_repeats,
-            enqueue=enqueue,
-            journal=journal,
-            warm_start_from=warm_start_from,
-            max_time=max_time,
-            fit_timeout=fit_timeout,
-            devices=devices,
-            lockstep=lockstep,
-            asynchronous=asynchronous,
-            callbacks=callbacks,
-        )
-        self.n_iter = n_iter
-        self.n_initial_points = n_initial_points
-        self.acquisition = acquisition
-        self.n_points = n_points
-        self.stop_tol = stop_tol
+        self._set_arguments(locals())
 
     def predict_score(self, params):
         """Predict what configurations would score.

@@ -254,43 +254,7 @@ classes_, n_features_in_, feature_names_in_
         asynchronous=False,
         callbacks=(),
     ):
-        super().__init__(
-            estimator=estimator,
-            param_distributions=param_distributions,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            n_repeats=n_repeats,
-            enqueue=enqueue,
-            journal=journal,
-            warm_start_from=warm_start_from,
-            max_time=max_time,
-            fit_timeout=fit_timeout,
-            devices=devices,
-            lockstep=lockstep,
-            asynchronous=asynchronous,
-            callbacks=callbacks,
-        )
-        self.n_stages = n_stages
-        self.n_samples = n_samples
-        self.degree = degree
-        self.n_terms = n_terms
-        self.n_restrictions = n_restrictions
-        self.alpha = alpha
-        self.stage_resource = stage_resource
-        self.stage_params = stage_params
-        self.base = base
-        self.n_iter = n_iter
-        self.resource = resource
-        self.min_resources = min_resources
-        self.max_resources = max_resources
-        self.factor = factor
-        self.n_brackets = n_brackets
+        self._set_arguments(locals())
 
     def _make_scheduler(self, plan):
         if self.stage_params:

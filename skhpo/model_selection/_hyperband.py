@@ -237,35 +237,7 @@ classes_, n_features_in_, feature_names_in_
         asynchronous=False,
         callbacks=(),
     ):
-        super().__init__(
-            estimator=estimator,
-            param_distributions=param_distributions,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            n_repeats=n_repeats,
-            enqueue=enqueue,
-            journal=journal,
-            warm_start_from=warm_start_from,
-            max_time=max_time,
-            fit_timeout=fit_timeout,
-            devices=devices,
-            lockstep=lockstep,
-            asynchronous=asynchronous,
-            callbacks=callbacks,
-        )
-        self.resource = resource
-        self.min_resources = min_resources
-        self.max_resources = max_resources
-        self.factor = factor
-        self.n_brackets = n_brackets
-        self.n_iterations = n_iterations
-        self.sampler = sampler
+        self._set_arguments(locals())
 
     def _make_scheduler(self, plan):
         if self.n_iterations == "auto" and self.max_time is None:

@@ -163,26 +163,7 @@ classes_, n_features_in_, feature_names_in_
         devices="auto",
         callbacks=(),
     ):
-        super().__init__(
-            estimator=estimator,
-            param_distributions=param_distributions,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            enqueue=enqueue,
-            journal=journal,
-            max_time=max_time,
-            fit_timeout=fit_timeout,
-            devices=devices,
-            lockstep=False,
-            callbacks=callbacks,
-        )
-        self.n_iter = n_iter
+        self._set_arguments(locals())
 
     _parameter_constraints = {
         **BaseTrialSearchCV._parameter_constraints,
@@ -192,6 +173,7 @@ classes_, n_features_in_, feature_names_in_
     }
 
     _samples_in_order = True
+    n_repeats, warm_start_from, lockstep, asynchronous = 1, None, False, False
 
     def fit(self, X, y=None, **params):
         """Run on each fold, then train the estimator under what was found on all data.
