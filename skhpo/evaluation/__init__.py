@@ -5,8 +5,10 @@ from ._continuation import way_to_continue
 from ._devices import slots_of
 from ._evaluator import Evaluator
 from ._files import separate_files
-from ._fit import Setting, configured, refit
+from ._refit import refit
 from ._seeds import derive_seed
+from ._setup import configured
+from ._tasks import Setting
 
 __all__ = [
     "Evaluator",

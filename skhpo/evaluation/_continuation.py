@@ -30,7 +30,7 @@ import numpy as np
 from sklearn import ensemble, linear_model, neural_network
 from sklearn.base import is_classifier
 
-__all__ = ["advance", "set_horizon", "way_to_continue"]
+__all__ = ["advance", "begin", "end", "set_horizon", "way_to_continue"]
 
 _ONE_EPOCH_PER_PARTIAL_FIT = (
     linear_model.SGDClassifier,
@@ -156,23 +156,55 @@ def advance(fresh, state, resource, X, y, fit_params, *, done, target):
     state : estimator or None
         What to hand back for the next level; None where that would be of no use.
     """
-    if resource is None:
-        _fit(fresh, X, y, fit_params)
-        return fresh, None
     way = way_to_continue(fresh, resource, y)
-    if way == "retrain":
-        fresh.set_params(**{resource: target})
-        _fit(fresh, X, y, fit_params)
-        return fresh, None
-    if way == "partial_fit":
-        net = _partial_fit(fresh, state, resource, X, y, fit_params, done, target)
-    elif way == "partial_fit_per_epoch":
-        net = _partial_fit_per_epoch(fresh, state, X, y, fit_params, done, target)
+    net, continuing = begin(way, fresh, state, resource, done, target)
+    if way == "partial_fit_per_epoch":
+        _partial_fit_per_epoch(net, state is None, X, y, fit_params, target - done)
+    elif continuing:
+        net.partial_fit(X, y, **fit_params)
     else:
-        net = fresh if state is None else state
-        net.set_params(**{resource: target, "warm_start": True})
         _fit(net, X, y, fit_params)
-    return net, net
+    return net, end(way, net, resource, target)
+
+
+def begin(way, fresh, state, resource, done, target):
+    """Set an estimator up for being trained up to `target`.
+
+    Parameters
+    ----------
+    way : str
+        From `way_to_continue`.
+    fresh, state, resource, done, target
+        As of `advance`.
+
+    Returns
+    -------
+    net : estimator
+        The fresh one, or the state.
+    continuing : bool
+        Whether ``partial_fit`` trains it, or ``fit``.
+    """
+    net = fresh if state is None or way == "retrain" else state
+    continuing = way == "partial_fit" and net is state
+    if way == "warm_start":
+        net.set_params(warm_start=True)
+    if resource is not None and way != "partial_fit_per_epoch":
+        net.set_params(**{resource: target - done if continuing else target})
+    return net, continuing
+
+
+def end(way, net, resource, target):
+    """Return what a trained estimator is continued from: itself, or None where that is no use."""
+    if way == "retrain":
+        return None
+    if way == "partial_fit":
+        # skorch's nets swallow Ctrl-C: fewer epochs than were asked for mean that it was pressed.
+        if not hasattr(net, "save_checkpoint") and hasattr(net, "history") and not net.callbacks:
+            finished = sum("train_loss" in epoch for epoch in net.history)
+            if finished < target:
+                raise KeyboardInterrupt
+        net.set_params(**{resource: target})
+    return net
 
 
 def _fit(estimator, X, y, fit_params):
@@ -181,32 +213,12 @@ def _fit(estimator, X, y, fit_params):
     estimator.fit(*args, **fit_params)
 
 
-def _partial_fit(fresh, state, resource, X, y, fit_params, done, target):
-    if state is None:
-        net = fresh
-        net.set_params(**{resource: target})
-        _fit(net, X, y, fit_params)
-    else:
-        net = state
-        net.set_params(**{resource: target - done})
-        net.partial_fit(X, y, **fit_params)
-    if not hasattr(net, "save_checkpoint") and hasattr(net, "history") and not net.callbacks:
-        finished = sum("train_loss" in epoch for epoch in net.history)
-        if finished < target:
-            raise KeyboardInterrupt  # which skorch's own nets take for "enough"
-    net.set_params(**{resource: target})
-    return net
-
-
-def _partial_fit_per_epoch(fresh, state, X, y, fit_params, done, target):
-    net = state
-    if net is None:
-        net, done = fresh, 0
+def _partial_fit_per_epoch(net, is_fresh, X, y, fit_params, n_epochs):
+    if is_fresh:
         # With an integer every partial_fit would restart the generator, and so shuffle alike.
         if isinstance(net.random_state, int | np.integer):
             net.set_params(random_state=np.random.RandomState(net.random_state))
         if is_classifier(net):
             fit_params = {**fit_params, "classes": np.unique(y)}
-    for _ in range(done, target):
+    for _ in range(n_epochs):
         net.partial_fit(X, y, **fit_params)
-    return net

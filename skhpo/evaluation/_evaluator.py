@@ -1,4 +1,4 @@
-"""Turns trials into fit results: plans the fits, continues what can be continued."""
+"""Turns trials into fit results, on the active joblib backend."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import logging
 import math
 import time
 import traceback
-import warnings
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from itertools import product
 
-from sklearn.base import clone
-
-from ..wrappers import inside, whats_lost
-from ._fit import run_fit, run_transform
-from ._group_fit import run_group
+from ..wrappers import whats_lost
+from ._fit import run_group
 from ._grouping import FitGrouping
 from ._pickling import check_picklable, pack
+from ._planning import Planner
 from ._pool import Overdue, Pool
-from ._subsample import nested_subsamples
-from ._tasks import SAVED, FitGroup, FitTask, TransformTask, failed
-from ._waiting import Waiting, fits_of, name_of
+from ._setup import run_transform
+from ._tasks import FitGroup, TransformTask, failed, is_saved
+from ._waiting import Waiting
 
 __all__ = ["Evaluator"]
 
@@ -32,7 +28,7 @@ _log = logging.getLogger(__name__)
 _LONG_ENOUGH = 0.1
 
 
-class Evaluator:
+class Evaluator(Planner):
     """Fits and scores trials on every split, on the active joblib backend.
 
     Used as a context manager, which owns the workers. Trials are handed in with `submit`; `next`
@@ -74,9 +70,9 @@ class Evaluator:
     Notes
     -----
     *What a fit is continued from* is a checkpoint file for estimators that write them (where
-    `checkpoints` is given), else the estimator itself, kept in memory until `keep` drops it. If it
-    is missing the earlier levels are trained again, with the same results wherever the estimator
-    continues exactly.
+    `checkpoints` is given), else the estimator itself, kept in memory until `keep` drops it.
+    If it is missing the earlier levels are trained again, with the same results wherever the
+    estimator continues exactly.
 
     *A worker that dies* (out of memory, killed) takes all fits in flight with it. They are tried
     once more, one at a time, so that the innocent ones never pay for the guilty one; what dies
@@ -101,15 +97,9 @@ class Evaluator:
         across=True,
         contexts=None,
     ):
-        self.setting = setting
+        super().__init__(setting, y, splits, n_repeats, known or {}, checkpoints, contexts)
         self.X = X
-        self.y = y
-        self.splits = splits
-        self.n_repeats = n_repeats
-        self.known = known or {}
-        self.checkpoints = checkpoints
         self.limits = {"seconds": fit_timeout, "until": until}
-        self.contexts = contexts
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
         self._answered = deque()
@@ -117,20 +107,11 @@ class Evaluator:
         self._running = {}
         self._suspects = deque()
         self._retried = set()
-        self._states = {}
-        self._levels = {}
         self._seconds = None
-        self._inside = inside(setting.estimator, setting.resource)
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
             _log.info(lost)
         kinds = {"across": across, "contexts": contexts, "limits": self.limits}
         self._grouping = FitGrouping(setting, X, y, lockstep, **kinds)
-        self._rows = splits
-        if setting.resource == "n_samples":
-            self._rows = [
-                (nested_subsamples(y, train, setting.seed, split), test)
-                for split, (train, test) in enumerate(splits)
-            ]
 
     def __enter__(self):
         self._pool.__enter__()
@@ -140,19 +121,7 @@ class Evaluator:
 
     def __exit__(self, *exception):
         self._pool.__exit__(*exception)
-        if self.checkpoints is not None:
-            self._sweep()
-
-    def _sweep(self):
-        kept = {*self.known, *(key for key, state in self._states.items() if _is_saved(state))}
-        if damaged := self.checkpoints.sweep(kept):
-            warnings.warn(
-                f"{len(damaged)} checkpoints in {str(self.checkpoints.folder)!r} were damaged, or "
-                f"those of other fits ({', '.join(damaged[:3])}); their fits were trained from the "
-                "start again",
-                UserWarning,
-                stacklevel=4,
-            )
+        self.sweep()
 
     @property
     def has_room(self):
@@ -171,31 +140,11 @@ class Evaluator:
         trials : list of Trial
             That start together: a group trained in lockstep has fits of these only.
         """
-        tasks = []
-        rank = min((trial.candidate for trial in trials), default=0)
-        for trial in trials:
-            self.recall(trial)
-            wrappers = self._key_of_wrappers(trial.params)
-            for key in self.fits(trial):
-                self.pending += 1
-                if key in self.known:
-                    self._answered.append(self.known[key])
-                else:
-                    tasks.append(self._task(trial, *key[1:], rank, wrappers))
-        for work in self._grouping.divide(tasks, self._pool.slots_[0]):
-            self._waiting.add(work)
-
-    def recall(self, trial):
-        """Note a trial that later ones may continue, without evaluating it.
-
-        Parameters
-        ----------
-        trial : Trial
-        """
-        self._levels[trial.number] = (*self._levels.get(trial.parent, ()), trial.resource)
-        if self.checkpoints is not None:
-            saved = [key for key in self.fits(trial) if key in self.known]
-            self._states.update({key: SAVED for key in saved if self.checkpoints.has(key)})
+        known, tasks = self.plan(trials, leaves=self._pool.in_processes_)
+        self._answered.extend(known)
+        self.pending += len(known) + len(tasks)
+        for group in self._grouping.divide(tasks, self._pool.slots_[0]):
+            self._waiting.add(group)
 
     def next(self):
         """Wait for results.
@@ -228,68 +177,13 @@ class Evaluator:
     def cancel(self):
         """Forget all fits that have not started."""
         waiting = [*self._waiting.all, *self._suspects]
-        self.pending -= len({name_of(fit) for work in waiting for fit in fits_of(work)})
+        self.pending -= len({fit.name for work in waiting for fit in work.tasks})
         self._waiting.clear()
         self._suspects.clear()
 
     def abort(self):
         """Stop the workers without waiting for them."""
         self._pool.abort()
-
-    def keep(self, *trials):
-        """Drop everything that only trials other than these could be continued from.
-
-        Parameters
-        ----------
-        *trials : collection of int
-            Numbers of trials.
-        """
-        for key in [key for key in self._states if not any(key[0] in some for some in trials)]:
-            if _is_saved(self._states.pop(key)):
-                self.checkpoints.drop(key)
-
-    def fits(self, trial):
-        """Return the names of a trial's fits: (trial, split, repeat) each."""
-        return list(product([trial.number], range(len(self.splits)), range(self.n_repeats)))
-
-    def _task(self, trial, split, repeat, rank, wrappers):
-        n_train = trial.resource if self.setting.resource == "n_samples" else None
-        key = None if wrappers is None else (split, n_train, wrappers)
-        parent = (trial.parent, split, repeat)
-        state, load, save = None, None, None
-        if self.checkpoints is not None:
-            save = self.checkpoints.file((trial.number, split, repeat), trial.resource)
-            if trial.parent is not None:
-                load = self.checkpoints.file(parent, self._levels[trial.parent][-1])
-        if not _is_saved(self._states.get(parent)):
-            state = self._states.pop(parent, None)
-        context = None
-        if self.contexts is not None:
-            number = (trial.number * len(self.splits) + split) * self.n_repeats + repeat
-            context = self.contexts.fit(number, leaves=self._pool.in_processes_)
-        return FitTask(
-            trial=trial.number,
-            candidate=trial.candidate,
-            split=split,
-            repeat=repeat,
-            params=trial.params,
-            levels=self._levels[trial.number],
-            n_train=n_train,
-            state=state,
-            load=load,
-            save=save,
-            key=key,
-            context=context,
-            rank=rank,
-        )
-
-    def _key_of_wrappers(self, params):
-        """Return what says which fits share transformers; None where there are none."""
-        found, estimator = self._inside, self.setting.estimator
-        if found.may_be_moved_by(params):
-            changed = clone(estimator).set_params(**clone(dict(params), safe=False))
-            found = inside(changed, self.setting.resource)
-        return found.key_of_wrappers(params) if found.transforms_X else None
 
     def _start_what_can_start(self):
         if self._suspects:
@@ -306,29 +200,29 @@ class Evaluator:
         if alone or isinstance(first, TransformTask) or self._seconds is None:
             return [first]
         size = math.ceil(_LONG_ENOUGH / max(self._seconds, 1e-6))
-        left = self._waiting.n_fits + len(fits_of(first))
+        left = self._waiting.n_fits + len(first.tasks)
         size = min(size, math.ceil(left / (2 * self._pool.n_jobs_)))
-        rank = fits_of(first)[0].rank
-        bundle, n_fits = [first], len(fits_of(first))
+        rank = first.tasks[0].rank
+        bundle, n_fits = [first], len(first.tasks)
         while n_fits < size and (work := self._waiting.take_fits(rank)) is not None:
             bundle.append(work)
-            n_fits += len(fits_of(work))
+            n_fits += len(work.tasks)
         return bundle
 
     def _submit(self, works):
         self._running[id(works)] = works
         shared = [self.setting, self.X, self.y]
         if isinstance(works[0], TransformTask):
-            shared.append(self._rows[works[0].split])
+            shared.append(self.rows[works[0].split])
             self._pool.submit(run_transform, works, tuple(shared), **self.limits)
             return
-        tasks = [task for work in works for task in fits_of(work)]
+        tasks = [task for work in works for task in work.tasks]
         splits = sorted({task.split for task in tasks})
         keys = list({task.key: None for task in tasks if task.key is not None})
         transformed = self._waiting.transformed
         for key in keys:
             transformed.move_to_end(key)
-        shared += [self._rows[split] for split in splits]
+        shared += [self.rows[split] for split in splits]
         shared += [transformed[key] for key in keys]
         function = partial(_run, (*splits, *keys), self._pool.in_processes_)
         self._pool.submit(function, works, tuple(shared), **self.limits)
@@ -375,33 +269,33 @@ class Evaluator:
     def _take_fits(self, done):
         if done.results is None:
             error = _explain(done.error)
-            outcomes = [[failed(task, error) for task in fits_of(work)] for work in done.items]
+            outcomes = [[failed(task, error) for task in work.tasks] for work in done.items]
         else:
             pairs = zip(done.items, done.results, strict=True)
             outcomes = [self._outcomes(work, result) for work, result in pairs]
-        self._seconds_were([outcome.result for out in outcomes for outcome in out])
+        self._update_mean_time([outcome.result for out in outcomes for outcome in out])
         for work, out in zip(done.items, outcomes, strict=True):
             if not out:
-                self.pending -= len(fits_of(work))  # given up
+                self.pending -= len(work.tasks)  # given up
                 continue
             again = []
-            for task, outcome in zip(fits_of(work), out, strict=True):
-                alone = not isinstance(work, FitGroup) and name_of(task) in self._retried
+            for task, outcome in zip(work.tasks, out, strict=True):
+                alone = len(out) == 1 and task.name in self._retried
                 if outcome.out_of_memory and not alone:
                     # What it was to be continued from may have been changed half way.
                     again.append(task if self._pool.in_processes_ else replace(task, state=None))
                     continue
-                if outcome.state is not None:
-                    self._states[task.trial, task.split, task.repeat] = outcome.state
+                self.note(task, outcome.state)
                 self._answered.append(outcome.result)
-            self._suspect(again, whole=not isinstance(work, FitGroup))
+            if again:
+                self._suspect(FitGroup(again))
 
     def _outcomes(self, work, result):
         """Return the outcomes of a fit or a group; none where it is given up."""
         if not isinstance(result, Overdue):
             return result
         error = self._error_of(result)
-        tasks = [] if error is None else fits_of(work)
+        tasks = [] if error is None else work.tasks
         seconds = result.seconds / max(1, len(tasks))
         return [failed(task, error, seconds) for task in tasks]
 
@@ -410,7 +304,7 @@ class Evaluator:
             raise TimeoutError(overdue.error)
         return overdue.error
 
-    def _seconds_were(self, results):
+    def _update_mean_time(self, results):
         if not results:
             return
         mean = sum(result.fit_time + result.score_time for result in results) / len(results)
@@ -445,17 +339,17 @@ class Evaluator:
             work, error = done.items[number], _explain(done.error)
             if self.time_is_over:
                 self._forget(work)
-            elif isinstance(work, FitGroup):
-                self._suspect(work.tasks)
+            elif len(work.tasks) > 1:
+                self._suspect(work)
             elif blamed and done.overdue != number:
                 self._waiting.put_back(work)
-            elif not blamed and name_of(work) not in self._retried:
-                self._suspect([work], whole=True)
+            elif not blamed and work.name not in self._retried:
+                self._suspect(work)
             else:
                 self._fail(work, Overdue(error, 0.0))
 
     def _forget(self, work):
-        lost = fits_of(work) or self._waiting.give_up(work.key)
+        lost = work.tasks or self._waiting.give_up(work.key)
         self.pending -= len(lost)
 
     def _fail(self, work, overdue):
@@ -463,35 +357,29 @@ class Evaluator:
         if isinstance(work, TransformTask):
             self._give_up(work.key, error)
         else:
-            self._answered.append(failed(work, error).result)
+            self._answered.append(failed(work.tasks[0], error).result)
 
-    def _suspect(self, tasks, *, whole=False):
-        """Try fits once more with nothing beside them; those of a group in two halves."""
-        middle = len(tasks) if whole else (len(tasks) + 1) // 2
-        for half in (tasks[:middle], tasks[middle:]):
-            if len(half) > 1:
-                self._suspects.append(FitGroup(half))
-            elif half:
-                self._retried.add(name_of(half[0]))
-                self._suspects.append(half[0])
+    def _suspect(self, work):
+        """Try work once more with nothing beside it, the fits of a group in two halves."""
+        halves = [work]
+        if len(work.tasks) > 1:
+            middle = (len(work.tasks) + 1) // 2
+            halves = [FitGroup(work.tasks[:middle]), FitGroup(work.tasks[middle:])]
+        for half in halves:
+            if len(half.tasks) < 2:
+                self._retried.add(half.name)
+            self._suspects.append(half)
 
 
-def _run(names, leaves, work, *args):
+def _run(names, leaves, group, *args):
     """Do what a worker is given; return the outcome of each fit, as it can leave the process."""
-    if isinstance(work, FitGroup):
-        outcomes = run_group(names, work, *args)
-    else:
-        outcomes = [run_fit(names, work, *args)]
+    outcomes = run_group(names, group, *args)
     if not leaves:
         return outcomes
     return [
-        out if out.state is None or _is_saved(out.state) else replace(out, state=pack(out.state))
+        out if out.state is None or is_saved(out.state) else replace(out, state=pack(out.state))
         for out in outcomes
     ]
-
-
-def _is_saved(state):
-    return isinstance(state, str) and state == SAVED
 
 
 def _explain(error):

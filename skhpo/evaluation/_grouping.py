@@ -13,7 +13,7 @@ import numpy as np
 from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, limited
 from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
-from ._fit import configured
+from ._setup import configured
 from ._tasks import FitGroup
 from ._workers import import_first
 
@@ -81,7 +81,7 @@ class FitGrouping:
 
         Returns
         -------
-        list of FitTask or FitGroup
+        list of FitGroup
             Ordered by their first fits.
 
         Raises
@@ -90,7 +90,7 @@ class FitGrouping:
             If ``lockstep=True`` and something stands in the way.
         """
         if self.lockstep is False:
-            return tasks
+            return [FitGroup([task]) for task in tasks]
         with limited(slot):
             return self._divided(tasks)
 
@@ -105,10 +105,7 @@ class FitGrouping:
             size = self._sizes.get(self._key(tasks[group[0]]), 1)
             parts += np.array_split(group, math.ceil(len(group) / size))
         together = sorted((part.tolist() for part in parts), key=lambda part: part[0])
-        return [
-            tasks[part[0]] if len(part) == 1 else FitGroup([tasks[i] for i in part])
-            for part in together
-        ]
+        return [FitGroup([tasks[i] for i in part]) for part in together]
 
     def _key(self, task):
         """Return what fits that may be trained as one have in common; None for others."""

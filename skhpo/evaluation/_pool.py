@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import tempfile
 import time
 import traceback
 import warnings
@@ -261,8 +260,7 @@ class Pool:
             lost = isinstance(error, self._engine.lost)
             if lost and call.overdue is not None:
                 return Done(call.items, None, call.explain(), True, call.overdue)
-            folder = getattr(self._engine, "folder", tempfile.gettempdir())
-            if not lost and (refused := refused_by_system(error, folder)) is not None:
+            if not lost and (refused := refused_by_system(error, self._engine.folder)) is not None:
                 raise refused from error
             return Done(call.items, None, error, lost)
         for result in results:

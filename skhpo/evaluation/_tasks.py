@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..journal import CheckpointFile
 from ..limits import current_slot
@@ -20,6 +20,7 @@ __all__ = [
     "Setting",
     "TransformTask",
     "failed",
+    "is_saved",
 ]
 
 SAVED = "saved"
@@ -82,12 +83,28 @@ class Setting:
 
 @dataclass(frozen=True)
 class TransformTask:
-    """Fit the transformers of a pipeline, under one setting, on one split."""
+    """Fit the transformers of a pipeline, under one setting, on one split.
 
-    key: tuple
+    Parameters
+    ----------
+    key : tuple
+        Which ones; also its `name`.
+    params : mapping of str to object
+        Of a candidate that has them.
+    split : int
+    n_train : int or None, default=None
+        As of a `FitTask`.
+    """
+
+    key: tuple[Any, ...]
     params: Mapping[str, Any]
     split: int
     n_train: int | None = None
+    tasks: ClassVar[tuple[FitTask, ...]] = ()
+
+    @property
+    def name(self) -> tuple[Any, ...]:
+        return self.key
 
 
 @dataclass(frozen=True)
@@ -120,26 +137,40 @@ class FitTask:
     split: int
     repeat: int
     params: Mapping[str, Any]
-    levels: tuple
+    levels: tuple[int | None, ...]
     n_train: int | None = None
     state: Any = None
     load: CheckpointFile | None = None
     save: CheckpointFile | None = None
-    key: tuple | None = None
+    key: tuple[Any, ...] | None = None
     context: Any = None
     rank: int = 0
 
+    @property
+    def name(self) -> tuple[int, int, int]:
+        """What tells it from all other fits."""
+        return self.trial, self.split, self.repeat
 
-@dataclass
+
+@dataclass(frozen=True)
 class FitGroup:
-    """Fits whose networks one worker trains in lockstep.
+    """Fits that one worker does together: one, or several that are trained in lockstep.
 
     Parameters
     ----------
-    tasks : list of FitTask
+    tasks : sequence of FitTask
     """
 
-    tasks: list[FitTask]
+    tasks: Sequence[FitTask]
+
+    @property
+    def name(self) -> tuple[int, int, int]:
+        """What tells it from all other groups."""
+        return self.tasks[0].name
+
+    @property
+    def rank(self) -> int:
+        return min(task.rank for task in self.tasks)
 
 
 @dataclass(frozen=True)
@@ -160,7 +191,14 @@ class Outcome:
     out_of_memory: bool = False
 
 
-def failed(task, error, seconds=0.0, *, out_of_memory=False):
+def is_saved(state: Any) -> bool:
+    """Return whether a fit is continued from a checkpoint file."""
+    return isinstance(state, str) and state == SAVED
+
+
+def failed(
+    task: FitTask, error: str, seconds: float = 0.0, *, out_of_memory: bool = False
+) -> Outcome:
     """Return the outcome of a fit that came to nothing."""
     result = FitResult(
         trial=task.trial,

@@ -1,4 +1,4 @@
-"""Fits that wait for a worker, and those that wait for their transformers."""
+"""Groups of fits that wait for a worker, and those that wait for their transformers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from itertools import chain
 
-from ._tasks import FitGroup, FitTask, TransformTask
+from ._tasks import FitGroup, TransformTask
 
-__all__ = ["Waiting", "fits_of", "name_of"]
+__all__ = ["Waiting"]
 
 # Fitted transformers that no candidate at hand needs; later candidates may.
 _SPARE_TRANSFORMED = 64
@@ -37,7 +37,7 @@ class Waiting:
 
     @property
     def n_blocked(self):
-        """Fits and groups of fits that wait for transformers, once for each of those."""
+        """Groups that wait for transformers, once for each of those."""
         return sum(map(len, self._blocked.values()))
 
     @property
@@ -48,29 +48,29 @@ class Waiting:
     @property
     def n_fits(self):
         """Fits that can be started."""
-        return sum(len(fits_of(work)) for *_, work in self._ready)
+        return sum(len(work.tasks) for *_, work in self._ready)
 
     def add(self, work):
-        """Queue fits, behind their transformers where those are not fitted yet."""
-        missing = [task for task in fits_of(work) if not self._is_transformed(task)]
+        """Queue a group, behind its transformers where those are not fitted yet."""
+        missing = [task for task in work.tasks if not self._is_transformed(task)]
         if not missing:
-            heappush(self._ready, (_rank(work), *name_of(work), work))
+            heappush(self._ready, (work.rank, *work.name, work))
         for key, task in {task.key: task for task in reversed(missing)}.items():
             if key not in self._blocked:
                 self._blocked[key] = []
-                self._ranks[key] = _rank(work)
+                self._ranks[key] = work.rank
                 transform = TransformTask(key, task.params, task.split, task.n_train)
-                heappush(self._ready, (_rank(work), task.trial, task.split, -1, transform))
-            elif _rank(work) < self._ranks[key]:
-                self._hurry(key, _rank(work))
+                heappush(self._ready, (work.rank, task.trial, task.split, -1, transform))
+            elif work.rank < self._ranks[key]:
+                self._hurry(key, work.rank)
             self._blocked[key].append(work)
 
     def put_back(self, work):
         """Queue again what was taken."""
-        if fits_of(work):
+        if work.tasks:
             self.add(work)
         elif work.key in self._blocked:
-            trial = min(fit.trial for item in self._blocked[work.key] for fit in fits_of(item))
+            trial = min(fit.trial for item in self._blocked[work.key] for fit in item.tasks)
             heappush(self._ready, (self._ranks[work.key], trial, work.split, -1, work))
 
     def take(self):
@@ -78,8 +78,8 @@ class Waiting:
         return heappop(self._ready)[-1]
 
     def take_fits(self, rank):
-        """Return what is to be started next if that is a fit or a group of a rank, else None."""
-        if self._ready and self._ready[0][0] == rank and fits_of(self._ready[0][-1]):
+        """Return what is to be started next if that is a group of a rank, else None."""
+        if self._ready and self._ready[0][0] == rank and self._ready[0][-1].tasks:
             return self.take()
         return None
 
@@ -96,7 +96,7 @@ class Waiting:
         ----------
         key : tuple
         transformed : Prepared
-        also_needed : list of FitTask or FitGroup
+        also_needed : list of FitGroup or TransformTask
             Beside what waits here.
 
         Returns
@@ -106,9 +106,9 @@ class Waiting:
         """
         self.transformed[key] = transformed
         for work in self._blocked.pop(key, ()):
-            if all(map(self._is_transformed, fits_of(work))):
+            if all(map(self._is_transformed, work.tasks)):
                 self.add(work)
-        needed = {fit.key for work in (*self.all, *also_needed) for fit in fits_of(work)}
+        needed = {fit.key for work in (*self.all, *also_needed) for fit in work.tasks}
         oldest = list(self.transformed)[: max(0, len(self.transformed) - _SPARE_TRANSFORMED)]
         return [self.transformed.pop(key) for key in oldest if key not in needed]
 
@@ -116,12 +116,12 @@ class Waiting:
         """Return the fits that need transformers that cannot be fitted; the others stay."""
         lost = []
         for work in self._blocked.pop(key, ()):
-            lost += [fit for fit in fits_of(work) if fit.key == key]
-            left = [fit for fit in fits_of(work) if fit.key != key]
+            lost += [fit for fit in work.tasks if fit.key == key]
+            left = [fit for fit in work.tasks if fit.key != key]
             for waiting in self._blocked.values():
                 waiting[:] = [other for other in waiting if other is not work]
             if left:
-                self.add(left[0] if len(left) == 1 else FitGroup(left))
+                self.add(FitGroup(left))
         return lost
 
     def _hurry(self, key, rank):
@@ -135,23 +135,3 @@ class Waiting:
 
     def _is_transformed(self, task):
         return task.key is None or task.key in self.transformed
-
-
-def fits_of(work):
-    """Return the fits in what a worker is given; none in a `TransformTask`."""
-    if isinstance(work, FitTask):
-        return [work]
-    return work.tasks if isinstance(work, FitGroup) else []
-
-
-def name_of(work):
-    """Return what tells a piece of work from all others; for fits (trial, split, repeat)."""
-    if isinstance(work, TransformTask):
-        return work.key
-    first = fits_of(work)[0]
-    return first.trial, first.split, first.repeat
-
-
-def _rank(work):
-    """Return what is started first: the smaller number."""
-    return min(fit.rank for fit in fits_of(work))

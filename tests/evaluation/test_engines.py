@@ -24,8 +24,9 @@ from sklearn.preprocessing import StandardScaler
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV
 from skhpo.evaluation import Setting, slots_of
-from skhpo.evaluation._fit import FitTask, run_fit
+from skhpo.evaluation._fit import run_group
 from skhpo.evaluation._pool import Pool
+from skhpo.evaluation._tasks import FitGroup, FitTask
 from skhpo.journal import CheckpointFile
 from skhpo.limits import current_slot
 from skhpo.samplers import GridSampler
@@ -162,7 +163,9 @@ def test_without_a_shared_disk_states_travel(tmp_path):
     setting = Setting(TorchClassifier(device="cpu"), accuracy, seed=0, resource="max_epochs")
     file = CheckpointFile(str(tmp_path / "not there" / "0-0-0.pt"), fit="0-0-0")
     task = FitTask(0, 0, split=0, repeat=0, params={}, levels=(2,), save=file)
-    outcome = run_fit((0,), task, setting, X, y, (np.arange(100), np.arange(100, 120)))
+    (outcome,) = run_group(
+        (0,), FitGroup([task]), setting, X, y, (np.arange(100), np.arange(100, 120))
+    )
     assert outcome.result.error is None
     assert len(outcome.state.history_) == 2
 

@@ -10,7 +10,7 @@ from skhpo import TorchClassifier
 from skhpo.evaluation import Setting
 from skhpo.evaluation._grouping import FitGrouping
 from skhpo.evaluation._tasks import FitGroup, FitTask, TransformTask
-from skhpo.evaluation._waiting import Waiting, fits_of, name_of
+from skhpo.evaluation._waiting import Waiting
 
 X, y = load_iris(return_X_y=True)
 X = X.astype(np.float32)
@@ -30,15 +30,19 @@ def grouping(estimator=None, lockstep="auto", across=True, data=(X, y)):
     return FitGrouping(setting, *data, lockstep, across=across)
 
 
+def alone(tasks):
+    return [FitGroup([task]) for task in tasks]
+
+
 def names(works):
-    return [[name_of(task) for task in fits_of(work)] for work in works]
+    return [[task.name for task in work.tasks] for work in works]
 
 
 def test_groups_are_cut_from_the_batch_in_trial_order_and_alike_in_size():
     fits = tasks(17, 3)
     works = grouping().divide(fits)
-    assert [name for group in names(works) for name in group] == [name_of(fit) for fit in fits]
-    sizes = [len(fits_of(work)) for work in works]
+    assert [name for group in names(works) for name in group] == [fit.name for fit in fits]
+    sizes = [len(work.tasks) for work in works]
     assert len(works) > 1
     assert max(sizes) - min(sizes) <= 1
 
@@ -47,7 +51,7 @@ def test_what_differs_in_work_or_architecture_is_apart():
     short, long = tasks(2, 2, levels=(1,)), tasks(2, 2, levels=(1, 3))
     wide = tasks(1, 2, levels=(1,), module__n_units=9)
     wide = [FitTask(9, 9, task.split, 0, task.params, task.levels) for task in wide]
-    assert [len(fits_of(work)) for work in grouping().divide(short + long + wide)] == [4, 4, 2]
+    assert [len(work.tasks) for work in grouping().divide(short + long + wide)] == [4, 4, 2]
 
 
 def test_a_trial_at_a_time():
@@ -57,10 +61,10 @@ def test_a_trial_at_a_time():
 
 def test_never_and_nothing_to_train_in_lockstep():
     fits = tasks(2, 2)
-    assert grouping(lockstep=False).divide(fits) == fits
+    assert grouping(lockstep=False).divide(fits) == alone(fits)
     assert grouping(SGDClassifier()).divide(fits[:0]) == []
     other = [FitTask(0, 0, split, 0, {"alpha": 0.1}, (None,)) for split in range(3)]
-    assert grouping(SGDClassifier()).divide(other) == other
+    assert grouping(SGDClassifier()).divide(other) == alone(other)
     with pytest.raises(ValueError, match="SGDClassifier is no torch estimator"):
         grouping(SGDClassifier(), lockstep=True).divide(other)
 
@@ -68,7 +72,7 @@ def test_never_and_nothing_to_train_in_lockstep():
 def test_data_that_no_network_can_be_built_for_beforehand():
     frame = [["a", "b"]] * len(y)
     works = grouping(data=(frame, y)).divide(tasks(1, 3))
-    assert sum(len(fits_of(work)) for work in works) == 3
+    assert sum(len(work.tasks) for work in works) == 3
 
 
 def keyed(trial, key, levels=(None,)):
@@ -91,7 +95,7 @@ def test_a_group_starts_when_the_last_of_its_transformers_is_there():
 def test_fits_whose_transformers_fail_leave_the_group():
     waiting = Waiting()
     waiting.add(FitGroup([keyed(0, (0,)), keyed(1, (1,)), keyed(2, (2,))]))
-    assert [name_of(fit) for fit in waiting.give_up((1,))] == [(1, 0, 0)]
+    assert [fit.name for fit in waiting.give_up((1,))] == [(1, 0, 0)]
     assert [waiting.take().key for _ in range(len(waiting))]
     waiting.take_transformed((0,), StandardScaler(), [])
     waiting.take_transformed((2,), StandardScaler(), [])
@@ -100,7 +104,7 @@ def test_fits_whose_transformers_fail_leave_the_group():
 
 def test_transformers_are_kept_while_something_needs_them():
     waiting = Waiting()
-    needed = keyed(1000, ("needed",))
+    needed = FitGroup([keyed(1000, ("needed",))])
     waiting.take_transformed(("needed",), StandardScaler(), [needed])
     gone = [
         old for i in range(70) for old in waiting.take_transformed((i,), StandardScaler(), [needed])
@@ -116,10 +120,10 @@ def ranked(trial, key, rank):
 def test_work_of_a_smaller_rank_starts_first_and_its_transformers_too():
     waiting = Waiting()
     waiting.add(FitGroup([ranked(4, None, 4), ranked(5, None, 4)]))
-    waiting.add(ranked(6, ("both",), 6))
-    waiting.add(ranked(7, ("later",), 6))
+    waiting.add(FitGroup([ranked(6, ("both",), 6)]))
+    waiting.add(FitGroup([ranked(7, ("later",), 6)]))
     waiting.add(FitGroup([ranked(8, None, 0), ranked(9, None, 0)]))
-    waiting.add(ranked(10, ("both",), 0))
+    waiting.add(FitGroup([ranked(10, ("both",), 0)]))
     assert waiting.take().key == ("both",)
     assert names([waiting.take()]) == [[(8, 0, 0), (9, 0, 0)]]
     waiting.take_transformed(("both",), StandardScaler(), [])

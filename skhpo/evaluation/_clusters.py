@@ -1,0 +1,144 @@
+"""The engines of clusters: Dask and Ray."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from joblib import parallel_config
+from joblib._parallel_backends import ThreadingBackend
+
+from ..process import ignoring
+from ._engine import Engine
+
+__all__ = ["CLUSTERS"]
+
+
+class DaskEngine(Engine):
+    """A Dask cluster. What is shipped lies on the workers that use it, until it is forgotten.
+
+    Workers that die are replaced by their nannies.
+    """
+
+    local = False
+    tells_deaths = True
+
+    def __init__(self, backend, n_jobs):
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        self._client = backend.client
+        self._options = backend.submit_kwargs
+        self._running = set()
+        if self._client.asynchronous:
+            raise ValueError("a search needs a Dask client made with asynchronous=False")
+        self.n_jobs = _jobs(n_jobs, backend.effective_n_jobs(-1))  # waits for a first worker
+        self.in_processes = not self._client.scheduler.address.startswith("inproc")
+        self.lost = (KilledWorker, FutureCancelledError)
+
+    def ship(self, value):
+        # To all workers, because Dask starts calls where their data are. Hashing, by which Dask
+        # finds out what it has already, would take longer than sending.
+        return self._client.scatter([value], broadcast=True, hash=False)[0]
+
+    def submit(self, call, shared, done):
+        # What a fit is continued from may be large, and is different for every fit.
+        with ignoring(UserWarning, re.compile("Sending large graph")):
+            future = self._client.submit(_on_one_worker, call, *shared, pure=False, **self._options)
+        self._running.add(future)
+        future.add_done_callback(lambda future: done(partial(self._result, future)))
+
+    def _result(self, future):
+        self._running.discard(future)
+        return future.result()
+
+    def abort(self):
+        # What runs already runs on, in a thread of its worker, but nobody waits for it.
+        self._client.cancel(list(self._running), force=True)
+
+
+class RayEngine(Engine):
+    """A Ray cluster. Calls are tasks; what is shipped lies in the object store.
+
+    A task that starts gets a new worker.
+    """
+
+    local = False
+    in_processes = True
+    tells_deaths = True
+
+    def __init__(self, backend, n_jobs):
+        import ray
+        from ray import cloudpickle, exceptions
+
+        if not ray.is_initialized():
+            ray.init()
+        # A task that died is tried again by the search, with no other beside it.
+        options = {"max_retries": 0, **(backend.ray_remote_args or {})}
+        self.n_jobs = _jobs(n_jobs, _room(ray.cluster_resources(), options))
+        self.lost = (
+            exceptions.WorkerCrashedError,
+            exceptions.NodeDiedError,
+            exceptions.ObjectLostError,
+            exceptions.OutOfMemoryError,
+        )
+        self._ray = ray
+        self._pickle = cloudpickle
+        self._task = ray.remote(_unpickled).options(**options)
+        self._running = set()
+
+    def ship(self, value):
+        return self._ray.put(value)
+
+    def submit(self, call, shared, done):
+        # Arrays that Ray itself unpickles are read-only, which no fit could be continued from.
+        ref = self._task.remote(self._pickle.dumps(call), *shared)
+        self._running.add(ref)
+        ref.future().add_done_callback(lambda future: done(partial(self._result, ref, future)))
+
+    def _result(self, ref, future):
+        self._running.discard(ref)
+        return self._pickle.loads(future.result())
+
+    def abort(self):
+        for ref in self._running:
+            self._ray.cancel(ref, force=True)
+
+
+def _on_one_worker(call, *shared):
+    """Run a call such that joblib, in it, stays on this worker, as it does on one machine."""
+    with parallel_config(ThreadingBackend(nesting_level=1), n_jobs=None):
+        return call(*shared)
+
+
+def _unpickled(call, *shared):
+    from ray import cloudpickle
+
+    return cloudpickle.dumps(_on_one_worker(cloudpickle.loads(call), *shared))
+
+
+def _jobs(n_jobs, room):
+    """Return how many calls run at a time in a cluster that has room for so many."""
+    if n_jobs is None:
+        return room
+    return min(n_jobs, room) if n_jobs > 0 else max(1, room + 1 + n_jobs)
+
+
+def _room(resources, options):
+    """Return how many tasks with these options run at a time on a Ray cluster."""
+    needs = {
+        "CPU": options.get("num_cpus", 1),
+        "GPU": options.get("num_gpus", 0),
+        **(options.get("resources") or {}),
+    }
+    room = min(int(resources.get(name, 0) // need) for name, need in needs.items() if need)
+    if room == 0:
+        raise ValueError(
+            f"every fit must fit into the Ray cluster, but one needs {needs} and the cluster has "
+            f"{resources}; see ray_remote_args of joblib.parallel_config"
+        )
+    return room
+
+
+# By the names of joblib's backends.
+CLUSTERS = {"DaskDistributedBackend": DaskEngine, "RayBackend": RayEngine}

@@ -1,0 +1,140 @@
+"""What a pool needs of a backend, and the two engines of this process: a loop, and threads."""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from joblib.parallel import BatchedCalls
+
+from ..limits import Cut, interrupt
+
+__all__ = ["Engine", "PlainEngine", "ThreadEngine"]
+
+Done = Callable[[Callable[[], Any]], None]
+
+
+class Engine(ABC):
+    """What a pool needs of a backend: calls are started one by one, results come as they are there.
+
+    Attributes
+    ----------
+    n_jobs : int
+        Calls that run at a time.
+    local : bool
+        Whether all workers are on this machine.
+    in_processes : bool
+        Whether calls leave this process, and so are pickled.
+    tells_deaths : bool
+        Whether calls come back whose worker died.
+    lost : tuple of type
+        Exceptions that say that a worker died, or took data with it.
+    folder : str
+        Where large arrays are written on their way to workers.
+    """
+
+    n_jobs: int = 1
+    local: bool = True
+    in_processes: bool = False
+    tells_deaths: bool = False
+    lost: tuple[type[BaseException], ...] = ()
+
+    @property
+    def folder(self) -> str:
+        return tempfile.gettempdir()
+
+    def ship(self, value: Any) -> Any:
+        """Return what travels in the place of a value that many calls share."""
+        return value
+
+    @abstractmethod
+    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Done) -> None:
+        """Start ``call(*shared)``.
+
+        Parameters
+        ----------
+        call : callable
+        shared : sequence of object
+            What `ship` returned.
+        done : callable
+            Called in some thread as ``done(get)`` when the call has ended; ``get()`` returns what
+            it did, or raises.
+        """
+
+    def leave_behind(self) -> None:  # noqa: B027
+        """Note that nobody waits for one of the calls any more, which goes on."""
+
+    def restart(self) -> None:  # noqa: B027
+        """Replace workers after some died; what was shipped may be gone."""
+
+    def stop(self) -> None:  # noqa: B027
+        """End the workers; nothing runs."""
+
+    def abort(self) -> None:  # noqa: B027
+        """End the workers in the middle of what they do."""
+
+
+class PlainEngine(Engine):
+    """A plain loop: a call runs when its result is asked for."""
+
+    def submit(self, call, shared, done):
+        done(partial(call, *shared))
+
+
+class ThreadEngine(Engine):
+    """Threads of this process, which nobody waits for when it ends."""
+
+    def __init__(self, backend, n_jobs):
+        self.n_jobs = n_jobs
+        self._backend = backend
+        self._calls = queue.SimpleQueue()
+        self._threads = []
+        self._n_left_behind = 0
+
+    def submit(self, call, shared, done):
+        nested = self._backend.get_nested_backend()
+        self._calls.put((BatchedCalls([(call, shared, {})], nested), done))
+        if len(self._threads) < self.n_jobs + self._n_left_behind:
+            self._threads.append(
+                threading.Thread(target=_do_calls, args=(self._calls,), daemon=True)
+            )
+            self._threads[-1].start()
+
+    def leave_behind(self):
+        self._n_left_behind += 1
+
+    def stop(self):
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def abort(self):
+        self.stop()
+        for thread in self._threads:
+            interrupt(thread)
+
+
+def _do_calls(calls):
+    with suppress(Cut):  # by `abort`
+        while (work := calls.get()) is not None:
+            call, done = work
+            try:
+                (result,) = call()
+                get = partial(_return, result)
+            except BaseException as error:
+                get = partial(_raise, error)
+            done(get)
+            del work, call, done, get
+
+
+def _return(result):
+    return result
+
+
+def _raise(error):
+    raise error

@@ -1,0 +1,151 @@
+"""Scores of the fits of a group, and the parts of the data that they share."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from types import SimpleNamespace
+
+import numpy as np
+
+from .._compat import num_samples
+from ._devices import memory_freed
+from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
+from ._setup import part_of, reads_rows, train_part
+
+__all__ = ["GroupData", "score_fits"]
+
+# Numbers that networks of a group return for the rows to be scored, all of them at once.
+_MOST_OUTPUTS = 2**25
+
+
+class GroupData:
+    """Parts of the data for the fits of a group. Each is made once: many of them share it.
+
+    Parameters
+    ----------
+    setting : Setting
+    X, y : array-like
+        All data.
+    shared : dict
+        Rows of splits by their numbers, fitted wrappers by their keys.
+    keep : bool
+        Whether there are several fits, so that parts are worth being kept.
+    """
+
+    def __init__(self, setting, X, y, shared, *, keep):
+        self.setting = setting
+        self.X = X
+        self.y = y
+        self.shared = shared
+        self.lazily = looks_at_predictions_only(setting.scorer)
+        self.keep = keep
+        self._made = {}
+
+    def rows(self, task, part):
+        train, test = self.shared[task.split]
+        return test if part == "test" else train[: task.n_train]
+
+    def prepared(self, task):
+        return self.shared.get(task.key)
+
+    def to_train(self, task, estimator):
+        return self._once(
+            (task.split, task.n_train, reads_rows(estimator)),
+            lambda: train_part(self.setting, estimator, self.X, self.y, self.rows(task, "train")),
+        )
+
+    def to_score(self, task, estimator, part):
+        """Return the rows as given by the user."""
+        rows, others = self.rows(task, part), ()
+        if part == "test":
+            others = (self.rows(task, "train"),)
+        return self._once(
+            (part, task.split, task.n_train, reads_rows(estimator)),
+            lambda: part_of(estimator, self.X, self.y, rows, *others, lazily=self.lazily),
+        )
+
+    def to_score_inside(self, task, whole, prepared, part):
+        """Return the rows as the estimator inside gets them, and targets as given."""
+        X, y = self.to_score(task, whole, part)
+        if task.key is not None:
+            key = part, task.split, task.n_train, task.key
+            X = self._once(key, lambda: prepared.inner_data(X)[0])
+        return X, y
+
+    def _once(self, key, make):
+        if not self.keep:
+            return make()
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def score_fits(fits, data, part):
+    """Score all fits on a part of the data, in one forward pass where the scorer allows it.
+
+    Returns
+    -------
+    list of (dict, str or None) or None
+        None for fits that have failed.
+    """
+    passes = {}
+    for i, fit in enumerate(fits):
+        if fit.error is None and not fit.alone and _shares(fit):
+            with suppress(Exception):  # it comes again when the fit is scored alone
+                passes[i] = _shown(fit, data, part)
+    for portion in _in_portions(fits, passes):
+        outputs = _outputs([fits[i].net for i in portion], [passes[i].X for i in portion])
+        for i, output in zip(portion, outputs, strict=True):
+            passes[i].outputs = output
+    return [
+        fit.attempt_to_score(_score, fit, data, part, passes.get(i)) for i, fit in enumerate(fits)
+    ]
+
+
+def _shares(fit):
+    """Whether the fit can be scored by what its network returned in a pass of all."""
+    return looks_at_outputs_only(fit.setting.scorer, fit.net, fit.setting.score_params)
+
+
+def _shown(fit, data, part):
+    """Return what a scorer is shown: the network's own inputs, and what takes them."""
+    work = fit.work
+    X, y = data.to_score_inside(fit.task, fit.fitted, work.prepared, part)
+    shown = work.prepared.assembled(work.whole, fit.net, transforming=False)
+    return SimpleNamespace(estimator=shown, X=X, y=y, outputs=None)
+
+
+def _in_portions(fits, passes):
+    """Divide the fits so that what they return for all rows takes little memory."""
+    portion, size = [], 0
+    for i, shown in passes.items():
+        width = np.prod(getattr(fits[i].net, "_output_shape", (1,)), dtype=int)
+        size += num_samples(shown.X) * width
+        if portion and size > _MOST_OUTPUTS:
+            yield portion
+            portion, size = [], num_samples(shown.X) * width
+        portion.append(i)
+    if portion:
+        yield portion
+
+
+def _outputs(nets, Xs):
+    from ..lockstep import predict_together
+
+    try:
+        return predict_together(nets, Xs)
+    except Exception as error:  # which of them it was comes out when each is asked alone
+        memory_freed(error)
+        return [None] * len(nets)
+
+
+def _score(fit, data, part, shown):
+    rows = data.rows(fit.task, part)
+    if shown is None:
+        X, y = data.to_score(fit.task, fit.fitted, part)
+        return score(fit.setting, fit.fitted, X, y, data.X, rows)
+    ready = nullcontext()
+    if shown.outputs is not None:
+        ready = answering(fit.net, shown.X, shown.outputs)
+    with ready:
+        return score(fit.setting, shown.estimator, shown.X, shown.y, data.X, rows)

@@ -1,0 +1,162 @@
+"""The fits of trials, and what each of them is continued from."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import product
+
+from sklearn.base import clone
+
+from ..wrappers import inside
+from ._subsample import nested_subsamples
+from ._tasks import SAVED, FitTask, is_saved
+
+__all__ = ["Planner"]
+
+
+class Planner:
+    """Makes the fits of trials, and keeps what later ones continue.
+
+    Parameters
+    ----------
+    setting : Setting
+    y : array-like
+        Of all data.
+    splits : list of (ndarray, ndarray)
+    n_repeats : int
+    known : mapping
+        Results that are there already, by (trial, split, repeat).
+    checkpoints : Checkpoints or None
+    contexts : FitContexts or None
+
+    Attributes
+    ----------
+    rows : list of (ndarray, ndarray)
+        Training and test rows of each split, such that training on fewer means on the first.
+    """
+
+    def __init__(self, setting, y, splits, n_repeats, known, checkpoints, contexts):
+        self.setting = setting
+        self.y = y
+        self.n_repeats = n_repeats
+        self.known = known
+        self.checkpoints = checkpoints
+        self.contexts = contexts
+        self.rows = splits
+        if setting.resource == "n_samples":
+            self.rows = [
+                (nested_subsamples(y, train, setting.seed, split), test)
+                for split, (train, test) in enumerate(splits)
+            ]
+        self._inside = inside(setting.estimator, setting.resource)
+        self._states = {}  # by the names of fits
+        self._levels = {}  # by the numbers of trials
+
+    def fits(self, trial):
+        """Return the names of a trial's fits: (trial, split, repeat) each."""
+        return list(product([trial.number], range(len(self.rows)), range(self.n_repeats)))
+
+    def recall(self, trial):
+        """Note a trial that later ones may continue, without evaluating it."""
+        self._levels[trial.number] = (*self._levels.get(trial.parent, ()), trial.resource)
+        if self.checkpoints is not None:
+            saved = [name for name in self.fits(trial) if name in self.known]
+            self._states.update({name: SAVED for name in saved if self.checkpoints.has(name)})
+
+    def plan(self, trials, *, leaves):
+        """Return the fits of trials that start together.
+
+        Parameters
+        ----------
+        trials : list of Trial
+        leaves : bool
+            Whether fits leave this process.
+
+        Returns
+        -------
+        known : list of FitResult
+            Of those that are there already.
+        tasks : list of FitTask
+            The others. Those of earlier candidates have the smaller rank.
+        """
+        known, tasks = [], []
+        rank = min((trial.candidate for trial in trials), default=0)
+        for trial in trials:
+            self.recall(trial)
+            wrappers = self._key_of_wrappers(trial.params)
+            for name in self.fits(trial):
+                if name in self.known:
+                    known.append(self.known[name])
+                else:
+                    tasks.append(self._task(trial, name, rank, wrappers, leaves))
+        return known, tasks
+
+    def note(self, task, state):
+        """Note what a fit is continued from."""
+        if state is not None:
+            self._states[task.name] = state
+
+    def keep(self, *trials):
+        """Drop everything that only trials other than these could be continued from.
+
+        Parameters
+        ----------
+        *trials : collection of int
+            Numbers of trials.
+        """
+        for name in [name for name in self._states if not any(name[0] in some for some in trials)]:
+            if is_saved(self._states.pop(name)):
+                self.checkpoints.drop(name)
+
+    def sweep(self):
+        """Remove the checkpoint files that nothing is continued from."""
+        if self.checkpoints is None:
+            return
+        kept = {*self.known, *(name for name, state in self._states.items() if is_saved(state))}
+        if damaged := self.checkpoints.sweep(kept):
+            warnings.warn(
+                f"{len(damaged)} checkpoints in {str(self.checkpoints.folder)!r} were damaged, or "
+                f"those of other fits ({', '.join(damaged[:3])}); their fits were trained from the "
+                "start again",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _task(self, trial, name, rank, wrappers, leaves):
+        _, split, repeat = name
+        parent = (trial.parent, split, repeat)
+        n_train = trial.resource if self.setting.resource == "n_samples" else None
+        state, load, save = None, None, None
+        if self.checkpoints is not None:
+            save = self.checkpoints.file(name, trial.resource)
+            if trial.parent is not None:
+                load = self.checkpoints.file(parent, self._levels[trial.parent][-1])
+        if not is_saved(self._states.get(parent)):
+            state = self._states.pop(parent, None)
+        context = None
+        if self.contexts is not None:
+            number = (trial.number * len(self.rows) + split) * self.n_repeats + repeat
+            context = self.contexts.fit(number, leaves=leaves)
+        return FitTask(
+            trial=trial.number,
+            candidate=trial.candidate,
+            split=split,
+            repeat=repeat,
+            params=trial.params,
+            levels=self._levels[trial.number],
+            n_train=n_train,
+            state=state,
+            load=load,
+            save=save,
+            key=None if wrappers is None else (split, n_train, wrappers),
+            context=context,
+            rank=rank,
+        )
+
+    def _key_of_wrappers(self, params):
+        """Return what says which fits share transformers; None where there are none."""
+        found, estimator = self._inside, self.setting.estimator
+        if found.may_be_moved_by(params):
+            changed = clone(estimator).set_params(**clone(dict(params), safe=False))
+            found = inside(changed, self.setting.resource)
+        return found.key_of_wrappers(params) if found.transforms_X else None

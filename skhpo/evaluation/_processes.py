@@ -1,0 +1,97 @@
+"""The engine of processes on this machine, and of whatever backend is registered with joblib."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
+from joblib.parallel import BatchedCalls
+
+from ..process import end_with_parent, ignoring
+from ._engine import Engine
+
+__all__ = ["JoblibEngine"]
+
+# Loky replaces workers that have used much memory, and warns. Where warnings are errors, this one
+# would end its thread that hands out calls, and the search would wait for ever.
+_WORKER_STOPPED = re.compile("A worker stopped while some jobs")
+
+
+class JoblibEngine(Engine):
+    """Processes of this machine, or any other registered backend.
+
+    Large arrays become memory maps by themselves, and joblib's pools replace workers that are lost.
+    """
+
+    in_processes = True
+    lost = (BrokenExecutor,)
+
+    def __init__(self, backend, n_jobs):
+        self.n_jobs = n_jobs
+        self.local = isinstance(backend, LokyBackend | MultiprocessingBackend)
+        self.tells_deaths = isinstance(backend, LokyBackend)
+        self._backend = backend
+        self._before_pickling = self._own_folder if isinstance(backend, LokyBackend) else None
+        self._quiet = ignoring(UserWarning, _WORKER_STOPPED)
+        self._quiet.__enter__()
+        self._backend.start_call()
+        self._end_workers_with_driver()
+
+    def _end_workers_with_driver(self):
+        """Let also those workers that never get a call see that this process is gone."""
+        workers = getattr(self._backend, "_workers", None)
+        if self.tells_deaths and workers._initializer is None:
+            workers._initializer, workers._initargs = end_with_parent, (os.getpid(),)
+
+    @property
+    def folder(self):
+        if not self.tells_deaths:
+            return super().folder
+        return self._backend._workers._temp_folder_manager.resolve_temp_folder_name()
+
+    def _own_folder(self):
+        """Have memory maps made where `stop` looks for what to remove."""
+        folders = self._backend._workers._temp_folder_manager
+        folders.set_current_context(self._backend.parallel._id)
+
+    def submit(self, call, shared, done):
+        nested = self._backend.get_nested_backend()
+        work = BatchedCalls([(call, shared, {})], nested, self._before_pickling)
+        self._backend.submit(work, callback=lambda out: done(partial(self._result, out)))
+
+    def _result(self, out):
+        return self._backend.retrieve_result_callback(out)[0]
+
+    def restart(self):
+        if isinstance(self._backend, LokyBackend):
+            self._backend.abort_everything(ensure_ready=True)
+            self._end_workers_with_driver()
+
+    def stop(self):
+        with self._end():
+            self._backend.terminate()
+
+    @contextmanager
+    def _end(self):
+        self._backend.stop_call()
+        try:
+            yield
+        finally:
+            self._quiet.__exit__()
+
+    def abort(self):
+        with self._end():
+            self._abort()
+
+    def _abort(self):
+        if self.tells_deaths:
+            # The thread that hands out calls fails by those that are dropped before it took them.
+            with suppress(queue.Empty):
+                while True:
+                    self._backend._workers._work_ids.get_nowait()
+        self._backend.abort_everything(ensure_ready=False)

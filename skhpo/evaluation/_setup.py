@@ -1,0 +1,145 @@
+"""What a fit is set up with: an estimator with parameters and seeds, and its part of the data."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+
+from .._compat import check_method_params, safe_indexing, safe_split
+from ..rows import RowSubset, as_given
+from ..wrappers import Prepared, inside
+from ..wrappers import prepare as prepare_wrappers
+from ._blame import FAILURES, raise_unless_candidates
+from ._continuation import set_horizon
+from ._files import separate_files
+from ._seeds import derive_seed, seed_components
+
+__all__ = [
+    "Work",
+    "configured",
+    "part_of",
+    "prepare",
+    "reads_rows",
+    "run_transform",
+    "train_part",
+]
+
+# Bytes from which on rows are not copied out of an array.
+_LARGE = 2**26
+
+
+class Work(NamedTuple):
+    """What a task trains: the estimator, the one inside of its wrappers, and the data that gets."""
+
+    whole: Any
+    prepared: Prepared
+    fresh: Any
+    resource: str | None
+    levels: tuple
+    X: Any
+    y: Any
+    fit_params: Mapping[str, Any]
+
+    @property
+    def depth(self):
+        """How deep what is trained is in the estimator of the search."""
+        return len(self.prepared.names)
+
+
+def configured(setting, params, *, split, candidate, repeat=0):
+    """Return an unfitted estimator with a candidate's parameters and its seeds.
+
+    Inside of wrappers a seed depends on candidate, split and repeat; a transformer's on the split
+    alone, because candidates share transformers. `split` is -1 for the refit on all data. An
+    integer given by the user is kept, but for further repeats, which need other seeds.
+    """
+    if setting.starts is not None:
+        params = setting.starts.placed(params)
+    estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
+    prefix = inside(estimator, setting.resource).prefix
+
+    def seed_for(name, given):
+        if not name.startswith(prefix):
+            return derive_seed(setting.seed, name, split + 1) if given is None else given
+        if given is None:
+            return derive_seed(setting.seed, name, candidate, split + 1, repeat)
+        return derive_seed(given, name, repeat) if repeat else given
+
+    seed_components(estimator, seed_for)
+    set_horizon(estimator, setting.resource, setting.max_resource)
+    return estimator
+
+
+def run_transform(task, setting, X, y, rows):
+    """Fit the wrappers of an estimator; return a `Prepared`, or the traceback of a failure."""
+    try:
+        train = rows[0][: task.n_train]
+        estimator = configured(setting, task.params, split=task.split, candidate=0)
+        part = train_part(setting, estimator, X, y, train)
+        return prepare_wrappers(estimator, *part, setting.resource)
+    except FAILURES as error:
+        raise_unless_candidates(error, setting)
+        return traceback.format_exc()
+
+
+def prepare(setting, task, part_for, prepared=None):
+    """Build what a task trains, and say how.
+
+    Parameters
+    ----------
+    setting : Setting
+    task : FitTask
+    part_for : callable
+        From an unfitted estimator to what `train_part` returns.
+    prepared : Prepared or None, default=None
+        Fitted wrappers that the task shares with others.
+
+    Returns
+    -------
+    Work
+    """
+    whole = configured(
+        setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
+    )
+    repeat = f"-repeat-{task.repeat}" if task.repeat else ""
+    name = f"candidate-{task.candidate}-split-{task.split}{repeat}"
+    separate_files(whole, f"{setting.name}/{name}")
+    found = inside(whole, setting.resource)
+    if prepared is None:
+        prepared = prepare_wrappers(whole, *part_for(whole), setting.resource)
+    return Work(
+        whole,
+        prepared,
+        found.fresh,
+        found.resource,
+        (None,) if setting.resource == "n_samples" else task.levels,
+        prepared.X,
+        prepared.y,
+        prepared.fit_params,
+    )
+
+
+def train_part(setting, estimator, X, y, train):
+    """Return the rows, targets and metadata that an estimator is fitted on."""
+    return *part_of(estimator, X, y, train), check_method_params(X, setting.fit_params, train)
+
+
+def reads_rows(estimator):
+    """Say whether an estimator can read rows of a large array where they are."""
+    found = inside(estimator)
+    net = found.estimator
+    reads = getattr(net, "_reads_rows", False) and not found.transforms_X
+    return reads and net.validation_fraction is None
+
+
+def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):
+    """Return some rows of the data; not copied where they are large and can be read in place."""
+    large = type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE
+    if large and lazily and reads_rows(estimator):
+        return RowSubset(X, rows), None if y is None else safe_indexing(y, rows)
+    X, y = safe_split(estimator, X, y, rows, other_rows)
+    return as_given(X), y
