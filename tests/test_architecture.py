@@ -20,6 +20,7 @@ PARTS = [
     "limits",
     "rows",
     "trial",
+    "searchable",
     "wrappers",
     "space",
     "define_by_run",

@@ -15,6 +15,7 @@ from skorch.utils import to_device
 from torch.utils.data import DataLoader
 
 from .._compat import num_samples
+from ..searchable import SearchTags
 from ..training.device import as_float32, plain_tuple
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
@@ -205,18 +206,15 @@ class TorchEstimator(
             y, weight = y[kept], weight[kept]
         return X, y, (weight / weight.mean()).astype(np.float32)
 
-    def _check_before_search(self, X, y, fit_params, varied):
-        """Raise what every fit of a search would raise, whatever its candidate.
+    def __skhpo_tags__(self):
+        return SearchTags(
+            reads_rows=self.validation_fraction is None and self._reads_rows,
+            check_data=self._check_before_search,
+            model_space=self._model_space,
+            new_parameters=self._model_newcomers,
+        )
 
-        Parameters
-        ----------
-        X, y : array-like or None
-            None where they are not known yet, because something transforms them before.
-        fit_params : dict
-            What ``fit`` will be passed.
-        varied : set of str
-            Parameters that the candidates set.
-        """
+    def _check_before_search(self, X, y, fit_params, varied):
         check_before_search(self, X, y, fit_params.get("sample_weight"), varied, _PARTS)
 
     def infer(self, x, **fit_params):

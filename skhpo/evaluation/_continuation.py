@@ -30,6 +30,8 @@ import numpy as np
 from sklearn import ensemble, linear_model, neural_network
 from sklearn.base import is_classifier
 
+from ..searchable import search_tags
+
 __all__ = ["advance", "begin", "end", "set_horizon", "way_to_continue"]
 
 _ONE_EPOCH_PER_PARTIAL_FIT = (
@@ -95,8 +97,7 @@ def way_to_continue(estimator, resource, y=None):
     -------
     {"partial_fit", "partial_fit_per_epoch", "warm_start", "retrain"}
     """
-    counted = getattr(estimator, "_partial_fit_counts", "max_epochs")
-    if resource == counted and hasattr(estimator, "partial_fit"):
+    if resource == search_tags(estimator).counted and hasattr(estimator, "partial_fit"):
         return "partial_fit"
     if resource == "max_iter" and isinstance(estimator, _ONE_EPOCH_PER_PARTIAL_FIT):
         params = estimator.get_params(deep=False)

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from .._compat import check_method_params, safe_indexing, safe_split
 from ..rows import RowSubset, as_given
+from ..searchable import search_tags
 from ..wrappers import Prepared, inside
 from ..wrappers import prepare as prepare_wrappers
 from ._blame import FAILURES, raise_unless_candidates
@@ -131,9 +132,7 @@ def train_part(setting, estimator, X, y, train):
 def reads_rows(estimator):
     """Say whether an estimator can read rows of a large array where they are."""
     found = inside(estimator)
-    net = found.estimator
-    reads = getattr(net, "_reads_rows", False) and not found.transforms_X
-    return reads and net.validation_fraction is None
+    return not found.transforms_X and search_tags(found.estimator).reads_rows
 
 
 def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):

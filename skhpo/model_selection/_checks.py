@@ -12,6 +12,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
 from ..rows import as_given
+from ..searchable import search_tags
 from ..space import translated
 from ..wrappers import arguments_inside, inside, owner_of
 
@@ -86,8 +87,7 @@ def check_resource(estimator, resource, param_distributions):
         if resource != "n_samples":
             _check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
     owner, prefix = owner_of(estimator)
-    if hasattr(owner, "_check_can_be_continued"):
-        owner._check_can_be_continued(resource.removeprefix(prefix))
+    search_tags(owner).check_resource(resource.removeprefix(prefix))
 
 
 def check_passed(names, resource, param_distributions):
@@ -213,12 +213,10 @@ def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
         raise ValueError(
             f"{type(owner).__name__} requires y to be passed, but the target y is None"
         )
-    if hasattr(owner, "_check_before_search"):
-        varied = {name for space in _dicts(param_distributions) for name in space}
-        varied = {n.removeprefix(found.prefix) for n in varied if n.startswith(found.prefix)}
-        X = None if found.names else as_given(X)
-        y = None if found.keeps_unfitted else y
-        owner._check_before_search(X, y, given, varied)
+    varied = set().union(*(found.own(space) for space in _dicts(param_distributions)))
+    X = None if found.names else as_given(X)
+    y = None if found.keeps_unfitted else y
+    search_tags(owner).check_data(X, y, given, varied)
     if any(one.kind is one.VAR_KEYWORD for one in taken.values()):
         return
     for name in given:

@@ -7,6 +7,7 @@ import warnings
 from sklearn.base import is_classifier
 
 from ..define_by_run import shapes_of
+from ..searchable import search_tags
 from ..wrappers import inside, owner_of
 
 __all__ = ["distributions_for", "warn_about_newcomers"]
@@ -23,13 +24,14 @@ def distributions_for(search, X, y):
     if search.param_distributions != "model":
         return search.param_distributions
     owner, prefix = owner_of(search.estimator)
-    if not hasattr(owner, "_model_space"):
+    model_space = search_tags(owner).model_space
+    if model_space is None:
         raise TypeError(
             "param_distributions='model' needs a TorchClassifier, TorchRegressor, KerasClassifier "
             "or KerasRegressor, alone or inside of a pipeline, but the estimator is a "
             f"{type(owner).__name__}; give a dict instead"
         )
-    space = owner._model_space(_shapes(search, X, y, prefix))
+    space = model_space(_shapes(search, X, y, prefix))
     dicts = [space] if isinstance(space, dict) else space
     dicts = [{prefix + name: values for name, values in one.items()} for one in dicts]
     return dicts[0] if isinstance(space, dict) else dicts
@@ -41,10 +43,11 @@ def warn_about_newcomers(search, trials, X, y):
         return
     owner, prefix = owner_of(search.estimator)
     shapes = _shapes(search, X, y, prefix)
+    new_parameters = search_tags(owner).new_parameters
     new = {}
     for params in {trial.candidate: trial.params for trial in trials}.values():
         of_owner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
-        new.update(owner._model_newcomers(of_owner, shapes))
+        new.update(new_parameters(of_owner, shapes))
     if new:
         named = ", ".join(f"{prefix}{name}={default!r}" for name, default in sorted(new.items()))
         warnings.warn(

@@ -74,6 +74,11 @@ class Inside:
         """What is to be fitted."""
         return clone(self.estimator) if self.keeps_unfitted else self.estimator
 
+    def own(self, params):
+        """Return the parameters of the whole that are its own, by its own names."""
+        n = len(self.prefix)
+        return {name[n:]: value for name, value in params.items() if name.startswith(self.prefix)}
+
     def may_be_moved_by(self, params):
         """Return whether parameters of the whole may put another estimator, or wrapper, there."""
         paths = {"__".join(self.names[:i]) for i in range(1, len(self.names) + 1)}
@@ -245,4 +250,4 @@ def _is_network(value):
     """Whether a parameter is an estimator around a network: of this package, or of skorch."""
     if isinstance(value, type | FrozenEstimator):
         return False
-    return hasattr(value, "initialize_module") or hasattr(value, "_partial_fit_counts")
+    return hasattr(value, "initialize_module") or hasattr(value, "__skhpo_tags__")

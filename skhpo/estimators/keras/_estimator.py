@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from ..._compat import num_samples
 from ...exceptions import NonFiniteLossError
 from ...limits import check_time, current_slot
+from ...searchable import SearchTags
 from ...training.data import as_dict, n_rows, sample_shape
 from ...training.randomness import draw_seed
 from ..validation import check_before_search, check_inputs, check_sample_weight
@@ -28,6 +29,8 @@ __all__ = ["KerasEstimator"]
 _PREDICTED_AT_ONCE = 256
 # Arguments of `fit` that are no parameters.
 _OF_DATA = ("sample_weight", "validation_data")
+# The parameter that counts the epochs of `fit` and `partial_fit`.
+_COUNTED = "epochs"
 
 
 class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
@@ -48,9 +51,6 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
     ``_dummies(n)``
         returns some encoded targets.
     """
-
-    # Which parameter counts the epochs of `fit` and `partial_fit`.
-    _partial_fit_counts = "epochs"
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -140,18 +140,16 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             self._integer_inputs = {k: v.dtype.kind in "iu" for k, v in as_dict(X).items()}
         return _as_floats(X), y, weight
 
-    def _check_before_search(self, X, y, fit_params, varied):
-        """Raise what every fit of a search would raise, whatever its candidate.
+    def __skhpo_tags__(self):
+        return SearchTags(
+            counted=_COUNTED,
+            check_data=self._check_before_search,
+            check_resource=_check_resource,
+            model_space=self._model_space,
+            new_parameters=self._model_newcomers,
+        )
 
-        Parameters
-        ----------
-        X, y : array-like or None
-            None where they are not known yet, because something transforms them before.
-        fit_params : dict
-            What ``fit`` will be passed.
-        varied : set of str
-            Parameters that the candidates set.
-        """
+    def _check_before_search(self, X, y, fit_params, varied):
         others = {k: v for k, v in fit_params.items() if k not in _OF_DATA}
         with clone(self)._overridden(others):
             pass
@@ -210,11 +208,6 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         self.n_iter_ = 0
         self.history_ = {}
         self.n_parameters_ = int(model.count_params())
-
-    def _check_can_be_continued(self, resource):
-        """Raise before a search that would go on with trained models and cannot."""
-        if resource == self._partial_fit_counts:
-            require_torch("a search whose resource is 'epochs'")
 
     def _fresh_callbacks(self):
         # They have states, which must not get into the parameter.
@@ -291,6 +284,12 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             for start in range(0, n_rows(X), size):
                 outputs.append(outputs_for(model, _rows(X, start, start + size)))
         return np.concatenate(outputs)
+
+
+def _check_resource(resource):
+    """Raise before a search that would go on with trained models and cannot."""
+    if resource == _COUNTED:
+        require_torch("a search whose resource is 'epochs'")
 
 
 def _rows(X, start, stop):

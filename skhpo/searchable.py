@@ -1,0 +1,57 @@
+"""What a search asks of an estimator beyond scikit-learn's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["SearchTags", "search_tags"]
+
+
+def _nothing(*args: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class SearchTags:
+    """What a search needs to know of an estimator; what its ``__skhpo_tags__()`` returns.
+
+    No estimator needs that method: without it these are the defaults.
+
+    Parameters
+    ----------
+    counted : str, default="max_epochs"
+        The parameter that ``partial_fit``, if there is one, takes for what it is to train beyond
+        what is trained already. Fits whose resource it is are continued.
+    reads_rows : bool, default=False
+        Whether ``fit`` and ``predict`` may be passed a `skhpo.rows.RowSubset` for `X`.
+    check_data : callable
+        ``check_data(X, y, fit_params, varied)`` raises what every fit of a search would raise.
+        `X` and `y` are None where something transforms them before; `varied` has the names of the
+        parameters that the candidates set.
+    check_resource : callable
+        ``check_resource(resource)`` raises if a search over this parameter could not go on with
+        what it trained.
+    model_space : callable or None, default=None
+        ``model_space(shapes)`` is the space that the estimator's builder asks for, a dict or a list
+        of dicts; `shapes` has the numbers of features and outputs, as far as they are known.
+    new_parameters : callable or None, default=None
+        ``new_parameters(params, shapes)`` has those that the builder asked for under `params`, and
+        `model_space` lacked, with their defaults.
+    """
+
+    counted: str = "max_epochs"
+    reads_rows: bool = False
+    check_data: Callable[[Any, Any, Mapping[str, Any], set[str]], None] = _nothing
+    check_resource: Callable[[str], None] = _nothing
+    model_space: Callable[[Mapping[str, Any]], Any] | None = None
+    new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+
+
+def search_tags(estimator: Any) -> SearchTags:
+    """Return the tags of an estimator, the defaults where it has none."""
+    if isinstance(estimator, type) or not hasattr(estimator, "__skhpo_tags__"):
+        return SearchTags()
+    tags: SearchTags = estimator.__skhpo_tags__()
+    return tags
