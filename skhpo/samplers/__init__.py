@@ -1,6 +1,6 @@
 """Which configuration comes next."""
 
-from .base import Sampler
+from .base import Sampler, sample_at
 from .bayes import BayesSampler
 from .enqueued import EnqueuedSampler
 from .grid import GridSampler
@@ -14,4 +14,5 @@ __all__ = [
     "RandomSampler",
     "ReplayedSampler",
     "Sampler",
+    "sample_at",
 ]

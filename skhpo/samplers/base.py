@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from ..space import SearchSpace
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "sample_at"]
 
 
 class Sampler(ABC):
@@ -41,6 +42,9 @@ class Sampler(ABC):
         ----------
         n : int
             How many.
+        resource : int or None
+            A keyword that a subclass may take: ``sample(n, *, resource=None)`` is told the level of
+            resource at which the configurations start. See `sample_at`.
 
         Returns
         -------
@@ -103,3 +107,19 @@ class Sampler(ABC):
         params, by : dict of str to object
             The configuration of `sample`, and what runs.
         """
+
+
+def sample_at(sampler: Sampler, n: int, resource: int | None) -> list[dict[str, Any]]:
+    """Return the next configurations of a sampler, for a level of resource.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    n : int
+    resource : int or None
+        What the first trial of each will be given. Passed on if `sample` of the sampler has such
+        an argument.
+    """
+    if "resource" in inspect.signature(sampler.sample).parameters:
+        return sampler.sample(n, resource=resource)  # type: ignore[call-arg]
+    return sampler.sample(n)

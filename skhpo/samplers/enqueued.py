@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Sampler
+from .base import Sampler, sample_at
 
 __all__ = ["EnqueuedSampler"]
 
@@ -63,9 +63,9 @@ class EnqueuedSampler(Sampler):
         self._queue = deque(self._complete(given, rng) for given in configurations)
         self._first = {self.space.key(params) for params in self._queue}
 
-    def sample(self, n: int) -> list[dict[str, Any]]:
+    def sample(self, n: int, *, resource: int | None = None) -> list[dict[str, Any]]:
         out = [self._queue.popleft() for _ in range(min(n, len(self._queue)))]
-        while len(out) < n and (more := self.sampler.sample(n - len(out))):
+        while len(out) < n and (more := sample_at(self.sampler, n - len(out), resource)):
             finite = self.space.size is not None
             out += [p for p in more if not (finite and self.space.key(p) in self._first)]
         return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .base import Sampler
+from .base import Sampler, sample_at
 
 __all__ = ["ReplayedSampler"]
 
@@ -49,9 +49,9 @@ class ReplayedSampler(Sampler):
         self._restore = restore
         self._n_sampled = 0
 
-    def sample(self, n: int) -> list[dict[str, Any]]:
+    def sample(self, n: int, *, resource: int | None = None) -> list[dict[str, Any]]:
         out = []
-        for proposed in self.sampler.sample(n):
+        for proposed in sample_at(self.sampler, n, resource):
             params = proposed
             if self._n_sampled in self._records:
                 params = self._restore(proposed, self._records.pop(self._n_sampled))

@@ -125,7 +125,7 @@ class AsynchronousHyperband(Scheduler):
                 return None
             self._brackets.append(_Bracket(*coming, self._factor))
         bracket = self._brackets[-1]
-        candidates = self._new_candidates(1)
+        candidates = self.new_candidates(1, bracket.rungs[0].level)
         if not candidates:
             bracket.n_vacant = 0
             self._plan.end()
@@ -138,7 +138,7 @@ class AsynchronousHyperband(Scheduler):
     def _run(self, candidate: int, bracket: _Bracket, rung: int) -> Trial:
         above = bracket.rungs[rung]
         above.n_running += 1
-        trial = self._new_trial(
+        trial = self.new_trial(
             candidate,
             resource=above.level,
             parent=self._last_trial[candidate] if rung else None,
@@ -148,7 +148,7 @@ class AsynchronousHyperband(Scheduler):
         self._last_trial[candidate] = trial.number
         return trial
 
-    def _record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float) -> None:
         bracket, rung = self._place[trial.candidate]
         bracket.rungs[rung].record(trial.candidate, score)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from ..samplers import Sampler
+from ..samplers import Sampler, sample_at
 from ..trial import Trial
 
 __all__ = ["Scheduler"]
@@ -20,8 +20,8 @@ class Scheduler(ABC):
     sampled. A scheduler is deterministic given its sampler and what it was told.
     `skhpo.testing.SchedulerContract` tests a new one.
 
-    A subclass implements `ask`, making its trials with `_new_candidates` and `_new_trial`, and
-    `_record`.
+    A subclass implements `ask`, making its trials with `new_candidates` and `new_trial`, and
+    `record`.
 
     Parameters
     ----------
@@ -98,23 +98,35 @@ class Scheduler(ABC):
         self.sampler.observe(
             dict(trial.params), score, trial.resource, noise=noise, seconds=seconds
         )
-        self._record(trial, score)
+        self.record(trial, score)
 
     def may_continue(self) -> set[int]:
         """Numbers of told trials that a trial not yet asked for may name as its parent."""
         return set()
 
     @abstractmethod
-    def _record(self, trial: Trial, score: float) -> None:
-        """Note the score of a trial, NaN for a failed one."""
+    def record(self, trial: Trial, score: float) -> None:
+        """Note the score of a trial, NaN for a failed one; `tell` calls it."""
 
-    def _new_candidates(self, n: int) -> list[int]:
-        """Sample up to `n` configurations and number them."""
+    def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
+        """Sample configurations and number them.
+
+        Parameters
+        ----------
+        n : int
+        resource : int or None, default=None
+            What the first trial of each will be given, see `skhpo.samplers.sample_at`.
+
+        Returns
+        -------
+        candidates : list of int
+            Fewer than `n` where the space is exhausted.
+        """
         first = len(self._candidates)
-        self._candidates.extend(self.sampler.sample(n))
+        self._candidates.extend(sample_at(self.sampler, n, resource))
         return list(range(first, len(self._candidates)))
 
-    def _new_trial(
+    def new_trial(
         self,
         candidate: int,
         *,
@@ -123,7 +135,17 @@ class Scheduler(ABC):
         parent: int | None = None,
         number: int | None = None,
     ) -> Trial:
-        """The next trial, or the one of a number that was reserved; now running."""
+        """Make a trial, which runs from now on.
+
+        Parameters
+        ----------
+        candidate : int
+            From `new_candidates`.
+        resource, tags, parent
+            As of a `skhpo.trial.Trial`.
+        number : int or None, default=None
+            One that was reserved; None for the next.
+        """
         if number is None:
             number = self._next_number
         trial = Trial(

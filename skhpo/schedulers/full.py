@@ -57,11 +57,12 @@ class FullScheduler(Scheduler):
 
     def ask(self) -> list[Trial]:
         room = 1 if self._asynchronous else self._batch_size - len(self._pending)
-        candidates = self._new_candidates(min(room, self.n_trials - len(self._candidates)))
+        room = min(room, self.n_trials - len(self._candidates))
+        candidates = self.new_candidates(room, self.max_resource)
         return [
-            self._new_trial(candidate, resource=self.max_resource, tags={})
+            self.new_trial(candidate, resource=self.max_resource, tags={})
             for candidate in candidates
         ]
 
-    def _record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float) -> None:
         pass

@@ -66,7 +66,7 @@ class BracketScheduler(Scheduler):
         if coming is None:
             return []
         index, rungs = coming
-        candidates = self._new_candidates(rungs[0][0])
+        candidates = self.new_candidates(*rungs[0])
         if not candidates:  # the space is exhausted, so the later brackets would be empty as well
             self._plan.end()
             return []
@@ -82,7 +82,7 @@ class BracketScheduler(Scheduler):
         bracket = running.bracket
         trials = []
         for number, candidate in enumerate(candidates, running.first_numbers[bracket.rung]):
-            trial = self._new_trial(
+            trial = self.new_trial(
                 candidate,
                 number=number,
                 resource=bracket.resource,
@@ -93,7 +93,7 @@ class BracketScheduler(Scheduler):
             trials.append(trial)
         return trials
 
-    def _record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float) -> None:
         self._of[trial.candidate].bracket.record(trial.candidate, score)
 
 

@@ -224,10 +224,10 @@ class Harmonica(Scheduler):
             if self._current:
                 self._finish_stage()
             elif len(self.stages) < self._n_stages:
-                candidates = self._new_candidates(self._n_samples)
+                candidates = self.new_candidates(self._n_samples, self._resource)
                 tags = {"stage": len(self.stages), **self._tags}
                 self._current = [
-                    self._new_trial(candidate, resource=self._resource, tags=tags)
+                    self.new_trial(candidate, resource=self._resource, tags=tags)
                     for candidate in candidates
                 ]
                 if self._current:
@@ -255,11 +255,11 @@ class Harmonica(Scheduler):
             return set()
         return {self._first_of_base + number for number in self._base.may_continue()}
 
-    def _record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float) -> None:
         self._scores[trial.number] = score
 
-    def _new_candidates(self, n: int) -> list[int]:
-        new = super()._new_candidates(n)
+    def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
+        new = super().new_candidates(n, resource)
         for candidate in new:
             params = self._candidates[candidate]
             self._points.append(self._stage_sampler.point_of(params))
@@ -273,7 +273,7 @@ class Harmonica(Scheduler):
             if asked.candidate == len(self._own_candidate):
                 self._own_candidate.append(len(self._candidates))
                 self._candidates.append(dict(asked.params))
-            trial = self._new_trial(
+            trial = self.new_trial(
                 self._own_candidate[asked.candidate],
                 resource=asked.resource,
                 tags={"stage": self._n_stages, **asked.tags},
