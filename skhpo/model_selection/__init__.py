@@ -4,7 +4,7 @@ from ._bayes import BayesSearchCV
 from ._generic import SearchCV
 from ._harmonica import HarmonicaSearchCV
 from ._hyperband import HalvingHyperbandSearchCV
-from ._observers import SearchStart
+from ._observers import SearchCallback, SearchStart
 from ._self_tuning import SelfTuningSearchCV
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "HalvingHyperbandSearchCV",
     "HarmonicaSearchCV",
     "SearchCV",
+    "SearchCallback",
     "SearchStart",
     "SelfTuningSearchCV",
 ]

@@ -8,12 +8,14 @@ import sys
 import time
 from itertools import accumulate
 
+from ._observers import Observer
+
 __all__ = ["Forecast"]
 
 _log = logging.getLogger(__name__)
 
 
-class Forecast:
+class Forecast(Observer):
     """Says, once, when the first bracket has ended, how many more there is time for.
 
     Work is counted in units of the resource, as a search does that continues its fits.

@@ -40,9 +40,7 @@ class TrialLoop:
         Where finished fits are written before the scheduler is told.
     deadline : float or None, default=None
         Value of ``time.monotonic()`` after which no new fit starts.
-    observers : list, default=()
-        With methods ``on_ask(trials)``, ``on_fit_end(trial, result)`` and
-        ``on_trial_end(trial, results, score)``.
+    observers : sequence of Observer, default=()
 
     Attributes
     ----------

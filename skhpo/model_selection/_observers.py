@@ -1,13 +1,15 @@
-"""Those who watch a search: the user's callbacks."""
+"""Those who watch a search: observers of its loop, one of which calls the user's callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ..space import SearchSpace
+from ..trial import FitResult, Trial
 
-__all__ = ["Callbacks", "SearchStart"]
+__all__ = ["Callbacks", "Observer", "SearchCallback", "SearchStart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,68 @@ class SearchStart:
     known: Collection[tuple[int, int, int]]
 
 
+class SearchCallback(Protocol):
+    """What may be an item of `callbacks` of a search: an object with at least one of these methods.
+
+    They are called in the process that called ``fit``, in this order; what they raise ends the
+    search. One that has an attribute ``curves``, and it is True, finds learning curves in results.
+    """
+
+    def on_search_begin(self, search: Any, start: SearchStart) -> None:
+        """Called before anything is trained.
+
+        Parameters
+        ----------
+        search : estimator
+            With `param_distributions_` and `n_splits_`.
+        start : SearchStart
+        """
+
+    def on_fit_end(self, search: Any, trial: Trial, result: FitResult) -> None:
+        """Called for every fit, in finishing order; also for those that a journal answers."""
+
+    def on_trial_end(
+        self, search: Any, trial: Trial, results: Sequence[FitResult], score: float
+    ) -> None:
+        """Called when all fits of a trial have ended, in the order in which the scheduler is told.
+
+        Parameters
+        ----------
+        search : estimator
+        trial : Trial
+        results : sequence of FitResult
+            By split and repeat.
+        score : float
+            What the scheduler is told; NaN where the trial failed.
+        """
+
+    def on_search_end(self, search: Any) -> None:
+        """Called after the refit, also where the search was cut short; not where ``fit`` raises."""
+
+
 _EVENTS = ("on_search_begin", "on_fit_end", "on_trial_end", "on_search_end")
 
 
-class Callbacks:
+class Observer:
+    """What a loop reports to; by default nothing happens."""
+
+    def on_ask(self, trials: Sequence[Trial]) -> None:
+        """Take note of trials that start."""
+
+    def on_fit_end(self, trial: Trial, result: FitResult) -> None:
+        """Take note of a fit, in finishing order."""
+
+    def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
+        """Take note of what the scheduler was told."""
+
+
+class Callbacks(Observer):
     """Passes events on to the search callbacks that implement them.
 
     Parameters
     ----------
     search : estimator
-    callbacks : sequence of object
+    callbacks : sequence of SearchCallback
 
     Raises
     ------
@@ -52,45 +106,42 @@ class Callbacks:
         If one of them implements none of the events, or is a class.
     """
 
-    def __init__(self, search, callbacks):
+    def __init__(self, search: Any, callbacks: Sequence[Any]) -> None:
         for callback in callbacks:
             _check_callback(callback)
         self.search = search
         self.callbacks = callbacks
 
     @property
-    def want_start(self):
+    def want_start(self) -> bool:
         """Whether one of them is told of the beginning."""
         return any(hasattr(callback, "on_search_begin") for callback in self.callbacks)
 
     @property
-    def want_curves(self):
+    def want_curves(self) -> bool:
         """Whether one of them asks for learning curves."""
         return any(getattr(callback, "curves", None) is True for callback in self.callbacks)
 
-    def on_search_begin(self, start):
+    def on_search_begin(self, start: SearchStart) -> None:
         self._call("on_search_begin", start)
 
-    def on_ask(self, trials):
-        pass
-
-    def on_fit_end(self, trial, result):
+    def on_fit_end(self, trial: Trial, result: FitResult) -> None:
         self._call("on_fit_end", trial, result)
 
-    def on_trial_end(self, trial, results, score):
+    def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
         self._call("on_trial_end", trial, results, score)
 
-    def on_search_end(self):
+    def on_search_end(self) -> None:
         self._call("on_search_end")
 
-    def _call(self, event, *args):
+    def _call(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:
             method = getattr(callback, event, None)
             if method is not None:
                 method(self.search, *args)
 
 
-def _check_callback(callback):
+def _check_callback(callback: Any) -> None:
     if isinstance(callback, type):
         fix = f"call it: {callback.__name__}()"
     elif any(callable(getattr(callback, event, None)) for event in _EVENTS):

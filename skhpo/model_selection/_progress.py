@@ -7,12 +7,14 @@ import math
 import sys
 import time
 
+from ._observers import Observer
+
 __all__ = ["Progress", "report_answered"]
 
 _log = logging.getLogger(__name__)
 
 
-class Progress:
+class Progress(Observer):
     """One line on stderr: fits done, the time left, the best score so far and its level.
 
     Of subsamples the best is that of the largest that has a score, as in the search. On a terminal
@@ -43,9 +45,6 @@ class Progress:
         self._shown = 0
         self._rewrite = sys.stderr.isatty()
 
-    def on_ask(self, trials):
-        pass
-
     def on_fit_end(self, trial, result):
         self.done += 1
         row = self._rows.setdefault(trial.number, [])
@@ -56,9 +55,6 @@ class Progress:
         if self._rewrite or (tenths > self._shown and self.done != self.total):
             self._shown = tenths
             self._show(self._line(self._left(), *self._best_so_far()))
-
-    def on_trial_end(self, trial, results, score):
-        pass
 
     def finish(self, best=None, stopped=None):
         """Leave a last line behind.
