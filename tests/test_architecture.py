@@ -13,6 +13,7 @@ ROOT = Path(skhpo.__file__).parent
 # From the ground up. A part may import itself and whatever stands before it.
 PARTS = [
     "_compat",
+    "arguments",
     "exceptions",
     "files",
     "interrupts",

@@ -224,10 +224,18 @@ def test_brackets_are_numbered_over_all_iterations():
     ("kwargs", "error", "match"),
     [
         ({"min_resources": 9, "max_resources": 3}, ValueError, "min_resources <= max_resources"),
-        ({"factor": 1}, ValueError, "factor > 1 must hold.*factor=1"),
+        ({"factor": 1}, ValueError, r"'factor' parameter.* a float in the range \(1.*Got 1"),
         ({"n_brackets": 6}, ValueError, "1 <= n_brackets <= 5 must hold"),
-        ({"n_iterations": 0}, ValueError, "n_iterations >= 1 must hold"),
-        ({"max_resources": "81"}, TypeError, "max_resources must be an integer"),
+        (
+            {"n_iterations": 0},
+            ValueError,
+            r"'n_iterations' parameter.* an int in the range \[1, inf\).*Got 0",
+        ),
+        (
+            {"max_resources": "81"},
+            TypeError,
+            r"'max_resources' parameter.* an int in the range \[1, inf\)",
+        ),
     ],
 )
 def test_bad_arguments(kwargs, error, match):

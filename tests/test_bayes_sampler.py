@@ -351,13 +351,13 @@ def test_without_stopping_rule_it_goes_on():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_initial_points": 0}, '"auto" or an integer of at least 1, but got 0'),
-        ({"n_initial_points": 2.5}, "but got 2.5"),
-        ({"n_initial_points": "all"}, "but got 'all'"),
-        ({"acquisition": "ei"}, "'log_ei' or 'log_ei_per_second', but got 'ei'"),
-        ({"stop_tol": -1.0}, "stop_tol must be None or a finite number of at least 0"),
-        ({"stop_tol": math.nan}, "but got nan"),
-        ({"stop_tol": "1"}, "but got '1'"),
+        ({"n_initial_points": 0}, r"an int in the range \[1, inf\) or a str among {'auto'}. Got 0"),
+        ({"n_initial_points": 2.5}, "Got 2.5"),
+        ({"n_initial_points": "all"}, "Got 'all'"),
+        ({"acquisition": "ei"}, "'acquisition' parameter.*'log_ei_per_second'.*Got 'ei'"),
+        ({"stop_tol": -1.0}, r"'stop_tol' parameter.* a float in the range \[0.* or None.*Got -1"),
+        ({"stop_tol": math.nan}, "Got nan"),
+        ({"stop_tol": "1"}, "Got '1'"),
     ],
 )
 def test_wrong_arguments(arguments, message):

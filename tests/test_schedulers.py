@@ -424,22 +424,54 @@ def test_scheduler_without_ask_is_abstract():
             ValueError,
             r"min_resources <= max_resources.*\(min_resources=9, max_resources=3\)",
         ),
-        ({"min_resources": 0}, ValueError, "min_resources >= 1 must hold.*min_resources=0"),
-        ({"min_resources": 1.5}, TypeError, r"min_resources must be an integer.*1\.5"),
-        ({"max_resources": "81"}, TypeError, "max_resources must be an integer"),
-        ({"max_resources": True}, TypeError, "max_resources must be an integer"),
-        ({"factor": 1}, ValueError, "factor > 1 must hold.*factor=1"),
-        ({"factor": 0.5}, ValueError, "factor > 1"),
-        ({"factor": math.nan}, ValueError, "factor > 1"),
-        ({"factor": math.inf}, ValueError, "factor > 1"),
-        ({"factor": "3"}, TypeError, "factor must be a number"),
-        ({"factor": None}, TypeError, "factor must be a number"),
-        ({"n_brackets": 0}, ValueError, "n_brackets >= 1 must hold"),
+        (
+            {"min_resources": 0},
+            ValueError,
+            r"'min_resources' parameter.* an int in the range \[1, inf\).*Got 0",
+        ),
+        (
+            {"min_resources": 1.5},
+            TypeError,
+            r"'min_resources' parameter.* an int in the range \[1, inf\).*1\.5",
+        ),
+        (
+            {"max_resources": "81"},
+            TypeError,
+            r"'max_resources' parameter.* an int in the range \[1, inf\)",
+        ),
+        (
+            {"max_resources": True},
+            TypeError,
+            r"'max_resources' parameter.* an int in the range \[1, inf\)",
+        ),
+        ({"factor": 1}, ValueError, r"'factor' parameter.* a float in the range \(1.*Got 1"),
+        ({"factor": 0.5}, ValueError, r"'factor' parameter.* a float in the range \(1"),
+        ({"factor": math.nan}, ValueError, r"'factor' parameter.* a float in the range \(1"),
+        ({"factor": math.inf}, ValueError, r"'factor' parameter.* a float in the range \(1"),
+        ({"factor": "3"}, TypeError, r"'factor' parameter.* a float in the range \(1"),
+        ({"factor": None}, TypeError, r"'factor' parameter.* a float in the range \(1"),
+        (
+            {"n_brackets": 0},
+            ValueError,
+            r"'n_brackets' parameter.* an int in the range \[1, inf\).*Got 0",
+        ),
         ({"n_brackets": 6}, ValueError, "1 <= n_brackets <= 5 must hold.*n_brackets=6"),
-        ({"n_brackets": "most"}, ValueError, "an integer or 'all', but got 'most'"),
-        ({"n_brackets": 2.0}, TypeError, "n_brackets must be an integer"),
-        ({"n_iterations": 0}, ValueError, "n_iterations >= 1 must hold"),
-        ({"n_iterations": 1.0}, TypeError, "n_iterations must be an integer"),
+        ({"n_brackets": "most"}, ValueError, r"\[1, inf\) or a str among {'all'}.*Got 'most'"),
+        (
+            {"n_brackets": 2.0},
+            TypeError,
+            r"'n_brackets' parameter.* an int in the range \[1, inf\)",
+        ),
+        (
+            {"n_iterations": 0},
+            ValueError,
+            r"'n_iterations' parameter.* an int in the range \[1, inf\).*Got 0",
+        ),
+        (
+            {"n_iterations": 1.0},
+            TypeError,
+            r"'n_iterations' parameter.* an int in the range \[1, inf\)",
+        ),
     ],
 )
 def test_bad_arguments_of_hyperband(kwargs, error, match):
@@ -450,10 +482,26 @@ def test_bad_arguments_of_hyperband(kwargs, error, match):
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [
-        ({"n_candidates": 0}, ValueError, "n_candidates >= 1 must hold"),
-        ({"n_candidates": 2.5}, TypeError, "n_candidates must be an integer"),
-        ({"n_candidates": 5, "batch_size": 0}, ValueError, "batch_size >= 1 must hold"),
-        ({"n_candidates": 5, "resource": 0}, ValueError, "resource >= 1 must hold"),
+        (
+            {"n_candidates": 0},
+            ValueError,
+            r"'n_candidates' parameter.* an int in the range \[1, inf\).*Got 0",
+        ),
+        (
+            {"n_candidates": 2.5},
+            TypeError,
+            r"'n_candidates' parameter.* an int in the range \[1, inf\)",
+        ),
+        (
+            {"n_candidates": 5, "batch_size": 0},
+            ValueError,
+            r"'batch_size' parameter.* an int in the range \[1, inf\).*Got 0",
+        ),
+        (
+            {"n_candidates": 5, "resource": 0},
+            ValueError,
+            r"'resource' parameter.* an int in the range \[1, inf\).*Got 0",
+        ),
     ],
 )
 def test_bad_arguments_of_full_fits(kwargs, error, match):
@@ -465,9 +513,9 @@ def test_bad_arguments_of_full_fits(kwargs, error, match):
     ("rungs", "error", "match"),
     [
         ([], ValueError, "at least one rung"),
-        ([(0, 1)], ValueError, "n_candidates >= 1"),
-        ([(3, 0)], ValueError, "resource >= 1"),
-        ([(3, 1.5)], TypeError, "resource must be an integer"),
+        ([(0, 1)], ValueError, r"'n_candidates' parameter.* an int in the range \[1, inf\).*Got 0"),
+        ([(3, 0)], ValueError, r"'resource' parameter.* an int in the range \[1, inf\).*Got 0"),
+        ([(3, 1.5)], TypeError, r"'resource' parameter.* an int in the range \[1, inf\)"),
         ([(3, 1), (4, 2)], ValueError, r"got \(4, 2\) after \(3, 1\)"),
         ([(3, 1), (2, 1)], ValueError, r"got \(2, 1\) after \(3, 1\)"),
     ],

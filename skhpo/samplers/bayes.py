@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 from sklearn.utils import check_random_state  # type: ignore[import-untyped]
 
+from .._compat import StrOptions
+from ..arguments import COUNT, NON_NEGATIVE, check_arguments
 from ..space import SearchSpace
 from ._gp.acquisition import LogExpectedImprovement, PerSecond
 from ._gp.coordinates import Coordinates
@@ -28,7 +29,11 @@ __all__ = ["BayesSampler"]
 
 Array = NDArray[np.float64]
 
-_ACQUISITIONS = ("log_ei", "log_ei_per_second")
+_CONSTRAINTS = {
+    "n_initial_points": [COUNT, StrOptions({"auto"})],
+    "acquisition": [StrOptions({"log_ei", "log_ei_per_second"})],
+    "stop_tol": [NON_NEGATIVE, None],
+}
 _N_INITIAL = 6
 _N_CENTRES = 5
 _EDGE_PENALTY = 0.3
@@ -118,7 +123,13 @@ class BayesSampler(Sampler):
         stop_tol: float | None = None,
     ) -> None:
         super().__init__(space)
-        _check(n_initial_points, acquisition, stop_tol)
+        check_arguments(
+            "BayesSampler",
+            _CONSTRAINTS,
+            n_initial_points=n_initial_points,
+            acquisition=acquisition,
+            stop_tol=stop_tol,
+        )
         self.n_initial_points = (
             _N_INITIAL if isinstance(n_initial_points, str) else int(n_initial_points)
         )
@@ -468,24 +479,3 @@ class _Model:
         self.coordinates = coordinates
         self.hyperparameters = Hyperparameters(coordinates, _MOST_NOISE)
         self.of_scores = Hyperparameters(coordinates)
-
-
-def _check(n_initial_points: object, acquisition: object, stop_tol: object) -> None:
-    if not (
-        (isinstance(n_initial_points, numbers.Integral) and int(n_initial_points) >= 1)
-        or n_initial_points == "auto"
-    ):
-        raise ValueError(
-            'n_initial_points must be "auto" or an integer of at least 1, '
-            f"but got {n_initial_points!r}"
-        )
-    if acquisition not in _ACQUISITIONS:
-        raise ValueError(
-            f"acquisition must be {' or '.join(map(repr, _ACQUISITIONS))}, but got {acquisition!r}"
-        )
-    if stop_tol is not None and not (
-        isinstance(stop_tol, numbers.Real) and 0.0 <= float(stop_tol) < float("inf")
-    ):
-        raise ValueError(
-            f"stop_tol must be None or a finite number of at least 0, but got {stop_tol!r}"
-        )

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..samplers import Sampler
 from ..trial import Trial
-from ._checks import check_factor
+from ._checks import exactly
 from .base import Scheduler
 from .bracket import Plan
 from .hyperband import hyperband_plan
@@ -90,7 +90,7 @@ class AsynchronousHyperband(Scheduler):
         brackets = hyperband_plan(min_resources, max_resources, factor, n_brackets)
         self._plan = Plan(brackets, n_iterations, full_first=full_first)
         self.brackets = self._plan.brackets
-        self._factor = check_factor(factor)
+        self._factor = exactly(factor)
         self._brackets: list[_Bracket] = []  # those that have started; the last takes candidates
         self._place: list[tuple[_Bracket, int]] = []  # of each candidate: bracket and rung
         self._last_trial: list[int] = []  # of each candidate

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from ._checks import check_count
+from ..arguments import COUNT, check_arguments
 
 __all__ = ["Bracket", "Plan"]
 
@@ -14,6 +14,7 @@ Rungs = list[tuple[int, int]]
 
 # More than anybody means: they are drawn at once, before the first is fitted.
 _MOST_CANDIDATES = 10**6
+_RUNG = {"n_candidates": [COUNT], "resource": [COUNT]}
 
 
 class Bracket:
@@ -30,10 +31,9 @@ class Bracket:
     """
 
     def __init__(self, rungs: Sequence[tuple[int, int]]) -> None:
-        self.rungs = [
-            (check_count("n_candidates", size), check_count("resource", level))
-            for size, level in rungs
-        ]
+        for size, level in rungs:
+            check_arguments("a bracket", _RUNG, n_candidates=size, resource=level)
+        self.rungs = [(int(size), int(level)) for size, level in rungs]
         if not self.rungs:
             raise ValueError("a bracket needs at least one rung (n_candidates, resource)")
         for (size, level), (next_size, next_level) in zip(self.rungs, self.rungs[1:], strict=False):
@@ -118,7 +118,8 @@ class Plan:
         full_first: bool = False,
     ) -> None:
         self.brackets: list[Rungs] = [Bracket(rungs).rungs for rungs in brackets]
-        self._left = None if n_iterations is None else check_count("n_iterations", n_iterations)
+        check_arguments("Hyperband", {"n_iterations": [COUNT, None]}, n_iterations=n_iterations)
+        self._left = None if n_iterations is None else int(n_iterations)
         rungs = [rung for bracket in self.brackets for rung in bracket]
         if (most := max(size for size, _ in rungs)) > _MOST_CANDIDATES:
             raise ValueError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..arguments import COUNT, check_arguments
 from ..samplers import Sampler
 from ..trial import Trial
-from ._checks import check_count
 from .base import Scheduler
 
 __all__ = ["FullScheduler"]
@@ -48,11 +48,18 @@ class FullScheduler(Scheduler):
         asynchronous: bool = False,
     ) -> None:
         super().__init__(sampler)
-        self.n_trials: int = check_count("n_candidates", n_candidates)
-        self.max_resource = None if resource is None else check_count("resource", resource)
+        check_arguments(
+            "FullScheduler",
+            {"n_candidates": [COUNT], "batch_size": [COUNT, None], "resource": [COUNT, None]},
+            n_candidates=n_candidates,
+            batch_size=batch_size,
+            resource=resource,
+        )
+        self.n_trials: int = int(n_candidates)
+        self.max_resource = None if resource is None else int(resource)
         if batch_size is None:
             batch_size = 1 if sampler.learns else self.n_trials
-        self._batch_size = check_count("batch_size", batch_size)
+        self._batch_size = int(batch_size)
         self._asynchronous = asynchronous
 
     def ask(self) -> list[Trial]:

@@ -6,8 +6,9 @@ import math
 from fractions import Fraction
 from typing import Literal
 
+from ..arguments import check_arguments
 from ..samplers import Sampler
-from ._checks import check_count, check_factor
+from ._checks import BRACKETS, exactly
 from .bracket import Plan
 from .halving import BracketScheduler
 
@@ -121,14 +122,21 @@ def hyperband_plan(
     [(6, 9), (2, 27)]
     [(4, 27)]
     """
-    min_resources = check_count("min_resources", min_resources)
-    max_resources = check_count("max_resources", max_resources)
+    check_arguments(
+        "Hyperband",
+        BRACKETS,
+        min_resources=min_resources,
+        max_resources=max_resources,
+        factor=factor,
+        n_brackets=n_brackets,
+    )
+    min_resources, max_resources = int(min_resources), int(max_resources)
     if min_resources > max_resources:
         raise ValueError(
             "min_resources <= max_resources must hold, but got "
             f"(min_resources={min_resources}, max_resources={max_resources})"
         )
-    ratio = check_factor(factor)
+    ratio = exactly(factor)
     _check_n_rungs(min_resources, max_resources, ratio)
     s_max = 0
     while min_resources * ratio ** (s_max + 1) <= max_resources:
@@ -166,12 +174,9 @@ def _rungs(
     return rungs
 
 
-def _check_n_brackets(n_brackets: object, n_all: int) -> int:
-    if n_brackets == "all":
-        return n_all
-    if isinstance(n_brackets, str):
-        raise ValueError(f"n_brackets must be an integer or 'all', but got {n_brackets!r}")
-    if (n := check_count("n_brackets", n_brackets)) > n_all:
+def _check_n_brackets(n_brackets: int | Literal["all"], n_all: int) -> int:
+    n = n_all if isinstance(n_brackets, str) else int(n_brackets)
+    if n > n_all:
         raise ValueError(
             f"1 <= n_brackets <= {n_all} must hold with these resources and factor, "
             f"but got n_brackets={n}; 'all' takes all {n_all}"

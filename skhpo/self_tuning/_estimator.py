@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import numbers
 import warnings
 
@@ -11,7 +10,8 @@ import torch
 from scipy.stats import loguniform, uniform
 from torch import nn
 
-from .._compat import Interval
+from .._compat import Options, StrOptions
+from ..arguments import COUNT, NON_NEGATIVE, POSITIVE, Number
 from ..estimators.parameters import ParametersMixin
 from ..estimators.selection import checks_of
 from ..estimators.state import held_part
@@ -44,7 +44,16 @@ class SelfTuningMixin:
     _parameter_constraints = {
         **ParametersMixin._parameter_constraints,
         "tune_scales": ["boolean"],
-        "response_lr": [None, Interval(numbers.Real, 0, None, closed="neither")],
+        "train_steps": [COUNT],
+        "val_steps": [COUNT],
+        "warmup_epochs": [Number(numbers.Integral, 0, None, closed="left")],
+        "init_scale": [POSITIVE],
+        "hyper_lr": [POSITIVE],
+        "response_lr": [POSITIVE, None],
+        "entropy_weight": [NON_NEGATIVE],
+        "variant": [StrOptions({"stn", "delta"})],
+        "convert": [StrOptions({"auto"}), Options(bool, {False})],
+        "refit": [StrOptions({"final", "schedule"}), None],
     }
     _has_own_epochs = True
     cuda_dependent_attributes_ = [
@@ -166,27 +175,6 @@ class SelfTuningMixin:
             if getattr(self, name) != default:
                 raise ValueError(
                     f"{name} must be {default!r} in a self-tuning network, but got "
-                    f"{getattr(self, name)!r}"
-                )
-        for name, low in (("train_steps", 1), ("val_steps", 1), ("warmup_epochs", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
-                raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}")
-        for name, strictly in (("init_scale", True), ("hyper_lr", True), ("entropy_weight", False)):
-            value = getattr(self, name)
-            finite = isinstance(value, numbers.Real) and 0 <= value < math.inf
-            if not finite or (strictly and not value):
-                raise ValueError(
-                    f"{name} must be a number {'>' if strictly else '>='} 0, but got {value!r}"
-                )
-        for name, choices in (
-            ("variant", ("stn", "delta")),
-            ("convert", ("auto", False)),
-            ("refit", (None, "final", "schedule")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(map(repr, choices))}, but got "
                     f"{getattr(self, name)!r}"
                 )
         if not (

@@ -444,7 +444,7 @@ def test_bad_ranges_of_a_plain_estimator(digits, ranges, message):
         ({}, {"hyperparameters__drop1.p": uniform(0, 1)}, "matches nothing"),
         ({"initial": {"input_noise": 3}}, None, r"range is \[0, 2\]"),
         ({"hyperparameters": {"input_noise": 0.3}}, None, "frozen"),
-        ({"val_steps": 0}, None, "val_steps must be an integer >= 1"),
+        ({"val_steps": 0}, None, r"'val_steps' parameter.* an int in the range \[1"),
         ({"warmup_epochs": 4}, None, "max_epochs=4 and warmup_epochs=4"),
     ],
     ids=lambda value: str(value)[:30],

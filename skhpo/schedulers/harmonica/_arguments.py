@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ..._compat import StrOptions
+from ...arguments import COUNT, POSITIVE, check_arguments
 from ...space import SearchSpace
-from .._checks import check_count
 
 __all__ = [
-    "check_alpha",
+    "CONSTRAINTS",
     "check_degree",
     "check_n_samples",
     "check_n_terms",
@@ -18,6 +19,15 @@ __all__ = [
     "check_resource",
     "least_samples",
 ]
+
+CONSTRAINTS = {
+    "n_stages": [COUNT],
+    "n_samples": [COUNT, StrOptions({"auto"})],
+    "degree": [COUNT, StrOptions({"auto"})],
+    "n_restrictions": [COUNT],
+    "alpha": [POSITIVE, StrOptions({"auto"})],
+    "resource": [COUNT, None],
+}
 
 # Samples per logarithm of the number of products: with 60 two-valued parameters and degree 3 that
 # is the 300 of the paper.
@@ -29,25 +39,24 @@ def least_samples(n_terms: int) -> int:
     return 2 * (n_terms + 1)
 
 
-def check_n_terms(n_terms: object, n_stages: int) -> list[int]:
-    if isinstance(n_terms, Sequence) and not isinstance(n_terms, str):
-        if len(n_terms) != n_stages:
-            raise ValueError(
-                f"n_terms must be one number, or one for each of the n_stages={n_stages} stages, "
-                f"but got n_terms={n_terms!r}"
-            )
-        return [check_count("n_terms", n) for n in n_terms]
-    return [check_count("n_terms", n_terms)] * n_stages
+def check_n_terms(n_terms: int | Sequence[int], n_stages: int) -> list[int]:
+    given = n_terms if isinstance(n_terms, Sequence) else [n_terms] * n_stages
+    for n in given:
+        check_arguments("Harmonica", {"n_terms": [COUNT]}, n_terms=n)
+    if len(given) != n_stages:
+        raise ValueError(
+            f"n_terms must be one number, or one for each of the n_stages={n_stages} stages, "
+            f"but got n_terms={n_terms!r}"
+        )
+    return [int(n) for n in given]
 
 
-def check_degree(degree: object, sizes: Sequence[int]) -> int:
+def check_degree(degree: int | Literal["auto"], sizes: Sequence[int]) -> int:
     """Return the most factors of a term, given how many functions each coordinate has."""
     n_parameters = sum(size > 0 for size in sizes)
-    if degree == "auto":
-        return min(3, n_parameters)
     if isinstance(degree, str):
-        raise ValueError(f"degree must be an integer or 'auto', but got {degree!r}")
-    if (n := check_count("degree", degree)) > n_parameters:
+        return min(3, n_parameters)
+    if (n := int(degree)) > n_parameters:
         raise ValueError(
             f"degree <= number of parameters with a choice must hold, but got degree={n} and "
             f"{n_parameters} parameters; 'auto' takes at most {min(3, n_parameters)}"
@@ -55,25 +64,15 @@ def check_degree(degree: object, sizes: Sequence[int]) -> int:
     return n
 
 
-def check_alpha(alpha: Any) -> float | Literal["auto"]:
-    if isinstance(alpha, str):
-        if alpha != "auto":
-            raise ValueError(f"alpha must be a number or 'auto', but got {alpha!r}")
-        return "auto"
-    if not alpha > 0:
-        raise ValueError(f"alpha > 0 must hold, but got alpha={alpha!r}")
-    return float(alpha)
-
-
-def check_n_samples(n_samples: object, n_terms: int, sizes: Sequence[int], degree: int) -> int:
+def check_n_samples(
+    n_samples: int | Literal["auto"], n_terms: int, sizes: Sequence[int], degree: int
+) -> int:
     """Return the samples of a stage, given how many functions each coordinate has."""
     least = least_samples(n_terms)
-    if n_samples == "auto":
+    if isinstance(n_samples, str):
         n_products = _count_products(sizes, degree)
         return max(least, round(_SAMPLES_PER_LOG * math.log(n_products)))
-    if isinstance(n_samples, str):
-        raise ValueError(f"n_samples must be an integer or 'auto', but got {n_samples!r}")
-    if (n := check_count("n_samples", n_samples)) < least:
+    if (n := int(n_samples)) < least:
         raise ValueError(
             f"n_samples >= {least} must hold, two for each of n_terms + 1 coefficients, but got "
             f"n_samples={n} and n_terms={n_terms}; draw more samples, or ask for fewer terms"
@@ -90,10 +89,10 @@ def _count_products(sizes: Sequence[int], degree: int) -> int:
     return sum(counts[1:])
 
 
-def check_resource(resource: object, most: int | None) -> int | None:
+def check_resource(resource: int | None, most: int | None) -> int | None:
     if resource is None:
         return most
-    n = check_count("resource", resource)
+    n = int(resource)
     if most is None or n > most:
         raise ValueError(
             f"the resource of the stages must not be larger than what the base gives, but got {n} "

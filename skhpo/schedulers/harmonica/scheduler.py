@@ -12,14 +12,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arguments import check_arguments
 from ...samplers import RandomSampler
 from ...space import SearchSpace
 from ...trial import Trial
-from .._checks import check_count
 from ..base import Scheduler
 from ..full import FullScheduler
 from ._arguments import (
-    check_alpha,
+    CONSTRAINTS,
     check_degree,
     check_n_samples,
     check_n_terms,
@@ -171,6 +171,16 @@ class Harmonica(Scheduler):
         resource: int | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
+        check_arguments(
+            "Harmonica",
+            CONSTRAINTS,
+            n_stages=n_stages,
+            n_samples=n_samples,
+            degree=degree,
+            n_restrictions=n_restrictions,
+            alpha=alpha,
+            resource=resource,
+        )
         rng = np.random.default_rng(random_state)
         seeds = rng.integers(2**31, size=2).tolist()
         self._stage_sampler = StageSampler(space, seeds[0])
@@ -185,12 +195,12 @@ class Harmonica(Scheduler):
         self._active = _activity(space)
         self.space = space
         self._region = Region()
-        self._n_stages = check_count("n_stages", n_stages)
-        self._n_restrictions = check_count("n_restrictions", n_restrictions)
+        self._n_stages = int(n_stages)
+        self._n_restrictions = int(n_restrictions)
         self._n_terms = check_n_terms(n_terms, self._n_stages)
         sizes = [len(factors) for factors in self._codes]
         self._degree = check_degree(degree, sizes)
-        self._alpha = check_alpha(alpha)
+        self._alpha = alpha
         self._n_samples = check_n_samples(n_samples, max(self._n_terms), sizes, self._degree)
         self._params = check_params(params, space)
         self._make_base = base or _hundred_at_random
