@@ -4,6 +4,7 @@ import errno
 
 __all__ = ["JournalError", "NonFiniteLossError", "SearchStoppedWarning", "StorageError"]
 
+# What helps against the errors of a system that are common, by number.
 _ADVICE = {
     errno.ENOSPC: "make room on its disk",
     errno.EDQUOT: "make room in the quota of its disk",

@@ -14,6 +14,7 @@ from ..space import Steps, log_randint
 
 __all__ = ["Choice", "Definition", "Fixed", "Range"]
 
+# Steps of a range up to which it becomes a list of numbers.
 _MAX_STEPS = 2**16
 
 

@@ -19,6 +19,7 @@ from ..process import LEFT_BY_DRIVER
 
 __all__ = ["Board", "Row"]
 
+# Process, item and end of its time.
 _ROW = struct.Struct("=qqd")
 
 

@@ -34,12 +34,14 @@ from ..searchable import search_tags
 
 __all__ = ["advance", "begin", "end", "set_horizon", "way_to_continue"]
 
+# Whose ``partial_fit`` trains one epoch, which `max_iter` counts.
 _ONE_EPOCH_PER_PARTIAL_FIT = (
     linear_model.SGDClassifier,
     linear_model.SGDRegressor,
     neural_network.MLPClassifier,
     neural_network.MLPRegressor,
 )
+# Whose ``fit`` goes on with ``warm_start`` up to a total, by the parameter that says which.
 _TOTAL_BY_WARM_START = {
     "n_estimators": (
         ensemble.BaggingClassifier,

@@ -25,6 +25,7 @@ _COMMON = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+# Errors of opening a file that can still be read.
 _CANNOT_BE_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 # Locks belong to open files, which a forked child has too: it must let go of them.

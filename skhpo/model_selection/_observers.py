@@ -76,6 +76,7 @@ class SearchCallback(Protocol):
         """Called after the refit, also where the search was cut short; not where ``fit`` raises."""
 
 
+# The methods of `SearchCallback`.
 _EVENTS = ("on_search_begin", "on_fit_end", "on_trial_end", "on_search_end")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "opened"]
 
+# Part of a journal's path that stands for a hash of the data.
 _DATA = "{data}"
 
 

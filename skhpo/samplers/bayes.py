@@ -20,7 +20,8 @@ from ._gp.levels import LevelCoordinates, at_top, useful_rows
 from ._gp.observations import Observation, level_of
 from ._gp.posterior import Posterior
 from ._gp.scores import ScoreTransform
-from ._gp.search import N_AROUND, AcquisitionSearch
+from ._gp.search import AcquisitionSearch
+from ._gp.settings import SETTINGS
 from ._gp.threads import one_thread
 from .base import Sampler
 from .random import RandomSampler
@@ -34,16 +35,7 @@ _CONSTRAINTS = {
     "acquisition": [StrOptions({"log_ei", "log_ei_per_second"})],
     "stop_tol": [NON_NEGATIVE, None],
 }
-_N_INITIAL = 6
-_N_CENTRES = 5
-_EDGE_PENALTY = 0.3
-# Few scores are explained by noise as easily as by short length scales. Who takes them for noise
-# looks for the largest uncertainty instead of following the best ones up.
-_MOST_NOISE = -3.5
-_N_FANTASIES = 8
-_N_REPEATED = 3  # the best configurations of another task
-_ELSEWHERE = -1  # the resource of its scores: less than any
-_MAX_REPEATS = 1000
+_ELSEWHERE = -1  # the resource of the scores of another task: less than any
 
 
 class BayesSampler(Sampler):
@@ -131,7 +123,7 @@ class BayesSampler(Sampler):
             stop_tol=stop_tol,
         )
         self.n_initial_points = (
-            _N_INITIAL if isinstance(n_initial_points, str) else int(n_initial_points)
+            SETTINGS.n_initial if isinstance(n_initial_points, str) else int(n_initial_points)
         )
         self.acquisition = acquisition
         self.stop_tol = stop_tol
@@ -318,7 +310,7 @@ class BayesSampler(Sampler):
 
     def _next(self) -> dict[str, Any] | None:
         params = None
-        if self._elsewhere and self._n_repeated < _N_REPEATED:
+        if self._elsewhere and self._n_repeated < SETTINGS.n_repeated:
             self._n_repeated += 1
             score, best = max(self._elsewhere.values(), key=lambda known: known[0])
             params = best if score > -np.inf else None
@@ -341,7 +333,7 @@ class BayesSampler(Sampler):
 
     def _unseen(self) -> dict[str, Any] | None:
         """A random configuration that is not known yet."""
-        for _ in range(_MAX_REPEATS):
+        for _ in range(SETTINGS.max_repeats):
             drawn = self._random.sample(1)
             if not drawn:
                 break
@@ -384,21 +376,22 @@ class BayesSampler(Sampler):
         """The configuration of largest acquisition that is not known yet."""
         posterior = self._posterior
         assert posterior is not None
-        n_around = N_AROUND
+        n_around = SETTINGS.n_around
         if self._pending:
-            n_around = 3 * N_AROUND // 4  # with fantasies each point takes longer
+            n_around = SETTINGS.n_around_running
             running = np.array([self._units[place] for place in self._pending])
             posterior = posterior.with_fantasies(
-                posterior.coordinates.encode(running), _N_FANTASIES, self._rng
+                posterior.coordinates.encode(running), SETTINGS.n_fantasies, self._rng
             )
         improvement = LogExpectedImprovement(posterior)
         acquisition = self._per_second(improvement) or improvement
         units = enumerate(self._units)
         known = {u.tobytes() for place, u in units if place not in self._elsewhere}
+        centres = self._best(SETTINGS.n_observed_centres)
         found, _ = self._search.maximise(
             lambda u: acquisition(posterior.coordinates.encode(u)) - self._edge_penalty(u),
             lambda u: np.array([row.tobytes() in known for row in u], dtype=bool),
-            np.array([self._units[observation.place] for observation in self._best(_N_CENTRES)]),
+            np.array([self._units[observation.place] for observation in centres]),
             n_around,
         )
         if self._is_enough(improvement, found):
@@ -416,7 +409,7 @@ class BayesSampler(Sampler):
         there would draw all points; where much is expected at an end, this is nothing beside it.
         """
         squares = (2.0 * u[:, self._numbers] - 1.0) ** 2  # as ** 4 it takes ten times as long
-        return np.asarray(_EDGE_PENALTY * (squares**2).sum(axis=1))
+        return np.asarray(SETTINGS.edge_penalty * (squares**2).sum(axis=1))
 
     def _per_second(self, improvement: LogExpectedImprovement) -> PerSecond | None:
         """The improvement per second, where seconds are wanted and known."""
@@ -477,5 +470,5 @@ class _Model:
 
     def __init__(self, coordinates: Coordinates) -> None:
         self.coordinates = coordinates
-        self.hyperparameters = Hyperparameters(coordinates, _MOST_NOISE)
+        self.hyperparameters = Hyperparameters(coordinates, SETTINGS.most_noise)
         self.of_scores = Hyperparameters(coordinates)

@@ -1,7 +1,7 @@
 """Networks that tune their regularisation while they train."""
 
 from ._context import Context
-from ._converting import runs_of
+from ._estimator_conversion import runs_of
 from ._ranges import average_values
 from .classifier import SelfTuningClassifier
 from .layers import (

@@ -18,6 +18,7 @@ _CUTOUT = ("cutout_length", "cutout_holes")
 IMAGES = (*_PLACES, *_COLOURS, *_CUTOUT)
 INPUTS = ("input_noise", "input_dropout")
 
+# Weights of red, green and blue in luma: ITU-R BT.601.
 _GRAY = (0.299, 0.587, 0.114)
 
 

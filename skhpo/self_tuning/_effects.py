@@ -34,9 +34,13 @@ _NOT_WHILE_TRAINING = {
     *("activation", "normalization", "criterion", "init", "init_gain", "module", "patience"),
     *("gamma", "weight_init", "num_embeddings", "d_model", "stride", "padding", "dilation"),
 }
+# Of parameters of a plain estimator; what follows says what they do.
 _PREFIXES = ("optimizer__", "lr_scheduler__", "iterator_train__", "module__", "criterion__")
+# Names of penalties on activations.
 _ACTIVITY = ("ar", "tar")
+# Names of rates, which lie in [0, 1).
 _SHARES = ("p", "dropout", "weight_dropout", "input_dropout", "label_smoothing")
+# In an error; a large network has hundreds of layers.
 _MOST_NAMES_SHOWN = 30
 
 

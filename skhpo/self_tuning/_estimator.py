@@ -20,9 +20,9 @@ from ..names import resolve_optimizer
 from ..training.batches import RowBatches
 from ..training.data import wants_integers
 from ..training.randomness import Stream, may_draw
-from ._convert import set_rates
 from ._effects import check_names
 from ._fixed import are_fixed
+from ._module_conversion import set_rates
 from ._retraining import retrain
 from ._runner import TuningRunner
 from ._tuning import Tuning
@@ -30,7 +30,9 @@ from .layers import HyperValue
 
 __all__ = ["SelfTuningMixin"]
 
+# Prefix of hyperparameters as parameters of the estimator.
 _NESTED = "hyperparameters__"
+# Streams of random numbers beside those of a plain estimator.
 _STREAMS = ("perturbation", "tuning")
 # Parameters of the plain estimators that a self-tuning one has no place for.
 _UNUSED = {"amp": False, "compile": False, "max_norm": None, "check_every": None}

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from ..names import resolve_optimizer
 from ..training.randomness import layer_may_draw
 from ._context import Context
-from ._convert import convert, fold_into, functions_of, set_rates
 from ._effects import find_effects
 from ._fixed import FixedValues, are_fixed
 from ._modulated import RESPONSE_SCALE, Modulated
+from ._module_conversion import convert, fold_into, functions_of, set_rates
 from ._ranges import Ranges
 from ._warnings import warn_of_dropout, warn_of_layers
 from .layers import HyperDropout, HyperValue
@@ -30,6 +30,7 @@ _DRAWING = {
     *("scaled_dot_product_attention", "multi_head_attention_forward"),
     *("fractional_max_pool2d", "fractional_max_pool3d", "native_dropout", "new"),
 }
+# Optimizers whose steps torch can do in one kernel.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 

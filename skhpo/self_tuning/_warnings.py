@@ -15,7 +15,9 @@ from .recurrent import HyperLSTM
 
 __all__ = ["warn_of_dropout", "warn_of_layers"]
 
+# Layers that respond, so that nothing is to be said of them.
 _OURS = (Modulated, HyperDropout, HyperValue)
+# Dropout in a ``forward``, which no conversion finds.
 _FUNCTIONAL = re.compile(r"(?:\bF|functional|torch)\.(\w*dropout\w*)\(")
 
 

@@ -16,6 +16,7 @@ from ._log_randint import log_randint
 
 __all__ = ["Levels", "Steps", "translated"]
 
+# Steps of a range up to which it becomes a list of numbers.
 _MAX_STEPS = 2**16
 
 

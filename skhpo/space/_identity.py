@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+# Equal to Python's own values that they hold.
 _NUMPY_SCALARS = (np.bool_, np.number, np.str_, np.bytes_)
 
 

@@ -11,8 +11,10 @@ from ._axes import Axis
 
 __all__ = ["Line", "as_html", "as_text", "line_of"]
 
+# What of a space is shown: more choices, and longer texts, are cut.
 _MOST_CHOICES = 10
 _LONGEST = 60
+# Columns of the table.
 _HEAD = ("parameter", "kind", "values", "distribution")
 
 

@@ -12,7 +12,7 @@ from skhpo import SelfTuningClassifier
 from skhpo.estimators import ConvNet
 from skhpo.self_tuning import HyperLinear
 from skhpo.self_tuning._context import Context
-from skhpo.self_tuning._convert import convert, functions_of
+from skhpo.self_tuning._module_conversion import convert, functions_of
 
 DECAY = {"weight_decay": loguniform(1e-6, 1e-2)}
 

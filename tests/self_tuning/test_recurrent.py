@@ -8,7 +8,7 @@ from torch import nn
 
 from skhpo import SelfTuningClassifier
 from skhpo.self_tuning import Context, HyperEmbedding, HyperLSTM
-from skhpo.self_tuning._convert import convert, fold_into
+from skhpo.self_tuning._module_conversion import convert, fold_into
 from skhpo.self_tuning._penalties import Decay, activity_penalty
 
 KINDS = {

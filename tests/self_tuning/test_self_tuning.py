@@ -15,7 +15,7 @@ from torch import nn
 
 from skhpo import SelfTuningClassifier, SelfTuningRegressor
 from skhpo.self_tuning import HyperValue
-from skhpo.self_tuning._convert import fold_into
+from skhpo.self_tuning._module_conversion import fold_into
 
 RANGES = {
     "dropout_0.p": uniform(0, 0.9),

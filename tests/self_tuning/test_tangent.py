@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.self_tuning import Context
-from skhpo.self_tuning._convert import convert
+from skhpo.self_tuning._module_conversion import convert
 from skhpo.self_tuning._tangent import Dual
 
 # Torch itself scripts something when forward-mode differentiation is first used.

@@ -12,21 +12,11 @@ from scipy.optimize import minimize
 from .coordinates import Coordinates
 from .kernel import matern52_slope
 from .posterior import cholesky
+from .settings import SETTINGS
 
 __all__ = ["Hyperparameters", "Prior", "fit", "negative_log_posterior"]
 
 Array = NDArray[np.float64]
-
-_MAX_ITERATIONS = 60
-# Theta is fitted to no more than this many scores, and anew each time that there are this many
-# percent more; below that size, to all of them every time.
-_LARGE = 200
-_PERCENT = 5
-# So often, fits of more than this many scores start from the prior's mean too.
-_RESTART, _SMALL = 5, 20
-_NOISE = (-5.0, 1.5)
-_SCALE = (0.0, 0.7)
-_BOUNDS = ((-5.0, 6.0), (-14.0, 2.0), (-5.0, 5.0))  # length, noise, scale
 
 
 class Prior:
@@ -40,11 +30,13 @@ class Prior:
         The largest logarithm of the noise variance that is allowed.
     """
 
-    def __init__(self, n_dims: int, most_noise: float = _BOUNDS[1][1]) -> None:
-        length = -0.3 + 0.5 * math.log(max(n_dims, 1))
-        self.mean = np.array([length] * n_dims + [_NOISE[0], _SCALE[0]])
-        self.std = np.array([1.0] * n_dims + [_NOISE[1], _SCALE[1]])
-        self.bounds = [_BOUNDS[0]] * n_dims + [(_BOUNDS[1][0], most_noise), _BOUNDS[2]]
+    def __init__(self, n_dims: int, most_noise: float = SETTINGS.noise_bounds[1]) -> None:
+        length = SETTINGS.length_at_1 + SETTINGS.length_per_log * math.log(max(n_dims, 1))
+        noise, scale = SETTINGS.noise_prior, SETTINGS.scale_prior
+        self.mean = np.array([length] * n_dims + [noise[0], scale[0]])
+        self.std = np.array([1.0] * n_dims + [noise[1], scale[1]])
+        noise_bounds = SETTINGS.noise_bounds[0], most_noise
+        self.bounds = [SETTINGS.length_bounds] * n_dims + [noise_bounds, SETTINGS.scale_bounds]
 
     def penalty(self, theta: Array) -> tuple[float, Array]:
         """Negative log density without its constant, and the gradient."""
@@ -117,7 +109,7 @@ def fit(D: Array, y: Array, noise: Array, prior: Prior, starts: list[Array]) -> 
             jac=True,
             method="L-BFGS-B",
             bounds=prior.bounds,
-            options={"maxiter": _MAX_ITERATIONS, "ftol": 1e-7, "gtol": 1e-4},
+            options={"maxiter": SETTINGS.max_iterations, "ftol": 1e-7, "gtol": 1e-4},
         )
         if found.fun < lowest:
             best, lowest = found.x, found.fun
@@ -139,7 +131,9 @@ class Hyperparameters:
         The prior's mean until there is something to fit.
     """
 
-    def __init__(self, coordinates: Coordinates, most_noise: float = _BOUNDS[1][1]) -> None:
+    def __init__(
+        self, coordinates: Coordinates, most_noise: float = SETTINGS.noise_bounds[1]
+    ) -> None:
         self._coordinates = coordinates
         self._prior = Prior(coordinates.n_dims, most_noise)
         self.theta = self._prior.mean
@@ -149,11 +143,14 @@ class Hyperparameters:
     def update(self, z: Array, y: Array, noise: Array) -> None:
         """Fit theta to points and their transformed scores, where it is out of date."""
         n = len(y)
-        if n > _LARGE and 0 <= 100 * (n - self._n_fitted) < _PERCENT * n:
+        if (
+            n > SETTINGS.most_fitted
+            and 0 <= 100 * (n - self._n_fitted) < SETTINGS.refit_percent * n
+        ):
             return
-        rows = _some_rows(y, _LARGE)
+        rows = _some_rows(y, SETTINGS.most_fitted)
         starts = [self.theta]
-        if n <= _SMALL or self._n_fits % _RESTART == 0:
+        if n <= SETTINGS.restart_below or self._n_fits % SETTINGS.restart_every == 0:
             starts.append(self._prior.mean)
         D = self._coordinates.differences(z[rows])
         self.theta = fit(D, y[rows], noise[rows], self._prior, starts)

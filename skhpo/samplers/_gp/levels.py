@@ -6,15 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .coordinates import Coordinates
+from .settings import SETTINGS
 
 __all__ = ["LevelCoordinates", "at_top", "useful_rows"]
 
 Array = NDArray[np.float64]
-
-# More observations than this make a fit slow, and the lowest levels add little to many others.
-_MAX_ROWS = 250
-# So many scores per coordinate at the top say more by themselves than with those below.
-_ENOUGH = 4
 
 
 class LevelCoordinates(Coordinates):
@@ -67,12 +63,12 @@ def useful_rows(levels: Array, scores: Array, n_dims: int) -> NDArray[np.int_]:
         Increasing.
     """
     top = np.flatnonzero(levels == levels.max(initial=0.0))
-    if np.isfinite(scores[top]).sum() >= _ENOUGH * n_dims:
+    if np.isfinite(scores[top]).sum() >= SETTINGS.enough_per_coordinate * n_dims:
         return top
     rows = np.empty(0, dtype=int)
     for level in np.unique(levels)[::-1]:
         more = np.flatnonzero(levels == level)
-        room = _MAX_ROWS - len(rows)
+        room = SETTINGS.most_rows - len(rows)
         if len(more) > room and len(rows):
             more = more[np.linspace(0, len(more) - 1, room).astype(int)] if room else more[:0]
         rows = np.concatenate([rows, more])

@@ -7,18 +7,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from .settings import SETTINGS
+
 __all__ = ["ScoreTransform"]
 
 Array = NDArray[np.float64]
-
-# Scores further from the median than this many times the distance from the median to the quartile
-# on their side are moved there.
-_WINSOR = 30.0
-# Scores above the median by this many times the usual deviation from it, or the median itself, say
-# only that nothing is better.
-_GAP = 1e9
-_NOISE_POWER = 0.5
-_NOISE_LIMIT = 10.0
 
 
 class ScoreTransform:
@@ -69,7 +62,8 @@ class ScoreTransform:
             return
         above, below = _spread(deviations), _spread(-deviations)
         with np.errstate(over="ignore"):
-            nearer = np.clip(deviations, -_WINSOR * below or -np.inf, _WINSOR * above or np.inf)
+            far = SETTINGS.winsor
+            nearer = np.clip(deviations, -far * below or -np.inf, far * above or np.inf)
             self.clipped = 2.0 * (middle + nearer)
         if above > 0.0:
             # Those below are only ranked.
@@ -103,14 +97,15 @@ class ScoreTransform:
         known = np.isfinite(transformed) & (transformed > 0.0)
         if known.sum() > 1:
             ratios = transformed[known] / np.median(transformed[known])
-            noise[known] = np.clip(ratios**_NOISE_POWER, 1.0 / _NOISE_LIMIT, _NOISE_LIMIT)
+            most = SETTINGS.noise_limit
+            noise[known] = np.clip(ratios**SETTINGS.noise_power, 1.0 / most, most)
         return noise
 
 
 def _is_absurd(deviations: Array, middle: float) -> NDArray[np.bool_]:
     """Which scores are out of all proportion above the others and above the median's own size."""
     size = max(float(np.median(np.abs(deviations))), abs(middle))
-    return np.asarray(deviations / _GAP > size) if size > 0.0 else deviations > np.inf
+    return np.asarray(deviations / SETTINGS.gap > size) if size > 0.0 else deviations > np.inf
 
 
 def _spread(deviations: Array) -> float:

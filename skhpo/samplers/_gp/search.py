@@ -9,17 +9,11 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from ...space import SearchSpace
+from .settings import SETTINGS
 
-__all__ = ["N_AROUND", "AcquisitionSearch"]
+__all__ = ["AcquisitionSearch"]
 
 Array = NDArray[np.float64]
-
-# Spaces up to this size are looked at in full.
-_LISTED = 1024
-_N_GLOBAL = 1024
-_N_CENTRES = 5
-N_AROUND = 160
-_RADII = (0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
 
 
 class AcquisitionSearch:
@@ -35,10 +29,10 @@ class AcquisitionSearch:
         self.space = space
         self._rng = rng
         self._listed: Array | None = None
-        if space.size is not None and space.size <= _LISTED:
+        if space.size is not None and space.size <= SETTINGS.most_listed:
             self._listed = np.array([space.to_unit(space.nth(i)) for i in range(space.size)])
         else:
-            exponent = _N_GLOBAL.bit_length() - 1
+            exponent = SETTINGS.n_global.bit_length() - 1
             self._sobol = qmc.Sobol(space.n_dims, rng=rng).random_base2(exponent)
         self._is_choice = np.array([dim.kind == "choice" for dim in space.dimensions])
 
@@ -47,7 +41,7 @@ class AcquisitionSearch:
         acquisition: Callable[[Array], Array],
         is_excluded: Callable[[Array], NDArray[np.bool_]],
         centres: Array,
-        n_around: int = N_AROUND,
+        n_around: int = SETTINGS.n_around,
     ) -> tuple[Array, Array]:
         """Points of the cube and their values, the best first.
 
@@ -71,21 +65,22 @@ class AcquisitionSearch:
         points = np.empty((0, self.space.n_dims))
         values = np.empty(0)
         new = self._listed if self._listed is not None else self._start(centres, n_around)
-        for radius in (*_RADII, None):
+        for radius in (*SETTINGS.radii, None):
             new = new[~is_excluded(new)]
             if len(new):
                 points = np.vstack([points, new])
                 values = np.concatenate([values, acquisition(new)])
-                best = np.argsort(-values, kind="stable")[: 4 * _N_CENTRES]
+                best = np.argsort(-values, kind="stable")[: 4 * SETTINGS.n_found_centres]
                 points, values = points[best], values[best]
             if radius is None or self._listed is not None or not len(points):
                 break
-            new = self._around(points[:_N_CENTRES], radius, n_around)
+            new = self._around(points[: SETTINGS.n_found_centres], radius, n_around)
         return points, values
 
     def _start(self, centres: Array, n_around: int) -> Array:
         shifted = (self._sobol + self._rng.random(self.space.n_dims)) % 1.0
-        around = [self._around(centres, radius, n_around) for radius in (0.1, 0.01) if len(centres)]
+        radii = SETTINGS.start_radii if len(centres) else ()
+        around = [self._around(centres, radius, n_around) for radius in radii]
         return self.space.snap(np.vstack([self.space.snap(shifted), *around]))
 
     def _around(self, centres: Array, radius: float, n_around: int) -> Array:

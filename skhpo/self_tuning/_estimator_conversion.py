@@ -25,6 +25,7 @@ from .regressor import SelfTuningRegressor
 
 __all__ = ["Runs", "Starts", "runs_of"]
 
+# Prefix of the parameters that tune, of a self-tuning and of a plain estimator.
 _OF_TUNED = "hyperparameters__"
 _DECAY = "optimizer__weight_decay"
 # Of these rows a pipeline's transformers are fitted, to see what they make of the data.
