@@ -5,7 +5,7 @@ import errno
 __all__ = ["JournalError", "NonFiniteLossError", "SearchStoppedWarning", "StorageError"]
 
 # What helps against the errors of a system that are common, by number.
-_ADVICE = {
+_ADVICE: dict[int | None, str] = {
     errno.ENOSPC: "make room on its disk",
     errno.EDQUOT: "make room in the quota of its disk",
     errno.EFBIG: "raise the limit on the size of a file, or give a path on another disk",
@@ -40,6 +40,6 @@ class StorageError(OSError):
     filename : str
     """
 
-    def __str__(self):
+    def __str__(self) -> str:
         advice = _ADVICE.get(self.errno, "see to that, or give another path")
         return f"[Errno {self.errno}] {self.strerror}: {self.filename!r}; {advice}"

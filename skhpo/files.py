@@ -7,6 +7,8 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 
 from .exceptions import StorageError
@@ -32,7 +34,9 @@ _READ = (
 )
 
 
-def write_atomically(path, content, *, mode=0o666, sync=True):
+def write_atomically(
+    path: str | PathLike[str], content: bytes | memoryview, *, mode: int = 0o666, sync: bool = True
+) -> None:
     """Put bytes at a path, at once: there is what was before, or all of the new content.
 
     The new file is written beside `path` and renamed. A link at `path` is replaced, never followed.
@@ -70,7 +74,7 @@ def write_atomically(path, content, *, mode=0o666, sync=True):
             raise
 
 
-def write_all(descriptor, content):
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
     """Write bytes to an open file, however many calls that takes.
 
     Parameters
@@ -92,7 +96,7 @@ def write_all(descriptor, content):
 
 
 @contextlib.contextmanager
-def storing(path):
+def storing(path: str | PathLike[str]) -> Iterator[None]:
     """Raise what the system refuses in the body as a StorageError about `path`."""
     try:
         yield
@@ -103,7 +107,7 @@ def storing(path):
         raise StorageError(error.errno, reason, os.fspath(path)) from error
 
 
-def read_file(path):
+def read_file(path: str | PathLike[str]) -> bytes:
     """Read a file of the package's own; links and whatever is no file are refused.
 
     Parameters

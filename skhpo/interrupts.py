@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 __all__ = ["is_interrupt", "noticing"]
 
@@ -14,7 +16,7 @@ _around = ContextVar("around", default=None)
 
 
 @contextmanager
-def noticing():
+def noticing() -> Iterator[Callable[[], None]]:
     """Notice each Ctrl-C in the body, whatever becomes of the KeyboardInterrupt that it raises.
 
     Signals come to the main thread; elsewhere nothing is noticed. A handler of somebody's own
@@ -25,9 +27,9 @@ def noticing():
     check : callable
         Raises KeyboardInterrupt if there was one. The end of the body does so, too.
     """
-    noticed = []
+    noticed: list[int] = []
 
-    def check():
+    def check() -> None:
         if noticed:
             raise KeyboardInterrupt
 
@@ -41,14 +43,14 @@ def noticing():
 
 
 @contextmanager
-def _handling(noticed):
+def _handling(noticed: list[int]) -> Any:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT) if main else None
     if not callable(before):
         yield
         return
 
-    def handler(number, frame):
+    def handler(number: int, frame: Any) -> None:
         try:
             before(number, frame)
         except KeyboardInterrupt:
@@ -64,7 +66,7 @@ def _handling(noticed):
             signal.signal(signal.SIGINT, before)
 
 
-def is_interrupt(error):
+def is_interrupt(error: BaseException) -> bool:
     """Whether an error is a KeyboardInterrupt, or was raised in the wake of one.
 
     What was being handled when `noticing` was entered does not count.

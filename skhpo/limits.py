@@ -13,8 +13,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from .process import TORCH_THREADS
 
@@ -30,8 +32,8 @@ __all__ = [
     "time_for",
 ]
 
-_slot = ContextVar("slot", default=None)
-_limits = ContextVar("limits", default=None)
+_slot: ContextVar[str | None] = ContextVar("slot", default=None)
+_limits: ContextVar[tuple[_Limits, Any] | None] = ContextVar("limits", default=None)
 
 # Seconds after its end in which a fit may notice that itself, and from one interrupt to the next.
 _GRACE = 0.5
@@ -52,7 +54,7 @@ class Cut(BaseException):
 class FitTimeoutError(Cut):
     """A fit took longer than the search's ``fit_timeout``."""
 
-    def __init__(self, *args):
+    def __init__(self, *args: Any) -> None:
         # Python makes it without arguments where it is raised in another thread.
         super().__init__(*(args or (_limits.get()[0].explanation,)))
 
@@ -76,22 +78,28 @@ class _Limits:
         Told whenever the end moves.
     """
 
-    def __init__(self, seconds, until, around, tell):
+    def __init__(
+        self,
+        seconds: float | None,
+        until: float | None,
+        around: _Limits | None,
+        tell: Callable[[float | None], object] | None,
+    ) -> None:
         self.seconds, self.until, self.around, self.tell = seconds, until, around, tell
         self.fit_end = None if seconds is None else time.monotonic() + seconds
         self.covered = False  # whether a part of the fit has limits of its own now
 
     @property
-    def end(self):
+    def end(self) -> float | None:
         """When the first of all limits is reached; None if there is none."""
         ends = [self.fit_end, self.until, None if self.around is None else self.around.end]
         return min((end for end in ends if end is not None), default=None)
 
     @property
-    def explanation(self):
+    def explanation(self) -> str:
         return f"the fit took longer than fit_timeout={self.seconds} seconds"
 
-    def over(self):
+    def over(self) -> Cut | None:
         """Return what to raise now, or None."""
         now = time.monotonic()
         if self.around is not None and self.around.over() is not None:
@@ -102,18 +110,18 @@ class _Limits:
             return FitTimeoutError(self.explanation)
         return None
 
-    def cover(self, covered):
+    def cover(self, covered: bool) -> None:
         """Note that these limits hold in the place of those around them, or not any more."""
         if self.around is not None:
             self.around.covered = covered
 
-    def moved(self, alarm):
+    def moved(self, alarm: Any) -> None:
         alarm.set(self.end)
         if self.tell is not None:
             self.tell(self.end)
 
 
-def current_slot():
+def current_slot() -> str | None:
     """Return the device that ``device="auto"`` means in this thread; None where none is set."""
     return _slot.get()
 
@@ -129,7 +137,7 @@ def check_time() -> None:
 
 
 @contextmanager
-def time_for(n_fits):
+def time_for(n_fits: int) -> Iterator[None]:
     """Give the body the time of so many fits, from now on; nothing where fits have no limit."""
     found = _limits.get()
     if found is None or found[0].seconds is None:
@@ -146,7 +154,13 @@ def time_for(n_fits):
 
 
 @contextmanager
-def limited(slot=None, seconds=None, until=None, threads=None, tell=None):
+def limited(
+    slot: str | None = None,
+    seconds: float | None = None,
+    until: float | None = None,
+    threads: int | None = None,
+    tell: Callable[[float | None], object] | None = None,
+) -> Iterator[Callable[[], Cut | None]]:
     """Set the limits of a fit in the body.
 
     Parameters
@@ -186,7 +200,7 @@ def limited(slot=None, seconds=None, until=None, threads=None, tell=None):
 
 
 @contextmanager
-def _in_force(limits, alarm):
+def _in_force(limits: _Limits, alarm: Any) -> Iterator[None]:
     if limits.end is None:
         yield
         return
@@ -210,7 +224,7 @@ def _in_force(limits, alarm):
             limits.tell(None)
 
 
-def _alarm(limits):
+def _alarm(limits: _Limits) -> _Signal | _Watch:
     in_main = threading.current_thread() is threading.main_thread()
     # A handler that is not Python's (None) could not be restored.
     usable = hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is not None
@@ -223,11 +237,11 @@ class _Signal:
     Somebody else's timer stands still meanwhile.
     """
 
-    def __init__(self, limits):
+    def __init__(self, limits: _Limits) -> None:
         self._limits = limits
         self._timer = None
 
-    def begin(self):
+    def begin(self) -> None:
         # Looked up before they are changed, so that `end` restores them wherever this is cut off.
         self._begun = time.monotonic()
         self._handler = signal.getsignal(signal.SIGALRM)
@@ -235,15 +249,15 @@ class _Signal:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._ring)
 
-    def set(self, end):
+    def set(self, end: float) -> None:
         seconds = min(max(end + _GRACE - time.monotonic(), 1e-3), _LONGEST)
         signal.setitimer(signal.ITIMER_REAL, seconds, _GRACE)
 
-    def _ring(self, number, frame):
+    def _ring(self, number: int, frame: Any) -> None:
         if (cut := self._limits.over()) is not None:
             raise cut
 
-    def end(self):
+    def end(self) -> None:
         """Put everything back; nothing is done where it is back already."""
         if self._timer is None:
             return
@@ -260,21 +274,21 @@ class _Signal:
 class _Watch:
     """Has Python raise in a thread; what waits in a system call there goes on waiting."""
 
-    def __init__(self, limits):
+    def __init__(self, limits: _Limits) -> None:
         self._limits = limits
         self._thread = threading.get_ident()
         self._changed = threading.Condition()
         self._end = None
 
-    def begin(self):
+    def begin(self) -> None:
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def set(self, end):
+    def set(self, end: float) -> None:
         with self._changed:
             self._end = end + _GRACE
             self._changed.notify()
 
-    def _watch(self):
+    def _watch(self) -> None:
         with self._changed:
             while self._limits is not None:
                 left = None if self._end is None else self._end - time.monotonic()
@@ -285,20 +299,20 @@ class _Watch:
                         _raise_in(self._thread, type(cut))
                     self._changed.wait(_GRACE)
 
-    def end(self):
+    def end(self) -> None:
         with self._changed:
             self._limits = None
             _raise_in(self._thread, None)  # what was raised and has not got there yet
             self._changed.notify()
 
 
-def interrupt(thread):
+def interrupt(thread: threading.Thread) -> None:
     """Raise Cut in a thread, as soon as it runs Python code."""
     if thread.is_alive():
         _raise_in(thread.ident, Cut)
 
 
-def _raise_in(ident, kind):
+def _raise_in(ident: int | None, kind: type[BaseException] | None) -> None:
     """Raise an exception in a thread as soon as it runs Python code; None takes that back."""
     _set_exception(ident, kind)
     # One that has not got there, or was taken back, leaves a mark by which Python looks for it at
@@ -322,6 +336,6 @@ class _Settled(BaseException):
     """Raised by a thread in itself."""
 
 
-def _set_exception(ident, kind):
+def _set_exception(ident: int | None, kind: type[BaseException] | None) -> None:
     raised = None if kind is None else ctypes.py_object(kind)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)

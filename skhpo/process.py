@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
@@ -73,7 +73,7 @@ def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) ->
     entry = ("ignore", message, category, None, 0)
 
     @contextmanager
-    def filtering():
+    def filtering() -> Iterator[None]:
         warnings.filters.insert(0, entry)
         try:
             yield
@@ -87,7 +87,7 @@ def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) ->
 
 
 @contextmanager
-def _filters_restored():
+def _filters_restored() -> Iterator[None]:
     before = list(warnings.filters)
     yield
     warnings.filters[:] = before
@@ -97,7 +97,7 @@ _filters = Together(_filters_restored)
 
 
 @contextmanager
-def with_filters(filters):
+def with_filters(filters: list[Any]) -> Iterator[None]:
     """Filter warnings as another process does.
 
     Parameters
@@ -114,11 +114,11 @@ def with_filters(filters):
 class _TorchThreads(Together):
     """The number of threads that torch uses within an operation; as it was, after the body."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(self._restoring)
         self._before = None
 
-    def set(self, number):
+    def set(self, number: int) -> None:
         """Change the number, for this thread and for those to come."""
         torch = sys.modules.get("torch")
         if torch is None or torch.get_num_threads() == number:
@@ -129,7 +129,7 @@ class _TorchThreads(Together):
             torch.set_num_threads(number)
 
     @contextmanager
-    def _restoring(self):
+    def _restoring(self) -> Iterator[None]:
         yield
         before, self._before = self._before, None
         if before is not None:

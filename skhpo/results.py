@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from ._compat import masked_param_columns
 from .journal import read_trials
 
+if TYPE_CHECKING:
+    from .trial import FitResult, Trial
+
 __all__ = ["mean_score", "read_journal", "results_table", "total_seconds", "variance_of_mean"]
 
 
-def mean_score(results, name, error_score):
+def mean_score(results: Sequence[FitResult], name: str, error_score: float) -> float:
     """Return the score of a trial: the mean over splits and repeats of a list of FitResult.
 
     Failures count as `error_score`.
@@ -19,7 +27,7 @@ def mean_score(results, name, error_score):
     return float(np.mean([result.test_scores.get(name, error_score) for result in results]))
 
 
-def variance_of_mean(results, name, error_score):
+def variance_of_mean(results: Sequence[FitResult], name: str, error_score: float) -> float | None:
     """Return the variance of `mean_score`: the sample variance over the number of fits.
 
     None where it is unknown: with a single fit, or where a score is not finite.
@@ -30,21 +38,21 @@ def variance_of_mean(results, name, error_score):
     return float(np.var(scores, ddof=1) / len(scores))
 
 
-def total_seconds(results):
+def total_seconds(results: Sequence[FitResult]) -> float:
     """Return what the fits of a list of FitResult took together."""
     return float(sum(result.fit_time for result in results))
 
 
 def results_table(
-    trials,
-    results,
+    trials: Sequence[Trial],
+    results: Sequence[Sequence[FitResult]],
     *,
-    n_repeats=1,
-    metrics=None,
-    resource=None,
-    error_score=np.nan,
-    return_train_score=False,
-):
+    n_repeats: int = 1,
+    metrics: Sequence[str] | None = None,
+    resource: str | None = None,
+    error_score: float = np.nan,
+    return_train_score: bool = False,
+) -> dict[str, Any]:
     """Lay out a search as scikit-learn's ``cv_results_``.
 
     Parameters
@@ -70,7 +78,7 @@ def results_table(
         times, parameters and scores as in ``GridSearchCV``. Values that fits found themselves
         are ``split0_<parameter>``, ..., NaN where a fit failed.
     """
-    table = {}
+    table: dict[str, Any] = {}
     for tag in trials[0].tags:
         table[tag] = np.array([trial.tags[tag] for trial in trials])
     if resource is not None:
@@ -92,14 +100,14 @@ def results_table(
     return table
 
 
-def _row_params(trial, resource):
+def _row_params(trial: Trial, resource: str | None) -> dict[str, Any]:
     params = dict(trial.params)
     if resource not in (None, "n_samples"):
         params[resource] = trial.resource
     return params
 
 
-def _found(results):
+def _found(results: Sequence[Sequence[FitResult]]) -> dict[str, NDArray[np.float64]]:
     """Return columns of the values that fits found, one per parameter and split."""
     names = dict.fromkeys(name for row in results for r in row for name in r.found or ())
     return {
@@ -109,42 +117,44 @@ def _found(results):
     }
 
 
-def _metric_names(results):
+def _metric_names(results: Sequence[Sequence[FitResult]]) -> Sequence[str]:
     """Return names in the order of the scorer; a result with all of them says it best."""
     names = max((list(r.test_scores) for row in results for r in row), key=len)
     return names or ["score"]
 
 
-def _score_of(field, name, error_score):
+def _score_of(field: str, name: str, error_score: float) -> Callable[[FitResult], float]:
     return lambda result: (getattr(result, field) or {}).get(name, error_score)
 
 
-def _grid(results, n_repeats, value):
+def _grid(
+    results: Sequence[Sequence[FitResult]], n_repeats: int, value: Callable[[FitResult], float]
+) -> NDArray[np.float64]:
     """Return an array of shape (n_trials, n_splits), the mean over repeats."""
     values = np.array([[value(result) for result in row] for row in results], dtype=np.float64)
-    return values.reshape(len(results), -1, n_repeats).mean(axis=2)
+    return np.asarray(values.reshape(len(results), -1, n_repeats).mean(axis=2))
 
 
-def _mean_and_std(table, name, values):
+def _mean_and_std(table: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
     with np.errstate(invalid="ignore"):  # infinite scores
         table[f"mean_{name}"] = values.mean(axis=1)
         table[f"std_{name}"] = values.std(axis=1)
 
 
-def _scores(table, name, values):
+def _scores(table: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
     for split, column in enumerate(values.T):
         table[f"split{split}_{name}"] = column.copy()
     _mean_and_std(table, name, values)
 
 
-def _ranks(means):
+def _ranks(means: NDArray[np.float64]) -> NDArray[np.int32]:
     """Return ranks from 1, best first; infinity is the best, NaN the worst, as in scikit-learn."""
     limits = np.finfo(means.dtype)
     filled = np.where(np.isnan(means), -np.inf, np.clip(means, limits.min, limits.max))
     return rankdata(-filled, method="min").astype(np.int32)
 
 
-def read_journal(path):
+def read_journal(path: str | PathLike[str]) -> dict[str, Any]:
     """Read the results of a search from its journal, also while it runs.
 
     Parameters
@@ -190,10 +200,9 @@ def read_journal(path):
     ]
     if not rows:
         return {}
-    finished, results = map(list, zip(*rows, strict=True))
     return results_table(
-        finished,
-        results,
+        [trial for trial, _ in rows],
+        [fits for _, fits in rows],
         n_repeats=header["n_repeats"],
         resource=header["resource"],
         return_train_score=header["return_train_score"],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._compat import num_samples, safe_indexing
 
@@ -34,32 +36,32 @@ class RowSubset:
     ((3, 2), [[8, 9], [0, 1]])
     """
 
-    def __init__(self, array, rows):
+    def __init__(self, array: NDArray[Any], rows: Any) -> None:
         self.array = array
         self.rows = rows
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return (len(self.rows), *self.array.shape[1:])
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         return self.array.ndim
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return RowSubset(self.array, self.rows[index])
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.array[self.rows], dtype=dtype)
 
-    def chunks(self):
+    def chunks(self) -> Iterator[NDArray[Any]]:
         """Yield the rows as arrays of moderate size, at least one."""
         row_bytes = max(1, self.array[:1].nbytes)
         step = max(1, _CHUNK_BYTES // row_bytes)
@@ -91,20 +93,20 @@ class Inputs:
     (3, [2, 0])
     """
 
-    def __init__(self, arrays):
-        self.kind = dict if isinstance(arrays, Mapping) else type(arrays)
-        self.arrays = dict(arrays if self.kind is dict else enumerate(arrays))
+    def __init__(self, arrays: Any) -> None:
+        self.kind: type[Any] = dict if isinstance(arrays, Mapping) else type(arrays)
+        self.arrays: dict[Any, Any] = dict(arrays if self.kind is dict else enumerate(arrays))
         lengths = {name: num_samples(array) for name, array in self.arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(
                 f"all arrays in X must have the same number of rows, but those of X have {lengths}"
             )
-        self.shape = (next(iter(lengths.values())),)
+        self.shape: tuple[int] = (next(iter(lengths.values())),)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return self.arrays[key]
         if isinstance(key, tuple):  # scikit-learn takes rows of arrays as array[rows, ...]
@@ -113,14 +115,14 @@ class Inputs:
         return Inputs(rows if self.kind is dict else self.kind(rows.values()))
 
 
-def as_given(X):
+def as_given(X: Any) -> Any:
     """Return `Inputs` as what they are made of, and anything else as it is."""
     if not isinstance(X, Inputs):
         return X
     return dict(X.arrays) if X.kind is dict else X.kind(X.arrays.values())
 
 
-def with_rows(X, y=None):
+def with_rows(X: Any, y: Any = None) -> Any:
     """Return data as something that is split by rows.
 
     A list or tuple is one of samples, unless only as one of inputs it has as many rows as `y`.

@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import re
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import StorageError
 from ..interrupts import is_interrupt
 from ..limits import FitTimeoutError
+
+if TYPE_CHECKING:
+    from ..journal import CheckpointFile
+    from ._tasks import Setting
 
 __all__ = ["FAILURES", "Environment", "raise_unless_candidates", "refused_by_system", "saved"]
 
@@ -24,12 +29,12 @@ class Environment(BaseException):
     error : Exception
     """
 
-    def __init__(self, error):
+    def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
 
 
-def raise_unless_candidates(error, setting):
+def raise_unless_candidates(error: BaseException, setting: Setting) -> None:
     """Raise what one of FAILURES is if no failure: Ctrl-C; all of them where that is wanted.
 
     Parameters
@@ -43,7 +48,7 @@ def raise_unless_candidates(error, setting):
         raise error
 
 
-def saved(state, file):
+def saved(state: Any, file: CheckpointFile) -> None:
     """Write the checkpoint of a fit; that the system refuses is nobody's fault."""
     try:
         file.save(state)
@@ -51,7 +56,7 @@ def saved(state, file):
         raise Environment(error) from error
 
 
-def refused_by_system(error, folder):
+def refused_by_system(error: Exception, folder: str) -> StorageError | None:
     """Return what kept a call from its worker as a StorageError, if that was the system.
 
     Large arrays go to workers through files. joblib hands over what went wrong with them as text.

@@ -13,6 +13,7 @@ import os
 import signal
 import struct
 import tempfile
+from typing import Any
 
 from ..files import storing, write_all
 from ..process import LEFT_BY_DRIVER
@@ -31,7 +32,7 @@ class Board:
     n_rows : int
     """
 
-    def __init__(self, n_rows):
+    def __init__(self, n_rows: int) -> None:
         with storing(tempfile.gettempdir()):
             descriptor, self.path = tempfile.mkstemp(prefix="skhpo-")
             try:
@@ -43,21 +44,21 @@ class Board:
             finally:
                 os.close(descriptor)
 
-    def read(self, row):
+    def read(self, row: int) -> tuple[int, int, float]:
         """Return process, item and end of the time of a call; the end is 0 where there is none."""
         return _ROW.unpack_from(self._map, row * _ROW.size)
 
-    def clear(self, row):
+    def clear(self, row: int) -> None:
         _ROW.pack_into(self._map, row * _ROW.size, 0, 0, 0.0)
 
-    def end(self, row):
+    def end(self, row: int) -> Any:
         """End the process of a call, also one that stands still."""
         process = self.read(row)[0]
         if process:
             with contextlib.suppress(OSError):  # it has ended
                 os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
 
-    def close(self):
+    def close(self) -> None:
         self._map.close()
         with contextlib.suppress(OSError):  # Windows removes no file that a worker maps
             os.unlink(self.path)
@@ -73,17 +74,17 @@ class Row:
     row : int
     """
 
-    def __init__(self, path, row):
+    def __init__(self, path: str, row: int) -> None:
         self.path = path
         self.row = row
 
-    def write(self, item, end):
+    def write(self, item: int, end: float | None) -> None:
         """Note which item the call is at, and its end or None."""
         _ROW.pack_into(_mapped(self.path), self.row * _ROW.size, os.getpid(), item, end or 0.0)
 
 
 @functools.lru_cache(maxsize=1)
-def _mapped(path):
+def _mapped(path: str) -> mmap.mmap:
     LEFT_BY_DRIVER.add(path)
     descriptor = os.open(path, os.O_RDWR)
     try:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import copyreg
 import functools
 import pickle
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from joblib.externals.loky.backend.reduction import dumps
 from sklearn.callback import AutoPropagatedCallback, CallbackContext
@@ -17,6 +19,9 @@ from sklearn.callback import AutoPropagatedCallback, CallbackContext
 from .._compat import check_method_params, safe_split
 from ..rows import as_given
 from ._blame import Environment
+
+if TYPE_CHECKING:
+    from ._tasks import FitTask, Setting
 
 __all__ = ["FitContexts", "evaluation", "told"]
 
@@ -31,18 +36,18 @@ class FitContexts:
         Of the task that all fits are part of.
     """
 
-    def __init__(self, search, context):
+    def __init__(self, search: Any, context: Any) -> None:
         self.search = search
         self.context = context
 
     @classmethod
-    def of(cls, search, context):
+    def of(cls, search: Any, context: Any) -> FitContexts | None:
         """Return one, or None where neither the search nor its estimator has callbacks."""
         parts = [search, search.estimator, *search.estimator.get_params().values()]
         watched = any(getattr(part, "_skl_callbacks", None) for part in parts)
         return cls(search, context) if watched else None
 
-    def reach(self, depth):
+    def reach(self, depth: int) -> bool:
         """Whether a callback of the search goes on to an estimator that is so deep in it.
 
         Parameters
@@ -57,7 +62,7 @@ class FitContexts:
             for callback in self.context._callbacks
         )
 
-    def fit(self, number, *, leaves):
+    def fit(self, number: int, *, leaves: bool) -> tuple[Any, Any] | bytes:
         """Return a `FitContext`, as bytes if it leaves this process.
 
         Parameters
@@ -82,21 +87,23 @@ class FitContexts:
             ) from error
 
 
-def _without_children(context):
+def _without_children(context: Any) -> tuple[Any, ...]:
     state = {**vars(context), "_children_map": {}}
-    return copyreg.__newobj__, (type(context),), state
+    return copyreg.__newobj__, (type(context),), state  # type: ignore[attr-defined]
 
 
-def _as_given(search):
+def _as_given(search: Any) -> tuple[Any, ...]:
     """Reduce a search to its parameters, less those that are for its own process."""
     state = {**search.get_params(deep=False), "callbacks": (), "cv": None}
     if hasattr(search, "_skl_callbacks"):
         state["_skl_callbacks"] = search._skl_callbacks
-    return copyreg.__newobj__, (type(search),), state
+    return copyreg.__newobj__, (type(search),), state  # type: ignore[attr-defined]
 
 
 @contextmanager
-def evaluation(task, setting, X, y, rows):
+def evaluation(
+    task: FitTask, setting: Setting, X: Any, y: Any, rows: Any
+) -> Iterator[Callable[..., AbstractContextManager[None]]]:
     """Around all that is done for a fit: callbacks are called at its end.
 
     Parameters
@@ -121,11 +128,11 @@ def evaluation(task, setting, X, y, rows):
     search, context = pickle.loads(task.context) if packed else task.context
 
     @functools.cache
-    def data():
+    def data() -> tuple[Any, Any]:
         part, targets = safe_split(setting.estimator, X, y, rows)
         return as_given(part), targets
 
-    def metadata():
+    def metadata() -> dict[str, Any] | None:
         weight = check_method_params(X, setting.fit_params, rows).get("sample_weight")
         return None if weight is None else {"sample_weight": weight}
 
@@ -134,7 +141,7 @@ def evaluation(task, setting, X, y, rows):
     begun = []
 
     @contextmanager
-    def training(estimator, depth=0):
+    def training(estimator: Any, depth: int = 0) -> Iterator[None]:
         with ExitStack() as stack:
             begun.append(estimator)
             with _no_fault_of_the_fit():
@@ -150,7 +157,7 @@ def evaluation(task, setting, X, y, rows):
 
 
 @contextmanager
-def told(context, hooks, estimator, depth=0):
+def told(context: Any, hooks: Mapping[str, Any], estimator: Any, depth: int = 0) -> Iterator[None]:
     """Around the training of an estimator for a task; callbacks are called when it is entered.
 
     Parameters
@@ -171,7 +178,7 @@ def told(context, hooks, estimator, depth=0):
 
 
 @contextmanager
-def _no_fault_of_the_fit():
+def _no_fault_of_the_fit() -> Iterator[None]:
     try:
         yield
     except Exception as error:

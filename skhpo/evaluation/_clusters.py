@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from joblib import parallel_config
 from joblib._parallel_backends import ThreadingBackend
 
 from ..process import ignoring
-from ._engine import Engine
+from ._engine import Ended, Engine
 
 __all__ = ["CLUSTERS"]
 
@@ -23,36 +25,36 @@ class DaskEngine(Engine):
     local = False
     tells_deaths = True
 
-    def __init__(self, backend, n_jobs):
+    def __init__(self, backend: Any, n_jobs: int | None) -> None:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
         self._client = backend.client
         self._options = backend.submit_kwargs
-        self._running = set()
+        self._running: set[Any] = set()
         if self._client.asynchronous:
             raise ValueError("a search needs a Dask client made with asynchronous=False")
         self.n_jobs = _jobs(n_jobs, backend.effective_n_jobs(-1))  # waits for a first worker
         self.in_processes = not self._client.scheduler.address.startswith("inproc")
         self.lost = (KilledWorker, FutureCancelledError)
 
-    def ship(self, value):
+    def ship(self, value: Any) -> Any:
         # To all workers, because Dask starts calls where their data are. Hashing, by which Dask
         # finds out what it has already, would take longer than sending.
         return self._client.scatter([value], broadcast=True, hash=False)[0]
 
-    def submit(self, call, shared, done):
+    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         # What a fit is continued from may be large, and is different for every fit.
         with ignoring(UserWarning, re.compile("Sending large graph")):
             future = self._client.submit(_on_one_worker, call, *shared, pure=False, **self._options)
         self._running.add(future)
         future.add_done_callback(lambda future: done(partial(self._result, future)))
 
-    def _result(self, future):
+    def _result(self, future: Any) -> Any:
         self._running.discard(future)
         return future.result()
 
-    def abort(self):
+    def abort(self) -> None:
         # What runs already runs on, in a thread of its worker, but nobody waits for it.
         self._client.cancel(list(self._running), force=True)
 
@@ -67,7 +69,7 @@ class RayEngine(Engine):
     in_processes = True
     tells_deaths = True
 
-    def __init__(self, backend, n_jobs):
+    def __init__(self, backend: Any, n_jobs: int | None) -> None:
         import ray
         from ray import cloudpickle, exceptions
 
@@ -75,7 +77,8 @@ class RayEngine(Engine):
             ray.init()
         # A task that died is tried again by the search, with no other beside it.
         options = {"max_retries": 0, **(backend.ray_remote_args or {})}
-        self.n_jobs = _jobs(n_jobs, _room(ray.cluster_resources(), options))
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        self.n_jobs = _jobs(n_jobs, _room(there, options))
         self.lost = (
             exceptions.WorkerCrashedError,
             exceptions.NodeDiedError,
@@ -83,48 +86,49 @@ class RayEngine(Engine):
             exceptions.OutOfMemoryError,
         )
         self._ray = ray
-        self._pickle = cloudpickle
+        self._pickle: Any = cloudpickle
         self._task = ray.remote(_unpickled).options(**options)
-        self._running = set()
+        self._running: set[Any] = set()
 
-    def ship(self, value):
+    def ship(self, value: Any) -> Any:
         return self._ray.put(value)
 
-    def submit(self, call, shared, done):
+    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         # Arrays that Ray itself unpickles are read-only, which no fit could be continued from.
         ref = self._task.remote(self._pickle.dumps(call), *shared)
         self._running.add(ref)
         ref.future().add_done_callback(lambda future: done(partial(self._result, ref, future)))
 
-    def _result(self, ref, future):
+    def _result(self, ref: Any, future: Any) -> Any:
         self._running.discard(ref)
         return self._pickle.loads(future.result())
 
-    def abort(self):
+    def abort(self) -> None:
         for ref in self._running:
             self._ray.cancel(ref, force=True)
 
 
-def _on_one_worker(call, *shared):
+def _on_one_worker(call: Callable[..., Any], *shared: Any) -> Any:
     """Run a call such that joblib, in it, stays on this worker, as it does on one machine."""
     with parallel_config(ThreadingBackend(nesting_level=1), n_jobs=None):
         return call(*shared)
 
 
-def _unpickled(call, *shared):
+def _unpickled(call: bytes, *shared: Any) -> Any:
     from ray import cloudpickle
 
-    return cloudpickle.dumps(_on_one_worker(cloudpickle.loads(call), *shared))
+    result = _on_one_worker(cloudpickle.loads(call), *shared)
+    return cloudpickle.dumps(result)  # type: ignore[no-untyped-call]
 
 
-def _jobs(n_jobs, room):
+def _jobs(n_jobs: int | None, room: int) -> int:
     """Return how many calls run at a time in a cluster that has room for so many."""
     if n_jobs is None:
         return room
     return min(n_jobs, room) if n_jobs > 0 else max(1, room + 1 + n_jobs)
 
 
-def _room(resources, options):
+def _room(resources: Mapping[str, float], options: Mapping[str, Any]) -> int:
     """Return how many tasks with these options run at a time on a Ray cluster."""
     needs = {
         "CPU": options.get("num_cpus", 1),
@@ -141,4 +145,7 @@ def _room(resources, options):
 
 
 # By the names of joblib's backends.
-CLUSTERS = {"DaskDistributedBackend": DaskEngine, "RayBackend": RayEngine}
+CLUSTERS: dict[str, Callable[[Any, int | None], Engine]] = {
+    "DaskDistributedBackend": DaskEngine,
+    "RayBackend": RayEngine,
+}

@@ -26,6 +26,9 @@ class weights). (``warm_start`` is no way out there: raising ``max_iter`` from 3
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from sklearn import ensemble, linear_model, neural_network
 from sklearn.base import is_classifier
@@ -42,7 +45,7 @@ _ONE_EPOCH_PER_PARTIAL_FIT = (
     neural_network.MLPRegressor,
 )
 # Whose ``fit`` goes on with ``warm_start`` up to a total, by the parameter that says which.
-_TOTAL_BY_WARM_START = {
+_TOTAL_BY_WARM_START: dict[str | None, tuple[type[Any], ...]] = {
     "n_estimators": (
         ensemble.BaggingClassifier,
         ensemble.BaggingRegressor,
@@ -60,7 +63,7 @@ _TOTAL_BY_WARM_START = {
 }
 
 
-def set_horizon(estimator, resource, max_resource):
+def set_horizon(estimator: Any, resource: str | None, max_resource: int | None) -> None:
     """Give a learning-rate schedule the length of the longest fit of a search.
 
     All fits of a candidate, and the refit, then follow one and the same schedule, however far
@@ -83,7 +86,7 @@ def set_horizon(estimator, resource, max_resource):
         estimator.set_params(**{name: max_resource})
 
 
-def way_to_continue(estimator, resource, y=None):
+def way_to_continue(estimator: Any, resource: str | None, y: Any = None) -> str:
     """Say how a fit of `estimator` is continued.
 
     Parameters
@@ -117,11 +120,11 @@ def way_to_continue(estimator, resource, y=None):
     return "retrain"
 
 
-def _has_several_columns(y):
+def _has_several_columns(y: Any) -> bool:
     return np.ndim(y) > 1 and np.shape(y)[1] > 1
 
 
-def _stops_or_objects(estimator, y):
+def _stops_or_objects(estimator: Any, y: Any) -> bool:
     """Whether an ensemble may stop early, or refuses or warns of ``warm_start``."""
     params = estimator.get_params(deep=False)
     early = params.get("early_stopping", params.get("n_iter_no_change") is not None)
@@ -135,7 +138,17 @@ def _stops_or_objects(estimator, y):
     )
 
 
-def advance(fresh, state, resource, X, y, fit_params, *, done, target):
+def advance(
+    fresh: Any,
+    state: Any,
+    resource: str | None,
+    X: Any,
+    y: Any,
+    fit_params: Mapping[str, Any],
+    *,
+    done: int,
+    target: int,
+) -> tuple[Any, Any]:
     """Train an estimator up to `target`, from `state` where there is one.
 
     Parameters
@@ -170,7 +183,9 @@ def advance(fresh, state, resource, X, y, fit_params, *, done, target):
     return net, end(way, net, resource, target)
 
 
-def begin(way, fresh, state, resource, done, target):
+def begin(
+    way: str, fresh: Any, state: Any, resource: str | None, done: int, target: int
+) -> tuple[Any, bool]:
     """Set an estimator up for being trained up to `target`.
 
     Parameters
@@ -196,7 +211,7 @@ def begin(way, fresh, state, resource, done, target):
     return net, continuing
 
 
-def end(way, net, resource, target):
+def end(way: str, net: Any, resource: Any, target: int) -> Any:
     """Return what a trained estimator is continued from: itself, or None where that is no use."""
     if way == "retrain":
         return None
@@ -210,13 +225,15 @@ def end(way, net, resource, target):
     return net
 
 
-def _fit(estimator, X, y, fit_params):
+def _fit(estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any]) -> None:
     """Fit as `GridSearchCV` does: without y where there is none, whatever ``fit`` returns."""
     args = (X,) if y is None else (X, y)
     estimator.fit(*args, **fit_params)
 
 
-def _partial_fit_per_epoch(net, is_fresh, X, y, fit_params, n_epochs):
+def _partial_fit_per_epoch(
+    net: Any, is_fresh: bool, X: Any, y: Any, fit_params: Mapping[str, Any], n_epochs: int
+) -> None:
     if is_fresh:
         # With an integer every partial_fit would restart the generator, and so shuffle alike.
         if isinstance(net.random_state, int | np.integer):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 from ..wrappers import fitted_inside
 
@@ -19,7 +20,7 @@ _RECORDS = {
 }
 
 
-def curves_of(estimator):
+def curves_of(estimator: Any) -> dict[str, tuple[float, ...]] | None:
     """Return the learning curves of a fitted estimator, or of the one inside of its wrappers.
 
     Parameters
@@ -51,7 +52,7 @@ def curves_of(estimator):
     return {name: curve for name, curve in curves.items() if _says_something(curve)} or None
 
 
-def _by_name(rows):
+def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
     """Turn rows of a history into curves; what is no measurement of an epoch is left out."""
     rows = [_flat(row) for row in rows]
     names = {
@@ -66,7 +67,7 @@ def _by_name(rows):
     return {name: _numbers(row.get(name) for row in rows) for name in names}
 
 
-def _flat(row):
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """Open the dicts within a row, such as what self-tuning networks tune."""
     inner = {
         f"{name}/{key}": number
@@ -77,9 +78,9 @@ def _flat(row):
     return {**row, **inner}
 
 
-def _numbers(values):
+def _numbers(values: Iterable[Any]) -> tuple[float, ...]:
     return tuple(float(value) if isinstance(value, Real) else math.nan for value in values)
 
 
-def _says_something(curve):
+def _says_something(curve: Sequence[float]) -> bool:
     return any(not math.isnan(number) for number in curve)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 
 __all__ = ["memory_freed", "slots_of"]
 
 
-def slots_of(devices):
+def slots_of(devices: str | Sequence[str]) -> Callable[[int, bool], Sequence[str | None]]:
     """Turn a search's `devices` into slots; a running fit holds one.
 
     Parameters
@@ -40,7 +41,7 @@ def slots_of(devices):
     return partial(_named, named)
 
 
-def _named(devices, n_jobs, local):
+def _named(devices: Sequence[str], n_jobs: int, local: bool) -> Sequence[str]:
     if not local:
         raise ValueError(
             f"devices={devices!r} names devices of this machine, but the fits run on a cluster; "
@@ -49,7 +50,7 @@ def _named(devices, n_jobs, local):
     return devices[:n_jobs]
 
 
-def _auto(n_jobs, local):
+def _auto(n_jobs: int, local: bool) -> Sequence[str | None]:
     if not local:
         return [None] * n_jobs
     torch = sys.modules.get("torch")
@@ -57,7 +58,7 @@ def _auto(n_jobs, local):
     return [f"cuda:{i % count}" if count else None for i in range(n_jobs)]
 
 
-def _check(named):
+def _check(named: Sequence[str]) -> None:
     import torch
 
     for name in named:
@@ -76,7 +77,7 @@ def _check(named):
             )
 
 
-def memory_freed(exception):
+def memory_freed(exception: BaseException) -> bool:
     """Say whether a device ran out of memory, and free what it can be freed of."""
     cls = type(exception)
     if cls.__name__ != "OutOfMemoryError" or cls.__module__.partition(".")[0] != "torch":

@@ -9,15 +9,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from joblib.parallel import BatchedCalls
 
 from ..limits import Cut, interrupt
 
-__all__ = ["Engine", "PlainEngine", "ThreadEngine"]
+__all__ = ["Ended", "Engine", "PlainEngine", "ThreadEngine"]
 
-Done = Callable[[Callable[[], Any]], None]
+Ended = Callable[[Callable[[], Any]], None]
 
 
 class Engine(ABC):
@@ -54,7 +54,7 @@ class Engine(ABC):
         return value
 
     @abstractmethod
-    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Done) -> None:
+    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         """Start ``call(*shared)``.
 
         Parameters
@@ -83,21 +83,21 @@ class Engine(ABC):
 class PlainEngine(Engine):
     """A plain loop: a call runs when its result is asked for."""
 
-    def submit(self, call, shared, done):
+    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         done(partial(call, *shared))
 
 
 class ThreadEngine(Engine):
     """Threads of this process, which nobody waits for when it ends."""
 
-    def __init__(self, backend, n_jobs):
+    def __init__(self, backend: Any, n_jobs: int) -> None:
         self.n_jobs = n_jobs
         self._backend = backend
-        self._calls = queue.SimpleQueue()
-        self._threads = []
+        self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._n_left_behind = 0
 
-    def submit(self, call, shared, done):
+    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         nested = self._backend.get_nested_backend()
         self._calls.put((BatchedCalls([(call, shared, {})], nested), done))
         if len(self._threads) < self.n_jobs + self._n_left_behind:
@@ -106,20 +106,20 @@ class ThreadEngine(Engine):
             )
             self._threads[-1].start()
 
-    def leave_behind(self):
+    def leave_behind(self) -> None:
         self._n_left_behind += 1
 
-    def stop(self):
+    def stop(self) -> None:
         for _ in self._threads:
             self._calls.put(None)
 
-    def abort(self):
+    def abort(self) -> None:
         self.stop()
         for thread in self._threads:
             interrupt(thread)
 
 
-def _do_calls(calls):
+def _do_calls(calls: Any) -> None:
     with suppress(Cut):  # by `abort`
         while (work := calls.get()) is not None:
             call, done = work
@@ -132,9 +132,9 @@ def _do_calls(calls):
             del work, call, done, get
 
 
-def _return(result):
+def _return(result: Any) -> Any:
     return result
 
 
-def _raise(error):
+def _raise(error: BaseException) -> NoReturn:
     raise error

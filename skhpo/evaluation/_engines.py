@@ -10,6 +10,8 @@ cluster itself is asked to do the work.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from joblib import Parallel
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend, ThreadingBackend
 from joblib.parallel import get_active_backend
@@ -18,13 +20,16 @@ from ._clusters import CLUSTERS
 from ._engine import PlainEngine, ThreadEngine
 from ._processes import JoblibEngine
 
+if TYPE_CHECKING:
+    from ._engine import Engine
+
 __all__ = ["active_engine"]
 
 # More than any cluster has slots for a search; workers start one by one, and each needs memory.
 _MOST_JOBS = 10_000
 
 
-def active_engine(n_jobs):
+def active_engine(n_jobs: int | None) -> Engine:
     """Return the engine for the active joblib backend.
 
     Parameters

@@ -7,8 +7,13 @@ import math
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..wrappers import whats_lost
 from ._fit import run_group
@@ -17,8 +22,15 @@ from ._pickling import check_picklable, pack
 from ._planning import Planner
 from ._pool import Overdue, Pool
 from ._setup import run_transform
-from ._tasks import FitGroup, TransformTask, failed, is_saved
+from ._tasks import FitGroup, Job, TransformTask, failed, is_saved
 from ._waiting import Waiting
+
+if TYPE_CHECKING:
+    from ..journal import Checkpoints
+    from ..trial import FitResult, Trial
+    from ._callbacks import FitContexts
+    from ._pool import Done
+    from ._tasks import Outcome, Setting
 
 __all__ = ["Evaluator"]
 
@@ -81,56 +93,57 @@ class Evaluator(Planner):
 
     def __init__(
         self,
-        setting,
-        X,
-        y,
-        splits,
+        setting: Setting,
+        X: Any,
+        y: Any,
+        splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
         *,
-        n_jobs=None,
-        n_repeats=1,
-        known=None,
-        checkpoints=None,
-        slots=None,
-        fit_timeout=None,
-        until=None,
-        lockstep=False,
-        across=True,
-        contexts=None,
-    ):
+        n_jobs: int | None = None,
+        n_repeats: int = 1,
+        known: Mapping[tuple[int, int, int], FitResult] | None = None,
+        checkpoints: Checkpoints | None = None,
+        slots: Callable[[int, bool], Sequence[str | None]] | None = None,
+        fit_timeout: float | None = None,
+        until: float | None = None,
+        lockstep: bool | str = False,
+        across: bool = True,
+        contexts: FitContexts | None = None,
+    ) -> None:
         super().__init__(setting, y, splits, n_repeats, known or {}, checkpoints, contexts)
         self.X = X
-        self.limits = {"seconds": fit_timeout, "until": until}
+        self.limits: dict[str, float | None] = {"seconds": fit_timeout, "until": until}
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
-        self._answered = deque()
+        self._answered: deque[FitResult] = deque()
         self._waiting = Waiting()
-        self._running = {}
-        self._suspects = deque()
-        self._retried = set()
-        self._seconds = None
+        self._running: dict[int, list[Job]] = {}
+        self._suspects: deque[Job] = deque()
+        self._retried: set[tuple[Any, ...]] = set()
+        self._seconds: float | None = None
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
             _log.info(lost)
-        kinds = {"across": across, "contexts": contexts, "limits": self.limits}
-        self._grouping = FitGrouping(setting, X, y, lockstep, **kinds)
+        self._grouping = FitGrouping(
+            setting, X, y, lockstep, across=across, contexts=contexts, limits=self.limits
+        )
 
-    def __enter__(self):
+    def __enter__(self) -> Evaluator:
         self._pool.__enter__()
         if self._pool.in_processes_:
             check_picklable(self.setting)
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> None:
         self._pool.__exit__(*exception)
         self.sweep()
 
     @property
-    def has_room(self):
+    def has_room(self) -> bool:
         """Whether a further fit would start at once, or with the fits of the same transformers."""
         if self._answered or self._suspects or self._pool.free <= len(self._waiting):
             return False
         return self._waiting.n_blocked < self._pool.n_jobs_
 
-    def submit(self, trials):
+    def submit(self, trials: Sequence[Trial]) -> None:
         """Plan the fits of trials; what is known already is answered without a fit.
 
         Fits of earlier candidates start first.
@@ -146,7 +159,7 @@ class Evaluator(Planner):
         for group in self._grouping.divide(tasks, self._pool.slots_[0]):
             self._waiting.add(group)
 
-    def next(self):
+    def next(self) -> list[FitResult]:
         """Wait for results.
 
         Returns
@@ -169,23 +182,23 @@ class Evaluator(Planner):
         return []
 
     @property
-    def time_is_over(self):
+    def time_is_over(self) -> bool:
         """Whether it is too late for a fit to start."""
         until = self.limits["until"]
         return until is not None and time.monotonic() > until
 
-    def cancel(self):
+    def cancel(self) -> None:
         """Forget all fits that have not started."""
         waiting = [*self._waiting.all, *self._suspects]
         self.pending -= len({fit.name for work in waiting for fit in work.tasks})
         self._waiting.clear()
         self._suspects.clear()
 
-    def abort(self):
+    def abort(self) -> None:
         """Stop the workers without waiting for them."""
         self._pool.abort()
 
-    def _start_what_can_start(self):
+    def _start_what_can_start(self) -> None:
         if self._suspects:
             if not self._pool.running:
                 self._submit([self._suspects.popleft()])
@@ -193,7 +206,7 @@ class Evaluator(Planner):
         while self._waiting and self._pool.free:
             self._submit(self._bundle())
 
-    def _bundle(self):
+    def _bundle(self) -> list[Job]:
         """Take what one worker gets at once: several fits of one rank, if fits are short."""
         first = self._waiting.take()
         alone = self._pool.n_jobs_ == 1
@@ -209,7 +222,7 @@ class Evaluator(Planner):
             n_fits += len(work.tasks)
         return bundle
 
-    def _submit(self, works):
+    def _submit(self, works: list[Job]) -> None:
         self._running[id(works)] = works
         shared = [self.setting, self.X, self.y]
         if isinstance(works[0], TransformTask):
@@ -227,7 +240,7 @@ class Evaluator(Planner):
         function = partial(_run, (*splits, *keys), self._pool.in_processes_)
         self._pool.submit(function, works, tuple(shared), **self.limits)
 
-    def _wait(self):
+    def _wait(self) -> Done | None:
         """Return a call that has ended; None where none does, and nothing is pending any more."""
         done = self._pool.wait()
         if done is None:
@@ -238,7 +251,7 @@ class Evaluator(Planner):
             del self._running[id(done.items)]
         return done
 
-    def _take(self, done):
+    def _take(self, done: Done | None) -> None:
         if done is None:
             return
         if done.lost:
@@ -250,7 +263,7 @@ class Evaluator(Planner):
         else:
             self._take_fits(done)
 
-    def _take_transformed(self, done):
+    def _take_transformed(self, done: Done) -> None:
         (task,) = done.items
         transformed = _explain(done.error) if done.results is None else done.results[0]
         if isinstance(transformed, Overdue):
@@ -266,7 +279,7 @@ class Evaluator(Planner):
         for old in self._waiting.take_transformed(task.key, transformed, needed):
             self._pool.forget(old)
 
-    def _take_fits(self, done):
+    def _take_fits(self, done: Done) -> None:
         if done.results is None:
             error = _explain(done.error)
             outcomes = [[failed(task, error) for task in work.tasks] for work in done.items]
@@ -290,31 +303,32 @@ class Evaluator(Planner):
             if again:
                 self._suspect(FitGroup(again))
 
-    def _outcomes(self, work, result):
+    def _outcomes(self, work: Job, result: Any) -> list[Outcome]:
         """Return the outcomes of a fit or a group; none where it is given up."""
         if not isinstance(result, Overdue):
-            return result
+            outcomes: list[Outcome] = result
+            return outcomes
         error = self._error_of(result)
-        tasks = [] if error is None else work.tasks
-        seconds = result.seconds / max(1, len(tasks))
-        return [failed(task, error, seconds) for task in tasks]
+        if error is None:
+            return []
+        return [failed(task, error, result.seconds / len(work.tasks)) for task in work.tasks]
 
-    def _error_of(self, overdue):
+    def _error_of(self, overdue: Overdue) -> str | None:
         if overdue.error is not None and self.setting.raise_errors:
             raise TimeoutError(overdue.error)
         return overdue.error
 
-    def _update_mean_time(self, results):
+    def _update_mean_time(self, results: Sequence[FitResult]) -> None:
         if not results:
             return
         mean = sum(result.fit_time + result.score_time for result in results) / len(results)
         self._seconds = mean if self._seconds is None else 0.8 * self._seconds + 0.2 * mean
 
-    def _give_up(self, key, error):
+    def _give_up(self, key: tuple[Any, ...], error: str) -> None:
         lost = self._waiting.give_up(key)
         self._answered.extend(failed(task, error).result for task in lost)
 
-    def _retry(self, done):
+    def _retry(self, done: Done) -> None:
         """Collect all that a dying worker took with it, and start over with new workers."""
         lost = [done]
         while self._pool.running:
@@ -328,7 +342,7 @@ class Evaluator(Planner):
         self._pool.restart()
         self._settle(lost)
 
-    def _settle(self, ended):
+    def _settle(self, ended: Sequence[Done]) -> None:
         """Fail the items of calls that ended without results, or put them back.
 
         Where an item was over its time all the others are innocent, else all are suspect.
@@ -346,20 +360,22 @@ class Evaluator(Planner):
             elif not blamed and work.name not in self._retried:
                 self._suspect(work)
             else:
-                self._fail(work, Overdue(error, 0.0))
+                self._fail(work, error)
 
-    def _forget(self, work):
-        lost = work.tasks or self._waiting.give_up(work.key)
+    def _forget(self, work: Job) -> None:
+        is_group = isinstance(work, FitGroup)
+        lost = work.tasks if is_group else self._waiting.give_up(work.name)
         self.pending -= len(lost)
 
-    def _fail(self, work, overdue):
-        error = self._error_of(overdue)
+    def _fail(self, work: Job, error: str) -> None:
+        if self.setting.raise_errors:
+            raise TimeoutError(error)
         if isinstance(work, TransformTask):
             self._give_up(work.key, error)
         else:
             self._answered.append(failed(work.tasks[0], error).result)
 
-    def _suspect(self, work):
+    def _suspect(self, work: Job) -> None:
         """Try work once more with nothing beside it, the fits of a group in two halves."""
         halves = [work]
         if len(work.tasks) > 1:
@@ -371,7 +387,7 @@ class Evaluator(Planner):
             self._suspects.append(half)
 
 
-def _run(names, leaves, group, *args):
+def _run(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> list[Any]:
     """Do what a worker is given; return the outcome of each fit, as it can leave the process."""
     outcomes = run_group(names, group, *args)
     if not leaves:
@@ -382,5 +398,5 @@ def _run(names, leaves, group, *args):
     ]
 
 
-def _explain(error):
+def _explain(error: BaseException | None) -> str:
     return "".join(traceback.format_exception(error))

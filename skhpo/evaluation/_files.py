@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections.abc import Collection
+from typing import Any
 
 __all__ = ["separate_files"]
 
 
-def separate_files(estimator, folder):
+def separate_files(estimator: Any, folder: str) -> None:
     """Have what a fit writes by skorch's callbacks lie in a folder of its own.
 
     All fits of a search have copies of the same callbacks. Files of `Checkpoint` and
@@ -46,7 +48,9 @@ def separate_files(estimator, folder):
                     _move(part, None, "", folder, written)
 
 
-def _move(callback, net, prefix, folder, only=None):
+def _move(
+    callback: Any, net: Any, prefix: str, folder: str, only: Collection[str | None] | None = None
+) -> str | None:
     """Move the files of a callback, if it has some: an instance, or a class with settings.
 
     Returns
@@ -59,6 +63,7 @@ def _move(callback, net, prefix, folder, only=None):
         return None
     of_net = {k: getattr(net, prefix + k) for k in settings if hasattr(net, prefix + k)}
     settings |= of_net
+    before: str
     dirname, start = settings.pop("dirname"), settings.pop("fn_prefix")
     files = {name: value for name, value in settings.items() if value is not None}
     if not files or not all(isinstance(value, str) for value in files.values()):
@@ -84,7 +89,7 @@ def _move(callback, net, prefix, folder, only=None):
     return before
 
 
-def _files_of(callback):
+def _files_of(callback: Any) -> dict[str, Any]:
     """Return the settings that say where a callback writes."""
     if isinstance(callback, type):
         parameters = inspect.signature(callback).parameters.values()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -26,10 +28,16 @@ from ._pickling import Packed, holds_all_in_checkpoint
 from ._setup import prepare
 from ._tasks import SAVED, Outcome, failed
 
+if TYPE_CHECKING:
+    from ._setup import Work
+    from ._tasks import FitGroup, FitTask, Setting
+
 __all__ = ["run_group"]
 
 
-def run_group(names, group, setting, X, y, *values):
+def run_group(
+    names: Sequence[Any], group: FitGroup, setting: Setting, X: Any, y: Any, *values: Any
+) -> list[Outcome]:
     """Fit and score the fits of a group; the time of each is its share.
 
     Parameters
@@ -77,14 +85,19 @@ def run_group(names, group, setting, X, y, *values):
 class _Fit:
     """One fit, from its task to its outcome."""
 
-    def __init__(self, setting, task, *, alone):
+    def __init__(self, setting: Setting, task: FitTask, *, alone: bool) -> None:
         self.setting = setting
         self.task = task
         self.alone = alone
-        self.error = None
+        self.error: str | None = None
         self.out_of_memory = False
 
-    def attempt(self, function, *args, blamed=FAILURES):
+    def attempt(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        blamed: tuple[type[BaseException], ...] = FAILURES,
+    ) -> Any:
         """Call a function unless the fit has failed; what it raises fails the fit.
 
         Parameters
@@ -103,16 +116,16 @@ class _Fit:
                 self.fail(error)
         return None
 
-    def attempt_to_score(self, function, *args):
+    def attempt_to_score(self, function: Callable[..., Any], *args: Any) -> Any:
         """Score unless the fit has failed; it is not to blame for what is raised then."""
         return self.attempt(function, *args, blamed=(FitTimeoutError,))
 
-    def fail(self, error):
+    def fail(self, error: BaseException) -> None:
         raise_unless_candidates(error, self.setting)
         self.out_of_memory = memory_freed(error)
         self.error = "".join(traceback.format_exception(error))
 
-    def build(self, data, training):
+    def build(self, data: GroupData, training: Callable[..., AbstractContextManager[None]]) -> None:
         self.work = work = prepare(
             self.setting,
             self.task,
@@ -124,7 +137,9 @@ class _Fit:
             valid = {"validation_data": _of_known_labels(X, y, work)}
             self.work = work = work._replace(fit_params={**work.fit_params, **valid})
         self.way = way_to_continue(work.fresh, work.resource, work.y)
-        self.steps = list(zip((0, *work.levels[:-1]), work.levels, strict=True))
+        self.steps: list[tuple[Any, Any]] = list(
+            zip((0, *work.levels[:-1]), work.levels, strict=True)
+        )
         self.state = self._state_to_continue()
         if self.way == "retrain":
             self.steps = [(0, work.levels[-1])]
@@ -132,7 +147,7 @@ class _Fit:
             self.steps = self.steps[-1:]
         self.training = training(work.fresh if self.state is None else self.state, work.depth)
 
-    def _state_to_continue(self):
+    def _state_to_continue(self) -> Any:
         """Return the candidate as fitted up to the last level but one; None where that is lost."""
         if self.way == "retrain":
             return None
@@ -142,7 +157,7 @@ class _Fit:
         loaded = None if self.task.load is None else self.task.load.load(self.work.fresh)
         return state if loaded is None else loaded
 
-    def advance(self):
+    def advance(self) -> None:
         """Train up to the last level, from the state or from the first level on."""
         work = self.work
         for done, target in self.steps:
@@ -157,7 +172,7 @@ class _Fit:
                 target=target,
             )
 
-    def member(self, step):
+    def member(self, step: int) -> Any:
         """Return what is trained in lockstep in one of the steps."""
         from ..lockstep import Member
 
@@ -167,10 +182,10 @@ class _Fit:
         )
         return Member(self.net, work.X, work.y, dict(work.fit_params), continuing)
 
-    def trained(self, step):
+    def trained(self, step: int) -> None:
         self.state = end(self.way, self.net, self.work.resource, self.steps[step][1])
 
-    def finish(self):
+    def finish(self) -> None:
         self.fitted = self.work.prepared.assembled(self.work.whole, self.net)
         file = self.task.save
         # On a machine that does not share the driver's disk the folder is missing: states travel.
@@ -180,7 +195,7 @@ class _Fit:
         if self.alone:
             del self.work  # with the rows that it was trained on
 
-    def outcome(self, times, test, train):
+    def outcome(self, times: tuple[float, float], test: Any, train: Any) -> Outcome:
         """Return what goes back, from the shares of time and `score_fits` of both parts."""
         if self.error is not None:
             return failed(self.task, self.error, times[0], out_of_memory=self.out_of_memory)
@@ -203,7 +218,7 @@ class _Fit:
         return Outcome(result, self.state)
 
 
-def _of_known_labels(X, y, work):
+def _of_known_labels(X: Any, y: Any, work: Work) -> tuple[Any, Any]:
     """Leave out rows whose label the training part lacks: no network has an output for it."""
     if is_classifier(work.fresh) and np.ndim(y) == 1:
         known = np.isin(np.asarray(y), np.asarray(work.y))
@@ -213,7 +228,7 @@ def _of_known_labels(X, y, work):
     return X, y
 
 
-def _train(fits):
+def _train(fits: Sequence[_Fit]) -> None:
     """Take all fits to their last level; those that lack a state go over the earlier ones first."""
     with ExitStack() as watching:
         for fit in fits:
@@ -224,10 +239,13 @@ def _train(fits):
         _train_in_lockstep([fit for fit in fits if not fit.alone])
 
 
-def _train_in_lockstep(fits):
+def _train_in_lockstep(fits: Sequence[_Fit]) -> None:
     if not fits:
         return
-    from ..lockstep import train_together
+    from ..lockstep import register_layer, train_together
+
+    for layer_type, rule in fits[0].setting.layer_rules.items():
+        register_layer(layer_type, rule)
 
     for step in range(-max(len(fit.steps) for fit in fits), 0):
         going = [fit for fit in fits if fit.error is None and len(fit.steps) >= -step]
@@ -235,8 +253,8 @@ def _train_in_lockstep(fits):
             errors = train_together([fit.member(step) for fit in going])
         except FAILURES as error:
             errors = [error] * len(going)
-        for fit, error in zip(going, errors, strict=True):
-            if error is None:
+        for fit, raised in zip(going, errors, strict=True):
+            if raised is None:
                 fit.trained(step)
             else:
-                fit.fail(error)
+                fit.fail(raised)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +13,10 @@ from .._compat import num_samples
 from ._devices import memory_freed
 from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
 from ._setup import part_of, reads_rows, train_part
+
+if TYPE_CHECKING:
+    from ..wrappers import Prepared
+    from ._tasks import FitTask, Setting
 
 __all__ = ["GroupData", "score_fits"]
 
@@ -32,39 +38,46 @@ class GroupData:
         Whether there are several fits, so that parts are worth being kept.
     """
 
-    def __init__(self, setting, X, y, shared, *, keep):
+    def __init__(
+        self, setting: Setting, X: Any, y: Any, shared: Mapping[Any, Any], *, keep: bool
+    ) -> None:
         self.setting = setting
         self.X = X
         self.y = y
         self.shared = shared
         self.lazily = looks_at_predictions_only(setting.scorer)
         self.keep = keep
-        self._made = {}
+        self._made: dict[Any, Any] = {}
 
-    def rows(self, task, part):
+    def rows(self, task: FitTask, part: str) -> Any:
         train, test = self.shared[task.split]
         return test if part == "test" else train[: task.n_train]
 
-    def prepared(self, task):
+    def prepared(self, task: FitTask) -> Prepared | None:
         return self.shared.get(task.key)
 
-    def to_train(self, task, estimator):
-        return self._once(
+    def to_train(self, task: FitTask, estimator: Any) -> tuple[Any, Any, Mapping[str, Any]]:
+        made: tuple[Any, Any, Mapping[str, Any]] = self._once(
             (task.split, task.n_train, reads_rows(estimator)),
             lambda: train_part(self.setting, estimator, self.X, self.y, self.rows(task, "train")),
         )
+        return made
 
-    def to_score(self, task, estimator, part):
+    def to_score(self, task: FitTask, estimator: Any, part: str) -> tuple[Any, Any]:
         """Return the rows as given by the user."""
-        rows, others = self.rows(task, part), ()
+        rows = self.rows(task, part)
+        others: tuple[Any, ...] = ()
         if part == "test":
             others = (self.rows(task, "train"),)
-        return self._once(
+        made: tuple[Any, Any] = self._once(
             (part, task.split, task.n_train, reads_rows(estimator)),
             lambda: part_of(estimator, self.X, self.y, rows, *others, lazily=self.lazily),
         )
+        return made
 
-    def to_score_inside(self, task, whole, prepared, part):
+    def to_score_inside(
+        self, task: FitTask, whole: Any, prepared: Prepared, part: str
+    ) -> tuple[Any, Any]:
         """Return the rows as the estimator inside gets them, and targets as given."""
         X, y = self.to_score(task, whole, part)
         if task.key is not None:
@@ -72,7 +85,7 @@ class GroupData:
             X = self._once(key, lambda: prepared.inner_data(X)[0])
         return X, y
 
-    def _once(self, key, make):
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if not self.keep:
             return make()
         if key not in self._made:
@@ -80,7 +93,7 @@ class GroupData:
         return self._made[key]
 
 
-def score_fits(fits, data, part):
+def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Any]:
     """Score all fits on a part of the data, in one forward pass where the scorer allows it.
 
     Returns
@@ -102,12 +115,12 @@ def score_fits(fits, data, part):
     ]
 
 
-def _shares(fit):
+def _shares(fit: Any) -> bool:
     """Whether the fit can be scored by what its network returned in a pass of all."""
     return looks_at_outputs_only(fit.setting.scorer, fit.net, fit.setting.score_params)
 
 
-def _shown(fit, data, part):
+def _shown(fit: Any, data: GroupData, part: str) -> SimpleNamespace:
     """Return what a scorer is shown: the network's own inputs, and what takes them."""
     work = fit.work
     X, y = data.to_score_inside(fit.task, fit.fitted, work.prepared, part)
@@ -115,9 +128,10 @@ def _shown(fit, data, part):
     return SimpleNamespace(estimator=shown, X=X, y=y, outputs=None)
 
 
-def _in_portions(fits, passes):
+def _in_portions(fits: Sequence[Any], passes: Mapping[int, Any]) -> Iterator[list[int]]:
     """Divide the fits so that what they return for all rows takes little memory."""
-    portion, size = [], 0
+    portion: list[int] = []
+    size = 0
     for i, shown in passes.items():
         width = np.prod(getattr(fits[i].net, "_output_shape", (1,)), dtype=int)
         size += num_samples(shown.X) * width
@@ -129,22 +143,23 @@ def _in_portions(fits, passes):
         yield portion
 
 
-def _outputs(nets, Xs):
+def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
     from ..lockstep import predict_together
 
     try:
-        return predict_together(nets, Xs)
+        outputs: Sequence[Any] = predict_together(nets, Xs)
+        return outputs
     except Exception as error:  # which of them it was comes out when each is asked alone
         memory_freed(error)
         return [None] * len(nets)
 
 
-def _score(fit, data, part, shown):
+def _score(fit: Any, data: GroupData, part: str, shown: Any) -> tuple[dict[str, float], str | None]:
     rows = data.rows(fit.task, part)
     if shown is None:
         X, y = data.to_score(fit.task, fit.fitted, part)
         return score(fit.setting, fit.fitted, X, y, data.X, rows)
-    ready = nullcontext()
+    ready: AbstractContextManager[None] = nullcontext()
     if shown.outputs is not None:
         ready = answering(fit.net, shown.X, shown.outputs)
     with ready:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from ..wrappers import arguments_inside, inside
 from ._setup import configured
 from ._tasks import FitGroup
 from ._workers import import_first
+
+if TYPE_CHECKING:
+    from ._callbacks import FitContexts
+    from ._tasks import FitTask, Setting
 
 __all__ = ["FitGrouping"]
 
@@ -29,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def _unless(over):
+def _unless(over: Callable[[], BaseException | None]) -> Iterator[None]:
     """Let nothing come of what is cut off in the body."""
     try:
         yield
@@ -58,7 +63,17 @@ class FitGrouping:
         Of the time in which one network can be looked at: as of `limited`.
     """
 
-    def __init__(self, setting, X, y, lockstep, *, across, contexts=None, limits=None):
+    def __init__(
+        self,
+        setting: Setting,
+        X: Any,
+        y: Any,
+        lockstep: bool | str,
+        *,
+        across: bool,
+        contexts: FitContexts | None = None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:
         self.setting = setting
         self.X = X
         self.y = y
@@ -66,11 +81,11 @@ class FitGrouping:
         self.across = across
         self.contexts = contexts
         self.limits = limits or {}
-        self._known = {}
-        self._sizes = {}
-        self._reported = set()
+        self._known: dict[int, Any] = {}
+        self._sizes: dict[Any, int] = {}
+        self._reported: set[str] = set()
 
-    def divide(self, tasks, slot=None):
+    def divide(self, tasks: Sequence[FitTask], slot: str | None = None) -> list[FitGroup]:
         """Divide fits.
 
         Parameters
@@ -94,8 +109,8 @@ class FitGrouping:
         with limited(slot):
             return self._divided(tasks)
 
-    def _divided(self, tasks):
-        groups = {}
+    def _divided(self, tasks: Sequence[FitTask]) -> list[FitGroup]:
+        groups: dict[Any, list[int]] = {}
         for i, task in enumerate(tasks):
             key = self._key(task)
             name = i if key is None else (key, task.levels, None if self.across else task.trial)
@@ -107,7 +122,7 @@ class FitGrouping:
         together = sorted((part.tolist() for part in parts), key=lambda part: part[0])
         return [FitGroup([tasks[i] for i in part]) for part in together]
 
-    def _key(self, task):
+    def _key(self, task: FitTask) -> Any:
         """Return what fits that may be trained as one have in common; None for others."""
         if task.candidate not in self._known:
             self._known[task.candidate] = None  # alone, where that takes too long
@@ -117,7 +132,7 @@ class FitGrouping:
                 self._known[task.candidate] = self._look_at(task)
         return self._known[task.candidate]
 
-    def _look_at(self, task):
+    def _look_at(self, task: FitTask) -> Any:
         net, reason = self._network(task)
         if reason is None:
             from ..lockstep import group_key
@@ -136,7 +151,7 @@ class FitGrouping:
             _log.debug("fits are not trained in lockstep: %s", reason)
         return None
 
-    def _size(self, net):
+    def _size(self, net: Any) -> int:
         """Return how many networks like this one to train as one."""
         from ..lockstep import built_for, pays
 
@@ -144,16 +159,16 @@ class FitGrouping:
         size = pays(net if built is None else built, _MOST)
         return size if size > 1 or self.lockstep == "auto" else _INSISTED
 
-    def _network(self, task):
+    def _network(self, task: FitTask) -> tuple[Any, str | None]:
         """Return the network of a fit, and why it cannot be trained in lockstep."""
         # Where nobody has imported torch there is nothing to train in lockstep, and it stays so.
+        kinds: tuple[type[Any], ...] = ()
+        whole = self.setting.estimator
         estimators = sys.modules.get("skhpo.estimators")
-        if estimators is None:
-            found, kinds = inside(self.setting.estimator, self.setting.resource), ()
-        else:
+        if estimators is not None:
             whole = configured(self.setting, task.params, split=0, candidate=task.candidate)
-            found = inside(whole, self.setting.resource)
             kinds = estimators.TorchClassifier, estimators.TorchRegressor
+        found = inside(whole, self.setting.resource)
         net = found.estimator
         if not isinstance(net, kinds):
             return None, f"a {type(net).__name__} is no torch estimator of this package"

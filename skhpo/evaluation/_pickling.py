@@ -7,15 +7,19 @@ import logging
 import pickle
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from joblib.externals.loky.backend.reduction import dumps
+
+if TYPE_CHECKING:
+    from ._tasks import Setting
 
 __all__ = ["Packed", "check_picklable", "holds_all_in_checkpoint", "pack"]
 
 _log = logging.getLogger(__name__)
 
 
-def check_picklable(setting):
+def check_picklable(setting: Setting) -> None:
     """Raise TypeError, naming the culprit, if what all fits share cannot go to other processes."""
     named = {"estimator": setting.estimator, "scoring": setting.scorer}
     named |= {f"register_layer of {k.__name__}": v for k, v in setting.layer_rules.items()}
@@ -33,7 +37,7 @@ def check_picklable(setting):
             ) from error
 
 
-def _pickle_error(value):
+def _pickle_error(value: Any) -> Exception | None:
     try:
         dumps(value)
     except Exception as error:
@@ -55,7 +59,7 @@ class Packed:
     content: bytes
     is_checkpoint: bool
 
-    def unpacked(self, fresh):
+    def unpacked(self, fresh: Any) -> Any:
         """Return the estimator; of a checkpoint, `fresh` as the fitted one that it holds.
 
         Parameters
@@ -68,7 +72,7 @@ class Packed:
         return pickle.loads(self.content)
 
 
-def pack(state):
+def pack(state: Any) -> Packed | None:
     """Return a fitted estimator as `Packed`, None where it cannot travel.
 
     A pickle holds the most. Modules that cannot be pickled, or that say themselves what of them is,
@@ -95,17 +99,17 @@ def pack(state):
     return None
 
 
-def _pickled(state):
+def _pickled(state: Any) -> Packed:
     return Packed(bytes(dumps(state)), is_checkpoint=False)
 
 
-def _checkpoint(state):
+def _checkpoint(state: Any) -> Packed:
     buffer = io.BytesIO()
     state.save_checkpoint(buffer)
     return Packed(buffer.getvalue(), is_checkpoint=True)
 
 
-def holds_all_in_checkpoint(state):
+def holds_all_in_checkpoint(state: Any) -> bool:
     """Whether a fitted estimator can save a checkpoint from which it goes on as it would have."""
     if not hasattr(state, "save_checkpoint"):
         return False
@@ -113,7 +117,7 @@ def holds_all_in_checkpoint(state):
     return not getattr(state, "callbacks", None) or state.callbacks == "disable"
 
 
-def _pickles_in_its_own_way(module):
+def _pickles_in_its_own_way(module: Any) -> bool:
     """Whether a class of the user's among the layers has a say in what of it is pickled."""
     nn = getattr(sys.modules.get("torch"), "nn", None)
     if nn is None or not isinstance(module, nn.Module):

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 
 from ..wrappers import inside
 from ._subsample import nested_subsamples
 from ._tasks import SAVED, FitTask, is_saved
+
+if TYPE_CHECKING:
+    from ..journal import Checkpoints
+    from ..trial import FitResult, Trial
+    from ._callbacks import FitContexts
+    from ._tasks import Setting
 
 __all__ = ["Planner"]
 
@@ -35,7 +45,16 @@ class Planner:
         Training and test rows of each split, such that training on fewer means on the first.
     """
 
-    def __init__(self, setting, y, splits, n_repeats, known, checkpoints, contexts):
+    def __init__(
+        self,
+        setting: Setting,
+        y: Any,
+        splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+        n_repeats: int,
+        known: Mapping[tuple[int, int, int], FitResult],
+        checkpoints: Checkpoints | None,
+        contexts: FitContexts | None,
+    ) -> None:
         self.setting = setting
         self.y = y
         self.n_repeats = n_repeats
@@ -49,21 +68,23 @@ class Planner:
                 for split, (train, test) in enumerate(splits)
             ]
         self._inside = inside(setting.estimator, setting.resource)
-        self._states = {}  # by the names of fits
-        self._levels = {}  # by the numbers of trials
+        self._states: dict[tuple[int, int, int], Any] = {}  # by the names of fits
+        self._levels: dict[int | None, tuple[int | None, ...]] = {}  # by the numbers of trials
 
-    def fits(self, trial):
+    def fits(self, trial: Trial) -> list[tuple[int, int, int]]:
         """Return the names of a trial's fits: (trial, split, repeat) each."""
         return list(product([trial.number], range(len(self.rows)), range(self.n_repeats)))
 
-    def recall(self, trial):
+    def recall(self, trial: Trial) -> None:
         """Note a trial that later ones may continue, without evaluating it."""
         self._levels[trial.number] = (*self._levels.get(trial.parent, ()), trial.resource)
         if self.checkpoints is not None:
             saved = [name for name in self.fits(trial) if name in self.known]
             self._states.update({name: SAVED for name in saved if self.checkpoints.has(name)})
 
-    def plan(self, trials, *, leaves):
+    def plan(
+        self, trials: Sequence[Trial], *, leaves: bool
+    ) -> tuple[list[FitResult], list[FitTask]]:
         """Return the fits of trials that start together.
 
         Parameters
@@ -91,12 +112,12 @@ class Planner:
                     tasks.append(self._task(trial, name, rank, wrappers, leaves))
         return known, tasks
 
-    def note(self, task, state):
+    def note(self, task: FitTask, state: Any) -> None:
         """Note what a fit is continued from."""
         if state is not None:
             self._states[task.name] = state
 
-    def keep(self, *trials):
+    def keep(self, *trials: Collection[int | None]) -> None:
         """Drop everything that only trials other than these could be continued from.
 
         Parameters
@@ -105,10 +126,10 @@ class Planner:
             Numbers of trials.
         """
         for name in [name for name in self._states if not any(name[0] in some for some in trials)]:
-            if is_saved(self._states.pop(name)):
+            if is_saved(self._states.pop(name)) and self.checkpoints is not None:
                 self.checkpoints.drop(name)
 
-    def sweep(self):
+    def sweep(self) -> None:
         """Remove the checkpoint files that nothing is continued from."""
         if self.checkpoints is None:
             return
@@ -122,16 +143,18 @@ class Planner:
                 stacklevel=5,
             )
 
-    def _task(self, trial, name, rank, wrappers, leaves):
+    def _task(
+        self, trial: Trial, name: tuple[int, int, int], rank: int, wrappers: Any, leaves: bool
+    ) -> FitTask:
         _, split, repeat = name
-        parent = (trial.parent, split, repeat)
+        parent = None if trial.parent is None else (trial.parent, split, repeat)
         n_train = trial.resource if self.setting.resource == "n_samples" else None
         state, load, save = None, None, None
         if self.checkpoints is not None:
             save = self.checkpoints.file(name, trial.resource)
-            if trial.parent is not None:
+            if parent is not None:
                 load = self.checkpoints.file(parent, self._levels[trial.parent][-1])
-        if not is_saved(self._states.get(parent)):
+        if parent is not None and not is_saved(self._states.get(parent)):
             state = self._states.pop(parent, None)
         context = None
         if self.contexts is not None:
@@ -153,7 +176,7 @@ class Planner:
             rank=rank,
         )
 
-    def _key_of_wrappers(self, params):
+    def _key_of_wrappers(self, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return what says which fits share transformers; None where there are none."""
         found, estimator = self._inside, self.setting.estimator
         if found.may_be_moved_by(params):

@@ -7,7 +7,7 @@ import queue
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +49,8 @@ class Done:
         Which item is to blame, where it was over its time and could not be interrupted.
     """
 
-    items: list
-    results: list | None
+    items: list[Any]
+    results: list[Any] | None
     error: Exception | None = None
     lost: bool = False
     overdue: int | None = None
@@ -93,14 +93,19 @@ class Pool:
         Whether calls leave this process, and so are pickled.
     """
 
-    def __init__(self, n_jobs=None, slots=None):
+    def __init__(
+        self,
+        n_jobs: int | None = None,
+        slots: Callable[[int, bool], Sequence[str | None]] | None = None,
+    ) -> None:
         self.n_jobs = n_jobs
         self.slots = slots
 
-    def __enter__(self):
-        self._engine = engine = active_engine(self.n_jobs)
+    def __enter__(self) -> Pool:
+        engine = active_engine(self.n_jobs)
+        self._engine: Any = engine  # None at the end
         self.in_processes_ = engine.in_processes
-        slots = [None] * engine.n_jobs
+        slots: Sequence[str | None] = [None] * engine.n_jobs
         if self.slots is not None:
             slots = self.slots(engine.n_jobs, engine.local)
         self.slots_ = tuple(slots)
@@ -108,21 +113,21 @@ class Pool:
         self._free = list(enumerate(slots))
         parallel_here = self.n_jobs_ > 1 and engine.local
         self._threads = max(1, cpu_count() // self.n_jobs_) if parallel_here else None
-        self._done = queue.SimpleQueue()
-        self._shipped = {}
-        self._calls = {}
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._shipped: dict[int, tuple[Any, Any]] = {}
+        self._calls: dict[int, _Call] = {}
         self._numbers = count()
-        self._board = None
+        self._board: Board | None = None
         self._exit = ExitStack()
         if not self.in_processes_:
             self._exit.enter_context(TORCH_THREADS)
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: Any, *_: Any) -> None:
         with self._exit:
             self._stop(kind)
 
-    def _stop(self, kind):
+    def _stop(self, kind: Any) -> None:
         if self._engine is None:
             return
         if kind is not None and self._calls:  # an error waits for nobody
@@ -132,23 +137,30 @@ class Pool:
             self._calls.pop(self._done.get()[0], None)
         self._engine.stop()
 
-    def abort(self):
+    def abort(self) -> None:
         """Stop the workers in the middle of what they do; the pool is of no use afterwards."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.abort()
 
     @property
-    def running(self):
+    def running(self) -> int:
         """Calls that were submitted and have not come back from `wait`."""
         return len(self._calls)
 
     @property
-    def free(self):
+    def free(self) -> int:
         """Calls that would start at once."""
         return len(self._free)
 
-    def submit(self, function, items, shared=(), seconds=None, until=None):
+    def submit(
+        self,
+        function: Callable[..., Any],
+        items: list[Any],
+        shared: Sequence[Any] = (),
+        seconds: float | None = None,
+        until: float | None = None,
+    ) -> None:
         """Start ``[function(item, *shared) for item in items]`` on one worker.
 
         Parameters
@@ -180,7 +192,7 @@ class Pool:
         )
         self._engine.submit(partial(_run, work), shared, partial(_put, self._done, number))
 
-    def _note_of(self, call):
+    def _note_of(self, call: _Call) -> _Call | Row | None:
         """Return where the call writes what it is at."""
         if not self._engine.local or (call.seconds is None and call.until is None):
             return None
@@ -192,7 +204,7 @@ class Pool:
         self._board.clear(call.row)
         return Row(self._board.path, call.row)
 
-    def wait(self):
+    def wait(self) -> Done | None:
         """Return a call that has ended, as soon as there is one; in a plain loop, run it.
 
         What goes on long after its time is ended: workers with their lives, threads are left
@@ -213,14 +225,14 @@ class Pool:
                 self._free.append((call.row, call.slot))
                 return self._outcome(call, get)
 
-    def _patience(self):
+    def _patience(self) -> float | None:
         watched = any(call.seconds or call.until for call in self._calls.values())
         return _PATIENCE if watched else None
 
-    def _end_what_is_overdue(self):
+    def _end_what_is_overdue(self) -> Done | None:
         for number, call, item in self._beyond_their_time(HOPELESS):
             call.overdue = item
-            if self.in_processes_:
+            if self._board is not None:  # in processes
                 self._board.end(call.row)
                 if self._engine.tells_deaths:
                     # All workers die with this one. What is over its time as well has failed, too.
@@ -233,7 +245,7 @@ class Pool:
             return Done(call.items, None, call.explain(), overdue=item)
         return None
 
-    def _beyond_their_time(self, seconds):
+    def _beyond_their_time(self, seconds: float) -> list[tuple[int, _Call, int]]:
         """Return calls that are over their time by so many seconds: (number, call, item)."""
         now, beyond = time.monotonic(), []
         for number, call in self._calls.items():
@@ -244,16 +256,16 @@ class Pool:
                 beyond.append((number, call, item))
         return beyond
 
-    def forget(self, value):
+    def forget(self, value: Any) -> None:
         """Note that `value` will not be shared by any further call."""
         self._shipped.pop(id(value), None)
 
-    def restart(self):
+    def restart(self) -> None:
         """Replace workers after some died. Calls in flight must have come back before."""
         self._engine.restart()
         self._shipped.clear()
 
-    def _outcome(self, call, get):
+    def _outcome(self, call: _Call, get: Callable[[], Any]) -> Done:
         try:
             results = get()
         except Exception as error:
@@ -268,7 +280,7 @@ class Pool:
                 raise result.error
         return Done(call.items, results)
 
-    def _ship(self, value):
+    def _ship(self, value: Any) -> Any:
         # With the value, because the id of an object that is gone may be given to another.
         if id(value) not in self._shipped:
             self._shipped[id(value)] = value, self._engine.ship(value)
@@ -278,15 +290,24 @@ class Pool:
 class _Call:
     """A call that runs; where that is in a thread, it writes down here what it is at."""
 
-    def __init__(self, items, row, slot, seconds, until):
+    def __init__(
+        self,
+        items: list[Any],
+        row: int,
+        slot: str | None,
+        seconds: float | None,
+        until: float | None,
+    ) -> None:
         self.items, self.row, self.slot = items, row, slot
         self.seconds, self.until = seconds, until
-        self.item, self.end, self.overdue = 0, None, None
+        self.item = 0
+        self.end: float | None = None
+        self.overdue: int | None = None
 
-    def write(self, item, end):
+    def write(self, item: int, end: float | None) -> None:
         self.item, self.end = item, end
 
-    def explain(self):
+    def explain(self) -> TimeoutError:
         return TimeoutError(
             f"the fit took longer than fit_timeout={self.seconds} seconds, and could not be "
             "interrupted; its worker was ended, or its thread left behind"
@@ -311,21 +332,21 @@ class _Raised:
 class _Work:
     """What a worker does, and under which settings."""
 
-    function: Callable
-    items: list
-    limits: dict
+    function: Callable[..., Any]
+    items: list[Any]
+    limits: dict[str, Any]
     until: float | _Left | None
-    config: dict
-    filters: list | None
+    config: dict[str, Any]
+    filters: list[Any] | None
     note: Any
     driver: int | None
 
 
-def _put(done, number, get):
+def _put(done: queue.SimpleQueue[Any], number: int, get: Callable[[], Any]) -> None:
     done.put((number, get))
 
 
-def _run(work, *shared):
+def _run(work: _Work, *shared: Any) -> list[Any]:
     """Run a call under the driver's configuration of scikit-learn and of warnings."""
     if work.driver is not None:
         end_with(work.driver)
@@ -359,7 +380,7 @@ def _run(work, *shared):
         return results
 
 
-def _blame(cut, over):
+def _blame(cut: Cut, over: BaseException | None) -> str | None:
     """Return the traceback of an item that was cut; None if only the search is over its time."""
     if isinstance(over, FitTimeoutError):
         return "".join(traceback.format_exception(over.with_traceback(cut.__traceback__)))

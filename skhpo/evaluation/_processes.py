@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import queue
 import re
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
 from joblib.parallel import BatchedCalls
 
 from ..process import end_with_parent, ignoring
-from ._engine import Engine
+from ._engine import Ended, Engine
 
 __all__ = ["JoblibEngine"]
 
@@ -31,7 +33,7 @@ class JoblibEngine(Engine):
     in_processes = True
     lost = (BrokenExecutor,)
 
-    def __init__(self, backend, n_jobs):
+    def __init__(self, backend: Any, n_jobs: int) -> None:
         self.n_jobs = n_jobs
         self.local = isinstance(backend, LokyBackend | MultiprocessingBackend)
         self.tells_deaths = isinstance(backend, LokyBackend)
@@ -42,53 +44,54 @@ class JoblibEngine(Engine):
         self._backend.start_call()
         self._end_workers_with_driver()
 
-    def _end_workers_with_driver(self):
+    def _end_workers_with_driver(self) -> None:
         """Let also those workers that never get a call see that this process is gone."""
-        workers = getattr(self._backend, "_workers", None)
+        workers: Any = getattr(self._backend, "_workers", None)
         if self.tells_deaths and workers._initializer is None:
             workers._initializer, workers._initargs = end_with_parent, (os.getpid(),)
 
     @property
-    def folder(self):
+    def folder(self) -> str:
         if not self.tells_deaths:
             return super().folder
-        return self._backend._workers._temp_folder_manager.resolve_temp_folder_name()
+        folder: str = self._backend._workers._temp_folder_manager.resolve_temp_folder_name()
+        return folder
 
-    def _own_folder(self):
+    def _own_folder(self) -> None:
         """Have memory maps made where `stop` looks for what to remove."""
         folders = self._backend._workers._temp_folder_manager
         folders.set_current_context(self._backend.parallel._id)
 
-    def submit(self, call, shared, done):
+    def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         nested = self._backend.get_nested_backend()
         work = BatchedCalls([(call, shared, {})], nested, self._before_pickling)
         self._backend.submit(work, callback=lambda out: done(partial(self._result, out)))
 
-    def _result(self, out):
+    def _result(self, out: Any) -> Any:
         return self._backend.retrieve_result_callback(out)[0]
 
-    def restart(self):
+    def restart(self) -> None:
         if isinstance(self._backend, LokyBackend):
             self._backend.abort_everything(ensure_ready=True)
             self._end_workers_with_driver()
 
-    def stop(self):
+    def stop(self) -> None:
         with self._end():
             self._backend.terminate()
 
     @contextmanager
-    def _end(self):
+    def _end(self) -> Iterator[None]:
         self._backend.stop_call()
         try:
             yield
         finally:
             self._quiet.__exit__()
 
-    def abort(self):
+    def abort(self) -> None:
         with self._end():
             self._abort()
 
-    def _abort(self):
+    def _abort(self) -> None:
         if self.tells_deaths:
             # The thread that hands out calls fails by those that are dropped before it took them.
             with suppress(queue.Empty):

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from ..rows import as_given
 from ..wrappers import inside, prepare
 from ._continuation import advance, way_to_continue
 
+if TYPE_CHECKING:
+    from ._tasks import Setting
+
 __all__ = ["refit"]
 
 
-def refit(estimator, setting, X, y, training=lambda estimator, depth=0: nullcontext()):
+def refit(
+    estimator: Any,
+    setting: Setting,
+    X: Any,
+    y: Any,
+    training: Callable[..., AbstractContextManager[Any]] = lambda estimator, depth=0: nullcontext(),
+) -> None:
     """Fit a configured estimator on all data, as long as its resource says.
 
     This is its ``fit``, but for estimators that the search trained epoch by epoch: their ``fit``

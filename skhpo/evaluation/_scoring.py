@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from numbers import Number
+from typing import TYPE_CHECKING, Any
 
 from .._compat import MultimetricScorer, PassthroughScorer, check_method_params
 from ..limits import FitTimeoutError
 from ._blame import FAILURES, raise_unless_candidates
 from ._devices import memory_freed
 
+if TYPE_CHECKING:
+    from ._tasks import Setting
+
 __all__ = ["answering", "looks_at_outputs_only", "looks_at_predictions_only", "score"]
 
 
-def looks_at_predictions_only(scorer):
+def looks_at_predictions_only(scorer: Any) -> bool:
     """Whether a scorer is known to pass X on to the estimator and do nothing else with it."""
     return all(type(scorer).__module__.startswith("sklearn.") for scorer in _each(scorer))
 
 
-def looks_at_outputs_only(scorer, net, params):
+def looks_at_outputs_only(scorer: Any, net: Any, params: Mapping[str, Any]) -> bool:
     """Whether a scorer needs no more of a network than what it returns for X.
 
     Parameters
@@ -39,12 +43,12 @@ def looks_at_outputs_only(scorer, net, params):
     return not params and home.partition(".")[0] in ("sklearn", "skorch", "skhpo")
 
 
-def _each(scorer):
+def _each(scorer: Any) -> Collection[Any]:
     return getattr(scorer, "_scorers", {"score": scorer}).values()
 
 
 @contextmanager
-def answering(net, X, outputs):
+def answering(net: Any, X: Any, outputs: Any) -> Iterator[None]:
     """While in the body, a network that is asked about `X` gives `outputs` without a forward pass.
 
     Parameters
@@ -57,7 +61,7 @@ def answering(net, X, outputs):
     """
     pass_through = net._predict_outputs
 
-    def predict_outputs(given):
+    def predict_outputs(given: Any) -> Any:
         return outputs.copy() if given is X else pass_through(given)
 
     vars(net)["_predict_outputs"] = predict_outputs
@@ -67,7 +71,9 @@ def answering(net, X, outputs):
         del vars(net)["_predict_outputs"]
 
 
-def score(setting, estimator, X, y, X_all, rows):
+def score(
+    setting: Setting, estimator: Any, X: Any, y: Any, X_all: Any, rows: Any
+) -> tuple[dict[str, float], str | None]:
     """Return scores as a dict of floats, and the traceback of a scorer that failed or None.
 
     The dict is ``{"score": ...}`` where there is one metric; failed metrics are left out.
@@ -100,14 +106,14 @@ def score(setting, estimator, X, y, X_all, rows):
     return numbers, (scores[failed[0]] if failed else None)
 
 
-def _number(name, score):
-    number = score
+def _number(name: str, score: Any) -> float:
+    number: Any = score
     if hasattr(score, "item"):
         with suppress(Exception):  # there may be several
             number = score.item()
     if isinstance(number, Number):
         with suppress(TypeError, ValueError, OverflowError):  # complex, 10**400
-            return float(number)
+            return float(number)  # type: ignore[arg-type]
     raise ValueError(
         f"scoring must return a number, but {name!r} is {score!r} of type "
         f"{type(score).__name__}; return a float, or a dict of floats"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 __all__ = ["derive_seed", "seed_components"]
 
 
-def derive_seed(seed, *key):
+def derive_seed(seed: int, *key: int | str) -> int:
     """Return a seed for the fit that `key` names.
 
     Parameters
@@ -30,7 +32,7 @@ def derive_seed(seed, *key):
     return int(sequence.generate_state(1)[0] >> 1)
 
 
-def seed_components(estimator, seed_for):
+def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> None:
     """Set every ``random_state`` parameter that is None or an integer, nested ones too.
 
     Parameters

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
@@ -18,6 +18,9 @@ from ._blame import FAILURES, raise_unless_candidates
 from ._continuation import set_horizon
 from ._files import separate_files
 from ._seeds import derive_seed, seed_components
+
+if TYPE_CHECKING:
+    from ._tasks import FitTask, Setting, TransformTask
 
 __all__ = [
     "Work",
@@ -40,18 +43,20 @@ class Work(NamedTuple):
     prepared: Prepared
     fresh: Any
     resource: str | None
-    levels: tuple
+    levels: tuple[int | None, ...]
     X: Any
     y: Any
     fit_params: Mapping[str, Any]
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """How deep what is trained is in the estimator of the search."""
         return len(self.prepared.names)
 
 
-def configured(setting, params, *, split, candidate, repeat=0):
+def configured(
+    setting: Setting, params: Mapping[str, Any], *, split: int, candidate: int, repeat: int = 0
+) -> Any:
     """Return an unfitted estimator with a candidate's parameters and its seeds.
 
     Inside of wrappers a seed depends on candidate, split and repeat; a transformer's on the split
@@ -63,7 +68,7 @@ def configured(setting, params, *, split, candidate, repeat=0):
     estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
     prefix = inside(estimator, setting.resource).prefix
 
-    def seed_for(name, given):
+    def seed_for(name: Any, given: Any) -> Any:
         if not name.startswith(prefix):
             return derive_seed(setting.seed, name, split + 1) if given is None else given
         if given is None:
@@ -75,7 +80,9 @@ def configured(setting, params, *, split, candidate, repeat=0):
     return estimator
 
 
-def run_transform(task, setting, X, y, rows):
+def run_transform(
+    task: TransformTask, setting: Setting, X: Any, y: Any, rows: Any
+) -> Prepared | str:
     """Fit the wrappers of an estimator; return a `Prepared`, or the traceback of a failure."""
     try:
         train = rows[0][: task.n_train]
@@ -87,7 +94,12 @@ def run_transform(task, setting, X, y, rows):
         return traceback.format_exc()
 
 
-def prepare(setting, task, part_for, prepared=None):
+def prepare(
+    setting: Setting,
+    task: FitTask,
+    part_for: Callable[[Any], tuple[Any, Any, Mapping[str, Any]]],
+    prepared: Prepared | None = None,
+) -> Work:
     """Build what a task trains, and say how.
 
     Parameters
@@ -124,18 +136,22 @@ def prepare(setting, task, part_for, prepared=None):
     )
 
 
-def train_part(setting, estimator, X, y, train):
+def train_part(
+    setting: Setting, estimator: Any, X: Any, y: Any, train: Any
+) -> tuple[Any, Any, Mapping[str, Any]]:
     """Return the rows, targets and metadata that an estimator is fitted on."""
     return *part_of(estimator, X, y, train), check_method_params(X, setting.fit_params, train)
 
 
-def reads_rows(estimator):
+def reads_rows(estimator: Any) -> bool:
     """Say whether an estimator can read rows of a large array where they are."""
     found = inside(estimator)
     return not found.transforms_X and search_tags(found.estimator).reads_rows
 
 
-def part_of(estimator, X, y, rows, other_rows=None, *, lazily=True):
+def part_of(
+    estimator: Any, X: Any, y: Any, rows: Any, other_rows: Any = None, *, lazily: bool = True
+) -> tuple[Any, Any]:
     """Return some rows of the data; not copied where they are large and can be read in place."""
     large = type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE
     if large and lazily and reads_rows(estimator):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 
 from ._seeds import derive_seed
@@ -10,7 +13,7 @@ from ._seeds import derive_seed
 __all__ = ["nested_subsamples"]
 
 
-def nested_subsamples(y, train, seed, split):
+def nested_subsamples(y: Any, train: Any, seed: int, split: int) -> NDArray[np.intp]:
     """Order training rows so that every leading part is a good subsample.
 
     Parameters

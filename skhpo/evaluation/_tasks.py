@@ -16,6 +16,7 @@ __all__ = [
     "SAVED",
     "FitGroup",
     "FitTask",
+    "Job",
     "Outcome",
     "Setting",
     "TransformTask",
@@ -26,7 +27,7 @@ __all__ = [
 SAVED = "saved"
 
 
-def _layer_rules():
+def _layer_rules() -> dict[type, Any]:
     # Where nothing has imported the package there are none.
     lockstep = sys.modules.get("skhpo.lockstep")
     return {} if lockstep is None else dict(lockstep.LAYER_RULES)
@@ -171,6 +172,9 @@ class FitGroup:
     @property
     def rank(self) -> int:
         return min(task.rank for task in self.tasks)
+
+
+Job = FitGroup | TransformTask  # what a worker does at once
 
 
 @dataclass(frozen=True)

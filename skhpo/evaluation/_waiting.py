@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from ._tasks import FitGroup, TransformTask
+
+if TYPE_CHECKING:
+    from ..wrappers import Prepared
+    from ._tasks import FitTask
 
 __all__ = ["Waiting"]
 
@@ -26,36 +32,42 @@ class Waiting:
         Fitted transformers by their keys, the latest used last.
     """
 
-    def __init__(self):
-        self.transformed = OrderedDict()
-        self._ready = []  # a heap, by rank, trial, split and repeat
-        self._blocked = {}
-        self._ranks = {}  # of the transformers that are waited for, by key
+    def __init__(self) -> None:
+        self.transformed: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
+        self._ready: list[Any] = []  # a heap, by rank, trial, split and repeat
+        self._blocked: dict[tuple[Any, ...], list[FitGroup]] = {}
+        self._ranks: dict[
+            tuple[Any, ...], int
+        ] = {}  # of the transformers that are waited for, by key
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._ready)
 
     @property
-    def n_blocked(self):
+    def n_blocked(self) -> int:
         """Groups that wait for transformers, once for each of those."""
         return sum(map(len, self._blocked.values()))
 
     @property
-    def all(self):
+    def all(self) -> list[FitGroup | TransformTask]:
         """Everything that waits, a group maybe several times."""
         return [*(work for *_, work in self._ready), *chain.from_iterable(self._blocked.values())]
 
     @property
-    def n_fits(self):
+    def n_fits(self) -> int:
         """Fits that can be started."""
         return sum(len(work.tasks) for *_, work in self._ready)
 
-    def add(self, work):
+    def add(self, work: FitGroup) -> None:
         """Queue a group, behind its transformers where those are not fitted yet."""
-        missing = [task for task in work.tasks if not self._is_transformed(task)]
+        missing = {
+            task.key: task
+            for task in reversed(work.tasks)
+            if task.key is not None and task.key not in self.transformed
+        }
         if not missing:
             heappush(self._ready, (work.rank, *work.name, work))
-        for key, task in {task.key: task for task in reversed(missing)}.items():
+        for key, task in missing.items():
             if key not in self._blocked:
                 self._blocked[key] = []
                 self._ranks[key] = work.rank
@@ -65,31 +77,34 @@ class Waiting:
                 self._hurry(key, work.rank)
             self._blocked[key].append(work)
 
-    def put_back(self, work):
+    def put_back(self, work: FitGroup | TransformTask) -> None:
         """Queue again what was taken."""
-        if work.tasks:
+        if isinstance(work, FitGroup):
             self.add(work)
         elif work.key in self._blocked:
             trial = min(fit.trial for item in self._blocked[work.key] for fit in item.tasks)
             heappush(self._ready, (self._ranks[work.key], trial, work.split, -1, work))
 
-    def take(self):
+    def take(self) -> Any:
         """Return what is to be started next."""
         return heappop(self._ready)[-1]
 
-    def take_fits(self, rank):
+    def take_fits(self, rank: int) -> FitGroup | None:
         """Return what is to be started next if that is a group of a rank, else None."""
         if self._ready and self._ready[0][0] == rank and self._ready[0][-1].tasks:
-            return self.take()
+            group: FitGroup = self.take()
+            return group
         return None
 
-    def clear(self):
+    def clear(self) -> None:
         """Forget everything that waits."""
         self._ready.clear()
         self._blocked.clear()
         self._ranks.clear()
 
-    def take_transformed(self, key, transformed, also_needed):
+    def take_transformed(
+        self, key: Any, transformed: Prepared, also_needed: Iterable[FitGroup | TransformTask]
+    ) -> list[Prepared]:
         """Note fitted transformers, and let go of those that nothing needs.
 
         Parameters
@@ -112,7 +127,7 @@ class Waiting:
         oldest = list(self.transformed)[: max(0, len(self.transformed) - _SPARE_TRANSFORMED)]
         return [self.transformed.pop(key) for key in oldest if key not in needed]
 
-    def give_up(self, key):
+    def give_up(self, key: Any) -> list[FitTask]:
         """Return the fits that need transformers that cannot be fitted; the others stay."""
         lost = []
         for work in self._blocked.pop(key, ()):
@@ -124,7 +139,7 @@ class Waiting:
                 self.add(FitGroup(left))
         return lost
 
-    def _hurry(self, key, rank):
+    def _hurry(self, key: Any, rank: int) -> None:
         """Move transformers that wait to a smaller rank, because such work waits for them."""
         self._ranks[key] = rank
         for i, (_, *name, work) in enumerate(self._ready):
@@ -133,5 +148,5 @@ class Waiting:
                 heapify(self._ready)
                 break
 
-    def _is_transformed(self, task):
+    def _is_transformed(self, task: FitTask) -> bool:
         return task.key is None or task.key in self.transformed

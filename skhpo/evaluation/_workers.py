@@ -8,7 +8,7 @@ import sys
 __all__ = ["import_first"]
 
 
-def import_first():
+def import_first() -> None:
     """Import what estimators import while they are fitted for the first time: no fit's time."""
     if "skhpo.estimators" in sys.modules:
         importlib.import_module("torch._dynamo")  # by the first optimizer

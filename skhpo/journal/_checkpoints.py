@@ -6,9 +6,10 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..files import read_file, storing, write_atomically
 
@@ -35,11 +36,11 @@ class CheckpointFile(NamedTuple):
     fit: str
 
     @property
-    def has_folder(self):
+    def has_folder(self) -> bool:
         """Whether it can be written: on other machines there may be no such folder."""
         return Path(self.path).parent.is_dir()
 
-    def save(self, estimator):
+    def save(self, estimator: Any) -> None:
         """Write what the estimator's ``save_checkpoint`` does.
 
         Raises
@@ -57,7 +58,7 @@ class CheckpointFile(NamedTuple):
             mode = os.stat(os.path.dirname(self.path)).st_mode & 0o666
         write_atomically(self.path, content, mode=mode)
 
-    def load(self, estimator):
+    def load(self, estimator: Any) -> Any:
         """Load what was saved into an estimator.
 
         Returns
@@ -90,25 +91,25 @@ class Checkpoints:
         Its id.
     """
 
-    def __init__(self, folder, journal):
+    def __init__(self, folder: Path, journal: str) -> None:
         self.folder = folder.absolute()  # workers have other working directories
         self.journal = journal
 
-    def file(self, key, resource):
+    def file(self, key: tuple[int, int, int], resource: int | None) -> CheckpointFile:
         """Return the file of a fit up to some resource."""
         fit = "-".join(map(str, key))
         return CheckpointFile(str(self._path(key)), f"{self.journal}/{fit}/{resource}")
 
-    def has(self, key):
+    def has(self, key: tuple[int, int, int]) -> bool:
         """Whether there is a file for a fit."""
         return os.path.lexists(self._path(key))
 
-    def drop(self, key):
+    def drop(self, key: tuple[int, int, int]) -> None:
         """Remove the file of a fit."""
         with storing(self._path(key)):
             self._path(key).unlink(missing_ok=True)
 
-    def copy_whole(self, keys, other):
+    def copy_whole(self, keys: Iterable[tuple[int, int, int]], other: Checkpoints) -> int:
         """Copy the whole files of some fits to other checkpoints of the journal; return how many.
 
         Parameters
@@ -125,7 +126,7 @@ class Checkpoints:
                     n_copied += 1
         return n_copied
 
-    def sweep(self, kept):
+    def sweep(self, kept: Collection[tuple[int, int, int]]) -> list[str]:
         """Remove the files that are unfinished, damaged, or of other fits than those kept.
 
         Parameters
@@ -150,11 +151,11 @@ class Checkpoints:
                 os.unlink(self.folder / name)
         return damaged
 
-    def _path(self, key):
+    def _path(self, key: tuple[int, int, int]) -> Path:
         return self.folder / "{}-{}-{}.pt".format(*key)
 
 
-def _is_whole(content, fit):
+def _is_whole(content: bytes, fit: str) -> bool:
     """Whether this is what a checkpoint file holds, of a fit that begins like this."""
     length = content.find(b"\n") + 1
     found = content[:length].decode(errors="replace").split(" ")[-2:][0]
@@ -162,7 +163,7 @@ def _is_whole(content, fit):
     return whole and found.startswith(fit)
 
 
-def _first_line(fit, content):
+def _first_line(fit: str, content: bytes | memoryview) -> bytes:
     return (
         f"skhpo checkpoint {fit} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n".encode()
     )

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..trial import FitResult
+
+if TYPE_CHECKING:
+    from ..trial import Trial
 
 __all__ = ["as_read", "fit_event", "params_of", "result_of", "wrong_field"]
 
 
-def fit_event(trial, result):
+def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
     """Return the line of a finished fit."""
     event = {
         "event": "fit",
@@ -41,14 +46,14 @@ def fit_event(trial, result):
     return event
 
 
-def result_of(event):
+def result_of(event: Mapping[str, Any]) -> FitResult:
     """Return the fit result of a line that `fit_event` made."""
     curves = event.get("curves")
     return FitResult(
         trial=event["trial"],
         split=event["split"],
         repeat=event["repeat"],
-        test_scores=_decode(event["test_scores"]),
+        test_scores=_decode(event["test_scores"]) or {},
         train_scores=_decode(event["train_scores"]),
         fit_time=event["fit_time"],
         score_time=event["score_time"],
@@ -60,21 +65,21 @@ def result_of(event):
     )
 
 
-def params_of(event):
+def params_of(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a line that `fit_event` made, what is not JSON as text."""
     return {name: _shown(value) for name, value in event["params"].items()}
 
 
-def as_read(value):
+def as_read(value: Any) -> Any:
     """Return what `read_trials` makes of the value of a parameter."""
     return _shown(_json(value))
 
 
-def _shown(value):
+def _shown(value: Any) -> Any:
     return value["repr"] if isinstance(value, dict) else value
 
 
-def _json(value):
+def _json(value: Any) -> Any:
     """Return a value if JSON keeps it as it is, else its `repr`."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -83,23 +88,23 @@ def _json(value):
     return {"repr": repr(value)}
 
 
-def _encode(scores):
+def _encode(scores: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if scores is None:
         return None
     return dict(zip(scores, _finite(scores.values()), strict=True))
 
 
-def _finite(numbers):
+def _finite(numbers: Iterable[float]) -> list[float | str]:
     return [number if math.isfinite(number) else repr(number) for number in numbers]
 
 
-def _decode(scores):
+def _decode(scores: Mapping[str, Any] | None) -> dict[str, float] | None:
     return None if scores is None else {k: float(v) for k, v in scores.items()}
 
 
-def wrong_field(content, *, header=False):
+def wrong_field(content: Mapping[str, Any], *, header: bool = False) -> str | None:
     """Say which field of an event, or of a header, is not what it must be; None if all are."""
-    kind = content.get("event")
+    kind: Any = content.get("event")
     if not header and (not isinstance(kind, str) or kind not in _EVENTS):
         return f"event must be one of {', '.join(_EVENTS)}, but is {_short(kind)}"
     fields = _HEADER if header else {"n": _NUMBER, **_EVENTS[kind]}
@@ -114,43 +119,49 @@ def wrong_field(content, *, header=False):
     return None
 
 
-def _short(value):
+def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _count(value, least=0):
+def _count(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _number(value):
+def _number(value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return abs(value) <= sys.float_info.max  # also for integers that are no float
 
 
-def _score(value):
+def _score(value: Any) -> bool:
     return _number(value) or value in ("nan", "inf", "-inf")
 
 
-def _scores(value):
+def _scores(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_score, value.values()))
 
 
-def _plain(value):
+def _plain(value: Any) -> bool:
     if isinstance(value, dict):
         return value.keys() == {"repr"} and isinstance(value["repr"], str)
     return value is None or isinstance(value, int | str) or _number(value)
 
 
-_NUMBER = (_count, "an integer from 0")
+# Whether a value may stand there, and what the rule is.
+_Field = tuple[Callable[[Any], bool], str]
+
+_NUMBER: _Field = (_count, "an integer from 0")
 _TEXT_OR_NULL = (lambda v: v is None or isinstance(v, str), "a string or null")
 _SECONDS = (lambda v: _number(v) and v >= 0, "a number of seconds")
 _BOOL = (lambda v: isinstance(v, bool), "true or false")
 _SCORES = "an object of numbers, 'nan', 'inf' or '-inf'"
 
-_HEADER = {
-    "journal": (lambda v: isinstance(v, str) and v and v.isascii(), "a string of ASCII characters"),
+_HEADER: dict[str, _Field] = {
+    "journal": (
+        lambda v: isinstance(v, str) and v != "" and v.isascii(),
+        "a string of ASCII characters",
+    ),
     "search": (lambda v: isinstance(v, str), "a string"),
     "seed": _NUMBER,
     "resource": _TEXT_OR_NULL,
@@ -161,7 +172,7 @@ _HEADER = {
     "fingerprint": (lambda v: isinstance(v, dict), "an object"),
     "splits": (lambda v: isinstance(v, str), "a string"),
 }
-_EVENTS = {
+_EVENTS: dict[str, dict[str, _Field]] = {
     "fit": {
         "trial": _NUMBER,
         "split": _NUMBER,
@@ -184,7 +195,7 @@ _EVENTS = {
     "ask": {"trials": (lambda v: isinstance(v, list) and all(map(_count, v)), "a list of numbers")},
     "tell": {"trial": _NUMBER},
 }
-_OPTIONAL = {
+_OPTIONAL: dict[str, _Field] = {
     "score_error": (lambda v: isinstance(v, str), "a string"),
     "found": (_scores, _SCORES),
     "curves": (

@@ -8,8 +8,14 @@ import secrets
 import stat
 import warnings
 import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..exceptions import JournalError, StorageError
 from ..files import storing, write_all
@@ -29,10 +35,10 @@ _COMMON = (
 _CANNOT_BE_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 # Locks belong to open files, which a forked child has too: it must let go of them.
-_OPEN = weakref.WeakSet()
+_OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
-def _leave_to_parent():
+def _leave_to_parent() -> None:
     for journal in list(_OPEN):
         journal._close()
 
@@ -70,16 +76,17 @@ class Journal:
         dropped, with a warning), or is in use.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | PathLike[str]) -> None:
         path = checked_path(path)
         self.path = Path(os.path.realpath(path))
         self._folder = Folder(self.path)
         self.files = self._folder.path
-        self.header, self.events = None, []
+        self.header: Any = None
+        self.events: list[dict[str, Any]] = []
         self.read_only = False
-        self._descriptor = None
+        self._descriptor: Any = None  # an integer while it is open
         self._path = str(self.path)
-        self._file = None  # device and inode
+        self._file: tuple[int, int] | None = None  # device and inode
         self._pending = b""  # a line that is being written
         self._to_sync = False
         self._is_bare = False  # new, and without a fit
@@ -97,27 +104,32 @@ class Journal:
             self.close()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: Any, *_: object) -> None:
         # In a forked child there is no descriptor any more.
         if kind is not None and self._descriptor is not None and self._is_bare:
             self._discard()
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Release the lock and the file."""
         if self._descriptor is not None:
             unlock(self._descriptor)
         self._close()
 
-    def _close(self):
+    def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
-    def start(self, header, splits=(), events=()):
+    def start(
+        self,
+        header: dict[str, Any],
+        splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]] | None = (),
+        events: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         """Make the file with its first line, and the folder.
 
         Parameters
@@ -157,7 +169,7 @@ class Journal:
         self.header, self._n, self._end = header, len(lines), len(content)
         self._is_bare = len(lines) == 1
 
-    def append(self, event):
+    def append(self, event: Mapping[str, Any]) -> None:
         """Add one line, which survives the death of this process.
 
         Raises
@@ -181,14 +193,14 @@ class Journal:
                 raise
             self._end, self._n, self._pending = end, self._n + 1, b""
 
-    def sync(self):
+    def sync(self) -> None:
         """Make what was appended survive a crash of the machine."""
         if self._to_sync:
             with storing(self.path):
                 os.fsync(self._descriptor)
             self._to_sync = False
 
-    def check_writable(self):
+    def check_writable(self) -> os.stat_result:
         """Return the status of the file; JournalError or StorageError if no line can be added."""
         if self.read_only:
             raise JournalError(
@@ -205,11 +217,13 @@ class Journal:
         return there
 
     @property
-    def checkpoints(self):
+    def checkpoints(self) -> Checkpoints | None:
         """Checkpoints or None: those of the fits; None where none can be written."""
         return None if self.read_only else Checkpoints(self.files, self.header["journal"])
 
-    def splits(self, current):
+    def splits(
+        self, current: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+    ) -> Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Return the splits that the journal's fits are made on.
 
         Parameters
@@ -231,7 +245,7 @@ class Journal:
             self._folder.narrow(os.fstat(self._descriptor).st_mode)
         return splits
 
-    def _discard(self):
+    def _discard(self) -> None:
         """Remove a journal that has no fit, so that its path is free again."""
         try:
             self.check_writable()
@@ -241,12 +255,13 @@ class Journal:
             self._close()
         with suppress(OSError):  # on a full disk it goes without
             self._folder.mark()
-        self.checkpoints.sweep(kept=())
+        if self.checkpoints is not None:
+            self.checkpoints.sweep(kept=())
         with suppress(OSError):  # what is to be raised says more
             os.unlink(self.path)
             self._folder.discard()
 
-    def _settle(self, size):
+    def _settle(self, size: int) -> None:
         """See how much of the pending line is in a file of a size: all, or it is cut off again."""
         added = size - self._end
         if added < 0 or added > len(self._pending):
@@ -260,7 +275,7 @@ class Journal:
         elif added:
             os.ftruncate(self._descriptor, self._end)
 
-    def _open(self):
+    def _open(self) -> None:
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | _COMMON)
         except OSError as error:
@@ -272,13 +287,13 @@ class Journal:
             except OSError as again:
                 raise _unusable(self.path, again) from again
 
-    def _lock(self):
+    def _lock(self) -> None:
         status = os.fstat(self._descriptor)
         self._file = status.st_dev, status.st_ino
         if not lock(self._descriptor, self.path, shared=self.read_only):
             raise _in_use(self.path)
 
-    def _read(self):
+    def _read(self) -> None:
         content = _read_all(self._descriptor, self.path)
         self.header, self.events, self._end = read_lines(content, self.path)
         self._n = len(self.events) + 1
@@ -293,7 +308,7 @@ class Journal:
             stacklevel=3,
         )
 
-    def _put_in_place(self, temporary):
+    def _put_in_place(self, temporary: Path) -> None:
         try:
             os.link(temporary, self.path)
         except FileExistsError as error:
@@ -308,7 +323,7 @@ class Journal:
             os.unlink(temporary)
 
 
-def checked_path(path, name="journal"):
+def checked_path(path: str | PathLike[str], name: str = "journal") -> str:
     """Return the path of a journal as a string.
 
     Raises
@@ -326,7 +341,7 @@ def checked_path(path, name="journal"):
     return text
 
 
-def read_content(path):
+def read_content(path: str | PathLike[str]) -> bytes:
     """Return the bytes of a journal, also of one that is being written.
 
     Raises
@@ -347,7 +362,7 @@ def read_content(path):
         os.close(descriptor)
 
 
-def _read_all(descriptor, path):
+def _read_all(descriptor: int, path: str | PathLike[str]) -> bytes:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise JournalError(f"journal must be a regular file, but {str(path)!r} is none")
     with os.fdopen(os.dup(descriptor), "rb") as file:
@@ -357,7 +372,7 @@ def _read_all(descriptor, path):
         return beginning + file.read()
 
 
-def _is_there(path):
+def _is_there(path: str | PathLike[str]) -> bool:
     """Whether there is a file; raises JournalError for what can be none."""
     try:
         status = os.stat(path)
@@ -380,14 +395,14 @@ def _is_there(path):
     return True
 
 
-def _unusable(path, error):
+def _unusable(path: str | PathLike[str], error: OSError) -> JournalError:
     return JournalError(
         f"journal must be a file that can be written, but {str(path)!r} cannot: "
         f"{error.strerror}; give another path, or make its directory"
     )
 
 
-def _in_use(path):
+def _in_use(path: str | PathLike[str]) -> JournalError:
     return JournalError(
         f"a journal serves one search at a time, but {str(path)!r} is in use by "
         "another process; wait for it, or give this search a path of its own ('run-{data}.jsonl' "

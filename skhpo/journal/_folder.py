@@ -7,9 +7,14 @@ import io
 import os
 import re
 import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..exceptions import JournalError
 from ..files import read_file, storing, write_atomically
@@ -40,12 +45,14 @@ class Folder:
         The file.
     """
 
-    def __init__(self, journal):
+    def __init__(self, journal: Path) -> None:
         self.path = journal.with_name(journal.name + ".files")
         self._journal = journal
 
     @contextmanager
-    def starting(self, journal, splits):
+    def starting(
+        self, journal: str, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]] | None
+    ) -> Iterator[Path]:
         """Make the folder of a new journal, which must be there at the end of the context.
 
         Parameters
@@ -83,7 +90,9 @@ class Folder:
                     self.discard(made)
                 raise
 
-    def restore(self, journal, splits):
+    def restore(
+        self, journal: str, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+    ) -> None:
         """Make the folder again where it is missing, and remove what a crash left of its making."""
         if self._make() or not (self.path / _OWNER).exists():
             self._fill(journal, splits)
@@ -91,7 +100,7 @@ class Folder:
             for name in filter(_UNFINISHED.fullmatch, os.listdir(self.path)):
                 (self.path / name).unlink(missing_ok=True)
 
-    def check(self, journal):
+    def check(self, journal: str) -> None:
         """Raise JournalError if the folder is there and belongs to something else."""
         try:
             status = os.lstat(self.path)
@@ -117,7 +126,7 @@ class Folder:
                 f"{_OWNER!r} in it says, but it does not: {reason}; restore or move the folder"
             )
 
-    def narrow(self, mode):
+    def narrow(self, mode: int) -> None:
         """Take permissions away that the journal does not give.
 
         Parameters
@@ -131,7 +140,9 @@ class Folder:
             with storing(self.path):
                 os.chmod(self.path, now & ~(0o777 & ~allowed))
 
-    def splits(self, current, digest):
+    def splits(
+        self, current: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]], digest: str
+    ) -> Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Return the splits of the journal: the current ones if they are the same, else the file's.
 
         Parameters
@@ -142,7 +153,7 @@ class Folder:
         """
         return current if digest_of(current) == digest else self.saved_splits(digest)
 
-    def saved_splits(self, digest):
+    def saved_splits(self, digest: str) -> Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Return the splits of the file; JournalError unless they are whole."""
         path = self.path / _SPLITS
         try:
@@ -154,17 +165,19 @@ class Folder:
             raise _splits_error(path, "holds other ones")
         return kept
 
-    def _fill(self, journal, splits):
+    def _fill(
+        self, journal: str, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]] | None
+    ) -> None:
         mode = os.lstat(self.path).st_mode & 0o666
         write_atomically(self.path / _OWNER, journal.encode(), mode=mode)
         if splits is not None:
             write_atomically(self.path / _SPLITS, _packed(splits), mode=mode)
 
-    def mark(self):
+    def mark(self) -> None:
         """Note that what is in the folder is of no use to anybody."""
         write_atomically(self.path / _STARTING, b"")
 
-    def discard(self, made=True):
+    def discard(self, made: bool = True) -> None:
         """Remove what belongs to a journal that has nothing yet; the folder if this one made it.
 
         The mark stays beside what a thread that nobody waited for wrote meanwhile.
@@ -178,7 +191,7 @@ class Folder:
             if made:
                 os.rmdir(self.path)
 
-    def _make(self):
+    def _make(self) -> bool:
         try:
             os.mkdir(self.path)
         except FileExistsError:
@@ -191,7 +204,7 @@ class Folder:
         return True
 
     @contextmanager
-    def _locked(self):
+    def _locked(self) -> Iterator[None]:
         if not HAS_LOCKS:
             yield
             return
@@ -214,7 +227,7 @@ class Folder:
             os.close(descriptor)
 
 
-def digest_of(splits):
+def digest_of(splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> str:
     """Return a hash of split indices."""
     hashed = hashlib.sha256()
     for rows in (rows for pair in splits for rows in pair):
@@ -224,8 +237,8 @@ def digest_of(splits):
     return hashed.hexdigest()
 
 
-def _packed(splits):
-    parts = {
+def _packed(splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> memoryview:
+    parts: dict[str, Any] = {
         f"{part}{i}": rows
         for i, pair in enumerate(splits)
         for part, rows in zip(("train", "test"), pair, strict=True)
@@ -235,13 +248,13 @@ def _packed(splits):
     return buffer.getbuffer()
 
 
-def _unpacked(content):
+def _unpacked(content: bytes) -> Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     with np.load(io.BytesIO(content), allow_pickle=False) as saved:
         n_splits = len(saved.files) // 2
         return [(saved[f"train{i}"], saved[f"test{i}"]) for i in range(n_splits)]
 
 
-def _splits_error(path, what):
+def _splits_error(path: str | PathLike[str], what: str) -> JournalError:
     return JournalError(
         f"the splits of a journal must be in {str(path)!r} where the splitter gives other ones, "
         f"but the file {what}; restore it, or start over with a new path"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = ["History"]
 
 
@@ -14,16 +17,16 @@ class History:
         That of the journal.
     """
 
-    def __init__(self, header):
+    def __init__(self, header: dict[str, Any]) -> None:
         self.asynchronous = header["asynchronous"]
         self.n_splits = header["n_splits"]
         self.n_repeats = header["n_repeats"]
-        self._fits = {}  # of each trial
-        self._facts = {}  # of each trial
-        self._asked = set()
-        self._told = set()
+        self._fits: dict[int, set[tuple[int, int]]] = {}  # of each trial
+        self._facts: dict[int, dict[str, Any]] = {}  # of each trial
+        self._asked: set[int] = set()
+        self._told: set[int] = set()
 
-    def take(self, event):
+    def take(self, event: Mapping[str, Any]) -> str | None:
         """Take the next event, or say why it cannot be the next.
 
         Returns
@@ -31,9 +34,10 @@ class History:
         str or None
             None where it is taken.
         """
-        return getattr(self, f"_take_{event['event']}")(event)
+        why: str | None = getattr(self, f"_take_{event['event']}")(event)
+        return why
 
-    def _take_fit(self, event):
+    def _take_fit(self, event: Mapping[str, Any]) -> str | None:
         trial, fit = event["trial"], (event["split"], event["repeat"])
         for name, most in (("split", self.n_splits), ("repeat", self.n_repeats)):
             if event[name] >= most:
@@ -51,7 +55,7 @@ class History:
         fits.add(fit)
         return None
 
-    def _take_ask(self, event):
+    def _take_ask(self, event: Mapping[str, Any]) -> str | None:
         if not self.asynchronous:
             return "only asynchronous searches have such a line"
         if self._asked.intersection(event["trials"]):
@@ -59,7 +63,7 @@ class History:
         self._asked.update(event["trials"])
         return None
 
-    def _take_tell(self, event):
+    def _take_tell(self, event: Mapping[str, Any]) -> str | None:
         trial = event["trial"]
         if trial in self._told or trial not in self._asked:
             return f"trial {trial} is told {'twice' if trial in self._told else 'but not asked'}"

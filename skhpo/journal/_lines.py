@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
 
 from ..exceptions import JournalError
 from ._events import wrong_field
@@ -18,7 +21,7 @@ _END = b'"}'
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
-def seal(content, journal):
+def seal(content: Mapping[str, Any], journal: str) -> bytes:
     """Return a header or an event as a line.
 
     Parameters
@@ -36,11 +39,11 @@ def seal(content, journal):
     return body + _SUM + _checksum(body, journal) + _END + b"\n"
 
 
-def _checksum(body, journal):
+def _checksum(body: bytes, journal: str) -> bytes:
     return hashlib.blake2b(body, digest_size=8, key=journal.encode()[:64]).hexdigest().encode()
 
 
-def check_beginning(beginning, path):
+def check_beginning(beginning: bytes, path: str | PathLike[str]) -> None:
     """Raise JournalError unless a file begins like a journal.
 
     Headers are written whole before the file gets its name, so that another beginning is never
@@ -54,7 +57,7 @@ def check_beginning(beginning, path):
         )
 
 
-def read_header(line, path):
+def read_header(line: bytes, path: str | PathLike[str]) -> dict[str, Any]:
     """Return the content of a first line.
 
     Raises
@@ -72,7 +75,8 @@ def read_header(line, path):
         )
     journal = None if header is None else header.get("journal")
     identity = journal if isinstance(journal, str) else ""
-    if why := _why_damaged(line, header, identity, header=True):
+    why = _why_damaged(line, header, identity, header=True)
+    if header is None or why is not None:
         raise JournalError(
             f"line 1 of {str(path)!r}, the header of the journal, is damaged: {why}; restore the "
             "file, or give a new path to start over"
@@ -80,7 +84,9 @@ def read_header(line, path):
     return header
 
 
-def read_event(line, number, journal):
+def read_event(
+    line: bytes, number: int | None, journal: str
+) -> tuple[dict[str, Any] | None, str | None]:
     """Return the content of a line, and what is wrong with it.
 
     Parameters
@@ -99,7 +105,7 @@ def read_event(line, number, journal):
     why : str or None
         None if nothing is wrong.
     """
-    event = _parsed(line)
+    event: Any = _parsed(line)
     why = _why_damaged(line, event, journal)
     if why is not None:
         return None, why
@@ -109,7 +115,9 @@ def read_event(line, number, journal):
     return event, None
 
 
-def read_lines(content, path):
+def read_lines(
+    content: bytes, path: str | PathLike[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
     """Return what a journal holds.
 
     Parameters
@@ -132,11 +140,12 @@ def read_lines(content, path):
     check_beginning(content, path)
     first, *lines = content.split(b"\n")
     header = read_header(first, path)
-    history, events = History(header), []
+    history = History(header)
+    events: list[dict[str, Any]] = []
     tail = lines.pop() if lines else None
     for number, line in enumerate(lines, start=1):
         event, why = read_event(line, number, header["journal"])
-        if why := why or history.take(event):
+        if event is None or (why := history.take(event)):
             raise JournalError(
                 f"line {number + 1} of the journal {str(path)!r} is damaged: {why}; what is whole "
                 f"is kept by 'python -m skhpo repair {path} --output NEW', or give a new path to "
@@ -151,14 +160,16 @@ def read_lines(content, path):
     return header, events, len(content) - len(tail)
 
 
-def _may_be_torn(tail, number):
+def _may_be_torn(tail: bytes, number: int) -> bool:
     """Whether an unfinished last line is the beginning of the line with this number."""
     tail = tail.rstrip(b"\0")  # what a crash of the machine leaves of unwritten blocks
     expected = f'{{"n": {number}, "event": "'.encode()
     return expected.startswith(tail) or tail.startswith(expected)
 
 
-def _why_damaged(line, content, journal, **kind):
+def _why_damaged(
+    line: bytes, content: Mapping[str, Any] | None, journal: str, **kind: bool
+) -> str | None:
     if content is None:
         return "it is not a JSON object"
     if why := wrong_field(content, **kind):
@@ -171,7 +182,7 @@ def _why_damaged(line, content, journal, **kind):
     return None
 
 
-def _parsed(line):
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from os import PathLike
 
 from ..exceptions import JournalError
 
 try:
     import fcntl
 except ImportError:  # Windows: a second process is not noticed there
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["HAS_LOCKS", "lock", "unlock"]
 
 HAS_LOCKS = fcntl is not None
 
 
-def lock(descriptor, path, *, shared=False):
+def lock(descriptor: int, path: str | PathLike[str], *, shared: bool = False) -> bool:
     """Lock an open file, until it is closed; return whether it was free.
 
     Parameters
@@ -47,7 +48,7 @@ def lock(descriptor, path, *, shared=False):
     return True
 
 
-def unlock(descriptor):
+def unlock(descriptor: int) -> None:
     """Let go of a lock, also for forked children that have the file open."""
     if fcntl is not None:
         with suppress(OSError):  # it was not locked

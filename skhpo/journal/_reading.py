@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
 from ..trial import Trial
 from ._events import params_of, result_of
 from ._file import read_content
 from ._lines import read_lines
 
+if TYPE_CHECKING:
+    from ..trial import FitResult
+
 __all__ = ["read_trials"]
 
 
-def read_trials(path):
+def read_trials(
+    path: str | PathLike[str],
+) -> tuple[dict[str, Any], list[Trial], list[dict[tuple[int, int], FitResult]]]:
     """Read a journal, also one that is being written.
 
     Parameters
@@ -31,7 +39,8 @@ def read_trials(path):
         If it cannot be read, is no journal, or is damaged.
     """
     header, events, _ = read_lines(read_content(path), path)
-    trials, results = {}, {}
+    trials: dict[int, Trial] = {}
+    results: dict[int, dict[tuple[int, int], FitResult]] = {}
     for event in events:
         if event["event"] != "fit":
             continue

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ..exceptions import JournalError
 from ._checkpoints import Checkpoints
@@ -39,7 +42,7 @@ class Repaired:
     n_checkpoints: int
 
 
-def repair(path, output):
+def repair(path: str | PathLike[str], output: str | PathLike[str]) -> Repaired:
     """Write what is whole in a journal, and in its folder, to a new journal.
 
     A search that is fitted with it does the missing fits again. Of an asynchronous search what was
@@ -79,35 +82,40 @@ def repair(path, output):
         new.start(_less_seal(header), splits, map(_less_seal, events))
         fits = [e for e in events if e["event"] == "fit"]
         keys = [(e["trial"], e["split"], e["repeat"]) for e in fits]
-        n_checkpoints = Checkpoints(folder.path, journal).copy_whole(keys, new.checkpoints)
+        n_checkpoints = 0
+        if new.checkpoints is not None:
+            n_checkpoints = Checkpoints(folder.path, journal).copy_whole(keys, new.checkpoints)
     return Repaired(1 + len(events), lost, splits is not None, n_checkpoints)
 
 
-def _whole(header, lines):
+def _whole(
+    header: dict[str, Any], lines: Iterable[bytes]
+) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     """Return the events that are whole and follow from one another, and the lines that are lost."""
-    found, lost = {}, []
+    found: dict[int, tuple[int, dict[str, Any]]] = {}
+    lost: list[tuple[int, str]] = []
     for number, line in enumerate(lines, start=2):
         event, why = read_event(line, None, header["journal"])
         if event is not None and event["n"] in found:
-            event, why = None, f"n is {event['n']}, as of an earlier line"
-        if event is not None:
+            why = f"n is {event['n']}, as of an earlier line"
+        if event is not None and why is None:
             found[event["n"]] = number, event
         elif line:  # the end of the last line is followed by nothing
-            lost.append((number, why))
+            lost.append((number, str(why)))
     history, events, complete = History(header), [], True
     for expected, n in enumerate(sorted(found), start=1):
         complete = complete and n == expected
-        number, event = found[n]
+        number, whole = found[n]
         why = None
-        if event["event"] != "fit" and not complete:
+        if whole["event"] != "fit" and not complete:
             why = "a line before it is lost, and it can only be replayed in order"
-        if why := why or history.take(event):
+        if why := why or history.take(whole):
             lost.append((number, why))
             complete = False
         else:
-            events.append(event)
+            events.append(whole)
     return events, sorted(lost)
 
 
-def _less_seal(content):
+def _less_seal(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in ("n", "sum")}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
-from sklearn.utils import check_random_state  # type: ignore[import-untyped]
+from sklearn.utils import check_random_state
 
 from .._compat import StrOptions
 from ..arguments import COUNT, NON_NEGATIVE, check_arguments

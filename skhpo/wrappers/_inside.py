@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,26 +66,26 @@ class Inside:
     keeps_unfitted: bool = False
 
     @property
-    def prefix(self):
+    def prefix(self) -> str:
         """What the names of its parameters begin with."""
         return "".join(f"{name}__" for name in self.names)
 
     @property
-    def fresh(self):
+    def fresh(self) -> Any:
         """What is to be fitted."""
         return clone(self.estimator) if self.keeps_unfitted else self.estimator
 
-    def own(self, params):
+    def own(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters of the whole that are its own, by its own names."""
         n = len(self.prefix)
         return {name[n:]: value for name, value in params.items() if name.startswith(self.prefix)}
 
-    def may_be_moved_by(self, params):
+    def may_be_moved_by(self, params: Mapping[str, Any]) -> bool:
         """Return whether parameters of the whole may put another estimator, or wrapper, there."""
         paths = {"__".join(self.names[:i]) for i in range(1, len(self.names) + 1)}
         return any(name in paths or name.rpartition("__")[2] == "steps" for name in params)
 
-    def key_of_wrappers(self, params):
+    def key_of_wrappers(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the part of a configuration that touches the wrappers, as a hashable key.
 
         Values without a natural equality are compared by identity: a search space hands out the
@@ -100,7 +101,7 @@ class Inside:
         return (self.names, *touching)
 
 
-def inside(estimator, resource=None):
+def inside(estimator: Any, resource: str | None = None) -> Inside:
     """Look through the wrappers of an estimator.
 
     Parameters
@@ -130,7 +131,7 @@ def inside(estimator, resource=None):
     return Inside(tuple(names), estimator, resource, transforms_X, keeps_unfitted)
 
 
-def arguments_inside(estimator, fit_params):
+def arguments_inside(estimator: Any, fit_params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments of ``fit`` that reach the estimator inside.
 
     Raises
@@ -152,7 +153,7 @@ def arguments_inside(estimator, fit_params):
     return fit_params
 
 
-def fitted_inside(estimator):
+def fitted_inside(estimator: Any) -> Any:
     """Return the fitted estimator inside a fitted one, to be looked at."""
     while True:
         if isinstance(estimator, Pipeline):
@@ -165,7 +166,7 @@ def fitted_inside(estimator):
         estimator = child
 
 
-def owner_of(estimator, prefix=""):
+def owner_of(estimator: Any, prefix: str = "") -> tuple[Any, str]:
     """Return the estimator inside wrappers of any kind, and the prefix of its parameters."""
     if isinstance(estimator, Pipeline) and estimator.steps:
         name, child = estimator.steps[-1]
@@ -175,7 +176,7 @@ def owner_of(estimator, prefix=""):
     return owner_of(child, f"{prefix}{name}__") if hasattr(child, "fit") else (estimator, prefix)
 
 
-def whats_lost(estimator, resource=None):
+def whats_lost(estimator: Any, resource: str | None = None) -> str | None:
     """Say what fitting an estimator whole costs, where something inside could be trained better.
 
     Returns
@@ -200,15 +201,14 @@ def whats_lost(estimator, resource=None):
     return f"{type(whole).__name__} is fitted whole{what}: {', '.join(lost)}"
 
 
-def _shows_what_is_inside(estimator):
+def _shows_what_is_inside(estimator: Any) -> bool:
     """Return whether `fitted_inside` will find the network of an unfitted estimator."""
     while isinstance(estimator, Pipeline) or _holder(type(estimator))[1] is not None:
-        name, _ = _holder(type(estimator))
-        estimator = child_of(estimator, name)
+        estimator = child_of(estimator, str(_holder(type(estimator))[0]))
     return _is_network(estimator)
 
 
-def name_of_child(estimator):
+def name_of_child(estimator: Any) -> str | None:
     """Return the name of the parameter that holds what is inside; None if this is no wrapper."""
     if type(estimator) is Pipeline and estimator.steps:
         name = estimator.steps[-1][0]
@@ -220,15 +220,15 @@ def name_of_child(estimator):
     return name if hasattr(child, "fit") and not isinstance(child, type) else None
 
 
-def child_of(wrapper, name):
+def child_of(wrapper: Any, name: str) -> Any:
     return wrapper.steps[-1][1] if isinstance(wrapper, Pipeline) else getattr(wrapper, name)
 
 
-def _holder(cls):
+def _holder(cls: type[Any]) -> tuple[str | None, str | None]:
     return {**HOLDERS, **_OTHERS}.get(cls, (None, None))
 
 
-def _arguments_of_last_step(pipeline, fit_params):
+def _arguments_of_last_step(pipeline: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:
     names = [name for name, _ in pipeline.steps]
     for key in fit_params:
         step, _, inner = key.partition("__")
@@ -246,7 +246,7 @@ def _arguments_of_last_step(pipeline, fit_params):
     return {k.removeprefix(prefix): v for k, v in fit_params.items() if k.startswith(prefix)}
 
 
-def _is_network(value):
+def _is_network(value: Any) -> bool:
     """Whether a parameter is an estimator around a network: of this package, or of skorch."""
     if isinstance(value, type | FrozenEstimator):
         return False

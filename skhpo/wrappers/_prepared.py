@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
@@ -37,7 +39,7 @@ class Prepared:
     y: Any
     fit_params: dict[str, Any]
 
-    def assembled(self, whole, fitted, *, transforming=True):
+    def assembled(self, whole: Any, fitted: Any, *, transforming: bool = True) -> Any:
         """Return the whole estimator, fitted.
 
         Parameters
@@ -51,7 +53,7 @@ class Prepared:
         """
         return _assembled(self.wrapper, whole, self.names, fitted, transforming)
 
-    def inner_data(self, X, y=None):
+    def inner_data(self, X: Any, y: Any = None) -> tuple[Any, Any]:
         """Return other data than the training part as the estimator inside gets it."""
         wrapper = self.wrapper
         for _ in self.names:
@@ -64,7 +66,9 @@ class Prepared:
         return X, y
 
 
-def prepare(estimator, X, y, fit_params, resource=None):
+def prepare(
+    estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], resource: str | None = None
+) -> Prepared:
     """Fit the wrappers of an unfitted estimator.
 
     Transformers are fitted in place; the estimator inside stays as it is.
@@ -86,40 +90,41 @@ def prepare(estimator, X, y, fit_params, resource=None):
 class _StandIn:
     """Takes the place of an estimator inside wrappers, and notes what it would be fitted on."""
 
-    def __init__(self, estimator):
+    def __init__(self, estimator: Any) -> None:
         self._estimator = estimator
-        self._taken = None
+        self._taken: Any = None
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Any, y: Any = None, **params: Any) -> _StandIn:
         self._taken = X, y, params
         return self
 
-    def release(self):
+    def release(self) -> tuple[Any, Any, dict[str, Any]]:
         """Return what ``fit`` got, and let go of everything."""
-        taken, self._taken, self._estimator = self._taken, None, None
+        taken: tuple[Any, Any, dict[str, Any]] = self._taken
+        self._taken = self._estimator = None
         return taken
 
-    def set_callbacks(self, *callbacks):
+    def set_callbacks(self, *callbacks: Any) -> _StandIn:
         self._skl_callbacks = list(callbacks)
         return self
 
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> _StandIn:
         return self
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         # Wrappers ask for tags, for requests of metadata, and whether there are methods.
         if name.startswith("_") and not name.startswith("__sklearn"):
             raise AttributeError(name)
         return getattr(self._estimator, name)
 
 
-def _fitted_child(wrapper):
+def _fitted_child(wrapper: Any) -> Any:
     if isinstance(wrapper, Pipeline):
         return wrapper.steps[-1][1]
     return getattr(wrapper, HOLDERS[type(wrapper)][1])
 
 
-def _with_inside(wrapper, names, leaf):
+def _with_inside(wrapper: Any, names: Sequence[str], leaf: Any) -> Any:
     """Return copies of wrappers that hold something else."""
     if not names:
         return leaf
@@ -133,7 +138,9 @@ def _with_inside(wrapper, names, leaf):
     return copied
 
 
-def _assembled(wrapper, whole, names, fitted, transforming):
+def _assembled(
+    wrapper: Any, whole: Any, names: Sequence[str], fitted: Any, transforming: bool
+) -> Any:
     if not names:
         return fitted
     name, *others = names
@@ -151,8 +158,10 @@ def _assembled(wrapper, whole, names, fitted, transforming):
     return done
 
 
-def _transformed_target(wrapper, y):
+def _transformed_target(wrapper: Any, y: Any) -> NDArray[Any]:
     y = np.asarray(y)
-    transformed = wrapper.transformer_.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
+    transformed: NDArray[Any] = wrapper.transformer_.transform(
+        y.reshape(-1, 1) if y.ndim == 1 else y
+    )
     column = transformed.ndim == 2 and transformed.shape[1] == 1
     return transformed[:, 0] if column and y.ndim == 1 else transformed

@@ -5,7 +5,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from skhpo import SearchCV, TorchClassifier
-from skhpo.evaluation import _fit
+from skhpo.evaluation import _setup
 from skhpo.rows import RowSubset
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
@@ -81,8 +81,8 @@ def test_a_search_reads_large_arrays_in_place(blobs, monkeypatch, tmp_path, scor
         return search.fit(mapped, y).cv_results_
 
     copied = scores()
-    monkeypatch.setattr(_fit, "_LARGE", 0)
-    monkeypatch.setattr(_fit, "RowSubset", Reluctant)
+    monkeypatch.setattr(_setup, "_LARGE", 0)
+    monkeypatch.setattr(_setup, "RowSubset", Reluctant)
     read = scores()
     for name in read:
         if "score" in name and "time" not in name:

@@ -245,7 +245,7 @@ def test_what_is_enqueued_comes_first():
         ({"n_samples": 7}, "n_samples >= 8 must hold"),
         ({"degree": 6}, "degree <= number of parameters"),
         ({"n_terms": (3, 3, 3)}, "one for each of the n_stages=2 stages"),
-        ({"n_terms": [3, 0]}, "n_terms >= 1 must hold"),
+        ({"n_terms": [3, 0]}, r"'n_terms' parameter.* an int in the range \[1"),
         ({"n_terms": 0}, "'n_terms' parameter of HarmonicaSearchCV must be"),
         ({"base": "hyperband"}, "base='hyperband' needs a resource"),
         ({"stage_resource": 3}, "stage_resource needs a resource"),
