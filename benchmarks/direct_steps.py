@@ -4,7 +4,7 @@ For each network a fit of `TorchClassifier` and the loop that one writes (per ba
 backward, step of Adam) take turns on random data, one thread; the figures are ratios within a turn,
 so that a busy machine disturbs both alike.
 
-    python benchmarks/direct_steps.py [--repeats 15] [--seconds 0.5] [name ...]
+    python benchmarks/direct_steps.py [--repeats 15] [name ...]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import nn
 from skhpo.estimators import MLP, ConvNet, TorchClassifier
 
 LEARNING_RATE = 1e-3
+EPOCHS = {MLP: 20, ConvNet: 3}
 # Name: module and its settings, shape of a row, classes, rows, size of a batch.
 CASES = {
     "64-64-10": (MLP, {"n_units": 64}, (64,), 10, 1797, 64),
@@ -84,7 +85,7 @@ def with_sklearn(width, X, y, batch_size, epochs):
 
 
 def contestants(name):
-    """Return the contestants by name, as functions of the number of epochs."""
+    """Return the contestants by name, as functions of no argument, and the steps of a fit."""
     module, settings, shape, n_classes, n_rows, batch_size = CASES[name]
     generator = np.random.default_rng(0)
     X = generator.normal(size=(n_rows, *shape)).astype(np.float32)
@@ -93,14 +94,14 @@ def contestants(name):
         make = partial(MLP, shape[0], n_classes, **settings)
     else:
         make = partial(ConvNet, shape, n_classes, **settings)
+    how = X, y, batch_size, EPOCHS[module]
     found = {
-        "loop": partial(by_hand, make, X, y, batch_size),
-        "skhpo": partial(with_skhpo, module, settings, X, y, batch_size),
+        "loop": partial(by_hand, make, *how),
+        "skhpo": partial(with_skhpo, module, settings, *how),
     }
     if set(settings) == {"n_units"}:
-        width = settings["n_units"]
-        found["MLPClassifier"] = partial(with_sklearn, width, X, y, batch_size)
-    return found, -(-n_rows // batch_size)
+        found["MLPClassifier"] = partial(with_sklearn, settings["n_units"], *how)
+    return found, EPOCHS[module] * -(-n_rows // batch_size)
 
 
 def seconds_of(function):
@@ -114,24 +115,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(CASES))
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of the loop, roughly")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"one thread, Adam, {args.repeats} turns, torch {torch.__version__}\n")
     print("| network | loop, us per step | skhpo | ratio (quartiles) | MLPClassifier to loop |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in args.names or CASES:
-        fits, n_batches = contestants(name)
-        once = {key: seconds_of(partial(fit, 1)) for key, fit in fits.items()}
-        once = seconds_of(partial(fits["loop"], 1)) or once["loop"]
-        epochs = max(2, round(args.seconds / once))
+        fits, n_steps = contestants(name)
+        fits["skhpo"]()
         times = {key: [] for key in fits}
         for turn in range(args.repeats):
             keys = list(fits)
             for key in keys[turn % len(keys) :] + keys[: turn % len(keys)]:
-                times[key].append(seconds_of(partial(fits[key], epochs)))
+                times[key].append(seconds_of(fits[key]))
         times = {key: np.array(values) for key, values in times.items()}
-        per_step = {k: np.median(v) / (epochs * n_batches) * 1e6 for k, v in times.items()}
+        per_step = {k: np.median(v) / n_steps * 1e6 for k, v in times.items()}
         low, middle, high = np.percentile(times["skhpo"] / times["loop"], [25, 50, 75])
         of_sklearn = "-"
         if "MLPClassifier" in times:

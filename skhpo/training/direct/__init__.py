@@ -6,8 +6,10 @@ parameters behind. A *program* is compiled once per network and loss: rules in a
 order of a traced graph), a rule for the loss, and what steps the optimizer. A training step then
 is a short sequence of torch calls, without the graph that autograd would build and walk.
 
-* Results go to buffers that are made in the first step and kept (``out=``). There is a set of
-  rules, and so of buffers, per size of a batch, as the last one of an epoch may be smaller.
+* Results of cheap layers go to buffers that are made in the first step and kept (``out=``). There
+  is a set of rules, and so of buffers, per size of a batch, as the last one of an epoch may be
+  smaller. What large layers (convolutions, pooling, normalizations) return is let go of in the
+  backward pass, as by autograd.
 * A rule may write into a gradient that it is given. It may write into its input where
   `Place.may_overwrite` allows that.
 * The program trains the tensors of the module and of the optimizer where they are, so that both

@@ -53,7 +53,10 @@ class Activation(Rule):
         return out
 
     def backward(self, gradient):
-        return self._slope(gradient, self._kept)
+        kept = self._kept
+        if self._overwrites:
+            self._kept = None
+        return self._slope(gradient, kept)
 
 
 class ReLU(Activation):

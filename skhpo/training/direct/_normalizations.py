@@ -72,6 +72,7 @@ class BatchNorm(Beside):
             self._eps,
             self._mask,
         )
+        self._x = None
         if self._weight_gradient is not None:
             self._weight_gradient.copy_(of_weight)
         if self._bias_gradient is not None:
@@ -167,6 +168,7 @@ class LayerNorm(_Scaled):
             self._normed_bias,
             self._mask,
         )
+        self._x = self._normed = None
         self._leave(*others)
         return of_x if self._needs_gradient else None
 
@@ -198,5 +200,7 @@ class GroupNorm(_Scaled):
             *self._sizes,
             self._mask,
         )
+        shape = self._x.shape
+        self._x = self._normed = None
         self._leave(*others)
-        return of_x.view(self._x.shape) if self._needs_gradient else None
+        return of_x.view(shape) if self._needs_gradient else None

@@ -126,6 +126,7 @@ class Convolution(Beside):
         of_x, of_weight, of_bias = _aten.convolution_backward.default(
             self._join(gradient), self._x, self._weight, self._sizes, *self._settings, self._mask
         )
+        self._x = None
         if of_weight is not None:
             self._weight_gradient.copy_(of_weight)
         if of_bias is not None:

@@ -80,7 +80,6 @@ class Pool(Rule):
             raise Unknown("pooling that returns indices")
         self.shape = on_meta(layer, place.shape)
         self._many = place.n_networks is not None
-        self._gradient = None
 
     def forward(self, x):
         self._before = x.shape
@@ -90,9 +89,9 @@ class Pool(Rule):
 
     def backward(self, gradient):
         gradient = self._as_image(gradient.flatten(0, 1) if self._many else gradient)
-        if self._gradient is None:
-            self._gradient = torch.empty_like(self._x)
-        return self._spread(gradient.contiguous(), self._gradient).view(self._before)
+        found = self._spread(gradient.contiguous(), torch.empty_like(self._x))
+        self._x = self._indices = None
+        return found.view(self._before)
 
     def _as_image(self, x):
         return x.unsqueeze(-2) if self._n_dims == 1 else x
