@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..modules import MLP, ConvNet
-from ..training.direct import SEQUENCES, DirectSteps, Masks
+from ..training.direct import DirectSteps, Masks
 from ._targets import BINARY
 
 __all__ = ["direct_steps"]
-
-SEQUENCES[MLP.forward] = lambda module, shape: nn.Flatten() if len(shape) > 2 else None
-SEQUENCES[ConvNet.forward] = lambda module, shape: (
-    nn.Unflatten(1, (1, shape[1])) if module.is_gray else None
-)
 
 
 def direct_steps(net, batches):

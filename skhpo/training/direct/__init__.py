@@ -23,7 +23,7 @@ Whatever has no rule has a reason: `compile_program` then returns it in place of
 """
 
 from ._epoch import DirectRunner, DirectSteps
-from ._layers import RULES, SEQUENCES
+from ._layers import RULES
 from ._losses import LOSSES
 from ._masks import Masks
 from ._place import Place, Unknown
@@ -32,7 +32,6 @@ from ._program import Program, compile_program
 __all__ = [
     "LOSSES",
     "RULES",
-    "SEQUENCES",
     "DirectRunner",
     "DirectSteps",
     "Masks",

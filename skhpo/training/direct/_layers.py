@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+from ...modules import MLP, ConvNet
 from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
 from ._graph import Graph
 from ._normalizations import BatchNorm, GroupNorm, LayerNorm
@@ -12,7 +13,7 @@ from ._place import Rule, Unknown
 from ._products import Convolution, Embedding, Linear
 from ._shapes import POOLS, Flatten, Unflatten
 
-__all__ = ["RULES", "SEQUENCES", "has_hooks", "make_rule", "refuse_hooks"]
+__all__ = ["RULES", "has_hooks", "make_rule", "refuse_hooks"]
 
 _DROPOUTS = {
     nn.Dropout: Dropout,
@@ -39,7 +40,13 @@ RULES = {
 
 # From the ``forward`` of modules that call their children in a row to a function of such a module
 # and the shape of its input, which returns a layer to be called before, or None.
-SEQUENCES = {nn.Sequential.forward: lambda module, shape: None}
+SEQUENCES = {
+    nn.Sequential.forward: lambda module, shape: None,
+    MLP.forward: lambda module, shape: nn.Flatten() if len(shape) > 2 else None,
+    ConvNet.forward: lambda module, shape: (
+        nn.Unflatten(1, (1, shape[1])) if module.is_gray else None
+    ),
+}
 
 
 class Chain(Rule):
