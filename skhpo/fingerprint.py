@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import joblib
 import numpy as np
@@ -17,14 +18,14 @@ from .own_code import hash_of_code
 __all__ = ["describe", "differences", "digest", "versions"]
 
 
-def digest(value):
+def digest(value: Any) -> str:
     """Return a short hash of data: arrays, frames, sparse matrices, lists."""
-    return joblib.hash(value, coerce_mmap=True)
+    return str(joblib.hash(value, coerce_mmap=True))
 
 
-def versions(*packages):
+def versions(*packages: str) -> dict[str, str | None]:
     """Return the installed versions of packages, None for those that are not installed."""
-    found = {}
+    found: dict[str, str | None] = {}
     for package in packages:
         try:
             found[package] = version(package)
@@ -33,7 +34,7 @@ def versions(*packages):
     return found
 
 
-def describe(value, _depth=0):
+def describe(value: Any, _depth: int = 0) -> Any:
     """Describe any object as JSON that is the same in another process.
 
     Parameters
@@ -99,16 +100,16 @@ def describe(value, _depth=0):
     return {**_class(type(value)), "text": repr(value)}
 
 
-def _name(cls):
+def _name(cls: type[Any]) -> Any:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _class(cls):
+def _class(cls: type[Any]) -> Any:
     code = hash_of_code(cls)
     return {"class": _name(cls)} | ({} if code is None else {"code": code})
 
 
-def _function(function, inner):
+def _function(function: Any, inner: Any) -> Any:
     """Describe a function by name, code and what it closes over."""
     code = hash_of_code(function)
     cells = function.__closure__ or ()
@@ -120,7 +121,7 @@ def _function(function, inner):
     }
 
 
-def _tensor(value, torch):
+def _tensor(value: Any, torch: Any) -> Any:
     """Describe a tensor of torch by its type and what it holds, if it holds anything yet."""
     described = {**_class(type(value)), "dtype": str(value.dtype)}
     if hasattr(value, "materialize"):  # of a lazy layer
@@ -132,7 +133,7 @@ def _tensor(value, torch):
     return {**described, "array": list(value.shape), "hash": digest(held)}
 
 
-def differences(old, new, _path=""):
+def differences(old: Any, new: Any, _path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield (path, old value, new value) wherever two descriptions differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
+from typing import Any
 
 from sklearn.base import clone
 from sklearn.utils import get_tags
@@ -16,10 +17,11 @@ from sklearn.utils import get_tags
 from .._compat import BaseSearchCV, Interval, StrOptions, fit_context
 from ..evaluation import Evaluator, FitContexts, configured, refit, told
 from ..interrupts import noticing
+from ..schedulers import Scheduler
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
 from ._observers import SearchStart
-from ._plan import Subject, plan_search
+from ._plan import Plan, Subject, plan_search
 from ._progress import Progress, report_answered
 from ._resume import identity_of
 from ._scored import ScoredTrials
@@ -72,7 +74,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         return tags
 
     @abstractmethod
-    def _make_scheduler(self, plan):
+    def _make_scheduler(self, plan: Plan) -> Scheduler:
         """Return the scheduler of this search, which nothing has been asked of.
 
         Parameters
@@ -81,7 +83,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             With `space`, `random_state`, `y`, `splits` and `first`, what is tried first.
         """
 
-    def _subject(self, X, y):
+    def _subject(self, X: Any, y: Any) -> Subject:
         """Return what is fitted on the splits, and over which space, as a `Subject`."""
         return Subject(self.estimator, distributions_for(self, X, y))
 

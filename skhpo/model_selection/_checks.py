@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
@@ -15,6 +17,10 @@ from ..rows import as_given
 from ..searchable import search_tags
 from ..space import translated
 from ..wrappers import arguments_inside, inside, owner_of
+
+if TYPE_CHECKING:
+    from ..schedulers import Scheduler
+    from ._plan import Plan
 
 __all__ = [
     "as_rows",
@@ -29,7 +35,7 @@ __all__ = [
 ]
 
 
-def as_rows(part, n_samples):
+def as_rows(part: Any, n_samples: int) -> NDArray[np.intp]:
     """Return the rows of one part of a split: numbers, where a splitter may give masks or slices.
 
     Raises
@@ -41,7 +47,7 @@ def as_rows(part, n_samples):
     if np.size(part) == 0:
         return np.empty(0, dtype=int)
     try:
-        return np.arange(n_samples)[part]
+        return np.asarray(np.arange(n_samples)[part])
     except IndexError as error:
         raise IndexError(
             f"cv must yield row numbers of X, which has {n_samples} rows, or masks of that length, "
@@ -49,7 +55,7 @@ def as_rows(part, n_samples):
         ) from error
 
 
-def check_names(estimator, param_distributions):
+def check_names(estimator: Any, param_distributions: Any) -> None:
     """Raise ValueError if a name of the space is not a parameter of the estimator.
 
     A name may belong to something that the same dict puts in place, as in
@@ -60,7 +66,7 @@ def check_names(estimator, param_distributions):
             _check_name(estimator, name, space, "every name in the space")
 
 
-def check_enqueued(enqueue, n_iter):
+def check_enqueued(enqueue: Any, n_iter: int) -> None:
     """Raise ValueError if more is enqueued than is going to be tried."""
     if not isinstance(enqueue, str) and len(enqueue) > n_iter:
         raise ValueError(
@@ -69,7 +75,7 @@ def check_enqueued(enqueue, n_iter):
         )
 
 
-def check_resource(estimator, resource, param_distributions):
+def check_resource(estimator: Any, resource: str, param_distributions: Any) -> None:
     """Raise ValueError unless the estimator has the resource and the space leaves it alone.
 
     Parameters
@@ -90,7 +96,7 @@ def check_resource(estimator, resource, param_distributions):
     search_tags(owner).check_resource(resource.removeprefix(prefix))
 
 
-def check_passed(names, resource, param_distributions):
+def check_passed(names: Iterable[str], resource: str | None, param_distributions: Any) -> None:
     """Raise ValueError where ``fit`` is passed what the search sets itself.
 
     Parameters
@@ -113,12 +119,12 @@ def check_passed(names, resource, param_distributions):
             )
 
 
-def _dicts(param_distributions):
+def _dicts(param_distributions: Any) -> Sequence[Mapping[str, Any]]:
     dicts = translated(param_distributions)
     return [dicts] if isinstance(dicts, Mapping) else dicts
 
 
-def _check_name(estimator, name, space, what):
+def _check_name(estimator: Any, name: str, space: Mapping[str, Any], what: str) -> None:
     for changed, choice in _with_choices(estimator, name, space):
         known = changed.get_params(deep=True)
         if name in known or _takes(changed, name, known):
@@ -131,7 +137,9 @@ def _check_name(estimator, name, space, what):
         )
 
 
-def _with_choices(estimator, name, space):
+def _with_choices(
+    estimator: Any, name: str, space: Mapping[str, Any]
+) -> Iterator[tuple[Any, tuple[str, Any] | None]]:
     """Yield the estimator, or where the space replaces what has the parameter, all it may be."""
     parts = name.split("__")
     owners = ["__".join(parts[:i]) for i in range(len(parts) - 1, 0, -1)]
@@ -149,7 +157,7 @@ def _with_choices(estimator, name, space):
             yield changed, (owner, choice)
 
 
-def _takes(estimator, name, known):
+def _takes(estimator: Any, name: str, known: Collection[str]) -> bool:
     """Whether the estimator takes a parameter that it does not list, as skorch's nets do."""
     if "__" in name and name.partition("__")[0] not in known:
         return False
@@ -160,7 +168,7 @@ def _takes(estimator, name, known):
     return True
 
 
-def _nearest(name, known):
+def _nearest(name: str, known: Iterable[str]) -> Any:
     """Guess which parameter was meant: the same one of a component, or a similar name."""
     last = name.rpartition("__")[2]
     close = [other for other in known if other.rpartition("__")[2] == last]
@@ -171,7 +179,7 @@ def _nearest(name, known):
     return f"known are {', '.join(listed[:20])}{', ...' if len(listed) > 20 else ''}"
 
 
-def check_listening(scheduler):
+def check_listening(scheduler: Scheduler) -> None:
     """Raise TypeError unless a scheduler and its sampler take noise and seconds with a score.
 
     Parameters
@@ -189,7 +197,9 @@ def check_listening(scheduler):
             )
 
 
-def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
+def check_fit_arguments(
+    estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], param_distributions: Any
+) -> None:
     """Raise what every ``fit`` would raise, as far as that is known before the first of them.
 
     Raises
@@ -230,7 +240,7 @@ def check_fit_arguments(estimator, X, y, fit_params, param_distributions):
             )
 
 
-def resource_limits(search, plan):
+def resource_limits(search: Any, plan: Plan) -> tuple[int, int]:
     """Return the smallest and the largest resource of a search as numbers.
 
     Parameters
@@ -260,7 +270,13 @@ def resource_limits(search, plan):
     return max(1, most // 27) if least == "auto" else least, most
 
 
-def _subsample_sizes(estimator, y, splits, min_resources, max_resources):
+def _subsample_sizes(
+    estimator: Any,
+    y: Any,
+    splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    min_resources: Any,
+    max_resources: Any,
+) -> tuple[int, int]:
     largest = min(len(train) for train, _ in splits)
     n_classes = len(np.unique(y)) if _has_classes(estimator, y) else 1
     min_resources = 2 * n_classes if min_resources == "auto" else min_resources
@@ -280,7 +296,9 @@ def _subsample_sizes(estimator, y, splits, min_resources, max_resources):
     return min_resources, max_resources
 
 
-def check_classes(estimator, y, splits):
+def check_classes(
+    estimator: Any, y: Any, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+) -> None:
     """Warn where the training part of a split lacks a class."""
     if not _has_classes(estimator, y):
         return
@@ -298,7 +316,7 @@ def check_classes(estimator, y, splits):
             )
 
 
-def _has_classes(estimator, y):
+def _has_classes(estimator: Any, y: Any) -> bool:
     if y is None or not is_classifier(estimator):
         return False
     return type_of_target(y) in {"binary", "multiclass"}

@@ -6,9 +6,14 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Collection, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from ._observers import Observer
+
+if TYPE_CHECKING:
+    from ..trial import FitResult, Trial
 
 __all__ = ["Forecast"]
 
@@ -36,7 +41,17 @@ class Forecast(Observer):
         Whether to print it on stderr, too.
     """
 
-    def __init__(self, plan, n_iterations, n_fits, start, max_time, known, *, verbose):
+    def __init__(
+        self,
+        plan: Sequence[Sequence[tuple[int, int]]],
+        n_iterations: int | None,
+        n_fits: int,
+        start: float,
+        max_time: float,
+        known: Collection[tuple[int, int, int]],
+        *,
+        verbose: bool,
+    ) -> None:
         self.plan = plan
         self.n_iterations = n_iterations
         self.n_fits = n_fits
@@ -44,23 +59,24 @@ class Forecast(Observer):
         self.max_time = max_time
         self.known = known
         self.verbose = verbose
-        self._levels = {}  # of trials
-        self._running = {}  # of brackets
+        self._levels: dict[int | None, Any] = {}  # of trials
+        self._running: dict[int, set[int]] = {}  # of brackets
         self._done = self._fresh = 0
         self._told = False
 
-    def on_ask(self, trials):
+    def on_ask(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
             self._levels[trial.number] = trial.resource
             self._running.setdefault(trial.tags["bracket"], set()).add(trial.number)
 
-    def on_fit_end(self, trial, result):
-        work = trial.resource - self._levels.get(trial.parent, 0)
+    def on_fit_end(self, trial: Trial, result: FitResult) -> None:
+        level: Any = trial.resource
+        work = level - self._levels.get(trial.parent, 0)
         self._done += work
         if (result.trial, result.split, result.repeat) not in self.known:
             self._fresh += work
 
-    def on_trial_end(self, trial, results, score):
+    def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
         running = self._running[trial.tags["bracket"]]
         running.discard(trial.number)
         rungs = self.plan[trial.tags["bracket"] % len(self.plan)]
@@ -69,7 +85,7 @@ class Forecast(Observer):
             self._told = True
             self._tell(trial.tags["bracket"], time.monotonic() - self.start)
 
-    def _tell(self, bracket, seconds):
+    def _tell(self, bracket: int, seconds: float) -> None:
         rate = self._fresh / max(seconds, 1e-9)
         works = [self.n_fits * _work(rungs) for rungs in self.plan]
         planned = math.inf if self.n_iterations is None else self.n_iterations * sum(works)
@@ -90,7 +106,7 @@ class Forecast(Observer):
             print(text, file=sys.stderr, flush=True)
 
 
-def _work(rungs):
+def _work(rungs: Sequence[tuple[int, int]]) -> int:
     """Return what a bracket trains, of the resource."""
     levels = [0, *(level for _, level in rungs)]
     return sum(n * (level - before) for (n, level), before in zip(rungs, levels, strict=False))

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import JournalError, StorageError
 from ..interrupts import noticing
 from ..journal import fit_event
+from ._observers import Observer
+
+if TYPE_CHECKING:
+    from ..journal import Journal
+    from ..schedulers import Scheduler
+    from ..trial import FitResult, Trial
 
 __all__ = ["OUT_OF_TIME", "TrialLoop"]
 
@@ -56,16 +64,16 @@ class TrialLoop:
 
     def __init__(
         self,
-        scheduler,
-        evaluator,
-        n_fits,
-        score,
+        scheduler: Scheduler,
+        evaluator: Any,
+        n_fits: int,
+        score: Callable[[Sequence[FitResult]], tuple[float, float | None, float]],
         *,
-        asynchronous=False,
-        journal=None,
-        deadline=None,
-        observers=(),
-    ):
+        asynchronous: bool = False,
+        journal: Journal | None = None,
+        deadline: float | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         self.scheduler = scheduler
         self.evaluator = evaluator
         self.n_fits = n_fits
@@ -74,26 +82,26 @@ class TrialLoop:
         self.journal = journal
         self.deadline = deadline
         self.observers = observers
-        self.stopped = None
-        self.error = None
-        self._trials = {}
-        self._rows = {}
-        self._open = {}
-        self._parents = set()  # of open trials
-        self._received = deque()
+        self.stopped: str | None = None
+        self.error: StorageError | None = None
+        self._trials: dict[int, Trial] = {}
+        self._rows: dict[int, list[FitResult]] = {}
+        self._open: dict[int, Trial] = {}
+        self._parents: set[int | None] = set()  # of open trials
+        self._received: deque[FitResult] = deque()
         self._recorded = _recorded(journal)
         self._time_is_up = False
         self._any_fit = False
 
     @property
-    def trials(self):
+    def trials(self) -> list[Trial]:
         return [self._trials[number] for number in self._finished()]
 
     @property
-    def results(self):
+    def results(self) -> list[list[FitResult]]:
         return [self._sorted(number) for number in self._finished()]
 
-    def run(self):
+    def run(self) -> None:
         """Run to the end; Ctrl-C, or a file that cannot be written, ends it early.
 
         What is finished then stays.
@@ -125,10 +133,10 @@ class TrialLoop:
         if self.stopped is None:
             self.evaluator.keep()
 
-    def _run_in_batches(self):
+    def _run_in_batches(self) -> None:
         batches = []
         n_due = 1  # a batch that is told may be the only thing that another one waits for
-        finished = []
+        finished: list[Trial] | None = []
         while finished is not None:
             while not self._time_is_up and (n_due or self._may_look_ahead()):
                 batch = self._ask()
@@ -151,15 +159,15 @@ class TrialLoop:
         if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = OUT_OF_TIME
 
-    def _may_look_ahead(self):
+    def _may_look_ahead(self) -> bool:
         return self.scheduler.looks_ahead and self.evaluator.has_room
 
-    def _is_done(self, batch):
+    def _is_done(self, batch: Sequence[Trial]) -> bool:
         return all(len(self._rows[trial.number]) == self.n_fits for trial in batch)
 
-    def _run_asynchronously(self):
+    def _run_asynchronously(self) -> None:
         self._submit(self._replay())
-        finished = []
+        finished: list[Trial] | None = []
         while finished is not None:
             while not self._time_is_up and self.evaluator.has_room and (batch := self._ask()):
                 self._submit(batch)
@@ -171,16 +179,16 @@ class TrialLoop:
         if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = OUT_OF_TIME
 
-    def _submit(self, trials):
+    def _submit(self, trials: Sequence[Trial]) -> None:
         fits = (fit for trial in trials for fit in self.evaluator.fits(trial))
         if self.journal is not None and any(fit not in self.evaluator.known for fit in fits):
             self.journal.check_writable()
         self.evaluator.submit(trials)
 
-    def _drop_what_is_done(self):
+    def _drop_what_is_done(self) -> None:
         self.evaluator.keep(self._open, self._parents, self.scheduler.may_continue())
 
-    def _replay(self):
+    def _replay(self) -> list[Trial]:
         """Ask and tell as the journal says; return the trials that were left running."""
         running = {}
         for event in self.journal.events if self.journal else ():
@@ -197,7 +205,7 @@ class TrialLoop:
                 self._tell(trial, replaying=True)
         return list(running.values())
 
-    def _ask(self, *, replaying=False):
+    def _ask(self, *, replaying: bool = False) -> list[Trial]:
         batch = self.scheduler.ask()
         for trial in batch:
             recorded = self._recorded.get(trial.number, (trial.candidate, trial.resource))
@@ -213,7 +221,7 @@ class TrialLoop:
                 self.journal.append({"event": "ask", "trials": numbers})
         return batch
 
-    def _take_results(self):
+    def _take_results(self) -> list[Trial] | None:
         """Wait for results; return the trials that they finish, None if nothing is pending."""
         results = self.evaluator.next()
         self._check_interrupt()
@@ -226,7 +234,7 @@ class TrialLoop:
             self.evaluator.cancel()
         return finished if results else None
 
-    def _take_received(self):
+    def _take_received(self) -> list[Trial]:
         finished = []
         while self._received:
             result = self._received.popleft()
@@ -235,7 +243,7 @@ class TrialLoop:
                 finished.append(self._trials[result.trial])
         return finished
 
-    def _take(self, result):
+    def _take(self, result: FitResult) -> None:
         trial = self._trials[result.trial]
         known = (result.trial, result.split, result.repeat) in self.evaluator.known
         if self.journal is not None and not known:
@@ -244,7 +252,7 @@ class TrialLoop:
         self._any_fit = self._any_fit or result.error is None
         self._observe("on_fit_end", trial, result)
 
-    def _tell(self, trial, *, replaying=False):
+    def _tell(self, trial: Trial, *, replaying: bool = False) -> None:
         score, noise, seconds = self.score(self._sorted(trial.number))
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
@@ -253,17 +261,17 @@ class TrialLoop:
         self.scheduler.tell(trial, score, noise=noise, seconds=seconds)
         self._observe("on_trial_end", trial, self._sorted(trial.number), score)
 
-    def _finished(self):
+    def _finished(self) -> list[int]:
         return sorted(n for n, row in self._rows.items() if len(row) == self.n_fits)
 
-    def _sorted(self, number):
+    def _sorted(self, number: int) -> list[FitResult]:
         return sorted(self._rows[number], key=lambda result: (result.split, result.repeat))
 
-    def _observe(self, event, *args):
+    def _observe(self, event: str, *args: Any) -> None:
         for observer in self.observers:
             getattr(observer, event)(*args)
 
-    def _raise_if_all_failed(self):
+    def _raise_if_all_failed(self) -> None:
         if self._any_fit:
             return
         results = [result for row in self._rows.values() for result in row]
@@ -273,14 +281,14 @@ class TrialLoop:
             )
 
 
-def _recorded(journal):
+def _recorded(journal: Journal | None) -> dict[int, tuple[int, int | None]]:
     """Return candidate and resource of the trials that a journal knows, by number."""
     events = journal.events if journal else ()
     fits = (event for event in events if event["event"] == "fit")
     return {event["trial"]: (event["candidate"], event["resource"]) for event in fits}
 
 
-def _another_trial(trial, candidate, resource):
+def _another_trial(trial: Trial, candidate: int, resource: int | None) -> JournalError:
     return JournalError(
         f"a journal is replayed by asking again, but trial {trial.number} is now candidate "
         f"{trial.candidate} with resource {trial.resource}, and in the journal candidate "
@@ -289,7 +297,7 @@ def _another_trial(trial, candidate, resource):
     )
 
 
-def _other_trials(numbers, batch):
+def _other_trials(numbers: Sequence[int], batch: Sequence[Trial]) -> JournalError:
     return JournalError(
         f"a journal is replayed by asking again, but the scheduler asked for trials "
         f"{[trial.number for trial in batch]} where the journal has {numbers}; start over with a "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import is_classifier
 
@@ -10,10 +12,13 @@ from ..define_by_run import shapes_of
 from ..searchable import search_tags
 from ..wrappers import inside, owner_of
 
+if TYPE_CHECKING:
+    from ..trial import Trial
+
 __all__ = ["distributions_for", "warn_about_newcomers"]
 
 
-def distributions_for(search, X, y):
+def distributions_for(search: Any, X: Any, y: Any) -> Any:
     """Return the space of a search; where it is "model", what the estimator's builder asks for.
 
     Raises
@@ -37,14 +42,15 @@ def distributions_for(search, X, y):
     return dicts[0] if isinstance(space, dict) else dicts
 
 
-def warn_about_newcomers(search, trials, X, y):
+def warn_about_newcomers(search: Any, trials: Sequence[Trial], X: Any, y: Any) -> None:
     """Say which parameters appeared in a trial only, and had their defaults there."""
     if search.param_distributions != "model":
         return
     owner, prefix = owner_of(search.estimator)
     shapes = _shapes(search, X, y, prefix)
     new_parameters = search_tags(owner).new_parameters
-    new = {}
+    assert new_parameters is not None  # as there is a model_space
+    new: dict[str, Any] = {}
     for params in {trial.candidate: trial.params for trial in trials}.values():
         of_owner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
         new.update(new_parameters(of_owner, shapes))
@@ -59,7 +65,7 @@ def warn_about_newcomers(search, trials, X, y):
         )
 
 
-def _shapes(search, X, y, prefix):
+def _shapes(search: Any, X: Any, y: Any, prefix: str) -> dict[str, Any]:
     found = inside(search.estimator)
     shapes = shapes_of(X, y, classifier=is_classifier(search.estimator))
     if found.prefix == prefix and not found.transforms_X:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 from ..space import SearchSpace, translated
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["enqueued", "own_configuration"]
 
 _log = logging.getLogger(__name__)
 
 
-def enqueued(search, param_distributions):
+def enqueued(search: Any, param_distributions: Any) -> Sequence[Mapping[str, Any]]:
     """Return the configurations that a search tries first.
 
     What an earlier search knows comes before the estimator's own parameters.
@@ -29,7 +33,8 @@ def enqueued(search, param_distributions):
     sequence of dict
     """
     if not isinstance(search.enqueue, str):
-        return search.enqueue
+        given: Sequence[Mapping[str, Any]] = search.enqueue
+        return given
     if search.warm_start_from is not None:
         return ()
     own, reason = own_configuration(search.estimator, param_distributions)
@@ -38,7 +43,9 @@ def enqueued(search, param_distributions):
     return () if own is None else (own,)
 
 
-def own_configuration(estimator, param_distributions):
+def own_configuration(
+    estimator: Any, param_distributions: Any
+) -> tuple[dict[str, Any] | None, str]:
     """Return what the estimator has itself, as a configuration of the space.
 
     A number outside its range becomes the nearest end of it. A dict of a conditional space that
@@ -72,7 +79,7 @@ def own_configuration(estimator, param_distributions):
     return nearest, reason
 
 
-def _nearest(space, own):
+def _nearest(space: SearchSpace, own: Mapping[str, Any]) -> Any:
     """Return what of one dict is nearest to an estimator's parameters, and whether it is equal."""
     missing = [name for name in space.names if name not in own]
     if missing:
@@ -80,12 +87,13 @@ def _nearest(space, own):
     params = {name: own[name] for name in space.names}
     is_exact = True
     for dimension in space.dimensions:
-        name = dimension.name
+        name = str(dimension.name)
         if dimension.kind == "choice":
             one = SearchSpace({name: space.choices(name)})
             params[name] = one.from_unit(one.to_unit({name: own[name]}))[name]
         elif isinstance(own[name], Real) and not isinstance(own[name], bool):
-            low, high = space.bounds(name)
+            ends: Any = space.bounds(name)
+            low, high = ends
             params[name] = min(max(own[name], low), high)
             if dimension.kind == "integer":
                 params[name] = round(params[name])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, indexable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Subject", "plan_search"]
 
-Splits = list[tuple[np.ndarray, np.ndarray]]
+Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,14 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ._observers import Observer
+
+if TYPE_CHECKING:
+    from ..trial import FitResult, Trial
+    from ._loop import TrialLoop
 
 __all__ = ["Progress", "report_answered"]
 
@@ -33,19 +39,25 @@ class Progress(Observer):
         Its name.
     """
 
-    def __init__(self, total, n_fits, score, resource):
+    def __init__(
+        self,
+        total: int | None,
+        n_fits: int,
+        score: Callable[[Sequence[FitResult]], tuple[float, float | None, float]],
+        resource: str | None,
+    ) -> None:
         self.total = total
         self.n_fits = n_fits
         self.score = score
         self.resource = resource
         self.done = 0
-        self.best = {}
-        self._rows = {}
+        self.best: dict[int | None, float] = {}
+        self._rows: dict[int, list[FitResult]] = {}
         self._start = time.monotonic()
         self._shown = 0
         self._rewrite = sys.stderr.isatty()
 
-    def on_fit_end(self, trial, result):
+    def on_fit_end(self, trial: Trial, result: FitResult) -> None:
         self.done += 1
         row = self._rows.setdefault(trial.number, [])
         row.append(result)
@@ -56,7 +68,9 @@ class Progress(Observer):
             self._shown = tenths
             self._show(self._line(self._left(), *self._best_so_far()))
 
-    def finish(self, best=None, stopped=None):
+    def finish(
+        self, best: tuple[float, int | None] | None = None, stopped: str | None = None
+    ) -> None:
         """Leave a last line behind.
 
         Parameters
@@ -69,41 +83,41 @@ class Progress(Observer):
         left = self._left() if stopped is None else f"stopped because {stopped}"
         self._show(self._line(left, *(best or self._best_so_far())), end="\n")
 
-    def _note(self, trial, results):
+    def _note(self, trial: Trial, results: Sequence[FitResult]) -> None:
         results = sorted(results, key=lambda result: (result.split, result.repeat))
         score, *_ = self.score(results)
         if not math.isnan(score):
             self.best[trial.resource] = max(score, self.best.get(trial.resource, -math.inf))
 
-    def _best_so_far(self):
+    def _best_so_far(self) -> tuple[float | None, int | None]:
         if not self.best:
             return None, None
         by_level = self.resource == "n_samples"
         level = max(self.best, key=lambda level: (0 if by_level else self.best[level], level or 0))
         return self.best[level], level
 
-    def _left(self):
+    def _left(self) -> str | None:
         if not self.total:
             return None
         spent = time.monotonic() - self._start
         left = spent / self.done * (self.total - self.done) if self.done else math.nan
         return f"{_duration(left)} left"
 
-    def _line(self, left, score, level):
+    def _line(self, left: str | None, score: float | None, level: int | None) -> str:
         parts = [f"{self.done}/{self.total} fits" if self.total else f"{self.done} fits"]
         parts += [] if left is None else [left]
         at = "" if level is None else f" at {self.resource}={level}"
         parts.append("no score so far" if score is None else f"best score so far {score:.4g}{at}")
         return ", ".join(parts)
 
-    def _show(self, text, end=None):
+    def _show(self, text: str, end: str | None = None) -> None:
         if self._rewrite:
             print(f"\r{text:<78}", end=end or "", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
 
 
-def report_answered(loop, *, printed):
+def report_answered(loop: TrialLoop, *, printed: bool) -> None:
     """Log how many fits of a search its journal answered, and print it where that is wanted.
 
     Parameters
@@ -114,13 +128,14 @@ def report_answered(loop, *, printed):
     """
     fits = [(fit.trial, fit.split, fit.repeat) for row in loop.results for fit in row]
     n_known = sum(fit in loop.evaluator.known for fit in fits)
-    text = f"{n_known} of {len(fits)} fits answered by {loop.journal.path.name}"
+    name = "" if loop.journal is None else loop.journal.path.name
+    text = f"{n_known} of {len(fits)} fits answered by {name}"
     _log.info(text)
     if printed:
         print(text, file=sys.stderr, flush=True)
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "?"
     minutes, seconds = divmod(round(seconds), 60)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +16,12 @@ from ..journal import as_read, params_of, read_trials
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
 from ..space import translated
+
+if TYPE_CHECKING:
+    from ..journal import Journal
+    from ..samplers import Sampler
+    from ..space import SearchSpace
+    from ..trial import FitResult, Trial
 
 __all__ = ["fingerprint", "identity_of", "replayed", "tell_earlier_scores"]
 
@@ -33,7 +42,9 @@ _FREE = {
 }
 
 
-def fingerprint(search, distributions, cv, X, y, params):
+def fingerprint(
+    search: Any, distributions: Any, cv: Any, X: Any, y: Any, params: Mapping[str, Any]
+) -> dict[str, Any]:
     """Describe what makes a search the one it is.
 
     Parameters
@@ -64,7 +75,7 @@ def fingerprint(search, distributions, cv, X, y, params):
     }
 
 
-def _digest_of_data(name, value):
+def _digest_of_data(name: str, value: Any) -> str:
     try:
         return digest(value)
     except pickle.PicklingError as error:
@@ -75,13 +86,13 @@ def _digest_of_data(name, value):
         ) from error
 
 
-def identity_of(fingerprint, seed):
+def identity_of(fingerprint: Mapping[str, Any], seed: int) -> str:
     """Return a name for a search: the same one for what may continue its journal."""
     settings = {k: v for k, v in fingerprint["settings"].items() if k != "n_iter"}
     return digest(json.dumps({**fingerprint, "settings": settings, "seed": seed}, sort_keys=True))
 
 
-def replayed(journal, space, sampler):
+def replayed(journal: Journal, space: SearchSpace, sampler: Sampler) -> Sampler:
     """Return a sampler that proposes what the journal has before it goes on.
 
     Parameters
@@ -94,7 +105,7 @@ def replayed(journal, space, sampler):
         event["candidate"]: params_of(event) for event in journal.events if event["event"] == "fit"
     }
 
-    def restore(proposed, record):
+    def restore(proposed: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         params = {name: _restored(name, record[name], proposed, space) for name in record}
         changed = params.keys() != proposed.keys() or any(
             params[name] is not proposed[name] for name in params
@@ -104,7 +115,7 @@ def replayed(journal, space, sampler):
     return ReplayedSampler(sampler, records, restore) if records else sampler
 
 
-def _restored(name, value, proposed, space):
+def _restored(name: str, value: Any, proposed: dict[str, Any], space: SearchSpace) -> Any:
     """Return a value of the space that reads like one of a journal; at a loss the proposed one."""
     if name in proposed and as_read(proposed[name]) == value:
         return proposed[name]
@@ -113,7 +124,14 @@ def _restored(name, value, proposed, space):
     return next(alike, proposed.get(name, value) if choices else value)
 
 
-def tell_earlier_scores(path, space, sampler, identity, metric=True, max_resource=None):
+def tell_earlier_scores(
+    path: str | PathLike[str],
+    space: SearchSpace,
+    sampler: Sampler,
+    identity: Any,
+    metric: Any = True,
+    max_resource: int | None = None,
+) -> None:
     """Tell a sampler what an earlier search over the same space found.
 
     Scores of the same data, estimator and metric are told as if they were found here; those of an
@@ -167,7 +185,7 @@ def tell_earlier_scores(path, space, sampler, identity, metric=True, max_resourc
             sampler.observe_elsewhere(params, score, **more)
 
 
-def _same_task(earlier, now):
+def _same_task(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether scores of two searches measure the same."""
     parts = (
         [fingerprint[name] for name in ("data", "estimator")]
@@ -177,13 +195,13 @@ def _same_task(earlier, now):
     return next(parts) == next(parts)
 
 
-def _metric_of(fits, wanted):
+def _metric_of(fits: Sequence[FitResult], wanted: Any) -> str:
     """Return the metric of an earlier search that counts here: the wanted one, else its first."""
     names = [name for fit in fits for name in fit.test_scores]
     return wanted if wanted in names else next(iter(names), "score")
 
 
-def _in_space(path, trial, space):
+def _in_space(path: str | PathLike[str], trial: Trial, space: SearchSpace) -> dict[str, Any]:
     """Return a trial's parameters as values of the space; a journal has some as text only."""
     params = {}
     for name, value in trial.params.items():

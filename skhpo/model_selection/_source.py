@@ -70,13 +70,14 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
     if search.journal is None:
         yield _source(search, plan)
         return
-    with Journal(_for_data(search.journal, plan.fingerprint["data"])) as journal:
+    identity: Any = plan.fingerprint
+    with Journal(_for_data(search.journal, identity["data"])) as journal:
         if journal.header is None:
             source = replace(_source(search, plan), journal=journal)
             journal.start(_header(search, plan), plan.splits)
             yield source
             return
-        _refuse_another(search.journal, journal.header["fingerprint"], plan.fingerprint)
+        _refuse_another(search.journal, journal.header["fingerprint"], identity)
         plan = replace(
             plan,
             splits=journal.splits(plan.splits),
@@ -127,10 +128,10 @@ def _header(search: BaseTrialSearchCV, plan: Plan) -> dict[str, Any]:
 
 def _for_data(path: Any, data: Any) -> str:
     """Return the path with ``{data}`` in it replaced by a hash of what is fitted."""
-    path = checked_path(path)
-    if _DATA not in path:
-        return path
-    return path.replace(_DATA, digest(json.dumps(data, sort_keys=True))[:12])
+    template = checked_path(path)
+    if _DATA not in template:
+        return template
+    return template.replace(_DATA, digest(json.dumps(data, sort_keys=True))[:12])
 
 
 def _refuse_another(path: Any, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..space import SearchSpace
 
 __all__ = ["important_parameters", "stage_table"]
 
 
-def stage_table(space, stage):
+def stage_table(space: SearchSpace, stage: Any) -> dict[str, Any]:
     """Return a stage as a dict of plain values.
 
     Parameters
@@ -41,7 +48,7 @@ def stage_table(space, stage):
     }
 
 
-def _label(space, term):
+def _label(space: SearchSpace, term: Any) -> list[tuple[str, str]]:
     """Return pairs of a parameter and what is the case where its function is positive."""
     return [
         (space.dimensions[factor.dimension].name or "dict", factor.label)
@@ -50,7 +57,7 @@ def _label(space, term):
     ]
 
 
-def important_parameters(stages):
+def important_parameters(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the terms of all stages as a table: dict of str to ndarray.
 
     Parameters
@@ -77,7 +84,7 @@ def important_parameters(stages):
     return table
 
 
-def _objects(values):
+def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
