@@ -29,7 +29,7 @@ def direct_steps(net, batches):
 def _describe(net, batches):
     rows = batches.rows
     reasons = {
-        "the device is not a CPU": net.device_.type != "cpu",
+        f"the device is of type {net.device_.type}": net.device_.type not in ("cpu", "cuda"),
         "the module is compiled": net.compile,
         "infer is overridden, or computes in low precision": (
             net._forward_of_training() is not net.module_
@@ -43,7 +43,7 @@ def _describe(net, batches):
     found = next((reason for reason, holds in reasons.items() if holds), None)
     if found is not None:
         return found
-    settings = {}
+    settings, generator = {}, net._state.streams["forward"].generator
     if isinstance(net.criterion_, BINARY):
         settings["smoothing"] = getattr(net, "label_smoothing", 0.0)
     if isinstance(net.criterion_, nn.NLLLoss):
@@ -55,6 +55,7 @@ def _describe(net, batches):
         "inputs": (tuple(rows.source.shape[1:]), rows.dtype[None]),
         "targets": (tuple(rows.targets.shape[1:]), rows.targets.dtype),
         "sizes": batches.sizes(),
-        "draw_mask": Masks(net._state.streams["forward"].generator),
+        # Masks of a GPU are drawn by kernels that take no generator.
+        "draw_mask": Masks(generator) if net.device_.type == "cpu" else None,
         **settings,
     }

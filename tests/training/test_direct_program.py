@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skhpo.training.direct import Masks, _masks, compile_program
+from skhpo.training.direct import Masks, _capture, _masks, _program, compile_program
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +242,7 @@ def test_gradients_are_left_to_nobody():
         lambda m: m.append(nn.ReLU()),
         lambda m: m.to(torch.float32),
         lambda m: m[0].register_forward_hook(lambda *args: None),
+        lambda m: [setattr(m[1], "p", rate / 1000) for rate in range(200)],
     ],
 )
 def test_a_program_knows_when_it_does_not_hold_any_more(change):
@@ -314,3 +315,50 @@ def test_unknown_losses_and_optimizers_have_a_reason():
     other = torch.optim.Adam(mlp().parameters())
     program, why = compiled(module, nn.CrossEntropyLoss(), other)
     assert (program, why) == (None, "the optimizer has parameters that are not the module's")
+
+
+def test_criteria_may_not_change():
+    module, criterion = mlp(nn.ReLU()).double(), nn.CrossEntropyLoss()
+    program, _ = compiled(module, criterion, torch.optim.SGD(module.parameters(), lr=0.1))
+    assert program.holds()
+    criterion.label_smoothing = 0.3
+    assert not program.holds()
+
+
+class Replayed:
+    """What a CUDA graph is, without a GPU: runs a function again on the tensors of its capture."""
+
+    def __init__(self, function):
+        self.function, self.out = function, None
+
+    def replay(self):
+        self.out = self.function()
+
+
+class Refused:
+    def __init__(self, function):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+@pytest.mark.parametrize("capture", [Replayed, Refused])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_captured_steps_are_those_of_the_loop(capture, weighted, monkeypatch):
+    made = []
+
+    def make(function):
+        made.append(_capture.Captured(function, capture))
+        return made[-1]
+
+    passes = _program._pass_of
+    monkeypatch.setattr(_program, "_pass_of", lambda *args: make(passes(*args)))
+    found = []
+    layers = nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 6), nn.Tanh()
+    for run, module in zip((by_hand, directly), twice(mlp(*layers)), strict=True):
+        optimizer = torch.optim.Adam(module.parameters(), fused=True)
+        data = batches(weighted=weighted, n_epochs=6)
+        losses = run(module, nn.CrossEntropyLoss(), optimizer, data)
+        found.append((torch.stack(losses), *module.parameters()))
+    for one, other in zip(*found, strict=True):
+        same(one, other)
+    assert len(made) == len(set(SIZES))
+    assert all(isinstance(one._graph, Replayed) is (capture is Replayed) for one in made)

@@ -15,6 +15,8 @@ is a short sequence of torch calls, without the graph that autograd would build 
 * The program trains the tensors of the module and of the optimizer where they are, so that both
   look at any time as if autograd had trained them, but for the counts of steps, which
   ``Program.finish`` writes back. Nothing of a program needs to be saved.
+* On a GPU the passes of a step are captured in a CUDA graph after a few steps, and replayed; the
+  optimizer, whose settings a schedule changes, is not part of it.
 * Random numbers are drawn by the same calls in the same order as by the layers.
 * Rules are written for tensors of shape (n, ...), and for (n_networks, n, ...): the parameters
   then have the networks in front, too, and products become batched ones.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 
+from ._capture import Captured
 from ._layers import has_hooks, make_rule, refuse_hooks
 from ._losses import make_loss
 from ._optimizers import make_stepper
@@ -44,8 +47,9 @@ class Program:
     def __init__(
         self, module, criterion, optimizer, inputs, targets, sizes, draw_mask, **loss_settings
     ):
-        refuse_hooks(module)
-        self._module = module
+        self._modules = module, criterion
+        for part in self._modules:
+            refuse_hooks(part)
         parameters = list(module.named_parameters(remove_duplicate=False))
         if len({id(p) for _, p in parameters}) < len(parameters):
             raise Unknown("layers share a parameter")
@@ -67,13 +71,16 @@ class Program:
             rule = make_rule(module, place)
             loss = make_loss(criterion, rule.shape, (size, *target_row), **loss_settings)
             scale = parameters[0][1].new_tensor(1 / size)
-            self._parts[size] = rule.forward, rule.backward, loss.forward, loss.backward, scale
+            compute_gradients = _pass_of(rule, loss)
+            if scale.is_cuda:
+                compute_gradients = Captured(compute_gradients)
+            self._parts[size] = compute_gradients, scale
         # What is not read has no gradient: the optimizer leaves it as it is.
         learning = {
             p: gradients[name] for name, p in parameters if name in place.read & set(gradients)
         }
         self._stepper = make_stepper(optimizer, learning)
-        self._signature = self._sign()
+        self._signature = self._sign()  # keeps what is in it alive, so that nothing else is it
 
     def begin(self):
         """Call before the first step."""
@@ -94,10 +101,8 @@ class Program:
             Of the rows. The loss of the batch is their mean, or the mean of their products with
             the weights.
         """
-        forward, backward, forward_loss, backward_loss, scale = self._parts[x.size(0)]
-        output = forward(x)
-        losses = forward_loss(output, y, scale if weight is None else weight * scale)
-        backward(backward_loss())
+        compute_gradients, scale = self._parts[x.size(0)]
+        losses = compute_gradients(x, y, scale if weight is None else weight * scale)
         self._stepper.step()
         return losses
 
@@ -107,17 +112,36 @@ class Program:
 
     def holds(self):
         """Tell whether the module is still as it was when the program was made."""
-        return self._sign() == self._signature
+        (kept, numbers), (kept_before, numbers_before) = self._sign(), self._signature
+        return (
+            numbers == numbers_before
+            and len(kept) == len(kept_before)
+            and all(map(operator.is_, kept, kept_before))
+        )
 
     def _sign(self):
-        found = []
-        for layer in self._module.modules():
-            found.extend(map(id, vars(layer).values()))
-            found.append(has_hooks(layer))
+        kept, numbers = [], []
+        for layer in (layer for module in self._modules for layer in module.modules()):
+            kept.extend(vars(layer).values())
+            kept.append(has_hooks(layer))
             for tensor in (*layer._parameters.values(), *layer._buffers.values()):
                 if tensor is not None:
-                    found += (id(tensor), tensor.data_ptr(), tensor.requires_grad)
-        return found
+                    kept.append(tensor)
+                    numbers += (tensor.data_ptr(), tensor.requires_grad)
+        return kept, numbers
+
+
+def _pass_of(rule, loss):
+    """Return what computes all gradients of a batch, and its losses."""
+    forward, backward = rule.forward, rule.backward
+    forward_loss, backward_loss = loss.forward, loss.backward
+
+    def compute_gradients(x, y, scale):
+        losses = forward_loss(forward(x), y, scale)
+        backward(backward_loss())
+        return losses
+
+    return compute_gradients
 
 
 def _check_tensors(parameters, optimizer):
