@@ -13,7 +13,7 @@ from ._losses import smoothed_targets
 __all__ = ["Feed"]
 
 # Rows are gathered for several steps at once, up to this size.
-_CHUNK_BYTES = 2**22
+_CHUNK_BYTES = 2**21
 # Arrays of different nets are joined into one up to this size.
 _JOINED_BYTES = 2**27
 
@@ -47,6 +47,7 @@ class Feed:
         self.fill_up = fill_up
         self.device = runs[0].net.device_
         self.dtype = dtype
+        self._buffer = None  # memory that is new costs as much as the copy
         self._join_inputs()
         rows = [run.batches.rows for run in runs]
         self.first_targets, targets = _joined(
@@ -114,10 +115,13 @@ class Feed:
         it the losses of the rows sum up to the loss of the batch.
         """
         longest = max(len(run.batches.rows) for run in self.runs)
-        orders = torch.zeros(len(self.runs), longest, dtype=torch.int64)
+        # Which rows of the joined inputs, and of the joined targets.
+        orders = torch.zeros(2, len(self.runs), longest, dtype=torch.int64)
         for row, run in enumerate(self.runs):
-            order = run.batches.order()
-            orders[row, : len(order)] = order
+            order, index = run.batches.order(), run.batches.rows.index
+            order = order if index is None else index[order]
+            orders[0, row, : len(order)] = _mapped(self.maps[row], order)
+            orders[1, row, : len(order)] = order + self.first_targets[row]
         done = 0
         while done < len(self.steps):
             step = self.steps[done]
@@ -144,58 +148,48 @@ class Feed:
     def _gathered(self, step, n_steps, orders):
         n_nets = step.stop - step.start
         end = step.first_row + n_steps * step.size
-        chosen = orders[step.start : step.stop, step.first_row : end]
+        chosen = orders[:, step.start : step.stop, step.first_row : end]
         weight = torch.full((n_nets, step.size), 1 / step.size, dtype=self.dtype)
         if step.lengths is not None:
             lengths = torch.tensor(step.lengths).unsqueeze(1)
             is_real = torch.arange(step.size) < lengths
             # The first row again: it brings no number that is not there anyway.
-            chosen = torch.where(is_real, chosen, chosen[:, :1])
+            chosen = torch.where(is_real, chosen, chosen[..., :1])
             weight = is_real.to(self.dtype) / lengths
-        # (n_nets, n_steps * size) -> (n_steps, n_nets, size)
-        chosen = chosen.unflatten(1, (n_steps, step.size)).transpose(0, 1).contiguous()
+        # (2, n_nets, n_steps * size) -> (2, n_steps, n_nets, size)
+        chosen = chosen.unflatten(2, (n_steps, step.size)).transpose(1, 2).contiguous()
         weight = weight.to(self.device)
-        X, y, weights = self._take(chosen, step)
-        ys = y.unflatten(0, (n_steps, n_nets * step.size)).unbind(0)
-        if weights is None:
-            ws = [weight] * n_steps
-        else:
+        of_targets = chosen[1].flatten().to(self.device)
+        ys = self.targets.index_select(0, of_targets).unflatten(0, (n_steps, -1)).unbind(0)
+        ws = [weight] * n_steps
+        if self.weight is not None:
+            weights = self.weight.index_select(0, of_targets)
             ws = (weights.view(n_steps, n_nets, step.size) * weight).unbind(0)
+        X = self._inputs(chosen[0], self.source_of[step.start : step.stop])
         for x, y, w in zip(X.unbind(0), ys, ws, strict=True):
             yield step, x, y, w
 
-    def _take(self, chosen, step):
-        """Return inputs (n_steps, n_nets, size, ...), flat targets and flat weights."""
-        rows = [self.runs[i].batches.rows for i in range(step.start, step.stop)]
-        index = [
-            of_net if part.index is None else part.index[of_net]
-            for part, of_net in zip(rows, chosen.unbind(1), strict=True)
-        ]
-        of_targets = torch.stack(
-            [one + self.first_targets[step.start + i] for i, one in enumerate(index)], 1
-        )
-        of_targets = of_targets.flatten().to(self.device)
-        y = self.targets.index_select(0, of_targets)
-        weight = None if self.weight is None else self.weight.index_select(0, of_targets)
-        maps = self.maps[step.start : step.stop]
-        index = [_mapped(of_rows, one) for of_rows, one in zip(maps, index, strict=True)]
-        parts = []
-        start = 0
-        sources = self.source_of[step.start : step.stop]
-        while start < len(index):
-            stop = start + 1
-            while stop < len(index) and sources[stop] == sources[start]:
-                stop += 1
-            some = torch.stack(index[start:stop], 1)
-            parts.append(self._read(self.sources[sources[start]], some))
-            start = stop
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), y, weight
+    def _inputs(self, index, source_of):
+        """Return inputs of shape (n_steps, n_nets, size, ...), until the next call."""
+        firsts = [i for i in range(len(source_of)) if not i or source_of[i] != source_of[i - 1]]
+        if len(firsts) == 1:
+            return self._read(self.sources[source_of[0]], index)
+        parts = index.tensor_split(firsts[1:], 1)
+        sources = [self.sources[source_of[first]] for first in firsts]
+        pairs = zip(sources, parts, strict=True)
+        return torch.cat([self._read(source, part).clone() for source, part in pairs], 1)
 
     def _read(self, source, index):
-        dtype = self.runs[0].batches.rows.dtype[None]
-        if isinstance(source, torch.Tensor):
-            index = index.to(source.device)
-        X = source.index_select(0, index.flatten()).to(self.device, dtype)
+        dtype, flat = self.runs[0].batches.rows.dtype[None], index.flatten()
+        if not isinstance(source, torch.Tensor):
+            X = source.index_select(0, flat).to(self.device, dtype)
+        elif source.device != self.device or source.dtype != dtype:
+            X = source.index_select(0, flat.to(source.device)).to(self.device, dtype)
+        else:
+            if self._buffer is None or len(self._buffer) < len(flat):
+                self._buffer = source.new_empty(len(flat), *source.shape[1:])
+            X = self._buffer[: len(flat)]
+            torch.index_select(source, 0, flat.to(self.device), out=X)
         return X.unflatten(0, index.shape)
 
 
