@@ -30,6 +30,8 @@ def _linear(forms, layers, name):
     # As (in_features, out_features): products with a transposed right factor take more than twice
     # as long, and gradients come in this layout.
     forms.transposed.add(weight)
+    # Batched products with a result that is not contiguous are one by one.
+    forms.apart.add(weight)
     has_bias = layers[0].bias is not None
     if has_bias:
         forms.views[bias] = _as_row

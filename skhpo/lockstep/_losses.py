@@ -42,11 +42,20 @@ class RowLosses:
         if isinstance(criterion, nn.CrossEntropyLoss):
             self.criterion.label_smoothing = 0.0
         self.log = isinstance(criterion, nn.NLLLoss) and nets[0]._meaning == "probabilities"
+        values = next(nets[0].module_.parameters())
+        self.dtype, self.device = values.dtype, values.device
         self.smoothing = [getattr(net.criterion_, "label_smoothing", 0.0) for net in nets]
 
     def keep(self, rows):
         """Drop all other nets."""
         self.smoothing = [self.smoothing[row] for row in rows]
+
+    def share(self, start, stop):
+        """Return the label smoothing of some nets: a number where it is the same for all."""
+        smoothing = self.smoothing[start:stop]
+        if len(set(smoothing)) == 1:
+            return smoothing[0]
+        return torch.tensor(smoothing, dtype=self.dtype, device=self.device).view(-1, 1, 1)
 
     def __call__(self, output, y, part):
         """Return losses of shape (n_nets, n).

@@ -128,12 +128,18 @@ class Parameters:
             yield name, values, grads.view_as(values) if block.trained else None
             begin = end
 
+    def pairs(self, start, stop):
+        """Return values and gradients by name, of shape (n_nets, ...); None where there is none."""
+        return {
+            name: tuple(t.mT if name in self.transposed and t is not None else t for t in pair)
+            for block in self.blocks
+            for name, *pair in self._split(block, start, stop)
+        }
+
     def trained(self, start, stop):
         """Yield the parameters that are trained, as tensors of shape (n_nets, ...)."""
-        for block in self.blocks:
-            if block.trained:
-                for name, values, _ in self._split(block, start, stop):
-                    yield values.transpose(1, 2) if name in self.transposed else values
+        pairs = self.pairs(start, stop).values()
+        return (values for values, gradients in pairs if gradients is not None)
 
     def shape_kept(self, name):
         """Return the shape in which a parameter is kept."""
@@ -151,18 +157,21 @@ class Parameters:
         return tensor.t() if name in self.transposed else tensor
 
     def set_trained(self, trained):
-        """Say which parameters rest.
+        """Say which parameters rest; return whether that is something new.
 
         Parameters
         ----------
         trained : dict of str to bool
         """
+        changed = False
         for block in self.blocks:
             wanted = trained[block.names[0]]
             if block.trained != wanted:
                 block.trained = wanted
                 block.grads = torch.zeros_like(block.values) if wanted else block.values[:, :0]
                 self._parts.clear()
+                changed = True
+        return changed
 
     def keep(self, rows):
         """Drop all other rows.

@@ -8,8 +8,10 @@ import torch
 
 from ..limits import check_time
 from ..training.device import as_float32
+from ..training.direct import Unknown
 from ..training.engine import EpochReport
-from ._errors import LockstepError
+from ._direct import DirectPasses
+from ._errors import LockstepError, log
 from ._feed import Feed
 from ._forms import Forms
 from ._losses import RowLosses
@@ -56,6 +58,7 @@ class LockstepRunner:
                 # Torch's schedules ask whether the optimizer has stepped before them.
                 run.net.optimizer_._opt_called = True
         self.limits = _NormLimits(self.parameters, nets)
+        self.said = None
         self._make_feed()
 
     def _first_rows(self):
@@ -67,6 +70,22 @@ class LockstepRunner:
         dtype = self.parameters.blocks[0].values.dtype
         self.feed = Feed(self.runs, not self.forms.mixes_rows, dtype)
         self.watched = [row for row, run in enumerate(self.runs) if run.network.each_batch]
+        self._make_passes()
+
+    def _make_passes(self):
+        try:
+            self.direct, said = self._direct_passes(), "without autograd"
+        except Unknown as reason:
+            self.direct, said = None, f"by autograd: {reason}"
+        if said != self.said:
+            log.debug("%d nets in lockstep: steps %s", len(self.runs), said)
+        self.said = said
+
+    def _direct_passes(self):
+        if self.low_precision is not None:
+            raise Unknown("the nets compute in low precision")
+        modules = [run.net.module_ for run in self.runs]
+        return DirectPasses(modules, self.forms.streams, self.losses, self.parameters, self.feed)
 
     @property
     def networks(self):
@@ -105,18 +124,24 @@ class LockstepRunner:
 
     def _step(self, step, x, y, weight):
         check_time()
-        part = self.parameters.part(step.start, step.stop)
-        output = self._forward(x, part, step.lengths)
-        losses = self.losses(output, y, part)
-        grads = torch.autograd.grad(losses, part.leaves, grad_outputs=weight)
-        torch._foreach_copy_(part.grads, grads)
+        if self.direct is None:
+            losses = self._losses_by_autograd(step, x, y, weight)
+        else:
+            losses = self.direct(step, x, y, weight)
         self.optimizer.step(step.start, step.stop)
         if self.watched:
             self.limits.keep_to(step.start, step.stop)
             for row in self.watched:
                 if step.start <= row < step.stop:
                     self._after_batch(row, self.runs[row])
-        return losses.detach(), weight
+        return losses, weight
+
+    def _losses_by_autograd(self, step, x, y, weight):
+        part = self.parameters.part(step.start, step.stop)
+        losses = self.losses(self._forward(x, part, step.lengths), y, part)
+        grads = torch.autograd.grad(losses, part.leaves, grad_outputs=weight)
+        torch._foreach_copy_(part.grads, grads)
+        return losses.detach()
 
     def _forward(self, x, part, lengths):
         if self.low_precision is None:
@@ -150,8 +175,9 @@ class LockstepRunner:
         state = self.runs[0].network.state
         if state.frozen_until:
             trained = {name: p.requires_grad for name, p in state.module.named_parameters()}
-            self.parameters.set_trained(trained)
-            self.optimizer.forget_calls()
+            if self.parameters.set_trained(trained):
+                self.optimizer.forget_calls()
+                self._make_passes()
 
 
 class _NormLimits:

@@ -349,8 +349,8 @@ def test_captured_steps_are_those_of_the_loop(capture, weighted, monkeypatch):
         made.append(_capture.Captured(function, capture))
         return made[-1]
 
-    passes = _program._pass_of
-    monkeypatch.setattr(_program, "_pass_of", lambda *args: make(passes(*args)))
+    passes = _program.make_pass
+    monkeypatch.setattr(_program, "make_pass", lambda *args, **rest: make(passes(*args, **rest)))
     found = []
     layers = nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 6), nn.Tanh()
     for run, module in zip((by_hand, directly), twice(mlp(*layers)), strict=True):

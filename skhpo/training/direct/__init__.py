@@ -25,11 +25,11 @@ Whatever has no rule has a reason: `compile_program` then returns it in place of
 """
 
 from ._epoch import DirectRunner, DirectSteps
-from ._layers import RULES
+from ._layers import RULES, refuse_hooks
 from ._losses import LOSSES
 from ._masks import Masks
 from ._place import Place, Unknown
-from ._program import Program, compile_program
+from ._program import Program, compile_program, make_pass
 
 __all__ = [
     "LOSSES",
@@ -41,4 +41,6 @@ __all__ = [
     "Program",
     "Unknown",
     "compile_program",
+    "make_pass",
+    "refuse_hooks",
 ]

@@ -259,6 +259,7 @@ class Dropout(Rule):
             raise Unknown(f"{type(layer).__name__}(p={layer.p})")
         self.layer, self._name, self._draw = layer, place.path, place.draw_mask
         self._overwrites = place.may_overwrite
+        self._many = place.n_networks is not None
         self._mask = self._out = None
 
     def forward(self, x):
@@ -274,7 +275,8 @@ class Dropout(Rule):
         return gradient.mul_(self._mask)
 
     def _empty_mask(self, x):
-        return torch.empty_like(x)
+        # A network among many draws for its rows in their order, whatever the layer before made.
+        return x.new_empty(x.shape) if self._many else torch.empty_like(x)
 
 
 class FeatureDropout(Dropout):
@@ -284,7 +286,7 @@ class FeatureDropout(Dropout):
         super().__init__(layer, place)
         if len(place.shape) != int(type(layer).__name__[-2]) + 2:
             raise Unknown(f"{type(layer).__name__} of an input of shape {place.shape}")
-        self._n_leading = 2 + (place.n_networks is not None)
+        self._n_leading = 2 + self._many
 
     def _empty_mask(self, x):
         return x.new_empty(*x.shape[: self._n_leading], *[1] * (x.ndim - self._n_leading))

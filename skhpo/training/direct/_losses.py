@@ -83,7 +83,9 @@ class _OfClasses(Loss):
 class CrossEntropy(_OfClasses):
     def __init__(self, criterion, *others, **settings):
         super().__init__(criterion, *others, **settings)
+        # Many networks have a share each, as a tensor of shape (n_networks, 1, 1).
         self._share = criterion.label_smoothing
+        self._is_smoothed = isinstance(self._share, torch.Tensor) or self._share > 0
         self._logits = self._logs = None
 
     def forward(self, output, y, scale):
@@ -95,7 +97,7 @@ class CrossEntropy(_OfClasses):
         self._logits.copy_(output)
         self._logs = torch.log_softmax(self._logits, -2, out=self._logs)
         self._gradient = torch.exp(self._logs, out=self._gradient)
-        if self._weight is None and not self._share:
+        if self._weight is None and not self._is_smoothed:
             losses = self._logs.gather(-2, y).squeeze(-2).neg_()
             self._gradient.scatter_add_(-2, y, self._minus_ones)
         else:

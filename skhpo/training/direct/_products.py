@@ -27,6 +27,9 @@ class Linear(Rule):
         self._weight, self._weight_gradient = place.parameter("weight")
         self._bias, self._bias_gradient = place.parameter("bias")
         self._transposed = self._weight.mT
+        # Many networks' weights may be kept as (n_networks, in, out), which this is a view of.
+        gradient = self._weight_gradient
+        self._is_kept_transposed = gradient is not None and gradient.stride(-1) != 1
         leading = () if place.n_networks is None else (place.n_networks,)
         many, has_bias = bool(leading), self._bias is not None
         self._product = torch.bmm if many else torch.mm
@@ -56,7 +59,9 @@ class Linear(Rule):
         if self._flat is not None:
             gradient = gradient.reshape(*self._flat, gradient.shape[-1])
         across = gradient.mT
-        if self._weight_gradient is not None:
+        if self._is_kept_transposed:
+            self._product(self._x.mT, gradient, out=self._weight_gradient.mT)
+        elif self._weight_gradient is not None:
             self._product(across, self._x, out=self._weight_gradient)
         if self._bias_gradient is not None:
             if self._ones is None:
@@ -92,7 +97,9 @@ class Beside(Rule):
         value, gradient = place.parameter(name)
         if self._n_networks is None or value is None:
             return value, gradient
-        return value.flatten(0, 1), None if gradient is None else gradient.flatten(0, 1)
+        # Views, or an error: what is computed of a copy would go nowhere.
+        joined = [t if t is None else t.view(-1, *t.shape[2:]) for t in (value, gradient)]
+        return joined[0], joined[1]
 
 
 class Convolution(Beside):
@@ -148,7 +155,7 @@ class Embedding(Rule):
             # One table of all networks, each with its own first row.
             firsts = torch.arange(place.n_networks, device=self._weight.device) * self._n_rows
             self._firsts = firsts.view(-1, *[1] * len(place.shape))
-            self._weight = self._weight.flatten(0, 1)
+            self._weight = self._weight.view(-1, layer.embedding_dim)
 
     def forward(self, x):
         if self._firsts is not None:

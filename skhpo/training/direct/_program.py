@@ -12,7 +12,7 @@ from ._losses import make_loss
 from ._optimizers import make_stepper
 from ._place import Place, Unknown
 
-__all__ = ["Program", "compile_program"]
+__all__ = ["Program", "compile_program", "make_pass"]
 
 _DTYPES = {torch.float32, torch.float64}
 
@@ -68,13 +68,8 @@ class Program:
         place = Place(row, values, buffers, draw_mask, is_integer=not dtype.is_floating_point)
         for size in set(sizes):
             place = place.at(shape=(size, *row))
-            rule = make_rule(module, place)
-            loss = make_loss(criterion, rule.shape, (size, *target_row), **loss_settings)
-            scale = parameters[0][1].new_tensor(1 / size)
-            compute_gradients = _pass_of(rule, loss)
-            if scale.is_cuda:
-                compute_gradients = Captured(compute_gradients)
-            self._parts[size] = compute_gradients, scale
+            compute_gradients = make_pass(module, criterion, place, target_row, **loss_settings)
+            self._parts[size] = compute_gradients, parameters[0][1].new_tensor(1 / size)
         # What is not read has no gradient: the optimizer leaves it as it is.
         learning = {
             p: gradients[name] for name, p in parameters if name in place.read & set(gradients)
@@ -131,8 +126,30 @@ class Program:
         return kept, numbers
 
 
-def _pass_of(rule, loss):
-    """Return what computes all gradients of a batch, and its losses."""
+def make_pass(module, criterion, place, target_row, **loss_settings):
+    """Return what computes all gradients of a batch.
+
+    Parameters
+    ----------
+    module, criterion : torch.nn.Module
+    place : Place
+    target_row : tuple of int
+        Shape of the target of a row.
+    **loss_settings : dict
+        See `Loss`.
+
+    Returns
+    -------
+    compute_gradients : callable
+        From inputs, targets and the scale of `Loss.forward` to the losses of the rows.
+
+    Raises
+    ------
+    Unknown
+    """
+    rule = make_rule(module, place)
+    target_shape = place.shape[0], *target_row
+    loss = make_loss(criterion, rule.shape, target_shape, place.n_networks, **loss_settings)
     forward, backward = rule.forward, rule.backward
     forward_loss, backward_loss = loss.forward, loss.backward
 
@@ -141,7 +158,8 @@ def _pass_of(rule, loss):
         backward(backward_loss())
         return losses
 
-    return compute_gradients
+    on_gpu = any(value.is_cuda for value, _ in place.parameters.values())
+    return Captured(compute_gradients) if on_gpu else compute_gradients
 
 
 def _check_tensors(parameters, optimizer):
