@@ -73,11 +73,9 @@ class _OfClasses(Loss):
             raise Unknown("the criterion ignores a class")
         self._weight, self._n_classes = criterion.weight, shape[1]
 
-    def _normalized(self, weights, scale):
+    def _normalization(self, weights, scale):
         # A batch's loss is divided by the weights of its targets, not by its rows.
-        if scale.ndim:
-            return weights
-        return weights * (weights.shape[-1] / weights.sum(-1, keepdim=True))
+        return 1.0 if scale.ndim else weights.shape[-1] / weights.sum(-1, keepdim=True)
 
 
 class CrossEntropy(_OfClasses):
@@ -115,7 +113,8 @@ class CrossEntropy(_OfClasses):
             of_classes = self._weight.unsqueeze(-1)
             targets *= of_classes
             of_labels = (labels * of_classes).sum(-2)
-            targets *= (self._normalized(of_labels, scale) / of_labels).unsqueeze(-2)
+            factor = self._normalization(of_labels, scale)
+            targets *= factor if scale.ndim else factor.unsqueeze(-2)
         return targets
 
     def backward(self):
@@ -136,7 +135,8 @@ class NLL(_OfClasses):
         factors = scale.expand(y.shape[:-1]) if scale.ndim == 0 else scale
         losses = -of_target.squeeze(-1)
         if self._weight is not None:
-            weights = self._normalized(self._weight[y.squeeze(-1)], scale)
+            weights = self._weight[y.squeeze(-1)]
+            weights = weights * self._normalization(weights, scale)
             losses, factors = losses * weights, factors * weights
         factors = -factors.unsqueeze(-1)
         factors = factors if slopes is None else factors * slopes
