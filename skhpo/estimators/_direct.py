@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ..training.direct import DirectSteps, Masks
@@ -23,10 +24,11 @@ def direct_steps(net, batches):
     -------
     steps : DirectSteps
     """
-    return DirectSteps(lambda: _describe(net, batches))
+    masks = Masks(lambda: net._state.streams["forward"].generator())
+    return DirectSteps(lambda: _describe(net, batches, masks))
 
 
-def _describe(net, batches):
+def _describe(net, batches, masks):
     rows = batches.rows
     reasons = {
         f"the device is of type {net.device_.type}": net.device_.type not in ("cpu", "cuda"),
@@ -34,7 +36,12 @@ def _describe(net, batches):
         "infer is overridden, or computes in low precision": (
             net._forward_of_training() is not net.module_
         ),
-        "get_loss is overridden": not type(net).get_loss.__module__.startswith("skhpo.estimators."),
+        "get_loss is overridden": (
+            "get_loss" in vars(net)
+            or not type(net).get_loss.__module__.startswith("skhpo.estimators.")
+        ),
+        "autograd looks for anomalies": torch.is_anomaly_enabled(),
+        "autocast is on": torch.is_autocast_enabled(net.device_.type),
         "there are several modules": len(net._modules) + len(net._criteria) > 2,
         "there are no targets": rows.targets is None,
         "there are no batches": len(batches) == 0,
@@ -43,7 +50,7 @@ def _describe(net, batches):
     found = next((reason for reason, holds in reasons.items() if holds), None)
     if found is not None:
         return found
-    settings, generator = {}, net._state.streams["forward"].generator
+    settings = {}
     if isinstance(net.criterion_, BINARY):
         settings["smoothing"] = getattr(net, "label_smoothing", 0.0)
     if isinstance(net.criterion_, nn.NLLLoss):
@@ -56,6 +63,6 @@ def _describe(net, batches):
         "targets": (tuple(rows.targets.shape[1:]), rows.targets.dtype),
         "sizes": batches.sizes(),
         # Masks of a GPU are drawn by kernels that take no generator.
-        "draw_mask": Masks(generator) if net.device_.type == "cpu" else None,
+        "draw_mask": masks if net.device_.type == "cpu" else None,
         **settings,
     }

@@ -135,12 +135,12 @@ def _choose_runner(net, batches, valid_batches, checks, fit_params):
 
 def _batch_loss(net, weighted):
     """Return the function from a batch to its loss."""
-    forward, get_loss = net._forward_of_training(), net.get_loss
 
     def loss_of(X, y, weight):
         if weighted:
             net._batch_weight = weight
-        return get_loss(forward(X), y, X=X, training=True)
+        # What is replaced between two epochs is seen.
+        return net.get_loss(net._forward_of_training()(X), y, X=X, training=True)
 
     return loss_of
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 __all__ = [
+    "DRAWING",
     "LentGenerators",
     "OwnGenerators",
     "Stream",
@@ -60,6 +61,9 @@ _WITHOUT_GENERATOR = frozenset(
         F.scaled_dot_product_attention,
     ]
 )
+
+# All functions that draw random numbers.
+DRAWING = _WITH_GENERATOR | _WITHOUT_GENERATOR
 
 _DEFAULT_GENERATORS_LENT = threading.RLock()
 

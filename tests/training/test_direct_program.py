@@ -225,11 +225,16 @@ def test_parameters_that_the_forward_pass_does_not_read_stay():
     assert not torch.equal(module.one.weight, before["one.weight"])
 
 
-def test_gradients_are_left_to_nobody():
-    module = mlp(nn.ReLU()).double()
-    optimizer = torch.optim.RMSprop(module.parameters())
-    directly(module, nn.CrossEntropyLoss(), optimizer, batches())
-    assert all(parameter.grad is None for parameter in module.parameters())
+@pytest.mark.parametrize("kind", [torch.optim.RMSprop, torch.optim.Adam])
+def test_the_gradients_of_the_last_step_are_left_as_by_autograd(kind):
+    found, fresh = [], mlp(nn.ReLU()).double()
+    for train in (directly, by_hand):
+        module = copy.deepcopy(fresh)
+        train(module, nn.CrossEntropyLoss(), kind(module.parameters()), batches())
+        found.append([parameter.grad for parameter in module.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+        assert not one.is_inference()
 
 
 @pytest.mark.parametrize(
@@ -242,6 +247,8 @@ def test_gradients_are_left_to_nobody():
         lambda m: m.append(nn.ReLU()),
         lambda m: m.to(torch.float32),
         lambda m: m[0].register_forward_hook(lambda *args: None),
+        lambda m: m[0].weight.register_hook(lambda gradient: 2 * gradient),
+        lambda m: m[0].weight.register_post_accumulate_grad_hook(lambda parameter: None),
         lambda m: [setattr(m[1], "p", rate / 1000) for rate in range(200)],
     ],
 )

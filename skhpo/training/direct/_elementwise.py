@@ -15,6 +15,8 @@ _aten = torch.ops.aten
 class Identity(Rule):
     """What passes everything on."""
 
+    aliases = True
+
     def __init__(self, layer, place):
         super().__init__(layer, place)
         self.keeps_output = not place.may_overwrite

@@ -22,20 +22,23 @@ class DirectSteps:
     Parameters
     ----------
     describe : callable
-        Returns the arguments of `compile_program`, or as a string why there is no program.
+        Returns the arguments of `compile_program`, or as a string why there is no program. A
+        program holds as long as it returns the same.
     """
 
     def __init__(self, describe):
         self._describe = describe
-        self._program = None
+        self._program = self._described = None
         self._is_known = True
 
     def can_train(self):
         """Tell whether the module as it is now can be trained so. Logged where that changes."""
         if not self._is_known:
             return False
-        if self._program is None or not self._program.holds():
-            described = self._describe()
+        described = self._describe()
+        is_same = self._program is not None and described == self._described
+        if not is_same or not self._program.holds():
+            self._described = described
             if isinstance(described, str):
                 self._program, reason = None, described
             else:

@@ -10,7 +10,9 @@ import types
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.overrides import TorchFunctionMode
 
+from ..randomness import DRAWING
 from ..tracing import Tracer
 from ._functions import FUNCTIONS, OPERATIONS
 from ._place import Rule, Unknown, on_meta
@@ -55,8 +57,8 @@ class Graph(Rule):
         function of tensors may.
     """
 
-    # Its output may be the input of other nodes.
-    keeps_output = True
+    # Its output may be the input of other nodes, or its own.
+    keeps_output = aliases = True
 
     def __init__(self, module, place, make_rule, is_known):
         self._make_rule = make_rule
@@ -65,6 +67,7 @@ class Graph(Rule):
         nodes = list(_trace(module, is_known).nodes)
         self._learns = {}  # whether a node's gradient is asked for, by node
         self._overwritable = {}
+        self._shared = {}  # whether something else than its user reads the memory of a node
         # What is known of nodes: the shapes of tensors, and everything else as it is.
         self._shapes, self._known = {}, {}
         self._steps = []
@@ -80,6 +83,7 @@ class Graph(Rule):
             self._shapes[node] = tuple(self._place.shape)
             self._learns[node] = self._place.needs_gradient
             self._overwritable[node] = self._place.may_overwrite
+            self._shared[node] = not self._place.may_overwrite
         elif node.op == "placeholder":
             if not node.args:
                 raise Unknown("forward takes more than one argument")
@@ -104,7 +108,9 @@ class Graph(Rule):
         if source not in self._shapes:
             raise Unknown(f"{node} of something else than a tensor")
         is_alone = len(source.users) == 1
-        if getattr(layer, "inplace", False) and not is_alone:
+        parts = layer.modules() if isinstance(layer, nn.Module) else ()
+        is_shared = self._shared[source] or not is_alone
+        if is_shared and any(getattr(part, "inplace", False) for part in parts):
             raise Unknown(f"{node} works in place")
         place = self._place.at(
             path=f"{self._place.path}{name}.",
@@ -116,12 +122,13 @@ class Graph(Rule):
         rule = (make_rule or self._make_rule)(layer, place)
         self._add_step(node, rule, [source], place.trains)
         self._overwritable[node] = not rule.keeps_output
+        self._shared[node] = is_shared and rule.aliases
 
     def _add_step(self, node, rule, sources, trains=False):
         if not node.users:
             raise Unknown(f"nothing is made of {node}")
         self._shapes[node] = rule.shape
-        self._overwritable[node] = False
+        self._overwritable[node] = self._shared[node] = False
         self._learns[node] = trains or any(self._learns[source] for source in sources)
         self._steps.append((node, rule, sources))
 
@@ -207,13 +214,23 @@ class _Tracer(Tracer):
         return self._is_known(module) or super().is_leaf_module(module, name)
 
 
+class _WithoutDraws(TorchFunctionMode):
+    """Within this context random numbers that are no nodes of a graph are refused."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in DRAWING and not any(issubclass(kind, fx.Proxy) for kind in types):
+            raise Unknown(f"{func.__name__} draws numbers of which anything may depend")
+        return func(*args, **(kwargs or {}))
+
+
 def _trace(module, is_known):
     """Return the graph of a module."""
     name = type(module).__name__
     tracer = _Tracer(is_known)
     states = _global_states()
     try:
-        graph = tracer.trace(module)
+        with _WithoutDraws():
+            graph = tracer.trace(module)
     except Exception as error:
         raise Unknown(f"{name} cannot be traced: {error}") from error
     if _global_states() != states:

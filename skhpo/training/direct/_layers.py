@@ -13,7 +13,7 @@ from ._place import Rule, Unknown
 from ._products import Convolution, Embedding, Linear
 from ._shapes import POOLS, Flatten, Unflatten
 
-__all__ = ["RULES", "has_hooks", "make_rule", "refuse_hooks"]
+__all__ = ["RULES", "has_global_hooks", "has_hooks", "is_traced", "make_rule", "refuse_hooks"]
 
 _DROPOUTS = {
     nn.Dropout: Dropout,
@@ -21,6 +21,7 @@ _DROPOUTS = {
     nn.Dropout2d: FeatureDropout,
     nn.Dropout3d: FeatureDropout,
 }
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # From the exact type of a layer to its rule.
 RULES = {
     nn.Identity: Identity,
@@ -61,13 +62,14 @@ class Chain(Rule):
 
     def __init__(self, layers, place):
         rules, outer = [], place.path
-        self.keeps_output = not place.may_overwrite
+        self.keeps_output, self.aliases = not place.may_overwrite, True
         for name, layer in layers:
             place = place.at(path=f"{outer}{name}.")
             rule = make_rule(layer, place)
             learns = place.needs_gradient or place.trains
             rules.append((rule, learns))
             self.keeps_output = rule.keeps_output
+            self.aliases = self.aliases and rule.aliases
             place = place.at(
                 shape=rule.shape,
                 needs_gradient=learns,
@@ -127,10 +129,16 @@ def _is_known(module):
     return type(module) in RULES or _is_sequence(type(module))
 
 
+def is_traced(module):
+    """Tell whether the rule of a module has parts that are known from their graphs alone."""
+    return not all(
+        _is_known(m) or type(m).__module__.startswith("torch.") for m in module.modules()
+    )
+
+
 def refuse_hooks(module):
     """Raise Unknown if anybody else looks into the forward or the backward pass of a module."""
-    names = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
-    if any(getattr(torch_module, f"_global_{name}") for name in names):
+    if has_global_hooks():
         raise Unknown("torch has global hooks")
     for name, layer in module.named_modules():
         changed = "forward" in vars(layer) or layer._compiled_call_impl is not None
@@ -140,11 +148,15 @@ def refuse_hooks(module):
             raise Unknown(f"{name or 'the module'} has parametrizations")
 
 
+def has_global_hooks():
+    """Tell whether anybody looks into all layers."""
+    return any(getattr(torch_module, f"_global{name}") for name in _HOOKS)
+
+
 def has_hooks(layer):
-    """Tell whether anybody else looks into a layer."""
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
+    """Tell whether anybody else looks into a layer, or into the gradients of its parameters."""
+    return any(getattr(layer, name) for name in _HOOKS) or any(
+        p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)
+        for p in layer._parameters.values()
+        if p is not None
     )

@@ -38,8 +38,6 @@ class Stepper:
 
     def finish(self):
         """Leave everything as the optimizer itself would have."""
-        for parameter in self.gradients:
-            parameter.grad = None
 
 
 class _Fused(Stepper):
@@ -72,7 +70,6 @@ class _Fused(Stepper):
         for count, states in self._counts:
             for state in states:
                 state["step"].copy_(count)
-        super().finish()
 
     def _trained(self, group):
         return [p for p in group["params"] if p in self.gradients]
@@ -183,7 +180,11 @@ def make_stepper(optimizer, gradients):
         torch_optimizer._global_optimizer_pre_hooks,
         torch_optimizer._global_optimizer_post_hooks,
     )
-    is_plain = not any(has_hooks) and all(map(_is_plain, optimizer.param_groups))
+    step = vars(optimizer).get("step")
+    # A schedule of torch only notes that there was a step.
+    is_noted = getattr(step, "_wrapped_by_lr_sched", False)
+    is_own = step is None or (is_noted and step.__wrapped__ is type(optimizer).step)
+    is_plain = is_own and not any(has_hooks) and all(map(_is_plain, optimizer.param_groups))
     kind = _FUSED.get(type(optimizer), Stepper) if is_plain else Stepper
     return kind(optimizer, gradients)
 

@@ -53,6 +53,19 @@ class Place:
     is_integer: bool = False
     read: set = field(default_factory=set)
 
+    @classmethod
+    def of(cls, module, shape, draw_mask, *, is_integer):
+        """Return the place of a whole module."""
+        parameters = {
+            name: (
+                p.detach(),
+                torch.empty_like(p, requires_grad=False) if p.requires_grad else None,
+            )
+            for name, p in module.named_parameters(remove_duplicate=False)
+        }
+        buffers = dict(module.named_buffers(remove_duplicate=False))
+        return cls(shape, parameters, buffers, draw_mask, is_integer=is_integer)
+
     def at(self, **changes):
         """Return another place in the same program."""
         return dataclasses.replace(self, **changes)
@@ -89,9 +102,11 @@ class Rule:
         Shape of the output for one network.
     keeps_output : bool
         Whether `backward` needs the output, which then must not be overwritten.
+    aliases : bool
+        Whether the output may be the memory of the input, also where nothing may be overwritten.
     """
 
-    keeps_output = False
+    keeps_output = aliases = False
 
     def __init__(self, layer, place):
         self.shape = place.shape

@@ -7,10 +7,11 @@ import operator
 import torch
 
 from ._capture import Captured
-from ._layers import has_hooks, make_rule, refuse_hooks
+from ._layers import has_global_hooks, has_hooks, is_traced, make_rule, refuse_hooks
 from ._losses import make_loss
 from ._optimizers import make_stepper
 from ._place import Place, Unknown
+from ._proof import prove
 
 __all__ = ["Program", "compile_program", "make_pass"]
 
@@ -54,31 +55,29 @@ class Program:
         if len({id(p) for _, p in parameters}) < len(parameters):
             raise Unknown("layers share a parameter")
         _check_tensors(parameters, optimizer)
-        gradients = {
-            name: torch.empty_like(p, requires_grad=False)
-            for name, p in parameters
-            if p.requires_grad
-        }
+        (row, dtype), (target_row, _) = inputs, targets
+        place = Place.of(module, row, draw_mask, is_integer=not dtype.is_floating_point)
+        gradients = {name: g for name, (_, g) in place.parameters.items() if g is not None}
         if not gradients:
             raise Unknown("no parameter is trained")
-        (row, dtype), (target_row, _) = inputs, targets
-        values = {name: (p.detach(), gradients.get(name)) for name, p in parameters}
-        buffers = dict(module.named_buffers())
+        if is_traced(module):
+            prove(module, (min(*sizes, 8), *row), dtype)
         self._parts = {}
-        place = Place(row, values, buffers, draw_mask, is_integer=not dtype.is_floating_point)
         for size in set(sizes):
             place = place.at(shape=(size, *row))
             compute_gradients = make_pass(module, criterion, place, target_row, **loss_settings)
             self._parts[size] = compute_gradients, parameters[0][1].new_tensor(1 / size)
         # What is not read has no gradient: the optimizer leaves it as it is.
-        learning = {
+        self._optimizer = optimizer
+        self._learning = {
             p: gradients[name] for name, p in parameters if name in place.read & set(gradients)
         }
-        self._stepper = make_stepper(optimizer, learning)
+        make_stepper(optimizer, self._learning)
         self._signature = self._sign()  # keeps what is in it alive, so that nothing else is it
 
     def begin(self):
         """Call before the first step."""
+        self._stepper = make_stepper(self._optimizer, self._learning)
         self._stepper.begin()
 
     def step(self, x, y, weight=None):
@@ -115,15 +114,24 @@ class Program:
         )
 
     def _sign(self):
-        kept, numbers = [], []
+        kept, numbers = [has_global_hooks()], []
         for layer in (layer for module in self._modules for layer in module.modules()):
-            kept.extend(vars(layer).values())
+            kept.extend(_leaves(vars(layer)))
             kept.append(has_hooks(layer))
             for tensor in (*layer._parameters.values(), *layer._buffers.values()):
                 if tensor is not None:
                     kept.append(tensor)
                     numbers += (tensor.data_ptr(), tensor.requires_grad)
         return kept, numbers
+
+
+def _leaves(value):
+    """Yield what containers of Python contain."""
+    if type(value) in (dict, list, tuple):
+        for one in value.values() if type(value) is dict else value:
+            yield from _leaves(one)
+    else:
+        yield value
 
 
 def make_pass(module, criterion, place, target_row, **loss_settings):
@@ -190,3 +198,5 @@ def compile_program(module, criterion, optimizer, **settings):
         return Program(module, criterion, optimizer, **settings), None
     except Unknown as unknown:
         return None, str(unknown)
+    except Exception as error:  # a module that is not what its class says; autograd may know it
+        return None, f"{type(error).__name__}: {error}"

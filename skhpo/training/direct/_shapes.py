@@ -18,6 +18,8 @@ _CHANNELS = 4
 class View(Rule):
     """The same numbers in another shape. Subclasses set `shape`."""
 
+    aliases = True
+
     def __init__(self, layer, place):
         super().__init__(layer, place)
         self.keeps_output = not place.may_overwrite
