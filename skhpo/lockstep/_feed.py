@@ -14,8 +14,6 @@ __all__ = ["Feed"]
 
 # Rows are gathered for several steps at once, up to this size.
 _CHUNK_BYTES = 2**21
-# Arrays of different nets are joined into one up to this size.
-_JOINED_BYTES = 2**27
 
 
 @dataclass
@@ -75,17 +73,6 @@ class Feed:
             self.source_of.append(list(sources).index(key))
             self.maps.append(of_rows)
         self.sources = list(sources.values())
-        joinable = all(
-            isinstance(X, torch.Tensor) and X.dtype == self.sources[0].dtype for X in self.sources
-        )
-        n_bytes = sum(X.numel() * X.element_size() for X in self.sources) if joinable else 0
-        if len(self.sources) > 1 and joinable and n_bytes <= _JOINED_BYTES:
-            firsts, joined = _joined(self.sources)
-            self.maps = [
-                _shifted(of_rows, firsts[source])
-                for of_rows, source in zip(self.maps, self.source_of, strict=True)
-            ]
-            self.sources, self.source_of = [joined], [0] * len(self.runs)
         self.row_bytes = max(1, math.prod(self.sources[0].shape[1:]) * self.dtype.itemsize)
 
     def _plan(self):
@@ -115,7 +102,7 @@ class Feed:
         it the losses of the rows sum up to the loss of the batch.
         """
         longest = max(len(run.batches.rows) for run in self.runs)
-        # Which rows of the joined inputs, and of the joined targets.
+        # Which rows of the inputs, and of the joined targets.
         orders = torch.zeros(2, len(self.runs), longest, dtype=torch.int64)
         for row, run in enumerate(self.runs):
             order, index = run.batches.order(), run.batches.rows.index
@@ -171,26 +158,30 @@ class Feed:
 
     def _inputs(self, index, source_of):
         """Return inputs of shape (n_steps, n_nets, size, ...), until the next call."""
-        firsts = [i for i in range(len(source_of)) if not i or source_of[i] != source_of[i - 1]]
-        if len(firsts) == 1:
-            return self._read(self.sources[source_of[0]], index)
-        parts = index.tensor_split(firsts[1:], 1)
-        sources = [self.sources[source_of[first]] for first in firsts]
-        pairs = zip(sources, parts, strict=True)
-        return torch.cat([self._read(source, part).clone() for source, part in pairs], 1)
+        shape = index.shape
+        index = index.to(getattr(self.sources[0], "device", "cpu"))
+        # Each net's rows one after the other, unless all come from the same array.
+        apart = len(set(source_of)) > 1
+        parts = index.transpose(0, 1).flatten(1) if apart else index.view(1, -1)
+        if self._buffer is None or len(self._buffer) < index.numel():
+            row, dtype = self.sources[0].shape[1:], self.runs[0].batches.rows.dtype[None]
+            self._buffer = torch.empty(index.numel(), *row, dtype=dtype, device=self.device)
+        X = self._buffer[: index.numel()]
+        for out, of_part, source in zip(X.tensor_split(len(parts)), parts, source_of, strict=False):
+            _read(self.sources[source], of_part, out)
+        if apart:
+            return X.unflatten(0, (shape[1], shape[0], shape[2])).transpose(0, 1)
+        return X.unflatten(0, shape)
 
-    def _read(self, source, index):
-        dtype, flat = self.runs[0].batches.rows.dtype[None], index.flatten()
-        if not isinstance(source, torch.Tensor):
-            X = source.index_select(0, flat).to(self.device, dtype)
-        elif source.device != self.device or source.dtype != dtype:
-            X = source.index_select(0, flat.to(source.device)).to(self.device, dtype)
-        else:
-            if self._buffer is None or len(self._buffer) < len(flat):
-                self._buffer = source.new_empty(len(flat), *source.shape[1:])
-            X = self._buffer[: len(flat)]
-            torch.index_select(source, 0, flat.to(self.device), out=X)
-        return X.unflatten(0, index.shape)
+
+def _read(source, index, out):
+    """Write rows of a source into a tensor."""
+    if isinstance(source, torch.Tensor):
+        index = index.to(source.device)
+        if (source.device, source.dtype) == (out.device, out.dtype):
+            torch.index_select(source, 0, index, out=out)
+            return
+    out.copy_(source.index_select(0, index))
 
 
 def _joined(tensors):
@@ -202,13 +193,5 @@ def _joined(tensors):
     return firsts, torch.cat(tensors)
 
 
-def _shifted(of_rows, first):
-    if not first and of_rows is None:
-        return None
-    return first if of_rows is None else of_rows + first
-
-
 def _mapped(of_rows, index):
-    if of_rows is None:
-        return index
-    return of_rows[index] if isinstance(of_rows, torch.Tensor) else index + of_rows
+    return index if of_rows is None else of_rows[index]
