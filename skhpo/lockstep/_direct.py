@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
@@ -56,13 +54,13 @@ class DirectPasses:
         ----------
         step : object with `start`, `stop`, `size` and `lengths`
         x : Tensor of shape (n_nets, n, ...)
-        y : Tensor of shape (n_nets * n, ...)
+        y : Tensor of shape (n_nets, n, ...)
         weight : Tensor of shape (n_nets, n)
         """
         masks, compute_gradients = self._passes[step.start, step.stop, step.size]
         masks.lengths = step.lengths
         with torch.inference_mode():
-            return compute_gradients(x, y.unflatten(0, weight.shape), weight)
+            return compute_gradients(x, y, weight)
 
     def _make(self, start, stop, size):
         modules = self._modules[start:stop]
@@ -76,11 +74,7 @@ class DirectPasses:
             n_networks=stop - start,
             is_integer=not self._dtype.is_floating_point,
         )
-        criterion = copy.copy(self._losses.criterion)
-        criterion.reduction = "mean"
-        if isinstance(criterion, nn.CrossEntropyLoss):
-            criterion.label_smoothing = self._losses.share(start, stop)
-        settings = {"of_probabilities": True} if self._losses.log else {}
+        criterion, settings = self._losses.criterion_of(start, stop), self._losses.settings
         compute_gradients = make_pass(modules[0], criterion, place, self._target_row, **settings)
         trained = {name for name, (_, g) in place.parameters.items() if g is not None}
         if not trained <= place.read:

@@ -98,7 +98,7 @@ class Feed:
     def epoch(self):
         """Draw the orders of an epoch; yield ``(step, X, y, weight)``.
 
-        `X` has the shape (n_nets, n, ...), `y` (n_nets * n, ...), and `weight` (n_nets, n): with
+        `X` and `y` have the shape (n_nets, n, ...), and `weight` (n_nets, n): with
         it the losses of the rows sum up to the loss of the batch.
         """
         longest = max(len(run.batches.rows) for run in self.runs)
@@ -147,7 +147,7 @@ class Feed:
         chosen = chosen.unflatten(2, (n_steps, step.size)).transpose(1, 2).contiguous()
         weight = weight.to(self.device)
         of_targets = chosen[1].flatten().to(self.device)
-        ys = self.targets.index_select(0, of_targets).unflatten(0, (n_steps, -1)).unbind(0)
+        ys = self.targets.index_select(0, of_targets).unflatten(0, chosen.shape[1:]).unbind(0)
         ws = [weight] * n_steps
         if self.weight is not None:
             weights = self.weight.index_select(0, of_targets)

@@ -138,10 +138,11 @@ class LockstepRunner:
 
     def _losses_by_autograd(self, step, x, y, weight):
         part = self.parameters.part(step.start, step.stop)
-        losses = self.losses(self._forward(x, part, step.lengths), y, part)
-        grads = torch.autograd.grad(losses, part.leaves, grad_outputs=weight)
+        output = self._forward(x, part, step.lengths)
+        losses, slopes = self.losses(output.detach(), y, weight, step.start)
+        grads = torch.autograd.grad(output, part.leaves, grad_outputs=slopes)
         torch._foreach_copy_(part.grads, grads)
-        return losses.detach()
+        return losses
 
     def _forward(self, x, part, lengths):
         if self.low_precision is None:

@@ -202,6 +202,10 @@ class OwnLoss(TorchClassifier):
         return super().get_loss(y_pred, y_true, X=X, training=training)
 
 
+class OwnCriterion(nn.CrossEntropyLoss):
+    pass
+
+
 class Recurrent(nn.Module):
     def __init__(self, in_features, out_features):
         super().__init__()
@@ -218,7 +222,7 @@ class Recurrent(nn.Module):
         (TorchClassifier(amp=True), "infer is overridden, or computes in low precision"),
         (OwnLoss(), "get_loss is overridden"),
         (TorchClassifier(Recurrent), "GRU has no rule"),
-        (TorchClassifier(criterion="multi_margin"), "MultiMarginLoss has no rule"),
+        (TorchClassifier(criterion=OwnCriterion), "OwnCriterion has no rule"),
         (TorchClassifier(module__activation=torch.sin), "has no rule"),
     ],
     ids=lambda value: str(value)[:60],

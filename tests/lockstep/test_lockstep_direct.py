@@ -1,6 +1,8 @@
 """Steps without autograd of many nets leave the losses and gradients of autograd."""
 
+import copy
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -68,6 +70,7 @@ CASES = {
 CLASSIFIERS = [
     {},
     {"label_smoothing": 0.1},
+    {"criterion": "multi_margin"},
     {"class_weight": "balanced"},
     {"freeze": {"0.*": True}},
     {"batch_size": -1},
@@ -94,6 +97,21 @@ def runner_of(make, X, y, kind=TorchClassifier, smoothings=None, **params):
     return LockstepRunner(built)
 
 
+def losses_by_autograd(runner, step, x, y, weight):
+    """Leave gradients as the criteria of the nets make them, one by one."""
+    part = runner.parameters.part(step.start, step.stop)
+    outputs = runner.forms(x, part, step.lengths)
+    losses = []
+    for run, output, target in zip(runner.runs[step.start : step.stop], outputs, y, strict=True):
+        criterion = copy.copy(run.net.criterion_)
+        criterion.reduction = "none"
+        losses.append(criterion(output, target).flatten(1 - (target.ndim == 1)))
+    losses = torch.stack([one if one.ndim == 1 else one.mean(1) for one in losses])
+    grads = torch.autograd.grad(losses, part.leaves, grad_outputs=weight)
+    torch._foreach_copy_(part.grads, grads)
+    return losses.detach()
+
+
 def assert_as_by_autograd(runner):
     """Compare losses, gradients and buffers in all steps of an epoch."""
     assert runner.direct is not None
@@ -103,7 +121,8 @@ def assert_as_by_autograd(runner):
         states = [stream.generator() and stream.state() for stream in streams]
         before = {name: buffer.clone() for name, buffer in buffers.items()}
         found = []
-        for compute in (runner._losses_by_autograd, runner.direct):
+        computes = partial(losses_by_autograd, runner), runner._losses_by_autograd, runner.direct
+        for compute in computes:
             for stream, state in zip(streams, states, strict=True):
                 stream.set_state(state)
             for name, buffer in buffers.items():
@@ -113,8 +132,9 @@ def assert_as_by_autograd(runner):
             losses = compute(step, *batch) * batch[-1]
             grads = [block.grads[step.start : step.stop] for block in runner.parameters.blocks]
             found.append([t.clone() for t in (losses, *grads, *buffers.values())])
-        for one, other in zip(*found, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-12)
+        for expected, *others in zip(*found, strict=True):
+            for other in others:
+                torch.testing.assert_close(other, expected, rtol=1e-6, atol=1e-12)
         runner.optimizer.step(step.start, step.stop)
 
 

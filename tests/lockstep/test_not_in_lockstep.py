@@ -155,6 +155,18 @@ def test_a_subclass_that_changes_training_is_trained_alone():
         assert np.array_equal(member.net.predict_proba(X), alone.predict_proba(X))
 
 
+def test_each_net_has_its_weights_of_positive_labels():
+    weights = [
+        {"criterion": "bce_with_logits", "criterion__pos_weight": torch.tensor([0.5 + 4 * k])}
+        for k in range(3)
+    ]
+    members = [Member(net_of(k, **weights[k]), X, Y > 0) for k in range(3)]
+    assert train_together(members) == [None] * 3
+    for k, member in enumerate(members):
+        expected = net_of(k, **weights[k]).fit(X, Y > 0).predict_proba(X)
+        np.testing.assert_allclose(member.net.predict_proba(X), expected, atol=1e-5)
+
+
 def test_a_net_that_diverges_leaves_the_others_alone():
     members = members_of(4, optimizer="sgd")
     members[1].net.set_params(lr=1e30)

@@ -19,6 +19,8 @@ OF_CLASSES = [
     nn.CrossEntropyLoss(weight=WEIGHTS, label_smoothing=0.1),
     nn.NLLLoss(),
     nn.NLLLoss(weight=WEIGHTS),
+    nn.MultiMarginLoss(margin=0.7),
+    nn.MultiMarginLoss(p=2),
 ]
 OF_NUMBERS = [
     nn.MSELoss(),
@@ -104,11 +106,13 @@ def test_probabilities_become_logarithms():
     check(nn.NLLLoss(), output, y, weights(5, True), as_logs, of_probabilities=True)
 
 
-@pytest.mark.parametrize("criterion", [*OF_CLASSES[:2], OF_CLASSES[4], *OF_NUMBERS], ids=str)
+@pytest.mark.parametrize(
+    "criterion", [*OF_CLASSES[:2], OF_CLASSES[4], *OF_CLASSES[6:], *OF_NUMBERS], ids=str
+)
 def test_many_networks_are_as_each_of_them(criterion):
     criterion = criterion.double()
     many = torch.rand(3, 5, 4, dtype=torch.float64)
-    if isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss):
+    if criterion in OF_CLASSES:
         y = torch.randint(4, (3, 5))
     else:
         y = torch.rand(3, 5, 4, dtype=torch.float64).round()

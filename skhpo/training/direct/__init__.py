@@ -26,7 +26,7 @@ Whatever has no rule has a reason: `compile_program` then returns it in place of
 
 from ._epoch import DirectRunner, DirectSteps
 from ._layers import RULES, refuse_hooks
-from ._losses import LOSSES
+from ._losses import LOSSES, make_loss
 from ._masks import Masks
 from ._place import Place, Unknown
 from ._program import Program, compile_program, make_pass
@@ -41,6 +41,7 @@ __all__ = [
     "Program",
     "Unknown",
     "compile_program",
+    "make_loss",
     "make_pass",
     "refuse_hooks",
 ]

@@ -69,7 +69,7 @@ class _OfClasses(Loss):
         super().__init__(criterion, shape, target_shape, *others, **settings)
         if len(shape) != 2 or target_shape != shape[:1]:
             raise Unknown(f"targets of shape {target_shape} for an output of shape {shape}")
-        if criterion.ignore_index >= 0:
+        if getattr(criterion, "ignore_index", -1) >= 0:
             raise Unknown("the criterion ignores a class")
         self._weight, self._n_classes = criterion.weight, shape[1]
 
@@ -246,10 +246,22 @@ class PoissonNLL(_OfNumbers):
             torch.add(x, self.criterion.eps, out=out).reciprocal_().mul_(-y).add_(1)
 
 
+class MultiMargin(_OfClasses):
+    def forward(self, output, y, scale):
+        c, rows, labels = self.criterion, output.reshape(-1, output.shape[-1]), y.flatten()
+        settings = c.p, c.margin, self._weight
+        losses = nn.functional.multi_margin_loss(rows, labels, *settings, reduction="none")
+        scales = scale.expand(y.shape).flatten()
+        slopes = torch.ops.aten.multi_margin_loss_backward(scales, rows, labels, *settings, 0)
+        self._gradient = slopes.view_as(output)
+        return losses.view_as(y)
+
+
 # From the exact type of a criterion to its rule.
 LOSSES = {
     nn.CrossEntropyLoss: CrossEntropy,
     nn.NLLLoss: NLL,
+    nn.MultiMarginLoss: MultiMargin,
     nn.BCEWithLogitsLoss: BCEWithLogits,
     nn.BCELoss: BCE,
     nn.MSELoss: MSE,
