@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..modules import MLP, ConvNet
+from ..training.direct import has_global_hooks, has_hooks
 from ._errors import LockstepError
 from ._layers import FORMS
 from ._registry import LAYER_RULES
@@ -132,20 +133,12 @@ def _refuse_shared_parameters(module):
 
 
 def _refuse_hooks(modules):
+    if has_global_hooks():
+        raise LockstepError("torch has global hooks")
     for module in modules:
         for name, layer in module.named_modules():
-            if _is_hooked(layer):
+            if has_hooks(layer) or "forward" in vars(layer):
                 raise LockstepError(f"{name or 'the module'} has hooks")
-
-
-def _is_hooked(layer):
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-        or "forward" in vars(layer)
-    )
 
 
 def _flattened(x, part, lengths):

@@ -25,7 +25,7 @@ Whatever has no rule has a reason: `compile_program` then returns it in place of
 """
 
 from ._epoch import DirectRunner, DirectSteps
-from ._layers import RULES, refuse_hooks
+from ._layers import RULES, has_global_hooks, has_hooks, refuse_hooks
 from ._losses import LOSSES, make_loss
 from ._masks import Masks
 from ._place import Place, Unknown
@@ -41,6 +41,8 @@ __all__ = [
     "Program",
     "Unknown",
     "compile_program",
+    "has_global_hooks",
+    "has_hooks",
     "make_loss",
     "make_pass",
     "refuse_hooks",
