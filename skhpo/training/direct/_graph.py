@@ -64,7 +64,9 @@ class Graph(Rule):
         self._make_rule = make_rule
         self._module, self._place = module, place
         self._called = set()
-        nodes = list(_trace(module, is_known).nodes)
+        if module not in place.graphs:
+            place.graphs[module] = _trace(module, is_known)
+        nodes = list(place.graphs[module].nodes)
         self._learns = {}  # whether a node's gradient is asked for, by node
         self._overwritable = {}
         self._shared = {}  # whether something else than its user reads the memory of a node

@@ -40,6 +40,8 @@ class Place:
         Whether the input are integers.
     read : set of str
         Names of the parameters that rules have asked for, filled by `parameter`.
+    graphs : dict of Module to Graph
+        Of the modules that were traced.
     """
 
     shape: tuple
@@ -52,6 +54,7 @@ class Place:
     may_overwrite: bool = False
     is_integer: bool = False
     read: set = field(default_factory=set)
+    graphs: dict = field(default_factory=dict)
 
     @classmethod
     def of(cls, module, shape, draw_mask, *, is_integer):

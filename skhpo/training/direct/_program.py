@@ -61,7 +61,7 @@ class Program:
         if not gradients:
             raise Unknown("no parameter is trained")
         if is_traced(module):
-            prove(module, (min(*sizes, 8), *row), dtype)
+            prove(module, place.at(shape=(min(*sizes, 8), *row)), dtype)
         self._parts = {}
         for size in set(sizes):
             place = place.at(shape=(size, *row))

@@ -9,12 +9,12 @@ import torch
 from ..randomness import OwnGenerators, Stream
 from ._layers import make_rule
 from ._masks import Masks
-from ._place import Place, Unknown
+from ._place import Unknown
 
 __all__ = ["prove"]
 
 
-def prove(module, shape, dtype):
+def prove(module, place, dtype):
     """Raise unless the rule of a module computes what the module and autograd do.
 
     A graph does not say that gradients are turned off or replaced, in which precision is computed,
@@ -24,8 +24,8 @@ def prove(module, shape, dtype):
     ----------
     module : torch.nn.Module
         Left as it is.
-    shape : tuple of int
-        Of the input.
+    place : Place
+        Of the module. The gradients are written to.
     dtype : torch.dtype
         Of the input.
 
@@ -33,16 +33,18 @@ def prove(module, shape, dtype):
     ------
     Unknown
     """
-    own, theirs = copy.deepcopy(module), copy.deepcopy(module)
-    device = next(module.parameters()).device
+    theirs = copy.deepcopy(module)
+    shape, device = place.shape, next(module.parameters()).device
     generator = torch.Generator().manual_seed(0)
     # Integers are positions in tables, the first of which is always there.
     x = torch.zeros(shape, dtype=dtype, device=device)
     if dtype.is_floating_point:
         x.copy_(torch.randn(shape, generator=generator))
     masks = Masks(_stream().generator) if device.type == "cpu" else None
-    place = Place.of(own, shape, masks, is_integer=not dtype.is_floating_point)
-    rule = make_rule(own, place)
+    clones = {buffer: buffer.clone() for buffer in place.buffers.values()}
+    buffers = {name: clones[buffer] for name, buffer in place.buffers.items()}
+    place = place.at(buffers=buffers, draw_mask=masks, read=set())
+    rule = make_rule(module, place)
     with torch.no_grad():
         output = rule.forward(x.clone()).clone()
         slopes = torch.randn(output.shape, generator=generator).to(output)
@@ -56,7 +58,7 @@ def prove(module, shape, dtype):
     gradients = torch.autograd.grad(wanted, trained.values(), slopes, allow_unused=True)
     expected |= {k: g for k, g in zip(trained, gradients, strict=True) if g is not None}
     found |= {k: place.parameters[k][1] for k in trained if k in place.read}
-    found |= dict(own.named_buffers())
+    found |= {name: buffers[name] for name, _ in theirs.named_buffers()}
     expected |= dict(theirs.named_buffers())
     differ = {k for k in expected if k in found and not _is_close(found[k], expected[k])}
     differ |= found.keys() ^ expected.keys()
