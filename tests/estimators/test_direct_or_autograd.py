@@ -112,6 +112,21 @@ class Unregistered(Base):
         return self.output(F.relu(self.one(x)) * self.factors[0])
 
 
+class OfClass(Base):
+    factors = [1.0]
+
+    def forward(self, x):
+        return self.output(F.relu(self.two(F.relu(self.one(x)))) * self.factors[0])
+
+
+FACTOR = 1.0
+
+
+class OfFile(Base):
+    def forward(self, x):
+        return self.output(F.relu(self.two(F.relu(self.one(x)))) * FACTOR)
+
+
 class Changing(TorchClassifier):
     """Changes something before the third epoch."""
 
@@ -151,6 +166,16 @@ class NewHook(Changing):
 class NewFactor(Changing):
     def change(self):
         self.module_.factors[0] = 0.1
+
+
+class NewFactorOutside(Changing):
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        self.change(1.0)
+
+    def change(self, factor=0.1):
+        global FACTOR
+        FACTOR = OfClass.factors[0] = factor
 
 
 class HookOfOptimizer(Changing):
@@ -213,6 +238,8 @@ def data():
         *(pytest.param(lambda m=m: TorchClassifier(m, **SETTINGS), id=m.__name__) for m in MODULES),
         *(pytest.param(lambda kind=kind: kind(**SETTINGS), id=kind.__name__) for kind in NETS),
         pytest.param(lambda: NewFactor(Unregistered, **SETTINGS), id="NewFactor"),
+        pytest.param(lambda: NewFactorOutside(OfClass, **SETTINGS), id="NewFactor, of a class"),
+        pytest.param(lambda: NewFactorOutside(OfFile, **SETTINGS), id="NewFactor, of a file"),
         pytest.param(
             lambda: Clipping(**SETTINGS, lr_scheduler="one_cycle"), id="Clipping, with a schedule"
         ),

@@ -60,7 +60,8 @@ class Program:
         gradients = {name: g for name, (_, g) in place.parameters.items() if g is not None}
         if not gradients:
             raise Unknown("no parameter is trained")
-        if is_traced(module):
+        self._is_traced = is_traced(module)
+        if self._is_traced:
             prove(module, place.at(shape=(min(*sizes, 8), *row)), dtype)
         self._parts = {}
         for size in set(sizes):
@@ -117,12 +118,22 @@ class Program:
         kept, numbers = [has_global_hooks()], []
         for layer in (layer for module in self._modules for layer in module.modules()):
             kept.extend(_leaves(vars(layer)))
+            if self._is_traced and not type(layer).__module__.startswith("torch."):
+                kept.extend(_leaves(_read_by(type(layer))))
             kept.append(has_hooks(layer))
             for tensor in (*layer._parameters.values(), *layer._buffers.values()):
                 if tensor is not None:
                     kept.append(tensor)
                     numbers += (tensor.data_ptr(), tensor.requires_grad)
         return kept, numbers
+
+
+def _read_by(kind):
+    """Return what the ``forward`` of a class may read beside its module; a graph holds it fast."""
+    own = [vars(base) for base in kind.__mro__ if not base.__module__.startswith("torch.")]
+    names, outer = kind.forward.__code__.co_names, kind.forward.__globals__
+    cells = [cell.cell_contents for cell in kind.forward.__closure__ or ()]
+    return [*map(dict, own), *(outer.get(name) for name in names), *cells]
 
 
 def _leaves(value):
