@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..training.direct import Masks, Place, Unknown, make_pass, refuse_hooks
+from ..training.direct import Masks, Place, Unknown, is_traced, make_pass, prove, refuse_hooks
 
 __all__ = ["DirectPasses"]
 
@@ -41,6 +41,11 @@ class DirectPasses:
         rows = feed.runs[0].batches.rows
         self._row, self._dtype = tuple(rows.source.shape[1:]), rows.dtype[None]
         self._target_row = tuple(rows.targets.shape[1:])
+        if is_traced(modules[0]):
+            shape = min(8, *(step.size for step in feed.steps)), *self._row
+            is_integer = not self._dtype.is_floating_point
+            place = Place.of(modules[0], shape, None, is_integer=is_integer)
+            prove(modules[0], place, self._dtype)
         self._passes = {}
         for step in feed.steps:
             key = step.start, step.stop, step.size

@@ -77,6 +77,8 @@ class LockstepRunner:
             self.direct, said = self._direct_passes(), "without autograd"
         except Unknown as reason:
             self.direct, said = None, f"by autograd: {reason}"
+        except Exception as error:  # a module that is not what its class says
+            self.direct, said = None, f"by autograd: {type(error).__name__}: {error}"
         if said != self.said:
             log.debug("%d nets in lockstep: steps %s", len(self.runs), said)
         self.said = said
@@ -85,6 +87,8 @@ class LockstepRunner:
         if self.low_precision is not None:
             raise Unknown("the nets compute in low precision")
         modules = [run.net.module_ for run in self.runs]
+        for run in self.runs:
+            run.network.state.set_training(True)  # checks leave them in evaluation
         return DirectPasses(modules, self.forms.streams, self.losses, self.parameters, self.feed)
 
     @property

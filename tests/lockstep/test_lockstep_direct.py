@@ -179,6 +179,36 @@ def test_a_line_says_how_and_why(layer, said, caplog):
     assert line == f"2 nets in lockstep: steps {said}"
 
 
+def test_nets_that_leave_early_do_not_change_how_the_others_train():
+    def make(k):
+        module = flat(nn.BatchNorm1d(6), nn.Tanh(), rate=0.3)
+        settings = {"validation_fraction": 0.3, "patience": 1, "max_epochs": 30, "lr": 0.1}
+        return TorchClassifier(module, random_state=k, device="cpu", batch_size=32, **settings)
+
+    torch.manual_seed(0)
+    nets = [make(k) for k in range(N)]
+    alone = [copy.deepcopy(net).fit(FLAT, CLASSES) for net in nets]
+    assert train_together([Member(net, FLAT, CLASSES) for net in nets]) == [None] * N
+    assert len({len(net.history) for net in nets}) > 1
+    for net, other in zip(nets, alone, strict=True):
+        losses = [[row["train_loss"] for row in one.history] for one in (net, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+class WithoutGradient(Residual):
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.first(x) + x
+        return self.second(torch.relu(self.first(x)) + x)
+
+
+def test_what_a_graph_does_not_say_is_seen(caplog):
+    caplog.set_level(logging.DEBUG, "skhpo")
+    nets = [TorchClassifier(WithoutGradient(0.0), max_epochs=1, device="cpu") for _ in range(2)]
+    assert train_together([Member(net, FLAT, CLASSES) for net in nets]) == [None, None]
+    assert not any("without autograd" in line for line in caplog.messages)
+
+
 def test_dropout_that_only_some_have_goes_by_autograd():
     nets = iter([0.0, 0.2, 0.0, 0.2])
     runner = runner_of(lambda _: flat(nn.ReLU(), rate=next(nets)), FLAT, CLASSES)

@@ -25,11 +25,12 @@ Whatever has no rule has a reason: `compile_program` then returns it in place of
 """
 
 from ._epoch import DirectRunner, DirectSteps
-from ._layers import RULES, has_global_hooks, has_hooks, refuse_hooks
+from ._layers import RULES, has_global_hooks, has_hooks, is_traced, refuse_hooks
 from ._losses import LOSSES, make_loss
 from ._masks import Masks
 from ._place import Place, Unknown
 from ._program import Program, compile_program, make_pass
+from ._proof import prove
 
 __all__ = [
     "LOSSES",
@@ -43,7 +44,9 @@ __all__ = [
     "compile_program",
     "has_global_hooks",
     "has_hooks",
+    "is_traced",
     "make_loss",
     "make_pass",
+    "prove",
     "refuse_hooks",
 ]
