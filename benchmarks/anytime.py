@@ -186,7 +186,7 @@ def draw(runs, path):
 
     tables = list(dict.fromkeys(r["table"] for r in runs))
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(4 * len(tables), 3.6), layout="constrained", squeeze=False
+        1, len(tables), figsize=(4 * len(tables) + 1.5, 3.6), layout="constrained", squeeze=False
     )
     for ax, table in zip(axes[0], tables, strict=True):
         for name, curve in means(runs, table).items():
@@ -195,7 +195,7 @@ def draw(runs, path):
         ax.set(title=table, xlabel="processor seconds")
     scores = "best score so far, mean of the seeds"
     axes[0, 0].set_ylabel(scores)
-    axes[0, -1].legend(loc="lower right")
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=100)
 
 
@@ -228,7 +228,7 @@ def report(runs, command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=32)
+    parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--jobs", type=int, default=2)
