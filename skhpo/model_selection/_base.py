@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 from sklearn.base import clone
 from sklearn.utils import get_tags
@@ -20,18 +20,18 @@ from ..interrupts import noticing
 from ..schedulers import Scheduler
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
-from ._observers import SearchStart
+from ._observers import Observer, SearchStart
 from ._plan import Plan, Subject, plan_search
 from ._progress import Progress, report_answered
 from ._resume import identity_of
 from ._scored import ScoredTrials
-from ._source import opened
-from ._top import Seen, quietly
+from ._source import Source, opened
+from ._top import RefitInputs, without_convergence_warnings
 
 __all__ = ["BaseTrialSearchCV"]
 
 
-class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
+class BaseTrialSearchCV(ScoredTrials):
     """Base of the search classes: ask a scheduler, evaluate, tell it, until it is done.
 
     A subclass stores its arguments, says in `_make_scheduler` which trials there are, and sets
@@ -59,16 +59,18 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         "callbacks": [list, tuple],
     }
 
-    resource = None
+    resource: str | None = None
 
     # Whether candidates are numbered as the scheduler's sampler proposes them.
     _samples_in_order = False
 
-    def _set_arguments(self, arguments):
+    def _set_arguments(self, arguments: dict[str, Any]) -> None:
         """Store the arguments of ``__init__``, which are its ``locals()``."""
-        vars(self).update((name, value) for name, value in arguments.items() if name != "self")
+        for name, value in arguments.items():
+            if name != "self":
+                setattr(self, name, value)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags = deepcopy(get_tags(self.estimator).target_tags)
         return tags
@@ -87,17 +89,17 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         """Return what is fitted on the splits, and over which space, as a `Subject`."""
         return Subject(self.estimator, distributions_for(self, X, y))
 
-    def _keep(self, source):
+    def _keep(self, source: Source) -> None:
         """Set the attributes that are known before the first fit."""
         self.param_distributions_ = source.plan.distributions
         self.n_splits_ = len(source.plan.splits)
 
-    def _forecasts(self, source, start):
+    def _forecasts(self, source: Source, start: float) -> list[Observer]:
         """Return observers that say what will be reached within `max_time`."""
         return []
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **params):
+    @fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Search, then refit the best configuration on all data.
 
         Parameters
@@ -121,7 +123,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             data; and if all fits failed.
         """
         start = time.monotonic()
-        given = Seen.weakly(X=X, y=y, **params)
+        given = RefitInputs.weak_references(X=X, y=y, **params)
         plan = plan_search(self, X, y, params)
         with opened(self, plan) as source:
             self._keep(source)
@@ -134,10 +136,10 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         context.call_on_fit_task_end(estimator=self, **plan.shown)
         return self
 
-    def _begin(self, source):
+    def _begin(self, source: Source) -> None:
         """Call the callbacks that are told of the beginning."""
         plan = source.plan
-        if plan.callbacks.want_start:
+        if plan.callbacks.want_start and plan.fingerprint is not None:
             plan.callbacks.on_search_begin(
                 SearchStart(
                     space=plan.space,
@@ -148,20 +150,20 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
                 )
             )
 
-    def _run(self, source, context, start):
+    def _run(self, source: Source, context: Any, start: float) -> tuple[TrialLoop, Progress]:
         """Ask, evaluate, tell until it is done; return the ended loop and its progress."""
         plan, n_trials = source.plan, source.scheduler.n_trials
         n_fits = self.n_splits_ * self.n_repeats
         total = None if n_trials is None else n_trials * n_fits
         score = self._score_of(plan.setting.scorer)
         progress = Progress(total, n_fits, score, self.resource)
-        observers = [plan.callbacks]
+        observers: list[Observer] = [plan.callbacks]
         if self.verbose > 0:
             observers.append(progress)
         if self.max_time is not None:
             observers += self._forecasts(source, start)
         new = None
-        if total is not None:
+        if total is not None and n_trials is not None:
             new = total - sum(trial < n_trials for trial, _, _ in source.known)
         fits = context.subcontext(task_name="search", max_subtasks=new, sequential_subtasks=False)
         fits.call_on_fit_task_begin(estimator=self)
@@ -182,7 +184,7 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             across=not self.asynchronous,
             contexts=FitContexts.of(self, fits),
         )
-        with evaluator, quietly(self.resource):
+        with evaluator, without_convergence_warnings(self.resource):
             loop = TrialLoop(
                 source.scheduler,
                 evaluator,
@@ -201,7 +203,14 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
         fits.call_on_fit_task_end(estimator=self)
         return loop, progress
 
-    def _finish(self, plan, loop, progress, context, given):
+    def _finish(
+        self,
+        plan: Plan,
+        loop: TrialLoop,
+        progress: Progress,
+        context: Any,
+        given: dict[str, Any] | None,
+    ) -> None:
         """Make results of what was finished, say what went wrong, and refit."""
         self._store(plan, loop)
         if self.verbose > 0:
@@ -212,20 +221,20 @@ class BaseTrialSearchCV(ScoredTrials, BaseSearchCV):
             raise loop.error
         setting = plan.setting
         candidates = [trial.candidate for trial in loop.trials]
-        self._seen = Seen(setting.seed, candidates, setting.max_resource, given)
+        self._refit_inputs = RefitInputs(setting.seed, candidates, setting.max_resource, given)
         self.__dict__.pop("_top", None)
         self._warn(loop)
         warn_about_newcomers(self, loop.trials, plan.X, plan.y)
         if self.refit:
             self._refit(plan, candidates[self.best_index_], context)
 
-    def _refit(self, plan, candidate, context):
+    def _refit(self, plan: Plan, candidate: int, context: Any) -> None:
         setting = replace(plan.setting, estimator=clone(self.estimator), starts=None)
         best = configured(setting, self.best_params_, split=-1, candidate=candidate)
         refit_context = context.subcontext(task_name="refit-with-best-params")
         training = partial(told, refit_context, {"estimator": self, **plan.shown})
         start = time.perf_counter()
-        with noticing(), quietly(self.resource):
+        with noticing(), without_convergence_warnings(self.resource):
             refit(best, setting, plan.X, plan.y, training)
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from os import PathLike
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions
 from ..samplers import BayesSampler
-from ..schedulers import FullScheduler
+from ..schedulers import FullScheduler, Scheduler
 from ._base import BaseTrialSearchCV
 from ._checks import check_enqueued
+from ._loop import TrialLoop
+from ._plan import Plan
+from ._source import Source
 
 __all__ = ["BayesSearchCV"]
 
@@ -175,36 +180,38 @@ multimetric_, classes_, n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        estimator,
-        param_distributions,
+        estimator: Any,
+        param_distributions: Any,
         *,
-        n_iter=50,
-        n_initial_points="auto",
-        acquisition="log_ei",
-        n_points=1,
-        stop_tol=None,
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        n_repeats=1,
-        enqueue="defaults",
-        journal=None,
-        warm_start_from=None,
-        max_time=None,
-        fit_timeout=None,
-        devices="auto",
-        lockstep="auto",
-        asynchronous=False,
-        callbacks=(),
-    ):
+        n_iter: int = 50,
+        n_initial_points: int | str = "auto",
+        acquisition: str = "log_ei",
+        n_points: int = 1,
+        stop_tol: float | None = None,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        error_score: float | str = np.nan,
+        return_train_score: bool = False,
+        n_repeats: int = 1,
+        enqueue: str | Sequence[Mapping[str, Any]] = "defaults",
+        journal: str | PathLike[str] | None = None,
+        warm_start_from: str | PathLike[str] | None = None,
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        devices: str | Sequence[str] = "auto",
+        lockstep: bool | str = "auto",
+        asynchronous: bool = False,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self._set_arguments(locals())
 
-    def predict_score(self, params):
+    def predict_score(
+        self, params: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> tuple[Any, Any]:
         """Predict what configurations would score.
 
         Parameters
@@ -233,9 +240,10 @@ multimetric_, classes_, n_features_in_, feature_names_in_
                 "params must be a configuration or a sequence of them, each a dict, but got "
                 f"{params!r}; of a DataFrame, take .to_dict('records')"
             )
-        return self.sampler_.predict([dict(one) for one in several])
+        means, stds = self.sampler_.predict([dict(one) for one in several])
+        return means, stds
 
-    def _make_scheduler(self, plan):
+    def _make_scheduler(self, plan: Plan) -> Scheduler:
         check_enqueued(self.enqueue, self.n_iter)
         if self.n_initial_points != "auto" and self.n_initial_points > self.n_iter:
             raise ValueError(
@@ -252,11 +260,11 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         )
         return FullScheduler(sampler, self.n_iter, self.n_points, asynchronous=self.asynchronous)
 
-    def _keep(self, source):
+    def _keep(self, source: Source) -> None:
         super()._keep(source)
-        self.sampler_ = source.sampler
+        self.sampler_: Any = source.sampler
 
-    def _store(self, plan, loop):
+    def _store(self, plan: Plan, loop: TrialLoop) -> None:
         super()._store(plan, loop)
         if self.stop_reason_ is None and len(loop.trials) < self.n_iter:
             self.stop_reason_ = self.sampler_.stop_reason

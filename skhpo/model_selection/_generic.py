@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any
+
 import numpy as np
 
+from ..schedulers import Scheduler
+from ..space import SearchSpace
 from ._base import BaseTrialSearchCV
+from ._plan import Plan
 
 __all__ = ["SearchCV"]
 
@@ -127,31 +134,32 @@ multimetric_, classes_, n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        estimator,
-        param_distributions,
+        estimator: Any,
+        param_distributions: Any,
         *,
-        scheduler,
-        resource=None,
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        n_repeats=1,
-        enqueue=(),
-        journal=None,
-        warm_start_from=None,
-        max_time=None,
-        fit_timeout=None,
-        devices="auto",
-        lockstep="auto",
-        asynchronous=False,
-        callbacks=(),
-    ):
+        scheduler: Callable[[SearchSpace, int], Scheduler],
+        resource: str | None = None,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        error_score: float | str = np.nan,
+        return_train_score: bool = False,
+        n_repeats: int = 1,
+        enqueue: str | Sequence[Mapping[str, Any]] = (),
+        journal: str | PathLike[str] | None = None,
+        warm_start_from: str | PathLike[str] | None = None,
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        devices: str | Sequence[str] = "auto",
+        lockstep: bool | str = "auto",
+        asynchronous: bool = False,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self._set_arguments(locals())
 
-    def _make_scheduler(self, plan):
-        return self.scheduler(plan.space, plan.random_state)
+    def _make_scheduler(self, plan: Plan) -> Scheduler:
+        scheduler: Scheduler = self.scheduler(plan.space, plan.random_state)
+        return scheduler

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._compat import Interval, StrOptions
-from ..samplers import BayesSampler, RandomSampler
-from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperband
+from ..samplers import BayesSampler, RandomSampler, Sampler
+from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperband, Scheduler
+from ..space import SearchSpace
 from ._base import BaseTrialSearchCV
 from ._checks import check_names, resource_limits
+from ._loop import TrialLoop
+from ._plan import Plan
 from ._stages import important_parameters, stage_table
 
 __all__ = ["HarmonicaSearchCV"]
@@ -217,46 +224,46 @@ classes_, n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        estimator,
-        param_distributions,
+        estimator: Any,
+        param_distributions: Any,
         *,
-        n_stages=2,
-        n_samples="auto",
-        degree="auto",
-        n_terms=5,
-        n_restrictions=4,
-        alpha="auto",
-        stage_resource=None,
-        stage_params=None,
-        base="auto",
-        n_iter=100,
-        resource=None,
-        min_resources="auto",
-        max_resources="auto",
-        factor=3,
-        n_brackets="all",
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        n_repeats=1,
-        enqueue=(),
-        journal=None,
-        warm_start_from=None,
-        max_time=None,
-        fit_timeout=None,
-        devices="auto",
-        lockstep="auto",
-        asynchronous=False,
-        callbacks=(),
-    ):
+        n_stages: int = 2,
+        n_samples: int | str = "auto",
+        degree: int | str = "auto",
+        n_terms: int = 5,
+        n_restrictions: int = 4,
+        alpha: float | str = "auto",
+        stage_resource: int | None = None,
+        stage_params: dict[str, Any] | None = None,
+        base: str | Callable[..., Scheduler] = "auto",
+        n_iter: int = 100,
+        resource: str | None = None,
+        min_resources: int | str = "auto",
+        max_resources: int | str = "auto",
+        factor: float = 3,
+        n_brackets: int | str = "all",
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        error_score: float | str = np.nan,
+        return_train_score: bool = False,
+        n_repeats: int = 1,
+        enqueue: str | Sequence[Mapping[str, Any]] = (),
+        journal: str | PathLike[str] | None = None,
+        warm_start_from: str | PathLike[str] | None = None,
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        devices: str | Sequence[str] = "auto",
+        lockstep: bool | str = "auto",
+        asynchronous: bool = False,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self._set_arguments(locals())
 
-    def _make_scheduler(self, plan):
+    def _make_scheduler(self, plan: Plan) -> Scheduler:
         if self.stage_params:
             check_names(self.estimator, {name: [v] for name, v in self.stage_params.items()})
             if self.resource in self.stage_params:
@@ -283,10 +290,11 @@ classes_, n_features_in_, feature_names_in_
             params=self.stage_params,
         )
 
-    def _base(self, plan):
+    def _base(self, plan: Plan) -> Callable[..., Scheduler]:
         """Return the function that makes the scheduler of what is left of the space."""
         if callable(self.base):
-            return self.base
+            base: Callable[..., Scheduler] = self.base
+            return base
         name = self.base
         if name == "auto":
             name = "random" if self.resource is None else "hyperband"
@@ -313,23 +321,34 @@ classes_, n_features_in_, feature_names_in_
             asynchronous=self.asynchronous,
         )
 
-    def _store(self, plan, loop):
+    def _store(self, plan: Plan, loop: TrialLoop) -> None:
         super()._store(plan, loop)
-        self.stages_ = [stage_table(plan.space, stage) for stage in loop.scheduler.stages]
+        scheduler: Any = loop.scheduler
+        self.stages_ = [stage_table(plan.space, stage) for stage in scheduler.stages]
         self.important_parameters_ = important_parameters(self.stages_)
 
-    def _comparable(self, means):
+    def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
         of_base = self.cv_results_["stage"] == self.n_stages
         if self.stage_params and not np.isnan(means[of_base]).all():
             means = np.where(of_base, means, np.nan)
         return super()._comparable(means)
 
 
-def _hyperband(space, random_state, *, kind, **kwargs):
+def _hyperband(
+    space: SearchSpace, random_state: int, *, kind: Callable[..., Scheduler], **kwargs: Any
+) -> Scheduler:
     return kind(RandomSampler(space, random_state), **kwargs)
 
 
-def _full(space, random_state, *, sampler, n_candidates, resource, asynchronous):
+def _full(
+    space: SearchSpace,
+    random_state: int,
+    *,
+    sampler: Callable[[SearchSpace, int], Sampler],
+    n_candidates: int,
+    resource: int | None,
+    asynchronous: bool,
+) -> Scheduler:
     return FullScheduler(
         sampler(space, random_state), n_candidates, resource=resource, asynchronous=asynchronous
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
 from .._compat import Interval, StrOptions
 from ..samplers import BayesSampler, RandomSampler, Sampler
-from ..schedulers import AsynchronousHyperband, Hyperband
+from ..schedulers import AsynchronousHyperband, Hyperband, Scheduler
+from ..space import SearchSpace
 from ._base import BaseTrialSearchCV
 from ._checks import resource_limits
 from ._forecast import Forecast
-from ._loop import OUT_OF_TIME
+from ._loop import OUT_OF_TIME, TrialLoop
+from ._observers import Observer
+from ._plan import Plan
+from ._source import Source
 
 __all__ = ["HalvingHyperbandSearchCV"]
 
@@ -208,38 +215,38 @@ classes_, n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        estimator,
-        param_distributions,
+        estimator: Any,
+        param_distributions: Any,
         *,
-        resource="max_epochs",
-        min_resources="auto",
-        max_resources="auto",
-        factor=3,
-        n_brackets="all",
-        n_iterations=1,
-        sampler="random",
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        n_repeats=1,
-        enqueue="defaults",
-        journal=None,
-        warm_start_from=None,
-        max_time=None,
-        fit_timeout=None,
-        devices="auto",
-        lockstep="auto",
-        asynchronous=False,
-        callbacks=(),
-    ):
+        resource: str = "max_epochs",
+        min_resources: int | str = "auto",
+        max_resources: int | str = "auto",
+        factor: float = 3,
+        n_brackets: int | str = "all",
+        n_iterations: int | str = 1,
+        sampler: str | Callable[..., Sampler] = "random",
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        error_score: float | str = np.nan,
+        return_train_score: bool = False,
+        n_repeats: int = 1,
+        enqueue: str | Sequence[Mapping[str, Any]] = "defaults",
+        journal: str | PathLike[str] | None = None,
+        warm_start_from: str | PathLike[str] | None = None,
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        devices: str | Sequence[str] = "auto",
+        lockstep: bool | str = "auto",
+        asynchronous: bool = False,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self._set_arguments(locals())
 
-    def _make_scheduler(self, plan):
+    def _make_scheduler(self, plan: Plan) -> Scheduler:
         if self.n_iterations == "auto" and self.max_time is None:
             raise ValueError(
                 "n_iterations='auto' repeats the brackets until max_time is over, so it needs one, "
@@ -257,14 +264,15 @@ classes_, n_features_in_, feature_names_in_
             full_first=self.enqueue == "defaults" and bool(plan.first),
         )
 
-    def _keep(self, source):
+    def _keep(self, source: Source) -> None:
         super()._keep(source)
         self.sampler_ = source.sampler
 
-    def _forecasts(self, source, start):
+    def _forecasts(self, source: Source, start: float) -> list[Observer]:
+        scheduler: Any = source.scheduler
         return [
             Forecast(
-                source.scheduler.brackets,
+                scheduler.brackets,
                 None if self.n_iterations == "auto" else self.n_iterations,
                 self.n_splits_ * self.n_repeats,
                 start,
@@ -274,14 +282,15 @@ classes_, n_features_in_, feature_names_in_
             )
         ]
 
-    def _ends_as_planned(self, loop):
+    def _ends_as_planned(self, loop: TrialLoop) -> bool:
         return self.n_iterations == "auto" and loop.stopped == OUT_OF_TIME
 
-    def _make_sampler(self, space, random_state):
+    def _make_sampler(self, space: SearchSpace, random_state: int) -> Sampler:
         if not callable(self.sampler):
             known = {"random": RandomSampler, "bayes": BayesSampler}
-            return known[self.sampler](space, random_state)
-        sampler = self.sampler(space, random_state)
+            own: Sampler = known[self.sampler](space, random_state)
+            return own
+        sampler: object = self.sampler(space, random_state)
         if not isinstance(sampler, Sampler):
             raise TypeError(
                 f"a callable sampler must return a skhpo.samplers.Sampler, but {self.sampler!r} "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import FitFailedWarning
@@ -11,6 +12,9 @@ from sklearn.exceptions import FitFailedWarning
 from .._compat import MultimetricScorer
 from ..exceptions import SearchStoppedWarning
 from ..results import mean_score, results_table, total_seconds, variance_of_mean
+from ..trial import FitResult
+from ._loop import TrialLoop
+from ._plan import Plan
 from ._top import TopEstimators
 
 __all__ = ["ScoredTrials"]
@@ -19,11 +23,13 @@ __all__ = ["ScoredTrials"]
 class ScoredTrials(TopEstimators):
     """The part of a search class that knows which score counts, and which row is the best."""
 
-    def _score_of(self, scorer):
+    def _score_of(
+        self, scorer: Any
+    ) -> Callable[[Sequence[FitResult]], tuple[float, float | None, float]]:
         """Return the function from a trial's results to what the scheduler hears."""
         error_score = np.nan if self.error_score == "raise" else self.error_score
 
-        def told(results):
+        def score(results: Sequence[FitResult]) -> tuple[float, float | None, float]:
             names = {name for result in results for name in result.test_scores}
             if callable(self.scoring) and names and names != {"score"}:
                 self._check_refit_for_multimetric(names)
@@ -34,23 +40,23 @@ class ScoredTrials(TopEstimators):
                 total_seconds(results),
             )
 
-        return told
+        return score
 
-    def _guiding_metric(self, scorer, results):
+    def _guiding_metric(self, scorer: Any, results: Sequence[FitResult]) -> str:
         """Return the metric that the scheduler hears: what `refit` names, else the first."""
         if isinstance(self.refit, str):
             return self.refit
         if isinstance(scorer, MultimetricScorer):
-            return next(iter(scorer._scorers))
+            return str(next(iter(scorer._scorers)))
         return next((name for result in results for name in result.test_scores), "score")
 
-    def _known_metrics(self, scorer):
+    def _known_metrics(self, scorer: Any) -> tuple[str, ...] | None:
         """Return the names of the scores, None while only a callable knows them."""
         if isinstance(scorer, MultimetricScorer):
             return tuple(scorer._scorers)
         return None if callable(self.scoring) else ("score",)
 
-    def _store(self, plan, loop):
+    def _store(self, plan: Plan, loop: TrialLoop) -> None:
         """Set everything that is known once the last fit is done."""
         scorer, metric = plan.setting.scorer, plan.metric
         for name in ("best_estimator_", "refit_time_", "feature_names_in_"):
@@ -78,12 +84,12 @@ class ScoredTrials(TopEstimators):
             if not callable(self.refit):
                 self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
 
-    def _find_best(self, metric):
+    def _find_best(self, metric: Any) -> int:
         """Return the row of the best score, of those that may win."""
         table = self.cv_results_
         if callable(self.refit):
-            index = self.refit(table)
-            if not isinstance(index, Integral):
+            index: Any = self.refit(table)
+            if not isinstance(index, int | np.integer):
                 raise TypeError(f"refit must return an integer, the best index, not {index!r}")
             if not 0 <= index < len(table["params"]):
                 raise IndexError(
@@ -95,14 +101,14 @@ class ScoredTrials(TopEstimators):
             return int(np.argmax(table.get("n_resources", [0])))
         return order[0]
 
-    def _best_and_level(self):
+    def _best_and_level(self) -> tuple[float, int | None] | None:
         """Return the score that the search ends with, and its level of the resource."""
         if callable(self.refit) or not hasattr(self, "best_score_"):
             return None
         levels = self.cv_results_.get("n_resources")
         return self.best_score_, None if levels is None else levels[self.best_index_]
 
-    def _warn(self, loop):
+    def _warn(self, loop: TrialLoop) -> None:
         """Say what went wrong, once for the whole search."""
         if loop.stopped is not None and not self._ends_as_planned(loop):
             done = len(loop.trials)
@@ -115,12 +121,12 @@ class ScoredTrials(TopEstimators):
             )
         _warn_about_failures(loop.results, self.error_score)
 
-    def _ends_as_planned(self, loop):
+    def _ends_as_planned(self, loop: TrialLoop) -> bool:
         """Whether what stopped the loop is what was to end it."""
         return False
 
 
-def _warn_about_failures(rows, error_score):
+def _warn_about_failures(rows: Sequence[Sequence[FitResult]], error_score: float | str) -> None:
     """Warn once each of fits that failed, of scoring that failed, and of scores that are no good.
 
     Parameters

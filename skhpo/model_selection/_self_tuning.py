@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from os import PathLike
+from typing import Any, Self
 
 import numpy as np
 
 from .._compat import Interval
 from ..samplers import RandomSampler
-from ..schedulers import FullScheduler
+from ..schedulers import FullScheduler, Scheduler
 from ..space import translated
 from ._base import BaseTrialSearchCV
 from ._checks import check_enqueued
-from ._plan import Subject
+from ._plan import Plan, Subject
 
 __all__ = ["SelfTuningSearchCV"]
 
@@ -144,25 +147,25 @@ classes_, n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        estimator,
-        param_distributions=None,
+        estimator: Any,
+        param_distributions: Any = None,
         *,
-        n_iter=1,
-        scoring=None,
-        n_jobs=None,
-        refit=True,
-        cv=None,
-        verbose=0,
-        random_state=None,
-        error_score=np.nan,
-        return_train_score=False,
-        enqueue=(),
-        journal=None,
-        max_time=None,
-        fit_timeout=None,
-        devices="auto",
-        callbacks=(),
-    ):
+        n_iter: int = 1,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        error_score: float | str = np.nan,
+        return_train_score: bool = False,
+        enqueue: str | Sequence[Mapping[str, Any]] = (),
+        journal: str | PathLike[str] | None = None,
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        devices: str | Sequence[str] = "auto",
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self._set_arguments(locals())
 
     _parameter_constraints = {
@@ -175,7 +178,7 @@ classes_, n_features_in_, feature_names_in_
     _samples_in_order = True
     n_repeats, warm_start_from, lockstep, asynchronous = 1, None, False, False
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Run on each fold, then train the estimator under what was found on all data.
 
         Parameters
@@ -197,20 +200,21 @@ classes_, n_features_in_, feature_names_in_
                 "the validation data of a run is its fold, but validation_data was given; leave it "
                 "out, or call fit of the estimator"
             )
-        return super().fit(X, y, **params)
+        super().fit(X, y, **params)
+        return self
 
-    def _subject(self, X, y):
+    def _subject(self, X: Any, y: Any) -> Subject:
         from ..self_tuning import runs_of
 
         given = self.param_distributions
         runs = runs_of(self.estimator, given and translated(given), X, y)
         return Subject(runs.estimator, runs.distributions, runs.starts, [runs.first])
 
-    def _make_scheduler(self, plan):
+    def _make_scheduler(self, plan: Plan) -> Scheduler:
         check_enqueued(self.enqueue, self.n_iter)
         return FullScheduler(RandomSampler(plan.space, plan.random_state), n_candidates=self.n_iter)
 
-    def _params_of(self, row):
+    def _params_of(self, row: int) -> dict[str, Any]:
         """Return what the runs of a row found, averaged over the folds where none failed."""
         from ..self_tuning import average_values
 
@@ -221,4 +225,5 @@ classes_, n_features_in_, feature_names_in_
             if f"split{i}_{next(iter(distributions))}" in table
         ]
         found = [one for one in found if np.isfinite(list(one.values())).all()]
-        return average_values(distributions, found) if found else table["params"][row]
+        params: dict[str, Any] = table["params"][row]
+        return average_values(distributions, found) if found else params

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
-from .._compat import check_method_params
+from .._compat import BaseSearchCV, check_method_params
 from ..evaluation import Setting, configured, refit, separate_files
 from ..process import ignoring
 from ..rows import with_rows
 
-__all__ = ["Seen", "TopEstimators", "quietly"]
+__all__ = ["RefitInputs", "TopEstimators", "without_convergence_warnings"]
 
 
-def quietly(resource):
+def without_convergence_warnings(resource: str | None) -> AbstractContextManager[Any]:
     """Return a context without warnings of fits that end early where that is what is asked for."""
     return nullcontext() if resource is None else ignoring(ConvergenceWarning)
 
 
 @dataclass(frozen=True)
-class Seen:
+class RefitInputs:
     """What a refit after ``fit`` needs to be the one that ``fit`` would have done.
 
     Parameters
@@ -45,13 +48,13 @@ class Seen:
     seed: int
     candidates: list[int]
     max_resource: int | None
-    data: dict | None
+    data: dict[str, weakref.ref[Any]] | None
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None}
 
     @staticmethod
-    def weakly(**arguments):
+    def weak_references(**arguments: Any) -> dict[str, weakref.ref[Any]] | None:
         """Refer to arguments without keeping them alive; None if that cannot be done of all."""
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
@@ -59,7 +62,7 @@ class Seen:
         except TypeError:
             return None
 
-    def recalled(self):
+    def arguments(self) -> dict[str, Any] | None:
         """Return the arguments of ``fit``, None if any is gone."""
         if self.data is None:
             return None
@@ -67,10 +70,10 @@ class Seen:
         return None if any(value is None for value in found.values()) else found
 
 
-class TopEstimators:
+class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no annotations
     """The part of a search class that fits more than the best candidate."""
 
-    def top_estimators(self, n=1, X=None, y=None, **params):
+    def top_estimators(self, n: int = 1, X: Any = None, y: Any = None, **params: Any) -> list[Any]:
         """Return the `n` best candidates, fitted on all data as the best one is.
 
         They are fitted now, one after another, with the seeds that the refit of ``fit`` would have
@@ -109,7 +112,7 @@ class TopEstimators:
                 f"have a score, but got n={n!r}"
             )
         if "_top" not in self.__dict__:
-            self._top = {}
+            self._top: dict[int, Any] = {}
             if hasattr(self, "best_estimator_"):
                 self._top[self.best_index_] = self.best_estimator_
         missing = [row for row in rows[:n] if row not in self._top]
@@ -117,11 +120,12 @@ class TopEstimators:
             self._fit_rows(missing, X, y, params)
         return [self._top[row] for row in rows[:n]]
 
-    def _params_of(self, row):
+    def _params_of(self, row: int) -> dict[str, Any]:
         """Return the parameters that a row of `cv_results_` stands for."""
-        return self.cv_results_["params"][row]
+        params: dict[str, Any] = self.cv_results_["params"][row]
+        return params
 
-    def _ranked(self):
+    def _ranked(self) -> list[int]:
         """Return the row at which each candidate that has a score was best, the best first."""
         table = self.cv_results_
         names = [key for key in table if key.startswith("mean_test_")]
@@ -130,18 +134,18 @@ class TopEstimators:
         order = self._order(means)
         if callable(self.refit):
             order = [self.best_index_, *(row for row in order if row != self.best_index_)]
-        best = {}
+        best: dict[int, int] = {}
         for row in order:
-            best.setdefault(self._seen.candidates[row], row)
+            best.setdefault(self._refit_inputs.candidates[row], row)
         return list(best.values())
 
-    def _order(self, means):
+    def _order(self, means: NDArray[np.float64]) -> list[int]:
         """Return the rows that may win, best first; of equal ones those with more resource."""
         level = self.cv_results_.get("n_resources", np.zeros(len(means)))
         may_win = self._comparable(means)
         return [int(row) for row in np.lexsort((-level, -means)) if may_win[row]]
 
-    def _comparable(self, means):
+    def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows may win: those that have a score.
 
         Of subsamples only the largest: the refit has all rows. Any other resource is a parameter of
@@ -153,9 +157,9 @@ class TopEstimators:
             scored &= level == level[scored].max()
         return scored
 
-    def _fit_rows(self, rows, X, y, params):
+    def _fit_rows(self, rows: Sequence[int], X: Any, y: Any, params: dict[str, Any]) -> None:
         if X is None:
-            given = self._seen.recalled()
+            given = self._refit_inputs.arguments()
             if given is None:
                 raise ValueError(
                     f"top_estimators fits {len(rows)} more on what fit got, which this search does "
@@ -168,19 +172,21 @@ class TopEstimators:
         setting = Setting(
             estimator=clone(self.estimator),
             scorer=None,
-            seed=self._seen.seed,
+            seed=self._refit_inputs.seed,
             fit_params=routed.estimator.fit,
             resource=self.resource,
-            max_resource=self._seen.max_resource,
+            max_resource=self._refit_inputs.max_resource,
         )
         for row in rows:
             estimator = configured(
                 setting,
                 self._params_of(row),
                 split=-1,
-                candidate=self._seen.candidates[row],
+                candidate=self._refit_inputs.candidates[row],
             )
-            separate_files(estimator, f"{setting.name}/candidate-{self._seen.candidates[row]}")
-            with quietly(self.resource):
+            separate_files(
+                estimator, f"{setting.name}/candidate-{self._refit_inputs.candidates[row]}"
+            )
+            with without_convergence_warnings(self.resource):
                 refit(estimator, setting, X, y)
             self._top[row] = estimator
