@@ -353,6 +353,18 @@ class SchedulerContract:
             assert parents <= may_continue & kept
             kept &= scheduler.may_continue() | parents
 
+    def test_releases_what_may_not_be_continued_any_more(self):
+        scheduler = self.make_scheduler(0)
+        told, released = set(), []
+        while batch := scheduler.ask():
+            released += scheduler.released()
+            for trial in batch:
+                scheduler.tell(trial, self._sometimes_failed(trial))
+                told.add(trial.number)
+                released += scheduler.released()
+                assert told.difference(released) == scheduler.may_continue()
+        assert sorted(released) == sorted(told)
+
     def test_passes_results_on_to_its_sampler(self):
         scheduler = self.make_scheduler(0)
         observed = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from ..space import SearchSpace
@@ -120,6 +122,11 @@ def sample_at(sampler: Sampler, n: int, resource: int | None) -> list[dict[str, 
         What the first trial of each will be given. Passed on if `sample` of the sampler has such
         an argument.
     """
-    if "resource" in inspect.signature(sampler.sample).parameters:
+    if _takes_resource(getattr(sampler.sample, "__func__", sampler.sample)):
         return sampler.sample(n, resource=resource)  # type: ignore[call-arg]
     return sampler.sample(n)
+
+
+@lru_cache(maxsize=64)
+def _takes_resource(sample: Callable[..., Any]) -> bool:
+    return "resource" in inspect.signature(sample).parameters

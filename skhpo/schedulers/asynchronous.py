@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
+from heapq import heappop, heappush
 from typing import Literal
 
 from ..samplers import Sampler
@@ -13,6 +12,7 @@ from ..trial import Trial
 from ._checks import exactly
 from .base import Scheduler
 from .bracket import Plan
+from .contenders import Contenders
 from .hyperband import hyperband_plan
 
 __all__ = ["AsynchronousHyperband"]
@@ -91,9 +91,13 @@ class AsynchronousHyperband(Scheduler):
         self._plan = Plan(brackets, n_iterations, full_first=full_first)
         self.brackets = self._plan.brackets
         self._factor = exactly(factor)
-        self._brackets: list[_Bracket] = []  # those that have started; the last takes candidates
-        self._place: list[tuple[_Bracket, int]] = []  # of each candidate: bracket and rung
-        self._last_trial: list[int] = []  # of each candidate
+        self._brackets: dict[int, _Bracket] = {}  # those that are not over, by their order
+        self._filling: _Bracket | None = None  # the one that takes candidates
+        self._n_started = 0
+        self._promoting: list[int] = []  # a heap of those that may have somebody to promote
+        self._place: dict[int, tuple[_Bracket, int]] = {}  # bracket and rung of who is not out
+        self._last_trial: dict[int, int] = {}  # theirs
+        self._released: list[int] = []
         self.n_trials = self._plan.n_trials
         self.max_resource: int = self._plan.max_resource
 
@@ -106,63 +110,88 @@ class AsynchronousHyperband(Scheduler):
     def may_continue(self) -> set[int]:
         return {
             self._last_trial[candidate]
-            for bracket in self._brackets
+            for bracket in self._brackets.values()
             for rung in bracket.rungs
-            for _, candidate in rung.contenders
+            for candidate in rung.contenders.ranked
         }
 
+    def released(self) -> Collection[int]:
+        self._newly_told.clear()
+        released, self._released = self._released, []
+        return released
+
     def _promote(self) -> Trial | None:
-        for bracket in self._brackets:
-            rung = bracket.promoting()
-            if rung is not None:
+        while self._promoting:
+            bracket = self._brackets.get(self._promoting[0])
+            rung = None if bracket is None else bracket.promoting()
+            if bracket is not None and rung is not None:
                 return self._run(bracket.rungs[rung].promote(), bracket, rung + 1)
+            heappop(self._promoting)
+            if bracket is not None:
+                bracket.is_queued = False
         return None
 
     def _start(self) -> Trial | None:
-        if not self._brackets or not self._brackets[-1].n_vacant:
+        if self._filling is None:
             coming = self._plan.take()
             if coming is None:
                 return None
-            self._brackets.append(_Bracket(*coming, self._factor))
-        bracket = self._brackets[-1]
+            self._filling = _Bracket(self._n_started, *coming, self._factor)
+            self._brackets[self._n_started] = self._filling
+            self._n_started += 1
+        bracket = self._filling
         candidates = self.new_candidates(1, bracket.rungs[0].level)
-        if not candidates:
-            bracket.n_vacant = 0
+        bracket.n_vacant = bracket.n_vacant - 1 if candidates else 0
+        if not bracket.n_vacant:
+            self._filling = None
+        trial = self._run(candidates[0], bracket, 0) if candidates else None
+        if trial is None:
             self._plan.end()
-            return None
-        bracket.n_vacant -= 1
-        self._place.append((bracket, 0))
-        self._last_trial.append(-1)
-        return self._run(candidates[0], bracket, 0)
+        self._look_at(bracket)
+        return trial
 
     def _run(self, candidate: int, bracket: _Bracket, rung: int) -> Trial:
         above = bracket.rungs[rung]
         above.n_running += 1
-        trial = self.new_trial(
-            candidate,
-            resource=above.level,
-            parent=self._last_trial[candidate] if rung else None,
-            tags={"bracket": bracket.index, "iter": rung},
-        )
+        parent = self._last_trial.get(candidate)
+        if parent is not None:
+            self._released.append(parent)
+        trial = self.new_trial(candidate, resource=above.level, parent=parent, tags=above.tags)
         self._place[candidate] = bracket, rung
         self._last_trial[candidate] = trial.number
         return trial
 
     def record(self, trial: Trial, score: float) -> None:
         bracket, rung = self._place[trial.candidate]
-        bracket.rungs[rung].record(trial.candidate, score)
+        out = bracket.rungs[rung].record(trial.candidate, score)
+        if out is not None:
+            del self._place[out]
+            self._released.append(self._last_trial.pop(out))
+        self._look_at(bracket)
+
+    def _look_at(self, bracket: _Bracket) -> None:
+        """Note whether somebody may be promoted in a bracket, or nobody ever again."""
+        if bracket.promoting() is not None:
+            if not bracket.is_queued:
+                heappush(self._promoting, bracket.order)
+            bracket.is_queued = True
+        elif bracket.is_over:
+            del self._brackets[bracket.order]
 
 
 class _Bracket:
     """Rungs from the bottom up, and how many candidates are still to enter the lowest one."""
 
-    def __init__(self, index: int, rungs: Sequence[tuple[int, int]], factor: Fraction) -> None:
-        self.index = index
+    def __init__(
+        self, order: int, index: int, rungs: Sequence[tuple[int, int]], factor: Fraction
+    ) -> None:
+        self.order = order
+        self.is_queued = False
         sizes = [size for size, _ in rungs]
         self.n_vacant = sizes[0]
         self.rungs = [
-            _Rung(level, slots, factor)
-            for (_, level), slots in zip(rungs, [*sizes[1:], 0], strict=True)
+            _Rung(level, slots, factor, {"bracket": index, "iter": rung})
+            for rung, ((_, level), slots) in enumerate(zip(rungs, [*sizes[1:], 0], strict=True))
         ]
 
     def promoting(self) -> int | None:
@@ -176,6 +205,11 @@ class _Bracket:
             closed = complete and not rung.contenders
         return found
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody runs, waits, or is still to enter."""
+        return not self.n_vacant and not any(r.n_running or r.contenders for r in self.rungs)
+
 
 class _Rung:
     """Who waits for promotion at one resource level.
@@ -187,6 +221,8 @@ class _Rung:
     slots : int
         How many can be promoted.
     factor : Fraction
+    tags : dict
+        Of the trials on it.
 
     Attributes
     ----------
@@ -194,32 +230,29 @@ class _Rung:
         Candidates without a score.
     n_due : int
         Promotions that what was told allows, and that have not been made.
-    contenders : list of (float, int)
-        Those that would be promoted if there were no more scores to come, the best first: score,
-        negated, and candidate.
+    contenders : Contenders
+        Those that would be promoted if there were no more scores to come.
     """
 
-    def __init__(self, level: int, slots: int, factor: Fraction) -> None:
+    def __init__(self, level: int, slots: int, factor: Fraction, tags: dict[str, int]) -> None:
         self.level = level
+        self.tags = tags
         self.n_running = 0
         self.n_due = 0
-        self.contenders: list[tuple[float, int]] = []
-        self._slots = slots
+        self.contenders = Contenders(slots)
         self._factor = factor
         self._n_told = 0
         self._n_promoted = 0
 
-    def record(self, candidate: int, score: float) -> None:
+    def record(self, candidate: int, score: float) -> int | None:
+        """Note a score; return the candidate that can not be promoted any more, if there is one."""
         self.n_running -= 1
         self._n_told += 1
         self.n_due = self._n_told // self._factor - self._n_promoted
-        if not math.isnan(score):
-            insort(self.contenders, (-score, candidate))
-            del self.contenders[self._slots :]
+        return self.contenders.add(candidate, score)
 
     def promote(self) -> int:
         """Take the best one away."""
-        self._slots -= 1
         self._n_promoted += 1
         self.n_due -= 1
-        return self.contenders.pop(0)[1]
+        return self.contenders.take()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..samplers import Sampler, sample_at
@@ -50,7 +50,9 @@ class Scheduler(ABC):
         self._candidates: list[dict[str, Any]] = []
         self._next_number = 0
         self._pending: dict[int, Trial] = {}
-        self._told_numbers: set[int] = set()
+        self._is_told = bytearray()  # by number
+        self._newly_told: list[int] = []  # that `released` has not looked at
+        self._continuable: set[int] = set()
 
     @abstractmethod
     def ask(self) -> list[Trial]:
@@ -82,7 +84,7 @@ class Scheduler(ABC):
             If the trial was not asked for, or has been told already.
         """
         if trial.number not in self._pending:
-            told = trial.number in self._told_numbers
+            told = any(self._is_told[trial.number : trial.number + 1])
             raise ValueError(
                 "every trial that was asked for is told once, but trial "
                 f"{trial.number} {'has been told already' if told else 'was not asked for'}"
@@ -94,7 +96,9 @@ class Scheduler(ABC):
                 f"{trial.number} was asked for as {asked}, not as {trial}"
             )
         del self._pending[trial.number]
-        self._told_numbers.add(trial.number)
+        self._is_told.extend(bytes(max(0, trial.number + 1 - len(self._is_told))))
+        self._is_told[trial.number] = True
+        self._newly_told.append(trial.number)
         self.sampler.observe(
             dict(trial.params), score, trial.resource, noise=noise, seconds=seconds
         )
@@ -103,6 +107,18 @@ class Scheduler(ABC):
     def may_continue(self) -> set[int]:
         """Numbers of told trials that a trial not yet asked for may name as its parent."""
         return set()
+
+    def released(self) -> Collection[int]:
+        """Numbers of told trials that `may_continue` will not name any more, each once.
+
+        Called now and then to drop what they would be continued from. The default compares what
+        `may_continue` says with what it said before; where that is long a scheduler overrides
+        both methods, and notes who drops out when a score is recorded.
+        """
+        before = self._continuable.union(self._newly_told)
+        self._newly_told.clear()
+        self._continuable = before & self.may_continue()
+        return before - self._continuable
 
     @abstractmethod
     def record(self, trial: Trial, score: float) -> None:

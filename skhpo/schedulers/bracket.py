@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ..arguments import COUNT, check_arguments
+from .contenders import Contenders
 
 __all__ = ["Bracket", "Plan"]
 
@@ -43,7 +43,7 @@ class Bracket:
                     f"but got {(next_size, next_level)} after {(size, level)}"
                 )
         self.rung = 0
-        self._scores: dict[int, float | None] = {}  # of the candidates on the current rung
+        self.enter(())
 
     @property
     def resource(self) -> int:
@@ -53,31 +53,33 @@ class Bracket:
     @property
     def finished(self) -> bool:
         """Whether no candidate is left to run, now or later."""
-        return self.complete and not self.contenders()
+        return self.complete and not self._contenders
 
     @property
     def complete(self) -> bool:
         """Whether all candidates on the current rung have a score."""
-        return None not in self._scores.values()
+        return not self._running
 
     def enter(self, candidates: Iterable[int]) -> None:
         """Put candidates on the current rung."""
-        self._scores = dict.fromkeys(candidates)
+        above = self.rungs[self.rung + 1 : self.rung + 2]
+        self._running = set(candidates)
+        self._contenders = Contenders(above[0][0] if above else 0)
 
-    def record(self, candidate: int, score: float) -> None:
-        """Note the score of a candidate on the current rung."""
-        self._scores[candidate] = score
+    def record(self, candidate: int, score: float) -> int | None:
+        """Note the score of a candidate on the current rung.
+
+        Returns
+        -------
+        int or None
+            The candidate that this leaves without a slot on the next rung, if there is one.
+        """
+        self._running.remove(candidate)
+        return self._contenders.add(candidate, score)
 
     def contenders(self) -> list[int]:
         """Who would be promoted if there were no more scores to come, the best first."""
-        if self.rung + 1 == len(self.rungs):
-            return []
-        ranked = sorted(
-            (-score, candidate)
-            for candidate, score in self._scores.items()
-            if score is not None and not math.isnan(score)
-        )
-        return [candidate for _, candidate in ranked[: self.rungs[self.rung + 1][0]]]
+        return self._contenders.ranked
 
     def promote(self) -> list[int]:
         """Move the best of a complete rung to the next one; returns them, the best first."""

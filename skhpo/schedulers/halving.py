@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from heapq import heappop, heappush
 
 from ..samplers import Sampler
 from ..trial import Trial
@@ -41,15 +42,17 @@ class BracketScheduler(Scheduler):
         self.max_resource: int = plan.max_resource
         self.brackets = plan.brackets
         self._plan = plan
-        self._running: list[_Running] = []
-        self._of: list[_Running] = []  # of each candidate
-        self._last_trial: list[int] = []  # of each candidate
+        self._running: dict[int, _Running] = {}  # by the order in which they started
+        self._n_started = 0
+        self._complete: list[int] = []  # a heap of those that have somebody to promote
+        self._of: dict[int, _Running] = {}  # of candidates that are not out
+        self._last_trial: dict[int, int] = {}  # theirs
+        self._released: list[int] = []
 
     def ask(self) -> list[Trial]:
-        self._running = [running for running in self._running if not running.bracket.finished]
-        for running in self._running:
-            if running.bracket.complete:
-                return self._run(running, running.bracket.promote())
+        if self._complete:
+            running = self._running[heappop(self._complete)]
+            return self._run(running, running.bracket.promote())
         if self._running and self.sampler.learns:
             return []
         return self._start()
@@ -57,9 +60,14 @@ class BracketScheduler(Scheduler):
     def may_continue(self) -> set[int]:
         return {
             self._last_trial[candidate]
-            for running in self._running
+            for running in self._running.values()
             for candidate in running.bracket.contenders()
         }
+
+    def released(self) -> Collection[int]:
+        self._newly_told.clear()
+        released, self._released = self._released, []
+        return released
 
     def _start(self) -> list[Trial]:
         coming = self._plan.take()
@@ -70,37 +78,54 @@ class BracketScheduler(Scheduler):
         if not candidates:  # the space is exhausted, so the later brackets would be empty as well
             self._plan.end()
             return []
-        running = _Running(index, Bracket(rungs), len(candidates), self._next_number)
+        running = _Running(
+            self._n_started, index, Bracket(rungs), len(candidates), self._next_number
+        )
+        self._n_started += 1
         self._next_number = running.first_numbers[-1]
-        self._running.append(running)
-        self._of += [running] * len(candidates)
-        self._last_trial += [-1] * len(candidates)
+        self._running[running.order] = running
+        self._of.update(dict.fromkeys(candidates, running))
         running.bracket.enter(candidates)
         return self._run(running, candidates)
 
     def _run(self, running: _Running, candidates: list[int]) -> list[Trial]:
         bracket = running.bracket
+        tags = {"bracket": running.index, "iter": bracket.rung}
         trials = []
         for number, candidate in enumerate(candidates, running.first_numbers[bracket.rung]):
+            parent = self._last_trial.get(candidate)
+            if parent is not None:
+                self._released.append(parent)
             trial = self.new_trial(
                 candidate,
                 number=number,
                 resource=bracket.resource,
-                parent=self._last_trial[candidate] if bracket.rung else None,
-                tags={"bracket": running.index, "iter": bracket.rung},
+                parent=parent,
+                tags=tags,
             )
             self._last_trial[candidate] = trial.number
             trials.append(trial)
         return trials
 
     def record(self, trial: Trial, score: float) -> None:
-        self._of[trial.candidate].bracket.record(trial.candidate, score)
+        running = self._of[trial.candidate]
+        out = running.bracket.record(trial.candidate, score)
+        if out is not None:
+            del self._of[out]
+            self._released.append(self._last_trial.pop(out))
+        if running.bracket.finished:
+            del self._running[running.order]
+        elif running.bracket.complete:
+            heappush(self._complete, running.order)
 
 
 class _Running:
     """A bracket that has started: its index, and the first number of each rung's trials."""
 
-    def __init__(self, index: int, bracket: Bracket, n_candidates: int, number: int) -> None:
+    def __init__(
+        self, order: int, index: int, bracket: Bracket, n_candidates: int, number: int
+    ) -> None:
+        self.order = order
         self.index = index
         self.bracket = bracket
         self.first_numbers = [number]

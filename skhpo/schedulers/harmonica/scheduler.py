@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -264,6 +264,13 @@ class Harmonica(Scheduler):
         if self._base is None:
             return set()
         return {self._first_of_base + number for number in self._base.may_continue()}
+
+    def released(self) -> Collection[int]:
+        told, self._newly_told = self._newly_told, []
+        if self._base is None:
+            return told
+        own = [number for number in told if number < self._first_of_base]
+        return [*own, *(self._first_of_base + number for number in self._base.released())]
 
     def record(self, trial: Trial, score: float) -> None:
         self._scores[trial.number] = score
