@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,19 @@ from scipy.stats import rankdata
 
 from ._compat import masked_param_columns
 from .journal import read_trials
+from .trial import Trial
 
 if TYPE_CHECKING:
-    from .trial import FitResult, Trial
+    from .trial import FitResult
 
-__all__ = ["mean_score", "read_journal", "results_table", "total_seconds", "variance_of_mean"]
+__all__ = [
+    "TrialTable",
+    "mean_score",
+    "read_journal",
+    "results_table",
+    "total_seconds",
+    "variance_of_mean",
+]
 
 
 def mean_score(results: Sequence[FitResult], name: str, error_score: float) -> float:
@@ -24,7 +33,8 @@ def mean_score(results: Sequence[FitResult], name: str, error_score: float) -> f
 
     Failures count as `error_score`.
     """
-    return float(np.mean([result.test_scores.get(name, error_score) for result in results]))
+    scores = [result.test_scores.get(name, error_score) for result in results]
+    return float(np.mean(scores)) if len(scores) > 1 else float(scores[0])
 
 
 def variance_of_mean(results: Sequence[FitResult], name: str, error_score: float) -> float | None:
@@ -43,9 +53,127 @@ def total_seconds(results: Sequence[FitResult]) -> float:
     return float(sum(result.fit_time for result in results))
 
 
+class Numbers:
+    """Columns of numbers by name, in which a row may lack some."""
+
+    def __init__(self) -> None:
+        self.names: Sequence[str] = ()  # of the row that has most
+        self._values: dict[str, array[float]] = {}
+        self._is_there: dict[str, bytearray] = {}
+        self._n_rows = 0
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        """Add a row."""
+        if len(numbers) > len(self.names):
+            self.names = list(numbers)
+        for name in numbers:
+            if name not in self._values:
+                self._values[name] = array("d", bytes(8 * self._n_rows))
+                self._is_there[name] = bytearray(self._n_rows)
+        for name, values in self._values.items():
+            values.append(numbers.get(name, 0.0))
+            self._is_there[name].append(name in numbers)
+        self._n_rows += 1
+
+    def column(self, name: str, missing: float) -> NDArray[np.float64]:
+        """Return a column with a number in the place of those that are missing."""
+        if name not in self._values:
+            return np.full(self._n_rows, missing)
+        values = np.array(self._values[name])
+        values[~np.array(self._is_there[name], dtype=bool)] = missing
+        return values
+
+    def given(self) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield the names of all columns, and the numbers that are there."""
+        for name, values in self._values.items():
+            yield name, np.array(values)[np.array(self._is_there[name], dtype=bool)]
+
+
+class TrialTable:
+    """Finished trials and their results in columns, which need little memory.
+
+    Parameters
+    ----------
+    n_fits : int
+        Per trial.
+
+    Attributes
+    ----------
+    errors, score_errors : Errors
+        Of the fits that failed, and of scorers.
+    """
+
+    def __init__(self, n_fits: int) -> None:
+        self.n_fits = n_fits
+        self.test_scores, self.train_scores, self.found = Numbers(), Numbers(), Numbers()
+        self.errors, self.score_errors = Errors(), Errors()
+        self._numbers, self._candidates, self._parents = array("q"), array("q"), array("q")
+        self._resources: list[int | None] = []
+        self._params: list[Mapping[str, Any]] = []
+        self._tags: list[Mapping[str, int]] = []
+        self._fit_time, self._score_time = array("d"), array("d")
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, trial: Trial, results: Sequence[FitResult]) -> None:
+        """Add a trial and its results, in order of split and repeat."""
+        self._numbers.append(trial.number)
+        self._candidates.append(trial.candidate)
+        self._parents.append(-1 if trial.parent is None else trial.parent)
+        self._resources.append(trial.resource)
+        self._params.append(trial.params)
+        self._tags.append(trial.tags)
+        for result in results:
+            self._fit_time.append(result.fit_time)
+            self._score_time.append(result.score_time)
+            self.test_scores.add(result.test_scores)
+            self.train_scores.add(result.train_scores or {})
+            self.found.add(result.found or {})
+            self.errors.add(trial.number, result.error)
+            self.score_errors.add(trial.number, result.score_error)
+
+    def candidates(self) -> list[int]:
+        """Return the candidate of each trial, by number."""
+        return [self._candidates[row] for row in self._order()]
+
+    def trials(self) -> list[Trial]:
+        """Return the trials by number."""
+        return [
+            Trial(
+                number=self._numbers[row],
+                candidate=self._candidates[row],
+                params=self._params[row],
+                resource=self._resources[row],
+                parent=None if self._parents[row] < 0 else self._parents[row],
+                tags=self._tags[row],
+            )
+            for row in self._order()
+        ]
+
+    def _order(self) -> list[int]:
+        order: list[int] = np.argsort(np.array(self._numbers), kind="stable").tolist()
+        return order
+
+
+class Errors:
+    """How many things failed, and what the first one of the smallest trial said."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.first: str | None = None
+        self._trial = -1
+
+    def add(self, trial: int, error: str | None) -> None:
+        """Take note of an error of a trial; None is none."""
+        if error is not None:
+            if not self.n or trial < self._trial:
+                self.first, self._trial = error, trial
+            self.n += 1
+
+
 def results_table(
-    trials: Sequence[Trial],
-    results: Sequence[Sequence[FitResult]],
+    table: TrialTable,
     *,
     n_repeats: int = 1,
     metrics: Sequence[str] | None = None,
@@ -57,10 +185,8 @@ def results_table(
 
     Parameters
     ----------
-    trials : list of Trial
-        One row each.
-    results : list of list of FitResult
-        Per trial, one per split and repeat, in that order.
+    table : TrialTable
+        With one trial at least; one row each.
     n_repeats : int, default=1
         Results per split; a table shows their mean.
     metrics : list of str or None, default=None
@@ -78,73 +204,51 @@ def results_table(
         times, parameters and scores as in ``GridSearchCV``. Values that fits found themselves
         are ``split0_<parameter>``, ..., NaN where a fit failed.
     """
-    table: dict[str, Any] = {}
-    for tag in trials[0].tags:
-        table[tag] = np.array([trial.tags[tag] for trial in trials])
+    order = table._order()
+    columns: dict[str, Any] = {}
+    for tag in table._tags[order[0]]:
+        columns[tag] = np.array([table._tags[row][tag] for row in order])
     if resource is not None:
-        table["n_resources"] = np.array([trial.resource for trial in trials])
-        table["candidate"] = np.array([trial.candidate for trial in trials])
-    _mean_and_std(table, "fit_time", _grid(results, n_repeats, lambda result: result.fit_time))
-    _mean_and_std(table, "score_time", _grid(results, n_repeats, lambda result: result.score_time))
-    params = [_row_params(trial, resource) for trial in trials]
-    table.update(masked_param_columns(params))
-    table["params"] = params
-    table.update(_found(results))
-    for name in metrics or _metric_names(results):
-        scores = _grid(results, n_repeats, _score_of("test_scores", name, error_score))
-        _scores(table, f"test_{name}", scores)
-        table[f"rank_test_{name}"] = _ranks(table[f"mean_test_{name}"])
-        if return_train_score:
-            scores = _grid(results, n_repeats, _score_of("train_scores", name, error_score))
-            _scores(table, f"train_{name}", scores)
-    return table
+        columns["n_resources"] = np.array([table._resources[row] for row in order])
+        columns["candidate"] = np.array(table._candidates)[order]
 
+    def by_split(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return an array of shape (n_trials, n_splits), the mean over repeats."""
+        return np.asarray(values.reshape(len(table), -1, n_repeats)[order].mean(axis=2))
 
-def _row_params(trial: Trial, resource: str | None) -> dict[str, Any]:
-    params = dict(trial.params)
+    _mean_and_std(columns, "fit_time", by_split(np.array(table._fit_time)))
+    _mean_and_std(columns, "score_time", by_split(np.array(table._score_time)))
+    params: Any = [table._params[row] for row in order]
+    if resource is not None:
+        params = list(map(dict, params))
     if resource not in (None, "n_samples"):
-        params[resource] = trial.resource
-    return params
+        for row, one in zip(order, params, strict=True):
+            one[resource] = table._resources[row]
+    columns.update(masked_param_columns(params))
+    columns["params"] = params
+    for name in table.found.names:
+        values = table.found.column(name, np.nan).reshape(len(table), -1)[order]
+        columns.update({f"split{i}_{name}": column.copy() for i, column in enumerate(values.T)})
+    # In the order of the scorer; a result with all of them says it best.
+    for name in metrics or table.test_scores.names or ["score"]:
+        _scores(columns, f"test_{name}", by_split(table.test_scores.column(name, error_score)))
+        columns[f"rank_test_{name}"] = _ranks(columns[f"mean_test_{name}"])
+        if return_train_score:
+            scores = by_split(table.train_scores.column(name, error_score))
+            _scores(columns, f"train_{name}", scores)
+    return columns
 
 
-def _found(results: Sequence[Sequence[FitResult]]) -> dict[str, NDArray[np.float64]]:
-    """Return columns of the values that fits found, one per parameter and split."""
-    names = dict.fromkeys(name for row in results for r in row for name in r.found or ())
-    return {
-        f"split{i}_{name}": np.array([(r.found or {}).get(name, np.nan) for r in column])
-        for name in names
-        for i, column in enumerate(zip(*results, strict=True))
-    }
-
-
-def _metric_names(results: Sequence[Sequence[FitResult]]) -> Sequence[str]:
-    """Return names in the order of the scorer; a result with all of them says it best."""
-    names = max((list(r.test_scores) for row in results for r in row), key=len)
-    return names or ["score"]
-
-
-def _score_of(field: str, name: str, error_score: float) -> Callable[[FitResult], float]:
-    return lambda result: (getattr(result, field) or {}).get(name, error_score)
-
-
-def _grid(
-    results: Sequence[Sequence[FitResult]], n_repeats: int, value: Callable[[FitResult], float]
-) -> NDArray[np.float64]:
-    """Return an array of shape (n_trials, n_splits), the mean over repeats."""
-    values = np.array([[value(result) for result in row] for row in results], dtype=np.float64)
-    return np.asarray(values.reshape(len(results), -1, n_repeats).mean(axis=2))
-
-
-def _mean_and_std(table: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
+def _mean_and_std(columns: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
     with np.errstate(invalid="ignore"):  # infinite scores
-        table[f"mean_{name}"] = values.mean(axis=1)
-        table[f"std_{name}"] = values.std(axis=1)
+        columns[f"mean_{name}"] = values.mean(axis=1)
+        columns[f"std_{name}"] = values.std(axis=1)
 
 
-def _scores(table: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
+def _scores(columns: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
     for split, column in enumerate(values.T):
-        table[f"split{split}_{name}"] = column.copy()
-    _mean_and_std(table, name, values)
+        columns[f"split{split}_{name}"] = column.copy()
+    _mean_and_std(columns, name, values)
 
 
 def _ranks(means: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -193,16 +297,14 @@ def read_journal(path: str | PathLike[str]) -> dict[str, Any]:
     """
     header, trials, results = read_trials(path)
     n_fits = header["n_splits"] * header["n_repeats"]
-    rows = [
-        (trial, [found[key] for key in sorted(found)])
-        for trial, found in zip(trials, results, strict=True)
-        if len(found) == n_fits
-    ]
-    if not rows:
+    table = TrialTable(n_fits)
+    for trial, found in zip(trials, results, strict=True):
+        if len(found) == n_fits:
+            table.add(trial, [found[key] for key in sorted(found)])
+    if not len(table):
         return {}
     return results_table(
-        [trial for trial, _ in rows],
-        [fits for _, fits in rows],
+        table,
         n_repeats=header["n_repeats"],
         resource=header["resource"],
         return_train_score=header["return_train_score"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,10 @@ class Planner:
 
     def fits(self, trial: Trial) -> list[tuple[int, int, int]]:
         """Return the names of a trial's fits: (trial, split, repeat) each."""
-        return list(product([trial.number], range(len(self.rows)), range(self.n_repeats)))
+        return self._names(trial.number)
+
+    def _names(self, trial: int) -> list[tuple[int, int, int]]:
+        return list(product([trial], range(len(self.rows)), range(self.n_repeats)))
 
     def recall(self, trial: Trial) -> None:
         """Note a trial that later ones may continue, without evaluating it."""
@@ -117,17 +120,20 @@ class Planner:
         if state is not None:
             self._states[task.name] = state
 
-    def keep(self, *trials: Collection[int | None]) -> None:
-        """Drop everything that only trials other than these could be continued from.
+    def drop(self, trials: Iterable[int] | None = None) -> None:
+        """Drop what later levels would be continued from.
 
         Parameters
         ----------
-        *trials : collection of int
-            Numbers of trials.
+        trials : iterable of int or None, default=None
+            Numbers of trials that are not continued any more; None for all.
         """
-        for name in [name for name in self._states if not any(name[0] in some for some in trials)]:
-            if is_saved(self._states.pop(name)) and self.checkpoints is not None:
-                self.checkpoints.drop(name)
+        numbers = [n for n in self._levels if n is not None] if trials is None else trials
+        for number in numbers:
+            self._levels.pop(number, None)
+            for name in self._names(number):
+                if is_saved(self._states.pop(name, None)) and self.checkpoints is not None:
+                    self.checkpoints.drop(name)
 
     def sweep(self) -> None:
         """Remove the checkpoint files that nothing is continued from."""

@@ -30,10 +30,13 @@ class Waiting:
     ----------
     transformed : OrderedDict
         Fitted transformers by their keys, the latest used last.
+    n_fits : int
+        Fits that can be started.
     """
 
     def __init__(self) -> None:
         self.transformed: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
+        self.n_fits = 0
         self._ready: list[Any] = []  # a heap, by rank, trial, split and repeat
         self._blocked: dict[tuple[Any, ...], list[FitGroup]] = {}
         self._ranks: dict[
@@ -53,11 +56,6 @@ class Waiting:
         """Everything that waits, a group maybe several times."""
         return [*(work for *_, work in self._ready), *chain.from_iterable(self._blocked.values())]
 
-    @property
-    def n_fits(self) -> int:
-        """Fits that can be started."""
-        return sum(len(work.tasks) for *_, work in self._ready)
-
     def add(self, work: FitGroup) -> None:
         """Queue a group, behind its transformers where those are not fitted yet."""
         missing = {
@@ -67,6 +65,7 @@ class Waiting:
         }
         if not missing:
             heappush(self._ready, (work.rank, *work.name, work))
+            self.n_fits += len(work.tasks)
         for key, task in missing.items():
             if key not in self._blocked:
                 self._blocked[key] = []
@@ -87,7 +86,9 @@ class Waiting:
 
     def take(self) -> Any:
         """Return what is to be started next."""
-        return heappop(self._ready)[-1]
+        work = heappop(self._ready)[-1]
+        self.n_fits -= len(work.tasks)
+        return work
 
     def take_fits(self, rank: int) -> FitGroup | None:
         """Return what is to be started next if that is a group of a rank, else None."""
@@ -98,6 +99,7 @@ class Waiting:
 
     def clear(self) -> None:
         """Forget everything that waits."""
+        self.n_fits = 0
         self._ready.clear()
         self._blocked.clear()
         self._ranks.clear()

@@ -196,7 +196,7 @@ class BaseTrialSearchCV(ScoredTrials):
                 observers=observers,
             )
             loop.run()
-            if not loop.trials:
+            if not len(loop.table):
                 raise ValueError(
                     f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
                 )
@@ -220,11 +220,11 @@ class BaseTrialSearchCV(ScoredTrials):
         if loop.error is not None:
             raise loop.error
         setting = plan.setting
-        candidates = [trial.candidate for trial in loop.trials]
+        candidates = loop.table.candidates()
         self._refit_inputs = RefitInputs(setting.seed, candidates, setting.max_resource, given)
         self.__dict__.pop("_top", None)
         self._warn(loop)
-        warn_about_newcomers(self, loop.trials, plan.X, plan.y)
+        warn_about_newcomers(self, loop.table, plan.X, plan.y)
         if self.refit:
             self._refit(plan, candidates[self.best_index_], context)
 

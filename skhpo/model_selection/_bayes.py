@@ -266,7 +266,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         super()._store(plan, loop)
-        if self.stop_reason_ is None and len(loop.trials) < self.n_iter:
+        if self.stop_reason_ is None and len(loop.table) < self.n_iter:
             self.stop_reason_ = self.sampler_.stop_reason
         relevance = self.sampler_.relevance()
         names = sorted(relevance, key=lambda name: -relevance[name])

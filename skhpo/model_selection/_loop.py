@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import JournalError, StorageError
 from ..interrupts import noticing
 from ..journal import fit_event
+from ..results import TrialTable
 from ._observers import Observer
 
 if TYPE_CHECKING:
@@ -52,10 +54,10 @@ class TrialLoop:
 
     Attributes
     ----------
-    trials : list of Trial
-        The finished ones, by number.
-    results : list of list of FitResult
-        Theirs.
+    table : TrialTable
+        The trials that were told; in the end all that are finished.
+    n_answered : int
+        How many of its fits the journal answered.
     stopped : str or None
         Why the loop ended before the scheduler did.
     error : StorageError or None
@@ -84,22 +86,19 @@ class TrialLoop:
         self.observers = observers
         self.stopped: str | None = None
         self.error: StorageError | None = None
-        self._trials: dict[int, Trial] = {}
-        self._rows: dict[int, list[FitResult]] = {}
-        self._open: dict[int, Trial] = {}
-        self._parents: set[int | None] = set()  # of open trials
+        self.table = TrialTable(n_fits)
+        self.n_answered = 0
+        self._n_finished = 0
+        self._open: dict[int, Trial] = {}  # trials that are not told
+        self._rows: dict[int, list[FitResult]] = {}  # theirs
+        self._children: Counter[int] = Counter()  # open ones, of the trials that they continue
+        self._held: set[int] = set()  # trials that are released but for these
+        self._dropped: list[int] = []
         self._received: deque[FitResult] = deque()
         self._recorded = _recorded(journal)
         self._time_is_up = False
         self._any_fit = False
-
-    @property
-    def trials(self) -> list[Trial]:
-        return [self._trials[number] for number in self._finished()]
-
-    @property
-    def results(self) -> list[list[FitResult]]:
-        return [self._sorted(number) for number in self._finished()]
+        self._first_error: tuple[int, str | None] | None = None
 
     def run(self) -> None:
         """Run to the end; Ctrl-C, or a file that cannot be written, ends it early.
@@ -117,53 +116,65 @@ class TrialLoop:
                     self._run_asynchronously()
                 else:
                     self._run_in_batches()
+                if self.journal is not None:
+                    self.journal.sync()
         except KeyboardInterrupt:
             self.evaluator.abort()
             self._take_received()
             self.stopped = "it was interrupted"
-            if not self._finished():
+            if not self._n_finished:
                 raise
         except StorageError as error:
             self.evaluator.abort()
             self.error = error
             self.stopped = "a file could not be written"
-            if not self._finished():
+            if not self._n_finished:
                 raise
+        finally:
+            if self.journal is not None:
+                with suppress(StorageError):  # there is one already
+                    self.journal.sync()
         self._raise_if_all_failed()
+        for number, row in self._rows.items():
+            if len(row) == self.n_fits:
+                self._store(self._open[number], _in_order(row))
         if self.stopped is None:
-            self.evaluator.keep()
+            self.evaluator.drop()
 
     def _run_in_batches(self) -> None:
-        batches = []
+        batches: dict[int, _Batch] = {}  # of open trials
+        n_asked = 0
         n_due = 1  # a batch that is told may be the only thing that another one waits for
         finished: list[Trial] | None = []
         while finished is not None:
             while not self._time_is_up and (n_due or self._may_look_ahead()):
-                batch = self._ask()
-                if not batch:
+                trials = self._ask()
+                if not trials:
                     break
-                self._submit(batch)
-                batches.append(batch)
+                self._submit(trials)
+                batch = _Batch(n_asked, trials)
+                batches.update({trial.number: batch for trial in trials})
+                n_asked += 1
                 n_due = max(0, n_due - 1)
             finished = self._take_results()
-            done = [batch for batch in batches if finished and self._is_done(batch)]
+            done = []
+            for trial in finished or ():
+                batch = batches.pop(trial.number)
+                batch.n_left -= 1
+                if not batch.n_left:
+                    done.append(batch)
             n_due = len(done)
-            for batch in done:
-                batches.remove(batch)
-                for trial in batch:
+            for batch in sorted(done, key=lambda batch: batch.order):
+                for trial in batch.trials:
                     self._tell(trial)
-            if done:
-                self._drop_what_is_done()
-                if len(self._finished()) >= _MANY:
-                    self._raise_if_all_failed()
+            self._settle()
+            if done and self._n_finished >= _MANY:
+                self._raise_if_all_failed()
         if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = OUT_OF_TIME
 
     def _may_look_ahead(self) -> bool:
         return self.scheduler.looks_ahead and self.evaluator.has_room
-
-    def _is_done(self, batch: Sequence[Trial]) -> bool:
-        return all(len(self._rows[trial.number]) == self.n_fits for trial in batch)
 
     def _run_asynchronously(self) -> None:
         self._submit(self._replay())
@@ -174,8 +185,7 @@ class TrialLoop:
             finished = self._take_results()
             for trial in finished or ():
                 self._tell(trial)
-            if finished:
-                self._drop_what_is_done()
+            self._settle()
         if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = OUT_OF_TIME
 
@@ -185,8 +195,16 @@ class TrialLoop:
             self.journal.check_writable()
         self.evaluator.submit(trials)
 
-    def _drop_what_is_done(self) -> None:
-        self.evaluator.keep(self._open, self._parents, self.scheduler.may_continue())
+    def _settle(self) -> None:
+        """Drop what no trial can continue any more, once the journal is safe without it."""
+        for number in self.scheduler.released():
+            if number in self._children:
+                self._held.add(number)
+            else:
+                self._dropped.append(number)
+        if self.journal is None or self.journal.sync(only_if_due=True):
+            self.evaluator.drop(self._dropped)
+            self._dropped = []
 
     def _replay(self) -> list[Trial]:
         """Ask and tell as the journal says; return the trials that were left running."""
@@ -211,9 +229,10 @@ class TrialLoop:
             recorded = self._recorded.get(trial.number, (trial.candidate, trial.resource))
             if recorded != (trial.candidate, trial.resource):
                 raise _another_trial(trial, *recorded)
-            self._trials[trial.number] = self._open[trial.number] = trial
-            self._parents.add(trial.parent)
+            self._open[trial.number] = trial
             self._rows[trial.number] = []
+            if trial.parent is not None:
+                self._children[trial.parent] += 1
         if batch:
             self._observe("on_ask", batch)
             if self.asynchronous and self.journal is not None and not replaying:
@@ -227,8 +246,6 @@ class TrialLoop:
         self._check_interrupt()
         self._received.extend(results)
         finished = self._take_received()
-        if self.journal is not None:
-            self.journal.sync()
         if self.deadline is not None and time.monotonic() > self.deadline:
             self._time_is_up = True
             self.evaluator.cancel()
@@ -240,45 +257,68 @@ class TrialLoop:
             result = self._received.popleft()
             self._take(result)
             if len(self._rows[result.trial]) == self.n_fits:
-                finished.append(self._trials[result.trial])
+                self._n_finished += 1
+                finished.append(self._open[result.trial])
         return finished
 
     def _take(self, result: FitResult) -> None:
-        trial = self._trials[result.trial]
+        trial = self._open[result.trial]
         known = (result.trial, result.split, result.repeat) in self.evaluator.known
         if self.journal is not None and not known:
             self.journal.append(fit_event(trial, result))
         self._rows[result.trial].append(result)
-        self._any_fit = self._any_fit or result.error is None
+        if result.error is None:
+            self._any_fit = True
+        elif self._first_error is None or result.trial < self._first_error[0]:
+            self._first_error = result.trial, result.error
         self._observe("on_fit_end", trial, result)
 
     def _tell(self, trial: Trial, *, replaying: bool = False) -> None:
-        score, noise, seconds = self.score(self._sorted(trial.number))
+        results = _in_order(self._rows[trial.number])
+        score, noise, seconds = self.score(results)
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
-        del self._open[trial.number]
-        self._parents.discard(trial.parent)
+        del self._open[trial.number], self._rows[trial.number]
+        self._store(trial, results)
+        if trial.parent is not None:
+            self._children[trial.parent] -= 1
+            if not self._children[trial.parent]:
+                del self._children[trial.parent]
+                if trial.parent in self._held:
+                    self._held.remove(trial.parent)
+                    self._dropped.append(trial.parent)
         self.scheduler.tell(trial, score, noise=noise, seconds=seconds)
-        self._observe("on_trial_end", trial, self._sorted(trial.number), score)
+        self._observe("on_trial_end", trial, results, score)
 
-    def _finished(self) -> list[int]:
-        return sorted(n for n, row in self._rows.items() if len(row) == self.n_fits)
-
-    def _sorted(self, number: int) -> list[FitResult]:
-        return sorted(self._rows[number], key=lambda result: (result.split, result.repeat))
+    def _store(self, trial: Trial, results: Sequence[FitResult]) -> None:
+        self.table.add(trial, results)
+        names = ((result.trial, result.split, result.repeat) for result in results)
+        self.n_answered += sum(name in self.evaluator.known for name in names)
 
     def _observe(self, event: str, *args: Any) -> None:
         for observer in self.observers:
             getattr(observer, event)(*args)
 
     def _raise_if_all_failed(self) -> None:
-        if self._any_fit:
+        if self._any_fit or self._first_error is None:
             return
-        results = [result for row in self._rows.values() for result in row]
-        if results:
-            raise ValueError(
-                f"All the {len(results)} fits failed; the first one like this:\n{results[0].error}"
-            )
+        n_fits = len(self.table) * self.n_fits + sum(map(len, self._rows.values()))
+        raise ValueError(
+            f"All the {n_fits} fits failed; the first one like this:\n{self._first_error[1]}"
+        )
+
+
+class _Batch:
+    """Trials that are told together, and how many of them are not finished."""
+
+    def __init__(self, order: int, trials: Sequence[Trial]) -> None:
+        self.order = order
+        self.trials = trials
+        self.n_left = len(trials)
+
+
+def _in_order(results: Iterable[FitResult]) -> list[FitResult]:
+    return sorted(results, key=lambda result: (result.split, result.repeat))
 
 
 def _recorded(journal: Journal | None) -> dict[int, tuple[int, int | None]]:

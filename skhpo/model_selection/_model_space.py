@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import is_classifier
@@ -13,7 +12,7 @@ from ..searchable import search_tags
 from ..wrappers import inside, owner_of
 
 if TYPE_CHECKING:
-    from ..trial import Trial
+    from ..results import TrialTable
 
 __all__ = ["distributions_for", "warn_about_newcomers"]
 
@@ -42,7 +41,7 @@ def distributions_for(search: Any, X: Any, y: Any) -> Any:
     return dicts[0] if isinstance(space, dict) else dicts
 
 
-def warn_about_newcomers(search: Any, trials: Sequence[Trial], X: Any, y: Any) -> None:
+def warn_about_newcomers(search: Any, table: TrialTable, X: Any, y: Any) -> None:
     """Say which parameters appeared in a trial only, and had their defaults there."""
     if search.param_distributions != "model":
         return
@@ -51,7 +50,7 @@ def warn_about_newcomers(search: Any, trials: Sequence[Trial], X: Any, y: Any) -
     new_parameters = search_tags(owner).new_parameters
     assert new_parameters is not None  # as there is a model_space
     new: dict[str, Any] = {}
-    for params in {trial.candidate: trial.params for trial in trials}.values():
+    for params in {trial.candidate: trial.params for trial in table.trials()}.values():
         of_owner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
         new.update(new_parameters(of_owner, shapes))
     if new:

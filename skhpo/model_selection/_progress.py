@@ -126,10 +126,9 @@ def report_answered(loop: TrialLoop, *, printed: bool) -> None:
         At its end.
     printed : bool
     """
-    fits = [(fit.trial, fit.split, fit.repeat) for row in loop.results for fit in row]
-    n_known = sum(fit in loop.evaluator.known for fit in fits)
+    n_fits = len(loop.table) * loop.n_fits
     name = "" if loop.journal is None else loop.journal.path.name
-    text = f"{n_known} of {len(fits)} fits answered by {name}"
+    text = f"{loop.n_answered} of {n_fits} fits answered by {name}"
     _log.info(text)
     if printed:
         print(text, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from sklearn.exceptions import FitFailedWarning
 
 from .._compat import MultimetricScorer
 from ..exceptions import SearchStoppedWarning
-from ..results import mean_score, results_table, total_seconds, variance_of_mean
+from ..results import TrialTable, mean_score, results_table, total_seconds, variance_of_mean
 from ..trial import FitResult
 from ._loop import TrialLoop
 from ._plan import Plan
@@ -66,8 +66,7 @@ class ScoredTrials(TopEstimators):
         several = isinstance(scorer, MultimetricScorer)
         self.scorer_ = scorer._scorers if several else scorer
         self.cv_results_ = results_table(
-            loop.trials,
-            loop.results,
+            loop.table,
             n_repeats=self.n_repeats,
             metrics=list(self.scorer_) if several else None,
             resource=self.resource,
@@ -111,7 +110,7 @@ class ScoredTrials(TopEstimators):
     def _warn(self, loop: TrialLoop) -> None:
         """Say what went wrong, once for the whole search."""
         if loop.stopped is not None and not self._ends_as_planned(loop):
-            done = len(loop.trials)
+            done = len(loop.table)
             warnings.warn(
                 f"the search was cut short because {loop.stopped}; its results are those of the "
                 f"{done} trials that were finished"
@@ -119,42 +118,38 @@ class ScoredTrials(TopEstimators):
                 SearchStoppedWarning,
                 stacklevel=5,
             )
-        _warn_about_failures(loop.results, self.error_score)
+        _warn_about_failures(loop.table, self.error_score)
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
         """Whether what stopped the loop is what was to end it."""
         return False
 
 
-def _warn_about_failures(rows: Sequence[Sequence[FitResult]], error_score: float | str) -> None:
+def _warn_about_failures(table: TrialTable, error_score: float | str) -> None:
     """Warn once each of fits that failed, of scoring that failed, and of scores that are no good.
 
     Parameters
     ----------
-    rows : list of list of FitResult
+    table : TrialTable
     error_score : "raise" or float
     """
-    results = [result for row in rows for result in row]
-    failed = [result.error for result in results if result.error is not None]
-    if failed:
+    n_fits = len(table) * table.n_fits
+    if table.errors.n:
         warnings.warn(
-            f"{len(failed)} of {len(results)} fits failed, and count with error_score; the first "
-            f"one like this:\n{failed[0]}",
+            f"{table.errors.n} of {n_fits} fits failed, and count with error_score; the first "
+            f"one like this:\n{table.errors.first}",
             FitFailedWarning,
             stacklevel=6,
         )
-    failed = [result.score_error for result in results if result.score_error is not None]
-    if failed:
+    if table.score_errors.n:
         warnings.warn(
-            f"Scoring failed in {len(failed)} of {len(results)} fits, where scores count with "
-            f"error_score={error_score}; the first one like this:\n{failed[0]}",
+            f"Scoring failed in {table.score_errors.n} of {n_fits} fits, where scores count with "
+            f"error_score={error_score}; the first one like this:\n{table.score_errors.first}",
             UserWarning,
             stacklevel=6,
         )
-    for part in ("test", "train"):
-        scores = [getattr(result, f"{part}_scores") or {} for result in results]
-        for name in dict.fromkeys(name for found in scores for name in found):
-            values = [found[name] for found in scores if name in found]
+    for part, scores in (("test", table.test_scores), ("train", table.train_scores)):
+        for name, values in scores.given():
             bad = np.count_nonzero(~np.isfinite(values))
             if bad:
                 warnings.warn(

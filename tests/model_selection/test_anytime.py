@@ -143,7 +143,7 @@ class Shuffled:
             return []
         return [self.waiting.pop(self.rng.integers(len(self.waiting)))]
 
-    def keep(self, *trials):
+    def drop(self, trials=None):
         pass
 
 
@@ -169,7 +169,7 @@ def run(room, seed):
     evaluator = Shuffled(room, np.random.default_rng(seed))
     loop = TrialLoop(scheduler, evaluator, 2, score, observers=[Watch()])
     loop.run()
-    return loop.trials, asked
+    return loop.table.trials(), asked
 
 
 def test_idle_workers_look_ahead_and_nothing_that_was_found_depends_on_it():

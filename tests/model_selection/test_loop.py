@@ -7,14 +7,14 @@ from skhpo import SearchSpace
 from skhpo.journal import Journal
 from skhpo.model_selection._loop import TrialLoop
 from skhpo.samplers import GridSampler
-from skhpo.schedulers import AsynchronousHyperband, FullScheduler
+from skhpo.schedulers import AsynchronousHyperband, FullScheduler, Hyperband
 from skhpo.trial import FitResult
 
 SPACE = SearchSpace({"x": list(range(9))})
 
 
 class Instant:
-    """Answers at once, `at_a_time` results together; notes what it was asked to keep."""
+    """Answers at once, `at_a_time` results together; notes what it was asked to drop."""
 
     n_splits = 2
 
@@ -48,8 +48,8 @@ class Instant:
         self.log.append(("next", [(result.trial, result.split) for result in results]))
         return results
 
-    def keep(self, *trials):
-        self.log.append(("keep", set().union(*trials)))
+    def drop(self, trials=None):
+        self.log.append(("drop", None if trials is None else list(trials)))
 
     def abort(self):
         self.aborted = True
@@ -99,18 +99,40 @@ def test_told_before_the_next_is_asked():
     ]
 
 
-def test_what_a_running_trial_has_done_is_kept():
-    evaluator = Instant(room=2)
-    loop = loop_of(hyperband(), evaluator, asynchronous=True)
-    loop.run()
-    done = set()
-    for kind, what in evaluator.log:
-        if kind == "next":
-            done |= {trial for trial, split in what if split == 0}
-            done -= {trial for trial, split in what if split == 1}
-        elif evaluator.log[-1] != (kind, what):
-            assert done <= what
-    assert evaluator.log[-1] == ("keep", set())
+@pytest.mark.parametrize("room", [1, 2, 5])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_trial_to_come_may_need_is_kept_and_nothing_else(room, asynchronous):
+    """Compared, after each step, with what the scheduler says of all trials."""
+    evaluator = Instant(room=room)
+    scheduler = hyperband() if asynchronous else Hyperband(GridSampler(SPACE), max_resources=9)
+    there, running = set(), {}
+
+    def submit(trials):
+        for trial in trials:
+            assert trial.parent is None or trial.parent in there
+            running[trial.number] = trial
+
+    def drop(trials=None):
+        for number in list(there) if trials is None else trials:
+            there.remove(number)
+        if trials is not None:
+            parents = {trial.parent for trial in running.values()} - {None}
+            assert there == scheduler.may_continue() | parents
+
+    def told(trial):
+        del running[trial.number]
+        there.add(trial.number)
+
+    class Told(Watch):
+        def on_ask(self, trials):
+            submit(trials)
+
+        def on_trial_end(self, trial, results, score):
+            told(trial)
+
+    evaluator.drop = drop
+    loop_of(scheduler, evaluator, asynchronous=asynchronous, observers=[Told()]).run()
+    assert there == set()
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -125,7 +147,7 @@ def test_what_came_with_the_interrupted_result_is_kept(asynchronous, tmp_path):
         loop.run()
     assert evaluator.aborted
     assert loop.stopped == "it was interrupted"
-    assert [trial.number for trial in loop.trials] == [0, 1, 2]
+    assert [trial.number for trial in loop.table.trials()] == [0, 1, 2]
     content = (tmp_path / "a").read_text()
     assert content.count('"event": "fit"') == 6
 
@@ -141,7 +163,7 @@ def test_out_of_time_with_nothing_left_to_do_is_not_stopped():
     loop = loop_of(scheduler, Instant(at_a_time=6), asynchronous=True, deadline=0)
     loop.run()
     assert loop.stopped is None
-    assert len(loop.trials) == 3
+    assert len(loop.table.trials()) == 3
 
 
 def test_out_of_time_asks_nothing_more(tmp_path):
