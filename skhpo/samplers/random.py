@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+from collections import deque
 from collections.abc import Hashable
 from typing import Any
 
@@ -15,6 +17,8 @@ __all__ = ["RandomSampler"]
 
 # So many repeated draws in a row mean that next to nothing is left to find by drawing.
 _MAX_REPEATS = 1000
+# Configurations that are drawn before anybody asks for them, where it was asked for as many before.
+_MOST_AHEAD = 256
 
 
 class RandomSampler(Sampler):
@@ -51,18 +55,32 @@ class RandomSampler(Sampler):
     ) -> None:
         super().__init__(space)
         self._random_state: np.random.RandomState = check_random_state(random_state)
+        # Nobody else draws from a generator that was made here.
+        self._may_draw_ahead = isinstance(random_state, numbers.Integral)
+        self._ahead: deque[dict[str, Any]] = deque()
+        self._n_sampled = 0
         self._drawn: set[Hashable] = set()
         self._rest: list[dict[str, Any]] | None = None  # reversed; None until it is listed
 
     def sample(self, n: int) -> list[dict[str, Any]]:
+        if self.space.size is None:
+            return self._from_infinite(n)
         configurations: list[dict[str, Any]] = []
         while len(configurations) < n and (params := self._draw()) is not None:
             configurations.append(params)
         return configurations
 
+    def _from_infinite(self, n: int) -> list[dict[str, Any]]:
+        """Draw; ahead where that is possible, because many at once take little more than one."""
+        self._n_sampled += n
+        if (missing := n - len(self._ahead)) > 0:
+            if self._may_draw_ahead:
+                missing = max(missing, min(self._n_sampled, _MOST_AHEAD))
+            points = self._random_state.random_sample((missing, self.space.n_dims))
+            self._ahead.extend(self.space.from_units(points))
+        return [self._ahead.popleft() for _ in range(n)]
+
     def _draw(self) -> dict[str, Any] | None:
-        if self.space.size is None:
-            return self._any()
         if self._rest is None:
             for _ in range(_MAX_REPEATS):
                 params = self._any()

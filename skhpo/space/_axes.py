@@ -50,6 +50,10 @@ class Axis(ABC):
         """The value at `u` in [0, 1]."""
 
     @abstractmethod
+    def values(self, u: NDArray[np.float64]) -> list[Any]:
+        """The value at each place in [0, 1], in no more time than arrays take."""
+
+    @abstractmethod
     def key(self, value: Any) -> Hashable:
         """What identifies a value on this axis; a ValueError for a value not on it."""
 
@@ -104,6 +108,10 @@ class LevelAxis(Axis):
     def value(self, u: float) -> Any:
         return self._levels[min(bisect_right(self._edges, u), self.n_levels - 1)]
 
+    def values(self, u: NDArray[np.float64]) -> list[Any]:
+        cells = np.minimum(np.searchsorted(self._uppers, u, side="right"), self.n_levels - 1)
+        return [self._levels[cell] for cell in cells.tolist()]
+
     def key(self, value: Any) -> int:
         for form in _equal_forms(plain(value)):
             position = self._positions.get(identity(form))
@@ -153,13 +161,20 @@ class _DistributionAxis(Axis):
         return self._low, self._high
 
     def value(self, u: float) -> Any:
-        x = _ppf(self._distribution, u)
-        if not math.isfinite(x):
-            x = _ppf(self._distribution, min(max(u, _EDGE), 1 - _EDGE))
+        return self.values(np.array([u]))[0]
+
+    def values(self, u: NDArray[np.float64]) -> list[Any]:
+        return [self.cast(x) for x in self._inside(u).tolist()]
+
+    def _inside(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        x = _ppfs(self._distribution, u)
+        if not np.isfinite(x).all():
+            within = _ppfs(self._distribution, np.clip(u, _EDGE, 1 - _EDGE))
+            x = np.where(np.isfinite(x), x, within)
         # The ends of ppf are off the support: by rounding, or by scipy's rule that a discrete
         # distribution's ppf(0) is one below its lowest value. Heavy tails end at infinity.
-        x = min(max(x, self._low), self._high)
-        return self.cast(min(max(x, -self.largest), self.largest))
+        x = np.clip(x, self._low, self._high)
+        return np.asarray(np.clip(x, -self.largest, self.largest), dtype=float)
 
     def key(self, value: Any) -> Hashable:
         if isinstance(value, numbers.Real | np.number) and not isinstance(value, bool):
@@ -193,9 +208,7 @@ class IntegerAxis(_DistributionAxis):
         return float(low + high) / 2
 
     def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        x = _ppfs(self._distribution, u)
-        x = np.where(np.isfinite(x), x, _ppfs(self._distribution, np.clip(u, _EDGE, 1 - _EDGE)))
-        k = np.clip(np.clip(x, self._low, self._high), -self.largest, self.largest)
+        k = self._inside(u)
         low, high = self._distribution.cdf(k - 1.0), self._distribution.cdf(k)
         return np.asarray((low + high) / 2, dtype=float)
 

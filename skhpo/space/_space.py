@@ -141,20 +141,55 @@ class SearchSpace:
         params : dict of str to object
             Scalars are plain Python ones.
         """
-        point = np.asarray(u, dtype=float)
-        if point.shape != (self.n_dims,) or np.isnan(point).any():
+        point = self._checked(u, (self.n_dims,)).tolist()
+        d = 0
+        if len(self._dicts) > 1:
+            d = self._dict_at(point.pop(0))
+        return {
+            name: self._axes[place].value(point[place]) for name, place in self._dicts[d].items()
+        }
+
+    def from_units(self, u: ArrayLike) -> list[dict[str, Any]]:
+        """The configurations at many points: ``from_unit`` of each, in less time.
+
+        Parameters
+        ----------
+        u : array-like of shape (n_points, n_dims)
+
+        Returns
+        -------
+        list of dict
+        """
+        points = np.asarray(u, dtype=float)
+        if type(self).from_unit is not SearchSpace.from_unit:
+            return [self.from_unit(point) for point in points]
+        points = self._checked(points, (len(points), self.n_dims))
+        if len(self._dicts) == 1:
+            return self._configurations(0, points)
+        chosen = np.array([self._dict_at(first) for first in points[:, 0].tolist()])
+        found: list[dict[str, Any]] = [{}] * len(points)
+        for d in range(len(self._dicts)):
+            rows = np.flatnonzero(chosen == d)
+            configurations = self._configurations(d, points[rows, 1:])
+            for row, params in zip(rows.tolist(), configurations, strict=True):
+                found[row] = params
+        return found
+
+    def _checked(self, u: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        points = np.asarray(u, dtype=float)
+        if points.shape != shape or np.isnan(points).any():
             raise ValueError(
                 f"a point of this space is {self.n_dims} numbers in [0, 1], but got {u!r}"
             )
-        coordinates = np.clip(point, 0.0, 1.0).tolist()
-        n_dicts = len(self._dicts)
-        d = 0
-        if n_dicts > 1:
-            d = min(int(coordinates.pop(0) * n_dicts), n_dicts - 1)
-        return {
-            name: self._axes[place].value(coordinates[place])
-            for name, place in self._dicts[d].items()
-        }
+        return np.clip(points, 0.0, 1.0)
+
+    def _dict_at(self, u: float) -> int:
+        return min(int(u * len(self._dicts)), len(self._dicts) - 1)
+
+    def _configurations(self, d: int, points: NDArray[np.float64]) -> list[dict[str, Any]]:
+        places = self._dicts[d]
+        columns = [self._axes[place].values(points[:, place]) for place in places.values()]
+        return [dict(zip(places, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def to_unit(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         """The point of a configuration.
@@ -294,7 +329,7 @@ class SearchSpace:
         """The value of a coordinate's parameter at `u`; the number of the dict that it selects."""
         axis = self._axis(dimension)
         if axis is None:
-            return min(int(u * len(self._dicts)), len(self._dicts) - 1)
+            return self._dict_at(u)
         return axis.value(u)
 
     def __repr__(self) -> str:
