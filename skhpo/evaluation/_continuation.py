@@ -26,41 +26,52 @@ class weights). (``warm_start`` is no way out there: raising ``max_iter`` from 3
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import ensemble, linear_model, neural_network
 from sklearn.base import is_classifier
 
 from ..searchable import search_tags
 
 __all__ = ["advance", "begin", "end", "set_horizon", "way_to_continue"]
 
-# Whose ``partial_fit`` trains one epoch, which `max_iter` counts.
+# Whose ``partial_fit`` trains one epoch, which `max_iter` counts. By name, because importing them
+# takes long: an estimator's own module is there.
 _ONE_EPOCH_PER_PARTIAL_FIT = (
-    linear_model.SGDClassifier,
-    linear_model.SGDRegressor,
-    neural_network.MLPClassifier,
-    neural_network.MLPRegressor,
+    "linear_model.SGDClassifier",
+    "linear_model.SGDRegressor",
+    "neural_network.MLPClassifier",
+    "neural_network.MLPRegressor",
 )
 # Whose ``fit`` goes on with ``warm_start`` up to a total, by the parameter that says which.
-_TOTAL_BY_WARM_START: dict[str | None, tuple[type[Any], ...]] = {
+_TOTAL_BY_WARM_START: dict[str | None, Sequence[str]] = {
     "n_estimators": (
-        ensemble.BaggingClassifier,
-        ensemble.BaggingRegressor,
-        ensemble.ExtraTreesClassifier,
-        ensemble.ExtraTreesRegressor,
-        ensemble.GradientBoostingClassifier,
-        ensemble.GradientBoostingRegressor,
-        ensemble.RandomForestClassifier,
-        ensemble.RandomForestRegressor,
+        "ensemble.BaggingClassifier",
+        "ensemble.BaggingRegressor",
+        "ensemble.ExtraTreesClassifier",
+        "ensemble.ExtraTreesRegressor",
+        "ensemble.GradientBoostingClassifier",
+        "ensemble.GradientBoostingRegressor",
+        "ensemble.RandomForestClassifier",
+        "ensemble.RandomForestRegressor",
     ),
     "max_iter": (
-        ensemble.HistGradientBoostingClassifier,
-        ensemble.HistGradientBoostingRegressor,
+        "ensemble.HistGradientBoostingClassifier",
+        "ensemble.HistGradientBoostingRegressor",
     ),
 }
+_BAGGING = ("ensemble.BaggingClassifier", "ensemble.BaggingRegressor")
+
+
+def _is_one_of(estimator: Any, names: Sequence[str]) -> bool:
+    """Whether an estimator is of one of some classes of scikit-learn, or of a subclass."""
+    for module, name in (each.split(".") for each in names):
+        found = getattr(sys.modules.get(f"sklearn.{module}"), name, None)
+        if found is not None and isinstance(estimator, found):
+            return True
+    return False
 
 
 def set_horizon(estimator: Any, resource: str | None, max_resource: int | None) -> None:
@@ -104,7 +115,7 @@ def way_to_continue(estimator: Any, resource: str | None, y: Any = None) -> str:
     """
     if resource == search_tags(estimator).counted and hasattr(estimator, "partial_fit"):
         return "partial_fit"
-    if resource == "max_iter" and isinstance(estimator, _ONE_EPOCH_PER_PARTIAL_FIT):
+    if resource == "max_iter" and _is_one_of(estimator, _ONE_EPOCH_PER_PARTIAL_FIT):
         params = estimator.get_params(deep=False)
         exact = (
             hasattr(estimator, "partial_fit")
@@ -115,7 +126,7 @@ def way_to_continue(estimator: Any, resource: str | None, y: Any = None) -> str:
             and not _has_several_columns(y)
         )
         return "partial_fit_per_epoch" if exact else "retrain"
-    if isinstance(estimator, _TOTAL_BY_WARM_START.get(resource, ())):
+    if _is_one_of(estimator, _TOTAL_BY_WARM_START.get(resource, ())):
         return "retrain" if _stops_or_objects(estimator, y) else "warm_start"
     return "retrain"
 
@@ -130,7 +141,7 @@ def _stops_or_objects(estimator: Any, y: Any) -> bool:
     early = params.get("early_stopping", params.get("n_iter_no_change") is not None)
     if early == "auto":  # histogram boosting decides by the number of rows
         early = y is not None and len(y) > 10_000
-    bagging = isinstance(estimator, ensemble.BaggingClassifier | ensemble.BaggingRegressor)
+    bagging = _is_one_of(estimator, _BAGGING)
     return (
         early
         or (bagging and params["oob_score"])
