@@ -36,12 +36,17 @@ class DaskEngine(Engine):
             raise ValueError("a search needs a Dask client made with asynchronous=False")
         self.n_jobs = _jobs(n_jobs, backend.effective_n_jobs(-1))  # waits for a first worker
         self.in_processes = not self._client.scheduler.address.startswith("inproc")
+        self.isolated = all(threads == 1 for threads in self._client.nthreads().values())
         self.lost = (KilledWorker, FutureCancelledError)
 
     def ship(self, value: Any) -> Any:
         # To all workers, because Dask starts calls where their data are. Hashing, by which Dask
         # finds out what it has already, would take longer than sending.
         return self._client.scatter([value], broadcast=True, hash=False)[0]
+
+    def holds(self, shipped: Any) -> bool:
+        # There may have been copies on other workers, of which new ones get theirs.
+        return bool(shipped.status == "finished")
 
     def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         # What a fit is continued from may be large, and is different for every fit.
@@ -68,6 +73,7 @@ class RayEngine(Engine):
     local = False
     in_processes = True
     tells_deaths = True
+    isolated = True
 
     def __init__(self, backend: Any, n_jobs: int | None) -> None:
         import ray

@@ -33,6 +33,8 @@ class Engine(ABC):
         Whether calls leave this process, and so are pickled.
     tells_deaths : bool
         Whether calls come back whose worker died.
+    isolated : bool
+        Whether each call has a process of its own, so that what dies with it is to blame.
     lost : tuple of type
         Exceptions that say that a worker died, or took data with it.
     folder : str
@@ -43,6 +45,7 @@ class Engine(ABC):
     local: bool = True
     in_processes: bool = False
     tells_deaths: bool = False
+    isolated: bool = False
     lost: tuple[type[BaseException], ...] = ()
 
     @property
@@ -52,6 +55,10 @@ class Engine(ABC):
     def ship(self, value: Any) -> Any:
         """Return what travels in the place of a value that many calls share."""
         return value
+
+    def holds(self, shipped: Any) -> bool:
+        """Whether what `ship` returned is still of use, after a worker died."""
+        return True
 
     @abstractmethod
     def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:

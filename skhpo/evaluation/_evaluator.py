@@ -88,7 +88,8 @@ class Evaluator(Planner):
 
     *A worker that dies* (out of memory, killed) takes all fits in flight with it. They are tried
     once more, one at a time, so that the innocent ones never pay for the guilty one; what dies
-    alone has failed. The same goes for a device that has no memory left.
+    alone has failed. The same goes for a device that has no memory left. On a cluster where each
+    call has a process of its own all others go on, also beside the second try.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Evaluator(Planner):
         self._waiting = Waiting()
         self._running: dict[int, list[Job]] = {}
         self._suspects: deque[Job] = deque()
+        self._died_alone: deque[Job] = deque()  # where others run beside the second try
         self._retried: set[tuple[Any, ...]] = set()
         self._seconds: float | None = None
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
@@ -139,7 +141,8 @@ class Evaluator(Planner):
     @property
     def has_room(self) -> bool:
         """Whether a further fit would start at once, or with the fits of the same transformers."""
-        if self._answered or self._suspects or self._pool.free <= len(self._waiting):
+        again = self._suspects or self._died_alone
+        if self._answered or again or self._pool.free <= len(self._waiting):
             return False
         return self._waiting.n_blocked < self._pool.n_jobs_
 
@@ -189,10 +192,11 @@ class Evaluator(Planner):
 
     def cancel(self) -> None:
         """Forget all fits that have not started."""
-        waiting = [*self._waiting.all, *self._suspects]
+        waiting = [*self._waiting.all, *self._suspects, *self._died_alone]
         self.pending -= len({fit.name for work in waiting for fit in work.tasks})
         self._waiting.clear()
         self._suspects.clear()
+        self._died_alone.clear()
 
     def abort(self) -> None:
         """Stop the workers without waiting for them."""
@@ -203,6 +207,8 @@ class Evaluator(Planner):
             if not self._pool.running:
                 self._submit([self._suspects.popleft()])
             return
+        while self._died_alone and self._pool.free:
+            self._submit([self._died_alone.popleft()])
         while self._waiting and self._pool.free:
             self._submit(self._bundle())
 
@@ -275,7 +281,8 @@ class Evaluator(Planner):
             self._give_up(task.key, transformed)
             return
         running = [work for works in self._running.values() for work in works]
-        needed = [*running, *self._suspects]  # those that run may have to be tried again
+        # Those that run may have to be tried again.
+        needed = [*running, *self._suspects, *self._died_alone]
         for old in self._waiting.take_transformed(task.key, transformed, needed):
             self._pool.forget(old)
 
@@ -301,7 +308,7 @@ class Evaluator(Planner):
                 self.note(task, outcome.state)
                 self._answered.append(outcome.result)
             if again:
-                self._suspect(FitGroup(again))
+                self._suspect(FitGroup(again), died=False)
 
     def _outcomes(self, work: Job, result: Any) -> list[Outcome]:
         """Return the outcomes of a fit or a group; none where it is given up."""
@@ -331,7 +338,7 @@ class Evaluator(Planner):
     def _retry(self, done: Done) -> None:
         """Collect all that a dying worker took with it, and start over with new workers."""
         lost = [done]
-        while self._pool.running:
+        while self._pool.running and not self._pool.isolated_:
             other = self._wait()
             if other is None:
                 return
@@ -375,7 +382,7 @@ class Evaluator(Planner):
         else:
             self._answered.append(failed(work.tasks[0], error).result)
 
-    def _suspect(self, work: Job) -> None:
+    def _suspect(self, work: Job, *, died: bool = True) -> None:
         """Try work once more with nothing beside it, the fits of a group in two halves."""
         halves = [work]
         if len(work.tasks) > 1:
@@ -384,7 +391,7 @@ class Evaluator(Planner):
         for half in halves:
             if len(half.tasks) < 2:
                 self._retried.add(half.name)
-            self._suspects.append(half)
+            (self._died_alone if died and self._pool.isolated_ else self._suspects).append(half)
 
 
 def _run(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> list[Any]:

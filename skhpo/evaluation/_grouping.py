@@ -115,11 +115,15 @@ class FitGrouping:
             key = self._key(task)
             name = i if key is None else (key, task.levels, None if self.across else task.trial)
             groups.setdefault(name, []).append(i)
-        parts = []
+        parts: list[list[int]] = []
         for group in groups.values():
             size = self._sizes.get(self._key(tasks[group[0]]), 1)
-            parts += np.array_split(group, math.ceil(len(group) / size))
-        together = sorted((part.tolist() for part in parts), key=lambda part: part[0])
+            n_parts = math.ceil(len(group) / size)
+            if n_parts == len(group):
+                parts += [[i] for i in group]
+            else:
+                parts += [part.tolist() for part in np.array_split(group, n_parts)]
+        together = sorted(parts, key=lambda part: part[0])
         return [FitGroup([tasks[i] for i in part]) for part in together]
 
     def _key(self, task: FitTask) -> Any:

@@ -91,6 +91,8 @@ class Pool:
         A device for each of them, or None.
     in_processes_ : bool
         Whether calls leave this process, and so are pickled.
+    isolated_ : bool
+        Whether each has a process of its own.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Pool:
         engine = active_engine(self.n_jobs)
         self._engine: Any = engine  # None at the end
         self.in_processes_ = engine.in_processes
+        self.isolated_ = engine.isolated
         slots: Sequence[str | None] = [None] * engine.n_jobs
         if self.slots is not None:
             slots = self.slots(engine.n_jobs, engine.local)
@@ -117,6 +120,7 @@ class Pool:
         self._shipped: dict[int, tuple[Any, Any]] = {}
         self._calls: dict[int, _Call] = {}
         self._numbers = count()
+        self._has_limits = False
         self._board: Board | None = None
         self._exit = ExitStack()
         if not self.in_processes_:
@@ -180,6 +184,7 @@ class Pool:
         call = _Call(items, row, slot, seconds, until)
         number = next(self._numbers)
         self._calls[number] = call
+        self._has_limits = self._has_limits or seconds is not None or until is not None
         work = _Work(
             function,
             items,
@@ -226,8 +231,7 @@ class Pool:
                 return self._outcome(call, get)
 
     def _patience(self) -> float | None:
-        watched = any(call.seconds or call.until for call in self._calls.values())
-        return _PATIENCE if watched else None
+        return _PATIENCE if self._has_limits else None
 
     def _end_what_is_overdue(self) -> Done | None:
         for number, call, item in self._beyond_their_time(HOPELESS):
@@ -261,9 +265,14 @@ class Pool:
         self._shipped.pop(id(value), None)
 
     def restart(self) -> None:
-        """Replace workers after some died. Calls in flight must have come back before."""
+        """Replace workers after some died, and ship again what was lost with them.
+
+        Unless each call has a process of its own, those in flight must have come back before.
+        """
         self._engine.restart()
-        self._shipped.clear()
+        for name, (_, shipped) in list(self._shipped.items()):
+            if not self._engine.holds(shipped):
+                del self._shipped[name]
 
     def _outcome(self, call: _Call, get: Callable[[], Any]) -> Done:
         try:
