@@ -107,8 +107,7 @@ def wrong_field(content: Mapping[str, Any], *, header: bool = False) -> str | No
     kind: Any = content.get("event")
     if not header and (not isinstance(kind, str) or kind not in _EVENTS):
         return f"event must be one of {', '.join(_EVENTS)}, but is {_short(kind)}"
-    fields = _HEADER if header else {"n": _NUMBER, **_EVENTS[kind]}
-    for name, (holds, rule) in fields.items():
+    for name, (holds, rule) in (_HEADER if header else _EVENTS[kind]).items():
         if name not in content:
             return f"{name} is missing"
         if not holds(content[name]):
@@ -125,13 +124,12 @@ def _short(value: Any) -> str:
 
 
 def _count(value: Any, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return type(value) is int and value >= least
 
 
 def _number(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) <= sys.float_info.max  # also for integers that are no float
+    # What JSON makes has no subclasses; the limit is also for integers that are no float.
+    return type(value) in (float, int) and abs(value) <= sys.float_info.max
 
 
 def _score(value: Any) -> bool:
@@ -145,7 +143,7 @@ def _scores(value: Any) -> bool:
 def _plain(value: Any) -> bool:
     if isinstance(value, dict):
         return value.keys() == {"repr"} and isinstance(value["repr"], str)
-    return value is None or isinstance(value, int | str) or _number(value)
+    return value is None or isinstance(value, (int, str)) or _number(value)
 
 
 # Whether a value may stand there, and what the rule is.
@@ -174,6 +172,7 @@ _HEADER: dict[str, _Field] = {
 }
 _EVENTS: dict[str, dict[str, _Field]] = {
     "fit": {
+        "n": _NUMBER,
         "trial": _NUMBER,
         "split": _NUMBER,
         "repeat": _NUMBER,
@@ -192,8 +191,11 @@ _EVENTS: dict[str, dict[str, _Field]] = {
         "device": _TEXT_OR_NULL,
         "error": _TEXT_OR_NULL,
     },
-    "ask": {"trials": (lambda v: isinstance(v, list) and all(map(_count, v)), "a list of numbers")},
-    "tell": {"trial": _NUMBER},
+    "ask": {
+        "n": _NUMBER,
+        "trials": (lambda v: isinstance(v, list) and all(map(_count, v)), "a list of numbers"),
+    },
+    "tell": {"n": _NUMBER, "trial": _NUMBER},
 }
 _OPTIONAL: dict[str, _Field] = {
     "score_error": (lambda v: isinstance(v, str), "a string"),

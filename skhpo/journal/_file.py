@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,11 @@ _COMMON = (
 )
 # Errors of opening a file that can still be read.
 _CANNOT_BE_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+# Seconds between two times that lines are made to survive a crash of the machine, unless a fit took
+# longer than the second number: losing that would cost more than to wait for the disk.
+_SYNC_EVERY = 0.05
+_WORTH_A_SYNC = 1.0
 
 # Locks belong to open files, which a forked child has too: it must let go of them.
 _OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
@@ -89,6 +95,7 @@ class Journal:
         self._file: tuple[int, int] | None = None  # device and inode
         self._pending = b""  # a line that is being written
         self._to_sync = False
+        self._sync_at = 0.0  # when it is due, as ``time.monotonic()``
         self._is_bare = False  # new, and without a fit
         _OPEN.add(self)
         if not _is_there(path):
@@ -184,6 +191,8 @@ class Journal:
             self._settle(status.st_size)
             self._pending = seal({"n": self._n, **event}, self.header["journal"])
             self._to_sync = True
+            if event.get("fit_time", 0.0) + event.get("score_time", 0.0) > _WORTH_A_SYNC:
+                self._sync_at = 0.0
             self._is_bare = self._is_bare and event["event"] == "ask"
             end = self._end + len(self._pending)
             try:
@@ -193,12 +202,30 @@ class Journal:
                 raise
             self._end, self._n, self._pending = end, self._n + 1, b""
 
-    def sync(self) -> None:
-        """Make what was appended survive a crash of the machine."""
-        if self._to_sync:
+    def sync(self, *, only_if_due: bool = False) -> bool:
+        """Make what was appended survive a crash of the machine.
+
+        Parameters
+        ----------
+        only_if_due : bool, default=False
+            Only if the last time is 50 ms ago, or a fit took more than a second.
+
+        Returns
+        -------
+        bool
+            Whether everything that was appended does.
+
+        Raises
+        ------
+        StorageError
+            If the system refuses.
+        """
+        if self._to_sync and not (only_if_due and time.monotonic() < self._sync_at):
             with storing(self.path):
                 os.fsync(self._descriptor)
             self._to_sync = False
+            self._sync_at = time.monotonic() + _SYNC_EVERY
+        return not self._to_sync
 
     def check_writable(self) -> os.stat_result:
         """Return the status of the file; JournalError or StorageError if no line can be added."""

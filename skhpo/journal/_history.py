@@ -7,6 +7,9 @@ from typing import Any
 
 __all__ = ["History"]
 
+# What all fits of a trial have in common.
+_FACTS = ("candidate", "resource", "parent", "params")
+
 
 class History:
     """What the events of a journal have said so far.
@@ -21,8 +24,8 @@ class History:
         self.asynchronous = header["asynchronous"]
         self.n_splits = header["n_splits"]
         self.n_repeats = header["n_repeats"]
-        self._fits: dict[int, set[tuple[int, int]]] = {}  # of each trial
-        self._facts: dict[int, dict[str, Any]] = {}  # of each trial
+        self._fits: dict[int, int] = {}  # of each trial, a bit for each that is there
+        self._facts: dict[int, tuple[Any, ...]] = {}  # of each trial
         self._asked: set[int] = set()
         self._told: set[int] = set()
 
@@ -44,15 +47,17 @@ class History:
                 return f"{name} must be below {most}, but is {event[name]}"
         if self.asynchronous and trial not in self._asked:
             return f"trial {trial} has a fit, and no line before it asks for the trial"
-        fits = self._fits.setdefault(trial, set())
-        if fit in fits:
+        bit = 1 << (fit[0] * self.n_repeats + fit[1])
+        there = self._fits.get(trial, 0)
+        if there & bit:
             return f"the fit of trial {trial}, split {fit[0]}, repeat {fit[1]} is there twice"
-        facts = {name: event[name] for name in ("candidate", "resource", "parent", "params")}
+        facts = tuple(event[name] for name in _FACTS)
         known = self._facts.setdefault(trial, facts)
-        for name, value in facts.items():
-            if value != known[name]:
-                return f"{name} of trial {trial} is {value!r} here and {known[name]!r} before"
-        fits.add(fit)
+        if facts != known:
+            for name, now, before in zip(_FACTS, facts, known, strict=True):
+                if now != before:
+                    return f"{name} of trial {trial} is {now!r} here and {before!r} before"
+        self._fits[trial] = there | bit
         return None
 
     def _take_ask(self, event: Mapping[str, Any]) -> str | None:
@@ -67,7 +72,7 @@ class History:
         trial = event["trial"]
         if trial in self._told or trial not in self._asked:
             return f"trial {trial} is told {'twice' if trial in self._told else 'but not asked'}"
-        missing = self.n_splits * self.n_repeats - len(self._fits.get(trial, ()))
+        missing = self.n_splits * self.n_repeats - self._fits.get(trial, 0).bit_count()
         if missing:
             return f"trial {trial} is told, and {missing} of its fits are missing"
         self._told.add(trial)

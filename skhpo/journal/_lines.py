@@ -18,7 +18,9 @@ FORMAT = 2
 BEGINNING = b'{"skhpo": '
 _SUM = b', "sum": "'
 _END = b'"}'
+_SPACE = " \t\n\r"  # as JSON has it
 _encode = json.JSONEncoder(allow_nan=False).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 def seal(content: Mapping[str, Any], journal: str) -> bytes:
@@ -184,7 +186,8 @@ def _why_damaged(
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        content = json.loads(line)
+        text = line.decode()
+        content, end = _decode(text)
     except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) else None
+    return content if isinstance(content, dict) and not text[end:].strip(_SPACE) else None
