@@ -1,7 +1,8 @@
 """Scikit-learn estimators around PyTorch networks, and searches for their hyperparameters."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ._late import late
 
 __version__ = "0.1.0.dev0"
 
@@ -63,10 +64,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module 'skhpo' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = late(__name__, _HOME)
 
 
 def __dir__():

@@ -3,6 +3,8 @@
 When a scikit-learn release moves one of these, only this file changes.
 """
 
+import sys
+
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV, _yield_masked_array_for_each_param
@@ -34,6 +36,7 @@ __all__ = [
     "StrOptions",
     "check_method_params",
     "fit_context",
+    "imported_class",
     "masked_param_columns",
     "num_samples",
     "routing_enabled",
@@ -41,3 +44,13 @@ __all__ = [
     "safe_split",
     "validate_parameter_constraints",
 ]
+
+
+def imported_class(name):
+    """Return a public class of scikit-learn, as "compose.ColumnTransformer".
+
+    None if nothing has imported its module: no object at hand is of it then, and importing takes
+    long.
+    """
+    module, _, own = name.rpartition(".")
+    return getattr(sys.modules.get(f"sklearn.{module}"), own, None)

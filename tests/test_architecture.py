@@ -12,6 +12,7 @@ ROOT = Path(skhpo.__file__).parent
 
 # From the ground up. A part may import itself and whatever stands before it.
 PARTS = [
+    "_late",
     "_compat",
     "arguments",
     "exceptions",

@@ -1,14 +1,19 @@
 """From trials to fit results."""
 
-from ._callbacks import FitContexts, told
-from ._continuation import way_to_continue
-from ._devices import slots_of
-from ._evaluator import Evaluator
-from ._files import separate_files
-from ._refit import refit
-from ._seeds import derive_seed
-from ._setup import configured
-from ._tasks import Setting
+from typing import TYPE_CHECKING
+
+from .._late import late
+
+if TYPE_CHECKING:
+    from ._callbacks import FitContexts, told
+    from ._continuation import way_to_continue
+    from ._devices import slots_of
+    from ._evaluator import Evaluator
+    from ._files import separate_files
+    from ._refit import refit
+    from ._seeds import derive_seed
+    from ._setup import configured
+    from ._tasks import Setting
 
 __all__ = [
     "Evaluator",
@@ -22,3 +27,19 @@ __all__ = [
     "told",
     "way_to_continue",
 ]
+
+__getattr__ = late(
+    __name__,
+    {
+        "Evaluator": "._evaluator",
+        "FitContexts": "._callbacks",
+        "Setting": "._tasks",
+        "configured": "._setup",
+        "derive_seed": "._seeds",
+        "refit": "._refit",
+        "separate_files": "._files",
+        "slots_of": "._devices",
+        "told": "._callbacks",
+        "way_to_continue": "._continuation",
+    },
+)

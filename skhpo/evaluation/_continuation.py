@@ -26,19 +26,19 @@ class weights). (``warm_start`` is no way out there: raising ``max_iter`` from 3
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
 
+from .._compat import imported_class
 from ..searchable import search_tags
 
 __all__ = ["advance", "begin", "end", "set_horizon", "way_to_continue"]
 
-# Whose ``partial_fit`` trains one epoch, which `max_iter` counts. By name, because importing them
-# takes long: an estimator's own module is there.
+# Whose ``partial_fit`` trains one epoch, which `max_iter` counts. By name: whoever has one has
+# imported it.
 _ONE_EPOCH_PER_PARTIAL_FIT = (
     "linear_model.SGDClassifier",
     "linear_model.SGDRegressor",
@@ -67,11 +67,8 @@ _BAGGING = ("ensemble.BaggingClassifier", "ensemble.BaggingRegressor")
 
 def _is_one_of(estimator: Any, names: Sequence[str]) -> bool:
     """Whether an estimator is of one of some classes of scikit-learn, or of a subclass."""
-    for module, name in (each.split(".") for each in names):
-        found = getattr(sys.modules.get(f"sklearn.{module}"), name, None)
-        if found is not None and isinstance(estimator, found):
-            return True
-    return False
+    classes = tuple(found for found in map(imported_class, names) if found is not None)
+    return isinstance(estimator, classes)
 
 
 def set_horizon(estimator: Any, resource: str | None, max_resource: int | None) -> None:

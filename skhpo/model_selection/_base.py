@@ -14,8 +14,8 @@ from typing import Any, Self
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from .. import evaluation
 from .._compat import BaseSearchCV, Interval, StrOptions, fit_context
-from ..evaluation import Evaluator, FitContexts, configured, refit, told
 from ..interrupts import noticing
 from ..schedulers import Scheduler
 from ._loop import TrialLoop
@@ -168,7 +168,7 @@ class BaseTrialSearchCV(ScoredTrials):
         fits = context.subcontext(task_name="search", max_subtasks=new, sequential_subtasks=False)
         fits.call_on_fit_task_begin(estimator=self)
         until = None if self.max_time is None else start + self.max_time
-        evaluator = Evaluator(
+        evaluator = evaluation.Evaluator(
             plan.setting,
             plan.X,
             plan.y,
@@ -182,7 +182,7 @@ class BaseTrialSearchCV(ScoredTrials):
             until=until,
             lockstep=self.lockstep,
             across=not self.asynchronous,
-            contexts=FitContexts.of(self, fits),
+            contexts=evaluation.FitContexts.of(self, fits),
         )
         with evaluator, without_convergence_warnings(self.resource):
             loop = TrialLoop(
@@ -230,12 +230,12 @@ class BaseTrialSearchCV(ScoredTrials):
 
     def _refit(self, plan: Plan, candidate: int, context: Any) -> None:
         setting = replace(plan.setting, estimator=clone(self.estimator), starts=None)
-        best = configured(setting, self.best_params_, split=-1, candidate=candidate)
+        best = evaluation.configured(setting, self.best_params_, split=-1, candidate=candidate)
         refit_context = context.subcontext(task_name="refit-with-best-params")
-        training = partial(told, refit_context, {"estimator": self, **plan.shown})
+        training = partial(evaluation.told, refit_context, {"estimator": self, **plan.shown})
         start = time.perf_counter()
         with noticing(), without_convergence_warnings(self.resource):
-            refit(best, setting, plan.X, plan.y, training)
+            evaluation.refit(best, setting, plan.X, plan.y, training)
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
         if hasattr(best, "feature_names_in_"):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import samplers
 from .._compat import Interval, StrOptions
-from ..samplers import BayesSampler, RandomSampler, Sampler
+from ..samplers import RandomSampler, Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband, Scheduler
 from ..space import SearchSpace
 from ._base import BaseTrialSearchCV
@@ -287,8 +288,8 @@ classes_, n_features_in_, feature_names_in_
 
     def _make_sampler(self, space: SearchSpace, random_state: int) -> Sampler:
         if not callable(self.sampler):
-            known = {"random": RandomSampler, "bayes": BayesSampler}
-            own: Sampler = known[self.sampler](space, random_state)
+            known = RandomSampler if self.sampler == "random" else samplers.BayesSampler
+            own: Sampler = known(space, random_state)
             return own
         sampler: object = self.sampler(space, random_state)
         if not isinstance(sampler, Sampler):

@@ -12,8 +12,8 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, indexable
 
+from .. import evaluation
 from .._compat import check_method_params, num_samples
-from ..evaluation import Setting, derive_seed, separate_files, slots_of
 from ..rows import as_given, with_rows
 from ..space import SearchSpace
 from ._checks import (
@@ -29,6 +29,7 @@ from ._own import enqueued
 from ._resume import fingerprint
 
 if TYPE_CHECKING:
+    from ..evaluation import Setting
     from ._base import BaseTrialSearchCV
 
 __all__ = ["Plan", "Subject", "plan_search"]
@@ -100,7 +101,7 @@ class Plan:
     @property
     def random_state(self) -> int:
         """Seed of the scheduler and its sampler."""
-        return derive_seed(self.setting.seed, "scheduler")
+        return evaluation.derive_seed(self.setting.seed, "scheduler")
 
 
 def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any]) -> Plan:
@@ -132,14 +133,14 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     if search.resource is not None:
         check_resource(search.estimator, search.resource, distributions)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
-    slots = slots_of(search.devices)
+    slots = evaluation.slots_of(search.devices)
     splits = _splits(search.cv, cv.split(X, y, **routed.splitter.split), num_samples(X))
     check_classes(search.estimator, y, splits)
     seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
     known_by = None
     if callbacks.want_start or (search.journal, search.warm_start_from) != (None, None):
         known_by = fingerprint(search, distributions, cv, X, y, params)
-    setting = Setting(
+    setting = evaluation.Setting(
         estimator=clone(subject.estimator),
         scorer=scorer,
         seed=seed,
@@ -151,7 +152,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         curves=callbacks.want_curves,
         starts=subject.starts,
     )
-    separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
+    evaluation.separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
     weight = params.get("sample_weight")
     metadata = None if weight is None else {"sample_weight": weight}
     return Plan(

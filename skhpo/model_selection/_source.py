@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation import derive_seed
+from .. import evaluation
 from ..exceptions import JournalError
 from ..fingerprint import differences, digest
 from ..journal import Journal, checked_path, result_of
@@ -106,7 +106,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
             max_resource=scheduler.max_resource,
         )
     if plan.first:
-        seed = derive_seed(plan.setting.seed, "enqueue")
+        seed = evaluation.derive_seed(plan.setting.seed, "enqueue")
         scheduler.sampler = EnqueuedSampler(sampler, plan.first, seed)
     setting = replace(plan.setting, max_resource=scheduler.max_resource)
     return Source(replace(plan, setting=setting), scheduler, sampler)

@@ -16,8 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
+from .. import evaluation
 from .._compat import BaseSearchCV, check_method_params
-from ..evaluation import Setting, configured, refit, separate_files
 from ..process import ignoring
 from ..rows import with_rows
 
@@ -169,7 +169,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             params = given
         X, y = indexable(with_rows(X, y), y)
         routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
-        setting = Setting(
+        setting = evaluation.Setting(
             estimator=clone(self.estimator),
             scorer=None,
             seed=self._refit_inputs.seed,
@@ -178,15 +178,15 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             max_resource=self._refit_inputs.max_resource,
         )
         for row in rows:
-            estimator = configured(
+            estimator = evaluation.configured(
                 setting,
                 self._params_of(row),
                 split=-1,
                 candidate=self._refit_inputs.candidates[row],
             )
-            separate_files(
+            evaluation.separate_files(
                 estimator, f"{setting.name}/candidate-{self._refit_inputs.candidates[row]}"
             )
             with without_convergence_warnings(self.resource):
-                refit(estimator, setting, X, y)
+                evaluation.refit(estimator, setting, X, y)
             self._top[row] = estimator

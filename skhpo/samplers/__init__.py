@@ -1,11 +1,16 @@
 """Which configuration comes next."""
 
+from typing import TYPE_CHECKING
+
+from .._late import late
 from .base import Sampler, sample_at
-from .bayes import BayesSampler
 from .enqueued import EnqueuedSampler
 from .grid import GridSampler
 from .random import RandomSampler
 from .replayed import ReplayedSampler
+
+if TYPE_CHECKING:
+    from .bayes import BayesSampler
 
 __all__ = [
     "BayesSampler",
@@ -16,3 +21,5 @@ __all__ = [
     "Sampler",
     "sample_at",
 ]
+
+__getattr__ = late(__name__, {"BayesSampler": ".bayes"})

@@ -1,11 +1,16 @@
 """How much resource for which configuration."""
 
+from typing import TYPE_CHECKING
+
+from .._late import late
 from .asynchronous import AsynchronousHyperband
 from .base import Scheduler
 from .full import FullScheduler
 from .halving import SuccessiveHalving
-from .harmonica import Harmonica
 from .hyperband import Hyperband, hyperband_plan
+
+if TYPE_CHECKING:
+    from .harmonica import Harmonica
 
 __all__ = [
     "AsynchronousHyperband",
@@ -16,3 +21,5 @@ __all__ = [
     "SuccessiveHalving",
     "hyperband_plan",
 ]
+
+__getattr__ = late(__name__, {"Harmonica": ".harmonica"})

@@ -7,37 +7,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
 
-from .._compat import routing_enabled
+from .._compat import imported_class, routing_enabled
 
 __all__ = [
-    "HOLDERS",
     "Inside",
     "arguments_inside",
     "child_of",
     "fitted_inside",
+    "holder",
     "inside",
     "name_of_child",
     "owner_of",
     "whats_lost",
 ]
 
-# The parameter that holds the estimator inside, and the attribute that holds it fitted.
-HOLDERS = {
-    TransformedTargetRegressor: ("regressor", "regressor_"),
-    FixedThresholdClassifier: ("estimator", "estimator_"),
+# The parameter that holds the estimator inside, and the attribute that holds it fitted. By name:
+# whoever has one has imported it.
+_HOLDERS = {
+    "compose.TransformedTargetRegressor": ("regressor", "regressor_"),
+    "model_selection.FixedThresholdClassifier": ("estimator", "estimator_"),
 }
 # Wrappers that fit what is inside several times, or on parts.
 _OTHERS = {
-    CalibratedClassifierCV: ("estimator", None),
-    TunedThresholdClassifierCV: ("estimator", "estimator_"),
-    FrozenEstimator: ("estimator", "estimator"),
+    "calibration.CalibratedClassifierCV": ("estimator", None),
+    "model_selection.TunedThresholdClassifierCV": ("estimator", "estimator_"),
+    "frozen.FrozenEstimator": ("estimator", "estimator"),
 }
 
 
@@ -212,9 +211,9 @@ def name_of_child(estimator: Any) -> str | None:
     """Return the name of the parameter that holds what is inside; None if this is no wrapper."""
     if type(estimator) is Pipeline and estimator.steps:
         name = estimator.steps[-1][0]
-    elif type(estimator) in HOLDERS:
-        name, _ = HOLDERS[type(estimator)]
     else:
+        name = holder(type(estimator))[0]
+    if name is None:
         return None
     child = child_of(estimator, name)
     return name if hasattr(child, "fit") and not isinstance(child, type) else None
@@ -224,8 +223,20 @@ def child_of(wrapper: Any, name: str) -> Any:
     return wrapper.steps[-1][1] if isinstance(wrapper, Pipeline) else getattr(wrapper, name)
 
 
+def holder(cls: type[Any]) -> tuple[str | None, str | None]:
+    """Return where a wrapper that is looked through has what is inside, unfitted and fitted."""
+    return _found(_HOLDERS, cls)
+
+
 def _holder(cls: type[Any]) -> tuple[str | None, str | None]:
-    return {**HOLDERS, **_OTHERS}.get(cls, (None, None))
+    return _found({**_HOLDERS, **_OTHERS}, cls)
+
+
+def _found(
+    holders: Mapping[str, tuple[str, str | None]], cls: type[Any]
+) -> tuple[str | None, str | None]:
+    named = (names for known, names in holders.items() if imported_class(known) is cls)
+    return next(named, (None, None))
 
 
 def _arguments_of_last_step(pipeline: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:

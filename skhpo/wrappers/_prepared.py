@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
-from ._inside import HOLDERS, child_of, inside
+from ._inside import child_of, holder, inside
 
 __all__ = ["Prepared", "prepare"]
 
@@ -60,7 +59,7 @@ class Prepared:
             if isinstance(wrapper, Pipeline):
                 for _, step in wrapper.steps[:-1]:
                     X = X if step is None or step == "passthrough" else step.transform(X)
-            elif isinstance(wrapper, TransformedTargetRegressor) and y is not None:
+            elif hasattr(wrapper, "transformer_") and y is not None:
                 y = _transformed_target(wrapper, y)
             wrapper = _fitted_child(wrapper)
         return X, y
@@ -121,7 +120,7 @@ class _StandIn:
 def _fitted_child(wrapper: Any) -> Any:
     if isinstance(wrapper, Pipeline):
         return wrapper.steps[-1][1]
-    return getattr(wrapper, HOLDERS[type(wrapper)][1])
+    return getattr(wrapper, str(holder(type(wrapper))[1]))
 
 
 def _with_inside(wrapper: Any, names: Sequence[str], leaf: Any) -> Any:
@@ -151,7 +150,7 @@ def _assembled(
         done.steps = [*(wrapper.steps[:-1] if transforming else ()), (name, child)]
         return done
     setattr(done, name, unfitted)
-    setattr(done, HOLDERS[type(wrapper)][1], child)
+    setattr(done, str(holder(type(wrapper))[1]), child)
     for attribute in ("n_features_in_", "feature_names_in_"):
         if hasattr(child, attribute) and not hasattr(done, attribute):
             setattr(done, attribute, getattr(child, attribute))

@@ -1,0 +1,28 @@
+"""Names of a package whose modules are imported when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+__all__ = ["late"]
+
+
+def late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a function ``__getattr__`` for a package.
+
+    Parameters
+    ----------
+    package : str
+        Its name.
+    homes : mapping of str to str
+        From names to the modules that have them, as in ``import_module(module, package)``.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name], package), name)
+
+    return find
