@@ -95,7 +95,7 @@ class BaseTrialSearchCV(ScoredTrials):
         self.n_splits_ = len(source.plan.splits)
 
     def _forecasts(self, source: Source, start: float) -> list[Observer]:
-        """Return observers that say what will be reached within `max_time`."""
+        """Return observers that say what is reached within `max_time`, or how long all takes."""
         return []
 
     @fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
@@ -160,8 +160,7 @@ class BaseTrialSearchCV(ScoredTrials):
         observers: list[Observer] = [plan.callbacks]
         if self.verbose > 0:
             observers.append(progress)
-        if self.max_time is not None:
-            observers += self._forecasts(source, start)
+        observers += self._forecasts(source, start)
         new = None
         if total is not None and n_trials is not None:
             new = total - sum(trial < n_trials for trial, _, _ in source.known)

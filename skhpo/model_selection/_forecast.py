@@ -1,4 +1,4 @@
-"""What a search of brackets will reach within its time."""
+"""What a search of brackets will reach within its time, or how long it will take."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ __all__ = ["Forecast"]
 
 _log = logging.getLogger(__name__)
 
+# Seconds from which on it is worth a line that a search without an end to its time takes so long.
+_LONG = 3600.0
+
 
 class Forecast(Observer):
     """Says, once, when the first bracket has ended, how many more there is time for.
+
+    Without a limit it says, at level INFO, how long all of them are likely to take, where that is
+    more than an hour.
 
     Work is counted in units of the resource, as a search does that continues its fits.
 
@@ -33,8 +39,10 @@ class Forecast(Observer):
         None is without end.
     n_fits : int
         Fits per trial.
-    start, max_time : float
-        When the search began, by ``time.monotonic()``, and its seconds.
+    start : float
+        When the search began, by ``time.monotonic()``.
+    max_time : float or None
+        Its seconds.
     known : collection of (int, int, int)
         Fits that a journal answers in no time.
     verbose : bool
@@ -47,7 +55,7 @@ class Forecast(Observer):
         n_iterations: int | None,
         n_fits: int,
         start: float,
-        max_time: float,
+        max_time: float | None,
         known: Collection[tuple[int, int, int]],
         *,
         verbose: bool,
@@ -65,11 +73,15 @@ class Forecast(Observer):
         self._told = False
 
     def on_ask(self, trials: Sequence[Trial]) -> None:
+        if self._told:
+            return
         for trial in trials:
             self._levels[trial.number] = trial.resource
             self._running.setdefault(trial.tags["bracket"], set()).add(trial.number)
 
     def on_fit_end(self, trial: Trial, result: FitResult) -> None:
+        if self._told:
+            return
         level: Any = trial.resource
         work = level - self._levels.get(trial.parent, 0)
         self._done += work
@@ -77,21 +89,34 @@ class Forecast(Observer):
             self._fresh += work
 
     def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
+        if self._told:
+            return
         running = self._running[trial.tags["bracket"]]
         running.discard(trial.number)
         rungs = self.plan[trial.tags["bracket"] % len(self.plan)]
         is_end = not running and trial.tags["iter"] == len(rungs) - 1 > 0
-        if self._fresh and not self._told and (is_end or (len(self.plan) == 1 and not running)):
+        if self._fresh and (is_end or (len(self.plan) == 1 and not running)):
             self._told = True
+            self._levels.clear()
+            self._running.clear()
             self._tell(trial.tags["bracket"], time.monotonic() - self.start)
 
     def _tell(self, bracket: int, seconds: float) -> None:
         rate = self._fresh / max(seconds, 1e-9)
         works = [self.n_fits * _work(rungs) for rungs in self.plan]
         planned = math.inf if self.n_iterations is None else self.n_iterations * sum(works)
+        end = seconds + (planned - self._done) / rate
+        if self.max_time is None:
+            if end >= _LONG:
+                n_fits = self.n_fits * sum(n for rungs in self.plan for n, _ in rungs)
+                n_fits *= self.n_iterations or 0
+                _log.info(
+                    f"bracket {bracket} ended after {seconds:.3g} s; the {n_fits:,} fits of all "
+                    f"brackets are likely to take {end / 3600:.3g} h; max_time ends it earlier"
+                )
+            return
         reached = self._done + rate * max(0.0, self.max_time - seconds)
         if reached >= planned:
-            end = seconds + (planned - self._done) / rate
             likely = f"all brackets are likely to end after {end:.3g} s"
         else:
             n_iterations, rest = divmod(reached, sum(works))

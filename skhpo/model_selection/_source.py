@@ -18,6 +18,7 @@ from ..trial import FitResult
 from ._checks import check_listening
 from ._plan import Plan
 from ._resume import replayed, tell_earlier_scores
+from ._size import check_size
 
 if TYPE_CHECKING:
     from ._base import BaseTrialSearchCV
@@ -95,6 +96,8 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
 def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     scheduler = search._make_scheduler(plan)
     check_listening(scheduler)
+    if search.max_time is None:
+        check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)
     sampler = scheduler.sampler
     if search.warm_start_from is not None:
         tell_earlier_scores(

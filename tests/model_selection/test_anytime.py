@@ -251,3 +251,44 @@ def test_after_the_first_bracket_a_search_says_what_it_will_reach(
     assert line.startswith("bracket 0 ended after 26 s; ")
     assert re.search(expected + ".*, max_time=300 s", line)
     assert line in capsys.readouterr().err.splitlines()
+
+
+class StoppedClock(Clock):
+    """Goes on by a second with each fit, and presses Ctrl-C after forty."""
+
+    def on_fit_end(self, search, trial, result):
+        super().on_fit_end(search, trial, result)
+        if self.now == 40:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("n_iterations", "expected"),
+    [(40, []), (50, ["the 2,200 fits of all brackets are likely to take 1.19 h"])],
+    ids=["less than an hour", "more"],
+)
+def test_a_search_without_an_end_says_that_it_is_long(n_iterations, expected, caplog, monkeypatch):
+    clock = StoppedClock()
+    for module in ("_base", "_forecast"):
+        monkeypatch.setattr(f"skhpo.model_selection.{module}.time.monotonic", clock.monotonic)
+    caplog.set_level(logging.INFO, logger="skhpo")
+    with pytest.warns(SearchStoppedWarning):
+        search_of(clock, n_iterations=n_iterations).fit(X, y)
+    lines = [r.getMessage() for r in caplog.records if "ended after" in r.getMessage()]
+    assert [line.split("; ")[1] for line in lines] == expected
+    assert all(line.startswith("bracket 0 ended after 26 s; ") for line in lines)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_search_whose_results_no_memory_can_hold_is_refused(asynchronous, tmp_path):
+    """22 trials an iteration with two fits each, of 620 bytes together."""
+    kwargs = {"asynchronous": asynchronous, "journal": tmp_path / "run.jsonl"}
+    order = Order()
+    search = search_of(order, n_iterations=10**9, **kwargs)
+    message = "22,000,000,000 trials with 2 fits each, 44,000,000,000 fits, take about 13,640 GB"
+    with pytest.raises(ValueError, match=f"{message}.*; plan fewer iterations"):
+        search.fit(X, y)
+    assert not list(tmp_path.iterdir())
+    search.set_params(max_time=1e-3)
+    with pytest.raises(ValueError, match="no trial was finished: max_time was over"):
+        search.fit(X, y)
