@@ -4,6 +4,7 @@ When a scikit-learn release moves one of these, only this file changes.
 """
 
 import sys
+from typing import Any
 
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 
-def imported_class(name):
+def imported_class(name: str) -> Any:
     """Return a public class of scikit-learn, as "compose.ColumnTransformer".
 
     None if nothing has imported its module: no object at hand is of it then, and importing takes

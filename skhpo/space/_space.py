@@ -181,7 +181,7 @@ class SearchSpace:
             raise ValueError(
                 f"a point of this space is {self.n_dims} numbers in [0, 1], but got {u!r}"
             )
-        return np.clip(points, 0.0, 1.0)
+        return np.asarray(np.clip(points, 0.0, 1.0))
 
     def _dict_at(self, u: float) -> int:
         return min(int(u * len(self._dicts)), len(self._dicts) - 1)
