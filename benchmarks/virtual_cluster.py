@@ -109,7 +109,7 @@ class VirtualEngine(Engine):
         self.now = 0.0
         self.events = []  # (time, number, kind, payload)
         self.number = 0
-        self.idle = [0.0] * cluster.n_workers  # since when
+        self.idle = [-1.0] * cluster.n_workers  # since when; those that have not begun before all
         self.queue = deque()
         self.rates = {}  # of candidates
         self.last_jump = 0.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
-from sklearn.model_selection._search import BaseSearchCV, _yield_masked_array_for_each_param
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -25,7 +25,6 @@ from sklearn.utils.validation import _num_samples as num_samples
 fit_context = _fit_context
 MultimetricScorer = _MultimetricScorer
 PassthroughScorer = _PassthroughScorer
-masked_param_columns = _yield_masked_array_for_each_param
 
 __all__ = [
     "BaseSearchCV",
@@ -38,7 +37,6 @@ __all__ = [
     "check_method_params",
     "fit_context",
     "imported_class",
-    "masked_param_columns",
     "num_samples",
     "routing_enabled",
     "safe_indexing",

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from ._compat import masked_param_columns
 from .journal import read_trials
 from .trial import Trial
 
@@ -224,7 +223,7 @@ def results_table(
     if resource not in (None, "n_samples"):
         for row, one in zip(order, params, strict=True):
             one[resource] = table._resources[row]
-    columns.update(masked_param_columns(params))
+    columns.update(param_columns(params))
     columns["params"] = params
     for name in table.found.names:
         values = table.found.column(name, np.nan).reshape(len(table), -1)[order]
@@ -236,6 +235,31 @@ def results_table(
         if return_train_score:
             scores = by_split(table.train_scores.column(name, error_score))
             _scores(columns, f"train_{name}", scores)
+    return columns
+
+
+def param_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.MaskedArray[Any, Any]]:
+    """Return the columns ``param_<name>`` of configurations, masked where one has no such name.
+
+    Of the types that `GridSearchCV` gives them; filled at once, which takes a tenth of the time.
+    """
+    columns = {}
+    for name in dict.fromkeys(name for params in rows for name in params):
+        there = np.array([name in params for params in rows])
+        values = [params[name] for params in rows if name in params]
+        try:
+            array = np.array(values)
+        except ValueError:  # sequences of different lengths
+            array = np.empty(0, dtype=object)
+        data: NDArray[Any]
+        if array.ndim == 1 and array.dtype.kind not in "UO":
+            data = np.empty(len(rows), dtype=array.dtype)
+            data[there] = array
+        else:
+            data = np.empty(len(rows), dtype=object)
+            for row, value in zip(np.flatnonzero(there).tolist(), values, strict=True):
+                data[row] = value
+        columns[f"param_{name}"] = np.ma.MaskedArray(data, mask=~there)
     return columns
 
 

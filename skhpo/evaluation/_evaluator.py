@@ -39,6 +39,11 @@ _log = logging.getLogger(__name__)
 # Seconds of work that hide what it costs to hand it to a worker.
 _LONG_ENOUGH = 0.1
 
+# Workers that keep the driver so busy that they get what waits before it hears what came back, and
+# that a sampler which learns is asked before one of them is free. What that has not heard then is
+# one score of as many that it does not know anyway.
+_MANY_WORKERS = 16
+
 
 class Evaluator(Planner):
     """Fits and scores trials on every split, on the active joblib backend.
@@ -146,6 +151,12 @@ class Evaluator(Planner):
             return False
         return self._waiting.n_blocked < self._pool.n_jobs_
 
+    @property
+    def has_room_ahead(self) -> bool:
+        """Whether one more fit would be ready for the worker that is free next, of many."""
+        again = self._suspects or self._died_alone
+        return self._pool.n_jobs_ >= _MANY_WORKERS and not (again or len(self._waiting))
+
     def submit(self, trials: Sequence[Trial]) -> None:
         """Plan the fits of trials; what is known already is answered without a fit.
 
@@ -182,6 +193,8 @@ class Evaluator(Planner):
                 self._start_what_can_start()
             if self._running:
                 self._take(self._wait())
+                if self._pool.n_jobs_ >= _MANY_WORKERS and not self.time_is_over:
+                    self._start_what_can_start()  # before anybody ponders what came back
         return []
 
     @property

@@ -15,6 +15,7 @@ from ..files import read_file, storing, write_atomically
 
 __all__ = ["CHECKPOINT", "CheckpointFile", "Checkpoints"]
 
+_NAME = "{}-{}-{}.pt"
 CHECKPOINT = re.compile(r"(\d+)-(\d+)-(\d+)\.pt(\..*)?")
 # What a worker that finds a checkpoint damaged adds to its name; the search counts them.
 _DAMAGED = ".damaged"
@@ -94,6 +95,7 @@ class Checkpoints:
     def __init__(self, folder: Path, journal: str) -> None:
         self.folder = folder.absolute()  # workers have other working directories
         self.journal = journal
+        self._at_first: set[str] | None = None
 
     def file(self, key: tuple[int, int, int], resource: int | None) -> CheckpointFile:
         """Return the file of a fit up to some resource."""
@@ -101,8 +103,10 @@ class Checkpoints:
         return CheckpointFile(str(self._path(key)), f"{self.journal}/{fit}/{resource}")
 
     def has(self, key: tuple[int, int, int]) -> bool:
-        """Whether there is a file for a fit."""
-        return os.path.lexists(self._path(key))
+        """Whether there was a file for a fit when this was asked first."""
+        if self._at_first is None:
+            self._at_first = set(os.listdir(self.folder) if self.folder.is_dir() else ())
+        return _NAME.format(*key) in self._at_first
 
     def drop(self, key: tuple[int, int, int]) -> None:
         """Remove the file of a fit."""
@@ -152,7 +156,7 @@ class Checkpoints:
         return damaged
 
     def _path(self, key: tuple[int, int, int]) -> Path:
-        return self.folder / "{}-{}-{}.pt".format(*key)
+        return self.folder / _NAME.format(*key)
 
 
 def _is_whole(content: bytes, fit: str) -> bool:

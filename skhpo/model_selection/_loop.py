@@ -180,7 +180,7 @@ class TrialLoop:
         self._submit(self._replay())
         finished: list[Trial] | None = []
         while finished is not None:
-            while not self._time_is_up and self.evaluator.has_room and (batch := self._ask()):
+            while not self._time_is_up and self._may_ask() and (batch := self._ask()):
                 self._submit(batch)
             finished = self._take_results()
             for trial in finished or ():
@@ -188,6 +188,11 @@ class TrialLoop:
             self._settle()
         if self._time_is_up and (self._open or self.scheduler.ask()):
             self.stopped = OUT_OF_TIME
+
+    def _may_ask(self) -> bool:
+        """Whether a worker is free; or will be, where what it is to do takes long to find."""
+        ahead = self.scheduler.sampler.learns and self.evaluator.has_room_ahead
+        return bool(self.evaluator.has_room or ahead)
 
     def _submit(self, trials: Sequence[Trial]) -> None:
         fits = (fit for trial in trials for fit in self.evaluator.fits(trial))

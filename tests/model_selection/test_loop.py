@@ -17,6 +17,7 @@ class Instant:
     """Answers at once, `at_a_time` results together; notes what it was asked to drop."""
 
     n_splits = 2
+    has_room_ahead = False
 
     def __init__(self, at_a_time=1, room=1):
         self.known = {}
@@ -182,3 +183,23 @@ def test_out_of_time_asks_nothing_more(tmp_path):
     assert loop.stopped == "max_time was over"
     assert watch.events == [("ask", 0), ("fit", 0, 0), ("fit", 0, 1), ("trial", 0)]
     assert (tmp_path / "a").read_text().count('"event": "ask"') == 1
+
+
+class LearningSampler(GridSampler):
+    learns = True
+
+
+@pytest.mark.parametrize("sampler", [GridSampler, LearningSampler])
+def test_a_sampler_that_learns_is_asked_ahead_where_workers_are_many(sampler):
+    class Many(Instant):
+        @property
+        def has_room_ahead(self):
+            return len(self.waiting) < (self.room + 1) * self.n_splits
+
+    watch = Watch()
+    scheduler = FullScheduler(sampler(SPACE), 9, asynchronous=True)
+    evaluator = Many(at_a_time=2, room=3)
+    loop_of(scheduler, evaluator, asynchronous=True, observers=[watch]).run()
+    ahead = sampler is LearningSampler
+    asked = watch.events.index(("fit", 0, 0))
+    assert watch.events[:asked] == [("ask", number) for number in range(3 + ahead)]

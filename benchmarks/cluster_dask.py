@@ -1,0 +1,184 @@
+"""A Dask cluster of processes on this machine: short fits, and workers that are killed one by one.
+
+* *throughput*: fits per second of a random search, over those of ``RandomizedSearchCV`` on joblib's
+  own Dask backend, in turn.
+* *killed*: the same search while a worker is killed every second. Each fit must have its score, and
+  none may be done again whose result had come back: so many fits at most are done twice as a
+  killed worker has in one task.
+
+Run it with ``python benchmarks/cluster_dask.py``.
+"""
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+import joblib
+import numpy as np
+from distributed import Client, LocalCluster
+from joblib.externals import cloudpickle
+from scipy.stats import uniform
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import RandomizedSearchCV
+
+from skhpo import SearchCV
+from skhpo.evaluation import _clusters
+from skhpo.samplers import RandomSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = np.zeros((20, 1)), np.tile([0, 1], 10)
+SPLIT = [(np.arange(10), np.arange(10, 20))]
+SPACE = {"quality": uniform()}
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # else Dask itself tries a killed task again
+    "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": "1"},
+}
+
+
+class Nap(ClassifierMixin, BaseEstimator):
+    """Sleeps, and notes in a file of its process that it has done so."""
+
+    def __init__(self, quality=0.0, seconds=0.01, folder=None):
+        self.quality = quality
+        self.seconds = seconds
+        self.folder = folder
+
+    def fit(self, X, y):
+        self.classes_ = np.array([0, 1])
+        time.sleep(self.seconds)
+        if self.folder is not None:
+            with open(os.path.join(self.folder, str(os.getpid())), "a") as file:
+                file.write(f"{self.quality!r}\n")
+        return self
+
+    def predict(self, X):
+        return np.zeros(len(X), dtype=int)
+
+    def score(self, X, y):
+        return self.quality
+
+
+def ours(n, seed, folder=None):
+    def at_random(space, random_state):
+        return FullScheduler(RandomSampler(space, random_state), n)
+
+    return SearchCV(
+        Nap(folder=folder), SPACE, scheduler=at_random, cv=SPLIT, refit=False, random_state=seed
+    )
+
+
+def theirs(n, seed):
+    return RandomizedSearchCV(Nap(), SPACE, n_iter=n, cv=SPLIT, refit=False, random_state=seed)
+
+
+def fits_per_second(search, n):
+    start = time.perf_counter()
+    with joblib.parallel_config("dask"):
+        search.fit(X, y)
+    return n / (time.perf_counter() - start)
+
+
+@contextmanager
+def killing(client, every):
+    """Kill a worker now and then; yields the pids."""
+    stop, killed = threading.Event(), []
+
+    def kill():
+        while not stop.wait(every):
+            pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if pid]
+            if pids:
+                killed.append(pids[len(killed) % len(pids)])
+                os.kill(killed[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def sizes_of_tasks():
+    """Yield the bytes of each task, a fit, as they are submitted."""
+    sizes, submit = [], _clusters.DaskEngine.submit
+
+    def measured(engine, call, shared, done):
+        work = call.args[0]
+        sizes.append(len(cloudpickle.dumps(call)) / sum(len(group.tasks) for group in work.items))
+        submit(engine, call, shared, done)
+
+    _clusters.DaskEngine.submit = measured
+    try:
+        yield sizes
+    finally:
+        _clusters.DaskEngine.submit = submit
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--fits", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    n = args.fits
+    cluster = {
+        "n_workers": args.workers,
+        "threads_per_worker": 1,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "worker_dashboard_address": "127.0.0.1:0",
+        "silence_logs": "CRITICAL",
+    }
+    with dask.config.set(SETTINGS), LocalCluster(**cluster) as there, Client(there) as client:
+        client.wait_for_workers(args.workers)
+        fits_per_second(ours(200, 0), 200)
+        fits_per_second(theirs(200, 0), 200)
+        rates = {"skhpo": [], "joblib": []}
+        for seed in range(args.repeats):
+            rates["skhpo"].append(fits_per_second(ours(n, seed), n))
+            rates["joblib"].append(fits_per_second(theirs(n, seed), n))
+        ratios = [own / peer for own, peer in zip(*rates.values(), strict=True)]
+        with tempfile.TemporaryDirectory() as folder, sizes_of_tasks() as sizes:
+            search = ours(n, 7, folder)
+            with killing(client, 1.0) as killed:
+                rate = fits_per_second(search, n)
+            notes = Counter(q for file in Path(folder).iterdir() for q in file.read_text().split())
+    scores = search.cv_results_["mean_test_score"]
+    lost = int(np.isnan(scores).sum())
+    missing = n - len(notes)
+    again = sum(notes.values()) - len(notes)
+    print(f"{n:,} fits of 10 ms, {args.workers} workers\n")
+    print("| what | |")
+    print("| --- | ---: |")
+    for name, found in rates.items():
+        print(f"| fits per second, {name} | {statistics.median(found):.0f} |")
+    least, most = min(ratios), max(ratios)
+    ratio = f"{statistics.median(ratios):.2f} ({least:.2f} to {most:.2f})"
+    print(f"| ratio | {ratio} |")
+    print(f"| workers killed | {len(killed)} |")
+    print(f"| fits per second meanwhile | {rate:.0f} |")
+    print(f"| fits without a score | {lost} |")
+    print(f"| fits never done, done again | {missing}, {again} |")
+    print(
+        f"| bytes of a task per fit, first and last tenth | {tenth(sizes, 0)}, {tenth(sizes, -1)} |"
+    )
+
+
+def tenth(sizes, which):
+    parts = np.array_split(np.array(sizes), 10)
+    return f"{np.median(parts[which]):.0f}"
+
+
+if __name__ == "__main__":
+    main()
