@@ -74,7 +74,7 @@ class Case:
         with simulated(cluster):
             search.fit(X, y)
         spent = time.process_time() - start - cluster.own_seconds
-        pauses = np.array(cluster.pauses or [0.0])
+        pauses = np.array(cluster.pauses)
         rows = search.cv_results_
         return {
             "kind": self.kind,

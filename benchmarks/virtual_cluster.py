@@ -11,6 +11,7 @@ that continues another one waits for what it is continued from.
 import heapq
 import pickle
 import time
+from array import array
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Cluster:
     in_use_to_end: float = 0.0
     virtual_seconds: float = 0.0
     own_seconds: float = 0.0  # processor time of the simulation
-    pauses: list = field(default_factory=list)
+    pauses: array = field(default_factory=partial(array, "f"))
     task_bytes: list = field(default_factory=list)  # (number of the call, bytes)
 
 
@@ -111,7 +112,8 @@ class VirtualEngine(Engine):
         self.number = 0
         self.idle = [-1.0] * cluster.n_workers  # since when; those that have not begun before all
         self.queue = deque()
-        self.rates = {}  # of candidates
+        # Of candidates: few, because the memory is to be the driver's.
+        self.rates = self.rng.lognormal(-(SIGMA**2) / 2, SIGMA, 4096).tolist()
         self.last_jump = 0.0
         self.busy = self.there = 0.0
         self.n_there = cluster.n_workers
@@ -161,9 +163,7 @@ class VirtualEngine(Engine):
             self._push(self.now + seconds, "end", (items, done, dies))
 
     def _seconds(self, task):
-        if task.candidate not in self.rates:
-            self.rates[task.candidate] = float(self.rng.lognormal(-(SIGMA**2) / 2, SIGMA))
-        rate = self.rates[task.candidate]
+        rate = self.rates[task.candidate * 2_654_435_761 % len(self.rates)]
         before = task.levels[-2] if len(task.levels) > 1 else 0
         epochs = (task.levels[-1] or 1) - before
         transfer = self.cluster.transfer if before else 0.0

@@ -134,7 +134,8 @@ class TrialTable:
 
     def candidates(self) -> list[int]:
         """Return the candidate of each trial, by number."""
-        return [self._candidates[row] for row in self._order()]
+        candidates: list[int] = np.array(self._candidates)[self._order()].tolist()
+        return candidates
 
     def trials(self) -> list[Trial]:
         """Return the trials by number."""
@@ -147,12 +148,11 @@ class TrialTable:
                 parent=None if self._parents[row] < 0 else self._parents[row],
                 tags=self._tags[row],
             )
-            for row in self._order()
+            for row in self._order().tolist()
         ]
 
-    def _order(self) -> list[int]:
-        order: list[int] = np.argsort(np.array(self._numbers), kind="stable").tolist()
-        return order
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort(np.array(self._numbers), kind="stable")
 
 
 class Errors:
@@ -206,9 +206,9 @@ def results_table(
     order = table._order()
     columns: dict[str, Any] = {}
     for tag in table._tags[order[0]]:
-        columns[tag] = np.array([table._tags[row][tag] for row in order])
+        columns[tag] = np.array([tags[tag] for tags in table._tags])[order]
     if resource is not None:
-        columns["n_resources"] = np.array([table._resources[row] for row in order])
+        columns["n_resources"] = np.array(table._resources)[order]
         columns["candidate"] = np.array(table._candidates)[order]
 
     def by_split(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -217,11 +217,11 @@ def results_table(
 
     _mean_and_std(columns, "fit_time", by_split(np.array(table._fit_time)))
     _mean_and_std(columns, "score_time", by_split(np.array(table._score_time)))
-    params: Any = [table._params[row] for row in order]
+    params: Any = [table._params[row] for row in order.tolist()]
     if resource is not None:
         params = list(map(dict, params))
     if resource not in (None, "n_samples"):
-        for row, one in zip(order, params, strict=True):
+        for row, one in zip(order.tolist(), params, strict=True):
             one[resource] = table._resources[row]
     columns.update(param_columns(params))
     columns["params"] = params

@@ -81,7 +81,8 @@ class FitGrouping:
         self.across = across
         self.contexts = contexts
         self.limits = limits or {}
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, Any] = {}  # keys of candidates
+        self._keys: dict[Any, Any] = {}  # each once, however many candidates have it
         self._sizes: dict[Any, int] = {}
         self._reported: set[str] = set()
 
@@ -128,13 +129,19 @@ class FitGrouping:
 
     def _key(self, task: FitTask) -> Any:
         """Return what fits that may be trained as one have in common; None for others."""
-        if task.candidate not in self._known:
-            self._known[task.candidate] = None  # alone, where that takes too long
-            if self.limits.get("seconds") is not None:
-                import_first()
-            with limited(current_slot(), **self.limits) as over, _unless(over):
-                self._known[task.candidate] = self._look_at(task)
-        return self._known[task.candidate]
+        if task.candidate in self._known:
+            return self._known[task.candidate]
+        self._known[task.candidate] = None  # alone, where that takes too long
+        if self.limits.get("seconds") is not None:
+            import_first()
+        key = None
+        with limited(current_slot(), **self.limits) as over, _unless(over):
+            key = self._look_at(task)
+            if key is None:  # which is found out again in no time
+                del self._known[task.candidate]
+        if key is not None:
+            self._known[task.candidate] = key = self._keys.setdefault(key, key)
+        return key
 
     def _look_at(self, task: FitTask) -> Any:
         net, reason = self._network(task)
