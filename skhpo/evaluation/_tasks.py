@@ -82,7 +82,7 @@ class Setting:
     name: str = field(default_factory=lambda: f"search-{uuid.uuid4().hex[:8]}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TransformTask:
     """Fit the transformers of a pipeline, under one setting, on one split.
 
@@ -108,7 +108,7 @@ class TransformTask:
         return self.key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FitTask:
     """Fit one trial on one split, under one seed.
 
@@ -153,7 +153,7 @@ class FitTask:
         return self.trial, self.split, self.repeat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FitGroup:
     """Fits that one worker does together: one, or several that are trained in lockstep.
 
@@ -177,7 +177,7 @@ class FitGroup:
 Job = FitGroup | TransformTask  # what a worker does at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What comes back from a fit.
 

@@ -10,6 +10,11 @@ from .base import Scheduler
 __all__ = ["FullScheduler"]
 
 
+# What is planned and does not run takes memory; what is planned together may be trained together.
+_AT_ONCE = 500
+_NO_TAGS: dict[str, int] = {}
+
+
 class FullScheduler(Scheduler):
     """Every candidate once, with a full fit: random, grid and model-based search.
 
@@ -20,7 +25,8 @@ class FullScheduler(Scheduler):
     n_candidates : int
         How many.
     batch_size : int or None, default=None
-        How many run at a time. None means all of them, or one where the sampler learns.
+        How many run at a time. None means one where the sampler learns; else as many as there is
+        room for, asked for by hundreds.
     asynchronous : bool, default=False
         `ask` gives one more candidate however many are pending, so that whoever asks decides how
         many run at a time. `batch_size` is not used then.
@@ -57,17 +63,21 @@ class FullScheduler(Scheduler):
         )
         self.n_trials: int = int(n_candidates)
         self.max_resource = None if resource is None else int(resource)
-        if batch_size is None:
-            batch_size = 1 if sampler.learns else self.n_trials
-        self._batch_size = int(batch_size)
+        self.looks_ahead = batch_size is None and not sampler.learns
+        self._batch_size = 1 if batch_size is None else int(batch_size)
         self._asynchronous = asynchronous
 
     def ask(self) -> list[Trial]:
-        room = 1 if self._asynchronous else self._batch_size - len(self._pending)
+        if self._asynchronous:
+            room = 1
+        elif self.looks_ahead:
+            room = _AT_ONCE
+        else:
+            room = self._batch_size - len(self._pending)
         room = min(room, self.n_trials - len(self._candidates))
         candidates = self.new_candidates(room, self.max_resource)
         return [
-            self.new_trial(candidate, resource=self.max_resource, tags={})
+            self.new_trial(candidate, resource=self.max_resource, tags=_NO_TAGS)
             for candidate in candidates
         ]
 
