@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -139,7 +140,7 @@ class _TorchThreads(Together):
 TORCH_THREADS = _TorchThreads()
 
 
-# What a worker that ends with its driver removes: files that the driver has not removed itself.
+# What a worker that ends with its driver removes: files and folders that the driver left behind.
 LEFT_BY_DRIVER: set[str] = set()
 
 
@@ -168,5 +169,5 @@ def _end_after(driver: int) -> None:
         time.sleep(1)
     for path in list(LEFT_BY_DRIVER):
         with suppress(OSError):  # another worker was faster
-            os.unlink(path)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     os._exit(1)

@@ -23,6 +23,7 @@ from ._planning import Planner
 from ._pool import Overdue, Pool
 from ._setup import run_transform
 from ._tasks import FitGroup, Job, TransformTask, failed, is_saved
+from ._transformed import Stored, loaded, stored
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
@@ -121,7 +122,9 @@ class Evaluator(Planner):
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
         self._answered: deque[FitResult] = deque()
-        self._waiting = Waiting()
+        # Further rows are transformed again.
+        by_rows = setting.resource == "n_samples"
+        self._waiting = Waiting(None if by_rows else setting.max_resource)
         self._running: dict[int, list[Job]] = {}
         self._suspects: deque[Job] = deque()
         self._died_alone: deque[Job] = deque()  # where others run beside the second try
@@ -246,16 +249,14 @@ class Evaluator(Planner):
         shared = [self.setting, self.X, self.y]
         if isinstance(works[0], TransformTask):
             shared.append(self.rows[works[0].split])
-            self._pool.submit(run_transform, works, tuple(shared), **self.limits)
+            function = partial(_transform, self._pool.parts)
+            self._pool.submit(function, works, tuple(shared), **self.limits)
             return
         tasks = [task for work in works for task in work.tasks]
         splits = sorted({task.split for task in tasks})
         keys = list({task.key: None for task in tasks if task.key is not None})
-        transformed = self._waiting.transformed
-        for key in keys:
-            transformed.move_to_end(key)
         shared += [self.rows[split] for split in splits]
-        shared += [transformed[key] for key in keys]
+        shared += [self._waiting.transformed[key] for key in keys]
         function = partial(_run, (*splits, *keys), self._pool.in_processes_)
         self._pool.submit(function, works, tuple(shared), **self.limits)
 
@@ -298,6 +299,8 @@ class Evaluator(Planner):
         needed = [*running, *self._suspects, *self._died_alone]
         for old in self._waiting.take_transformed(task.key, transformed, needed):
             self._pool.forget(old)
+            if isinstance(old, Stored):
+                old.remove()
 
     def _take_fits(self, done: Done) -> None:
         if done.results is None:
@@ -409,13 +412,21 @@ class Evaluator(Planner):
 
 def _run(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> list[Any]:
     """Do what a worker is given; return the outcome of each fit, as it can leave the process."""
-    outcomes = run_group(names, group, *args)
+    outcomes = run_group(names, group, *map(loaded, args))
     if not leaves:
         return outcomes
     return [
         out if out.state is None or is_saved(out.state) else replace(out, state=pack(out.state))
         for out in outcomes
     ]
+
+
+def _transform(folder: str | None, task: TransformTask, *args: Any) -> Any:
+    """Fit transformers; what they return goes to a file where workers share a disk."""
+    transformed = run_transform(task, *args)
+    if folder is None or isinstance(transformed, str):
+        return transformed
+    return stored(transformed, folder)
 
 
 def _explain(error: BaseException | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
+import tempfile
 import time
 import traceback
 import warnings
@@ -17,6 +19,7 @@ from typing import Any
 import sklearn
 from joblib import cpu_count
 
+from ..files import storing
 from ..interrupts import is_interrupt, noticing
 from ..limits import HOPELESS, Cut, FitTimeoutError, SearchTimeoutError, limited
 from ..process import TORCH_THREADS, end_with, with_filters
@@ -122,6 +125,7 @@ class Pool:
         self._numbers = count()
         self._has_limits = False
         self._board: Board | None = None
+        self._parts: str | None = None
         self._exit = ExitStack()
         if not self.in_processes_:
             self._exit.enter_context(TORCH_THREADS)
@@ -146,6 +150,16 @@ class Pool:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.abort()
+
+    @property
+    def parts(self) -> str | None:
+        """Folder of what workers write for one another; None where they share no disk, or all."""
+        if self._parts is None and self.in_processes_ and self._engine.local:
+            with storing(self._engine.folder):
+                prefix = f"skhpo-{os.getpid()}-"
+                self._parts = tempfile.mkdtemp(prefix=prefix, dir=self._engine.folder)
+            self._exit.callback(shutil.rmtree, self._parts, ignore_errors=True)
+        return self._parts
 
     @property
     def running(self) -> int:

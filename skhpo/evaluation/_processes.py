@@ -54,13 +54,14 @@ class JoblibEngine(Engine):
     def folder(self) -> str:
         if not self.tells_deaths:
             return super().folder
-        folder: str = self._backend._workers._temp_folder_manager.resolve_temp_folder_name()
-        return folder
+        folder: str = self._own_folder().resolve_temp_folder_name()
+        return os.path.dirname(folder)
 
-    def _own_folder(self) -> None:
+    def _own_folder(self) -> Any:
         """Have memory maps made where `stop` looks for what to remove."""
         folders = self._backend._workers._temp_folder_manager
         folders.set_current_context(self._backend.parallel._id)
+        return folders
 
     def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         nested = self._backend.get_nested_backend()

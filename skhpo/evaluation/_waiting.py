@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ._tasks import FitGroup, TransformTask
+from ._transformed import Transformed
 
 if TYPE_CHECKING:
     from ..wrappers import Prepared
     from ._tasks import FitTask
+    from ._transformed import Stored
 
 __all__ = ["Waiting"]
-
-# Fitted transformers that no candidate at hand needs; later candidates may.
-_SPARE_TRANSFORMED = 64
 
 
 class Waiting:
@@ -26,16 +24,20 @@ class Waiting:
     Work of a smaller rank starts first, its transformers too. What fills idle workers in advance
     thus never delays what finishes earlier work.
 
+    Parameters
+    ----------
+    max_level : int or None, default=None
+        As of `Transformed`.
+
     Attributes
     ----------
-    transformed : OrderedDict
-        Fitted transformers by their keys, the latest used last.
+    transformed : Transformed
     n_fits : int
         Fits that can be started.
     """
 
-    def __init__(self) -> None:
-        self.transformed: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
+    def __init__(self, max_level: int | None = None) -> None:
+        self.transformed = Transformed(max_level)
         self.n_fits = 0
         self._ready: list[Any] = []  # a heap, by rank, trial, split and repeat
         self._blocked: dict[tuple[Any, ...], list[FitGroup]] = {}
@@ -58,6 +60,8 @@ class Waiting:
 
     def add(self, work: FitGroup) -> None:
         """Queue a group, behind its transformers where those are not fitted yet."""
+        for task in work.tasks:
+            self.transformed.note(task)
         missing = {
             task.key: task
             for task in reversed(work.tasks)
@@ -105,29 +109,31 @@ class Waiting:
         self._ranks.clear()
 
     def take_transformed(
-        self, key: Any, transformed: Prepared, also_needed: Iterable[FitGroup | TransformTask]
-    ) -> list[Prepared]:
+        self,
+        key: Any,
+        transformed: Prepared | Stored,
+        also_needed: Iterable[FitGroup | TransformTask],
+    ) -> list[Prepared | Stored]:
         """Note fitted transformers, and let go of those that nothing needs.
 
         Parameters
         ----------
         key : tuple
-        transformed : Prepared
+        transformed : Prepared or Stored
         also_needed : list of FitGroup or TransformTask
             Beside what waits here.
 
         Returns
         -------
-        list of Prepared
-            What is not needed any more.
+        list of Prepared or Stored
+            What is not kept any more.
         """
         self.transformed[key] = transformed
         for work in self._blocked.pop(key, ()):
             if all(map(self._is_transformed, work.tasks)):
                 self.add(work)
         needed = {fit.key for work in (*self.all, *also_needed) for fit in work.tasks}
-        oldest = list(self.transformed)[: max(0, len(self.transformed) - _SPARE_TRANSFORMED)]
-        return [self.transformed.pop(key) for key in oldest if key not in needed]
+        return self.transformed.let_go(needed)
 
     def give_up(self, key: Any) -> list[FitTask]:
         """Return the fits that need transformers that cannot be fitted; the others stay."""

@@ -1,0 +1,221 @@
+"""Training parts as transformers left them: where they lie, and how long they are kept."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import pickle
+import shutil
+import uuid
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from ..exceptions import StorageError
+from ..files import storing
+from ..process import LEFT_BY_DRIVER
+from ._blame import Environment
+
+if TYPE_CHECKING:
+    from ..wrappers import Prepared
+    from ._tasks import FitTask
+
+__all__ = ["Stored", "Transformed", "loaded", "stored"]
+
+# Bytes from which on an array lies in a file; joblib's own bound.
+_LARGE = 10**6
+# Where arrays begin in a file: no processor loads across such a border.
+_ALIGNMENT = 64
+# Of the memory that is free, the part that transformers may take which no fit at hand needs.
+_SHARE = 1 / 4
+# Free bytes where the system does not tell.
+_UNKNOWN = 2**32
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Fitted wrappers with their large arrays in a file, which other processes map.
+
+    Parameters
+    ----------
+    path : str
+    spans : tuple of (int, int)
+        Where in it the pickle is, and then its buffers.
+    """
+
+    path: str
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def n_bytes(self) -> int:
+        return max(stop for _, stop in self.spans)
+
+    def load(self) -> Prepared:
+        """Return the wrappers; their large arrays are those in the file, and read-only."""
+        with open(self.path, "rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        first, *buffers = (content[start:stop] for start, stop in self.spans)
+        prepared: Prepared = pickle.loads(first, buffers=buffers)
+        return prepared
+
+    def remove(self) -> None:
+        with suppress(OSError):  # Windows removes no file that a worker maps; the folder goes later
+            os.unlink(self.path)
+
+
+def stored(prepared: Prepared, folder: str) -> Prepared | Stored:
+    """Write fitted wrappers to a file; those without large arrays are returned as they are.
+
+    They then need neither to travel through the driver nor to lie in its memory.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    folder : str
+
+    Raises
+    ------
+    Environment
+        If the system refuses.
+    """
+    buffers: list[memoryview] = []
+
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes > _LARGE:
+            buffers.append(raw)
+        return raw.nbytes <= _LARGE
+
+    pickled = cloudpickle.dumps(prepared, protocol=5, buffer_callback=stays_inside)
+    if not buffers:
+        return prepared
+    LEFT_BY_DRIVER.add(folder)
+    path, spans = os.path.join(folder, uuid.uuid4().hex), []
+    try:
+        with storing(path), open(path, "wb") as file:
+            for part in (pickled, *buffers):
+                file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
+                start = file.tell()
+                file.write(part)
+                spans.append((start, file.tell()))
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(path)
+        if isinstance(error, StorageError):
+            raise Environment(error) from error
+        raise
+    return Stored(path, tuple(spans))
+
+
+def loaded(value: Any) -> Any:
+    """Return what is stored, and anything else as it is."""
+    return value.load() if isinstance(value, Stored) else value
+
+
+class Transformed:
+    """Fitted transformers by their keys, as long as a fit may need them.
+
+    Those that no fit at hand needs are of two kinds. If another candidate had the same ones before,
+    or the candidate may go on to a larger resource, they are kept, the latest used ones, in a share
+    of the memory that is free. The others are let go of: where a transformer's parameter is drawn
+    from a range, no candidate has them again.
+
+    Parameters
+    ----------
+    max_level : int or None, default=None
+        Resource beyond which no candidate goes on with the same rows.
+    """
+
+    def __init__(self, max_level: int | None = None) -> None:
+        self.max_level = max_level
+        self._kept: OrderedDict[tuple[Any, ...], Prepared | Stored] = OrderedDict()
+        self._lasting: set[tuple[Any, ...]] = set()
+        # Which candidate has each setting of transformers, whatever the split, or that there are
+        # several; by hashes, as there may be many.
+        self._candidates: dict[int, int | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._kept
+
+    def __getitem__(self, key: Any) -> Prepared | Stored:
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def __setitem__(self, key: Any, value: Prepared | Stored) -> None:
+        self._kept[key] = value
+
+    def note(self, task: FitTask) -> None:
+        """Note that a fit needs its transformers."""
+        if task.key is None:
+            return
+        setting, level = hash(task.key[-1]), task.levels[-1]
+        recurs = self._candidates.setdefault(setting, task.candidate) != task.candidate
+        if recurs:
+            self._candidates[setting] = None
+        if recurs or (level is not None and self.max_level is not None and level < self.max_level):
+            self._lasting.add(task.key)
+        else:
+            self._lasting.discard(task.key)
+
+    def let_go(self, needed: Collection[Any]) -> list[Prepared | Stored]:
+        """Drop what is not worth its memory, and return it."""
+        spare = [key for key in reversed(self._kept) if key not in needed]
+        values = [self._kept[key] for key in spare]
+        room = _SHARE * _free_bytes(values)
+        gone = []
+        for key, value in zip(spare, values, strict=True):
+            lasts = key in self._lasting
+            room -= _n_bytes(value) if lasts else 0
+            if room < 0 or not lasts:
+                gone.append(self._kept.pop(key))
+                self._lasting.discard(key)
+        return gone
+
+
+def _n_bytes(value: Any) -> int:
+    """Return the bytes of data that transformers returned."""
+    if isinstance(value, Stored):
+        return value.n_bytes
+    X = getattr(value, "X", None)
+    parts = list(X.values()) if isinstance(X, Mapping) else [X]
+    return sum(map(_bytes_of, parts)) + _bytes_of(getattr(value, "y", None))
+
+
+def _bytes_of(data: Any) -> int:
+    if hasattr(data, "memory_usage"):  # a frame or series
+        return int(sum(data.memory_usage(index=False)) if data.ndim > 1 else data.memory_usage())
+    arrays = [getattr(data, name, None) for name in ("data", "indices", "indptr")]  # if sparse
+    sizes = [getattr(array, "nbytes", 0) for array in (data, *arrays)]
+    return int(sizes[0] or sum(sizes[1:]))
+
+
+def _free_bytes(values: Collection[Any]) -> float:
+    """Return the memory that is free, what the values take of it included."""
+    free = _free_memory()
+    folders = {os.path.dirname(value.path) for value in values if isinstance(value, Stored)}
+    free = min([free, *(shutil.disk_usage(folder).free for folder in folders)])
+    return free + sum(map(_n_bytes, values))
+
+
+def _free_memory() -> float:
+    free = math.inf
+    with suppress(AttributeError, OSError, ValueError):  # but for Windows
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError, StopIteration):  # what caches would give back is free, too
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        free = 1024 * int(line.split()[1])
+    with suppress(OSError, ValueError):  # of a container
+        limits = Path("/sys/fs/cgroup")
+        limit, used = (int((limits / f"memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    return free if free < math.inf else _UNKNOWN
