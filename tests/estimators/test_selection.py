@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
+from skhpo.rows import RowSubset
 from skhpo.training.holdout import holdout_rows
 
 CHECKED = {"validation_fraction": 0.2, "lr": 0.02, "random_state": 0, "batch_size": 16}
@@ -217,3 +218,41 @@ def test_an_interrupted_fit_keeps_its_best(line):
     assert net.n_iter_ == 3
     assert net._state.running_weights is not None
     assert net.set_params(callbacks=None).partial_fit(*line).n_iter_ == 12
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.int64, bool])
+def test_the_same_rows_are_held_out_however_they_are_stored(dtype):
+    X = (np.random.RandomState(0).randn(300, 17) * 3).astype(dtype)
+    X[:, 0], X[7] = np.arange(300) % 100, 0
+    y = np.arange(300) % 3
+    _, valid = holdout_rows(X, y, 0.2, seed=0)
+    for same in (
+        np.asfortranarray(X),
+        scipy.sparse.csr_array(X),
+        RowSubset(np.concatenate([X, X]), np.arange(300, 600)),
+        {"a": X},
+    ):
+        assert holdout_rows(same, y, 0.2, seed=0)[1].tolist() == valid.tolist()
+
+
+def test_rows_that_are_in_order_are_held_out_at_random():
+    X = np.arange(20_000.0)[:, None]
+    _, valid = holdout_rows(X, np.zeros(len(X)), 0.1, seed=0)
+    counts, _ = np.histogram(valid, 20, (0, len(X)))
+    assert 60 < counts.min() < 100 < counts.max() < 140  # evenly spaced ones would be 100 each
+    gaps = np.diff(valid)
+    assert (gaps == 1).any()
+    assert gaps.max() > 40
+
+
+def test_rows_are_read_many_at_a_time():
+    class Counting(RowSubset):
+        n_reads = 0
+
+        def __getitem__(self, index):
+            Counting.n_reads += 1
+            return super().__getitem__(index)
+
+    X = Counting(np.random.RandomState(0).rand(10_000, 20), np.arange(10_000))
+    holdout_rows(X, np.zeros(10_000), 0.1, seed=0)
+    assert Counting.n_reads <= 20
