@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._compat import num_samples, safe_indexing
 
-__all__ = ["Inputs", "RowSubset", "as_given", "with_rows"]
+__all__ = ["FrameRows", "Inputs", "RowSubset", "as_given", "with_rows"]
 
 # Rows that are copied at a time, so that what is copied stays small beside the array.
 _CHUNK_BYTES = 2**25
@@ -61,12 +61,75 @@ class RowSubset:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.array[self.rows], dtype=dtype)
 
-    def chunks(self) -> Iterator[NDArray[Any]]:
+    def chunks(self) -> Iterator[Any]:
         """Yield the rows as arrays of moderate size, at least one."""
-        row_bytes = max(1, self.array[:1].nbytes)
-        step = max(1, _CHUNK_BYTES // row_bytes)
+        row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        step = max(1, _CHUNK_BYTES // max(1, row_bytes))
         for start in range(0, max(1, len(self)), step):
-            yield np.asarray(self[start : start + step])
+            yield self._chunk(slice(start, start + step))
+
+    def _chunk(self, rows: slice) -> Any:
+        return np.asarray(self[rows])
+
+
+class FrameRows(RowSubset):
+    """Rows of a frame with columns of several types, as those of the array that it would become.
+
+    That array, of the widest type, is never made as a whole; chunks are frames.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n_rows, n_columns)
+        All of its columns are of numbers.
+    """
+
+    def __init__(self, frame: Any) -> None:
+        self.frame = frame
+        self._dtype: np.dtype[Any] = np.result_type(*frame.dtypes)
+
+    @classmethod
+    def fits(cls, X: Any) -> bool:
+        """Tell whether something is such a frame, and large."""
+        of_pandas = type(X).__module__.partition(".")[0] == "pandas"
+        if not (of_pandas and hasattr(X, "iloc") and X.ndim == 2):
+            return False
+        dtypes = set(X.dtypes)
+        if len(dtypes) < 2 or any(getattr(dtype, "kind", "O") not in "biuf" for dtype in dtypes):
+            return False
+        if not all(isinstance(dtype, np.dtype) for dtype in dtypes):  # of pandas' own
+            return False
+        rows = cls(X)
+        return rows.dtype.kind in "if" and rows.dtype.itemsize <= 8 and rows.nbytes > _CHUNK_BYTES
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        n_rows, n_columns = self.frame.shape
+        return n_rows, n_columns
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, index: Any) -> Any:
+        return FrameRows(self.frame.iloc[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        array: NDArray[Any] = self.frame.to_numpy(self.dtype if dtype is None else dtype)
+        return array
+
+    def _chunk(self, rows: slice) -> Any:
+        return self.frame.iloc[rows]
 
 
 class Inputs:

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
 from .._compat import num_samples
-from ..rows import RowSubset
+from ..rows import FrameRows, RowSubset
 from ..training.data import as_array
 
 __all__ = [
@@ -58,6 +58,7 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
         X = _check_dict(estimator, X, reset)
         lengths = list(X.values())
     else:
+        X = FrameRows(X) if FrameRows.fits(X) else X
         if isinstance(X, RowSubset):
             for i, part in enumerate(X.chunks()):
                 _check_array(estimator, part, reset=reset and i == 0)

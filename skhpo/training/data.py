@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from ..rows import RowSubset
+from ..rows import FrameRows, RowSubset
 from .batches import batch_sizes
 
 __all__ = [
@@ -76,6 +76,10 @@ class Rows(torch.utils.data.Dataset):
         self.read_only = {k for k, found in flags.items() if found and not found.writeable}
         source = {k: _alias(v) for k, v in as_dict(X).items()}
         self.dtype = {k: v.dtype for k, v in source.items()} if dtype is None else as_dict(dtype)
+        source = {
+            k: v.converted(self.dtype[k]) if isinstance(v, _FrameColumns) else v
+            for k, v in source.items()
+        }
         to_convert = [k for k, v in source.items() if v.dtype != self.dtype[k]]
         n_bytes = {k: v.numel() * self.dtype[k].itemsize for k, v in source.items()}
         if device.type == "cpu":
@@ -265,10 +269,30 @@ class SubsetRows:
         return self.tensor.index_select(0, self.rows[index])
 
 
+class _FrameColumns:
+    """What `Rows` needs to know of a frame before it is converted."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.dtype = torch.from_numpy(np.empty(0, rows.dtype)).dtype
+
+    def converted(self, dtype):
+        """Return all rows as a tensor, the only array of their size that is made."""
+        tensor = torch.empty(self.rows.shape, dtype=dtype)
+        start = 0
+        for part in self.rows.chunks():
+            # By way of the common type, as an array of all rows would go.
+            tensor[start : start + len(part)] = torch.from_numpy(np.asarray(FrameRows(part)))
+            start += len(part)
+        return tensor
+
+
 def _alias(array):
     """Return a tensor over the memory of an array; of a copy only where torch needs one."""
     if scipy.sparse.issparse(array):
         return SparseRows(array)
+    if isinstance(array, FrameRows):
+        return _FrameColumns(array)
     if isinstance(array, RowSubset):
         return SubsetRows(array)
     if isinstance(array, torch.Tensor | SparseRows | SubsetRows):
