@@ -26,7 +26,9 @@ class MadeBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        self.add(made)
+        # A view, such as a transposed weight, takes no memory.
+        if not any(returned.alias_info for returned in func._schema.returns):
+            self.add(made)
         return made
 
     def add(self, tensors):

@@ -348,3 +348,19 @@ def test_iterators_may_bring_the_targets():
     with pytest.raises(ValueError, match=r"y is None; if iterator_train=.*Dataset\(X\) as X"):
         net.fit(X)
     assert net.fit(Dataset(X)).score(X, Y) > 0.9
+
+
+def test_weights_do_not_count_for_the_memory_that_rows_need():
+    sizes = []
+
+    class Notes(torch.nn.Linear):
+        def forward(self, x):
+            sizes.append(len(x))
+            return super().forward(x)
+
+    X = np.random.default_rng(0).normal(size=(600, 3000)).astype(np.float32)
+    net = TorchRegressor(Notes, module__out_features=100, batch_size=10, max_epochs=1)
+    net.fit(X[:20], np.ones((20, 100)))
+    sizes.clear()
+    net.predict(X)
+    assert sizes == [600]  # 7 MB, and 700 kB of what comes out
