@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import skorch.dataset
 import torch
@@ -20,6 +22,7 @@ from ..training.loading import (
     unpack,
 )
 from ..training.randomness import Stream
+from ..training.sparse import is_worth_it
 from .defaults import changed_settings
 from .validation import check_container, check_inputs
 
@@ -215,18 +218,27 @@ class FeedingMixin:
             return LoaderBatches(self, self.get_iterator(dataset, training=training), stream)
         settings = self.get_params_for("iterator_train" if training else "iterator_valid")
         batch_size = settings.get("batch_size", self.batch_size)
+        any_size = not training and "batch_size" not in settings and batch_size != -1
         if batch_size == -1:
             batch_size = len(dataset)
-        elif not training and "batch_size" not in settings:
-            batch_size = self._rows_at_once()
+        sparse = self._may_skip_zeros(dataset)
+        if sparse:
+            at_once = self._sparse_rows_at_once() if any_size else batch_size
+            sparse = is_worth_it(dataset.source.matrix, at_once)
+        if any_size:
+            batch_size = at_once if sparse else self._rows_at_once()
         generator = None
         if training and settings.get("shuffle", True):
             generator = self._state.streams["shuffle"].generator()
         drop_last = bool(training and settings.get("drop_last", False))
         balance = dataset.balance if training else None
-        return RowBatches(
-            dataset, batch_size, generator, drop_last, self._set_batch_weight, balance
-        )
+        told = self._set_batch_weight
+        return RowBatches(dataset, batch_size, generator, drop_last, told, balance, sparse=sparse)
+
+    def _may_skip_zeros(self, rows):
+        """Whether batches may be sparse: they can, and go nowhere but into the module."""
+        plain = rows.can_be_sparse and not self.compile and not self._has_own_epochs
+        return plain and self._forward_of_training() is self.module_
 
     def _set_batch_weight(self, weight):
         self._batch_weight = weight
@@ -240,6 +252,17 @@ class FeedingMixin:
         if not self._row_bytes:
             return self.batch_size
         return max(self.batch_size, min(_MOST_ROWS_AT_ONCE, _BYTES_AT_ONCE // self._row_bytes))
+
+    def _sparse_rows_at_once(self):
+        """Return the same for sparse rows, whose products read all of the weights each time.
+
+        These are so many that what is made of them takes as much memory as the weights.
+        """
+        parameters = list(self.module_.parameters())
+        item = parameters[0].element_size() if parameters else 1
+        made = (self._row_bytes or 0) - item * math.prod(self.input_shape_)
+        weights = sum(p.numel() * p.element_size() for p in parameters)
+        return max(self.batch_size, weights // max(made, item))
 
     def get_iterator(self, dataset, training=False):
         """Make the `DataLoader` of a dataset. In training it shuffles, unless told otherwise.

@@ -40,10 +40,20 @@ class RowBatches:
         Told the weights of a batch before the batch is handed out as ``(X, y)``.
     balance : ndarray of shape (n_samples,) or None, default=None
         Classes of the rows, which every batch shall have in equal numbers.
+    sparse : bool, default=False
+        Whether `triples` and `inputs` may yield a `SparseBatch`.
     """
 
     def __init__(
-        self, rows, batch_size, generator=None, drop_last=False, on_weight=None, balance=None
+        self,
+        rows,
+        batch_size,
+        generator=None,
+        drop_last=False,
+        on_weight=None,
+        balance=None,
+        *,
+        sparse=False,
     ):
         self.rows = rows
         self.batch_size = batch_size
@@ -51,12 +61,13 @@ class RowBatches:
         self.drop_last = drop_last
         self.on_weight = on_weight
         self.balance = balance
+        self.sparse = sparse
 
     def __len__(self):
         return len(self.sizes())
 
     def __iter__(self):
-        for X, y, weight in self.triples():
+        for X, y, weight in self._triples(sparse=False):
             if self.on_weight is not None:
                 self.on_weight(weight)
             yield X, torch.zeros(len(self.rows)) if y is None else y
@@ -85,7 +96,11 @@ class RowBatches:
 
     def triples(self):
         """Yield batches as ``(X, y, weight)``."""
-        for X, y, weight, sizes in self.rows.chunks(self.order(), self.batch_size):
+        return self._triples(sparse=self.sparse)
+
+    def _triples(self, *, sparse):
+        chunks = self.rows.chunks(self.order(), self.batch_size, sparse=sparse)
+        for X, y, weight, sizes in chunks:
             if isinstance(X, Mapping):
                 columns = zip(*(v.split(sizes) for v in X.values()), strict=True)
                 batches = (dict(zip(X, column, strict=True)) for column in columns)

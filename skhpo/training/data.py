@@ -10,6 +10,7 @@ import torch
 
 from ..rows import FrameRows, RowSubset
 from .batches import batch_sizes
+from .sparse import SparseBatch
 
 __all__ = [
     "Rows",
@@ -51,8 +52,8 @@ class Rows(torch.utils.data.Dataset):
     Where they live: on a CPU an array that has the right type already is used in place, never
     copied; another one is converted at once up to 1 GiB, else batch by batch. On another
     device all rows are moved there at once if they take at most half of its free memory, else
-    batch by batch. Rows of a CSR matrix become dense batch by batch; those of a
-    `RowSubset` are read batch by batch.
+    batch by batch. Rows of a CSR matrix become dense batch by batch, unless they stay
+    sparse; those of a `RowSubset` are read batch by batch.
 
     Parameters
     ----------
@@ -120,13 +121,21 @@ class Rows(torch.utils.data.Dataset):
         X = {k: v[0] for k, v in X.items()} if isinstance(X, Mapping) else X[0]
         return X, torch.tensor(0) if y is None else y[0].numpy(force=True)[()]
 
-    def take(self, index):
+    @property
+    def can_be_sparse(self):
+        """Whether batches of these rows can be sparse."""
+        sparse = isinstance(self.source, SparseRows) and self.device.type == "cpu"
+        return sparse and self.dtype[None].is_floating_point
+
+    def take(self, index, *, sparse=False):
         """Return copies of some rows on the device.
 
         Parameters
         ----------
         index : Tensor of int64, shape (n,)
             On the CPU.
+        sparse : bool, default=False
+            Whether X shall be a `SparseBatch`; only where it `can_be_sparse`.
 
         Returns
         -------
@@ -138,6 +147,8 @@ class Rows(torch.utils.data.Dataset):
         on_device = index.to(self.device)
         if self.resident:
             taken = {k: v.index_select(0, on_device) for k, v in as_dict(self.source).items()}
+        elif sparse:
+            taken = {None: self.source.batch(index, self.dtype[None])}
         else:
             taken = {
                 k: v.index_select(0, index).to(self.device, self.dtype[k])
@@ -174,15 +185,18 @@ class Rows(torch.utils.data.Dataset):
         part.balance = None if self.balance is None else self.balance[part.index.numpy()]
         return part
 
-    def chunks(self, order, batch_size):
-        """Yield `(X, y, weight, sizes)`: rows gathered in an order, and the batches in them."""
+    def chunks(self, order, batch_size, *, sparse=False):
+        """Yield `(X, y, weight, sizes)`: rows gathered in an order, and the batches in them.
+
+        `sparse` is as for `take`.
+        """
         sizes = batch_sizes(len(order), batch_size)
         per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * batch_size))
         start = 0
         for first in range(0, len(sizes), per_chunk):
             part = sizes[first : first + per_chunk]
             stop = start + sum(part)
-            yield *self.take(order[start:stop]), part
+            yield *self.take(order[start:stop], sparse=sparse), part
             start = stop
 
 
@@ -241,6 +255,11 @@ class SparseRows:
     def index_select(self, dim, index):
         """Return rows as a dense tensor of shape (len(index), n_features)."""
         return torch.from_numpy(self.matrix[index.numpy()].toarray())
+
+    def batch(self, index, dtype):
+        """Return rows as a `SparseBatch`."""
+        numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+        return SparseBatch(self.matrix[index.numpy()].astype(numpy_dtype, copy=False))
 
 
 class SubsetRows:

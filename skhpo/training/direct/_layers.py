@@ -10,8 +10,9 @@ from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
 from ._graph import Graph
 from ._normalizations import BatchNorm, GroupNorm, LayerNorm
 from ._place import Rule, Unknown
-from ._products import Convolution, Embedding, Linear
+from ._products import Convolution, Embedding
 from ._shapes import POOLS, Flatten, Unflatten
+from ._sparse import SparseLinear
 
 __all__ = ["RULES", "has_global_hooks", "has_hooks", "is_traced", "make_rule", "refuse_hooks"]
 
@@ -25,7 +26,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 # From the exact type of a layer to its rule.
 RULES = {
     nn.Identity: Identity,
-    nn.Linear: Linear,
+    nn.Linear: SparseLinear,
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), Convolution),
     nn.Embedding: Embedding,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), BatchNorm),

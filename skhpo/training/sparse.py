@@ -1,0 +1,166 @@
+"""Batches of sparse rows, by whose zeros linear layers do not multiply."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
+
+__all__ = ["SparseBatch", "is_worth_it"]
+
+# Beside a dense product, for each of its values: what one costs that is not zero, and what the
+# weights of a column cost that is read at all, by measuring (docs/benchmarks/scale.md).
+_COST_OF_VALUE, _COST_OF_COLUMN = 30, 200
+# Below that many columns what Python does about a product costs more than the product.
+_MIN_FEATURES = 4096
+
+
+def is_worth_it(matrix, batch_size):
+    """Tell whether products with batches of a CSR matrix take less time than with dense ones."""
+    if matrix.shape[1] < _MIN_FEATURES:
+        return False
+    density = matrix.nnz / (matrix.shape[0] * matrix.shape[1])
+    columns = min(density, 1 / batch_size)  # that are read, for each row
+    return density * _COST_OF_VALUE + columns * _COST_OF_COLUMN < 0.7
+
+
+class SparseBatch(torch.Tensor):
+    """Rows of a CSR matrix, as what a module takes for a tensor.
+
+    A linear layer of it computes with the values that are there, in both directions. Every other
+    operation gets a dense tensor, so that it may be given to any module.
+
+    Parameters
+    ----------
+    matrix : CSR matrix of shape (n, n_features)
+        Of type float32 or float64.
+    """
+
+    def __new__(cls, matrix):
+        dtype = torch.from_numpy(matrix.data[:0]).dtype
+        batch = torch.Tensor._make_wrapper_subclass(cls, matrix.shape, dtype=dtype)
+        batch.matrix = matrix
+        batch._dense = batch._compact = None
+        batch._is_overwritten = False
+        return batch
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is F.linear and _can_multiply(*args, **kwargs):
+            return _linear(*args, **kwargs)
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        given = args, kwargs or {}
+        if function._schema.is_mutable and isinstance(args[0], SparseBatch):
+            args[0]._is_overwritten = True
+        args, kwargs = tree_map_only(SparseBatch, SparseBatch.to_dense, given)
+        return function(*args, **kwargs)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.matrix!r})"
+
+    def numpy(self, *, force=False):
+        return self.to_dense().numpy()
+
+    def to_dense(self):
+        """Return a tensor with the zeros, the same one each time."""
+        if self._dense is None:
+            self._dense = torch.from_numpy(self.matrix.toarray())
+        return self._dense
+
+    def split(self, sizes, dim=0):
+        """Return parts of the rows, of these sizes."""
+        stops = np.cumsum(sizes)
+        pairs = zip(stops - sizes, stops, strict=True)
+        return [SparseBatch(self.matrix[start:stop]) for start, stop in pairs]
+
+    def times(self, weight):
+        """Return the product with the weight of a linear layer.
+
+        Parameters
+        ----------
+        weight : Tensor of shape (n_units, n_features)
+
+        Returns
+        -------
+        product : Tensor of shape (n, n_units)
+        """
+        columns, matrix = self._of_columns()
+        if columns is not None:  # twice as fast as index_select
+            weight = weight.gather(1, columns.expand(len(weight), -1))
+        return torch.from_numpy(matrix @ weight.t().contiguous().numpy())
+
+    def gradient_times(self, gradient, out):
+        """Compute the gradient of that weight from the one of the product.
+
+        Parameters
+        ----------
+        gradient : Tensor of shape (n, n_units)
+        out : Tensor of shape (n_units, n_features)
+        """
+        columns, matrix = self._of_columns()
+        product = torch.from_numpy(matrix.T @ gradient.contiguous().numpy()).t()
+        if columns is None:
+            return out.copy_(product)
+        return out.zero_().scatter_(1, columns.expand(len(out), -1), product)
+
+    def _of_columns(self):
+        """Return the columns with values, None for all of them, and the matrix of these alone."""
+        if self._compact is None:
+            matrix = self.matrix
+            if matrix.nnz >= matrix.shape[1]:
+                # By columns the weights are read one after another, in two thirds of the time.
+                self._compact = None, matrix.tocsc()
+            else:
+                columns, places = np.unique(matrix.indices, return_inverse=True)
+                shape = matrix.shape[0], len(columns)
+                compact = type(matrix)((matrix.data, places, matrix.indptr), shape)
+                self._compact = torch.from_numpy(columns.astype(np.int64)), compact
+        return self._compact
+
+
+def _can_multiply(batch, weight, bias=None):
+    return (
+        type(batch) is SparseBatch
+        and not batch._is_overwritten
+        and not batch.requires_grad
+        and type(weight) in (torch.Tensor, torch.nn.Parameter)
+        and weight.dtype == batch.dtype
+        and weight.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _linear(batch, weight, bias=None):
+    product = _Product.apply(weight, batch)
+    return product if bias is None else product + bias
+
+
+class _Product(torch.autograd.Function):
+    """Of sparse rows with a weight; it and its gradient are each other's."""
+
+    @staticmethod
+    def forward(ctx, weight, batch):
+        ctx.batch = batch
+        return batch.times(weight.detach())
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Gradient.apply(gradient, ctx.batch), None
+
+
+class _Gradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, gradient, batch):
+        ctx.batch = batch
+        out = gradient.new_empty(gradient.shape[1], batch.matrix.shape[1])
+        return batch.gradient_times(gradient.detach(), out)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Product.apply(gradient, ctx.batch), None
