@@ -14,7 +14,7 @@ from ._compat import num_samples, safe_indexing
 __all__ = ["FrameRows", "Inputs", "RowSubset", "as_given", "with_rows"]
 
 # Rows that are copied at a time, so that what is copied stays small beside the array.
-_CHUNK_BYTES = 2**25
+_CHUNK_BYTES = 2**23
 
 
 class RowSubset:

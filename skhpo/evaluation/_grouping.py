@@ -16,6 +16,7 @@ from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
 from ._setup import configured
 from ._tasks import FitGroup
+from ._transformed import n_bytes
 from ._workers import import_first
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ __all__ = ["FitGrouping"]
 
 # Fits that one worker gets at once.
 _MOST = 20
+
+# Bytes of data from which on the fits of a group share their transformers: what those return is
+# all there while the group is trained.
+_LARGE = 2**24
 
 # Networks per group where it does not pay, but is insisted on.
 _INSISTED = 20
@@ -112,9 +117,10 @@ class FitGrouping:
 
     def _divided(self, tasks: Sequence[FitTask]) -> list[FitGroup]:
         groups: dict[Any, list[int]] = {}
+        is_large = n_bytes(self.X) >= _LARGE
         for i, task in enumerate(tasks):
-            key = self._key(task)
-            name = i if key is None else (key, task.levels, None if self.across else task.trial)
+            key, trial = self._key(task), None if self.across else task.trial
+            name = i if key is None else (key, task.levels, trial, task.key if is_large else None)
             groups.setdefault(name, []).append(i)
         parts: list[list[int]] = []
         for group in groups.values():

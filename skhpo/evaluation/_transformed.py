@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import numpy as np
 
 from ..exceptions import StorageError
 from ..files import storing
 from ..process import LEFT_BY_DRIVER
+from ..rows import Inputs
 from ._blame import Environment
 
 if TYPE_CHECKING:
     from ..wrappers import Prepared
     from ._tasks import FitTask
 
-__all__ = ["Stored", "Transformed", "loaded", "stored"]
+__all__ = ["Stored", "Transformed", "loaded", "n_bytes", "stored"]
 
 # Bytes from which on an array lies in a file; joblib's own bound.
 _LARGE = 10**6
@@ -174,25 +176,26 @@ class Transformed:
         gone = []
         for key, value in zip(spare, values, strict=True):
             lasts = key in self._lasting
-            room -= _n_bytes(value) if lasts else 0
+            room -= _bytes_of(value) if lasts else 0
             if room < 0 or not lasts:
                 gone.append(self._kept.pop(key))
                 self._lasting.discard(key)
         return gone
 
 
-def _n_bytes(value: Any) -> int:
-    """Return the bytes of data that transformers returned."""
+def _bytes_of(value: Any) -> int:
+    """Return the bytes of what transformers returned."""
     if isinstance(value, Stored):
         return value.n_bytes
-    X = getattr(value, "X", None)
-    parts = list(X.values()) if isinstance(X, Mapping) else [X]
-    return sum(map(_bytes_of, parts)) + _bytes_of(getattr(value, "y", None))
+    return n_bytes(getattr(value, "X", None)) + n_bytes(getattr(value, "y", None))
 
 
-def _bytes_of(data: Any) -> int:
+def n_bytes(data: Any) -> int:
+    """Return the bytes of arrays, of sparse ones, of frames and of several; 0 of anything else."""
+    if isinstance(data, Mapping | Inputs):
+        return sum(map(n_bytes, (data.arrays if isinstance(data, Inputs) else data).values()))
     if hasattr(data, "memory_usage"):  # a frame or series
-        return int(sum(data.memory_usage(index=False)) if data.ndim > 1 else data.memory_usage())
+        return int(np.sum(data.memory_usage()))
     arrays = [getattr(data, name, None) for name in ("data", "indices", "indptr")]  # if sparse
     sizes = [getattr(array, "nbytes", 0) for array in (data, *arrays)]
     return int(sizes[0] or sum(sizes[1:]))
@@ -203,7 +206,7 @@ def _free_bytes(values: Collection[Any]) -> float:
     free = _free_memory()
     folders = {os.path.dirname(value.path) for value in values if isinstance(value, Stored)}
     free = min([free, *(shutil.disk_usage(folder).free for folder in folders)])
-    return free + sum(map(_n_bytes, values))
+    return free + sum(map(_bytes_of, values))
 
 
 def _free_memory() -> float:
