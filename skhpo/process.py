@@ -16,7 +16,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 __all__ = [
     "LEFT_BY_DRIVER",
@@ -25,6 +28,8 @@ __all__ = [
     "end_with",
     "end_with_parent",
     "ignoring",
+    "one_thread",
+    "total_memory",
     "with_filters",
 ]
 
@@ -138,6 +143,29 @@ class _TorchThreads(Together):
 
 
 TORCH_THREADS = _TorchThreads()
+
+
+@functools.cache
+def _linear_algebra() -> Any:
+    return ThreadpoolController()  # looks through all loaded libraries, which takes a while
+
+
+_on_one_thread = Together(lambda: _linear_algebra().limit(limits=1, user_api="blas"))
+
+
+def one_thread() -> Together:
+    """A context in which BLAS and LAPACK run on one thread: rounding depends on how many do."""
+    return _on_one_thread
+
+
+def total_memory() -> float | None:
+    """Return the bytes of memory that this process may use; None where that is unknown."""
+    limits = []
+    with suppress(AttributeError, ValueError, OSError):  # Windows has no such names
+        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    with suppress(ValueError, OSError):  # "max", or no such file
+        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits, default=None)
 
 
 # What a worker that ends with its driver removes: files and folders that the driver left behind.

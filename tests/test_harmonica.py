@@ -1,11 +1,14 @@
 """The Harmonica scheduler: stages, what they find, where the base goes on."""
 
+import logging
+
 import numpy as np
 import pytest
 from scipy.stats import loguniform, norm, randint, uniform
 
 from skhpo.samplers import BayesSampler, RandomSampler
 from skhpo.schedulers import FullScheduler, Harmonica, Hyperband
+from skhpo.schedulers.harmonica import _arguments
 from skhpo.space import SearchSpace
 from skhpo.testing import SchedulerContract
 
@@ -225,11 +228,32 @@ def test_numbers_of_the_paper():
     assert len(mixed(0, n_samples="auto").ask()) < 200
 
 
+def many_choices(**arguments):
+    return Harmonica(SearchSpace({f"x{i}": list("abcdefghij") for i in range(200)}), 0, **arguments)
+
+
+def test_the_automatic_degree_is_what_can_be_gone_through(caplog):
+    caplog.set_level(logging.INFO, logger="skhpo")
+    assert many_choices().n_trials == many_choices(degree=2).n_trials
+    assert not caplog.records
+    assert many_choices(degree=3).n_trials > many_choices().n_trials
+    assert "1,315,392,000 products of functions of up to degree=3" in caplog.text
+    assert "minutes" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"6\d\d,\d{3},\d{3},\d{3} products.*use degree=3 \(1,315,"
+    ):
+        many_choices(degree=4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"n_samples": 5}, "n_samples >= 12 must hold.*n_samples=5 and n_terms=5"),
         ({"degree": 31}, "degree <= number of parameters.*degree=31 and 30 parameters"),
+        (
+            {"degree": 15},
+            r"614,429,671 products.*degree=15 parameters \(30 functions.*use degree=9 \(22,9",
+        ),
         ({"degree": "all"}, r"'degree' parameter.*\[1, inf\) or a str among {'auto'}.*Got 'all'"),
         ({"n_terms": 0}, r"'n_terms' parameter.* an int in the range \[1, inf\).*Got 0"),
         ({"n_terms": (5, 5, 5)}, "one for each of the n_stages=2 stages"),
@@ -252,3 +276,11 @@ def test_bad_arguments(arguments, message):
 def test_a_space_of_one_point():
     with pytest.raises(ValueError, match="at least two configurations"):
         Harmonica(SearchSpace({"x": [1], "y": ["a"]}), 0)
+
+
+def test_what_does_not_fit_into_memory_is_said(monkeypatch):
+    monkeypatch.setattr(_arguments, "total_memory", lambda: 1e6)
+    with pytest.raises(
+        ValueError, match=r"2,000 functions and 415 samples it takes 0\.0 GB of 0\.0"
+    ):
+        many_choices()

@@ -1,6 +1,7 @@
 """The parts of Harmonica: coding, sparse recovery, regions; against brute force."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, loguniform, randint, uniform
 from sklearn.linear_model import Lasso
 
+from skhpo.schedulers.harmonica import blocks
+from skhpo.schedulers.harmonica import products as products_module
 from skhpo.schedulers.harmonica.coding import WHOLE, Factor, code
 from skhpo.schedulers.harmonica.products import Products
 from skhpo.schedulers.harmonica.recovery import recover
@@ -90,32 +93,103 @@ def all_products(groups, degree):
     ]
 
 
-@settings(max_examples=25, deadline=None)
+def columns_of(kind, sizes, n_samples, rng):
+    """Functions of parameters with so many of them: numbers, bits, or one of several choices."""
+    if kind == "numbers":
+        return rng.normal(size=(n_samples, sum(sizes)))
+    if kind == "bits":
+        return rng.choice([-1.0, 1.0], (n_samples, sum(sizes)))
+    chosen = [rng.integers(size + 1, size=n_samples) for size in sizes]
+    return np.concatenate(
+        [
+            np.where(own[:, None] == np.arange(s), 3.0, -1 / 3)
+            for own, s in zip(chosen, sizes, strict=True)
+        ],
+        axis=1,
+    )
+
+
+def brute_force(columns, groups, degree, residual):
+    """By size, what each product would take from the squared residual; nothing if constant."""
+    every = all_products(groups, degree)
+    values = np.stack([np.prod(columns[:, list(product)], axis=1) for product in every], axis=1)
+    spread = values.var(axis=0) * len(columns)
+    usable = spread > 1e-3 * np.maximum((values**2).sum(axis=0), 1.0)
+    gains = np.where(usable, (residual @ values) ** 2 / np.where(usable, spread, 1.0), 0.0)
+    return every, gains, usable
+
+
+@settings(max_examples=40, deadline=None)
 @given(
+    kind=st.sampled_from(["numbers", "bits", "choices"]),
     sizes=st.lists(st.integers(1, 3), min_size=1, max_size=6),
     degree=st.integers(1, 4),
+    tile=st.sampled_from([2, 3, 256]),
+    keep=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_a_scan_ranks_as_brute_force_does(sizes, degree, seed):
+def test_a_scan_ranks_as_brute_force_does(kind, sizes, degree, tile, keep, seed):
     rng = np.random.default_rng(seed)
+    degree = min(degree, len(sizes))
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    columns = rng.normal(size=(40, len(groups)))
-    products = Products(columns, groups, degree)
-    residual = rng.normal(size=40)
-    residual -= residual.mean()
+    columns = columns_of(kind, sizes, 40, rng)
+    residuals = rng.normal(size=(40, 2))
+    residuals -= residuals.mean(axis=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_TILE", tile)
+        if not keep:
+            patch.setattr(products_module, "_MOST_OF_BLOCKS", 0)
+            patch.setattr(products_module, "_MOST_VARIANCES", 0)
+        products = Products(columns, groups, degree)
+        found = products.best(residuals, 5)
+    for own, residual in zip(found, residuals.T, strict=True):
+        every, gains, usable = brute_force(columns, groups, degree, residual)
+        assert sum(products.counts) == np.count_nonzero(usable)
+        assert len(set(own)) == len(own)
+        by_product = dict(zip(every, gains, strict=True))
+        for size in range(1, degree + 1):
+            best = sorted((g for p, g in by_product.items() if len(p) == size and g), reverse=True)
+            of_size = [by_product[product] for product in own if len(product) == size]
+            assert of_size == pytest.approx(best[:5], rel=2e-3)
 
-    def gain(product):
-        column = np.prod(columns[:, list(product)], axis=1)
-        return (column @ residual) ** 2 / (np.var(column) * 40)
 
-    every = all_products(groups, min(degree, len(sizes)))
-    assert sum(products.counts) == len(every)
-    found = products.best(residual[:, None], 5)[0]
-    assert len(set(found)) == len(found)
-    for size in range(1, degree + 1):
-        best = sorted((gain(product) for product in every if len(product) == size), reverse=True)
-        own = [gain(product) for product in found if len(product) == size]
-        assert own == pytest.approx(best[:5], rel=1e-3)
+def test_equal_products_are_found_in_the_order_of_their_columns():
+    bit = np.repeat([-1.0, 1.0], 20)
+    products = Products(np.stack([bit] * 6, axis=1), np.arange(6), 3)
+    found = products.best(bit[:, None], 4)[0]
+    assert found[:4] == [(0,), (1,), (2,), (3,)]
+    assert found[4:] == [(0, 1, 2), (0, 1, 3), (0, 1, 4), (0, 1, 5)]
+
+
+@pytest.mark.parametrize("kind", ["bits", "choices"])
+def test_memory_is_that_of_pairs_and_not_of_their_values(kind):
+    sizes = [1] * 250 if kind == "bits" else [5] * 50
+    columns = columns_of(kind, sizes, 200, np.random.default_rng(0))
+    residual = np.random.default_rng(1).normal(size=(200, 1))
+    tracemalloc.start()
+    try:
+        Products(columns, np.repeat(np.arange(len(sizes)), sizes), 2).best(residual, 5)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    values_of_pairs = 4 * 200 * 250 * 249 / 2
+    assert peak < 0.2 * values_of_pairs
+
+
+def test_no_residual_is_scanned_twice():
+    scanned = []
+
+    class Counting(Products):
+        def best(self, residuals, n):
+            scanned.extend(residuals.T.round(6).tolist())
+            return super().best(residuals, n)
+
+    columns = np.random.default_rng(0).choice([-1.0, 1.0], (200, 20))
+    noise = 0.1 * np.random.default_rng(1).normal(size=200)
+    y = 3 * columns[:, 0] + 2 * columns[:, 1] * columns[:, 2] + columns[:, 3] + noise
+    recover(Counting(columns, np.arange(20), 3), y, n_terms=5)
+    assert len(scanned) == len(set(map(tuple, scanned)))
+    assert len(scanned) <= 2 * 5
 
 
 def bits(n_samples, n_bits, seed):
@@ -128,7 +202,7 @@ def test_a_sparse_polynomial_in_noise_is_recovered():
         _, products = bits(100, 40, seed)
         noise = np.random.default_rng(seed).normal(size=100)
         truth = {(3,): 2.0, (4, 9): -3.0, (7, 20, 30): 1.5, (0, 39): 2.5}
-        y = 5 + sum(c * products.values(term) for term, c in truth.items()) + noise
+        y = 5 + sum(c * products.values([term])[:, 0] for term, c in truth.items()) + noise
         found = recover(products, y, n_terms=6)
         assert dict(zip(found.terms, found.coefficients, strict=True)) == pytest.approx(
             truth, abs=0.5
@@ -172,7 +246,7 @@ def test_a_given_alpha_is_the_lasso_over_all_products():
     y = 3 * columns[:, 0] - 2 * columns[:, 1] * columns[:, 2]
     y += np.random.default_rng(1).normal(size=60)
     every = all_products(np.arange(12), 3)
-    features = np.stack([products.values(product) for product in every], axis=1)
+    features = products.values(every)
     weights = Lasso(alpha=0.3).fit(features, y).coef_
     largest = {every[i] for i in np.argsort(-np.abs(weights))[:4]}
     assert set(recover(products, y, n_terms=4, alpha=0.3).terms) == largest
@@ -293,3 +367,18 @@ def test_functions_of_the_same_parameters_join_a_term():
     assert recover(products, y, n_terms=1).terms == [(3, 30), (4, 31)]
     others = Products(columns, np.arange(60), 2)
     assert recover(others, y, n_terms=1).terms == [(3, 30)]
+
+
+def test_pairs_across_tiles_are_those_of_brute_force():
+    rng = np.random.default_rng(0)
+    columns = rng.choice([-1.0, 1.0], (50, 40))
+    residual = rng.normal(size=50)
+    residual -= residual.mean()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_TILE", 7)
+        found = Products(columns, np.arange(40), 3).best(residual[:, None], 30)[0]
+    every, gains, _ = brute_force(columns, np.arange(40), 3, residual)
+    by_product = dict(zip(every, gains, strict=True))
+    for size in (1, 2, 3):
+        best = sorted((g for p, g in by_product.items() if len(p) == size), reverse=True)[:30]
+        assert [by_product[p] for p in found if len(p) == size] == pytest.approx(best, rel=2e-3)

@@ -48,7 +48,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         Candidates per stage. "auto" is the 300 of the paper for its 60 two-valued parameters, and
         grows with the logarithm of the number of possible terms.
     degree : int or "auto", default="auto"
-        The most parameters in a term; "auto" is 3, or all where there are fewer.
+        The most parameters in a term; "auto" is 3, or all where there are fewer, or 2 where there
+        are more than 2.7e8 possible terms of three.
     n_terms : int or sequence of int, default=5
         The most terms of a stage, or of each stage, as in ``(8, 8, 5)``. Further terms of the same
         parameters (another range, another choice) may join them.
@@ -164,7 +165,8 @@ classes_, n_features_in_, feature_names_in_
     ------
     ValueError
         Before any training: fewer samples than coefficients can be found from, a degree above the
-        number of parameters, numbers below 1, a space of one configuration, `stage_params` that
+        number of parameters or with so many possible terms that they cannot be gone through in a
+        quarter of an hour, numbers below 1, a space of one configuration, `stage_params` that
         the estimator lacks or that are in the space, more resource for the stages than for the
         base; and what other searches refuse.
 

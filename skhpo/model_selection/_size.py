@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from pathlib import Path
+from ..process import total_memory
 
 __all__ = ["check_size"]
 
@@ -40,13 +38,3 @@ def check_size(n_trials: int | None, n_fits: int) -> None:
             f"and this machine has {memory / 1e9:,.0f} GB; plan fewer iterations or candidates, or "
             "set max_time, which ends a search when it is over"
         )
-
-
-def total_memory() -> float | None:
-    """Return the bytes of memory that this process may use; None where that is unknown."""
-    limits = []
-    with suppress(AttributeError, ValueError, OSError):  # Windows has no such names
-        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
-    with suppress(ValueError, OSError):  # "max", or no such file
-        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(limits, default=None)

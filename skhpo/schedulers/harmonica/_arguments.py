@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ..._compat import StrOptions
 from ...arguments import COUNT, POSITIVE, check_arguments
+from ...process import total_memory
 from ...space import SearchSpace
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "CONSTRAINTS",
@@ -17,6 +21,7 @@ __all__ = [
     "check_n_terms",
     "check_params",
     "check_resource",
+    "check_work",
     "least_samples",
 ]
 
@@ -32,6 +37,20 @@ CONSTRAINTS = {
 # Samples per logarithm of the number of products: with 60 two-valued parameters and degree 3 that
 # is the 300 of the paper.
 _SAMPLES_PER_LOG = 28.6
+
+# Products up to which "auto" is degree 3: of 1,000 two-valued parameters there are 1.7e8, of 200
+# with ten values each 1.3e9, of which a stage's samples show each half a time.
+_MOST_AUTOMATIC = 2**28
+
+# The longest that a stage may take to learn from, and products times samples in a minute.
+_MOST_MINUTES, _PER_MINUTE = 15, 7e11
+
+# Of a function's value on a sample: the value, what heads keep of it, and its square.
+_BYTES = 12
+
+# Products times samples that take as long as the 0.3 ms for each head: what products begin with,
+# all of it but two factors.
+_PER_HEAD = 3.5e6
 
 
 def least_samples(n_terms: int) -> int:
@@ -55,7 +74,10 @@ def check_degree(degree: int | Literal["auto"], sizes: Sequence[int]) -> int:
     """Return the most factors of a term, given how many functions each coordinate has."""
     n_parameters = sum(size > 0 for size in sizes)
     if isinstance(degree, str):
-        return min(3, n_parameters)
+        most = min(3, n_parameters)
+        while most > 2 and count_products(sizes, most) > _MOST_AUTOMATIC:
+            most -= 1
+        return most
     if (n := int(degree)) > n_parameters:
         raise ValueError(
             f"degree <= number of parameters with a choice must hold, but got degree={n} and "
@@ -70,7 +92,7 @@ def check_n_samples(
     """Return the samples of a stage, given how many functions each coordinate has."""
     least = least_samples(n_terms)
     if isinstance(n_samples, str):
-        n_products = _count_products(sizes, degree)
+        n_products = count_products(sizes, degree)
         return max(least, round(_SAMPLES_PER_LOG * math.log(n_products)))
     if (n := int(n_samples)) < least:
         raise ValueError(
@@ -80,13 +102,48 @@ def check_n_samples(
     return n
 
 
-def _count_products(sizes: Sequence[int], degree: int) -> int:
+def count_products(sizes: Sequence[int], degree: int) -> int:
     """How many products of functions of up to `degree` different parameters there are."""
     counts = [1] + [0] * degree
     for size in sizes:
         for k in range(degree, 0, -1):
             counts[k] += size * counts[k - 1]
     return sum(counts[1:])
+
+
+def check_work(sizes: Sequence[int], degree: int, n_samples: int) -> None:
+    """Refuse stages that would take too long to learn from; log how long others take."""
+    minutes = _minutes(sizes, degree, n_samples)
+    counted = (
+        f"{count_products(sizes, degree):,} products of functions of up to degree={degree} "
+        f"parameters ({sum(sizes):,} functions in all) and {n_samples:,} samples"
+    )
+    if minutes > _MOST_MINUTES:
+        smaller = range(degree - 1, 0, -1)
+        fit = (d for d in smaller if _minutes(sizes, d, n_samples) <= _MOST_MINUTES)
+        fewer = "fewer values in the longest lists, ranges in their place or fewer parameters"
+        if (d := next(fit, None)) is not None:
+            fewer = f"degree={d} ({count_products(sizes, d):,} products), {fewer}"
+        raise ValueError(
+            f"a stage must not take longer to learn from than about {_MOST_MINUTES} minutes, but "
+            f"with {counted} it takes {minutes:,.0f}; use {fewer}"
+        )
+    needed = _BYTES * n_samples * sum(sizes)
+    most = total_memory()
+    if most is not None and needed > most:
+        raise ValueError(
+            f"what a stage learns from must fit into memory, but with {sum(sizes):,} functions and "
+            f"{n_samples:,} samples it takes {needed / 1e9:.1f} GB of {most / 1e9:.1f} GB; use "
+            "fewer values in the longest lists, ranges in their place or fewer samples"
+        )
+    if minutes > 0.25:
+        _log.info("each stage has %s: about %.1f minutes of computing", counted, minutes)
+
+
+def _minutes(sizes: Sequence[int], degree: int, n_samples: int) -> float:
+    """About how long it takes on one core to learn from the samples of a stage."""
+    n_heads = count_products(sizes, degree - 2) if degree > 2 else 0
+    return (float(count_products(sizes, degree)) * n_samples + _PER_HEAD * n_heads) / _PER_MINUTE
 
 
 def check_resource(resource: int | None, most: int | None) -> int | None:

@@ -1,32 +1,47 @@
-"""All products of few functions of different parameters, correlated with something at once."""
+"""All products of few functions of different parameters, correlated with something block by block.
+
+Blocks are gone through and forgotten. Only what may be among the best is computed exactly: products
+whose sum is as large as the least gain that counts and the smallest variance of their block demand.
+That rule is safe: what it leaves out cannot be among the best.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...process import one_thread
+from .blocks import Block, Indices, Matrix, Product, Weights, blocks_of, heads_of
+
 __all__ = ["Product", "Products"]
 
-Product = tuple[int, ...]
-Matrix = NDArray[np.float32]
+Array = NDArray[np.float64]
+T = TypeVar("T")
 
 # What is left of a product's variance below which it counts as constant.
 _CONSTANT = 1e-4
 
-# Correlations that are computed at a time.
-_BLOCK = 2**16
+# What differs by less, as a share, is one and the same: rounding, that of small variances too.
+_SAME = 1e-3
+
+# Up to so many products of a block are computed one by one, or up to such a share of it: for more
+# the variances of the whole block take less time.
+_ONE_BY_ONE = 64, 1 / 256
+
+# Numbers that are kept from scan to scan: 64 MB of blocks, 128 MB of variances.
+_MOST_OF_BLOCKS, _MOST_VARIANCES = 2**23, 2**25
+
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class Products:
     """Products of up to `degree` columns of different groups.
-
-    Those of two factors are stored. Correlations with larger ones are matrix products, of the
-    others' factors times what to correlate with, and the stored pairs: a scan over all products
-    costs less than writing them down.
 
     Parameters
     ----------
@@ -43,28 +58,40 @@ class Products:
         Of each degree from 1, how many products there are that are not constant on the samples.
     """
 
-    def __init__(self, columns: NDArray[np.float64], groups: NDArray[np.intp], degree: int) -> None:
+    def __init__(self, columns: Array | Matrix, groups: NDArray[np.intp], degree: int) -> None:
         self.columns: Matrix = np.asarray(columns, dtype=np.float32)
         self.groups = groups
         self.degree = degree
         self.counts = [0] * degree
-        self._after = np.searchsorted(groups, groups, side="right")
-        first, second = np.nonzero(groups[:, None] < groups[None, :])
-        self._pairs = np.stack([first, second], axis=1)
-        self._pair_values: Matrix = np.empty((len(columns), 0), dtype=np.float32)
-        if degree > 1:
-            self._pair_values = self.columns[:, first] * self.columns[:, second]
-        self._blocks = list(self._all_blocks())
-        self._scales = [self._scale(block) for block in self._blocks]
-        for block, scale in zip(self._blocks, self._scales, strict=True):
-            self.counts[block.degree - 1] += int(np.count_nonzero(scale))
+        n_samples, p = columns.shape
+        self._ones = Weights(np.ones(n_samples), p)
+        self._of_squares = Weights(np.ones(n_samples), p, squared=True)
+        self._is_of_signs = bool((np.abs(self.columns) == 1.0).all())
+        self._heads = list(heads_of(groups, degree))
+        self._blocks: list[list[Block]] = []
+        if n_samples * p * len(self._heads) <= _MOST_OF_BLOCKS:
+            self._blocks = [blocks_of(self.columns, groups, *head) for head in self._heads]
+        keep = not self._is_of_signs and p * p * len(self._heads) <= 6 * _MOST_VARIANCES
 
-    def values(self, product: Product) -> NDArray[np.float64]:
-        """Return the values of a product, of shape (n_samples,)."""
-        result: NDArray[np.float64] = np.prod(
-            self.columns[:, list(product)], axis=1, dtype=np.float64
-        )
-        return result
+        def measured(_: int, blocks: list[Block]) -> list[tuple[int, float, Matrix | None]]:
+            of_blocks = [self._variances(block) for block in blocks]
+            return [
+                (int(np.isfinite(v).sum()), float(v.min()), v if keep else None) for v in of_blocks
+            ]
+
+        # Of each block of each head: the smallest variance, and all of them where they are kept.
+        self._known: list[list[tuple[float, Matrix | None]]] = []
+        for (d, _), of_head in zip(self._heads, self._of_each_head(measured), strict=True):
+            self.counts[d - 1] += sum(count for count, _, _ in of_head)
+            self._known.append([(smallest, variances) for _, smallest, variances in of_head])
+
+    def values(self, products: Sequence[Product]) -> NDArray[np.float64]:
+        """Return the values of some products, of shape (n_samples, n_products)."""
+        values = np.ones((len(self.columns), len(products)))
+        for length in {len(product) for product in products}:
+            own = [place for place, product in enumerate(products) if len(product) == length]
+            values[:, own] = self._values(np.array([products[place] for place in own]))
+        return values
 
     def related(self, product: Product) -> list[Product]:
         """Return the other products of the same groups."""
@@ -86,121 +113,115 @@ class Products:
         best : list of list of tuple of int
             By degree, then the best first; equal ones in the order of their columns.
         """
-        wanted: Matrix = np.asarray(residuals, dtype=np.float32)
-        kept = [[_Best(n) for _ in range(self.degree)] for _ in range(wanted.shape[1])]
-        for number, (block, scale) in enumerate(zip(self._blocks, self._scales, strict=True)):
-            gains = self._sums(block, wanted)
-            np.square(gains, out=gains)
-            gains *= scale
-            for best, gain in zip(kept, gains, strict=True):
-                best[block.degree - 1].take(number, gain.ravel())
-        return [
-            [
-                self._product(self._blocks[number], place)
-                for of_degree in best
-                for number, place in of_degree.places()
-            ]
-            for best in kept
-        ]
+        wanted = [Weights(residual, len(self.groups)) for residual in residuals.T]
+        kept = [[_Best(n, d + 1) for d in range(self.degree)] for _ in wanted]
 
-    def _all_blocks(self) -> Iterator[_Block]:
-        n_columns, n_pairs = len(self.groups), len(self._pairs)
-        yield _Block(1, (), 0, n_columns, 0)
-        if self.degree > 1:
-            yield _Block(2, (), 0, 0, 0)
-        for degree in range(3, self.degree + 1):
-            for prefix in self._prefixes(degree - 3):
-                low = int(self._after[prefix[-1]]) if prefix else 0
-                while low < n_columns:
-                    start = int(np.searchsorted(self._pairs[:, 0], self._after[low]))
-                    if start == n_pairs:
-                        break
-                    high = min(n_columns, low + max(1, _BLOCK // (n_pairs - start)))
-                    yield _Block(degree, prefix, low, high, start)
-                    low = high
+        def found(number: int, blocks: list[Block]) -> list[tuple[_Best, Indices, Array]]:
+            new = []
+            for block, known in zip(blocks, self._known[number], strict=True):
+                smallest, variances = known
+                for weights, best, residual in zip(wanted, kept, residuals.T, strict=True):
+                    of_degree = best[block.degree - 1]
+                    sums = block.sums(weights)
+                    # More than nothing, which is the sum of what is no product.
+                    bound = max((1 - _SAME) * np.sqrt(of_degree.least * smallest), _TINY)
+                    if smallest == np.inf or max(sums.max(), -sums.min()) < bound:
+                        continue
+                    places = np.flatnonzero(np.abs(sums) >= bound)
+                    many = len(places) > _ONE_BY_ONE[0] + _ONE_BY_ONE[1] * sums.size
+                    if many and variances is None:
+                        variances = self._variances(block)
+                    if variances is not None:
+                        places = _gaining(sums**2 / variances, of_degree.least, n)
+                    products = block.products(places)
+                    new.append((of_degree, products, self._gains(products, residual)))
+            return new
 
-    def _prefixes(self, length: int) -> Iterator[Product]:
-        for prefix in itertools.combinations(range(len(self.groups)), length):
-            if all(self.groups[a] < self.groups[b] for a, b in itertools.pairwise(prefix)):
-                yield prefix
+        for of_head in self._of_each_head(found):
+            for of_degree, products, gains in of_head:
+                of_degree.take(products, gains)
+        return [[p for of_degree in best for p in of_degree.products()] for best in kept]
 
-    def _factors(self, block: _Block) -> tuple[Matrix, Matrix]:
-        """Matrices whose columns, one of each, are multiplied to products."""
-        ones: Matrix = np.ones((len(self.columns), 1), dtype=np.float32)
-        if block.degree == 1:
-            return ones, self.columns
-        if block.degree == 2:
-            return ones, self._pair_values
-        left = self.columns[:, block.low : block.high]
-        if block.prefix:
-            left = left * np.prod(self.columns[:, list(block.prefix)], axis=1)[:, None]
-        return left, self._pair_values[:, block.start :]
+    def _of_each_head(self, task: Callable[[int, list[Block]], T]) -> Iterator[T]:
+        """What a task returns for each head's number and blocks, those of pairs first."""
+        numbers = range(len(self._heads))
+        with one_thread():
+            if self._blocks:
+                yield from map(task, numbers, self._blocks)
+                return
 
-    def _sums(self, block: _Block, wanted: Matrix) -> Matrix:
-        """Sums over samples of each product times each wanted vector: (n_wanted, ...)."""
-        left, right = self._factors(block)
-        weighted: Matrix = (wanted[:, :, None] * left[:, None, :]).reshape(len(left), -1)
-        sums: Matrix = weighted.T @ right
-        return sums.reshape(wanted.shape[1], left.shape[1], right.shape[1])
+            def of_head(number: int) -> T:
+                return task(number, blocks_of(self.columns, self.groups, *self._heads[number]))
 
-    def _scale(self, block: _Block) -> Matrix:
-        """One over the centred sum of squares of each product; 0 for what is none or constant."""
-        n = len(self.columns)
-        left, right = self._factors(block)
-        sums: Matrix = left.T @ right
-        squares: Matrix = (left**2).T @ right**2
-        rest = squares - sums**2 / n
-        usable = rest > _CONSTANT * np.maximum(squares, 1.0)
-        if block.degree > 2:
-            own = self.groups[block.low : block.high]
-            usable &= own[:, None] < self.groups[self._pairs[block.start :, 0]][None, :]
-        scale: Matrix = np.zeros_like(rest)
-        np.divide(1.0, rest, out=scale, where=usable)
-        return scale
+            yield from map(of_head, numbers[:2])
+            with ThreadPoolExecutor(_n_cores()) as pool:
+                yield from pool.map(of_head, numbers[2:])
 
-    def _product(self, block: _Block, place: int) -> Product:
-        if block.degree == 1:
-            return (place,)
-        column, pair = divmod(place, len(self._pairs) - block.start)
-        first, second = self._pairs[block.start + pair].tolist()
-        own = (block.low + column,) if block.degree > 2 else ()
-        return (*block.prefix, *own, first, second)
+    def _variances(self, block: Block) -> Matrix:
+        """The centred sum of squares of each product; infinite for what is none or constant."""
+        squares: Matrix | float = float(len(self.columns))
+        if not self._is_of_signs:
+            squares = block.sums(self._of_squares)
+        sums = block.sums(self._ones)
+        variances: Matrix = np.asarray(squares - sums**2 / len(self.columns), dtype=np.float32)
+        usable = variances > _CONSTANT * np.maximum(squares, block.head.unit**-2)
+        if block.allowed is not None:
+            usable &= block.allowed
+        variances[~usable] = np.inf
+        return variances
+
+    def _gains(self, products: Indices, residual: Array) -> Array:
+        """What each product would take from the squared residual; 0 for constant ones."""
+        values = self._values(products)
+        squares = np.einsum("nk,nk->k", values, values)
+        variances = squares - values.sum(axis=0) ** 2 / len(values)
+        gains = np.zeros(len(products))
+        usable = variances > _CONSTANT * np.maximum(squares, 1.0)
+        np.divide((residual @ values) ** 2, variances, out=gains, where=usable)
+        return gains
+
+    def _values(self, products: Indices) -> Array:
+        values = np.ones((len(self.columns), len(products)))
+        for factor in products.T:
+            values *= self.columns[:, factor]
+        return values
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Products of a prefix, one of some columns, and one of the pairs from some place on."""
+def _n_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    degree: int
-    prefix: Product
-    low: int
-    high: int
-    start: int
+
+def _gaining(gains: Matrix, least: float, n: int) -> Indices:
+    """Where the gains are among the `n` largest, and at least as large as given."""
+    flat = gains.ravel()
+    places = np.flatnonzero(flat >= max((1 - _SAME) * least, _TINY))
+    if len(places) > n:
+        least = float(np.partition(flat[places], -n)[-n])
+        places = places[flat[places] >= (1 - _SAME) * least]
+    return places
 
 
 class _Best:
     """The `n` largest of gains that come block by block."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, degree: int) -> None:
         self.n = n
-        self._least = 0.0
-        self._gains = np.empty(0, dtype=np.float32)
-        self._places = np.empty((0, 2), dtype=np.intp)
+        self.least = 0.0
+        self._gains = np.empty(0)
+        self._products = np.empty((0, degree), dtype=np.intp)
 
-    def take(self, block: int, gains: NDArray[np.float32]) -> None:
-        found = np.flatnonzero(gains > self._least)
-        if len(found) > 4 * self.n:
-            found = np.sort(found[np.argpartition(-gains[found], 2 * self.n)[: 2 * self.n]])
-        if not len(found):
-            return
-        gains = np.concatenate([self._gains, gains[found]])
-        places = np.stack([np.full_like(found, block), found], axis=1)
+    def take(self, products: Indices, gains: Array) -> None:
+        new = gains > 0.0
+        gains = np.concatenate([self._gains, gains[new]])
+        products = np.concatenate([self._products, products[new]])
         # Rounded, so that products that are one and the same on the samples keep their order.
-        order = np.argsort(-np.round(np.log(gains), 4), kind="stable")[: self.n]
-        self._gains = gains[order]
-        self._places = np.concatenate([self._places, places])[order]
+        keys = -np.round(np.log(gains), 4)
+        order = np.lexsort([*products.T[::-1], keys])[: self.n]
+        self._gains, self._products = gains[order], products[order]
         if len(order) == self.n:
-            self._least = float(self._gains[-1])
+            self.least = float(self._gains.min())
 
-    def places(self) -> list[tuple[int, int]]:
-        return [(int(block), int(place)) for block, place in self._places]
+    def products(self) -> list[Product]:
+        return [tuple(product) for product in self._products.tolist()]

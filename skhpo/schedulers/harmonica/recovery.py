@@ -18,6 +18,8 @@ from .products import Product, Products
 __all__ = ["Recovered", "recover"]
 
 Vector = NDArray[np.float64]
+# By the terms that are known, the products that explain most of what these leave.
+Scans = dict[frozenset[Product], list[Product]]
 
 # Candidates of a scan, of each degree, that are looked at exactly.
 _LOOKED_AT = 5
@@ -25,6 +27,9 @@ _LOOKED_AT = 5
 _WRONG = 0.05
 # Columns that the Lasso starts with; those that turn out to be missing are added.
 _SCREENED = 1000
+_SMALLEST = float(np.finfo(float).tiny)
+# Products whose values are computed at a time.
+_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +77,20 @@ def recover(
         of the same parameters then join; they pay for their own number, which is small.
     """
     if alpha == "auto":
-        terms = _exchanged(products, y, _added(products, y, n_terms))
-        terms = _refilled(products, y, _without_excess(products, y, terms), n_terms)
+        scans: Scans = {}
+        terms = _exchanged(products, y, _added(products, y, n_terms, scans), scans)
+        terms = _without_excess(products, y, terms)
+        terms = _refilled(products, y, terms, n_terms, scans)
         terms = _completed(products, y, terms)
     else:
         terms = _largest_of_lasso(products, y, n_terms, alpha)
     weights, residual = _least_squares(products, y, terms)
     coefficients: Vector = weights[1:]
-    order = np.argsort(-np.abs(coefficients), kind="stable")
+    sizes = np.abs(coefficients) / max(np.abs(coefficients).max(initial=0.0), _SMALLEST)
+    keys = [(-size, len(term), term) for size, term in zip(sizes.round(9), terms, strict=True)]
+    order = sorted(range(len(terms)), key=keys.__getitem__)  # rounding decides nothing
     terms = [terms[i] for i in order]
-    spread = max(float(np.sum((y - y.mean()) ** 2)), np.finfo(float).tiny)
+    spread = max(float(np.sum((y - y.mean()) ** 2)), _SMALLEST)
     error = float(residual @ residual)
     without = [_squared_error(products, y, terms[:i] + terms[i + 1 :]) for i in range(len(terms))]
     return Recovered(
@@ -97,30 +106,30 @@ def _least_squares(
     products: Products, y: Vector, terms: Sequence[Product]
 ) -> tuple[Vector, Vector]:
     """Weights of an intercept and the terms, and the residual."""
-    design = np.stack([np.ones(len(y)), *map(products.values, terms)], axis=1)
+    design = np.hstack([np.ones((len(y), 1)), products.values(terms)])
     weights = np.asarray(np.linalg.lstsq(design, y)[0], dtype=np.float64)
     return weights, y - design @ weights
 
 
-def _added(products: Products, y: Vector, n_terms: int) -> list[Product]:
+def _added(products: Products, y: Vector, n_terms: int, scans: Scans) -> list[Product]:
     """Take the product that explains most of what is left, again and again."""
     terms: list[Product] = []
     while len(terms) < min(n_terms, len(y) - 2):
-        candidate = _best_addition(products, y, [terms])[0]
+        candidate = _best_addition(products, y, [terms], scans)[0]
         if candidate is None:
             break
         terms.append(candidate[1])
     return terms
 
 
-def _exchanged(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
+def _exchanged(products: Products, y: Vector, terms: list[Product], scans: Scans) -> list[Product]:
     """Replace terms one by one as long as that lowers the squared error."""
     error = _squared_error(products, y, terms)
     for _ in range(3 * len(terms)):
         rests = [terms[:i] + terms[i + 1 :] for i in range(len(terms))]
         found = [
             (candidate[0], i, candidate[1])
-            for i, candidate in enumerate(_best_addition(products, y, rests))
+            for i, candidate in enumerate(_best_addition(products, y, rests, scans))
             if candidate is not None
         ]
         if not found or min(found)[0] > (1 - 1e-6) * error:
@@ -130,14 +139,16 @@ def _exchanged(products: Products, y: Vector, terms: list[Product]) -> list[Prod
     return terms
 
 
-def _refilled(products: Products, y: Vector, terms: list[Product], n_terms: int) -> list[Product]:
+def _refilled(
+    products: Products, y: Vector, terms: list[Product], n_terms: int, scans: Scans
+) -> list[Product]:
     """Add terms that noise would rarely explain, of whatever degree.
 
     Among as many products as there are of a large degree, some explain more by chance than one
     parameter that matters; the other steps take those first.
     """
     while len(terms) < min(n_terms, len(y) - 2):
-        candidate = _best_addition(products, y, [terms], priced=True)[0]
+        candidate = _best_addition(products, y, [terms], scans, priced=True)[0]
         if candidate is None:
             break
         larger = [*terms, candidate[1]]
@@ -156,7 +167,13 @@ def _completed(products: Products, y: Vector, terms: list[Product]) -> list[Prod
     ways: dict[Product, int] = {}
     best = _chance(products, y, terms, ways)
     while pool:
-        found = min(pool, key=lambda other: _squared_error(products, y, [*terms, other]))
+        others = list(pool)
+        place = _first_of_least(
+            _errors_with(products, terms, _residual(products, y, terms), others)
+        )
+        if place is None:
+            break
+        found = others[place]
         larger_ways = {**ways, found: pool.pop(found)}
         larger = _chance(products, y, [*terms, found], larger_ways)
         if larger >= best:
@@ -166,32 +183,57 @@ def _completed(products: Products, y: Vector, terms: list[Product]) -> list[Prod
 
 
 def _best_addition(
-    products: Products, y: Vector, subsets: Sequence[list[Product]], *, priced: bool = False
+    products: Products,
+    y: Vector,
+    subsets: Sequence[list[Product]],
+    scans: Scans,
+    *,
+    priced: bool = False,
 ) -> list[tuple[float, Product] | None]:
     """For each subset, the product to add, with the squared error that is left then.
 
     If `priced`, the error is multiplied by what a product pays for the number of its degree.
     """
-    residuals = [_least_squares(products, y, subset)[1] for subset in subsets]
+    residuals = {frozenset(subset): _residual(products, y, subset) for subset in subsets}
+    new = [terms for terms in residuals if terms not in scans]
+    if new:
+        wanted = np.stack([residuals[terms] for terms in new], axis=1)
+        scans.update(zip(new, products.best(wanted, _LOOKED_AT), strict=True))
     found: list[tuple[float, Product] | None] = []
-    ranked = products.best(np.stack(residuals, axis=1), _LOOKED_AT)
-    for subset, residual, candidates in zip(subsets, residuals, ranked, strict=True):
-        known = np.linalg.qr(np.stack([np.ones(len(y)), *map(products.values, subset)], axis=1)).Q
-        error = float(residual @ residual)
-        best: tuple[float, Product] | None = None
-        for candidate in candidates:
-            column = products.values(candidate)
-            new = column - known @ (known.T @ column)
-            size = float(new @ new)
-            if size > 1e-6 * float(column @ column):
-                left = error - float(new @ residual) ** 2 / size
-                if priced:
-                    ways = products.counts[len(candidate) - 1]
-                    left = max(left, 0.0) * ways ** (2 / (len(y) - 2 - len(subset)))
-                if best is None or left < (1 - 1e-9) * best[0]:
-                    best = left, candidate
-        found.append(best)
+    for subset in subsets:
+        residual, candidates = residuals[frozenset(subset)], scans[frozenset(subset)]
+        left = _errors_with(products, subset, residual, candidates)
+        prices = np.ones(len(candidates))
+        if priced:
+            exponent = 2 / (len(y) - 2 - len(subset))
+            prices = np.array([products.counts[len(c) - 1] ** exponent for c in candidates])
+        left = np.maximum(left, 0.0 if priced else -np.inf) * prices
+        place = _first_of_least(left)
+        found.append(None if place is None else (float(left[place]), candidates[place]))
     return found
+
+
+def _errors_with(
+    products: Products, subset: Sequence[Product], residual: Vector, others: Sequence[Product]
+) -> Vector:
+    """Squared error with one more product, for each of some; infinite for what adds nothing."""
+    errors = np.full(len(others), np.inf)
+    ones = np.ones((len(residual), 1))
+    known = np.linalg.qr(np.hstack([ones, products.values(subset)])).Q
+    for start in range(0, len(others), _AT_A_TIME):
+        columns = products.values(others[start : start + _AT_A_TIME])
+        new = columns - known @ (known.T @ columns)
+        sizes = np.einsum("nk,nk->k", new, new)
+        usable = sizes > 1e-6 * np.einsum("nk,nk->k", columns, columns)
+        gains = (residual @ new[:, usable]) ** 2 / sizes[usable]
+        errors[start : start + _AT_A_TIME][usable] = residual @ residual - gains
+    return errors
+
+
+def _first_of_least(errors: Vector) -> int | None:
+    """The place of the least error, the first one of those that differ by rounding."""
+    least = errors.min(initial=np.inf)
+    return None if least == np.inf else int(np.argmax(errors <= least + 1e-9 * abs(least)))
 
 
 def _without_excess(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
@@ -232,8 +274,12 @@ def _chance(
 
 
 def _squared_error(products: Products, y: Vector, terms: Sequence[Product]) -> float:
-    _, residual = _least_squares(products, y, terms)
+    residual = _residual(products, y, terms)
     return float(residual @ residual)
+
+
+def _residual(products: Products, y: Vector, terms: Sequence[Product]) -> Vector:
+    return _least_squares(products, y, terms)[1]
 
 
 def _largest_of_lasso(products: Products, y: Vector, n_terms: int, alpha: float) -> list[Product]:
@@ -248,17 +294,14 @@ def _largest_of_lasso(products: Products, y: Vector, n_terms: int, alpha: float)
         names = list(pool)
         if not names:
             return []
-        columns = np.stack([products.values(product) for product in names], axis=1)
+        columns = products.values(names)
         model = Lasso(alpha=alpha)
         with ignoring(ConvergenceWarning):
             model.fit(columns, y)
         residual = y - model.predict(columns)
-        missing = [
-            product
-            for product in products.best((residual - residual.mean())[:, None], _SCREENED)[0]
-            if product not in pool
-            and abs(products.values(product) @ residual) > (1 + 1e-3) * alpha * len(y)
-        ]
+        found = products.best((residual - residual.mean())[:, None], _SCREENED)[0]
+        violated = np.abs(residual @ products.values(found)) > (1 + 1e-3) * alpha * len(y)
+        missing = [found[i] for i in np.flatnonzero(violated) if found[i] not in pool]
         if not missing:
             break
         pool.update(dict.fromkeys(missing))

@@ -25,6 +25,7 @@ from ._arguments import (
     check_n_terms,
     check_params,
     check_resource,
+    check_work,
     least_samples,
 )
 from .coding import WHOLE, Factor, code
@@ -97,7 +98,8 @@ class Harmonica(Scheduler):
         Configurations per stage. "auto" is the 300 of the paper for its 60 two-valued parameters,
         and grows with the logarithm of the number of possible terms.
     degree : int or "auto", default="auto"
-        The most parameters in a term; "auto" is 3, or all where there are fewer.
+        The most parameters in a term; "auto" is 3, or all where there are fewer, or 2 where there
+        are more than 2.7e8 products of three functions.
     n_terms : int or sequence of int, default=5
         The most terms of a stage; several numbers are those of the stages. Further functions of
         the same parameters that matter join a term and do not count.
@@ -121,7 +123,8 @@ class Harmonica(Scheduler):
     Raises
     ------
     ValueError
-        If the numbers do not fit the space or each other.
+        If the numbers do not fit the space or each other, or a stage would have too many products
+        to go through or need more memory than there is.
 
     Warns
     -----
@@ -202,6 +205,7 @@ class Harmonica(Scheduler):
         self._degree = check_degree(degree, sizes)
         self._alpha = alpha
         self._n_samples = check_n_samples(n_samples, max(self._n_terms), sizes, self._degree)
+        check_work(sizes, self._degree, self._n_samples)
         self._params = check_params(params, space)
         self._make_base = base or _hundred_at_random
         self._base_seed = seeds[1]
@@ -382,7 +386,7 @@ class Harmonica(Scheduler):
         if not factors:
             return [], float(np.mean(y)), 0.0, []
         active = self._active
-        columns = np.empty((len(y), len(factors)))
+        columns = np.empty((len(y), len(factors)), dtype=np.float32)
         for column, factor in zip(columns.T, factors, strict=True):
             column[:] = factor(points[:, factor.dimension])
             for other in active[factor.dimension]:

@@ -1,0 +1,141 @@
+"""Blocks of products, and their sums over samples as matrix products.
+
+Notation: ``n`` samples, ``p`` columns; a *head* is what all products of a block begin with.
+
+The sums of all products of a head and two more columns are a matrix product of ``p x n`` and
+``n x p``. Most functions have one value on most samples (a bit on half of them, one of ten choices
+on nine tenths). Where the head has that value, its *base*, sums are those of the pairs alone, which
+are computed once; so a matrix product is over the other samples only. Sums of a block are in units
+of its head's base.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Block", "Indices", "Matrix", "Product", "Weights", "blocks_of", "heads_of"]
+
+Product = tuple[int, ...]
+Matrix = NDArray[np.float32]
+Indices = NDArray[np.intp]
+
+# Columns of a tile: their sums, 256 KB, stay in the cache of a core.
+_TILE = 256
+
+# Numbers of the pairs' sums that may be kept, 64 MB for each residual.
+_MOST_PAIRS = 2**24
+
+
+class Weights:
+    """Weights of samples in the sums of products, or of their squares.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+    n_columns : int
+    squared : bool, default=False
+    """
+
+    def __init__(self, values: NDArray[np.float64], n_columns: int, squared: bool = False) -> None:
+        self.values: Matrix = np.asarray(values, dtype=np.float32)
+        self.squared = squared
+        n_kept = n_columns if n_columns**2 <= _MOST_PAIRS else 0
+        self.pairs: Matrix = np.zeros((n_kept, n_kept), dtype=np.float32)
+
+
+class _Head:
+    """The product of some columns, as a constant (`base`) and where it differs from that.
+
+    The base is 0 where sums of pairs are not kept.
+    """
+
+    def __init__(self, prefix: Product, columns: Matrix) -> None:
+        self.prefix = prefix
+        values = np.prod(columns[:, list(prefix)], axis=1)
+        self.base = np.float32(0.0)
+        if prefix and columns.shape[1] ** 2 <= _MOST_PAIRS:
+            found, counts = np.unique(values, return_counts=True)
+            self.base = found[counts.argmax()]
+        self.samples = np.flatnonzero(values != self.base)
+        self.columns = columns[self.samples]
+        self.unit = float(self.base or 1.0)
+        self.deviation = (values[self.samples] - self.base) / np.float32(self.unit)
+        squares = values[self.samples] ** 2 - self.base**2
+        self.deviation_of_squares = squares / np.float32(self.unit**2)
+
+    @cached_property
+    def squares(self) -> Matrix:
+        return self.columns**2
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Products of a head and a column each of two tiles, or of one where the degree is 1."""
+
+    degree: int
+    head: _Head
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    allowed: NDArray[np.bool_] | None  # which are products; None for all
+
+    def products(self, places: Indices) -> Indices:
+        """The columns of the products at some places, of shape (n_places, degree)."""
+        first, second = np.divmod(places, self.columns[1] - self.columns[0])
+        own = [np.full_like(places, column) for column in self.head.prefix]
+        factors = [*own, first + self.rows[0], second + self.columns[0]]
+        return np.stack(factors[-self.degree :], axis=1)
+
+    def sums(self, weights: Weights) -> Matrix:
+        """Weighted sums over samples of each product; 0 for what is none.
+
+        Those of the pairs have to be computed before any others.
+        """
+        head = self.head
+        columns, deviation = head.columns, head.deviation
+        if weights.squared:
+            columns, deviation = head.squares, head.deviation_of_squares
+        if self.degree == 1:
+            return np.asarray((weights.values @ columns)[None])
+        rows, others = slice(*self.rows), slice(*self.columns)
+        left = columns[:, rows] * (deviation * weights.values[head.samples])[:, None]
+        sums: Matrix = left.T @ columns[:, others]
+        if head.base != 0.0:
+            sums += weights.pairs[rows, others]
+        elif self.degree == 2 and len(weights.pairs):
+            weights.pairs[rows, others] = sums
+        if self.allowed is not None:
+            sums *= self.allowed
+        return sums
+
+
+def heads_of(groups: NDArray[np.intp], degree: int) -> Iterator[tuple[int, Product]]:
+    """What products begin with, each with their degree: 1, 2, and all but two factors of more."""
+    yield 1, ()
+    for length in range(degree - 1):
+        for prefix in itertools.combinations(range(len(groups)), length):
+            if all(groups[a] < groups[b] for a, b in itertools.pairwise(prefix)):
+                yield length + 2, prefix
+
+
+def blocks_of(
+    columns: Matrix, groups: NDArray[np.intp], degree: int, prefix: Product
+) -> list[Block]:
+    """All products of a degree that begin with some columns, tile by tile."""
+    head, p = _Head(prefix, columns), len(groups)
+    if degree == 1:
+        return [Block(1, head, (0, 1), (0, p), None)]
+    start = int(np.searchsorted(groups, groups[prefix[-1]], side="right")) if prefix else 0
+    tiles = list(itertools.pairwise([*range(start, p, _TILE), p]))
+    blocks = []
+    for rows, others in itertools.combinations_with_replacement(tiles, 2):
+        own, other = groups[slice(*rows)], groups[slice(*others)]
+        allowed = None if own[-1] < other[0] else own[:, None] < other
+        if allowed is None or allowed.any():
+            blocks.append(Block(degree, head, rows, others, allowed))
+    return blocks
