@@ -14,7 +14,7 @@ import sys
 
 from scale_rows import ROWS
 
-AREAS = ["scale_driver"]
+AREAS = ["scale_driver", "scale_maths"]
 
 
 def main():

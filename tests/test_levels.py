@@ -8,6 +8,7 @@ from skhpo import SearchSpace
 from skhpo.samplers import BayesSampler
 from skhpo.samplers._gp.coordinates import Coordinates
 from skhpo.samplers._gp.levels import LevelCoordinates, at_top, useful_rows
+from skhpo.samplers._gp.settings import SETTINGS
 
 SPACE = SearchSpace({"x": stats.uniform(), "y": stats.uniform()})
 MIXED = SearchSpace([{"a": ["s", "t"], "x": stats.uniform()}, {"y": stats.randint(0, 9)}])
@@ -68,6 +69,12 @@ def test_of_too_many_observations_the_highest_levels_are_kept():
     assert (np.diff(rows) > 0).all()
     everything = useful_rows(np.ones(700), np.zeros(700), n_dims=2)
     np.testing.assert_array_equal(everything, np.arange(700))
+
+
+def test_more_scores_at_the_top_than_a_model_has_and_yet_not_enough():
+    levels = np.repeat([9.0, 3.0, 1.0], [SETTINGS.most_rows + 50, 60, 60])
+    rows = useful_rows(levels, np.zeros(len(levels)), n_dims=len(levels))
+    assert rows.tolist() == np.flatnonzero(levels == 9.0).tolist()
 
 
 def test_of_enough_scores_at_the_top_nothing_below_is_needed():

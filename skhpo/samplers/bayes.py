@@ -12,17 +12,18 @@ from sklearn.utils import check_random_state
 
 from .._compat import StrOptions
 from ..arguments import COUNT, NON_NEGATIVE, check_arguments
+from ..process import one_thread
 from ..space import SearchSpace
 from ._gp.acquisition import LogExpectedImprovement, PerSecond
 from ._gp.coordinates import Coordinates
 from ._gp.fitting import Hyperparameters
 from ._gp.levels import LevelCoordinates, at_top, useful_rows
-from ._gp.observations import Observation, level_of
+from ._gp.observations import Observations, Rows
 from ._gp.posterior import Posterior
 from ._gp.scores import ScoreTransform
 from ._gp.search import AcquisitionSearch
 from ._gp.settings import SETTINGS
-from ._gp.threads import one_thread
+from ._gp.subset import modelled_rows, modelled_running
 from .base import Sampler
 from .random import RandomSampler
 
@@ -83,7 +84,10 @@ class BayesSampler(Sampler):
     do no harm. Where the noise of scores is observed, noisier ones count less.
 
     Configurations sampled together are not those sampled one by one with scores in between: each
-    is chosen given those that still run. Of scores at several resources there is one model, of
+    is chosen given those that still run. Of more than 500 scores the model has 400: the best, those
+    near the very best, and some of the others (after Gramacy and Apley, 2015, "Local Gaussian
+    process approximation for large computer experiments"), so that a proposal takes as long however
+    many there are. Of scores at several resources there is one model, of
     which the resource is one more coordinate; it is asked about the largest.
 
     The same seed and calls give the same configurations, whatever the number of threads.
@@ -140,13 +144,16 @@ class BayesSampler(Sampler):
         self._models = self._model, _Model(LevelCoordinates(self._coordinates))
         self._of_seconds = Hyperparameters(self._coordinates)
         self._places: dict[Hashable, int] = {}
-        self._units: list[Array] = []
+        self._units = Rows(space.n_dims)
+        self._place_at: dict[bytes, int] = {}
         # Configurations that only another task knows, by place, with their scores there.
         self._elsewhere: dict[int, tuple[float, dict[str, Any]]] = {}
         self._n_repeated = 0
         self._pending: dict[int, None] = {}  # an ordered set
-        self._observations: list[Observation] = []
-        self._level: list[Observation] = []  # those that the model has
+        self._observations = Observations()
+        # Of the observations, those whose scores are transformed together; which of these the
+        # posterior has, and the observations that these are.
+        self._rows = self._kept = self._modelled = np.empty(0, dtype=np.intp)
         self._posterior: Posterior | None = None
         self._scores: tuple[Posterior, float, float] | None = None
         self._transform: ScoreTransform | None = None
@@ -190,7 +197,7 @@ class BayesSampler(Sampler):
         place = self._place(params)
         self._pending.pop(place, None)
         self._elsewhere.pop(place, None)
-        self._observations.append(Observation(place, float(score), resource, noise, seconds))
+        self._observations.add(place, float(score), resource, noise, seconds)
         self._posterior = None
 
     def observe_elsewhere(
@@ -213,18 +220,19 @@ class BayesSampler(Sampler):
             ordered = -np.inf if np.isnan(score) else float(score)
             before, _ = self._elsewhere.get(place, (-np.inf, params))
             self._elsewhere[place] = max(before, ordered), params
-        self._observations.append(Observation(place, float(score), _ELSEWHERE, noise, None))
+        self._observations.add(place, float(score), _ELSEWHERE, noise, None)
         self._posterior = None
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
         place = self._place(params)
         self._pending.pop(place, None)
         key = self.space.key(by)
-        if key not in self._places and all(seen.place != place for seen in self._observations):
+        if key not in self._places and place not in self._observations.places:
             # As if the other one had never been proposed.
             del self._places[self.space.key(params)]
             self._places[key] = place
-            self._units[place] = self.space.to_unit(by)
+            self._place_at.pop(self._units.values[place].tobytes(), None)
+            self._set_unit(place, by)
         self._run(by)
 
     def _run(self, params: dict[str, Any]) -> None:
@@ -268,13 +276,13 @@ class BayesSampler(Sampler):
         """
         assert self._posterior is not None
         assert self._transform is not None
-        scores = self._transform.clipped
+        scores = self._transform.clipped[self._kept]
         largest = np.abs(scores).max() or 1.0  # divided by it first, lest squares overflow
         centre, unit = (scores / largest).mean(), (scores / largest).std() or 1.0
         z, y = self._posterior.z, (scores / largest - centre) / unit
         noise, of_scores = self._posterior.noise, self._model.of_scores
         if not self._transform.is_constant:
-            of_scores.update(z, y, noise)
+            of_scores.update(z, y, noise, len(self._rows) - len(y))
         posterior = Posterior(self._model.coordinates, of_scores.theta, z, y, noise)
         return posterior, float(largest * centre), float(largest * unit)
 
@@ -301,11 +309,20 @@ class BayesSampler(Sampler):
         """Number of a configuration, which is new or known."""
         place = self._places.setdefault(self.space.key(params), len(self._units))
         if place == len(self._units):
-            self._units.append(self.space.to_unit(params))
+            self._units.append(np.nan)
+            self._set_unit(place, params)
         return place
+
+    def _set_unit(self, place: int, params: dict[str, Any]) -> None:
+        self._units.values[place] = unit = self.space.to_unit(params)
+        self._place_at[unit.tobytes()] = place
 
     def _is_known(self, params: dict[str, Any]) -> bool:
         place = self._places.get(self.space.key(params))
+        return place is not None and place not in self._elsewhere
+
+    def _is_known_at(self, unit: Array) -> bool:
+        place = self._place_at.get(unit.tobytes())
         return place is not None and place not in self._elsewhere
 
     def _next(self) -> dict[str, Any] | None:
@@ -346,29 +363,27 @@ class BayesSampler(Sampler):
         """Whether there is a model; fits it where something new was observed."""
         if self._posterior is not None:
             return True
-        levels = np.array([level_of(observation) for observation in self._observations])
-        scores = np.array([observation.score for observation in self._observations])
+        levels, scores = self._observations.levels, self._observations.scores
         rows = useful_rows(levels, scores, self._coordinates.n_dims)
-        level = [self._observations[row] for row in rows]
         scores = scores[rows]
         if not np.isfinite(scores).any():
             return False
-        z = self._encoded(level)
+        u = self._units_of(rows)
+        z = self._coordinates.encode(u)
         several = len(np.unique(levels[rows])) > 1
         self._model = self._models[several]
         if several:
-            u = np.array([self._units[observation.place] for observation in level])
             scores, heights = at_top(levels[rows], scores, u)
             z = np.column_stack([z, heights])
         self._transform = ScoreTransform(scores)
-        variances = [observation.noise for observation in level]
-        noise = self._transform.relative_noise(np.array(variances, dtype=float))
+        noise = self._transform.relative_noise(self._observations.noise[rows])
         y = self._transform.y
         if not self._transform.is_constant:
             self._model.hyperparameters.update(z, y, noise)
         theta = self._model.hyperparameters.theta
-        self._posterior = Posterior(self._model.coordinates, theta, z, y, noise)
-        self._level = level
+        kept = modelled_rows(self._model.coordinates, theta, z, y)
+        self._posterior = Posterior(self._model.coordinates, theta, z[kept], y[kept], noise[kept])
+        self._rows, self._kept, self._modelled = rows, kept, rows[kept]
         self._scores = None
         return True
 
@@ -379,19 +394,18 @@ class BayesSampler(Sampler):
         n_around = SETTINGS.n_around
         if self._pending:
             n_around = SETTINGS.n_around_running
-            running = np.array([self._units[place] for place in self._pending])
+            running = self._units.values[list(self._pending)]
             posterior = posterior.with_fantasies(
-                posterior.coordinates.encode(running), SETTINGS.n_fantasies, self._rng
+                modelled_running(posterior, posterior.coordinates.encode(running)),
+                SETTINGS.n_fantasies,
+                self._rng,
             )
         improvement = LogExpectedImprovement(posterior)
         acquisition = self._per_second(improvement) or improvement
-        units = enumerate(self._units)
-        known = {u.tobytes() for place, u in units if place not in self._elsewhere}
-        centres = self._best(SETTINGS.n_observed_centres)
         found, _ = self._search.maximise(
             lambda u: acquisition(posterior.coordinates.encode(u)) - self._edge_penalty(u),
-            lambda u: np.array([row.tobytes() in known for row in u], dtype=bool),
-            np.array([self._units[observation.place] for observation in centres]),
+            lambda u: np.array([self._is_known_at(row) for row in u], dtype=bool),
+            self._units_of(self._best(SETTINGS.n_observed_centres)),
             n_around,
         )
         if self._is_enough(improvement, found):
@@ -415,13 +429,13 @@ class BayesSampler(Sampler):
         """The improvement per second, where seconds are wanted and known."""
         if self.acquisition != "log_ei_per_second":
             return None
-        level = [observation for observation in self._level if (observation.seconds or 0.0) > 0.0]
-        logs = np.log([observation.seconds or 1.0 for observation in level])
-        if len(level) < 2 or not logs.std() > 0.0:
+        rows = self._modelled[self._observations.seconds[self._modelled] > 0.0]
+        logs = np.log(self._observations.seconds[rows])
+        if len(rows) < 2 or not logs.std() > 0.0:
             return None
-        z = self._encoded(level)
-        y, noise = (logs - logs.mean()) / logs.std(), np.ones(len(level))
-        self._of_seconds.update(z, y, noise)
+        z = self._coordinates.encode(self._units_of(rows))
+        y, noise = (logs - logs.mean()) / logs.std(), np.ones(len(rows))
+        self._of_seconds.update(z, y, noise, len(self._rows) - len(self._modelled))
         posterior = Posterior(self._coordinates, self._of_seconds.theta, z, y, noise)
         return PerSecond(improvement, posterior, float(logs.std()))
 
@@ -429,14 +443,14 @@ class BayesSampler(Sampler):
         """Whether the stopping rule holds."""
         assert self._posterior is not None
         assert self._transform is not None
-        is_early = len(self._level) < 2 * len(self._posterior.theta)
+        is_early = len(self._rows) < 2 * len(self._posterior.theta)
         if self.stop_tol is None or is_early or self._transform.is_constant or not len(found):
             return False
         left = float(np.exp(improvement(self._model.coordinates.encode(found)).max()))
         left *= self._transform.unit
-        variance = self._best(1)[0].noise
+        variance = self._observations.noise[self._best(1)[0]]
         std = self._transform.unit * float(np.sqrt(self._posterior.noise_variance))
-        if variance is not None and np.isfinite(variance) and variance > 0.0:
+        if np.isfinite(variance) and variance > 0.0:
             std = float(np.sqrt(variance))
         if left >= self.stop_tol * std:
             return False
@@ -446,23 +460,24 @@ class BayesSampler(Sampler):
         )
         return True
 
-    def _best(self, n: int) -> list[Observation]:
-        """The observations of the best scores that the model has."""
+    def _best(self, n: int) -> list[int]:
+        """The observations of the best scores that the model has, one of each configuration."""
         assert self._transform is not None
         assert self._posterior is not None
-        y = self._transform.y
+        rows, y = self._rows, self._transform.y
         if self._model is not self._models[0]:
             top = self._model.coordinates.wanted(self._posterior.z)
-            y = self._posterior.predict(top)[0][:, 0]
-        ranked = (self._level[i] for i in np.argsort(-y, kind="stable"))
-        by_place: dict[int, Observation] = {}
-        for observation in ranked:
-            by_place.setdefault(observation.place, observation)
-        return list(by_place.values())[:n]
+            rows, y = self._modelled, self._posterior.predict(top)[0][:, 0]
+        places = self._observations.places
+        by_place: dict[int, int] = {}
+        for row in rows[np.argsort(-y, kind="stable")].tolist():
+            by_place.setdefault(int(places[row]), row)
+            if len(by_place) == n:
+                break
+        return list(by_place.values())
 
-    def _encoded(self, observations: Sequence[Observation]) -> Array:
-        u = np.array([self._units[observation.place] for observation in observations])
-        return self._coordinates.encode(u)
+    def _units_of(self, rows: Sequence[int] | NDArray[np.intp]) -> Array:
+        return self._units.values[self._observations.places[rows]]
 
 
 class _Model:

@@ -13,6 +13,7 @@ from .coordinates import Coordinates
 from .kernel import matern52_slope
 from .posterior import cholesky
 from .settings import SETTINGS
+from .subset import spread
 
 __all__ = ["Hyperparameters", "Prior", "fit", "negative_log_posterior"]
 
@@ -140,9 +141,12 @@ class Hyperparameters:
         self._n_fitted = 0
         self._n_fits = 0
 
-    def update(self, z: Array, y: Array, noise: Array) -> None:
-        """Fit theta to points and their transformed scores, where it is out of date."""
-        n = len(y)
+    def update(self, z: Array, y: Array, noise: Array, n_others: int = 0) -> None:
+        """Fit theta to points and their transformed scores, where it is out of date.
+
+        `n_others` scores were left out, which count as scores that have come in.
+        """
+        n = len(y) + n_others
         if (
             n > SETTINGS.most_fitted
             and 0 <= 100 * (n - self._n_fitted) < SETTINGS.refit_percent * n
@@ -164,5 +168,4 @@ def _some_rows(y: Array, n: int) -> NDArray[np.intp]:
         return np.arange(len(y))
     order = np.argsort(-y, kind="stable")
     best, rest = order[: n // 2], np.sort(order[n // 2 :])
-    spread = np.linspace(0, len(rest) - 1, n - n // 2).astype(int)
-    return np.sort(np.concatenate([best, rest[spread]]))
+    return np.sort(np.concatenate([best, spread(rest, n - n // 2)]))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from .coordinates import Coordinates
 from .settings import SETTINGS
+from .subset import spread
 
 __all__ = ["LevelCoordinates", "at_top", "useful_rows"]
 
@@ -70,7 +71,7 @@ def useful_rows(levels: Array, scores: Array, n_dims: int) -> NDArray[np.int_]:
         more = np.flatnonzero(levels == level)
         room = SETTINGS.most_rows - len(rows)
         if len(more) > room and len(rows):
-            more = more[np.linspace(0, len(more) - 1, room).astype(int)] if room else more[:0]
+            more = spread(more, room)
         rows = np.concatenate([rows, more])
     return np.sort(rows)
 

@@ -1,37 +1,89 @@
-"""What was observed."""
+"""What was observed: columns that grow."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-__all__ = ["Observation", "level_of"]
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Observations", "Rows"]
+
+Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A score.
+class Rows:
+    """Rows of numbers; appending one costs the same however many there are.
 
     Parameters
     ----------
-    place : int
-        Number of the configuration, in the order in which they became known.
-    score : float
-    resource : int or None
-        None means a full fit, more than any number.
-    noise : float or None
-        Variance of the score.
-    seconds : float or None
-        Duration of the fits.
+    n_columns : int
     """
 
-    place: int
-    score: float
-    resource: int | None
-    noise: float | None
-    seconds: float | None
+    def __init__(self, n_columns: int) -> None:
+        self._room = np.empty((64, n_columns))
+        self._n = 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def values(self) -> Array:
+        """All rows, of shape (n, n_columns); a view that may be written to."""
+        return self._room[: self._n]
+
+    def append(self, row: ArrayLike) -> None:
+        if self._n == len(self._room):
+            self._room = np.concatenate([self._room, np.empty_like(self._room)])
+        self._room[self._n] = row
+        self._n += 1
 
 
-def level_of(observation: Observation) -> float:
-    """The resource as a number that orders levels; infinite for a full fit."""
-    return math.inf if observation.resource is None else float(observation.resource)
+class Observations(Rows):
+    """Scores in the order in which they came.
+
+    Attributes
+    ----------
+    places : ndarray of int, shape (n,)
+        Numbers of the configurations, in the order in which they became known.
+    scores : ndarray of shape (n,)
+    levels : ndarray of shape (n,)
+        The resources as numbers that order levels; infinite for a full fit.
+    noise, seconds : ndarray of shape (n,)
+        Variances of the scores and durations of the fits; NaN where unknown.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(5)
+
+    @property
+    def places(self) -> NDArray[np.intp]:
+        return self.values[:, 0].astype(np.intp)
+
+    @property
+    def scores(self) -> Array:
+        return self.values[:, 1]
+
+    @property
+    def levels(self) -> Array:
+        return self.values[:, 2]
+
+    @property
+    def noise(self) -> Array:
+        return self.values[:, 3]
+
+    @property
+    def seconds(self) -> Array:
+        return self.values[:, 4]
+
+    def add(
+        self,
+        place: int,
+        score: float,
+        resource: int | None,
+        noise: float | None,
+        seconds: float | None,
+    ) -> None:
+        level = math.inf if resource is None else resource
+        row = [place, score, level, noise, seconds]
+        self.append([math.nan if value is None else value for value in row])

@@ -51,6 +51,11 @@ class Settings:
     most_rows : int
         Observations of all levels that a model has: more make a fit slow, and the lowest levels add
         little to many others.
+    most_modelled, n_modelled : int
+        Up to so many scores the posterior has all, beyond that so many of them (`subset`), so that
+        asking takes as long however many there are.
+    most_running : int
+        Points that run in the posterior, where these and the scores are more than `most_modelled`.
     enough_per_coordinate : int
         So many scores per coordinate at the top level say more alone than with those below.
     winsor : float
@@ -99,6 +104,9 @@ class Settings:
     restart_below: int = 20
     restart_every: int = 5
     most_rows: int = 250
+    most_modelled: int = 500
+    n_modelled: int = 400
+    most_running: int = 200
     enough_per_coordinate: int = 4
     winsor: float = 30.0
     gap: float = 1e9
