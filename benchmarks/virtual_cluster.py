@@ -119,6 +119,7 @@ class VirtualEngine(Engine):
         self.n_there = cluster.n_workers
         self.n_busy = 0
         self.seen_at = 0.0
+        self.newest = -1  # of the candidates that have started
         self.at_last_start = (0.0, 0.0)
         self.clock = time.process_time()
 
@@ -154,8 +155,9 @@ class VirtualEngine(Engine):
                 self.cluster.pauses.append(self.now - free_since)
             items, done = self.queue.popleft()
             self.n_busy += 1
-            if any(len(task.levels) == 1 for group in items for task in group.tasks):
-                self.at_last_start = self.busy, self.there
+            newest = max(task.candidate for group in items for task in group.tasks)
+            if newest > self.newest:
+                self.newest, self.at_last_start = newest, (self.busy, self.there)
             seconds = sum(self._seconds(task) for group in items for task in group.tasks)
             dies = self._random() < self.cluster.p_death * len(items)
             if dies:

@@ -110,10 +110,15 @@ class FitGrouping:
         ValueError
             If ``lockstep=True`` and something stands in the way.
         """
-        if self.lockstep is False:
+        if self.lockstep is False or self._no_network_can_be_among():
             return [FitGroup([task]) for task in tasks]
         with limited(slot):
             return self._divided(tasks)
+
+    def _no_network_can_be_among(self) -> bool:
+        """Whether nothing has imported the torch estimators, and it was said what that means."""
+        found = "skhpo.estimators" in sys.modules
+        return self.lockstep == "auto" and bool(self._reported) and not found
 
     def _divided(self, tasks: Sequence[FitTask]) -> list[FitGroup]:
         groups: dict[Any, list[int]] = {}
