@@ -73,6 +73,10 @@ class Feed:
             self.source_of.append(list(sources).index(key))
             self.maps.append(of_rows)
         self.sources = list(sources.values())
+        self._is_in_memory = all(
+            isinstance(source, torch.Tensor) and source.device.type == "cpu"
+            for source in self.sources
+        )
         self.row_bytes = max(1, math.prod(self.sources[0].shape[1:]) * self.dtype.itemsize)
 
     def _plan(self):
@@ -152,9 +156,13 @@ class Feed:
         if self.weight is not None:
             weights = self.weight.index_select(0, of_targets)
             ws = (weights.view(n_steps, n_nets, step.size) * weight).unbind(0)
-        X = self._inputs(chosen[0], self.source_of[step.start : step.stop])
-        for x, y, w in zip(X.unbind(0), ys, ws, strict=True):
-            yield step, x, y, w
+        # Rows in memory come just before they are used, so that they are in the cache then.
+        n_at_once = 1 if self._is_in_memory else n_steps
+        for first in range(0, n_steps, n_at_once):
+            steps = slice(first, first + n_at_once)
+            X = self._inputs(chosen[0, steps], self.source_of[step.start : step.stop])
+            for x, y, w in zip(X.unbind(0), ys[steps], ws[steps], strict=True):
+                yield step, x, y, w
 
     def _inputs(self, index, source_of):
         """Return inputs of shape (n_steps, n_nets, size, ...), until the next call."""

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from ..training.direct import LOSSES, make_loss
+from ..training.direct import LOSSES
 from ._errors import LockstepError
 
 __all__ = ["RowLosses"]
@@ -16,7 +16,7 @@ _BINARY = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 class RowLosses:
-    """What ``get_loss`` averages over a batch, row by row, and its gradient.
+    """What ``get_loss`` averages over a batch, row by row.
 
     Parameters
     ----------
@@ -39,12 +39,10 @@ class RowLosses:
         values = next(nets[0].module_.parameters())
         self.dtype, self.device = values.dtype, values.device
         self.smoothing = [getattr(net.criterion_, "label_smoothing", 0.0) for net in nets]
-        self._rules = {}
 
     def keep(self, rows):
         """Drop all other nets."""
         self.smoothing = [self.smoothing[row] for row in rows]
-        self._rules.clear()
 
     def criterion_of(self, start, stop):
         """Return the criterion of some nets; with label smoothing of each, where it differs."""
@@ -55,27 +53,6 @@ class RowLosses:
         share = torch.tensor(smoothing, dtype=self.dtype, device=self.device)
         criterion.label_smoothing = share.view(-1, 1, 1)
         return criterion
-
-    def __call__(self, output, y, weight, start):
-        """Return losses of shape (n_nets, n), and the gradient of the output.
-
-        Parameters
-        ----------
-        output : Tensor of shape (n_nets, n, ...)
-            Without a graph.
-        y : Tensor of shape (n_nets, n, ...)
-        weight : Tensor of shape (n_nets, n)
-        start : int
-            The first net.
-        """
-        key = start, output.shape, y.shape
-        if key not in self._rules:
-            criterion = self.criterion_of(start, start + len(output))
-            shapes = output.shape[1:], y.shape[1:]
-            self._rules[key] = make_loss(criterion, *shapes, len(output), **self.settings)
-        rule = self._rules[key]
-        losses = rule.forward(output, y, weight)
-        return losses, rule.backward()
 
 
 def smoothed_targets(net, y):

@@ -1,12 +1,19 @@
-"""Steps of the optimizers of several nets, row by row of their parameters."""
+"""Steps of the optimizers of several networks."""
 
 from __future__ import annotations
 
 import torch
 
-from ._elementwise import ELEMENTWISE, Elementwise
+from ..training.direct import FUSED, fused_call, slots
 
 __all__ = ["OPTIMIZERS", "make_optimizer", "settings_of"]
+
+# They treat each number on its own, so that one of them can step the parameters of all networks.
+_ELEMENTWISE = (
+    *(torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.Adamax),
+    *(torch.optim.NAdam, torch.optim.RAdam, torch.optim.ASGD, torch.optim.Rprop),
+)
+OPTIMIZERS = (*FUSED, *_ELEMENTWISE)
 
 
 def settings_of(optimizer):
@@ -24,12 +31,81 @@ def _plain(value):
 
 
 def make_optimizer(parameters, nets, n_batches):
-    """Return what steps the optimizers of nets in lockstep."""
-    return OPTIMIZERS[type(nets[0].optimizer_)](parameters, nets, n_batches)
+    """Return what steps the optimizers of networks in lockstep."""
+    if isinstance(nets[0].optimizer_, FUSED):
+        return _Fused(parameters, nets, n_batches)
+    return _Joined(parameters, nets)
+
+
+class _Joined:
+    """One optimizer of torch with the groups of all networks.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Of which the modules of the networks have the rows.
+    nets : list of estimator
+    """
+
+    def __init__(self, parameters, nets):
+        self.parameters = parameters
+        self.nets = nets
+        self.own = [dict(net.module_.named_parameters()) for net in nets]
+        self._join()
+
+    def _join(self):
+        self.optimizer = type(self.nets[0].optimizer_)(
+            [{"params": list(own.values())} for own in self.own]
+        )
+        for net in self.nets:
+            self.optimizer.state.update(net.optimizer_.state)
+        self.forget_calls()
+
+    def forget_calls(self):
+        """See the gradients; parameters thawed."""
+        for row, own in enumerate(self.own):
+            for block in self.parameters.blocks:
+                gradients = block.natural(block.gradients)
+                own[block.name].grad = None if gradients is None else gradients[row]
+
+    def step(self, start, stop):
+        """Step the optimizers of the networks from `start` to `stop`."""
+        # One call for all parameters of a group, in place of a loop in Python over them.
+        self.optimizer.param_groups = [
+            {**group, "foreach": group["foreach"] is not False}
+            for net in self.nets[start:stop]
+            for group in net.optimizer_.param_groups
+        ]
+        self.optimizer.step()
+
+    def look_again(self, row):
+        """Do nothing: the settings of a network are read in each step."""
+
+    def keep(self, rows):
+        """Drop all other networks."""
+        states = self.optimizer.state
+        self.nets, self.own = ([of[row] for row in rows] for of in (self.nets, self.own))
+        self._join()
+        self.optimizer.state.update(
+            {p: states[p] for own in self.own for p in own.values() if p in states}
+        )
+
+    def release(self, row):
+        """Write the state of a network into its own optimizer."""
+        for parameter in self.own[row].values():
+            if parameter in self.optimizer.state:
+                state = self.optimizer.state[parameter].items()
+                self.nets[row].optimizer_.state[parameter] = {k: _own(v) for k, v in state}
+
+
+def _own(value):
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 class _Fused:
-    """Torch's fused kernels, called once for each run of nets with the same settings.
+    """Torch's fused kernels, called once for each run of networks with the same settings.
 
     Parameters
     ----------
@@ -37,206 +113,137 @@ class _Fused:
     nets : list of estimator
         Their optimizers have the settings, and the states to continue from.
     n_batches : list of int
-        Batches of an epoch of each net.
+        Batches of an epoch of each network.
+
+    Attributes
+    ----------
+    counts : Tensor of shape (n_blocks, n_networks)
+        Steps so far.
     """
 
-    slots = ()
-
     def __init__(self, parameters, nets, n_batches):
-        self.parameters = parameters
-        self.nets = nets
-        self.n_batches = n_batches
+        self.nets, self.n_batches = nets, n_batches
+        self.blocks = [block for block in parameters.blocks if block.group is not None]
+        self.states, counts = [], []
+        for block in self.blocks:
+            states = [self._own_state(row, block.name) for row in range(len(nets))]
+            zeros = torch.zeros_like(block.natural(block.values)[0])
+            kept = {}
+            for name in self._slots(nets[0], block):
+                found = [state.get(name) for state in states]
+                kept[name] = block.kept([zeros if slot is None else slot for slot in found])
+            self.states.append(kept)
+            counts.append([_count(state) for state in states])
+        self.counts = torch.tensor(counts, dtype=torch.float32, device=zeros.device)
         self.settings = [settings_of(net.optimizer_) for net in nets]
-        self.states = []
-        self.steps = []
-        for block in parameters.blocks:
-            self.states.append({name: torch.zeros_like(block.values) for name in self.slots})
-            self.steps.append(torch.zeros(len(nets), dtype=torch.float32, device="cpu"))
-            for row, net in enumerate(nets):
-                self._load(block, self.states[-1], self.steps[-1], row, net)
-        if self.on_device:
-            self.steps = [steps.to(parameters.blocks[0].values.device) for steps in self.steps]
+        self.forget_calls()
+
+    def _own_state(self, row, name):
+        net = self.nets[row]
+        return net.optimizer_.state.get(net.module_.get_parameter(name), {})
+
+    def _slots(self, net, block):
+        return slots(net.optimizer_, net.optimizer_.param_groups[block.group])
+
+    def forget_calls(self):
+        """Make the calls anew: parameters thawed, or settings changed."""
         self._calls = {}
-
-    on_device = True
-
-    def _load(self, block, states, steps, row, net):
-        own = dict(net.module_.named_parameters())
-        begin = 0
-        for name in block.names:
-            end = begin + own[name].numel()
-            state = net.optimizer_.state.get(own[name], {})
-            for slot in self.slots:
-                if state.get(slot) is not None:
-                    states[slot][row, begin:end] = self.parameters.flat(name, state[slot])
-            if state:
-                steps[row] = self._steps_of(state)
-            begin = end
-
-    def _steps_of(self, state):
-        return float(state.get("step", 1))
+        trained = [[float(block.gradients is not None)] for block in self.blocks]
+        self._ones = torch.tensor(trained, dtype=torch.float32, device=self.counts.device)
 
     def step(self, start, stop):
-        """Step the optimizers of the nets from `start` to `stop`."""
-        key = (start, stop)
+        """Step the optimizers of the networks from `start` to `stop`."""
+        key = start, stop
         if key not in self._calls:
             self._calls[key] = self._make_calls(start, stop)
-        steps, calls, lasting = self._calls[key]
-        for counter in steps:
-            counter += 1
-        for function, args, kwargs in calls:
-            function(*args, **kwargs)
-        if not lasting:
+        counts, calls, are_first = self._calls[key]
+        counts.add_(self._ones)
+        for call in calls:
+            call()
+        if are_first:
             del self._calls[key]
 
     def _make_calls(self, start, stop):
-        trained = [i for i, block in enumerate(self.parameters.blocks) if block.trained]
-        steps = [self.steps[i][start:stop] for i in trained]
-        calls = []
+        n_steps = self.counts.tolist()
         groups = {}
-        for i in trained:
-            groups.setdefault(self.parameters.blocks[i].group, []).append(i)
-        for group, members in groups.items():
-            for a, b in self._runs(start, stop):
-                calls.append(self._call(dict(self.settings[a][group]), members, a, b))
-        return steps, calls, self._lasting(steps)
+        for i, block in enumerate(self.blocks):
+            if block.gradients is not None:
+                groups.setdefault((block.group, not any(n_steps[i])), []).append(i)
+        calls = [
+            self._call(group, members, first, row, n_steps)
+            for (group, _), members in groups.items()
+            for first, row in self._runs(start, stop, n_steps)
+        ]
+        members = [i for of_group in groups.values() for i in of_group]
+        are_first = not all(all(n_steps[i][start:stop]) for i in members)
+        return self.counts[:, start:stop], calls, are_first
 
-    def _lasting(self, steps):
-        """Tell whether the next step is made by the same calls."""
-        return True
-
-    def _runs(self, start, stop):
-        """Yield ranges of nets that step alike."""
+    def _runs(self, start, stop, n_steps):
+        """Yield ranges of networks that step alike."""
+        alike = [
+            (self.settings[row], self.n_batches[row], *[of_block[row] for of_block in n_steps])
+            for row in range(start, stop)
+        ]
         first = start
         for row in range(start + 1, stop + 1):
-            if row == stop or self._alike(row) != self._alike(first):
+            if row == stop or alike[row - start] != alike[first - start]:
                 yield first, row
                 first = row
 
-    def _alike(self, row):
-        steps = tuple(steps[row].item() for steps in self.steps)
-        return self.settings[row], self.n_batches[row], steps
-
-    def _lists(self, members, a, b):
-        blocks = [self.parameters.blocks[i] for i in members]
-        yield [block.values[a:b].view(-1) for block in blocks]
-        yield [block.grads[a:b].view(-1) for block in blocks]
-        for slot in self.slots:
-            yield [self.states[i][slot][a:b].view(-1) for i in members]
+    def _call(self, group, members, first, stop, n_steps):
+        """Return what steps some blocks of networks that step alike."""
+        names = self.states[members[0]]
+        blocks = [self.blocks[i] for i in members]
+        lists = [
+            [block.values for block in blocks],
+            [block.gradients for block in blocks],
+            *([self.states[i][name] for i in members] for name in names),
+        ]
+        optimizer = self.nets[first].optimizer_
+        return fused_call(
+            optimizer,
+            optimizer.param_groups[group],
+            [[tensor[first:stop].flatten() for tensor in tensors] for tensors in lists],
+            [self.counts[i, first] for i in members],
+            is_first=not n_steps[members[0]][first],
+        )
 
     def look_again(self, row):
-        """Read the settings of a net that may have changed."""
+        """Read the settings of a network that may have changed."""
         settings = settings_of(self.nets[row].optimizer_)
         if settings != self.settings[row]:
             self.settings[row] = settings
-            self._calls.clear()
-
-    def forget_calls(self):
-        """Make the calls anew; parameters thawed."""
-        self._calls.clear()
+            self.forget_calls()
 
     def keep(self, rows):
-        """Drop all other nets."""
-        self.nets = [self.nets[row] for row in rows]
-        self.n_batches = [self.n_batches[row] for row in rows]
-        self.settings = [self.settings[row] for row in rows]
-        self.states = [{k: v[rows] for k, v in states.items()} for states in self.states]
-        self.steps = [steps[rows] for steps in self.steps]
-        self._calls.clear()
-
-    def give_back(self, row):
-        """Write the state of a net into its own optimizer."""
-        net = self.nets[row]
-        own = dict(net.module_.named_parameters())
-        for i, block in enumerate(self.parameters.blocks):
-            n_steps = self.steps[i][row].item()
-            if block.group is None or not n_steps:
-                continue
-            group = net.optimizer_.param_groups[block.group]
-            begin = 0
-            for name in block.names:
-                parameter = own[name]
-                end = begin + parameter.numel()
-                values = {
-                    slot: _own(self.parameters.natural(name, states[row, begin:end]))
-                    for slot, states in self.states[i].items()
-                }
-                self._give(net.optimizer_, group, parameter, values, n_steps)
-                begin = end
-
-
-def _own(view):
-    return view.clone(memory_format=torch.contiguous_format)
-
-
-class _Adam(_Fused):
-    slots = ("exp_avg", "exp_avg_sq")
-
-    def __init__(self, parameters, nets, n_batches):
-        if any(group["amsgrad"] for group in nets[0].optimizer_.param_groups):
-            self.slots = (*self.slots, "max_exp_avg_sq")
-        super().__init__(parameters, nets, n_batches)
-
-    def _call(self, settings, members, a, b):
-        lists = list(self._lists(members, a, b))
-        if not settings["amsgrad"]:
-            lists = [*lists[:4], []]
-        steps = [self.steps[i][a] for i in members]
-        beta1, beta2 = settings["betas"]
-        kwargs = {name: settings[name] for name in ("lr", "weight_decay", "eps")}
-        kwargs |= {"beta1": beta1, "beta2": beta2}
-        kwargs |= {name: settings[name] for name in ("amsgrad", "maximize")}
-        function = torch._fused_adamw_ if self._decoupled(settings) else torch._fused_adam_
-        return function, (*lists, steps), kwargs
-
-    def _decoupled(self, settings):
-        return settings.get("decoupled_weight_decay", False)
-
-    def _give(self, optimizer, group, parameter, values, n_steps):
-        fused = bool(group["fused"])
-        wide = torch.get_default_dtype() == torch.float64 and not fused
-        step = torch.tensor(
-            n_steps,
-            dtype=torch.float64 if wide else torch.float32,
-            device=parameter.device if fused else "cpu",
+        """Drop all other networks."""
+        self.nets, self.settings, self.n_batches = (
+            [of[row] for row in rows] for of in (self.nets, self.settings, self.n_batches)
         )
-        if not group["amsgrad"]:
-            values.pop("max_exp_avg_sq", None)
-        optimizer.state[parameter] = {"step": step, **values}
+        self.states = [{k: v[rows] for k, v in states.items()} for states in self.states]
+        self.counts = self.counts[:, rows]
+        self.forget_calls()
+
+    def release(self, row):
+        """Write the state of a network into its own optimizer."""
+        optimizer, module = self.nets[row].optimizer_, self.nets[row].module_
+        for block, states, counts in zip(self.blocks, self.states, self.counts, strict=True):
+            n_steps, group = counts[row].item(), optimizer.param_groups[block.group]
+            own = {k: _own(block.natural(v)[row]) for k, v in states.items()}
+            if n_steps and not isinstance(optimizer, torch.optim.SGD):
+                own = {"step": _as_step(n_steps, group, block.values.device), **own}
+            if n_steps and own:
+                optimizer.state[module.get_parameter(block.name)] = own
 
 
-class _AdamW(_Adam):
-    def _decoupled(self, settings):
-        return True
+def _count(state):
+    """Return the steps that a state has seen; of SGD whether there was one."""
+    return float(state.get("step", state.get("momentum_buffer") is not None))
 
 
-class _SGD(_Fused):
-    slots = ("momentum_buffer",)
-    on_device = False
-
-    def _steps_of(self, state):
-        return 0 if state.get("momentum_buffer") is None else 1
-
-    def _lasting(self, steps):
-        # From the second step on there is a momentum.
-        return all(counter.all() for counter in steps)
-
-    def _call(self, settings, members, a, b):
-        values, grads, momenta = self._lists(members, a, b)
-        first = not self.steps[members[0]][a].item()
-        kwargs = {name: settings[name] for name in ("weight_decay", "momentum", "lr")}
-        kwargs |= {name: settings[name] for name in ("dampening", "nesterov", "maximize")}
-        kwargs |= {"is_first_step": first}
-        return torch._fused_sgd_, (values, grads, momenta if settings["momentum"] else []), kwargs
-
-    def _give(self, optimizer, group, parameter, values, n_steps):
-        if group["momentum"]:
-            optimizer.state[parameter] = values
-
-
-OPTIMIZERS = {
-    torch.optim.Adam: _Adam,
-    torch.optim.AdamW: _AdamW,
-    torch.optim.SGD: _SGD,
-    **dict.fromkeys(ELEMENTWISE, Elementwise),
-}
+def _as_step(n_steps, group, device):
+    """Return a count of steps as torch's optimizer keeps it."""
+    is_fused = bool(group["fused"])
+    is_double = torch.get_default_dtype() == torch.float64 and not is_fused
+    dtype = torch.float64 if is_double else torch.float32
+    return torch.tensor(n_steps, dtype=dtype, device=device if is_fused else "cpu")

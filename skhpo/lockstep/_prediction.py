@@ -10,12 +10,11 @@ import torch
 
 from ..estimators.validation import check_inputs
 from ..training.batches import RowBatches
+from ..training.structure import structure
 from ._errors import LockstepError, log
-from ._forms import Forms
-from ._graph import structure
 from ._members import overridden
 from ._parameters import Parameters
-from ._proof import prove
+from ._passes import Passes
 
 __all__ = ["predict_together"]
 
@@ -80,7 +79,7 @@ def _key(net, X):
     net._set_training(False)
     return (
         id(X),
-        structure(net.module_),
+        structure(net.module_, rated=True),
         net.input_shape_,
         tuple(getattr(net, "feature_names_in_", ())),
         tuple(net._integer_inputs.items()),
@@ -99,21 +98,17 @@ def _outputs(nets, X):
 
 def _together(nets, X):
     modules = [net.module_ for net in nets]
-    forms = Forms(modules, [None] * len(nets))
     X, _ = check_inputs(nets[0], X, None, reset=False, needs_y=False)
     rows = nets[0]._rows(X)
-    wanted = forms.views, forms.apart, forms.transposed
-    parameters = Parameters(modules, {}, *wanted, trained=False)
-    if forms.unproven:
-        few = rows.take(torch.arange(min(_FEWEST_ROWS, len(rows))))[0]
-        prove(forms, parameters, modules, [few] * len(nets))
-    part = parameters.part(0, len(nets))
+    few = rows.take(torch.arange(min(_FEWEST_ROWS, len(rows))))[0]
+    parameters = Parameters(modules, {}, trained=False)
+    passes = Passes(modules, parameters, few.expand(len(nets), *few.shape))
     together = nets[0]._rows_at_once() // len(nets)
     found = [[] for _ in nets]
     nonlinearities = [net._get_predict_nonlinearity() for net in nets]
     with torch.no_grad():
         for x, _, _ in RowBatches(rows, max(_FEWEST_ROWS, together)).triples():
-            output = forms(x.expand(len(nets), *x.shape), part)
+            output = passes.forward(x.expand(len(nets), *x.shape)).clone()
             for own, nonlinearity, one in zip(found, nonlinearities, output, strict=True):
                 own.append(skorch.utils.to_numpy(nonlinearity(one)))
     return [np.concatenate(own) for own in found]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..modules import MLP, ConvNet
-from ._layers import FORMS
+from ..training.direct import is_known
 
 __all__ = ["LAYER_RULES", "register_layer"]
 
@@ -63,6 +62,6 @@ def register_layer(layer_type, rule):
         raise TypeError(f"layer_type must be a class of torch modules, but got {layer_type!r}")
     if not callable(rule):
         raise TypeError(f"rule must be callable, but got {rule!r}")
-    if layer_type in FORMS or layer_type in (nn.Sequential, MLP, ConvNet):
+    if is_known(layer_type):
         raise ValueError(f"skhpo has a rule for {layer_type.__name__}; register a subclass of it")
     LAYER_RULES[layer_type] = rule

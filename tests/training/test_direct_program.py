@@ -186,7 +186,7 @@ def test_masks_are_those_of_torch(dtype, rate, monkeypatch):
         masks = Masks(lambda generator=generator: generator)
         for value in wanted:
             mask = torch.empty_like(x)
-            masks(mask, "dropout", rate)
+            masks(mask, rate)
             assert torch.equal(x * mask, value)
         assert torch.equal(generator.get_state(), torch.get_rng_state())
 

@@ -24,29 +24,34 @@ is a short sequence of torch calls, without the graph that autograd would build 
 Whatever has no rule has a reason: `compile_program` then returns it in place of a program.
 """
 
+from ._autograd import Networks
 from ._epoch import DirectRunner, DirectSteps
-from ._layers import RULES, has_global_hooks, has_hooks, is_traced, refuse_hooks
-from ._losses import LOSSES, make_loss
+from ._layers import RULES, is_known, is_traced, make_rule, refuse_hooks
+from ._losses import LOSSES
 from ._masks import Masks
+from ._optimizers import FUSED, fused_call, slots
 from ._place import Place, Unknown
 from ._program import Program, compile_program, make_pass
-from ._proof import prove
+from ._proof import find_differences
 
 __all__ = [
+    "FUSED",
     "LOSSES",
     "RULES",
     "DirectRunner",
     "DirectSteps",
     "Masks",
+    "Networks",
     "Place",
     "Program",
     "Unknown",
     "compile_program",
-    "has_global_hooks",
-    "has_hooks",
+    "find_differences",
+    "fused_call",
+    "is_known",
     "is_traced",
-    "make_loss",
     "make_pass",
-    "prove",
+    "make_rule",
     "refuse_hooks",
+    "slots",
 ]

@@ -257,9 +257,12 @@ class Dropout(Rule):
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
-        if place.draw_mask is None or not 0 < layer.p < 1:
+        # Many networks have a rate each, also one that drops nothing, or everything.
+        rates = [one.p for one in place.layers(layer)]
+        self._rate = layer.p if place.networks is None else rates
+        if place.draw_mask is None or (len(rates) == 1 and not 0 < layer.p < 1):
             raise Unknown(f"{type(layer).__name__}(p={layer.p})")
-        self.layer, self._name, self._draw = layer, place.path, place.draw_mask
+        self._draw = place.draw_mask
         self._overwrites = place.may_overwrite
         self._many = place.n_networks is not None
         self._mask = self._out = None
@@ -267,7 +270,7 @@ class Dropout(Rule):
     def forward(self, x):
         if self._mask is None:
             self._mask = self._empty_mask(x)
-        self._draw(self._mask, self._name, self.layer.p)
+        self._draw(self._mask, self._rate)
         if self._overwrites:
             return x.mul_(self._mask)
         self._out = torch.mul(x, self._mask, out=self._out)

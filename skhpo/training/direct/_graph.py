@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 import random
-import types
 
 import numpy as np
 import torch
@@ -13,19 +11,15 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from ..randomness import DRAWING
+from ..structure import structure
 from ..tracing import Tracer
+from ._autograd import ByAutograd, vmapped
 from ._functions import FUNCTIONS, OPERATIONS
 from ._place import Rule, Unknown, on_meta
 from ._shapes import Reshape
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "global_states"]
 
-# Attributes that all modules have, and one that the tracer sets.
-_OWN = {*vars(nn.Module()), "_compiled_call_impl"}
-_PLAIN = (
-    *(type(None), bool, int, float, str, type, torch.dtype, torch.device),
-    *(types.FunctionType, types.BuiltinFunctionType),
-)
 # From a function or the name of a method that keeps the order of all numbers to the method.
 _VIEWS = {
     **dict.fromkeys((torch.flatten, "flatten"), "flatten"),
@@ -73,6 +67,7 @@ class Graph(Rule):
         # What is known of nodes: the shapes of tensors, and everything else as it is.
         self._shapes, self._known = {}, {}
         self._steps = []
+        self._attributes = {}  # values and gradients of parameters and buffers, by node
         for node in nodes:
             self._add(node, is_input=node is nodes[0])
         self._input, self._output = nodes[0], nodes[-1].args[0]
@@ -94,6 +89,8 @@ class Graph(Rule):
             self._add_layer(node)
         elif node.op in ("call_function", "call_method"):
             self._add_call(node)
+        elif node.op == "get_attr" and self._place.networks is not None:
+            self._add_attribute(node)
         elif node.op != "output":
             raise Unknown(f"forward reads {node.target}")
 
@@ -119,12 +116,15 @@ class Graph(Rule):
             shape=self._shapes[source],
             needs_gradient=self._learns[source],
             may_overwrite=is_alone and self._overwritable[source],
-            is_integer=self._place.is_integer and source.op == "placeholder",
+            is_integer=self._is_integer(source),
         )
         rule = (make_rule or self._make_rule)(layer, place)
         self._add_step(node, rule, [source], place.trains)
         self._overwritable[node] = not rule.keeps_output
         self._shared[node] = is_shared and rule.aliases
+
+    def _is_integer(self, source):
+        return self._place.is_integer and source.op == "placeholder"
 
     def _add_step(self, node, rule, sources, trains=False):
         if not node.users:
@@ -134,14 +134,68 @@ class Graph(Rule):
         self._learns[node] = trains or any(self._learns[source] for source in sources)
         self._steps.append((node, rule, sources))
 
+    def _add_attribute(self, node):
+        name = self._place.path + node.target
+        if not node.users:
+            return
+        pair = self._place.buffers.get(name), None
+        if name in self._place.parameters:
+            pair = self._place.parameter(node.target)
+        if pair[0] is None:
+            raise Unknown(f"{node.target} is neither a parameter nor a buffer")
+        self._attributes[node] = pair
+        self._shapes[node] = tuple(pair[0].shape[1:])
+        self._learns[node], self._shared[node] = pair[1] is not None, True
+        self._overwritable[node] = False
+
     def _add_call(self, node):
-        if (
-            not any(arg in self._shapes for arg in node.all_input_nodes)
-            or node.target in ("size", "dim")
-            or node.target is getattr
-        ):
+        if not self._is_call_of_tensors(node):
             self._known[node] = self._computed(node)
-        elif node.target in _VIEWS:
+            return
+        try:
+            if any(source in self._attributes for source in node.all_input_nodes):
+                raise Unknown(f"{node.target} of parameters")
+            self._add_call_of_tensors(node)
+        except Unknown:
+            if self._place.networks is None:
+                raise
+            self._add_call_by_autograd(node)
+
+    def _is_call_of_tensors(self, node):
+        of_tensors = any(arg in self._shapes for arg in node.all_input_nodes)
+        return of_tensors and node.target not in ("size", "dim") and node.target is not getattr
+
+    def _add_call_by_autograd(self, node):
+        name = node.target if isinstance(node.target, str) else node.target.__name__
+        if name.endswith("_") or name == "setitem" or node.kwargs.keys() & {"inplace", "out"}:
+            raise Unknown(f"{node} works in place")
+        sources = [source for source in node.all_input_nodes if source in self._shapes]
+        known = self._known
+        place = self._place.at(is_integer=any(map(self._is_integer, sources)))
+
+        def call(*tensors):
+            values = dict(zip(sources, tensors, strict=True))
+            args, kwargs = (
+                fx.node.map_arg(part, lambda arg: values[arg] if arg in values else known[arg])
+                for part in (node.args, node.kwargs)
+            )
+            if node.op == "call_method":
+                return getattr(args[0], node.target)(*args[1:], **kwargs)
+            return node.target(*args, **kwargs)
+
+        function = vmapped(call, type(self._module).__name__)
+        rule = ByAutograd(
+            lambda part, *tensors: function(*tensors),
+            [self._shapes[source] for source in sources],
+            place,
+            [self._learns[source] for source in sources],
+            own=False,
+        )
+        self._place.networks.parts.append(str(node))
+        self._add_step(node, rule, sources)
+
+    def _add_call_of_tensors(self, node):
+        if node.target in _VIEWS:
             self._add_view(node)
         elif node.target in FUNCTIONS and len(node.all_input_nodes) == 1:
             layer = FUNCTIONS[node.target](*node.args[1:], **node.kwargs)
@@ -185,7 +239,8 @@ class Graph(Rule):
         self._add_step(node, rule, sources)
 
     def forward(self, x):
-        values = {self._input: x}
+        values = {node: value for node, (value, _) in self._attributes.items()}
+        values[self._input] = x
         for node, rule, sources in self._steps:
             values[node] = rule.forward(*[values[source] for source in sources])
         return values[self._output]
@@ -204,6 +259,9 @@ class Graph(Rule):
                     gradients[source] = gradients[source].add_(value)
                 else:
                     gradients[source] = value
+        for node, (_, gradient) in self._attributes.items():
+            if gradient is not None:
+                gradient.copy_(gradients.pop(node))
         return gradients.get(self._input)
 
 
@@ -229,40 +287,26 @@ def _trace(module, is_known):
     """Return the graph of a module."""
     name = type(module).__name__
     tracer = _Tracer(is_known)
-    states = _global_states()
+    states = global_states()
     try:
         with _WithoutDraws():
             graph = tracer.trace(module)
     except Exception as error:
         raise Unknown(f"{name} cannot be traced: {error}") from error
-    if _global_states() != states:
+    if global_states() != states:
         raise Unknown(f"{name} draws from a global generator")
-    for own, traced in zip(module.modules(), tracer.root.modules(), strict=True):
-        if not type(own).__module__.startswith("torch.") and not _is_unchanged(own, traced):
-            raise Unknown(f"{name} keeps more than tensors and settings")
+    pairs = zip(module.buffers(), tracer.root.buffers(), strict=True)
+    if _own(module) != _own(tracer.root) or not all(torch.equal(*pair) for pair in pairs):
+        raise Unknown(f"{name} keeps more than tensors and settings")
     return graph
 
 
-def _global_states():
+def _own(module):
+    """Return the structure of the parts of a module that are not torch's."""
+    return [of for of in structure(module) if not of[1].__module__.startswith("torch.")]
+
+
+def global_states():
+    """Return the states of the generators that no fit may draw from."""
     _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
     return random.getstate(), keys.tobytes(), position
-
-
-def _is_unchanged(own, traced):
-    """Tell whether a call left the copy of a layer as it was, for all that can be known."""
-    before, after = ({k: v for k, v in vars(m).items() if k not in _OWN} for m in (own, traced))
-    pairs = zip(own.buffers(False), traced.buffers(False), strict=True)
-    return _is_same(before, after) and all(torch.equal(*pair) for pair in pairs)
-
-
-def _is_same(before, after):
-    if type(before) is not type(after):
-        return False
-    if isinstance(before, list | tuple):
-        return len(before) == len(after) and all(map(_is_same, before, after))
-    if isinstance(before, dict):
-        return before.keys() == after.keys() and all(_is_same(before[k], after[k]) for k in before)
-    if isinstance(before, functools.partial):
-        parts = [(p.func, p.args, p.keywords) for p in (before, after)]
-        return _is_same(*parts)
-    return isinstance(before, _PLAIN) and before == after

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 from torch.nn.modules import module as torch_module
 
 from ...modules import MLP, ConvNet
+from ._autograd import make_local_rule
 from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
 from ._graph import Graph
 from ._normalizations import BatchNorm, GroupNorm, LayerNorm
@@ -14,7 +17,15 @@ from ._products import Convolution, Embedding
 from ._shapes import POOLS, Flatten, Unflatten
 from ._sparse import SparseLinear
 
-__all__ = ["RULES", "has_global_hooks", "has_hooks", "is_traced", "make_rule", "refuse_hooks"]
+__all__ = [
+    "RULES",
+    "has_global_hooks",
+    "has_hooks",
+    "is_known",
+    "is_traced",
+    "make_rule",
+    "refuse_hooks",
+]
 
 _DROPOUTS = {
     nn.Dropout: Dropout,
@@ -40,6 +51,8 @@ RULES = {
 }
 
 
+# Layers that compute the same in any precision.
+_PRECISE = {nn.Identity, nn.Flatten, nn.Unflatten, *_DROPOUTS}
 # From the ``forward`` of modules that call their children in a row to a function of such a module
 # and the shape of its input, which returns a layer to be called before, or None.
 SEQUENCES = {
@@ -106,6 +119,18 @@ def make_rule(module, place):
     Unknown
         If it has none.
     """
+    kind, networks = type(module), place.networks
+    if networks is None or (_is_sequence(kind) and kind not in networks.rules):
+        return _make_rule(module, place)
+    if kind in networks.rules or (networks.precision and kind not in _PRECISE):
+        return make_local_rule(module, place)
+    try:
+        return _make_rule(module, place)
+    except Unknown:
+        return make_local_rule(module, place)
+
+
+def _make_rule(module, place):
     kind = type(module)
     if _is_sequence(kind):
         before = SEQUENCES[kind.forward](module, place.shape)
@@ -115,8 +140,8 @@ def make_rule(module, place):
     if rule is None and kind.__module__.startswith("torch."):
         raise Unknown(f"{kind.__name__} has no rule")
     if rule is None:
-        return Graph(module, place, make_rule, _is_known)
-    if kind in _DROPOUTS and not (module.training and module.p):
+        return Graph(module, place, make_rule, partial(_is_leaf, place.networks))
+    if kind in _DROPOUTS and not (module.training and any(one.p for one in place.layers(module))):
         rule = Identity
     return rule(module, place)
 
@@ -126,14 +151,19 @@ def _is_sequence(kind):
     return iterates and kind.forward in SEQUENCES
 
 
-def _is_known(module):
-    return type(module) in RULES or _is_sequence(type(module))
+def is_known(kind):
+    """Tell whether modules of a class have a rule without being traced."""
+    return kind in RULES or _is_sequence(kind)
+
+
+def _is_leaf(networks, module):
+    return is_known(type(module)) or (networks is not None and type(module) in networks.rules)
 
 
 def is_traced(module):
     """Tell whether the rule of a module has parts that are known from their graphs alone."""
     return not all(
-        _is_known(m) or type(m).__module__.startswith("torch.") for m in module.modules()
+        is_known(type(m)) or type(m).__module__.startswith("torch.") for m in module.modules()
     )
 
 

@@ -14,34 +14,37 @@ class Masks:
 
     Parameters
     ----------
-    generator : callable
+    generator : callable or None, default=None
         Returns the generator to draw from.
     """
 
-    def __init__(self, generator):
+    def __init__(self, generator=None):
         self._generator = generator
         self._uniform = {}
         self._scales = {}
 
-    def __call__(self, mask, name, rate):
+    def __call__(self, mask, rate):
+        """Fill a mask with draws from the generator."""
+        self.fill(mask, rate, self._generator())
+
+    def fill(self, mask, rate, generator):
         """Fill a mask.
 
         Parameters
         ----------
         mask : Tensor
-        name : str
-            Of the layer; not used.
         rate : float
             Probability of a zero, between 0 and 1.
+        generator : torch.Generator
         """
         if mask.is_contiguous() and _draws_uniform_numbers():
             n = mask.numel()
             if n not in self._uniform:
                 self._uniform[n] = mask.new_empty(n, dtype=torch.float64)
-            numbers = self._uniform[n].uniform_(generator=self._generator())
+            numbers = self._uniform[n].uniform_(generator=generator)
             torch.lt(numbers.view(mask.shape), 1 - rate, out=mask)
         else:
-            mask.bernoulli_(1 - rate, generator=self._generator())
+            mask.bernoulli_(1 - rate, generator=generator)
         if rate not in self._scales:
             self._scales[rate] = torch.ones_like(mask.view(-1)[0]).div_(1 - rate)
         mask.mul_(self._scales[rate])

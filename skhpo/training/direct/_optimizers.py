@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.optim import optimizer as torch_optimizer
 
 from ._place import Unknown
 
-__all__ = ["make_stepper"]
+__all__ = ["FUSED", "fused_call", "make_stepper", "slots"]
 
 
 class Stepper:
@@ -44,11 +46,8 @@ class _Fused(Stepper):
     """Calls torch's fused kernel without the detours of its optimizer.
 
     Parameters of a group that have stepped as often are one call. The first step, which makes the
-    state, is torch's own. Subclasses have ``_call(group, parameters)`` and `_slots`, the names of
-    what has the shape of a parameter.
+    state, is torch's own.
     """
-
-    _slots = ()
 
     def begin(self):
         super().begin()
@@ -80,11 +79,8 @@ class _Fused(Stepper):
             state.get(parameter, {}).get(name) is not None
             for group in self.optimizer.param_groups
             for parameter in self._trained(group)
-            for name in self._slots_of(group)
+            for name in slots(self.optimizer, group)
         )
-
-    def _slots_of(self, group):
-        return self._slots
 
     def _make_calls(self):
         for group in self.optimizer.param_groups:
@@ -99,70 +95,70 @@ class _Fused(Stepper):
                     [self.gradients[parameter] for parameter in parameters],
                 ]
                 states = [self.optimizer.state.get(parameter) for parameter in parameters]
-                lists += [[state[name] for state in states] for name in self._slots_of(group)]
+                names = slots(self.optimizer, group)
+                lists += [[state[name] for state in states] for name in names]
                 if count is not None:
                     # One tensor while they step together.
                     count = lists[0][0].new_tensor(count, dtype=torch.float32)
                     self._counts.append((count, states))
-                yield self._call(group, lists, count)
+                    # A third of the time of adding a number.
+                    yield partial(count.add_, torch.ones_like(count))
+                yield fused_call(self.optimizer, group, lists, [count] * len(parameters))
 
 
-class _Adam(_Fused):
-    """Adam and AdamW."""
-
-    def _slots_of(self, group):
-        names = ("exp_avg", "exp_avg_sq")
-        return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
-
-    def _call(self, group, lists, count):
-        decoupled = isinstance(self.optimizer, torch.optim.AdamW)
-        decoupled = group.get("decoupled_weight_decay", decoupled)
-        kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
-        lists = lists if group["amsgrad"] else [*lists, []]
-        counts = [count] * len(lists[0])
-        one = torch.ones_like(count)  # a third of the time of adding a number
-
-        def call():
-            count.add_(one)
-            beta1, beta2 = group["betas"]
-            kernel(
-                *lists,
-                counts,
-                lr=group["lr"],
-                beta1=beta1,
-                beta2=beta2,
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=group["amsgrad"],
-                maximize=group["maximize"],
-            )
-
-        return call
-
-
-class _SGD(_Fused):
-    def _slots_of(self, group):
+def slots(optimizer, group):
+    """Return the names of what an optimizer with a fused kernel keeps for each number."""
+    if isinstance(optimizer, torch.optim.SGD):
         return ("momentum_buffer",) if group["momentum"] else ()
+    names = ("exp_avg", "exp_avg_sq")
+    return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
-    def _call(self, group, lists, count):
-        lists = lists if group["momentum"] else [*lists, []]
+
+def fused_call(optimizer, group, lists, counts, *, is_first=False):
+    """Return what steps some parameters of a group by torch's fused kernel.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Adam, torch.optim.AdamW or torch.optim.SGD
+    group : dict
+        Its settings are read in each call.
+    lists : list of list of Tensor
+        The parameters, their gradients, and what `slots` names.
+    counts : list of Tensor of shape () and of dtype float32
+        Steps of the parameters, with the one of the call; not read by SGD.
+    is_first : bool, default=False
+        Whether there is no momentum yet.
+
+    Returns
+    -------
+    call : callable
+        Of no argument.
+    """
+    if isinstance(optimizer, torch.optim.SGD):
+        names = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
+        if not group["momentum"]:
+            lists = [*lists, []]
 
         def call():
-            torch._fused_sgd_(
-                *lists,
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
-                lr=group["lr"],
-                dampening=group["dampening"],
-                nesterov=group["nesterov"],
-                maximize=group["maximize"],
-                is_first_step=False,
-            )
+            settings = {name: group[name] for name in names}
+            torch._fused_sgd_(*lists, **settings, is_first_step=is_first)
 
         return call
+    decoupled = isinstance(optimizer, torch.optim.AdamW)
+    decoupled = group.get("decoupled_weight_decay", decoupled)
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    names = ("lr", "weight_decay", "eps", "amsgrad", "maximize")
+    lists = lists if group["amsgrad"] else [*lists, []]
+
+    def call():
+        beta1, beta2 = group["betas"]
+        settings = {name: group[name] for name in names}
+        kernel(*lists, counts, beta1=beta1, beta2=beta2, **settings)
+
+    return call
 
 
-_FUSED = {torch.optim.Adam: _Adam, torch.optim.AdamW: _Adam, torch.optim.SGD: _SGD}
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 def make_stepper(optimizer, gradients):
@@ -185,7 +181,7 @@ def make_stepper(optimizer, gradients):
     is_noted = getattr(step, "_wrapped_by_lr_sched", False)
     is_own = step is None or (is_noted and step.__wrapped__ is type(optimizer).step)
     is_plain = is_own and not any(has_hooks) and all(map(_is_plain, optimizer.param_groups))
-    kind = _FUSED.get(type(optimizer), Stepper) if is_plain else Stepper
+    kind = _Fused if is_plain and type(optimizer) in FUSED else Stepper
     return kind(optimizer, gradients)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -27,9 +28,11 @@ class Place:
         Values and gradients by name; no gradient where it is not wanted.
     buffers : dict of str to Tensor
     draw_mask : callable or None
-        Fills a tensor with a dropout mask, given the tensor, the name of the layer and its rate.
+        Fills a tensor with a dropout mask, given the tensor and the rate, or that of each network.
     n_networks : int or None, default=None
         Size of a dimension before that of the batch; None where there is no such dimension.
+    networks : Networks or None, default=None
+        Allows what has no rule to be differentiated by autograd; only where there are many.
     path : str, default=""
         Prefix of the layer's parameters: "hidden.0.".
     needs_gradient : bool, default=False
@@ -49,6 +52,7 @@ class Place:
     buffers: dict
     draw_mask: Callable | None
     n_networks: int | None = None
+    networks: Any = None
     path: str = ""
     needs_gradient: bool = False
     may_overwrite: bool = False
@@ -80,6 +84,10 @@ class Place:
             return None, None
         self.read.add(name)
         return self.parameters[name]
+
+    def layers(self, layer):
+        """Return the layer of each network."""
+        return [layer] if self.networks is None else self.networks.layers(layer, self.path)
 
     @property
     def trains(self):

@@ -11,7 +11,7 @@ from ._layers import has_global_hooks, has_hooks, is_traced, make_rule, refuse_h
 from ._losses import make_loss
 from ._optimizers import make_stepper
 from ._place import Place, Unknown
-from ._proof import prove
+from ._proof import find_differences
 
 __all__ = ["Program", "compile_program", "make_pass"]
 
@@ -62,7 +62,7 @@ class Program:
             raise Unknown("no parameter is trained")
         self._is_traced = is_traced(module)
         if self._is_traced:
-            prove(module, place.at(shape=(min(*sizes, 8), *row)), dtype)
+            _refuse_differences(module, place.at(shape=(min(*sizes, 8), *row)), dtype)
         self._parts = {}
         for size in set(sizes):
             place = place.at(shape=(size, *row))
@@ -128,6 +128,17 @@ class Program:
         return kept, numbers
 
 
+def _refuse_differences(module, place, dtype):
+    device = next(module.parameters()).device
+    # Integers are positions in tables, the first of which is always there.
+    x = torch.zeros(place.shape, dtype=dtype, device=device)
+    if dtype.is_floating_point:
+        x.copy_(torch.randn(place.shape, generator=torch.Generator().manual_seed(0)))
+    differ = find_differences([module], place, x)
+    if differ:
+        raise Unknown(f"autograd finds something else for {', '.join(sorted(differ))}")
+
+
 def _read_by(kind):
     """Return what the ``forward`` of a class may read beside its module; a graph holds it fast."""
     own = [vars(base) for base in kind.__mro__ if not base.__module__.startswith("torch.")]
@@ -145,7 +156,7 @@ def _leaves(value):
         yield value
 
 
-def make_pass(module, criterion, place, target_row, **loss_settings):
+def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_settings):
     """Return what computes all gradients of a batch.
 
     Parameters
@@ -154,6 +165,8 @@ def make_pass(module, criterion, place, target_row, **loss_settings):
     place : Place
     target_row : tuple of int
         Shape of the target of a row.
+    may_capture : bool, default=True
+        Whether a GPU may replay the pass, which then draws nothing.
     **loss_settings : dict
         See `Loss`.
 
@@ -177,8 +190,15 @@ def make_pass(module, criterion, place, target_row, **loss_settings):
         backward(backward_loss())
         return losses
 
+    if place.networks is not None and place.networks.precision:
+        forward = _in_float32(forward)
+
     on_gpu = any(value.is_cuda for value, _ in place.parameters.values())
-    return Captured(compute_gradients) if on_gpu else compute_gradients
+    return Captured(compute_gradients) if on_gpu and may_capture else compute_gradients
+
+
+def _in_float32(forward):
+    return lambda x: forward(x).float()
 
 
 def _check_tensors(parameters, optimizer):

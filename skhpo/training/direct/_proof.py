@@ -1,78 +1,106 @@
-"""What is known from its graph alone is tried: a few rows, by its rule and by autograd."""
+"""A few rows, by rules and by autograd: whether rules that nobody has read compute the same."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import torch
 
 from ..randomness import OwnGenerators, Stream
+from ..structure import structure
+from ._graph import global_states
 from ._layers import make_rule
 from ._masks import Masks
 from ._place import Unknown
 
-__all__ = ["prove"]
+__all__ = ["find_differences"]
 
 
-def prove(module, place, dtype):
-    """Raise unless the rule of a module computes what the module and autograd do.
+def find_differences(modules, place, x):
+    """Return what rules compute that modules and autograd do not.
 
     A graph does not say that gradients are turned off or replaced, in which precision is computed,
     or what else than tensors a ``forward`` reads.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        Left as it is.
+    modules : list of torch.nn.Module
+        The networks of the place. They are left as they are.
     place : Place
-        Of the module. The gradients are written to.
-    dtype : torch.dtype
-        Of the input.
+        The gradients are written to, if there are any.
+    x : Tensor of shape (n, ...) or (n_networks, n, ...)
+
+    Returns
+    -------
+    differ : set of str
+        Names of parameters and buffers, and "the output".
 
     Raises
     ------
     Unknown
+        If a module does more than a function of its tensors may.
     """
-    theirs = copy.deepcopy(module)
-    shape, device = place.shape, next(module.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    # Integers are positions in tables, the first of which is always there.
-    x = torch.zeros(shape, dtype=dtype, device=device)
-    if dtype.is_floating_point:
-        x.copy_(torch.randn(shape, generator=generator))
-    masks = Masks(_stream().generator) if device.type == "cpu" else None
+    is_single, networks = place.n_networks is None, place.networks
     clones = {buffer: buffer.clone() for buffer in place.buffers.values()}
     buffers = {name: clones[buffer] for name, buffer in place.buffers.items()}
-    place = place.at(buffers=buffers, draw_mask=masks, read=set())
-    rule = make_rule(module, place)
+    if networks is not None:
+        streams = [_stream(i) for i in range(len(modules))]
+        networks = dataclasses.replace(networks, streams=streams, parts=[])
+    draw_mask = place.draw_mask and (Masks(_stream(0).generator) if is_single else networks.draw)
+    place = place.at(buffers=buffers, draw_mask=draw_mask, networks=networks, read=set())
+    rule = make_rule(modules[0], place)
+    learns = any(gradient is not None for _, gradient in place.parameters.values())
     with torch.no_grad():
         output = rule.forward(x.clone()).clone()
-        slopes = torch.randn(output.shape, generator=generator).to(output)
-        rule.backward(slopes.clone())
-    with torch.enable_grad(), OwnGenerators(_stream()):
-        wanted = theirs(x)
-    if not isinstance(wanted, torch.Tensor):
-        raise Unknown("forward returns no tensor")
-    found, expected = {"the output": output}, {"the output": wanted.detach()}
-    trained = {name: p for name, p in theirs.named_parameters() if p.requires_grad}
-    gradients = torch.autograd.grad(wanted, trained.values(), slopes, allow_unused=True)
-    expected |= {k: g for k, g in zip(trained, gradients, strict=True) if g is not None}
-    found |= {k: place.parameters[k][1] for k in trained if k in place.read}
-    found |= {name: buffers[name] for name, _ in theirs.named_buffers()}
-    expected |= dict(theirs.named_buffers())
-    differ = {k for k in expected if k in found and not _is_close(found[k], expected[k])}
-    differ |= found.keys() ^ expected.keys()
-    if differ:
-        raise Unknown(f"autograd finds something else for {', '.join(sorted(differ))}")
+        slopes = torch.linspace(1, 2, output.numel()).to(output).view_as(output)
+        if learns:
+            rule.backward(slopes.clone())
+    found = {"the output": output, **buffers}
+    found |= {k: g for k, (_, g) in place.parameters.items() if k in place.read and g is not None}
+    if is_single:
+        found, x, slopes = {k: v[None] for k, v in found.items()}, x[None], slopes[None]
+    with torch.set_grad_enabled(learns):
+        wanted = [_call(*one) for one in zip(modules, x, slopes, range(len(x)), strict=True)]
+    names = found.keys() | set().union(*wanted)
+    return {k for k in names if not _is_close(found.get(k), [w.get(k) for w in wanted])}
 
 
-def _stream():
-    return Stream(0, "proof")
+def _call(module, x, slopes, number):
+    """Return the output of a module, its gradients and its buffers by name."""
+    module, name = copy.deepcopy(module), type(module).__name__
+    before = structure(module)
+    for _ in range(3):  # another thread may have drawn meanwhile
+        states = global_states()
+        with OwnGenerators(_stream(number)):
+            output = module(x)
+        if global_states() == states:
+            break
+    else:
+        raise Unknown(f"{name} draws from a global generator")
+    if not isinstance(output, torch.Tensor):
+        raise Unknown(f"{name} returns no single tensor")
+    if structure(module) != before:
+        raise Unknown(f"{name} changes itself when it is called")
+    found = {"the output": output.detach()}
+    if output.requires_grad and output.shape == slopes.shape:
+        trained = {k: p for k, p in module.named_parameters() if p.requires_grad}
+        gradients = torch.autograd.grad(
+            output, trained.values(), slopes.to(output.dtype), allow_unused=True
+        )
+        found |= {k: g for k, g in zip(trained, gradients, strict=True) if g is not None}
+    return found | dict(module.named_buffers())
+
+
+def _stream(number):
+    return Stream(number, "proof")
 
 
 def _is_close(found, wanted):
-    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+    """Tell whether a tensor of all networks has what the networks have."""
+    if found is None or any(w is None or w.shape != found.shape[1:] for w in wanted):
         return False
+    wanted = torch.stack(wanted)
     if not found.is_floating_point() or not found.numel():
         return torch.equal(found, wanted)
     tolerance = torch.finfo(found.dtype).eps ** 0.5 * wanted.abs().max().clamp(min=1)

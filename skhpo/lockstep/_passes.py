@@ -1,0 +1,166 @@
+"""Rules of networks that share a graph, for training and for predicting."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..training.direct import (
+    Networks,
+    Place,
+    Unknown,
+    find_differences,
+    is_traced,
+    make_pass,
+    make_rule,
+    refuse_hooks,
+)
+from ._errors import LockstepError
+from ._registry import LAYER_RULES
+
+__all__ = ["Passes"]
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class Passes:
+    """Forward and backward passes of networks as those of one.
+
+    Parameters
+    ----------
+    modules : list of torch.nn.Module
+        In the mode, training or evaluation, that the passes are for. Rules are of the first one.
+    parameters : Parameters
+    x : Tensor of shape (n_networks, n, ...)
+        Few rows, on which rules that nobody has read are compared with the modules.
+    streams : list of Stream, default=()
+        What each network draws from; none where nothing may draw.
+    precision : str or None, default=None
+        See `Networks`.
+
+    Attributes
+    ----------
+    by_autograd : list of str
+        The parts that autograd differentiates, each by itself, as they have no rule.
+    mixes_rows : bool
+        Whether a row's output may depend on the other rows of its batch: batches that are filled
+        up with further rows would change it.
+
+    Raises
+    ------
+    LockstepError
+        If the networks cannot be computed as one.
+    """
+
+    def __init__(self, modules, parameters, x, streams=(), precision=None):
+        self._modules, self._streams, self._precision = modules, streams, precision
+        self._parameters = parameters
+        self._row, self._is_integer = tuple(x.shape[2:]), not x.is_floating_point()
+        self._passes = {}
+        try:
+            for module in modules:
+                refuse_hooks(module)
+            self._compare(x)
+        except Unknown as reason:
+            raise LockstepError(str(reason)) from reason
+
+    def _compare(self, x):
+        module, name = self._modules[0], type(self._modules[0]).__name__
+        named = list(module.named_parameters(remove_duplicate=False))
+        if len({id(parameter) for _, parameter in named}) < len(named):
+            raise Unknown("layers share a parameter")
+        place = self._place(0, len(self._modules), x.shape[1])
+        place.networks.precision = None  # rounding would hide what differs
+        make_rule(module, place)
+        self.by_autograd = place.networks.parts
+        is_unread = is_traced(module) or bool(self.by_autograd)
+        normalizes = [m for m in module.modules() if isinstance(m, _NORMALIZATIONS)]
+        by_batch = any(m.training or m.running_mean is None for m in normalizes)
+        self.mixes_rows = is_unread or by_batch
+        learns = {k for k, (_, gradient) in place.parameters.items() if gradient is not None}
+        if not learns <= place.read:
+            raise Unknown("a parameter has no part in the output")
+        if not is_unread:
+            return
+        differ = find_differences(self._modules, place, x)
+        if "the output" in differ:
+            raise Unknown(f"{name} computes something else in lockstep")
+        if differ:
+            raise Unknown(f"{name} has other gradients of {', '.join(differ)} in lockstep")
+
+    def keep(self, rows):
+        """Drop all other networks."""
+        self._modules = [self._modules[row] for row in rows]
+        self._streams = [self._streams[row] for row in rows]
+
+    def prepare(self, steps, target_row, losses):
+        """Make the passes of an epoch; the modules must be in the mode that they are for.
+
+        Parameters
+        ----------
+        steps : list of object with `start`, `stop` and `size`
+        target_row : tuple of int
+            Shape of the target of a row.
+        losses : RowLosses
+        """
+        self._passes = {}
+        for step in steps:
+            key = step.start, step.stop, step.size
+            if key not in self._passes:
+                self._passes[key] = self._make(*key, target_row, losses)
+
+    def forward(self, x):
+        """Return the output of all networks, which the next call may overwrite.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_networks, n, ...)
+        """
+        size = x.shape[1]
+        if size not in self._passes:
+            self._passes[size] = make_rule(self._modules[0], self._place(0, len(x), size))
+        return self._passes[size].forward(x)
+
+    def gradients(self, step, x, y, weight):
+        """Return the losses of the rows, and leave the gradients in the parameters.
+
+        Parameters
+        ----------
+        step : object with `start`, `stop`, `size` and `lengths`
+        x : Tensor of shape (n_networks, n, ...)
+        y : Tensor of shape (n_networks, n, ...)
+        weight : Tensor of shape (n_networks, n)
+        """
+        networks, compute_gradients = self._passes[step.start, step.stop, step.size]
+        networks.lengths = step.lengths
+        # Autograd cannot differentiate what was made in inference mode.
+        with torch.no_grad() if networks.parts else torch.inference_mode():
+            return compute_gradients(x, y, weight)
+
+    def _make(self, start, stop, size, target_row, losses):
+        place = self._place(start, stop, size)
+        draws = any(isinstance(m, _DROPOUTS) for m in self._modules[0].modules())
+        compute_gradients = make_pass(
+            self._modules[0],
+            losses.criterion_of(start, stop),
+            place,
+            target_row,
+            may_capture=not (draws or self.by_autograd or self._precision),
+            **losses.settings,
+        )
+        return place.networks, compute_gradients
+
+    def _place(self, start, stop, size):
+        networks = Networks(
+            self._modules[start:stop], self._streams[start:stop], LAYER_RULES, self._precision
+        )
+        return Place(
+            (size, *self._row),
+            self._parameters.pairs(start, stop),
+            {name: buffer[start:stop] for name, buffer in self._parameters.buffers.items()},
+            networks.draw,
+            n_networks=stop - start,
+            networks=networks,
+            is_integer=self._is_integer,
+        )

@@ -1,0 +1,267 @@
+"""Parts of a network that have no rule of their own: autograd differentiates each by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..randomness import OwnGenerators, may_draw
+from ._masks import Masks
+from ._place import Rule, Unknown
+
+__all__ = ["ByAutograd", "Networks", "Part", "make_local_rule"]
+
+
+@dataclass(eq=False)
+class Networks:
+    """Networks in lockstep, of which a part without a rule may be differentiated by autograd.
+
+    Parameters
+    ----------
+    modules : list of torch.nn.Module
+    streams : list of Stream
+        What each network draws from; none where nothing may draw.
+    rules : dict of type to callable, default={}
+        See `skhpo.lockstep.register_layer`.
+    precision : str or None, default=None
+        The type of the device, if it computes in bfloat16.
+
+    Attributes
+    ----------
+    parts : list of str
+        What autograd differentiates, filled as rules are made.
+    lengths : list of int or None
+        How many rows of the batch to come each network really has; None means all.
+    """
+
+    modules: list[nn.Module]
+    streams: list[Any]
+    rules: dict[type, Any] = field(default_factory=dict)
+    precision: str | None = None
+    parts: list[str] = field(default_factory=list)
+    lengths: list[int] | None = None
+    _masks: Masks = field(default_factory=Masks)
+
+    def layers(self, layer, path):
+        """Return the layer of each network; the same for all if it stands for a function."""
+        try:
+            return [module.get_submodule(path.removesuffix(".")) for module in self.modules]
+        except AttributeError:
+            return [layer] * len(self.modules)
+
+    def draw(self, mask, rates):
+        """Fill a dropout mask for each network as the network alone would.
+
+        Parameters
+        ----------
+        mask : Tensor of shape (n_networks, n, ...)
+        rates : list of float
+        """
+        lengths = self.lengths or [mask.shape[1]] * len(mask)
+        for own, rate, length, stream in zip(
+            mask.unbind(0), rates, lengths, self.streams, strict=True
+        ):
+            own[length:].fill_(0)  # they count for nothing, as long as they are numbers
+            if not 0 < rate < 1:
+                own[:length].fill_(1 - rate)
+            elif mask.is_cuda:
+                with OwnGenerators(stream):
+                    own[:length].copy_(F.dropout(torch.ones_like(own[:length]), rate))
+            else:
+                self._masks.fill(own[:length], rate, stream.generator())
+
+    def autocast(self):
+        """Return the context in which autograd computes."""
+        if self.precision is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.precision, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters and buffers of all networks by name, of shape (n_networks, ...)."""
+
+    values: dict[str, torch.Tensor]
+    buffers: dict[str, torch.Tensor]
+
+
+class ByAutograd(Rule):
+    """A function of tensors of many networks that autograd differentiates.
+
+    Parameters
+    ----------
+    function : callable
+        From a `Part` and tensors of shape (n_networks, ...) to one tensor.
+    shapes : list of tuple of int
+        Of the tensors, for one network.
+    place : Place
+        The function has the parameters and buffers below its path.
+    learns : list of bool
+        Of the tensors: whether their gradients are asked for.
+    own : bool, default=True
+        Whether the function has parameters and buffers.
+    """
+
+    keeps_output = aliases = True
+
+    def __init__(self, function, shapes, place, learns, own=True):
+        self._function, self._learns, self._networks = function, learns, place.networks
+        names = [k for k in place.parameters if own and k.startswith(place.path)]
+        pairs = {name: place.parameter(name.removeprefix(place.path)) for name in names}
+        self._gradients = {name: g for name, (_, g) in pairs.items() if g is not None}
+        values = {name: value for name, (value, _) in pairs.items()}
+        buffers = {k: b for k, b in place.buffers.items() if own and k.startswith(place.path)}
+        self._part = Part(values, buffers)
+        self._wants_graph = any(learns) or bool(self._gradients)
+        dtype = torch.int64 if place.is_integer else None
+        like = next(iter(place.parameters.values()))[0]
+        inputs = [like.new_zeros(place.n_networks, *shape, dtype=dtype) for shape in shapes]
+        with torch.no_grad(), self._networks.autocast(), _kept(self._networks.streams, like.device):
+            part = Part(values, {name: buffer.clone() for name, buffer in buffers.items()})
+            output = function(part, *inputs)
+        if not isinstance(output, torch.Tensor):
+            raise Unknown("forward returns more than one tensor")
+        self.shape = tuple(output.shape[1:])
+
+    def forward(self, *tensors):
+        if not self._wants_graph:
+            with self._networks.autocast():
+                return self._function(self._part, *tensors)
+        pairs = zip(tensors, self._learns, strict=True)
+        tensors = [t.detach().requires_grad_(learns) for t, learns in pairs]
+        self._leaves = [t for t in tensors if t.requires_grad]
+        values = {
+            name: value.detach().requires_grad_(name in self._gradients)
+            for name, value in self._part.values.items()
+        }
+        self._leaves += [values[name] for name in self._gradients]
+        with torch.enable_grad(), self._networks.autocast():
+            self._output = self._function(Part(values, self._part.buffers), *tensors)
+        return self._output.detach()
+
+    def backward(self, gradient):
+        if not self._output.requires_grad:
+            raise Unknown("a parameter has no part in the output")
+        gradient = gradient.to(self._output.dtype)
+        found = torch.autograd.grad(self._output, self._leaves, gradient, allow_unused=True)
+        self._output = None
+        of_tensors = zip(found, self._leaves[: sum(self._learns)], strict=False)
+        for own, value in zip(self._gradients.values(), found[sum(self._learns) :], strict=True):
+            if value is None:
+                raise Unknown("a parameter has no part in the output")
+            own.copy_(value)
+        # A gradient may be that of another tensor, too, or one number for many.
+        several = len(self._learns) > 1
+        of_inputs = [_own(*next(of_tensors), several) if own else None for own in self._learns]
+        self._leaves = None
+        return of_inputs if several else of_inputs[0]
+
+
+@contextlib.contextmanager
+def _kept(streams, device):
+    """Within this context streams are drawn from that are afterwards where they were."""
+    states = [stream.generator(device) and stream.state() for stream in streams]
+    try:
+        yield
+    finally:
+        for stream, state in zip(streams, states, strict=True):
+            stream.set_state(state)
+
+
+def _own(gradient, tensor, several):
+    if gradient is None:
+        return torch.zeros_like(tensor)
+    if several:
+        return gradient.clone(memory_format=torch.contiguous_format)
+    return gradient.contiguous()
+
+
+def make_local_rule(module, place):
+    """Return the rule of a module by autograd.
+
+    Raises
+    ------
+    Unknown
+        If the module is nothing that can be computed for all networks of a place at once.
+    """
+    networks, kind, path = place.networks, type(module), place.path
+    if kind in networks.rules:
+        layers = networks.layers(module, path)
+        form = networks.rules[kind](networks, layers, path)
+        function = lambda part, x: form(x, part, None)  # noqa: E731
+    elif kind is nn.Linear and module.bias is not None and len(place.shape) == 2:
+        function = partial(_linear, path)
+    elif _draws(module):
+        function = _one_by_one(networks, networks.layers(module, path))
+    else:
+        function = _vmapped(module, path)
+    networks.parts.append(kind.__name__)
+    return ByAutograd(function, [place.shape], place, [place.needs_gradient])
+
+
+def _draws(layer):
+    is_own = type(layer).__module__.startswith("torch.nn.") and not list(layer.children())
+    return is_own and layer.training and may_draw(layer) and not isinstance(layer, nn.RNNBase)
+
+
+def _linear(path, part, x):
+    # One call rounds once, as that of a single network does in low precision.
+    bias, weight = (part.values[path + name] for name in ("bias", "weight"))
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+
+def _one_by_one(networks, layers):
+    def function(part, x):
+        outputs = []
+        for layer, stream, one in zip(layers, networks.streams, x.unbind(0), strict=True):
+            with OwnGenerators(stream):
+                outputs.append(layer(one))
+        return torch.stack(outputs)
+
+    return function
+
+
+def _vmapped(module, path):
+    name = type(module).__name__
+    try:
+        module = copy.deepcopy(module)
+    except Exception as error:
+        raise Unknown(f"{name} cannot be copied: {error}") from error
+    layers = [part for part in module.modules() if type(part).__module__.startswith("torch.nn.")]
+    if any(_draws(layer) for layer in layers):
+        raise Unknown(f"{name} uses randomness that cannot be assigned to one network")
+    if any(isinstance(layer, nn.RNNBase) for layer in layers):
+        raise Unknown("recurrent layers have no batching rule")
+
+    def call(values, buffers, x):
+        return torch.func.functional_call(module, (values, buffers), (x,))
+
+    def function(part, x):
+        values, buffers = (
+            {key.removeprefix(path): value for key, value in tensors.items()}
+            for tensors in (part.values, part.buffers)
+        )
+        return vmapped(call, name)(values, buffers, x)
+
+    return function
+
+
+def vmapped(function, name):
+    """Return a function of one network as one of many."""
+
+    def call(*args):
+        try:
+            # Randomness raises: each network has a stream of its own, of which vmap knows nothing.
+            return torch.func.vmap(function)(*args)
+        except Exception as error:
+            text = str(error).partition("\n")[0]
+            raise Unknown(f"{name} under vmap: {text}") from error
+
+    return call

@@ -1,0 +1,65 @@
+"""What a module is made of, as something that can be compared."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+__all__ = ["structure"]
+
+_OF_MODULE = {
+    *("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"),
+    *("_compiled_call_impl", *(name for name in vars(nn.Module()) if name.startswith("_"))),
+}
+_RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+def structure(module, free=(), *, rated=False):
+    """Return a hashable description of a module: types, settings and shapes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    free : tuple of str, default=()
+        Settings of the outermost module that are left out.
+    rated : bool, default=False
+        Whether modules with other rates of dropout are described alike.
+    """
+    layers = []
+    seen = set()
+    for name, layer in module.named_modules(remove_duplicate=False):
+        out = {*_OF_MODULE, *(free if layer is module else ())}
+        if rated and isinstance(layer, _RATED):
+            out.add("p")
+        settings = tuple((k, _frozen(v)) for k, v in vars(layer).items() if k not in out)
+        tensors = [
+            (k, None if t is None else (tuple(t.shape), t.dtype, t.requires_grad, id(t) in seen))
+            for k, t in (*layer._parameters.items(), *layer._buffers.items())
+        ]
+        seen |= {id(t) for t in layer._parameters.values() if t is not None}
+        layers.append((name, type(layer), layer.training, settings, tuple(tensors)))
+    return tuple(layers)
+
+
+def _frozen(value):
+    if isinstance(value, list | tuple):
+        return type(value), tuple(_frozen(item) for item in value)
+    if isinstance(value, Mapping):
+        return dict, tuple((_frozen(k), _frozen(v)) for k, v in value.items())
+    if isinstance(value, functools.partial):
+        return value.func, _frozen(value.args), _frozen(value.keywords)
+    if isinstance(value, float) and value != value:
+        return "nan"
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | type):
+        return type(value), value
+    if isinstance(value, torch.dtype | torch.device) or (callable(value) and _is_global(value)):
+        return value
+    # Two objects that nobody can compare are taken for different.
+    return id(value)
+
+
+def _is_global(function):
+    return hasattr(function, "__qualname__") and "<locals>" not in function.__qualname__
