@@ -6,34 +6,20 @@ import contextlib
 import io
 import warnings
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.exceptions import DeviceWarning
 
-from ..files import write_atomically
-from ..training.checkpoint import (
-    check_complete,
-    check_keys,
-    serialised,
-)
+from ..training.checkpoint import check_keys
 from ..training.device import resolve_device
 from ..training.state import TrainingState
 from .fitting import make_schedule
+from .saving import CheckpointMixin
 
 __all__ = ["StateMixin", "held_part"]
 
-_FORMAT = 2
-_SECTIONS = (
-    *("states", "plain", "running", "schedule", "streams", "history", "counters", "frozen_until"),
-    *("learned", "feature_names"),
-)
 _PACKED = "_packed_for_pickle"
-# Plain attributes that a fit leaves and that a checkpoint carries.
-_PLAIN = (
-    *("seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs", "_row_bytes"),
-)
 
 
 def held_part(name, doc):
@@ -51,11 +37,17 @@ def held_part(name, doc):
     return property(get, put, doc=doc)
 
 
-class StateMixin:
+class StateMixin(CheckpointMixin):
     """What a fit leaves, read off the training state, which is all that is saved of training."""
 
-    # Further attributes that a checkpoint carries.
-    _checkpointed = ()
+    _checkpoint_format = 2
+    _checkpoint_sections = (
+        *("states", "plain", "running", "schedule", "streams", "history", "counters"),
+        "frozen_until",
+    )
+    _checkpoint_plain = (
+        *("seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs", "_row_bytes"),
+    )
     # Names of further attributes, less the underscore at their end, that have a state dict.
     _stateful = ()
     _state = None
@@ -98,45 +90,9 @@ class StateMixin:
         self._state.parts = {name: getattr(self, name + "_") for name in made}
         return self._state
 
-    def save_checkpoint(self, path):
-        """Write what is needed to predict, and to continue training bit by bit.
-
-        The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
-        reads it, and loading runs no code from it. It has the weights (the best and the running
-        ones, where a validation part chooses) and the numbers and strings that layers keep beside
-        them, the optimizer's and the schedule's state, the states of the random streams, the
-        history and what ``fit`` learned about the data; it has neither the parameters nor the
-        states of skorch callbacks.
-
-        Parameters
-        ----------
-        path : str, path-like or binary file
-            A file at that path is replaced at once, when the new one is complete.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
-        StorageError
-            If the system does not let the file be written.
-        """
+    def _trained_state(self):
         self.check_is_fitted()
-        checkpoint = {
-            "format": _FORMAT,
-            "estimator": type(self).__name__,
-            **self._gathered_state().state_dict(),
-            "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
-            "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
-        }
-        if hasattr(path, "write"):
-            torch.save(checkpoint, path)
-        else:
-            write_atomically(path, serialised(checkpoint))
-        return self
+        return self._gathered_state().state_dict()
 
     def load_checkpoint(self, path):
         """Become what was saved: an estimator that predicts, and that ``partial_fit`` continues.
@@ -157,27 +113,18 @@ class StateMixin:
         ValueError
             If the file is the checkpoint of another kind of estimator.
         """
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        check_complete(checkpoint, _FORMAT, type(self).__name__, _SECTIONS)
+        checkpoint = self._read_checkpoint(path)
         check_keys("weights of", self._modules, checkpoint["states"])
-        for name, value in checkpoint["learned"].items():
-            setattr(self, name, value)
-        self.__dict__.pop("feature_names_in_", None)
-        if checkpoint["feature_names"]:
-            self.feature_names_in_ = np.array(checkpoint["feature_names"], dtype=object)
+        self._take_learned(checkpoint)
         self._check_params()
         self.initialize()
-        for name, value in checkpoint["learned"].items():
-            setattr(self, name, value)
+        self._take_learned(checkpoint)
         for name, stream in self._state.streams.items():
             stream.seed = self._seed_of(name)
         saved = checkpoint["schedule"]
         schedule = saved and make_schedule(self, saved["epochs"], saved["batches"])
         self._state.load_state_dict(checkpoint, schedule)
         return self
-
-    def _checkpoint_names(self):
-        return [name for name in (*_PLAIN, *self._checkpointed) if hasattr(self, name)]
 
     def __copy__(self):
         twin = type(self).__new__(type(self))

@@ -6,28 +6,25 @@ import numpy as np
 import torch
 
 from ...define_by_run import recall, remember
-from ...files import write_atomically
-from ...training.checkpoint import check_complete, check_keys, serialised
+from ...training.checkpoint import check_keys
+from ..saving import CheckpointMixin
 from ._backend import import_keras
 from ._randomness import OwnGlobals
 from ._recipe import Recipe
 
 __all__ = ["StateMixin"]
 
-_FORMAT = 1
-_SECTIONS = ("variables", "generators", "learned", "feature_names")
 _FOUND = "_found_of_builder"
-# Plain attributes that a fit leaves and that a checkpoint carries.
-_PLAIN = (
-    *("n_iter_", "n_parameters_", "seed_", "history_", "n_features_in_", "input_shape_"),
-    *("_integer_inputs", "_inferred", "_inputs"),
-)
 
 
-class StateMixin:
+class StateMixin(CheckpointMixin):
     """`model_`, pickling, `save_checkpoint` and `load_checkpoint`."""
 
-    _checkpointed = ()
+    _checkpoint_sections = ("variables", "generators")
+    _checkpoint_plain = (
+        *("n_iter_", "n_parameters_", "seed_", "history_", "n_features_in_", "input_shape_"),
+        *("_integer_inputs", "_inferred", "_inputs"),
+    )
 
     @property
     def model_(self):
@@ -64,44 +61,10 @@ class StateMixin:
         remember(state["build_fn"], state.pop(_FOUND, None))
         super().__setstate__(state)
 
-    def save_checkpoint(self, path):
-        """Write what is needed to predict, and to continue training exactly.
-
-        The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
-        reads it, and loading runs no code from it. It has the variables of the model and of the
-        optimizer, the states of the random generators, the history and what ``fit`` learned
-        about the data; it has neither the parameters nor the states of Keras callbacks.
-
-        Parameters
-        ----------
-        path : str, path-like or binary file
-            A file at that path is replaced at once, when the new one is complete.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
-        StorageError
-            If the system does not let the file be written.
-        """
+    def _trained_state(self):
         self._check_is_fitted()
-        checkpoint = {
-            "format": _FORMAT,
-            "estimator": type(self).__name__,
-            "variables": vars(self).get("_packed") or _pack(self.model_),
-            "generators": self._generators.state(),
-            "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
-            "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
-        }
-        if hasattr(path, "write"):
-            torch.save(checkpoint, path)
-        else:
-            write_atomically(path, serialised(checkpoint))
-        return self
+        variables = vars(self).get("_packed") or _pack(self.model_)
+        return {"variables": variables, "generators": self._generators.state()}
 
     def load_checkpoint(self, path):
         """Become what was saved: an estimator that predicts, and that ``partial_fit`` continues.
@@ -121,24 +84,17 @@ class StateMixin:
         ValueError
             If the file is the checkpoint of another kind of estimator, or of another model.
         """
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        check_complete(checkpoint, _FORMAT, type(self).__name__, _SECTIONS)
+        checkpoint = self._read_checkpoint(path)
         check_keys("variables of", ("model", "optimizer"), checkpoint["variables"])
         self._check_params()
-        for name in ("_net", "_packed", "feature_names_in_"):
+        for name in ("_net", "_packed"):
             vars(self).pop(name, None)
-        for name, value in checkpoint["learned"].items():
-            setattr(self, name, value)
-        if checkpoint["feature_names"]:
-            self.feature_names_in_ = np.array(checkpoint["feature_names"], dtype=object)
+        self._take_learned(checkpoint)
         self._recipe = Recipe.of(self, self._inferred, self._inputs)
         self._net = self._unpacked(checkpoint["variables"])
         self._callbacks = self._fresh_callbacks()
         self._generators = OwnGlobals(self.seed_, "train").set_state(checkpoint["generators"])
         return self
-
-    def _checkpoint_names(self):
-        return [name for name in (*_PLAIN, *self._checkpointed) if hasattr(self, name)]
 
 
 def _pack(model):
