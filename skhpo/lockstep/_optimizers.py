@@ -59,9 +59,9 @@ class _Joined:
         )
         for net in self.nets:
             self.optimizer.state.update(net.optimizer_.state)
-        self.forget_calls()
+        self.rebuild_calls()
 
-    def forget_calls(self):
+    def rebuild_calls(self):
         """See the gradients; parameters thawed."""
         for row, own in enumerate(self.own):
             for block in self.parameters.blocks:
@@ -78,7 +78,7 @@ class _Joined:
         ]
         self.optimizer.step()
 
-    def look_again(self, row):
+    def refresh_settings(self, row):
         """Do nothing: the settings of a network are read in each step."""
 
     def keep(self, rows):
@@ -136,7 +136,7 @@ class _Fused:
             counts.append([_count(state) for state in states])
         self.counts = torch.tensor(counts, dtype=torch.float32, device=zeros.device)
         self.settings = [settings_of(net.optimizer_) for net in nets]
-        self.forget_calls()
+        self.rebuild_calls()
 
     def _own_state(self, row, name):
         net = self.nets[row]
@@ -145,7 +145,7 @@ class _Fused:
     def _slots(self, net, block):
         return slots(net.optimizer_, net.optimizer_.param_groups[block.group])
 
-    def forget_calls(self):
+    def rebuild_calls(self):
         """Make the calls anew: parameters thawed, or settings changed."""
         self._calls = {}
         trained = [[float(block.gradients is not None)] for block in self.blocks]
@@ -208,12 +208,12 @@ class _Fused:
             is_first=not n_steps[members[0]][first],
         )
 
-    def look_again(self, row):
+    def refresh_settings(self, row):
         """Read the settings of a network that may have changed."""
         settings = settings_of(self.nets[row].optimizer_)
         if settings != self.settings[row]:
             self.settings[row] = settings
-            self.forget_calls()
+            self.rebuild_calls()
 
     def keep(self, rows):
         """Drop all other networks."""
@@ -222,7 +222,7 @@ class _Fused:
         )
         self.states = [{k: v[rows] for k, v in states.items()} for states in self.states]
         self.counts = self.counts[:, rows]
-        self.forget_calls()
+        self.rebuild_calls()
 
     def release(self, row):
         """Write the state of a network into its own optimizer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import nn
 
@@ -58,12 +60,10 @@ class Passes:
         self._parameters = parameters
         self._row, self._is_integer = tuple(x.shape[2:]), not x.is_floating_point()
         self._passes = {}
-        try:
+        with _refused():
             for module in modules:
                 refuse_hooks(module)
             self._compare(x)
-        except Unknown as reason:
-            raise LockstepError(str(reason)) from reason
 
     def _compare(self, x):
         module, name = self._modules[0], type(self._modules[0]).__name__
@@ -103,12 +103,15 @@ class Passes:
         target_row : tuple of int
             Shape of the target of a row.
         losses : RowLosses
+
+        Raises
+        ------
+        LockstepError
+            If the loss has no rule.
         """
-        self._passes = {}
-        for step in steps:
-            key = step.start, step.stop, step.size
-            if key not in self._passes:
-                self._passes[key] = self._make(*key, target_row, losses)
+        keys = {(step.start, step.stop, step.size) for step in steps}
+        with _refused():
+            self._passes = {key: self._make(*key, target_row, losses) for key in keys}
 
     def forward(self, x):
         """Return the output of all networks, which the next call may overwrite.
@@ -164,3 +167,16 @@ class Passes:
             networks=networks,
             is_integer=self._is_integer,
         )
+
+
+@contextlib.contextmanager
+def _refused():
+    """Within this context errors say that the networks cannot be computed as one."""
+    try:
+        yield
+    except (LockstepError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Unknown as reason:
+        raise LockstepError(str(reason)) from reason
+    except Exception as error:  # a module that is not what its class says
+        raise LockstepError(f"{type(error).__name__}: {error}") from error

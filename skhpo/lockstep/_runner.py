@@ -1,4 +1,4 @@
-"""Nets that share a graph, trained in lockstep."""
+"""The runner that trains networks of one graph in lockstep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FEW_ROWS = 32
 
 
 class LockstepRunner:
-    """Trains nets that share a graph: each step is that of one network.
+    """Trains networks that share a graph: each step is that of one network.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class LockstepRunner:
     Raises
     ------
     LockstepError
-        If something in the nets has no lockstep form. Nothing is changed then.
+        If the networks cannot be computed as one. Nothing is changed then.
     """
 
     def __init__(self, runs):
@@ -86,7 +86,7 @@ class LockstepRunner:
         self._keep(networks)
         for row, network in enumerate(networks):
             if network.state.schedule is not None:
-                self.optimizer.look_again(row)
+                self.optimizer.refresh_settings(row)
         self._freeze_and_thaw()
         steps = [(step, *self._step(step, *batch)) for step, *batch in self.feed.epoch()]
         return list(map(EpochReport, self._losses_of_nets(steps), self.feed.sizes))
@@ -121,7 +121,7 @@ class LockstepRunner:
     def _after_batch(self, row, run):
         run.network.count_batch()
         if run.network.state.schedule is not None:
-            self.optimizer.look_again(row)
+            self.optimizer.refresh_settings(row)
 
     def _losses_of_nets(self, steps):
         """Return the losses of each net's batches; one transfer from the device."""
@@ -145,7 +145,7 @@ class LockstepRunner:
         if state.frozen_until:
             trained = {name: p.requires_grad for name, p in state.module.named_parameters()}
             if self.parameters.set_trained(trained):
-                self.optimizer.forget_calls()
+                self.optimizer.rebuild_calls()
                 self._prepare()
 
 

@@ -1,4 +1,4 @@
-"""Group nets that share a graph, train each group in lockstep, and alone what cannot be."""
+"""Group compatible networks, train each group in lockstep, fall back to single training."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def train_together(members, *, most=None):
     errors = [None] * len(members)
     graphs, inputs = {}, {}
     for number, member in enumerate(members):
-        with _noted(errors, number):
+        with _recording(errors, number):
             reason = obstacle(member.net, member.fit_params)
             if reason is not None:
-                _say(reason, 1)
+                _log_fallback(reason, 1)
                 _fit(member)
                 continue
             built = _build(number, member)
             reason = _obstacle_of_data(built)
             if reason is not None:
-                _say(reason, 1)
+                _log_fallback(reason, 1)
                 _train_alone(built)
                 continue
             _share_inputs(built, inputs)
-            built.net._set_training(True)  # new nets share a graph with nets that go on
+            built.net._set_training(True)  # new nets share a graph with networks that go on
             graphs.setdefault(graph_of(built), []).append(built)
     for group in graphs.values():
         size = most or max_group_size(group[0].net)
@@ -125,7 +125,7 @@ def _obstacle_of_data(built):
 
 
 def _share_inputs(built, inputs):
-    """Let nets that were given the same array have the same tensor of it, too."""
+    """Let networks that were given the same array have the same tensor of it, too."""
     X, rows = built.member.X, built.batches.rows
     if (
         isinstance(X, np.ndarray)
@@ -137,19 +137,22 @@ def _share_inputs(built, inputs):
 
 
 def _train(nets, errors):
-    """Train nets that share a graph as one; alone or in halves if that fails."""
+    """Train networks that share a graph as one; alone or in halves if that fails."""
     if len(nets) == 1:
-        _say("no other net shares its graph", 1)
-        with _noted(errors, nets[0].number):
+        _log_fallback("no other net shares its graph", 1)
+        with _recording(errors, nets[0].number):
             _train_alone(nets[0])
         return
     try:
         runner = LockstepRunner(nets)
     except LockstepError as reason:
-        _say(reason, len(nets))
+        _log_fallback(reason, len(nets))
         for built in nets:
-            with _noted(errors, built.number):
+            with _recording(errors, built.number):
                 _train_alone(built)
+        return
+    except Exception as error:
+        _train_again(nets, error, errors)
         return
     for built in nets:
         begin_training(built.net, built.member.X, built.member.y)
@@ -161,7 +164,7 @@ def _train(nets, errors):
         found |= {built.network: error for built in _unfinished(nets, found)}
     except (Exception, SystemExit) as error:
         lost = _unfinished(nets, found)
-        _start_again(lost, error, errors)
+        _train_again(lost, error, errors)
         nets = [built for built in nets if built not in lost]
     for built in nets:
         errors[built.number] = found.get(built.network)
@@ -173,14 +176,14 @@ def _unfinished(nets, found):
     return [built for built in nets if not (built.network.is_done or built.network in found)]
 
 
-def _start_again(nets, error, errors):
-    """Train nets anew whose group failed: in halves if it was too large, else alone."""
+def _train_again(nets, error, errors):
+    """Train the networks of a group that failed: in halves if it was too large, else alone."""
     halved = _is_out_of_memory(error) and len(nets) > 1
-    _say(f"{type(error).__name__}: {error}", len(nets))
+    _log_fallback(f"{type(error).__name__}: {error}", len(nets))
     again = []
     for built in nets:
-        with _noted(errors, built.number):
-            with _as_it_began(built):
+        with _recording(errors, built.number):
+            with _restored(built):
                 again.append(_build(built.number, built.member))
             if not halved:
                 _train_alone(again.pop())
@@ -191,8 +194,8 @@ def _start_again(nets, error, errors):
 
 
 @contextlib.contextmanager
-def _as_it_began(built):
-    """Within this context the net is what it was before its group, and builds itself alike."""
+def _restored(built):
+    """Within this context a network is as before its group, and has the same seed."""
     net = built.net
     given = net.random_state
     if built.checkpoint is not None:
@@ -226,12 +229,12 @@ def _fit(member):
         fit(member.X, member.y, **member.fit_params)
 
 
-def _say(reason, n_nets):
+def _log_fallback(reason, n_nets):
     log.debug("%d of the nets of a group are trained alone: %s", n_nets, reason)
 
 
 @contextlib.contextmanager
-def _noted(errors, number):
+def _recording(errors, number):
     try:
         yield
     except (Exception, SystemExit, FitTimeoutError) as error:

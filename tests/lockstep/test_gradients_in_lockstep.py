@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from unusual_modules import MODULES
 
 from skhpo import TorchClassifier
 from skhpo.lockstep import Member, train_together
@@ -13,56 +13,7 @@ X = RNG.normal(size=(60, 4)).astype(np.float32)
 Y = np.arange(60) % 3
 
 
-class Base(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
-        self.prepare()
-
-    def prepare(self):
-        pass
-
-    def forward(self, x):
-        return self.last(torch.relu(self.first(x)))
-
-
-class Rested(Base):
-    def forward(self, x):
-        with torch.no_grad():
-            x = torch.relu(self.first(x))
-        return self.last(x)
-
-
-class Reversal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return -gradient
-
-
-class Reversed(Base):
-    def forward(self, x):
-        return self.last(Reversal.apply(torch.relu(self.first(x))))
-
-
-class Hooked(Base):
-    def prepare(self):
-        self.first.weight.register_hook(lambda gradient: gradient * 0)
-
-
-class HookedLate(Base):
-    def prepare(self):
-        self.first.weight.register_post_accumulate_grad_hook(self.clear)
-
-    @staticmethod
-    def clear(parameter):
-        parameter.grad.zero_()
-
-
-@pytest.mark.parametrize("module", [Base, Rested, Reversed, Hooked, HookedLate])
+@pytest.mark.parametrize("module", MODULES)
 def test_gradients_are_those_of_nets_alone(module):
     settings = {"batch_size": 16, "max_epochs": 2, "device": "cpu", "optimizer": "sgd", "lr": 0.1}
     nets = [TorchClassifier(module, **settings, random_state=k) for k in range(3)]

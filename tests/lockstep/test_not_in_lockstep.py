@@ -9,7 +9,7 @@ from skorch.callbacks import EpochTimer
 from torch import nn
 
 import skhpo.lockstep._runner
-from skhpo import TorchClassifier
+from skhpo import TorchClassifier, TorchRegressor
 from skhpo.estimators import MLP, ConvNet
 from skhpo.exceptions import NonFiniteLossError
 from skhpo.limits import FitTimeoutError
@@ -137,6 +137,21 @@ def test_a_module_that_draws_from_a_global_generator_is_trained_alone(caplog):
     caplog.set_level(logging.DEBUG, "skhpo")
     assert train_together(members_of(module=Wandering)) == [None] * 3
     assert any("global generator" in record.getMessage() for record in caplog.records)
+
+
+def test_a_loss_without_a_rule_is_trained_alone(caplog):
+    caplog.set_level(logging.DEBUG, "skhpo")
+    params = {"criterion": nn.SmoothL1Loss, "criterion__beta": 0.0, "max_epochs": 2}
+
+    def fresh(k):
+        return TorchRegressor(MLP, batch_size=16, random_state=k, device="cpu", **params)
+
+    members = [Member(fresh(k), X[k:], X[k:, 0]) for k in range(3)]
+    assert train_together(members) == [None] * 3
+    assert any("SmoothL1Loss(beta=0)" in message for message in caplog.messages)
+    for k, member in enumerate(members):
+        expected = fresh(k).fit(X[k:], X[k:, 0]).predict(X)
+        np.testing.assert_allclose(member.net.predict(X), expected, atol=1e-5)
 
 
 class Overriding(TorchClassifier):
