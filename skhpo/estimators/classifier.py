@@ -237,44 +237,7 @@ cuda_dependent_attributes_ : object
         torch_load_kwargs=None,
         **kwargs,
     ):
-        self.module = module
-        self.criterion = criterion
-        self.optimizer = optimizer
-        self.lr = lr
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.class_weight = class_weight
-        self.validation_fraction = validation_fraction
-        self.monitor = monitor
-        self.check_every = check_every
-        self.patience = patience
-        self.min_epochs = min_epochs
-        self.lr_scheduler = lr_scheduler
-        self.schedule_epochs = schedule_epochs
-        self.init = init
-        self.init_gain = init_gain
-        self.lr_multipliers = lr_multipliers
-        self.freeze = freeze
-        self.max_norm = max_norm
-        self.label_smoothing = label_smoothing
-        self.batch_sampler = batch_sampler
-        self.random_state = random_state
-        self.device = device
-        self.amp = amp
-        self.seeds = seeds
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.callbacks = callbacks
-        self.classes = classes
-        self.train_split = train_split
-        self.iterator_train = iterator_train
-        self.iterator_valid = iterator_valid
-        self.dataset = dataset
-        self.predict_nonlinearity = predict_nonlinearity
-        self.compile = compile
-        self.use_caching = use_caching
-        self.torch_load_kwargs = torch_load_kwargs
-        self._store_further(kwargs)
+        self._store(locals())
 
     @property
     def classes_(self):

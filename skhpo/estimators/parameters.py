@@ -113,8 +113,12 @@ class ParametersMixin:
         own = {*named_in_init(type(self)), *self._stray_names}
         return sorted(own) + sorted(k for k in vars(self) if _is_nested(k))
 
-    def _store_further(self, kwargs):
-        """Store what ``__init__`` got beside its named arguments; ``fit`` checks the names."""
+    def _store(self, arguments):
+        """Store the arguments of ``__init__``, its ``locals()``; ``fit`` checks further names."""
+        kwargs = arguments["kwargs"]
+        for name, value in arguments.items():
+            if name not in ("self", "kwargs"):
+                setattr(self, name, value)
         self._stray_names = tuple(name for name in kwargs if "__" not in name)
         vars(self).update(kwargs)
 

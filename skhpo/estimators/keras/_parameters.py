@@ -45,8 +45,12 @@ class ParametersMixin:
     def _get_param_names(self):
         return sorted({*self._own_names(), *self._stray_names})
 
-    def _store_further(self, kwargs):
-        """Store what ``__init__`` got beside its named arguments; ``fit`` checks the names."""
+    def _store(self, arguments):
+        """Store the arguments of ``__init__``, its ``locals()``; ``fit`` checks further names."""
+        kwargs = arguments["kwargs"]
+        for name, value in arguments.items():
+            if name not in ("self", "kwargs"):
+                setattr(self, name, value)
         if kwargs:
             self._stray_names = tuple(kwargs)
             vars(self).update(kwargs)

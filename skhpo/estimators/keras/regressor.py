@@ -120,23 +120,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         random_state=None,
         **kwargs,
     ):
-        self.build_fn = build_fn
-        self.loss = loss
-        self.optimizer = optimizer
-        self.metrics = metrics
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.validation_split = validation_split
-        self.validation_batch_size = validation_batch_size
-        self.validation_steps = validation_steps
-        self.validation_freq = validation_freq
-        self.steps_per_epoch = steps_per_epoch
-        self.shuffle = shuffle
-        self.verbose = verbose
-        self.callbacks = callbacks
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self._store_further(kwargs)
+        self._store(locals())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
