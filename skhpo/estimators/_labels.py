@@ -7,8 +7,11 @@ import numbers
 import warnings
 
 import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 
 __all__ = [
+    "ClassesMixin",
     "check_labels",
     "encode",
     "is_one_hot",
@@ -17,6 +20,55 @@ __all__ = [
     "warn_of_one_hot",
     "weights_of_classes",
 ]
+
+
+class ClassesMixin:
+    """The classes of a classifier: what they are, targets as positions in them, their weights."""
+
+    # As the user listed them: what integer targets of a Dataset are positions in.
+    _order_of_classes = None
+
+    @property
+    def _labels(self):
+        """The classes as plain values, for checkpoints."""
+        classes, order = self._known_classes, self._order_of_classes
+        labels = {"dtype": classes.dtype.str, "values": classes.tolist()}
+        return labels if order is None else {**labels, "order": order.tolist()}
+
+    @_labels.setter
+    def _labels(self, labels):
+        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
+        order = labels.get("order")
+        self._order_of_classes = None if order is None else np.array(order)
+
+    def _check_one_label(self, y, classes, reset):
+        """Return one label per sample as positions in the classes, which are learned before."""
+        y = column_or_1d(y, warn=True)
+        check_labels(y, "y")
+        check_classification_targets(y)
+        self._learn_classes(y, classes, reset)
+        return encode(y, self._known_classes)
+
+    def _listed_classes(self):
+        """Return the classes that a parameter lists, or None."""
+
+    def _learn_classes(self, y, classes, reset):
+        if reset:
+            classes = self._listed_classes() if classes is None else classes
+            name = "y" if classes is None else "classes"
+            self._known_classes = sorted_classes(y if classes is None else classes, name)
+            self._order_of_classes = None if classes is None else np.asarray(classes)
+        elif classes is not None and set(classes) != set(self._known_classes):
+            raise ValueError(
+                f"classes must be those of the first call, {self._known_classes!r}, but got "
+                f"{classes!r}"
+            )
+
+    def _row_weights(self, y, sample_weight):
+        if self.class_weight is None:
+            return sample_weight
+        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
+        return per_class if sample_weight is None else per_class * sample_weight
 
 
 def sorted_classes(labels, name):

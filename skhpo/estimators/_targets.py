@@ -6,18 +6,17 @@ import numbers
 
 import numpy as np
 import torch
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_array
 from torch import nn
 
 from ..names import resolve_criterion
 from ..training.data import as_array
 from ..training.loading import read_targets, targets_at_hand
 from ._labels import (
-    check_labels,
+    ClassesMixin,
     encode,
     is_one_hot,
-    sorted_classes,
     warn_of_one_hot,
     weights_of_classes,
 )
@@ -30,27 +29,12 @@ __all__ = ["BINARY", "LabelsMixin"]
 BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
 
 
-class LabelsMixin:
+class LabelsMixin(ClassesMixin):
     """What `TorchEstimator` asks of a classifier about targets."""
 
     _class_weight_of_loader = None
     _multi_label = False
-    # The classes as the user listed them: what integer targets of a Dataset are positions in.
-    _order_of_classes = None
     _checkpointed = ("_labels", "_meaning", "_output_shape", "_multi_label")
-
-    @property
-    def _labels(self):
-        """The classes as plain values, for checkpoints."""
-        classes, order = self._known_classes, self._order_of_classes
-        labels = {"dtype": classes.dtype.str, "values": classes.tolist()}
-        return labels if order is None else {**labels, "order": order.tolist()}
-
-    @_labels.setter
-    def _labels(self, labels):
-        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
-        order = labels.get("order")
-        self._order_of_classes = None if order is None else np.array(order)
 
     def _check_params(self):
         super()._check_params()
@@ -91,11 +75,7 @@ class LabelsMixin:
             )
         if multi_label:
             return self._check_several_labels(y, reset)
-        y = column_or_1d(y, warn=True)
-        check_labels(y, "y")
-        check_classification_targets(y)
-        self._learn_classes(y, classes, reset)
-        return encode(y, self._known_classes)
+        return self._check_one_label(y, classes, reset)
 
     def _check_several_labels(self, y, reset):
         for name in ("class_weight", "batch_sampler"):
@@ -115,17 +95,8 @@ class LabelsMixin:
             )
         return y.astype(np.int64)
 
-    def _learn_classes(self, y, classes, reset):
-        if reset:
-            classes = self.classes if classes is None else classes
-            name = "y" if classes is None else "classes"
-            self._known_classes = sorted_classes(y if classes is None else classes, name)
-            self._order_of_classes = None if classes is None else np.asarray(classes)
-        elif classes is not None and set(classes) != set(self._known_classes):
-            raise ValueError(
-                f"classes must be those of the first call, {self._known_classes!r}, but got "
-                f"{classes!r}"
-            )
+    def _listed_classes(self):
+        return self.classes
 
     def _learn_classes_alone(self):
         if self.classes is None:
@@ -195,12 +166,6 @@ class LabelsMixin:
             return None
         binary = issubclass(self._kind_of_criterion(), BINARY) and not self._multi_label
         return 1 if binary else len(self._known_classes)
-
-    def _row_weights(self, y, sample_weight):
-        if self.class_weight is None:
-            return sample_weight
-        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
-        return per_class if sample_weight is None else per_class * sample_weight
 
     def _understand(self, output):
         n_classes = len(self._known_classes)

@@ -6,18 +6,11 @@ import warnings
 
 import numpy as np
 import torch
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_array
 
 from ...training.data import as_array
-from .._labels import (
-    check_labels,
-    encode,
-    is_one_hot,
-    sorted_classes,
-    warn_of_one_hot,
-    weights_of_classes,
-)
+from .._labels import ClassesMixin, is_one_hot, warn_of_one_hot
 from .._links import SOFTMAX, only
 from .._outputs import are_logits, sum_to_one
 from ._backend import import_keras
@@ -26,22 +19,13 @@ from ._compiling import is_of_keras, loss_name, takes_logits, warn_of_logits
 __all__ = ["LabelsMixin"]
 
 
-class LabelsMixin:
+class LabelsMixin(ClassesMixin):
     """What `KerasEstimator` asks of a classifier about targets."""
 
     _multi_label = _one_per_row = _one_hot = False
     _checkpointed = (
         *("_labels", "_meaning", "_width", "_multi_label", "_sparse", "_one_per_row", "_one_hot"),
     )
-
-    @property
-    def _labels(self):
-        """The classes as plain values, for checkpoints."""
-        return {"dtype": self._known_classes.dtype.str, "values": self._known_classes.tolist()}
-
-    @_labels.setter
-    def _labels(self, labels):
-        self._known_classes = np.array(labels["values"], dtype=np.dtype(labels["dtype"]))
 
     def _check_targets(self, y, classes, reset):
         y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
@@ -63,27 +47,10 @@ class LabelsMixin:
                 self._known_classes = np.arange(y.shape[1])
                 self._one_per_row = is_one_hot(y)
             return y.astype(np.int64)
-        y = column_or_1d(y, warn=True)
-        check_labels(y, "y")
-        check_classification_targets(y)
-        if reset:
-            given = y if classes is None else classes
-            self._known_classes = sorted_classes(given, "y" if classes is None else "classes")
-        elif classes is not None and set(classes) != set(self._known_classes):
-            raise ValueError(
-                f"classes must be those of the first call, {self._known_classes!r}, but got "
-                f"{classes!r}"
-            )
-        return encode(y, self._known_classes)
+        return self._check_one_label(y, classes, reset)
 
     def _out_features(self):
         return len(self._known_classes)
-
-    def _row_weights(self, y, sample_weight):
-        if self.class_weight is None:
-            return sample_weight
-        per_class = weights_of_classes(self.class_weight, self._known_classes, y)[y]
-        return per_class if sample_weight is None else per_class * sample_weight
 
     def _binary_outputs(self, output, loss=None):
         if self._multi_label:
