@@ -1,8 +1,9 @@
-"""Numbers as arguments, declared as scikit-learn declares them, also of classes that do not fit."""
+"""Arguments: numbers, declared as scikit-learn declares them, and names that were misspelt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from ._compat import Interval, validate_parameter_constraints
 
-__all__ = ["COUNT", "NON_NEGATIVE", "POSITIVE", "Number", "check_arguments"]
+__all__ = ["COUNT", "NON_NEGATIVE", "POSITIVE", "Number", "check_arguments", "nearest_first"]
 
 
 class Number(Interval):  # type: ignore[misc]
@@ -41,3 +42,13 @@ def check_arguments(name: str, constraints: Mapping[str, list[Any]], **arguments
     **arguments : object
     """
     validate_parameter_constraints(constraints, arguments, name)
+
+
+def nearest_first(name: object, known: Iterable[str]) -> list[str]:
+    """Sort `known` names so that those most like `name` come first."""
+
+    def unlikeness(candidate: str) -> tuple[float, str]:
+        ratio = difflib.SequenceMatcher(None, str(name).lower(), candidate.lower()).ratio()
+        return -round(ratio, 1), candidate
+
+    return sorted(known, key=unlikeness)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import inspect
 import types
-from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
+
+from .arguments import nearest_first
 
 __all__ = [
     "ACTIVATIONS",
@@ -101,16 +101,6 @@ SCHEDULERS = {
     "polynomial": lr_scheduler.PolynomialLR,
     "step": lr_scheduler.StepLR,
 }
-
-
-def nearest_first(name: object, known: Iterable[str]) -> list[str]:
-    """Sort `known` names so that those most like `name` come first."""
-
-    def unlikeness(candidate: str) -> tuple[float, str]:
-        ratio = difflib.SequenceMatcher(None, str(name).lower(), candidate.lower()).ratio()
-        return -round(ratio, 1), candidate
-
-    return sorted(known, key=unlikeness)
 
 
 def resolve_optimizer(value):

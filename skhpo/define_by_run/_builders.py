@@ -8,14 +8,14 @@ import random
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from difflib import SequenceMatcher
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..arguments import nearest_first
 from ._definitions import Definition
 from ._explore import Exploration, explore
 from ._hyperparameters import HyperParameters
@@ -178,15 +178,6 @@ def check_all_known(
             )
     for name, definition in hp.definitions.items():
         found.definitions.setdefault(name, definition)
-
-
-def nearest_first(name: str, known: Iterable[str]) -> list[str]:
-    """Sort names so that those most like `name` come first."""
-
-    def unlikeness(other: str) -> tuple[float, str]:
-        return -SequenceMatcher(None, name.lower(), other.lower()).ratio(), other
-
-    return sorted(known, key=unlikeness)
 
 
 def recall(builder: Any) -> Exploration | None:

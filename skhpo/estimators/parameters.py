@@ -25,10 +25,18 @@ from ..training.schedule import schedule_defaults
 from ._settings import STREAMS, check_settings
 from .defaults import arguments_of_callbacks
 
-__all__ = ["INFERRED", "ParametersMixin", "arguments_of", "named_in_init", "signature_of"]
+__all__ = [
+    "INFERRED",
+    "NamesMixin",
+    "ParametersMixin",
+    "arguments_of",
+    "named_in_init",
+    "signature_of",
+]
 
+
+# In an error: as many as can be read at a glance.
 _MOST_NAMES_SHOWN = 12
-
 # Arguments of a module that are inferred from the data.
 INFERRED = ("in_features", "in_channels", "input_shape", "out_features")
 
@@ -93,7 +101,21 @@ def _read_arguments(factory):
     return {p.name: None if p.default is p.empty else p.default for p in named}
 
 
-class ParametersMixin:
+class NamesMixin:
+    """The error for a name that is no parameter."""
+
+    def _raise_unknown(self, name, known):
+        known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
+        shown = ", ".join(known[:_MOST_NAMES_SHOWN])
+        if len(known) > _MOST_NAMES_SHOWN:
+            shown += f", and {len(known) - _MOST_NAMES_SHOWN} more (see get_params())"
+        raise ValueError(
+            f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
+            f"Valid parameters are, the nearest first: {shown}."
+        )
+
+
+class ParametersMixin(NamesMixin):
     """`get_params`, `set_params` and checks of names and values."""
 
     _stray_names = ()
@@ -307,16 +329,6 @@ class ParametersMixin:
                 if params is None or is_asked_for(self.module, argument, values):
                     return
             self._raise_unknown(name, [f"{component}__{k}" for k in arguments])
-
-    def _raise_unknown(self, name, known):
-        known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
-        shown = ", ".join(known[:_MOST_NAMES_SHOWN])
-        if len(known) > _MOST_NAMES_SHOWN:
-            shown += f", and {len(known) - _MOST_NAMES_SHOWN} more (see get_params())"
-        raise ValueError(
-            f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
-            f"Valid parameters are, the nearest first: {shown}."
-        )
 
     def _check_names(self):
         """Raise for names that were wrong in ``__init__``."""

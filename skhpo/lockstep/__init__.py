@@ -1,11 +1,11 @@
 """Networks that share a graph, trained and asked as one."""
 
 from ._errors import LockstepError
+from ._group_size import pays
 from ._members import Member, group_key, obstacle
 from ._prediction import predict_together
 from ._probe import built_for
 from ._registry import LAYER_RULES, register_layer
-from ._rule import pays
 from ._together import train_together
 
 __all__ = [

@@ -10,4 +10,4 @@ log = logging.getLogger("skhpo")
 
 
 class LockstepError(Exception):
-    """These nets cannot be trained in lockstep; the message says why."""
+    """These networks cannot be trained in lockstep; the message says why."""

@@ -1,4 +1,4 @@
-"""Batches of several nets at once."""
+"""Batches of several networks at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 2**21
 
 @dataclass
 class _Step:
-    """Which nets have a batch at a step: `lengths` rows, filled up to `size`."""
+    """Which networks have a batch at a step: `lengths` rows, filled up to `size`."""
 
     start: int
     stop: int
@@ -28,7 +28,7 @@ class _Step:
 
 
 class Feed:
-    """Gathers the batches of nets, each in its own random order.
+    """Gathers the batches of networks, each in its own random order.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Feed:
         self._plan()
 
     def _join_inputs(self):
-        """Find the arrays that the nets read, each once, and where in them a net's rows are."""
+        """Find the arrays that the networks read, each once, and the rows of each network."""
         sources, self.source_of, self.maps = {}, [], []
         for run in self.runs:
             rows = run.batches.rows
@@ -168,7 +168,7 @@ class Feed:
         """Return inputs of shape (n_steps, n_nets, size, ...), until the next call."""
         shape = index.shape
         index = index.to(getattr(self.sources[0], "device", "cpu"))
-        # Each net's rows one after the other, unless all come from the same array.
+        # Each network's rows one after the other, unless all come from the same array.
         apart = len(set(source_of)) > 1
         parts = index.transpose(0, 1).flatten(1) if apart else index.view(1, -1)
         if self._buffer is None or len(self._buffer) < index.numel():

@@ -1,4 +1,4 @@
-"""What nets must have in common to be trained as one, told from the built nets."""
+"""What networks must have in common to be trained as one, told from the built nets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._optimizers import settings_of
 
 __all__ = ["graph_of"]
 
-# Settings of optimizers that may differ from net to net.
+# Settings of optimizers that may differ from network to net.
 _FREE = {
     *("lr", "betas", "eps", "weight_decay", "momentum", "dampening", "lr_multiplier"),
     *("max_momentum", "base_momentum", "max_lr", "min_lr", "alpha", "rho", "lambd", "t0"),
@@ -18,7 +18,7 @@ _FREE = {
 
 
 def graph_of(run):
-    """Return a hashable description of everything that the nets of a group share.
+    """Return a hashable description of everything that the networks of a group share.
 
     Parameters
     ----------

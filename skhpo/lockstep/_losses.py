@@ -1,4 +1,4 @@
-"""The loss of each row of several nets at once."""
+"""The loss of each row of several networks at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RowLosses:
         self.smoothing = [self.smoothing[row] for row in rows]
 
     def criterion_of(self, start, stop):
-        """Return the criterion of some nets; with label smoothing of each, where it differs."""
+        """Return the criterion of some networks; with label smoothing of each, where it differs."""
         smoothing = self.smoothing[start:stop]
         if len(set(smoothing)) == 1 and smoothing[0] == self.smoothing[0]:
             return self.criterion
@@ -56,7 +56,7 @@ class RowLosses:
 
 
 def smoothed_targets(net, y):
-    """Return the targets with which a net's criterion is called."""
+    """Return the targets with which a network's criterion is called."""
     smoothing = getattr(net, "label_smoothing", 0)
     if smoothing and isinstance(net.criterion_, _BINARY):
         return y * (1 - smoothing) + smoothing / 2

@@ -1,4 +1,4 @@
-"""What may be trained in lockstep, told from parameters alone."""
+"""Which networks may be trained in lockstep, inferred from their parameters alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._optimizers import OPTIMIZERS
 
 __all__ = ["Member", "group_key", "obstacle", "overridden"]
 
-# Methods that a subclass may define without changing how a net is trained.
+# Methods that a subclass may define without changing how a network is trained.
 _FREE = {
     *("__init__", "__doc__", "__module__", "__qualname__", "__sklearn_tags__", "__parameters__"),
     *("__static_attributes__", "__firstlineno__", "__annotations__", "__slotnames__"),
@@ -30,7 +30,7 @@ _RATES = ("module__dropout", "module__input_dropout")
 
 @dataclass
 class Member:
-    """One net of a group, and what it is to be trained on.
+    """One network of a group, and what it is to be trained on.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Member:
 
 
 def obstacle(net, fit_params=()):
-    """Say why a net can never be trained in lockstep, as far as its parameters tell.
+    """Return why a network can never be trained in lockstep, as far as its parameters tell.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _obstacle_of_criterion(net):
 
 
 def overridden(cls):
-    """Return what a class outside of this package defines anew of a net."""
+    """Return the methods and attributes of a net that a class outside of this package overrides."""
     bases = [base for base in cls.__mro__ if _is_known(base)]
     names = []
     for base in cls.__mro__:
@@ -134,9 +134,9 @@ def _is_known(cls):
 
 
 def group_key(net) -> Hashable:
-    """Return what nets of a group have in common, as far as their parameters tell.
+    """Return what networks of a group have in common, as far as their parameters tell.
 
-    Nets with different keys surely share no graph; nets with the same key may still have
+    Networks with different keys surely share no graph; networks with the same key may still have
     different ones, which `train_together` finds out.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Outputs of several nets in one forward pass."""
+"""Outputs of several networks in one forward pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FEWEST_ROWS = 32
 
 
 def predict_together(nets, Xs):
-    """Return what each net's ``predict_proba`` (or the regressor's raw output) is made of.
+    """Return what each network's ``predict_proba`` (or the regressor's raw output) is made of.
 
     Nets that share a graph and the data pass it as one network; others do so alone.
 
@@ -31,7 +31,7 @@ def predict_together(nets, Xs):
     nets : list of TorchClassifier or TorchRegressor
         Fitted.
     Xs : list of array-like
-        Inputs of each net; the same object for several is the common case.
+        Inputs of each network; the same object for several is the common case.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A net as it will be built, before there is anything to train."""
+"""A network as it will be built, before there is anything to train."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["built_for"]
 
 
 def built_for(net, X, y):
-    """Build a copy of a net for data like these, to see how large it is.
+    """Build a copy of a network for data like these, to see how large it is.
 
     Parameters
     ----------
     net : TorchClassifier or TorchRegressor
         With its parameters set; not changed.
     X : array-like of shape (n_samples, ...)
-        Only its shape and, if it is one of numbers, its type are looked at: in a pipeline the net
+        Only its shape and, if it is one of numbers, its type are read: in a pipeline the network
         will get something else, most often of that shape.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
 

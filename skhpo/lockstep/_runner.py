@@ -124,7 +124,7 @@ class LockstepRunner:
             self.optimizer.refresh_settings(row)
 
     def _losses_of_nets(self, steps):
-        """Return the losses of each net's batches; one transfer from the device."""
+        """Return the losses of each network's batches; one transfer from the device."""
         shapes = {}
         for number, (_, rows, _) in enumerate(steps):
             shapes.setdefault(rows.shape, []).append(number)

@@ -17,29 +17,29 @@ from ..limits import FitTimeoutError, time_for
 from ..training.engine import ActiveNetwork, train
 from ._errors import LockstepError, log
 from ._graph import graph_of
+from ._group_size import max_group_size
 from ._members import Member, obstacle
-from ._rule import max_group_size
 from ._runner import LockstepRunner
 
 __all__ = ["train_together"]
 
 
 def train_together(members, *, most=None):
-    """Train nets in place, those that share a graph in lockstep.
+    """Train networks in place, those that share a graph in lockstep.
 
-    Each net is afterwards what training it alone would have made of it, but for rounding. What
+    Each network is afterwards what training it alone would have made of it, but for rounding. What
     cannot be trained in lockstep is trained alone; the logger "skhpo" says why at level DEBUG.
 
     Parameters
     ----------
     members : list of Member
     most : int or None, default=None
-        Largest number of nets in a group; None is what measured best for nets of their size.
+        Largest number of networks in a group; None is what measured best for their size.
 
     Returns
     -------
     errors : list of (Exception or None)
-        What the ``fit`` of each net would have raised.
+        What the ``fit`` of each network would have raised.
     """
     errors = [None] * len(members)
     graphs, inputs = {}, {}
@@ -57,7 +57,7 @@ def train_together(members, *, most=None):
                 _train_alone(built)
                 continue
             _share_inputs(built, inputs)
-            built.net._set_training(True)  # new nets share a graph with networks that go on
+            built.net._set_training(True)  # new networks share a graph with networks that go on
             graphs.setdefault(graph_of(built), []).append(built)
     for group in graphs.values():
         size = most or max_group_size(group[0].net)
@@ -70,7 +70,7 @@ def train_together(members, *, most=None):
 
 @dataclass(eq=False)
 class _Built:
-    """A member whose net is built and whose data is checked.
+    """A member whose network is built and whose data is checked.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class _Built:
         Training part, validation part, checks.
     network : ActiveNetwork
     checkpoint : bytes or None
-        What a net that is continued was before.
+        What a network that is continued was before.
     """
 
     number: int

@@ -9,13 +9,12 @@ from ..._compat import Interval, Options, StrOptions, validate_parameter_constra
 from ...define_by_run import definitions_of, explored, is_asked_for, newcomers, takes_hp
 from ...names import nearest_first
 from ..defaults import same_value
-from ..parameters import named_in_init
+from ..parameters import NamesMixin, named_in_init
 from ._builders import INFERRED, builder_arguments, builder_of
 from ._compiling import optimizer_arguments, resolve_optimizer
 
 __all__ = ["ParametersMixin"]
 
-_MOST_NAMES_SHOWN = 12
 # Parameters that may also be passed to ``fit``, where Keras has them.
 _OF_FIT = (
     *("batch_size", "epochs", "verbose", "callbacks", "validation_split", "shuffle"),
@@ -26,7 +25,7 @@ _OF_FIT = (
 _OF_SCIKERAS = ("model", "build_fn", "fit")
 
 
-class ParametersMixin:
+class ParametersMixin(NamesMixin):
     """`get_params`, `set_params`, and checks of names and values."""
 
     _stray_names = ()
@@ -162,16 +161,6 @@ class ParametersMixin:
         if not is_asked_for(self.build_fn, name, together):
             known = definitions_of(self.build_fn) or {}
             self._raise_unknown(name, [*arguments, *known, *self._own_names()])
-
-    def _raise_unknown(self, name, known):
-        known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
-        shown = ", ".join(known[:_MOST_NAMES_SHOWN])
-        if len(known) > _MOST_NAMES_SHOWN:
-            shown += f", and {len(known) - _MOST_NAMES_SHOWN} more (see get_params())"
-        raise ValueError(
-            f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
-            f"Valid parameters are, the nearest first: {shown}."
-        )
 
     def _check_names(self):
         """Raise for names that were wrong in ``__init__``."""

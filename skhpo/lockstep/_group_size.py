@@ -1,4 +1,4 @@
-"""When lockstep pays, and how many nets a group should have."""
+"""When lockstep pays, and how many networks a group should have."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _MOST_PRODUCTS = 10**7
 _MOST_PARAMETERS = 200_000
 # Rows of a batch that has all.
 _ROWS = 1024
-# Values that a net has at a time: parameters, gradients, and two of the optimizer.
+# Values that a network has at a time: parameters, gradients, and two of the optimizer.
 _COPIES = 4
 
 
 def pays(net, n_members):
-    """Return how many nets like this one to train as one; 1 where it would not be faster.
+    """Return how many networks like this one to train as one; 1 where it would not be faster.
 
     The rule: as many as there are, at most 20 on a CPU and 256 on a GPU, and no more than fit
     into 512 MiB, or a quarter of the GPU's memory. On a CPU one, where the arithmetic outweighs the
@@ -86,7 +86,7 @@ def _products(net):
 
 
 def max_group_size(net):
-    """Return how many nets like this built one go into a group, at least two."""
+    """Return how many networks like this built one go into a group, at least two."""
     return max(2, _most(net))
 
 
@@ -105,7 +105,7 @@ def _most(net):
 
 
 def _bytes_of(net):
-    """Return what a net of a group takes, roughly."""
+    """Return what a network of a group takes, roughly."""
     batch_size = _ROWS if net.batch_size == -1 else net.batch_size
     of_row = 4 * math.prod(net.input_shape_ or (1,)) * _COPIES
     of_parameters = sum(p.numel() * p.element_size() for p in net.module_.parameters())
