@@ -156,30 +156,39 @@ class Feed:
         if self.weight is not None:
             weights = self.weight.index_select(0, of_targets)
             ws = (weights.view(n_steps, n_nets, step.size) * weight).unbind(0)
-        # Rows in memory come just before they are used, so that they are in the cache then.
-        n_at_once = 1 if self._is_in_memory else n_steps
-        for first in range(0, n_steps, n_at_once):
-            steps = slice(first, first + n_at_once)
-            X = self._inputs(chosen[0, steps], self.source_of[step.start : step.stop])
-            for x, y, w in zip(X.unbind(0), ys[steps], ws[steps], strict=True):
-                yield step, x, y, w
+        X = self._inputs(chosen[0], self.source_of[step.start : step.stop])
+        for x, y, w in zip(X, ys, ws, strict=True):
+            yield step, x, y, w
 
     def _inputs(self, index, source_of):
-        """Return inputs of shape (n_steps, n_nets, size, ...), until the next call."""
-        shape = index.shape
-        index = index.to(getattr(self.sources[0], "device", "cpu"))
-        # Each network's rows one after the other, unless all come from the same array.
+        """Yield inputs of shape (n_networks, size, ...) for each step, until the next one.
+
+        Parameters
+        ----------
+        index : Tensor of shape (n_steps, n_networks, size)
+        source_of : list of int
+        """
+        n_steps, n_networks, size = index.shape
         apart = len(set(source_of)) > 1
-        parts = index.transpose(0, 1).flatten(1) if apart else index.view(1, -1)
-        if self._buffer is None or len(self._buffer) < index.numel():
+        # Rows in memory come just before they are used, so that they are in the cache then.
+        n_at_once = 1 if self._is_in_memory else n_steps
+        n_rows = n_at_once * n_networks * size
+        if self._buffer is None or len(self._buffer) < n_rows:
             row, dtype = self.sources[0].shape[1:], self.runs[0].batches.rows.dtype[None]
-            self._buffer = torch.empty(index.numel(), *row, dtype=dtype, device=self.device)
-        X = self._buffer[: index.numel()]
-        for out, of_part, source in zip(X.tensor_split(len(parts)), parts, source_of, strict=False):
-            _read(self.sources[source], of_part, out)
+            self._buffer = torch.empty(n_rows, *row, dtype=dtype, device=self.device)
+        X = self._buffer[:n_rows]
+        # Each network's rows one after the other, unless all come from the same array.
         if apart:
-            return X.unflatten(0, (shape[1], shape[0], shape[2])).transpose(0, 1)
-        return X.unflatten(0, shape)
+            parts = index.unflatten(0, (-1, n_at_once)).transpose(1, 2).flatten(2)
+            views = X.unflatten(0, (n_networks, n_at_once, size)).unbind(1)
+        else:
+            parts = index.view(-1, 1, n_rows)
+            views = X.unflatten(0, (n_at_once, n_networks, size)).unbind(0)
+        outs, sources = X.tensor_split(parts.shape[1]), [self.sources[i] for i in source_of]
+        for of_steps in parts.to(getattr(sources[0], "device", "cpu")):
+            for out, of_part, source in zip(outs, of_steps, sources, strict=False):
+                _read(source, of_part, out)
+            yield from views
 
 
 def _read(source, index, out):

@@ -173,7 +173,10 @@ def test_regressors(criterion):
 
 @pytest.mark.parametrize(
     ("layer", "said"),
-    [(nn.ReLU(), "without autograd"), (nn.PReLU(), "by autograd where there is no rule: PReLU")],
+    [
+        (nn.ReLU(), "without autograd"),
+        (nn.Hardshrink(), "by autograd where there is no rule: Hardshrink"),
+    ],
     ids=["known", "unknown"],
 )
 def test_a_line_says_how_and_why(layer, said, caplog):

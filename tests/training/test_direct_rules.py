@@ -26,7 +26,7 @@ ACTIVATIONS = [
     *(nn.SELU(), nn.GELU(), nn.GELU(approximate="tanh"), nn.SiLU(), nn.Mish(), nn.Tanh()),
     *(nn.Sigmoid(), nn.LogSigmoid(), nn.Softplus(), nn.Softplus(2.0, 3.0), nn.Softsign()),
     *(nn.Hardtanh(), nn.Hardtanh(-0.5, 0.3), nn.Hardsigmoid(), nn.Hardswish(), nn.Softshrink()),
-    *(nn.Tanhshrink(), nn.Softmax(-1), nn.LogSoftmax(1), nn.Identity()),
+    *(nn.PReLU(), nn.Tanhshrink(), nn.Softmax(-1), nn.LogSoftmax(1), nn.Identity()),
 ]
 few = settings(max_examples=15, deadline=None)
 
@@ -238,6 +238,8 @@ MANY = [
     (nn.Unflatten(1, (2, 2)), (4,)),
     (nn.Softmax(1), (3, 2)),
     (nn.GELU(), (3,)),
+    (nn.PReLU(), (2,)),
+    (nn.PReLU(3), (3, 2)),
     (nn.Embedding(4, 2), ()),
     (nn.Embedding(4, 2, padding_idx=1), (3,)),
     (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 2)), (3,)),
@@ -300,6 +302,7 @@ def test_many_networks_are_as_each_of_them(layer, row):
         (nn.MaxPool2d(2), (4, 4, 4)),
         (nn.MaxPool2d(2, return_indices=True), (4, 1, 4, 4)),
         (nn.Softmax(0), (4, 3)),
+        (nn.PReLU(2), (4, 3)),
         (nn.Flatten(0), (4, 3)),
         (nn.Dropout(1.0), (4, 3)),
     ],

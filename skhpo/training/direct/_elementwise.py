@@ -227,6 +227,32 @@ class Tanhshrink(Activation):
         return gradient.mul_(x.tanh().square_())
 
 
+class PReLU(Rule):
+    """Has a slope for each channel, or one for all."""
+
+    def __init__(self, layer, place):
+        super().__init__(layer, place)
+        n, shape = layer.num_parameters, place.shape
+        if n > 1 and shape[1:2] != (n,):
+            raise Unknown(f"PReLU({n}) of an input of shape {shape}")
+        leading = () if place.n_networks is None else (place.n_networks,)
+        view = (*leading, *(1, n)[: len(shape)], *[1] * (len(shape) - 2))
+        weight, gradient = place.parameter("weight")
+        self._weight = weight.view(view)
+        self._weight_gradient = gradient if gradient is None else gradient.view(view)
+        self._others = [i for i, size in enumerate(view) if size == 1 and i >= len(leading)]
+
+    def forward(self, x):
+        self._x = x
+        return _aten._prelu_kernel(x, self._weight)
+
+    def backward(self, gradient):
+        of_x, of_weight = _aten._prelu_kernel_backward(gradient, self._x, self._weight)
+        if self._weight_gradient is not None:
+            self._weight_gradient.copy_(of_weight.sum(self._others, keepdim=True))
+        return of_x
+
+
 class Softmax(Rule):
     """Also its logarithm."""
 
@@ -301,6 +327,7 @@ ACTIVATIONS = {
     nn.ReLU: ReLU,
     nn.ReLU6: Hardtanh,
     nn.LeakyReLU: LeakyReLU,
+    nn.PReLU: PReLU,
     nn.ELU: ELU,
     nn.CELU: ELU,
     nn.SELU: ELU,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 from torch import nn
@@ -124,10 +125,19 @@ def make_rule(module, place):
         return _make_rule(module, place)
     if kind in networks.rules or (networks.precision and kind not in _PRECISE):
         return make_local_rule(module, place)
+    n_parts = len(networks.parts)
     try:
-        return _make_rule(module, place)
+        rule = _make_rule(module, place)
     except Unknown:
         return make_local_rule(module, place)
+    by_autograd = networks.parts[n_parts:]
+    if len(by_autograd) > 1:
+        # All of a module at once is faster than some of it part by part.
+        with contextlib.suppress(Unknown):
+            del networks.parts[n_parts:]
+            return make_local_rule(module, place)
+        networks.parts[n_parts:] = by_autograd
+    return rule
 
 
 def _make_rule(module, place):
