@@ -170,17 +170,17 @@ class Transformed:
 
     def let_go(self, needed: Collection[Any]) -> list[Prepared | Stored]:
         """Drop what is not worth its memory, and return it."""
-        spare = [key for key in reversed(self._kept) if key not in needed]
-        values = [self._kept[key] for key in spare]
-        room = _SHARE * _free_bytes(values)
-        gone = []
-        for key, value in zip(spare, values, strict=True):
-            lasts = key in self._lasting
-            room -= _bytes_of(value) if lasts else 0
-            if room < 0 or not lasts:
-                gone.append(self._kept.pop(key))
-                self._lasting.discard(key)
-        return gone
+        spare = {key: self._kept[key] for key in reversed(self._kept) if key not in needed}
+        lasting = {key: value for key, value in spare.items() if key in self._lasting}
+        room = _SHARE * _free_bytes(lasting.values()) if lasting else 0
+        for key, value in lasting.items():
+            room -= _bytes_of(value)
+            if room >= 0:
+                del spare[key]
+        for key in spare:
+            del self._kept[key]
+            self._lasting.discard(key)
+        return list(spare.values())
 
 
 def _bytes_of(value: Any) -> int:
