@@ -14,7 +14,7 @@ import sys
 
 from scale_rows import ROWS
 
-AREAS = ["scale_driver", "scale_maths"]
+AREAS = ["scale_driver", "scale_maths", "scale_data"]
 
 
 def main():
