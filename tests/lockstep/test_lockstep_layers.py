@@ -40,6 +40,21 @@ class Residual(nn.Module):
         return out * self.scale + x
 
 
+class Gated(nn.Module):
+    """Draws between functions that have no rule, so that vmap cannot take all of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 6), nn.Linear(6, 3)
+        self.scale = nn.Parameter(torch.ones(6))
+        self.register_buffer("shift", torch.linspace(0, 1, 6))
+
+    def forward(self, x):
+        x = torch.sin(self.first(x)) * self.scale
+        x = F.dropout(x, 0.3, training=self.training)
+        return self.last(torch.amax(x, 1, keepdim=True) - x + self.shift)
+
+
 class Attention(nn.Module):
     """Words to classes, by functions and methods with dimensions."""
 
@@ -122,6 +137,7 @@ CASES = {
     "series": (series, SERIES),
     "words": (words, WORDS),
     "residual": (lambda: Double(nn.Linear(8, 6), Residual(6), nn.Linear(6, 3)), FLAT),
+    "gated": (lambda: Gated().double(), FLAT),
     "attention": (lambda: Attention().double(), WORDS),
     "vmap": (lambda: Untraceable().double(), FLAT),
     "vmap after layers": (lambda: LateUntraceable().double(), FLAT),

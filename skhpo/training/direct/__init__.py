@@ -21,7 +21,8 @@ is a short sequence of torch calls, without the graph that autograd would build 
 * Rules are written for tensors of shape (n, ...), and for (n_networks, n, ...): the parameters
   then have the networks in front, too, and products become batched ones.
 
-Whatever has no rule has a reason: `compile_program` then returns it in place of a program.
+Whatever has no rule has a reason: `compile_program` then returns it in place of a program. Of many
+networks (`Networks`) autograd differentiates that part alone, as a rule like the others.
 """
 
 from ._autograd import Networks
