@@ -254,6 +254,23 @@ def test_a_group_too_large_for_the_memory_is_halved(monkeypatch, continuing):
         assert_as_alone(members)
 
 
+def test_a_group_that_is_too_large_to_be_made_is_halved(monkeypatch):
+    make = skhpo.lockstep._runner.LockstepRunner.__init__
+    sizes = []
+
+    def made(self, runs):
+        sizes.append(len(runs))
+        if len(runs) > 2:
+            raise torch.OutOfMemoryError("too much")
+        make(self, runs)
+
+    monkeypatch.setattr(skhpo.lockstep._runner.LockstepRunner, "__init__", made)
+    members = members_of(4)
+    assert train_together(members) == [None] * 4
+    assert sizes == [4, 2, 2]
+    assert_as_alone(members)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, FitTimeoutError])
 def test_a_group_that_is_broken_off_keeps_finished_epochs(monkeypatch, error):
     members = members_of(3, max_epochs=9)
