@@ -106,7 +106,7 @@ CASES = [
         ]
     ),
     Case("Bayes, asynchronous", 10, 300),
-    Case("Bayes, asynchronous", 100, 500),
+    Case("Bayes, asynchronous, fits of an hour", 200, 500, 3600.0),
     Case("Bayes, asynchronous, fits of an hour", 1_000, 2_000, 3600.0),
     Case("Harmonica", 1_000, 10_000),
 ]

@@ -175,7 +175,7 @@ def reading():
 
 @row("replaying a fit of a journal, read and all", "100 us, exponent 1.0")
 def replaying():
-    sizes, spent = (1_000, 10_000), []
+    sizes, spent = (500, 5_000), []
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             search = hyperband(size, Nothing(), journal=os.path.join(folder, "run.jsonl"))
