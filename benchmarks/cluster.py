@@ -102,13 +102,13 @@ CASES = [
             (1_000, 10_000),
             (1_000, 100_000),
             (1_000, 1_000_000),
-            (10_000, 100_000),
+            (10_000, 30_000),
         ]
     ),
-    Case("Bayes, asynchronous", 10, 300),
+    Case("Bayes, asynchronous", 10, 150),
     Case("Bayes, asynchronous, fits of an hour", 200, 500, 3600.0),
     Case("Bayes, asynchronous, fits of an hour", 1_000, 2_000, 3600.0),
-    Case("Harmonica", 1_000, 10_000),
+    Case("Harmonica", 1_000, 3_000),
 ]
 
 

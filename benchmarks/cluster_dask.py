@@ -2,9 +2,10 @@
 
 * *throughput*: fits per second of a random search, over those of ``RandomizedSearchCV`` on joblib's
   own Dask backend, in turn.
-* *killed*: the same search while a worker is killed every second. Each fit must have its score, and
-  none may be done again whose result had come back: so many fits at most are done twice as a
-  killed worker has in one task.
+* *killed*: the same search while a worker is killed every second that all are there. Each fit must
+  have its score, and none may be done again whose result had come back: so many fits at most are
+  done twice as a killed worker has in one task.
+* *bytes*: of the tasks that are one fit.
 
 Run it with ``python benchmarks/cluster_dask.py``.
 """
@@ -20,11 +21,11 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import cloudpickle
 import dask
 import joblib
 import numpy as np
 from distributed import Client, LocalCluster
-from joblib.externals import cloudpickle
 from scipy.stats import uniform
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import RandomizedSearchCV
@@ -88,14 +89,14 @@ def fits_per_second(search, n):
 
 
 @contextmanager
-def killing(client, every):
-    """Kill a worker now and then; yields the pids."""
+def killing(client, every, n_workers):
+    """Kill a worker now and then, when all are there; yields the pids."""
     stop, killed = threading.Event(), []
 
     def kill():
         while not stop.wait(every):
             pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if pid]
-            if pids:
+            if len(pids) == n_workers:
                 killed.append(pids[len(killed) % len(pids)])
                 os.kill(killed[-1], signal.SIGKILL)
 
@@ -110,12 +111,12 @@ def killing(client, every):
 
 @contextmanager
 def sizes_of_tasks():
-    """Yield the bytes of each task, a fit, as they are submitted."""
+    """Yield the bytes of the tasks that are one fit, as they are submitted."""
     sizes, submit = [], _clusters.DaskEngine.submit
 
     def measured(engine, call, shared, done):
-        work = call.args[0]
-        sizes.append(len(cloudpickle.dumps(call)) / sum(len(group.tasks) for group in work.items))
+        if len(call.args[0].items) == 1:
+            sizes.append(len(cloudpickle.dumps(call)))
         submit(engine, call, shared, done)
 
     _clusters.DaskEngine.submit = measured
@@ -151,7 +152,7 @@ def main():
         ratios = [own / peer for own, peer in zip(*rates.values(), strict=True)]
         with tempfile.TemporaryDirectory() as folder, sizes_of_tasks() as sizes:
             search = ours(n, 7, folder)
-            with killing(client, 1.0) as killed:
+            with killing(client, 1.0, args.workers) as killed:
                 rate = fits_per_second(search, n)
             notes = Counter(q for file in Path(folder).iterdir() for q in file.read_text().split())
     scores = search.cv_results_["mean_test_score"]
@@ -170,9 +171,7 @@ def main():
     print(f"| fits per second meanwhile | {rate:.0f} |")
     print(f"| fits without a score | {lost} |")
     print(f"| fits never done, done again | {missing}, {again} |")
-    print(
-        f"| bytes of a task per fit, first and last tenth | {tenth(sizes, 0)}, {tenth(sizes, -1)} |"
-    )
+    print(f"| bytes of a task, first and last tenth | {tenth(sizes, 0)}, {tenth(sizes, -1)} |")
 
 
 def tenth(sizes, which):

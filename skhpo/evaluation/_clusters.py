@@ -15,6 +15,9 @@ from ._engine import Ended, Engine
 
 __all__ = ["CLUSTERS"]
 
+# Seconds in which a cluster without workers has some again.
+_WORKERS_COME_WITHIN = 300
+
 
 class DaskEngine(Engine):
     """A Dask cluster. What is shipped lies on the workers that use it, until it is forgotten.
@@ -41,7 +44,8 @@ class DaskEngine(Engine):
 
     def ship(self, value: Any) -> Any:
         # To all workers, because Dask starts calls where their data are. Hashing, by which Dask
-        # finds out what it has already, would take longer than sending.
+        # finds out what it has already, would take longer than sending. All of them may have died.
+        self._client.wait_for_workers(1, timeout=_WORKERS_COME_WITHIN)
         return self._client.scatter([value], broadcast=True, hash=False)[0]
 
     def holds(self, shipped: Any) -> bool:
