@@ -55,15 +55,16 @@ class _Head:
     The base is 0 where sums of pairs are not kept.
     """
 
-    def __init__(self, prefix: Product, columns: Matrix) -> None:
+    def __init__(self, prefix: Product, columns: Matrix, start: int) -> None:
         self.prefix = prefix
+        self.start = start
         values = np.prod(columns[:, list(prefix)], axis=1)
         self.base = np.float32(0.0)
         if prefix and columns.shape[1] ** 2 <= _MOST_PAIRS:
             found, counts = np.unique(values, return_counts=True)
             self.base = found[counts.argmax()]
         self.samples = np.flatnonzero(values != self.base)
-        self.columns = columns[self.samples]
+        self.columns = columns[:, start:][self.samples]  # those that the last two factors may be
         self.unit = float(self.base or 1.0)
         self.deviation = (values[self.samples] - self.base) / np.float32(self.unit)
         squares = values[self.samples] ** 2 - self.base**2
@@ -103,8 +104,10 @@ class Block:
         if self.degree == 1:
             return np.asarray((weights.values @ columns)[None])
         rows, others = slice(*self.rows), slice(*self.columns)
-        left = columns[:, rows] * (deviation * weights.values[head.samples])[:, None]
-        sums: Matrix = left.T @ columns[:, others]
+        row, other = self.rows[0] - head.start, self.columns[0] - head.start
+        left = columns[:, row : self.rows[1] - head.start]
+        left = left * (deviation * weights.values[head.samples])[:, None]
+        sums: Matrix = left.T @ columns[:, other : self.columns[1] - head.start]
         if head.base != 0.0:
             sums += weights.pairs[rows, others]
         elif self.degree == 2 and len(weights.pairs):
@@ -127,10 +130,11 @@ def blocks_of(
     columns: Matrix, groups: NDArray[np.intp], degree: int, prefix: Product
 ) -> list[Block]:
     """All products of a degree that begin with some columns, tile by tile."""
-    head, p = _Head(prefix, columns), len(groups)
+    p = len(groups)
+    start = int(np.searchsorted(groups, groups[prefix[-1]], side="right")) if prefix else 0
+    head = _Head(prefix, columns, start)
     if degree == 1:
         return [Block(1, head, (0, 1), (0, p), None)]
-    start = int(np.searchsorted(groups, groups[prefix[-1]], side="right")) if prefix else 0
     tiles = list(itertools.pairwise([*range(start, p, _TILE), p]))
     blocks = []
     for rows, others in itertools.combinations_with_replacement(tiles, 2):
