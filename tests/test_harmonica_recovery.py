@@ -124,7 +124,7 @@ def brute_force(columns, groups, degree, residual):
     kind=st.sampled_from(["numbers", "bits", "choices"]),
     sizes=st.lists(st.integers(1, 3), min_size=1, max_size=6),
     degree=st.integers(1, 4),
-    tile=st.sampled_from([2, 3, 256]),
+    tile=st.sampled_from([2, 3, 128]),
     keep=st.booleans(),
     seed=st.integers(0, 1000),
 )

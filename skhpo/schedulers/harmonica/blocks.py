@@ -25,8 +25,8 @@ Product = tuple[int, ...]
 Matrix = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-# Columns of a tile: their sums, 256 KB, stay in the cache of a core.
-_TILE = 256
+# Columns of a tile: sums stay in the cache of a core, and few are below the diagonal, for nothing.
+_TILE = 128
 
 # Numbers of the pairs' sums that may be kept, 64 MB for each residual.
 _MOST_PAIRS = 2**24
