@@ -122,13 +122,13 @@ class TrialLoop:
             self.evaluator.abort()
             self._take_received()
             self.stopped = "it was interrupted"
-            if not self._n_finished:
+            if not self._any_finished():
                 raise
         except StorageError as error:
             self.evaluator.abort()
             self.error = error
             self.stopped = "a file could not be written"
-            if not self._n_finished:
+            if not self._any_finished():
                 raise
         finally:
             if self.journal is not None:
@@ -299,6 +299,10 @@ class TrialLoop:
         self.table.add(trial, results)
         names = ((result.trial, result.split, result.repeat) for result in results)
         self.n_answered += sum(name in self.evaluator.known for name in names)
+
+    def _any_finished(self) -> bool:
+        full = (len(row) == self.n_fits for row in self._rows.values())
+        return len(self.table) > 0 or any(full)
 
     def _observe(self, event: str, *args: Any) -> None:
         for observer in self.observers:

@@ -39,7 +39,7 @@ def test_sparse_rows_become_dense_a_few_at_a_time(monkeypatch):
         return select(self, dim, index)
 
     monkeypatch.setattr(SparseRows, "index_select", watched)
-    X = scipy.sparse.random_array((300, 20_000), density=1e-3, format="csr", rng=0)
+    X = scipy.sparse.random_array((300, 20_000), density=0.05, format="csr", rng=0)
     net = TorchClassifier(module__n_units=2, max_epochs=1).fit(X, np.arange(300) % 2)
     net.predict(X)
     assert max(sizes) <= 128
