@@ -15,7 +15,6 @@ Results are appended to a file of JSON lines, and what is there already is not d
 
     python benchmarks/self_tuning.py run --net mlp --box wide --seeds 0-9 --file out.jsonl
     python benchmarks/self_tuning.py table --file out.jsonl
-    python benchmarks/self_tuning.py epochs --net mlp
 """
 
 from __future__ import annotations
@@ -355,64 +354,19 @@ def line(name, ratios):
     )
 
 
-class Turns(SelfTuningClassifier):
-    """Runs an epoch of a plain network after each epoch of its own, and times both."""
-
-    fit_in_between = None
-
-    def on_epoch_end(self, net, **kwargs):
-        now = time.process_time()
-        fit, times = self.fit_in_between, self.times
-        fit.run_epoch()
-        fit.check()
-        times.append((now - self.since, time.process_time() - now))
-        self.since = time.process_time()
-
-
-def epochs(args):
-    """Time epochs of each kind, in turns."""
-    train, valid, _ = data(args.net, 0)
-    ranges, start = space(args.net, "wide")
-    if args.net == "cnn":
-        start["cutout_length"] = 3
-    for method in args.methods.split(","):
-        fit = PlainFit(args.net, [train, valid, None], {**start, "drop1.p": 0.2}, 0)
-        net = Turns(
-            NETS[args.net],
-            ranges,
-            lr=LEARNING_RATE,
-            batch_size=BATCH_SIZE,
-            max_epochs=args.epochs + 20,
-            warmup_epochs=0,
-            random_state=0,
-            **SETTINGS[method],
-        )
-        net.fit_in_between, net.times, net.since = fit, [], time.process_time()
-        net.fit(*train, validation_data=valid)
-        own, plain = np.array(net.times[20:]).T
-        low, middle, high = np.percentile(own / plain, [25, 50, 75])
-        total = own.sum() / plain.sum()
-        print(
-            f"{method}: {middle:.2f} x, quartiles {low:.2f} - {high:.2f}, of the sums {total:.2f}"
-        )
-        print(f"plain epoch {np.median(plain) * 1e3:.1f} ms, {args.epochs} epochs", flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("run", "table", "epochs"):
+    for name in ("run", "table"):
         command = commands.add_parser(name)
         command.add_argument("--net", default="mlp", choices=sorted(NETS))
         command.add_argument("--box", default="wide", choices=sorted(BOXES))
         command.add_argument("--file", default="self_tuning.jsonl")
         command.add_argument("--seeds", default="0-9")
-        default = "stn" if name == "epochs" else "stn,frozen,plain,tpe"
-        command.add_argument("--methods", default=default)
-        command.add_argument("--epochs", type=int, default=200)
+        command.add_argument("--methods", default="stn,frozen,plain,tpe")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    {"run": run, "table": table, "epochs": epochs}[args.command](args)
+    {"run": run, "table": table}[args.command](args)
 
 
 if __name__ == "__main__":

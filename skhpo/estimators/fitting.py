@@ -12,7 +12,7 @@ from ..training.engine import ActiveNetwork, train
 from ..training.plain import PlainRunner
 from ..training.randomness import may_draw
 from ..training.schedule import Schedule
-from ._direct import direct_steps
+from .direct import direct_steps
 from .hooked import HookedRunner, why_hooked
 from .watching import HookedWatcher, NetWatcher, begin_training
 

@@ -314,7 +314,7 @@ class SelfTuningMixin:
             known = isinstance(self.criterion_, nn.Module) and not may_draw(self.criterion_)
             checks.measure.may_draw = self.tuning_.may_draw or not known
         valid = None if checks is None else checks.measure.valid
-        return TuningRunner(self, train_batches.batch_size, valid)
+        return TuningRunner(self, train_batches, valid)
 
     def _looks_up(self):
         return self.input_shape_ is None or wants_integers(self.module_)

@@ -23,9 +23,30 @@ class Decay:
 
     def __init__(self, places):
         self.names = list(dict.fromkeys(name for _, name in places))
-        self.parts = [
-            (part, self.names.index(name)) for layer, name in places for part in layer.penalised()
-        ]
+        self.parts = [part for layer, _ in places for part in layer.penalised()]
+        indices = [self.names.index(name) for layer, name in places for _ in layer.penalised()]
+        self._name_of_part, self._bound = indices, None
+        self._sizes = [part.n_rows for part in self.parts]
+        scales = [part.response.detach() for part in self.parts]
+        # V, without C.
+        self._scales = [v[:n] for v, n in zip(scales, self._sizes, strict=True)]
+        self._weights = [_by_rows(part, part.weight.detach()) for part in self.parts]
+        self._hyper_weights = [_by_rows(part, part.hyper_weight.detach()) for part in self.parts]
+        # Of several strengths, which is that of a row.
+        rows = torch.tensor(indices).repeat_interleave(torch.tensor(self._sizes))
+        self._name_of_row = None if len(self.names) == 1 else rows.to(scales[0].device)
+        self._shapes = [[-1, *[1] * (w.ndim - 1)] for w in self._weights]
+
+    def bind(self, keeps):
+        """Note whether the parameters keep the gradients that they have now, to be added to."""
+        self._bound = self._gradients() if keeps else None
+
+    def _gradients(self):
+        parts, sizes = self.parts, self._sizes
+        of_weights = [_by_rows(p, _gradient(p.weight)) for p in parts]
+        of_hyper_weights = [_by_rows(p, _gradient(p.hyper_weight)) for p in parts]
+        of_scales = [_gradient(p.response)[:n] for p, n in zip(parts, sizes, strict=True)]
+        return of_weights, of_hyper_weights, of_scales
 
     @torch.no_grad()
     def add_gradients(self, response, values, *, response_only=False):
@@ -40,11 +61,37 @@ class Decay:
         response_only : bool, default=False
             Whether W_e is left alone.
         """
+        of_weights, of_hyper_weights, of_scales = self._bound or self._gradients()
+        weights, hyper_weights = self._weights, self._hyper_weights
         moments = self._moments(response, values)
-        zeroth, first = moments[:, 0, 0].unbind(), moments[:, 0, 1:].unbind()
-        later = moments[:, 1:].unbind()
-        for part, i in self.parts:
-            _add_gradient(part, zeroth[i], first[i], later[i], response_only)
+        zeroth, first, later = moments[:, 0, 0].unbind(), moments[:, 0, 1:], moments[:, 1:]
+        scales = torch.cat(self._scales)
+        if self._name_of_row is None:
+            by_moment = torch.mm(scales, later[0])
+        else:
+            by_moment = torch.matmul(scales.unsqueeze(0), later)
+            rows = self._name_of_row
+            by_moment = by_moment[rows, torch.arange(len(rows), device=rows.device)]
+            first = first[rows]
+        # Of the strength times s, and times s^2, for each row.
+        mean, by_second = by_moment[:, :1], by_moment[:, 1:]
+        square = torch.linalg.vecdot(by_second, scales)
+        means, squares = self._as_rows(mean), self._as_rows(square)
+        if not response_only:
+            torch._foreach_addcmul_(of_weights, weights, [zeroth[i] for i in self._name_of_part])
+            torch._foreach_addcmul_(of_weights, hyper_weights, means)
+        torch._foreach_addcmul_(of_hyper_weights, weights, means)
+        torch._foreach_addcmul_(of_hyper_weights, hyper_weights, squares)
+        inner, norm = (
+            torch.cat([_inner(w, h) for w, h in zip(others, hyper_weights, strict=True)])
+            for others in (weights, hyper_weights)
+        )
+        added = by_second.mul_(norm.unsqueeze(1)).addcmul_(inner.unsqueeze(1), first)
+        torch._foreach_add_(of_scales, torch.split_with_sizes(added, self._sizes))
+
+    def _as_rows(self, numbers):
+        parts = torch.split_with_sizes(numbers, self._sizes)
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def _moments(self, response, values):
         """Return the means over the examples of strength (1, r) (1, r)^T, one matrix per name."""
@@ -55,24 +102,19 @@ class Decay:
         return torch.mm(weighted.view(n, -1).t(), extended).div_(n).view(-1, k + 1, k + 1)
 
 
-def _add_gradient(part, zeroth, first, later, response_only):
-    weight, hyper_weight, scales = part.weight, part.hyper_weight, part.response
-    of_weight, of_hyper_weight, of_scales = weight.grad, hyper_weight.grad, scales.grad
-    if part.transposed:
-        weight, hyper_weight, of_hyper_weight = weight.t(), hyper_weight.t(), of_hyper_weight.t()
-        of_weight = None if response_only else of_weight.t()
-    if scales.shape[0] > part.n_rows:
-        scales, of_scales = scales[: part.n_rows], of_scales[: part.n_rows]  # V, without C
-    by_moment = torch.mm(scales, later)
-    mean, by_second = by_moment[:, :1], by_moment[:, 1:]  # of strength s, for each row
-    square = (by_second * scales).sum(1)  # of strength s^2
-    mean_rows = part.as_rows(mean)
-    if not response_only:
-        of_weight.addcmul_(weight, zeroth).addcmul_(hyper_weight, mean_rows)
-    of_hyper_weight.addcmul_(weight, mean_rows).addcmul_(hyper_weight, part.as_rows(square))
-    inputs = list(range(1, weight.ndim))
-    inner, norm = (weight * hyper_weight).sum(inputs), (hyper_weight * hyper_weight).sum(inputs)
-    of_scales.addr_(inner, first).addcmul_(norm.unsqueeze(1), by_second)
+def _gradient(parameter):
+    """Return the gradient of a parameter; of one that is frozen, something to be thrown away."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _by_rows(part, weight):
+    """Return a weight, or its gradient, with rows for outputs."""
+    return weight.t() if part.transposed else weight
+
+
+def _inner(a, b):
+    """Return the inner products of rows."""
+    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
 
 
 def activity_penalty(outputs, names, values):

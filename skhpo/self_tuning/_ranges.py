@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ..space import log_randint, make_axis
 
-__all__ = ["Ranges", "average_values"]
+__all__ = ["Ranges", "average_values", "inverse_softplus"]
 
 # In this order the columns of one kind of map are next to each other.
 _KINDS = ("linear", "log", "log_integer", "integer", "positive")
@@ -84,7 +84,7 @@ class Ranges:
                 _check_inside(name, initial[name], kind, low, high)
                 starts.append(_unconstrained(initial[name], kind, low, high, _MARGIN))
             elif kind == "positive":
-                starts.append(_inverse_softplus(0.1 * (distributions[name].mean() - low)))
+                starts.append(inverse_softplus(0.1 * (distributions[name].mean() - low)))
             else:
                 starts.append(_logit(_START))
         self.start = torch.tensor(starts, dtype=torch.float32)
@@ -282,7 +282,7 @@ def _check_inside(name, value, kind, low, high):
 def _unconstrained(value, kind, low, high, margin):
     """Map a value to u, having moved it `margin` of the range away from the ends."""
     if kind == "positive":
-        return _inverse_softplus(max(value - low, margin))
+        return inverse_softplus(max(value - low, margin))
     if _whole(kind):
         value = value + 0.5
     if kind.startswith("log"):
@@ -299,6 +299,7 @@ def _logit(share):
     return math.log(share / (1 - share))
 
 
-def _inverse_softplus(value):
+def inverse_softplus(value):
+    """Return what softplus maps to a positive number; zero counts as a millionth."""
     value = max(value, 1e-6)
     return value if value > 20 else math.log(math.expm1(value))

@@ -51,7 +51,7 @@ def retrain(net, train_part, checks):
         twin_checks,
         parameters=list(twin.get_all_learnable_params()),
     )
-    train([network], TuningRunner(twin, batches.batch_size, None))
+    train([network], TuningRunner(twin, batches, None))
     net.module_ = twin.module_
     net.criterion_ = twin.criterion_
     net.refit_history_ = twin.history

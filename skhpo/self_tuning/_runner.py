@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from ..limits import check_time
 from ..training.batches import RowBatches
 from ..training.engine import EpochReport
+from ._direct import direct_passes
+from ._passes import AutogradPasses
 from ._steps import steps_of
 
 __all__ = ["TuningRunner"]
@@ -15,48 +19,35 @@ __all__ = ["TuningRunner"]
 class TuningRunner:
     """Trains one self-tuning network, or one that follows a schedule.
 
+    Epochs in which all layers have rules go without autograd.
+
     Parameters
     ----------
     net : estimator
         With its `tuning_`.
-    batch_size : int
+    batches : RowBatches
+        What is trained on.
     valid : Rows or None
         What is tuned on; None only where nothing is tuned.
     """
 
-    def __init__(self, net, batch_size, valid):
+    def __init__(self, net, batches, valid):
         self.net = net
         self.steps = steps_of(net)
         self.batches = None
         if net.tuning_.to_follow is None:
             generator = net._state.streams["tuning"].generator()
-            self.batches = RowBatches(valid, batch_size, generator)
+            self.batches = RowBatches(valid, batches.batch_size, generator)
+        self.by_autograd = AutogradPasses(net)
+        self.by_rules = direct_passes(net, batches, self.batches)
 
     def run(self, networks):
         """Train one network for an epoch, and tune its hyperparameters."""
         (network,) = networks
-        net, tuning, steps = self.net, self.net.tuning_, self.steps
+        net, tuning = self.net, self.net.tuning_
         n_epochs = network.state.counters.n_epochs
         tuning.module.train()
-        tunes = n_epochs >= net.warmup_epochs and tuning.to_follow is None
-        weighted = network.batches.rows.weight is not None
-        if tunes:
-            tuning_weighted = self.batches.rows.weight is not None
-            to_tune_on = _endless(self.batches)
-        losses, sizes = [], []
-        for X, y, weight in network.batches.triples():
-            check_time()
-            if weighted:
-                net._batch_weight = weight
-            losses.append(steps.train(X, y))
-            sizes.append(len(y))
-            network.after_batch()
-            tuning.n_steps += 1
-            if tunes and tuning.n_steps % net.train_steps == 0:
-                for _ in range(net.val_steps):
-                    X, y, net._batch_weight = next(to_tune_on)
-                    steps.tune(X, y, tuning_weighted)
-        net._batch_weight = None
+        losses, sizes = self._train(network, n_epochs)
         # What is checked, and predicts, is the plain module.
         values = tuning.values() if tuning.to_follow is None else tuning.to_follow[n_epochs]
         tuning.fold_into(net.module_, values)
@@ -66,6 +57,32 @@ class TuningRunner:
             columns = {"hyperparameters": dict(values), "scales": scales}
         # One transfer for an epoch: asking each batch for its loss would wait for the device.
         return [EpochReport(torch.stack(losses).tolist(), sizes, columns)]
+
+    def _train(self, network, n_epochs):
+        net, tuning, steps = self.net, self.net.tuning_, self.steps
+        by_rules = self.by_rules.can_train()
+        tunes = n_epochs >= net.warmup_epochs and tuning.to_follow is None
+        to_tune_on = _endless(self.batches)
+        losses, sizes = [], []
+        with torch.inference_mode() if by_rules else contextlib.nullcontext():
+            steps.begin(self.by_rules.program if by_rules else self.by_autograd)
+            try:
+                for X, y, weight in network.batches.triples():
+                    check_time()
+                    losses.append(steps.train(X, y, weight))
+                    sizes.append(len(y))
+                    if network.each_batch:
+                        with torch.inference_mode(False):
+                            network.after_batch()
+                    tuning.n_steps += 1
+                    if tunes and tuning.n_steps % net.train_steps == 0:
+                        for _ in range(net.val_steps):
+                            steps.tune(*next(to_tune_on))
+            finally:
+                steps.passes.finish()
+                tuning.context.rest()
+                net._batch_weight = None
+        return losses, sizes
 
     def release(self, network):
         """Do nothing: the state was trained itself."""

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 from torch.nn import functional as F
 
-from ._augmentation import augment
-from ._modulated import rows_of
-from ._penalties import Decay, activity_penalty
-from ._tangent import Dual
+from ._penalties import Decay
 
 __all__ = ["steps_of"]
 
@@ -32,192 +27,117 @@ class Steps:
     ----------
     net : estimator
         With its `tuning_`.
+
+    Attributes
+    ----------
+    passes : Passes
+        What computes gradients; set before each epoch.
     """
+
+    passes = None
 
     def __init__(self, net):
         self.net = net
         self.tuning = tuning = net.tuning_
-        self.scales = tuning.scales()
+        position = tuning.position
+        position.grad = torch.zeros_like(position, requires_grad=False)
+        self.center, (self.u, self.spreads) = position.detach()[:1], position.detach()
         names, per_batch = tuning.ranges.names, tuning.effects.per_batch
         self.per_batch = [i for i, name in enumerate(names) if name in per_batch]
-        self.responding = [part for layer in tuning.responding for part in layer.penalised()]
-        places = tuning.effects.decay
-        self.decay = Decay(places) if places else None
-        optimizer = net.optimizer_
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        streams = {name: net._state.streams[name] for name in ("perturbation", "forward", "tuning")}
-        generators = {name: s.generator(net.device_) for name, s in streams.items()}
-        self.generator = generators["perturbation"]
-        self.dropping = generators["forward"]
-        self.tuning_generator = generators["tuning"]
-        # Statistics of batch normalizations are those of unperturbed passes.
-        self.norms = [(m, m.momentum) for m in tuning.module.modules() if _is_norm(m)]
-        self.drawing = contextlib.nullcontext()
-        if tuning.may_draw:
-            self.drawing = net._drawing_from(streams["forward"])
+        responds = tuning.effects.decay and tuning.to_follow is None
+        self.decay = Decay(tuning.effects.decay) if responds else None
+        streams = net._state.streams
+        self.generator, self.tuning_generator = (
+            streams[name].generator(net.device_) for name in ("perturbation", "tuning")
+        )
+
+    def begin(self, passes):
+        """Call before the first step of an epoch, with what computes its gradients."""
+        self.passes = passes
+        self.scales = self.tuning.scales()
+        passes.begin()
+        if self.decay is not None:
+            self.decay.bind(passes.keeps_gradients)
 
     def _perturb(self, n, generator):
-        like = self.scales
-        draws = torch.randn(
-            (n, len(like)), generator=generator, device=like.device, dtype=like.dtype
-        )
+        draws = self.u.new_empty(n, self.u.size(0)).normal_(generator=generator)
         if self.per_batch:
             draws[:, self.per_batch] = draws[:1, self.per_batch]
         return draws
 
-    def _respond(self, response):
-        context = self.tuning.context
-        context.response = response
-        context.rows = rows_of(self.responding, response, centred=context.tangent)
-
-    def _forward(self, X):
-        module = self.tuning.module
-        return module(X) if isinstance(X, torch.Tensor) else module(**X)
-
-    def _regularise(self, X, y, values):
-        """Change a batch as the hyperparameters say, and have the layers regularise."""
-        context, effects = self.tuning.context, self.tuning.effects
-        context.values = values
-        context.regularises = True
-        context.generator = self.dropping
-        context.outputs = [] if effects.activity else None
-        if effects.inputs:
-            X = augment(X, effects.inputs, values, self.dropping)
-        if effects.smoothing:
-            y = self.net._smooth(y, values["label_smoothing"])
-        return X, y
-
     def _values(self, u):
-        columns = self.tuning.ranges.values(u).split(1, 1)
+        columns = self.tuning.ranges.values(u).t().unsqueeze(2)
         return dict(zip(self.tuning.context.names, columns, strict=True))
 
-    def _loss(self, X, y):
-        with self.drawing:
-            output = self._forward(X)
-            if isinstance(output, tuple):
-                output = output[0]
-            if isinstance(output, Dual):
-                output = output.linearised()
-            return self.net.get_loss(output, y, X=X, training=True)
-
-    def _activity(self, values):
-        context, names = self.tuning.context, self.tuning.effects.activity
-        return activity_penalty(context.outputs, names, values)
-
-    def _decay(self, response, values, *, response_only=False):
-        """Add the gradients of the L2 penalties."""
-        if self.decay is not None:
-            self.decay.add_gradients(response, values, response_only=response_only)
-
-    def train(self, X, y):
+    def train(self, X, y, weight):
         """Move the weights by the loss at perturbed values.
 
         Parameters
         ----------
         X : Tensor or dict of str to Tensor
         y : Tensor
+        weight : Tensor or None
+            Of the rows.
 
         Returns
         -------
         loss : Tensor of shape ()
             Without penalties.
         """
-        context = self.tuning.context
-        draws = self._perturb(y.shape[0], self.generator)
-        u = torch.addcmul(self.tuning.position.detach()[0], draws, self.scales)
-        self._respond(u)
+        u = torch.addcmul(self.u, self._perturb(y.size(0), self.generator), self.scales)
         values = self._values(u)
-        loss = self._perturbed_loss(X, y, values)
-        self._backward(loss, values)
-        self._decay(u, values)
-        self.net.optimizer_.step()
-        if self.norms:
-            self._pass_unperturbed(X, y)
-        context.rest()
-        return loss.detach()
-
-    def _perturbed_loss(self, X, y, values):
-        for norm, _ in self.norms:
-            norm.momentum = 0.0
-        loss = self._loss(*self._regularise(X, y, values))
-        for norm, momentum in self.norms:
-            norm.momentum = momentum
+        loss = self.passes.perturbed(X, y, weight, u, values)
+        if self.decay is not None:
+            self.decay.add_gradients(u, values)
+        self.passes.step(self.net.optimizer_)
+        if self.tuning.norms:
+            self.passes.unperturbed(X, self.center, self._values(self.center))
+        self.tuning.context.rest()
         return loss
 
-    def _backward(self, loss, values):
-        for parameter in self.parameters:
-            parameter.grad = None
-        if self.tuning.effects.activity:
-            loss = loss + self._activity(values)
-        loss.backward()
-
-    def _pass_unperturbed(self, X, y):
-        center = self.tuning.center()
-        self._respond(center)
-        X, _ = self._regularise(X, y, self._values(center))
-        with torch.no_grad(), self.drawing:
-            self._forward(X)
-
-    def _train_own(self, X, y, values):
+    def _train_own(self, X, y, weight, values):
         """Move the weights themselves by the loss at values that all examples share."""
-        context = self.tuning.context
-        loss = self._loss(*self._regularise(X, y, values))
-        self._backward(loss, values)
+        loss = self.passes.own(X, y, weight, values)
         for layer, name in self.tuning.effects.decay:
             for part in layer.penalised():
                 if part.weight.grad is not None:
                     part.weight.grad.addcmul_(part.weight.detach(), values[name])
-        self.net.optimizer_.step()
-        context.rest()
-        return loss.detach()
+        self.passes.step(self.net.optimizer_)
+        self.tuning.context.rest()
+        return loss
 
     def _response(self, draws):
-        """Return the perturbed position and what the layers get of it, a leaf of the graph."""
-        u = torch.addcmul(self.tuning.position.detach()[0], draws, self.scales)
-        return u, u.requires_grad_()
+        """Return the perturbed position, and what the layers get of it."""
+        u = torch.addcmul(self.u, draws, self.scales)
+        return u, u
 
-    def tune(self, X, y, weighted):
+    def tune(self, X, y, weight):
         """Move the hyperparameters by the validation loss, through the response only.
 
         Parameters
         ----------
         X : Tensor or dict of str to Tensor
         y : Tensor
-        weighted : bool
-            Whether the rows have weights.
+        weight : Tensor or None
+            Of the rows.
         """
-        tuning, net = self.tuning, self.net
-        context = tuning.context
-        draws = self._perturb(y.shape[0], self.tuning_generator)
+        draws = self._perturb(y.size(0), self.tuning_generator)
         u, response = self._response(draws)
-        self._respond(response)
-        if tuning.reads_values:
-            context.values = self._values(u)
-        tuning.set_training(False)
-        output = self._forward(X)
-        if isinstance(output, tuple):
-            output = output[0]
-        if isinstance(output, Dual):
-            output = output.linearised()
-        loss = net.get_loss(output, y, X=X, training=weighted)
-        (gradient,) = torch.autograd.grad(loss, response)
-        tuning.set_training(True)
-        context.rest()
+        values = self._values(u) if self.tuning.reads_values else None
+        gradient = self.passes.tuned(X, y, weight, response, values)
+        self.tuning.context.rest()
         self._move(gradient, draws)
 
     def _move(self, gradient, draws):
         tuning, net = self.tuning, self.net
-        position = tuning.position.detach()
-        of_both = torch.stack((gradient, gradient * draws)).sum(1)
+        of_u, of_scales = tuning.position.grad
+        torch.sum(gradient, 0, out=of_u)
         if net.tune_scales:
+            torch.sum(gradient * draws, 0, out=of_scales)
             # The entropy of N(u, sigma^2) grows by 1 / sigma, and sigma is a softplus.
-            of_scales = of_both[1].sub_(net.entropy_weight / self.scales)
-            of_scales.mul_(torch.sigmoid(position[1]))
-        else:
-            of_both[1] = 0
-        tuning.position.grad = of_both
-        tuning.hyper_optimizer.step()
-        self.scales = F.softplus(position[1])
+            of_scales.sub_(net.entropy_weight / self.scales).mul_(torch.sigmoid(self.spreads))
+        self.passes.step(tuning.hyper_optimizer)
+        self.scales = F.softplus(self.spreads)
 
 
 class DeltaSteps(Steps):
@@ -227,47 +147,28 @@ class DeltaSteps(Steps):
     the response adds is trained on the network linearised around them.
     """
 
-    def __init__(self, net):
-        super().__init__(net)
-        self.response_parameters = self.tuning.response_parameters()
-
-    def train(self, X, y):
+    def train(self, X, y, weight):
         """Move the weights by the loss at unperturbed values, the response at perturbed ones."""
-        loss = self._train_own(X, y, self._values(self.tuning.center()))
-        self._train_response(X, y)
+        loss = self._train_own(X, y, weight, self._values(self.center))
+        u, response = self._response(self._perturb(y.size(0), self.generator))
+        values = self._values(u)
+        self.passes.perturbed(X, y, weight, response, values)
+        if self.decay is not None:
+            self.decay.add_gradients(response, values, response_only=True)
+        self.passes.step(self.tuning.response_optimizer)
         self.tuning.context.rest()
         return loss
 
-    def _train_response(self, X, y):
-        tuning, context = self.tuning, self.tuning.context
-        draws = self._perturb(y.shape[0], self.generator)
-        response = draws * self.scales
-        context.tangent = True
-        self._respond(response)
-        values = self._values(tuning.position.detach()[0] + response)
-        loss = self._perturbed_loss(X, y, values)
-        gradients = torch.autograd.grad(loss, self.response_parameters)
-        for parameter, gradient in zip(self.response_parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self._decay(response, values, response_only=True)
-        tuning.response_optimizer.step()
-
     def _response(self, draws):
         response = draws * self.scales
-        u = self.tuning.position.detach()[0] + response
-        self.tuning.context.tangent = True
-        return u, response.requires_grad_()
+        return self.u + response, response
 
 
 class ScheduledSteps(Steps):
     """The steps of a plain network under the values of a schedule, one row per epoch."""
 
-    def train(self, X, y):
+    def train(self, X, y, weight):
         """Move the weights by the loss at the epoch's values."""
         row = self.tuning.to_follow[self.net.n_iter_]
         values = {name: self.scales.new_full((1, 1), value) for name, value in row.items()}
-        return self._train_own(X, y, values)
-
-
-def _is_norm(layer):
-    return isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+        return self._train_own(X, y, weight, values)

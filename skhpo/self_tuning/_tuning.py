@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ..names import resolve_optimizer
-from ..training.randomness import layer_may_draw
+from ..training.randomness import DRAWING, layer_may_draw
 from ._context import Context
 from ._effects import find_effects
 from ._fixed import FixedValues, are_fixed
 from ._modulated import RESPONSE_SCALE, Modulated
 from ._module_conversion import convert, fold_into, functions_of, set_rates
-from ._ranges import Ranges
+from ._ranges import Ranges, inverse_softplus
 from ._warnings import warn_of_dropout, warn_of_layers
 from .layers import HyperDropout, HyperValue
 
 __all__ = ["Tuning"]
 
-# Functions that draw, by which tracing knows a ``forward`` that does.
-_DRAWING = {
-    *("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"),
-    *("rand_like", "randn_like", "randint_like", "dropout", "dropout1d", "dropout2d", "dropout3d"),
-    *("alpha_dropout", "feature_dropout", "feature_alpha_dropout", "rrelu", "gumbel_softmax"),
-    *("bernoulli_", "normal_", "uniform_", "random_", "exponential_", "cauchy_", "geometric_"),
-    *("dropout_", "alpha_dropout_", "feature_dropout_", "rrelu_", "log_normal_", "binomial"),
-    *("scaled_dot_product_attention", "multi_head_attention_forward"),
-    *("fractional_max_pool2d", "fractional_max_pool3d", "native_dropout", "new"),
-}
+# Names of functions that draw, by which tracing knows a ``forward`` that does.
+_DRAWING = {function.__name__ for function in DRAWING} | {"new"}
 # Optimizers whose steps torch can do in one kernel.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
@@ -91,7 +85,7 @@ class Tuning:
         self._check_limits()
         warn_of_layers(self.module)
         start = self.ranges.start
-        spread = torch.full_like(start, _inverse_softplus(net.init_scale))
+        spread = torch.full_like(start, inverse_softplus(net.init_scale))
         self.position = torch.stack((start, spread)).requires_grad_()
         optimizer = resolve_optimizer(net.hyper_optimizer)
         self.hyper_optimizer = optimizer([self.position], lr=net.hyper_lr)
@@ -115,6 +109,8 @@ class Tuning:
         self.may_draw = bool(drawn) or any(layer_may_draw(layer) for layer in to_ask)
         # Only these look at whether they are trained; setting it for all costs a step.
         self.mode_dependent = [m for m in others if _may_depend_on_mode(m)]
+        # Their statistics are those of unperturbed passes.
+        self.norms = [m for m in layers if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.reads_values = any(isinstance(layer, HyperValue) for layer in layers)
 
     def _check_limits(self):
@@ -149,10 +145,28 @@ class Tuning:
         named = self.module.named_parameters()
         return [(name, p) for name, p in named if p not in excluded]
 
-    def set_training(self, training):
-        """Tell the layers that ask for it whether they are trained."""
+    @contextlib.contextmanager
+    def evaluating(self):
+        """Within this context the layers that look at it are not trained."""
         for layer in self.mode_dependent:
-            layer.training = training
+            layer.training = False
+        try:
+            yield
+        finally:
+            for layer in self.mode_dependent:
+                layer.training = True
+
+    @contextlib.contextmanager
+    def keeping_statistics(self):
+        """Within this context normalizations leave their running statistics as they are."""
+        momenta = [layer.momentum for layer in self.norms]
+        for layer in self.norms:
+            layer.momentum = 0.0
+        try:
+            yield
+        finally:
+            for layer, momentum in zip(self.norms, momenta, strict=True):
+                layer.momentum = momentum
 
     def fold_into(self, module, values):
         """Give a plain module the weights at the unperturbed values, and the values it reads."""
@@ -209,7 +223,3 @@ def _may_depend_on_mode(layer):
     parts = ("linear", "conv", "activation", "pooling", "flatten", "container")
     indifferent = home.startswith("torch.nn.modules.") and home.rpartition(".")[2] in parts
     return not indifferent or type(layer).__name__ in ("RReLU", "MultiheadAttention")
-
-
-def _inverse_softplus(value):
-    return value if value > 20 else math.log(math.expm1(value))

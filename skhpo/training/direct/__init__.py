@@ -18,6 +18,8 @@ is a short sequence of torch calls, without the graph that autograd would build 
 * On a GPU the passes of a step are captured in a CUDA graph after a few steps, and replayed; the
   optimizer, whose settings a schedule changes, is not part of it.
 * Random numbers are drawn by the same calls in the same order as by the layers.
+* Other packages bring rules of their own layers, by ``Place.rules``; what linearises a network
+  asks a rule for what it makes of a small change of its input (``Rule.tangent``).
 * Rules are written for tensors of shape (n, ...), and for (n_networks, n, ...): the parameters
   then have the networks in front, too, and products become batched ones.
 
@@ -27,17 +29,21 @@ networks (`Networks`) autograd differentiates that part alone, as a rule like th
 
 from ._autograd import Networks
 from ._epoch import DirectRunner, DirectSteps
+from ._functions import OPERATIONS
 from ._layers import RULES, is_known, is_traced, make_rule, refuse_hooks
-from ._losses import LOSSES
+from ._losses import LOSSES, make_loss
 from ._masks import Masks
-from ._optimizers import FUSED, fused_call, slots
-from ._place import Place, Unknown
-from ._program import Program, compile_program, make_pass
+from ._optimizers import FUSED, fused_call, make_stepper, slots
+from ._place import Place, Rule, Unknown
+from ._program import Program, check_parts, compile_program, make_pass, refuse_differences
 from ._proof import find_differences
+from ._shapes import Reshape
+from ._signature import Signature
 
 __all__ = [
     "FUSED",
     "LOSSES",
+    "OPERATIONS",
     "RULES",
     "DirectRunner",
     "DirectSteps",
@@ -45,14 +51,21 @@ __all__ = [
     "Networks",
     "Place",
     "Program",
+    "Reshape",
+    "Rule",
+    "Signature",
     "Unknown",
+    "check_parts",
     "compile_program",
     "find_differences",
     "fused_call",
     "is_known",
     "is_traced",
+    "make_loss",
     "make_pass",
     "make_rule",
+    "make_stepper",
+    "refuse_differences",
     "refuse_hooks",
     "slots",
 ]

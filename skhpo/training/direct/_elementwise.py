@@ -24,6 +24,9 @@ class Identity(Rule):
     def forward(self, x):
         return x
 
+    def tangent(self, change):
+        return change
+
     def backward(self, gradient):
         return gradient
 
@@ -53,6 +56,9 @@ class Activation(Rule):
         out = self._value(x, self._out)
         self._kept = out if self.of_output else x
         return out
+
+    def tangent(self, change):
+        return self._slope(change, self._kept)
 
     def backward(self, gradient):
         kept = self._kept
@@ -301,6 +307,9 @@ class Dropout(Rule):
             return x.mul_(self._mask)
         self._out = torch.mul(x, self._mask, out=self._out)
         return self._out
+
+    def tangent(self, change):
+        return change.mul_(self._mask)
 
     def backward(self, gradient):
         return gradient.mul_(self._mask)

@@ -24,11 +24,16 @@ class DirectSteps:
     describe : callable
         Returns the arguments of `compile_program`, or as a string why there is no program. A
         program holds as long as it returns the same.
+
+    Attributes
+    ----------
+    program : Program or None
+        What trains, after `can_train`.
     """
 
     def __init__(self, describe):
         self._describe = describe
-        self._program = self._described = None
+        self.program = self._described = None
         self._is_known = True
 
     def can_train(self):
@@ -36,14 +41,14 @@ class DirectSteps:
         if not self._is_known:
             return False
         described = self._describe()
-        is_same = self._program is not None and described == self._described
-        if not is_same or not self._program.holds():
+        is_same = self.program is not None and described == self._described
+        if not is_same or not self.program.holds():
             self._described = described
             if isinstance(described, str):
-                self._program, reason = None, described
+                self.program, reason = None, described
             else:
-                self._program, reason = compile_program(**described)
-            self._is_known = self._program is not None
+                self.program, reason = compile_program(**described)
+            self._is_known = self.program is not None
             if self._is_known:
                 _log.debug("steps without autograd: all layers have rules")
             else:
@@ -67,10 +72,10 @@ class DirectSteps:
             Rows of the batches.
         """
         losses = []
-        step = self._program.step
+        step = self.program.step
         # Cheaper than without gradients alone: nothing that is made here can meet autograd.
         with torch.inference_mode():
-            self._program.begin()
+            self.program.begin()
             try:
                 for X, y, weight in batches:
                     check_time()
@@ -80,7 +85,7 @@ class DirectSteps:
                         with torch.inference_mode(False):
                             after_batch()
             finally:
-                self._program.finish()
+                self.program.finish()
         # One transfer for an epoch: asking each batch for its loss would wait for the device.
         sizes = [rows.size(0) for rows in losses]
         values = torch.cat(losses).double().numpy(force=True)

@@ -42,7 +42,7 @@ class Graph(Rule):
     make_rule : callable
         See `make_rule`.
     is_known : callable
-        Tells whether a module has a rule without being traced.
+        Tells whether modules of a class have a rule without being traced.
 
     Raises
     ------
@@ -226,7 +226,10 @@ class Graph(Rule):
             shape = on_meta(lambda x: view(x, *args, **node.kwargs), self._shapes[source])
         except (RuntimeError, TypeError, IndexError) as error:
             raise Unknown(str(error)) from error
-        self._add_rule_of(node, shape, f"({node})", Reshape)
+        self._add_rule_of(node, shape, f"({node})", self._in_place_of(Reshape))
+
+    def _in_place_of(self, rule):
+        return (self._place.rules or {}).get(rule, rule)
 
     def _add_operation(self, node):
         args = node.args
@@ -235,7 +238,8 @@ class Graph(Rule):
         sources = [arg for arg in args if isinstance(arg, fx.Node) and arg in self._shapes]
         args = [None if arg in sources else self._known.get(arg, arg) for arg in args]
         shapes = [self._shapes[source] for source in sources]
-        rule = OPERATIONS[node.target](shapes, args, dict(node.kwargs), self._place)
+        kind = self._in_place_of(OPERATIONS[node.target])
+        rule = kind(shapes, args, dict(node.kwargs), self._place)
         self._add_step(node, rule, sources)
 
     def forward(self, x):
@@ -271,7 +275,7 @@ class _Tracer(Tracer):
         self._is_known = is_known
 
     def is_leaf_module(self, module, name):
-        return self._is_known(module) or super().is_leaf_module(module, name)
+        return self._is_known(type(module)) or super().is_leaf_module(module, name)
 
 
 class _WithoutDraws(TorchFunctionMode):
@@ -296,14 +300,19 @@ def _trace(module, is_known):
     if global_states() != states:
         raise Unknown(f"{name} draws from a global generator")
     pairs = zip(module.buffers(), tracer.root.buffers(), strict=True)
-    if _own(module) != _own(tracer.root) or not all(torch.equal(*pair) for pair in pairs):
+    before, after = (_own(one, is_known) for one in (module, tracer.root))
+    if before != after or not all(torch.equal(*pair) for pair in pairs):
         raise Unknown(f"{name} keeps more than tensors and settings")
     return graph
 
 
-def _own(module):
-    """Return the structure of the parts of a module that are not torch's."""
-    return [of for of in structure(module) if not of[1].__module__.startswith("torch.")]
+def _own(module, is_known):
+    """Return the structure of the parts of a module that are neither torch's nor known."""
+    return [
+        of
+        for of in structure(module)
+        if not (of[1].__module__.startswith("torch.") or is_known(of[1]))
+    ]
 
 
 def global_states():

@@ -146,13 +146,14 @@ def _make_rule(module, place):
         before = SEQUENCES[kind.forward](module, place.shape)
         first = [] if before is None else [("before", before)]
         return Chain([*first, *module._modules.items()], place)
-    rule = RULES.get(kind)
+    rules = RULES if place.rules is None else place.rules
+    rule = rules.get(kind)
     if rule is None and kind.__module__.startswith("torch."):
         raise Unknown(f"{kind.__name__} has no rule")
     if rule is None:
-        return Graph(module, place, make_rule, partial(_is_leaf, place.networks))
+        return Graph(module, place, make_rule, partial(_is_leaf, place.networks, rules))
     if kind in _DROPOUTS and not (module.training and any(one.p for one in place.layers(module))):
-        rule = Identity
+        rule = rules[nn.Identity]
     return rule(module, place)
 
 
@@ -161,19 +162,20 @@ def _is_sequence(kind):
     return iterates and kind.forward in SEQUENCES
 
 
-def is_known(kind):
+def is_known(kind, rules=RULES):
     """Tell whether modules of a class have a rule without being traced."""
-    return kind in RULES or _is_sequence(kind)
+    return kind in rules or _is_sequence(kind)
 
 
-def _is_leaf(networks, module):
-    return is_known(type(module)) or (networks is not None and type(module) in networks.rules)
+def _is_leaf(networks, rules, kind):
+    return is_known(kind, rules) or (networks is not None and kind in networks.rules)
 
 
-def is_traced(module):
+def is_traced(module, rules=RULES):
     """Tell whether the rule of a module has parts that are known from their graphs alone."""
     return not all(
-        is_known(type(m)) or type(m).__module__.startswith("torch.") for m in module.modules()
+        is_known(type(m), rules) or type(m).__module__.startswith("torch.")
+        for m in module.modules()
     )
 
 

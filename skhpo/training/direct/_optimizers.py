@@ -107,9 +107,12 @@ class _Fused(Stepper):
 
 
 def slots(optimizer, group):
-    """Return the names of what an optimizer with a fused kernel keeps for each number."""
+    """Return the names of what an optimizer keeps for each number."""
     if isinstance(optimizer, torch.optim.SGD):
         return ("momentum_buffer",) if group["momentum"] else ()
+    if isinstance(optimizer, torch.optim.RMSprop):
+        optional = ("momentum_buffer",) * (group["momentum"] > 0)
+        return ("square_avg", *optional, *("grad_avg",) * group["centered"])
     names = ("exp_avg", "exp_avg_sq")
     return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
@@ -119,7 +122,7 @@ def fused_call(optimizer, group, lists, counts, *, is_first=False):
 
     Parameters
     ----------
-    optimizer : torch.optim.Adam, torch.optim.AdamW or torch.optim.SGD
+    optimizer : torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD or torch.optim.RMSprop
     group : dict
         Its settings are read in each call.
     lists : list of list of Tensor
@@ -134,6 +137,8 @@ def fused_call(optimizer, group, lists, counts, *, is_first=False):
     call : callable
         Of no argument.
     """
+    if isinstance(optimizer, torch.optim.RMSprop):
+        return partial(_step_rmsprop, group, *lists)
     if isinstance(optimizer, torch.optim.SGD):
         names = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
         if not group["momentum"]:
@@ -158,6 +163,31 @@ def fused_call(optimizer, group, lists, counts, *, is_first=False):
     return call
 
 
+def _step_rmsprop(group, parameters, gradients, squares, *others):
+    """Do what torch's optimizer does, for which there is no kernel."""
+    alpha, step = group["alpha"], -group["lr"]
+    if group["maximize"]:
+        gradients = torch._foreach_neg(gradients)
+    if group["weight_decay"]:
+        gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+    torch._foreach_mul_(squares, alpha)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - alpha)
+    variances = squares
+    if group["centered"]:
+        means = others[-1]
+        torch._foreach_lerp_(means, gradients, 1 - alpha)
+        variances = torch._foreach_addcmul(squares, means, means, -1)
+    roots = torch._foreach_sqrt(variances)
+    torch._foreach_add_(roots, group["eps"])
+    if group["momentum"]:
+        torch._foreach_mul_(others[0], group["momentum"])
+        torch._foreach_addcdiv_(others[0], gradients, roots)
+        torch._foreach_add_(parameters, others[0], alpha=step)
+    else:
+        torch._foreach_addcdiv_(parameters, gradients, roots, step)
+
+
+# Torch steps them by one kernel.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
@@ -181,7 +211,8 @@ def make_stepper(optimizer, gradients):
     is_noted = getattr(step, "_wrapped_by_lr_sched", False)
     is_own = step is None or (is_noted and step.__wrapped__ is type(optimizer).step)
     is_plain = is_own and not any(has_hooks) and all(map(_is_plain, optimizer.param_groups))
-    kind = _Fused if is_plain and type(optimizer) in FUSED else Stepper
+    is_known = type(optimizer) in (*FUSED, torch.optim.RMSprop)
+    kind = _Fused if is_plain and is_known else Stepper
     return kind(optimizer, gradients)
 
 

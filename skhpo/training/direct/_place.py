@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,11 @@ class Place:
         Names of the parameters that rules have asked for, filled by `parameter`.
     graphs : dict of Module to Graph
         Of the modules that were traced.
+    rules : mapping or None, default=None
+        From kinds of layers to their rules, in place of `RULES`; and from rules that a graph makes
+        without a layer to others.
+    extra : object, default=None
+        What rules of other packages get to know besides.
     """
 
     shape: tuple
@@ -59,6 +64,8 @@ class Place:
     is_integer: bool = False
     read: set = field(default_factory=set)
     graphs: dict = field(default_factory=dict)
+    rules: Mapping | None = None
+    extra: object = None
 
     @classmethod
     def of(cls, module, shape, draw_mask, *, is_integer):
@@ -118,6 +125,9 @@ class Rule:
     """
 
     keeps_output = aliases = False
+    # From a change of the input to that of the output, to first order, between `forward` and
+    # `backward`; may write into it. None: not known.
+    tangent = None
 
     def __init__(self, layer, place):
         self.shape = place.shape

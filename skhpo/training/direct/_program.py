@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import operator
-
 import torch
 
 from ._capture import Captured
-from ._layers import has_global_hooks, has_hooks, is_traced, make_rule, refuse_hooks
+from ._layers import is_traced, make_rule, refuse_hooks
 from ._losses import make_loss
 from ._optimizers import make_stepper
 from ._place import Place, Unknown
 from ._proof import find_differences
+from ._signature import Signature
 
-__all__ = ["Program", "compile_program", "make_pass"]
+__all__ = ["Program", "check_parts", "compile_program", "make_pass", "refuse_differences"]
 
 _DTYPES = {torch.float32, torch.float64}
 
@@ -48,21 +47,15 @@ class Program:
     def __init__(
         self, module, criterion, optimizer, inputs, targets, sizes, draw_mask, **loss_settings
     ):
-        self._modules = module, criterion
-        for part in self._modules:
-            refuse_hooks(part)
-        parameters = list(module.named_parameters(remove_duplicate=False))
-        if len({id(p) for _, p in parameters}) < len(parameters):
-            raise Unknown("layers share a parameter")
-        _check_tensors(parameters, optimizer)
+        parameters = check_parts(module, criterion, optimizer)
         (row, dtype), (target_row, _) = inputs, targets
         place = Place.of(module, row, draw_mask, is_integer=not dtype.is_floating_point)
         gradients = {name: g for name, (_, g) in place.parameters.items() if g is not None}
         if not gradients:
             raise Unknown("no parameter is trained")
-        self._is_traced = is_traced(module)
-        if self._is_traced:
-            _refuse_differences(module, place.at(shape=(min(*sizes, 8), *row)), dtype)
+        traced = is_traced(module)
+        if traced:
+            refuse_differences(module, place.at(shape=(min(*sizes, 8), *row)), dtype)
         self._parts = {}
         for size in set(sizes):
             place = place.at(shape=(size, *row))
@@ -74,7 +67,7 @@ class Program:
             p: gradients[name] for name, p in parameters if name in place.read & set(gradients)
         }
         make_stepper(optimizer, self._learning)
-        self._signature = self._sign()  # keeps what is in it alive, so that nothing else is it
+        self._signature = Signature((module, criterion), traced)
 
     def begin(self):
         """Call before the first step."""
@@ -107,28 +100,11 @@ class Program:
 
     def holds(self):
         """Tell whether the module is still as it was when the program was made."""
-        (kept, numbers), (kept_before, numbers_before) = self._sign(), self._signature
-        return (
-            numbers == numbers_before
-            and len(kept) == len(kept_before)
-            and all(map(operator.is_, kept, kept_before))
-        )
-
-    def _sign(self):
-        kept, numbers = [has_global_hooks()], []
-        for layer in (layer for module in self._modules for layer in module.modules()):
-            kept.extend(_leaves(vars(layer)))
-            if self._is_traced and not type(layer).__module__.startswith("torch."):
-                kept.extend(_leaves(_read_by(type(layer))))
-            kept.append(has_hooks(layer))
-            for tensor in (*layer._parameters.values(), *layer._buffers.values()):
-                if tensor is not None:
-                    kept.append(tensor)
-                    numbers += (tensor.data_ptr(), tensor.requires_grad)
-        return kept, numbers
+        return self._signature.holds()
 
 
-def _refuse_differences(module, place, dtype):
+def refuse_differences(module, place, dtype):
+    """Raise Unknown if autograd finds something else than the rules of a module for a few rows."""
     device = next(module.parameters()).device
     # Integers are positions in tables, the first of which is always there.
     x = torch.zeros(place.shape, dtype=dtype, device=device)
@@ -137,23 +113,6 @@ def _refuse_differences(module, place, dtype):
     differ = find_differences([module], place, x)
     if differ:
         raise Unknown(f"autograd finds something else for {', '.join(sorted(differ))}")
-
-
-def _read_by(kind):
-    """Return what the ``forward`` of a class may read beside its module; a graph holds it fast."""
-    own = [vars(base) for base in kind.__mro__ if not base.__module__.startswith("torch.")]
-    names, outer = kind.forward.__code__.co_names, kind.forward.__globals__
-    cells = [cell.cell_contents for cell in kind.forward.__closure__ or ()]
-    return [*map(dict, own), *(outer.get(name) for name in names), *cells]
-
-
-def _leaves(value):
-    """Yield what containers of Python contain."""
-    if type(value) in (dict, list, tuple):
-        for one in value.values() if type(value) is dict else value:
-            yield from _leaves(one)
-    else:
-        yield value
 
 
 def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_settings):
@@ -201,24 +160,40 @@ def _in_float32(forward):
     return lambda x: forward(x).float()
 
 
-def _check_tensors(parameters, optimizer):
+def check_parts(module, criterion, *optimizers):
+    """Return names and parameters of a module that can be trained without autograd.
+
+    Raises
+    ------
+    Unknown
+        If anybody looks into its passes, or a parameter is not a plain tensor of its own.
+    """
+    for part in (module, criterion):
+        refuse_hooks(part)
+    parameters = list(module.named_parameters(remove_duplicate=False))
+    own = {id(p) for _, p in parameters}
+    if len(own) < len(parameters):
+        raise Unknown("layers share a parameter")
     dtypes = {p.dtype for _, p in parameters}
     if len(dtypes) > 1 or not dtypes <= _DTYPES:
         raise Unknown("parameters that are not all float32 or all float64")
     if any(type(p) is not torch.nn.Parameter or not p.is_contiguous() for _, p in parameters):
         raise Unknown("parameters that are not plain tensors")
-    own = {id(p) for _, p in parameters}
-    if any(id(p) not in own for group in optimizer.param_groups for p in group["params"]):
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    if any(id(p) not in own for group in groups for p in group["params"]):
         raise Unknown("the optimizer has parameters that are not the module's")
+    return parameters
 
 
-def compile_program(module, criterion, optimizer, **settings):
+def compile_program(*parts, kind=Program, **settings):
     """Return a program, and the reason where there is none.
 
     Parameters
     ----------
-    module, criterion, optimizer, **settings
+    *parts, **settings
         As of `Program`.
+    kind : callable, default=Program
+        Makes it.
 
     Returns
     -------
@@ -226,7 +201,7 @@ def compile_program(module, criterion, optimizer, **settings):
     reason : str or None
     """
     try:
-        return Program(module, criterion, optimizer, **settings), None
+        return kind(*parts, **settings), None
     except Unknown as unknown:
         return None, str(unknown)
     except Exception as error:  # a module that is not what its class says; autograd may know it

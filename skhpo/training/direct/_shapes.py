@@ -29,6 +29,8 @@ class View(Rule):
     def forward(self, x):
         return x.reshape(*self._leading, *self.shape)
 
+    tangent = forward
+
     def backward(self, gradient):
         return gradient.reshape(self._before)
 
@@ -95,6 +97,14 @@ class Pool(Rule):
         self._x = self._indices = None
         return found.view(self._before)
 
+    def tangent(self, change):
+        image = self._as_image(change.flatten(0, 1) if self._many else change)
+        return self._as_it_was(self._linear(image.contiguous()))
+
+    def _linear(self, x):
+        """Pool as the last value was pooled; for an average that is to pool."""
+        return self._pool(x)
+
     def _as_image(self, x):
         return x.unsqueeze(-2) if self._n_dims == 1 else x
 
@@ -126,6 +136,9 @@ class MaxPool(Pool):
         out, indices = _aten.max_pool2d_with_indices.default(x, *self._settings)
         self._indices = indices.contiguous()
         return out.contiguous()
+
+    def _linear(self, x):
+        return _taken(x, self._indices)
 
     def _spread(self, gradient, out):
         return _aten.max_pool2d_with_indices_backward.grad_input(
@@ -168,10 +181,17 @@ class AdaptiveMaxPool(Pool):
         out, self._indices = _aten.adaptive_max_pool2d.default(x, size)
         return out
 
+    def _linear(self, x):
+        return _taken(x, self._indices)
+
     def _spread(self, gradient, out):
         return _aten.adaptive_max_pool2d_backward.grad_input(
             gradient, self._x, self._indices, grad_input=out
         )
+
+
+def _taken(x, indices):
+    return x.flatten(-2).gather(-1, indices.flatten(-2)).view(indices.shape)
 
 
 def _image_size(shape, n_dims):

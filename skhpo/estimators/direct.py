@@ -8,7 +8,7 @@ from torch import nn
 from ..training.direct import DirectSteps, Masks
 from ._targets import BINARY
 
-__all__ = ["direct_steps"]
+__all__ = ["describe_training", "direct_steps"]
 
 
 def direct_steps(net, batches):
@@ -25,10 +25,19 @@ def direct_steps(net, batches):
     steps : DirectSteps
     """
     masks = Masks(lambda: net._state.streams["forward"].generator())
-    return DirectSteps(lambda: _describe(net, batches, masks))
+    return DirectSteps(lambda: describe_training(net, batches, masks))
 
 
-def _describe(net, batches, masks):
+def describe_training(net, batches, masks):
+    """Return the arguments of `Program`, or as a string why there is no program.
+
+    Parameters
+    ----------
+    net : TorchEstimator
+        Built.
+    batches : RowBatches
+    masks : Masks
+    """
     rows = batches.rows
     reasons = {
         f"the device is of type {net.device_.type}": net.device_.type not in ("cpu", "cuda"),

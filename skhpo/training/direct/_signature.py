@@ -1,0 +1,63 @@
+"""What a program relies on, noted so that changes are seen."""
+
+from __future__ import annotations
+
+import operator
+
+from ._layers import has_global_hooks, has_hooks
+
+__all__ = ["Signature"]
+
+
+class Signature:
+    """What modules are made of: tensors, settings, hooks. What is noted is kept alive.
+
+    Parameters
+    ----------
+    modules : sequence of torch.nn.Module
+    reads_classes : bool
+        Whether what their classes and files hold counts, as a graph has been made of it.
+    """
+
+    def __init__(self, modules, reads_classes):
+        self._modules, self._reads_classes = modules, reads_classes
+        self._noted = self._sign()
+
+    def holds(self):
+        """Tell whether the modules are as they were."""
+        (kept, numbers), (kept_before, numbers_before) = self._sign(), self._noted
+        return (
+            numbers == numbers_before
+            and len(kept) == len(kept_before)
+            and all(map(operator.is_, kept, kept_before))
+        )
+
+    def _sign(self):
+        kept, numbers = [has_global_hooks()], []
+        for layer in (layer for module in self._modules for layer in module.modules()):
+            kept.extend(_leaves(vars(layer)))
+            if self._reads_classes and not type(layer).__module__.startswith("torch."):
+                kept.extend(_leaves(_read_by(type(layer))))
+            kept.append(has_hooks(layer))
+            for tensor in (*layer._parameters.values(), *layer._buffers.values()):
+                if tensor is not None:
+                    kept.append(tensor)
+                    numbers += (tensor.data_ptr(), tensor.requires_grad)
+        return kept, numbers
+
+
+def _read_by(kind):
+    """Return what the ``forward`` of a class may read beside its module; a graph holds it fast."""
+    own = [vars(base) for base in kind.__mro__ if not base.__module__.startswith("torch.")]
+    names, outer = kind.forward.__code__.co_names, kind.forward.__globals__
+    cells = [cell.cell_contents for cell in kind.forward.__closure__ or ()]
+    return [*map(dict, own), *(outer.get(name) for name in names), *cells]
+
+
+def _leaves(value):
+    """Yield what containers of Python contain."""
+    if type(value) in (dict, list, tuple):
+        for one in value.values() if type(value) is dict else value:
+            yield from _leaves(one)
+    else:
+        yield value
