@@ -36,6 +36,8 @@ _LARGE = 10**6
 _ALIGNMENT = 64
 # Of the memory that is free, the part that transformers may take which no fit at hand needs.
 _SHARE = 1 / 4
+# While no more settings were seen than this, it is open whether candidates share them.
+_FEW_SETTINGS = 2
 # Free bytes where the system does not tell.
 _UNKNOWN = 2**32
 
@@ -123,10 +125,10 @@ def loaded(value: Any) -> Any:
 class Transformed:
     """Fitted transformers by their keys, as long as a fit may need them.
 
-    Those that no fit at hand needs are of two kinds. If another candidate had the same ones before,
-    or the candidate may go on to a larger resource, they are kept, the latest used ones, in a share
-    of the memory that is free. The others are let go of: where a transformer's parameter is drawn
-    from a range, no candidate has them again.
+    Those that no fit at hand needs are of two kinds. Where candidates have had the same ones, or
+    the candidate may go on to a larger resource, they are kept, the latest used ones, in a share of
+    the memory that is free. The others are let go of: where a transformer's parameter is drawn from
+    a range, no candidate has them again.
 
     Parameters
     ----------
@@ -138,9 +140,10 @@ class Transformed:
         self.max_level = max_level
         self._kept: OrderedDict[tuple[Any, ...], Prepared | Stored] = OrderedDict()
         self._lasting: set[tuple[Any, ...]] = set()
-        # Which candidate has each setting of transformers, whatever the split, or that there are
-        # several; by hashes, as there may be many.
-        self._candidates: dict[int, int | None] = {}
+        # The first candidate with each setting of transformers, whatever the split; by hashes, as
+        # there may be many.
+        self._candidates: dict[int, int] = {}
+        self._recurred = False  # whether several candidates had one setting
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -160,10 +163,9 @@ class Transformed:
         if task.key is None:
             return
         setting, level = hash(task.key[-1]), task.levels[-1]
-        recurs = self._candidates.setdefault(setting, task.candidate) != task.candidate
-        if recurs:
-            self._candidates[setting] = None
-        if recurs or (level is not None and self.max_level is not None and level < self.max_level):
+        if self._candidates.setdefault(setting, task.candidate) != task.candidate:
+            self._recurred = True
+        if level is not None and self.max_level is not None and level < self.max_level:
             self._lasting.add(task.key)
         else:
             self._lasting.discard(task.key)
@@ -171,7 +173,8 @@ class Transformed:
     def let_go(self, needed: Collection[Any]) -> list[Prepared | Stored]:
         """Drop what is not worth its memory, and return it."""
         spare = {key: self._kept[key] for key in reversed(self._kept) if key not in needed}
-        lasting = {key: value for key, value in spare.items() if key in self._lasting}
+        may_recur = self._recurred or len(self._candidates) <= _FEW_SETTINGS
+        lasting = {key: spare[key] for key in spare if may_recur or key in self._lasting}
         room = _SHARE * _free_bytes(lasting.values()) if lasting else 0
         for key, value in lasting.items():
             room -= _bytes_of(value)
