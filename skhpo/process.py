@@ -19,16 +19,19 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from joblib.externals.loky.backend import resource_tracker
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 __all__ = [
-    "LEFT_BY_DRIVER",
     "TORCH_THREADS",
     "Together",
     "end_with",
     "end_with_parent",
     "ignoring",
     "one_thread",
+    "own_filters",
+    "remove_at_last",
+    "remove_now",
     "total_memory",
     "with_filters",
 ]
@@ -102,6 +105,21 @@ def _filters_restored() -> Iterator[None]:
 _filters = Together(_filters_restored)
 
 
+def own_filters() -> list[Any]:
+    """Return the ``warnings.filters`` of this process, for `with_filters` in another one.
+
+    Their classes are named: libraries filter their own ones, and to unpickle these imports them.
+    """
+    return [(*entry[:2], _name_of(entry[2]), *entry[3:]) for entry in warnings.filters]
+
+
+def _name_of(kind: Any) -> Any:
+    """Return where to find a class; itself if that is nowhere in other processes."""
+    module, name = kind.__module__, kind.__qualname__
+    found = getattr(sys.modules.get(module), name, None) is kind
+    return (module, name) if found and module != "__main__" else kind
+
+
 @contextmanager
 def with_filters(filters: list[Any]) -> Iterator[None]:
     """Filter warnings as another process does.
@@ -109,11 +127,17 @@ def with_filters(filters: list[Any]) -> Iterator[None]:
     Parameters
     ----------
     filters : list of tuple
-        Its ``warnings.filters``.
+        Its `own_filters`. Those of classes that are not imported here have nothing to filter.
     """
+    found = []
+    for action, message, kind, *where in filters:
+        if isinstance(kind, tuple):
+            kind = getattr(sys.modules.get(kind[0]), kind[1], None)
+        if kind is not None:
+            found.append((action, message, kind, *where))
     with _filters:
         warnings.resetwarnings()  # forgets what was shown already, too
-        warnings.filters[:] = filters
+        warnings.filters[:] = found
         yield
 
 
@@ -168,8 +192,24 @@ def total_memory() -> float | None:
     return min(limits, default=None)
 
 
-# What a worker that ends with its driver removes: files and folders that the driver left behind.
-LEFT_BY_DRIVER: set[str] = set()
+def remove_at_last(path: str) -> None:
+    """Have a file or folder removed when this process and its workers are gone, if it is there.
+
+    joblib's resource tracker does it, a process that outlives them.
+    """
+    resource_tracker.register(path, _kind(path))
+
+
+def remove_now(path: str) -> None:
+    """Remove it at once; what the system keeps, as Windows does what is mapped, goes at last."""
+    kind = _kind(path)
+    with suppress(OSError):
+        shutil.rmtree(path) if kind == "folder" else os.unlink(path)
+        resource_tracker.unregister(path, kind)
+
+
+def _kind(path: str) -> str:
+    return "folder" if os.path.isdir(path) else "file"
 
 
 @functools.cache
@@ -195,7 +235,4 @@ def end_with_parent(driver: int) -> None:
 def _end_after(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(1)
-    for path in list(LEFT_BY_DRIVER):
-        with suppress(OSError):  # another worker was faster
-            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     os._exit(1)

@@ -16,7 +16,7 @@ import tempfile
 from typing import Any
 
 from ..files import storing, write_all
-from ..process import LEFT_BY_DRIVER
+from ..process import remove_at_last, remove_now
 
 __all__ = ["Board", "Row"]
 
@@ -35,11 +35,12 @@ class Board:
     def __init__(self, n_rows: int) -> None:
         with storing(tempfile.gettempdir()):
             descriptor, self.path = tempfile.mkstemp(prefix="skhpo-")
+            remove_at_last(self.path)
             try:
                 write_all(descriptor, bytes(_ROW.size * n_rows))
                 self._map = mmap.mmap(descriptor, 0)
             except BaseException:
-                os.unlink(self.path)
+                remove_now(self.path)
                 raise
             finally:
                 os.close(descriptor)
@@ -60,8 +61,7 @@ class Board:
 
     def close(self) -> None:
         self._map.close()
-        with contextlib.suppress(OSError):  # Windows removes no file that a worker maps
-            os.unlink(self.path)
+        remove_now(self.path)
 
 
 class Row:
@@ -85,7 +85,6 @@ class Row:
 
 @functools.lru_cache(maxsize=1)
 def _mapped(path: str) -> mmap.mmap:
-    LEFT_BY_DRIVER.add(path)
     descriptor = os.open(path, os.O_RDWR)
     try:
         return mmap.mmap(descriptor, 0)

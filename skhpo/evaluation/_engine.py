@@ -77,6 +77,9 @@ class Engine(ABC):
     def leave_behind(self) -> None:  # noqa: B027
         """Note that nobody waits for one of the calls any more, which goes on."""
 
+    def prepare(self, call: Callable[..., Any], shared: Sequence[Any]) -> None:  # noqa: B027
+        """Start a first one of new workers for `restart`, with a call that nobody waits for."""
+
     def restart(self) -> None:  # noqa: B027
         """Replace workers after some died; what was shipped may be gone."""
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -22,7 +20,7 @@ from joblib import cpu_count
 from ..files import storing
 from ..interrupts import is_interrupt, noticing
 from ..limits import HOPELESS, Cut, FitTimeoutError, SearchTimeoutError, limited
-from ..process import TORCH_THREADS, end_with, with_filters
+from ..process import TORCH_THREADS, end_with, own_filters, remove_at_last, remove_now, with_filters
 from ._blame import FAILURES, Environment, refused_by_system
 from ._board import Board, Row
 from ._engines import active_engine
@@ -158,7 +156,8 @@ class Pool:
             with storing(self._engine.folder):
                 prefix = f"skhpo-{os.getpid()}-"
                 self._parts = tempfile.mkdtemp(prefix=prefix, dir=self._engine.folder)
-            self._exit.callback(shutil.rmtree, self._parts, ignore_errors=True)
+            remove_at_last(self._parts)
+            self._exit.callback(remove_now, self._parts)
         return self._parts
 
     @property
@@ -205,10 +204,11 @@ class Pool:
             {"slot": slot, "seconds": seconds, "threads": self._threads},
             until if self._engine.local or until is None else _Left(until - time.monotonic()),
             sklearn.get_config(),
-            list(warnings.filters) if self.in_processes_ else None,
+            own_filters() if self.in_processes_ else None,
             self._note_of(call),
             os.getpid() if self.in_processes_ and self._engine.local else None,
         )
+        call.imports = partial(_run, replace(work, items=[])), shared
         self._engine.submit(partial(_run, work), shared, partial(_put, self._done, number))
 
     def _note_of(self, call: _Call) -> _Call | Row | None:
@@ -248,6 +248,11 @@ class Pool:
         return _PATIENCE if self._has_limits else None
 
     def _end_what_is_overdue(self) -> Done | None:
+        for _, call, _ in self._beyond_their_time(HOPELESS / 2):
+            # A first interrupt was of no use. A worker takes seconds to import what it needs, and
+            # may as well do so while the second and the third are tried.
+            if call.until is None or time.monotonic() < call.until:
+                self._engine.prepare(*call.imports)
         for number, call, item in self._beyond_their_time(HOPELESS):
             call.overdue = item
             if self._board is not None:  # in processes
@@ -326,6 +331,7 @@ class _Call:
         self.item = 0
         self.end: float | None = None
         self.overdue: int | None = None
+        self.imports: tuple[Callable[..., Any], list[Any]]  # does nothing, but all imports
 
     def write(self, item: int, end: float | None) -> None:
         self.item, self.end = item, end

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
+from joblib.externals.loky import reusable_executor
 from joblib.parallel import BatchedCalls
 
 from ..process import end_with_parent, ignoring
@@ -38,7 +39,7 @@ class JoblibEngine(Engine):
         self.local = isinstance(backend, LokyBackend | MultiprocessingBackend)
         self.tells_deaths = isinstance(backend, LokyBackend)
         self._backend = backend
-        self._before_pickling = self._own_folder if isinstance(backend, LokyBackend) else None
+        self._successors: Any = None  # workers that `prepare` turned joblib to
         self._quiet = ignoring(UserWarning, _WORKER_STOPPED)
         self._quiet.__enter__()
         self._backend.start_call()
@@ -54,30 +55,61 @@ class JoblibEngine(Engine):
     def folder(self) -> str:
         if not self.tells_deaths:
             return super().folder
-        folder: str = self._own_folder().resolve_temp_folder_name()
+        folder: str = self._own_folder(self._backend._workers).resolve_temp_folder_name()
         return os.path.dirname(folder)
 
-    def _own_folder(self) -> Any:
+    def _own_folder(self, workers: Any) -> Any:
         """Have memory maps made where `stop` looks for what to remove."""
-        folders = self._backend._workers._temp_folder_manager
+        folders = workers._temp_folder_manager
         folders.set_current_context(self._backend.parallel._id)
         return folders
 
     def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
-        nested = self._backend.get_nested_backend()
-        work = BatchedCalls([(call, shared, {})], nested, self._before_pickling)
+        work = self._as_work(call, shared)
         self._backend.submit(work, callback=lambda out: done(partial(self._result, out)))
+
+    def _as_work(self, call: Callable[..., Any], shared: Sequence[Any]) -> BatchedCalls:
+        set_folder = None
+        if self.tells_deaths:
+            set_folder = partial(self._own_folder, self._backend._workers)
+        nested = self._backend.get_nested_backend()
+        return BatchedCalls([(call, shared, {})], nested, set_folder)
+
+    def prepare(self, call: Callable[..., Any], shared: Sequence[Any]) -> None:
+        if not self.tells_deaths or self._successors is not None:
+            return
+        present = self._backend._workers
+        try:
+            with reusable_executor._executor_lock:
+                reusable_executor._executor = None  # joblib would end the present ones
+                self._configure()
+            self._successors = self._backend._workers
+            # One worker alone is there the sooner; the others start with the next call.
+            self._successors._max_workers = 1
+            self._backend.submit(self._as_work(call, shared))
+            self._successors._max_workers = self.n_jobs
+        finally:
+            self._backend._workers = present
 
     def _result(self, out: Any) -> Any:
         return self._backend.retrieve_result_callback(out)[0]
 
     def restart(self) -> None:
-        if isinstance(self._backend, LokyBackend):
-            self._backend.abort_everything(ensure_ready=True)
-            self._end_workers_with_driver()
+        if self.tells_deaths:
+            self._backend.abort_everything(ensure_ready=False)
+            self._configure()
+            self._successors = None
+
+    def _configure(self) -> None:
+        """Turn to joblib's workers of now, which are new ones where it has none of use."""
+        parallel = self._backend.parallel
+        self._backend.configure(parallel.n_jobs, parallel, **parallel._backend_kwargs)
+        self._end_workers_with_driver()
 
     def stop(self) -> None:
         with self._end():
+            if self._successors is not None:  # joblib has turned to them
+                self._backend._workers.shutdown(wait=False)
             self._backend.terminate()
 
     @contextmanager
@@ -87,6 +119,9 @@ class JoblibEngine(Engine):
             yield
         finally:
             self._quiet.__exit__()
+            if self._successors is not None:
+                self._backend._workers = self._successors
+                self._backend.terminate()
 
     def abort(self) -> None:
         with self._end():

@@ -20,7 +20,6 @@ import numpy as np
 
 from ..exceptions import StorageError
 from ..files import storing
-from ..process import LEFT_BY_DRIVER
 from ..rows import Inputs
 from ._blame import Environment
 
@@ -99,7 +98,6 @@ def stored(prepared: Prepared, folder: str) -> Prepared | Stored:
     pickled = cloudpickle.dumps(prepared, protocol=5, buffer_callback=stays_inside)
     if not buffers:
         return prepared
-    LEFT_BY_DRIVER.add(folder)
     path, spans = os.path.join(folder, uuid.uuid4().hex), []
     try:
         with storing(path), open(path, "wb") as file:

@@ -235,6 +235,22 @@ def test_a_worker_that_dies_costs_one_retry_of_its_fits(engine, tmp_path):
     assert all(1 <= fits.count(i) <= 2 for i in "023")
 
 
+class Endless(SGDClassifier):
+    def fit(self, X, y):
+        while self.alpha > 0.5:
+            pass
+        return super().fit(X, y)
+
+
+@on(ENGINES)
+def test_a_fit_that_hangs_is_answered_and_the_search_goes_on(engine):
+    space = {"alpha": [1.0, 0.1, 0.01, 0.001]}
+    search = grid_of(Endless(random_state=0), space, cv=ShuffleSplit(1, random_state=0))
+    with pytest.warns(FitFailedWarning, match=r"(?s)1 of 4 fits.*longer than fit_timeout=1 sec"):
+        search.set_params(fit_timeout=1).fit(X, y)
+    assert list(np.isnan(search.cv_results_["mean_test_score"])) == [True, False, False, False]
+
+
 class Counted:
     """Rows that count how often they are pickled."""
 

@@ -1,17 +1,24 @@
 """The pool: results as they come, on any joblib backend."""
 
 import os
+import pickle
 import signal
+import sys
 import threading
+import time
+import types
 import warnings
+from contextlib import suppress
 
 import joblib
 import pytest
 import sklearn
 from joblib.externals.loky import process_executor
 
+from skhpo.evaluation import _pool
 from skhpo.evaluation._pool import Pool
 from skhpo.limits import current_slot
+from skhpo.process import own_filters, with_filters
 
 
 def square(x):
@@ -121,6 +128,22 @@ def test_workers_see_the_configuration_of_the_caller():
     assert os.getpid() not in {pid for pid, _, _ in seen}
 
 
+def test_filters_of_a_library_are_for_processes_that_have_imported_it(monkeypatch):
+    kind = type("OfALibrary", (UserWarning,), {"__module__": "a_library"})
+    library = types.SimpleNamespace(OfALibrary=kind)
+    monkeypatch.setitem(sys.modules, "a_library", library)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", kind)
+        sent = pickle.dumps(own_filters())
+    with with_filters(pickle.loads(sent)):
+        warnings.warn("hidden", kind, stacklevel=1)
+    monkeypatch.delitem(sys.modules, "a_library")
+    with with_filters(pickle.loads(sent)):
+        assert kind not in [entry[2] for entry in warnings.filters]
+        with pytest.raises(UserWarning, match="as pytest says"):
+            warnings.warn("as pytest says", UserWarning, stacklevel=1)
+
+
 def test_zero_jobs_is_an_error():
     with pytest.raises(ValueError, match="n_jobs == 0"), Pool(0):
         pass
@@ -134,6 +157,55 @@ def test_a_dead_worker_is_told_and_replaced():
         assert done.results is None
         pool.restart()
         assert dict(results(pool, square, [3])) == {3: 9}
+
+
+def stand_still(_):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def started(_):
+    """Return when this process was started, in seconds since that of the machine."""
+    with open("/proc/self/stat") as file:
+        ticks = file.read().rpartition(")")[2].split()[19]
+    return int(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system when a process was started")
+def test_a_new_worker_starts_before_what_hangs_is_ended():
+    with Pool(2) as pool:
+        pool.submit(stand_still, [0], seconds=0.1)
+        done = pool.wait()
+        ended = time.clock_gettime(time.CLOCK_BOOTTIME)
+        assert (done.lost, done.overdue) == (True, 0)
+        pool.restart()
+        assert min(seen for _, seen in results(pool, started, range(4))) < ended
+
+
+def own_process(_):
+    return os.getpid()
+
+
+def go_on_until_it_is_there(path):
+    """Do so whatever is raised, and return the process."""
+    end = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < end:
+        with suppress(BaseException):
+            time.sleep(0.05)
+    return os.getpid()
+
+
+def test_workers_that_are_not_needed_are_those_of_the_next_pool(tmp_path, monkeypatch):
+    monkeypatch.setattr(_pool, "HOPELESS", 6)
+    with Pool(2) as pool:
+        prepare = pool._engine.prepare
+        monkeypatch.setattr(
+            pool._engine, "prepare", lambda *args: (prepare(*args), (tmp_path / "there").touch())
+        )
+        pool.submit(go_on_until_it_is_there, [str(tmp_path / "there")], seconds=0.1)
+        (first,) = pool.wait().results
+        assert dict(results(pool, square, [3])) == {3: 9}
+    with Pool(2) as pool:
+        assert first not in [process for _, process in results(pool, own_process, range(4))]
 
 
 @backends
