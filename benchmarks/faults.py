@@ -21,32 +21,34 @@ import threading
 import time
 import traceback
 import warnings
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from faults_files import checksums, damage, foreign
-from joblib import parallel_config
+from joblib import _memmapping_reducer, parallel_config
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 
-from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier
+from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo.exceptions import StorageError
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
 
 fork = multiprocessing.get_context("fork")
 
 # By name: the number of jobs, the backend, and arguments of the search.
 MODES = {
-    "serial": (1, None, {}),
-    "lockstep": (1, None, {"lockstep": True}),
-    "processes": (2, None, {}),
+    "serial": (1, "loky", {}),
+    "lockstep": (1, "loky", {"lockstep": True}),
+    "processes": (2, "loky", {}),
     "threads": (2, "threading", {}),
-    "asynchronous": (2, None, {"asynchronous": True}),
+    "asynchronous": (2, "loky", {"asynchronous": True}),
 }
 
 
-def fit(journal, mode="serial"):
+def fit(journal, mode="serial", **settings):
     """Fit the search that all parts disturb."""
     n_jobs, backend, arguments = MODES[mode]
     torch.set_num_threads(1)
@@ -66,8 +68,7 @@ def fit(journal, mode="serial"):
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        if backend is not None:
-            stack.enter_context(parallel_config(backend))
+        stack.enter_context(parallel_config(backend, **settings))
         return search.fit(X.astype("float32"), y)
 
 
@@ -128,7 +129,7 @@ def left_after(pids, seconds):
     return left
 
 
-def start(journal, mode, before=None, expected=(KeyboardInterrupt, OSError)):
+def start(journal, mode, before=None, expected=(KeyboardInterrupt, OSError), **settings):
     """Start a search in a process of its own, which leaves without waiting for workers.
 
     Parameters
@@ -139,6 +140,8 @@ def start(journal, mode, before=None, expected=(KeyboardInterrupt, OSError)):
         What that process does first.
     expected : tuple of type
         Exceptions that it does not show.
+    **settings
+        Of joblib's backend.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def start(journal, mode, before=None, expected=(KeyboardInterrupt, OSError)):
         try:
             if before is not None:
                 before()
-            send.send(table(fit(journal, mode)))
+            send.send(table(fit(journal, mode, **settings)))
         except expected:
             pass
         except BaseException:
@@ -254,14 +257,23 @@ def interrupts(runs):
 
 
 class Refusing:
-    """``os.write`` that refuses the n-th write to files of a search, or stops half way.
+    """Refuses the n-th write of a process to files of a search, and those after it, or cuts it.
 
-    It is that of the process that searches: workers write theirs.
+    The arrays that joblib writes for workers are refused, too.
     """
 
     def __init__(self, folder, nth, number):
         self.folder, self.nth, self.number = str(folder), nth, number
-        self.write = os.write
+
+    def install(self):
+        self.write, os.write = os.write, self
+        self.dump, _memmapping_reducer.dump = _memmapping_reducer.dump, self.dump_array
+
+    def dump_array(self, array, filename):
+        self.nth -= 1
+        if self.nth <= 0 and self.number is not None:
+            raise OSError(self.number, os.strerror(self.number), filename)
+        return self.dump(array, filename)
 
     def __call__(self, descriptor, content):
         if os.readlink(f"/proc/self/fd/{descriptor}").startswith(self.folder):
@@ -274,15 +286,24 @@ class Refusing:
 
 
 def refusals(runs):
-    """Writes to the journal, the splits or a checkpoint are refused, or short."""
+    """Writes are refused, or short: to the journal, the splits, a checkpoint, or shared memory.
+
+    Every other time in the process that searches, and else in its workers, where it has some.
+    """
     tried = failed = different = 0
     expected = references(MODES)
-    for _ in runs:
+    for run in runs:
         for mode, (reference, _) in expected.items():
             with new_journal() as journal:
                 number = random.choice([errno.ENOSPC, errno.EIO, errno.EROFS, None])
-                write = Refusing(journal.parent, random.randint(1, 120), number)
-                process, _ = start(journal, mode, partial(setattr, os, "write", write))
+                here = run % 2 == 0 or MODES[mode][0] == 1 or MODES[mode][1] != "loky"
+                nth = random.randint(1, 120 if here else 20)
+                refuse = Refusing(journal.parent, nth, number).install
+                before = refuse if here else None
+                settings = {} if here else {"initializer": refuse}
+                process, _ = start(
+                    journal, mode, before, (StorageError,), max_nbytes=100, **settings
+                )
                 process.join()
                 failed += sum(bool(event.get("error")) for event in events(journal))
                 again, _ = undisturbed(journal, mode)
@@ -297,13 +318,17 @@ def refusals(runs):
 
 
 class Hanging(ClassifierMixin, BaseEstimator):
-    """Hangs in a way of its own; other ones are fitted at once."""
+    """Hangs in a way of its own, and notes since when; other ones are fitted at once."""
 
-    def __init__(self, how="not"):
+    def __init__(self, how="not", log=None):
         self.how = how
+        self.log = log
 
     def fit(self, X, y):
         self.classes_ = np.unique(y)
+        if len(self.how) > 1:
+            with open(self.log, "a") as file:
+                file.write(f"{time.monotonic()}\n")
         if self.how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         while self.how in ("sleep", "loop", "swallow"):
@@ -318,27 +343,39 @@ class Hanging(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.classes_[0])
 
 
+def in_order(space, random_state):
+    return FullScheduler(GridSampler(space), n_candidates=space.size)
+
+
 def hangs(runs):
-    """A candidate that hangs, beside others that do not, under ``fit_timeout=1``."""
+    """A candidate that hangs, between others that do not, under ``fit_timeout=1``.
+
+    From its limit on until the search has its answer and has fitted what comes after it.
+    """
     X, y = load_iris(return_X_y=True)
     ways = [(None, "sleep"), (None, "loop"), (2, "sleep"), (2, "loop"), (2, "swallow"), (2, "stop")]
     tried = worst = wrong = 0
     for _ in runs:
         for n_jobs, how in ways:
-            search = BayesSearchCV(Hanging(), {}, n_iter=3, cv=2, n_jobs=n_jobs, refit=False)
-            seconds = []
-            for limit, second in ((None, "c"), (1, how)):  # the first one starts the workers
-                space = {"how": ["a", second, "b"]}
-                search.set_params(fit_timeout=limit, param_distributions=space)
-                begin = time.monotonic()
+            with tempfile.NamedTemporaryFile("r") as log:
+                search = SearchCV(
+                    Hanging(log=log.name),
+                    {"how": ["a", how, "b"]},
+                    scheduler=in_order,
+                    cv=2,
+                    n_jobs=n_jobs,
+                    refit=False,
+                    fit_timeout=1,
+                )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     search.fit(X, y)
-                seconds.append(time.monotonic() - begin)
-            wrong += np.isnan(search.cv_results_["mean_test_score"]).sum() != 1
-            tried += 1
+                begin = float(log.readline())
             # Two splits hang: in turn in one process, together in two.
-            worst = max(worst, seconds[1] / (1 if n_jobs else 2) - 1)
+            seconds = (time.monotonic() - begin) / (1 if n_jobs else 2) - 1
+            wrong += list(np.isnan(search.cv_results_["mean_test_score"])) != [False, True, False]
+            tried += 1
+            worst = max(worst, seconds)
     return {
         "what": "candidates that hang: time beyond `fit_timeout`, serial and in processes",
         "tried": tried,

@@ -105,6 +105,50 @@ def test_a_full_disk_stops_the_search_and_costs_no_fit(tmp_path, lockstep):
         assert not list(tmp_path.glob("*.files/*.p*t"))
 
 
+def refuse_all(number):
+    """Have this process write no checkpoint from now on."""
+
+    def write(descriptor, content):
+        if os.path.realpath(f"/proc/self/fd/{descriptor}").endswith(".part"):
+            raise OSError(number, os.strerror(number))
+        return _write(descriptor, content)
+
+    os.write = write
+
+
+_write = os.write
+
+
+def test_what_the_system_refuses_of_a_worker_stops_the_search_and_costs_no_fit(tmp_path):
+    path = tmp_path / "run.jsonl"
+    search = hyperband(path, n_jobs=2)
+    with (
+        joblib.parallel_config("loky", initializer=refuse_all, initargs=(errno.EDQUOT,)),
+        pytest.raises(StorageError, match=r"quota exceeded.*\.files.*make room") as caught,
+    ):
+        search.fit(X, y)
+    assert caught.value.errno == errno.EDQUOT
+    assert errors_in(path) == []
+    again = search.set_params(n_jobs=None).fit(X, y).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(again, hyperband().fit(X, y).cv_results_["mean_test_score"])
+
+
+def test_no_room_for_the_data_on_their_way_to_workers():
+    resource = pytest.importorskip("resource")
+    many = np.zeros((40_000, 8))
+    search = search_of(Scripted(), {"i": [0, 1]}, n_jobs=2).fit(X, y)  # starts the workers
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (many.nbytes // 2, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"File too large: '/.*raise the") as caught:
+            search.fit(many, np.arange(len(many)) % 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    search.fit(many, np.arange(len(many)) % 2)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [0, 1])
+
+
 def test_a_disk_that_is_full_for_the_candidate_alone_fails_the_fit(tmp_path):
     class Saves(Scripted):
         def fit(self, X, y):
