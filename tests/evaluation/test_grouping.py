@@ -106,9 +106,10 @@ def test_transformers_are_kept_while_something_needs_them():
     waiting = Waiting()
     needed = FitGroup([keyed(1000, ("needed",))])
     waiting.take_transformed(("needed",), StandardScaler(), [needed])
-    gone = [
-        old for i in range(70) for old in waiting.take_transformed((i,), StandardScaler(), [needed])
-    ]
+    gone = []
+    for i in range(70):
+        waiting.transformed.note(keyed(i, (i,)))
+        gone += waiting.take_transformed((i,), StandardScaler(), [needed])
     assert gone
     assert ("needed",) in waiting.transformed
 
