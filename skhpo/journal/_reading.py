@@ -45,14 +45,15 @@ def read_trials(
         if event["event"] != "fit":
             continue
         number = event["trial"]
-        trials[number] = Trial(
-            number=number,
-            candidate=event["candidate"],
-            params=params_of(event),
-            resource=event["resource"],
-            parent=event["parent"],
-            tags=event["tags"],
-        )
+        if number not in trials:  # all of its fits say the same
+            trials[number] = Trial(
+                number=number,
+                candidate=event["candidate"],
+                params=params_of(event),
+                resource=event["resource"],
+                parent=event["parent"],
+                tags=event["tags"],
+            )
         results.setdefault(number, {})[event["split"], event["repeat"]] = result_of(event)
     numbers = sorted(trials)
     return header, [trials[n] for n in numbers], [results[n] for n in numbers]

@@ -1,0 +1,246 @@
+"""From a fitted search, a journal or a table to a `SearchRecord`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+
+from ..journal import read_trials
+from ..space import translated
+from ._record import Failure, SearchRecord
+from ._spaces import described_space
+
+__all__ = ["read_search"]
+
+_SPLIT = re.compile(r"split(\d+)_test_(.+)", re.DOTALL)
+_TAGS = ("bracket", "iter", "stage")
+_ACCEPTED = (
+    "a fitted search of skhpo or scikit-learn, the path of a journal, or a pair "
+    "(cv_results_, param_distributions)"
+)
+
+
+def read_search(source):
+    """Read what a search found, from whatever has it.
+
+    Parameters
+    ----------
+    source : estimator, str, path-like, (dict, dict or list of dict), or SearchRecord
+        A fitted search of this package or of scikit-learn (`GridSearchCV`,
+        `RandomizedSearchCV`, the halving ones); the path of a journal, also of a search that
+        still runs, which is read up to its last whole line; or a table like ``cv_results_``
+        together with the space that was searched. A record is given back.
+
+    Returns
+    -------
+    SearchRecord
+
+    Raises
+    ------
+    TypeError
+        If `source` is something else.
+    NotFittedError
+        If the search is not fitted.
+    JournalError
+        If the path names no journal, a damaged one, or one of another version.
+    ValueError
+        If a table has no scores, or configurations that are not in the space.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skhpo.inspection import read_search
+    >>> search = GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [1, 2, 3]})
+    >>> record = read_search(search.fit(*load_iris(return_X_y=True)))
+    >>> record.params[record.best_row()]
+    {'max_depth': 3}
+    >>> record.scores["score"].shape
+    (3, 5, 1)
+    """
+    if isinstance(source, SearchRecord):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _of_journal(source)
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Mapping):
+        return _of_table(*source)
+    if isinstance(source, Mapping):
+        raise TypeError(
+            "a table of results says nothing of the space that was searched; give both, "
+            "(cv_results_, param_distributions)"
+        )
+    space = _space_of(source)
+    if space is None or isinstance(source, type):
+        raise TypeError(f"the results of a search are read from {_ACCEPTED}, but got {source!r}")
+    if not hasattr(source, "cv_results_"):
+        raise NotFittedError(
+            f"this {type(source).__name__} is not fitted yet; call fit first, or give the path of "
+            "its journal while it runs"
+        )
+    refit = getattr(source, "refit", None)
+    return _of_table(
+        source.cv_results_,
+        space,
+        metric=refit if isinstance(refit, str) else None,
+        resource=getattr(source, "resource", None),
+        chosen=getattr(source, "best_index_", None),
+        facts={
+            "search": type(source).__name__,
+            "estimator": " ".join(repr(source.estimator).split()),
+            "seed": getattr(source, "random_state", None),
+        },
+    )
+
+
+def _space_of(search):
+    """Return the space of a search, None for what is no search."""
+    for name in ("param_distributions_", "param_distributions", "param_grid"):
+        space = getattr(search, name, None)
+        if space is not None:
+            return space
+    return None
+
+
+def _of_table(table, distributions, *, metric=None, resource=None, chosen=None, facts=None):
+    distributions = translated(distributions)
+    metrics = [key.removeprefix("mean_test_") for key in table if key.startswith("mean_test_")]
+    if not metrics or "params" not in table:
+        raise ValueError(
+            'a table of results must have "params" and "mean_test_<metric>", as cv_results_ has, '
+            f"but this one has {list(table)}"
+        )
+    n_rows = len(table["params"])
+    resources = None
+    if "n_resources" in table:
+        resources = np.asarray(table["n_resources"])
+    params = [dict(one) for one in table["params"]]
+    resource = _without_resource(params, resource, resources, distributions)
+    scores = {name: _scores(table, name) for name in metrics}
+    shape = scores[metrics[0]].shape
+    # Of a table the halving searches of scikit-learn leave out no fit.
+    seconds = {
+        name: np.broadcast_to(
+            np.asarray(table.get(f"mean_{name}", np.full(n_rows, np.nan)))[:, None, None], shape
+        )
+        for name in ("fit_time", "score_time")
+    }
+    record = SearchRecord(
+        distributions=distributions,
+        params=params,
+        scores=scores,
+        has_fit=np.ones(shape, dtype=bool),
+        fit_seconds=seconds["fit_time"],
+        score_seconds=seconds["score_time"],
+        candidates=_candidates(table, params),
+        resources=resources,
+        resource=resource if resources is not None else None,
+        tags={name: np.asarray(table[name]) for name in _TAGS if name in table},
+        metric=metrics[0] if metric is None else metric,
+        chosen=None if chosen is None else int(chosen),
+        facts=facts or {},
+    )
+    _check_in_space(record)
+    return record
+
+
+def _without_resource(params, resource, resources, distributions):
+    """Take the resource out of configurations; return its name."""
+    dicts = [distributions] if isinstance(distributions, Mapping) else distributions
+    known = {name for one in dicts for name in one}
+    if resources is None:
+        return None
+    if resource is None:
+        first = params[0] if params else {}
+        extra = [name for name in first if name not in known]
+        resource = extra[0] if len(extra) == 1 else "n_resources"
+    if resource not in known:
+        for one in params:
+            one.pop(resource, None)
+    return resource
+
+
+def _scores(table, metric):
+    """Return the scores of shape (n_rows, n_splits, 1); the mean where no split is there."""
+    splits = {}
+    for key in table:
+        match = _SPLIT.fullmatch(key)
+        if match and match[2] == metric:
+            splits[int(match[1])] = np.asarray(table[key], dtype=float)
+    columns = [splits[i] for i in sorted(splits)]
+    columns = columns or [np.asarray(table[f"mean_test_{metric}"], dtype=float)]
+    return np.stack(columns, axis=1)[:, :, None]
+
+
+def _candidates(table, params):
+    if "candidate" in table:
+        return np.asarray(table["candidate"])
+    numbers = {}
+    keys = [repr(sorted((name, repr(value)) for name, value in one.items())) for one in params]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=int)
+
+
+def _check_in_space(record):
+    for row, params in enumerate(record.params):
+        try:
+            record.space.to_unit(params)
+        except ValueError as error:
+            raise ValueError(
+                f"every configuration must be in the space, but row {row} is not: {error}; give "
+                "the space that was searched"
+            ) from error
+
+
+def _of_journal(path):
+    header, trials, results = read_trials(path)
+    n_splits, n_repeats = header["n_splits"], header["n_repeats"]
+    shape = (len(trials), n_splits, n_repeats)
+    has_fit = np.zeros(shape, dtype=bool)
+    seconds = {name: np.full(shape, np.nan) for name in ("fit_time", "score_time")}
+    scores, failures, curves = {}, [], []
+    for row, found in enumerate(results):
+        curves.append({})
+        for (split, repeat), result in found.items():
+            place = row, split, repeat
+            has_fit[place] = True
+            seconds["fit_time"][place] = result.fit_time
+            seconds["score_time"][place] = result.score_time
+            for name, score in result.test_scores.items():
+                if name not in scores:
+                    scores[name] = np.full(shape, np.nan)
+                scores[name][place] = score
+            if (error := result.error or result.score_error) is not None:
+                failures.append(Failure(row, split, repeat, error))
+            for name, curve in (result.curves or {}).items():
+                curves[-1].setdefault(name, {})[split, repeat] = np.array(curve)
+    params = [dict(trial.params) for trial in trials]
+    fingerprint = header["fingerprint"]
+    has_levels = header["resource"] is not None
+    names = [name for name in _TAGS if trials and name in trials[0].tags]
+    settings = fingerprint.get("settings", {})
+    return SearchRecord(
+        distributions=described_space(fingerprint["space"], params),
+        params=params,
+        scores=scores or {"score": np.full(shape, np.nan)},
+        has_fit=has_fit,
+        fit_seconds=seconds["fit_time"],
+        score_seconds=seconds["score_time"],
+        candidates=np.array([trial.candidate for trial in trials], dtype=int),
+        resources=np.array([trial.resource for trial in trials]) if has_levels else None,
+        resource=header["resource"],
+        tags={name: np.array([trial.tags[name] for trial in trials]) for name in names},
+        metric=next(iter(scores), "score"),
+        failures=failures,
+        curves=curves,
+        facts={
+            "search": header["search"],
+            "estimator": fingerprint.get("estimator"),
+            "seed": header["seed"],
+            "versions": fingerprint.get("versions", {}),
+            "settings": settings,
+        },
+    )

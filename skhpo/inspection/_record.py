@@ -1,0 +1,265 @@
+"""What a search found, in one small record that everything in this package reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..arguments import nearest_first
+from ..space import SearchSpace
+from ._spaces import ordered_space
+
+__all__ = ["Failure", "SearchRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A fit that failed.
+
+    Parameters
+    ----------
+    row, split, repeat : int
+    error : str
+        Its traceback.
+    """
+
+    row: int
+    split: int
+    repeat: int
+    error: str
+
+
+@dataclass(frozen=True, eq=False)
+class SearchRecord:
+    """What a search found: a row for each configuration at each resource that it was given.
+
+    Made by `read_search`. Scores are larger where a configuration is better, as everywhere in
+    scikit-learn.
+
+    Parameters
+    ----------
+    distributions : dict or list of dict
+        The space as it was given to the search; lists of dicts are conditional.
+    params : list of dict
+        The configuration of each row, without the resource.
+    scores : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
+        By metric; NaN where a fit failed, or is not there yet.
+    has_fit : ndarray of bool, shape (n_rows, n_splits, n_repeats)
+        Which fits are finished, failed ones included.
+    fit_seconds, score_seconds : ndarray of shape (n_rows, n_splits, n_repeats)
+        NaN where a fit is not there. Of ``cv_results_`` only the mean over splits is known,
+        which each fit is given.
+    candidates : ndarray of int, shape (n_rows,)
+        Number of the configuration; rows of one configuration differ in their resource.
+    resources : ndarray or None, default=None
+        What each row was given in total; None where no resource varies.
+    resource : str or None, default=None
+        Its name.
+    tags : dict of str to ndarray, default={}
+        Where the scheduler put each row: ``"bracket"``, ``"iter"``, ``"stage"``.
+    metric : str, default="score"
+        The metric that counts where no other is asked for.
+    chosen : int or None, default=None
+        The row that the search itself took for the best by `metric`.
+    failures : list of Failure, default=[]
+        Only a journal has them.
+    curves : list of dict, default=[]
+        Of each row the learning curves, by name and then by (split, repeat); only a journal has
+        them, and only where a callback asked for them.
+    facts : dict, default={}
+        What else is known of the search: ``"search"``, ``"seed"``, ``"versions"``,
+        ``"estimator"``, ``"n_planned"``.
+
+    Attributes
+    ----------
+    space : SearchSpace
+        Lists of numbers are ordered in it, whatever the search took them for.
+    metrics : list of str
+    n_rows : int
+    """
+
+    distributions: Any
+    params: list[dict[str, Any]]
+    scores: Mapping[str, np.ndarray]
+    has_fit: np.ndarray
+    fit_seconds: np.ndarray
+    score_seconds: np.ndarray
+    candidates: np.ndarray
+    resources: np.ndarray | None = None
+    resource: str | None = None
+    tags: Mapping[str, np.ndarray] = field(default_factory=dict)
+    metric: str = "score"
+    chosen: int | None = None
+    failures: Sequence[Failure] = ()
+    curves: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    space: SearchSpace = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "space", ordered_space(self.distributions))
+
+    @property
+    def metrics(self):
+        """Names of the scores."""
+        return list(self.scores)
+
+    @property
+    def n_rows(self):
+        """Number of rows, finished or not."""
+        return len(self.params)
+
+    @property
+    def is_finished(self):
+        """Of each row, whether all of its fits are there; an ndarray of bool."""
+        return self.has_fit.all(axis=(1, 2))
+
+    @property
+    def levels(self):
+        """The levels of the resource, ascending; empty where none varies."""
+        return [] if self.resources is None else np.unique(self.resources).tolist()
+
+    def checked_metric(self, metric=None):
+        """Return the name of a metric, None being the one that counts.
+
+        Raises
+        ------
+        ValueError
+            If there is no such metric.
+        """
+        if metric is None:
+            return self.metric
+        if metric not in self.scores:
+            raise ValueError(
+                f"metric must be one of {nearest_first(metric, self.metrics)}, but got {metric!r}"
+            )
+        return metric
+
+    def checked_names(self, names):
+        """Return names of parameters as a list.
+
+        Raises
+        ------
+        ValueError
+            If the space has no such parameter.
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            if name not in self.space.names:
+                known = nearest_first(name, self.space.names)
+                raise ValueError(f"a parameter must be one of {known}, but got {name!r}")
+        return names
+
+    def means(self, metric=None):
+        """Return the mean score of each row, NaN where a fit failed or is missing.
+
+        Parameters
+        ----------
+        metric : str or None, default=None
+            None is the one that counts.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        with np.errstate(invalid="ignore"):  # infinite ones of both signs
+            return self.scores[self.checked_metric(metric)].mean(axis=(1, 2))
+
+    def rows(self, metric=None, resource="largest", *, finite=True):
+        """Return the rows that can be compared with one another.
+
+        Parameters
+        ----------
+        metric : str or None, default=None
+            None is the one that counts.
+        resource : "largest", "all" or number, default="largest"
+            Which level of the resource; ignored where none varies.
+        finite : bool, default=True
+            Leave out rows whose mean score is not finite.
+
+        Returns
+        -------
+        ndarray of int
+            Numbers of rows, ascending.
+
+        Raises
+        ------
+        ValueError
+            If there is no such metric or level.
+        """
+        means = self.means(metric)
+        kept = np.isfinite(means) if finite else self.is_finished
+        if self.resources is not None and not (isinstance(resource, str) and resource == "all"):
+            kept = kept & (self.resources == self._level(resource))
+        return np.flatnonzero(kept)
+
+    def enough_rows(self, n, what, metric=None, resource="largest"):
+        """Return `rows`, and raise ValueError if they are fewer than `n`.
+
+        Parameters
+        ----------
+        n : int
+        what : str
+            Who needs them, for the message.
+        metric, resource
+            As of `rows`.
+        """
+        found = self.rows(metric, resource)
+        if len(found) >= n:
+            return found
+        where, fix = "", "let the search try more configurations"
+        if self.resources is not None and not (isinstance(resource, str) and resource == "all"):
+            where = f" with {self.resource}={self._level(resource)}"
+            counts = {level: len(self.rows(metric, level)) for level in self.levels}
+            enough = [level for level, count in counts.items() if count >= n]
+            if enough:
+                fix = f"ask for a level that has them: resource={max(enough)} has "
+                fix += f"{counts[max(enough)]}"
+        raise ValueError(
+            f"{what} needs at least {n} rows with finite scores, but there are {len(found)}"
+            f"{where}; {fix}"
+        )
+
+    def best_row(self, metric=None):
+        """Return the row of the best score, None where none is finished.
+
+        By the metric that counts it is the one that the search chose, if that is known. Of equal
+        scores the one with more of the resource counts, then the first; of subsamples of the data
+        (``"n_samples"``) only the largest.
+        """
+        if self.chosen is not None and metric in (None, self.metric):
+            return self.chosen
+        means = self.means(metric)
+        rows = np.flatnonzero(~np.isnan(means))
+        if self.resource == "n_samples" and len(rows):
+            rows = rows[self.resources[rows] == self.resources[rows].max()]
+        if not len(rows):
+            return None
+        level = np.zeros(len(rows)) if self.resources is None else self.resources[rows]
+        return int(rows[np.lexsort((rows, -level, -means[rows]))[0]])
+
+    def units(self, rows):
+        """Return where configurations lie in the unit cube of `space`.
+
+        Parameters
+        ----------
+        rows : sequence of int
+
+        Returns
+        -------
+        ndarray of shape (n, n_dims)
+        """
+        points = [self.space.to_unit(self.params[row]) for row in rows]
+        return np.array(points).reshape(len(points), self.space.n_dims)
+
+    def _level(self, resource):
+        if isinstance(resource, str) and resource == "largest":
+            return self.levels[-1] if len(self.resources) else None
+        if resource not in self.levels:
+            raise ValueError(
+                f'resource must be "largest", "all" or one of the levels {self.levels} of '
+                f"{self.resource}, but got {resource!r}"
+            )
+        return resource
