@@ -9,6 +9,8 @@ __version__ = "0.1.0.dev0"
 # Loaded at first use: a search over scikit-learn estimators never pays for importing torch.
 _HOME = {
     "BayesSearchCV": "skhpo.model_selection",
+    "EnsembleClassifier": "skhpo.ensembles",
+    "EnsembleRegressor": "skhpo.ensembles",
     "HalvingHyperbandSearchCV": "skhpo.model_selection",
     "HarmonicaSearchCV": "skhpo.model_selection",
     "HyperParameters": "skhpo.define_by_run",
@@ -30,6 +32,7 @@ _HOME = {
 if TYPE_CHECKING:
     from .callbacks import TensorBoardLogger
     from .define_by_run import HyperParameters, distributions_of
+    from .ensembles import EnsembleClassifier, EnsembleRegressor
     from .estimators import TorchClassifier, TorchRegressor
     from .estimators.keras import KerasClassifier, KerasRegressor
     from .model_selection import (
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BayesSearchCV",
+    "EnsembleClassifier",
+    "EnsembleRegressor",
     "HalvingHyperbandSearchCV",
     "HarmonicaSearchCV",
     "HyperParameters",

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from sklearn.base import _fit_context
-from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import (
@@ -41,6 +41,7 @@ __all__ = [
     "routing_enabled",
     "safe_indexing",
     "safe_split",
+    "scorer_parts",
     "validate_parameter_constraints",
 ]
 
@@ -53,3 +54,15 @@ def imported_class(name: str) -> Any:
     """
     module, _, own = name.rpartition(".")
     return getattr(sys.modules.get(f"sklearn.{module}"), own, None)
+
+
+def scorer_parts(scorer: Any) -> tuple[Any, int, Any] | None:
+    """Return the metric of a scorer, its sign, and the method that it asks.
+
+    The metric is None where the scorer has arguments for it. None for what ``make_scorer`` did not
+    make.
+    """
+    if not isinstance(scorer, _BaseScorer):
+        return None
+    function = None if scorer._kwargs else scorer._score_func
+    return function, scorer._sign, scorer._response_method

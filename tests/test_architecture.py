@@ -39,6 +39,7 @@ PARTS = [
     "lockstep",
     "evaluation",
     "results",
+    "ensembles",
     "model_selection",
     "callbacks",
     "inspection",

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from ._devices import slots_of
     from ._evaluator import Evaluator
     from ._files import separate_files
-    from ._refit import refit
+    from ._refit import refit, refit_together
+    from ._scoring import answering
     from ._seeds import derive_seed
     from ._setup import configured
     from ._tasks import Setting
@@ -19,9 +20,11 @@ __all__ = [
     "Evaluator",
     "FitContexts",
     "Setting",
+    "answering",
     "configured",
     "derive_seed",
     "refit",
+    "refit_together",
     "separate_files",
     "slots_of",
     "told",
@@ -34,9 +37,11 @@ __getattr__ = late(
         "Evaluator": "._evaluator",
         "FitContexts": "._callbacks",
         "Setting": "._tasks",
+        "answering": "._scoring",
         "configured": "._setup",
         "derive_seed": "._seeds",
         "refit": "._refit",
+        "refit_together": "._refit",
         "separate_files": "._files",
         "slots_of": "._devices",
         "told": "._callbacks",

@@ -1,0 +1,8 @@
+"""Ensembles of the candidates of a search, and scores of predictions that are kept."""
+
+from ._estimators import EnsembleClassifier, EnsembleRegressor
+from ._metrics import OutputMetric
+from ._outputs import votes
+from ._selection import select_members
+
+__all__ = ["EnsembleClassifier", "EnsembleRegressor", "OutputMetric", "select_members", "votes"]
