@@ -1,9 +1,11 @@
-"""What a finished search or run says about its hyperparameters; it only reads results."""
+"""What a search or a run says about its hyperparameters, in numbers and drawn; it reads results."""
 
 from ._harmonica import HarmonicaDisplay
+from ._optuna import to_optuna
 from ._reading import read_search
 from ._record import Failure, SearchRecord
 from ._schedule import SelfTuningScheduleDisplay
+from ._tables import to_pandas
 
 __all__ = [
     "Failure",
@@ -11,4 +13,6 @@ __all__ = [
     "SearchRecord",
     "SelfTuningScheduleDisplay",
     "read_search",
+    "to_optuna",
+    "to_pandas",
 ]
