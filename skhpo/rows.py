@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._compat import num_samples, safe_indexing
 
-__all__ = ["FrameRows", "Inputs", "RowSubset", "as_given", "with_rows"]
+__all__ = ["FrameRows", "Inputs", "RowSubset", "TransformedRows", "as_given", "with_rows"]
 
 # Rows that are copied at a time, so that what is copied stays small beside the array.
 _CHUNK_BYTES = 2**23
@@ -70,6 +70,47 @@ class RowSubset:
 
     def _chunk(self, rows: slice) -> Any:
         return np.asarray(self[rows])
+
+
+class TransformedRows(RowSubset):
+    """Rows of an array as something transforms each of them, which it does when they are looked at.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_rows, ...)
+    rows : ndarray of int, shape (n_samples,)
+    transform : callable
+        From an array of rows to the same number of others, each made of its own one alone.
+    """
+
+    def __init__(
+        self, array: NDArray[Any], rows: Any, transform: Callable[[NDArray[Any]], NDArray[Any]]
+    ) -> None:
+        super().__init__(array, rows)
+        self.transform = transform
+        self.first = transform(array[rows[:1]])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.first.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return self.first.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.first.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        part = object.__new__(TransformedRows)
+        part.__dict__.update(self.__dict__)
+        part.rows = self.rows[index]
+        return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        made = self.transform(self.array[self.rows]) if len(self.rows) else self.first[:0]
+        return np.asarray(made, dtype=dtype)
 
 
 class FrameRows(RowSubset):

@@ -23,7 +23,7 @@ from ._planning import Planner
 from ._pool import Overdue, Pool
 from ._setup import run_transform
 from ._tasks import FitGroup, Job, TransformTask, failed, is_saved
-from ._transformed import Stored, loaded, stored
+from ._transformed import Stored, loaded, n_bytes, stored
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 # Seconds of work that hide what it costs to hand it to a worker.
 _LONG_ENOUGH = 0.1
+
+# Bytes of data of which transformers are fitted one after the other, rather than beside each other.
+_LARGE = 2**26
 
 # Workers that keep the driver so busy that they get what waits before it hears what came back, and
 # that a sampler which learns is asked before one of them is free. What that has not heard then is
@@ -130,6 +133,7 @@ class Evaluator(Planner):
         self._died_alone: deque[Job] = deque()  # where others run beside the second try
         self._retried: set[tuple[Any, ...]] = set()
         self._seconds: float | None = None
+        self._is_large = n_bytes(X) >= _LARGE
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
             _log.info(lost)
         self._grouping = FitGrouping(
@@ -225,8 +229,28 @@ class Evaluator(Planner):
             return
         while self._died_alone and self._pool.free:
             self._submit([self._died_alone.popleft()])
-        while self._waiting and self._pool.free:
-            self._submit(self._bundle())
+        later: list[Job] = []
+        while self._waiting and self._pool.free > len(later):
+            works = self._bundle()
+            if isinstance(works[0], TransformTask) and self._is_beside_another():
+                later.append(works[0])
+            else:
+                self._submit(works)
+        for work in later:
+            if len(self._waiting.transformed):
+                self._submit([work])
+            else:
+                self._waiting.put_back(work)
+
+    def _is_beside_another(self) -> bool:
+        """Whether transformers would be fitted to large data while others are.
+
+        That takes several times the memory of their training part. The first are fitted with
+        nothing beside them, so that there is work for the others, and further ones where there is
+        no fit to start instead.
+        """
+        running = (works[0] for works in self._running.values())
+        return self._is_large and any(isinstance(work, TransformTask) for work in running)
 
     def _bundle(self) -> list[Job]:
         """Take what one worker gets at once: several fits of one rank, if fits are short."""

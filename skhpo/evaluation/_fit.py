@@ -192,8 +192,8 @@ class _Fit:
         if file is not None and holds_all_in_checkpoint(self.state) and file.has_folder:
             saved(self.state, file)
             self.state = SAVED
-        if self.alone:
-            del self.work  # with the rows that it was trained on
+        if self.alone and self.task.key is None:
+            del self.work  # with the rows that it was trained on, which nobody shares
 
     def outcome(self, times: tuple[float, float], test: Any, train: Any) -> Outcome:
         """Return what goes back, from the shares of time and `score_fits` of both parts."""

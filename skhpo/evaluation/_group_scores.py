@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._compat import num_samples
+from .._compat import num_samples, safe_indexing
 from ._devices import memory_freed
 from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
-from ._setup import part_of, reads_rows, train_part
+from ._setup import inner_rows, part_of, reads_rows, train_part
 
 if TYPE_CHECKING:
     from ..wrappers import Prepared
@@ -65,25 +65,38 @@ class GroupData:
 
     def to_score(self, task: FitTask, estimator: Any, part: str) -> tuple[Any, Any]:
         """Return the rows as given by the user."""
-        rows = self.rows(task, part)
-        others: tuple[Any, ...] = ()
-        if part == "test":
-            others = (self.rows(task, "train"),)
         made: tuple[Any, Any] = self._once(
             (part, task.split, task.n_train, reads_rows(estimator)),
-            lambda: part_of(estimator, self.X, self.y, rows, *others, lazily=self.lazily),
+            lambda: self._given(task, estimator, part),
         )
         return made
+
+    def _given(self, task: FitTask, estimator: Any, part: str) -> tuple[Any, Any]:
+        others = (self.rows(task, "train"),) if part == "test" else ()
+        rows = self.rows(task, part)
+        return part_of(estimator, self.X, self.y, rows, *others, lazily=self.lazily)
 
     def to_score_inside(
         self, task: FitTask, whole: Any, prepared: Prepared, part: str
     ) -> tuple[Any, Any]:
         """Return the rows as the estimator inside gets them, and targets as given."""
-        X, y = self.to_score(task, whole, part)
-        if task.key is not None:
-            key = part, task.split, task.n_train, task.key
-            X = self._once(key, lambda: prepared.inner_data(X)[0])
-        return X, y
+        if task.key is None:
+            return self.to_score(task, whole, part)
+
+        def transformed() -> tuple[Any, Any]:
+            if (X := self.inner_rows(task, whole, prepared, part)) is not None:
+                return X, None if self.y is None else safe_indexing(self.y, self.rows(task, part))
+            X, y = self._given(task, whole, part)
+            return prepared.inner_data(X)[0], y
+
+        made: tuple[Any, Any] = self._once((part, task.split, task.n_train, task.key), transformed)
+        return made
+
+    def inner_rows(self, task: FitTask, whole: Any, prepared: Prepared, part: str) -> Any:
+        """Return the rows as the estimator inside reads them in place; None where it cannot."""
+        if task.key is None or not self.lazily:
+            return None
+        return inner_rows(whole, prepared, self.X, self.rows(task, part))
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if not self.keep:
@@ -103,10 +116,12 @@ def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Any]:
     """
     passes = {}
     for i, fit in enumerate(fits):
-        if fit.error is None and not fit.alone and _shares(fit):
+        if fit.error is None and _shares(fit):
             with suppress(Exception):  # it comes again when the fit is scored alone
-                passes[i] = _shown(fit, data, part)
-    for portion in _in_portions(fits, passes):
+                shown = _shown(fit, data, part)
+                if shown is not None:
+                    passes[i] = shown
+    for portion in _in_portions(fits, {i: passes[i] for i in passes if not fits[i].alone}):
         outputs = _outputs([fits[i].net for i in portion], [passes[i].X for i in portion])
         for i, output in zip(portion, outputs, strict=True):
             passes[i].outputs = output
@@ -120,8 +135,13 @@ def _shares(fit: Any) -> bool:
     return looks_at_outputs_only(fit.setting.scorer, fit.net, fit.setting.score_params)
 
 
-def _shown(fit: Any, data: GroupData, part: str) -> SimpleNamespace:
-    """Return what a scorer is shown: the network's own inputs, and what takes them."""
+def _shown(fit: Any, data: GroupData, part: str) -> SimpleNamespace | None:
+    """Return what a scorer is shown: the network's own inputs, and what takes them.
+
+    None for a fit of its own whose rows would have to be transformed for that.
+    """
+    if fit.alone and data.inner_rows(fit.task, fit.fitted, fit.work.prepared, part) is None:
+        return None
     work = fit.work
     X, y = data.to_score_inside(fit.task, fit.fitted, work.prepared, part)
     shown = work.prepared.assembled(work.whole, fit.net, transforming=False)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Work",
     "configured",
+    "inner_rows",
     "part_of",
     "prepare",
     "reads_rows",
@@ -153,8 +154,18 @@ def part_of(
     estimator: Any, X: Any, y: Any, rows: Any, other_rows: Any = None, *, lazily: bool = True
 ) -> tuple[Any, Any]:
     """Return some rows of the data; not copied where they are large and can be read in place."""
-    large = type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE
-    if large and lazily and reads_rows(estimator):
+    if lazily and _is_large(X) and reads_rows(estimator):
         return RowSubset(X, rows), None if y is None else safe_indexing(y, rows)
     X, y = safe_split(estimator, X, y, rows, other_rows)
     return as_given(X), y
+
+
+def inner_rows(estimator: Any, prepared: Prepared, X: Any, rows: Any) -> Any:
+    """Return some rows of the data as the estimator inside reads them; None where it cannot."""
+    if not (_is_large(X) and search_tags(inside(estimator).estimator).reads_rows):
+        return None
+    return prepared.inner_rows(X, rows)
+
+
+def _is_large(X: Any) -> bool:
+    return type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE

@@ -48,16 +48,21 @@ class Feed:
         self._buffer = None  # memory that is new costs as much as the copy
         self._join_inputs()
         rows = [run.batches.rows for run in runs]
-        self.first_targets, targets = _joined(
-            [smoothed_targets(run.net, run.batches.rows.targets) for run in runs]
-        )
-        self.targets = targets
+        targets = [
+            smoothed_targets(run.net, part.targets) for run, part in zip(runs, rows, strict=True)
+        ]
+        weights = [part.weight for part in rows]
+        if any(weight is not None for weight in weights):
+            ones = (torch.ones(len(part.targets), device=self.device) for part in rows)
+            weights = [
+                one if weight is None else weight for weight, one in zip(weights, ones, strict=True)
+            ]
+        # Those of networks on the same rows are there once.
+        self.first_targets, kept = _places(list(zip(targets, weights, strict=True)))
+        self.targets = torch.cat([targets[i] for i in kept])
         self.weight = None
-        if any(part.weight is not None for part in rows):
-            ones = [torch.ones(len(part.targets), device=self.device) for part in rows]
-            pairs = zip(rows, ones, strict=True)
-            weights = [one if part.weight is None else part.weight for part, one in pairs]
-            self.weight = _joined(weights)[1].to(dtype)
+        if weights[0] is not None:
+            self.weight = torch.cat([weights[i] for i in kept]).to(dtype)
         self._plan()
 
     def _join_inputs(self):
@@ -106,13 +111,11 @@ class Feed:
         it the losses of the rows sum up to the loss of the batch.
         """
         longest = max(len(run.batches.rows) for run in self.runs)
-        # Which rows of the inputs, and of the joined targets.
-        orders = torch.zeros(2, len(self.runs), longest, dtype=torch.int64)
+        # Of many networks they are as large as the rows: no numbers of 64 bits.
+        orders = torch.zeros(len(self.runs), longest, dtype=torch.int32)
         for row, run in enumerate(self.runs):
             order, index = run.batches.order(), run.batches.rows.index
-            order = order if index is None else index[order]
-            orders[0, row, : len(order)] = _mapped(self.maps[row], order)
-            orders[1, row, : len(order)] = order + self.first_targets[row]
+            orders[row, : len(order)] = order if index is None else index[order]
         done = 0
         while done < len(self.steps):
             step = self.steps[done]
@@ -139,7 +142,11 @@ class Feed:
     def _gathered(self, step, n_steps, orders):
         n_nets = step.stop - step.start
         end = step.first_row + n_steps * step.size
-        chosen = orders[:, step.start : step.stop, step.first_row : end]
+        order = orders[step.start : step.stop, step.first_row : end].long()
+        # Which rows of the inputs, and of the joined targets.
+        of_inputs = [_mapped(self.maps[step.start + i], one) for i, one in enumerate(order)]
+        firsts = torch.tensor(self.first_targets[step.start : step.stop])
+        chosen = torch.stack([torch.stack(of_inputs), order + firsts.unsqueeze(1)])
         weight = torch.full((n_nets, step.size), 1 / step.size, dtype=self.dtype)
         if step.lengths is not None:
             lengths = torch.tensor(step.lengths).unsqueeze(1)
@@ -201,13 +208,28 @@ def _read(source, index, out):
     out.copy_(source.index_select(0, index))
 
 
-def _joined(tensors):
-    """Return where each tensor begins, and all of them as one."""
-    firsts, total = [], 0
-    for tensor in tensors:
-        firsts.append(total)
-        total += len(tensor)
-    return firsts, torch.cat(tensors)
+def _places(pairs):
+    """Find equal pairs of targets and weights.
+
+    Returns
+    -------
+    firsts : list of int
+        Where each one's rows begin when those that are kept are joined.
+    kept : list of int
+        The first one of equal ones.
+    """
+    firsts, kept, total = [], [], 0
+    for i, pair in enumerate(pairs):
+        alike = next((k for k in kept if all(map(_equal, pairs[k], pair))), None)
+        firsts.append(total if alike is None else firsts[alike])
+        if alike is None:
+            kept.append(i)
+            total += len(pair[0])
+    return firsts, kept
+
+
+def _equal(a, b):
+    return a is b or (a is not None and b is not None and torch.equal(a, b))
 
 
 def _mapped(of_rows, index):

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from ..rows import FrameRows, RowSubset
+from ..rows import FrameRows, RowSubset, TransformedRows
 from .batches import batch_sizes
 from .sparse import SparseBatch
 
@@ -288,6 +288,24 @@ class SubsetRows:
         return self.tensor.index_select(0, self.rows[index])
 
 
+class _TransformedRows(SubsetRows):
+    """The same over rows that are transformed when they are read."""
+
+    def __init__(self, subset):
+        self.subset = subset
+        self.shape = subset.shape
+        self.dtype = _alias(subset.first).dtype
+
+    def __len__(self):
+        return len(self.subset)
+
+    def __getitem__(self, index):
+        return _TransformedRows(self.subset[np.asarray(index)])
+
+    def index_select(self, dim, index):
+        return _alias(np.asarray(self.subset[index.numpy()]))
+
+
 class _FrameColumns:
     """What `Rows` needs to know of a frame before it is converted."""
 
@@ -312,6 +330,8 @@ def _alias(array):
         return SparseRows(array)
     if isinstance(array, FrameRows):
         return _FrameColumns(array)
+    if isinstance(array, TransformedRows):
+        return _TransformedRows(array)
     if isinstance(array, RowSubset):
         return SubsetRows(array)
     if isinstance(array, torch.Tensor | SparseRows | SubsetRows):

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from .._compat import imported_class
+from ..rows import TransformedRows
 from ._inside import child_of, holder, inside
 
 __all__ = ["Prepared", "prepare"]
+
+# Transformers that make each number of itself, so that it does not matter which rows they are given
+# together. By name: whoever has one has imported it.
+_NUMBER_BY_NUMBER = (
+    "preprocessing.MaxAbsScaler",
+    "preprocessing.MinMaxScaler",
+    "preprocessing.PowerTransformer",
+    "preprocessing.QuantileTransformer",
+    "preprocessing.RobustScaler",
+    "preprocessing.StandardScaler",
+)
 
 
 @dataclass(frozen=True)
@@ -54,15 +68,32 @@ class Prepared:
 
     def inner_data(self, X: Any, y: Any = None) -> tuple[Any, Any]:
         """Return other data than the training part as the estimator inside gets it."""
-        wrapper = self.wrapper
-        for _ in self.names:
+        for wrapper in self._wrappers():
             if isinstance(wrapper, Pipeline):
-                for _, step in wrapper.steps[:-1]:
-                    X = X if step is None or step == "passthrough" else step.transform(X)
+                X = _transformed(_steps(wrapper), X)
             elif hasattr(wrapper, "transformer_") and y is not None:
                 y = _transformed_target(wrapper, y)
-            wrapper = _fitted_child(wrapper)
         return X, y
+
+    def inner_rows(self, X: NDArray[Any], rows: NDArray[np.intp]) -> TransformedRows | None:
+        """Return rows of an array as the estimator inside gets them, made when they are read.
+
+        None where a transformer may need to see all of them.
+        """
+        pipelines = (wrapper for wrapper in self._wrappers() if isinstance(wrapper, Pipeline))
+        steps = [step for pipeline in pipelines for step in _steps(pipeline)]
+        known = [imported_class(name) for name in _NUMBER_BY_NUMBER]
+        if not all(type(step) in known for step in steps):
+            return None
+        found = TransformedRows(X, rows, partial(_transformed, steps))
+        return found if type(found.first) is np.ndarray else None
+
+    def _wrappers(self) -> Iterator[Any]:
+        """Yield the fitted wrappers, the outermost first."""
+        wrapper = self.wrapper
+        for _ in self.names:
+            yield wrapper
+            wrapper = _fitted_child(wrapper)
 
 
 def prepare(
@@ -115,6 +146,17 @@ class _StandIn:
         if name.startswith("_") and not name.startswith("__sklearn"):
             raise AttributeError(name)
         return getattr(self._estimator, name)
+
+
+def _steps(pipeline: Pipeline) -> list[Any]:
+    """Return its transformers."""
+    return [step for _, step in pipeline.steps[:-1] if step is not None and step != "passthrough"]
+
+
+def _transformed(steps: Sequence[Any], X: Any) -> Any:
+    for step in steps:
+        X = step.transform(X)
+    return X
 
 
 def _fitted_child(wrapper: Any) -> Any:
