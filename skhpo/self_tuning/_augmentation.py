@@ -1,4 +1,4 @@
-"""Changes of a batch's inputs, with a strength per example, for the whole batch at once."""
+"""Data augmentation with a strength per example, for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .layers import drop
 
 __all__ = ["IMAGES", "INPUTS", "augment"]
 
-# In the order of application: where pixels are, what colours they have, what is cut out.
+# In the order of application.
 _PLACES = ("scale", "rotation", "shear", "translation")
 _COLOURS = ("brightness", "contrast", "saturation", "hue")
 _CUTOUT = ("cutout_length", "cutout_holes")
@@ -23,14 +23,14 @@ _GRAY = (0.299, 0.587, 0.114)
 
 
 def augment(x, names, values, generator):
-    """Change a batch of inputs.
+    """Augment a batch of inputs.
 
     Parameters
     ----------
     x : Tensor of shape (n, ...)
         Images are (n, height, width) or (n, channels, height, width).
     names : list of str
-        What is done, in this order.
+        Augmentations in the order of application.
     values : dict of str to Tensor of shape (n, 1) or (1, 1)
         Strengths, in these units: "scale", "translation": largest relative change of the size,
         shift as a share of it; "rotation", "shear": largest angle in degrees; "brightness":
@@ -63,7 +63,7 @@ def augment(x, names, values, generator):
 
 
 class _Draws:
-    """Draws one number per example, and gives strengths the shape (n,)."""
+    """Draws random numbers per example."""
 
     def __init__(self, x, generator):
         self.n, self.like, self.generator = x.shape[0], x, generator
@@ -133,7 +133,7 @@ def _cut_out(x, values, draw):
     height, width = x.shape[-2:]
     if length is None:
         length = x.new_full((1,), max(1, min(height, width) // 4))
-    # Holes that the values cannot reach are not drawn.
+    # No draws for holes beyond the largest number in the batch.
     for number in range(int(holes.max())):
         cut = None
         for size in (height, width):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Context", "spread"]
+__all__ = ["Context", "repeat_rows"]
 
 
 class Context:
@@ -18,20 +18,20 @@ class Context:
     response : Tensor of shape (n, n_hyperparameters) or (1, n_hyperparameters), or None
         Response input, one row per example or one for all. None: weights do not respond.
     rows : dict of layer to (Tensor, Tensor or None)
-        What `rows_of` says of layers for this response input, where that is known already.
+        Results of `response_rows` for this response input, as far as they were computed.
     values : dict of str to Tensor of shape (n, 1) or (1, 1), or None
     regularises : bool
-        Whether anything is dropped, as in training.
+        Whether dropout is active, as in training.
     tangent : bool
-        Whether tensors carry a tangent, that is whether layers are linearised in their response.
+        Whether layers are linearised in their response (tensors carry a tangent).
     generator : torch.Generator or None
-        Draws what is dropped.
+        Draws the dropout masks.
     outputs : list of Tensor or None
-        Recurrent layers append what they return here, for activation penalties.
+        Recurrent layers append their outputs here, for activation penalties.
 
     Examples
     --------
-    A layer gives each example the dropout rate that the context says:
+    Each example has the dropout rate in the context:
 
     >>> import torch
     >>> from skhpo.self_tuning import Context, HyperDropout
@@ -51,7 +51,7 @@ class Context:
         self.rest()
 
     def rest(self):
-        """Be as between two batches: weights as they are, nothing regularised."""
+        """Reset to the state between two batches: no response, no regularisation."""
         self.response = None
         self.rows = {}
         self.values = None
@@ -61,40 +61,16 @@ class Context:
         self.outputs = None
 
     def value(self, name, n_rows, n_dims):
-        """Return the value of a hyperparameter for a tensor.
-
-        Parameters
-        ----------
-        name : str
-        n_rows, n_dims : int
-            Length of the tensor and number of its dimensions.
-
-        Returns
-        -------
-        value : Tensor of shape (n_rows or 1, 1, ...)
-        """
-        value = spread(self.values[name], n_rows)
+        """Return a hyperparameter, of shape (n_rows or 1, 1, ...), for a tensor of `n_dims`."""
+        value = repeat_rows(self.values[name], n_rows)
         return value if n_dims == 2 else value.view(-1, *[1] * (n_dims - 1))
 
 
-def spread(per_example, n_rows):
-    """Repeat what is given per example for a layer that sees several rows of each.
+def repeat_rows(per_example, n_rows):
+    """Repeat values per example, of shape (n, k), for a layer that sees several rows of each.
 
-    Parameters
-    ----------
-    per_example : Tensor of shape (n, k)
-    n_rows : int
-        A multiple of n, where the rows of an example follow each other (as after
-        ``x.flatten(0, 1)``).
-
-    Returns
-    -------
-    Tensor of shape (n_rows or 1, k)
-
-    Raises
-    ------
-    ValueError
-        If `n_rows` is no multiple of n.
+    The rows of an example follow each other, as after ``x.flatten(0, 1)``. Returns a tensor of
+    shape (n_rows or 1, k); raises ValueError if `n_rows` is no multiple of n.
     """
     n = per_example.shape[0]
     if n in (1, n_rows):

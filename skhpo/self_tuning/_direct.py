@@ -23,26 +23,16 @@ from ..training.direct import (
     refuse_differences,
 )
 from ._passes import Passes
-from ._response import Response, Rows
+from ._response import Response, ResponseRows
 from ._rules import OWN_RULES, RESPONSE_RULES, TANGENT_RULES, SmoothedCrossEntropy
 
 __all__ = ["RulePasses", "direct_passes"]
 
 
 def direct_passes(net, batches, tuning_batches):
-    """Return the steps by rules of a self-tuning estimator.
+    """Return the `DirectSteps` of a self-tuning estimator; their program is a `RulePasses`.
 
-    Parameters
-    ----------
-    net : estimator
-        With its `tuning_`.
-    batches, tuning_batches : RowBatches
-        What is trained and tuned on; the latter is None where nothing is tuned.
-
-    Returns
-    -------
-    steps : DirectSteps
-        Whose program are `RulePasses`.
+    `tuning_batches` is None where nothing is tuned.
     """
     masks = Masks(lambda: net._state.streams["forward"].generator())
 
@@ -67,11 +57,11 @@ class _Pass:
 
     rule: Rule
     loss: object
-    rows: Rows | None
+    rows: ResponseRows | None
     scale: torch.Tensor
 
     def losses(self, x, y, weight):
-        """Return the weighted losses of the rows, having gone back through the rules."""
+        """Run forward and backward, and return the weighted losses of the rows."""
         output = self.rule.forward(x)
         if isinstance(output, tuple):
             output = output[0] + output[1]
@@ -82,16 +72,9 @@ class _Pass:
 
 
 class RulePasses(Passes):
-    """See `Passes`, and `Program` for the parameters.
+    """`Passes` by rules of layers; see `Program` for the parameters.
 
-    Parameters
-    ----------
-    tuning_sizes : list of int
-        Rows of the batches that are tuned on.
-
-    Raises
-    ------
-    Unknown
+    `tuning_sizes` are the sizes of the batches to tune on. Raises `Unknown` if there is no rule.
     """
 
     keeps_gradients = True
@@ -119,7 +102,7 @@ class RulePasses(Passes):
             raise Unknown("a parameter is frozen")
         (row, dtype), (self._target_row, _) = inputs, targets
         self._criterion, self._loss_settings = criterion, loss_settings
-        # Other criteria get targets that are smoothed already.
+        # Other criteria get smoothed targets.
         self._smooths_logits = self.effects.smoothing and type(criterion) is nn.CrossEntropyLoss
         if self.effects.smoothing and isinstance(criterion, nn.NLLLoss | nn.MultiMarginLoss):
             raise Unknown("smoothed labels of the criterion have no rule")
@@ -163,7 +146,7 @@ class RulePasses(Passes):
             trained = {p: trained[p] for p in with_response}
         with tuning.keeping_statistics():
             for n in sizes:
-                rows = Rows(response, n)
+                rows = ResponseRows(response, n)
                 at = self._with_gradients(place, trained).at(shape=(n, *row), extra=rows)
                 self._perturbed[n] = self._pass(module, at, smooths=True)
         read = {p for name, p in self._named if name in place.read}
@@ -171,17 +154,17 @@ class RulePasses(Passes):
             raise Unknown("a layer that responds is not called")
         self._gradients |= {p: g for p, g in trained.items() if p in read}
         if tuning.norms and not tuning.centred:
-            self._center = Rows(response, 1)
+            self._center = ResponseRows(response, 1)
             still = self._with_gradients(place, {}).at(extra=self._center)
             for n in sizes:
                 self._unperturbed[n] = make_rule(module, still.at(shape=(n, *row)))
-        # Gradients come through V alone, and go on to the inputs of the response.
+        # Tuning needs only the gradient through V to the response inputs.
         through = {layer.response: layer.response.detach() for layer in tuning.responding}
         self.context.regularises = False
         with tuning.evaluating():
             place = self._with_gradients(place, through).at(graphs={})
             for n in tuning_sizes:
-                at = place.at(shape=(n, *row), extra=Rows(response, n))
+                at = place.at(shape=(n, *row), extra=ResponseRows(response, n))
                 self._tuned[n] = self._pass(module, at, smooths=False)
 
     def _with_gradients(self, place, gradients):
@@ -196,7 +179,7 @@ class RulePasses(Passes):
         return _Pass(rule, loss, place.extra, self.tuning.position.new_tensor(1 / n))
 
     def holds(self):
-        """Tell whether the modules are still as they were when the rules were made."""
+        """Whether the modules are unchanged since the rules were made."""
         return self._signature.holds()
 
     def begin(self):

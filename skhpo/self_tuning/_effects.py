@@ -1,4 +1,4 @@
-"""What the names of hyperparameters mean: which layer, which regulariser."""
+"""From names of hyperparameters to the layers and regularisers that they control."""
 
 from __future__ import annotations
 
@@ -14,32 +14,24 @@ from .recurrent import HyperLSTM
 
 __all__ = ["Effects", "check_names", "find_effects"]
 
-# From names, or their last parts, that need an inner loop.
+# Names, or last parts of names, that need a search around whole trainings.
 _NOT_WHILE_TRAINING = {
     *("lr", "learning_rate", "optimizer", "momentum", "betas", "eps", "alpha", "nesterov"),
     *("batch_size", "max_epochs", "epochs", "n_epochs", "lr_scheduler", "schedule_epochs"),
     *("n_units", "n_layers", "n_channels", "kernel_size", "hidden_size", "width", "depth"),
-    *(
-        "num_epochs",
-        "num_layers",
-        "num_units",
-        "num_heads",
-        "n_heads",
-        "nhead",
-        "n_hidden",
-        "units",
-    ),
+    *("num_epochs", "num_layers", "num_units", "num_heads", "n_heads", "nhead", "n_hidden"),
     *("hidden_dim", "hidden_units", "hidden_features", "hidden_channels", "embedding_dim"),
     *("in_features", "out_features", "in_channels", "out_channels", "beta1", "beta2", "step_size"),
     *("activation", "normalization", "criterion", "init", "init_gain", "module", "patience"),
     *("gamma", "weight_init", "num_embeddings", "d_model", "stride", "padding", "dilation"),
+    "units",
 }
-# Of parameters of a plain estimator; what follows says what they do.
+# Of parameters of a plain estimator.
 _PREFIXES = ("optimizer__", "lr_scheduler__", "iterator_train__", "module__", "criterion__")
 # Names of penalties on activations.
 _ACTIVITY = ("ar", "tar")
-# Names of rates, which lie in [0, 1).
-_SHARES = ("p", "dropout", "weight_dropout", "input_dropout", "label_smoothing")
+# Names of hyperparameters in [0, 1).
+_RATES = ("p", "dropout", "weight_dropout", "input_dropout", "label_smoothing")
 # In an error; a large network has hundreds of layers.
 _MOST_NAMES_SHOWN = 30
 
@@ -51,17 +43,17 @@ class Effects:
     Attributes
     ----------
     inputs : list of str
-        Those that change the inputs, in the order of application.
+        Hyperparameters that change the inputs, in the order of application.
     smoothing : bool
         Whether "label_smoothing" is tuned.
     decay : list of (layer, str)
         Penalised layers, and the hyperparameter that is the strength.
     activity : list of str
-        Those among "ar" and "tar".
+        Penalties on activations: "ar", "tar".
     per_batch : set of str
-        Those that have one value for a whole batch.
+        Hyperparameters with one value for a whole batch.
     largest : dict of str to float
-        The largest value that makes sense; the smallest is 0. Those of one's own are not in it.
+        Upper bounds; the lower one is 0. User-defined hyperparameters have no bounds.
     """
 
     inputs: list = field(default_factory=list)
@@ -75,11 +67,7 @@ class Effects:
 def check_names(names, *, own=False):
     """Raise ValueError for a hyperparameter that cannot be tuned while training.
 
-    Parameters
-    ----------
-    names : iterable of str
-    own : bool, default=False
-        Whether a module may have given such a name to a `HyperValue`.
+    With `own` any name may be that of a `HyperValue`.
     """
     for name in names:
         if not isinstance(name, str):
@@ -98,29 +86,13 @@ def check_names(names, *, own=False):
 
 
 def find_effects(module, context, input_shape, smooths):
-    """Tell each layer which hyperparameters it reads, and collect the other effects.
+    """Assign hyperparameters to the layers of a converted module, and return all `Effects`.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Converted.
-    context : Context
-    input_shape : tuple of int or None
-        Shape of a sample, where it is known.
-    smooths : bool
-        Whether there are labels to be smoothed.
-
-    Returns
-    -------
-    effects : Effects
-
-    Raises
-    ------
-    ValueError
-        If a name matches nothing, or two match one thing.
+    `smooths` tells whether there are labels to be smoothed. Raises ValueError if a name matches
+    nothing, or two match the same place.
     """
     places = _places(module)
-    everywhere = _everywhere(input_shape, smooths)
+    everywhere = _global_names(input_shape, smooths)
     effects, taken = Effects(), {}
     for name in context.names:
         if name in everywhere:
@@ -146,9 +118,9 @@ def find_effects(module, context, input_shape, smooths):
             taken[place] = name
     for place, name in taken.items():
         if place in places:
-            _apply(effects, *places[place], name)
+            _assign(effects, *places[place], name)
         if not (place in places and isinstance(places[place][0], HyperValue)):
-            effects.largest[name] = 1.0 if place.rpartition(".")[2] in _SHARES else math.inf
+            effects.largest[name] = 1.0 if place.rpartition(".")[2] in _RATES else math.inf
     effects.inputs = [name for name in (*IMAGES, *INPUTS) if name in taken]
     effects.smoothing = "label_smoothing" in taken
     effects.activity = [name for name in _ACTIVITY if name in taken]
@@ -159,7 +131,7 @@ def find_effects(module, context, input_shape, smooths):
 
 
 def _places(module):
-    """Return what can be tuned in the layers: a dict from name to (layer, attribute)."""
+    """Return the hyperparameters of the layers: a dict from name to (layer, attribute)."""
     places = {}
     for path, layer in module.named_modules():
         prefix = f"{path}." if path else ""
@@ -176,7 +148,7 @@ def _places(module):
     return places
 
 
-def _everywhere(input_shape, smooths):
+def _global_names(input_shape, smooths):
     names = ["weight_decay", *INPUTS, *_ACTIVITY]
     if smooths:
         names.append("label_smoothing")
@@ -187,7 +159,7 @@ def _everywhere(input_shape, smooths):
     return names
 
 
-def _apply(effects, layer, attribute, name):
+def _assign(effects, layer, attribute, name):
     if attribute == "weight_decay":
         effects.decay.append((layer, name))
     elif isinstance(layer, HyperDropout):

@@ -12,6 +12,7 @@ from torch import nn
 
 from .._compat import Options, StrOptions
 from ..arguments import COUNT, NON_NEGATIVE, POSITIVE, Number
+from ..estimators import MLP
 from ..estimators.parameters import ParametersMixin
 from ..estimators.selection import checks_of
 from ..estimators.state import held_part
@@ -32,14 +33,14 @@ __all__ = ["SelfTuningMixin"]
 
 # Prefix of hyperparameters as parameters of the estimator.
 _NESTED = "hyperparameters__"
-# Streams of random numbers beside those of a plain estimator.
+# Streams of random numbers in addition to those of a plain estimator.
 _STREAMS = ("perturbation", "tuning")
-# Parameters of the plain estimators that a self-tuning one has no place for.
+# Parameters of the plain estimators that must keep their defaults.
 _UNUSED = {"amp": False, "compile": False, "max_norm": None, "check_every": None}
 
 
 class SelfTuningMixin:
-    """Mixin over a torch estimator, which builds the plain network and predicts with it."""
+    """Mixin over a torch estimator, which builds the plain network and predicts."""
 
     _stateful = ("tuning",)
     tuning_ = held_part("tuning", "Tuning: the converted module and where its hyperparameters are.")
@@ -63,8 +64,48 @@ class SelfTuningMixin:
     ]
     _validation_data = None
 
+    def __init__(
+        self,
+        module=MLP,
+        hyperparameters=None,
+        *,
+        initial=None,
+        variant="stn",
+        train_steps=2,
+        val_steps=1,
+        warmup_epochs=5,
+        entropy_weight=1e-3,
+        init_scale=1.0,
+        tune_scales=True,
+        hyper_optimizer="rmsprop",
+        hyper_lr=0.1,
+        response_lr=None,
+        refit=None,
+        convert="auto",
+        validation_fraction=0.2,
+        optimizer="adam",
+        **kwargs,
+    ):
+        super().__init__(
+            module, validation_fraction=validation_fraction, optimizer=optimizer, **kwargs
+        )
+        self.hyperparameters = hyperparameters
+        self.initial = initial
+        self.variant = variant
+        self.train_steps = train_steps
+        self.val_steps = val_steps
+        self.warmup_epochs = warmup_epochs
+        self.entropy_weight = entropy_weight
+        self.init_scale = init_scale
+        self.tune_scales = tune_scales
+        self.hyper_optimizer = hyper_optimizer
+        self.hyper_lr = hyper_lr
+        self.response_lr = response_lr
+        self.refit = refit
+        self.convert = convert
+
     def fit(self, X, y=None, sample_weight=None, *, validation_data=None, **fit_params):
-        """Train a fresh network for `max_epochs` epochs, and tune its hyperparameters meanwhile.
+        """Train a new network for `max_epochs` epochs, and tune its hyperparameters meanwhile.
 
         Parameters
         ----------
@@ -75,9 +116,9 @@ class SelfTuningMixin:
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, relative to each other. A weight of zero removes the sample.
         validation_data : tuple (X, y), default=None
-            What hyperparameters are tuned on, in place of `validation_fraction` of the samples.
+            Tuning data, in place of `validation_fraction` of the samples.
         **fit_params : dict
-            There must be none.
+            Must be empty.
 
         Returns
         -------
@@ -103,7 +144,7 @@ class SelfTuningMixin:
     def partial_fit(
         self, X, y=None, classes=None, sample_weight=None, *, validation_data=None, **fit_params
     ):
-        """Train and tune for `max_epochs` more epochs, from where the network stands.
+        """Train and tune for `max_epochs` more epochs, from the current state.
 
         Parameters
         ----------
@@ -113,7 +154,7 @@ class SelfTuningMixin:
             All labels that will occur, for a classifier; needed in the first call only if `y`
             lacks some.
         **fit_params : dict
-            There must be none.
+            Must be empty.
 
         Returns
         -------
@@ -288,7 +329,7 @@ class SelfTuningMixin:
 
     def _run_epochs(self, train, valid, checks, **call):
         if self.tuning_.best_weights is not None:
-            # A retrained network predicts; tuning goes on with its own.
+            # The weights are those of a refit; tuning continues from its own.
             self._state.set_weights(self.tuning_.best_weights)
             self.tuning_.best_weights = None
         super()._run_epochs(train, valid, checks, **call)
@@ -358,7 +399,7 @@ class SelfTuningMixin:
         """
         self.check_is_fitted()
         module = copy.deepcopy(self.module_)
-        # What the module reads itself goes with its weights, which may be those of a retrained one.
+        # Values that the module reads belong to its weights, which a refit may have trained.
         own = {m.name: m.value for m in module.modules() if isinstance(m, HyperValue)}
         set_rates(module, self.tuning_.module, {**self.best_hyperparameters_, **own})
         return module.eval()

@@ -1,4 +1,4 @@
-"""From an estimator and ranges of its parameters to one that tunes them while it trains."""
+"""Conversion of an estimator and ranges of its parameters to a self-tuning estimator."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ __all__ = ["Runs", "Starts", "runs_of"]
 # Prefix of the parameters that tune, of a self-tuning and of a plain estimator.
 _OF_TUNED = "hyperparameters__"
 _DECAY = "optimizer__weight_decay"
-# Of these rows a pipeline's transformers are fitted, to see what they make of the data.
+# Rows that a pipeline's transformers are fitted on, to get data in the form that the net gets.
 _ROWS = 1000
-# Epochs before anything is tuned, at most: the default of the self-tuning estimators.
+# Most epochs before tuning starts: the default of the self-tuning estimators.
 _WARMUP = 5
 
 
 @dataclass(frozen=True)
 class Starts:
-    """Where runs start, and where they ended, by the names that the user knows.
+    """Initial and final values of runs, by the user's names of parameters.
 
     Parameters
     ----------
     prefix : str
-        Of the parameters of the network, inside of its wrappers.
+        Of the parameters of the network inside its wrappers.
     inner : dict of str to str
         From parameters to hyperparameters.
     """
@@ -50,7 +50,7 @@ class Starts:
     inner: dict[str, str]
 
     def placed(self, params):
-        """Return the parameters that make a run start at a configuration."""
+        """Return the parameters with which a run starts at a configuration."""
         return {f"{self.prefix}initial": {self.inner[k]: value for k, value in params.items()}}
 
     def found(self, estimator):
@@ -61,17 +61,17 @@ class Starts:
 
 @dataclass(frozen=True)
 class Runs:
-    """What is run on each fold.
+    """The run on each fold.
 
     Parameters
     ----------
     estimator : estimator
         A self-tuning one, or a pipeline that ends in one.
     distributions : dict of str to frozen distribution
-        By the names that the user knows.
+        By the user's names of parameters.
     starts : Starts
     first : dict of str to float
-        Where a run starts that is told nothing.
+        Default initial values.
     """
 
     estimator: Any
@@ -81,14 +81,14 @@ class Runs:
 
 
 def runs_of(estimator, distributions, X, y):
-    """Say what is run, having built it for a few rows; nothing is trained.
+    """Make the self-tuning estimator to run, and build it for a few rows; nothing is trained.
 
     Parameters
     ----------
     estimator : estimator
         A torch estimator of this package, plain or self-tuning, or a pipeline that ends in one.
     distributions : dict of str to frozen distribution, or None
-        Ranges of its parameters. None for those that a self-tuning one has.
+        Ranges of its parameters. None: those of a self-tuning estimator.
     X, y : array-like
 
     Returns
@@ -98,19 +98,19 @@ def runs_of(estimator, distributions, X, y):
     Raises
     ------
     TypeError, ValueError
-        If the estimator is another one, a parameter cannot be tuned while it trains, or the net
-        cannot be built.
+        If the estimator is of another class, a parameter cannot be tuned while training, or the
+        net cannot be built.
     """
-    net, prefix = _last(estimator)
-    given = {_without(prefix, name): values for name, values in (distributions or {}).items()}
-    X, y = _seen_by_last(estimator, X, y)
-    X, y = _few(X, y, net)
+    net, prefix = _find_net(estimator)
+    given = {_strip_prefix(prefix, name): values for name, values in (distributions or {}).items()}
+    X, y = _transformed_rows(estimator, X, y)
+    X, y = _take_rows(_first_rows(8, y, net), X, y)
     if isinstance(net, SelfTuningMixin):
-        names, tuned = _of_self_tuning(net, given, X, y)
+        names, tuned = _from_self_tuning(net, given, X, y)
         run = clone(net).set_params(hyperparameters=tuned)
     else:
-        names, run = _of_plain(net, given, X, y)
-    values = {k: _plain(v) for k, v in _built(run, X, y).tuning_.values().items()}
+        names, run = _from_plain(net, given, X, y)
+    values = {k: _round(v) for k, v in _build_on_rows(run, X, y).tuning_.values().items()}
     if run.max_epochs <= run.warmup_epochs:
         raise ValueError(
             "max_epochs > warmup_epochs must hold for anything to be tuned, but got "
@@ -128,12 +128,12 @@ def runs_of(estimator, distributions, X, y):
     )
 
 
-def _plain(value):
-    """Return a number without the noise of float32."""
+def _round(value):
+    """Round off the error of float32."""
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def _last(estimator):
+def _find_net(estimator):
     """Return the net, and the prefix of its parameters."""
     found = inside(estimator)
     net = found.estimator
@@ -146,7 +146,7 @@ def _last(estimator):
     )
 
 
-def _without(prefix, name):
+def _strip_prefix(prefix, name):
     if not name.startswith(prefix):
         raise ValueError(
             f"{name!r} cannot be tuned while the network trains; in this pipeline names start "
@@ -155,25 +155,21 @@ def _without(prefix, name):
     return name.removeprefix(prefix)
 
 
-def _seen_by_last(estimator, X, y):
-    """Return the rows that wrappers are fitted on, as the net gets them; without any, all rows."""
+def _transformed_rows(estimator, X, y):
+    """Return some rows as the wrappers pass them to the net; all rows if there are no wrappers."""
     if not inside(estimator).names:
         return X, y
-    rows = _some(_ROWS, y, estimator)
-    prepared = prepare(clone(estimator), *_taken(rows, X, y), {})
+    rows = _first_rows(_ROWS, y, estimator)
+    prepared = prepare(clone(estimator), *_take_rows(rows, X, y), {})
     return prepared.X, prepared.y
 
 
-def _few(X, y, net):
-    return _taken(_some(8, y, net), X, y)
-
-
-def _taken(rows, X, y):
+def _take_rows(rows, X, y):
     X = as_given(safe_indexing(with_rows(X, y), rows))
     return X, None if y is None else safe_indexing(y, rows)
 
 
-def _some(n, y, estimator):
+def _first_rows(n, y, estimator):
     """Return the first rows, and one of each class."""
     if y is None:
         return np.arange(n)
@@ -184,7 +180,7 @@ def _some(n, y, estimator):
     return rows
 
 
-def _built(net, X, y):
+def _build_on_rows(net, X, y):
     """Return a copy of a net, built for some rows."""
     net = clone(net)
     if net.device == "auto":
@@ -198,8 +194,8 @@ def _built(net, X, y):
     return net
 
 
-def _of_self_tuning(net, given, X, y):
-    """Return the names of parameters and hyperparameters, and what is tuned."""
+def _from_self_tuning(net, given, X, y):
+    """Return the names of hyperparameters by those of parameters, and the distributions."""
     for name in given:
         if not name.startswith(_OF_TUNED):
             check_names([name])
@@ -211,12 +207,12 @@ def _of_self_tuning(net, given, X, y):
     tuned = {**(net.hyperparameters or {})}
     tuned |= {name.removeprefix(_OF_TUNED): values for name, values in given.items()}
     if not tuned:
-        tuned = _built(net, X, y)._distributions()
+        tuned = _build_on_rows(net, X, y)._distributions()
     return {_OF_TUNED + name: name for name in tuned}, tuned
 
 
-def _of_plain(net, given, X, y):
-    """Return the names of parameters and hyperparameters, and a net that tunes itself."""
+def _from_plain(net, given, X, y):
+    """Return the names of hyperparameters by those of parameters, and a self-tuning net."""
     if not given:
         raise ValueError(
             f"param_distributions must say what to tune of a {type(net).__name__}, but is empty"
@@ -233,26 +229,26 @@ def _of_plain(net, given, X, y):
             if isinstance(net.module, torch.nn.Module):
                 raise ValueError(
                     f"{name!r} needs a module that is built anew, but module is an instance; give "
-                    f"its class, or pass a {_namesake(net)}, which names layers"
+                    f"its class, or pass a {_self_tuning_name(net)}, which names layers"
                 )
         else:
             _refuse(net, name)
-    ranges = Ranges(given, _present(net, given))
+    ranges = Ranges(given, _current_values(net, given))
     rates = {name for name in given if name not in names}
-    names |= _rates(net, rates, ranges, X, y)
+    names |= _layers_of_rates(net, rates, ranges, X, y)
     params = net.get_params(deep=False)
     if _DECAY in given:
         params.pop(_DECAY, None)
     if "label_smoothing" in given:
         params["label_smoothing"] = 0.0
-    # With a rate that is not 0 the layers are there.
-    params |= {name: value for name, value in _at(ranges, 0.3).items() if name in rates}
+    # Modules may leave out dropout layers with rate 0.
+    params |= {name: value for name, value in _values_at(ranges, 0.3).items() if name in rates}
     starts = ranges.as_dict(ranges.start)
     cls = SelfTuningClassifier if is_classifier(net) else SelfTuningRegressor
     run = cls(
         warmup_epochs=_warmup(net.max_epochs),
         hyperparameters={names[name]: values for name, values in given.items()},
-        initial={names[name]: _plain(value) for name, value in starts.items()},
+        initial={names[name]: _round(value) for name, value in starts.items()},
         **params,
     )
     if hasattr(net, "_metadata_request"):
@@ -261,7 +257,7 @@ def _of_plain(net, given, X, y):
 
 
 def _warmup(n_epochs):
-    """Return a warm-up that leaves most of the epochs to tuning; `fit` checks their number."""
+    """Return a warm-up that leaves most epochs for tuning; `fit` checks their number."""
     return min(_WARMUP, n_epochs // 3) if isinstance(n_epochs, int) and n_epochs > 0 else 0
 
 
@@ -281,16 +277,16 @@ def _refuse(net, name):
     raise ValueError(
         f"of a {type(net).__name__} can be tuned while it trains: {', '.join(known)}; but got "
         f"{name!r}. For input noise, augmentation or the rate of a single layer pass a "
-        f"{_namesake(net)}, whose parameter is {_OF_TUNED + name!r}"
+        f"{_self_tuning_name(net)}, whose parameter is {_OF_TUNED + name!r}"
     )
 
 
-def _namesake(net):
+def _self_tuning_name(net):
     return "SelfTuningClassifier" if is_classifier(net) else "SelfTuningRegressor"
 
 
-def _present(net, given):
-    """Return the values that the net has, where they lie inside their ranges."""
+def _current_values(net, given):
+    """Return the net's current values that lie inside their ranges."""
     params, inside = net.get_params(deep=True), {}
     for name, distribution in given.items():
         value = params.get(name)
@@ -302,22 +298,24 @@ def _present(net, given):
     return inside
 
 
-def _at(ranges, share):
-    """Return the values at a share of their ranges."""
+def _values_at(ranges, share):
+    """Return the values at a share of each range."""
     u = torch.full_like(ranges.start, np.log(share / (1 - share)))
     return ranges.as_dict(u)
 
 
-def _rates(net, names, ranges, X, y):
-    """Find the layers whose rates arguments of the module are, by changing one at a time."""
+def _layers_of_rates(net, names, ranges, X, y):
+    """Find the layers whose rates the arguments of the module set, by changing one at a time."""
     if not names:
         return {}
-    one, other = _at(ranges, 0.3), _at(ranges, 0.6)
+    one, other = _values_at(ranges, 0.3), _values_at(ranges, 0.6)
     base = clone(net).set_params(**{name: one[name] for name in names})
-    before = _numbers_in(_built(base, X, y).module_)
+    before = _tunable_numbers(_build_on_rows(base, X, y).module_)
     found = {}
     for name in sorted(names):
-        after = _numbers_in(_built(clone(base).set_params(**{name: other[name]}), X, y).module_)
+        after = _tunable_numbers(
+            _build_on_rows(clone(base).set_params(**{name: other[name]}), X, y).module_
+        )
         pair = one[name], other[name]
         places = [place for place in before if (before[place], after.get(place)) == pair]
         if not places:
@@ -330,8 +328,8 @@ def _rates(net, names, ranges, X, y):
     return found
 
 
-def _numbers_in(module):
-    """Return what layers have that can be tuned, by its name."""
+def _tunable_numbers(module):
+    """Return the rates of layers and the values of `HyperValue`s, by name."""
     numbers = {}
     for path, layer in module.named_modules():
         prefix = f"{path}." if path else ""

@@ -1,4 +1,4 @@
-"""Hyperparameters that stay what they are: a plain network under given values."""
+"""Fixed hyperparameters: a plain network trained with given values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,7 @@ __all__ = ["FixedValues", "are_fixed"]
 
 
 class FixedValues:
-    """In place of `Ranges`, and in place of a schedule: the same row for every epoch.
-
-    Parameters
-    ----------
-    values : dict of str to float
-
-    Raises
-    ------
-    ValueError
-        If one is not finite.
-    """
+    """Finite constants with the interface of `Ranges` and of a schedule (one row per epoch)."""
 
     def __init__(self, values):
         for name, value in values.items():
@@ -34,7 +24,7 @@ class FixedValues:
         self._values = dict(values)
 
     def to(self, device, dtype):
-        """Move to a device, as numbers of a type."""
+        """Move to a device and dtype."""
         self.start = self.start.to(device, dtype)
         return self
 
@@ -47,7 +37,7 @@ class FixedValues:
         return False
 
     def band(self, name, values, scales):
-        """Return what is perturbed: nothing."""
+        """Return the values twice: nothing is perturbed."""
         return values, values
 
     def as_dict(self, u):
@@ -59,13 +49,7 @@ class FixedValues:
 
 
 def are_fixed(hyperparameters):
-    """Whether hyperparameters are numbers, and not ranges to tune them in.
-
-    Raises
-    ------
-    ValueError
-        If some are, and others are not.
-    """
+    """Whether hyperparameters are numbers rather than ranges; ValueError if they are mixed."""
     found = {name: _is_number(value) for name, value in (hyperparameters or {}).items()}
     if len(set(found.values())) > 1:
         number = next(name for name, fixed in found.items() if fixed)

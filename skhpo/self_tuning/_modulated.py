@@ -1,7 +1,7 @@
-"""What all layers have in common whose weights respond to hyperparameters.
+"""Base of the layers whose weights respond to hyperparameters.
 
 Notation: r the response input, W_e and b_e a layer's own weight and bias ("elementary"), W_h and
-b_h the ones that are added in proportion to the response, V and C the response matrices.
+b_h those added in proportion to the response, V and C the response matrices.
 
 The weight for an example is W_e + diag(V r) W_h, its bias b_e + (C r) * b_h (MacKay et al. 2019,
 section 3.2), with rows standing for outputs, or output channels.
@@ -15,25 +15,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._context import spread
+from ._context import repeat_rows
 from ._tangent import Dual
 
-__all__ = ["Modulated", "rows_of"]
+__all__ = ["Modulated", "response_rows"]
 
+# Initial standard deviation of V and C: nearly no response at first.
 RESPONSE_SCALE = 0.01
 
 
 class Modulated:
     """Mixin over a layer of torch with ``weight`` and ``bias``.
 
-    As long as no context is attached it is the layer of torch. A subclass defines
-    ``_map(x, weight, bias)``, linear in the last two, and ``_channel``, the dimension of outputs.
-    Where ``transposed`` is true, the columns of the weight stand for outputs.
+    Without a context it is the layer of torch. A subclass defines ``_map(x, weight, bias)``,
+    linear in the last two, and ``_channel``, the dimension of outputs. Where ``transposed`` is
+    true, the columns of the weight stand for outputs.
     """
 
     context = None
-    # From what a layer can drop to the hyperparameter that is its rate; and what it drops for a
-    # whole batch.
+    # From kinds of dropout to the hyperparameter that is the rate; kinds with one mask per batch.
     rates = {}
     per_batch = ()
     _channel = -1
@@ -48,7 +48,7 @@ class Modulated:
         generator : torch.Generator or None, default=None
             Draws W_h and b_h from U(+-1/sqrt(fan_in)), and V and C from N(0, scale^2).
         scale : float, default=0.01
-            With 0 the network is at first what it would be without a response.
+            With 0 the network initially has no response.
 
         Returns
         -------
@@ -74,36 +74,36 @@ class Modulated:
         return self
 
     def response_parameters(self):
-        """Return W_h, V and C in one, and b_h if there is one."""
+        """Return W_h, V and C as one matrix, and b_h if there is one."""
         parameters = [self.hyper_weight, self.response]
         return parameters if self.bias is None else [*parameters, self.hyper_bias]
 
     def penalised(self):
-        """Return the parts that an L2 penalty has a term for."""
+        """Return the parts with an L2 penalty."""
         return [self]
 
     def as_rows(self, per_row):
-        """Give one number per row the shape that broadcasts with the weight."""
+        """Reshape one number per row to broadcast with the weight."""
         return per_row.view(-1, *[1] * (self.weight.ndim - 1))
 
     def _weights(self):
-        """Return W_e and W_h as they are used."""
+        """Return W_e and W_h."""
         return self.weight, self.hyper_weight
 
     def folded(self, response, rows=None):
-        """Return the parameters of a plain layer that does the same at one response input.
+        """Return the parameters of the equivalent plain layer at one response input.
 
         Parameters
         ----------
         response : Tensor of shape (1, n_hyperparameters)
         rows : dict or None, default=None
-            What `rows_of` says for it, where that is known already.
+            Its `response_rows`, if they are known.
 
         Returns
         -------
         parameters : dict of str to Tensor
         """
-        scales, bias = (rows or rows_of([self], response))[self]
+        scales, bias = (rows or response_rows([self], response))[self]
         factors = scales if self.transposed else self.as_rows(scales)
         parameters = {"weight": torch.addcmul(self.weight, factors, self.hyper_weight)}
         if bias is not None:
@@ -111,14 +111,14 @@ class Modulated:
         return parameters
 
     def current_rows(self):
-        """Return what `rows_of` says of this layer for the current batch."""
+        """Return this layer's `response_rows` for the current batch."""
         context = self.context
         if self in context.rows:
             return context.rows[self]
-        return rows_of([self], context.response, centred=context.tangent)[self]
+        return response_rows([self], context.response, centred=context.tangent)[self]
 
     def forward(self, x):
-        """Map a batch whose first dimension is that of the examples."""
+        """Map a batch; the first dimension is that of the examples."""
         context = self.context
         if context is None:
             return self._map(x, self.weight, self.bias)
@@ -126,16 +126,16 @@ class Modulated:
             return self._map(x, self._weights()[0], self.bias)
         scales, bias = self.current_rows()
         if x.ndim > 2 or scales.shape[0] != x.shape[0]:
-            scales = self._as_output(spread(scales, x.shape[0]), x.ndim)
+            scales = self._as_output(repeat_rows(scales, x.shape[0]), x.ndim)
             if bias is not None:
-                bias = self._as_output(spread(bias, x.shape[0]), x.ndim)
+                bias = self._as_output(repeat_rows(bias, x.shape[0]), x.ndim)
         weight, hyper_weight = self._weights()
         if context.tangent:
             return self._linearised(x, weight, scales * self._map_value(x, hyper_weight), bias)
         return self._map_and_add(x, weight, bias) + scales * self._map(x, hyper_weight, None)
 
     def _map_and_add(self, x, weight, bias):
-        """Map, and add a bias of the output's shape, or one row for all examples."""
+        """Apply the map, and add a bias of the output's shape, or one row for all examples."""
         y = self._map(x, weight, None)
         return y if bias is None else y + bias
 
@@ -143,7 +143,7 @@ class Modulated:
         return self._map(x.value if isinstance(x, Dual) else x, weight, None)
 
     def _linearised(self, x, weight, change, bias):
-        """Carry a value on with the layer's own weights, and its tangent in their response."""
+        """Map a value with the layer's own weights, and its tangent along the response."""
         value, tangent = (x.value, x.tangent) if isinstance(x, Dual) else (x, None)
         with torch.no_grad():
             y = self._map(value, weight, self.bias)
@@ -162,8 +162,8 @@ class Modulated:
         return rows.view(rows.shape[0], *[1] * n_spatial, rows.shape[1])
 
 
-def rows_of(layers, response, *, centred=False):
-    """Return what differs between the examples of a batch, for all layers in one product.
+def response_rows(layers, response, *, centred=False):
+    """Compute scales and biases per example, for all layers in one matrix product.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From an unmodified module to one that responds, and back."""
+"""Conversion of a plain module to one whose weights respond, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from ..training.randomness import stream_seed
 from ..training.tracing import Tracer
-from ._modulated import RESPONSE_SCALE, Modulated, rows_of
+from ._modulated import RESPONSE_SCALE, Modulated, response_rows
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
 from .recurrent import HyperEmbedding, HyperLSTM
 
@@ -32,26 +32,22 @@ _DROPOUT = {
 
 
 def convert(module, context, seed, *, swap=True, scale=RESPONSE_SCALE):
-    """Copy a module and make its layers respond; their weights stay what they are.
+    """Copy a module and make its layers respond; class, ``forward`` and weights stay the same.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Left as it is.
     context : Context
-        What the layers read.
     seed : int
-        Each response parameter is drawn from a stream of its own, by its layer's name.
+        Each layer draws its response parameters from its own stream, by its name.
     swap : bool, default=True
-        Whether layers of torch are swapped for those of this package. Those that are of this
-        package respond in any case.
+        Whether layers of torch are replaced. Layers of this package respond in any case.
     scale : float, default=0.01
-        Standard deviation of the response matrices; 0 for none at the start.
+        Standard deviation of the response matrices; 0 for no initial response.
 
     Returns
     -------
     module : torch.nn.Module
-        Of the same class, with the same ``forward``.
     """
     module = copy.deepcopy(module)
     tied = _tied(module)
@@ -68,9 +64,9 @@ def convert(module, context, seed, *, swap=True, scale=RESPONSE_SCALE):
 
 
 def _swap(layer, tied):
-    # A class derived from one of torch may do anything in its forward.
+    # Exact types only: a subclass may have another forward.
     if getattr(layer, "sparse", False) or getattr(layer, "proj_size", 0):
-        return  # sparse gradients, and another map: these stay as they are
+        return  # not supported: sparse gradients, and projections of LSTM states
     if type(layer) in _MODULATED and layer not in tied:
         layer.__class__ = _MODULATED[type(layer)]
     elif type(layer) in _DROPOUT and layer.p < 1:
@@ -79,7 +75,7 @@ def _swap(layer, tied):
 
 
 def _tied(module):
-    """Return the layers that share a parameter: two responses cannot be folded into one."""
+    """Return the layers that share a parameter: it cannot hold two folded responses."""
     owners = {}
     for layer in module.modules():
         for parameter in layer.parameters(recurse=False):
@@ -92,18 +88,13 @@ def _tied(module):
 
 
 def fold_into(plain, converted, response):
-    """Give a plain module the weights that a converted one has at one response input.
+    """Copy to the plain module the weights of the converted one at one response input.
 
-    Parameters
-    ----------
-    plain : torch.nn.Module
-        The module that was converted, or a copy.
-    converted : torch.nn.Module
-    response : Tensor of shape (1, n_hyperparameters)
+    `response` has the shape (1, n_hyperparameters).
     """
     layers = [m for m in converted.modules() if isinstance(m, Modulated) and m.context is not None]
     with torch.no_grad():
-        rows = rows_of([part for layer in layers for part in layer.penalised()], response)
+        rows = response_rows([part for layer in layers for part in layer.penalised()], response)
         for ours, theirs in zip(plain.modules(), converted.modules(), strict=True):
             folded = theirs.folded(response, rows) if theirs in layers else {}
             for name, parameter in ours.named_parameters(recurse=False):
@@ -113,13 +104,7 @@ def fold_into(plain, converted, response):
 
 
 def set_rates(plain, converted, values):
-    """Give the layers of a plain module the rates, and hyperparameters of one's own, found.
-
-    Parameters
-    ----------
-    plain, converted : torch.nn.Module
-    values : dict of str to float
-    """
+    """Set the dropout rates and user-defined hyperparameters of a plain module."""
     for ours, theirs in zip(plain.modules(), converted.modules(), strict=True):
         if isinstance(theirs, HyperDropout) and theirs.name is not None:
             ours.p = values[theirs.name]
@@ -139,18 +124,7 @@ class _Tracer(Tracer):
 
 
 def functions_of(module):
-    """Return what a module's ``forward`` calls beside its layers, or None if that varies.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    functions : set of str or None
-        Names of functions and methods. None for a ``forward`` that cannot be traced, such as one
-        with branches.
-    """
+    """Return the names of functions and methods that ``forward`` calls; None if untraceable."""
     try:
         graph = _Tracer().trace(module)
     except Exception:

@@ -7,7 +7,7 @@ import contextlib
 import torch
 
 from ._augmentation import augment
-from ._modulated import rows_of
+from ._modulated import response_rows
 from ._penalties import activity_penalty
 from ._tangent import Dual
 
@@ -15,21 +15,16 @@ __all__ = ["AutogradPasses", "Passes"]
 
 
 class Passes:
-    """What steps are made of: passes that leave gradients in the parameters.
+    """Forward and backward passes that the steps consist of.
 
-    All of them get a batch X, y and the weights of its rows, or None; the hyperparameters' values
-    of the rows; and the response inputs of shape (n or 1, n_hyperparameters).
+    They get a batch X, y and its row weights or None; the values of the hyperparameters per row;
+    and the response inputs of shape (n or 1, n_hyperparameters).
 
-    * ``perturbed`` leaves the gradients of all parameters, and returns the loss without penalties;
-      where the variant is centred those of the response alone, on the linearised network.
-    * ``own`` leaves those of a network without a response, and returns its loss.
-    * ``unperturbed`` only updates statistics of normalizations.
+    * ``perturbed`` computes the gradients of all parameters, and returns the loss without
+      penalties; in the centred variant those of the response only, on the linearised network.
+    * ``own`` does so for a network without response.
+    * ``unperturbed`` only updates the statistics of normalizations.
     * ``tuned`` returns the gradient of the validation loss with respect to the response inputs.
-
-    Parameters
-    ----------
-    net : estimator
-        With its `tuning_`.
     """
 
     # Whether gradients are the same tensors in all steps of an epoch.
@@ -41,7 +36,7 @@ class Passes:
         self._generator = net._state.streams["forward"].generator(net.device_)
 
     def _regularise(self, X, values):
-        """Have the layers regularise as the hyperparameters say; return the inputs changed so."""
+        """Activate regularisation with these values; return the augmented inputs."""
         context = self.context
         context.values = values
         context.regularises = True
@@ -50,14 +45,14 @@ class Passes:
         return augment(X, inputs, values, self._generator) if inputs else X
 
     def begin(self):
-        """Call before the first step of an epoch."""
+        """Start an epoch."""
 
     def finish(self):
-        """Call after the last one."""
+        """End an epoch."""
 
 
 class AutogradPasses(Passes):
-    """See `Passes`."""
+    """`Passes` by autograd."""
 
     def __init__(self, net):
         super().__init__(net)
@@ -72,7 +67,7 @@ class AutogradPasses(Passes):
     def _respond(self, response):
         context = self.context
         context.response, context.tangent = response, self.tuning.centred
-        context.rows = rows_of(self._parts, response, centred=context.tangent)
+        context.rows = response_rows(self._parts, response, centred=context.tangent)
 
     def _output(self, X):
         module = self.tuning.module

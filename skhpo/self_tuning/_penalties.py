@@ -11,14 +11,9 @@ class Decay:
     """L2 penalties on layers whose weights respond, with a strength per example.
 
     The penalty of a layer is the mean over the examples of strength / 2 times the squared norm of
-    their weights, that is, with s = V r and a sum over rows, of |W_e|^2 + 2 s <W_e, W_h> +
-    s^2 |W_h|^2. It is a function of the moments of r: no loop over examples, and no tensor per
-    example. Its gradient is added in closed form.
-
-    Parameters
-    ----------
-    places : list of (layer, str)
-        Layers, and the hyperparameter that is the strength.
+    their weights: with s = V r, the sum over rows of |W_e|^2 + 2 s <W_e, W_h> + s^2 |W_h|^2. It
+    depends on the moments of r only, so that no tensor per example is needed; its gradient is
+    added in closed form. `places` are pairs of a layer and the hyperparameter that is its strength.
     """
 
     def __init__(self, places):
@@ -32,13 +27,13 @@ class Decay:
         self._scales = [v[:n] for v, n in zip(scales, self._sizes, strict=True)]
         self._weights = [_by_rows(part, part.weight.detach()) for part in self.parts]
         self._hyper_weights = [_by_rows(part, part.hyper_weight.detach()) for part in self.parts]
-        # Of several strengths, which is that of a row.
+        # Index of the strength of each row, where there are several.
         rows = torch.tensor(indices).repeat_interleave(torch.tensor(self._sizes))
         self._name_of_row = None if len(self.names) == 1 else rows.to(scales[0].device)
         self._shapes = [[-1, *[1] * (w.ndim - 1)] for w in self._weights]
 
     def bind(self, keeps):
-        """Note whether the parameters keep the gradients that they have now, to be added to."""
+        """Keep the current gradient tensors if the parameters keep them for the whole epoch."""
         self._bound = self._gradients() if keeps else None
 
     def _gradients(self):
@@ -50,7 +45,7 @@ class Decay:
 
     @torch.no_grad()
     def add_gradients(self, response, values, *, response_only=False):
-        """Add the gradients of the penalties to those that the parameters have.
+        """Add the gradients of the penalties to those of the parameters.
 
         Parameters
         ----------
@@ -59,7 +54,7 @@ class Decay:
         values : dict of str to Tensor of shape (n, 1)
             Strengths, by name.
         response_only : bool, default=False
-            Whether W_e is left alone.
+            Whether W_e gets no gradient.
         """
         of_weights, of_hyper_weights, of_scales = self._bound or self._gradients()
         weights, hyper_weights = self._weights, self._hyper_weights
@@ -73,7 +68,7 @@ class Decay:
             rows = self._name_of_row
             by_moment = by_moment[rows, torch.arange(len(rows), device=rows.device)]
             first = first[rows]
-        # Of the strength times s, and times s^2, for each row.
+        # Means of strength * s and of strength * s^2, for each row.
         mean, by_second = by_moment[:, :1], by_moment[:, 1:]
         square = torch.linalg.vecdot(by_second, scales)
         means, squares = self._as_rows(mean), self._as_rows(square)
@@ -103,7 +98,7 @@ class Decay:
 
 
 def _gradient(parameter):
-    """Return the gradient of a parameter; of one that is frozen, something to be thrown away."""
+    """Return the gradient of a parameter; for a frozen one a tensor that is discarded."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 

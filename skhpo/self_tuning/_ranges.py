@@ -1,4 +1,4 @@
-"""Hyperparameters as unconstrained numbers, one per hyperparameter, and back.
+"""The maps between values of hyperparameters and unconstrained numbers.
 
 Notation: u is the unconstrained number, b = lo + (hi - lo) sigmoid(u) the bounded one.
 
@@ -26,13 +26,13 @@ from ..space import log_randint, make_axis
 
 __all__ = ["Ranges", "average_values", "inverse_softplus"]
 
-# In this order the columns of one kind of map are next to each other.
+# Order of the columns; columns that share a map (exp, floor) are adjacent.
 _KINDS = ("linear", "log", "log_integer", "integer", "positive")
-# Where a hyperparameter starts that nobody gave a value: near the low end, that is near "off".
+# Initial share of the range where no value is given: near the low end, that is near "off".
 _START = 0.05
-# The ends of a range are infinitely far away; a value nearer than this is moved inside.
+# Ends of a range are infinite in u: initial values keep this share of the range from them.
 _MARGIN = 5e-3
-# For values that were found, which in float32 may also lie next to their range.
+# The same for tuned values, which may lie outside their range by rounding to float32.
 _NO_MARGIN = 1e-9
 
 
@@ -44,8 +44,8 @@ class Ranges:
     distributions : dict of str to frozen distribution
         The support is the range.
     initial : dict of str to float
-        Values at the start; a missing one is 5% of the way from the low end (10% of the mean
-        where there is no high end).
+        Initial values; a missing one is 5% of the way from the low end (10% of the mean where
+        there is no high end).
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Ranges:
         return len(self.names)
 
     def to(self, device, dtype):
-        """Move the bounds to a device, as numbers of a type."""
+        """Move the bounds to a device and dtype."""
         for name in ("low", "span", "largest", "start"):
             setattr(self, name, getattr(self, name).to(device, dtype))
         return self
@@ -131,7 +131,7 @@ class Ranges:
         return values
 
     def support(self, name):
-        """Return the ends of a range, as the distribution says."""
+        """Return the ends of a range."""
         return self._supports[name]
 
     def is_log(self, name):
@@ -139,17 +139,7 @@ class Ranges:
         return self.kinds[self.names.index(name)].startswith("log")
 
     def band(self, name, values, scales):
-        """Return what lies a standard deviation of the perturbation to either side of values.
-
-        Parameters
-        ----------
-        name : str
-        values, scales : array-like of shape (n_epochs,)
-
-        Returns
-        -------
-        low, high : list of float
-        """
+        """Return the values of each epoch minus and plus a standard deviation of perturbation."""
         i = self.names.index(name)
         kind, low, span = self.kinds[i], float(self.low[i]), float(self.span[i])
         bounds = (low, 0.0) if kind == "positive" else (low, low + span)
@@ -163,16 +153,7 @@ class Ranges:
         )
 
     def as_dict(self, u):
-        """Return the values at one point as plain numbers, in the order that they were given.
-
-        Parameters
-        ----------
-        u : Tensor of shape (n_hyperparameters,)
-
-        Returns
-        -------
-        values : dict of str to int or float
-        """
+        """Return the values at a point u of shape (n_hyperparameters,), as plain numbers."""
         row = self.values(u.detach()[None])[0].tolist()
         return {
             name: int(value) if _whole(kind) else value
@@ -251,7 +232,7 @@ def _kind(name, distribution):
 
 
 def _bounds(kind, distribution):
-    """Return the ends of b; those of integers are one apart from the last one."""
+    """Return the ends of b; the high end of integers is one above the last integer."""
     low, high = map(float, distribution.support())
     if "integer" in kind:
         high += 1
@@ -280,7 +261,7 @@ def _check_inside(name, value, kind, low, high):
 
 
 def _unconstrained(value, kind, low, high, margin):
-    """Map a value to u, having moved it `margin` of the range away from the ends."""
+    """Map a value to u, after moving it to at least `margin` of the range from the ends."""
     if kind == "positive":
         return inverse_softplus(max(value - low, margin))
     if _whole(kind):
@@ -300,6 +281,6 @@ def _logit(share):
 
 
 def inverse_softplus(value):
-    """Return what softplus maps to a positive number; zero counts as a millionth."""
+    """Invert softplus; zero counts as a millionth."""
     value = max(value, 1e-6)
     return value if value > 20 else math.log(math.expm1(value))

@@ -1,7 +1,7 @@
 """The response of all layers of a network to a batch, without autograd.
 
-Notation as in `_modulated`; K hyperparameters, n rows of a batch. R rows of all layers under each
-other: those of a layer's V, and where it has a bias those of its C.
+Notation as in `_modulated`; K hyperparameters, n examples of a batch. R is the total number of
+rows of V and (for layers with a bias) C of all layers, one layer after the other.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import torch
 from ..training.direct import Unknown
 from .layers import HyperConv1d, HyperConv2d, HyperLinear
 
-__all__ = ["Response", "Rows"]
+__all__ = ["Response", "ResponseRows"]
 
 
 class Response:
-    """What the response is made of, in a few tensors for the whole network.
+    """The response parameters of a network, concatenated into a few tensors.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ class Response:
     Attributes
     ----------
     gradients : dict of Parameter to Tensor
-        Of W_e, W_h, V and C, b_h and b_e, where `Rows.backward` and rules leave them.
+        Of W_e, W_h, V and C, b_h and b_e; written by `ResponseRows.backward` and by rules.
     pairs, pair_gradients : dict of layer to Tensor of shape (2 n_out, ...)
-        W_e and W_h under each other.
+        W_e and W_h concatenated.
     slices : dict of layer to (slice, slice or None)
         Its rows of V and of C.
     """
@@ -66,7 +66,7 @@ class Response:
         self._copies = list(map(list, zip(*copied, strict=True)))
 
     def update(self):
-        """Read the parameters."""
+        """Copy the parameters into the concatenated tensors."""
         if self._copies:
             torch._foreach_copy_(*self._copies)
         torch.cat(self._responses, out=self._stacked)
@@ -76,13 +76,13 @@ class Response:
                 torch.cat((layer.weight.detach(), layer.hyper_weight.detach()), out=pair)
 
     def rows(self, inputs, out):
-        """Return V r and the biases, for response inputs of shape (n, K)."""
+        """Compute V r and the biases, for response inputs of shape (n, K)."""
         if self.centred:
             return torch.mm(inputs, self.matrix.t(), out=out)
         return torch.addmm(self._offsets, inputs, self.matrix.t(), out=out)
 
     def backward(self, gradient, inputs, ones):
-        """Leave the gradients of V and C, b_h and b_e, given those of the rows."""
+        """Write the gradients of V and C, b_h and b_e, given that of the rows."""
         across = gradient.t()
         torch.mm(across, inputs, out=self._of_matrix)
         torch.mul(self._of_matrix, self._factors.unsqueeze(1), out=self._of_stacked)
@@ -92,17 +92,10 @@ class Response:
             torch.mv(across, ones, out=self._of_offsets)
 
 
-class Rows:
-    """The rows for batches of one size, and their gradient.
+class ResponseRows:
+    """Scales and biases of all layers for batches of one size, and their gradient.
 
-    Parameters
-    ----------
-    response : Response
-    n : int
-
-    Attributes
-    ----------
-    values, gradient : Tensor of shape (n, R)
+    Both `values` and `gradient` have the shape (n, R).
     """
 
     def __init__(self, response, n):
@@ -113,19 +106,19 @@ class Rows:
         self._ones = response.matrix.new_ones(n)
 
     def of(self, layer):
-        """Return V r and the biases of a layer, and the gradients of both, of shape (n, n_out)."""
+        """Return a layer's V r and biases, then the gradients of both, of shape (n, n_out)."""
         scales, biases = self.response.slices[layer]
         both = self.values, self.gradient
         pairs = [(t[:, scales], None if biases is None else t[:, biases]) for t in both]
         return pairs[0] + pairs[1]
 
     def forward(self, inputs):
-        """Set the rows for response inputs of shape (n, K)."""
+        """Compute the rows for response inputs of shape (n, K)."""
         self.response.update()
         self.response.rows(inputs, self.values)
 
     def backward(self, inputs):
-        """Leave the gradients of the parameters."""
+        """Write the gradients of the parameters."""
         self.response.backward(self.gradient, inputs, self._ones)
 
     def of_inputs(self):

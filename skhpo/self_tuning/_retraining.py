@@ -1,4 +1,4 @@
-"""A plain network trained anew under the hyperparameters found."""
+"""The refit: a new plain network, trained with the tuned hyperparameters."""
 
 from __future__ import annotations
 
@@ -16,18 +16,10 @@ __all__ = ["retrain"]
 
 
 def retrain(net, train_part, checks):
-    """Have a fresh plain network predict, trained for as many epochs under the schedule found.
+    """Train a new plain network with the tuned schedule, and use it for predictions.
 
-    It starts from the same weights, sees the same rows, and its best epoch is chosen by the same
-    checks. ``refit="schedule"`` follows the values epoch by epoch, "final" takes the last ones.
-
-    Parameters
-    ----------
-    net : estimator
-        Trained; gets `refit_history_`.
-    train_part : Rows
-    checks : Checks
-        On the rows held out.
+    It has the same initial weights, rows and checks. ``refit="schedule"`` uses the values of each
+    epoch, "final" the last ones. The trained `net` gets `refit_history_`.
     """
     rows = net.history[:, "hyperparameters"]
     if net.refit == "final":
@@ -41,7 +33,7 @@ def retrain(net, train_part, checks):
     twin.initialize()
     twin._few_inputs = None
     twin.tuning_.to_follow = rows
-    # Patience stopped the tuning, not what follows it.
+    # Patience must not stop the refit earlier than the tuning.
     measure = checks.measure
     twin_checks = checks_of(twin, measure.valid, measure.y, min_epochs=len(rows))
     batches = twin._batches(train_part, training=True)

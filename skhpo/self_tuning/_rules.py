@@ -1,7 +1,7 @@
 """Rules of layers that respond, and of dropout with a rate per example.
 
-Notation as in `_modulated`; s = V r and b are the rows of a batch (`Rows`), g is the gradient of
-an output. Rules find the rows in ``place.extra``.
+Notation as in `_modulated`; s = V r and b are the rows of a batch (`ResponseRows`), which rules
+find in ``place.extra``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["OWN_RULES", "RESPONSE_RULES", "TANGENT_RULES", "SmoothedCrossEntropy
 _PLAIN = {HyperLinear: nn.Linear, HyperConv1d: nn.Conv1d, HyperConv2d: nn.Conv2d}
 
 
-def _like(layer, n_out):
-    """Return a layer of torch without bias that maps like a given one, to so many outputs."""
+def _plain_layer(layer, n_out):
+    """Return a layer of torch with the settings of `layer`, `n_out` outputs and no bias."""
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, n_out, bias=False, device="meta")
     names = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
@@ -29,21 +29,21 @@ def _like(layer, n_out):
     return kind(layer.in_channels, n_out, bias=False, device="meta", **settings)
 
 
-def _own(layer, place):
-    """Return the rule of a layer that does not respond now."""
-    plain = _like(layer, len(layer.weight))
+def _plain_rule(layer, place):
+    """Return the rule of a layer without its response."""
+    plain = _plain_layer(layer, len(layer.weight))
     return RULES[type(plain)](plain, place)
 
 
-def _map(layer, place, weight, gradient, n_out=None):
+def _product_rule(layer, place, weight, gradient, n_out=None):
     """Return the rule of x -> W x."""
-    plain = _like(layer, layer.n_rows if n_out is None else n_out)
+    plain = _plain_layer(layer, layer.n_rows if n_out is None else n_out)
     parameters = {f"{place.path}weight": (weight, gradient)}
     return RULES[type(plain)](plain, place.at(parameters=parameters))
 
 
-class _Rowwise(Rule):
-    """What all layers that respond have in common: rows of the shape of the output."""
+class _ResponseRule(Rule):
+    """Base of the rules of layers that respond: rows in the shape of the output."""
 
     def __init__(self, layer, place):
         names = ("weight", "hyper_weight", "response", "bias", "hyper_bias")
@@ -71,8 +71,8 @@ class _Rowwise(Rule):
         self._out = torch.addcmul(added, self._scales, changed, out=self._out)
         return self._out if self._bias is None else self._out.add_(self._bias)
 
-    def _leave(self, gradient):
-        """Leave the gradients of the rows."""
+    def _write_row_gradients(self, gradient):
+        """Write the gradients of the rows."""
         if not self._inner:
             torch.mul(gradient, self._changed, out=self._of_scales)
             if self._bias is not None:
@@ -83,8 +83,8 @@ class _Rowwise(Rule):
             torch.sum(gradient, self._inner, out=self._of_bias)
 
 
-class Responding(_Rowwise):
-    """``y = W_e x + s (W_h x) + b``, as one product with both weights under each other."""
+class Responding(_ResponseRule):
+    """``y = W_e x + s (W_h x) + b``, as one product with both weights concatenated."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
@@ -93,7 +93,7 @@ class Responding(_Rowwise):
         response, n = place.extra.response, layer.n_rows
         self._learns = self._parameters["weight"][1] is not None
         gradient = response.pair_gradients[layer] if self._learns else None
-        self._rule = _map(layer, place, response.pairs[layer], gradient, 2 * n)
+        self._rule = _product_rule(layer, place, response.pairs[layer], gradient, 2 * n)
         self._needs_gradient = place.needs_gradient
         self._both = self._of_both = None
         self._n = n
@@ -112,7 +112,7 @@ class Responding(_Rowwise):
         return self._respond(*self._parts)
 
     def backward(self, gradient):
-        self._leave(gradient)
+        self._write_row_gradients(gradient)
         if not (self._learns or self._needs_gradient):
             return None
         if self._of_both is None:
@@ -123,23 +123,24 @@ class Responding(_Rowwise):
         return self._rule.backward(self._of_both)
 
 
-class TangentResponding(_Rowwise):
-    """The map with W_e and b_e of values, and its change to first order of their tangents.
+class TangentResponding(_ResponseRule):
+    """Value ``W_e x + b_e`` and tangent ``W_e t + s (W_h x) + b``, as a pair.
 
-    ``t' = W_e t + s (W_h x) + b``. Values and tangents are pairs; the input of the first layer that
-    responds is a value alone. Only the tangent has a gradient.
+    The input of the first layer that responds is a value alone. Only the tangent has a gradient.
     """
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
         weight, bias = self._parameters["weight"][0], self._parameters["bias"][0]
         hyper_weight, gradient = self._parameters["hyper_weight"]
-        own = _like(layer, layer.n_rows)
+        own = _plain_layer(layer, layer.n_rows)
         parameters = {f"{place.path}weight": (weight, None), f"{place.path}bias": (bias, None)}
         values = place.at(needs_gradient=False)
         self._of_value = RULES[type(own)](own, values.at(parameters=parameters))
-        self._change = _map(layer, values, hyper_weight, gradient)
-        self._of_tangent = _map(layer, place, weight, None) if place.needs_gradient else None
+        self._change = _product_rule(layer, values, hyper_weight, gradient)
+        self._of_tangent = (
+            _product_rule(layer, place, weight, None) if place.needs_gradient else None
+        )
         self._learns = gradient is not None
         self._set_shape(self._of_value.shape)
 
@@ -153,14 +154,14 @@ class TangentResponding(_Rowwise):
         return y, self._out if self._bias is None else self._out.add_(self._bias)
 
     def backward(self, gradient):
-        self._leave(gradient)
+        self._write_row_gradients(gradient)
         if self._learns:
             self._change.backward(gradient * self._scales)
         return None if self._of_tangent is None else self._of_tangent.backward(gradient)
 
 
 class _Linearised(Rule):
-    """A rule, of values, that carries their tangents along."""
+    """A rule of values that also propagates tangents."""
 
     def __init__(self, kind, layer, place):
         self._rule = rule = kind(layer, place)
@@ -181,7 +182,7 @@ class _Linearised(Rule):
 
 
 class TangentBatchNorm(Rule):
-    """Statistics are constants, and are not updated: that is for unperturbed passes."""
+    """Batch normalization of pairs; statistics are constants, updated by unperturbed passes."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
@@ -196,7 +197,7 @@ class TangentBatchNorm(Rule):
 
     def forward(self, x):
         if self._counter is not None:
-            self._counter.add_(1)  # as torch's layer counts any pass
+            self._counter.add_(1)  # as torch's layer does in any pass
         value, tangent = x if isinstance(x, tuple) else (x, None)
         mean, var = self._statistics
         if self._by_batch:
@@ -215,10 +216,7 @@ class TangentBatchNorm(Rule):
 
 
 class PerExampleDropout(Rule):
-    """Dropout whose rates the context of the layer gives; nothing is dropped outside of training.
-
-    Draws the numbers that `drop` does.
-    """
+    """Dropout with the rates in the context of the layer; the same draws as `drop`."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
@@ -263,13 +261,7 @@ def _dropout(layer, place):
 
 
 class SmoothedCrossEntropy(LOSSES[nn.CrossEntropyLoss]):
-    """Cross-entropy whose targets are mixed with the uniform ones, each row's by its strength.
-
-    Attributes
-    ----------
-    strength : Tensor of shape (n, 1) or (1, 1)
-        Of the batch to come.
-    """
+    """Cross-entropy with label smoothing per row; `strength` has the shape (n or 1, 1)."""
 
     strength = None
 
@@ -283,13 +275,13 @@ class SmoothedCrossEntropy(LOSSES[nn.CrossEntropyLoss]):
         targets = torch.zeros_like(self._logs).scatter_(-2, y, self._ones)
         uniform = targets.new_full((), 1 / self._n_classes)
         targets.lerp_(uniform, self.strength.t())
-        # As torch has it of probabilities: weights of classes are not divided out.
+        # As in torch for targets that are probabilities: no division by the class weights.
         return targets if self._weight is None else targets.mul_(self._weight.unsqueeze(-1))
 
 
 _DROPOUTS = dict.fromkeys((HyperDropout, HyperLockedDropout), _dropout)
-# Layers with the weights that they have.
-OWN_RULES = {**RULES, **dict.fromkeys(_PLAIN, _own), **_DROPOUTS}
+# Layers without their response.
+OWN_RULES = {**RULES, **dict.fromkeys(_PLAIN, _plain_rule), **_DROPOUTS}
 RESPONSE_RULES = {**OWN_RULES, **dict.fromkeys(_PLAIN, Responding)}
 
 

@@ -17,18 +17,10 @@ __all__ = ["TuningRunner"]
 
 
 class TuningRunner:
-    """Trains one self-tuning network, or one that follows a schedule.
+    """Trains one self-tuning network, or a plain one with a given schedule.
 
-    Epochs in which all layers have rules go without autograd.
-
-    Parameters
-    ----------
-    net : estimator
-        With its `tuning_`.
-    batches : RowBatches
-        What is trained on.
-    valid : Rows or None
-        What is tuned on; None only where nothing is tuned.
+    Where all layers have rules, an epoch runs without autograd. `valid` is the data to tune on;
+    None only where nothing is tuned.
     """
 
     def __init__(self, net, batches, valid):
@@ -48,14 +40,14 @@ class TuningRunner:
         n_epochs = network.state.counters.n_epochs
         tuning.module.train()
         losses, sizes = self._train(network, n_epochs)
-        # What is checked, and predicts, is the plain module.
+        # The plain module is the one that is checked and that predicts.
         values = tuning.values() if tuning.to_follow is None else tuning.to_follow[n_epochs]
         tuning.fold_into(net.module_, values)
         columns = {}
         if tuning.to_follow is None or tuning.is_fixed:
             scales = dict(zip(tuning.context.names, tuning.scales().tolist(), strict=True))
             columns = {"hyperparameters": dict(values), "scales": scales}
-        # One transfer for an epoch: asking each batch for its loss would wait for the device.
+        # One transfer per epoch: reading the loss of each batch would wait for the device.
         return [EpochReport(torch.stack(losses).tolist(), sizes, columns)]
 
     def _train(self, network, n_epochs):

@@ -11,7 +11,7 @@ __all__ = ["steps_of"]
 
 
 def steps_of(net):
-    """Return the steps of an estimator: those of its variant, or of a schedule to follow."""
+    """Return the steps of an estimator, by its variant or for a given schedule."""
     if net.tuning_.to_follow is not None:
         return ScheduledSteps(net)
     return {"stn": Steps, "delta": DeltaSteps}[net.variant](net)
@@ -21,17 +21,8 @@ class Steps:
     """The steps of a self-tuning network (MacKay et al. 2019, algorithm 1).
 
     Notation: u the position of the hyperparameters, sigma their scales, e ~ N(0, I) a draw per
-    example; training and tuning look at u + sigma e.
-
-    Parameters
-    ----------
-    net : estimator
-        With its `tuning_`.
-
-    Attributes
-    ----------
-    passes : Passes
-        What computes gradients; set before each epoch.
+    example; training and tuning evaluate the loss at u + sigma e. `passes` computes gradients; it
+    is set before each epoch.
     """
 
     passes = None
@@ -52,7 +43,7 @@ class Steps:
         )
 
     def begin(self, passes):
-        """Call before the first step of an epoch, with what computes its gradients."""
+        """Start an epoch whose gradients `passes` computes."""
         self.passes = passes
         self.scales = self.tuning.scales()
         passes.begin()
@@ -70,20 +61,7 @@ class Steps:
         return dict(zip(self.tuning.context.names, columns, strict=True))
 
     def train(self, X, y, weight):
-        """Move the weights by the loss at perturbed values.
-
-        Parameters
-        ----------
-        X : Tensor or dict of str to Tensor
-        y : Tensor
-        weight : Tensor or None
-            Of the rows.
-
-        Returns
-        -------
-        loss : Tensor of shape ()
-            Without penalties.
-        """
+        """Update the weights by the loss at perturbed values; return it without penalties."""
         u = torch.addcmul(self.u, self._perturb(y.size(0), self.generator), self.scales)
         values = self._values(u)
         loss = self.passes.perturbed(X, y, weight, u, values)
@@ -96,7 +74,7 @@ class Steps:
         return loss
 
     def _train_own(self, X, y, weight, values):
-        """Move the weights themselves by the loss at values that all examples share."""
+        """Update the elementary weights by the loss at values that all examples share."""
         loss = self.passes.own(X, y, weight, values)
         for layer, name in self.tuning.effects.decay:
             for part in layer.penalised():
@@ -107,20 +85,12 @@ class Steps:
         return loss
 
     def _response(self, draws):
-        """Return the perturbed position, and what the layers get of it."""
+        """Return the perturbed position and the response input."""
         u = torch.addcmul(self.u, draws, self.scales)
         return u, u
 
     def tune(self, X, y, weight):
-        """Move the hyperparameters by the validation loss, through the response only.
-
-        Parameters
-        ----------
-        X : Tensor or dict of str to Tensor
-        y : Tensor
-        weight : Tensor or None
-            Of the rows.
-        """
+        """Update the hyperparameters by the validation loss, through the response only."""
         draws = self._perturb(y.size(0), self.tuning_generator)
         u, response = self._response(draws)
         values = self._values(u) if self.tuning.reads_values else None
@@ -134,7 +104,7 @@ class Steps:
         torch.sum(gradient, 0, out=of_u)
         if net.tune_scales:
             torch.sum(gradient * draws, 0, out=of_scales)
-            # The entropy of N(u, sigma^2) grows by 1 / sigma, and sigma is a softplus.
+            # The derivative of the entropy of N(u, sigma^2) is 1 / sigma; sigma is a softplus.
             of_scales.sub_(net.entropy_weight / self.scales).mul_(torch.sigmoid(self.spreads))
         self.passes.step(tuning.hyper_optimizer)
         self.scales = F.softplus(self.spreads)
@@ -143,12 +113,12 @@ class Steps:
 class DeltaSteps(Steps):
     """The steps of the centred variant (Bae and Grosse 2020, Delta-STN).
 
-    The response input is sigma e. The weights themselves are trained at unperturbed values; what
-    the response adds is trained on the network linearised around them.
+    The response input is sigma e. The elementary weights are trained at unperturbed values; the
+    response is trained on the network linearised around them.
     """
 
     def train(self, X, y, weight):
-        """Move the weights by the loss at unperturbed values, the response at perturbed ones."""
+        """Update the weights at unperturbed values, then the response at perturbed ones."""
         loss = self._train_own(X, y, weight, self._values(self.center))
         u, response = self._response(self._perturb(y.size(0), self.generator))
         values = self._values(u)
@@ -165,10 +135,10 @@ class DeltaSteps(Steps):
 
 
 class ScheduledSteps(Steps):
-    """The steps of a plain network under the values of a schedule, one row per epoch."""
+    """The steps of a plain network with the values of a schedule, one row per epoch."""
 
     def train(self, X, y, weight):
-        """Move the weights by the loss at the epoch's values."""
+        """Update the weights by the loss at the epoch's values."""
         row = self.tuning.to_follow[self.net.n_iter_]
         values = {name: self.scales.new_full((1, 1), value) for name, value in row.items()}
         return self._train_own(X, y, weight, values)

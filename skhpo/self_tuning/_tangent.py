@@ -1,10 +1,10 @@
 """Values that carry a tangent through a module's ``forward``.
 
-A layer that responds makes, of a plain tensor, a `Dual`: what the network computes with its own
-weights, and the derivative of that in the direction in which the response moves the weights. What
-follows is carried along by the rules below, and by torch's forward-mode differentiation of a
-single function where there is no rule. Values have no gradient; tangents have one with respect to
-the response alone. This is the linearised network f(W_0) + J dw of Bae and Grosse (2020).
+A layer that responds returns a `Dual`: the output with the layer's own weights, and its derivative
+in the direction in which the response changes the weights. Later operations propagate both by the
+rules below, or by torch's forward-mode differentiation of a single function where there is no
+rule. Values have no gradient; tangents have one with respect to the response alone. This is the
+linearised network f(W_0) + J dw of Bae and Grosse (2020).
 """
 
 from __future__ import annotations
@@ -16,12 +16,7 @@ __all__ = ["Dual"]
 
 
 class Dual:
-    """A value and its tangent, both tensors of one shape; functions and methods of torch take it.
-
-    Parameters
-    ----------
-    value, tangent : Tensor
-    """
+    """A value and its tangent, tensors of one shape; functions and methods of torch accept it."""
 
     __slots__ = ("tangent", "value")
 
@@ -71,9 +66,9 @@ for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "pow", "ma
     setattr(Dual, f"__{_name}__", _binary(f"__{_name}__"))
 Dual.__neg__ = lambda self: Dual(-self.value, -self.tangent)
 
-# What asks about a tensor.
+# Functions of the value alone.
 _ABOUT = {"size", "dim", "numel", "is_floating_point", "ndimension", "stride", "is_contiguous"}
-# What is linear in all tensors that it is given, and is applied to tangents as it is.
+# Functions that are linear in all tensor arguments: they map tangents as they map values.
 _LINEAR = {
     *("flatten", "view", "reshape", "transpose", "permute", "unsqueeze", "squeeze", "mean", "sum"),
     *("contiguous", "expand", "chunk", "split", "unbind", "select", "narrow", "movedim", "t"),
@@ -150,7 +145,7 @@ def _detached(value):
 
 
 def _of_weights(func, x, weight, bias=None, *args, **kwargs):
-    # Of a layer that does not respond: its weights are constants.
+    # A layer that does not respond: its weights are constants.
     if isinstance(weight, Dual) or isinstance(bias, Dual):
         return _differentiated(func, (x, weight, bias, *args), kwargs)
     with torch.no_grad():
@@ -181,7 +176,7 @@ def _leaky_relu(func, x, negative_slope=0.01, inplace=False):
 def _max_pool(func, x, *args, **kwargs):
     kwargs.pop("return_indices", None)
     pool = F.max_pool1d if x.value.ndim == 3 and func.__name__.endswith("1d") else F.max_pool2d
-    # What comes positionally is kernel_size, stride, padding, dilation, ceil_mode.
+    # Positional: kernel_size, stride, padding, dilation, ceil_mode.
     value, index = pool(x.value, *args[:5], return_indices=True, **kwargs)
     n_spatial = 1 if pool is F.max_pool1d else 2
     tangent = x.tangent.flatten(-n_spatial).gather(-1, index.flatten(-n_spatial))
@@ -191,7 +186,7 @@ def _max_pool(func, x, *args, **kwargs):
 def _batch_norm(
     func, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5, *_
 ):
-    # The statistics are taken as constants, and are not updated: that is for unperturbed passes.
+    # Statistics are constants; unperturbed passes update them.
     if training or mean is None:
         axes = [0, *range(2, x.value.ndim)]
         var, mean = torch.var_mean(x.value, axes, correction=0)

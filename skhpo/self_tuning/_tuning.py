@@ -1,4 +1,4 @@
-"""The state of a network that tunes itself: response, position, optimizers."""
+"""The tuning state of a self-tuning network: response, position, optimizers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,14 @@ from .layers import HyperDropout, HyperValue
 
 __all__ = ["Tuning"]
 
-# Names of functions that draw, by which tracing knows a ``forward`` that does.
+# Names of functions that draw random numbers, as tracing sees them.
 _DRAWING = {function.__name__ for function in DRAWING} | {"new"}
 # Optimizers whose steps torch can do in one kernel.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 class Tuning:
-    """What a self-tuning network has beside the plain network.
-
-    Parameters
-    ----------
-    net : estimator
-        With its module.
-    distributions : dict of str to frozen distribution
+    """What a self-tuning network has in addition to the plain network.
 
     Attributes
     ----------
@@ -45,17 +39,17 @@ class Tuning:
         The converted module, which is trained.
     effects : Effects
     position : Tensor of shape (2, n_hyperparameters)
-        Where the hyperparameters are, unconstrained, and the inverse softplus of their scales.
+        Unconstrained hyperparameters, and the inverse softplus of their scales.
     hyper_optimizer : torch.optim.Optimizer
-        Moves the position.
+        Updates the position.
     n_steps : int
-        Training steps so far; tuning steps take turns with them.
+        Training steps so far.
     is_fixed : bool
-        Whether the hyperparameters are numbers that stay.
+        Whether the hyperparameters are fixed numbers.
     to_follow : list of dict, FixedValues or None
-        A schedule, one row per epoch, that is followed instead of tuning.
+        A schedule, one row per epoch, that is used instead of tuning.
     best_weights : dict or None
-        State dicts of the plain parts at the best epoch, where other weights predict.
+        After a refit: state dicts of the tuned network at its best epoch.
     """
 
     def __init__(self, net, distributions):
@@ -85,8 +79,8 @@ class Tuning:
         self._check_limits()
         warn_of_layers(self.module)
         start = self.ranges.start
-        spread = torch.full_like(start, inverse_softplus(net.init_scale))
-        self.position = torch.stack((start, spread)).requires_grad_()
+        scales = torch.full_like(start, inverse_softplus(net.init_scale))
+        self.position = torch.stack((start, scales)).requires_grad_()
         optimizer = resolve_optimizer(net.hyper_optimizer)
         self.hyper_optimizer = optimizer([self.position], lr=net.hyper_lr)
         self.centred = net.variant == "delta"
@@ -102,21 +96,21 @@ class Tuning:
         layers = list(self.module.modules())
         others = [m for m in layers if not isinstance(m, Modulated | HyperDropout | HyperValue)]
         functions = functions_of(self.module)
-        # A class of one's own is known by what it calls.
+        # A traced user-defined class is judged by the functions that it calls.
         to_ask = [m for m in others if functions is None or type(m).__module__.startswith("torch.")]
         drawn = functions is not None and functions & _DRAWING
         warn_of_dropout(self.module, functions)
         self.may_draw = bool(drawn) or any(layer_may_draw(layer) for layer in to_ask)
-        # Only these look at whether they are trained; setting it for all costs a step.
+        # Only these read the training mode; setting it for all modules costs as much as a step.
         self.mode_dependent = [m for m in others if _may_depend_on_mode(m)]
-        # Their statistics are those of unperturbed passes.
+        # Their statistics come from unperturbed passes.
         self.norms = [m for m in layers if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.reads_values = any(isinstance(layer, HyperValue) for layer in layers)
 
     def _check_limits(self):
         for name, largest in self.effects.largest.items():
             low, high = self.ranges.support(name)
-            # Under a rate of 1 nothing is left; a range never reaches its end.
+            # A rate of 1 drops everything; tuned values never reach the end of their range.
             too_large = high > largest or (self.is_fixed and high == 1 == largest)
             if low < 0 or too_large:
                 shown = f"is {low:g}" if self.is_fixed else f"has the range [{low:g}, {high:g}]"
@@ -124,7 +118,7 @@ class Tuning:
                 raise ValueError(f"{name!r} must lie in [0, {end}, but {shown}")
 
     def response_parameters(self):
-        """Return the parameters that only the response has."""
+        """Return the parameters of the response."""
         return [p for layer in self.responding for p in layer.response_parameters()]
 
     def scales(self):
@@ -132,7 +126,7 @@ class Tuning:
         return F.softplus(self.position.detach()[1])
 
     def values(self):
-        """Return the values where the hyperparameters are: a dict of plain numbers."""
+        """Return the current values as a dict of plain numbers."""
         return self.ranges.as_dict(self.position[0])
 
     def center(self):
@@ -140,14 +134,14 @@ class Tuning:
         return self.position.detach()[:1]
 
     def own_parameters(self):
-        """Return names and parameters for the optimizer of the weights."""
+        """Return names and parameters of the optimizer of the weights."""
         excluded = set(self.response_parameters()) if self.centred else ()
         named = self.module.named_parameters()
         return [(name, p) for name, p in named if p not in excluded]
 
     @contextlib.contextmanager
     def evaluating(self):
-        """Within this context the layers that look at it are not trained."""
+        """Set mode-dependent layers to evaluation mode within this context."""
         for layer in self.mode_dependent:
             layer.training = False
         try:
@@ -158,7 +152,7 @@ class Tuning:
 
     @contextlib.contextmanager
     def keeping_statistics(self):
-        """Within this context normalizations leave their running statistics as they are."""
+        """Keep the running statistics of batch normalizations within this context."""
         momenta = [layer.momentum for layer in self.norms]
         for layer in self.norms:
             layer.momentum = 0.0
@@ -169,7 +163,7 @@ class Tuning:
                 layer.momentum = momentum
 
     def fold_into(self, module, values):
-        """Give a plain module the weights at the unperturbed values, and the values it reads."""
+        """Copy weights at the unperturbed values, and values that it reads, to a plain module."""
         response = self.center()
         if self.centred or self.to_follow is not None:
             response = torch.zeros_like(response)
@@ -189,7 +183,7 @@ class Tuning:
         }
 
     def load_state_dict(self, state):
-        """Be what another one was."""
+        """Load what `state_dict` returned."""
         self.module.load_state_dict(state["module"])
         with torch.no_grad():
             self.position.copy_(state["position"])
@@ -205,7 +199,7 @@ def _responds(layer):
 
 
 def _rates_of(module, distributions):
-    """Return the rates that dropout layers stand at, where they lie inside their ranges."""
+    """Return the current rates of dropout layers that lie inside their ranges."""
     rates = {}
     for path, layer in module.named_modules():
         name = f"{path}.p" if path else "p"

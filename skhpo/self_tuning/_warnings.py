@@ -1,4 +1,4 @@
-"""What conversion leaves as it is, or cannot see."""
+"""Warnings about layers that conversion leaves unchanged, and dropout that it cannot see."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .recurrent import HyperLSTM
 
 __all__ = ["warn_of_dropout", "warn_of_layers"]
 
-# Layers that respond, so that nothing is to be said of them.
+# Layers that conversion handles.
 _OURS = (Modulated, HyperDropout, HyperValue)
 # Dropout in a ``forward``, which no conversion finds.
 _FUNCTIONAL = re.compile(r"(?:\bF|functional|torch)\.(\w*dropout\w*)\(")
 
 
 def warn_of_layers(module):
-    """Warn of layers with weights that do not respond, normalizations aside, and of slow ones."""
+    """Warn of layers (except normalizations) whose weights do not respond, and of slow ones."""
     kinds, inside = set(), set()
     for layer in module.modules():
         if isinstance(layer, nn.MultiheadAttention):
@@ -48,21 +48,16 @@ def warn_of_layers(module):
 
 
 def warn_of_dropout(module, functions):
-    """Warn of dropout that is no layer, which cannot be tuned and stays active in training.
+    """Warn of dropout functions in ``forward``, which cannot be tuned.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Converted.
-    functions : set of str or None
-        What tracing saw; None sends us to the source.
+    `functions` are the names found by tracing; if it is None the source is searched.
     """
     found = {name for name in functions or () if "dropout" in name}
     for layer in module.modules() if functions is None else ():
         if isinstance(layer, _OURS) or type(layer).__module__.startswith("torch."):
             continue
         for function in filter(inspect.isfunction, vars(type(layer)).values()):
-            # Not the source of the class, which Python 3.11 parses: not in two threads at a time.
+            # Not the source of the class: Python 3.11 parses it, which is not thread-safe.
             with contextlib.suppress(OSError, TypeError):
                 found |= set(_FUNCTIONAL.findall(inspect.getsource(function)))
     if found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..estimators import MLP, TorchClassifier
+from ..estimators import TorchClassifier
 from ._estimator import SelfTuningMixin
 
 __all__ = ["SelfTuningClassifier"]
@@ -14,9 +14,9 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     """Classifier that tunes its regularisation in the one run that trains it.
 
     A self-tuning network (MacKay et al. 2019): the weights of its layers respond to the
-    hyperparameters, training looks at the loss under hyperparameters that are perturbed for each
-    example, and the validation loss of what the response predicts moves the hyperparameters by
-    its gradient, every few steps. What comes out is a schedule, and a plain network.
+    hyperparameters. Training minimises the loss under hyperparameters perturbed for each example;
+    every few steps the hyperparameters follow the gradient of the validation loss through the
+    response. The result is a schedule of hyperparameters and a plain network.
 
     Parameters
     ----------
@@ -31,22 +31,22 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         others in docs/self_tuning.md, and that of a `HyperValue`. A layer may be a pattern
         (``"dropout_*.p"`` is one value for several layers), or several with "|" in between. None
         tunes the rate of each dropout layer in [0, 0.9] and "weight_decay" in [1e-6, 0.1].
-        Numbers are values that stay: a plain network is trained under them, without validation
-        data if need be; settings of the tuning, and `refit`, are not looked at.
+        Numbers are fixed values: a plain network is trained with them, also without validation
+        data, and the settings of tuning and `refit` are ignored.
     initial : dict of str to float, default=None
-        Values at the start. Missing ones start where a dropout layer stands, otherwise 5% of the
-        way from the low end.
+        Initial values. Missing ones are the rate of the dropout layer, otherwise 5% of the way
+        from the low end.
     variant : {"stn", "delta"}, default="stn"
         "delta" trains the weights at unperturbed values and the response on the network
         linearised around them, with an optimizer of its own; `train_steps` of 5 suit it.
     train_steps, val_steps : int, default=2, 1
         Training steps, and tuning steps that follow them.
     warmup_epochs : int, default=5
-        Epochs before anything is tuned.
+        Epochs before tuning starts.
     entropy_weight : float, default=1e-3
         Weight of the perturbations' entropy, which keeps their scales from vanishing.
     init_scale : float, default=1.0
-        Standard deviation of the perturbations at the start, unconstrained.
+        Initial standard deviation of the perturbations, unconstrained.
     tune_scales : bool, default=True
         Whether the standard deviations are tuned, too.
     hyper_optimizer : str, class or callable, default="rmsprop"
@@ -56,12 +56,13 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
     refit : {None, "schedule", "final"}, default=None
-        Whether a fresh plain network is trained afterwards, for as many epochs, on the same rows
-        and with the same checks, and then predicts: under the values of each epoch, or under the
-        last ones. None: the network that was tuned predicts, without its response.
+        Whether a new plain network is trained afterwards and used for predictions, for as many
+        epochs, on the same rows and with the same checks: with the values of each epoch
+        ("schedule"), or with the last ones ("final"). None: the tuned network predicts, without
+        its response.
     convert : {"auto", False}, default="auto"
-        Whether layers of torch are swapped for those of `skhpo.self_tuning`; without it only
-        such layers respond.
+        Whether layers of torch are replaced by those of `skhpo.self_tuning`. With False only
+        layers that are already of `skhpo.self_tuning` respond.
     validation_fraction : float or None, default=0.2
         Share of the samples that hyperparameters are tuned on, stratified. ``fit`` may be given
         validation data instead.
@@ -76,13 +77,13 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     schedule_ : dict of str to list
         Each hyperparameter's value at the end of each epoch.
     scales_ : dict of str to list of float
-        Standard deviations of the perturbations, unconstrained, likewise.
+        Standard deviations of the perturbations, unconstrained, at the end of each epoch.
     best_epoch_ : int
         The epoch with the best check (validation loss) at the unperturbed values.
     best_hyperparameters_ : dict of str to object
-        The values then.
+        The values in that epoch.
     history_ : skorch.history.History
-        As that of `TorchClassifier`, and "hyperparameters" and "scales".
+        As that of `TorchClassifier`, with further columns "hyperparameters" and "scales".
     module_ : torch.nn.Module
         The plain module with the weights of the best epoch, which predicts.
     tuning_ : object
@@ -96,8 +97,7 @@ prefixes_, virtual_params_, cuda_dependent_attributes_ : object
 
     Notes
     -----
-    Perturbations, tuning batches and what is dropped come from streams of random numbers of
-    their own.
+    Perturbations, tuning batches and dropout masks have separate streams of random numbers.
 
     References
     ----------
@@ -117,46 +117,6 @@ prefixes_, virtual_params_, cuda_dependent_attributes_ : object
     >>> len(net.schedule_["input_noise"]), sorted(net.best_hyperparameters_)
     (50, ['input_noise', 'weight_decay'])
     """
-
-    def __init__(
-        self,
-        module=MLP,
-        hyperparameters=None,
-        *,
-        initial=None,
-        variant="stn",
-        train_steps=2,
-        val_steps=1,
-        warmup_epochs=5,
-        entropy_weight=1e-3,
-        init_scale=1.0,
-        tune_scales=True,
-        hyper_optimizer="rmsprop",
-        hyper_lr=0.1,
-        response_lr=None,
-        refit=None,
-        convert="auto",
-        validation_fraction=0.2,
-        optimizer="adam",
-        **kwargs,
-    ):
-        super().__init__(
-            module, validation_fraction=validation_fraction, optimizer=optimizer, **kwargs
-        )
-        self.hyperparameters = hyperparameters
-        self.initial = initial
-        self.variant = variant
-        self.train_steps = train_steps
-        self.val_steps = val_steps
-        self.warmup_epochs = warmup_epochs
-        self.entropy_weight = entropy_weight
-        self.init_scale = init_scale
-        self.tune_scales = tune_scales
-        self.hyper_optimizer = hyper_optimizer
-        self.hyper_lr = hyper_lr
-        self.response_lr = response_lr
-        self.refit = refit
-        self.convert = convert
 
     def _smooth(self, y, strength):
         """Return targets as probabilities, mixed with the uniform ones.

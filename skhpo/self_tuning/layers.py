@@ -1,7 +1,7 @@
-"""Layers whose weights respond to hyperparameters, and regularisers with a rate per example.
+"""Layers whose weights respond to hyperparameters, and dropout with a rate per example.
 
-Each is its namesake in `torch.nn` until a context is attached to it, which `SelfTuningClassifier`
-and `SelfTuningRegressor` do; state dicts of namesakes fit.
+Each behaves as the layer of `torch.nn` with that name, and loads its state dict, until
+`SelfTuningClassifier` or `SelfTuningRegressor` attaches a context.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HyperConv1d(Modulated, nn.Conv1d):
 
     Examples
     --------
-    Without a context it is torch's layer, whose weights it takes:
+    Without a context it is torch's layer, and loads its weights:
 
     >>> import torch
     >>> from skhpo.self_tuning import HyperConv1d
@@ -76,7 +76,7 @@ class HyperConv2d(Modulated, nn.Conv2d):
 
     Examples
     --------
-    Two images that are the same, and hyperparameters that are not:
+    Two equal images under different hyperparameters:
 
     >>> import torch
     >>> from skhpo.self_tuning import Context, HyperConv2d
@@ -95,15 +95,15 @@ class HyperConv2d(Modulated, nn.Conv2d):
 
 
 class HyperDropout(nn.Module):
-    """Dropout with a rate of its own for each example.
+    """Dropout with a separate rate for each example.
 
     Parameters
     ----------
     p : float, default=0.5
         Probability in [0, 1) with which a value is dropped, where it is not tuned.
     shared : {"none", "channel", "time"}, default="none"
-        What shares one draw: nothing; all places of a channel (dimensions from 2 on), as in
-        `torch.nn.Dropout2d`; all steps of a sequence (dimension 1), which is locked dropout.
+        Which values share one draw: none; all positions of a channel (dimensions from 2 on), as
+        in `torch.nn.Dropout2d`; all steps of a sequence (dimension 1), that is locked dropout.
 
     Raises
     ------
@@ -184,19 +184,7 @@ class HyperLockedDropout(HyperDropout):
 
 
 def drop(x, rate, generator=None, shared="none"):
-    """Drop values of a batch.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, ...)
-    rate : float or Tensor that broadcasts with x
-    generator : torch.Generator or None, default=None
-    shared : {"none", "channel", "time"}, default="none"
-
-    Returns
-    -------
-    Tensor of the shape of x
-    """
+    """Drop values of a batch at a rate that broadcasts with it; `shared` as in `HyperDropout`."""
     shape = x.shape
     if shared == "channel":
         shape = (*shape[:2], *[1] * (x.ndim - 2))
@@ -208,16 +196,16 @@ def drop(x, rate, generator=None, shared="none"):
 
 
 class HyperValue(nn.Module):
-    """A hyperparameter of one's own, to be read in a module's ``forward``.
+    """A user-defined hyperparameter, to be read in a module's ``forward``.
 
     Calling it with a batch gives the value for each example, in a shape that broadcasts with the
-    batch. It is tuned under its `name`; in the collapsed module it returns the value found.
+    batch. It is tuned under its `name`; in the collapsed module it returns the tuned value.
 
     Parameters
     ----------
     name : str
     value : float, default=0.0
-        What is returned where it is not tuned.
+        The value where it is not tuned.
 
     Examples
     --------
@@ -242,11 +230,11 @@ class HyperValue(nn.Module):
         return self
 
     def get_extra_state(self):
-        """Return the value, which is kept with the weights that it goes with."""
+        """Return the value, which is saved with the weights."""
         return torch.tensor(self.value, dtype=torch.float64)
 
     def set_extra_state(self, state):
-        """Take the value that was kept."""
+        """Load the saved value."""
         self.value = state.item()
 
     def forward(self, x):

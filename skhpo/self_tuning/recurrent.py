@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._context import spread
+from ._context import repeat_rows
 from ._modulated import RESPONSE_SCALE, Modulated
 from ._tangent import Dual
 from .layers import HyperLinear, drop
@@ -15,14 +15,14 @@ __all__ = ["HyperEmbedding", "HyperLSTM"]
 
 
 class HyperEmbedding(Modulated, nn.Embedding):
-    """Embedding that responds, per dimension of the embedding.
+    """Embedding whose weights respond, per dimension of the embedding.
 
     The arguments are those of `torch.nn.Embedding`. "dropout" drops whole words, the same ones in
     all examples of a batch.
 
     Examples
     --------
-    Each row of the batch has its own table of words, which the response input scales:
+    The table of words depends on the response input of each example:
 
     >>> import torch
     >>> from skhpo.self_tuning import Context, HyperEmbedding
@@ -56,7 +56,7 @@ class HyperEmbedding(Modulated, nn.Embedding):
         if context.response is None:
             y = self._map(x, self.weight, None)
         else:
-            scales = spread(self.current_rows()[0], x.shape[0])
+            scales = repeat_rows(self.current_rows()[0], x.shape[0])
             scales = scales.view(-1, *[1] * (x.ndim - 1), scales.shape[1])
             if context.tangent:
                 with torch.no_grad():
@@ -74,14 +74,13 @@ class HyperEmbedding(Modulated, nn.Embedding):
 
 
 class _HiddenMap(HyperLinear):
-    """The map from hidden state to gates: dropped weights and rows are kept for all steps."""
+    """The map from hidden state to gates; mask and response are the same for all steps."""
 
     masked = None
     kept_rows = None
 
     def begin(self, mask):
         self.masked = None if mask is None else (self.weight * mask, self.hyper_weight * mask)
-        # Once for all steps.
         responds = self.context.response is not None
         self.kept_rows = super().current_rows() if responds else None
 
@@ -98,15 +97,15 @@ class _HiddenMap(HyperLinear):
 class HyperLSTM(Modulated, nn.LSTM):
     """LSTM whose maps from the input and from the hidden state to the gates respond.
 
-    The arguments are those of `torch.nn.LSTM`, less ``proj_size``; the first state is zero where
-    it is not given. An example has one response for all steps. "dropout" is that between
-    layers, "weight_dropout" drops weights of the maps from the hidden state (DropConnect), the
-    same ones in all examples of a batch. Where it responds it runs step by step, slower than
-    torch's fused layer.
+    The arguments are those of `torch.nn.LSTM` without ``proj_size``; the initial state is zero
+    where it is not given. An example has one response for all steps. "dropout" acts between
+    layers; "weight_dropout" drops weights of the maps from the hidden state (DropConnect), the
+    same ones in all examples of a batch. With a response it runs step by step, slower than torch's
+    fused layer.
 
     Examples
     --------
-    Nothing dropped and nothing added by the response, it is torch's layer:
+    Without dropout and with a response of zero it is torch's layer:
 
     >>> import torch
     >>> from skhpo.self_tuning import Context, HyperLSTM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..estimators import MLP, TorchRegressor
+from ..estimators import TorchRegressor
 from ._estimator import SelfTuningMixin
 
 __all__ = ["SelfTuningRegressor"]
@@ -18,19 +18,19 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
     module : class, callable or torch.nn.Module, default=MLP
         As in `TorchRegressor`.
     hyperparameters : dict of str to frozen distribution, or of str to float, default=None
-        What is tuned, and its range. Numbers are values that stay.
+        What is tuned, and its range. Numbers are fixed values.
     initial : dict of str to float, default=None
-        Values at the start.
+        Initial values.
     variant : {"stn", "delta"}, default="stn"
         How the response is trained.
     train_steps, val_steps : int, default=2, 1
         Training steps, and tuning steps that follow them.
     warmup_epochs : int, default=5
-        Epochs before anything is tuned.
+        Epochs before tuning starts.
     entropy_weight : float, default=1e-3
         Weight of the perturbations' entropy.
     init_scale : float, default=1.0
-        Standard deviation of the perturbations at the start, unconstrained.
+        Initial standard deviation of the perturbations, unconstrained.
     tune_scales : bool, default=True
         Whether the standard deviations are tuned, too.
     hyper_optimizer : str, class or callable, default="rmsprop"
@@ -40,11 +40,12 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
     refit : {None, "schedule", "final"}, default=None
-        Whether a fresh plain network is trained afterwards, for as many epochs, on the same rows
-        and with the same checks, and then predicts: under the values of each epoch, or under the
-        last ones. None: the network that was tuned predicts, without its response.
+        Whether a new plain network is trained afterwards and used for predictions, for as many
+        epochs, on the same rows and with the same checks: with the values of each epoch
+        ("schedule"), or with the last ones ("final"). None: the tuned network predicts, without
+        its response.
     convert : {"auto", False}, default="auto"
-        Whether layers of torch are swapped for those of `skhpo.self_tuning`.
+        Whether layers of torch are replaced by those of `skhpo.self_tuning`.
     validation_fraction : float or None, default=0.2
         Share of the samples that hyperparameters are tuned on.
     optimizer : str, class or callable, default="adam"
@@ -60,7 +61,7 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
     best_epoch_ : int
         The epoch with the best check at the unperturbed values.
     best_hyperparameters_ : dict of str to object
-        The values then.
+        The values in that epoch.
     module_ : torch.nn.Module
         The plain module with the weights of the best epoch, which predicts.
     tuning_ : object
@@ -84,43 +85,3 @@ prefixes_, virtual_params_, cuda_dependent_attributes_ : object
     >>> net.fit(X, y / y.std()).score(X, y / y.std()) > 0.9
     True
     """
-
-    def __init__(
-        self,
-        module=MLP,
-        hyperparameters=None,
-        *,
-        initial=None,
-        variant="stn",
-        train_steps=2,
-        val_steps=1,
-        warmup_epochs=5,
-        entropy_weight=1e-3,
-        init_scale=1.0,
-        tune_scales=True,
-        hyper_optimizer="rmsprop",
-        hyper_lr=0.1,
-        response_lr=None,
-        refit=None,
-        convert="auto",
-        validation_fraction=0.2,
-        optimizer="adam",
-        **kwargs,
-    ):
-        super().__init__(
-            module, validation_fraction=validation_fraction, optimizer=optimizer, **kwargs
-        )
-        self.hyperparameters = hyperparameters
-        self.initial = initial
-        self.variant = variant
-        self.train_steps = train_steps
-        self.val_steps = val_steps
-        self.warmup_epochs = warmup_epochs
-        self.entropy_weight = entropy_weight
-        self.init_scale = init_scale
-        self.tune_scales = tune_scales
-        self.hyper_optimizer = hyper_optimizer
-        self.hyper_lr = hyper_lr
-        self.response_lr = response_lr
-        self.refit = refit
-        self.convert = convert

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.self_tuning import Context, HyperConv1d, HyperConv2d, HyperDropout, HyperLinear
-from skhpo.self_tuning._modulated import rows_of
+from skhpo.self_tuning._modulated import response_rows
 from skhpo.self_tuning._penalties import Decay
 
 LAYERS = {
@@ -60,7 +60,7 @@ def test_rows_of_all_layers_are_those_of_each():
     layers.append(HyperLinear(2, 5, bias=False).attach(context, scale=1.0))
     response = torch.randn(7, 2)
     for centred in (False, True):
-        together = rows_of(layers, response, centred=centred)
+        together = response_rows(layers, response, centred=centred)
         for layer in layers:
             scales, bias = together[layer]
             alone = layer.response[: layer.n_rows]
