@@ -226,7 +226,8 @@ def results_table(
     columns.update(param_columns(params))
     columns["params"] = params
     for name in table.found.names:
-        values = table.found.column(name, np.nan).reshape(len(table), -1)[order]
+        found = table.found.column(name, np.nan).reshape(len(table), -1, n_repeats)
+        values = found[order].mean(axis=2)
         columns.update({f"split{i}_{name}": column.copy() for i, column in enumerate(values.T)})
     # In the order of the scorer; a result with all of them says it best.
     for name in metrics or table.test_scores.names or ["score"]:

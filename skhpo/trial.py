@@ -69,7 +69,8 @@ class FitResult:
         Learning curves, a number per epoch since the candidate's first; NaN where an epoch has
         none. Only where a search callback asks for them and the estimator keeps some.
     found : mapping of str to float, or None
-        Values of parameters that the fit found itself, where it tunes them while it trains.
+        Values of parameters that the fit found itself, where it tunes them while it trains; and the
+        attribute of the fitted estimator that a rule for ``refit`` goes by.
     """
 
     trial: int

@@ -87,7 +87,7 @@ def test_damage_is_noticed_and_the_rest_repaired(asynchronous, tmp_path):
         ({"fit_time": "long"}, "fit_time must be a number of seconds, but is 'long'"),
         ({"params": [1]}, "params must be an object of parameters"),
         ({"trial": -1}, "trial must be an integer from 0"),
-        ({"event": "fits"}, "event must be one of fit, ask, tell, but is 'fits'"),
+        ({"event": "fits"}, "event must be one of fit, ask, tell, confirm, but is 'fits'"),
         ({"event": ["fit"]}, "event must be one of"),
         ({"n": 9}, "its sum"),
         ({"sum": 5}, "sum is missing"),

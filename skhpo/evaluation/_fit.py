@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.base import is_classifier
 from .._compat import safe_indexing
 from ..limits import FitTimeoutError, current_slot, time_for
 from ..trial import FitResult
+from ..wrappers import fitted_inside
 from ._blame import FAILURES, raise_unless_candidates, saved
 from ._callbacks import evaluation
 from ._continuation import advance, begin, end, way_to_continue
@@ -213,9 +215,30 @@ class _Fit:
             device=current_slot(),
             score_error=score_error or train_error,
             curves=curves_of(self.fitted) if setting.curves else None,
-            found=None if setting.starts is None else setting.starts.found(self.fitted),
+            found=_found(setting, self.fitted),
         )
         return Outcome(result, self.state)
+
+
+def _found(setting: Setting, fitted: Any) -> dict[str, float] | None:
+    """Return what is read off a fitted estimator; None where nothing is asked for.
+
+    Raises
+    ------
+    ValueError
+        If it has no such number: no fit is to blame for that.
+    """
+    found = {} if setting.starts is None else dict(setting.starts.found(fitted))
+    if setting.noted is not None:
+        value = getattr(fitted_inside(fitted), setting.noted, None)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(
+                f"what a rule for refit goes by must be a number, but {setting.noted!r} of a "
+                f"fitted {type(fitted_inside(fitted)).__name__} is {value!r}; give a column, a "
+                "parameter, another attribute or a function"
+            )
+        found[setting.noted] = float(value)
+    return found or None
 
 
 def _of_known_labels(X: Any, y: Any, work: Work) -> tuple[Any, Any]:

@@ -66,6 +66,7 @@ def configured(
     """
     if setting.starts is not None:
         params = setting.starts.placed(params)
+    repeat += setting.first_repeat
     estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
     prefix = inside(estimator, setting.resource).prefix
 

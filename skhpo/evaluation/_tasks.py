@@ -61,6 +61,10 @@ class Setting:
         configuration, which is where they start, ``starts.placed(params)``, and reads off a fitted
         estimator where it ended, ``starts.found(estimator)``. ``fit`` inside of wrappers then gets
         the test part as ``validation_data``.
+    first_repeat : int, default=0
+        Number of the first repeat for seeds: earlier fits of the search have the smaller ones.
+    noted : str or None, default=None
+        Attribute of the fitted estimator, inside of wrappers, that results have in `found`.
     layer_rules : dict
         Rules of layers that were registered for training in lockstep.
     name : str
@@ -78,6 +82,8 @@ class Setting:
     raise_errors: bool = False
     curves: bool = False
     starts: Any = None
+    first_repeat: int = 0
+    noted: str | None = None
     layer_rules: Mapping[type, Any] = field(default_factory=_layer_rules)
     name: str = field(default_factory=lambda: f"search-{uuid.uuid4().hex[:8]}")
 

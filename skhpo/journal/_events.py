@@ -197,6 +197,7 @@ _EVENTS: dict[str, dict[str, _Field]] = {
     },
     "tell": {"n": _NUMBER, "trial": _NUMBER},
 }
+_EVENTS["confirm"] = _EVENTS["fit"]  # a further one of the same trial, after the search
 _OPTIONAL: dict[str, _Field] = {
     "score_error": (lambda v: isinstance(v, str), "a string"),
     "found": (_scores, _SCORES),

@@ -28,6 +28,7 @@ class History:
         self._facts: dict[int, tuple[Any, ...]] = {}  # of each trial
         self._asked: set[int] = set()
         self._told: set[int] = set()
+        self._confirmed: set[tuple[int, int, int]] = set()
 
     def take(self, event: Mapping[str, Any]) -> str | None:
         """Take the next event, or say why it cannot be the next.
@@ -42,9 +43,8 @@ class History:
 
     def _take_fit(self, event: Mapping[str, Any]) -> str | None:
         trial, fit = event["trial"], (event["split"], event["repeat"])
-        for name, most in (("split", self.n_splits), ("repeat", self.n_repeats)):
-            if event[name] >= most:
-                return f"{name} must be below {most}, but is {event[name]}"
+        if why := self._out_of_range(event):
+            return why
         if self.asynchronous and trial not in self._asked:
             return f"trial {trial} has a fit, and no line before it asks for the trial"
         bit = 1 << (fit[0] * self.n_repeats + fit[1])
@@ -58,6 +58,24 @@ class History:
                 if now != before:
                     return f"{name} of trial {trial} is {now!r} here and {before!r} before"
         self._fits[trial] = there | bit
+        return None
+
+    def _take_confirm(self, event: Mapping[str, Any]) -> str | None:
+        name = event["trial"], event["split"], event["repeat"]
+        if why := self._out_of_range(event):
+            return why
+        if name in self._confirmed:
+            trial, split, repeat = name
+            return (
+                f"the further fit of trial {trial}, split {split}, repeat {repeat} is there twice"
+            )
+        self._confirmed.add(name)
+        return None
+
+    def _out_of_range(self, event: Mapping[str, Any]) -> str | None:
+        for name, most in (("split", self.n_splits), ("repeat", self.n_repeats)):
+            if event[name] >= most:
+                return f"{name} must be below {most}, but is {event[name]}"
         return None
 
     def _take_ask(self, event: Mapping[str, Any]) -> str | None:

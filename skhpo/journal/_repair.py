@@ -107,7 +107,7 @@ def _whole(
         complete = complete and n == expected
         number, whole = found[n]
         why = None
-        if whole["event"] != "fit" and not complete:
+        if whole["event"] in ("ask", "tell") and not complete:
             why = "a line before it is lost, and it can only be replayed in order"
         if why := why or history.take(whole):
             lost.append((number, why))

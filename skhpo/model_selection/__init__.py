@@ -1,4 +1,4 @@
-"""The search classes."""
+"""The search classes, rules for their refit, and how far their best score is luck."""
 
 from typing import TYPE_CHECKING
 
@@ -6,31 +6,39 @@ from .._late import late
 
 if TYPE_CHECKING:
     from ._bayes import BayesSearchCV
+    from ._corrected import CorrectedScore, bias_corrected_score
     from ._generic import SearchCV
     from ._harmonica import HarmonicaSearchCV
     from ._hyperband import HalvingHyperbandSearchCV
     from ._observers import SearchCallback, SearchStart
+    from ._one_standard_error import one_standard_error
     from ._self_tuning import SelfTuningSearchCV
 
 __all__ = [
     "BayesSearchCV",
+    "CorrectedScore",
     "HalvingHyperbandSearchCV",
     "HarmonicaSearchCV",
     "SearchCV",
     "SearchCallback",
     "SearchStart",
     "SelfTuningSearchCV",
+    "bias_corrected_score",
+    "one_standard_error",
 ]
 
 __getattr__ = late(
     __name__,
     {
         "BayesSearchCV": "._bayes",
+        "CorrectedScore": "._corrected",
         "HalvingHyperbandSearchCV": "._hyperband",
         "HarmonicaSearchCV": "._harmonica",
         "SearchCV": "._generic",
         "SearchCallback": "._observers",
         "SearchStart": "._observers",
         "SelfTuningSearchCV": "._self_tuning",
+        "bias_corrected_score": "._corrected",
+        "one_standard_error": "._one_standard_error",
     },
 )

@@ -18,6 +18,7 @@ from .. import evaluation
 from .._compat import BaseSearchCV, Interval, StrOptions, fit_context
 from ..interrupts import noticing
 from ..schedulers import Scheduler
+from ._confirm import confirm
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
 from ._observers import Observer, SearchStart
@@ -57,6 +58,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "enqueue": [list, tuple, StrOptions({"defaults"})],
         "warm_start_from": [str, PathLike, None],
         "callbacks": [list, tuple],
+        "confirm": [Interval(Integral, 0, None, closed="left")],
     }
 
     resource: str | None = None
@@ -128,9 +130,13 @@ class BaseTrialSearchCV(ScoredTrials):
         with opened(self, plan) as source:
             self._keep(source)
             self._begin(source)
-            context = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
+            n_tasks = 1 + bool(self.confirm) + (self.refit is not False)
+            context = self._init_callback_context(max_subtasks=n_tasks)
             context.call_on_fit_task_begin(estimator=self, **plan.shown)
             loop, progress = self._run(source, context, start)
+            self._store(source.plan, loop)
+            if self.confirm and loop.error is None:
+                confirm(self, source, loop, context)
         self._finish(source.plan, loop, progress, context, given)
         plan.callbacks.on_search_end()
         context.call_on_fit_task_end(estimator=self, **plan.shown)
@@ -210,8 +216,7 @@ class BaseTrialSearchCV(ScoredTrials):
         context: Any,
         given: dict[str, Any] | None,
     ) -> None:
-        """Make results of what was finished, say what went wrong, and refit."""
-        self._store(plan, loop)
+        """Say what went wrong, and refit."""
         if self.verbose > 0:
             progress.finish(self._best_and_level(), loop.stopped)
         if loop.evaluator.known:

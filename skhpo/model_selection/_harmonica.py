@@ -132,6 +132,9 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
         ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
         this process, if they have them. `TensorBoardLogger` is one.
+    confirm : int, default=0
+        Fit so many of the best candidates once more when the search is over, under other seeds, and
+        on other splits where `cv` shuffles, and choose the best of these by all of its scores.
 
     Attributes
     ----------
@@ -262,6 +265,7 @@ classes_, n_features_in_, feature_names_in_
         lockstep: bool | str = "auto",
         asynchronous: bool = False,
         callbacks: Sequence[Any] = (),
+        confirm: int = 0,
     ) -> None:
         self._set_arguments(locals())
 

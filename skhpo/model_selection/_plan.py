@@ -24,7 +24,9 @@ from ._checks import (
     check_passed,
     check_resource,
 )
+from ._confirm import check_confirm, reshuffled
 from ._observers import Callbacks
+from ._one_standard_error import OneStandardError
 from ._own import enqueued
 from ._resume import fingerprint
 
@@ -79,6 +81,8 @@ class Plan:
         By which the best row is found.
     slots : callable
         See `slots_of`.
+    resplit : callable
+        From a seed to other splits, where `cv` can give some, else the same.
     callbacks : Callbacks
         Of the search.
     fingerprint : dict or None
@@ -95,6 +99,7 @@ class Plan:
     setting: Setting
     metric: Any
     slots: Callable[..., Any]
+    resplit: Callable[[int], Splits]
     callbacks: Callbacks
     fingerprint: dict[str, Any] | None
 
@@ -133,8 +138,16 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     if search.resource is not None:
         check_resource(search.estimator, search.resource, distributions)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
+    check_confirm(search, distributions, cv, scorer)
     slots = evaluation.slots_of(search.devices)
     splits = _splits(search.cv, cv.split(X, y, **routed.splitter.split), num_samples(X))
+
+    def resplit(seed: int) -> Splits:
+        other = reshuffled(cv, seed)
+        if other is None:
+            return splits
+        return _splits(search.cv, other.split(X, y, **routed.splitter.split), num_samples(X))
+
     check_classes(search.estimator, y, splits)
     seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
     known_by = None
@@ -151,6 +164,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         raise_errors=search.error_score == "raise",
         curves=callbacks.want_curves,
         starts=subject.starts,
+        noted=_noted(search.refit, distributions),
     )
     evaluation.separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
     weight = params.get("sample_weight")
@@ -166,9 +180,18 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         setting=setting,
         metric=metric,
         slots=slots,
+        resplit=resplit,
         callbacks=callbacks,
         fingerprint=known_by,
     )
+
+
+def _noted(refit: Any, distributions: Any) -> str | None:
+    """Return the fitted attribute that a rule for ``refit`` goes by, None for none."""
+    if not isinstance(refit, OneStandardError):
+        return None
+    spaces = [distributions] if isinstance(distributions, Mapping) else distributions
+    return refit.noted_attribute({name for space in spaces for name in space})
 
 
 def _splits(cv: Any, parts: Iterable[tuple[Any, Any]], n_samples: int) -> Splits:

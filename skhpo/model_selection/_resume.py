@@ -28,6 +28,7 @@ __all__ = ["fingerprint", "identity_of", "replayed", "tell_earlier_scores"]
 # Parameters of a search that change neither what is fitted nor, but for rounding, how it scores.
 _FREE = {
     "callbacks",
+    "confirm",
     "cv",
     "devices",
     "estimator",

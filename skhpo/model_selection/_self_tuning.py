@@ -88,6 +88,9 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         Where runs are, whose estimator leaves it open, as in `BayesSearchCV`.
     callbacks : sequence of object, default=()
         As in `BayesSearchCV`.
+    confirm : int, default=0
+        Fit so many of the best candidates once more when the search is over, under other seeds, and
+        on other splits where `cv` shuffles, and choose the best of these by all of its scores.
 
     Attributes
     ----------
@@ -165,6 +168,7 @@ classes_, n_features_in_, feature_names_in_
         fit_timeout: float | None = None,
         devices: str | Sequence[str] = "auto",
         callbacks: Sequence[Any] = (),
+        confirm: int = 0,
     ) -> None:
         self._set_arguments(locals())
 

@@ -1,0 +1,200 @@
+"""The simplest candidate that is about as good as the best: a rule for `refit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["OneStandardError", "one_standard_error"]
+
+
+def one_standard_error(
+    complexity: str | Callable[[Mapping[str, Any]], float] = "n_parameters",
+    metric: str | None = None,
+) -> OneStandardError:
+    """Return a rule for `refit`: the least complex row within one standard error of the best.
+
+    Scores are compared split by split: a row counts as good as the best if the mean of its
+    differences to it is at most their standard error. Splits that are hard for all rows thus do not
+    make rows alike. The rule is that of [1]_, section 3.4.3, with paired differences.
+
+    Parameters
+    ----------
+    complexity : str or callable, default="n_parameters"
+        What is to be small: a column of `cv_results_` ("mean_fit_time"), a parameter ("max_depth",
+        "net__n_units"), or a fitted attribute of the estimators ("n_parameters", with or without
+        the underscore at its end), which our searches then note of each fit, the one inside of
+        pipelines included; or a function from a row's parameters, a dict, to a number.
+    metric : str or None, default=None
+        Name of the score that counts; None where there is one only.
+
+    Returns
+    -------
+    rule : callable
+        From `cv_results_` to a row, as `refit` of `GridSearchCV` takes it, too. Called, it raises
+        ValueError where a table has fewer than two splits or no score, or does not tell the
+        complexity of a row that may win.
+
+    References
+    ----------
+    .. [1] L. Breiman, J. Friedman, R. Olshen, C. Stone. Classification and Regression Trees.
+       Wadsworth, 1984.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skhpo.model_selection import one_standard_error
+    >>> search = GridSearchCV(
+    ...     DecisionTreeClassifier(random_state=0),
+    ...     {"max_depth": [8, 4, 3, 2, 1]},
+    ...     refit=one_standard_error("max_depth"),
+    ... )
+    >>> search.fit(*load_iris(return_X_y=True)).best_params_
+    {'max_depth': 3}
+    """
+    return OneStandardError(complexity, metric)
+
+
+class OneStandardError:
+    """See `one_standard_error`; a class, so that a search with one can be pickled.
+
+    Parameters
+    ----------
+    complexity, metric
+        As of `one_standard_error`.
+    """
+
+    def __init__(
+        self,
+        complexity: str | Callable[[Mapping[str, Any]], float] = "n_parameters",
+        metric: str | None = None,
+    ) -> None:
+        if not (isinstance(complexity, str) or callable(complexity)):
+            raise TypeError(
+                "complexity must be the name of a column, a parameter or a fitted attribute, or a "
+                f"function of a row's parameters, but is {complexity!r}"
+            )
+        self.complexity = complexity
+        self.metric = metric
+
+    def __repr__(self) -> str:
+        metric = "" if self.metric is None else f", metric={self.metric!r}"
+        return f"one_standard_error({self.complexity!r}{metric})"
+
+    def noted_attribute(self, param_names: Any) -> str | None:
+        """Return the fitted attribute that fits have to note for this rule, if it needs one.
+
+        Parameters
+        ----------
+        param_names : collection of str
+            Names of the space.
+        """
+        name = self.complexity
+        if (
+            not isinstance(name, str)
+            or name in param_names
+            or name.removeprefix("param_") in param_names
+            or name.startswith(("mean_", "std_", "rank_", "split", "n_resources"))
+        ):
+            return None
+        return name if name.endswith("_") else f"{name}_"
+
+    def __call__(self, cv_results: Mapping[str, Any]) -> int:
+        """Return the row to refit.
+
+        Parameters
+        ----------
+        cv_results : dict of str to array
+        """
+        scores = self._scores(cv_results)
+        means = scores.mean(axis=1)
+        means[~_may_win(cv_results)] = np.nan
+        if np.isnan(means).all():
+            raise ValueError(f"{self!r} needs a row with scores on all splits, but there is none")
+        best = int(np.nanargmax(means))
+        behind = scores[best] - scores
+        error = behind.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
+        close = np.flatnonzero(~np.isnan(means) & (behind.mean(axis=1) <= error))
+        complexity = self._complexity(cv_results, close)
+        least = close[complexity == complexity.min()]
+        return int(least[np.argmax(means[least])])
+
+    def _scores(self, table: Mapping[str, Any]) -> NDArray[np.float64]:
+        names = [key[len("mean_test_") :] for key in table if key.startswith("mean_test_")]
+        if self.metric is None and len(names) != 1:
+            raise ValueError(
+                f"{self!r} needs to know which score counts, but there are {', '.join(names)}; "
+                f"give one, as in one_standard_error({self.complexity!r}, metric={names[0]!r})"
+            )
+        metric = names[0] if self.metric is None else self.metric
+        if metric not in names:
+            raise ValueError(f"metric must be one of {', '.join(names)}, but is {metric!r}")
+        columns: list[NDArray[np.float64]] = []
+        while (key := f"split{len(columns)}_test_{metric}") in table:
+            columns.append(np.array(table[key], dtype=float))
+        if len(columns) < 2:
+            raise ValueError(
+                f"{self!r} needs scores of two splits at least, which say how far they vary, but "
+                f"there is {len(columns)}; use another cv"
+            )
+        return np.column_stack(columns)
+
+    def _complexity(self, table: Mapping[str, Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        if callable(self.complexity):
+            values = [self.complexity(table["params"][row]) for row in rows]
+        else:
+            values = [_value(column, row) for column in [self._column(table)] for row in rows]
+        try:
+            found = np.array(values, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"complexity must be a number, but {self.complexity!r} of the best rows is "
+                f"{values[:5]!r}; give a function from a row's parameters to a number"
+            ) from error
+        if np.isnan(found).any():
+            row = int(rows[np.isnan(found)][0])
+            raise ValueError(
+                f"complexity must be known of every row that may win, but {self.complexity!r} of "
+                f"row {row} ({table['params'][row]!r}) is not"
+            )
+        return found
+
+    def _column(self, table: Mapping[str, Any]) -> Any:
+        name = self.complexity
+        assert isinstance(name, str)
+        for key in (name, f"param_{name}"):
+            if key in table:
+                return table[key]
+        attribute = name if name.endswith("_") else f"{name}_"
+        splits: list[Any] = []
+        while (key := f"split{len(splits)}_{attribute}") in table:
+            splits.append(table[key])
+        if splits:
+            return np.mean(splits, axis=0)
+        raise ValueError(
+            f"complexity must be a column of cv_results_, a parameter, or an attribute that the "
+            f"fitted estimators have, but {name!r} is none; columns are "
+            f"{', '.join(key for key in table if not key.startswith('split'))}"
+        )
+
+
+def _value(column: Any, row: int) -> Any:
+    value = column[row]
+    return np.nan if value is np.ma.masked or value is None else value
+
+
+def _may_win(table: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Return which rows may win: of subsamples the largest, because the refit has all rows."""
+    params = table["params"]
+    levels = table.get("n_resources")
+    if levels is None or any(
+        key.startswith("param_") and np.array_equal(np.ma.getdata(table[key]), levels)
+        for key in table
+    ):
+        return np.ones(len(params), dtype=bool)
+    return np.asarray(levels == np.max(levels))
