@@ -12,7 +12,10 @@ import numpy as np
 
 from ._compat import Interval, validate_parameter_constraints
 
-__all__ = ["COUNT", "NON_NEGATIVE", "POSITIVE", "Number", "check_arguments", "nearest_first"]
+__all__ = [
+    *("COUNT", "COUNT_OR_ZERO", "NON_NEGATIVE", "POSITIVE", "Number"),
+    *("check_arguments", "nearest_first"),
+]
 
 
 class Number(Interval):  # type: ignore[misc]
@@ -26,6 +29,7 @@ class Number(Interval):  # type: ignore[misc]
 
 
 COUNT = Number(Integral, 1, None, closed="left")
+COUNT_OR_ZERO = Number(Integral, 0, None, closed="left")
 POSITIVE = Number(Real, 0, None, closed="neither")
 NON_NEGATIVE = Number(Real, 0, None, closed="left")
 

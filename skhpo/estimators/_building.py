@@ -34,8 +34,8 @@ class BuildingMixin:
 
         ``fit`` calls this; call it yourself to load parameters into a net that was never fitted,
         or to freeze some, before ``partial_fit``. Without data nothing can be inferred:
-        ``module__in_features`` must be set. What the data mean is learned when the first ones
-        come; to predict before that, a classifier needs `classes`.
+        ``module__in_features`` must be set, and to predict before the first data a classifier
+        needs `classes`.
 
         Returns
         -------
@@ -80,7 +80,7 @@ class BuildingMixin:
         return self
 
     def _check_name(self, part, names):
-        """Raise ValueError if an overridden method made no part under the name that is read."""
+        """Raise ValueError if an overridden method did not set the attribute ``<part>_``."""
         if not hasattr(self, part + "_"):
             others = ", ".join(name + "_" for name in names if name != part) or "nothing"
             raise ValueError(
@@ -90,14 +90,14 @@ class BuildingMixin:
             )
 
     def _drawing_from(self, stream):
-        """Return the context in which a forward pass draws from a stream."""
+        """Return a context in which forward passes draw from a stream."""
         if self.compile:
             devices = {torch.device("cpu"), torch.zeros(0, device=self.device_).device}
             return LentGenerators(stream, *devices)
         return OwnGenerators(stream)
 
     def _materialize(self, module):
-        """Give lazy layers their shapes by one forward pass."""
+        """Set the shapes of lazy layers by one forward pass."""
         lazy = torch.nn.parameter.UninitializedParameter
         if not any(isinstance(p, lazy) for p in module.parameters()):
             return
@@ -145,7 +145,7 @@ class BuildingMixin:
         return self
 
     def _module_by_run(self, kwargs):
-        """Call a builder that asks ``hp`` for its hyperparameters."""
+        """Call a define-by-run builder."""
         arguments, hp = split(self.module, kwargs)
         module = self.module(hp, **arguments)
         check_all_known(self.module, arguments, hp)
@@ -164,7 +164,7 @@ class BuildingMixin:
         kwargs : dict
         """
         kwargs = NeuralNet.get_params_for(self, prefix)
-        if prefix == "criterion":  # such as weights of classes, computed by scikit-learn
+        if prefix == "criterion":  # such as class weights computed by scikit-learn
             arrays = {k: torch.from_numpy(v) for k, v in kwargs.items() if type(v) is np.ndarray}
             return {**kwargs, **arrays}
         if prefix != "module":
@@ -207,7 +207,7 @@ class BuildingMixin:
             for name in self._criteria:
                 criterion = getattr(self, name + "_")
                 if isinstance(criterion, torch.nn.Module):
-                    # Weights of classes that NumPy computed are float64.
+                    # Class weights from NumPy are float64.
                     dtypes = (p.dtype for p in self.module_.parameters() if p.is_floating_point())
                     dtype = next(dtypes, torch.get_default_dtype())
                     criterion = criterion.to(self.device_).to(dtype)
@@ -251,9 +251,9 @@ class BuildingMixin:
 
 
 def _fused_is_faster(optimizer, settings):
-    """Tell whether the fused implementation is: by 2.5 x for Adam, 1.7 x for SGD with momentum.
+    """Whether torch's fused optimizer is faster: 2.5 x for Adam, 1.7 x for SGD with momentum.
 
-    If an implementation was chosen, that one stays.
+    False if the user chose an implementation.
     """
     if not settings.keys().isdisjoint(("fused", "foreach", "differentiable", "capturable")):
         return False
@@ -263,7 +263,7 @@ def _fused_is_faster(optimizer, settings):
 
 
 def _can_fuse(module):
-    # The gradients of sparse embeddings are sparse, which the fused kernels do not take.
+    # Fused kernels do not accept the sparse gradients of sparse embeddings.
     return not any(getattr(layer, "sparse", False) for layer in module.modules()) and all(
         p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in module.parameters()
     )
@@ -273,7 +273,7 @@ def _named_arguments(factory):
     arguments = arguments_of(factory)
     if arguments is not None:
         return set(arguments)
-    # With **kwargs any name may be passed, but only the written ones are surely understood.
+    # With **kwargs any name may be passed, but only the written ones are surely valid.
     try:
         parameters = signature_of(factory)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""skorch's callbacks: what they need before anything is trained, and the table of epochs."""
+"""skorch's callbacks: checks before training, and the table of epochs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
 
 
 def given_callbacks(net):
-    """Return the callbacks that the user gave, by name; those of skorch itself are left out."""
+    """Return the user's callbacks by name, without skorch's defaults."""
     if not net.callbacks or net.callbacks == "disable":
         return {}
     defaults = {name for name, _ in net.get_default_callbacks()}
@@ -25,16 +25,10 @@ def given_callbacks(net):
 
 
 def let_callbacks_set_params(net, X, y):
-    """Let callbacks that set parameters by the data (skorch's `InputShapeSetter`) do so.
+    """Call callbacks that set parameters by the data, as skorch's `InputShapeSetter` does.
 
-    They do it when training begins; here the module is built and tried before that. A callback is
-    known by ``set_params`` in its ``on_train_begin``.
-
-    Parameters
-    ----------
-    net : estimator
-    X, y : array-like
-        As given by the user.
+    skorch calls them when training begins, but here the module is built and tested before that.
+    They are recognised by ``set_params`` in ``on_train_begin``. `X` and `y` are the user's.
     """
     if not net.callbacks or net.callbacks == "disable":
         return
@@ -46,22 +40,10 @@ def let_callbacks_set_params(net, X, y):
 
 
 def check_monitors(net, valid, checks):
-    """Raise where a callback waits for a value that is not going to be recorded.
+    """Raise ValueError if a callback monitors a value that is not going to be recorded.
 
-    Parameters
-    ----------
-    net : estimator
-        Initialized.
-    valid : Rows, Dataset or None
-        What `train_split` has split off.
-    checks : Checks or None
-        Those of `validation_fraction`.
-
-    Raises
-    ------
-    ValueError
-        If it needs a validation part and there is none, or nothing known records it. What code of
-        the user's may record is left to it.
+    It needs a validation part (of `train_split`) or `checks` and there is none, or nothing records
+    it. No error where classes of the user may record it.
     """
     given = given_callbacks(net)
     if not given:
@@ -138,7 +120,7 @@ def _raise_without_validation(net, checks, name, monitor, base):
 
 
 def _own_classes(cls):
-    """Return the classes of the user's among the bases of a class."""
+    """Return the user's classes among the bases of a class."""
     return [base for base in cls.__mro__ if base.__module__.partition(".")[0] not in _OF_PACKAGES]
 
 
@@ -153,10 +135,10 @@ def _constants_of(cls):
 
 
 class EpochTable(PrintLog):
-    """skorch's table, which compares its sink with the ``print`` of the moment.
+    """skorch's table of epochs, for environments such as Ray that replace ``print``.
 
-    Ray replaces that one. The table would then be printed whatever `verbose` says, and could not
-    be pickled.
+    skorch's own compares its sink with the current ``print``: after a replacement it ignores
+    `verbose`, and cannot be pickled.
     """
 
     def _sink(self, text, verbose):

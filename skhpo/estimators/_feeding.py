@@ -1,4 +1,4 @@
-"""From checked data to the batches that a network is fed, in training and in prediction."""
+"""From checked data to the batches of a network, in training and in prediction."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from .validation import check_container, check_inputs
 
 __all__ = ["FeedingMixin", "NetRows"]
 
-# Settings of an iterator that need no DataLoader: slices of tensors honour the first three, and
-# the others only say how a DataLoader comes by its batches.
+# Settings of an iterator that need no DataLoader: slices of tensors implement the first line, and
+# the others do not change the batches.
 _ITERATOR_SETTINGS = {
     *("batch_size", "shuffle", "drop_last"),
     *("num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context"),
     *("pin_memory", "pin_memory_device", "timeout"),
 }
-# What predictions take at once beyond `batch_size`.
+# Limits of the batches of predictions where they exceed `batch_size`.
 _MOST_ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 2**23
 
 
 class NetRows(Rows, skorch.dataset.Dataset):
-    """`Rows` that skorch's callbacks know to be inputs with targets."""
+    """`Rows` that skorch's callbacks accept as a dataset."""
 
 
 class FeedingMixin:
-    """Datasets and iterators of an estimator: slices of tensors, or skorch's where it asks.
+    """Datasets and iterators of an estimator: slices of tensors, or skorch's if they are needed.
 
-    There is one way from data to the module, for training, checks, prediction and the first look:
+    Training, checks, predictions and the first batch use the same way from data to the module:
     ``_check_inputs``, ``_as_dataset``, ``_batches``. It has three forms.
 
     * Arrays are `Rows`, of which batches are slices.
-    * Where an iterator of the user's, or arguments of it, collate rows, it reads `Rows`.
-    * Where the rows are the user's (``dataset``, ``get_dataset``, a lazy sequence), a `DataLoader`
-      reads a `Dataset` made of the data as they were given.
+    * A user's iterator, or one with a user's arguments, reads `Rows`.
+    * For user-defined rows (``dataset``, ``get_dataset``, a lazy sequence), a `DataLoader` reads a
+      `Dataset` made of the data as given.
     """
 
     def _check_inputs(self, X, y=None, *, reset, needs_y):
-        """Return `X` and `y` checked as far as they can be."""
+        """Check `X` and `y` as far as possible."""
         if self._has_own_dataset():
             return check_container(self, X, y, reset=reset)
         if is_read_by_rows(X):
@@ -65,15 +65,10 @@ class FeedingMixin:
         return check_inputs(self, X, y, reset=reset, needs_y=needs_y)
 
     def _as_dataset(self, X, y=None, weight=None, *, training):
-        """Return what batches are taken from: `Rows`, or a `Dataset` for a `DataLoader`.
+        """Return the source of batches: `Rows`, or a `Dataset` for a `DataLoader`.
 
-        Parameters
-        ----------
-        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
-        y : ndarray or None, default=None
-            Encoded targets.
-        weight : ndarray or None, default=None
-        training : bool
+        `X` is an ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset; `y`
+        are encoded targets.
         """
         if isinstance(X, torch.utils.data.Dataset):
             if training:
@@ -131,11 +126,11 @@ class FeedingMixin:
         )
 
     def _reads_as_given(self, X):
-        """Tell whether `X` goes into a `Dataset` as it is, whose rows may be anything."""
+        """Whether `X` is passed to a `Dataset` as given, whose rows may have any type."""
         return self._has_own_dataset() or is_read_by_rows(X)
 
     def _slices_batches(self, *, training=True):
-        """Tell whether nothing asks for a `Dataset` or a `DataLoader`."""
+        """Whether no setting needs a `Dataset` or a `DataLoader`."""
         name = "iterator_train" if training else "iterator_valid"
         return (
             getattr(self, name) is DataLoader
@@ -154,7 +149,7 @@ class FeedingMixin:
         return type(self).get_split_datasets is not NeuralNet.get_split_datasets
 
     def _split(self, dataset, X, y, split_params):
-        """Return what is trained on, and what is scored after each epoch or None."""
+        """Return the training part, and the part scored after each epoch or None."""
         if self._splits_itself():
             return self.get_split_datasets(X, y, **split_params)
         if not self.train_split:
@@ -170,12 +165,12 @@ class FeedingMixin:
                     f"{self.train_split!r} returned a {type(train).__name__} of its own"
                 )
         if all_are_trained_on and self._targets_are_encoded:
-            # Those to check on come from elsewhere, as they are.
+            # The validation part is another dataset, with the user's targets.
             valid = self._encoded(valid)
         return train, valid
 
     def _part_as_rows(self, part, whole):
-        """Return a part of `Rows`, as `train_split` makes it, as `Rows`."""
+        """Return the part of `Rows` that `train_split` made as `Rows`."""
         if not isinstance(whole, Rows) or part is whole:
             return part
         index, source = slice(None), part
@@ -193,7 +188,7 @@ class FeedingMixin:
         return part
 
     def _encoded(self, valid):
-        """Return a validation set of the user's with encoded targets."""
+        """Return a user's validation set with encoded targets."""
         if valid is None or isinstance(valid, Rows):
             return valid
         if type(valid) is skorch.dataset.Dataset and not self._reads_as_given(valid.X):
@@ -208,7 +203,7 @@ class FeedingMixin:
         return EncodedTargets(valid, self._encode_of_dataset)
 
     def _encode_of_dataset(self, y):
-        """Return targets of a `Dataset` as those of an array are after `_check_targets`."""
+        """Encode targets of a `Dataset`, as `_check_targets` does those of an array."""
         return y
 
     def _batches(self, dataset, *, training):
@@ -232,11 +227,13 @@ class FeedingMixin:
             generator = self._state.streams["shuffle"].generator()
         drop_last = bool(training and settings.get("drop_last", False))
         balance = dataset.balance if training else None
-        told = self._set_batch_weight
-        return RowBatches(dataset, batch_size, generator, drop_last, told, balance, sparse=sparse)
+        set_weight = self._set_batch_weight
+        return RowBatches(
+            *(dataset, batch_size, generator, drop_last, set_weight, balance), sparse=sparse
+        )
 
     def _may_skip_zeros(self, rows):
-        """Whether batches may be sparse: they can, and go nowhere but into the module."""
+        """Whether batches may be sparse: the rows can be, and only the module gets them."""
         plain = rows.can_be_sparse and not self.compile and not self._has_own_epochs
         return plain and self._forward_of_training() is self.module_
 
@@ -244,28 +241,27 @@ class FeedingMixin:
         self._batch_weight = weight
 
     def _rows_at_once(self):
-        """Return how many rows are passed through the module at once where it predicts.
+        """Return the batch size of predictions.
 
-        These are `batch_size`, or up to 1,024 if all that operations make of them, added up,
-        takes no more than 8 MiB. What trained in batches of some size needs less memory to predict.
+        `batch_size`, or up to 1,024 if all results of operations together take at most 8 MiB.
         """
         if not self._row_bytes:
             return self.batch_size
         return max(self.batch_size, min(_MOST_ROWS_AT_ONCE, _BYTES_AT_ONCE // self._row_bytes))
 
     def _sparse_rows_at_once(self):
-        """Return the same for sparse rows, whose products read all of the weights each time.
+        """Return the same for sparse rows, for which each product reads all weights.
 
-        These are so many that what is made of them takes as much memory as the weights.
+        The results then take as much memory as the weights.
         """
         parameters = list(self.module_.parameters())
         item = parameters[0].element_size() if parameters else 1
-        made = (self._row_bytes or 0) - item * math.prod(self.input_shape_)
+        results = (self._row_bytes or 0) - item * math.prod(self.input_shape_)
         weights = sum(p.numel() * p.element_size() for p in parameters)
-        return max(self.batch_size, weights // max(made, item))
+        return max(self.batch_size, weights // max(results, item))
 
     def get_iterator(self, dataset, training=False):
-        """Make the `DataLoader` of a dataset. In training it shuffles, unless told otherwise.
+        """Make the `DataLoader` of a dataset. In training it shuffles, unless set otherwise.
 
         Parameters
         ----------
@@ -289,7 +285,7 @@ class FeedingMixin:
         orders_itself = {"sampler", "batch_sampler", "shuffle"} & set(kwargs)
         if training and not orders_itself and not isinstance(dataset, IterableDataset):
             kwargs["shuffle"] = True
-        # Without a generator a DataLoader draws from torch's default one, even in order.
+        # Without a generator a DataLoader draws from torch's global one, even without shuffling.
         stream = self._state.streams["shuffle"] if training else Stream(0, "loader")
         kwargs.setdefault("generator", stream.generator())
         return factory(dataset, **kwargs)

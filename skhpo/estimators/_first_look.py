@@ -1,4 +1,4 @@
-"""What a net learns when it first sees data: shapes, and what the module makes of a few rows."""
+"""What a net learns from its first data: shapes, and the module's output for a few rows."""
 
 from __future__ import annotations
 
@@ -24,13 +24,10 @@ _FEW = 8
 
 
 class FirstLookMixin(FeedingMixin):
-    """A first batch is taken the way that predictions go, before anything is trained."""
+    """Passes a first batch through the module, as in predictions, before training."""
 
     def _build(self, X, fit_params, y=None):
-        """Initialize the net for the data, and pass a few rows through it.
-
-        What is wrong with the module is said before any training.
-        """
+        """Initialize the net for the data, and test the module on a few rows before training."""
         few, _ = self._first_batch(X, y)
         self._inferred = {"out_features": self._out_features()}
         shape = sample_shape(few)
@@ -38,13 +35,13 @@ class FirstLookMixin(FeedingMixin):
             self._inferred["in_features"] = int(np.prod(shape))
             self._inferred["in_channels"] = shape[0]
             self._inferred["input_shape"] = shape
-        self._remember_input(X, few)
+        self._store_input_format(X, few)
         self._few_inputs = few
         try:
             self.initialize()
             self._learn_from(X, few, fit_params)
         except BaseException:
-            # Not a network that could predict, or be continued.
+            # This net can neither predict nor continue.
             self.initialized_ = False
             if self._state is not None:
                 self._state.parts.pop("module", None)
@@ -53,19 +50,19 @@ class FirstLookMixin(FeedingMixin):
             self._few_inputs = None
 
     def _learn_from(self, X, few, fit_params):
-        """Learn from a first batch what comes into the built module, and what comes out of it."""
-        self._remember_input(X, few)
-        output = self._try(self._to_try(X, few), fit_params)
+        """Learn input and output formats of the built module from a first batch."""
+        self._store_input_format(X, few)
+        output = self._test_module(self._test_batch(X, few), fit_params)
         output = output[0] if isinstance(output, tuple) else output
         if isinstance(output, torch.Tensor):
-            self._understand(output)
+            self._infer_output_format(output)
             return
         self._check_is_taken_apart(output)
         self._meaning = "own"
         self._output_shape = tuple(self.predict_nonlinearity(output).shape[1:])
 
     def _check_is_taken_apart(self, output):
-        """Raise ValueError unless code of the user's makes a loss and a prediction of an output."""
+        """Raise ValueError unless user code computes loss and predictions of such an output."""
         of_package = type(self).get_loss.__module__.partition(".")[0] == "skhpo"
         of_torch = type(self.criterion_).__module__.startswith("torch.")
         if callable(self.predict_nonlinearity) and not (of_package and of_torch):
@@ -77,8 +74,8 @@ class FirstLookMixin(FeedingMixin):
             "it apart in a criterion (or get_loss) and a predict_nonlinearity of your own"
         )
 
-    def _acquainted(self, X):
-        """Return this net, or if it has seen no data yet a twin that has learned from `X`."""
+    def _knowing_format(self, X):
+        """Return this net, or if it has seen no data a copy that has learned from `X`."""
         self.check_is_fitted()
         if self._has_seen_data:
             return self
@@ -90,12 +87,12 @@ class FirstLookMixin(FeedingMixin):
         return twin
 
     def _learn_classes_alone(self):
-        """Learn the classes of a net that has seen no targets, if it needs them to predict."""
+        """Learn the classes for predictions of a net that has seen no targets."""
 
-    def _try(self, inputs, fit_params):
+    def _test_module(self, inputs, fit_params):
         self._set_training(False)
-        # A stream of its own: what is drawn here must not shift the streams of training. The graph
-        # says which operation came last.
+        # A separate stream, so that streams of training do not shift. The last operation is read
+        # from the graph.
         with torch.enable_grad(), self._drawing_from(Stream(self.seed_, "trial")):
             try:
                 output = self._infer_measured(inputs, fit_params)
@@ -109,7 +106,7 @@ class FirstLookMixin(FeedingMixin):
         return output
 
     def _infer_measured(self, inputs, fit_params):
-        """Pass a batch through the module, and remember what that takes for a row."""
+        """Pass a batch through the module, and store the memory that a row needs."""
         self._row_bytes = None
         n_rows = row_count(inputs)
         if self.compile or not n_rows:
@@ -122,18 +119,10 @@ class FirstLookMixin(FeedingMixin):
         return output
 
     def _first_batch(self, X, y=None):
-        """Return what the module is going to get, for a few rows; no global generator is touched.
+        """Return a first batch of the module's inputs and the targets, without global generators.
 
-        Parameters
-        ----------
-        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
-        y : ndarray or None, default=None
-            Encoded targets.
-
-        Returns
-        -------
-        X : array, tensor or whatever is collated
-        y : object
+        `X` is an ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset; `y`
+        are encoded targets or None.
         """
         if not isinstance(X, torch.utils.data.Dataset) and not self._reads_as_given(X):
             X, y = _first_rows(X), None if y is None else y[:_FEW]
@@ -153,8 +142,8 @@ class FirstLookMixin(FeedingMixin):
                     f"iterator_valid__collate_fn must make one of them, but: {error}"
                 ) from error
 
-    def _to_try(self, X, few):
-        """Return what the built module gets of a first batch, on its device."""
+    def _test_batch(self, X, few):
+        """Return a first batch as the built module gets it, on its device."""
         if isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X):
             return self._prepare_inputs(few)
         rows = self._as_dataset(_first_rows(X), training=False)
@@ -163,7 +152,7 @@ class FirstLookMixin(FeedingMixin):
         return next(iter(self._batches(rows, training=False).inputs()))
 
     def _few(self, dataset):
-        """Return the first rows of a dataset, or all where the loader may ask for any."""
+        """Return the first rows of a dataset, or all if the loader may read any of them."""
         orders_itself = {"sampler", "batch_sampler"} & set(changed_settings(self, "iterator_valid"))
         own = self.iterator_valid is not DataLoader
         own = own or type(self).get_iterator is not FeedingMixin.get_iterator
@@ -171,15 +160,8 @@ class FirstLookMixin(FeedingMixin):
             return dataset
         return Subset(dataset, range(min(_FEW, len(dataset))))
 
-    def _remember_input(self, X, few):
-        """Keep what later inputs must agree with.
-
-        Parameters
-        ----------
-        X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
-        few : array, tensor or whatever is collated
-            What the module gets for the first rows of it.
-        """
+    def _store_input_format(self, X, few):
+        """Store shape and type that later inputs must have; `few` is the first batch of `X`."""
         collated = isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X)
         of = few if collated else X
         self.input_shape_ = sample_shape(of)

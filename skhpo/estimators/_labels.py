@@ -23,9 +23,9 @@ __all__ = [
 
 
 class ClassesMixin:
-    """The classes of a classifier: what they are, targets as positions in them, their weights."""
+    """The classes of a classifier, targets as positions among them, and their weights."""
 
-    # As the user listed them: what integer targets of a Dataset are positions in.
+    # The classes in the user's order, in which integer targets of a Dataset are positions.
     _order_of_classes = None
 
     @property
@@ -42,7 +42,7 @@ class ClassesMixin:
         self._order_of_classes = None if order is None else np.array(order)
 
     def _check_one_label(self, y, classes, reset):
-        """Return one label per sample as positions in the classes, which are learned before."""
+        """Learn the classes, and return one label per sample as positions among them."""
         y = column_or_1d(y, warn=True)
         check_labels(y, "y")
         check_classification_targets(y)
@@ -72,22 +72,9 @@ class ClassesMixin:
 
 
 def sorted_classes(labels, name):
-    """Return the distinct labels in sorted order, which is where scorers expect them.
+    """Return the distinct labels in sorted order, as scorers expect them.
 
-    Parameters
-    ----------
-    labels : array-like of shape (n,)
-    name : str
-        What the user calls them, for the message.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-
-    Raises
-    ------
-    ValueError
-        If there are none, or some cannot be compared with each other.
+    ValueError, which uses `name`, if there are none, or some cannot be compared with each other.
     """
     labels = np.asarray(labels)
     check_labels(labels, name)
@@ -124,12 +111,12 @@ def _is_missing(label):
 
 
 def is_one_hot(y):
-    """Say whether each row of a 0/1 array has exactly one 1, in at least two columns."""
+    """Whether each row of a 0/1 array has exactly one 1, in at least two columns."""
     return len(y) > 1 and bool((y.sum(axis=1) == 1).all()) and len(set(y.argmax(axis=1))) > 1
 
 
 def warn_of_one_hot(n_labels):
-    """Warn that targets look one-hot and are not taken so."""
+    """Warn that targets look one-hot but are treated as several labels."""
     warnings.warn(
         f"y has exactly one 1 in each row, but is taken for {n_labels} labels of which a sample "
         "may have any number, each with a threshold; if it is one-hot, pass the classes: "
@@ -141,31 +128,16 @@ def warn_of_one_hot(n_labels):
 def multi_label_classes(n_labels):
     """Return `classes_` where samples have several labels: 0 and 1 for each, shape (n_labels, 2).
 
-    The positions of the labels alone would pass for two classes where there are two labels.
+    The positions of two labels alone would look like two classes.
     """
     return np.tile([0, 1], (n_labels, 1))
 
 
 def encode(y, classes, *, order=None):
-    """Return the positions of labels among the classes.
+    """Return the positions (int64) of labels among sorted classes; ValueError for other labels.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-    classes : ndarray of shape (n_classes,)
-        Sorted.
-    order : ndarray of shape (n_classes,), default=None
-        The classes as they were given. Integers in `y` are then positions in it, where the
-        classes are names.
-
-    Returns
-    -------
-    positions : ndarray of int64, shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If there is a label that is no class.
+    With `order`, the classes in the user's order, integers in `y` are positions in it if the
+    classes are names.
     """
     if order is not None and y.dtype.kind in "iu" and order.dtype.kind in "US":
         if len(y) and not 0 <= y.min() <= y.max() < len(order):
@@ -190,26 +162,11 @@ def encode(y, classes, *, order=None):
 
 
 def weights_of_classes(class_weight, classes, y):
-    """Return the weight of each class.
+    """Return the weight of each class, of shape (n_classes,); `y` are positions of labels.
 
-    Parameters
-    ----------
-    class_weight : dict or "balanced"
-        "balanced" is ``n_samples / (n_classes * count)``; a class that a dict lacks has 1. A label
-        that is no class, because a fold lacks it, is ignored where all classes have a weight.
-    classes : ndarray of shape (n_classes,)
-    y : ndarray of int64, shape (n_samples,)
-        Positions of the labels.
-
-    Returns
-    -------
-    weights : ndarray of shape (n_classes,)
-
-    Raises
-    ------
-    ValueError
-        If `class_weight` is something else, names labels that are no classes while classes have no
-        weight (as scikit-learn does), or has a negative weight.
+    "balanced" is ``n_samples / (n_classes * count)``; a class that a dict lacks has weight 1. Other
+    labels, which a fold may lack, are ignored if all classes have a weight, else ValueError is
+    raised as in scikit-learn; also for other or negative values.
     """
     if isinstance(class_weight, str) and class_weight == "balanced":
         counts = np.bincount(y, minlength=len(classes))

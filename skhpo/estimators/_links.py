@@ -1,4 +1,4 @@
-"""Which operation made the numbers that a module returns, read off the graph of autograd."""
+"""The last operations of a module, read from the graph of autograd."""
 
 from __future__ import annotations
 
@@ -8,70 +8,36 @@ __all__ = ["REAL", "SIGMOID", "SOFTMAX", "UNIT", "last_operations", "only"]
 
 SIGMOID = frozenset({"sigmoid", "hardsigmoid"})
 SOFTMAX = frozenset({"softmax"})
-# Whose results lie in [0, 1].
+# Operations with results in [0, 1].
 UNIT = SIGMOID | SOFTMAX
-# Whose results may be negative.
+# Operations whose results may be negative.
 REAL = frozenset(
     {
         *("addmm", "mm", "mv", "addmv", "addbmm", "bmm", "baddbmm", "dot", "linear"),
         *("mkldnnlinear", "mkldnnconvolution", "convolution", "nativelayernorm", "nativegroupnorm"),
         *("nativebatchnorm", "cudnnbatchnorm", "fusedrmsnorm", "embedding", "embeddingbag"),
-        *(
-            "logsoftmax",
-            "logsigmoid",
-            "log",
-            "logsumexp",
-            "tanh",
-            "hardtanh",
-            "elu",
-            "gelu",
-            "silu",
-        ),
-        *("leakyrelu", "prelu", "mish"),
+        *("logsoftmax", "logsigmoid", "log", "logsumexp", "tanh", "hardtanh", "elu", "gelu"),
+        *("silu", "leakyrelu", "prelu", "mish"),
     }
 )
-# What keeps a range, or scales and shifts it.
+# Operations that keep, scale or shift the range of their inputs.
 _PASSED = frozenset(
     {
         *("view", "unsafeview", "reshapealias", "squeeze", "unsqueeze", "select", "slice", "index"),
         *("indexselect", "gather", "t", "transpose", "permute", "expand", "clone", "tocopy"),
         *("alias", "asstrided", "cat", "stack", "split", "unbind", "unsafesplit", "narrow"),
         *("mean", "sum", "add", "sub", "rsub", "mul", "div", "neg", "clamp", "clampmin"),
-        *(
-            "max",
-            "min",
-            "amax",
-            "amin",
-            "maximum",
-            "minimum",
-            "clampmax",
-            "where",
-            "copyslices",
-            "flip",
-            "roll",
-            "contiguous",
-            "todevice",
-            "copy",
-        ),
+        *("max", "min", "amax", "amin", "maximum", "minimum", "clampmax", "where", "copyslices"),
+        *("flip", "roll", "contiguous", "todevice", "copy"),
     }
 )
 
 
 def last_operations(output):
-    """Return the names of the operations that an output comes from, in small letters.
+    """Return the lower-case names of the operations that an output comes from.
 
-    Views, sums, products and averages are looked through: ``1 - torch.sigmoid(x)`` comes from a
-    sigmoid.
-
-    Parameters
-    ----------
-    output : Tensor
-        Of a forward pass with gradients.
-
-    Returns
-    -------
-    operations : frozenset of str
-        Empty where there is no graph.
+    Views, sums, products and averages are skipped: ``1 - torch.sigmoid(x)`` comes from a sigmoid.
+    Empty if there is no graph.
     """
     to_visit, seen, found = [output.grad_fn], set(), set()
     while to_visit:
@@ -88,5 +54,5 @@ def last_operations(output):
 
 
 def only(operations, kinds):
-    """Say whether operations are known and all of some kinds."""
+    """Whether operations are known and all among `kinds`."""
     return bool(operations) and operations <= kinds

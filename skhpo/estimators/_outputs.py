@@ -1,4 +1,4 @@
-"""What the numbers that a module returns mean."""
+"""The meaning of a module's output: logits, probabilities, values, ..."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEAR_TARGETS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 
 
 def takes_logits(criterion):
-    """Say whether a criterion applies the sigmoid or the softmax itself; None where unknown."""
+    """Whether a criterion applies the sigmoid or the softmax itself; None where unknown."""
     if isinstance(criterion, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss):
         return True
     if isinstance(criterion, nn.MultiLabelSoftMarginLoss | nn.MultiMarginLoss):
@@ -39,17 +39,9 @@ def takes_logits(criterion):
 
 
 def are_logits(output, operations):
-    """Say whether outputs are logits, by what made them and by their range; None if in doubt.
-
-    Parameters
-    ----------
-    output : Tensor of shape (n, ...)
-        A few outputs.
-    operations : frozenset of str
-        As `last_operations` finds them.
-    """
+    """Whether a few outputs are logits, by their range and `last_operations`; None if in doubt."""
     if not _within_unit(output):
-        # Positive numbers without a bound have no place where one class begins.
+        # Unbounded positive numbers have no threshold between two classes.
         positive = operations and not operations & (REAL | UNIT) and bool((output >= 0).all())
         return None if positive else True
     if only(operations, UNIT):
@@ -58,20 +50,21 @@ def are_logits(output, operations):
 
 
 def meaning_of(output, operations, criterion, n_classes, multi_label=False, *, ask=True):
-    """Tell what a classifier's module returns, by the criterion and by a few rows of output.
+    """Infer what a classifier's module returns, from the criterion and a few rows of output.
 
     Parameters
     ----------
     output : Tensor of shape (n, ...)
     operations : frozenset of str
-        What made the output, as `last_operations` finds them.
+        `last_operations` of the output.
     criterion : callable
     n_classes : int
         Or the number of labels.
     multi_label : bool, default=False
         Whether samples have any number of labels.
     ask : bool, default=True
-        Whether a `predict_nonlinearity` is asked for where nothing tells.
+        Whether an ambiguous output is an error, or a warning, that asks for a
+        `predict_nonlinearity`.
 
     Returns
     -------
@@ -81,8 +74,7 @@ def meaning_of(output, operations, criterion, n_classes, multi_label=False, *, a
     Raises
     ------
     ValueError
-        If the width of the output does not fit the number of classes, its values do not fit the
-        criterion, or nothing tells where a class begins.
+        If the output does not fit the number of classes or the criterion, or is ambiguous.
     """
     width = output.shape[1] if output.ndim > 1 else 1
     if multi_label:
@@ -124,7 +116,7 @@ def meaning_of(output, operations, criterion, n_classes, multi_label=False, *, a
 
 
 def _decided(logits, output, operations, criterion, ask):
-    """Say whether outputs that are compared with a threshold are logits."""
+    """Whether outputs that are compared with a threshold are logits."""
     if logits is None:
         logits = are_logits(output, operations)
     if logits is None and ask:
@@ -150,7 +142,7 @@ def _check_width(output, width, criterion, n_classes):
         fits, wanted = width == 1 and n_classes == 2, "1 output for exactly 2 classes"
     else:
         fits, wanted = width == n_classes, f"{n_classes} outputs for {n_classes} classes"
-        # An unknown criterion may know what to do with a single output.
+        # An unknown criterion may accept a single output.
         fits = fits or (width == 1 and n_classes == 2 and not _is_of_torch(criterion))
     if not fits or output.ndim > 2:
         raise ValueError(
@@ -186,7 +178,7 @@ def _check_labels(output, criterion, n_labels):
 
 
 def _check_range(output, operations, criterion):
-    """Raise, or warn, where a criterion gets probabilities for logits, or the reverse."""
+    """Raise or warn if a criterion gets probabilities instead of logits, or the reverse."""
     name = type(criterion).__name__
     if isinstance(criterion, nn.BCELoss) and not _within_unit(output):
         worst = output.min() if output.min() < 0 else output.max()
@@ -197,7 +189,7 @@ def _check_range(output, operations, criterion):
     if isinstance(criterion, nn.MultiMarginLoss) or not takes_logits(criterion):
         return
     summed = isinstance(criterion, nn.CrossEntropyLoss) and not operations & REAL
-    # Outside of [0, 1] they are scaled, or the weights of something else.
+    # Outside [0, 1] they were scaled, or have another meaning.
     if (only(operations, UNIT) and _within_unit(output)) or (summed and sum_to_one(output)):
         layer, fix = ("Sigmoid" if only(operations, SIGMOID) else "Softmax"), ""
         if isinstance(criterion, nn.BCEWithLogitsLoss):
@@ -212,26 +204,26 @@ def _check_range(output, operations, criterion):
 
 
 def _within_unit(output):
-    # The tolerance is for what was divided by a sum.
+    # Tolerance for rounding after a division by a sum.
     return bool(((output >= 0) & (output <= 1 + 1e-6)).all())
 
 
 def sum_to_one(output):
-    """Say whether each row of a few outputs has the sum of probabilities."""
+    """Whether the values of each row are >= 0 and sum to one."""
     if output.ndim != 2 or output.shape[1] < 2 or not bool((output >= 0).all()):
         return False
-    # The tolerance is that of the logarithms of many classes in bfloat16.
+    # Tolerance for log-probabilities of many classes in bfloat16.
     return torch.allclose(output.sum(1), output.new_ones(1), atol=1e-2)
 
 
 def as_probabilities(meaning):
-    """Return the function from an output with this meaning to probabilities (n, n_classes)."""
+    """Return the function from such outputs to probabilities (n, n_classes)."""
     return {
         "logits": functools.partial(torch.softmax, dim=1),
         "log_probabilities": torch.exp,
         "probabilities": torch.clone,
         "each_probability": _normalised,
-        "binary_logit": _from_binary_logit,
+        "binary_logit": lambda output: two_columns(torch.sigmoid(output)),
         "binary_probability": two_columns,
         "label_logits": torch.sigmoid,
         "label_probabilities": torch.clone,
@@ -243,33 +235,17 @@ def _normalised(output):
     return output / output.sum(1, keepdim=True).clamp_min(torch.finfo(output.dtype).tiny)
 
 
-def _from_binary_logit(output):
-    return two_columns(torch.sigmoid(output))
-
-
 def two_columns(output):
-    """Return the probabilities of both classes, given that of the second one."""
+    """Return the probabilities of both classes, given that of the second."""
     of_second = output.reshape(-1)
     return torch.stack((1 - of_second, of_second), 1)
 
 
 def link_of(output, operations, criterion):
-    """Tell what a regressor's module returns, by the criterion and by a few rows of output.
+    """Infer what a regressor's module returns, from the criterion and a few rows of output.
 
-    Parameters
-    ----------
-    output : Tensor of shape (n, ...)
-    operations : frozenset of str
-    criterion : callable
-
-    Returns
-    -------
-    {"values", "logs", "logits", "class_logits"}
-
-    Raises
-    ------
-    ValueError
-        If the values of the output do not fit the criterion.
+    Returns "values", "logs", "logits" or "class_logits". Raises ValueError if the output does not
+    fit the criterion.
     """
     _check_range(output, operations, criterion)
     log_input = getattr(criterion, "log_input", None)
@@ -297,7 +273,7 @@ def link_of(output, operations, criterion):
 
 
 def as_predictions(link):
-    """Return the function from an output with this meaning to predicted targets."""
+    """Return the function from such outputs to predicted targets."""
     return {
         "values": torch.clone,
         "logs": torch.exp,

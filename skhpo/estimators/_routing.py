@@ -1,4 +1,4 @@
-"""scikit-learn's metadata routing: what of it goes to the module, and what to `train_split`."""
+"""scikit-learn's metadata routing: metadata of the module's ``forward`` and of `train_split`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["drop_made_request_methods", "routed"]
 
 
 def drop_made_request_methods(cls):
-    """Drop what scikit-learn made of the signatures of a class of nets.
+    """Drop the ``set_*_request`` methods that scikit-learn derived from the signatures of a class.
 
-    It knows no names for the module's ``forward``; skorch's methods take any.
+    They would reject the metadata of the module's ``forward``, which may have any name.
     """
     for method in ("fit", "partial_fit"):
         name = f"set_{method}_request"
@@ -24,24 +24,14 @@ def drop_made_request_methods(cls):
 def routed(net, method, fit_params):
     """Return the parameters of the module's ``forward``, and those of `train_split`.
 
-    Without routing both get all of them, as in skorch.
-
-    Parameters
-    ----------
-    net : estimator
-    method : {"fit", "partial_fit"}
-    fit_params : dict
-
-    Raises
-    ------
-    TypeError
-        If routing is enabled and nobody has asked for a parameter.
+    Without routing both get all of them, as in skorch. With routing TypeError is raised for a
+    parameter that was not requested.
     """
     if not get_config()["enable_metadata_routing"]:
         return fit_params, fit_params
     requests = net._get_metadata_request()
     if method == "partial_fit" and not any(requests.partial_fit.requests.values()):
-        # What nothing was declared for goes on with what was declared for fit, as in a search.
+        # Without requests for partial_fit those for fit hold, as in a search.
         method = "fit"
     routed = process_routing(net, method, **fit_params)
     asked = getattr(requests, method).requests

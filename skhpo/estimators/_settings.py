@@ -1,31 +1,28 @@
-"""Checks of the values of parameters that an estimator has beside skorch's."""
+"""Checks of parameter values that cannot be declared as constraints."""
 
 from __future__ import annotations
-
-import math
-import numbers
 
 import torch
 from sklearn.metrics import get_scorer, get_scorer_names
 
+from ..arguments import COUNT_OR_ZERO, NON_NEGATIVE, check_arguments
 from ..names import nearest_first, resolve_scheduler
 from ..training.initialization import INITIALIZATIONS
 from ..training.schedule import needs_monitor
 
 __all__ = ["STREAMS", "check_settings"]
 
-# What `seeds` can pin.
+# Streams of random numbers that `seeds` can set.
 STREAMS = ("init", "shuffle", "forward", "validation")
 
 
 def check_settings(net):
-    """Raise ValueError for a value out of range, and for two settings that exclude each other."""
+    """Raise ValueError for an invalid value or two settings that exclude each other."""
     _check_selection(net)
     _check_schedule(net)
     if net.init not in INITIALIZATIONS:
         known = ", ".join(map(repr, nearest_first(net.init, INITIALIZATIONS)))
         raise ValueError(f"init must be one of {known}, but got {net.init!r}")
-    _check_number("init_gain", net.init_gain, 0, strictly=True)
     if (net.init, net.init_gain) != ("default", 1) and isinstance(net.module, torch.nn.Module):
         raise ValueError(
             f"init={net.init!r} and init_gain={net.init_gain} would replace the weights of an "
@@ -38,39 +35,26 @@ def check_settings(net):
                 f"predictions must be those of the rows in their order, but iterator_valid__{name}="
                 f"{vars(net)[f'iterator_valid__{name}']!r}; leave it out"
             )
-    if net.max_norm is not None:
-        _check_number("max_norm", net.max_norm, 0, strictly=True)
-    if not (isinstance(net.amp, bool) or net.amp == "auto"):
-        raise ValueError(f"amp must be True, False or 'auto', but got {net.amp!r}")
     for name, seed in net._pinned_seeds().items():
         if name not in STREAMS:
             known = ", ".join(map(repr, nearest_first(name, STREAMS)))
             raise ValueError(f"seeds must have keys among {known}, but got {name!r}")
-        if seed is not None:
-            _check_integer(f"seeds[{name!r}]", seed, 0)
+        _check_item(net, "seeds", name, seed, [COUNT_OR_ZERO, None])
 
 
 def _check_selection(net):
     fraction = net.validation_fraction
-    if fraction is not None:
-        if not _is_number(fraction) or not 0 < fraction < 1:
+    if fraction is not None and net.train_split:
+        raise ValueError(
+            f"validation_fraction={fraction} and train_split={net.train_split!r} both hold "
+            "data out; set one of them to None"
+        )
+    for name in ("patience", "check_every"):
+        if fraction is None and getattr(net, name) is not None:
             raise ValueError(
-                f"validation_fraction must be None or a number in (0, 1), but got {fraction!r}"
+                f"{name}={getattr(net, name)} needs rows to check on, but "
+                "validation_fraction=None; set it, such as to 0.1"
             )
-        if net.train_split:
-            raise ValueError(
-                f"validation_fraction={fraction} and train_split={net.train_split!r} both hold "
-                "data out; set one of them to None"
-            )
-    for name, low in (("patience", 1), ("check_every", 1)):
-        if getattr(net, name) is not None:
-            _check_integer(name, getattr(net, name), low)
-            if fraction is None:
-                raise ValueError(
-                    f"{name}={getattr(net, name)} needs rows to check on, but "
-                    "validation_fraction=None; set it, such as to 0.1"
-                )
-    _check_integer("min_epochs", net.min_epochs, 0)
     if net.monitor == "valid_loss":
         return
     try:
@@ -86,8 +70,6 @@ def _check_selection(net):
 
 
 def _check_schedule(net):
-    if net.schedule_epochs is not None:
-        _check_integer("schedule_epochs", net.schedule_epochs, 1)
     if net.lr_scheduler is None:
         set_ones = [name for name in vars(net) if name.startswith("lr_scheduler__")]
         if set_ones:
@@ -112,26 +94,15 @@ def _check_groups(net):
                 f"but got {value!r}"
             )
     for pattern, factor in (net.lr_multipliers or {}).items():
-        _check_number(f"lr_multipliers[{pattern!r}]", factor, 0)
+        _check_item(net, "lr_multipliers", pattern, factor, [NON_NEGATIVE])
     if net.lr_multipliers and getattr(net, "optimizer__param_groups", None):
         raise ValueError(
             "lr_multipliers and optimizer__param_groups both group the parameters; set one of them"
         )
     for pattern, epochs in (net.freeze or {}).items():
-        if not isinstance(epochs, bool):
-            _check_integer(f"freeze[{pattern!r}] (epochs, or True for good)", epochs, 0)
+        _check_item(net, "freeze", pattern, epochs, [COUNT_OR_ZERO, "boolean"])
 
 
-def _check_integer(name, value, low):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}")
-
-
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_number(name, value, low, *, strictly=False):
-    if not _is_number(value) or value < low or (strictly and value == low):
-        sign = ">" if strictly else ">="
-        raise ValueError(f"{name} must be a number {sign} {low}, but got {value!r}")
+def _check_item(net, name, key, value, constraint):
+    item = f"{name}[{key!r}]"
+    check_arguments(type(net).__name__, {item: constraint}, **{item: value})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
-
 import numpy as np
 import torch
 from sklearn.utils.multiclass import type_of_target
@@ -30,7 +28,7 @@ BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
 
 
 class LabelsMixin(ClassesMixin):
-    """What `TorchEstimator` asks of a classifier about targets."""
+    """The methods of a `TorchEstimator` for the targets of a classifier."""
 
     _class_weight_of_loader = None
     _multi_label = False
@@ -38,18 +36,12 @@ class LabelsMixin(ClassesMixin):
 
     def _check_params(self):
         super()._check_params()
-        if self.batch_sampler not in (None, "balanced"):
-            raise ValueError(
-                f"batch_sampler must be None or 'balanced', but got {self.batch_sampler!r}"
-            )
         if self.batch_sampler and vars(self).get("iterator_train__shuffle") is False:
             raise ValueError(
                 f"batch_sampler={self.batch_sampler!r} orders the samples, but "
                 "iterator_train__shuffle=False keeps their order; leave one of them out"
             )
         smoothing = self.label_smoothing
-        if not isinstance(smoothing, numbers.Real) or not 0 <= smoothing < 1:
-            raise ValueError(f"label_smoothing must be a number in [0, 1), but got {smoothing!r}")
         if not smoothing:
             return
         if "label_smoothing" in changed_settings(self, "criterion"):
@@ -167,7 +159,7 @@ class LabelsMixin(ClassesMixin):
         binary = issubclass(self._kind_of_criterion(), BINARY) and not self._multi_label
         return 1 if binary else len(self._known_classes)
 
-    def _understand(self, output):
+    def _infer_output_format(self, output):
         n_classes = len(self._known_classes)
         ask = isinstance(self.predict_nonlinearity, str)
         operations, output = last_operations(output), output.detach()

@@ -1,4 +1,4 @@
-"""What the torch classifier and regressor share: fitting and predicting."""
+"""Base of the torch classifier and regressor: fitting and predicting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .validation import check_before_search, check_sample_weight
 
 __all__ = ["TorchEstimator"]
 
-# Parameters that decide which further ones there are.
+# Parameters on which the valid names of others depend.
 _PARTS = {"module", "criterion", "optimizer", "lr_scheduler", "callbacks"}
 
 
@@ -43,25 +43,25 @@ class TorchEstimator(
     StateMixin,
     CallbackSupportMixin,
 ):
-    """Mixin over a skorch net. A subclass knows about targets:
+    """Mixin over a skorch net. A subclass handles the targets:
 
     ``_check_targets(y, classes, reset)``
         checks and encodes the targets, and learns from the first ones;
     ``_check_dataset_targets(dataset, y, classes, reset)``
         does so for a torch `Dataset`;
     ``_out_features()``
-        says how wide the module's output must be;
+        returns the required width of the module's output;
     ``_row_weights(y, sample_weight)``
-        adds what else weights the samples;
-    ``_understand(output)``
-        is shown what the module returns for a few rows;
+        returns the sample weights including class weights;
+    ``_infer_output_format(output)``
+        learns the meaning of the module's output from a few rows;
     ``_shape_targets(y)``, ``_encode_batch(y)``
-        make of encoded targets, or of a `Dataset`'s, what the criterion gets;
+        convert encoded targets, or those of a `Dataset`, for the criterion;
     ``_decode(y)``, ``_strata(y)``
-        make of encoded targets what a scorer gets, and what a validation part is stratified by.
+        convert encoded targets for a scorer, and for stratification.
     """
 
-    # skorch fills these lists while it initializes; here they are known beforehand.
+    # skorch fills these lists while it initializes.
     prefixes_ = [
         *("module", "criterion", "optimizer", "callbacks", "dataset", "compile"),
         *("iterator_train", "iterator_valid", "lr_scheduler", "seeds"),
@@ -78,7 +78,7 @@ class TorchEstimator(
     _labels_are_encoded = False
     _low_precision = None
     _row_bytes = None
-    # Whether `_own_runner` gives what trains for an epoch.
+    # Whether `_own_runner` returns the runner of epochs.
     _has_own_epochs = False
 
     def __init_subclass__(cls, **kwargs):
@@ -96,7 +96,7 @@ class TorchEstimator(
 
     @with_callbacks
     def fit(self, X, y=None, sample_weight=None, **fit_params):
-        """Train a fresh network for `max_epochs` epochs.
+        """Train a new network for `max_epochs` epochs.
 
         With ``warm_start=True`` a trained network is trained further, as by ``partial_fit``.
 
@@ -126,6 +126,41 @@ class TorchEstimator(
         continuing = bool(self.warm_start and self.initialized_)
         return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params)
 
+    @with_callbacks
+    def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
+        """Train for `max_epochs` more epochs, from the current state.
+
+        Two calls of k epochs on the same data give bit for bit (on a CPU) the network of one
+        ``fit`` of 2k epochs, also after a pickle or a checkpoint in between. Parameters of the
+        module and the criterion that were set meanwhile are used by the next ``fit``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+            As in ``fit``.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets; for a classifier labels, or 0 and 1 for each of several labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will occur, for a classifier; needed in the first call only if `y`
+            lacks some. A regressor ignores it.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+        **fit_params : dict
+            As in ``fit``.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            As in ``fit``; also if `y` has a label that was not in the first call, or another
+            number of outputs.
+        """
+        continuing = self.initialized_
+        return self._fit(X, y, sample_weight, classes, continuing, "partial_fit", fit_params)
+
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params):
         fit_params, split_params = routed(self, task, fit_params)
         data = self._prepare_fit(X, y, sample_weight, classes, continuing, fit_params, split_params)
@@ -142,7 +177,7 @@ class TorchEstimator(
         """Check everything, build the net, and return ``(train, valid, checks)``."""
         self.check_training_readiness()
         self._check_params()
-        # A net that was only initialized knows nothing of data yet.
+        # A net that was only initialized has not seen data.
         reset = not (continuing and self._has_seen_data)
         inputs, targets, weight = self._check_training_data(X, y, sample_weight, classes, reset)
         self.check_data(X, y)
@@ -163,13 +198,13 @@ class TorchEstimator(
         return hasattr(self, "_output_shape")
 
     def _hold_out(self, X, y, weight):
-        """Return what is trained on, and the checks on the rest or None."""
+        """Return the training part, and the checks on the rest or None."""
         if self.validation_fraction is None:
             return self._as_dataset(X, y, weight, training=True), None
         return hold_out(self, X, y, weight)
 
     def check_data(self, X, y=None):
-        """Do nothing; for subclasses that check more than ``fit`` does."""
+        """Check data beyond what ``fit`` checks; for subclasses."""
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
         if y is None and not isinstance(X, torch.utils.data.Dataset) and self._has_own_dataset():
@@ -182,7 +217,7 @@ class TorchEstimator(
                 )
             return X, self._check_dataset_targets(X, y, classes, reset), None
         if y is None and self.iterator_train is not DataLoader:
-            # Not done unasked: where y was forgotten, skorch's data set yields zeros.
+            # Not done by default: where y was forgotten, skorch's dataset would yield zeros.
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None; if "
                 f"iterator_train={self.iterator_train!r} and iterator_valid yield targets of their "
@@ -211,7 +246,7 @@ class TorchEstimator(
             reads_rows=self.validation_fraction is None and self._reads_rows,
             check_data=self._check_before_search,
             model_space=self._model_space,
-            new_parameters=self._model_newcomers,
+            new_parameters=self._new_parameters,
         )
 
     def _check_before_search(self, X, y, fit_params, varied):
@@ -242,7 +277,7 @@ class TorchEstimator(
         return self.module_(x, **fit_params)
 
     def _forward_of_training(self):
-        """Return what maps a batch of `Rows` to the module's output, with no detour."""
+        """Return the function from a batch of `Rows` to the module's output."""
         plain = type(self).infer is TorchEstimator.infer and self.input_shape_ is not None
         return self.module_ if plain and self._low_precision is None else self.infer
 
@@ -258,7 +293,7 @@ class TorchEstimator(
         X : Tensor or dict of str to Tensor, default=None
             The batch.
         training : bool, default=False
-            Whether the batch is one of training; only then it is weighted.
+            Whether this is a training batch; only these are weighted.
 
         Returns
         -------
@@ -283,21 +318,21 @@ class TorchEstimator(
         return (losses * weight).mean()
 
     def _for_criterion(self, output):
-        """Return what the criterion gets: one of torch's takes the first of several outputs."""
+        """Return the input of the criterion: the first of several outputs for one of torch's."""
         several = isinstance(output, tuple)
         of_torch = several and type(self.criterion_).__module__.startswith("torch.")
         return output[0] if of_torch else output
 
     def forward_iter(self, X, training=False, device="cpu"):
-        """Yield what the module returns, batch by batch.
+        """Yield the outputs of the module, batch by batch.
 
         Parameters
         ----------
         X : array-like, dict of str to array-like, or torch Dataset
         training : bool, default=False
-            Whether dropout and the like are active.
+            Whether the module is in training mode, with dropout active.
         device : str, default="cpu"
-            Where the outputs are put.
+            Device of the outputs.
 
         Yields
         ------
@@ -308,7 +343,7 @@ class TorchEstimator(
         if not isinstance(X, torch.utils.data.Dataset):
             X, _ = net._check_inputs(X, reset=net is not self, needs_y=False)
         if net is not self:
-            net._remember_input(X, net._first_batch(X)[0])
+            net._store_input_format(X, net._first_batch(X)[0])
         dataset = net._as_dataset(X, training=False)
         for inputs in net._batches(dataset, training=False).inputs():
             output = self.evaluation_step((inputs, None), training=training)
@@ -324,10 +359,10 @@ class TorchEstimator(
 
     @contextlib.contextmanager
     def _as_callbacks_expect(self):
-        """While skorch's callbacks run, be what they know.
+        """Adapt to skorch's callbacks within this context.
 
-        Those that score compare predictions with encoded targets, so labels are encoded, too;
-        and `device` is one that torch understands, which "auto" is not.
+        Scoring callbacks compare predictions with encoded targets, so `predict` returns encoded
+        labels; `device` is the resolved one instead of "auto".
         """
         self._labels_are_encoded = True
         try:
@@ -337,5 +372,5 @@ class TorchEstimator(
             self._labels_are_encoded = False
 
     def _snapshot(self):
-        """Return what turns a copy of this estimator into one that predicts as it does now."""
+        """Return the attributes with which a copy of this estimator predicts as it does now."""
         return {name + "_": copy.deepcopy(getattr(self, name + "_")) for name in self._modules}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import skorch.dataset
-from sklearn.callback import with_callbacks
 from skorch import NeuralNetClassifier
 from torch.utils.data import DataLoader
 
@@ -20,22 +19,22 @@ __all__ = ["TorchClassifier"]
 class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
     """Classifier around a torch module.
 
-    A skorch net that takes what scikit-learn's classifiers take, trains about as fast as a
-    hand-written loop, and can be continued bit by bit.
+    A skorch net that accepts the inputs of scikit-learn's classifiers, trains about as fast as a
+    hand-written loop, and can continue training exactly.
 
     Parameters
     ----------
     module : class, callable or torch.nn.Module, default=MLP
-        What makes the network. Where its signature has them, ``in_features`` (values per
+        Makes the network. Where its signature has them, ``in_features`` (values per
         sample), ``input_shape`` (shape of a sample), ``in_channels`` (its first dimension) and
         ``out_features`` (one per class, or 1 for a binary criterion) are inferred from the data;
         ``module__in_features=...`` and so on override that. All its other arguments are
-        parameters, ``module__*``. An instance is copied and trained from the weights it has.
+        parameters, ``module__*``. An instance is copied with its weights.
     criterion : str, class, callable or torch.nn.Module, default="cross_entropy"
         The loss: "cross_entropy" (on logits), "nll" (the module returns probabilities or
         log-probabilities), "bce_with_logits" (two classes, one output), ..., or a class. Its
         arguments are ``criterion__*``. For targets of several labels "cross_entropy" is the
-        binary one of each label.
+        binary cross-entropy of each label.
     optimizer : str, class or callable, default="adamw"
         "adamw", "adam", "sgd", "rmsprop", "nadam", ..., or a class. Its arguments are
         ``optimizer__*`` (``optimizer__weight_decay``).
@@ -49,27 +48,27 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         1,024 where all that the module computes for them fits into 8 MiB;
         ``iterator_valid__batch_size`` sets their number.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes; "balanced" makes them count alike. Multiplied with
+        Weights of the classes; "balanced" weights them inversely to their frequency. Multiplied by
         `sample_weight`. Labels that `y` lacks are ignored if all others have a weight.
     validation_fraction : float or None, default=None
-        Share of the samples, in (0, 1), that is held out to check the network on while it is
-        trained, stratified, identical rows on one side. The network with the best check predicts.
-        None trains on everything; a search holds data out already.
+        Share of the samples, in (0, 1), held out to check the network during training:
+        stratified, identical rows on the same side. The network with the best check predicts.
+        None trains on all samples; a search holds out data anyway.
     monitor : str, default="valid_loss"
-        What is checked: the loss, or a scorer of scikit-learn by its name ("accuracy").
+        The checked metric: the loss, or a scorer of scikit-learn by its name ("accuracy").
     check_every : int or None, default=None
         Batches between two checks; None checks after each epoch.
     patience : int or None, default=None
-        Checks without a new best one after which training stops, at the end of an epoch.
+        Checks without improvement after which training stops, at the end of an epoch.
     min_epochs : int, default=1
-        Epochs before which it does not stop.
+        Epochs before which training does not stop.
     lr_scheduler : str, class or None, default=None
         Schedule of the learning rate: "cosine", "linear", "polynomial" and "one_cycle" take
         `schedule_epochs`; "step", "exponential", "plateau", ..., or a class of torch. Its
         arguments are ``lr_scheduler__*``.
     schedule_epochs : int or None, default=None
-        Epochs from the first to the last learning rate, which is then kept. None means the
-        `max_epochs` of the first call; a search that varies them means its largest.
+        Length of the schedule; after it the last learning rate is kept. None is the `max_epochs`
+        of the first call, in a search that varies them their largest value.
     init : str, default="default"
         Distribution of the initial weights: "default" (that of the layers), "zeros", "uniform",
         "normal", "orthogonal", "lecun_normal", "xavier_normal", "kaiming_normal",
@@ -80,22 +79,23 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         Factors of the learning rate by patterns of parameter names (``{"output.*": 10}``), as
         in `fnmatch`; the first pattern that matches counts.
     freeze : dict of str to int or True, default=None
-        Epochs for which parameters rest, by patterns of their names (``{"linear_*": 3}``); True
-        is for good. Statistics of batch normalizations move on.
+        Epochs for which parameters are frozen, by patterns of their names (``{"linear_*": 3}``);
+        True freezes them permanently. Batch normalizations still update their statistics.
     max_norm : float or None, default=None
-        Largest Euclidean norm of what comes into a unit, kept after each step.
+        Largest Euclidean norm of the incoming weights of a unit, enforced after each step.
     label_smoothing : float, default=0.0
         Share in [0, 1) of the target that is spread over all classes.
     batch_sampler : {"balanced"} or None, default=None
-        "balanced" makes batches in which all classes are alike in number: rare ones repeat.
+        "balanced" puts equally many samples of each class into a batch; those of rare classes
+        repeat.
     random_state : int, RandomState instance, Generator or None, default=None
         Seed of the initial weights, the order of the samples, and the dropout. None draws a new
-        one, `seed_`. No global generator is used or touched.
+        one, `seed_`. No global generator is used.
     device : str, torch.device or None, default="auto"
-        "auto" is the first of "cuda", "mps" and "cpu" that there is; None is "cpu".
+        "auto" is the first available of "cuda", "mps" and "cpu"; None is "cpu".
     amp : bool or "auto", default=False
-        Whether the module computes in bfloat16 where that is safe; "auto" does so on CUDA devices
-        that have it.
+        Whether the module computes in bfloat16 where that is safe; "auto": on CUDA devices that
+        support it.
     seeds : dict of str to int, default=None
         Seeds of single streams of randomness ("init", "shuffle", "forward", "validation"), in
         place of `random_state`. Also parameters, ``seeds__init``.
@@ -113,15 +113,15 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
     iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
         Used for a torch `Dataset`, or where arguments (``iterator_valid__collate_fn``) other than
         ``batch_size``, ``shuffle`` and ``drop_last`` are set. Arrays need none: their batches are
-        slices of one tensor. Training takes the first; validation, checks, predictions and the
-        first look at the module take the second.
+        slices of one tensor. The first is used for training; the second for validation, checks,
+        predictions and the first batch that the module is tested with.
     dataset : class, default=skorch.dataset.Dataset
-        Another class is made of `X` as it is given, which may be anything then, and of encoded
-        targets; for predictions, too, without targets.
+        Another class is constructed with `X` as given (of any kind) and the encoded targets, for
+        predictions without targets.
     predict_nonlinearity : callable, None or "auto", default="auto"
-        What makes probabilities of the module's output; None where it returns them. "auto" knows
-        by the criterion, the module's last operation and the range of a few outputs whether these
-        are logits, probabilities or log-probabilities, and asks where they do not tell.
+        Maps the module's output to probabilities; None where it returns them. "auto" infers from
+        the criterion, the module's last operation and the range of a few outputs whether these
+        are logits, probabilities or log-probabilities; an error or a warning asks if it cannot.
     compile : bool, default=False
         Whether the module goes through ``torch.compile``; arguments ``compile__*``.
     use_caching : bool or "auto", default="auto"
@@ -155,13 +155,13 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         (standard deviation), both over the last `patience` checks (5 if it is None); "checks"
         lists those of the epoch. With `lr_scheduler` also "lr".
     module_, criterion_, optimizer_ : object
-        The running parts.
+        The current module, criterion and optimizer.
     device_ : torch.device
-        Where they are.
+        Their device.
     seed_ : int
         The seed that was used.
     lr_schedule_ : object or None
-        The running schedule, with `lr_scheduler`.
+        The current schedule, with `lr_scheduler`.
     callbacks_, initialized_, init_context_, prefixes_, virtual_params_, \
 cuda_dependent_attributes_ : object
         As of skorch's nets.
@@ -175,8 +175,8 @@ cuda_dependent_attributes_ : object
     batch.
 
     The seed gives named streams ("init" with one per parameter name, "shuffle", "forward",
-    "validation"), so
-    that what one of them draws never shifts another, and fits in several threads do not meet.
+    "validation"), so that draws from one never shift another, and fits in several threads do not
+    interfere.
 
     Examples
     --------
@@ -251,40 +251,6 @@ cuda_dependent_attributes_ : object
             return multi_label_classes(len(known))
         return np.arange(len(known)) if self._labels_are_encoded else known
 
-    @with_callbacks
-    def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
-        """Train for `max_epochs` more epochs, from where the network stands.
-
-        Trained twice for k epochs on the same data, a network is bit by bit (on a CPU) what it
-        is after one ``fit`` of 2k epochs, also after a pickle or a checkpoint in between. What
-        was set with ``set_params`` meanwhile about the module or the criterion waits for the
-        next ``fit``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
-            As in ``fit``.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
-            Labels, or 0 and 1 for each of several labels.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that will occur; needed in the first call only if `y` lacks some.
-        sample_weight : array-like of shape (n_samples,), default=None
-            As in ``fit``.
-        **fit_params : dict
-            As in ``fit``.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            As in ``fit``; also if `y` has a label that was not in the first call.
-        """
-        continuing = self.initialized_
-        return self._fit(X, y, sample_weight, classes, continuing, "partial_fit", fit_params)
-
     def _get_predict_nonlinearity(self):
         self.check_is_fitted()
         if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
@@ -292,7 +258,7 @@ cuda_dependent_attributes_ : object
         return self._with_two_columns(super()._get_predict_nonlinearity())
 
     def _with_two_columns(self, nonlinearity):
-        """Let what makes the probability of the second class of two make both."""
+        """Extend a function that returns the second of two probabilities to return both."""
         if self._multi_label or len(self._known_classes) != 2:
             return nonlinearity
 
@@ -331,4 +297,4 @@ cuda_dependent_attributes_ : object
         probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             float32; the columns are in the order of `classes_`.
         """
-        return self._acquainted(X)._predict_outputs(X)
+        return self._knowing_format(X)._predict_outputs(X)

@@ -8,21 +8,10 @@ __all__ = ["arguments_of_callbacks", "changed_settings", "same_value"]
 
 
 def changed_settings(net, component):
-    """Return the settings of a component that differ from what holds without them.
+    """Return the settings of a component that differ from its defaults, as a dict.
 
-    These alone may choose between implementations: a parameter that is set to the value that it
-    has anyway changes nothing, not even rounding.
-
-    Parameters
-    ----------
-    net : TorchEstimator
-    component : str
-        "callbacks", "module", "criterion", "iterator_train", "dataset", ...
-
-    Returns
-    -------
-    settings : dict of str to object
-        From argument to value.
+    Only these may select an implementation: setting a parameter to its default changes nothing,
+    not even rounding. Components are "callbacks", "module", "criterion", "iterator_train", ...
     """
     prefix = component + "__"
     own = {k.removeprefix(prefix): v for k, v in vars(net).items() if k.startswith(prefix)}
@@ -36,7 +25,7 @@ def changed_settings(net, component):
 
 
 def arguments_of_callbacks(callbacks):
-    """Return callbacks by name, and their parameters by theirs: ``"print_log__sink"``."""
+    """Return callbacks by name, and their parameters by names such as ``"print_log__sink"``."""
     known = {}
     for name, callback in callbacks.items():
         known[name] = callback
@@ -46,7 +35,7 @@ def arguments_of_callbacks(callbacks):
 
 
 def same_value(one, other):
-    """Tell whether two values of a parameter are surely the same."""
+    """Whether two values of a parameter are known to be the same."""
     if one is other:
         return True
     if type(one) is type(other) and hasattr(one, "get_params"):

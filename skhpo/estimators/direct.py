@@ -1,4 +1,4 @@
-"""What the direct steps of the floor below need to know of an estimator."""
+"""The direct steps (without autograd) of an estimator."""
 
 from __future__ import annotations
 
@@ -12,32 +12,13 @@ __all__ = ["describe_training", "direct_steps"]
 
 
 def direct_steps(net, batches):
-    """Return the direct steps of an estimator.
-
-    Parameters
-    ----------
-    net : TorchEstimator
-        Built.
-    batches : RowBatches
-
-    Returns
-    -------
-    steps : DirectSteps
-    """
+    """Return the `DirectSteps` of a built estimator."""
     masks = Masks(lambda: net._state.streams["forward"].generator())
     return DirectSteps(lambda: describe_training(net, batches, masks))
 
 
 def describe_training(net, batches, masks):
-    """Return the arguments of `Program`, or as a string why there is no program.
-
-    Parameters
-    ----------
-    net : TorchEstimator
-        Built.
-    batches : RowBatches
-    masks : Masks
-    """
+    """Return the arguments of `Program`, or a string with the reason why there is none."""
     rows = batches.rows
     reasons = {
         f"the device is of type {net.device_.type}": net.device_.type not in ("cpu", "cuda"),
@@ -71,7 +52,7 @@ def describe_training(net, batches, masks):
         "inputs": (tuple(rows.source.shape[1:]), rows.dtype[None]),
         "targets": (tuple(rows.targets.shape[1:]), rows.targets.dtype),
         "sizes": batches.sizes(),
-        # Masks of a GPU are drawn by kernels that take no generator.
+        # On a GPU, kernels that accept no generator draw the masks.
         "draw_mask": masks if net.device_.type == "cpu" else None,
         **settings,
     }

@@ -1,4 +1,4 @@
-"""From a prepared fit to its epochs: the state is taken up, a runner chosen, and all are told."""
+"""The epochs of a prepared fit: state, choice of the runner, and notifications."""
 
 from __future__ import annotations
 
@@ -22,24 +22,11 @@ _log = logging.getLogger("skhpo.training")
 
 
 def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task, fit_params):
-    """Train for ``net.max_epochs`` more epochs, unless checks stop it before.
+    """Train for ``net.max_epochs`` more epochs, unless checks stop earlier.
 
-    Where there are checks the module has the best weights afterwards, and the running ones are
-    kept aside for the next call.
-
-    Parameters
-    ----------
-    net : estimator
-        Initialized.
-    train_part, valid : Rows or Dataset
-        `valid` may be None.
-    checks : Checks or None, default=None
-    X, y, sample_weight : array-like
-        As given by the user, for callbacks.
-    task : {"fit", "partial_fit"}
-        Name of the task that scikit-learn's callbacks are told.
-    fit_params : dict
-        Passed to the module's ``forward``.
+    With checks the module has the best weights afterwards, and the current ones are stored for
+    the next call. `X`, `y`, `sample_weight` and `task` ("fit" or "partial_fit") are for callbacks;
+    `fit_params` are passed to the module's ``forward``.
     """
     batches = net._batches(train_part, training=True)
     valid_batches = None if valid is None else net._batches(valid, training=False)
@@ -73,19 +60,7 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
 
 
 def activate(net, batches, checks):
-    """Take up the training of a net where it stands; a first call starts its schedule.
-
-    Parameters
-    ----------
-    net : estimator
-        Initialized.
-    batches : iterable of batches
-    checks : Checks or None
-
-    Returns
-    -------
-    network : ActiveNetwork
-    """
+    """Return the `ActiveNetwork` that continues training a net; the first call makes a schedule."""
     state = net._gathered_state()
     if net.lr_scheduler is not None and state.counters.n_epochs == 0 and state.schedule is None:
         n_batches = len(batches) if hasattr(batches, "__len__") else 0
@@ -106,7 +81,7 @@ def activate(net, batches, checks):
 
 
 def make_schedule(net, n_epochs, n_batches):
-    """Return a fresh schedule of a length, for the running optimizer of a net."""
+    """Return a new schedule of a length, for the optimizer of a net."""
     arguments = net.get_params_for("lr_scheduler")
     lower_is_better = net.monitor == "valid_loss"
     return Schedule(
@@ -116,7 +91,7 @@ def make_schedule(net, n_epochs, n_batches):
 
 
 def _choose_runner(net, batches, valid_batches, checks, fit_params):
-    """Return what trains a net for an epoch."""
+    """Return the runner of a net's epochs."""
     drawing = net._drawing_from(net._state.streams["forward"])
     if not _draws(net):
         drawing = contextlib.nullcontext()
@@ -139,7 +114,7 @@ def _batch_loss(net, weighted):
     def loss_of(X, y, weight):
         if weighted:
             net._batch_weight = weight
-        # What is replaced between two epochs is seen.
+        # Looked up at each call, as it may be replaced between epochs.
         return net.get_loss(net._forward_of_training()(X), y, X=X, training=True)
 
     return loss_of

@@ -1,4 +1,4 @@
-"""An epoch through skorch's own loop, where callbacks or overridden methods look into it."""
+"""Epochs in skorch's own loop, for callbacks and overridden methods that need it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .watching import stopped_by_skorch
 
 __all__ = ["HookedRunner", "why_hooked"]
 
-# Where one of these is overridden, epochs run through skorch's own loop, which calls them.
+# Methods that only skorch's own loop calls.
 _HOOKS = (
     "_step_optimizer",
     "_zero_grad_optimizer",
@@ -31,12 +31,7 @@ _HOOKS = (
 
 
 def why_hooked(net, batches, valid_batches, fit_params):
-    """Say what looks into an epoch beside the net itself, if anything does.
-
-    Returns
-    -------
-    reason : str or None
-    """
+    """Return the reason why epochs must run in skorch's own loop, or None."""
     cls = type(net)
     hooks = [hook for hook in _HOOKS if getattr(cls, hook) is not getattr(NeuralNet, hook)]
     if not isinstance(batches, RowBatches):
@@ -61,17 +56,10 @@ def why_hooked(net, batches, valid_batches, fit_params):
 
 
 class HookedRunner:
-    """Trains one net through ``run_single_epoch``; callbacks record what comes of it.
+    """Trains one net by ``run_single_epoch``; callbacks record the results.
 
-    Parameters
-    ----------
-    net : estimator
-    valid_batches : iterable of batches or None
-        What is scored after the epoch.
-    drawing : context manager
-        In which the forward pass draws its random numbers.
-    fit_params : dict
-        Passed to the module's ``forward``.
+    `valid_batches` are scored after the epoch; within `drawing` forward passes draw random
+    numbers; `fit_params` are passed to the module's ``forward``.
     """
 
     def __init__(self, net, valid_batches, drawing, fit_params):
@@ -107,4 +95,4 @@ class HookedRunner:
             )
 
     def release(self, network):
-        """Do nothing: the state was trained itself."""
+        """Do nothing: training was in place."""

@@ -11,7 +11,8 @@ import torch
 from sklearn.base import BaseEstimator
 from skorch.setter import optimizer_setter
 
-from .._compat import Interval, StrOptions, validate_parameter_constraints
+from .._compat import Options, StrOptions, validate_parameter_constraints
+from ..arguments import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE, Number
 from ..define_by_run import (
     definitions_of,
     explored,
@@ -53,43 +54,27 @@ _LISTED = ("module", "criterion", "optimizer", "lr_scheduler")
 
 
 def signature_of(factory):
-    """Return the parameters of a callable; those of classes and functions are looked up once.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there is no signature.
-    """
-    if isinstance(factory, type | types.FunctionType):
-        return _remembered_signature(factory)
-    return tuple(inspect.signature(factory).parameters.values())
+    """Return the parameters of a callable; those of classes and functions are cached."""
+    cached = isinstance(factory, type | types.FunctionType)
+    return (_read_signature if cached else _read_signature.__wrapped__)(factory)
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered_signature(factory):
+def _read_signature(factory):
     return tuple(inspect.signature(factory).parameters.values())
 
 
 def arguments_of(factory):
-    """Return the arguments of a class or callable.
+    """Return the arguments of a class or callable, from name to default (None where none).
 
-    Returns
-    -------
-    arguments : dict of str to object or None
-        From name to default (None where there is none). None if the signature takes ``**kwargs``
-        or cannot be read, that is if any name may be right.
+    None if the signature has ``**kwargs`` or cannot be read: any name may be valid then.
     """
-    if isinstance(factory, type | types.FunctionType):
-        found = _remembered_arguments(factory)
-        return None if found is None else dict(found)
-    return _read_arguments(factory)
+    cached = isinstance(factory, type | types.FunctionType)
+    found = (_read_arguments if cached else _read_arguments.__wrapped__)(factory)
+    return None if found is None else dict(found)
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered_arguments(factory):
-    return _read_arguments(factory)
-
-
 def _read_arguments(factory):
     try:
         parameters = signature_of(factory)
@@ -102,7 +87,7 @@ def _read_arguments(factory):
 
 
 class NamesMixin:
-    """The error for a name that is no parameter."""
+    """The error for an unknown parameter."""
 
     def _raise_unknown(self, name, known):
         known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
@@ -119,9 +104,22 @@ class ParametersMixin(NamesMixin):
     """`get_params`, `set_params` and checks of names and values."""
 
     _stray_names = ()
-    # Beside what `_check_params` and `check_settings` say of single parameters, and of several.
+    # `_check_params` and `check_settings` check what cannot be declared.
     _parameter_constraints = {
-        "lr": [Interval(numbers.Real, 0, None, closed="left"), torch.Tensor],
+        "lr": [NON_NEGATIVE, torch.Tensor],
+        "max_epochs": [COUNT],
+        "batch_size": [COUNT, Options(numbers.Integral, {-1})],
+        "validation_fraction": [Number(numbers.Real, 0, 1, closed="neither"), None],
+        "check_every": [COUNT, None],
+        "patience": [COUNT, None],
+        "min_epochs": [COUNT_OR_ZERO],
+        "schedule_epochs": [COUNT, None],
+        "init_gain": [POSITIVE],
+        "max_norm": [POSITIVE, None],
+        "label_smoothing": [Number(numbers.Real, 0, 1, closed="left")],
+        "batch_sampler": [StrOptions({"balanced"}), None],
+        "amp": ["boolean", StrOptions({"auto"})],
+        "seeds": [dict, None],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "callbacks": [None, StrOptions({"disable"}), list, tuple],
@@ -150,9 +148,9 @@ class ParametersMixin(NamesMixin):
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the parameters of the module, the criterion, the optimizer and the
-            callbacks that were not set, too, with their defaults. The module's ``in_features``
-            and ``out_features`` have the value None: they are inferred in ``fit``.
+            Whether to include the defaults of unset parameters of the module, the criterion, the
+            optimizer and the callbacks. The module's ``in_features`` and ``out_features`` are
+            None: they are inferred in ``fit``.
 
         Returns
         -------
@@ -176,7 +174,7 @@ class ParametersMixin(NamesMixin):
         return {**defaults, **self._get_params_callbacks(deep=True), **params}
 
     def _get_params_callbacks(self, deep=True):
-        """Return the callbacks and their parameters; those of one that was replaced are gone."""
+        """Return the callbacks and their parameters, those of replaced ones excluded."""
         if not deep:
             return {}
         callbacks = {**dict(getattr(self, "callbacks_", ())), **dict(self._default_callbacks)}
@@ -189,9 +187,9 @@ class ParametersMixin(NamesMixin):
     def set_params(self, **params):
         """Set the parameters of this estimator.
 
-        After ``fit``, ``lr`` and ``optimizer__*`` take effect at once, on the running optimizer,
-        and callbacks too; everything else is used by the next ``fit``. Nothing is initialized
-        again before that. Where `lr_scheduler` sets the learning rate, `lr` waits, too.
+        After ``fit``, callbacks, ``lr`` and ``optimizer__*`` take effect at once, the latter in
+        the current optimizer; everything else, and `lr` if there is an `lr_scheduler`, is used by
+        the next ``fit``.
 
         Parameters
         ----------
@@ -242,7 +240,7 @@ class ParametersMixin(NamesMixin):
                 optimizer_setter(self, name, value)
 
     def _arguments_of(self, component):
-        """Return the arguments that may be set for a component, or None if any may."""
+        """Return the valid arguments of a component, or None if any name is valid."""
         try:
             factory = self._factory_of(component)
         except ValueError:
@@ -257,7 +255,7 @@ class ParametersMixin(NamesMixin):
         return arguments | self._own_defaults(component)
 
     def _own_defaults(self, component):
-        """Return the arguments of a component whose defaults are not those of its signature."""
+        """Return the arguments of a component whose defaults differ from its signature."""
         if component == "lr_scheduler":
             return schedule_defaults(self.lr_scheduler)
         if component == "optimizer":
@@ -267,7 +265,7 @@ class ParametersMixin(NamesMixin):
         return {}
 
     def _arguments_with_hp(self, arguments):
-        """Return the arguments of a module's builder, and what it asks ``hp`` for."""
+        """Return the arguments of a module's builder and the hyperparameters that it asks for."""
         asked = definitions_of(self.module)
         if asked is None:
             return None
@@ -275,23 +273,25 @@ class ParametersMixin(NamesMixin):
         return arguments | {name: definition.default for name, definition in asked.items()}
 
     def _model_space(self, shapes):
-        """Return what the module's builder asks ``hp`` for, as a space of this estimator."""
-        space = explored(self.module, self._written(shapes), anew=True).distributions()
+        """Return the hyperparameters of the module's builder as a space of this estimator."""
+        space = explored(self.module, self._written_arguments(shapes), anew=True).distributions()
         if isinstance(space, dict):
             return _prefixed(space)
         return [_prefixed(one) for one in space]
 
-    def _model_newcomers(self, params, shapes):
-        """Return what the builder asks for under a configuration and was not found to ask for."""
+    def _new_parameters(self, params, shapes):
+        """Return hyperparameters that the builder asks for only under this configuration."""
         values = {**self._module_settings(), **_without_prefix(params)}
-        new = newcomers(self.module, self._written(shapes), split(self.module, values)[1].given)
+        new = newcomers(
+            self.module, self._written_arguments(shapes), split(self.module, values)[1].given
+        )
         return _prefixed({name: definition.default for name, definition in new.items()})
 
     def _module_settings(self):
         return _without_prefix({name: getattr(self, name) for name in vars(self)})
 
-    def _written(self, shapes):
-        """Return the arguments in the builder's signature that are set, or said by the data."""
+    def _written_arguments(self, shapes):
+        """Return the arguments in the builder's signature that are set or inferred."""
         return split(self.module, {**shapes, **self._module_settings()})[0]
 
     def _factory_of(self, component):
@@ -331,7 +331,7 @@ class ParametersMixin(NamesMixin):
             self._raise_unknown(name, [f"{component}__{k}" for k in arguments])
 
     def _check_names(self):
-        """Raise for names that were wrong in ``__init__``."""
+        """Raise for invalid names passed to ``__init__``."""
         if self._stray_names:
             known = set(self.get_params(deep=True)) - set(self._stray_names)
             self._raise_unknown(self._stray_names[0], sorted(known))
@@ -340,7 +340,7 @@ class ParametersMixin(NamesMixin):
                 self._check_nested_name(name)
 
     def _check_params(self):
-        """Raise for names that were wrong in ``__init__`` and for values out of range."""
+        """Raise for invalid names passed to ``__init__`` and for invalid values."""
         self._check_names()
         if not callable(self.module) and not isinstance(self.module, torch.nn.Module):
             raise ValueError(
@@ -351,14 +351,6 @@ class ParametersMixin(NamesMixin):
         validate_parameter_constraints(self._parameter_constraints, own, type(self).__name__)
         resolve_optimizer(self.optimizer)
         resolve_criterion(self.criterion)
-        _check_integer("max_epochs", self.max_epochs)
-        if not _is_integer(self.batch_size) or (self.batch_size < 1 and self.batch_size != -1):
-            raise ValueError(
-                "batch_size must be an integer >= 1, or -1 for all rows in one batch, "
-                f"but got {self.batch_size!r}"
-            )
-        if not isinstance(self.seeds, dict | None):
-            raise ValueError(f"seeds must be None or a dict of integers, but got {self.seeds!r}")
         check_settings(self)
 
     def _pinned_seeds(self):
@@ -389,12 +381,7 @@ def _without_prefix(params):
 
 @functools.lru_cache(maxsize=256)
 def named_in_init(cls):
-    """Return the parameters of an estimator class, those of the classes it derives from included.
-
-    Returns
-    -------
-    defaults : dict of str to object
-    """
+    """Return the parameters of an estimator class and its bases, from name to default."""
     own = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -420,12 +407,3 @@ def _is_nested(name):
         and not name.endswith("_")
         and not name.startswith("optimizer__param_groups__")
     )
-
-
-def _is_integer(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _check_integer(name, value):
-    if not _is_integer(value) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, but got {value!r}")

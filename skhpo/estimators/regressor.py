@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import skorch.dataset
 import torch
-from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
 from torch.utils.data import DataLoader
@@ -23,18 +22,18 @@ __all__ = ["TorchRegressor"]
 class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     """Regressor around a torch module.
 
-    A skorch net that takes what scikit-learn's regressors take, trains about as fast as a
-    hand-written loop, and can be continued bit by bit. Targets are not scaled;
+    A skorch net that accepts the inputs of scikit-learn's regressors, trains about as fast as a
+    hand-written loop, and can continue training exactly. Targets are not scaled;
     `sklearn.compose.TransformedTargetRegressor` does that.
 
     Parameters
     ----------
     module : class, callable or torch.nn.Module, default=MLP
-        What makes the network. Where its signature has them, ``in_features`` (values per
+        Makes the network. Where its signature has them, ``in_features`` (values per
         sample), ``input_shape`` (shape of a sample), ``in_channels`` (its first dimension) and
         ``out_features`` (the number of targets) are inferred from the data;
         ``module__in_features=...`` and so on override that. All its other arguments are
-        parameters, ``module__*``. An instance is copied and trained from the weights it has.
+        parameters, ``module__*``. An instance is copied with its weights.
     criterion : str, class, callable or torch.nn.Module, default="mse"
         The loss: "mse", "mae", "huber", "smooth_l1", "poisson_nll" (the module returns logarithms
         of rates), "gaussian_nll" (it returns a pair of mean and variance), ..., or a class. Its
@@ -52,24 +51,24 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         1,024 where all that the module computes for them fits into 8 MiB;
         ``iterator_valid__batch_size`` sets their number.
     validation_fraction : float or None, default=None
-        Share of the samples, in (0, 1), that is held out to check the network on while it is
-        trained, identical rows on one side. The network with the best check predicts.
-        None trains on everything; a search holds data out already.
+        Share of the samples, in (0, 1), held out to check the network during training, identical
+        rows on the same side. The network with the best check predicts. None trains on all
+        samples; a search holds out data anyway.
     monitor : str, default="valid_loss"
-        What is checked: the loss, or a scorer of scikit-learn by its name ("r2").
+        The checked metric: the loss, or a scorer of scikit-learn by its name ("r2").
     check_every : int or None, default=None
         Batches between two checks; None checks after each epoch.
     patience : int or None, default=None
-        Checks without a new best one after which training stops, at the end of an epoch.
+        Checks without improvement after which training stops, at the end of an epoch.
     min_epochs : int, default=1
-        Epochs before which it does not stop.
+        Epochs before which training does not stop.
     lr_scheduler : str, class or None, default=None
         Schedule of the learning rate: "cosine", "linear", "polynomial" and "one_cycle" take
         `schedule_epochs`; "step", "exponential", "plateau", ..., or a class of torch. Its
         arguments are ``lr_scheduler__*``.
     schedule_epochs : int or None, default=None
-        Epochs from the first to the last learning rate, which is then kept. None means the
-        `max_epochs` of the first call; a search that varies them means its largest.
+        Length of the schedule; after it the last learning rate is kept. None is the `max_epochs`
+        of the first call, in a search that varies them their largest value.
     init : str, default="default"
         Distribution of the initial weights: "default" (that of the layers), "zeros", "uniform",
         "normal", "orthogonal", "lecun_normal", "xavier_normal", "kaiming_normal",
@@ -80,18 +79,18 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Factors of the learning rate by patterns of parameter names (``{"output.*": 10}``), as
         in `fnmatch`; the first pattern that matches counts.
     freeze : dict of str to int or True, default=None
-        Epochs for which parameters rest, by patterns of their names (``{"linear_*": 3}``); True
-        is for good. Statistics of batch normalizations move on.
+        Epochs for which parameters are frozen, by patterns of their names (``{"linear_*": 3}``);
+        True freezes them permanently. Batch normalizations still update their statistics.
     max_norm : float or None, default=None
-        Largest Euclidean norm of what comes into a unit, kept after each step.
+        Largest Euclidean norm of the incoming weights of a unit, enforced after each step.
     random_state : int, RandomState instance, Generator or None, default=None
         Seed of the initial weights, the order of the samples, and the dropout. None draws a new
-        one, `seed_`. No global generator is used or touched.
+        one, `seed_`. No global generator is used.
     device : str, torch.device or None, default="auto"
-        "auto" is the first of "cuda", "mps" and "cpu" that there is; None is "cpu".
+        "auto" is the first available of "cuda", "mps" and "cpu"; None is "cpu".
     amp : bool or "auto", default=False
-        Whether the module computes in bfloat16 where that is safe; "auto" does so on CUDA devices
-        that have it.
+        Whether the module computes in bfloat16 where that is safe; "auto": on CUDA devices that
+        support it.
     seeds : dict of str to int, default=None
         Seeds of single streams of randomness ("init", "shuffle", "forward", "validation"), in
         place of `random_state`. Also parameters, ``seeds__init``.
@@ -106,13 +105,13 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
         Used for a torch `Dataset`, or where arguments (``iterator_valid__collate_fn``) other than
         ``batch_size``, ``shuffle`` and ``drop_last`` are set. Arrays need none: their batches are
-        slices of one tensor. Training takes the first; validation, checks, predictions and the
-        first look at the module take the second.
+        slices of one tensor. The first is used for training; the second for validation, checks,
+        predictions and the first batch that the module is tested with.
     dataset : class, default=skorch.dataset.Dataset
-        Another class is made of `X` as it is given, which may be anything then, and of encoded
-        targets; for predictions, too, without targets.
+        Another class is constructed with `X` as given (of any kind) and the encoded targets, for
+        predictions without targets.
     predict_nonlinearity : callable, None or "auto", default="auto"
-        What makes a prediction of the module's output. "auto" knows by the criterion: "poisson_nll"
+        Maps the module's output to predictions. "auto" infers it from the criterion: "poisson_nll"
         takes logarithms, unless ``criterion__log_input=False``, "bce_with_logits" takes logits.
     compile : bool, default=False
         Whether the module goes through ``torch.compile``; arguments ``compile__*``.
@@ -145,13 +144,13 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         (standard deviation), both over the last `patience` checks (5 if it is None); "checks"
         lists those of the epoch. With `lr_scheduler` also "lr".
     module_, criterion_, optimizer_ : object
-        The running parts.
+        The current module, criterion and optimizer.
     device_ : torch.device
-        Where they are.
+        Their device.
     seed_ : int
         The seed that was used.
     lr_schedule_ : object or None
-        The running schedule, with `lr_scheduler`.
+        The current schedule, with `lr_scheduler`.
     callbacks_, initialized_, init_context_, prefixes_, virtual_params_, \
 cuda_dependent_attributes_ : object
         As of skorch's nets.
@@ -165,8 +164,8 @@ cuda_dependent_attributes_ : object
     batch.
 
     The seed gives named streams ("init" with one per parameter name, "shuffle", "forward",
-    "validation"), so
-    that what one of them draws never shifts another, and fits in several threads do not meet.
+    "validation"), so that draws from one never shift another, and fits in several threads do not
+    interfere.
 
     Examples
     --------
@@ -228,40 +227,6 @@ cuda_dependent_attributes_ : object
         tags.target_tags.multi_output = True
         return tags
 
-    @with_callbacks
-    def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
-        """Train for `max_epochs` more epochs, from where the network stands.
-
-        Trained twice for k epochs on the same data, a network is bit by bit (on a CPU) what it
-        is after one ``fit`` of 2k epochs, also after a pickle or a checkpoint in between. What
-        was set with ``set_params`` meanwhile about the module or the criterion waits for the
-        next ``fit``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
-            As in ``fit``.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets.
-        classes : None
-            Ignored; the argument is there because skorch's nets have it.
-        sample_weight : array-like of shape (n_samples,), default=None
-            As in ``fit``.
-        **fit_params : dict
-            As in ``fit``.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            As in ``fit``; also if `y` has another number of outputs than in the first call.
-        """
-        continuing = self.initialized_
-        return self._fit(X, y, sample_weight, None, continuing, "partial_fit", fit_params)
-
     def _check_targets(self, y, classes, reset):
         y = as_array(y)
         y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
@@ -298,7 +263,7 @@ cuda_dependent_attributes_ : object
     def _row_weights(self, y, sample_weight):
         return sample_weight
 
-    def _understand(self, output):
+    def _infer_output_format(self, output):
         operations, output = last_operations(output), output.detach()
         self._output_shape = tuple(output.shape[1:])
         width, wanted = int(np.prod(self._output_shape, dtype=int)), self._out_features()
@@ -345,7 +310,7 @@ cuda_dependent_attributes_ : object
             With the dimensions that `y` had in ``fit``, in the precision of the network: float32
             unless its module has another one.
         """
-        net = self._acquainted(X)
+        net = self._knowing_format(X)
         output = net._predict_outputs(X)
         if not hasattr(net, "_target_shape") and output.shape[1:] == (1,):
             return output[:, 0]

@@ -14,11 +14,11 @@ __all__ = ["CheckpointMixin"]
 class CheckpointMixin:
     """`save_checkpoint`, and the parts of `load_checkpoint` that all estimators share.
 
-    Subclasses have `_trained_state`, which returns the sections of the file of their own, and
-    raises `NotFittedError` before ``fit``.
+    A subclass has `_trained_state`, which returns its own sections of the file, and raises
+    `NotFittedError` before ``fit``.
     """
 
-    # Version of the file, its sections, and plain attributes that a fit leaves and that it carries.
+    # Version of the file, its sections, and the plain fitted attributes that it holds.
     _checkpoint_format = 1
     _checkpoint_sections = ()
     _checkpoint_plain = ()
@@ -26,14 +26,13 @@ class CheckpointMixin:
     _checkpointed = ()
 
     def save_checkpoint(self, path):
-        """Write what is needed to predict, and to continue training bit by bit.
+        """Write what is needed to predict, and to continue training exactly.
 
         The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
-        reads it, and loading runs no code from it. It has the weights (the best and the running
-        ones, where a validation part chooses) and the numbers and strings that layers keep beside
-        them, the state of the optimizer and of a schedule, the states of the random generators, the
-        history and what ``fit`` learned about the data; it has neither the parameters nor the
-        states of callbacks.
+        reads it, and loading runs no code from it. It has the weights (with a validation part both
+        the best and the current ones) and other state of layers, the states of the optimizer, the
+        schedule and the random generators, the history, and what ``fit`` learned about the data;
+        it has neither the parameters nor the states of callbacks.
 
         Parameters
         ----------
@@ -65,20 +64,14 @@ class CheckpointMixin:
         return self
 
     def _read_checkpoint(self, path):
-        """Return a checkpoint of such an estimator.
-
-        Raises
-        ------
-        ValueError
-            If it is one of another kind of estimator.
-        """
+        """Read a checkpoint; ValueError if it belongs to another kind of estimator."""
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         sections = (*self._checkpoint_sections, "learned", "feature_names")
         check_complete(checkpoint, self._checkpoint_format, type(self).__name__, sections)
         return checkpoint
 
     def _take_learned(self, checkpoint):
-        """Set the attributes that a checkpoint carries."""
+        """Set the fitted attributes from a checkpoint."""
         for name, value in checkpoint["learned"].items():
             setattr(self, name, value)
         self.__dict__.pop("feature_names_in_", None)

@@ -1,4 +1,4 @@
-"""Data held out of a fit to check the network on while it is trained."""
+"""Held-out data on which the network is checked during training."""
 
 from __future__ import annotations
 
@@ -21,26 +21,9 @@ __all__ = ["Measure", "checks_of", "hold_out"]
 
 
 def hold_out(net, X, y, weight):
-    """Split training data into what a net trains on and its checks on the rest.
+    """Split data with encoded targets into a training part, and the `Checks` on the rest.
 
-    Parameters
-    ----------
-    net : estimator
-        Initialized.
-    X : ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset
-    y : ndarray
-        Encoded targets.
-    weight : ndarray of shape (n_samples,) or None
-
-    Returns
-    -------
-    dataset : Rows or Dataset
-    checks : Checks
-
-    Raises
-    ------
-    ValueError
-        If `X` has no rows of numbers, or nothing could be held out.
+    Raises ValueError if `X` has no rows of numbers, or nothing could be held out.
     """
     if not all(_has_numbers(column) for column in as_dict(X).values()):
         raise ValueError(
@@ -70,18 +53,9 @@ def _has_numbers(column):
 
 
 def checks_of(net, valid, y, *, min_epochs=None):
-    """Return the checks of a net on rows held out, by what `monitor` says.
+    """Return the checks of a net on held-out rows by its `monitor`.
 
-    Parameters
-    ----------
-    net : estimator
-        Initialized.
-    valid : Rows or Dataset
-        With encoded targets.
-    y : ndarray
-        Their targets as the user knows them.
-    min_epochs : int or None, default=None
-        Epochs before which patience does not run out; None is what the net says.
+    `valid` has encoded targets, `y` those of the user; `min_epochs` replaces that of the net.
     """
     is_loss = net.monitor == "valid_loss"
     return Checks(
@@ -96,22 +70,10 @@ def checks_of(net, valid, y, *, min_epochs=None):
 
 
 class Measure:
-    """What a net is checked by: the loss on rows held out, or what a scorer says of them.
+    """The monitored value of a net on held-out rows: of a scorer, or the loss if that is None.
 
-    Parameters
-    ----------
-    net : estimator
-    valid : Rows or Dataset
-        With encoded targets.
-    y : ndarray
-        Their targets as the user knows them, for scorers.
-    scorer : callable or None
-        None is the loss.
-
-    Attributes
-    ----------
-    may_draw : bool
-        Whether a forward pass may draw random numbers.
+    `valid` has encoded targets, `y` those of the user. `may_draw` tells whether a forward pass may
+    draw random numbers.
     """
 
     def __init__(self, net, valid, y, scorer):
@@ -122,7 +84,7 @@ class Measure:
         self.may_draw = True
 
     def __call__(self):
-        """Return the value of the network as it is now."""
+        """Return the current value."""
         return self._loss() if self.scorer is None else self._score()
 
     def _score(self):
@@ -153,5 +115,5 @@ class Measure:
     def _drawing(self):
         if not self.may_draw:
             return contextlib.nullcontext()
-        # A stream of its own, which starts anew: checks must not shift the training's.
+        # A new stream for each check: checks must not shift the streams of training.
         return self.net._drawing_from(Stream(self.net.seed_, "check"))

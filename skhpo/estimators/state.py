@@ -38,7 +38,7 @@ def held_part(name, doc):
 
 
 class StateMixin(CheckpointMixin):
-    """What a fit leaves, read off the training state, which is all that is saved of training."""
+    """Fitted attributes as views of the training state, the only thing saved of training."""
 
     _checkpoint_format = 2
     _checkpoint_sections = (
@@ -48,13 +48,13 @@ class StateMixin(CheckpointMixin):
     _checkpoint_plain = (
         *("seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs", "_row_bytes"),
     )
-    # Names of further attributes, less the underscore at their end, that have a state dict.
+    # Names (without the final underscore) of further attributes that have a state dict.
     _stateful = ()
     _state = None
 
     module_ = held_part("module", "torch.nn.Module: the network.")
     criterion_ = held_part("criterion", "callable: the loss.")
-    optimizer_ = held_part("optimizer", "torch.optim.Optimizer: what moves the weights.")
+    optimizer_ = held_part("optimizer", "torch.optim.Optimizer: updates the weights.")
 
     @property
     def history_(self):
@@ -67,7 +67,7 @@ class StateMixin(CheckpointMixin):
 
     @property
     def lr_schedule_(self):
-        """Schedule or None: the running schedule."""
+        """Schedule or None: the current schedule."""
         return None if self._state is None else self._state.schedule
 
     @property
@@ -83,9 +83,9 @@ class StateMixin(CheckpointMixin):
         return self._state
 
     def _gathered_state(self):
-        """Return the state, with whatever a subclass has made under names of its own."""
+        """Return the state, including further modules and optimizers of a subclass."""
         names = (*self._modules, *self._criteria, *self._optimizers, *self._stateful)
-        # A net that is built only to be looked at has no optimizer.
+        # A net that is built only for inspection has no optimizer.
         made = (name for name in names if hasattr(self, name + "_"))
         self._state.parts = {name: getattr(self, name + "_") for name in made}
         return self._state
@@ -95,10 +95,10 @@ class StateMixin(CheckpointMixin):
         return self._gathered_state().state_dict()
 
     def load_checkpoint(self, path):
-        """Become what was saved: an estimator that predicts, and that ``partial_fit`` continues.
+        """Restore a saved estimator, which predicts and which ``partial_fit`` continues.
 
-        Call it on an estimator with the parameters of the saved one, fitted or not. The running
-        optimizer gets the learning rate and the other settings it was saved with.
+        Call it on an estimator with the parameters of the saved one, fitted or not. The optimizer
+        gets the saved learning rate and other settings.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class StateMixin(CheckpointMixin):
                 )
                 state["device_"] = fallback
             location = state["device_"]
-            # As safe as the pickle that it is part of.
+            # As safe as the pickle that contains it.
             state |= torch.load(io.BytesIO(packed), map_location=location, weights_only=False)
         BaseEstimator.__setstate__(self, state)
 
@@ -173,7 +173,7 @@ class StateMixin(CheckpointMixin):
 
     @contextlib.contextmanager
     def _concrete_device(self):
-        # skorch compares this parameter with devices, and "auto" is none.
+        # skorch compares this parameter with devices; "auto" is none.
         device = self.device
         vars(self)["device"] = str(getattr(self, "device_", None) or resolve_device(device))
         try:

@@ -1,4 +1,4 @@
-"""Checks of the data that a user passes."""
+"""Checks of the user's data."""
 
 from __future__ import annotations
 
@@ -26,28 +26,10 @@ _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1,
 
 
 def check_inputs(estimator, X, y, *, reset, needs_y):
-    """Check `X`, and that `y` has its length.
+    """Check `X` and the length of `y`; with `reset` set, else compare, the features of `estimator`.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Gets `n_features_in_` and `feature_names_in_`, or is compared with them.
-    X : array-like or dict of str to array-like
-    y : array-like or None
-        Its values are not checked.
-    reset : bool
-        Whether the data is the first that the estimator sees.
-    needs_y : bool
-
-    Returns
-    -------
-    X : ndarray, CSR matrix or dict of str to ndarray
-        Numeric and finite; the same memory where possible.
-    y : array-like or None
-
-    Raises
-    ------
-    ValueError
+    Returns `X` as a numeric and finite ndarray, CSR matrix or dict of ndarray (without a copy
+    where possible), and `y` as given. Raises ValueError.
     """
     if needs_y and y is None:
         raise ValueError(
@@ -81,25 +63,7 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
 
 
 def check_container(estimator, X, y, *, reset):
-    """Check what a `Dataset` of the user's is made of: the names of columns, and the length.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Gets `n_features_in_` and `feature_names_in_` of a table, or is compared with them.
-    X : object
-    y : array-like or None
-    reset : bool
-
-    Returns
-    -------
-    X, y : object
-        As given.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Check the data for a user's `Dataset`: names of columns, and length; return it as given."""
     single = not isinstance(X, Mapping | list | tuple)
     if single and len(getattr(X, "shape", ())) == 2:
         validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -145,7 +109,7 @@ def _check_dict(estimator, X, reset):
 
 
 def _refuse_dates(X, name="X"):
-    """Raise ValueError for dates and durations, which are no numbers yet."""
+    """Raise ValueError for dates and durations, which must be converted to numbers."""
     dtypes = getattr(X, "dtypes", None)
     columns = {name: getattr(X, "dtype", None)}
     if dtypes is not None and hasattr(dtypes, "items"):
@@ -175,21 +139,10 @@ def _check_fits_float32(X):
 
 
 def check_sample_weight(sample_weight, n_samples):
-    """Check sample weights.
+    """Return weights (one for each sample, a number or None) as ndarray of shape (n_samples,).
 
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n_samples,), number or None
-    n_samples : int
-
-    Returns
-    -------
-    sample_weight : ndarray of shape (n_samples,) or None
-
-    Raises
-    ------
-    ValueError
-        If they have another shape, are negative or not finite, or all zero.
+    None stays None. Raises ValueError if they have another shape, are negative or not finite, or
+    all zero.
     """
     if sample_weight is None:
         return None
@@ -211,29 +164,16 @@ def check_sample_weight(sample_weight, n_samples):
 
 
 def check_before_search(estimator, X, y, sample_weight, varied, parts):
-    """Raise what every fit of a search would raise, whatever its candidate.
+    """Raise the ValueError that every fit of a search would raise, whatever its candidate.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Stays as it is.
-    X, y : array-like or None
-        None where they are not known yet: then targets and names are checked, or names alone.
-    sample_weight : array-like or None
-    varied : set of str
-        Parameters that the candidates set.
-    parts : set of str
-        Parameters that decide which further ones there are.
-
-    Raises
-    ------
-    ValueError
+    `X` and `y` may be None (unknown); `varied` are the parameters that candidates set, `parts`
+    those on which the valid names of others depend.
     """
     estimator = clone(estimator)
     if not varied & parts:
         estimator._check_names()
     if X is not None:
-        # Rows of a Dataset, or for one of the user's, may be anything.
+        # Rows of a Dataset may have any type.
         if isinstance(X, torch.utils.data.Dataset) or estimator._has_own_dataset():
             return
         estimator._check_inputs(X, y, reset=True, needs_y=True)

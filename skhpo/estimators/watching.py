@@ -1,4 +1,4 @@
-"""Who is told of the epochs of a net: itself, skorch's callbacks, and scikit-learn's."""
+"""Notification of epochs: the net itself, skorch's callbacks, and scikit-learn's."""
 
 from __future__ import annotations
 
@@ -12,17 +12,10 @@ __all__ = ["HookedWatcher", "NetWatcher", "begin_training", "stopped_by_skorch"]
 
 
 class NetWatcher:
-    """Tells a net, and the callbacks that it was given beside skorch's defaults.
+    """Notifies a net, and its callbacks except skorch's defaults.
 
-    Parameters
-    ----------
-    net : estimator
-    datasets : dict
-        `dataset_train` and `dataset_valid`, for skorch's callbacks.
-    context : CallbackContext or None, default=None
-        Of scikit-learn's callbacks.
-    hook_data : dict or None, default=None
-        What these are told.
+    `datasets` (`dataset_train` and `dataset_valid`) are passed to skorch's callbacks, `hook_data`
+    to scikit-learn's, whose `context` may be None.
     """
 
     def __init__(self, net, datasets, context=None, hook_data=None):
@@ -39,13 +32,13 @@ class NetWatcher:
         return self._tell("on_epoch_begin")
 
     def epoch_ends(self):
-        """Show the row; return whether to go on."""
+        """Notify of the completed row; return whether to go on."""
         go_on = self._tell("on_epoch_end")
         self._print()
         return go_on
 
     def epoch_counted(self):
-        """Show the net as the next epoch finds it; return whether to go on."""
+        """Notify scikit-learn's callbacks of the end of the epoch; return whether to go on."""
         if self.context is None:
             return True
         snapshot = {"reconstruction_attributes": self.net._snapshot}
@@ -70,17 +63,17 @@ class NetWatcher:
 
 
 class HookedWatcher(NetWatcher):
-    """Tells a net as skorch does: all callbacks, which record and print themselves."""
+    """Notifies all callbacks, as skorch does; they record and print."""
 
     def _tell(self, event):
         return not stopped_by_skorch(self.net, lambda: self.net.notify(event, **self.datasets))
 
     def _print(self):
-        """Do nothing: a callback does it."""
+        """Do nothing: a callback prints."""
 
 
 def stopped_by_skorch(net, function):
-    """Call a function as skorch's callbacks expect; return whether one said stop."""
+    """Call a function in the environment of skorch's callbacks; return whether one stopped."""
     try:
         with net._as_callbacks_expect():
             function()
@@ -92,9 +85,9 @@ def stopped_by_skorch(net, function):
 
 
 def _raised_by_skorch(error):
-    """Tell whether a callback of skorch raised the error to stop training (as EarlyStopping does).
+    """Whether a callback of skorch raised the error to stop training, as EarlyStopping does.
 
-    A signal that arrives within such a callback is not raised by a `raise` statement.
+    A signal that arrives during such a callback is not raised by a `raise` statement.
     """
     last = error.__traceback__
     while last.tb_next is not None:
@@ -105,7 +98,7 @@ def _raised_by_skorch(error):
 
 
 def begin_training(net, X, y):
-    """Tell skorch's callbacks, but do not let them start their learning-rate schedules anew."""
+    """Notify skorch's callbacks, except schedules of the learning rate that must continue."""
     net.on_train_begin(net, X=X, y=y)
     for _, callback in net.callbacks_:
         scheduler = getattr(callback, "lr_scheduler_", None)

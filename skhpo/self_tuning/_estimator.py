@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import numbers
 import warnings
 
 import torch
@@ -11,7 +10,7 @@ from scipy.stats import loguniform, uniform
 from torch import nn
 
 from .._compat import Options, StrOptions
-from ..arguments import COUNT, NON_NEGATIVE, POSITIVE, Number
+from ..arguments import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE
 from ..estimators import MLP
 from ..estimators.parameters import ParametersMixin
 from ..estimators.selection import checks_of
@@ -49,7 +48,7 @@ class SelfTuningMixin:
         "tune_scales": ["boolean"],
         "train_steps": [COUNT],
         "val_steps": [COUNT],
-        "warmup_epochs": [Number(numbers.Integral, 0, None, closed="left")],
+        "warmup_epochs": [COUNT_OR_ZERO],
         "init_scale": [POSITIVE],
         "hyper_lr": [POSITIVE],
         "response_lr": [POSITIVE, None],

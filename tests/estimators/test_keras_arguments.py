@@ -68,7 +68,7 @@ def test_arguments_of_fit_are_those_of_the_fit(blobs):
     assert seen == [0, 1, 2, 3]
     with pytest.raises(ValueError, match=r"has no argument 'epoch'; .* nearest first: epochs"):
         net.fit(X, y, epoch=3)
-    with pytest.raises(ValueError, match="epochs must be an integer >= 1"):
+    with pytest.raises(ValueError, match=r"'epochs' .* an int in the range \[1, inf\)"):
         net.fit(X, y, epochs=0)
     assert net.epochs == 1
 

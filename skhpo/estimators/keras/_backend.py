@@ -1,4 +1,4 @@
-"""Keras, imported when it is first needed, and everything private of it, in this one file."""
+"""The late import of Keras, and every use of its private parts, in this one file."""
 
 from __future__ import annotations
 
@@ -27,19 +27,13 @@ __all__ = [
 
 
 def choose_backend():
-    """Let Keras run on torch if it is not imported yet and nothing else was chosen."""
+    """Select torch unless Keras is imported or another backend was chosen."""
     if "keras" not in sys.modules:
         os.environ.setdefault("KERAS_BACKEND", "torch")
 
 
 def import_keras():
-    """Return Keras, on the torch backend where ``KERAS_BACKEND`` is not set.
-
-    Raises
-    ------
-    ImportError
-        If Keras is not installed.
-    """
+    """Import Keras, on the torch backend unless ``KERAS_BACKEND`` is set."""
     choose_backend()
     try:
         return importlib.import_module("keras")
@@ -55,7 +49,7 @@ def import_keras():
 def require_torch(what):
     """Raise RuntimeError unless Keras computes with torch.
 
-    On other backends the state of the shuffling, and so the order of the samples, is out of reach.
+    On other backends the state of shuffling cannot be restored.
     """
     choose_backend()
     keras = sys.modules.get("keras")
@@ -69,7 +63,7 @@ def require_torch(what):
 
 
 def is_model(value):
-    """Tell whether something is a Keras model, without importing Keras."""
+    """Whether something is a Keras model, without importing Keras."""
     return any(
         cls.__module__.partition(".")[0] == "keras" and cls.__name__ == "Model"
         for cls in type(value).__mro__
@@ -77,27 +71,24 @@ def is_model(value):
 
 
 def compile_arguments(model):
-    """Return what a model was compiled with, the optimizer included."""
+    """Return the arguments with which a model was compiled, the optimizer included."""
     return dict(model._compile_config.config)
 
 
 def config_of(part):
-    """Return ``part.get_config()``, quietly: some of Keras' own warn about NumPy 2."""
+    """Return ``part.get_config()`` without Keras' warnings about NumPy 2."""
     with ignoring(DeprecationWarning):
         return part.get_config()
 
 
 def for_model(X):
-    """Return checked inputs as a model gets them: those that have only positions as a list."""
+    """Return checked inputs in the form for a model: a list if they are named by position."""
     by_position = isinstance(X, dict) and all(isinstance(name, int) for name in X)
     return list(X.values()) if by_position else X
 
 
 def outputs_of(model, rows):
-    """Return what a model returns for a few rows in inference, as an array where it is a tensor.
-
-    Unlike ``model.predict`` it draws no random numbers.
-    """
+    """Return a model's output for a few rows (a tensor as an array), without random numbers."""
     rows = for_model(rows)
     if import_keras().config.backend() != "torch":
         return model.predict_on_batch(rows)
@@ -110,10 +101,7 @@ def outputs_of(model, rows):
 
 
 def operations_of(model, rows):
-    """Return which operations came last, as `last_operations` does for a module.
-
-    On other backends than torch it is known by the name of the last layer's activation.
-    """
+    """Return the `last_operations` of a model; without torch by the last layer's activation."""
     if import_keras().config.backend() == "torch":
         model.eval()
         with torch.enable_grad():
@@ -128,17 +116,9 @@ def operations_of(model, rows):
 
 @contextlib.contextmanager
 def lend_seed_generator(state):
-    """Within this context Keras' global seed generator is one's own.
+    """Set Keras' global seed generator within this context, and yield a getter of its state.
 
-    Parameters
-    ----------
-    state : list of int or None
-        Where the generator stands. None: it has not been asked for yet, and would be made then.
-
-    Yields
-    ------
-    now : callable
-        Returns the state that the generator has got meanwhile.
+    With `state` None there is none yet; Keras makes it when it is needed.
     """
     keras = import_keras()
     common = importlib.import_module("keras.src.backend.common.global_state")

@@ -1,4 +1,4 @@
-"""What makes a model: the builder, its arguments, and the default network."""
+"""Builders of models, their arguments, and the default network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ._backend import compile_arguments, config_of, import_keras, is_model
 
 __all__ = [
     "INFERRED",
+    "build_model",
     "builder_arguments",
     "builder_of",
-    "copied",
-    "fresh_model",
+    "copy_model",
     "mlp",
 ]
 
@@ -22,25 +22,7 @@ INFERRED = ("in_features", "input_shape", "out_features")
 
 
 def mlp(input_shape, out_features, n_units=64, n_layers=1, activation="relu", dropout=0.0):
-    """Make an uncompiled multilayer perceptron without an activation of its outputs.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Shape of a sample; one of several dimensions is flattened.
-    out_features : int
-    n_units : int, default=64
-        Units of each hidden layer.
-    n_layers : int, default=1
-        Hidden layers.
-    activation : str or callable, default="relu"
-    dropout : float, default=0.0
-        Share of the hidden units that is dropped in training.
-
-    Returns
-    -------
-    keras.Model
-    """
+    """Make an uncompiled multilayer perceptron that returns logits or values."""
     layers = import_keras().layers
     stack = [layers.Input(input_shape)]
     if len(input_shape) != 1:
@@ -53,13 +35,7 @@ def mlp(input_shape, out_features, n_units=64, n_layers=1, activation="relu", dr
 
 
 def builder_of(build_fn):
-    """Return the callable that makes models; None for a built model.
-
-    Raises
-    ------
-    ValueError
-        If `build_fn` is none of what it may be.
-    """
+    """Return the callable that makes models, or None for a built model."""
     if build_fn is None:
         return mlp
     if is_model(build_fn):
@@ -93,21 +69,11 @@ def required_arguments(builder):
     return [p.name for p in named if p.default is p.empty]
 
 
-def fresh_model(builder, arguments):
-    """Call a builder.
+def build_model(builder, arguments):
+    """Call a builder; arguments that its signature lacks are values of ``hp``.
 
-    Parameters
-    ----------
-    builder : callable
-    arguments : dict
-        What its signature lacks is what ``hp`` answers, where that is its first argument.
-
-    Raises
-    ------
-    TypeError
-        If what it returns is no Keras model.
-    ValueError
-        If there is no value for an argument, or one that nobody asks for.
+    Raises TypeError if it does not return a Keras model, and ValueError if an argument has no
+    value or is unknown.
     """
     hp = None
     if takes_hp(builder):
@@ -135,8 +101,8 @@ def _name(builder):
     return getattr(builder, "__name__", None) or repr(builder)
 
 
-def copied(model):
-    """Return a model of the same layers, weights and compilation."""
+def copy_model(model):
+    """Copy a model with its weights and compilation."""
     keras = import_keras()
     copy = keras.models.clone_model(model)
     if model.built:
@@ -148,12 +114,12 @@ def copied(model):
         optimizer = arguments["optimizer"]
         arguments["optimizer"] = type(optimizer).from_config(config_of(optimizer))
         for kind in ("metrics", "weighted_metrics"):
-            arguments[kind] = keras.tree.map_structure(_fresh, arguments[kind])
+            arguments[kind] = keras.tree.map_structure(_copy_metric, arguments[kind])
         copy.compile(**arguments)
     return copy
 
 
-def _fresh(metric):
+def _copy_metric(metric):
     if isinstance(metric, import_keras().Metric):
         return type(metric).from_config(config_of(metric))
     return metric

@@ -1,4 +1,4 @@
-"""Losses, optimizers and metrics: those of the builder, those that are set, those inferred."""
+"""Compilation of models with the builder's, the user's and inferred losses and optimizers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._links import UNIT, only
 from ._backend import compile_arguments, config_of, import_keras
 
 __all__ = [
-    "compiled",
+    "compile_model",
     "is_of_keras",
     "loss_name",
     "optimizer_arguments",
@@ -22,19 +22,19 @@ __all__ = [
 
 
 def loss_name(loss):
-    """Return the name of a loss in one spelling: "sparsecategoricalcrossentropy"."""
+    """Return the normalised name of a loss: "sparsecategoricalcrossentropy"."""
     if not isinstance(loss, str):
         loss = getattr(loss, "__name__", None) or type(loss).__name__
     return loss.lower().replace("_", "")
 
 
 def is_of_keras(loss):
-    """Say whether a loss is one of Keras' own, or the name of one."""
+    """Whether a loss is one of Keras' own, or the name of one."""
     return isinstance(loss, str) or str(getattr(loss, "__module__", "")).startswith("keras.")
 
 
 def takes_logits(loss):
-    """Say whether a loss applies the sigmoid or the softmax itself; None where unknown."""
+    """Whether a loss applies the sigmoid or the softmax itself; None where unknown."""
     config = config_of(loss) if hasattr(loss, "get_config") else {}
     flag = config.get("from_logits", getattr(loss, "from_logits", None))
     if isinstance(flag, bool):
@@ -43,7 +43,7 @@ def takes_logits(loss):
 
 
 def warn_of_logits(loss, output):
-    """Warn where a loss gets probabilities for logits, or the reverse."""
+    """Warn if a loss gets probabilities instead of logits, or the reverse."""
     logits = takes_logits(loss) if loss is not None else None
     name = loss_name(loss) if loss is not None else ""
     inside = bool(((output.values >= 0) & (output.values <= 1 + 1e-6)).all())
@@ -102,7 +102,7 @@ def optimizer_arguments(value):
     return list(names)
 
 
-def fresh_optimizer(value, arguments):
+def make_optimizer(value, arguments):
     """Make an optimizer; an instance is copied, with some of its settings replaced."""
     cls = resolve_optimizer(value)
     config = {} if isinstance(value, str) or inspect.isclass(value) else config_of(value)
@@ -119,20 +119,13 @@ def fresh_optimizer(value, arguments):
     return cls.from_config({**config, **arguments})
 
 
-def compiled(model, *, loss, optimizer, optimizer_settings, metrics, infer_loss, default_metrics):
-    """Compile a model, or replace what is set of how it was compiled.
+def compile_model(
+    model, *, loss, optimizer, optimizer_settings, metrics, infer_loss, default_metrics
+):
+    """Compile a model, or replace those settings of its compilation that are not None.
 
-    Parameters
-    ----------
-    model : keras.Model
-    loss, optimizer, metrics : object or None
-        As set; None leaves them to the builder.
-    optimizer_settings : dict
-        Arguments of the optimizer.
-    infer_loss : callable
-        Returns a loss for a model that has none, or raises.
-    default_metrics : callable
-        From the loss to the metrics of a model that was not compiled.
+    `infer_loss` returns the loss of a model that has none; `default_metrics` maps the loss to the
+    metrics of a model that was not compiled.
     """
     arguments = compile_arguments(model) if model.compiled else {}
     has_loss = arguments.get("loss") is not None or (model.compiled and _computes_its_loss(model))
@@ -145,7 +138,7 @@ def compiled(model, *, loss, optimizer, optimizer_settings, metrics, infer_loss,
         model.optimizer.learning_rate = optimizer_settings["learning_rate"]
     elif optimizer is not None or optimizer_settings or not model.compiled:
         base = optimizer if optimizer is not None else arguments.get("optimizer") or "adam"
-        arguments["optimizer"] = fresh_optimizer(base, optimizer_settings)
+        arguments["optimizer"] = make_optimizer(base, optimizer_settings)
         changed = True
     given = {"loss": loss, "metrics": metrics}
     given = {name: value for name, value in given.items() if value is not None}
@@ -159,7 +152,7 @@ def compiled(model, *, loss, optimizer, optimizer_settings, metrics, infer_loss,
 
 
 def _computes_its_loss(model):
-    """Whether a model has a training step or a loss of its own."""
+    """Whether a model overrides its training step or its loss."""
     base = import_keras().Model
     return any(
         getattr(type(model), name) is not getattr(base, name)

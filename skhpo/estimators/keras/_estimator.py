@@ -1,4 +1,4 @@
-"""What the Keras classifier and regressor share: building, fitting and predicting."""
+"""Base of the Keras classifier and regressor: building, fitting and predicting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ._state import StateMixin
 
 __all__ = ["KerasEstimator"]
 
-# Rows that a model predicts at once, at least.
+# Smallest batch of predictions.
 _PREDICTED_AT_ONCE = 256
 # Arguments of `fit` that are no parameters.
 _OF_DATA = ("sample_weight", "validation_data")
@@ -34,21 +34,21 @@ _COUNTED = "epochs"
 
 
 class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
-    """Base of the estimators. A subclass knows about targets:
+    """Base of the estimators. A subclass handles the targets:
 
     ``_check_targets(y, classes, reset)``
         checks and encodes the targets, and learns from the first ones;
     ``_out_features()``
-        says how wide the model's output should be;
+        returns the required width of the model's output;
     ``_row_weights(y, sample_weight)``
-        adds what else weights the samples;
+        returns the sample weights including class weights;
     ``_infer_loss(output)``, ``_default_metrics(loss, output)``
-        say what a model without them is compiled with;
-    ``_understand(model, output)``
-        is shown what the model returns for a few rows, an `Outputs`;
+        return defaults for the compilation of a model;
+    ``_infer_output_format(model, output)``
+        learns the meaning of the model's output from a few rows, an `Outputs`;
     ``_shape_targets(y)``
-        makes of encoded targets what the loss gets;
-    ``_dummies(n)``
+        converts encoded targets for the loss;
+    ``_dummy_targets(n)``
         returns some encoded targets.
     """
 
@@ -67,7 +67,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         return self.model_
 
     def fit(self, X, y=None, sample_weight=None, validation_data=None, **fit_params):
-        """Train a fresh model for `epochs` epochs.
+        """Train a new model for `epochs` epochs.
 
         With ``warm_start=True`` a trained model is trained further, as by ``partial_fit``.
 
@@ -84,8 +84,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             Inputs and targets on which the model is evaluated after each epoch; a third item
             weights them.
         **fit_params : dict
-            Parameters with other values for this call: ``epochs``, ``batch_size``, ``callbacks``,
-            ``verbose``, ``validation_split``, ``class_weight`` and what else
+            Values of parameters for this call: ``epochs``, ``batch_size``, ``callbacks``,
+            ``verbose``, ``validation_split``, ``class_weight`` and others that
             ``keras.Model.fit`` takes.
 
         Returns
@@ -146,7 +146,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             check_data=self._check_before_search,
             check_resource=_check_resource,
             model_space=self._model_space,
-            new_parameters=self._model_newcomers,
+            new_parameters=self._new_parameters,
         )
 
     def _check_before_search(self, X, y, fit_params, varied):
@@ -173,7 +173,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         """Check `X`; a list of arrays, one for each input of the model, is a dict by position."""
         if isinstance(X, list | tuple) and X and all(hasattr(one, "shape") for one in X):
             if reset and y is not None:
-                # As many arrays as samples are samples.
+                # As many arrays as samples: each array is a sample.
                 n = num_samples(y)
                 several = len(X) != n and {len(one) for one in X} == {n}
             else:
@@ -182,14 +182,11 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         return check_inputs(self, X, y, reset=reset, needs_y=needs_y)
 
     def _has_own_dataset(self):
-        """Say whether rows may be anything."""
+        """Whether rows may have any type."""
         return False
 
     def _build(self, X):
-        """Make the model for the data, and pass a few rows through it.
-
-        What is wrong with the builder is said before any training.
-        """
+        """Make the model for the data, and test it on a few rows before training."""
         for name in ("_net", "_packed", "history_", "n_iter_"):
             vars(self).pop(name, None)
         self._inferred = {"out_features": self._out_features()}
@@ -210,7 +207,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         self.n_parameters_ = int(model.count_params())
 
     def _fresh_callbacks(self):
-        # They have states, which must not get into the parameter.
+        # Copies, because callbacks have state.
         return copy.deepcopy(list(self.callbacks or ()))
 
     def _check_is_fitted(self):
@@ -221,7 +218,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             )
 
     def _device(self):
-        """Return the context in which Keras computes where the fit's slot is."""
+        """Return the context in which Keras computes on the device of the fit's slot."""
         slot = current_slot()
         return contextlib.nullcontext() if slot is None else import_keras().device(slot)
 
@@ -264,7 +261,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         self._record(model.history)
 
     def _record(self, history):
-        """Let both histories, Keras' and one's own, be those of all epochs so far."""
+        """Append the new epochs to both histories, Keras' and `history_`."""
         new = {name: [float(value) for value in values] for name, values in history.history.items()}
         self.history_ = {
             name: self.history_.get(name, []) + new.get(name, [])
@@ -275,7 +272,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         history.epoch = list(range(self.n_iter_))
 
     def _predict_outputs(self, X):
-        """Return what the model returns, batch by batch: no global generator is used."""
+        """Return the model's outputs, computed in batches without global generators."""
         self._check_is_fitted()
         X, _ = self._check_inputs(X, None, reset=False, needs_y=False)
         model, size = self.model_, max(self.batch_size or 0, _PREDICTED_AT_ONCE)
@@ -287,7 +284,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
 
 
 def _check_resource(resource):
-    """Raise before a search that would go on with trained models and cannot."""
+    """Raise if a search needs to continue training and the backend cannot."""
     if resource == _COUNTED:
         require_torch("a search whose resource is 'epochs'")
 
@@ -300,7 +297,7 @@ def _rows(X, start, stop):
 
 
 def _as_floats(X):
-    """Make inputs what Keras computes with, once and not batch by batch."""
+    """Convert inputs to Keras' float type, once instead of batch by batch."""
     if isinstance(X, dict):
         return {k: _as_floats(v) for k, v in X.items()}
     return X.astype(import_keras().config.floatx(), copy=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import numbers
 
-from ..._compat import Interval, Options, StrOptions, validate_parameter_constraints
+from ..._compat import Options, StrOptions, validate_parameter_constraints
+from ...arguments import COUNT, Number
 from ...define_by_run import definitions_of, explored, is_asked_for, newcomers, takes_hp
 from ...names import nearest_first
 from ..defaults import same_value
@@ -21,7 +22,7 @@ _OF_FIT = (
     *("class_weight", "steps_per_epoch", "validation_steps", "validation_batch_size"),
     "validation_freq",
 )
-# Prefixes under which scikeras has the arguments of the model and of its methods.
+# Prefixes of scikeras for the arguments of the model and of its methods.
 _OF_SCIKERAS = ("model", "build_fn", "fit")
 
 
@@ -29,12 +30,19 @@ class ParametersMixin(NamesMixin):
     """`get_params`, `set_params`, and checks of names and values."""
 
     _stray_names = ()
-    # Beside what `_check_params` says.
+    # `_check_params` checks what cannot be declared.
     _parameter_constraints = {
+        "epochs": [COUNT],
+        "batch_size": [COUNT, None],
+        "validation_split": [Number(numbers.Real, 0, 1, closed="left")],
+        "validation_batch_size": [COUNT, None],
+        "validation_steps": [COUNT, None],
+        "steps_per_epoch": [COUNT, None],
+        "callbacks": [None, list, tuple],
         "shuffle": ["boolean"],
         "verbose": [Options(numbers.Integral, {0, 1, 2}), StrOptions({"auto"})],
         "warm_start": ["boolean"],
-        "validation_freq": [Interval(numbers.Integral, 1, None, closed="left"), list, tuple],
+        "validation_freq": [COUNT, list, tuple],
     }
 
     @classmethod
@@ -60,14 +68,14 @@ class ParametersMixin(NamesMixin):
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the builder's arguments that were not set, too, with their defaults,
-            and what it asks ``hp`` for. Those that are inferred from the data have the value None.
+            Whether to include the defaults of the builder's unset arguments and of the
+            hyperparameters that it asks for. Arguments inferred from the data are None.
 
         Returns
         -------
         params : dict of str to object
         """
-        # One that was given the name of a property is not found by getattr.
+        # getattr does not find one with the name of a property.
         stray = {name: vars(self)[name] for name in self._stray_names}
         params = {n: stray[n] if n in stray else getattr(self, n) for n in self._get_param_names()}
         if not deep:
@@ -80,7 +88,7 @@ class ParametersMixin(NamesMixin):
     def set_params(self, **params):
         """Set the parameters of this estimator; the next ``fit`` uses them.
 
-        Names that were given to the constructor are looked at by ``fit``.
+        Names passed to the constructor are checked by ``fit``.
 
         Parameters
         ----------
@@ -109,7 +117,7 @@ class ParametersMixin(NamesMixin):
 
     @contextlib.contextmanager
     def _overridden(self, fit_params):
-        """Within this context parameters have the values that ``fit`` was passed for them."""
+        """Override parameters by arguments of ``fit`` within this context."""
         known = [name for name in _OF_FIT if name in self._own_names()]
         unknown = [name for name in fit_params if name not in known]
         if unknown:
@@ -155,7 +163,7 @@ class ParametersMixin(NamesMixin):
             return
         if not takes_hp(self.build_fn):
             self._raise_unknown(name, [*arguments, *self._own_names()])
-        if params is None:  # the fit looks at it when all is known
+        if params is None:  # the fit checks it when all values are known
             return
         together = {**self._builder_settings(), **params}
         if not is_asked_for(self.build_fn, name, together):
@@ -163,39 +171,27 @@ class ParametersMixin(NamesMixin):
             self._raise_unknown(name, [*arguments, *known, *self._own_names()])
 
     def _check_names(self):
-        """Raise for names that were wrong in ``__init__``."""
+        """Raise for invalid names passed to ``__init__``."""
         for name in self._stray_names:
             self._check_name(name)
 
     def _check_params(self):
-        """Raise for names that were wrong in ``__init__`` and for values out of range."""
+        """Raise for invalid names passed to ``__init__`` and for invalid values."""
         builder_of(self.build_fn)
         own = {name: getattr(self, name) for name in self._own_names()}
         validate_parameter_constraints(self._parameter_constraints, own, type(self).__name__)
         self._check_names()
         if self.optimizer is not None:
             resolve_optimizer(self.optimizer)
-        _check_integer("epochs", self.epochs)
-        for name in ("batch_size", "validation_batch_size", "validation_steps", "steps_per_epoch"):
-            if getattr(self, name) is not None:
-                _check_integer(name, getattr(self, name))
-        split = self.validation_split
-        if not isinstance(split, numbers.Real) or not 0 <= split < 1:
-            raise ValueError(f"validation_split must be a number in [0, 1), but got {split!r}")
-        callbacks = self.callbacks
-        if callbacks is not None and not isinstance(callbacks, list | tuple):
-            raise ValueError(
-                f"callbacks must be None or a list of Keras callbacks, but got {callbacks!r}"
-            )
 
     def _builder_settings(self):
-        """Return the arguments for the builder that were set.
+        """Return the arguments set for the builder.
 
-        One that has the name of a parameter of the estimator (``optimizer``, say) gets its value
-        where that is not the default.
+        An argument with the name of a parameter of the estimator (such as ``optimizer``) gets its
+        value unless that is the default.
         """
         known = builder_arguments(self.build_fn)
-        settings = {k: getattr(self, k) for k in self._stray_names if not _is_nested(k)}
+        settings = {k: getattr(self, k) for k in self._stray_names if "__" not in k}
         own = named_in_init(type(self))
         for name in known or ():
             if name in own and not same_value(getattr(self, name), own[name]):
@@ -203,17 +199,17 @@ class ParametersMixin(NamesMixin):
         return settings
 
     def _model_space(self, shapes):
-        """Return what the builder asks ``hp`` for, as a space of this estimator."""
-        return explored(self.build_fn, self._written(shapes), anew=True).distributions()
+        """Return the hyperparameters of the builder as a space of this estimator."""
+        return explored(self.build_fn, self._written_arguments(shapes), anew=True).distributions()
 
-    def _model_newcomers(self, params, shapes):
-        """Return what the builder asks for under a configuration and was not found to ask for."""
+    def _new_parameters(self, params, shapes):
+        """Return hyperparameters that the builder asks for only under this configuration."""
         values = {**self._builder_settings(), **params}
-        new = newcomers(self.build_fn, self._written(shapes), values)
+        new = newcomers(self.build_fn, self._written_arguments(shapes), values)
         return {name: definition.default for name, definition in new.items()}
 
-    def _written(self, shapes):
-        """Return the arguments in the builder's signature that are set, or said by the data."""
+    def _written_arguments(self, shapes):
+        """Return the arguments in the builder's signature that are set or inferred."""
         written = builder_arguments(self.build_fn) or {}
         return {k: v for k, v in {**shapes, **self._builder_settings()}.items() if k in written}
 
@@ -221,12 +217,3 @@ class ParametersMixin(NamesMixin):
         prefix = "optimizer__"
         names = [name for name in self._stray_names if name.startswith(prefix)]
         return {name.removeprefix(prefix): getattr(self, name) for name in names}
-
-
-def _is_nested(name):
-    return "__" in name
-
-
-def _check_integer(name, value):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, but got {value!r}")

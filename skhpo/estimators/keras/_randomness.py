@@ -1,7 +1,7 @@
 """Random numbers of a Keras fit.
 
 Keras draws from the global generators of Python, NumPy and torch, and from one of its own. While
-a model is built or trained, these stand where the fit's own would; afterwards they are put back.
+a model is built or trained they have the states of the fit; afterwards they are restored.
 """
 
 from __future__ import annotations
@@ -19,15 +19,9 @@ __all__ = ["OwnGlobals"]
 
 
 class OwnGlobals:
-    """What the global generators are during a fit.
+    """States of the global generators during a fit; `name` is "init" or "train".
 
-    Fits that use it wait for each other where they run in threads of one process.
-
-    Parameters
-    ----------
-    seed : int
-    name : str
-        "init" or "train".
+    Fits in several threads of one process wait for each other.
     """
 
     def __init__(self, seed, name):
@@ -38,7 +32,7 @@ class OwnGlobals:
 
     @contextlib.contextmanager
     def lent(self):
-        """Be what everybody draws from, and go on from there the next time."""
+        """Set the global generators within this context; keep the states they then have."""
         devices = [torch.device("cpu")]
         if torch.cuda.is_available():
             devices.append(torch.device("cuda", torch.cuda.current_device()))
@@ -65,7 +59,7 @@ class OwnGlobals:
         }
 
     def set_state(self, state):
-        """Continue where another one stood."""
+        """Restore the result of `state`."""
         self._torch.set_state(state["torch"])
         version, words, rest = state["python"]
         self._python = (version, tuple(words), rest)

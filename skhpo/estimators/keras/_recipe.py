@@ -1,4 +1,4 @@
-"""What a fit made its model of, so that the same model can be made again."""
+"""The recipe of a fit's model, by which the same model can be made again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._backend import for_model, operations_of, outputs_of
-from ._builders import INFERRED, builder_arguments, builder_of, copied, fresh_model
-from ._compiling import compiled
+from ._builders import INFERRED, build_model, builder_arguments, builder_of, copy_model
+from ._compiling import compile_model
 from ._randomness import OwnGlobals
 
 __all__ = ["Outputs", "Recipe", "outputs_for"]
 
 
 class Outputs(NamedTuple):
-    """What a model returns for a few rows, and the operations that it comes from."""
+    """A model's output for a few rows, and its last operations."""
 
     values: np.ndarray
     operations: frozenset
@@ -47,15 +47,7 @@ class Recipe:
 
     @classmethod
     def of(cls, estimator, inferred, inputs):
-        """Collect what an estimator's parameters say.
-
-        Parameters
-        ----------
-        estimator : KerasEstimator
-        inferred : dict
-            Arguments that the data say.
-        inputs : dict of str or None to (tuple of int, str)
-        """
+        """Make a recipe of an estimator's parameters and of arguments inferred from data."""
         known = builder_arguments(estimator.build_fn)
         settings = estimator._builder_settings()
         settings = {k: v for k, v in settings.items() if k not in INFERRED or v is not None}
@@ -74,42 +66,33 @@ class Recipe:
         )
 
     def model(self, estimator, few=None):
-        """Make the model, built and compiled.
+        """Make the model, built and compiled; the estimator learns from its output for `few` rows.
 
-        Parameters
-        ----------
-        estimator : KerasEstimator
-            Says what a model without a loss is compiled with, and is shown a few outputs.
-        few : ndarray or dict of str to ndarray, default=None
-            A few rows; zeros, where the estimator has seen outputs before.
-
-        Returns
-        -------
-        keras.Model
+        Without `few` the model is built with rows of zeros, and nothing is learned.
         """
         with OwnGlobals(self.seed, "init").lent():
             builder = builder_of(self.build_fn)
-            model = copied(self.build_fn) if builder is None else self._call(builder)
+            if builder is None:
+                model = copy_model(self.build_fn)
+            else:
+                model = build_model(builder, self.arguments)
             rows = self._zeros() if few is None else few
             output = Outputs(outputs_for(model, rows), operations_of(model, rows))
-            compiled(
+            compile_model(
                 model,
                 **self.compilation,
                 infer_loss=lambda: estimator._infer_loss(output),
                 default_metrics=lambda loss: estimator._default_metrics(loss, output),
             )
             if few is not None:
-                estimator._understand(model, output)
-            # Keras builds its metrics with a batch of the first epoch, whose order would then be
-            # another one after a pickle.
-            targets = estimator._shape_targets(estimator._dummies(len(output.values)))
+                estimator._infer_output_format(model, output)
+            # Otherwise Keras would build its metrics in the first epoch, and the order of samples
+            # would differ after a pickle.
+            targets = estimator._shape_targets(estimator._dummy_targets(len(output.values)))
             model.test_on_batch(for_model(rows), targets)
             model.reset_metrics()
             model.optimizer.build(model.trainable_variables)
         return model
-
-    def _call(self, builder):
-        return fresh_model(builder, self.arguments)
 
     def _zeros(self):
         arrays = {k: np.zeros((2, *shape), dtype) for k, (shape, dtype) in self.inputs.items()}
@@ -117,13 +100,7 @@ class Recipe:
 
 
 def outputs_for(model, rows):
-    """Return what a model returns for a few rows, an array of shape (n, ...).
-
-    Raises
-    ------
-    ValueError
-        If it does not accept them, or has several outputs.
-    """
+    """Return a model's output for a few rows; ValueError if it fails or has several outputs."""
     try:
         output = outputs_of(model, rows)
     except Exception as error:

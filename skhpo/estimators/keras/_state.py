@@ -32,8 +32,8 @@ class StateMixin(CheckpointMixin):
         if "_net" not in vars(self):
             if "_packed" not in vars(self):
                 raise AttributeError(f"{type(self).__name__} has no model_ before fit")
-            # Made when it is first asked for: a process that only passes a fitted estimator on
-            # needs no Keras.
+            # Made at the first access: a process that only passes on a fitted estimator needs no
+            # Keras.
             self._net = self._unpacked(vars(self)["_packed"])
             del self._packed
         return self._net
@@ -57,7 +57,7 @@ class StateMixin(CheckpointMixin):
         return state
 
     def __setstate__(self, state):
-        # In a worker, what the builder asks for need not be found again.
+        # A worker need not explore the builder again.
         remember(state["build_fn"], state.pop(_FOUND, None))
         super().__setstate__(state)
 
@@ -67,7 +67,7 @@ class StateMixin(CheckpointMixin):
         return {"variables": variables, "generators": self._generators.state()}
 
     def load_checkpoint(self, path):
-        """Become what was saved: an estimator that predicts, and that ``partial_fit`` continues.
+        """Restore a saved estimator, which predicts and which ``partial_fit`` continues.
 
         Call it on an estimator with the parameters of the saved one, fitted or not.
 

@@ -20,7 +20,7 @@ __all__ = ["LabelsMixin"]
 
 
 class LabelsMixin(ClassesMixin):
-    """What `KerasEstimator` asks of a classifier about targets."""
+    """The methods of a `KerasEstimator` for the targets of a classifier."""
 
     _multi_label = _one_per_row = _one_hot = False
     _checkpointed = (
@@ -78,7 +78,7 @@ class LabelsMixin(ClassesMixin):
         return ["accuracy"]
 
     def _returns_logits(self, loss, output):
-        """Say whether the loss, else the outputs, are about logits; None where neither tells."""
+        """Whether outputs are logits, by the loss, else by the outputs; None where unknown."""
         logits = None if loss is None else takes_logits(loss)
         if logits is not None:
             return logits
@@ -104,7 +104,7 @@ class LabelsMixin(ClassesMixin):
                 "out_features, which is inferred from the data"
             )
 
-    def _understand(self, model, output):
+    def _infer_output_format(self, model, output):
         values = output.values
         output = output._replace(values=values.reshape(-1, 1) if values.ndim == 1 else values)
         self._check_width(output.values)
@@ -128,12 +128,12 @@ class LabelsMixin(ClassesMixin):
         self._sparse = self._takes_positions(model.loss, output.values)
 
     def _takes_positions(self, loss, values):
-        """Say whether a loss takes positions of classes as targets, and not rows of one 1."""
+        """Whether a loss takes positions of classes as targets, rather than one-hot rows."""
         if not loss or loss_name(loss).startswith("sparse"):
             return True
         if self._multi_label or self._width == 1 or is_of_keras(loss) or not callable(loss):
             return False
-        # Of the user's own: one that cannot take the rows, and can take the positions.
+        # A user's loss takes positions if it fails for one-hot rows but not for positions.
         values = import_keras().ops.convert_to_tensor(values)
         positions = np.arange(len(values)) % self._width
         for targets in (np.eye(self._width, dtype=np.float32)[positions], positions):
@@ -144,7 +144,7 @@ class LabelsMixin(ClassesMixin):
             return targets.ndim == 1
         return False
 
-    def _dummies(self, n):
+    def _dummy_targets(self, n):
         return np.zeros((n, len(self._known_classes)) if self._multi_label else n, dtype=np.int64)
 
     def _shape_targets(self, y):

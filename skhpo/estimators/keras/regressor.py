@@ -201,7 +201,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
     def _default_metrics(self, loss, output):
         return None
 
-    def _understand(self, model, output):
+    def _infer_output_format(self, model, output):
         values = output.values
         if values.size != len(values) * self._out_features():
             raise ValueError(
@@ -216,7 +216,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         else:
             self._meaning = "values"
 
-    def _dummies(self, n):
+    def _dummy_targets(self, n):
         return np.zeros((n, *self._target_shape), dtype=np.float32)
 
     def _shape_targets(self, y):
