@@ -42,7 +42,7 @@ Y = np.arange(24) % 3
         ({"init_gain": 0}, r"'init_gain' .* a float in the range \(0.0, inf\)"),
         ({"init": "zeros", "module": MLP(3, 3)}, "init='zeros' .* an instance given as module"),
         ({"lr_multipliers": [("a", 1)]}, "lr_multipliers must be None or a dict"),
-        ({"lr_multipliers": {"*": -1}}, r"lr_multipliers\['\*'\]. parameter .* in the range \[0.0, inf\)"),
+        ({"lr_multipliers": {"*": -1}}, r"lr_multipliers\['\*'\]. parameter .* \[0.0, inf\)"),
         (
             {"lr_multipliers": {"*": 1}, "optimizer__param_groups": [("output*", {})]},
             "lr_multipliers and optimizer__param_groups both group",
