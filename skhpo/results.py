@@ -187,7 +187,8 @@ def results_table(
     table : TrialTable
         With one trial at least; one row each.
     n_repeats : int, default=1
-        Results per split; a table shows their mean.
+        Results per split; a table shows their mean, and, where there are several, the scores of
+        each as ``split0_repeat0_test_score``, ....
     metrics : list of str or None, default=None
         Names of the scores. None finds them in the results.
     resource : str or None, default=None
@@ -212,11 +213,11 @@ def results_table(
         columns["candidate"] = np.array(table._candidates)[order]
 
     def by_split(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return an array of shape (n_trials, n_splits), the mean over repeats."""
-        return np.asarray(values.reshape(len(table), -1, n_repeats)[order].mean(axis=2))
+        """Return an array of shape (n_trials, n_splits, n_repeats)."""
+        return values.reshape(len(table), -1, n_repeats)[order]
 
-    _mean_and_std(columns, "fit_time", by_split(np.array(table._fit_time)))
-    _mean_and_std(columns, "score_time", by_split(np.array(table._score_time)))
+    _mean_and_std(columns, "fit_time", by_split(np.array(table._fit_time)).mean(axis=2))
+    _mean_and_std(columns, "score_time", by_split(np.array(table._score_time)).mean(axis=2))
     params: Any = [table._params[row] for row in order.tolist()]
     if resource is not None:
         params = list(map(dict, params))
@@ -271,9 +272,14 @@ def _mean_and_std(columns: dict[str, Any], name: str, values: NDArray[np.float64
 
 
 def _scores(columns: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
-    for split, column in enumerate(values.T):
+    """Add the columns of scores of shape (n_trials, n_splits, n_repeats)."""
+    means = values.mean(axis=2)
+    for split, column in enumerate(means.T):
         columns[f"split{split}_{name}"] = column.copy()
-    _mean_and_std(columns, name, values)
+        if values.shape[2] > 1:
+            for repeat, scores in enumerate(values[:, split].T):
+                columns[f"split{split}_repeat{repeat}_{name}"] = scores.copy()
+    _mean_and_std(columns, name, means)
 
 
 def _ranks(means: NDArray[np.float64]) -> NDArray[np.int32]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["FitResult", "Trial"]
 
@@ -71,6 +75,10 @@ class FitResult:
     found : mapping of str to float, or None
         Values of parameters that the fit found itself, where it tunes them while it trains; and the
         attribute of the fitted estimator that a rule for ``refit`` goes by.
+    predictions : ndarray of shape (n_test, ...) or None
+        What it predicted for the test part, on the way to where that is kept.
+    unpredicted : str or None
+        Traceback of why there are none, where they were asked for and the fit did not fail.
     """
 
     trial: int
@@ -85,3 +93,5 @@ class FitResult:
     score_error: str | None = None
     curves: Mapping[str, Sequence[float]] | None = None
     found: Mapping[str, float] | None = None
+    predictions: NDArray[np.floating[Any]] | None = field(default=None, compare=False)
+    unpredicted: str | None = None

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ._devices import slots_of
     from ._evaluator import Evaluator
     from ._files import separate_files
+    from ._predictions import PredictionKind
     from ._refit import refit, refit_together
     from ._scoring import answering
     from ._seeds import derive_seed
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluator",
     "FitContexts",
+    "PredictionKind",
     "Setting",
     "answering",
     "configured",
@@ -36,6 +38,7 @@ __getattr__ = late(
     {
         "Evaluator": "._evaluator",
         "FitContexts": "._callbacks",
+        "PredictionKind": "._predictions",
         "Setting": "._tasks",
         "answering": "._scoring",
         "configured": "._setup",

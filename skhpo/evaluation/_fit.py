@@ -25,7 +25,7 @@ from ._callbacks import evaluation
 from ._continuation import advance, begin, end, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
-from ._group_scores import GroupData, score_fits
+from ._group_scores import GroupData, Scored, score_fits
 from ._pickling import Packed, holds_all_in_checkpoint
 from ._setup import prepare
 from ._tasks import SAVED, Outcome, failed
@@ -76,7 +76,7 @@ def run_group(
         fitted_at = time.perf_counter()
         test_scores = score_fits(fits, data, "test")
         scored_at = time.perf_counter()
-        train_scores = [None] * n_fits
+        train_scores: list[Scored | None] = [None] * n_fits
         if setting.return_train_score:
             train_scores = score_fits(fits, data, "train")
     times = (fitted_at - start) / n_fits, (scored_at - fitted_at) / n_fits
@@ -195,27 +195,30 @@ class _Fit:
             saved(self.state, file)
             self.state = SAVED
         if self.alone and self.task.key is None:
-            del self.work  # with the rows that it was trained on, which nobody shares
+            self.work = self.work.without_rows()  # which nobody shares
 
-    def outcome(self, times: tuple[float, float], test: Any, train: Any) -> Outcome:
+    def outcome(
+        self, times: tuple[float, float], test: Scored | None, train: Scored | None
+    ) -> Outcome:
         """Return what goes back, from the shares of time and `score_fits` of both parts."""
         if self.error is not None:
             return failed(self.task, self.error, times[0], out_of_memory=self.out_of_memory)
-        scores, score_error = test
-        train_scores, train_error = train or (None, None)
+        assert test is not None
         setting = self.setting
         result = FitResult(
             trial=self.task.trial,
             split=self.task.split,
             repeat=self.task.repeat,
-            test_scores=scores,
-            train_scores=train_scores,
+            test_scores=test.scores,
+            train_scores=None if train is None else train.scores,
             fit_time=times[0],
             score_time=times[1],
             device=current_slot(),
-            score_error=score_error or train_error,
+            score_error=test.error or (train and train.error),
             curves=curves_of(self.fitted) if setting.curves else None,
             found=_found(setting, self.fitted),
+            predictions=test.predictions,
+            unpredicted=test.unpredicted,
         )
         return Outcome(result, self.state)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._compat import num_samples, safe_indexing
 from ._devices import memory_freed
+from ._predictions import noting, predicted
 from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
 from ._setup import inner_rows, part_of, reads_rows, train_part
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from ..wrappers import Prepared
     from ._tasks import FitTask, Setting
 
-__all__ = ["GroupData", "score_fits"]
+__all__ = ["GroupData", "Scored", "score_fits"]
 
 # Numbers that networks of a group return for the rows to be scored, all of them at once.
 _MOST_OUTPUTS = 2**25
@@ -106,12 +108,33 @@ class GroupData:
         return self._made[key]
 
 
-def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Any]:
+class Scored(NamedTuple):
+    """Scores of a fit on a part of the data, and what it predicted there if that is kept.
+
+    Parameters
+    ----------
+    scores : dict of str to float
+    error : str or None
+        Traceback of a scorer that failed.
+    predictions : ndarray or None
+    unpredicted : str or None
+        Why there are none.
+    """
+
+    scores: dict[str, float]
+    error: str | None
+    predictions: NDArray[np.floating[Any]] | None = None
+    unpredicted: str | None = None
+
+
+def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Scored | None]:
     """Score all fits on a part of the data, in one forward pass where the scorer allows it.
+
+    Predictions of the test part are kept from the same pass.
 
     Returns
     -------
-    list of (dict, str or None) or None
+    list of Scored or None
         None for fits that have failed.
     """
     passes = {}
@@ -121,7 +144,8 @@ def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Any]:
                 shown = _shown(fit, data, part)
                 if shown is not None:
                     passes[i] = shown
-    for portion in _in_portions(fits, {i: passes[i] for i in passes if not fits[i].alone}):
+    at_once = {i: passes[i] for i in passes if not fits[i].alone or _keeps(fits[i], part)}
+    for portion in _in_portions(fits, at_once):
         outputs = _outputs([fits[i].net for i in portion], [passes[i].X for i in portion])
         for i, output in zip(portion, outputs, strict=True):
             passes[i].outputs = output
@@ -132,17 +156,26 @@ def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Any]:
 
 def _shares(fit: Any) -> bool:
     """Whether the fit can be scored by what its network returned in a pass of all."""
-    return looks_at_outputs_only(fit.setting.scorer, fit.net, fit.setting.score_params)
+    return hasattr(fit.net, "_predict_outputs") and looks_at_outputs_only(
+        fit.setting.scorer, fit.net, fit.setting.score_params
+    )
+
+
+def _keeps(fit: Any, part: str) -> bool:
+    """Whether what the fit predicts for a part is kept."""
+    return part == "test" and fit.setting.predictions is not None
 
 
 def _shown(fit: Any, data: GroupData, part: str) -> SimpleNamespace | None:
     """Return what a scorer is shown: the network's own inputs, and what takes them.
 
-    None for a fit of its own whose rows would have to be transformed for that.
+    None for a fit of its own whose rows would have to be transformed for that, unless what its
+    network returns is kept, too.
     """
-    if fit.alone and data.inner_rows(fit.task, fit.fitted, fit.work.prepared, part) is None:
-        return None
     work = fit.work
+    if fit.alone and not _keeps(fit, part):
+        if data.inner_rows(fit.task, fit.fitted, work.prepared, part) is None:
+            return None
     X, y = data.to_score_inside(fit.task, fit.fitted, work.prepared, part)
     shown = work.prepared.assembled(work.whole, fit.net, transforming=False)
     return SimpleNamespace(estimator=shown, X=X, y=y, outputs=None)
@@ -164,9 +197,11 @@ def _in_portions(fits: Sequence[Any], passes: Mapping[int, Any]) -> Iterator[lis
 
 
 def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
-    from ..lockstep import predict_together
-
     try:
+        if len(nets) == 1:
+            return [nets[0]._predict_outputs(Xs[0])]
+        from ..lockstep import predict_together
+
         outputs: Sequence[Any] = predict_together(nets, Xs)
         return outputs
     except Exception as error:  # which of them it was comes out when each is asked alone
@@ -174,13 +209,20 @@ def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
         return [None] * len(nets)
 
 
-def _score(fit: Any, data: GroupData, part: str, shown: Any) -> tuple[dict[str, float], str | None]:
+def _score(fit: Any, data: GroupData, part: str, shown: Any) -> Scored:
     rows = data.rows(fit.task, part)
-    if shown is None:
-        X, y = data.to_score(fit.task, fit.fitted, part)
-        return score(fit.setting, fit.fitted, X, y, data.X, rows)
     ready: AbstractContextManager[None] = nullcontext()
-    if shown.outputs is not None:
-        ready = answering(fit.net, shown.X, shown.outputs)
+    if shown is None:
+        estimator = fit.fitted
+        X, y = data.to_score(fit.task, estimator, part)
+    else:
+        estimator, X, y = shown.estimator, shown.X, shown.y
+        if shown.outputs is not None:
+            ready = answering(fit.net, X, shown.outputs)
+    if not _keeps(fit, part):
+        with ready:
+            return Scored(*score(fit.setting, estimator, X, y, data.X, rows))
     with ready:
-        return score(fit.setting, shown.estimator, shown.X, shown.y, data.X, rows)
+        with noting(fit.setting, estimator, X) as noted:
+            scores, error = score(fit.setting, estimator, X, y, data.X, rows)
+        return Scored(scores, error, *predicted(fit.setting, estimator, X, noted))

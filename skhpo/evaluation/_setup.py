@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,11 @@ class Work(NamedTuple):
     def depth(self) -> int:
         """How deep what is trained is in the estimator of the search."""
         return len(self.prepared.names)
+
+    def without_rows(self) -> Work:
+        """Return the same without the data that it was trained on."""
+        nothing: dict[str, Any] = {"X": None, "y": None, "fit_params": {}}
+        return self._replace(prepared=replace(self.prepared, **nothing), **nothing)
 
 
 def configured(

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from ..journal import CheckpointFile
 from ..limits import current_slot
 from ..trial import FitResult
+from ._predictions import PredictionKind
 
 __all__ = [
     "SAVED",
@@ -65,6 +66,8 @@ class Setting:
         Number of the first repeat for seeds: earlier fits of the search have the smaller ones.
     noted : str or None, default=None
         Attribute of the fitted estimator, inside of wrappers, that results have in `found`.
+    predictions : PredictionKind or None, default=None
+        Which predictions for the test part are kept.
     layer_rules : dict
         Rules of layers that were registered for training in lockstep.
     name : str
@@ -84,6 +87,7 @@ class Setting:
     starts: Any = None
     first_repeat: int = 0
     noted: str | None = None
+    predictions: PredictionKind | None = None
     layer_rules: Mapping[type, Any] = field(default_factory=_layer_rules)
     name: str = field(default_factory=lambda: f"search-{uuid.uuid4().hex[:8]}")
 

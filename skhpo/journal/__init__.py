@@ -13,17 +13,20 @@ file                what it does
 ``_lines.py``       events as lines with a number and a checksum
 ``_locks.py``       who is at work
 ``_folder.py``      the folder beside the file: whose it is, split indices
-``_checkpoints.py`` the checkpoints in it
+``_fit_files.py``   files of single fits in it
+``_checkpoints.py`` checkpoints: what rungs go on from, and models that are kept
+``_predictions.py`` predictions
 ``_file.py``        the file: made whole, locked, appended to
 ``_reading.py``     trials and results of a file
 ``_repair.py``      a new journal of what is whole in a damaged one
 =================== ==========================================================================
 """
 
-from ._checkpoints import CheckpointFile, Checkpoints
+from ._checkpoints import CheckpointFile, Checkpoints, ModelFiles
 from ._events import as_read, fit_event, params_of, result_of
-from ._file import Journal, checked_path
+from ._file import Journal, checked_path, worth_a_sync
 from ._lines import seal
+from ._predictions import PredictionFiles
 from ._reading import read_trials
 from ._repair import Repaired, repair
 
@@ -31,6 +34,8 @@ __all__ = [
     "CheckpointFile",
     "Checkpoints",
     "Journal",
+    "ModelFiles",
+    "PredictionFiles",
     "Repaired",
     "as_read",
     "checked_path",
@@ -40,4 +45,5 @@ __all__ = [
     "repair",
     "result_of",
     "seal",
+    "worth_a_sync",
 ]

@@ -39,6 +39,8 @@ def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
     }
     if result.score_error is not None:
         event["score_error"] = result.score_error
+    if result.unpredicted is not None:
+        event["unpredicted"] = result.unpredicted
     if result.found is not None:
         event["found"] = _encode(result.found)
     if result.curves is not None:
@@ -62,6 +64,7 @@ def result_of(event: Mapping[str, Any]) -> FitResult:
         score_error=event.get("score_error"),
         curves=curves and {name: tuple(map(float, curve)) for name, curve in curves.items()},
         found=_decode(event.get("found")),
+        unpredicted=event.get("unpredicted"),
     )
 
 
@@ -199,7 +202,9 @@ _EVENTS: dict[str, dict[str, _Field]] = {
 }
 _EVENTS["confirm"] = _EVENTS["fit"]  # a further one of the same trial, after the search
 _OPTIONAL: dict[str, _Field] = {
+    "time": (_number, "a number of seconds"),
     "score_error": (lambda v: isinstance(v, str), "a string"),
+    "unpredicted": (lambda v: isinstance(v, str), "a string"),
     "found": (_scores, _SCORES),
     "curves": (
         lambda v: (

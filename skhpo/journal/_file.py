@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from ..exceptions import JournalError, StorageError
 from ..files import storing, write_all
-from ._checkpoints import Checkpoints
+from ._checkpoints import Checkpoints, ModelFiles
 from ._folder import Folder, digest_of
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
 from ._locks import HAS_LOCKS, lock, unlock
+from ._predictions import PredictionFiles
 
-__all__ = ["Journal", "checked_path", "read_content"]
+__all__ = ["Journal", "checked_path", "read_content", "worth_a_sync"]
 
 _COMMON = (
     getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
@@ -177,7 +178,7 @@ class Journal:
         self._is_bare = len(lines) == 1
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Add one line, which survives the death of this process.
+        """Add one line, and the time, which survives the death of this process.
 
         Raises
         ------
@@ -189,9 +190,10 @@ class Journal:
         status = self.check_writable()
         with storing(self.path):
             self._settle(status.st_size)
-            self._pending = seal({"n": self._n, **event}, self.header["journal"])
+            stamped = {"n": self._n, **event, "time": round(time.time(), 3)}
+            self._pending = seal(stamped, self.header["journal"])
             self._to_sync = True
-            if event.get("fit_time", 0.0) + event.get("score_time", 0.0) > _WORTH_A_SYNC:
+            if worth_a_sync(event.get("fit_time", 0.0) + event.get("score_time", 0.0)):
                 self._sync_at = 0.0
             self._is_bare = self._is_bare and event["event"] == "ask"
             end = self._end + len(self._pending)
@@ -248,6 +250,16 @@ class Journal:
         """Checkpoints or None: those of the fits; None where none can be written."""
         return None if self.read_only else Checkpoints(self.files, self.header["journal"])
 
+    @property
+    def models(self) -> ModelFiles:
+        """Checkpoints of the rows whose fitted networks are kept."""
+        return ModelFiles(self.files, self.header["journal"])
+
+    @property
+    def predictions(self) -> PredictionFiles:
+        """Predictions that are kept."""
+        return PredictionFiles(self.files, self.header["journal"])
+
     def splits(
         self, current: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
     ) -> Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -283,7 +295,8 @@ class Journal:
         with suppress(OSError):  # on a full disk it goes without
             self._folder.mark()
         if self.checkpoints is not None:
-            self.checkpoints.sweep(kept=())
+            for files in (self.checkpoints, self.models, self.predictions):
+                files.sweep(kept=())
         with suppress(OSError):  # what is to be raised says more
             os.unlink(self.path)
             self._folder.discard()
@@ -348,6 +361,11 @@ class Journal:
             os.rename(temporary, self.path)
         else:
             os.unlink(temporary)
+
+
+def worth_a_sync(seconds: float) -> bool:
+    """Whether to wait for the disk costs less than to lose what a fit of so many seconds left."""
+    return seconds > _WORTH_A_SYNC
 
 
 def checked_path(path: str | PathLike[str], name: str = "journal") -> str:

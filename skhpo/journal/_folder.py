@@ -1,4 +1,4 @@
-"""The folder of a journal: split indices and checkpoints, and whose they are."""
+"""The folder of a journal: split indices and files of fits, and whose they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..exceptions import JournalError
 from ..files import read_file, storing, write_atomically
-from ._checkpoints import CHECKPOINT
+from ._fit_files import FIT_FILE
 from ._locks import HAS_LOCKS, lock
 
 __all__ = ["Folder", "digest_of"]
@@ -33,7 +33,7 @@ _UNFINISHED = re.compile(
     rf"{_STARTING}|{_HEADER}|({_OWNER}|{_SPLITS}|{_STARTING})\.[0-9a-f]+\.part"
 )
 # What else can be in a folder with the mark.
-_OURS = re.compile(rf"{_OWNER}|{_SPLITS}|{CHECKPOINT.pattern}")
+_OURS = re.compile(rf"{_OWNER}|{_SPLITS}|{FIT_FILE.pattern}")
 
 
 class Folder:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import JournalError
-from ._checkpoints import Checkpoints
+from ._checkpoints import Checkpoints, ModelFiles
 from ._file import Journal, checked_path, read_content
 from ._folder import Folder
 from ._history import History
 from ._lines import read_event, read_header
+from ._predictions import PredictionFiles
 
 __all__ = ["Repaired", "repair"]
 
@@ -33,7 +34,7 @@ class Repaired:
     has_splits : bool
         Whether the file of the splits was whole.
     n_checkpoints : int
-        Whole checkpoints, which are copied.
+        Whole checkpoints, which are copied, as predictions are.
     """
 
     n_kept: int
@@ -85,6 +86,8 @@ def repair(path: str | PathLike[str], output: str | PathLike[str]) -> Repaired:
         n_checkpoints = 0
         if new.checkpoints is not None:
             n_checkpoints = Checkpoints(folder.path, journal).copy_whole(keys, new.checkpoints)
+            n_checkpoints += ModelFiles(folder.path, journal).copy_whole(keys, new.models)
+            PredictionFiles(folder.path, journal).copy_whole(keys, new.predictions)
     return Repaired(1 + len(events), lost, splits is not None, n_checkpoints)
 
 

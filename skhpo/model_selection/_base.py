@@ -19,10 +19,12 @@ from .._compat import BaseSearchCV, Interval, StrOptions, fit_context
 from ..interrupts import noticing
 from ..schedulers import Scheduler
 from ._confirm import confirm
+from ._keeping import Keeper
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
 from ._observers import Observer, SearchStart
 from ._plan import Plan, Subject, plan_search
+from ._prediction_kind import METHODS
 from ._progress import Progress, report_answered
 from ._resume import identity_of
 from ._scored import ScoredTrials
@@ -59,6 +61,8 @@ class BaseTrialSearchCV(ScoredTrials):
         "warm_start_from": [str, PathLike, None],
         "callbacks": [list, tuple],
         "confirm": [Interval(Integral, 0, None, closed="left")],
+        "return_predictions": ["boolean", StrOptions(set(METHODS))],
+        "keep_from": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     resource: str | None = None
@@ -172,6 +176,10 @@ class BaseTrialSearchCV(ScoredTrials):
             new = total - sum(trial < n_trials for trial, _, _ in source.known)
         fits = context.subcontext(task_name="search", max_subtasks=new, sequential_subtasks=False)
         fits.call_on_fit_task_begin(estimator=self)
+        keeper = None
+        if plan.setting.predictions is not None:
+            may_win = partial(self._may_win, max_resource=plan.setting.max_resource)
+            keeper = Keeper(source, self.n_splits_, self.n_repeats, self.keep_from, may_win)
         until = None if self.max_time is None else start + self.max_time
         evaluator = evaluation.Evaluator(
             plan.setting,
@@ -199,6 +207,7 @@ class BaseTrialSearchCV(ScoredTrials):
                 journal=source.journal,
                 deadline=until,
                 observers=observers,
+                keeper=keeper,
             )
             loop.run()
             if not len(loop.table):

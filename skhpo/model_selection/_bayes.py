@@ -117,6 +117,11 @@ class BayesSearchCV(BaseTrialSearchCV):
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
+    return_predictions : bool or {"predict_proba", "decision_function", "predict"}, default=False
+        Keep what each fit predicts for the test part of its split, for `out_of_fold_predictions`;
+        see `SearchCV` and docs/predictions.md.
+    keep_from : int or None, default=None
+        Resource from which on rows are kept; None means the largest of the search.
 
     Attributes
     ----------
@@ -128,6 +133,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         first. A parameter of no effect is near 0.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
+    predictions_ : KeptPredictions
+        Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
         Why there are fewer than `n_iter` candidates; None where there are not.
     sampler_ : BayesSampler
@@ -210,6 +217,8 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         asynchronous: bool = False,
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
+        return_predictions: bool | str = False,
+        keep_from: int | None = None,
     ) -> None:
         self._set_arguments(locals())
 

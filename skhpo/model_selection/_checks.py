@@ -27,6 +27,7 @@ __all__ = [
     "check_classes",
     "check_enqueued",
     "check_fit_arguments",
+    "check_keep_from",
     "check_listening",
     "check_names",
     "check_passed",
@@ -195,6 +196,31 @@ def check_listening(scheduler: Scheduler) -> None:
                 f"and seconds, but {method.__qualname__} is {method.__name__}{signature}; add "
                 "'*, noise=None, seconds=None'"
             )
+
+
+def check_keep_from(search: Any, max_resource: int | None) -> None:
+    """Raise ValueError unless `keep_from` says something of a search.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    max_resource : int or None
+        Its largest resource.
+    """
+    least = search.keep_from
+    if least is None:
+        return
+    if search.return_predictions is False:
+        raise ValueError(
+            f"keep_from says of which rows something is kept, but got keep_from={least} and "
+            "return_predictions=False; set return_predictions=True, or leave keep_from out"
+        )
+    if search.resource is None or (max_resource is not None and least > max_resource):
+        most = "there is none" if search.resource is None else f"its largest is {max_resource}"
+        raise ValueError(
+            f"keep_from must be a resource of the search, but got keep_from={least}, and {most}; "
+            "leave it out, or lower it"
+        )
 
 
 def check_fit_arguments(

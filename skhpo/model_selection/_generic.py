@@ -91,6 +91,14 @@ class SearchCV(BaseTrialSearchCV):
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
+    return_predictions : bool or {"predict_proba", "decision_function", "predict"}, default=False
+        Keep what each fit predicts for the test part of its split: `out_of_fold_predictions`,
+        docs/predictions.md. True means the first of these methods that all candidates have;
+        "predict" where they are no classifiers. Kept are the rows with the largest resource, and
+        the best row; beside the journal, else in memory up to 256 MiB and in temporary files
+        beyond.
+    keep_from : int or None, default=None
+        Resource from which on rows are kept; None means the largest of the search.
 
     Attributes
     ----------
@@ -99,6 +107,8 @@ class SearchCV(BaseTrialSearchCV):
         ``candidate`` where there is a resource.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
+    predictions_ : KeptPredictions
+        Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \
@@ -161,6 +171,8 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         asynchronous: bool = False,
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
+        return_predictions: bool | str = False,
+        keep_from: int | None = None,
     ) -> None:
         self._set_arguments(locals())
 

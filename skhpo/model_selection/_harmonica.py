@@ -15,6 +15,7 @@ from .._compat import Interval, StrOptions
 from ..samplers import BayesSampler, RandomSampler, Sampler
 from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperband, Scheduler
 from ..space import SearchSpace
+from ..trial import Trial
 from ._base import BaseTrialSearchCV
 from ._checks import check_names, resource_limits
 from ._loop import TrialLoop
@@ -135,6 +136,11 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
+    return_predictions : bool or {"predict_proba", "decision_function", "predict"}, default=False
+        Keep what each fit predicts for the test part of its split, for `out_of_fold_predictions`;
+        see `SearchCV` and docs/predictions.md.
+    keep_from : int or None, default=None
+        Resource from which on rows are kept; None means the largest of the search.
 
     Attributes
     ----------
@@ -155,6 +161,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         ``share``. ``pandas.DataFrame`` takes it.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
+    predictions_ : KeptPredictions
+        Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_index_ : int
@@ -266,6 +274,8 @@ classes_, n_features_in_, feature_names_in_
         asynchronous: bool = False,
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
+        return_predictions: bool | str = False,
+        keep_from: int | None = None,
     ) -> None:
         self._set_arguments(locals())
 
@@ -332,6 +342,10 @@ classes_, n_features_in_, feature_names_in_
         scheduler: Any = loop.scheduler
         self.stages_ = [stage_table(plan.space, stage) for stage in scheduler.stages]
         self.important_parameters_ = important_parameters(self.stages_)
+
+    def _may_win(self, trial: Trial, max_resource: int | None) -> bool:
+        of_base = trial.tags["stage"] == self.n_stages
+        return (of_base or not self.stage_params) and super()._may_win(trial, max_resource)
 
     def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
         of_base = self.cv_results_["stage"] == self.n_stages

@@ -128,6 +128,11 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
+    return_predictions : bool or {"predict_proba", "decision_function", "predict"}, default=False
+        Keep what each fit predicts for the test part of its split, for `out_of_fold_predictions`;
+        see `SearchCV` and docs/predictions.md.
+    keep_from : int or None, default=None
+        Resource from which on rows are kept; None means the largest of the search.
 
     Attributes
     ----------
@@ -143,6 +148,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         The space: `param_distributions`, or what a builder asked for.
     sampler_ : Sampler
         What the candidates came from; of ``"bayes"`` the fitted model.
+    predictions_ : KeptPredictions
+        Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_params_, scorer_, n_splits_, refit_time_, multimetric_, \
@@ -248,6 +255,8 @@ classes_, n_features_in_, feature_names_in_
         asynchronous: bool = False,
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
+        return_predictions: bool | str = False,
+        keep_from: int | None = None,
     ) -> None:
         self._set_arguments(locals())
 

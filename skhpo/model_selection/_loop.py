@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..journal import Journal
     from ..schedulers import Scheduler
     from ..trial import FitResult, Trial
+    from ._keeping import Keeper
 
 __all__ = ["OUT_OF_TIME", "TrialLoop"]
 
@@ -51,6 +52,8 @@ class TrialLoop:
     deadline : float or None, default=None
         Value of ``time.monotonic()`` after which no new fit starts.
     observers : sequence of Observer, default=()
+    keeper : Keeper or None, default=None
+        Where predictions are kept; it hears of trials before the observers do.
 
     Attributes
     ----------
@@ -75,6 +78,7 @@ class TrialLoop:
         journal: Journal | None = None,
         deadline: float | None = None,
         observers: Sequence[Observer] = (),
+        keeper: Keeper | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.evaluator = evaluator
@@ -83,7 +87,8 @@ class TrialLoop:
         self.asynchronous = asynchronous
         self.journal = journal
         self.deadline = deadline
-        self.observers = observers
+        self.keeper = keeper
+        self.observers = observers if keeper is None else [keeper, *observers]
         self.stopped: str | None = None
         self.error: StorageError | None = None
         self.table = TrialTable(n_fits)
@@ -116,6 +121,8 @@ class TrialLoop:
                     self._run_asynchronously()
                 else:
                     self._run_in_batches()
+                if self.keeper is not None and self.stopped is None:
+                    self._fit_again(self.keeper.to_make_again())
                 if self.journal is not None:
                     self.journal.sync()
         except KeyboardInterrupt:
@@ -269,6 +276,8 @@ class TrialLoop:
     def _take(self, result: FitResult) -> None:
         trial = self._open[result.trial]
         known = (result.trial, result.split, result.repeat) in self.evaluator.known
+        if self.keeper is not None:
+            result = self.keeper.take(trial, result)
         if self.journal is not None and not known:
             self.journal.append(fit_event(trial, result))
         self._rows[result.trial].append(result)
@@ -294,6 +303,34 @@ class TrialLoop:
                     self._dropped.append(trial.parent)
         self.scheduler.tell(trial, score, noise=noise, seconds=seconds)
         self._observe("on_trial_end", trial, results, score)
+
+    def _fit_again(self, names: Collection[tuple[int, int, int]]) -> None:
+        """Fit again what the journal answered and whose predictions are lost; its scores stay."""
+        if not names:
+            return
+        keeper: Any = self.keeper
+        trials = {trial.number: trial for trial in self.table.trials()}
+        wanted = [trials[number] for number in sorted({number for number, _, _ in names})]
+        for trial in wanted:
+            line = [trial]
+            while line[-1].parent is not None:
+                line.append(trials[line[-1].parent])
+            for ancestor in reversed(line):
+                self.evaluator.recall(ancestor)
+        known = self.evaluator.known
+        self.evaluator.known = {name: known[name] for name in known if name not in names}
+        self.evaluator.submit(wanted)
+        left = set(names)
+        while results := self.evaluator.next():
+            self._check_interrupt()
+            for result in results:
+                name = result.trial, result.split, result.repeat
+                if name in left:
+                    left.remove(name)
+                    keeper.take(trials[result.trial], result)
+        self.evaluator.known = known
+        if left:
+            self.stopped = OUT_OF_TIME
 
     def _store(self, trial: Trial, results: Sequence[FitResult]) -> None:
         self.table.add(trial, results)

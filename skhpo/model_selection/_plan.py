@@ -28,6 +28,7 @@ from ._confirm import check_confirm, reshuffled
 from ._observers import Callbacks
 from ._one_standard_error import OneStandardError
 from ._own import enqueued
+from ._prediction_kind import prediction_kind
 from ._resume import fingerprint
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         curves=callbacks.want_curves,
         starts=subject.starts,
         noted=_noted(search.refit, distributions),
+        predictions=prediction_kind(search, distributions, y, splits),
     )
     evaluation.separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
     weight = params.get("sample_weight")

@@ -34,11 +34,13 @@ _FREE = {
     "estimator",
     "fit_timeout",
     "journal",
+    "keep_from",
     "lockstep",
     "max_time",
     "n_jobs",
     "param_distributions",
     "refit",
+    "return_predictions",
     "verbose",
 }
 

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import FitFailedWarning
 
-from .._compat import MultimetricScorer
+from .._compat import MultimetricScorer, num_samples
 from ..exceptions import SearchStoppedWarning
 from ..results import TrialTable, mean_score, results_table, total_seconds, variance_of_mean
 from ..trial import FitResult
+from ._keeping import Keeper
 from ._loop import TrialLoop
+from ._outputs import KeptOutputs
 from ._plan import Plan
-from ._top import TopEstimators
 
 __all__ = ["ScoredTrials"]
 
 
-class ScoredTrials(TopEstimators):
+class ScoredTrials(KeptOutputs):
     """The part of a search class that knows which score counts, and which row is the best."""
 
     def _score_of(
@@ -59,7 +60,7 @@ class ScoredTrials(TopEstimators):
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         """Set everything that is known once the last fit is done."""
         scorer, metric = plan.setting.scorer, plan.metric
-        for name in ("best_estimator_", "refit_time_", "feature_names_in_"):
+        for name in ("best_estimator_", "refit_time_", "feature_names_in_", "predictions_"):
             self.__dict__.pop(name, None)  # of an earlier fit
         self.stop_reason_ = loop.stopped
         error_score = np.nan if self.error_score == "raise" else self.error_score
@@ -73,6 +74,8 @@ class ScoredTrials(TopEstimators):
             error_score=error_score,
             return_train_score=self.return_train_score,
         )
+        if loop.keeper is not None:
+            self.predictions_ = loop.keeper.finish(loop.table, num_samples(plan.X))
         names = [key[len("mean_test_") :] for key in self.cv_results_ if key[:10] == "mean_test_"]
         self.multimetric_ = several or names != ["score"]
         if callable(self.scoring) and self.multimetric_:
@@ -119,10 +122,30 @@ class ScoredTrials(TopEstimators):
                 stacklevel=5,
             )
         _warn_about_failures(loop.table, self.error_score)
+        if loop.keeper is not None:
+            _warn_about_predictions(loop.keeper, len(loop.table) * loop.table.n_fits)
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
         """Whether what stopped the loop is what was to end it."""
         return False
+
+
+def _warn_about_predictions(keeper: Keeper, n_fits: int) -> None:
+    """Warn once each of predictions that could not be kept, and of those that were lost."""
+    if keeper.n_made_again:
+        warnings.warn(
+            f"the predictions of {keeper.n_made_again} fits that the journal answers were missing "
+            "or damaged beside it; to make them again the fits were trained again",
+            UserWarning,
+            stacklevel=6,
+        )
+    if keeper.n_unpredicted:
+        warnings.warn(
+            f"the predictions of {keeper.n_unpredicted} of {n_fits} fits are not kept; the first "
+            f"one because:\n{keeper.first_unpredicted}",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def _warn_about_failures(table: TrialTable, error_score: float | str) -> None:

@@ -91,6 +91,9 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
+    return_predictions : bool or {"predict_proba", "decision_function", "predict"}, default=False
+        Keep what each fit predicts for the test part of its split, for `out_of_fold_predictions`;
+        see `SearchCV` and docs/predictions.md.
 
     Attributes
     ----------
@@ -102,6 +105,8 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         logit of the place in the range), for ``estimator.set_params``.
     param_distributions_ : dict of str to frozen distribution
         What was tuned.
+    predictions_ : KeptPredictions
+        Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_index_, scorer_, n_splits_, refit_time_, multimetric_, \
@@ -169,6 +174,7 @@ classes_, n_features_in_, feature_names_in_
         devices: str | Sequence[str] = "auto",
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
+        return_predictions: bool | str = False,
     ) -> None:
         self._set_arguments(locals())
 
@@ -180,7 +186,7 @@ classes_, n_features_in_, feature_names_in_
     }
 
     _samples_in_order = True
-    n_repeats, warm_start_from, lockstep, asynchronous = 1, None, False, False
+    n_repeats, warm_start_from, lockstep, asynchronous, keep_from = 1, None, False, False, None
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Run on each fold, then train the estimator under what was found on all data.

@@ -15,7 +15,7 @@ from ..journal import Journal, checked_path, result_of
 from ..samplers import EnqueuedSampler, Sampler
 from ..schedulers import Scheduler
 from ..trial import FitResult
-from ._checks import check_listening
+from ._checks import check_keep_from, check_listening
 from ._plan import Plan
 from ._resume import replayed, tell_earlier_scores
 from ._size import check_size
@@ -96,6 +96,7 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
 def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     scheduler = search._make_scheduler(plan)
     check_listening(scheduler)
+    check_keep_from(search, scheduler.max_resource)
     if search.max_time is None:
         check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)
     sampler = scheduler.sampler

@@ -1,0 +1,198 @@
+"""Files of single fits in the folder of a journal: each says whose it is, and proves itself."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..files import read_file, storing, write_atomically
+
+__all__ = ["FIT_FILE", "FitFile", "FitFiles", "Name"]
+
+# Trial, split and repeat.
+Name = tuple[int, int, int]
+
+_FIT = r"(\d+)-(\d+)-(\d+)"
+# What a fit may leave in a folder, whole or not.
+FIT_FILE = re.compile(rf"{_FIT}(\.pt|\.kept\.pt|\.npy)(\..*)?")
+# What a worker that finds a file damaged adds to its name; the search counts them.
+_DAMAGED = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class FitFile:
+    """A file of a fit, which may be there or not.
+
+    Its first line names the fit and has a hash of the rest.
+
+    Parameters
+    ----------
+    path : str
+    fit : str
+        Of which journal, trial, split, repeat and resource.
+    """
+
+    path: str
+    fit: str
+    kind: ClassVar[str]
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether it can be written: on other machines there may be no such folder."""
+        return Path(self.path).parent.is_dir()
+
+    def write(self, fill: Callable[[io.BytesIO], Any], *, sync: bool = True) -> None:
+        """Write what a function writes.
+
+        Parameters
+        ----------
+        fill : callable
+            Called with a binary file.
+        sync : bool, default=True
+            Whether it shall survive a crash of the machine.
+
+        Raises
+        ------
+        StorageError
+            If the system refuses.
+        """
+        length = len(self._first_line(b""))
+        buffer = io.BytesIO(bytes(length))
+        buffer.seek(length)
+        fill(buffer)
+        content = buffer.getbuffer()
+        content[:length] = self._first_line(content[length:])
+        with storing(self.path):
+            mode = os.stat(os.path.dirname(self.path)).st_mode & 0o666
+        write_atomically(self.path, content, mode=mode, sync=sync)
+
+    def read(self) -> memoryview | None:
+        """Return what was written.
+
+        Returns
+        -------
+        memoryview or None
+            None where there is no file, or a damaged one, or another fit's, which is put aside.
+        """
+        try:
+            content = memoryview(read_file(self.path))
+        except FileNotFoundError:
+            return None
+        except OSError:  # a link, say
+            content = memoryview(b"")
+        length = len(self._first_line(b""))
+        if content[:length] != self._first_line(content[length:]):
+            with suppress(OSError):
+                os.replace(self.path, self.path + _DAMAGED)
+            return None
+        return content[length:]
+
+    def _first_line(self, content: bytes | memoryview) -> bytes:
+        return _first_line(self.kind, self.fit, content)
+
+
+class FitFiles:
+    """Files of one kind, by (trial, split, repeat).
+
+    Parameters
+    ----------
+    folder : Path
+        That of the journal.
+    journal : str
+        Its id.
+    """
+
+    suffix: ClassVar[str]
+    file_type: ClassVar[type[FitFile]]
+
+    def __init__(self, folder: Path, journal: str) -> None:
+        self.folder = folder.absolute()  # workers have other working directories
+        self.journal = journal
+        self._at_first: set[str] | None = None
+
+    def file(self, key: Name, resource: int | str | None) -> Any:
+        """Return the file of a fit up to some resource."""
+        return self.file_type(str(self._path(key)), f"{self._fit(key)}{resource}")
+
+    def has(self, key: Name) -> bool:
+        """Whether there was a file for a fit when this was asked first."""
+        if self._at_first is None:
+            self._at_first = set(os.listdir(self.folder) if self.folder.is_dir() else ())
+        return self._path(key).name in self._at_first
+
+    def names(self) -> list[Name]:
+        """Return the fits of which there is a file."""
+        found = (FIT_FILE.fullmatch(name) for name in sorted(os.listdir(self.folder)))
+        ours = [match for match in found if match and match[4] == self.suffix and not match[5]]
+        return [(int(match[1]), int(match[2]), int(match[3])) for match in ours]
+
+    def drop(self, key: Name) -> None:
+        """Remove the file of a fit."""
+        with storing(self._path(key)):
+            self._path(key).unlink(missing_ok=True)
+
+    def copy_whole(self, keys: Iterable[Name], other: FitFiles) -> int:
+        """Copy the whole files of some fits to other ones of the journal; return how many.
+
+        Parameters
+        ----------
+        keys : iterable of (int, int, int)
+        other : FitFiles
+        """
+        n_copied = 0
+        for key in keys:
+            with suppress(OSError):
+                content = read_file(self._path(key))
+                if self._is_whole(content, self._fit(key)):
+                    write_atomically(other._path(key), content)
+                    n_copied += 1
+        return n_copied
+
+    def sweep(self, kept: Collection[Name]) -> list[str]:
+        """Remove the files that are unfinished, damaged, or of other fits than those kept.
+
+        Parameters
+        ----------
+        kept : collection of (int, int, int)
+
+        Returns
+        -------
+        list of str
+            Names of the damaged ones.
+        """
+        damaged = []
+        for name in os.listdir(self.folder) if self.folder.is_dir() else ():
+            match = FIT_FILE.fullmatch(name)
+            if match is None or match[4] != self.suffix:
+                continue
+            if match[5] is None and tuple(map(int, match.group(1, 2, 3))) in kept:
+                continue
+            if name.endswith(_DAMAGED):
+                damaged.append(name.removesuffix(_DAMAGED))
+            with suppress(OSError):  # what cannot be removed does no harm
+                os.unlink(self.folder / name)
+        return damaged
+
+    def _fit(self, key: Name) -> str:
+        return f"{self.journal}/{'-'.join(map(str, key))}/"
+
+    def _path(self, key: Name) -> Path:
+        return self.folder / f"{'-'.join(map(str, key))}{self.suffix}"
+
+    def _is_whole(self, content: bytes, fit: str) -> bool:
+        """Whether this is what a file holds, of a fit that begins like this."""
+        length = content.find(b"\n") + 1
+        found = content[:length].decode(errors="replace").split(" ")[-2:][0]
+        line = _first_line(self.file_type.kind, found, memoryview(content)[length:])
+        return content[:length] == line and found.startswith(fit)
+
+
+def _first_line(kind: str, fit: str, content: bytes | memoryview) -> bytes:
+    return f"skhpo {kind} {fit} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n".encode()

@@ -1,0 +1,242 @@
+"""Predictions that a search keeps: where they lie, and how they are read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import weakref
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import storing
+from ..journal import PredictionFiles
+from ..process import remove_at_last, remove_now
+
+if TYPE_CHECKING:
+    from ..evaluation import PredictionKind
+
+__all__ = ["KeptPredictions", "PredictionStore", "temporary_folder"]
+
+# Bytes of predictions in memory, where there is no journal; further ones lie in temporary files.
+_MOST_IN_MEMORY = 2**28
+
+# Trial, split and repeat of a fit.
+Name = tuple[int, int, int]
+
+
+def temporary_folder(owner: object) -> Path:
+    """Make a folder that is gone with its owner, or at the latest with this process."""
+    with storing(tempfile.gettempdir()):
+        path = tempfile.mkdtemp(prefix="skhpo-kept-")
+    remove_at_last(path)
+    weakref.finalize(owner, _remove, path, os.getpid())
+    return Path(path)
+
+
+def _remove(path: str, process: int) -> None:
+    if os.getpid() == process:  # and not a forked child
+        remove_now(path)
+
+
+class PredictionStore:
+    """Predictions of fits, by (trial, split, repeat).
+
+    Parameters
+    ----------
+    files : PredictionFiles or None, default=None
+        Beside a journal. None keeps them in memory up to a limit, and in temporary files beyond.
+    read_only : bool, default=False
+        Whether no file can be written, so that new ones lie in memory.
+    """
+
+    def __init__(self, files: PredictionFiles | None = None, *, read_only: bool = False) -> None:
+        self.files = files
+        self.read_only = read_only
+        self._beside_journal = files is not None
+        self._in_memory: dict[Name, NDArray[Any]] = {}
+        self._n_bytes = 0  # of those
+
+    def put(self, name: Name, predictions: NDArray[Any], *, sync: bool = False) -> None:
+        """Keep the predictions of a fit.
+
+        Raises
+        ------
+        StorageError
+            If the system refuses.
+        """
+        if self._beside_journal and not self.read_only:
+            assert self.files is not None
+            self.files.put(name, predictions, sync=sync)
+            return
+        if not self.read_only and self._n_bytes + predictions.nbytes > _MOST_IN_MEMORY:
+            if self.files is None:
+                self.files = PredictionFiles(temporary_folder(self), secrets.token_hex(8))
+            self.files.put(name, predictions)
+            return
+        self._in_memory[name] = predictions
+        self._n_bytes += predictions.nbytes
+
+    def get(self, name: Name) -> NDArray[np.floating[Any]] | None:
+        """Return the predictions of a fit, None where they are missing or damaged."""
+        if name in self._in_memory:
+            return self._in_memory[name]
+        return None if self.files is None else self.files.get(name)
+
+    def has_file(self, name: Name) -> bool:
+        """Whether there was a file of a fit when this was asked first."""
+        return self.files is not None and self.files.has(name)
+
+    def drop(self, name: Name) -> None:
+        """Drop the predictions of a fit, if there are some."""
+        held = self._in_memory.pop(name, None)
+        if held is not None:
+            self._n_bytes -= held.nbytes
+        elif self.files is not None and not self.read_only:
+            self.files.drop(name)
+
+    def sweep(self, kept: Collection[Name]) -> None:
+        """Drop all but those of some fits."""
+        for name in [name for name in self._in_memory if name not in kept]:
+            self.drop(name)
+        if self.files is not None and not self.read_only:
+            self.files.sweep(kept)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle carries: all that lies in memory or in temporary files."""
+        state = self.__dict__.copy()
+        if self.files is not None and not self._beside_journal:
+            held = {name: self.files.get(name) for name in self.files.names()}
+            state["_in_memory"] = {**self._in_memory, **held}
+            state["files"] = None
+        return state
+
+
+class KeptPredictions:
+    """What the fits of a search predicted for the test parts of its splits.
+
+    Parameters
+    ----------
+    store : PredictionStore
+    kind : PredictionKind
+    trials : sequence of int
+        Of each row of ``cv_results_``.
+    missing : mapping of int to str
+        Of rows that are not kept, why.
+    test_rows : list of ndarray
+    n_samples : int
+    n_repeats : int
+
+    Attributes
+    ----------
+    method : {"predict_proba", "decision_function", "predict"}
+        What they are.
+    classes : ndarray, tuple of ndarray or None
+        Labels of a classifier's columns, in order; a tuple where rows have several labels. None
+        for other estimators.
+    rows : list of int
+        Rows of ``cv_results_`` whose predictions are kept, of all splits and repeats.
+    test_rows : list of ndarray
+        Rows of the data that each split tests.
+    n_samples : int
+        Rows of the data.
+    n_repeats : int
+    """
+
+    def __init__(
+        self,
+        store: PredictionStore,
+        kind: PredictionKind,
+        trials: Sequence[int],
+        missing: Mapping[int, str],
+        test_rows: Sequence[NDArray[np.intp]],
+        n_samples: int,
+        n_repeats: int,
+    ) -> None:
+        self._store = store
+        self._trials = trials
+        self._missing = missing
+        self.method = kind.method
+        self.classes = kind.classes
+        self.rows = [row for row in range(len(trials)) if row not in missing]
+        self.test_rows = list(test_rows)
+        self.n_samples = n_samples
+        self.n_repeats = n_repeats
+
+    def of_fit(self, row: int, split: int, repeat: int = 0) -> NDArray[np.floating[Any]]:
+        """Return what one fit predicted.
+
+        Parameters
+        ----------
+        row : int
+            Of ``cv_results_``.
+        split : int
+        repeat : int, default=0
+
+        Returns
+        -------
+        ndarray of shape (n_test,) or (n_test, n_outputs)
+            For the rows ``test_rows[split]``.
+
+        Raises
+        ------
+        ValueError
+            If they are not kept; says why.
+        """
+        if row in self._missing:
+            raise ValueError(f"predictions of row {row} are not kept: {self._missing[row]}")
+        if not (0 <= row < len(self._trials)):
+            raise ValueError(
+                f"row must be one of the {len(self._trials)} rows of cv_results_, but is {row}"
+            )
+        found = self._store.get((self._trials[row], split, repeat))
+        if found is None:
+            raise ValueError(
+                f"the predictions of row {row} on split {split} were deleted or damaged after the "
+                "search; fit it again with its journal, which makes them again"
+            )
+        return found
+
+    def out_of_fold(self, row: int) -> NDArray[np.floating[Any]]:
+        """Return what the fits of a row predicted for all rows of the data.
+
+        Parameters
+        ----------
+        row : int
+            Of ``cv_results_``.
+
+        Returns
+        -------
+        ndarray of shape (n_repeats, n_samples) or (n_repeats, n_samples, n_outputs)
+            NaN where no split tests a row of the data; the mean where several do.
+
+        Raises
+        ------
+        ValueError
+            If they are not kept; says why.
+        """
+        total: Any = None
+        count = np.zeros(self.n_samples)
+        dtype = np.dtype(np.float32)
+        for split, tested in enumerate(self.test_rows):
+            count[tested] += 1
+            for repeat in range(self.n_repeats):
+                found = self.of_fit(row, split, repeat)
+                if total is None:
+                    total = np.zeros((self.n_repeats, self.n_samples, *found.shape[1:]))
+                if found.shape[1:] != total.shape[2:]:
+                    raise ValueError(
+                        f"predictions of all splits must have the same columns, but those of row "
+                        f"{row} have the shapes {total.shape[2:]} and {found.shape[1:]}; see what "
+                        "of_fit returns"
+                    )
+                dtype = np.promote_types(dtype, found.dtype)
+                total[repeat, tested] += found
+        with np.errstate(invalid="ignore"):
+            total /= count.reshape(1, -1, *[1] * (total.ndim - 2))
+        result: NDArray[np.floating[Any]] = total.astype(dtype)
+        return result
