@@ -10,23 +10,29 @@ if TYPE_CHECKING:
     from ._devices import slots_of
     from ._evaluator import Evaluator
     from ._files import separate_files
+    from ._models import needs_data, restored
+    from ._pickling import Packed
     from ._predictions import PredictionKind
     from ._refit import refit, refit_together
     from ._scoring import answering
     from ._seeds import derive_seed
     from ._setup import configured
-    from ._tasks import Setting
+    from ._tasks import FitTask, Setting
 
 __all__ = [
     "Evaluator",
     "FitContexts",
+    "FitTask",
+    "Packed",
     "PredictionKind",
     "Setting",
     "answering",
     "configured",
     "derive_seed",
+    "needs_data",
     "refit",
     "refit_together",
+    "restored",
     "separate_files",
     "slots_of",
     "told",
@@ -38,13 +44,17 @@ __getattr__ = late(
     {
         "Evaluator": "._evaluator",
         "FitContexts": "._callbacks",
+        "FitTask": "._tasks",
+        "Packed": "._pickling",
         "PredictionKind": "._predictions",
         "Setting": "._tasks",
         "answering": "._scoring",
         "configured": "._setup",
         "derive_seed": "._seeds",
+        "needs_data": "._models",
         "refit": "._refit",
         "refit_together": "._refit",
+        "restored": "._models",
         "separate_files": "._files",
         "slots_of": "._devices",
         "told": "._callbacks",

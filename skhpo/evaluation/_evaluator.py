@@ -27,7 +27,7 @@ from ._transformed import Stored, loaded, n_bytes, stored
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
-    from ..journal import Checkpoints
+    from ..journal import Checkpoints, ModelFiles
     from ..trial import FitResult, Trial
     from ._callbacks import FitContexts
     from ._pool import Done
@@ -70,6 +70,8 @@ class Evaluator(Planner):
         Results that are there already, by (trial, split, repeat).
     checkpoints : Checkpoints or None, default=None
         Where there are checkpoint files. None keeps what fits continue from in memory.
+    model_files : ModelFiles or None, default=None
+        Where fitted networks are kept; other estimators come back, and None keeps none.
     slots : callable or None, default=None
         From the number of jobs to the devices of the fits that run at a time.
     fit_timeout : float or None, default=None
@@ -112,6 +114,7 @@ class Evaluator(Planner):
         n_repeats: int = 1,
         known: Mapping[tuple[int, int, int], FitResult] | None = None,
         checkpoints: Checkpoints | None = None,
+        model_files: ModelFiles | None = None,
         slots: Callable[[int, bool], Sequence[str | None]] | None = None,
         fit_timeout: float | None = None,
         until: float | None = None,
@@ -119,7 +122,9 @@ class Evaluator(Planner):
         across: bool = True,
         contexts: FitContexts | None = None,
     ) -> None:
-        super().__init__(setting, y, splits, n_repeats, known or {}, checkpoints, contexts)
+        super().__init__(
+            setting, y, splits, n_repeats, known or {}, checkpoints, model_files, contexts
+        )
         self.X = X
         self.limits: dict[str, float | None] = {"seconds": fit_timeout, "until": until}
         self.pending = 0
@@ -345,7 +350,7 @@ class Evaluator(Planner):
                     # What it was to be continued from may have been changed half way.
                     again.append(task if self._pool.in_processes_ else replace(task, state=None))
                     continue
-                self.note(task, outcome.state)
+                self.note(task, outcome)
                 self._answered.append(outcome.result)
             if again:
                 self._suspect(FitGroup(again), died=False)

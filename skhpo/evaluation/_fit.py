@@ -26,9 +26,10 @@ from ._continuation import advance, begin, end, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
 from ._group_scores import GroupData, Scored, score_fits
+from ._models import kept_model
 from ._pickling import Packed, holds_all_in_checkpoint
 from ._setup import prepare
-from ._tasks import SAVED, Outcome, failed
+from ._tasks import SAVED, Outcome, failed, is_saved
 
 if TYPE_CHECKING:
     from ._setup import Work
@@ -93,6 +94,7 @@ class _Fit:
         self.alone = alone
         self.error: str | None = None
         self.out_of_memory = False
+        self.model: Any = None
 
     def attempt(
         self,
@@ -194,6 +196,9 @@ class _Fit:
         if file is not None and holds_all_in_checkpoint(self.state) and file.has_folder:
             saved(self.state, file)
             self.state = SAVED
+        if self.task.keep is not None:
+            written = file if is_saved(self.state) else None
+            self.model = kept_model(self.task.keep, self.fitted, self.net, written)
         if self.alone and self.task.key is None:
             self.work = self.work.without_rows()  # which nobody shares
 
@@ -220,7 +225,7 @@ class _Fit:
             predictions=test.predictions,
             unpredicted=test.unpredicted,
         )
-        return Outcome(result, self.state)
+        return Outcome(result, self.state, model=self.model)
 
 
 def _found(setting: Setting, fitted: Any) -> dict[str, float] | None:

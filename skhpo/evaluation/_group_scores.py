@@ -173,9 +173,9 @@ def _shown(fit: Any, data: GroupData, part: str) -> SimpleNamespace | None:
     network returns is kept, too.
     """
     work = fit.work
-    if fit.alone and not _keeps(fit, part):
-        if data.inner_rows(fit.task, fit.fitted, work.prepared, part) is None:
-            return None
+    on_purpose = _keeps(fit, part) or not fit.alone
+    if not on_purpose and data.inner_rows(fit.task, fit.fitted, work.prepared, part) is None:
+        return None
     X, y = data.to_score_inside(fit.task, fit.fitted, work.prepared, part)
     shown = work.prepared.assembled(work.whole, fit.net, transforming=False)
     return SimpleNamespace(estimator=shown, X=X, y=y, outputs=None)

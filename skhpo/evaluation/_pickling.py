@@ -14,7 +14,7 @@ from joblib.externals.loky.backend.reduction import dumps
 if TYPE_CHECKING:
     from ._tasks import Setting
 
-__all__ = ["Packed", "check_picklable", "holds_all_in_checkpoint", "pack"]
+__all__ = ["Packed", "check_picklable", "holds_all_in_checkpoint", "pack", "packed_checkpoint"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def pack(state: Any) -> Packed | None:
     ways = [_pickled]
     if holds_all_in_checkpoint(state):
         first = _pickles_in_its_own_way(getattr(state, "module_", None))
-        ways = [_checkpoint, _pickled] if first else [_pickled, _checkpoint]
+        ways = [packed_checkpoint, _pickled] if first else [_pickled, packed_checkpoint]
     for way in ways:
         try:
             return way(state)
@@ -103,7 +103,8 @@ def _pickled(state: Any) -> Packed:
     return Packed(bytes(dumps(state)), is_checkpoint=False)
 
 
-def _checkpoint(state: Any) -> Packed:
+def packed_checkpoint(state: Any) -> Packed:
+    """Return a fitted estimator as a checkpoint."""
     buffer = io.BytesIO()
     state.save_checkpoint(buffer)
     return Packed(buffer.getvalue(), is_checkpoint=True)

@@ -16,10 +16,10 @@ from ._subsample import nested_subsamples
 from ._tasks import SAVED, FitTask, is_saved
 
 if TYPE_CHECKING:
-    from ..journal import Checkpoints
+    from ..journal import Checkpoints, ModelFiles
     from ..trial import FitResult, Trial
     from ._callbacks import FitContexts
-    from ._tasks import Setting
+    from ._tasks import Outcome, Setting
 
 __all__ = ["Planner"]
 
@@ -37,12 +37,15 @@ class Planner:
     known : mapping
         Results that are there already, by (trial, split, repeat).
     checkpoints : Checkpoints or None
+    model_files : ModelFiles or None
     contexts : FitContexts or None
 
     Attributes
     ----------
     rows : list of (ndarray, ndarray)
         Training and test rows of each split, such that training on fewer means on the first.
+    models : dict
+        Fitted estimators that came back, by (trial, split, repeat), until somebody takes them.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Planner:
         n_repeats: int,
         known: Mapping[tuple[int, int, int], FitResult],
         checkpoints: Checkpoints | None,
+        model_files: ModelFiles | None,
         contexts: FitContexts | None,
     ) -> None:
         self.setting = setting
@@ -60,6 +64,8 @@ class Planner:
         self.n_repeats = n_repeats
         self.known = known
         self.checkpoints = checkpoints
+        self.model_files = model_files
+        self.models: dict[tuple[int, int, int], Any] = {}
         self.contexts = contexts
         self.rows = splits
         if setting.resource == "n_samples":
@@ -115,10 +121,12 @@ class Planner:
                     tasks.append(self._task(trial, name, rank, wrappers, leaves))
         return known, tasks
 
-    def note(self, task: FitTask, state: Any) -> None:
-        """Note what a fit is continued from."""
-        if state is not None:
-            self._states[task.name] = state
+    def note(self, task: FitTask, outcome: Outcome) -> None:
+        """Note what a fit is continued from, and what is kept of it."""
+        if outcome.state is not None:
+            self._states[task.name] = outcome.state
+        if outcome.model is not None:
+            self.models[task.name] = outcome.model
 
     def drop(self, trials: Iterable[int] | None = None) -> None:
         """Drop what later levels would be continued from.
@@ -155,11 +163,13 @@ class Planner:
         _, split, repeat = name
         parent = None if trial.parent is None else (trial.parent, split, repeat)
         n_train = trial.resource if self.setting.resource == "n_samples" else None
-        state, load, save = None, None, None
+        state, load, save, keep = None, None, None, None
         if self.checkpoints is not None:
             save = self.checkpoints.file(name, trial.resource)
             if parent is not None:
                 load = self.checkpoints.file(parent, self._levels[trial.parent][-1])
+        if self.model_files is not None:
+            keep = self.model_files.file(name, trial.resource)
         if parent is not None and not is_saved(self._states.get(parent)):
             state = self._states.pop(parent, None)
         context = None
@@ -177,6 +187,7 @@ class Planner:
             state=state,
             load=load,
             save=save,
+            keep=keep,
             key=None if wrappers is None else (split, n_train, wrappers),
             context=context,
             rank=rank,

@@ -135,6 +135,8 @@ class FitTask:
     load, save : CheckpointFile or None, default=None
         Checkpoint to continue from, and where to leave one. Without a state and a checkpoint
         the earlier levels are trained again.
+    keep : CheckpointFile or None, default=None
+        Where to leave the fitted estimator, should its row be one of the best.
     key : tuple or None, default=None
         The fitted transformers that this fit shares.
     context : tuple, bytes or None, default=None
@@ -153,6 +155,7 @@ class FitTask:
     state: Any = None
     load: CheckpointFile | None = None
     save: CheckpointFile | None = None
+    keep: CheckpointFile | None = None
     key: tuple[Any, ...] | None = None
     context: Any = None
     rank: int = 0
@@ -198,11 +201,14 @@ class Outcome:
         What continues this fit at the next level; SAVED where it is in a checkpoint file.
     out_of_memory : bool
         Whether it failed because a device had no memory left.
+    model : Packed, SAVED or None
+        The fitted estimator, where it is to be kept.
     """
 
     result: FitResult
     state: Any = None
     out_of_memory: bool = False
+    model: Any = None
 
 
 def is_saved(state: Any) -> bool:

@@ -127,6 +127,15 @@ class FitFiles:
             self._at_first = set(os.listdir(self.folder) if self.folder.is_dir() else ())
         return self._path(key).name in self._at_first
 
+    def content(self, key: Name) -> memoryview | None:
+        """Return what was written for a fit; None where there is no file, or none that is whole."""
+        try:
+            content = read_file(self._path(key))
+        except OSError:
+            return None
+        begin = self._begin(content, key)
+        return memoryview(content)[begin:] if begin else None
+
     def names(self) -> list[Name]:
         """Return the fits of which there is a file."""
         found = (FIT_FILE.fullmatch(name) for name in sorted(os.listdir(self.folder)))
@@ -150,7 +159,7 @@ class FitFiles:
         for key in keys:
             with suppress(OSError):
                 content = read_file(self._path(key))
-                if self._is_whole(content, self._fit(key)):
+                if self._begin(content, key):
                     write_atomically(other._path(key), content)
                     n_copied += 1
         return n_copied
@@ -186,12 +195,12 @@ class FitFiles:
     def _path(self, key: Name) -> Path:
         return self.folder / f"{'-'.join(map(str, key))}{self.suffix}"
 
-    def _is_whole(self, content: bytes, fit: str) -> bool:
-        """Whether this is what a file holds, of a fit that begins like this."""
+    def _begin(self, content: bytes, key: Name) -> int:
+        """Return where a file's content begins; 0 if it is not whole, or of another fit."""
         length = content.find(b"\n") + 1
         found = content[:length].decode(errors="replace").split(" ")[-2:][0]
         line = _first_line(self.file_type.kind, found, memoryview(content)[length:])
-        return content[:length] == line and found.startswith(fit)
+        return length if content[:length] == line and found.startswith(self._fit(key)) else 0
 
 
 def _first_line(kind: str, fit: str, content: bytes | memoryview) -> bytes:

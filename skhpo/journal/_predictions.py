@@ -47,5 +47,5 @@ class PredictionFiles(FitFiles):
 
     def get(self, key: Name) -> NDArray[np.floating[Any]] | None:
         """Return the predictions of a fit; None where there is no file, or none that is whole."""
-        content = self.file(key, "").read()
+        content = self.content(key)
         return None if content is None else npy.read_array(io.BytesIO(content), allow_pickle=False)

@@ -62,6 +62,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "callbacks": [list, tuple],
         "confirm": [Interval(Integral, 0, None, closed="left")],
         "return_predictions": ["boolean", StrOptions(set(METHODS))],
+        "keep_models": [Interval(Integral, 0, None, closed="left")],
         "keep_from": [Interval(Integral, 1, None, closed="left"), None],
     }
 
@@ -177,9 +178,9 @@ class BaseTrialSearchCV(ScoredTrials):
         fits = context.subcontext(task_name="search", max_subtasks=new, sequential_subtasks=False)
         fits.call_on_fit_task_begin(estimator=self)
         keeper = None
-        if plan.setting.predictions is not None:
+        if plan.setting.predictions is not None or self.keep_models:
             may_win = partial(self._may_win, max_resource=plan.setting.max_resource)
-            keeper = Keeper(source, self.n_splits_, self.n_repeats, self.keep_from, may_win)
+            keeper = Keeper(source, self.n_repeats, self.keep_models, self.keep_from, may_win)
         until = None if self.max_time is None else start + self.max_time
         evaluator = evaluation.Evaluator(
             plan.setting,
@@ -190,6 +191,7 @@ class BaseTrialSearchCV(ScoredTrials):
             n_repeats=self.n_repeats,
             known=source.known,
             checkpoints=None if source.journal is None else source.journal.checkpoints,
+            model_files=None if keeper is None else keeper.model_files,
             slots=plan.slots,
             fit_timeout=self.fit_timeout,
             until=until,

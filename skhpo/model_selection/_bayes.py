@@ -120,6 +120,9 @@ class BayesSearchCV(BaseTrialSearchCV):
     return_predictions : bool or {"predict_proba", "decision_function", "predict"}, default=False
         Keep what each fit predicts for the test part of its split, for `out_of_fold_predictions`;
         see `SearchCV` and docs/predictions.md.
+    keep_models : int, default=0
+        Rows, the best ones, whose fitted estimators are kept, for `kept_models`: networks as
+        checkpoints, beside the journal or in temporary files; others in memory, as pickles.
     keep_from : int or None, default=None
         Resource from which on rows are kept; None means the largest of the search.
 
@@ -133,6 +136,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         first. A parameter of no effect is near 0.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
+    models_ : KeptModels
+        Where `keep_models` is set: which rows' estimators are kept.
     predictions_ : KeptPredictions
         Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
@@ -218,6 +223,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
         return_predictions: bool | str = False,
+        keep_models: int = 0,
         keep_from: int | None = None,
     ) -> None:
         self._set_arguments(locals())

@@ -210,10 +210,10 @@ def check_keep_from(search: Any, max_resource: int | None) -> None:
     least = search.keep_from
     if least is None:
         return
-    if search.return_predictions is False:
+    if search.return_predictions is False and not search.keep_models:
         raise ValueError(
-            f"keep_from says of which rows something is kept, but got keep_from={least} and "
-            "return_predictions=False; set return_predictions=True, or leave keep_from out"
+            f"keep_from says of which rows something is kept, but got keep_from={least} with "
+            "return_predictions=False and keep_models=0; set one of them, or leave keep_from out"
         )
     if search.resource is None or (max_resource is not None and least > max_resource):
         most = "there is none" if search.resource is None else f"its largest is {max_resource}"

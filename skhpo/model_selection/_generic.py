@@ -97,6 +97,9 @@ class SearchCV(BaseTrialSearchCV):
         "predict" where they are no classifiers. Kept are the rows with the largest resource, and
         the best row; beside the journal, else in memory up to 256 MiB and in temporary files
         beyond.
+    keep_models : int, default=0
+        Rows, the best ones, whose fitted estimators are kept, for `kept_models`: networks as
+        checkpoints, beside the journal or in temporary files; others in memory, as pickles.
     keep_from : int or None, default=None
         Resource from which on rows are kept; None means the largest of the search.
 
@@ -107,6 +110,8 @@ class SearchCV(BaseTrialSearchCV):
         ``candidate`` where there is a resource.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
+    models_ : KeptModels
+        Where `keep_models` is set: which rows' estimators are kept.
     predictions_ : KeptPredictions
         Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
@@ -172,6 +177,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
         return_predictions: bool | str = False,
+        keep_models: int = 0,
         keep_from: int | None = None,
     ) -> None:
         self._set_arguments(locals())

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import insort
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..journal import worth_a_sync
+from ._models import KeptModels, ModelStore
 from ._observers import Observer
-from ._predictions import KeptPredictions, PredictionStore
+from ._predictions import KeptPredictions, Name, PredictionStore
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..results import TrialTable
     from ..trial import FitResult, Trial
     from ._source import Source
 
 __all__ = ["Keeper"]
 
-Name = tuple[int, int, int]
-
 
 class Keeper(Observer):
-    """Keeps predictions of the rows that count: those with most of the resource, and the best row.
+    """Keeps predictions, and fitted estimators, of the rows that count.
 
-    Other rows are dropped when their trial is told, or when a better one is.
+    These are the rows with most of the resource, and the best row, whatever it has. Of the others
+    everything is dropped when their trial is told, or when a better one is; estimators are kept of
+    the best of those that count.
 
     Parameters
     ----------
     source : Source
-    n_splits, n_repeats : int
+    n_repeats : int
+    n_models : int
+        Rows whose estimators are kept.
     least : int or None
-        Resource from which on all rows are kept; None for the largest of the search.
+        Resource from which on rows count; None for the largest of the search.
     may_win : callable
         Whether a trial may be the best, whatever its score is.
 
     Attributes
     ----------
+    model_files : ModelFiles or None
+        Where workers leave networks; None where nothing is kept of them.
     n_unpredicted : int
         Fits that did not fail and have no predictions.
     first_unpredicted : str or None
@@ -48,33 +56,49 @@ class Keeper(Observer):
     def __init__(
         self,
         source: Source,
-        n_splits: int,
         n_repeats: int,
+        n_models: int,
         least: int | None,
         may_win: Callable[[Trial], bool],
     ) -> None:
-        journal, setting = source.journal, source.plan.setting
-        read_only = journal is not None and journal.read_only
-        self.store = PredictionStore(
-            None if journal is None else journal.predictions, read_only=read_only
-        )
+        plan, journal = source.plan, source.journal
+        self.setting = plan.setting
+        self.splits = plan.splits
         self.known = source.known
-        self.splits = source.plan.splits
-        self.kind = setting.predictions
-        self.least = setting.max_resource if least is None else least
-        self.may_win = may_win
         self.n_repeats = n_repeats
-        self._fits = [(split, repeat) for split in range(n_splits) for repeat in range(n_repeats)]
-        self._held: set[Name] = set()
-        self._best: tuple[tuple[float, int, int], int, bool] | None = None
-        self._errors: dict[int, tuple[int, str]] = {}  # by trial: how many, and the first
-        self._lost: set[Name] = set()
+        self.n_models = n_models
+        self.least = plan.setting.max_resource if least is None else least
+        self.may_win = may_win
         self.n_unpredicted = 0
         self.first_unpredicted: str | None = None
         self.n_made_again = 0
+        read_only = journal is not None and journal.read_only
+        self._predictions = _Held(
+            PredictionStore(None if journal is None else journal.predictions, read_only=read_only)
+            if plan.setting.predictions is not None
+            else None
+        )
+        self._models = _Held(
+            ModelStore(None if journal is None else journal.models) if n_models else None
+        )
+        self.model_files = None
+        if self._models.store is not None and not read_only:
+            self.model_files = self._models.store.files
+        self._fits = [(s, repeat) for s in range(len(plan.splits)) for repeat in range(n_repeats)]
+        self._best: tuple[tuple[float, int, int], int, bool] | None = None
+        self._ranked: list[tuple[tuple[float, int, int], int]] = []  # whose models are kept
+        self._errors: dict[int, tuple[int, str]] = {}  # by trial: how many, and the first
+        self._lost: set[Name] = set()
 
-    def take(self, trial: Trial, result: FitResult) -> FitResult:
-        """Put away what a fit predicted; return its result without.
+    def take(self, trial: Trial, result: FitResult, model: Any = None) -> FitResult:
+        """Put away what is kept of a fit; return its result without predictions.
+
+        Parameters
+        ----------
+        trial : Trial
+        result : FitResult
+        model : object, default=None
+            What came back of its estimator, see `Outcome`.
 
         Raises
         ------
@@ -82,10 +106,15 @@ class Keeper(Observer):
             If the system refuses.
         """
         name = result.trial, result.split, result.repeat
+        if model is not None:
+            self._models.store.put(name, trial.resource, model)
+            self._models.names.add(name)
+        elif self.n_models and name in self.known and self._models.store.has_file(name):
+            self._models.names.add(name)
         if result.predictions is not None:
             sync = worth_a_sync(result.fit_time + result.score_time)
-            self.store.put(name, result.predictions, sync=sync)
-            self._held.add(name)
+            self._predictions.store.put(name, result.predictions, sync=sync)
+            self._predictions.names.add(name)
             self._lost.discard(name)
             return replace(result, predictions=None)
         if result.unpredicted is not None:
@@ -95,73 +124,133 @@ class Keeper(Observer):
         if why is not None:
             n, first = self._errors.get(result.trial, (0, why))
             self._errors[result.trial] = n + 1, first
-        elif name in self.known:
-            (self._held if self.store.has_file(name) else self._lost).add(name)
+        elif name in self.known and self._predictions.store is not None:
+            is_there = self._predictions.store.has_file(name)
+            (self._predictions.names if is_there else self._lost).add(name)
         return result
 
     def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
         """Drop what does not count, now that the score is known."""
-        best = self._best
-        counts = self._counts(trial)
+        best, counts = self._best, self._counts(trial)
         key = score, trial.resource or 0, -trial.number
-        if not isnan(score) and self.may_win(trial) and (best is None or key > best[0]):
+        may_win = not isnan(score) and self.may_win(trial)
+        if may_win and (best is None or key > best[0]):
             if best is not None and not best[2]:
                 self._drop(best[1])
             self._best = key, trial.number, counts
         elif not counts:
             self._drop(trial.number)
+            return
+        if may_win:
+            insort(self._ranked, (key, trial.number))
+        if not may_win or len(self._ranked) > self.n_models:
+            number = self._ranked.pop(0)[1] if may_win else trial.number
+            self._models.drop(self._names(number))
 
     def _counts(self, trial: Trial) -> bool:
         return trial.resource is None or self.least is None or trial.resource >= self.least
 
-    def _names(self, trial: int) -> Iterable[Name]:
-        return ((trial, split, repeat) for split, repeat in self._fits)
+    def _names(self, trial: int) -> list[Name]:
+        return [(trial, split, repeat) for split, repeat in self._fits]
 
     def _drop(self, trial: int) -> None:
-        for name in self._names(trial):
-            self._lost.discard(name)
-            if name in self._held:
-                self._held.remove(name)
-                self.store.drop(name)
+        self._ranked = [ranked for ranked in self._ranked if ranked[1] != trial]
+        names = self._names(trial)
+        self._lost.difference_update(names)
+        self._predictions.drop(names)
+        self._models.drop(names)
 
     def to_make_again(self) -> set[Name]:
         """Return fits that the journal answers, and whose predictions are missing or damaged."""
-        answered = [name for name in self._held if name in self.known]
-        damaged = {name for name in answered if self.store.get(name) is None}
-        self._held -= damaged
+        held = self._predictions
+        answered = [name for name in held.names if name in self.known]
+        damaged = {name for name in answered if held.store.get(name) is None}
+        held.names -= damaged
         self._lost |= damaged
         self.n_made_again = len(self._lost)
         return set(self._lost)
 
-    def finish(self, table: TrialTable, n_samples: int) -> KeptPredictions:
-        """Return what is kept, once the last fit is done."""
-        assert self.kind is not None
-        self.store.sweep(self._held)
+    def predictions(self, table: TrialTable, n_samples: int) -> KeptPredictions:
+        """Return the predictions that are kept, once the last fit is done."""
+        assert self.setting.predictions is not None
+        self._predictions.sweep()
         trials = table.trials()
-        missing = {}
-        for row, trial in enumerate(trials):
-            if (why := self._why_missing(trial)) is not None:
-                missing[row] = why
         return KeptPredictions(
-            self.store,
-            self.kind,
+            self._predictions.store,
+            self.setting.predictions,
             [trial.number for trial in trials],
-            missing,
+            self._missing(trials, self._predictions, self._why_unpredicted),
             [test for _, test in self.splits],
             n_samples,
             self.n_repeats,
         )
 
-    def _why_missing(self, trial: Trial) -> str | None:
-        absent = [name for name in self._names(trial.number) if name not in self._held]
-        if not absent:
-            return None
+    def models(self, table: TrialTable, train_rows: Sequence[NDArray[Any]]) -> KeptModels:
+        """Return the estimators that are kept, once the last fit is done."""
+        if self.model_files is not None:
+            self._models.sweep()
+        trials = table.trials()
+        return KeptModels(
+            self._models.store,
+            replace(self.setting, scorer=None, predictions=None, fit_params={}, score_params={}),
+            trials,
+            self._missing(trials, self._models, self._why_no_model),
+            train_rows,
+            self.n_repeats,
+        )
+
+    def _missing(
+        self, trials: Sequence[Trial], held: _Held, why: Callable[[Trial, Name], str]
+    ) -> Mapping[int, str]:
+        missing = {}
+        for row, trial in enumerate(trials):
+            absent = [name for name in self._names(trial.number) if name not in held.names]
+            if absent:
+                missing[row] = why(trial, absent[0])
+        return missing
+
+    def _why_unpredicted(self, trial: Trial, name: Name) -> str:
         if trial.number in self._errors:
             n, first = self._errors[trial.number]
             return f"{n} of its {len(self._fits)} fits have none; the first one because:\n{first}"
         if not self._counts(trial):
-            return (
-                f"it has {trial.resource} of the resource, and besides the best row those with "
-                f"{self.least} are kept; set keep_from={trial.resource}"
-            )
-        return f"those of split {absent[0][1]} were missing beside the journal, and not made again"
+            return self._too_little(trial)
+        return f"those of split {name[1]} were missing beside the journal, and not made again"
+
+    def _why_no_model(self, trial: Trial, name: Name) -> str:
+        if trial.number in {number for _, number in self._ranked}:
+            if name in self.known:
+                return (
+                    "the journal answers its fits, and only networks are kept beside one (by a "
+                    "search with keep_models)"
+                )
+            return f"that of split {name[1]} failed, or can neither be saved nor pickled"
+        if not self._counts(trial):
+            return self._too_little(trial)
+        return (
+            f"it is not among the {self.n_models} best; set keep_models to a larger number than "
+            f"{self.n_models}"
+        )
+
+    def _too_little(self, trial: Trial) -> str:
+        return (
+            f"it has {trial.resource} of the resource, and besides the best row those with "
+            f"{self.least} are kept; set keep_from={trial.resource}"
+        )
+
+
+class _Held:
+    """A store, and the fits of which it has something; empty without a store."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.names: set[Name] = set()
+
+    def drop(self, names: Sequence[Name]) -> None:
+        for name in names:
+            if name in self.names:
+                self.names.remove(name)
+                self.store.drop(name)
+
+    def sweep(self) -> None:
+        self.store.sweep(self.names)

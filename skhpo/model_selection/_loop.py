@@ -275,9 +275,10 @@ class TrialLoop:
 
     def _take(self, result: FitResult) -> None:
         trial = self._open[result.trial]
-        known = (result.trial, result.split, result.repeat) in self.evaluator.known
+        name = result.trial, result.split, result.repeat
+        known = name in self.evaluator.known
         if self.keeper is not None:
-            result = self.keeper.take(trial, result)
+            result = self.keeper.take(trial, result, self.evaluator.models.pop(name, None))
         if self.journal is not None and not known:
             self.journal.append(fit_event(trial, result))
         self._rows[result.trial].append(result)
@@ -319,6 +320,7 @@ class TrialLoop:
                 self.evaluator.recall(ancestor)
         known = self.evaluator.known
         self.evaluator.known = {name: known[name] for name in known if name not in names}
+        self.evaluator.model_files = None
         self.evaluator.submit(wanted)
         left = set(names)
         while results := self.evaluator.next():

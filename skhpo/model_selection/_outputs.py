@@ -52,6 +52,50 @@ class KeptOutputs(TopEstimators):
         predictions: NDArray[np.floating[Any]] = kept.out_of_fold(self._checked_row(row))
         return predictions
 
+    def kept_models(
+        self, row: int | None = None, X: Any = None, y: Any = None, **params: Any
+    ) -> list[Any]:
+        """Return the estimators that the search fitted on the training parts, for one row.
+
+        Networks are made again from their checkpoints. What is around one (the transformers of a
+        pipeline) is fitted again on the training part of its split, as the search did.
+
+        Parameters
+        ----------
+        row : int or None, default=None
+            Of `cv_results_`; None for `best_index_`.
+        X, y : array-like, default=None
+            What ``fit`` got. Needed only for what is fitted again, and where what ``fit`` got is
+            gone (after unpickling, say), or was a list: a search keeps no data.
+        **params : dict of str to object
+            What ``fit`` got besides. Looked at only if `X` is given.
+
+        Returns
+        -------
+        list of estimator
+            By split, and then by repeat.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If no estimators were kept, or not those of this row, or data are needed; says why.
+        """
+        check_is_fitted(self, "cv_results_")
+        kept = getattr(self, "models_", None)
+        if kept is None:
+            raise ValueError(
+                "kept_models needs estimators that were kept, but the search was fitted with "
+                "keep_models=0; set keep_models to a number of rows, and fit it"
+            )
+        row = self._checked_row(row)
+        if not kept.need_data(row):
+            return list(kept.of_row(row))
+        what = "kept_models fits what is around the networks again"
+        X, y, fit_params = self._inputs(X, y, params, f"{what}, on", "kept_models(row, X, y)")
+        return list(kept.of_row(row, X, y, fit_params))
+
     def _checked_row(self, row: int | None) -> int:
         n_rows = len(self.cv_results_["params"])
         if row is None:

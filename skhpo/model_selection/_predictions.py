@@ -20,7 +20,7 @@ from ..process import remove_at_last, remove_now
 if TYPE_CHECKING:
     from ..evaluation import PredictionKind
 
-__all__ = ["KeptPredictions", "PredictionStore", "temporary_folder"]
+__all__ = ["KeptPredictions", "Name", "PredictionStore", "temporary_folder"]
 
 # Bytes of predictions in memory, where there is no journal; further ones lie in temporary files.
 _MOST_IN_MEMORY = 2**28

@@ -35,6 +35,7 @@ _FREE = {
     "fit_timeout",
     "journal",
     "keep_from",
+    "keep_models",
     "lockstep",
     "max_time",
     "n_jobs",

@@ -21,6 +21,15 @@ from ._plan import Plan
 __all__ = ["ScoredTrials"]
 
 
+_ONLY_WITH_SOME_ARGUMENTS = (
+    "best_estimator_",
+    "feature_names_in_",
+    "models_",
+    "predictions_",
+    "refit_time_",
+)
+
+
 class ScoredTrials(KeptOutputs):
     """The part of a search class that knows which score counts, and which row is the best."""
 
@@ -60,7 +69,7 @@ class ScoredTrials(KeptOutputs):
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         """Set everything that is known once the last fit is done."""
         scorer, metric = plan.setting.scorer, plan.metric
-        for name in ("best_estimator_", "refit_time_", "feature_names_in_", "predictions_"):
+        for name in _ONLY_WITH_SOME_ARGUMENTS:
             self.__dict__.pop(name, None)  # of an earlier fit
         self.stop_reason_ = loop.stopped
         error_score = np.nan if self.error_score == "raise" else self.error_score
@@ -75,7 +84,11 @@ class ScoredTrials(KeptOutputs):
             return_train_score=self.return_train_score,
         )
         if loop.keeper is not None:
-            self.predictions_ = loop.keeper.finish(loop.table, num_samples(plan.X))
+            if self.return_predictions is not False:
+                self.predictions_ = loop.keeper.predictions(loop.table, num_samples(plan.X))
+            if self.keep_models:
+                rows = [train for train, _ in loop.evaluator.rows]
+                self.models_ = loop.keeper.models(loop.table, rows)
         names = [key[len("mean_test_") :] for key in self.cv_results_ if key[:10] == "mean_test_"]
         self.multimetric_ = several or names != ["score"]
         if callable(self.scoring) and self.multimetric_:

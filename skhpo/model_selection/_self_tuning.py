@@ -94,6 +94,9 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
     return_predictions : bool or {"predict_proba", "decision_function", "predict"}, default=False
         Keep what each fit predicts for the test part of its split, for `out_of_fold_predictions`;
         see `SearchCV` and docs/predictions.md.
+    keep_models : int, default=0
+        Rows, the best ones, whose fitted estimators are kept, for `kept_models`: networks as
+        checkpoints, beside the journal or in temporary files; others in memory, as pickles.
 
     Attributes
     ----------
@@ -105,6 +108,8 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         logit of the place in the range), for ``estimator.set_params``.
     param_distributions_ : dict of str to frozen distribution
         What was tuned.
+    models_ : KeptModels
+        Where `keep_models` is set: which rows' estimators are kept.
     predictions_ : KeptPredictions
         Where `return_predictions` is set: the kept predictions, by fit and by row.
     stop_reason_ : str or None
@@ -175,6 +180,7 @@ classes_, n_features_in_, feature_names_in_
         callbacks: Sequence[Any] = (),
         confirm: int = 0,
         return_predictions: bool | str = False,
+        keep_models: int = 0,
     ) -> None:
         self._set_arguments(locals())
 

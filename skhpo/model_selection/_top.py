@@ -157,23 +157,31 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             scored &= level == level[scored].max()
         return scored
 
-    def _fit_rows(self, rows: Sequence[int], X: Any, y: Any, params: dict[str, Any]) -> None:
+    def _inputs(
+        self, X: Any, y: Any, params: dict[str, Any], what: str, call: str
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        """Return data and metadata for further fits: what is given, else what ``fit`` got."""
         if X is None:
             given = self._refit_inputs.arguments()
             if given is None:
                 raise ValueError(
-                    f"top_estimators fits {len(rows)} more on what fit got, which this search does "
-                    "not keep and nobody else kept; give it: top_estimators(n, X, y)"
+                    f"{what} what fit got, which this search does not keep and nobody else kept; "
+                    f"give it: {call}"
                 )
             X, y = given.pop("X"), given.pop("y", None)
             params = given
         X, y = indexable(with_rows(X, y), y)
         routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
+        return X, y, routed.estimator.fit
+
+    def _fit_rows(self, rows: Sequence[int], X: Any, y: Any, params: dict[str, Any]) -> None:
+        what = f"top_estimators fits {len(rows)} more on"
+        X, y, fit_params = self._inputs(X, y, params, what, "top_estimators(n, X, y)")
         setting = evaluation.Setting(
             estimator=clone(self.estimator),
             scorer=None,
             seed=self._refit_inputs.seed,
-            fit_params=routed.estimator.fit,
+            fit_params=fit_params,
             resource=self.resource,
             max_resource=self._refit_inputs.max_resource,
         )
