@@ -148,6 +148,7 @@ def _fitted_again(
         name=f"{plan.setting.name}-confirm",
         first_repeat=search.n_repeats,
         curves=False,
+        predictions=None,
         return_train_score=False,
     )
     evaluator = evaluation.Evaluator(
