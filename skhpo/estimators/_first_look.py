@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from ..rows import RowSubset
 from ..training.data import sample_shape
 from ..training.loading import unpack
-from ..training.memory import MadeBytes, row_count
+from ..training.memory import ResultBytes, row_count
 from ..training.randomness import OwnGenerators, Stream
 from ._feeding import FeedingMixin, NetRows
 from .defaults import changed_settings
@@ -111,7 +111,7 @@ class FirstLookMixin(FeedingMixin):
         n_rows = row_count(inputs)
         if self.compile or not n_rows:
             return self.infer(inputs, **fit_params)
-        made = MadeBytes()
+        made = ResultBytes()
         made.add(inputs)
         with made:
             output = self.infer(inputs, **fit_params)

@@ -9,7 +9,7 @@ from ..limits import check_time
 from ..names import OPTIMIZERS
 from ..training.batches import RowBatches
 from ..training.device import plain_tuple
-from ..training.engine import EpochReport
+from ..training.engine import EpochReport, EpochRunner
 from .defaults import changed_settings
 from .watching import stopped_by_skorch
 
@@ -55,7 +55,7 @@ def why_hooked(net, batches, valid_batches, fit_params):
     return None
 
 
-class HookedRunner:
+class HookedRunner(EpochRunner):
     """Trains one net by ``run_single_epoch``; callbacks record the results.
 
     `valid_batches` are scored after the epoch; within `drawing` forward passes draw random
@@ -93,6 +93,3 @@ class HookedRunner:
             net.run_single_epoch(
                 batches, training=training, prefix=prefix, step_fn=step_fn, **self.fit_params
             )
-
-    def release(self, network):
-        """Do nothing: training was in place."""

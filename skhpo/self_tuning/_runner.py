@@ -8,7 +8,7 @@ import torch
 
 from ..limits import check_time
 from ..training.batches import RowBatches
-from ..training.engine import EpochReport
+from ..training.engine import EpochReport, EpochRunner
 from ._direct import direct_passes
 from ._passes import AutogradPasses
 from ._steps import steps_of
@@ -16,7 +16,7 @@ from ._steps import steps_of
 __all__ = ["TuningRunner"]
 
 
-class TuningRunner:
+class TuningRunner(EpochRunner):
     """Trains one self-tuning network, or a plain one with a given schedule.
 
     Where all layers have rules, an epoch runs without autograd. `valid` is the data to tune on;
@@ -75,9 +75,6 @@ class TuningRunner:
                 tuning.context.rest()
                 net._batch_weight = None
         return losses, sizes
-
-    def release(self, network):
-        """Do nothing: the state was trained itself."""
 
 
 def _endless(batches):

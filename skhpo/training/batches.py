@@ -1,4 +1,4 @@
-"""Batches of rows: their sizes, and the order in which an epoch takes the rows."""
+"""Batches of rows: their sizes, and the order of the rows in an epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RowBatches", "balanced_order", "batch_sizes"]
 def batch_sizes(n, batch_size):
     """Return the sizes of the batches of `n` rows.
 
-    The last one may be smaller; a last batch of a single row joins the one before, because batch
+    The last one may be smaller; a last batch of one row is joined to the one before, because batch
     normalization cannot be trained on one row.
     """
     sizes = [batch_size] * (n // batch_size)
@@ -26,7 +26,7 @@ def batch_sizes(n, batch_size):
 
 
 class RowBatches:
-    """Iterates over batches of `Rows`, in a fresh random order each time.
+    """Iterates over batches of `Rows`, in a new random order each time.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class RowBatches:
     drop_last : bool, default=False
         Whether a smaller last batch is left out.
     on_weight : callable or None, default=None
-        Told the weights of a batch before the batch is handed out as ``(X, y)``.
+        Called with the weights of a batch before the batch is yielded as ``(X, y)``.
     balance : ndarray of shape (n_samples,) or None, default=None
-        Classes of the rows, which every batch shall have in equal numbers.
+        Classes of the rows; batches have equal numbers of each.
     sparse : bool, default=False
         Whether `triples` and `inputs` may yield a `SparseBatch`.
     """
@@ -77,7 +77,7 @@ class RowBatches:
         return (X for X, _, _ in self.triples())
 
     def order(self):
-        """Draw the order in which an epoch takes the rows."""
+        """Draw the order of the rows in an epoch."""
         n = len(self.rows)
         if self.generator is None:
             order = torch.arange(n)
@@ -113,19 +113,10 @@ class RowBatches:
 
 
 def balanced_order(classes, generator):
-    """Return an order of as many rows as there are, whose classes take turns.
+    """Return an order of n_samples rows in which the classes alternate.
 
-    Rows of rare classes come several times, each time in another order; of frequent classes only
-    some rows come.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (n_samples,)
-    generator : torch.Generator
-
-    Returns
-    -------
-    order : Tensor of int64, shape (n_samples,)
+    Rows of rare classes occur several times, in a new order each time; of frequent classes only
+    some rows occur.
     """
     n, present = len(classes), np.unique(classes)
     order = torch.empty(n, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Checkpoints: files of tensors, numbers and strings, whose reading runs no code."""
+"""Checkpoints: files of tensors, numbers and strings; reading them runs no code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_complete", "check_keys", "plain_attributes", "plain_numbers", 
 def serialised(checkpoint: dict[str, Any]) -> memoryview:
     """Return the bytes of a checkpoint.
 
-    Made in memory: torch's writer turns an interrupted or refused write into errors of its own.
+    In memory, because torch's file writer hides the error of an interrupted or failed write.
     """
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
@@ -23,7 +23,7 @@ def serialised(checkpoint: dict[str, Any]) -> memoryview:
 
 
 def plain_attributes(module: object) -> dict[str, dict[str, Any]]:
-    """Return what layers keep beside tensors (a count of steps, say), by path and name."""
+    """Return the plain attributes of layers (such as a count of steps), by path and name."""
     if not isinstance(module, torch.nn.Module):
         return {}
     own = vars(torch.nn.Module())
@@ -43,7 +43,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def check_complete(checkpoint: Any, version: int, name: str, sections: Iterable[str]) -> None:
-    """Raise ValueError unless a checkpoint is of an estimator, and has all its sections."""
+    """Raise ValueError unless a checkpoint belongs to estimator `name`, and has all sections."""
     if not isinstance(checkpoint, dict):
         raise ValueError(f"the checkpoint must be one of {name}, but is a {type(checkpoint)}")
     found = (checkpoint.get("format"), checkpoint.get("estimator"))
@@ -65,7 +65,7 @@ def check_keys(what: str, needed: Iterable[str], found: Container[str]) -> None:
 
 
 def plain_numbers(value: Any) -> Any:
-    """Turn NumPy scalars and arrays within a row of the history into plain Python."""
+    """Convert NumPy scalars and arrays in a row of the history to plain Python."""
     if isinstance(value, dict):
         return {key: plain_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

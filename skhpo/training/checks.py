@@ -1,4 +1,4 @@
-"""Checks on rows held out while a network is trained, by which the best weights are kept."""
+"""Checks of a network on held-out rows during training, which keep the best weights."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Checks"]
 
-# Checks over which trend and spread are taken where there is no patience.
+# Checks of which trend and spread are computed where there is no patience.
 _RECENT = 5
 
 
 class Checks:
-    """Measures a network while it is trained, and stops it when it gets no better.
+    """Checks a network during training, and stops it when it no longer improves.
 
     Parameters
     ----------
     state : TrainingState
-        Its counters are advanced, and it keeps the best weights.
+        Gets the counters of checks and the best weights.
     measure : callable
-        Returns the monitored value of the network as it is now.
+        Returns the current monitored value.
     name : str
-        What the history calls it.
+        Of the monitored value in the history.
     lower_is_better : bool
     every : int or None
         Batches between two checks; None checks after each epoch.
     patience : int or None
-        Checks without a new best one after which training stops.
+        Checks without improvement after which training stops.
     min_epochs : int
-        Epochs before which it does not stop.
+        Epochs before which training does not stop.
     """
 
     def __init__(
@@ -58,22 +58,18 @@ class Checks:
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Forget the checks of the epoch before."""
+        """Forget the checks of the previous epoch."""
         self.values: list[float] = []
         self.improved = False
 
-    def is_due(self, n_batches: int) -> bool:
-        """Whether to check after so many batches."""
-        return self.every is not None and n_batches % self.every == 0
-
     def after_batch(self, n_batches: int) -> None:
-        """Check, if it is time for it."""
-        if self.is_due(n_batches):
+        """Check, if a check is due."""
+        if self.every is not None and n_batches % self.every == 0:
             self.check()
             self.state.set_training(True)
 
     def end_epoch(self) -> None:
-        """Check, if epochs are what checks go by; write the history; see whether to stop."""
+        """Check, if checks are per epoch; record the checks; decide whether to stop."""
         counters, history = self.state.counters, self.state.history
         if self.every is None:
             self.check()
@@ -89,7 +85,7 @@ class Checks:
         counters.stopped = bool(enough and counters.n_epochs + 1 >= self.min_epochs)
 
     def check(self) -> None:
-        """Measure the network as it is now."""
+        """Measure the monitored value, and keep the weights if it is the best so far."""
         counters, value = self.state.counters, self.measure()
         better = counters.best is None or (
             value < counters.best if self.lower_is_better else value > counters.best

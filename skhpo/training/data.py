@@ -23,9 +23,9 @@ __all__ = [
     "wants_integers",
 ]
 
-# An array that must be converted is converted at once up to this size, beyond it batch by batch.
+# Largest array that is converted at once; larger ones are converted batch by batch.
 MAX_CONVERTED_BYTES = 2**30
-# Rows are gathered in their shuffled order for many batches at once, up to this size.
+# Shuffled rows are gathered for many batches at once, up to this size.
 _CHUNK_BYTES = 2**23
 _CPU = torch.device("cpu")
 
@@ -36,12 +36,12 @@ def n_rows(X):
 
 
 def sample_shape(X):
-    """Return the shape of one sample, or None where it is no single array."""
+    """Return the shape of a sample, or None if X is not a single array."""
     return tuple(X.shape[1:]) if hasattr(X, "shape") and not isinstance(X, Mapping) else None
 
 
 def wants_integers(module):
-    """Tell whether integer inputs must stay integers: the module looks something up by them."""
+    """Whether integer inputs must stay integers, because the module has an embedding."""
     lookups = (torch.nn.Embedding, torch.nn.EmbeddingBag)
     return any(isinstance(layer, lookups) for layer in module.modules())
 
@@ -49,11 +49,10 @@ def wants_integers(module):
 class Rows(torch.utils.data.Dataset):
     """Samples of which batches are taken by index.
 
-    Where they live: on a CPU an array that has the right type already is used in place, never
-    copied; another one is converted at once up to 1 GiB, else batch by batch. On another
-    device all rows are moved there at once if they take at most half of its free memory, else
-    batch by batch. Rows of a CSR matrix become dense batch by batch, unless they stay
-    sparse; those of a `RowSubset` are read batch by batch.
+    On a CPU an array of the right dtype is used in place without a copy; others are converted at
+    once up to 1 GiB, else batch by batch. To another device all rows are moved at once if they
+    take at most half of its free memory, else batch by batch. Rows of a CSR matrix become dense
+    batch by batch, unless they stay sparse; those of a `RowSubset` are read batch by batch.
 
     Parameters
     ----------
@@ -64,15 +63,15 @@ class Rows(torch.utils.data.Dataset):
     weight : ndarray of shape (n_samples,) or None, default=None
         Sample weights.
     dtype : torch.dtype, dict of str to torch.dtype or None, default=None
-        What the module gets the inputs as; None is as they are.
+        Of the module's inputs; None is that of `X`.
     device : torch.device, default=cpu
-        Where the module is.
+        Of the module.
     """
 
     def __init__(self, X, y=None, weight=None, *, dtype=None, device=_CPU):
         self.device = device
         self.index = None
-        self.balance = None  # classes that batches have in equal numbers
+        self.balance = None  # classes, of which batches have equal numbers of rows
         flags = {k: getattr(v, "flags", None) for k, v in as_dict(X).items()}
         self.read_only = {k for k, found in flags.items() if found and not found.writeable}
         source = {k: _alias(v) for k, v in as_dict(X).items()}
@@ -98,7 +97,7 @@ class Rows(torch.utils.data.Dataset):
 
     @property
     def X(self):
-        """The inputs as what was given: arrays, a CSR matrix, or a dict; for scorers and splits."""
+        """The inputs in the given form: arrays, a CSR matrix, or a dict; for scorers and splits."""
         given = {
             k: _as_given(self._chosen(v), k not in self.read_only)
             for k, v in as_dict(self.source).items()
@@ -135,7 +134,7 @@ class Rows(torch.utils.data.Dataset):
         index : Tensor of int64, shape (n,)
             On the CPU.
         sparse : bool, default=False
-            Whether X shall be a `SparseBatch`; only where it `can_be_sparse`.
+            Whether to return X as a `SparseBatch`; only if `can_be_sparse`.
 
         Returns
         -------
@@ -170,7 +169,7 @@ class Rows(torch.utils.data.Dataset):
         return part
 
     def on_cpu(self):
-        """Return these rows where a `DataLoader` can take them from."""
+        """Return these rows on the CPU, for a `DataLoader`."""
         if self.device.type == "cpu":
             return self
         X, y, weight = self.take(torch.arange(len(self)))
@@ -186,10 +185,7 @@ class Rows(torch.utils.data.Dataset):
         return part
 
     def chunks(self, order, batch_size, *, sparse=False):
-        """Yield `(X, y, weight, sizes)`: rows gathered in an order, and the batches in them.
-
-        `sparse` is as for `take`.
-        """
+        """Yield `(X, y, weight, sizes)`: gathered rows of several batches, and their sizes."""
         sizes = batch_sizes(len(order), batch_size)
         per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * batch_size))
         start = 0
@@ -201,12 +197,12 @@ class Rows(torch.utils.data.Dataset):
 
 
 def as_dict(X):
-    """Return a dict of arrays as it is, and an array as the dict ``{None: X}``."""
+    """Return a dict of arrays unchanged, and an array as the dict ``{None: X}``."""
     return X if isinstance(X, Mapping) else {None: X}
 
 
 def as_array(X):
-    """Return a tensor as an array, and anything else as it is."""
+    """Convert a tensor to an array; return anything else unchanged."""
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         return (X.float() if X.dtype is torch.bfloat16 else X).numpy()
@@ -220,7 +216,7 @@ def _free_bytes(device):
 
 
 class _Writeable:
-    """An array's memory, said to be writeable."""
+    """The memory of a read-only array, declared as writeable."""
 
     def __init__(self, array):
         interface = dict(array.__array_interface__)
@@ -230,12 +226,7 @@ class _Writeable:
 
 
 class SparseRows:
-    """What `Rows` needs of a tensor, over a CSR matrix.
-
-    Parameters
-    ----------
-    matrix : CSR matrix or array of shape (n_samples, n_features)
-    """
+    """The interface of a tensor that `Rows` needs, over a CSR matrix."""
 
     def __init__(self, matrix):
         self.matrix = matrix
@@ -263,7 +254,7 @@ class SparseRows:
 
 
 class SubsetRows:
-    """What `Rows` needs of a tensor, over some rows of an array."""
+    """The interface of a tensor that `Rows` needs, over some rows of an array."""
 
     def __init__(self, subset):
         self.tensor = _alias(subset.array)
@@ -289,7 +280,7 @@ class SubsetRows:
 
 
 class _TransformedRows(SubsetRows):
-    """The same over rows that are transformed when they are read."""
+    """The same for rows that are transformed when they are read."""
 
     def __init__(self, subset):
         self.subset = subset
@@ -307,25 +298,25 @@ class _TransformedRows(SubsetRows):
 
 
 class _FrameColumns:
-    """What `Rows` needs to know of a frame before it is converted."""
+    """A frame before it is converted to a tensor."""
 
     def __init__(self, rows):
         self.rows = rows
         self.dtype = torch.from_numpy(np.empty(0, rows.dtype)).dtype
 
     def converted(self, dtype):
-        """Return all rows as a tensor, the only array of their size that is made."""
+        """Return all rows as a tensor, without another array of their size."""
         tensor = torch.empty(self.rows.shape, dtype=dtype)
         start = 0
         for part in self.rows.chunks():
-            # By way of the common type, as an array of all rows would go.
+            # Via the common dtype of all columns, as for an array of all rows.
             tensor[start : start + len(part)] = torch.from_numpy(np.asarray(FrameRows(part)))
             start += len(part)
         return tensor
 
 
 def _alias(array):
-    """Return a tensor over the memory of an array; of a copy only where torch needs one."""
+    """Return a tensor over the memory of an array, or of a copy if torch needs one."""
     if scipy.sparse.issparse(array):
         return SparseRows(array)
     if isinstance(array, FrameRows):
@@ -343,14 +334,14 @@ def _alias(array):
     if array.dtype == np.longdouble:
         array = array.astype(np.float64)
     if not array.flags.writeable:
-        # torch warns of read-only arrays, lest somebody write into the tensor; rows are only
-        # ever copied out of it.
+        # torch warns of read-only arrays because tensors are writeable; here rows are only copied
+        # out of the tensor.
         array = np.asarray(_Writeable(array))
     return torch.from_numpy(array)
 
 
 def _as_given(source, writeable=True):
-    """Return what `_alias` was made of, but in the dtype of training."""
+    """Invert `_alias`, except that the dtype is that of training."""
     if isinstance(source, SparseRows):
         return source.matrix
     if isinstance(source, SubsetRows):

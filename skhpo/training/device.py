@@ -1,4 +1,4 @@
-"""Where a network computes, and in which precision."""
+"""Device and precision of a network."""
 
 from __future__ import annotations
 
@@ -10,22 +10,10 @@ __all__ = ["as_float32", "low_precision", "plain_tuple", "resolve_device"]
 
 
 def resolve_device(device):
-    """Return the torch device that the parameter `device` stands for.
+    """Return a torch device; ValueError if it does not exist.
 
-    Parameters
-    ----------
-    device : str, torch.device or None
-        "auto" is the device that a search lends to the running fit, if it does, else the first of
-        cuda, mps and cpu that there is; None is "cpu".
-
-    Returns
-    -------
-    torch.device
-
-    Raises
-    ------
-    ValueError
-        If there is no such device.
+    "auto" is the device that a search assigned to the running fit, if any, else the first
+    available of cuda, mps and cpu; None is the CPU.
     """
     if device is None:
         return torch.device("cpu")
@@ -66,17 +54,8 @@ def _count(kind):
 def low_precision(amp, device):
     """Return the device type on which forward passes run in bfloat16, or None.
 
-    Parameters
-    ----------
-    amp : bool or "auto"
-        "auto" is True on a CUDA device that computes in bfloat16, else False: on most CPUs it
-        costs time instead of saving it.
-    device : torch.device
-
-    Raises
-    ------
-    ValueError
-        If `amp` is True and the device has no bfloat16.
+    "auto" means CUDA devices that support it; most CPUs are slower with it. ValueError if `amp` is
+    True and the device does not support it.
     """
     if amp is False:
         return None
@@ -93,7 +72,7 @@ def low_precision(amp, device):
 
 
 def as_float32(output):
-    """Return an output, or a tuple or dict of them, as float32 where it is bfloat16."""
+    """Convert bfloat16 outputs, also in a tuple or dict, to float32."""
     if isinstance(output, tuple):
         items = [as_float32(item) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else tuple(items)
@@ -105,5 +84,5 @@ def as_float32(output):
 
 
 def plain_tuple(output):
-    """Return a named tuple as the tuple that skorch can take apart, and anything else as it is."""
+    """Convert a named tuple to a plain tuple, as skorch needs it; return others unchanged."""
     return tuple(output) if hasattr(output, "_fields") else output

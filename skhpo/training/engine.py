@@ -1,7 +1,7 @@
-"""The one place that counts epochs, checks them, records them and asks whether to go on.
+"""The training loop over epochs: counting, checks, records, and when to stop.
 
-A runner trains networks for an epoch and reports what came of it; everything around that is the
-same for one network and for many, and stands here.
+A runner trains networks for an epoch and reports the results; everything around it is here, and
+is the same for one network and for many.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ActiveNetwork", "EpochReport", "EpochRunner", "EpochWatcher", "train
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a runner made of an epoch of one network.
+    """Result of an epoch of one network.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class EpochReport:
     sizes : list of int, default=()
         Rows of the batches.
     columns : dict, default={}
-        What else the epoch's row of the history gets.
+        Further columns of the epoch's row in the history.
     finished : bool, default=True
         False if a callback ended the epoch before its last batch.
     """
@@ -56,38 +56,37 @@ class EpochRunner(Protocol):
         """
 
     def release(self, network: ActiveNetwork) -> None:
-        """Write what was trained into the state of a network, which leaves."""
+        """Write the weights of a network that leaves into its state; not needed by default."""
 
 
 class EpochWatcher(Protocol):
-    """Is told of the epochs of one network; each method returns whether to go on."""
+    """Gets notifications of the epochs of one network; returns whether to go on."""
 
     def epoch_begins(self) -> bool:
-        """Open a row of the history; False leaves the epoch out."""
+        """Open a row of the history; False skips the epoch."""
 
     def epoch_ends(self) -> bool:
-        """See the row complete; the epoch is not counted yet."""
+        """Read the complete row; the epoch is not counted yet."""
 
     def epoch_counted(self) -> bool:
-        """See the state as the next epoch finds it."""
+        """Read the state before the next epoch."""
 
 
 class ActiveNetwork:
-    """A network on its way through one call of ``fit``.
+    """A network being trained in a call of ``fit``, with its remaining epochs.
 
     Parameters
     ----------
     state : TrainingState
     batches : iterable of batches
-        Of the rows to train on.
     n_epochs : int
         Epochs to train.
     watcher : EpochWatcher
     checks : Checks or None, default=None
     parameters : list of (str, Parameter), default=()
-        Those of the names in ``state.frozen_until``, and those that `max_norm` is for.
+        The parameters; only needed for freezing and `max_norm`.
     max_norm : float or None, default=None
-        Largest norm of what comes into a unit.
+        Largest norm of the incoming weights of a unit.
 
     Attributes
     ----------
@@ -126,7 +125,7 @@ class ActiveNetwork:
         return self.epochs_left < 1 or not patient
 
     def begin_epoch(self) -> bool:
-        """Do what comes before the first batch; return whether to train the epoch."""
+        """Prepare an epoch; return whether to train it."""
         if self.state.frozen_until:
             set_frozen(self.parameters, self.state.frozen_until, self.state.counters.n_epochs)
         if self.checks is not None:
@@ -134,13 +133,13 @@ class ActiveNetwork:
         return self.watcher.epoch_begins()
 
     def after_batch(self) -> None:
-        """Do what comes after a step of the optimizer."""
+        """Enforce `max_norm` after a step of the optimizer, and count the batch."""
         if self.max_norm is not None:
             constrain_rows([p for p in self.limited if p.requires_grad], self.max_norm)
         self.count_batch()
 
     def count_batch(self) -> None:
-        """Count a batch, and check and step what goes by batches."""
+        """Count a batch, for checks and schedules that step per batch."""
         if not self.each_batch:
             return
         counters = self.state.counters
@@ -151,13 +150,7 @@ class ActiveNetwork:
             self.state.schedule.after_batch(counters.n_batches)
 
     def finish_epoch(self, report: EpochReport, seconds: float) -> None:
-        """Record an epoch, count it, and ask whether to go on.
-
-        Raises
-        ------
-        NonFiniteLossError
-            If the loss is not finite.
-        """
+        """Record and count an epoch; NonFiniteLossError if its loss is not finite."""
         state, start = self.state, time.perf_counter()
         go_on = report.finished
         if report.finished:
@@ -171,7 +164,7 @@ class ActiveNetwork:
         _check_loss(state)
         if state.schedule is not None:
             state.schedule.after_epoch(state.counters.n_epochs, state.counters.last)
-        # The watcher is told in any case.
+        # The watcher is notified in any case.
         if not (self.watcher.epoch_counted() and go_on):
             self.epochs_left = 0
 
@@ -187,7 +180,7 @@ class ActiveNetwork:
             self.checks.end_epoch()
 
     def leave(self) -> None:
-        """Have the best weights predict, and leave no row of an epoch that was not finished."""
+        """Set the best weights for predictions, and drop the row of an unfinished epoch."""
         del self.state.history[self._n_rows :]
         self.state.settle()
 
@@ -197,15 +190,10 @@ def train(
     runner: EpochRunner,
     errors: dict[ActiveNetwork, BaseException] | None = None,
 ) -> None:
-    """Train networks to their ends. Whatever happens, they have their best weights afterwards.
+    """Train networks until all are done. In any case they have their best weights afterwards.
 
-    Parameters
-    ----------
-    networks : list of ActiveNetwork
-    runner : EpochRunner
-    errors : dict or None, default=None
-        Gets what goes wrong with one network when its epoch ends, by the network, which then
-        leaves; None raises it.
+    `errors` collects, by network, errors at the end of an epoch, after which the network leaves;
+    if it is None they are raised.
     """
     active = list(networks)
     try:

@@ -1,4 +1,4 @@
-"""Groups of parameters by patterns of their names: learning rates, frozen ones; limits of norms."""
+"""Groups of parameters by patterns of names: learning rates, freezing; limits of norms."""
 
 from __future__ import annotations
 
@@ -16,19 +16,14 @@ Named = Sequence[tuple[str, torch.nn.Parameter]]
 
 
 def plain_name(name: str) -> str:
-    """Return a parameter's name without what a compiled module adds to those that it wraps."""
+    """Return a parameter's name without the prefix that a compiled module adds."""
     return name.replace("_orig_mod.", "")
 
 
 def grouped(parameters: Named, multipliers: dict[str, float], lr: float) -> list[dict[str, Any]]:
     """Return groups of parameters for an optimizer; each keeps its factor as "lr_multiplier".
 
-    Parameters
-    ----------
-    parameters : list of (str, Parameter)
-    multipliers : dict of str to float
-        Factors of the learning rate by patterns of names; the first that matches counts.
-    lr : float
+    `multipliers` are factors of the learning rate by patterns of names; the first match counts.
     """
     named = {plain_name(name): parameter for name, parameter in parameters}
     factors = match_names("lr_multipliers", multipliers, list(named))
@@ -42,22 +37,13 @@ def grouped(parameters: Named, multipliers: dict[str, float], lr: float) -> list
 
 
 def find_frozen(parameters: Named, freeze: dict[str, Any]) -> dict[str, Any]:
-    """Return until which epoch which parameters are frozen; True is for good.
+    """Return for how many epochs (True: always) parameters are frozen, by name.
 
-    Parameters
-    ----------
-    parameters : list of (str, Parameter)
-    freeze : dict of str to (int or bool)
-        By patterns of names.
-
-    Raises
-    ------
-    ValueError
-        If nothing is left to train in the first epoch.
+    Raises ValueError if nothing is left to train in the first epoch.
     """
     named = {plain_name(name): parameter for name, parameter in parameters}
     found = match_names("freeze", freeze, list(named))
-    # What the module itself keeps from being trained is never thawed.
+    # Parameters that the module itself froze stay frozen.
     frozen_until = {
         name: epochs if epochs is True else int(epochs)
         for name, epochs in found.items()
@@ -73,40 +59,16 @@ def find_frozen(parameters: Named, freeze: dict[str, Any]) -> dict[str, Any]:
 
 
 def set_frozen(parameters: Named, frozen_until: dict[str, Any], n_epochs: int) -> None:
-    """Freeze what is not to be trained in the epoch to come, and thaw the others.
-
-    Parameters
-    ----------
-    parameters : list of (str, Parameter)
-    frozen_until : dict of str to (int or True)
-    n_epochs : int
-        Epochs trained so far.
-    """
+    """Mark parameters as trainable or frozen for the epoch after `n_epochs`."""
     named = {plain_name(name): parameter for name, parameter in parameters}
     for name, epochs in frozen_until.items():
         named[name].requires_grad_(epochs is not True and n_epochs >= epochs)
 
 
 def match_names(parameter: str, patterns: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Find the pattern of each name.
+    """Return the value of the first `fnmatch` pattern that matches, for each matched name.
 
-    Parameters
-    ----------
-    parameter : str
-        What the patterns were given as, for the message.
-    patterns : dict of str to object
-        Patterns of `fnmatch`; of several that match a name the first one counts.
-    names : list of str
-
-    Returns
-    -------
-    found : dict of str to object
-        From the names that a pattern matches to the value of the pattern.
-
-    Raises
-    ------
-    ValueError
-        If a pattern matches no name.
+    Raises ValueError, which names `parameter`, if a pattern matches no name.
     """
     found: dict[str, Any] = {}
     for pattern, value in patterns.items():
@@ -125,7 +87,7 @@ def match_names(parameter: str, patterns: dict[str, Any], names: list[str]) -> d
 def constrain_rows(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> None:
     """Scale the rows of weights down to an Euclidean norm of at most `max_norm`.
 
-    A row holds what comes into one unit (Srivastava et al. 2014, section 5.1).
+    A row holds the incoming weights of a unit (Srivastava et al. 2014, section 5.1).
     """
     with torch.no_grad():
         for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Rows held out of a fit, chosen by their content."""
+"""Held-out rows of a fit, chosen by their content."""
 
 from __future__ import annotations
 
@@ -14,36 +14,18 @@ _WORDS_AT_ONCE = 2**20
 
 
 def holdout_rows(X, strata, fraction, seed):
-    """Choose the rows on which a fit checks itself.
+    """Return sorted indices of training and held-out rows; ValueError if nothing can be held out.
 
-    A row is chosen by a keyed hash of its content, so that rows with the same content end on the
-    same side, and the choice depends neither on the order of the rows nor on a generator.
-
-    Parameters
-    ----------
-    X : ndarray, CSR matrix or dict of ndarray
-    strata : ndarray of shape (n_samples,)
-        Classes, each of which is split in the same proportion; their last distinct row is never
-        held out.
-    fraction : float
-    seed : int
-
-    Returns
-    -------
-    train, valid : ndarray of int64
-        Sorted.
-
-    Raises
-    ------
-    ValueError
-        If nothing could be held out.
+    Rows are chosen by a keyed hash of their content: equal rows are on the same side, and the order
+    of the rows does not matter. Each class in `strata` is split in the same proportion; its last
+    distinct row is never held out.
     """
     digests = _digest_rows(X, stream_seed(seed, "validation"))
     groups, first, members, sizes = np.unique(
         digests, return_index=True, return_inverse=True, return_counts=True
     )
-    # Groups are sorted by their digests, that is at random. Each gets its relative place among
-    # those of its stratum; the smallest places of all strata are held out.
+    # Groups of equal rows are sorted by their digests, that is at random. Each gets its relative
+    # position in its stratum; the smallest positions of all strata are held out.
     places = np.empty(len(groups))
     of_stratum = strata[first]
     for number, stratum in enumerate(np.unique(of_stratum)):
@@ -67,12 +49,11 @@ def holdout_rows(X, strata, fraction, seed):
 
 
 def _digest_rows(X, seed):
-    """Return a hash of each row: the sum of its words, each times a random number of its place.
+    """Return a hash of each row: the sum of its 32-bit words times random 64-bit numbers.
 
-    Rows that differ seldom have the same sum of 32-bit words times 64-bit numbers (Lemire & Kaser,
-    "Strongly universal string hashing is fast", 2014, multilinear hashing); it is mixed, because
-    rows that go up evenly have sums that do so, too. Zeros add nothing, so that the rows of a CSR
-    matrix have the hashes that they have in an array.
+    Multilinear hashing (Lemire & Kaser, "Strongly universal string hashing is fast", 2014), mixed
+    at the end because sums of evenly spaced rows are evenly spaced. Zeros add nothing, so that a
+    row has the same hash in a CSR matrix as in an array.
     """
     columns = list(as_dict(X).values())
     words_per_row = [_words(column[:1]).shape[1] for column in columns]
@@ -107,7 +88,7 @@ def _sums_of_sparse_rows(X, numbers):
 
 
 def _words(rows):
-    """Return what rows are made of as unsigned integers of at most 32 bits."""
+    """Return the bytes of rows as unsigned integers of at most 32 bits."""
     if scipy.sparse.issparse(rows):
         rows = rows.toarray()
     rows = np.ascontiguousarray(rows)

@@ -1,4 +1,4 @@
-"""Initial weights: they depend on the seed and on the parameter's name, and on nothing else."""
+"""Initial weights, which depend only on the seed and the parameter's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["INITIALIZATIONS", "NamedInitialization", "initialize_weights"]
 
 # Standard deviation (or bound) of the plain distributions, at a gain of one.
 _SMALL = 0.05
-# From the prefix to the numerator of the variance, and what it is divided by.
+# Variances by fan-in and fan-out, at a gain of one.
 _FANS = {
     "lecun": lambda fan_in, fan_out: 1 / fan_in,
     "xavier": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
@@ -24,7 +24,7 @@ INITIALIZATIONS = (
     *("default", "zeros", "uniform", "normal", "orthogonal"),
     *(f"{scheme}_{shape}" for scheme in _FANS for shape in ("uniform", "normal")),
 )
-# Calls that look at a tensor without reading or changing its numbers.
+# Calls that neither read nor change the values of a tensor.
 _LOOKS = {
     *("__get__", "__set__", "__hash__", "__len__", "_make_subclass", "as_subclass", "data_ptr"),
     *("dim", "element_size", "empty_like", "is_complex", "is_contiguous", "is_floating_point"),
@@ -36,15 +36,11 @@ _LOOKS = {
 class NamedInitialization(OwnGenerators):
     """Within this context modules draw their initial weights from a seed.
 
-    The name of a parameter is not known yet when its numbers are drawn. Each draw gets a stream
-    of its own, numbered; and the operations that filled a tensor are noted. `settle` then repeats
-    them under the stream of the parameter's name: adding, removing or widening one layer leaves
-    the weights of the others as they were. A tensor that was filled in another way (computed
-    from others, written in parts), or whose numbers were read, keeps its numbered draws.
-
-    Parameters
-    ----------
-    seed : int
+    A parameter is drawn before its name is known: from a numbered stream, while the operations
+    that filled it are recorded. `settle` repeats them with the stream of the parameter's name, so
+    that adding, removing or widening one layer does not change the weights of the others. A tensor
+    filled in another way (computed from others, written in parts), or whose values were read,
+    keeps its first draws.
     """
 
     def __init__(self, seed):
@@ -52,8 +48,8 @@ class NamedInitialization(OwnGenerators):
         self.seed = seed
         self._n_draws = 0
         self._name = None
-        # From the address of a storage to the calls that filled it, the first one at random.
-        # The calls hold their tensor, so that no other one gets its address meanwhile.
+        # From the address of a storage to the calls that filled it, the first of which is a draw.
+        # The calls hold their tensor, so that its address is not reused.
         self._fills = {}
 
     def generator(self, device):
@@ -63,7 +59,7 @@ class NamedInitialization(OwnGenerators):
         return self.generator_of(device, f"draw {self._n_draws}")
 
     def generator_of(self, device, name):
-        """Return a fresh generator for the parameter of a name."""
+        """Return a new generator for the parameter of a name."""
         return torch.Generator(device).manual_seed(stream_seed(self.seed, "init", name))
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -95,7 +91,7 @@ class NamedInitialization(OwnGenerators):
                 self._fills.pop(_address(tensor), None)
 
     def settle(self, module):
-        """Draw the parameters and buffers of a module again, each under its name's stream."""
+        """Draw the parameters and buffers of a module again, from the streams of their names."""
         named = [*module.named_parameters(), *module.named_buffers()]
         with torch.no_grad(), contextlib.ExitStack() as stack:
             stack.callback(setattr, self, "_name", None)
@@ -130,21 +126,12 @@ def _covers_its_storage(tensor):
 
 
 def initialize_weights(module, init, gain, generator):
-    """Draw the weights of a module.
+    """Draw the weights of a module in place; biases become zero, normalizations stay.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Changed in place: parameters of two and more dimensions are drawn, biases become zero,
-        other parameters (of normalizations) stay.
-    init : str
-        One of `INITIALIZATIONS`. "default" keeps what the layers drew themselves, times `gain`.
-        "lecun_*", "xavier_*" and "kaiming_*" have the variances 1 / fan_in,
-        2 / (fan_in + fan_out) and 2 / fan_in, times ``gain**2``; "uniform" and "normal" the bound
-        and the standard deviation 0.05, times `gain`.
-    gain : float
-    generator : callable
-        From the device and the name of a parameter to the generator that draws it.
+    `init` is one of `INITIALIZATIONS`: "default" keeps what the layers drew, times `gain`;
+    "lecun_*", "xavier_*" and "kaiming_*" have the variances 1 / fan_in, 2 / (fan_in + fan_out) and
+    2 / fan_in, times ``gain**2``; "uniform" and "normal" the bound and the standard deviation 0.05,
+    times `gain`. `generator` maps the device and the name of a parameter to its generator.
     """
     if init == "default" and gain == 1:
         return

@@ -1,4 +1,4 @@
-"""What comes out of a `Dataset` and a `DataLoader`: batches, and targets."""
+"""Batches and targets from a `Dataset` and a `DataLoader`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,9 @@ __all__ = [
 
 
 class LoaderBatches:
-    """Iterates over a `DataLoader`, with targets encoded and everything on the device.
+    """Iterates over a `DataLoader`, with encoded targets, on the device of `net`.
 
-    Parameters
-    ----------
-    net : estimator
-    loader : iterable of (X, y)
-    stream : Stream
-        What the dataset draws in this thread (augmentation) comes from here.
+    The dataset draws random numbers in this thread (augmentation) from `stream`.
     """
 
     def __init__(self, net, loader, stream):
@@ -39,7 +34,7 @@ class LoaderBatches:
         self.loader = loader
         self.drawing = OwnGenerators(stream)
         if getattr(loader, "num_workers", 0):
-            # Workers are seeded by the loader, each differently; a mode would be copied to them.
+            # The loader seeds its workers, each differently; they would inherit the mode.
             self.drawing = contextlib.nullcontext()
 
     def __len__(self):
@@ -49,11 +44,11 @@ class LoaderBatches:
         return (self.net._prepare_batch(batch) for batch in self._drawn())
 
     def triples(self):
-        """Yield batches as ``(X, y, None)``; the last are the weights of `RowBatches`."""
+        """Yield batches as ``(X, y, None)``, without weights."""
         return ((X, y, None) for X, y in self)
 
     def inputs(self):
-        """Yield the inputs of the batches; targets are not looked at."""
+        """Yield the inputs of the batches; targets are ignored."""
         return (self.net._prepare_inputs(unpack(batch)[0]) for batch in self._drawn())
 
     def _drawn(self):
@@ -68,14 +63,7 @@ class LoaderBatches:
 
 
 class EncodedTargets(torch.utils.data.Dataset):
-    """A dataset of the user's whose targets become what those of `X` and `y` are.
-
-    Parameters
-    ----------
-    dataset : torch Dataset
-    encode : callable
-        From an array of targets to their encoding.
-    """
+    """A user's dataset with targets encoded by `encode`, a function of arrays."""
 
     def __init__(self, dataset, encode):
         self.dataset = dataset
@@ -90,13 +78,7 @@ class EncodedTargets(torch.utils.data.Dataset):
 
 
 def unpack(batch):
-    """Return a batch as ``(X, y)``.
-
-    Raises
-    ------
-    ValueError
-        If it is something else.
-    """
+    """Return a batch ``(X, y)``; ValueError if it is something else."""
     if isinstance(batch, tuple | list) and len(batch) == 2:
         return batch
     found = f"a {type(batch).__name__}"
@@ -109,15 +91,7 @@ def unpack(batch):
 
 
 def cast_floats(X, dtype, *, integers=False):
-    """Return a batch with tensors of real numbers as those of a type; all else is left alone.
-
-    Parameters
-    ----------
-    X : Tensor, or dict, list or tuple of tensors, or anything
-    dtype : torch.dtype
-    integers : bool, default=False
-        Whether integers are cast, too.
-    """
+    """Cast nested tensors of real numbers, and with `integers` of integers, to a dtype."""
     if isinstance(X, torch.Tensor):
         return X.to(dtype) if integers or X.is_floating_point() else X
     if type(X) is dict:
@@ -128,9 +102,9 @@ def cast_floats(X, dtype, *, integers=False):
 
 
 def is_read_by_rows(X):
-    """Tell whether rows are things of their own, to be asked for one by one.
+    """Whether X is a collection of separate rows.
 
-    Such are the rows of a lazy sequence (skorch's `SliceDataset`), and arrays of several shapes.
+    Such are lazy sequences (skorch's `SliceDataset`), and rows of several shapes.
     """
     if isinstance(X, Sequence) and not isinstance(X, list | tuple | str):
         return True
@@ -142,7 +116,7 @@ def is_read_by_rows(X):
 
 
 def as_container(X):
-    """Return what a `Dataset` reads rows from: skorch's takes a list for several arrays."""
+    """Convert a list of rows for a `Dataset`: skorch's treats a list as several arrays."""
     if not isinstance(X, list | tuple):
         return X
     rows = np.empty(len(X), dtype=object)
@@ -152,7 +126,7 @@ def as_container(X):
 
 
 def targets_at_hand(dataset):
-    """Return the targets of a dataset as an array if it holds them, else None."""
+    """Return the targets of a dataset as an array if it stores them, else None."""
     if isinstance(dataset, Subset):
         y = targets_at_hand(dataset.dataset)
         return None if y is None else y[np.asarray(dataset.indices)]
@@ -163,6 +137,6 @@ def targets_at_hand(dataset):
 
 
 def read_targets(loader):
-    """Read all batches for the sake of their targets; global generators are left alone."""
+    """Read the targets of all batches, without global generators."""
     with OwnGenerators(Stream(0, "targets")):
         return np.concatenate([np.asarray(unpack(batch)[1]) for batch in loader])

@@ -1,4 +1,4 @@
-"""What a forward pass takes."""
+"""Memory of a forward pass."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["MadeBytes", "row_count"]
+__all__ = ["ResultBytes", "row_count"]
 
 
-class MadeBytes(TorchDispatchMode):
-    """Within this context the bytes of what operations return are added up.
+class ResultBytes(TorchDispatchMode):
+    """Sums the bytes of all results of operations within this context as `n_bytes`.
 
-    None of it is taken off again, so that a pass without gradients needs less than this at any
-    moment.
-
-    Attributes
-    ----------
-    n_bytes : int
+    A pass without gradients never needs more at once, because it frees some of them earlier.
     """
 
     def __init__(self):
@@ -32,12 +27,12 @@ class MadeBytes(TorchDispatchMode):
         return made
 
     def add(self, tensors):
-        """Add the bytes of a structure of tensors."""
+        """Add the bytes of nested tensors."""
         tensors = (leaf for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor))
         self.n_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def row_count(batch):
-    """Return the number of rows of a structure of tensors; 0 where there is none."""
+    """Return the number of rows of nested tensors; 0 where there is none."""
     tensors = (leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor))
     return next((len(tensor) for tensor in tensors if tensor.ndim), 0)

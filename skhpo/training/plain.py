@@ -1,4 +1,4 @@
-"""An epoch with nothing in the loop that could be left out of it."""
+"""Epochs in a minimal training loop."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from typing import Any
 import torch
 
 from ..limits import check_time
-from .engine import ActiveNetwork, EpochReport
+from .engine import ActiveNetwork, EpochReport, EpochRunner
 
 __all__ = ["PlainRunner"]
 
 
-class PlainRunner:
+class PlainRunner(EpochRunner):
     """Trains one network by autograd, batch by batch.
 
-    Parameters
-    ----------
-    loss_of : callable
-        From the inputs, the targets and the weights of a batch to its loss.
-    drawing : context manager
-        In which the forward pass draws its random numbers.
+    `loss_of` maps inputs, targets and weights of a batch to its loss; within `drawing` forward
+    passes draw random numbers.
     """
 
     def __init__(
@@ -52,8 +48,5 @@ class PlainRunner:
                 after_batch()
             losses.append(loss.detach())
             sizes.append(len(y))
-        # One transfer for an epoch: asking each batch for its loss would wait for the device.
+        # One transfer per epoch: reading the loss of each batch would wait for the device.
         return [EpochReport(torch.stack(losses).tolist(), sizes)]
-
-    def release(self, network: ActiveNetwork) -> None:
-        """Do nothing: the state was trained itself."""

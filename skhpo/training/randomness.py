@@ -1,7 +1,7 @@
 """Random numbers that belong to one fit.
 
 A seed and a name give a stream. Torch draws from default generators that all threads share, so
-while a network is built or trained a thread-local mode redirects what is drawn to the streams.
+while a network is built or trained a thread-local mode redirects draws to the streams.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _WITH_GENERATOR = frozenset(
     ]
 )
 
-# Functions that draw from a default generator and cannot be told otherwise.
+# Functions that can only draw from a default generator.
 _WITHOUT_GENERATOR = frozenset(
     [
         *(getattr(torch, f) for f in ("rand_like", "randn_like", "randint_like")),
@@ -69,21 +69,10 @@ _DEFAULT_GENERATORS_LENT = threading.RLock()
 
 
 def draw_seed(random_state):
-    """Return an integer seed, without touching a global generator.
+    """Return an integer seed, without using a global generator.
 
-    Parameters
-    ----------
-    random_state : int, numpy.random.RandomState, numpy.random.Generator or None
-        An integer is the seed, None draws one from the operating system, a generator draws one.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If `random_state` is something else.
+    An integer is the seed; None draws one from the operating system; a generator of NumPy draws
+    one. Anything else raises ValueError.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
@@ -99,20 +88,13 @@ def draw_seed(random_state):
 
 
 def stream_seed(seed, *names):
-    """Return the 63-bit seed of the stream that `names` designate."""
+    """Return the 63-bit seed of the stream with these names."""
     text = "/".join([str(seed), *names])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 class Stream:
-    """A named stream: one generator per device, made when first asked for.
-
-    Parameters
-    ----------
-    seed : int
-    name : str
-        "shuffle", "forward", ...
-    """
+    """A named stream ("shuffle", "forward", ...): one generator per device, made on demand."""
 
     def __init__(self, seed, name):
         self.seed = seed
@@ -135,10 +117,7 @@ class Stream:
         return {key: generator.get_state() for key, generator in self._generators.items()}
 
     def set_state(self, state: dict[str, torch.Tensor]) -> Stream:
-        """Continue where the stream of another fit stood.
-
-        A device that this machine lacks is left out: its stream starts anew elsewhere.
-        """
+        """Restore the states of a stream; those of devices that this machine lacks are ignored."""
         for key, value in state.items():
             if _exists(torch.device(key)):
                 self.generator(key).set_state(value.cpu())
@@ -159,16 +138,11 @@ def _exists(device):
 
 
 class OwnGenerators(TorchFunctionMode):
-    """Within this context the thread draws from a stream where it would from default generators.
+    """Redirects draws of this thread from default generators to a stream within this context.
 
-    Functions that take no generator (recurrent layers with dropout, attention, ...) are lent
-    the default generator: its state is swapped for the stream's while the function runs, under
-    a lock, so that such functions of several fits wait for each other. What the forward pass
-    draws with NumPy or with Python's `random` is not redirected.
-
-    Parameters
-    ----------
-    stream : Stream
+    For functions that accept no generator (recurrent layers with dropout, attention, ...) the
+    default generator gets the state of the stream during the call, under a lock: such functions
+    of several fits wait for each other. Draws by NumPy or Python's `random` are not redirected.
     """
 
     def __init__(self, stream):
@@ -195,7 +169,7 @@ class OwnGenerators(TorchFunctionMode):
 
 
 def _dropout(generator, input, p=0.5, training=True, inplace=False):
-    """Do what `torch.nn.functional.dropout` does on a CPU, bit by bit, without the lock."""
+    """Compute `torch.nn.functional.dropout` on a CPU, bit for bit, without the lock."""
     if not training or not 0 < p < 1:
         return F.dropout(input, p, training, inplace)
     noise = torch.empty_like(input).bernoulli_(1 - p, generator=generator).div_(1 - p)
@@ -203,17 +177,11 @@ def _dropout(generator, input, p=0.5, training=True, inplace=False):
 
 
 class LentGenerators:
-    """Within this context the default generators are those of a stream, for all threads.
+    """Gives the default generators of `devices` the states of a stream, for all threads.
 
-    It is for what `OwnGenerators` cannot look into, such as a compiled module. Fits that use it
-    wait for each other; another thread that draws from a default generator meanwhile draws from
-    the stream, and disturbs it.
-
-    Parameters
-    ----------
-    stream : Stream
-    *devices : torch.device
-        Whose generators are lent.
+    For code that `OwnGenerators` cannot redirect, such as a compiled module. Fits that use it wait
+    for each other; another thread that draws from a default generator meanwhile disturbs the
+    stream.
     """
 
     def __init__(self, stream, *devices):
@@ -253,26 +221,19 @@ def _device_of(args, kwargs):
 
 
 def may_draw(module):
-    """Tell whether a forward pass in training mode may draw random numbers.
+    """Whether a forward pass in training mode may draw random numbers.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    bool
-        False only if every part is a layer of torch, or one of this package, known not to.
+    False only if every part is a layer of torch or of this package that never draws.
     """
     return any(layer_may_draw(layer) for layer in module.modules())
 
 
 def layer_may_draw(layer):
-    """Tell whether a layer may, its children aside."""
+    """Whether a layer, without its children, may draw."""
     home = type(layer).__module__
     if not (home.startswith("torch.nn.modules.") or home == "skhpo.modules"):
         return True
-    # Hooks are anybody's code.
+    # Hooks may run any code.
     if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
         return True
     if isinstance(layer, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d):

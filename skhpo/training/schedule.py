@@ -1,4 +1,4 @@
-"""Learning-rate schedules that go on where a continued fit goes on."""
+"""Learning-rate schedules that continue with a fit."""
 
 from __future__ import annotations
 
@@ -30,17 +30,13 @@ class Schedule:
     scheduler : str, class or callable
     optimizer : torch.optim.Optimizer
     arguments : dict
-        Of the schedule, as far as they are set.
+        Arguments of the schedule that are set.
     epochs : int
-        Length of the schedule. Beyond it the learning rate stays what it was in the last epoch.
+        Length of the schedule. After it the learning rate stays constant.
     batches : int
         Batches per epoch.
     lower_is_better : bool, default=True
-        Whether what is monitored is a loss.
-
-    Attributes
-    ----------
-    torch_schedule : torch.optim.lr_scheduler.LRScheduler or ReduceLROnPlateau
+        Whether the monitored value is a loss.
     """
 
     def __init__(self, scheduler, optimizer, arguments, epochs, batches, *, lower_is_better=True):
@@ -53,7 +49,7 @@ class Schedule:
         self.every_batch = isinstance(factory, type) and issubclass(factory, _EVERY_BATCH)
         self.on_plateau = isinstance(factory, type) and issubclass(factory, _PLATEAU)
         length = _LENGTH.get(factory)
-        # Whoever sets the length wants what torch does beyond it (restarts of a cosine).
+        # With a user-defined length, torch decides what follows it (restarts of a cosine).
         self.ends = length is not None and length not in kwargs
         if self.ends:
             kwargs[length] = epochs * batches if self.every_batch else epochs
@@ -70,30 +66,16 @@ class Schedule:
         return {"epochs": self.epochs, "batches": self.batches, "state": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another schedule of the same length stood."""
+        """Restore the state of a schedule of the same length."""
         self.torch_schedule.load_state_dict(state["state"])
 
     def after_batch(self, n_batches: int) -> None:
-        """Step, if this schedule steps with every batch.
-
-        Parameters
-        ----------
-        n_batches : int
-            Batches trained so far, over all epochs.
-        """
+        """Step, if this schedule steps per batch; `n_batches` were trained over all epochs."""
         if self.every_batch and (n_batches < self.epochs * self.batches or not self.ends):
             self.torch_schedule.step()
 
     def after_epoch(self, n_epochs: int, value: float | None) -> None:
-        """Step, if this schedule steps with every epoch.
-
-        Parameters
-        ----------
-        n_epochs : int
-            Epochs trained so far.
-        value : float or None
-            What is monitored, for schedules that wait for a plateau.
-        """
+        """Step, if this schedule steps per epoch; `value` is monitored, if there are checks."""
         if self.on_plateau:
             if value is not None:
                 self.torch_schedule.step(value)
@@ -102,17 +84,7 @@ class Schedule:
 
 
 def schedule_defaults(scheduler):
-    """Return what a schedule's arguments are here where they are not torch's defaults.
-
-    Parameters
-    ----------
-    scheduler : str, class, callable or None
-
-    Returns
-    -------
-    defaults : dict of str to object
-        None where the value is inferred.
-    """
+    """Return the defaults of a schedule's arguments that differ from torch's; None if inferred."""
     if scheduler is None:
         return {}
     factory = resolve_scheduler(scheduler)
@@ -127,7 +99,7 @@ def schedule_defaults(scheduler):
 
 
 def needs_monitor(scheduler):
-    """Tell whether a schedule steps by a monitored value."""
+    """Whether a schedule steps by a monitored value."""
     factory = resolve_scheduler(scheduler)
     return inspect.isclass(factory) and issubclass(factory, _PLATEAU)
 

@@ -1,4 +1,4 @@
-"""Batches of sparse rows, by whose zeros linear layers do not multiply."""
+"""Batches of sparse rows, for which linear layers skip the zeros."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch.utils._pytree import tree_map_only
 
 __all__ = ["SparseBatch", "is_worth_it"]
 
-# Beside a dense product, for each of its values: what one costs that is not zero, and what the
-# weights of a column cost that is read at all, by measuring (docs/benchmarks/scale.md).
+# Time per nonzero value, and per column that is read, relative to the time per value of a dense
+# product; measured (docs/benchmarks/scale.md).
 _COST_OF_VALUE, _COST_OF_COLUMN = 30, 200
-# Below that many columns what Python does about a product costs more than the product.
+# With fewer columns the overhead of Python exceeds the gain.
 _MIN_FEATURES = 4096
 
 
 def is_worth_it(matrix, batch_size):
-    """Tell whether products with batches of a CSR matrix take less time than with dense ones."""
+    """Whether products with batches of a CSR matrix are faster than with dense ones."""
     if matrix.shape[1] < _MIN_FEATURES:
         return False
     density = matrix.nnz / (matrix.shape[0] * matrix.shape[1])
@@ -26,15 +26,10 @@ def is_worth_it(matrix, batch_size):
 
 
 class SparseBatch(torch.Tensor):
-    """Rows of a CSR matrix, as what a module takes for a tensor.
+    """Rows of a CSR matrix of floats, of shape (n, n_features), as a tensor.
 
-    A linear layer of it computes with the values that are there, in both directions. Every other
-    operation gets a dense tensor, so that it may be given to any module.
-
-    Parameters
-    ----------
-    matrix : CSR matrix of shape (n, n_features)
-        Of type float32 or float64.
+    Linear layers compute with the nonzero values, forward and backward. Every other operation gets
+    a dense tensor, so that any module accepts it.
     """
 
     def __new__(cls, matrix):
@@ -68,7 +63,7 @@ class SparseBatch(torch.Tensor):
         return self.to_dense().numpy()
 
     def to_dense(self):
-        """Return a tensor with the zeros, the same one each time."""
+        """Return a dense tensor, the same one each time."""
         if self._dense is None:
             self._dense = torch.from_numpy(self.matrix.toarray())
         return self._dense
@@ -80,29 +75,14 @@ class SparseBatch(torch.Tensor):
         return [SparseBatch(self.matrix[start:stop]) for start, stop in pairs]
 
     def times(self, weight):
-        """Return the product with the weight of a linear layer.
-
-        Parameters
-        ----------
-        weight : Tensor of shape (n_units, n_features)
-
-        Returns
-        -------
-        product : Tensor of shape (n, n_units)
-        """
+        """Return the product (n, n_units) with the weight (n_units, n_features) of a layer."""
         columns, matrix = self._of_columns()
         if columns is not None:  # twice as fast as index_select
             weight = weight.gather(1, columns.expand(len(weight), -1))
         return torch.from_numpy(matrix @ weight.t().contiguous().numpy())
 
     def gradient_times(self, gradient, out):
-        """Compute the gradient of that weight from the one of the product.
-
-        Parameters
-        ----------
-        gradient : Tensor of shape (n, n_units)
-        out : Tensor of shape (n_units, n_features)
-        """
+        """Write the gradient of that weight into `out`, given that of the product."""
         columns, matrix = self._of_columns()
         product = torch.from_numpy(matrix.T @ gradient.contiguous().numpy()).t()
         if columns is None:
@@ -110,11 +90,11 @@ class SparseBatch(torch.Tensor):
         return out.zero_().scatter_(1, columns.expand(len(out), -1), product)
 
     def _of_columns(self):
-        """Return the columns with values, None for all of them, and the matrix of these alone."""
+        """Return the nonzero columns (None for all) and the matrix of these columns."""
         if self._compact is None:
             matrix = self.matrix
             if matrix.nnz >= matrix.shape[1]:
-                # By columns the weights are read one after another, in two thirds of the time.
+                # CSC order reads the weights sequentially, in two thirds of the time.
                 self._compact = None, matrix.tocsc()
             else:
                 columns, places = np.unique(matrix.indices, return_inverse=True)
@@ -142,7 +122,7 @@ def _linear(batch, weight, bias=None):
 
 
 class _Product(torch.autograd.Function):
-    """Of sparse rows with a weight; it and its gradient are each other's."""
+    """Product of sparse rows with a weight; it and `_Gradient` are each other's derivative."""
 
     @staticmethod
     def forward(ctx, weight, batch):

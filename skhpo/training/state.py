@@ -1,4 +1,4 @@
-"""What a network's training has come to: all that is needed to go on from there."""
+"""The state of a network's training: all that is needed to continue it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Counters", "TrainingState"]
 
 @dataclass
 class Counters:
-    """Plain numbers that say how far training is.
+    """Progress of training.
 
     Attributes
     ----------
     n_epochs, n_batches : int
-        Trained so far, over all calls of ``fit``. Batches are only counted where something asks.
+        Trained so far, over all calls of ``fit``. Batches are only counted where it is needed.
     n_checks, best_check : int
-        Checks so far, and the number of the best one; 0 is none.
+        Checks so far, and the number of the best one, from 1; 0 is none.
     best_epoch : int
         Epoch, from 1, of the best check; 0 is none.
     best, last : float or None
@@ -50,13 +50,13 @@ class Counters:
 
 @dataclass(eq=False)
 class TrainingState:
-    """What a checkpoint saves, a rung continues and a pickle carries.
+    """All that checkpoints and pickles save, and from which a rung continues.
 
     Attributes
     ----------
     parts : dict of str to object
-        The module, the criterion and the optimizer, by these names, and whatever else is trained or
-        has a state dict.
+        The module, the criterion and the optimizer, by these names, and other parts that are
+        trained or have a state dict.
     streams : dict of str to Stream
     history : list of dict
         A row per epoch, with the method ``record`` of skorch's.
@@ -64,11 +64,12 @@ class TrainingState:
         Of the learning rate.
     counters : Counters
     frozen_until : dict of str to (int or True)
-        Epochs for which parameters are frozen, by name; True is for good.
+        Epochs for which parameters are frozen, by name; True is always.
     running_weights : dict or None
-        Weights that training goes on from, where the best ones predict: between two calls.
+        Between two calls with checks: the weights from which training continues, as the module
+        has the best ones.
     best_weights : dict or None
-        Weights at the best check so far: within a call.
+        Within a call: the weights at the best check so far.
     """
 
     parts: dict[str, Any] = field(default_factory=dict)
@@ -98,11 +99,11 @@ class TrainingState:
 
     @property
     def optimizer(self) -> Any:
-        """torch.optim.Optimizer: what moves the weights."""
+        """torch.optim.Optimizer: updates the weights."""
         return self.parts["optimizer"]
 
     def restart(self, streams: dict[str, Stream]) -> None:
-        """Begin anew with the parts as they are."""
+        """Reset everything but the parts and the history."""
         self.streams, self.schedule, self.counters = streams, None, Counters()
         self.frozen_until, self.running_weights, self.best_weights = {}, None, None
 
@@ -124,12 +125,12 @@ class TrainingState:
         }
 
     def set_weights(self, weights: dict[str, Any]) -> None:
-        """Put copied state dicts back."""
+        """Load copied state dicts."""
         for name, state in weights.items():
             self.parts[name].load_state_dict(state)
 
     def resume(self, *, checked: bool) -> None:
-        """Take up the running weights again; the best ones are kept where checks go on."""
+        """Load the running weights again; keep the best ones if there are checks."""
         if self.running_weights is not None:
             self.best_weights = self.copy_weights()
             self.set_weights(self.running_weights)
@@ -138,7 +139,7 @@ class TrainingState:
             self.best_weights = None
 
     def settle(self) -> None:
-        """Let the best weights predict, and put the running ones aside for the next call."""
+        """Load the best weights for predictions, and keep the running ones for the next call."""
         if self.best_weights is not None:
             self.running_weights = self.copy_weights()
             self.set_weights(self.best_weights)
@@ -159,14 +160,9 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any], schedule: Schedule | None) -> None:
-        """Become what was saved; parts and streams of the same names must be there.
+        """Load what `state_dict` returned; parts and streams of these names must exist.
 
-        Parameters
-        ----------
-        state : dict
-            What `state_dict` returned.
-        schedule : Schedule or None
-            One of the length that was saved.
+        `schedule` has the saved length.
         """
         self.schedule = schedule
         if schedule is not None:

@@ -1,4 +1,4 @@
-"""What a module is made of, as something that can be compared."""
+"""Comparable descriptions of modules."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ _RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 def structure(module, free=(), *, rated=False):
     """Return a hashable description of a module: types, settings and shapes.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    free : tuple of str, default=()
-        Settings of the outermost module that are left out.
-    rated : bool, default=False
-        Whether modules with other rates of dropout are described alike.
+    Settings of the outermost module in `free` are left out, and with `rated` the rates of dropout.
     """
     layers = []
     seen = set()
@@ -57,7 +51,7 @@ def _frozen(value):
         return type(value), value
     if isinstance(value, torch.dtype | torch.device) or (callable(value) and _is_global(value)):
         return value
-    # Two objects that nobody can compare are taken for different.
+    # Other objects are equal only if they are identical.
     return id(value)
 
 

@@ -1,4 +1,4 @@
-"""The graph of a module's ``forward``, found without touching what other threads run."""
+"""Thread-safe tracing of a module's ``forward``."""
 
 from __future__ import annotations
 
@@ -13,29 +13,19 @@ __all__ = ["Tracer"]
 class Tracer(fx.Tracer):
     """Traces modules by hooks on a copy of them.
 
-    The one of torch replaces ``torch.nn.Module.__call__`` of the whole process while it traces: a
-    network that predicts or trains in another thread meanwhile gets nodes for tensors.
+    While torch's tracer is active it replaces ``torch.nn.Module.__call__`` of the whole process:
+    networks in other threads would get graph nodes instead of tensors.
     """
 
     def trace(self, root):
-        """Return the graph of a module.
-
-        Parameters
-        ----------
-        root : torch.nn.Module
-            Not changed, whatever its ``forward`` does to it.
-
-        Returns
-        -------
-        graph : torch.fx.Graph
-        """
+        """Return the graph of a module, without changing it."""
         self.root = root = copy.deepcopy(root)
         self.graph = fx.Graph(tracer_cls=type(self))
         self.submodule_paths = {module: name for name, module in root.named_modules()}
         self.tensor_attrs = {}
         cache = {}
         for module in root.modules():
-            # What torch calls in place of `forward` and its hooks.
+            # torch calls this instead of `forward` and its hooks.
             vars(module)["_compiled_call_impl"] = partial(self._called, module)
             proxies = _Proxies(module._parameters)
             proxies.of = partial(self._read, cache)
@@ -52,7 +42,7 @@ class Tracer(fx.Tracer):
 
 
 class _Proxies(dict):
-    """Parameters of a module: who asks for one by name gets a node of the graph."""
+    """Parameters of a module; access by name returns a node of the graph."""
 
     def __getitem__(self, name):
         return self.of(name, super().__getitem__(name))

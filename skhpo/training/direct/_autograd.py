@@ -1,4 +1,4 @@
-"""Parts of a network that have no rule of their own: autograd differentiates each by itself."""
+"""Rules by autograd, for parts of several networks that have no rule."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ __all__ = ["ByAutograd", "Networks", "Part", "make_local_rule"]
 
 @dataclass(eq=False)
 class Networks:
-    """Networks in lockstep, of which a part without a rule may be differentiated by autograd.
+    """Networks in lockstep, whose parts without a rule autograd may differentiate.
 
     Parameters
     ----------
     modules : list of torch.nn.Module
     streams : list of Stream
-        What each network draws from; none where nothing may draw.
+        Random numbers of each network; empty if nothing may draw.
     rules : dict of type to callable, default={}
         See `skhpo.lockstep.register_layer`.
     precision : str or None, default=None
-        The type of the device, if it computes in bfloat16.
+        The device type, if it computes in bfloat16.
 
     Attributes
     ----------
     parts : list of str
-        What autograd differentiates, filled as rules are made.
+        Names of the parts that autograd differentiates, filled as rules are made.
     lengths : list of int or None
-        How many rows of the batch to come each network really has; None means all.
+        Number of valid rows of each network in the current batch; None means all.
     """
 
     modules: list[nn.Module]
@@ -50,25 +50,19 @@ class Networks:
     _masks: Masks = field(default_factory=Masks)
 
     def layers(self, layer, path):
-        """Return the layer of each network; the same for all if it stands for a function."""
+        """Return the layer of each network; if it represents a function, the same for all."""
         try:
             return [module.get_submodule(path.removesuffix(".")) for module in self.modules]
         except AttributeError:
             return [layer] * len(self.modules)
 
     def draw(self, mask, rates):
-        """Fill a dropout mask for each network as the network alone would.
-
-        Parameters
-        ----------
-        mask : Tensor of shape (n_networks, n, ...)
-        rates : list of float
-        """
+        """Fill a mask (n_networks, n, ...) with each network's own draws, at these rates."""
         lengths = self.lengths or [mask.shape[1]] * len(mask)
         for own, rate, length, stream in zip(
             mask.unbind(0), rates, lengths, self.streams, strict=True
         ):
-            own[length:].fill_(0)  # they count for nothing, as long as they are numbers
+            own[length:].fill_(0)  # unused rows; any finite number does
             if not 0 < rate < 1:
                 own[:length].fill_(1 - rate)
             elif mask.is_cuda:
@@ -93,7 +87,7 @@ class Part:
 
 
 class ByAutograd(Rule):
-    """A function of tensors of many networks that autograd differentiates.
+    """A function of tensors of several networks that autograd differentiates.
 
     Parameters
     ----------
@@ -104,7 +98,7 @@ class ByAutograd(Rule):
     place : Place
         The function has the parameters and buffers below its path.
     learns : list of bool
-        Of the tensors: whether their gradients are asked for.
+        Whether the gradients of the tensors are needed.
     own : bool, default=True
         Whether the function has parameters and buffers.
     """
@@ -123,7 +117,11 @@ class ByAutograd(Rule):
         dtype = torch.int64 if place.is_integer else None
         like = next(iter(place.parameters.values()))[0]
         inputs = [like.new_zeros(place.n_networks, *shape, dtype=dtype) for shape in shapes]
-        with torch.no_grad(), self._networks.autocast(), _kept(self._networks.streams, like.device):
+        with (
+            torch.no_grad(),
+            self._networks.autocast(),
+            _restored(self._networks.streams, like.device),
+        ):
             part = Part(values, {name: buffer.clone() for name, buffer in buffers.items()})
             output = function(part, *inputs)
         if not isinstance(output, torch.Tensor):
@@ -157,16 +155,16 @@ class ByAutograd(Rule):
             if value is None:
                 raise Unknown("a parameter has no part in the output")
             own.copy_(value)
-        # A gradient may be that of another tensor, too, or one number for many.
+        # Gradients may share memory, or be expanded.
         several = len(self._learns) > 1
-        of_inputs = [_own(*next(of_tensors), several) if own else None for own in self._learns]
+        of_inputs = [_unshared(*next(of_tensors), several) if own else None for own in self._learns]
         self._leaves = None
         return of_inputs if several else of_inputs[0]
 
 
 @contextlib.contextmanager
-def _kept(streams, device):
-    """Within this context streams are drawn from that are afterwards where they were."""
+def _restored(streams, device):
+    """Restore the states of streams after this context."""
     states = [stream.generator(device) and stream.state() for stream in streams]
     try:
         yield
@@ -175,7 +173,7 @@ def _kept(streams, device):
             stream.set_state(state)
 
 
-def _own(gradient, tensor, several):
+def _unshared(gradient, tensor, several):
     if gradient is None:
         return torch.zeros_like(tensor)
     if several:
@@ -186,10 +184,7 @@ def _own(gradient, tensor, several):
 def make_local_rule(module, place):
     """Return the rule of a module by autograd.
 
-    Raises
-    ------
-    Unknown
-        If the module is nothing that can be computed for all networks of a place at once.
+    Raises `Unknown` if it cannot be computed for all networks of a place at once.
     """
     networks, kind, path = place.networks, type(module), place.path
     if kind in networks.rules:
@@ -212,7 +207,7 @@ def _draws(layer):
 
 
 def _linear(path, part, x):
-    # One call rounds once, as that of a single network does in low precision.
+    # One call, to round once in low precision, as for a single network.
     bias, weight = (part.values[path + name] for name in ("bias", "weight"))
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
@@ -254,11 +249,11 @@ def _vmapped(module, path):
 
 
 def vmapped(function, name):
-    """Return a function of one network as one of many."""
+    """Return a function of one network as a function of several."""
 
     def call(*args):
         try:
-            # Randomness raises: each network has a stream of its own, of which vmap knows nothing.
+            # Random draws raise: vmap cannot use a separate stream for each network.
             return torch.func.vmap(function)(*args)
         except Exception as error:
             text = str(error).partition("\n")[0]

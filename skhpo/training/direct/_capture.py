@@ -1,4 +1,4 @@
-"""Passes that a GPU replays without the CPU."""
+"""Passes as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,15 @@ import torch
 __all__ = ["Captured"]
 
 _log = logging.getLogger(__name__)
-# Calls before a function is captured: what torch's libraries set up, and what rules keep, must be
-# there. Torch's notes on CUDA graphs ask for three.
+# Calls before the capture, in which torch's libraries and rules allocate what they keep. Torch's
+# notes on CUDA graphs recommend three.
 _WARM_UP = 3
 
 
 class CudaGraph:
-    """A function's kernels, without running them.
+    """Captured kernels of a function without arguments; other threads may use the GPU meanwhile.
 
-    Other threads may use the GPU meanwhile.
-
-    Parameters
-    ----------
-    function : callable
-        Of no argument, returns a tensor.
-
-    Attributes
-    ----------
-    out : Tensor
-        Where a replay leaves what the function returns.
+    A replay writes the function's result into `out`.
     """
 
     def __init__(self, function):
@@ -48,15 +38,10 @@ class CudaGraph:
 
 
 class Captured:
-    """A function of tensors that is captured once, and replayed with other numbers in them.
+    """A function of tensors that is captured once, and replayed with other values.
 
-    Parameters
-    ----------
-    function : callable
-        Takes tensors of the same shapes in each call, and returns a tensor. Whatever else it
-        reads or writes must be where it was.
-    capture : callable, default=CudaGraph
-        From a function of no argument to what replays it.
+    The tensors have the same shapes in each call; other memory that the function uses must not
+    move. `capture` maps a function without arguments to its replay.
     """
 
     def __init__(self, function, capture=CudaGraph):
@@ -66,7 +51,7 @@ class Captured:
         self._graph = None
 
     def __call__(self, *tensors):
-        """Return what the function returns, as a tensor of its own."""
+        """Return the function's result as a new tensor."""
         self._n_calls += 1
         if self._n_calls <= _WARM_UP or self._capture is None:
             return self._function(*tensors)

@@ -13,7 +13,7 @@ _aten = torch.ops.aten
 
 
 class Identity(Rule):
-    """What passes everything on."""
+    """Returns its input."""
 
     aliases = True
 
@@ -32,10 +32,10 @@ class Identity(Rule):
 
 
 class Activation(Rule):
-    """A function of each number.
+    """An elementwise function.
 
-    Subclasses have ``_value(x, out)`` and ``_slope(gradient, kept)``, which writes the gradient
-    of the input over that of the output. `of_output` says that `kept` is the output, not the input.
+    Subclasses have ``_value(x, out)`` and ``_slope(gradient, kept)``, which overwrites the gradient
+    of the output with that of the input. `kept` is the input, or with `of_output` the output.
     """
 
     of_output = False
@@ -88,17 +88,13 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """Also CELU and SELU, which are the same function with other constants."""
+    """Also CELU and SELU, the same function with other constants."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
-        # alpha, scale and scale of the input, as torch's kernels name them
+        # alpha, scale and input_scale of torch's kernels
         if isinstance(layer, nn.SELU):
-            self._constants = (
-                1.6732632423543772848170429916717,
-                1.0507009873554804934193349852946,
-                1.0,
-            )
+            self._constants = 1.6732632423543772, 1.0507009873554805, 1.0
         elif isinstance(layer, nn.CELU):
             self._constants = layer.alpha, 1.0, 1 / layer.alpha
         else:
@@ -234,7 +230,7 @@ class Tanhshrink(Activation):
 
 
 class PReLU(Rule):
-    """Has a slope for each channel, or one for all."""
+    """PReLU with a slope for each channel, or one for all."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
@@ -260,7 +256,7 @@ class PReLU(Rule):
 
 
 class Softmax(Rule):
-    """Also its logarithm."""
+    """Softmax and LogSoftmax."""
 
     keeps_output = True
 
@@ -285,11 +281,11 @@ class Softmax(Rule):
 
 
 class Dropout(Rule):
-    """Masks are those that the layer would draw."""
+    """Dropout with the masks that the layer would draw."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
-        # Many networks have a rate each, also one that drops nothing, or everything.
+        # Each of several networks has its rate, which may be 0 or 1.
         rates = [one.p for one in place.layers(layer)]
         self._rate = layer.p if place.networks is None else rates
         if place.draw_mask is None or (len(rates) == 1 and not 0 < layer.p < 1):
@@ -315,12 +311,12 @@ class Dropout(Rule):
         return gradient.mul_(self._mask)
 
     def _empty_mask(self, x):
-        # A network among many draws for its rows in their order, whatever the layer before made.
+        # Among several networks draws are in the order of rows, whatever the memory layout.
         return x.new_empty(x.shape) if self._many else torch.empty_like(x)
 
 
 class FeatureDropout(Dropout):
-    """Drops channels."""
+    """Dropout of channels."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)

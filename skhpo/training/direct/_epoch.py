@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ...limits import check_time
-from ..engine import EpochReport
+from ..engine import EpochReport, EpochRunner
 from ._program import compile_program
 
 __all__ = ["DirectRunner", "DirectSteps"]
@@ -17,18 +17,18 @@ _log = logging.getLogger(__name__)
 
 
 class DirectSteps:
-    """Trains a module without autograd for as long as it is made of layers that are known.
+    """Trains a module without autograd as long as all of its layers have rules.
 
     Parameters
     ----------
     describe : callable
-        Returns the arguments of `compile_program`, or as a string why there is no program. A
-        program holds as long as it returns the same.
+        Returns the arguments of `compile_program`, or a string with the reason why there is no
+        program. A program is used as long as the result is the same.
 
     Attributes
     ----------
     program : Program or None
-        What trains, after `can_train`.
+        Set by `can_train`.
     """
 
     def __init__(self, describe):
@@ -37,7 +37,7 @@ class DirectSteps:
         self._is_known = True
 
     def can_train(self):
-        """Tell whether the module as it is now can be trained so. Logged where that changes."""
+        """Whether there is a program for the current module; changes are logged."""
         if not self._is_known:
             return False
         described = self._describe()
@@ -56,24 +56,10 @@ class DirectSteps:
         return self._is_known
 
     def train(self, batches, after_batch=None):
-        """Train for an epoch.
-
-        Parameters
-        ----------
-        batches : iterable of (X, y, weight)
-            Each a tensor; `weight` may be None.
-        after_batch : callable or None, default=None
-
-        Returns
-        -------
-        losses : list of float
-            Of the batches.
-        sizes : list of int
-            Rows of the batches.
-        """
+        """Train for an epoch of batches (X, y, weight or None); return their losses and sizes."""
         losses = []
         step = self.program.step
-        # Cheaper than without gradients alone: nothing that is made here can meet autograd.
+        # Cheaper than torch.no_grad: no tensor made here is used by autograd.
         with torch.inference_mode():
             self.program.begin()
             try:
@@ -86,22 +72,15 @@ class DirectSteps:
                             after_batch()
             finally:
                 self.program.finish()
-        # One transfer for an epoch: asking each batch for its loss would wait for the device.
+        # One transfer per epoch: reading the loss of each batch would wait for the device.
         sizes = [rows.size(0) for rows in losses]
         values = torch.cat(losses).double().numpy(force=True)
         starts = np.cumsum([0, *sizes[:-1]])
         return (np.add.reduceat(values, starts) / sizes).tolist(), sizes
 
 
-class DirectRunner:
-    """Trains one network by direct steps in the epochs in which all of its layers have rules.
-
-    Parameters
-    ----------
-    steps : DirectSteps
-    otherwise : EpochRunner
-        Trains the other epochs.
-    """
+class DirectRunner(EpochRunner):
+    """Trains one network by direct steps; another runner trains epochs for which they cannot."""
 
     def __init__(self, steps, otherwise):
         self.steps = steps
@@ -115,6 +94,3 @@ class DirectRunner:
             return self.otherwise.run(networks)
         after_batch = network.after_batch if network.each_batch else None
         return [EpochReport(*self.steps.train(network.batches.triples(), after_batch))]
-
-    def release(self, network):
-        """Do nothing: the state was trained itself."""

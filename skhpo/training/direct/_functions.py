@@ -1,4 +1,4 @@
-"""Functions and methods in a traced ``forward``: as layers, and as rules of several inputs."""
+"""Functions and methods in a traced ``forward``, as layers or as rules of several inputs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def _softmax(kind):
     return lambda dim=None, _stacklevel=3, dtype=None: kind(dim if dtype is None else None)
 
 
-# From a function of a tensor and settings, or the name of a method, to what makes a layer of the
-# settings.
+# From functions of a tensor and settings (or names of methods) to factories of layers.
 FUNCTIONS = {
     **dict.fromkeys((F.relu, torch.relu, "relu"), nn.ReLU),
     **dict.fromkeys((F.tanh, torch.tanh, "tanh"), nn.Tanh),
@@ -64,15 +63,8 @@ FUNCTIONS = {
 class Operation(Rule):
     """A function of several tensors, or of tensors and numbers.
 
-    Parameters
-    ----------
-    shapes : list of tuple of int
-        Of the tensors.
-    args : list
-        All arguments, with None in place of tensors.
-    settings : dict
-        The arguments by name.
-    place : Place
+    `shapes` are those of the tensors, `args` all arguments with None in place of tensors, and
+    `settings` the keyword arguments.
     """
 
     def __init__(self, shapes, args, settings, place):
@@ -163,7 +155,7 @@ def _is_number(value):
     return not isinstance(value, torch.Tensor)
 
 
-# From a function or the name of a method to the rule.
+# From functions, or names of methods, to rules.
 OPERATIONS = {
     **dict.fromkeys((operator.add, torch.add, "add"), Add),
     **dict.fromkeys((operator.sub, torch.sub, "sub"), Subtract),

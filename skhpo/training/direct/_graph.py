@@ -1,4 +1,4 @@
-"""Modules of somebody's own: the graph of their ``forward``, if it is one of known layers."""
+"""Rules of user-defined modules by the graph of their ``forward``, if its nodes are known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._shapes import Reshape
 
 __all__ = ["Graph", "global_states"]
 
-# From a function or the name of a method that keeps the order of all numbers to the method.
+# From functions and methods that only change the shape to the method.
 _VIEWS = {
     **dict.fromkeys((torch.flatten, "flatten"), "flatten"),
     **dict.fromkeys((torch.reshape, "reshape", "view"), "reshape"),
@@ -28,30 +28,18 @@ _VIEWS = {
     **dict.fromkeys((torch.unsqueeze, "unsqueeze"), "unsqueeze"),
     **dict.fromkeys((torch.unflatten, "unflatten"), "unflatten"),
 }
-# Of what is computed of shapes while a graph is made.
+# Functions that may compute with shapes while a graph is made.
 _OF_SHAPES = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.getitem}
 
 
 class Graph(Rule):
     """Rules in the order of a graph.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    place : Place
-    make_rule : callable
-        See `make_rule`.
-    is_known : callable
-        Tells whether modules of a class have a rule without being traced.
-
-    Raises
-    ------
-    Unknown
-        If ``forward`` cannot be traced, does anything that has no rule, or does more than a
-        function of tensors may.
+    `is_known` tells whether modules of a class have a rule without being traced. Raises `Unknown`
+    if ``forward`` cannot be traced, has an operation without a rule, or has side effects.
     """
 
-    # Its output may be the input of other nodes, or its own.
+    # Its output may be the input of other nodes, or its own input.
     keeps_output = aliases = True
 
     def __init__(self, module, place, make_rule, is_known):
@@ -61,10 +49,10 @@ class Graph(Rule):
         if module not in place.graphs:
             place.graphs[module] = _trace(module, is_known)
         nodes = list(place.graphs[module].nodes)
-        self._learns = {}  # whether a node's gradient is asked for, by node
+        self._learns = {}  # whether a node's gradient is needed, by node
         self._overwritable = {}
-        self._shared = {}  # whether something else than its user reads the memory of a node
-        # What is known of nodes: the shapes of tensors, and everything else as it is.
+        self._shared = {}  # whether others than its user read the memory of a node
+        # Shapes of nodes that are tensors; values of all others.
         self._shapes, self._known = {}, {}
         self._steps = []
         self._attributes = {}  # values and gradients of parameters and buffers, by node
@@ -206,7 +194,7 @@ class Graph(Rule):
             raise Unknown(f"{node.target} has no rule")
 
     def _computed(self, node):
-        """Return what a node is that is no tensor."""
+        """Return the value of a node that is not a tensor."""
         args = fx.node.map_arg(node.args, lambda arg: self._known.get(arg, arg))
         if node.target == "dim" or args[1:] == ("ndim",):
             return len(self._shapes[args[0]])
@@ -279,7 +267,7 @@ class _Tracer(Tracer):
 
 
 class _WithoutDraws(TorchFunctionMode):
-    """Within this context random numbers that are no nodes of a graph are refused."""
+    """Raises for draws of random numbers that would not be nodes of the graph."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in DRAWING and not any(issubclass(kind, fx.Proxy) for kind in types):
@@ -300,14 +288,14 @@ def _trace(module, is_known):
     if global_states() != states:
         raise Unknown(f"{name} draws from a global generator")
     pairs = zip(module.buffers(), tracer.root.buffers(), strict=True)
-    before, after = (_own(one, is_known) for one in (module, tracer.root))
+    before, after = (_user_structure(one, is_known) for one in (module, tracer.root))
     if before != after or not all(torch.equal(*pair) for pair in pairs):
         raise Unknown(f"{name} keeps more than tensors and settings")
     return graph
 
 
-def _own(module, is_known):
-    """Return the structure of the parts of a module that are neither torch's nor known."""
+def _user_structure(module, is_known):
+    """Return the structure of the user-defined parts of a module."""
     return [
         of
         for of in structure(module)
@@ -316,6 +304,6 @@ def _own(module, is_known):
 
 
 def global_states():
-    """Return the states of the generators that no fit may draw from."""
+    """Return the states of the global generators of Python and NumPy."""
     _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
     return random.getstate(), keys.tobytes(), position

@@ -54,8 +54,8 @@ RULES = {
 
 # Layers that compute the same in any precision.
 _PRECISE = {nn.Identity, nn.Flatten, nn.Unflatten, *_DROPOUTS}
-# From the ``forward`` of modules that call their children in a row to a function of such a module
-# and the shape of its input, which returns a layer to be called before, or None.
+# ``forward`` methods that call all children in order. The functions map such a module and the
+# shape of its input to a layer that must be called first, or None.
 SEQUENCES = {
     nn.Sequential.forward: lambda module, shape: None,
     MLP.forward: lambda module, shape: nn.Flatten() if len(shape) > 2 else None,
@@ -66,14 +66,7 @@ SEQUENCES = {
 
 
 class Chain(Rule):
-    """Layers in a row.
-
-    Parameters
-    ----------
-    layers : list of (str, torch.nn.Module)
-        With their names.
-    place : Place
-    """
+    """A sequence of layers, given as pairs of name and layer."""
 
     def __init__(self, layers, place):
         rules, outer = [], place.path
@@ -93,7 +86,7 @@ class Chain(Rule):
             )
         self.shape = place.shape
         self._forwards = [rule.forward for rule, _ in rules]
-        # What comes before the first layer that learns needs no gradient.
+        # Layers before the first one that learns need no gradient.
         self._backwards = [rule.backward for rule, learns in reversed(rules) if learns]
 
     def forward(self, x):
@@ -108,18 +101,7 @@ class Chain(Rule):
 
 
 def make_rule(module, place):
-    """Return the rule of a module.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    place : Place
-
-    Raises
-    ------
-    Unknown
-        If it has none.
-    """
+    """Return the rule of a module; `Unknown` is raised if it has none."""
     kind, networks = type(module), place.networks
     if networks is None or (_is_sequence(kind) and kind not in networks.rules):
         return _make_rule(module, place)
@@ -132,7 +114,7 @@ def make_rule(module, place):
         return make_local_rule(module, place)
     by_autograd = networks.parts[n_parts:]
     if len(by_autograd) > 1:
-        # All of a module at once is faster than some of it part by part.
+        # The whole module at once is faster than several of its parts.
         with contextlib.suppress(Unknown):
             del networks.parts[n_parts:]
             return make_local_rule(module, place)
@@ -163,7 +145,7 @@ def _is_sequence(kind):
 
 
 def is_known(kind, rules=RULES):
-    """Tell whether modules of a class have a rule without being traced."""
+    """Whether modules of a class have a rule without being traced."""
     return kind in rules or _is_sequence(kind)
 
 
@@ -172,7 +154,7 @@ def _is_leaf(networks, rules, kind):
 
 
 def is_traced(module, rules=RULES):
-    """Tell whether the rule of a module has parts that are known from their graphs alone."""
+    """Whether parts of a module have rules by their graphs only."""
     return not all(
         is_known(type(m), rules) or type(m).__module__.startswith("torch.")
         for m in module.modules()
@@ -180,7 +162,7 @@ def is_traced(module, rules=RULES):
 
 
 def refuse_hooks(module):
-    """Raise Unknown if anybody else looks into the forward or the backward pass of a module."""
+    """Raise Unknown if a module has hooks, parametrizations or a replaced ``forward``."""
     if has_global_hooks():
         raise Unknown("torch has global hooks")
     for name, layer in module.named_modules():
@@ -192,12 +174,12 @@ def refuse_hooks(module):
 
 
 def has_global_hooks():
-    """Tell whether anybody looks into all layers."""
+    """Whether there are hooks of all modules."""
     return any(getattr(torch_module, f"_global{name}") for name in _HOOKS)
 
 
 def has_hooks(layer):
-    """Tell whether anybody else looks into a layer, or into the gradients of its parameters."""
+    """Whether a layer or its parameters have hooks."""
     return any(getattr(layer, name) for name in _HOOKS) or any(
         p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)
         for p in layer._parameters.values()

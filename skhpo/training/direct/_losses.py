@@ -1,7 +1,7 @@
 """Rules of losses.
 
-With ``l`` the loss of a row: ``forward`` returns all ``l``, and prepares the gradient of the sum
-of ``scale * l``, which ``backward`` returns. Losses of a row with several numbers are means.
+With ``l`` the loss of a row: ``forward`` returns all ``l``, and computes the gradient of the sum
+of ``scale * l``, which ``backward`` returns. The loss of a row with several values is their mean.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ __all__ = ["LOSSES", "make_loss"]
 
 
 class Loss:
-    """One loss of a program.
+    """The loss of a program.
 
     Parameters
     ----------
     criterion : torch.nn.Module
     shape, target_shape : tuple of int
-        Of the output and of the targets of one network, the size of the batch first.
+        Of the output and the targets of one network, batch size first.
     n_networks : int or None
     smoothing : float
-        Of the targets of two classes.
+        Label smoothing of two classes.
     of_probabilities : bool
-        Whether the output has to be made to logarithms.
+        Whether the output consists of probabilities, whose logarithms are taken.
     """
 
     def __init__(
@@ -43,14 +43,7 @@ class Loss:
         self._gradient = None
 
     def forward(self, output, y, scale):
-        """Return the losses of the rows.
-
-        Parameters
-        ----------
-        output : Tensor of shape (n, ...)
-        y : Tensor of shape (n, ...)
-        scale : Tensor of shape () or (n,)
-        """
+        """Return the losses of the n rows; `scale` has the shape () or (n,)."""
         raise NotImplementedError
 
     def backward(self):
@@ -58,11 +51,11 @@ class Loss:
         return self._gradient
 
 
-class _OfClasses(Loss):
-    """A loss of classes that are given as integers.
+class _ClassLoss(Loss):
+    """A loss of integer classes.
 
-    The classes come first in all buffers, (..., n_classes, n): torch's kernels are several times
-    as fast along the rows of a batch as along a few classes.
+    Buffers have the shape (..., n_classes, n): torch's kernels are several times faster along the
+    rows of a batch than along a few classes.
     """
 
     def __init__(self, criterion, shape, target_shape, *others, **settings):
@@ -74,14 +67,14 @@ class _OfClasses(Loss):
         self._weight, self._n_classes = criterion.weight, shape[1]
 
     def _normalization(self, weights, scale):
-        # A batch's loss is divided by the weights of its targets, not by its rows.
+        # torch divides the loss of a batch by the sum of the weights of its targets.
         return 1.0 if scale.ndim else weights.shape[-1] / weights.sum(-1, keepdim=True)
 
 
-class CrossEntropy(_OfClasses):
+class CrossEntropy(_ClassLoss):
     def __init__(self, criterion, *others, **settings):
         super().__init__(criterion, *others, **settings)
-        # Many networks have a share each, as a tensor of shape (n_networks, 1, 1).
+        # For several networks a tensor of shape (n_networks, 1, 1).
         self._share = criterion.label_smoothing
         self._is_smoothed = isinstance(self._share, torch.Tensor) or self._share > 0
         self._logits = self._logs = None
@@ -106,7 +99,7 @@ class CrossEntropy(_OfClasses):
         return losses
 
     def _targets(self, y, scale):
-        """Return the weights of all classes, of which a share is that of the others."""
+        """Return smoothed and weighted targets of all classes."""
         labels = torch.zeros_like(self._logs).scatter_(-2, y, self._ones)
         targets = labels * (1 - self._share) + self._share / self._n_classes
         if self._weight is not None:
@@ -121,7 +114,7 @@ class CrossEntropy(_OfClasses):
         return self._gradient.mT
 
 
-class NLL(_OfClasses):
+class NLL(_ClassLoss):
     def forward(self, output, y, scale):
         if self._gradient is None:
             self._gradient = torch.zeros_like(output)
@@ -144,8 +137,8 @@ class NLL(_OfClasses):
         return losses
 
 
-class _OfNumbers(Loss):
-    """A loss of each number. Subclasses have ``_losses(x, y)`` and ``_slopes(x, y, out)``."""
+class _ElementwiseLoss(Loss):
+    """An elementwise loss. Subclasses have ``_losses(x, y)`` and ``_slopes(x, y, out)``."""
 
     def __init__(self, criterion, shape, target_shape, *others, **settings):
         super().__init__(criterion, shape, target_shape, *others, **settings)
@@ -173,7 +166,7 @@ class _OfNumbers(Loss):
         return losses
 
 
-class MSE(_OfNumbers):
+class MSE(_ElementwiseLoss):
     def _losses(self, x, y):
         return torch.sub(x, y).square_()
 
@@ -181,7 +174,7 @@ class MSE(_OfNumbers):
         torch.sub(x, y, out=out).mul_(2)
 
 
-class L1(_OfNumbers):
+class L1(_ElementwiseLoss):
     def _losses(self, x, y):
         return torch.sub(x, y).abs_()
 
@@ -189,8 +182,8 @@ class L1(_OfNumbers):
         torch.sub(x, y, out=out).sign_()
 
 
-class Huber(_OfNumbers):
-    """Also SmoothL1, which is a Huber loss divided by the place where it becomes linear."""
+class Huber(_ElementwiseLoss):
+    """Also SmoothL1, which is a Huber loss divided by its threshold."""
 
     def __init__(self, criterion, *others, **settings):
         super().__init__(criterion, *others, **settings)
@@ -210,7 +203,7 @@ class Huber(_OfNumbers):
             out.mul_(self._factor)
 
 
-class BCEWithLogits(_OfNumbers):
+class BCEWithLogits(_ElementwiseLoss):
     def __init__(self, criterion, *others, **settings):
         super().__init__(criterion, *others, **settings)
         if criterion.pos_weight is not None:
@@ -223,7 +216,7 @@ class BCEWithLogits(_OfNumbers):
         torch.sigmoid(x, out=out).sub_(y)
 
 
-class BCE(_OfNumbers):
+class BCE(_ElementwiseLoss):
     def _losses(self, x, y):
         return nn.functional.binary_cross_entropy(x, y, reduction="none")
 
@@ -232,7 +225,7 @@ class BCE(_OfNumbers):
         torch.ops.aten.binary_cross_entropy_backward.grad_input(one, x, y, None, 0, grad_input=out)
 
 
-class PoissonNLL(_OfNumbers):
+class PoissonNLL(_ElementwiseLoss):
     def _losses(self, x, y):
         c = self.criterion
         return nn.functional.poisson_nll_loss(
@@ -246,7 +239,7 @@ class PoissonNLL(_OfNumbers):
             torch.add(x, self.criterion.eps, out=out).reciprocal_().mul_(-y).add_(1)
 
 
-class MultiMargin(_OfClasses):
+class MultiMargin(_ClassLoss):
     def forward(self, output, y, scale):
         c, rows, labels = self.criterion, output.reshape(-1, output.shape[-1]), y.flatten()
         settings = c.p, c.margin, self._weight
@@ -273,13 +266,7 @@ LOSSES = {
 
 
 def make_loss(criterion, shape, target_shape, n_networks=None, **settings):
-    """Return the rule of a criterion.
-
-    Raises
-    ------
-    Unknown
-        If it has none.
-    """
+    """Return the rule of a criterion; `Unknown` is raised if it has none."""
     kind = LOSSES.get(type(criterion))
     if kind is None:
         raise Unknown(f"{type(criterion).__name__} has no rule")

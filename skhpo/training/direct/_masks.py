@@ -10,12 +10,9 @@ __all__ = ["Masks"]
 
 
 class Masks:
-    """Draws dropout masks, bit by bit those of `torch.nn.functional.dropout` on a CPU.
+    """Draws dropout masks, bit for bit those of `torch.nn.functional.dropout` on a CPU.
 
-    Parameters
-    ----------
-    generator : callable or None, default=None
-        Returns the generator to draw from.
+    `generator` is a function that returns the generator.
     """
 
     def __init__(self, generator=None):
@@ -28,15 +25,7 @@ class Masks:
         self.fill(mask, rate, self._generator())
 
     def fill(self, mask, rate, generator):
-        """Fill a mask.
-
-        Parameters
-        ----------
-        mask : Tensor
-        rate : float
-            Probability of a zero, between 0 and 1.
-        generator : torch.Generator
-        """
+        """Fill a mask; a value is zero with probability `rate`, between 0 and 1."""
         if mask.is_contiguous() and _draws_uniform_numbers():
             n = mask.numel()
             if n not in self._uniform:
@@ -52,7 +41,7 @@ class Masks:
 
 @functools.cache
 def _draws_uniform_numbers():
-    """Tell whether ``bernoulli_`` is a comparison of doubles, which alone takes half the time."""
+    """Whether ``bernoulli_`` equals a comparison of doubles, which takes half the time."""
     ours, theirs = (torch.Generator().manual_seed(0) for _ in range(2))
     wanted = torch.empty(1000).bernoulli_(0.3, generator=theirs)
     found = torch.empty(1000, dtype=torch.float64).uniform_(generator=ours) < 0.3

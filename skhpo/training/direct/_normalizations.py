@@ -7,14 +7,14 @@ import math
 import torch
 
 from ._place import Rule, Unknown
-from ._products import Beside
+from ._products import MergedChannels
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm"]
 
 _aten = torch.ops.aten
 
 
-class BatchNorm(Beside):
+class BatchNorm(MergedChannels):
     def __init__(self, layer, place):
         super().__init__(layer, place)
         name, shape = type(layer).__name__, place.shape
@@ -59,7 +59,7 @@ class BatchNorm(Beside):
             self._momentum,
             self._eps,
         )
-        return self._part(out)
+        return self._split(out)
 
     def backward(self, gradient):
         of_x, of_weight, of_bias = _aten.native_batch_norm_backward.default(
@@ -77,16 +77,16 @@ class BatchNorm(Beside):
             self._weight_gradient.copy_(of_weight)
         if self._bias_gradient is not None:
             self._bias_gradient.copy_(of_bias)
-        return self._part(of_x) if self._mask[0] else None
+        return self._split(of_x) if self._mask[0] else None
 
 
 class _Scaled(Rule):
-    """A normalization that is followed by weights of its own.
+    """A normalization with weight and bias.
 
-    With many networks these are applied afterwards, as torch's kernels know one network's.
+    For several networks these are applied separately, as torch's kernels accept those of one.
     """
 
-    # Dimensions of a row's output that the parameters have, and that they are placed before.
+    # Number of dimensions of the output that follow those of the parameters.
     _before = 0
 
     def __init__(self, layer, place):
@@ -106,7 +106,7 @@ class _Scaled(Rule):
         ]
 
     def _spread(self, values, x):
-        """Give parameters of shape (n_networks, ...) the dimensions of ``x``."""
+        """Reshape parameters of shape (n_networks, ...) to broadcast with ``x``."""
         n_between = x.ndim - values.ndim - self._before
         return values.view(len(values), *[1] * n_between, *values.shape[1:], *[1] * self._before)
 
@@ -120,7 +120,7 @@ class _Scaled(Rule):
         return out
 
     def _unscale(self, gradient):
-        """Leave the gradients of many networks' parameters, and return that of what they scale."""
+        """Write the gradients of several networks' parameters; return that of the normed values."""
         if not self._many or self._weight is None:
             return gradient
         weight = self._spread(self._weight, gradient)

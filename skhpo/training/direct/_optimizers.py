@@ -1,4 +1,4 @@
-"""Steps of an optimizer of torch on gradients that no autograd has made."""
+"""Steps of torch's optimizers with gradients from rules."""
 
 from __future__ import annotations
 
@@ -13,47 +13,40 @@ __all__ = ["FUSED", "fused_call", "make_stepper", "slots"]
 
 
 class Stepper:
-    """Has torch's optimizer step.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-    gradients : dict of Parameter to Tensor
-        Of the parameters that are trained.
-    """
+    """Steps torch's optimizer; `gradients` is a dict from trained parameters to gradients."""
 
     def __init__(self, optimizer, gradients):
         self.optimizer = optimizer
         self.gradients = gradients
 
     def begin(self):
-        """Show the optimizer the gradients."""
+        """Set the gradients of the parameters."""
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = self.gradients.get(parameter)
 
     def step(self):
-        """Step all parameters that are trained."""
-        # What it makes to keep must be usable by autograd.
+        """Step all trained parameters."""
+        # The state that it allocates must be usable by autograd.
         with torch.inference_mode(False), torch.no_grad():
             self.optimizer.step()
 
     def finish(self):
-        """Leave everything as the optimizer itself would have."""
+        """Write the counts of steps to the optimizer's state."""
 
 
 class _Fused(Stepper):
-    """Calls torch's fused kernel without the detours of its optimizer.
+    """Calls torch's fused kernel without the overhead of its optimizer.
 
-    Parameters of a group that have stepped as often are one call. The first step, which makes the
-    state, is torch's own.
+    Parameters of a group with the same count of steps are one call. The first step, which
+    allocates the state, is torch's.
     """
 
     def begin(self):
         super().begin()
         self._calls = None
         self._counts = []
-        # Torch's schedules ask whether the optimizer has stepped before them.
+        # Torch's schedules check that the optimizer has stepped before them.
         self.optimizer._opt_called = True
 
     def step(self):
@@ -98,16 +91,16 @@ class _Fused(Stepper):
                 names = slots(self.optimizer, group)
                 lists += [[state[name] for state in states] for name in names]
                 if count is not None:
-                    # One tensor while they step together.
+                    # One shared tensor while they step together.
                     count = lists[0][0].new_tensor(count, dtype=torch.float32)
                     self._counts.append((count, states))
-                    # A third of the time of adding a number.
+                    # Takes a third of the time of adding a number.
                     yield partial(count.add_, torch.ones_like(count))
                 yield fused_call(self.optimizer, group, lists, [count] * len(parameters))
 
 
 def slots(optimizer, group):
-    """Return the names of what an optimizer keeps for each number."""
+    """Return the names of an optimizer's state per parameter."""
     if isinstance(optimizer, torch.optim.SGD):
         return ("momentum_buffer",) if group["momentum"] else ()
     if isinstance(optimizer, torch.optim.RMSprop):
@@ -118,7 +111,7 @@ def slots(optimizer, group):
 
 
 def fused_call(optimizer, group, lists, counts, *, is_first=False):
-    """Return what steps some parameters of a group by torch's fused kernel.
+    """Return the function that steps parameters of a group by torch's fused kernel.
 
     Parameters
     ----------
@@ -126,16 +119,11 @@ def fused_call(optimizer, group, lists, counts, *, is_first=False):
     group : dict
         Its settings are read in each call.
     lists : list of list of Tensor
-        The parameters, their gradients, and what `slots` names.
+        The parameters, their gradients, and their state in the order of `slots`.
     counts : list of Tensor of shape () and of dtype float32
-        Steps of the parameters, with the one of the call; not read by SGD.
+        Steps of the parameters, including that of the call; not read by SGD.
     is_first : bool, default=False
         Whether there is no momentum yet.
-
-    Returns
-    -------
-    call : callable
-        Of no argument.
     """
     if isinstance(optimizer, torch.optim.RMSprop):
         return partial(_step_rmsprop, group, *lists)
@@ -164,7 +152,7 @@ def fused_call(optimizer, group, lists, counts, *, is_first=False):
 
 
 def _step_rmsprop(group, parameters, gradients, squares, *others):
-    """Do what torch's optimizer does, for which there is no kernel."""
+    """Step RMSprop as torch does, which has no fused kernel for it."""
     alpha, step = group["alpha"], -group["lr"]
     if group["maximize"]:
         gradients = torch._foreach_neg(gradients)
@@ -187,18 +175,12 @@ def _step_rmsprop(group, parameters, gradients, squares, *others):
         torch._foreach_addcdiv_(parameters, gradients, roots, step)
 
 
-# Torch steps them by one kernel.
+# Optimizers with a fused kernel.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 def make_stepper(optimizer, gradients):
-    """Return what steps an optimizer.
-
-    Raises
-    ------
-    Unknown
-        If it needs more than gradients.
-    """
+    """Return the stepper of an optimizer; `Unknown` is raised if it needs more than gradients."""
     if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
         raise Unknown(f"{type(optimizer).__name__} needs more than dense gradients")
     has_hooks = (
@@ -207,7 +189,7 @@ def make_stepper(optimizer, gradients):
         torch_optimizer._global_optimizer_post_hooks,
     )
     step = vars(optimizer).get("step")
-    # A schedule of torch only notes that there was a step.
+    # A schedule of torch wraps `step` only to count calls.
     is_noted = getattr(step, "_wrapped_by_lr_sched", False)
     is_own = step is None or (is_noted and step.__wrapped__ is type(optimizer).step)
     is_plain = is_own and not any(has_hooks) and all(map(_is_plain, optimizer.param_groups))
@@ -217,7 +199,7 @@ def make_stepper(optimizer, gradients):
 
 
 def _is_plain(group):
-    """Tell whether a group has no setting that the fused kernels do not know."""
+    """Whether the fused kernels support all settings of a group."""
     numbers = (group["lr"], *group.get("betas", ()))
     return not (
         any(isinstance(number, torch.Tensor) for number in numbers)

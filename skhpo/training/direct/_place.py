@@ -1,4 +1,4 @@
-"""What a rule gets to know when it is made."""
+"""The arguments of a rule, and its base class."""
 
 from __future__ import annotations
 
@@ -13,43 +13,42 @@ __all__ = ["Place", "Rule", "Unknown"]
 
 
 class Unknown(Exception):
-    """There is no rule; the message says for what."""
+    """There is no rule; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a program a rule stands.
+    """Position of a rule in a program.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of the input for one network, the size of the batch first.
+        Shape of the input of one network, batch size first.
     parameters : dict of str to (Tensor, Tensor or None)
-        Values and gradients by name; no gradient where it is not wanted.
+        Values and gradients by name; None where no gradient is needed.
     buffers : dict of str to Tensor
     draw_mask : callable or None
-        Fills a tensor with a dropout mask, given the tensor and the rate, or that of each network.
+        Fills a tensor with a dropout mask, given the tensor and the rate (or that of each network).
     n_networks : int or None, default=None
-        Size of a dimension before that of the batch; None where there is no such dimension.
+        Size of a leading dimension before that of the batch; None if there is no such dimension.
     networks : Networks or None, default=None
-        Allows what has no rule to be differentiated by autograd; only where there are many.
+        For several networks: allows autograd to differentiate parts without a rule.
     path : str, default=""
         Prefix of the layer's parameters: "hidden.0.".
     needs_gradient : bool, default=False
-        Whether the gradient of the input is asked for.
+        Whether the gradient of the input is needed.
     may_overwrite : bool, default=False
-        Whether nobody needs the input after this rule.
+        Whether the input is not needed after this rule.
     is_integer : bool, default=False
-        Whether the input are integers.
+        Whether the input has integers.
     read : set of str
-        Names of the parameters that rules have asked for, filled by `parameter`.
+        Names of parameters that rules have read, filled by `parameter`.
     graphs : dict of Module to Graph
-        Of the modules that were traced.
+        Of traced modules.
     rules : mapping or None, default=None
-        From kinds of layers to their rules, in place of `RULES`; and from rules that a graph makes
-        without a layer to others.
+        From types of layers to rules, instead of `RULES`; and from rules of a graph to others.
     extra : object, default=None
-        What rules of other packages get to know besides.
+        Further arguments for rules of other packages.
     """
 
     shape: tuple
@@ -85,7 +84,7 @@ class Place:
         return dataclasses.replace(self, **changes)
 
     def parameter(self, name):
-        """Return the value and the gradient of a parameter of the layer; None where it has none."""
+        """Return value and gradient of a parameter of the layer; None where there is none."""
         name = self.path + name
         if name not in self.parameters:
             return None, None
@@ -98,7 +97,7 @@ class Place:
 
     @property
     def trains(self):
-        """Whether a parameter of the layer, or of a layer in it, is trained."""
+        """Whether a parameter of the layer or of its children is trained."""
         return any(
             gradient is not None
             for name, (_, gradient) in self.parameters.items()
@@ -109,24 +108,19 @@ class Place:
 class Rule:
     """One layer of a program.
 
-    Parameters
-    ----------
-    layer : torch.nn.Module
-    place : Place
-
     Attributes
     ----------
     shape : tuple of int
-        Shape of the output for one network.
+        Shape of the output of one network.
     keeps_output : bool
         Whether `backward` needs the output, which then must not be overwritten.
     aliases : bool
-        Whether the output may be the memory of the input, also where nothing may be overwritten.
+        Whether the output may share the memory of the input, even if that must not be overwritten.
     """
 
     keeps_output = aliases = False
-    # From a change of the input to that of the output, to first order, between `forward` and
-    # `backward`; may write into it. None: not known.
+    # Maps a change of the input, which it may overwrite, to the change of the output to first
+    # order; called between `forward` and `backward`. None if not implemented.
     tangent = None
 
     def __init__(self, layer, place):
@@ -137,11 +131,11 @@ class Rule:
         raise NotImplementedError
 
     def backward(self, gradient):
-        """Return the gradient of the input, given that of the output; None if not asked for."""
+        """Return the gradient of the input, given that of the output; None if not needed."""
         raise NotImplementedError
 
 
 def on_meta(function, shape, *tensors):
-    """Return the shape of what a function makes of an input of a shape."""
+    """Return the shape of a function's result for an input of a shape."""
     meta = [None if t is None else torch.empty(t.shape, device="meta") for t in tensors]
     return tuple(function(torch.empty(shape, device="meta"), *meta).shape)

@@ -1,4 +1,4 @@
-"""Rules of layers that multiply by weights: linear ones, convolutions, embeddings."""
+"""Rules of linear layers, convolutions and embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 
 
 class Linear(Rule):
-    """``y = x W' + b``, for x of shape (n, in); further dimensions are rows, too."""
+    """``y = x W' + b``, for x of shape (n, ..., in)."""
 
     def __init__(self, layer, place):
         if place.is_integer or place.shape[-1] != layer.in_features or len(place.shape) < 2:
@@ -27,7 +27,7 @@ class Linear(Rule):
         self._weight, self._weight_gradient = place.parameter("weight")
         self._bias, self._bias_gradient = place.parameter("bias")
         self._transposed = self._weight.mT
-        # Many networks' weights may be kept as (n_networks, in, out), which this is a view of.
+        # Weights of several networks may be a view of memory in the order (n_networks, in, out).
         gradient = self._weight_gradient
         self._is_kept_transposed = gradient is not None and gradient.stride(-1) != 1
         leading = () if place.n_networks is None else (place.n_networks,)
@@ -36,7 +36,7 @@ class Linear(Rule):
         self._affine = torch.baddbmm if many else torch.addmm
         if many and has_bias:
             self._bias = self._bias.unsqueeze(1)
-        # Rows as a matrix, where there are more dimensions than that.
+        # Further dimensions are flattened to rows of a matrix.
         self._flat = self._full = None
         if len(place.shape) > 2:
             self._flat = *leading, math.prod(place.shape[:-1])
@@ -76,8 +76,8 @@ class Linear(Rule):
         return self._x_gradient.view(*self._full, -1)
 
 
-class Beside(Rule):
-    """A layer that sees many networks as one with the channels of all of them side by side."""
+class MergedChannels(Rule):
+    """A layer that computes several networks as one with the channels of all of them."""
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
@@ -87,22 +87,22 @@ class Beside(Rule):
         # From (n_networks, n, channels, ...) to (n, n_networks * channels, ...).
         return x if self._n_networks is None else x.transpose(0, 1).flatten(1, 2)
 
-    def _part(self, x):
+    def _split(self, x):
         if self._n_networks is None:
             return x
         return x.unflatten(1, (self._n_networks, -1)).transpose(0, 1)
 
     def _joined(self, place, name):
-        """Return a parameter and its gradient as those of the one layer."""
+        """Return a parameter and its gradient in the shape for one layer."""
         value, gradient = place.parameter(name)
         if self._n_networks is None or value is None:
             return value, gradient
-        # Views, or an error: what is computed of a copy would go nowhere.
+        # `view` raises where a copy, whose gradient would be lost, would be needed.
         joined = [t if t is None else t.view(-1, *t.shape[2:]) for t in (value, gradient)]
         return joined[0], joined[1]
 
 
-class Convolution(Beside):
+class Convolution(MergedChannels):
     def __init__(self, layer, place):
         super().__init__(layer, place)
         n_dims = len(layer.kernel_size)
@@ -127,7 +127,7 @@ class Convolution(Beside):
 
     def forward(self, x):
         self._x = x = self._join(x)
-        return self._part(torch.convolution(x, self._weight, self._bias, *self._settings))
+        return self._split(torch.convolution(x, self._weight, self._bias, *self._settings))
 
     def backward(self, gradient):
         of_x, of_weight, of_bias = _aten.convolution_backward.default(
@@ -138,7 +138,7 @@ class Convolution(Beside):
             self._weight_gradient.copy_(of_weight)
         if of_bias is not None:
             self._bias_gradient.copy_(of_bias)
-        return None if of_x is None else self._part(of_x)
+        return None if of_x is None else self._split(of_x)
 
 
 class Embedding(Rule):
@@ -152,7 +152,7 @@ class Embedding(Rule):
         self._padding = -1 if layer.padding_idx is None else layer.padding_idx
         self._n_rows, self._firsts = layer.num_embeddings, None
         if place.n_networks is not None:
-            # One table of all networks, each with its own first row.
+            # One table of all networks; each has its first row.
             firsts = torch.arange(place.n_networks, device=self._weight.device) * self._n_rows
             self._firsts = firsts.view(-1, *[1] * len(place.shape))
             self._weight = self._weight.view(-1, layer.embedding_dim)

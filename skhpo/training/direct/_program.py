@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from ._capture import Captured
+from ._equivalence import find_differences
 from ._layers import is_traced, make_rule, refuse_hooks
 from ._losses import make_loss
 from ._optimizers import make_stepper
 from ._place import Place, Unknown
-from ._proof import find_differences
 from ._signature import Signature
 
 __all__ = ["Program", "check_parts", "compile_program", "make_pass", "refuse_differences"]
@@ -18,30 +18,24 @@ _DTYPES = {torch.float32, torch.float64}
 
 
 class Program:
-    """Trains a module without autograd.
+    """Trains a module in training mode without autograd.
 
-    Between `begin` and `finish` there may be any number of steps. The weights may be changed in
-    place between two steps, and everything else about the module and the optimizer between
-    `finish` and `begin`, as long as `holds`.
+    Between `begin` and `finish` there may be any number of steps. Weights may be changed in place
+    between two steps, everything else about the module and the optimizer between `finish` and
+    `begin` as long as `holds`. Raises `Unknown` if there is no rule.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        In training mode.
-    criterion : torch.nn.Module
+    module, criterion : torch.nn.Module
     optimizer : torch.optim.Optimizer
     inputs, targets : tuple of (torch.Size, torch.dtype)
         Of a row.
     sizes : iterable of int
-        Rows of the batches to come.
+        Batch sizes.
     draw_mask : callable or None
         See `Place`.
     **loss_settings : dict
         See `Loss`.
-
-    Raises
-    ------
-    Unknown
     """
 
     def __init__(
@@ -61,7 +55,7 @@ class Program:
             place = place.at(shape=(size, *row))
             compute_gradients = make_pass(module, criterion, place, target_row, **loss_settings)
             self._parts[size] = compute_gradients, parameters[0][1].new_tensor(1 / size)
-        # What is not read has no gradient: the optimizer leaves it as it is.
+        # Parameters that no rule reads have no gradient, so that the optimizer skips them.
         self._optimizer = optimizer
         self._learning = {
             p: gradients[name] for name, p in parameters if name in place.read & set(gradients)
@@ -70,24 +64,14 @@ class Program:
         self._signature = Signature((module, criterion), traced)
 
     def begin(self):
-        """Call before the first step."""
+        """Start before the first step."""
         self._stepper = make_stepper(self._optimizer, self._learning)
         self._stepper.begin()
 
     def step(self, x, y, weight=None):
-        """Train with a batch.
+        """Train with a batch of n rows; return their losses, of shape (n,).
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, ...)
-        y : Tensor of shape (n, ...)
-        weight : Tensor of shape (n,) or None, default=None
-
-        Returns
-        -------
-        losses : Tensor of shape (n,)
-            Of the rows. The loss of the batch is their mean, or the mean of their products with
-            the weights.
+        The loss of the batch is their mean, weighted by `weight` of shape (n,) if it is given.
         """
         compute_gradients, scale = self._parts[x.size(0)]
         losses = compute_gradients(x, y, scale if weight is None else weight * scale)
@@ -95,18 +79,18 @@ class Program:
         return losses
 
     def finish(self):
-        """Call after the last step."""
+        """Finish after the last step."""
         self._stepper.finish()
 
     def holds(self):
-        """Tell whether the module is still as it was when the program was made."""
+        """Whether the module is unchanged since the program was made."""
         return self._signature.holds()
 
 
 def refuse_differences(module, place, dtype):
-    """Raise Unknown if autograd finds something else than the rules of a module for a few rows."""
+    """Raise Unknown if rules and autograd give different results for a few rows."""
     device = next(module.parameters()).device
-    # Integers are positions in tables, the first of which is always there.
+    # Integers are positions in tables; zero is always valid.
     x = torch.zeros(place.shape, dtype=dtype, device=device)
     if dtype.is_floating_point:
         x.copy_(torch.randn(place.shape, generator=torch.Generator().manual_seed(0)))
@@ -116,27 +100,11 @@ def refuse_differences(module, place, dtype):
 
 
 def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_settings):
-    """Return what computes all gradients of a batch.
+    """Return the function that computes all gradients of a batch.
 
-    Parameters
-    ----------
-    module, criterion : torch.nn.Module
-    place : Place
-    target_row : tuple of int
-        Shape of the target of a row.
-    may_capture : bool, default=True
-        Whether a GPU may replay the pass, which then draws nothing.
-    **loss_settings : dict
-        See `Loss`.
-
-    Returns
-    -------
-    compute_gradients : callable
-        From inputs, targets and the scale of `Loss.forward` to the losses of the rows.
-
-    Raises
-    ------
-    Unknown
+    It maps inputs, targets and the scale of `Loss.forward` to the losses of the rows. `target_row`
+    is the shape of the target of a row; with `may_capture` a GPU may replay a pass without random
+    numbers. Raises `Unknown` if there is no rule.
     """
     rule = make_rule(module, place)
     target_shape = place.shape[0], *target_row
@@ -150,23 +118,15 @@ def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_
         return losses
 
     if place.networks is not None and place.networks.precision:
-        forward = _in_float32(forward)
-
+        forward = lambda x: rule.forward(x).float()  # noqa: E731
     on_gpu = any(value.is_cuda for value, _ in place.parameters.values())
     return Captured(compute_gradients) if on_gpu and may_capture else compute_gradients
-
-
-def _in_float32(forward):
-    return lambda x: forward(x).float()
 
 
 def check_parts(module, criterion, *optimizers):
     """Return names and parameters of a module that can be trained without autograd.
 
-    Raises
-    ------
-    Unknown
-        If anybody looks into its passes, or a parameter is not a plain tensor of its own.
+    Raises `Unknown` if there are hooks, or a parameter is shared or not a plain tensor.
     """
     for part in (module, criterion):
         refuse_hooks(part)
@@ -186,23 +146,10 @@ def check_parts(module, criterion, *optimizers):
 
 
 def compile_program(*parts, kind=Program, **settings):
-    """Return a program, and the reason where there is none.
-
-    Parameters
-    ----------
-    *parts, **settings
-        As of `Program`.
-    kind : callable, default=Program
-        Makes it.
-
-    Returns
-    -------
-    program : Program or None
-    reason : str or None
-    """
+    """Return a program of class `kind`, or None, and the reason why there is none, or None."""
     try:
         return kind(*parts, **settings), None
     except Unknown as unknown:
         return None, str(unknown)
-    except Exception as error:  # a module that is not what its class says; autograd may know it
+    except Exception as error:  # a module that differs from its class; autograd may handle it
         return None, f"{type(error).__name__}: {error}"

@@ -10,13 +10,13 @@ from ._place import Rule, Unknown, on_meta
 __all__ = ["POOLS", "Flatten", "Reshape", "Unflatten"]
 
 _aten = torch.ops.aten
-# From so many channels on torch's pooling on a CPU is faster with the channels last, copies
-# included: two to six times for 8 to 64 of them.
+# With at least so many channels, torch's pooling on a CPU is faster in channels-last order,
+# including the copies: two to six times for 8 to 64 channels.
 _CHANNELS = 4
 
 
 class View(Rule):
-    """The same numbers in another shape. Subclasses set `shape`."""
+    """The same values in another shape. Subclasses set `shape`."""
 
     aliases = True
 
@@ -54,13 +54,7 @@ class Unflatten(View):
 
 
 class Reshape(View):
-    """Any view that keeps the rows of the batch.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    place : Place
-    """
+    """Any view that keeps the rows of the batch."""
 
     def __init__(self, shape, place):
         super().__init__(None, place)
@@ -70,9 +64,9 @@ class Reshape(View):
 
 
 class Pool(Rule):
-    """A pooling of the last two dimensions; of the last one as of a single line of two.
+    """A pooling of the last two dimensions; one dimension is pooled as an image of one line.
 
-    Subclasses have ``_pool(x)`` and ``_spread(gradient)``.
+    Subclasses have ``_pool(x)`` and ``_spread(gradient, out)``.
     """
 
     def __init__(self, layer, place):
@@ -102,7 +96,7 @@ class Pool(Rule):
         return self._as_it_was(self._linear(image.contiguous()))
 
     def _linear(self, x):
-        """Pool as the last value was pooled; for an average that is to pool."""
+        """Pool a tangent with the choices of the last forward pass; averages just pool."""
         return self._pool(x)
 
     def _as_image(self, x):

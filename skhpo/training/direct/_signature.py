@@ -1,4 +1,4 @@
-"""What a program relies on, noted so that changes are seen."""
+"""Detection of changes on which a program depends."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ __all__ = ["Signature"]
 
 
 class Signature:
-    """What modules are made of: tensors, settings, hooks. What is noted is kept alive.
+    """Tensors, settings and hooks of modules, which are kept alive for comparison.
 
-    Parameters
-    ----------
-    modules : sequence of torch.nn.Module
-    reads_classes : bool
-        Whether what their classes and files hold counts, as a graph has been made of it.
+    With `reads_classes` also the attributes of classes and the globals that a traced ``forward``
+    may read.
     """
 
     def __init__(self, modules, reads_classes):
@@ -24,7 +21,7 @@ class Signature:
         self._noted = self._sign()
 
     def holds(self):
-        """Tell whether the modules are as they were."""
+        """Whether the modules are unchanged."""
         (kept, numbers), (kept_before, numbers_before) = self._sign(), self._noted
         return (
             numbers == numbers_before
@@ -47,7 +44,7 @@ class Signature:
 
 
 def _read_by(kind):
-    """Return what the ``forward`` of a class may read beside its module; a graph holds it fast."""
+    """Return class attributes, globals and closures that ``forward`` may read."""
     own = [vars(base) for base in kind.__mro__ if not base.__module__.startswith("torch.")]
     names, outer = kind.forward.__code__.co_names, kind.forward.__globals__
     cells = [cell.cell_contents for cell in kind.forward.__closure__ or ()]
@@ -55,7 +52,7 @@ def _read_by(kind):
 
 
 def _leaves(value):
-    """Yield what containers of Python contain."""
+    """Yield the items of nested containers."""
     if type(value) in (dict, list, tuple):
         for one in value.values() if type(value) is dict else value:
             yield from _leaves(one)

@@ -11,7 +11,7 @@ __all__ = ["SparseLinear"]
 
 
 class SparseLinear(Linear):
-    """A linear layer, which for a `SparseBatch` computes with the values that are there."""
+    """A linear layer that computes with the nonzero values of a `SparseBatch`."""
 
     def forward(self, x):
         if type(x) is not SparseBatch:
@@ -27,4 +27,4 @@ class SparseLinear(Linear):
             self._x.gradient_times(gradient, out=self._weight_gradient)
         if self._bias_gradient is not None:
             torch.sum(gradient, 0, out=self._bias_gradient)
-        return None  # nothing comes before a batch
+        return None  # a batch needs no gradient

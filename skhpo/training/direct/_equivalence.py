@@ -1,4 +1,4 @@
-"""A few rows, by rules and by autograd: whether rules that nobody has read compute the same."""
+"""Comparison of rules with autograd for a few rows, for user-defined modules."""
 
 from __future__ import annotations
 
@@ -18,28 +18,23 @@ __all__ = ["find_differences"]
 
 
 def find_differences(modules, place, x):
-    """Return what rules compute that modules and autograd do not.
+    """Return the names of parameters, buffers and "the output" for which rules and autograd differ.
 
-    A graph does not say that gradients are turned off or replaced, in which precision is computed,
-    or what else than tensors a ``forward`` reads.
+    They differ if ``forward`` does what a graph does not show: disabled or replaced gradients,
+    another precision, reading other objects than tensors.
 
     Parameters
     ----------
     modules : list of torch.nn.Module
-        The networks of the place. They are left as they are.
+        The networks of the place; not changed.
     place : Place
-        The gradients are written to, if there are any.
+        Its gradients are overwritten.
     x : Tensor of shape (n, ...) or (n_networks, n, ...)
-
-    Returns
-    -------
-    differ : set of str
-        Names of parameters and buffers, and "the output".
 
     Raises
     ------
     Unknown
-        If a module does more than a function of its tensors may.
+        If a module has side effects.
     """
     is_single, networks = place.n_networks is None, place.networks
     clones = {buffer: buffer.clone() for buffer in place.buffers.values()}
@@ -70,7 +65,7 @@ def _call(module, x, slopes, number):
     """Return the output of a module, its gradients and its buffers by name."""
     module, name = copy.deepcopy(module), type(module).__name__
     before = structure(module)
-    for _ in range(3):  # another thread may have drawn meanwhile
+    for _ in range(3):  # another thread may have drawn in the meantime
         states = global_states()
         with OwnGenerators(_stream(number)):
             output = module(x)
@@ -97,7 +92,7 @@ def _stream(number):
 
 
 def _is_close(found, wanted):
-    """Tell whether a tensor of all networks has what the networks have."""
+    """Whether a tensor of all networks is close to those of the single networks."""
     if found is None or any(w is None or w.shape != found.shape[1:] for w in wanted):
         return False
     wanted = torch.stack(wanted)
