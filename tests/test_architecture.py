@@ -52,7 +52,7 @@ NEVER = {
     "schedulers": {"skorch", "joblib", "torch", "skhpo.estimators"},
     "training": {"sklearn", "skorch", "joblib", "skhpo._compat"},
     "evaluation": {"skhpo.samplers"},
-    "inspection": {"skhpo.samplers", "skhpo.schedulers", "skhpo.evaluation"},
+    "inspection": {"skhpo.schedulers", "skhpo.evaluation"},
 }
 
 

@@ -1,6 +1,7 @@
 """What a search or a run says about its hyperparameters, in numbers and drawn; it reads results."""
 
 from ._harmonica import HarmonicaDisplay
+from ._importance import hyperparameter_importance
 from ._optuna import to_optuna
 from ._reading import read_search
 from ._record import Failure, SearchRecord
@@ -12,6 +13,7 @@ __all__ = [
     "HarmonicaDisplay",
     "SearchRecord",
     "SelfTuningScheduleDisplay",
+    "hyperparameter_importance",
     "read_search",
     "to_optuna",
     "to_pandas",

@@ -19,7 +19,7 @@ _WIDE = 10.0
 
 
 def ordered_space(distributions):
-    """Return a space in which lists of different numbers are ordered.
+    """Return a space in which lists of different numbers are ordered, and equal ranges one.
 
     To `SearchSpace` a list is choices without an order. What matters, and how, is seen better
     where 0.01, 0.1 and 1 are known to follow one another.
@@ -34,9 +34,18 @@ def ordered_space(distributions):
     """
     if isinstance(distributions, Mapping):
         return SearchSpace({name: _in_order(values) for name, values in distributions.items()})
+    known = {}
     return SearchSpace(
-        [{name: _in_order(values) for name, values in one.items()} for one in distributions]
+        [{name: _shared(_in_order(v), known) for name, v in one.items()} for one in distributions]
     )
+
+
+def _shared(values, known):
+    """Return the first of equal distributions: in a space they are one coordinate only then."""
+    if hasattr(values, "dist") and hasattr(values, "kwds"):
+        key = values.dist.name, repr(values.args), repr(sorted(values.kwds.items()))
+        return known.setdefault(key, values)
+    return values
 
 
 def _in_order(values):

@@ -10,6 +10,7 @@ from .random import RandomSampler
 from .replayed import ReplayedSampler
 
 if TYPE_CHECKING:
+    from ._gp.model import ScoreModel
     from .bayes import BayesSampler
 
 __all__ = [
@@ -19,7 +20,8 @@ __all__ = [
     "RandomSampler",
     "ReplayedSampler",
     "Sampler",
+    "ScoreModel",
     "sample_at",
 ]
 
-__getattr__ = late(__name__, {"BayesSampler": ".bayes"})
+__getattr__ = late(__name__, {"BayesSampler": ".bayes", "ScoreModel": "._gp.model"})

@@ -115,3 +115,24 @@ class Coordinates:
         for column, j in enumerate(self._choices, start=self._n_numbers):
             out += weights[j] ** 2 * (a[:, column, None] != b[None, :, column])
         return np.asarray(out)
+
+    def embed(self, z: Array, log_length: Array) -> Array:
+        """Points of a Euclidean space that are as far from one another as `distances` says.
+
+        Parameters
+        ----------
+        z : ndarray of shape (n, n_columns)
+            All points that are to be compared: a choice is a column for each value in them.
+        log_length : ndarray of shape (d,)
+
+        Returns
+        -------
+        x : ndarray of shape (n, n_embedded)
+        """
+        weights = np.exp(-log_length)
+        columns = [z[:, : self._n_numbers] * weights[self._owners]]
+        for column, j in enumerate(self._choices, start=self._n_numbers):
+            codes = np.unique(z[:, column])
+            # Two points with different choices differ in two of these columns.
+            columns.append((z[:, column, None] == codes) * (weights[j] / np.sqrt(2.0)))
+        return np.concatenate(columns, axis=1)

@@ -1,0 +1,75 @@
+"""The unit interval of a parameter, cut into cells: levels where it has few, equal parts else.
+
+Notation in the modules that decompose variance: ``K`` dicts of a space, each as likely as any
+other; ``d`` coordinates of the unit cube; a *place* is the number of a coordinate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["Cells", "dict_of", "places_of"]
+
+
+class Cells:
+    """Cells of one coordinate.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    place : int
+        Which coordinate.
+    n : int
+        Most cells of a coordinate whose values have an order; choices have one for each.
+
+    Attributes
+    ----------
+    edges : ndarray of shape (n_cells + 1,)
+        From 0 to 1.
+    width : ndarray of shape (n_cells,)
+        How likely each cell is.
+    is_choice : bool
+    """
+
+    def __init__(self, space, place, n):
+        ends = space.level_ends(place)
+        self.is_choice = space.dimensions[place].kind == "choice"
+        if ends is None:
+            ends = np.arange(1, n + 1) / n
+        elif len(ends) > n and not self.is_choice:
+            wanted = np.searchsorted(ends, np.arange(1, n + 1) / n - 1e-9)
+            ends = np.asarray(ends)[np.unique(np.minimum(wanted, len(ends) - 1))]
+        self.edges = np.concatenate([[0.0], ends])
+        self.edges[-1] = 1.0
+        self.width = np.diff(self.edges)
+
+    def __len__(self):
+        return len(self.width)
+
+    def find(self, u):
+        """Return the cell of each number of an array in [0, 1]."""
+        return np.clip(np.searchsorted(self.edges, u, side="right") - 1, 0, len(self) - 1)
+
+    @property
+    def middles(self):
+        """The middle of each cell."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+
+def dict_of(space, u):
+    """Return the number of the dict that each point of a conditional space is in, and K."""
+    first = space.dimensions[0]
+    if first.name is not None:
+        return np.zeros(len(u), dtype=int), 1
+    n_dicts = first.n_levels
+    return np.minimum((u[:, 0] * n_dicts).astype(int), n_dicts - 1), n_dicts
+
+
+def places_of(space, name):
+    """Return, by dict, the place of a parameter; dicts without it are left out."""
+    return {
+        d: place
+        for place, dimension in enumerate(space.dimensions)
+        if dimension.name == name
+        for d in dimension.dicts
+    }
