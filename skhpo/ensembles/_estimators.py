@@ -46,7 +46,9 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     weights_: NDArray[np.float64]
 
     @classmethod
-    def from_fitted(cls, members: Sequence[Any], weights: Any = None, **params: Any) -> Self:
+    def from_fitted(
+        cls, members: Sequence[Any], weights: Any = None, *, per_estimator: int = 1, **params: Any
+    ) -> Self:
         """Make an ensemble of fitted estimators, which are used as they are.
 
         Parameters
@@ -55,19 +57,21 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             Fitted on data of the same columns, and classes.
         weights : array-like of shape (n_members,), default=None
             None counts all alike.
+        per_estimator : int, default=1
+            Members that follow one another and are the same estimator, fitted on different parts of
+            the data: ``fit`` of the ensemble trains one clone of them.
         **params : dict
-            Arguments of the class. `estimators`, of which ``fit`` trains new members, are clones of
-            the members by default.
+            Further arguments of the class.
 
         Returns
         -------
         ensemble : estimator
             Fitted.
         """
-        given = {"estimators": [clone(member) for member in members], "weights": weights, **params}
-        ensemble = cls(**given)
-        ensemble._validate_params()
-        return ensemble._take(list(members), ensemble._checked_weights(weights, len(members)))
+        checked = cls._checked_weights(weights, len(members))
+        estimators = [clone(member) for member in members[::per_estimator]]
+        own = None if weights is None else checked.reshape(-1, per_estimator).sum(axis=1)
+        return cls(estimators, weights=own, **params)._take(list(members), checked)
 
     @fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, **params: Any) -> Self:

@@ -6,7 +6,7 @@ from .._late import late
 
 if TYPE_CHECKING:
     from ._bayes import BayesSearchCV
-    from ._corrected import CorrectedScore, bias_corrected_score
+    from ._corrected import CorrectedScore, bias_corrected_score, corrected_score
     from ._generic import SearchCV
     from ._harmonica import HarmonicaSearchCV
     from ._hyperband import HalvingHyperbandSearchCV
@@ -24,6 +24,7 @@ __all__ = [
     "SearchStart",
     "SelfTuningSearchCV",
     "bias_corrected_score",
+    "corrected_score",
     "one_standard_error",
 ]
 
@@ -39,6 +40,7 @@ __getattr__ = late(
         "SearchStart": "._observers",
         "SelfTuningSearchCV": "._self_tuning",
         "bias_corrected_score": "._corrected",
+        "corrected_score": "._corrected",
         "one_standard_error": "._one_standard_error",
     },
 )

@@ -244,6 +244,9 @@ class BaseTrialSearchCV(ScoredTrials):
             self._refit(plan, candidates[self.best_index_], context)
 
     def _refit(self, plan: Plan, candidate: int, context: Any) -> None:
+        if self._refits_ensemble:
+            self._refit_ensemble(plan, context)
+            return
         setting = replace(plan.setting, estimator=clone(self.estimator), starts=None)
         best = evaluation.configured(setting, self.best_params_, split=-1, candidate=candidate)
         refit_context = context.subcontext(task_name="refit-with-best-params")
@@ -251,6 +254,18 @@ class BaseTrialSearchCV(ScoredTrials):
         start = time.perf_counter()
         with noticing(), without_convergence_warnings(self.resource):
             evaluation.refit(best, setting, plan.X, plan.y, training)
+        self.refit_time_ = time.perf_counter() - start
+        self.best_estimator_ = best
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_
+        refit_context.call_on_fit_task_end(estimator=self, **plan.shown)
+
+    def _refit_ensemble(self, plan: Plan, context: Any) -> None:
+        refit_context = context.subcontext(task_name="refit-ensemble")
+        refit_context.call_on_fit_task_begin(estimator=self, **plan.shown)
+        start = time.perf_counter()
+        with noticing():
+            best = self._refitted_ensemble(plan.X, plan.y, dict(plan.setting.fit_params))
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
         if hasattr(best, "feature_names_in_"):

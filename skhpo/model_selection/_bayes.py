@@ -65,7 +65,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         Fits at the same time. None means 1 unless in a ``joblib.parallel_config``. Splits and
         repeats of a candidate run in parallel, and `n_points` candidates do.
     refit : bool, str or callable, default=True
-        As in `GridSearchCV`.
+        As in `GridSearchCV`. "ensemble" makes what `ensemble` returns the best estimator, and keeps
+        predictions for it; `best_params_` and `best_score_` stay those of the best row.
     cv : int, splitter or iterable, default=None
         As in `GridSearchCV`. It is split once, and all fits use those splits.
     verbose : int, default=0

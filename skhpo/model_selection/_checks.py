@@ -210,7 +210,8 @@ def check_keep_from(search: Any, max_resource: int | None) -> None:
     least = search.keep_from
     if least is None:
         return
-    if search.return_predictions is False and not search.keep_models:
+    keeps = search.return_predictions or search._refits_ensemble or search.keep_models
+    if not keeps:
         raise ValueError(
             f"keep_from says of which rows something is kept, but got keep_from={least} with "
             "return_predictions=False and keep_models=0; set one of them, or leave keep_from out"

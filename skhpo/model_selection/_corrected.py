@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["CorrectedScore", "bias_corrected_score"]
+from .._compat import safe_indexing
+from ._out_of_fold import OutOfFold, metric_of
+
+__all__ = ["CorrectedScore", "bias_corrected_score", "corrected_score"]
 
 # Resamples whose scores are computed at a time.
 _AT_A_TIME = 100
@@ -45,6 +50,101 @@ class CorrectedScore:
             f"{self.score:.4g} ({self.confidence:.0%} interval {self.low:.4g} to {self.high:.4g}); "
             f"uncorrected {self.uncorrected:.4g}"
         )
+
+
+def corrected_score(
+    search: Any,
+    y: Any = None,
+    *,
+    metric: Any = None,
+    groups: Any = None,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    random_state: Any = 0,
+) -> CorrectedScore:
+    """Estimate how well the best candidate of a search does on new data, without further fits.
+
+    `best_score_` is the largest of many scores, and so larger than what the same candidate scores
+    on new data. The kept predictions tell by how much: see `bias_corrected_score`. The resamples
+    are stratified for classifiers. What is corrected is the choice among the rows whose predictions
+    are kept; not that a search which learns has looked at the same rows all along.
+
+    Parameters
+    ----------
+    search : BayesSearchCV, SearchCV, ...
+        Fitted with ``return_predictions=True``. Gets the result as its attribute
+        `corrected_score_`.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        What ``fit`` got; needed only where that is gone (after unpickling, say).
+    metric : str, callable or None, default=None
+        A name or a scorer of ``make_scorer``; None for the metric that guides the search. It is
+        computed for all rows at once, as far as the splits test no row twice.
+    groups : array-like of shape (n_samples,), default=None
+        Rows of a group are in a resample together; by default those that ``fit`` got as ``groups``.
+    n_bootstrap : int, default=1000
+        Resamples. Common metrics (accuracy, log loss, Brier score, area under the ROC curve of two
+        classes, squared and absolute errors, R2) take seconds; any other is computed once per
+        resample and candidate.
+    confidence : float, default=0.95
+        Of the interval.
+    random_state : int, RandomState or None, default=0
+        Of the resamples.
+
+    Returns
+    -------
+    CorrectedScore
+
+    Raises
+    ------
+    NotFittedError
+        If the search is not fitted.
+    ValueError
+        If no predictions were kept, the metric needs others, `y` is needed, or a number is out of
+        its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skhpo import BayesSearchCV
+    >>> from skhpo.model_selection import corrected_score
+    >>> random = np.random.RandomState(0)
+    >>> X, y = random.normal(size=(100, 20)), np.arange(100) % 2
+    >>> space = {"max_depth": [1, 2, 3, 4], "min_samples_leaf": [1, 2, 4], "max_features": [1, 5]}
+    >>> search = BayesSearchCV(
+    ...     DecisionTreeClassifier(), space, n_iter=20, return_predictions=True, random_state=0
+    ... ).fit(X, y)
+    >>> search.best_score_ > 0.55, corrected_score(search, y).score < search.best_score_
+    (True, True)
+    """
+    check_is_fitted(search, "cv_results_")
+    rows = search._rows_to_average("refit", "corrected_score")
+    y = search._targets(y, "corrected_score(search, y)")
+    found = OutOfFold.of(search.predictions_, rows)
+    scores = metric_of(search, metric, y, found)
+    if groups is None:
+        groups = (search._refit_inputs.arguments() or {}).get("groups")
+    if groups is not None:
+        groups = np.asarray(groups)[found.tested]
+    labels = np.asarray(safe_indexing(y, found.tested))
+    stratified = is_classifier(search.estimator) and labels.ndim == 1 and groups is None
+
+    def of_repeats(weights: NDArray[np.intp]) -> NDArray[np.float64]:
+        repeats = range(found.outputs.shape[1])
+        values = [found.scores(scores, found.outputs[:, r], weights) for r in repeats]
+        return np.asarray(np.mean(values, axis=0))
+
+    corrected = bias_corrected_score(
+        of_repeats,
+        len(found.tested),
+        strata=labels if stratified else None,
+        groups=groups,
+        n_bootstrap=n_bootstrap,
+        confidence=confidence,
+        random_state=random_state,
+    )
+    search.corrected_score_ = corrected
+    return corrected
 
 
 def bias_corrected_score(

@@ -40,7 +40,8 @@ class SearchCV(BaseTrialSearchCV):
     n_jobs : int or None, default=None
         Fits at the same time. None means 1 unless in a ``joblib.parallel_config``.
     refit : bool, str or callable, default=True
-        As in `GridSearchCV`.
+        As in `GridSearchCV`. "ensemble" makes what `ensemble` returns the best estimator, and keeps
+        predictions for it; `best_params_` and `best_score_` stay those of the best row.
     cv : int, splitter or iterable, default=None
         As in `GridSearchCV`. It is split once, and all fits use those splits.
     verbose : int, default=0

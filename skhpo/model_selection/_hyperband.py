@@ -75,6 +75,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Fits at the same time. None means 1 unless in a ``joblib.parallel_config``.
     refit : bool, str or callable, default=True
         As in `GridSearchCV`; the refit is a plain ``fit`` with `best_params_` on all data.
+        "ensemble" makes what `ensemble` returns the best estimator, and keeps predictions for it;
+        `best_params_` and `best_score_` stay those of the best row.
     cv : int, splitter or iterable, default=None
         As in `GridSearchCV`. It is split once, and all fits use those splits.
     verbose : int, default=0

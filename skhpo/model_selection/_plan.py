@@ -27,6 +27,7 @@ from ._checks import (
 from ._confirm import check_confirm, reshuffled
 from ._observers import Callbacks
 from ._one_standard_error import OneStandardError
+from ._out_of_fold import check_metric
 from ._own import enqueued
 from ._prediction_kind import prediction_kind
 from ._resume import fingerprint
@@ -154,6 +155,9 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     known_by = None
     if callbacks.want_start or (search.journal, search.warm_start_from) != (None, None):
         known_by = fingerprint(search, distributions, cv, X, y, params)
+    predictions = prediction_kind(search, distributions, y, splits)
+    if search._refits_ensemble and predictions is not None:
+        check_metric(search, scorer, predictions, y)
     setting = evaluation.Setting(
         estimator=clone(subject.estimator),
         scorer=scorer,
@@ -166,7 +170,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         curves=callbacks.want_curves,
         starts=subject.starts,
         noted=_noted(search.refit, distributions),
-        predictions=prediction_kind(search, distributions, y, splits),
+        predictions=predictions,
     )
     evaluation.separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
     weight = params.get("sample_weight")

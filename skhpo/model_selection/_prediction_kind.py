@@ -44,10 +44,11 @@ def prediction_kind(
     ValueError
         If no candidate has the method, or its outputs on some split could mean anything.
     """
-    if search.return_predictions is False:
+    asked = search.return_predictions or search._refits_ensemble
+    if asked is False:
         return None
     estimator = search.estimator
-    method = _method(estimator, distributions, search.return_predictions)
+    method = _method(estimator, distributions, asked)
     if not is_classifier(estimator):
         return evaluation.PredictionKind(method)
     if y is None:

@@ -13,9 +13,9 @@ from .._compat import MultimetricScorer, num_samples
 from ..exceptions import SearchStoppedWarning
 from ..results import TrialTable, mean_score, results_table, total_seconds, variance_of_mean
 from ..trial import FitResult
+from ._ensembling import Ensembles
 from ._keeping import Keeper
 from ._loop import TrialLoop
-from ._outputs import KeptOutputs
 from ._plan import Plan
 
 __all__ = ["ScoredTrials"]
@@ -30,7 +30,7 @@ _ONLY_WITH_SOME_ARGUMENTS = (
 )
 
 
-class ScoredTrials(KeptOutputs):
+class ScoredTrials(Ensembles):
     """The part of a search class that knows which score counts, and which row is the best."""
 
     def _score_of(
@@ -54,7 +54,7 @@ class ScoredTrials(KeptOutputs):
 
     def _guiding_metric(self, scorer: Any, results: Sequence[FitResult]) -> str:
         """Return the metric that the scheduler hears: what `refit` names, else the first."""
-        if isinstance(self.refit, str):
+        if isinstance(self.refit, str) and not self._refits_ensemble:
             return self.refit
         if isinstance(scorer, MultimetricScorer):
             return str(next(iter(scorer._scorers)))
@@ -84,7 +84,7 @@ class ScoredTrials(KeptOutputs):
             return_train_score=self.return_train_score,
         )
         if loop.keeper is not None:
-            if self.return_predictions is not False:
+            if plan.setting.predictions is not None:
                 self.predictions_ = loop.keeper.predictions(loop.table, num_samples(plan.X))
             if self.keep_models:
                 rows = [train for train, _ in loop.evaluator.rows]

@@ -60,7 +60,8 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         As in `GridSearchCV`: whether, and by which metric, ``estimator.set_params(**best_params_)``
         is trained on all data. A plain estimator is trained as it is. In a self-tuning one the
         values are numbers, which stay, so that it trains a plain network, too; unless its
-        `validation_fraction` is None it holds out rows to choose its best epoch.
+        `validation_fraction` is None it holds out rows to choose its best epoch. "ensemble" as in
+        `BayesSearchCV`.
     cv : int, splitter or iterable, default=None
         As in `GridSearchCV`.
     verbose : int, default=0

@@ -106,7 +106,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
             plan.space,
             sampler,
             plan.fingerprint,
-            metric=search.refit,
+            metric=True if search._refits_ensemble else search.refit,
             max_resource=scheduler.max_resource,
         )
     if plan.first:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral
@@ -76,9 +76,9 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
     def top_estimators(self, n: int = 1, X: Any = None, y: Any = None, **params: Any) -> list[Any]:
         """Return the `n` best candidates, fitted on all data as the best one is.
 
-        They are fitted now, one after another, with the seeds that the refit of ``fit`` would have
-        given them, and kept for the next call. The first is `best_estimator_` itself, where there
-        is one.
+        They are fitted now, networks in lockstep where it pays, with the seeds that the refit of
+        ``fit`` would have given them, and kept for the next call. The first is `best_estimator_`
+        itself, where there is one.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         -------
         list of estimator
             Best first, by the metric that `refit` names, else the first; with a callable
-            `refit`, the one that it chose comes before the others.
+            `refit`, or `confirm`, the one that was chosen comes before the others.
 
         Raises
         ------
@@ -111,14 +111,12 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 f"n must be an integer with 1 <= n <= {len(rows)}, the number of candidates that "
                 f"have a score, but got n={n!r}"
             )
-        if "_top" not in self.__dict__:
-            self._top: dict[int, Any] = {}
-            if hasattr(self, "best_estimator_"):
-                self._top[self.best_index_] = self.best_estimator_
-        missing = [row for row in rows[:n] if row not in self._top]
-        if missing:
-            self._fit_rows(missing, X, y, params)
-        return [self._top[row] for row in rows[:n]]
+        call = "top_estimators(n, X, y)"
+
+        def inputs(n: int) -> tuple[Any, Any, dict[str, Any]]:
+            return self._inputs(X, y, params, f"top_estimators fits {n} more on", call)
+
+        return self._fitted([(row, 0) for row in rows[:n]], inputs)
 
     def _params_of(self, row: int) -> dict[str, Any]:
         """Return the parameters that a row of `cv_results_` stands for."""
@@ -129,10 +127,11 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         """Return the row at which each candidate that has a score was best, the best first."""
         table = self.cv_results_
         names = [key for key in table if key.startswith("mean_test_")]
-        metric = f"mean_test_{self.refit}" if isinstance(self.refit, str) else names[0]
+        by_name = isinstance(self.refit, str) and not self._refits_ensemble
+        metric = f"mean_test_{self.refit}" if by_name else names[0]
         means = table[metric]
         order = self._order(means)
-        if callable(self.refit):
+        if callable(self.refit) or (self.confirm and hasattr(self, "best_index_")):
             order = [self.best_index_, *(row for row in order if row != self.best_index_)]
         best: dict[int, int] = {}
         for row in order:
@@ -174,27 +173,52 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
         return X, y, routed.estimator.fit
 
-    def _fit_rows(self, rows: Sequence[int], X: Any, y: Any, params: dict[str, Any]) -> None:
-        what = f"top_estimators fits {len(rows)} more on"
-        X, y, fit_params = self._inputs(X, y, params, what, "top_estimators(n, X, y)")
-        setting = evaluation.Setting(
-            estimator=clone(self.estimator),
-            scorer=None,
-            seed=self._refit_inputs.seed,
-            fit_params=fit_params,
-            resource=self.resource,
-            max_resource=self._refit_inputs.max_resource,
-        )
-        for row in rows:
-            estimator = evaluation.configured(
-                setting,
-                self._params_of(row),
-                split=-1,
-                candidate=self._refit_inputs.candidates[row],
+    def _fitted(
+        self,
+        keys: Sequence[tuple[int, int]],
+        inputs: Callable[[int], tuple[Any, Any, dict[str, Any]]],
+    ) -> list[Any]:
+        """Return estimators fitted on all data, those that are not there yet together.
+
+        Parameters
+        ----------
+        keys : list of (int, int)
+            Row of ``cv_results_``, and the repeat whose seed it is to have.
+        inputs : callable
+            From how many are to be fitted to X, y and metadata for ``fit``.
+        """
+        if "_top" not in self.__dict__:
+            self._top: dict[tuple[int, int], Any] = {}
+            if hasattr(self, "best_estimator_") and not self._refits_ensemble:
+                self._top[self.best_index_, 0] = self.best_estimator_
+        missing = [key for key in dict.fromkeys(keys) if key not in self._top]
+        if missing:
+            X, y, fit_params = inputs(len(missing))
+            setting = evaluation.Setting(
+                estimator=clone(self.estimator),
+                scorer=None,
+                seed=self._refit_inputs.seed,
+                fit_params=fit_params,
+                resource=self.resource,
+                max_resource=self._refit_inputs.max_resource,
             )
-            evaluation.separate_files(
-                estimator, f"{setting.name}/candidate-{self._refit_inputs.candidates[row]}"
-            )
+            fresh = [self._unfitted(setting, row, repeat) for row, repeat in missing]
             with without_convergence_warnings(self.resource):
-                evaluation.refit(estimator, setting, X, y)
-            self._top[row] = estimator
+                evaluation.refit_together(fresh, setting, X, y, self.lockstep)
+            self._top.update(zip(missing, fresh, strict=True))
+        return [self._top[key] for key in keys]
+
+    def _unfitted(self, setting: evaluation.Setting, row: int, repeat: int) -> Any:
+        candidate = self._refit_inputs.candidates[row]
+        estimator = evaluation.configured(
+            setting, self._params_of(row), split=-1, candidate=candidate, repeat=repeat
+        )
+        name = f"candidate-{candidate}" + (f"-repeat-{repeat}" if repeat else "")
+        evaluation.separate_files(estimator, f"{setting.name}/{name}")
+        return estimator
+
+    @property
+    def _refits_ensemble(self) -> bool:
+        """Whether `refit` asks for an ensemble, and is no metric of that name."""
+        several = isinstance(self.scoring, Mapping | list | tuple | set)
+        return bool(self.refit == "ensemble" and not (several and "ensemble" in self.scoring))

@@ -1,0 +1,199 @@
+"""Ensembles of the candidates of a finished search."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+
+from .. import evaluation
+from ..ensembles import EnsembleClassifier, EnsembleRegressor, select_members
+from ._out_of_fold import OutOfFold, check_predicts, metric_of
+from ._outputs import KeptOutputs
+
+__all__ = ["Ensembles"]
+
+_N_MEMBERS = 20  # as in the paper's experiments, where more changed little
+
+
+class Ensembles(KeptOutputs):
+    """The part of a search class that makes ensembles of its candidates."""
+
+    def ensemble(
+        self,
+        n_members: int = _N_MEMBERS,
+        metric: Any = None,
+        members: str = "refit",
+        *,
+        n_initial: int = 0,
+        n_bags: int = 1,
+        X: Any = None,
+        y: Any = None,
+        **params: Any,
+    ) -> Any:
+        """Return a fitted ensemble of candidates whose out-of-fold predictions do well together.
+
+        Candidates are selected one by one, with replacement, such that the average of their
+        predictions scores best [1]_: a good one that errs where the others do not is worth more
+        than a better one like them. Where there are repeats each one is a candidate of its own.
+
+        Parameters
+        ----------
+        n_members : int, default=20
+            Selections; candidates that are selected several times count more.
+        metric : str, callable or None, default=None
+            What the average is to do well: a name or a scorer of ``make_scorer``. None is the
+            metric that guides the search. It is computed for all rows at once, not split by split.
+        members : {"refit", "folds"}, default="refit"
+            "refit" trains each distinct member on all rows, with the seed that the refit would give
+            it, networks in lockstep. "folds" takes the estimators that the search
+            trained (`keep_models`), without any training: a member for each split, and those of
+            `keep_models` rows only.
+        n_initial : int, default=0
+            Start from at most so many of the best candidates, as many as do best.
+        n_bags : int, default=1
+            Select from so many random halves of the candidates, and add up.
+        X, y : array-like, default=None
+            What ``fit`` got. A search keeps no data: they must be given where what ``fit`` got is
+            gone (after unpickling, say), or was a list; for "folds" `y` is enough, unless there are
+            transformers around the networks.
+        **params : dict
+            What ``fit`` got besides. Looked at only if `X` is given.
+
+        Returns
+        -------
+        ensemble : EnsembleClassifier or EnsembleRegressor
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If nothing was kept, the metric needs something else than what was, or data are needed
+            and not given; says what to do.
+
+        References
+        ----------
+        .. [1] R. Caruana, A. Niculescu-Mizil, G. Crew, A. Ksikes. Ensemble Selection from Libraries
+           of Models. ICML 2004.
+        """
+        check_is_fitted(self, "cv_results_")
+        _check(n_members, members)
+        if members == "folds" and not hasattr(self, "models_"):
+            raise ValueError(
+                "members='folds' needs the estimators of the fits, but the search was fitted with "
+                "keep_models=0; set keep_models to a number of rows and fit it, or use "
+                "members='refit'"
+            )
+        call = f"ensemble(members={members!r}, X=X, y=y)"
+        y = self._targets(y, call)
+        rows = self._rows_to_average(members, "an ensemble")
+        selection = self._selected(rows, y, metric, n_members, n_initial, n_bags)
+        if members == "folds":
+            fitted: list[Any] = []
+            for row, repeat in selection.keys:
+                models = self.kept_models(row, X, None if X is None else y, **params)
+                fitted += models[repeat :: self.n_repeats]
+            return self._averaging(fitted, selection, self.n_splits_)
+
+        def inputs(n: int) -> tuple[Any, Any, dict[str, Any]]:
+            what = f"an ensemble fits {n} members on"
+            return self._inputs(X, y if X is not None else None, params, what, call)
+
+        return self._averaging(self._fitted(selection.keys, inputs), selection, 1)
+
+    def _refitted_ensemble(self, X: Any, y: Any, fit_params: dict[str, Any]) -> Any:
+        """Return what ``refit="ensemble"`` makes the best estimator."""
+        rows = self._rows_to_average("refit", "refit='ensemble'")
+        selection = self._selected(rows, y, None, _N_MEMBERS, 0, 1)
+        fitted = self._fitted(selection.keys, lambda n: (X, y, fit_params))
+        return self._averaging(fitted, selection, 1)
+
+    def _selected(
+        self,
+        rows: list[int],
+        y: Any,
+        metric: Any,
+        n_members: int,
+        n_initial: int,
+        n_bags: int,
+    ) -> _Selection:
+        found = OutOfFold.of(self.predictions_, rows)
+        scores = metric_of(self, metric, y, found)
+        n_repeats = found.outputs.shape[1]
+        outputs = found.outputs.reshape(-1, *found.outputs.shape[2:])
+
+        def score(averages: NDArray[Any]) -> NDArray[np.float64]:
+            return found.scores(scores, averages)
+
+        seed = evaluation.derive_seed(self._refit_inputs.seed, "ensemble")
+        counts = select_members(
+            outputs, score, n_members, n_initial=n_initial, n_bags=n_bags, random_state=seed
+        )
+        chosen = np.flatnonzero(counts)
+        weights = counts[chosen] / counts.sum()
+        average = np.tensordot(weights, outputs[chosen], axes=1)
+        keys = [(rows[i // n_repeats], i % n_repeats) for i in chosen.tolist()]
+        return _Selection(keys, weights, float(score(average[None])[0]))
+
+    def _targets(self, y: Any, call: str) -> Any:
+        """Return y: what is given, else what ``fit`` got."""
+        if y is not None:
+            return y
+        given = self._refit_inputs.arguments()
+        if given is None or "y" not in given:
+            raise ValueError(
+                "kept predictions are compared with the y that fit got, which this search does not "
+                f"keep and nobody else kept; give it: {call}"
+            )
+        return given["y"]
+
+    def _rows_to_average(self, members: str, what: str) -> list[int]:
+        """Return the rows with predictions that may be the best, or members."""
+        check_predicts(self.estimator, what)
+        if not hasattr(self, "predictions_"):
+            raise ValueError(
+                f"{what} needs predictions that were kept, but the search was fitted with "
+                "return_predictions=False; set return_predictions=True and fit it"
+            )
+        metrics = [key for key in self.cv_results_ if key.startswith("mean_test_")]
+        may_win = self._comparable(self.cv_results_[metrics[0]])
+        rows = [row for row in self.predictions_.rows if may_win[row]]
+        if members == "folds":
+            rows = [row for row in rows if row in set(self.models_.rows)]
+        if not rows:
+            kept = "predictions" + (" and estimators" if members == "folds" else "")
+            raise ValueError(
+                f"{what} needs rows whose {kept} are kept, of all splits, but there is none"
+            )
+        return rows
+
+    def _averaging(self, fitted: list[Any], selection: _Selection, n_each: int) -> Any:
+        """Return an ensemble of fitted estimators, `n_each` for each one that was selected."""
+        weights = np.repeat(selection.weights / n_each, n_each)
+        params: dict[str, Any] = {"per_estimator": n_each}
+        kind: Any = EnsembleRegressor
+        if is_classifier(self.estimator):
+            kind, params["method"] = EnsembleClassifier, self.predictions_.method
+        ensemble = kind.from_fitted(fitted, weights, **params)
+        ensemble.oof_score_ = selection.score
+        return ensemble
+
+
+class _Selection(NamedTuple):
+    """Members that were selected: row and repeat, how much each counts, and what they score."""
+
+    keys: list[tuple[int, int]]
+    weights: NDArray[np.float64]
+    score: float
+
+
+def _check(n_members: Any, members: Any) -> None:
+    if isinstance(n_members, bool) or not isinstance(n_members, Integral) or n_members < 1:
+        raise ValueError(f"n_members must be an integer from 1 on, but is {n_members!r}")
+    if members not in ("refit", "folds"):
+        raise ValueError(f"members must be 'refit' or 'folds', but is {members!r}")

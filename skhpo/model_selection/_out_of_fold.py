@@ -1,0 +1,212 @@
+"""Kept predictions of many rows of a search, and a metric of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import is_classifier, is_regressor
+from sklearn.metrics import check_scoring
+
+from .._compat import MultimetricScorer, PassthroughScorer, num_samples, safe_indexing, scorer_parts
+from ..ensembles import OutputMetric
+from ..wrappers import owner_of
+
+if TYPE_CHECKING:
+    from ..evaluation import PredictionKind
+    from ._predictions import KeptPredictions
+
+__all__ = ["OutOfFold", "check_metric", "check_predicts", "metric_of"]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions for rows that the fits had not seen, of some rows of ``cv_results_``.
+
+    A *layer* has splits that test no row twice, so that what it has for a row of the data is the
+    prediction of a single fit. The splits of `KFold` are one layer, those of `RepeatedKFold` one
+    per repetition.
+
+    Parameters
+    ----------
+    rows : list of int
+        Of ``cv_results_``.
+    outputs : ndarray of shape (n_rows, n_repeats, n_layers, n_tested[, n_outputs])
+        0 where a layer has none.
+    covered : ndarray of bool, shape (n_layers, n_tested)
+        Whether a layer has some.
+    tested : ndarray of int, shape (n_tested,)
+        Rows of the data that some split tests.
+    """
+
+    rows: list[int]
+    outputs: NDArray[Any]
+    covered: NDArray[np.bool_]
+    tested: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, kept: KeptPredictions, rows: Sequence[int]) -> OutOfFold:
+        """Read what was kept of some rows, one at least."""
+        layers = _layers(kept.test_rows)
+        tested = np.unique(np.concatenate(kept.test_rows))
+        place = np.full(kept.n_samples, -1)
+        place[tested] = np.arange(len(tested))
+        shape = (len(rows), kept.n_repeats, len(layers), len(tested))
+        outputs: Any = None
+        covered = np.zeros(shape[2:], dtype=bool)
+        for i, row in enumerate(rows):
+            for layer, splits in enumerate(layers):
+                for split in splits:
+                    there = place[kept.test_rows[split]]
+                    covered[layer, there] = True
+                    for repeat in range(kept.n_repeats):
+                        found = kept.of_fit(row, split, repeat)
+                        if outputs is None:
+                            outputs = np.zeros((*shape, *found.shape[1:]), dtype=found.dtype)
+                        outputs = outputs.astype(
+                            np.promote_types(outputs.dtype, found.dtype), copy=False
+                        )
+                        outputs[i, repeat, layer, there] = found
+        return cls(list(rows), outputs, covered, tested)
+
+    def scores(
+        self, metric: OutputMetric, outputs: NDArray[Any], weights: NDArray[Any] | None = None
+    ) -> NDArray[np.float64]:
+        """Return scores of outputs, the mean over layers.
+
+        Parameters
+        ----------
+        metric : OutputMetric
+            Of the tested rows.
+        outputs : ndarray of shape (n_candidates, n_layers, n_tested[, n_outputs])
+        weights : ndarray of int, shape (n_resamples, n_tested), or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_candidates,) or (n_resamples, n_candidates)
+        """
+        once = np.ones((1, len(self.tested)), dtype=int) if weights is None else weights
+        by_layer = [
+            metric.scores(outputs[:, layer], once * covered)
+            for layer, covered in enumerate(self.covered)
+        ]
+        mean = np.mean(by_layer, axis=0)
+        return np.asarray(mean[0] if weights is None else mean)
+
+
+def _layers(test_rows: Sequence[NDArray[np.intp]]) -> list[list[int]]:
+    """Divide splits, each into the first layer where it tests no row that is tested there."""
+    layers: list[tuple[list[int], set[int]]] = []
+    for split, rows in enumerate(test_rows):
+        own = set(rows.tolist())
+        for splits, there in layers:
+            if not own & there:
+                splits.append(split)
+                there |= own
+                break
+        else:
+            layers.append(([split], own))
+    return [splits for splits, _ in layers]
+
+
+def metric_of(search: Any, metric: Any, y: Any, found: OutOfFold) -> OutputMetric:
+    """Return a metric of the tested rows.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+        Fitted, with predictions.
+    metric : str, callable or None
+        A scorer of scikit-learn or its name; None for what guides the search.
+    y : array-like
+        Of all rows.
+    found : OutOfFold
+
+    Raises
+    ------
+    ValueError
+        If it cannot be computed from what was kept, or `y` is not what ``fit`` got.
+    """
+    kept = search.predictions_
+    if num_samples(y) != kept.n_samples:
+        raise ValueError(f"y must be what fit got, {kept.n_samples} rows, but has {num_samples(y)}")
+    own = np.asarray(safe_indexing(y, found.tested))
+    if own.ndim == 2 and own.shape[1] == 1:
+        own = own[:, 0]
+    classes = _classes(kept.classes)
+    if classes is not None and classes.ndim == 1 and not np.isin(own, classes).all():
+        other = np.setdiff1d(own, classes)[:3].tolist()
+        raise ValueError(f"y must be what fit got, but has labels that were not there: {other}")
+    scorer = _scorer(search, search.scorer_, metric)
+    return OutputMetric(scorer, own, method=kept.method, classes=classes)
+
+
+def check_predicts(estimator: Any, what: str) -> None:
+    """Raise ValueError unless an estimator is a classifier or a regressor."""
+    if not (is_classifier(estimator) or is_regressor(estimator)):
+        raise ValueError(
+            f"{what} needs a classifier or a regressor, but {type(estimator).__name__} is neither"
+        )
+
+
+def check_metric(search: Any, scorer: Any, kind: PredictionKind, y: Any) -> None:
+    """Raise ValueError if the metric of a search cannot be computed from what it is going to keep.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    scorer : callable
+        Of the search.
+    kind : PredictionKind
+    y : array-like
+    """
+    check_predicts(search.estimator, f"refit={search.refit!r}")
+    OutputMetric(
+        _scorer(search, scorer, None),
+        np.asarray(y),
+        method=kind.method,
+        classes=_classes(kind.classes),
+    )
+
+
+def _classes(classes: Any) -> NDArray[Any] | None:
+    if not isinstance(classes, tuple):
+        return None if classes is None else np.asarray(classes)
+    if any(not set(one.tolist()) <= {0, 1} for one in classes):
+        raise ValueError(
+            "outputs of several labels can only be averaged where labels are 0 or 1, but some have "
+            f"the classes {classes[0].tolist()}; search for each output by itself"
+        )
+    return np.tile([0, 1], (len(classes), 1))
+
+
+def _scorer(search: Any, scorer: Any, metric: Any) -> Any:
+    """Return the scorer of a metric, or of a search: one that asks for outputs and nothing else."""
+    if metric is not None:
+        return _checked(check_scoring(search.estimator, scoring=metric), search, metric)
+    several = scorer._scorers if isinstance(scorer, MultimetricScorer) else scorer
+    if isinstance(several, dict):
+        name = search.refit if search.refit in several else next(iter(several))
+        return _checked(several[name], search, name)
+    return _checked(scorer, search, search.scoring)
+
+
+def _checked(scorer: Any, search: Any, metric: Any) -> Any:
+    if isinstance(scorer, PassthroughScorer):
+        owner, _ = owner_of(search.estimator)
+        known = type(owner).score.__module__.partition(".")[0] in ("sklearn", "skorch", "skhpo")
+        if not known:
+            raise ValueError(
+                f"the score of a {type(owner).__name__} is its own, and cannot be computed from "
+                "kept predictions; give a metric by its name"
+            )
+        return scorer
+    if scorer_parts(scorer) is None:
+        raise ValueError(
+            "a metric of kept predictions must be a name or made by make_scorer, because another "
+            f"function may look at the estimator or at X, but got {metric!r}"
+        )
+    return scorer

@@ -1,0 +1,302 @@
+"""Ensembles of candidates and the corrected score, from kept predictions."""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import accuracy_score, log_loss, make_scorer, r2_score
+from sklearn.model_selection import (
+    GroupKFold,
+    PredefinedSplit,
+    RepeatedStratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from skhpo import (
+    BayesSearchCV,
+    EnsembleClassifier,
+    EnsembleRegressor,
+    HalvingHyperbandSearchCV,
+    SearchCV,
+    TorchClassifier,
+)
+from skhpo.ensembles import select_members
+from skhpo.model_selection import corrected_score
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = make_classification(n_samples=120, n_features=6, flip_y=0.2, random_state=0)
+X = X.astype(np.float32)
+NAMES = np.array(["no", "yes"])[y]
+
+
+def grid(space, random_state):
+    return FullScheduler(GridSampler(space), n_candidates=space.size)
+
+
+def search_of(estimator=None, space=None, **kwargs):
+    space = space or {"max_depth": [1, 2, 4, None]}
+    if estimator is None:
+        estimator = DecisionTreeClassifier(min_samples_leaf=5, random_state=0)
+    kwargs = {"cv": 3, "random_state": 0, "return_predictions": True, **kwargs}
+    return SearchCV(estimator, space, scheduler=grid, **kwargs)
+
+
+def test_members_are_those_that_do_best_together_refitted():
+    search = search_of(scoring="neg_log_loss").fit(X, NAMES)
+    ensemble = search.ensemble(n_members=5)
+    outputs = np.array(
+        [
+            cross_val_predict(
+                clone(search.estimator).set_params(**params), X, NAMES, cv=3, method="predict_proba"
+            )
+            for params in search.cv_results_["params"]
+        ]
+    )
+    counts = select_members(
+        outputs, lambda averages: np.array([-log_loss(y, one) for one in averages]), 5
+    )
+    chosen = np.flatnonzero(counts)
+    weights = counts[chosen] / counts.sum()
+    np.testing.assert_allclose(ensemble.weights_, weights)
+    average = np.tensordot(weights, outputs[chosen], axes=1)
+    assert ensemble.oof_score_ == pytest.approx(-log_loss(y, average), rel=1e-4)
+    depths = [search.cv_results_["params"][row]["max_depth"] for row in chosen]
+    assert [member.max_depth for member in ensemble.members_] == depths
+    alone = [
+        clone(search.estimator).set_params(max_depth=depth).fit(X, NAMES).predict_proba(X)
+        for depth in depths
+    ]
+    expected = np.tensordot(weights, alone, axes=1)
+    np.testing.assert_allclose(ensemble.predict_proba(X), expected)
+    assert set(ensemble.classes_) == {"no", "yes"}
+
+
+def test_members_of_the_folds_are_used_as_they_are():
+    search = search_of(keep_models=2, refit=False).fit(X, y)
+    fits = []
+    ensemble = search.ensemble(members="folds", X=X, y=y)
+    assert not fits
+    assert len(ensemble.members_) % 3 == 0
+    kept = [model for row in search.models_.rows for model in search.kept_models(row)]
+    outputs = [member.predict_proba(X).tobytes() for member in kept]
+    assert all(member.predict_proba(X).tobytes() in outputs for member in ensemble.members_)
+    assert ensemble.weights_.sum() == pytest.approx(1)
+    again = clone(ensemble).fit(X, y)
+    assert len(again.members_) == len(ensemble.members_) // 3
+
+
+@pytest.mark.parametrize("members", ["refit", "folds"])
+def test_networks(members, blobs):
+    X, y = blobs
+    net = make_pipeline(StandardScaler(), TorchClassifier(max_epochs=4, batch_size=64))
+    search = BayesSearchCV(
+        net,
+        {"torchclassifier__lr": loguniform(1e-3, 1e-1)},
+        n_iter=4,
+        cv=2,
+        n_repeats=2,
+        scoring="neg_log_loss",
+        random_state=0,
+        return_predictions=True,
+        keep_models=2,
+    ).fit(X, y)
+    ensemble = search.ensemble(6, members=members)
+    assert ensemble.oof_score_ >= search.best_score_
+    assert ensemble.score(X, y) > 0.4
+    copy = pickle.loads(pickle.dumps(ensemble))
+    np.testing.assert_array_equal(copy.predict_proba(X), ensemble.predict_proba(X))
+    assert ensemble.n_parameters_ == sum(m[-1].n_parameters_ for m in ensemble.members_)
+    if members == "refit":
+        top = search.top_estimators(3)
+        mine = [m for m in ensemble.members_ if any(m is one for one in top)]
+        assert mine or len(ensemble.members_) > 3
+
+
+def test_repeats_are_candidates_of_their_own():
+    forest = RandomForestClassifier(n_estimators=3, max_depth=3)
+    search = search_of(forest, {"max_features": [1, 3]}, n_repeats=3).fit(X, y)
+    ensemble = search.ensemble(8, metric="neg_log_loss")
+    seeds = {(m.max_features, m.random_state) for m in ensemble.members_}
+    assert len(seeds) == len(ensemble.members_) > 2
+
+
+def test_refit_makes_the_search_predict_with_it():
+    search = search_of(scoring="neg_log_loss", refit="ensemble", return_predictions=False)
+    search.fit(X, NAMES)
+    assert isinstance(search.best_estimator_, EnsembleClassifier)
+    expected = search.ensemble()
+    np.testing.assert_array_equal(search.predict_proba(X), expected.predict_proba(X))
+    assert search.score(X, NAMES) == pytest.approx(-log_loss(NAMES, search.predict_proba(X)))
+    assert search.best_index_ == np.argmax(search.cv_results_["mean_test_score"])
+    assert set(search.classes_) == {"no", "yes"}
+    assert search.n_features_in_ == 6
+    assert search.top_estimators(1)[0] is not search.best_estimator_
+    scores = cross_val_score(search, X, NAMES, cv=2)
+    assert np.isfinite(scores).all()
+    assert pickle.loads(pickle.dumps(search)).predict(X).tolist() == search.predict(X).tolist()
+    again = clone(search).fit(X.tolist(), NAMES.tolist())
+    np.testing.assert_allclose(again.predict_proba(X), search.predict_proba(X))
+
+
+def test_regressors():
+    target = X[:, 0] + X[:, 1] ** 2
+    search = search_of(DecisionTreeRegressor(random_state=0), refit="ensemble").fit(X, target)
+    assert isinstance(search.best_estimator_, EnsembleRegressor)
+    kept = [search.out_of_fold_predictions(row)[0] for row in range(4)]
+    best = max(r2_score(target, one) for one in kept)
+    assert search.best_estimator_.oof_score_ >= best - 1e-9
+
+
+def test_votes_and_decision_values():
+    for method, estimator, space in (
+        ("predict", DecisionTreeClassifier(random_state=0), {"max_depth": [1, 3, 5]}),
+        ("decision_function", RidgeClassifier(), {"alpha": [1.0, 1e3]}),
+    ):
+        search = search_of(estimator, space, return_predictions=method).fit(X, NAMES)
+        ensemble = search.ensemble()
+        assert ensemble.method_ == method
+        assert accuracy_score(NAMES, ensemble.predict(X)) > 0.6
+        with pytest.raises(ValueError, match="needs those of predict_proba"):
+            search.ensemble(metric="neg_log_loss")
+
+
+def test_hyperband_averages_rows_of_the_largest_resource(blobs):
+    X, y = blobs
+    search = HalvingHyperbandSearchCV(
+        TorchClassifier(batch_size=64),
+        {"lr": loguniform(1e-3, 1e-1)},
+        max_resources=9,
+        cv=2,
+        random_state=0,
+        refit="ensemble",
+    ).fit(X, y)
+    epochs = {member.max_epochs for member in search.best_estimator_.members_}
+    assert epochs <= {9, search.best_params_["max_epochs"]}
+
+
+def test_some_rows_are_tested_twice_or_never():
+    twice = RepeatedStratifiedKFold(n_splits=2, n_repeats=3, random_state=0)
+    search = search_of(cv=twice).fit(X, y)
+    found = corrected_score(search, y, n_bootstrap=50)
+    assert found.uncorrected == pytest.approx(search.best_score_)
+    half = PredefinedSplit(np.where(np.arange(120) < 60, 0, -1))
+    search = search_of(cv=half).fit(X, y)
+    found = corrected_score(search, y, n_bootstrap=50)
+    assert found.uncorrected == pytest.approx(search.best_score_)
+    assert search.ensemble().oof_score_ >= search.best_score_ - 1e-9
+
+
+@pytest.mark.parametrize("scoring", [None, "accuracy", "neg_log_loss", "roc_auc", "f1_macro"])
+def test_the_corrected_score_is_lower_and_keeps_the_best(scoring):
+    search = search_of(scoring=scoring, n_repeats=2).fit(X, y)
+    best = search.best_score_
+    found = corrected_score(search, n_bootstrap=50)
+    assert search.corrected_score_ is found
+    assert search.best_score_ == best
+    assert found.low <= found.score <= found.high
+    again = corrected_score(pickle.loads(pickle.dumps(search)), y, n_bootstrap=50)
+    assert again == found
+    if scoring in (None, "accuracy", "neg_log_loss"):
+        assert found.uncorrected == pytest.approx(best, rel=1e-4)
+
+
+def test_groups_of_fit_stay_together():
+    groups = np.arange(120) % 10
+    search = search_of(cv=GroupKFold(3)).fit(X, y, groups=groups)
+    found = corrected_score(search, y, n_bootstrap=50)
+    assert found == corrected_score(search, y, groups=groups, n_bootstrap=50)
+    assert found != corrected_score(search, y, groups=np.arange(120), n_bootstrap=50)
+
+
+def test_fits_that_failed_are_no_candidates():
+    space = {"max_depth": [2, 4], "max_features": [1, 99.0]}
+    with pytest.warns(match="fits failed"):
+        search = search_of(space=space).fit(X, y)
+    assert np.isnan(search.cv_results_["mean_test_score"]).sum() == 2
+    assert {member.max_features for member in search.ensemble().members_} == {1}
+
+
+@pytest.fixture(scope="module")
+def search():
+    return search_of().fit(X, y)
+
+
+class TestBadInput:
+    def test_not_fitted(self):
+        with pytest.raises(NotFittedError):
+            search_of().ensemble()
+        with pytest.raises(NotFittedError):
+            corrected_score(search_of())
+
+    def test_nothing_was_kept(self):
+        search = search_of(return_predictions=False).fit(X, y)
+        with pytest.raises(ValueError, match=r"ensemble needs predictions .* return_predictions=T"):
+            search.ensemble()
+        with pytest.raises(ValueError, match="corrected_score needs predictions"):
+            corrected_score(search)
+
+    def test_models_were_not_kept(self, search):
+        with pytest.raises(ValueError, match="set keep_models to a number"):
+            search.ensemble(members="folds")
+
+    def test_data_are_gone(self):
+        loaded = pickle.loads(pickle.dumps(search_of(refit=False).fit(X, y)))
+        with pytest.raises(ValueError, match=r"give it: ensemble\(members='refit', X=X, y=y\)"):
+            loaded.ensemble()
+        with pytest.raises(ValueError, match=r"an ensemble fits \d members on what fit got"):
+            loaded.ensemble(y=y)
+        with pytest.raises(ValueError, match=r"give it: corrected_score\(search, y\)"):
+            corrected_score(loaded)
+        assert loaded.ensemble(X=X, y=y).score(X, y) > 0.6
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"n_members": 0}, "n_members must be an integer from 1 on, but is 0"),
+            ({"n_members": True}, "n_members must be an integer"),
+            ({"members": "fold"}, "members must be 'refit' or 'folds', but is 'fold'"),
+            ({"y": y[:50]}, "y must be what fit got, 120 rows, but has 50"),
+            ({"y": y + 1}, "has labels that were not there"),
+            ({"metric": lambda estimator, X, y: 1.0}, "must be a name or made by make_scorer"),
+            ({"metric": "acuracy"}, "acuracy"),
+        ],
+        ids=["none", "bool", "members", "few", "labels", "function", "name"],
+    )
+    def test_arguments(self, search, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            search.ensemble(**arguments)
+
+    def test_a_metric_of_make_scorer(self, search):
+        by = make_scorer(lambda y, p: float(np.mean(p == y)))
+        assert (
+            search.ensemble(metric=by).oof_score_ == search.ensemble(metric="accuracy").oof_score_
+        )
+
+    @pytest.mark.parametrize(
+        ("kwargs", "message"),
+        [
+            ({"scoring": lambda e, X, y: 1.0}, "made by make_scorer"),
+            ({"scoring": ["accuracy", "roc_auc"]}, "refit must be set to a scorer key"),
+            ({"return_predictions": "predict", "scoring": "roc_auc"}, "needs those of"),
+            ({"estimator": KMeans(), "space": {"n_clusters": [2, 3]}}, "is neither"),
+        ],
+        ids=["function", "several", "labels", "clusters"],
+    )
+    def test_refit_is_refused_before_any_training(self, kwargs, message, monkeypatch):
+        fits = []
+        monkeypatch.setattr(DecisionTreeClassifier, "fit", lambda *args, **kw: fits.append(1))
+        with pytest.raises(ValueError, match=message):
+            search_of(refit="ensemble", **kwargs).fit(X, y)
+        assert not fits
