@@ -6,8 +6,8 @@ How strong is concrete of a given mixture and age? A pipeline of a scaler and a 
 searched with Hyperband over six hyperparameters, as if it were any other scikit-learn search. A
 Gaussian process proposes its candidates, but for the first, which is the network as it comes.
 Networks of one shape are trained together. `RandomizedSearchCV` gets the same time for the same
-space, and both cores. Run it with ``make quickstart``. Without ``../shared/data`` it takes scikit-
-learn's digits, and predicts their lower half from the upper one.
+space, and both cores. Run it with ``make quickstart``. Without ``../shared/data`` it takes
+scikit-learn's digits, and predicts their lower half from the upper one.
 """
 
 import time
