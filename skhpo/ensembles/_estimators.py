@@ -171,14 +171,17 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             raise AttributeError(f"{type(self).__name__} has no {name} before fit")
         return getattr(self.members_[0], name)
 
-    def _average(self, X: Any, method: str) -> NDArray[np.float64]:
+    def _average(self, X: Any, method: str) -> NDArray[np.floating[Any]]:
+        """Return the average of what members return, no more precise than the least of them."""
         check_is_fitted(self)
         used = [i for i, weight in enumerate(self.weights_) if weight > 0]
         outputs = outputs_of([self.members_[i] for i in used], method, X)
         total: Any = 0.0
         for i, output in zip(used, outputs, strict=True):
             total = total + self.weights_[i] * self._column_by_class(output, self.members_[i])
-        return np.asarray(total)
+        # Probabilities of float32 networks sum to one in float32 only.
+        single = any(output.dtype == np.float32 for output in outputs)
+        return np.asarray(total, np.float32 if single else np.float64)
 
     def _column_by_class(self, output: NDArray[Any], member: Any) -> NDArray[Any]:
         return output
@@ -322,7 +325,7 @@ class EnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
         return labels_of(outputs, self.method_, self.classes_)
 
     @available_if(_uses("predict_proba"))  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any) -> NDArray[np.floating[Any]]:
         """Predict the probabilities of the classes: the average of those of the members.
 
         Parameters
@@ -336,7 +339,7 @@ class EnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
         return self._average(X, "predict_proba")
 
     @available_if(_uses("decision_function"))  # type: ignore[untyped-decorator]
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
+    def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
         """Return the average of the decision values of the members.
 
         Parameters
@@ -401,7 +404,7 @@ class EnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         self.estimators = estimators
         self.weights = weights
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
+    def predict(self, X: Any) -> NDArray[np.floating[Any]]:
         """Predict the average.
 
         Parameters

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 
 import joblib
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -42,6 +44,14 @@ def test_it_is_the_weighted_average(blobs):
     assert all(not hasattr(tree, "tree_") for tree in TREES)
     with pytest.raises(AttributeError, match="no n_parameters_"):
         _ = both.n_parameters_
+
+
+def test_averaged_probabilities_sum_to_one(blobs):
+    X, y = blobs
+    ensemble = EnsembleClassifier(nets(TorchClassifier), weights=[3, 1, 1]).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what scikit-learn thinks of probabilities that do not
+        log_loss(y, ensemble.predict_proba(X))
 
 
 def test_votes_and_decision_values(blobs):
