@@ -121,7 +121,7 @@ class Waiting:
         key : tuple
         transformed : Prepared or Stored
         also_needed : list of FitGroup or TransformTask
-            MergedChannels what waits here.
+            Beside what waits here.
 
         Returns
         -------

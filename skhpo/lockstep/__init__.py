@@ -1,4 +1,4 @@
-"""Networks that share a graph, trained and asked as one."""
+"""Joint training and prediction of networks that share a graph."""
 
 from ._errors import LockstepError
 from ._group_size import pays

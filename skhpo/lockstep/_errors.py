@@ -1,4 +1,4 @@
-"""What stands in the way of training in lockstep."""
+"""The error of networks that cannot be trained in lockstep."""
 
 from __future__ import annotations
 

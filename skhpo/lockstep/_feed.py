@@ -12,13 +12,13 @@ from ._losses import smoothed_targets
 
 __all__ = ["Feed"]
 
-# Rows are gathered for several steps at once, up to this size.
+# Rows of several steps are gathered at once, up to this size.
 _CHUNK_BYTES = 2**21
 
 
 @dataclass
 class _Step:
-    """Which networks have a batch at a step: `lengths` rows, filled up to `size`."""
+    """The range of networks with a batch at a step: `lengths` rows, filled up to `size`."""
 
     start: int
     stop: int
@@ -30,14 +30,8 @@ class _Step:
 class Feed:
     """Gathers the batches of networks, each in its own random order.
 
-    Parameters
-    ----------
-    runs : list of Run
-        Sorted so that those with more batches come first.
-    fill_up : bool
-        Whether smaller batches may be filled up with further rows, of weight zero.
-    dtype : torch.dtype
-        Of weights.
+    `runs` with more batches come first. With `fill_up` smaller batches may be filled up with
+    further rows, of weight zero; weights have `dtype`.
     """
 
     def __init__(self, runs, fill_up, dtype):
@@ -45,7 +39,7 @@ class Feed:
         self.fill_up = fill_up
         self.device = runs[0].net.device_
         self.dtype = dtype
-        self._buffer = None  # memory that is new costs as much as the copy
+        self._buffer = None  # reused, as allocating costs as much as copying
         self._join_inputs()
         rows = [run.batches.rows for run in runs]
         targets = [
@@ -57,7 +51,7 @@ class Feed:
             weights = [
                 one if weight is None else weight for weight, one in zip(weights, ones, strict=True)
             ]
-        # Those of networks on the same rows are there once.
+        # Networks on the same rows share targets and weights.
         self.first_targets, kept = _places(list(zip(targets, weights, strict=True)))
         self.targets = torch.cat([targets[i] for i in kept])
         self.weight = None
@@ -66,7 +60,7 @@ class Feed:
         self._plan()
 
     def _join_inputs(self):
-        """Find the arrays that the networks read, each once, and the rows of each network."""
+        """Find the distinct input arrays of the networks, and the rows of each network."""
         sources, self.source_of, self.maps = {}, [], []
         for run in self.runs:
             rows = run.batches.rows
@@ -107,11 +101,11 @@ class Feed:
     def epoch(self):
         """Draw the orders of an epoch; yield ``(step, X, y, weight)``.
 
-        `X` and `y` have the shape (n_nets, n, ...), and `weight` (n_nets, n): with
-        it the losses of the rows sum up to the loss of the batch.
+        `X` and `y` have the shape (n_nets, n, ...), and `weight` (n_nets, n): the weighted sum of
+        the losses of rows is the loss of the batch.
         """
         longest = max(len(run.batches.rows) for run in self.runs)
-        # Of many networks they are as large as the rows: no numbers of 64 bits.
+        # int32, as the orders of many networks may need as much memory as the rows.
         orders = torch.zeros(len(self.runs), longest, dtype=torch.int32)
         for row, run in enumerate(self.runs):
             order, index = run.batches.order(), run.batches.rows.index
@@ -124,7 +118,7 @@ class Feed:
             done += together
 
     def _together(self, first):
-        """Return how many steps from this one on are gathered at once."""
+        """Return how many steps from `first` on are gathered at once."""
         step = self.steps[first]
         if step.lengths is not None:
             return 1
@@ -143,7 +137,7 @@ class Feed:
         n_nets = step.stop - step.start
         end = step.first_row + n_steps * step.size
         order = orders[step.start : step.stop, step.first_row : end].long()
-        # Which rows of the inputs, and of the joined targets.
+        # Indices of rows of the inputs, and of the joined targets.
         of_inputs = [_mapped(self.maps[step.start + i], one) for i, one in enumerate(order)]
         firsts = torch.tensor(self.first_targets[step.start : step.stop])
         chosen = torch.stack([torch.stack(of_inputs), order + firsts.unsqueeze(1)])
@@ -151,7 +145,7 @@ class Feed:
         if step.lengths is not None:
             lengths = torch.tensor(step.lengths).unsqueeze(1)
             is_real = torch.arange(step.size) < lengths
-            # The first row again: it brings no number that is not there anyway.
+            # Fill up with the first row, which introduces no new values.
             chosen = torch.where(is_real, chosen, chosen[..., :1])
             weight = is_real.to(self.dtype) / lengths
         # (2, n_nets, n_steps * size) -> (2, n_steps, n_nets, size)
@@ -168,23 +162,20 @@ class Feed:
             yield step, x, y, w
 
     def _inputs(self, index, source_of):
-        """Yield inputs of shape (n_networks, size, ...) for each step, until the next one.
+        """Yield inputs of shape (n_networks, size, ...) for each step, valid until the next one.
 
-        Parameters
-        ----------
-        index : Tensor of shape (n_steps, n_networks, size)
-        source_of : list of int
+        `index` has the shape (n_steps, n_networks, size).
         """
         n_steps, n_networks, size = index.shape
         apart = len(set(source_of)) > 1
-        # Rows in memory come just before they are used, so that they are in the cache then.
+        # Rows in memory are gathered just before their use, so that they are in the cache.
         n_at_once = 1 if self._is_in_memory else n_steps
         n_rows = n_at_once * n_networks * size
         if self._buffer is None or len(self._buffer) < n_rows:
             row, dtype = self.sources[0].shape[1:], self.runs[0].batches.rows.dtype[None]
             self._buffer = torch.empty(n_rows, *row, dtype=dtype, device=self.device)
         X = self._buffer[:n_rows]
-        # Each network's rows one after the other, unless all come from the same array.
+        # One network after the other, unless all read the same array.
         if apart:
             parts = index.unflatten(0, (-1, n_at_once)).transpose(1, 2).flatten(2)
             views = X.unflatten(0, (n_networks, n_at_once, size)).unbind(1)
@@ -209,14 +200,9 @@ def _read(source, index, out):
 
 
 def _places(pairs):
-    """Find equal pairs of targets and weights.
+    """Remove duplicate pairs of targets and weights.
 
-    Returns
-    -------
-    firsts : list of int
-        Where each one's rows begin when those that are kept are joined.
-    kept : list of int
-        The first one of equal ones.
+    Returns the first row of each pair in the joined tensors, and the indices of the joined pairs.
     """
     firsts, kept, total = [], [], 0
     for i, pair in enumerate(pairs):

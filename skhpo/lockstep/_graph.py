@@ -1,4 +1,4 @@
-"""What networks must have in common to be trained as one, told from the built nets."""
+"""What built networks must have in common to be trained jointly."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ _FREE = {
 
 
 def graph_of(run):
-    """Return a hashable description of everything that the networks of a group share.
-
-    Parameters
-    ----------
-    run : object with `net`, `network` and `batches`
-    """
+    """Return a hashable description of everything that networks of a group must share."""
     net, state, rows = run.net, run.network.state, run.batches.rows
     smoothing = ("label_smoothing",) if isinstance(net.criterion_, nn.CrossEntropyLoss) else ()
     positions = {id(p): name for name, p in net.module_.named_parameters()}

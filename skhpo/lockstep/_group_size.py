@@ -1,4 +1,4 @@
-"""When lockstep pays, and how many networks a group should have."""
+"""When lockstep is faster, and the size of groups."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from ._members import obstacle
 
 __all__ = ["max_group_size", "pays"]
 
-# Measured (docs/benchmarks/lockstep.md): beyond it there is little to gain, and less that stays in
-# the cache of a core.
+# Measured (docs/benchmarks/lockstep.md): larger groups gain little, and exceed the cache of a core.
 _MOST = {"cpu": 20, "cuda": 256}
-# What a group may take: on a GPU a share of all its memory. What is free now must have no say,
-# because it would differ from run to run.
+# Memory of a group: on a GPU a share of all memory, not of the free one, which differs from run to
+# run.
 _SHARE = 0.25
 _CPU_BYTES = 2**29
-# On a CPU, where arithmetic begins to outweigh the overhead of operations.
+# From these sizes on arithmetic takes more time on a CPU than the overhead of operations.
 _MOST_PRODUCTS = 10**7
 _MOST_PARAMETERS = 200_000
-# Rows of a batch that has all.
+# Assumed size of a batch of all rows.
 _ROWS = 1024
-# Values that a network has at a time: parameters, gradients, and two of the optimizer.
+# Values per parameter of a network: itself, its gradient, and two of the optimizer.
 _COPIES = 4
 
 
 def pays(net, n_members):
-    """Return how many networks like this one to train as one; 1 where it would not be faster.
+    """Return how many networks like this one to train jointly; 1 if that would not be faster.
 
-    The rule: as many as there are, at most 20 on a CPU and 256 on a GPU, and no more than fit
-    into 512 MiB, or a quarter of the GPU's memory. On a CPU one, where the arithmetic outweighs the
-    overhead: beyond 10 million multiplications of its linear layers and convolutions in the forward
-    pass of a batch, or 200,000 parameters.
+    At most 20 on a CPU and 256 on a GPU, and no more than fit into 512 MiB, or a quarter of the
+    GPU's memory. On a CPU 1, if its linear layers and convolutions have more than 10 million
+    multiplications in the forward pass of a batch, or it has more than 200,000 parameters.
 
     Parameters
     ----------
     net : TorchClassifier or TorchRegressor
-        With its parameters set. Where it is built, its size is known.
+        Its size is only known if it is built.
     n_members : int
-        Nets that there are to train.
+        Number of nets to train.
 
     Returns
     -------
@@ -68,7 +66,7 @@ def _products(net):
     found = []
 
     def count(layer, args, output):
-        # Each output value is made of as many products as a unit has weights.
+        # Each output value is a sum of as many products as a unit has weights.
         found.append(output.numel() // len(output) * layer.weight[0].numel())
 
     kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -81,7 +79,7 @@ def _products(net):
         with torch.no_grad():
             module(torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_))
     except Exception:
-        return 0  # what stands in the way is found where it is trained
+        return 0  # the error is raised where the net is trained
     return sum(found)
 
 
@@ -94,7 +92,7 @@ def _most(net):
     try:
         device = getattr(net, "device_", None) or resolve_device(net.device)
     except ValueError:
-        return 1  # fit will say what is wrong
+        return 1  # fit will raise the error
     most = _MOST.get(device.type, _MOST["cpu"])
     if not net.initialized_:
         return most
@@ -105,7 +103,7 @@ def _most(net):
 
 
 def _bytes_of(net):
-    """Return what a network of a group takes, roughly."""
+    """Estimate the memory of a network of a group."""
     batch_size = _ROWS if net.batch_size == -1 else net.batch_size
     of_row = 4 * math.prod(net.input_shape_ or (1,)) * _COPIES
     of_parameters = sum(p.numel() * p.element_size() for p in net.module_.parameters())

@@ -16,12 +16,7 @@ _BINARY = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 class RowLosses:
-    """What ``get_loss`` averages over a batch, row by row.
-
-    Parameters
-    ----------
-    nets : list of estimator
-    """
+    """The losses of single rows, whose mean is ``get_loss``."""
 
     def __init__(self, nets):
         self.criterion = criterion = nets[0].criterion_
@@ -45,7 +40,7 @@ class RowLosses:
         self.smoothing = [self.smoothing[row] for row in rows]
 
     def criterion_of(self, start, stop):
-        """Return the criterion of some networks; with label smoothing of each, where it differs."""
+        """Return the criterion of some networks, with label smoothing per network if it differs."""
         smoothing = self.smoothing[start:stop]
         if len(set(smoothing)) == 1 and smoothing[0] == self.smoothing[0]:
             return self.criterion
@@ -56,7 +51,7 @@ class RowLosses:
 
 
 def smoothed_targets(net, y):
-    """Return the targets with which a network's criterion is called."""
+    """Return the targets that a network's criterion gets."""
     smoothing = getattr(net, "label_smoothing", 0)
     if smoothing and isinstance(net.criterion_, _BINARY):
         return y * (1 - smoothing) + smoothing / 2

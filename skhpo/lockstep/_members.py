@@ -30,14 +30,14 @@ _RATES = ("module__dropout", "module__input_dropout")
 
 @dataclass
 class Member:
-    """One network of a group, and what it is to be trained on.
+    """One network of a group, and its training data.
 
     Parameters
     ----------
     net : TorchClassifier or TorchRegressor
-        Unfitted with its parameters set, or fitted and to be continued.
+        Unfitted, or fitted and to be continued.
     X, y : array-like
-        Training rows, whatever ``net.fit`` accepts.
+        As of ``net.fit``.
     fit_params : dict, default={}
         Further arguments of ``net.fit``: ``sample_weight``, ....
     continuing : bool, default=False
@@ -52,7 +52,7 @@ class Member:
 
 
 def obstacle(net, fit_params=()):
-    """Return why a network can never be trained in lockstep, as far as its parameters tell.
+    """Return why a network can never be trained in lockstep, judged by its parameters.
 
     Parameters
     ----------
@@ -63,12 +63,11 @@ def obstacle(net, fit_params=()):
     Returns
     -------
     reason : str or None
-        None where nothing is known to stand in the way.
+        None if no reason is known.
     """
     try:
         return _obstacle(net, fit_params)
-    except ValueError as error:
-        # A value that fit will refuse, and say so.
+    except ValueError as error:  # a value that fit will reject
         return str(error)
 
 
@@ -115,7 +114,7 @@ def _obstacle_of_criterion(net):
 
 
 def overridden(cls):
-    """Return the methods and attributes of a net that a class outside of this package overrides."""
+    """Return the methods and attributes of a net that classes outside this package override."""
     bases = [base for base in cls.__mro__ if _is_known(base)]
     names = []
     for base in cls.__mro__:
@@ -134,18 +133,10 @@ def _is_known(cls):
 
 
 def group_key(net) -> Hashable:
-    """Return what networks of a group have in common, as far as their parameters tell.
+    """Return a hashable key that all networks of a group share, judged by their parameters.
 
-    Networks with different keys surely share no graph; networks with the same key may still have
-    different ones, which `train_together` finds out.
-
-    Parameters
-    ----------
-    net : TorchClassifier or TorchRegressor
-
-    Returns
-    -------
-    key : hashable
+    Networks with different keys never share a graph; networks with the same key may still have
+    different graphs, which `train_together` detects.
     """
     settings = {f"module__{k}": v for k, v in changed_settings(net, "module").items()}
     of_module = []

@@ -8,7 +8,7 @@ from ..training.direct import FUSED, fused_call, slots
 
 __all__ = ["OPTIMIZERS", "make_optimizer", "settings_of"]
 
-# They treat each number on its own, so that one of them can step the parameters of all networks.
+# Elementwise optimizers: one of them can step the parameters of all networks.
 _ELEMENTWISE = (
     *(torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.Adamax),
     *(torch.optim.NAdam, torch.optim.RAdam, torch.optim.ASGD, torch.optim.Rprop),
@@ -31,21 +31,14 @@ def _plain(value):
 
 
 def make_optimizer(parameters, nets, n_batches):
-    """Return what steps the optimizers of networks in lockstep."""
+    """Return the joint optimizer of networks in lockstep."""
     if isinstance(nets[0].optimizer_, FUSED):
         return _Fused(parameters, nets, n_batches)
     return _Joined(parameters, nets)
 
 
 class _Joined:
-    """One optimizer of torch with the groups of all networks.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        Of which the modules of the networks have the rows.
-    nets : list of estimator
-    """
+    """One optimizer of torch with the groups of all networks."""
 
     def __init__(self, parameters, nets):
         self.parameters = parameters
@@ -62,7 +55,7 @@ class _Joined:
         self.rebuild_calls()
 
     def rebuild_calls(self):
-        """See the gradients; parameters thawed."""
+        """Set the current gradients, after parameters were frozen or unfrozen."""
         for row, own in enumerate(self.own):
             for block in self.parameters.blocks:
                 gradients = block.natural(block.gradients)
@@ -70,7 +63,7 @@ class _Joined:
 
     def step(self, start, stop):
         """Step the optimizers of the networks from `start` to `stop`."""
-        # One call for all parameters of a group, in place of a loop in Python over them.
+        # One call for all parameters of a group, instead of a loop in Python.
         self.optimizer.param_groups = [
             {**group, "foreach": group["foreach"] is not False}
             for net in self.nets[start:stop]
@@ -105,20 +98,10 @@ def _own(value):
 
 
 class _Fused:
-    """Torch's fused kernels, called once for each run of networks with the same settings.
+    """Torch's fused kernels, called once for adjacent networks with the same settings.
 
-    Parameters
-    ----------
-    parameters : Parameters
-    nets : list of estimator
-        Their optimizers have the settings, and the states to continue from.
-    n_batches : list of int
-        Batches of an epoch of each network.
-
-    Attributes
-    ----------
-    counts : Tensor of shape (n_blocks, n_networks)
-        Steps so far.
+    `n_batches` are the batches of an epoch of each network; `counts`, of shape (n_blocks,
+    n_networks), are the steps so far.
     """
 
     def __init__(self, parameters, nets, n_batches):
@@ -146,7 +129,7 @@ class _Fused:
         return slots(net.optimizer_, net.optimizer_.param_groups[block.group])
 
     def rebuild_calls(self):
-        """Make the calls anew: parameters thawed, or settings changed."""
+        """Make new calls, after parameters were frozen or unfrozen, or settings changed."""
         self._calls = {}
         trained = [[float(block.gradients is not None)] for block in self.blocks]
         self._ones = torch.tensor(trained, dtype=torch.float32, device=self.counts.device)
@@ -179,7 +162,7 @@ class _Fused:
         return self.counts[:, start:stop], calls, are_first
 
     def _runs(self, start, stop, n_steps):
-        """Yield ranges of networks that step alike."""
+        """Yield ranges of networks whose steps are one call."""
         alike = [
             (self.settings[row], self.n_batches[row], *[of_block[row] for of_block in n_steps])
             for row in range(start, stop)
@@ -191,7 +174,7 @@ class _Fused:
                 first = row
 
     def _call(self, group, members, first, stop, n_steps):
-        """Return what steps some blocks of networks that step alike."""
+        """Return the call that steps some blocks of a range of networks."""
         names = self.states[members[0]]
         blocks = [self.blocks[i] for i in members]
         lists = [
@@ -237,12 +220,12 @@ class _Fused:
 
 
 def _count(state):
-    """Return the steps that a state has seen; of SGD whether there was one."""
+    """Return the count of steps in a state; for SGD whether there was one."""
     return float(state.get("step", state.get("momentum_buffer") is not None))
 
 
 def _as_step(n_steps, group, device):
-    """Return a count of steps as torch's optimizer keeps it."""
+    """Return a count of steps in the form of torch's optimizer."""
     is_fused = bool(group["fused"])
     is_double = torch.get_default_dtype() == torch.float64 and not is_fused
     dtype = torch.float64 if is_double else torch.float32

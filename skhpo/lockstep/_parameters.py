@@ -1,4 +1,4 @@
-"""Parameters and buffers of several networks as tensors with the networks in front."""
+"""Parameters and buffers of several networks as tensors of shape (n_networks, ...)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Block:
     ----------
     name : str
     group : int or None
-        Which group of the optimizer trains it; None where none does.
+        Index of the optimizer's group, if any.
     values : Tensor of shape (n_networks, ...)
     gradients : Tensor of shape (n_networks, ...) or None
-        None where it is not trained.
+        None if it is not trained.
     is_transposed : bool
-        Whether matrices are kept transposed. Weights of linear layers are, (in, out): products with
+        Whether matrices are stored transposed, as those of linear layers, (in, out): products with
         a transposed right factor take more than twice as long.
     """
 
@@ -34,24 +34,19 @@ class Block:
     is_transposed: bool
 
     def natural(self, tensor):
-        """Return what is kept as the values are, in the shape of the parameter."""
+        """Convert a stored tensor to the shape of the parameter."""
         return tensor if tensor is None or not self.is_transposed else tensor.mT
 
     def kept(self, tensors):
-        """Return what has the shape of the parameter, of each network, as the values are kept."""
+        """Stack tensors in the shape of the parameter, in the stored order."""
         return torch.stack([self.natural(tensor.detach()) for tensor in tensors])
 
 
 class Parameters:
     """Parameters and buffers of networks that share a graph.
 
-    Parameters
-    ----------
-    modules : list of torch.nn.Module
-    groups : dict of str to int, default={}
-        The optimizer's groups of parameters. Those that are left out are trained by none.
-    trained : bool, default=True
-        Whether there will be gradients.
+    `groups` maps names of parameters to the optimizer's groups; without `trained` there are no
+    gradients.
     """
 
     def __init__(self, modules, groups=(), trained=True):
@@ -75,7 +70,7 @@ class Parameters:
         return self.blocks[0].values.dtype
 
     def attach(self):
-        """Let the modules of the networks have the rows as their parameters and buffers."""
+        """Make the parameters and buffers of the modules views of the joint tensors."""
         for row, module in enumerate(self.modules):
             own = dict(module.named_parameters())
             for block in self.blocks:
@@ -84,13 +79,13 @@ class Parameters:
                 buffer.data = self.buffers[name][row]
 
     def release(self, row):
-        """Give a module parameters and buffers of its own."""
+        """Copy the parameters and buffers of a module out of the joint tensors."""
         for tensor in (*self.modules[row].parameters(), *self.modules[row].buffers()):
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
             tensor.grad = None
 
     def pairs(self, start, stop):
-        """Return values and gradients by name, of shape (n_networks, ...); None where none is."""
+        """Return values and gradients (or None) by name, of shape (n_networks, ...)."""
         return {
             block.name: tuple(
                 tensor if tensor is None else block.natural(tensor[start:stop])
@@ -100,29 +95,19 @@ class Parameters:
         }
 
     def trained(self, start, stop):
-        """Yield the parameters that are trained, as tensors of shape (n_networks, ...)."""
+        """Yield the trained parameters, of shape (n_networks, ...)."""
         pairs = self.pairs(start, stop).values()
         return (values for values, gradients in pairs if gradients is not None)
 
     def set_trained(self, trained):
-        """Mark parameters as trainable or frozen; return whether that changes any.
-
-        Parameters
-        ----------
-        trained : dict of str to bool
-        """
+        """Mark parameters, by name, as trainable or frozen; return whether that changes any."""
         changed = [b for b in self.blocks if trained[b.name] != (b.gradients is not None)]
         for block in changed:
             block.gradients = torch.zeros_like(block.values) if trained[block.name] else None
         return bool(changed)
 
     def keep(self, rows):
-        """Drop all other networks.
-
-        Parameters
-        ----------
-        rows : list of int
-        """
+        """Drop all other networks."""
         self.modules = [self.modules[row] for row in rows]
         for block in self.blocks:
             block.values = block.values[rows]

@@ -1,4 +1,4 @@
-"""Rules of networks that share a graph, for training and for predicting."""
+"""Forward and backward passes of networks that share a graph, by rules."""
 
 from __future__ import annotations
 
@@ -27,32 +27,29 @@ _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Passes:
-    """Forward and backward passes of networks as those of one.
+    """Joint forward and backward passes of networks.
+
+    Raises LockstepError if the networks cannot be computed jointly.
 
     Parameters
     ----------
     modules : list of torch.nn.Module
-        In the mode, training or evaluation, that the passes are for. Rules are of the first one.
+        In the mode (training or evaluation) of the passes. Rules are made for the first one.
     parameters : Parameters
     x : Tensor of shape (n_networks, n, ...)
-        Few rows, on which rules that nobody has read are compared with the modules.
+        A few rows, on which rules of user-defined modules are compared with the modules.
     streams : list of Stream, default=()
-        What each network draws from; none where nothing may draw.
+        Random numbers of each network; empty if nothing may draw.
     precision : str or None, default=None
         See `Networks`.
 
     Attributes
     ----------
     by_autograd : list of str
-        The parts that autograd differentiates, each by itself, as they have no rule.
+        The parts without a rule, which autograd differentiates.
     mixes_rows : bool
-        Whether a row's output may depend on the other rows of its batch: batches that are filled
-        up with further rows would change it.
-
-    Raises
-    ------
-    LockstepError
-        If the networks cannot be computed as one.
+        Whether a row's output may depend on the other rows of its batch, so that batches must not
+        be filled up.
     """
 
     def __init__(self, modules, parameters, x, streams=(), precision=None):
@@ -71,7 +68,7 @@ class Passes:
         if len({id(parameter) for _, parameter in named}) < len(named):
             raise Unknown("layers share a parameter")
         place = self._place(0, len(self._modules), x.shape[1])
-        place.networks.precision = None  # rounding would hide what differs
+        place.networks.precision = None  # rounding would hide differences
         make_rule(module, place)
         self.by_autograd = place.networks.parts
         is_unread = is_traced(module) or bool(self.by_autograd)
@@ -95,49 +92,30 @@ class Passes:
         self._streams = [self._streams[row] for row in rows]
 
     def prepare(self, steps, target_row, losses):
-        """Make the passes of an epoch; the modules must be in the mode that they are for.
+        """Make the passes of an epoch, for modules in training mode.
 
-        Parameters
-        ----------
-        steps : list of object with `start`, `stop` and `size`
-        target_row : tuple of int
-            Shape of the target of a row.
-        losses : RowLosses
-
-        Raises
-        ------
-        LockstepError
-            If the loss has no rule.
+        `steps` have `start`, `stop` and `size`; `target_row` is the shape of the target of a row.
+        Raises LockstepError if the loss has no rule.
         """
         keys = {(step.start, step.stop, step.size) for step in steps}
         with _refused():
             self._passes = {key: self._make(*key, target_row, losses) for key in keys}
 
     def forward(self, x):
-        """Return the output of all networks, which the next call may overwrite.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_networks, n, ...)
-        """
+        """Return outputs for x of shape (n_networks, n, ...), which the next call may overwrite."""
         size = x.shape[1]
         if size not in self._passes:
             self._passes[size] = make_rule(self._modules[0], self._place(0, len(x), size))
         return self._passes[size].forward(x)
 
     def gradients(self, step, x, y, weight):
-        """Return the losses of the rows, and leave the gradients in the parameters.
+        """Write the gradients of a batch to the parameters, and return the losses of the rows.
 
-        Parameters
-        ----------
-        step : object with `start`, `stop`, `size` and `lengths`
-        x : Tensor of shape (n_networks, n, ...)
-        y : Tensor of shape (n_networks, n, ...)
-        weight : Tensor of shape (n_networks, n)
+        Inputs and targets have the shape (n_networks, n, ...), weights (n_networks, n).
         """
         networks, compute_gradients = self._passes[step.start, step.stop, step.size]
         networks.lengths = step.lengths
-        # Autograd cannot differentiate what was made in inference mode.
+        # Autograd cannot use tensors made in inference mode.
         with torch.no_grad() if networks.parts else torch.inference_mode():
             return compute_gradients(x, y, weight)
 
@@ -171,12 +149,12 @@ class Passes:
 
 @contextlib.contextmanager
 def _refused():
-    """Within this context errors say that the networks cannot be computed as one."""
+    """Convert errors within this context to LockstepError."""
     try:
         yield
     except (LockstepError, MemoryError, torch.OutOfMemoryError):
         raise
     except Unknown as reason:
         raise LockstepError(str(reason)) from reason
-    except Exception as error:  # a module that is not what its class says
+    except Exception as error:  # a module that differs from its class
         raise LockstepError(f"{type(error).__name__}: {error}") from error

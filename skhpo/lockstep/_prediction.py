@@ -22,16 +22,16 @@ _FEWEST_ROWS = 32
 
 
 def predict_together(nets, Xs):
-    """Return what each network's ``predict_proba`` (or the regressor's raw output) is made of.
+    """Return the outputs of networks, from which they predict.
 
-    Nets that share a graph and the data pass it as one network; others do so alone.
+    Nets that share a graph and the input object are computed jointly, others alone.
 
     Parameters
     ----------
     nets : list of TorchClassifier or TorchRegressor
         Fitted.
     Xs : list of array-like
-        Inputs of each network; the same object for several is the common case.
+        Inputs of each network.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def predict_together(nets, Xs):
     Raises
     ------
     ValueError
-        If there are not as many inputs as nets.
+        If the numbers of inputs and nets differ.
     """
     if len(nets) != len(Xs):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A network as it will be built, before there is anything to train."""
+"""Networks built without training, to know their size."""
 
 from __future__ import annotations
 
@@ -9,21 +9,10 @@ __all__ = ["built_for"]
 
 
 def built_for(net, X, y):
-    """Build a copy of a network for data like these, to see how large it is.
+    """Return a copy of a network, built for such data without an optimizer; None if that fails.
 
-    Parameters
-    ----------
-    net : TorchClassifier or TorchRegressor
-        With its parameters set; not changed.
-    X : array-like of shape (n_samples, ...)
-        Only its shape and, if it is one of numbers, its type are read: in a pipeline the network
-        will get something else, most often of that shape.
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-
-    Returns
-    -------
-    net : estimator or None
-        Built, but without an optimizer; None where it cannot be built for such data.
+    Only the shape of `X` and its type, if numeric, are used: in a pipeline the network gets other
+    data, most often of that shape.
     """
     y = np.asarray(y)
     rows = np.arange(min(8, len(y)))
@@ -33,7 +22,7 @@ def built_for(net, X, y):
     numbers = getattr(dtype, "kind", "O") in "fiu"
     few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
     net = clone(net)
-    # The first optimizer of a process makes torch import for seconds.
+    # The first optimizer of a process imports parts of torch for seconds.
     net._initialize_optimizer = lambda reason=None: net
     try:
         inputs, _, _ = net._check_training_data(few, y[rows], None, None, True)

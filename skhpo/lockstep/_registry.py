@@ -1,4 +1,4 @@
-"""Rules of layers that are not the package's."""
+"""Rules of user-defined layers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ LAYER_RULES = {}
 
 
 def register_layer(layer_type, rule):
-    """Register how layers of a type compute for all networks of a group at once.
+    """Register how layers of a type are computed for all networks of a group at once.
 
-    Without a rule a layer is traced, or goes through `torch.func.vmap`; where neither is possible
-    its networks are trained alone. A rule is checked: a first batch passes through the group and
-    through each network alone, and if their outputs differ the networks are trained alone.
+    Without a rule a layer is traced, or computed by `torch.func.vmap`; if neither is possible, its
+    networks are trained alone. A rule is checked with a first batch: if its outputs differ from
+    those of the single networks, they are trained alone.
 
     Parameters
     ----------
     layer_type : type
-        A subclass of `torch.nn.Module`, of which exactly this class is meant. A later rule for it
-        replaces an earlier one; layers whose rules are the package's cannot be registered.
+        A subclass of `torch.nn.Module`; its own subclasses are not included. A later rule for it
+        replaces an earlier one; layers with a rule of this package cannot be registered.
     rule : callable
         ``rule(forms, layers, name)`` gets the same layer of each network, and the prefix of the
         names of their parameters. It returns ``form(x, part, lengths)``, which computes the
-        layers' outputs for inputs of shape (n_networks, n_samples, ...) with torch functions that
-        autograd knows. ``part.values[name + "weight"]`` is the parameter `weight` of all networks,
-        of shape (n_networks, ...), and ``part.buffers`` are the buffers. ``lengths`` is None:
-        batches with registered layers are not filled up. A rule raises `LockstepError` where it
-        cannot do what the settings of a layer ask for.
+        layers' outputs for inputs of shape (n_networks, n_samples, ...) with differentiable torch
+        functions. ``part.values[name + "weight"]`` is the parameter `weight` of all networks, of
+        shape (n_networks, ...), and ``part.buffers`` are the buffers. ``lengths`` is always None.
+        A rule raises `LockstepError` if it does not support the settings of a layer.
 
     Raises
     ------

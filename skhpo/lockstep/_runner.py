@@ -18,26 +18,19 @@ from ._passes import Passes
 __all__ = ["LockstepRunner"]
 
 
-# On which rules that nobody has read are compared with the modules.
+# Rows on which rules of user-defined modules are compared with the modules.
 _FEW_ROWS = 32
 
 
 class LockstepRunner:
-    """Trains networks that share a graph: each step is that of one network.
+    """Trains networks that share a graph with joint steps.
 
-    Parameters
-    ----------
-    runs : list of object
-        With `net`, its ActiveNetwork `network`, and `batches`.
-
-    Raises
-    ------
-    LockstepError
-        If the networks cannot be computed as one. Nothing is changed then.
+    `runs` are objects with `net`, its ActiveNetwork `network`, and `batches`. Raises LockstepError,
+    and changes nothing, if the networks cannot be computed jointly.
     """
 
     def __init__(self, runs):
-        # A step is made by those that have a batch left, which then come first.
+        # The networks that have a batch left at a step must come first.
         self.runs = sorted(runs, key=lambda run: [-n for n in (len(run.batches), *_last(run))])
         nets = [run.net for run in self.runs]
         modules = [net.module_ for net in nets]
@@ -55,7 +48,7 @@ class LockstepRunner:
         self.optimizer = make_optimizer(self.parameters, nets, n_batches)
         for run in self.runs:
             if run.network.state.schedule is not None:
-                # Torch's schedules ask whether the optimizer has stepped before them.
+                # Torch's schedules check that the optimizer has stepped before them.
                 run.net.optimizer_._opt_called = True
         self.limits = _NormLimits(self.parameters, nets)
         self._make_feed()
@@ -78,7 +71,7 @@ class LockstepRunner:
 
     @property
     def networks(self):
-        """list of ActiveNetwork: in the order of the runs."""
+        """list of ActiveNetwork: the networks that are trained."""
         return [run.network for run in self.runs]
 
     def run(self, networks):
@@ -92,13 +85,13 @@ class LockstepRunner:
         return list(map(EpochReport, self._losses_of_nets(steps), self.feed.sizes))
 
     def release(self, network):
-        """Give a network its weights and the state of its optimizer."""
+        """Write the weights and the state of the optimizer of a network that leaves."""
         row = self.networks.index(network)
         self.parameters.release(row)
         self.optimizer.release(row)
 
     def _keep(self, networks):
-        """Drop what belongs to networks that have left."""
+        """Drop networks that have left."""
         kept = [row for row, network in enumerate(self.networks) if network in networks]
         if len(kept) < len(self.runs):
             self.runs = [self.runs[row] for row in kept]
@@ -150,7 +143,7 @@ class LockstepRunner:
 
 
 class _NormLimits:
-    """The largest norms of what comes into the units of each net."""
+    """The largest norm of the incoming weights of units, for each net."""
 
     def __init__(self, parameters, nets):
         self.parameters = parameters
@@ -165,7 +158,7 @@ class _NormLimits:
             self.limits = self.limits[rows]
 
     def keep_to(self, start, stop):
-        """Scale down what is too large."""
+        """Scale incoming weights down to their limits."""
         if self.limits is None:
             return
         limits = self.limits[start:stop, None]

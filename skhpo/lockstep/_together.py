@@ -27,19 +27,19 @@ __all__ = ["train_together"]
 def train_together(members, *, most=None):
     """Train networks in place, those that share a graph in lockstep.
 
-    Each network is afterwards what training it alone would have made of it, but for rounding. What
-    cannot be trained in lockstep is trained alone; the logger "skhpo" says why at level DEBUG.
+    Each network is the same as after training alone, up to rounding. Networks that cannot be
+    trained in lockstep are trained alone; the logger "skhpo" gives the reason at level DEBUG.
 
     Parameters
     ----------
     members : list of Member
     most : int or None, default=None
-        Largest number of networks in a group; None is what measured best for their size.
+        Largest number of networks in a group; None is the best measured one for their size.
 
     Returns
     -------
     errors : list of (Exception or None)
-        What the ``fit`` of each network would have raised.
+        The error of the ``fit`` of each network.
     """
     errors = [None] * len(members)
     graphs, inputs = {}, {}
@@ -61,7 +61,7 @@ def train_together(members, *, most=None):
             graphs.setdefault(graph_of(built), []).append(built)
     for group in graphs.values():
         size = most or max_group_size(group[0].net)
-        # Parts of about the same size.
+        # Groups of about the same size.
         n_parts = -(-len(group) // size)
         for i in range(n_parts):
             _train(group[i::n_parts], errors)
@@ -70,15 +70,9 @@ def train_together(members, *, most=None):
 
 @dataclass(eq=False)
 class _Built:
-    """A member whose network is built and whose data is checked.
+    """A member with a built network and checked data: training part, validation part, checks.
 
-    Attributes
-    ----------
-    data : tuple
-        Training part, validation part, checks.
-    network : ActiveNetwork
-    checkpoint : bytes or None
-        What a network that is continued was before.
+    `checkpoint` holds the previous state of a network that is continued.
     """
 
     number: int
@@ -125,7 +119,7 @@ def _obstacle_of_data(built):
 
 
 def _share_inputs(built, inputs):
-    """Let networks that were given the same array have the same tensor of it, too."""
+    """Let networks with the same array share its tensor."""
     X, rows = built.member.X, built.batches.rows
     if (
         isinstance(X, np.ndarray)
@@ -137,7 +131,7 @@ def _share_inputs(built, inputs):
 
 
 def _train(nets, errors):
-    """Train networks that share a graph as one; alone or in halves if that fails."""
+    """Train networks that share a graph jointly; alone or in halves if that fails."""
     if len(nets) == 1:
         _log_fallback("no other net shares its graph", 1)
         with _recording(errors, nets[0].number):
@@ -195,7 +189,7 @@ def _train_again(nets, error, errors):
 
 @contextlib.contextmanager
 def _restored(built):
-    """Within this context a network is as before its group, and has the same seed."""
+    """Restore a network to its state before the group, with the same seed, within this context."""
     net = built.net
     given = net.random_state
     if built.checkpoint is not None:
