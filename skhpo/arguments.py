@@ -1,4 +1,4 @@
-"""Arguments: numbers, declared as scikit-learn declares them, and names that were misspelt."""
+"""Constraints of numeric arguments, as scikit-learn declares them, and suggestions for names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 class Number(Interval):  # type: ignore[misc]
-    """An interval of numbers, to which True and False do not belong."""
+    """An interval of numbers, without True and False."""
 
     def is_satisfied_by(self, value: Any) -> bool:
         if isinstance(value, bool | np.bool_):
@@ -35,15 +35,10 @@ NON_NEGATIVE = Number(Real, 0, None, closed="left")
 
 
 def check_arguments(name: str, constraints: Mapping[str, list[Any]], **arguments: Any) -> None:
-    """Raise an error that is both a TypeError and a ValueError unless arguments are as declared.
+    """Raise an error, both a TypeError and a ValueError, unless arguments satisfy constraints.
 
-    Parameters
-    ----------
-    name : str
-        Of the class or function that has them.
-    constraints : dict of str to list
-        As of ``_parameter_constraints`` in scikit-learn.
-    **arguments : object
+    `name` is that of the class or function; constraints are as in scikit-learn's
+    ``_parameter_constraints``.
     """
     validate_parameter_constraints(constraints, arguments, name)
 

@@ -1,4 +1,4 @@
-"""Files of the package's own: written whole or not at all, with errors that say what to do."""
+"""Files of this package: written completely or not at all, with helpful errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .exceptions import StorageError
 
 __all__ = ["read_file", "storing", "write_all", "write_atomically"]
 
-# Windows has neither of them, and needs the third.
+# Windows lacks O_NOFOLLOW and O_CLOEXEC, and needs O_BINARY.
 _FLAGS = (
     os.O_WRONLY
     | os.O_CREAT
@@ -24,7 +24,7 @@ _FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
-# A pipe must not be waited for.
+# O_NONBLOCK: opening a pipe must not block.
 _READ = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
@@ -37,24 +37,11 @@ _READ = (
 def write_atomically(
     path: str | PathLike[str], content: bytes | memoryview, *, mode: int = 0o666, sync: bool = True
 ) -> None:
-    """Put bytes at a path, at once: there is what was before, or all of the new content.
+    """Write a file atomically: at any time there is the old or the complete new content.
 
-    The new file is written beside `path` and renamed. A link at `path` is replaced, never followed.
-    Nothing is left beside it if writing fails or is interrupted.
-
-    Parameters
-    ----------
-    path : str or path-like
-    content : bytes-like
-    mode : int, default=0o666
-        Permissions, of which the umask takes away.
-    sync : bool, default=True
-        Whether the content shall survive a crash of the machine.
-
-    Raises
-    ------
-    StorageError
-        If the system refuses.
+    A temporary file in the same folder is renamed, and removed if writing fails or is interrupted.
+    A link at `path` is replaced, never followed. `mode` are the permissions before the umask; with
+    `sync` the content survives a crash of the machine. StorageError is raised if writing fails.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
@@ -75,18 +62,7 @@ def write_atomically(
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:
-    """Write bytes to an open file, however many calls that takes.
-
-    Parameters
-    ----------
-    descriptor : int
-    content : bytes-like
-
-    Raises
-    ------
-    OSError
-        If the system refuses; part of the content may have been written.
-    """
+    """Write all bytes to an open file; after an OSError a part may have been written."""
     left = memoryview(content).cast("B")
     while left:
         written = os.write(descriptor, left)
@@ -97,7 +73,7 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
 
 @contextlib.contextmanager
 def storing(path: str | PathLike[str]) -> Iterator[None]:
-    """Raise what the system refuses in the body as a StorageError about `path`."""
+    """Convert an OSError in the body to a StorageError about `path`."""
     try:
         yield
     except StorageError:
@@ -108,21 +84,7 @@ def storing(path: str | PathLike[str]) -> Iterator[None]:
 
 
 def read_file(path: str | PathLike[str]) -> bytes:
-    """Read a file of the package's own; links and whatever is no file are refused.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    OSError
-        If it is missing, cannot be read, or is no regular file.
-    """
+    """Read a file of this package; OSError if it is missing, unreadable, or not a regular file."""
     descriptor = os.open(path, _READ)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""Ctrl-C that reaches us, also where a library swallows it or makes another error of it."""
+"""Detection of Ctrl-C, also if a library swallows it or converts it to another error."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _around = ContextVar("around", default=None)
 
 @contextmanager
 def noticing() -> Iterator[Callable[[], None]]:
-    """Notice each Ctrl-C in the body, whatever becomes of the KeyboardInterrupt that it raises.
+    """Detect each Ctrl-C in the body, even if its KeyboardInterrupt is swallowed.
 
-    Signals come to the main thread; elsewhere nothing is noticed. A handler of somebody's own
-    decides for itself: where it does not raise KeyboardInterrupt, that was no Ctrl-C.
+    Signals reach the main thread only; elsewhere nothing is detected. Under a user's handler only
+    a KeyboardInterrupt that it raises counts.
 
     Yields
     ------
@@ -61,15 +61,15 @@ def _handling(noticed: list[int]) -> Any:
     try:
         yield
     finally:
-        # Unless it was replaced in the body, by somebody who wants it to stay.
+        # Not if the body has installed another handler.
         if signal.getsignal(signal.SIGINT) is handler:
             signal.signal(signal.SIGINT, before)
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an error is a KeyboardInterrupt, or was raised in the wake of one.
+    """Whether an error is a KeyboardInterrupt, or has one among its causes and contexts.
 
-    What was being handled when `noticing` was entered does not count.
+    An error that was being handled when `noticing` was entered does not count.
     """
     seen, chain = {id(_around.get())}, [error]
     while chain:

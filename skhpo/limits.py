@@ -1,9 +1,8 @@
-"""What a running fit may use: the device of its slot, and its time.
+"""Limits of a running fit: the device of its slot, and its time.
 
-Both belong to the thread that fits, not to the estimator: they are set around a fit by whoever runs
-it, and looked up by estimators that know of them. Whatever does not look is interrupted a little
-later: by a signal in the main thread, in others by an exception that Python raises in them as soon
-as they run Python code.
+Both belong to the thread that fits, not to the estimator: they are set around a fit, and estimators
+of this package read them. Other code is interrupted a little later: by a signal in the main thread,
+in other threads by an exception that Python raises in them as soon as they run Python code.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ __all__ = [
 _slot: ContextVar[str | None] = ContextVar("slot", default=None)
 _limits: ContextVar[tuple[_Limits, Any] | None] = ContextVar("limits", default=None)
 
-# Seconds after its end in which a fit may notice that itself, and from one interrupt to the next.
+# Seconds for a fit to stop by itself after its time limit, and between two interrupts.
 _GRACE = 0.5
-# Seconds after its end from which on a fit is taken for one that nothing interrupts: it has been
-# tried three times by then, and what it delays beyond that is a worker that starts again.
+# Seconds after its time limit from which on a fit counts as not interruptible: it was interrupted
+# three times by then.
 HOPELESS = 1.5
-# Seconds that timers of every system can be set to. They wait again then.
+# Longest setting, in seconds, that timers of every system accept. Then they wait again.
 _LONGEST = 1e6
 
 
 class Cut(BaseException):
-    """Ends what is over its time.
+    """Ends a fit after its time limit.
 
-    It is no `Exception`, because code that handles those would hold it up.
+    Not an `Exception`, because code that handles those would catch it.
     """
 
 
@@ -55,27 +54,19 @@ class FitTimeoutError(Cut):
     """A fit took longer than the search's ``fit_timeout``."""
 
     def __init__(self, *args: Any) -> None:
-        # Python makes it without arguments where it is raised in another thread.
+        # Python creates it without arguments when it is raised in another thread.
         super().__init__(*(args or (_limits.get()[0].explanation,)))
 
 
 class SearchTimeoutError(Cut):
-    """The time of the search is over, so that its fits are given up."""
+    """The time of the search is over, so that its fits are abandoned."""
 
 
 class _Limits:
-    """When a fit is over its time.
+    """Time limits of a fit: `seconds`, and `until`, the end of all fits (``time.monotonic()``).
 
-    Parameters
-    ----------
-    seconds : float or None
-        Of one fit.
-    until : float or None
-        When all fits end, as ``time.monotonic()``.
-    around : _Limits or None
-        Those of the fit that this one is a part of.
-    tell : callable or None
-        Told whenever the end moves.
+    `around` are the limits of the fit that contains this one; `tell` is called whenever the end
+    changes.
     """
 
     def __init__(
@@ -87,11 +78,11 @@ class _Limits:
     ) -> None:
         self.seconds, self.until, self.around, self.tell = seconds, until, around, tell
         self.fit_end = None if seconds is None else time.monotonic() + seconds
-        self.covered = False  # whether a part of the fit has limits of its own now
+        self.covered = False  # whether a part of the fit now has separate limits
 
     @property
     def end(self) -> float | None:
-        """When the first of all limits is reached; None if there is none."""
+        """The earliest of all limits; None if there is none."""
         ends = [self.fit_end, self.until, None if self.around is None else self.around.end]
         return min((end for end in ends if end is not None), default=None)
 
@@ -100,7 +91,7 @@ class _Limits:
         return f"the fit took longer than fit_timeout={self.seconds} seconds"
 
     def over(self) -> Cut | None:
-        """Return what to raise now, or None."""
+        """Return the error to raise now, or None."""
         now = time.monotonic()
         if self.around is not None and self.around.over() is not None:
             return Cut("the fit around this one is over its time")
@@ -111,7 +102,7 @@ class _Limits:
         return None
 
     def cover(self, covered: bool) -> None:
-        """Note that these limits hold in the place of those around them, or not any more."""
+        """Set whether these limits replace those of the containing fit."""
         if self.around is not None:
             self.around.covered = covered
 
@@ -122,12 +113,12 @@ class _Limits:
 
 
 def current_slot() -> str | None:
-    """Return the device that ``device="auto"`` means in this thread; None where none is set."""
+    """Return the device for ``device="auto"`` in this thread, or None."""
     return _slot.get()
 
 
 def check_time() -> None:
-    """Raise FitTimeoutError if the fit of this thread is over its time, or its search.
+    """Raise an error if the time of this thread's fit or of its search is over.
 
     Estimators call it between batches.
     """
@@ -138,7 +129,7 @@ def check_time() -> None:
 
 @contextmanager
 def time_for(n_fits: int) -> Iterator[None]:
-    """Give the body the time of so many fits, from now on; nothing where fits have no limit."""
+    """Set the limit of the body to the time of `n_fits` from now, if fits have a limit."""
     found = _limits.get()
     if found is None or found[0].seconds is None:
         yield
@@ -170,16 +161,16 @@ def limited(
     seconds : float or None, default=None
         Time from now.
     until : float or None, default=None
-        When the time of all fits is over, as ``time.monotonic()``.
+        End of the time of all fits, as ``time.monotonic()``.
     threads : int or None, default=None
-        Threads of torch within an operation; left so, unless somebody is in `TORCH_THREADS`.
+        Threads of torch within an operation; only restored if the caller is in `TORCH_THREADS`.
     tell : callable or None, default=None
-        Told whenever the end of the time moves: as ``time.monotonic()``, or None.
+        Called whenever the end changes, with its ``time.monotonic()`` or None.
 
     Yields
     ------
     over : callable
-        Returns what the body is to be ended by now, or None.
+        Returns the error that must end the body now, or None.
     """
     around = _limits.get()
     limits = _Limits(seconds, until, around and around[0], tell)
@@ -216,7 +207,7 @@ def _in_force(limits: _Limits, alarm: Any) -> Iterator[None]:
             finally:
                 alarm.end()
         finally:
-            alarm.end()  # again: it may ring, or Ctrl-C be pressed, on the way into the first one
+            alarm.end()  # again: an alarm or Ctrl-C may have interrupted the first call
     finally:
         _limits.set(before)
         limits.cover(False)
@@ -226,15 +217,15 @@ def _in_force(limits: _Limits, alarm: Any) -> Iterator[None]:
 
 def _alarm(limits: _Limits) -> _Signal | _Watch:
     in_main = threading.current_thread() is threading.main_thread()
-    # A handler that is not Python's (None) could not be restored.
+    # A handler that was not installed by Python (None) could not be restored.
     usable = hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is not None
     return _Signal(limits) if in_main and usable else _Watch(limits)
 
 
 class _Signal:
-    """Interrupts the main thread, whatever Python code it runs or waits in.
+    """Interrupts the main thread in any Python code, also while it waits.
 
-    Somebody else's timer stands still meanwhile.
+    A timer of other code is paused meanwhile.
     """
 
     def __init__(self, limits: _Limits) -> None:
@@ -242,7 +233,7 @@ class _Signal:
         self._timer = None
 
     def begin(self) -> None:
-        # Looked up before they are changed, so that `end` restores them wherever this is cut off.
+        # Read before they are changed, so that `end` can restore them after any interruption.
         self._begun = time.monotonic()
         self._handler = signal.getsignal(signal.SIGALRM)
         self._timer = signal.getitimer(signal.ITIMER_REAL)
@@ -258,7 +249,7 @@ class _Signal:
             raise cut
 
     def end(self) -> None:
-        """Put everything back; nothing is done where it is back already."""
+        """Restore handler and timer, unless that was done."""
         if self._timer is None:
             return
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -272,7 +263,7 @@ class _Signal:
 
 
 class _Watch:
-    """Has Python raise in a thread; what waits in a system call there goes on waiting."""
+    """Makes Python raise an exception in a thread; a system call there is not interrupted."""
 
     def __init__(self, limits: _Limits) -> None:
         self._limits = limits
@@ -295,14 +286,14 @@ class _Watch:
                 if left is None or left > 0:
                     self._changed.wait(min(left or _LONGEST, _LONGEST))
                 elif (cut := self._limits.over()) is not None:
-                    if not self._limits.covered:  # else the part of the fit would be blamed
+                    if not self._limits.covered:  # else the part of the fit would get the error
                         _raise_in(self._thread, type(cut))
                     self._changed.wait(_GRACE)
 
     def end(self) -> None:
         with self._changed:
             self._limits = None
-            _raise_in(self._thread, None)  # what was raised and has not got there yet
+            _raise_in(self._thread, None)  # cancel an exception that has not arrived yet
             self._changed.notify()
 
 
@@ -313,11 +304,11 @@ def interrupt(thread: threading.Thread) -> None:
 
 
 def _raise_in(ident: int | None, kind: type[BaseException] | None) -> None:
-    """Raise an exception in a thread as soon as it runs Python code; None takes that back."""
+    """Raise an exception in a thread as soon as it runs Python code; None cancels that."""
     _set_exception(ident, kind)
-    # One that has not got there, or was taken back, leaves a mark by which Python looks for it at
-    # every step of every thread, and hangs under a profiler or debugger (Python 3.11). One that has
-    # got there takes the mark away, and a thread that goes on to run sets it again for its own.
+    # A pending or cancelled exception leaves a flag because of which Python checks for exceptions
+    # at every step of every thread, and hangs under a profiler or debugger (Python 3.11). An
+    # exception that arrives clears the flag, so this thread raises one in itself.
     error = settled = None
     while not settled:
         try:
@@ -326,7 +317,7 @@ def _raise_in(ident: int | None, kind: type[BaseException] | None) -> None:
                 pass
         except _Settled:
             settled = True
-        except BaseException as other:  # Ctrl-C just now
+        except BaseException as other:  # Ctrl-C at this moment
             error = other
     if error is not None:
         raise error

@@ -6,11 +6,26 @@ import numbers
 
 from torch import nn
 
+from .arguments import COUNT, COUNT_OR_ZERO, Number, check_arguments
 from .names import nearest_first, resolve_activation
 
 __all__ = ["MLP", "ConvNet"]
 
 _NORMALIZATIONS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+_RATE = [Number(numbers.Real, 0, 1, closed="left")]
+# Constraints of arguments.
+_OF_MLP = {
+    "n_units": [COUNT],
+    "n_layers": [COUNT_OR_ZERO],
+    "dropout": _RATE,
+    "input_dropout": _RATE,
+}
+_OF_CONV_NET = {
+    "n_channels": [COUNT],
+    "n_layers": [COUNT],
+    "kernel_size": [COUNT],
+    "dropout": _RATE,
+}
 
 
 class MLP(nn.Sequential):
@@ -18,7 +33,7 @@ class MLP(nn.Sequential):
 
     Each hidden layer is linear, then the normalization, the activation and the dropout. The
     layers have names (``linear_0``, ``norm_0``, ``activation_0``, ``dropout_0``, ..., ``output``)
-    that do not depend on which other layers there are.
+    that do not depend on other layers.
 
     Parameters
     ----------
@@ -66,10 +81,8 @@ class MLP(nn.Sequential):
         normalization=None,
     ):
         super().__init__()
-        _check_count("n_units", n_units, 1)
-        _check_count("n_layers", n_layers, 0)
-        _check_probability("dropout", dropout)
-        _check_probability("input_dropout", input_dropout)
+        rates = {"dropout": dropout, "input_dropout": input_dropout}
+        check_arguments("MLP", _OF_MLP, n_units=n_units, n_layers=n_layers, **rates)
         make_activation = resolve_activation(activation)
         if input_dropout:
             self.input_dropout = nn.Dropout(input_dropout)
@@ -93,7 +106,7 @@ class ConvNet(nn.Sequential):
 
     Each layer is a convolution that keeps height and width, then the normalization, the
     activation and a max-pooling that halves them; the number of channels doubles from layer to
-    layer. A linear layer of all that remains is the output. The layers have names
+    layer. The output layer is linear. The layers have names
     (``conv_0``, ``norm_0``, ``activation_0``, ``pool_0``, ..., ``flatten``, ``dropout``,
     ``output``).
 
@@ -147,10 +160,8 @@ class ConvNet(nn.Sequential):
                 "ConvNet needs images of shape (channels, height, width) or (height, width), but "
                 f"a sample has the shape {tuple(input_shape)}; reshape X"
             )
-        _check_count("n_channels", n_channels, 1)
-        _check_count("n_layers", n_layers, 1)
-        _check_count("kernel_size", kernel_size, 1)
-        _check_probability("dropout", dropout)
+        sizes = {"n_channels": n_channels, "n_layers": n_layers, "kernel_size": kernel_size}
+        check_arguments("ConvNet", _OF_CONV_NET, dropout=dropout, **sizes)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, but got {kernel_size}")
         if normalization not in (None, "batch"):
@@ -188,13 +199,3 @@ def _make_normalization(name, n_units):
         known = ", ".join(repr(known) for known in nearest_first(name, _NORMALIZATIONS))
         raise ValueError(f"normalization must be None or one of {known}, but got {name!r}")
     return _NORMALIZATIONS[name](n_units)
-
-
-def _check_count(name, value, low):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}")
-
-
-def _check_probability(name, value):
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be a number in [0, 1), but got {value!r}")

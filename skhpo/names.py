@@ -115,7 +115,7 @@ def resolve_criterion(value):
 
 
 def resolve_activation(value):
-    """Return what makes activations: of a name, a class, a factory, a module or a function."""
+    """Return a factory of activations, given a name, a class, a factory, a module or a function."""
     if isinstance(value, nn.Module):
         return functools.partial(copy.deepcopy, value)
     if callable(value) and not isinstance(value, type) and _maps_tensors(value):
@@ -128,7 +128,7 @@ def resolve_activation(value):
 
 
 def _maps_tensors(function):
-    """Say whether a function takes an argument, and so is no factory."""
+    """Whether a function has a required argument, and so is not a factory."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # built in
@@ -138,12 +138,7 @@ def _maps_tensors(function):
 
 
 class Function(nn.Module):
-    """A module that applies a function.
-
-    Parameters
-    ----------
-    function : callable
-    """
+    """A module that applies a function."""
 
     def __init__(self, function):
         super().__init__()

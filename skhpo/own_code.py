@@ -1,8 +1,8 @@
-"""Code of the user's own, as a hash that changes when what it does may have.
+"""Hashes of the user's code, which change when its behaviour may have changed.
 
-It is taken of what runs, the byte code, not of files, which may have been edited since they were
-imported; so functions of a notebook, of ``__main__`` and lambdas have it too. White space and
-comments do not count; another minor version of Python does.
+The byte code is hashed, not files, which may have been edited since they were imported; so
+functions of a notebook, of ``__main__`` and lambdas have hashes, too. White space and comments do
+not count; another minor version of Python does.
 """
 
 from __future__ import annotations
@@ -20,37 +20,24 @@ from pathlib import Path
 
 __all__ = ["hash_of_code"]
 
-# Attributes of a class that say nothing of what it does.
+# Attributes of a class that do not affect its behaviour.
 _ABOUT = {"__annotations__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
 _ABOUT |= {"__static_attributes__", "_abc_impl"}
 _ABOUT |= {"__slotnames__"}  # which copying or pickling an instance adds
-# Globals that say where code is, not what it does: others where a script is run, or moved.
+# Globals about the location of code, which differ between an imported and an executed file.
 _OF_MODULE = {"__file__", "__name__", "__package__"}
 _WRAPPERS = types.FunctionType | type(functools.cache(int))
 _PLAIN = bool | int | float | complex | str | bytes | None
 
 
 def hash_of_code(thing):
-    """Hash the code of a function or class of the user's own.
+    """Hash the code of a user's function or class; None for other code.
 
-    With it goes what the code refers to by global names: functions and classes that are also the
-    user's own, and constants (numbers, strings, tuples of them). Of a class its bases count, and
-    its attributes that are constants. Lists, dicts and objects do not: they may change as they are
-    used; nor do constants that the code itself sets.
-
-    Parameters
-    ----------
-    thing : function or type
-
-    Returns
-    -------
-    str or None
-        None for what belongs to Python, to an installed package or to this one.
-
-    Warns
-    -----
-    UserWarning
-        Where it is the user's own, and cannot be read: compiled extensions.
+    The hash includes what the code refers to by global names: other functions and classes of the
+    user, and constants (numbers, strings, tuples of them); of a class its bases and constant
+    attributes. Lists, dicts and objects are excluded, because they may change when they are used,
+    and constants that the code itself sets. A warning tells if the code cannot be read, as that of
+    compiled extensions.
     """
     thing = _unwrapped(thing)
     if not _is_own(thing):
@@ -69,17 +56,17 @@ def hash_of_code(thing):
 
 
 class _Reader:
-    """Turns code into JSON without names of modules, which are others where a script is run."""
+    """Converts code to JSON without names of modules, which differ if a file is executed."""
 
     def __init__(self):
         self._numbers = {}
         self._found = []
 
     def read_all(self, thing):
-        """Return descriptions of a function or class, and of all own ones that it refers to."""
+        """Return descriptions of a function or class and all of the user's that it refers to."""
         self._refer(thing)
         described = []
-        for own in self._found:  # which grows
+        for own in self._found:  # grows during the loop
             described.append(self._class(own) if isinstance(own, type) else self._function(own))
         return described
 
@@ -164,7 +151,7 @@ def _set_by(code):
 
 
 def _unwrapped(value):
-    """Return the function in a method, and in decorators of others that say what they wrap."""
+    """Return the function in a method, and in decorators that set ``__wrapped__``."""
     if isinstance(value, classmethod | staticmethod | types.MethodType):
         value = value.__func__
     if isinstance(value, functools.cached_property):
@@ -182,7 +169,7 @@ def _is_own(thing):
     if not isinstance(name, str) or name.partition(".")[0] in sys.stdlib_module_names:
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
-    return file is None or _is_own_file(file)  # without a file it is that of a notebook
+    return file is None or _is_own_file(file)  # None: a notebook
 
 
 def _is_readable(thing):

@@ -1,7 +1,7 @@
-"""The process as a whole: settings that threads change for a while, and its end with its parent.
+"""Settings of the whole process that threads change temporarily, and its end with its parent.
 
-A thread that saves such a setting and restores it later undoes what another one did meanwhile, or
-leaves that for good. Here the first one in changes the setting, and the last one out puts it back.
+If each thread saved and restored such a setting, they would undo each other's changes. Here the
+first thread that enters changes the setting, and the last one that leaves restores it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,7 @@ __all__ = [
 
 
 class Together:
-    """A context manager that is entered once, however many threads are in it.
-
-    Parameters
-    ----------
-    make : callable
-        Returns the context manager.
-    """
+    """A context manager (returned by `make`) that is entered once for all threads in it."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
@@ -69,15 +63,7 @@ class Together:
 def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) -> Together:
     """Return a context in which warnings are not shown, in any thread.
 
-    Parameters
-    ----------
-    category : type
-    message : re.Pattern or None, default=None
-        What their text must begin with.
-
-    Returns
-    -------
-    Together
+    `message` is a pattern for the beginning of their text.
     """
     entry = ("ignore", message, category, None, 0)
 
@@ -87,7 +73,7 @@ def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) ->
         try:
             yield
         finally:
-            # Others may have put theirs before it.
+            # Other code may have inserted filters before it.
             found = [i for i, other in enumerate(warnings.filters) if other is entry]
             for i in reversed(found):
                 del warnings.filters[i]
@@ -108,13 +94,13 @@ _filters = Together(_filters_restored)
 def own_filters() -> list[Any]:
     """Return the ``warnings.filters`` of this process, for `with_filters` in another one.
 
-    Their classes are named: libraries filter their own ones, and to unpickle these imports them.
+    Classes are replaced by names, because unpickling a class would import its library.
     """
     return [(*entry[:2], _name_of(entry[2]), *entry[3:]) for entry in warnings.filters]
 
 
 def _name_of(kind: Any) -> Any:
-    """Return where to find a class; itself if that is nowhere in other processes."""
+    """Return module and name of a class, or itself if other processes cannot import it."""
     module, name = kind.__module__, kind.__qualname__
     found = getattr(sys.modules.get(module), name, None) is kind
     return (module, name) if found and module != "__main__" else kind
@@ -122,12 +108,9 @@ def _name_of(kind: Any) -> Any:
 
 @contextmanager
 def with_filters(filters: list[Any]) -> Iterator[None]:
-    """Filter warnings as another process does.
+    """Filter warnings as another process does, by its `own_filters`.
 
-    Parameters
-    ----------
-    filters : list of tuple
-        Its `own_filters`. Those of classes that are not imported here have nothing to filter.
+    Filters of classes that are not imported here are not needed.
     """
     found = []
     for action, message, kind, *where in filters:
@@ -136,20 +119,20 @@ def with_filters(filters: list[Any]) -> Iterator[None]:
         if kind is not None:
             found.append((action, message, kind, *where))
     with _filters:
-        warnings.resetwarnings()  # forgets what was shown already, too
+        warnings.resetwarnings()  # also forgets which warnings were shown
         warnings.filters[:] = found
         yield
 
 
 class _TorchThreads(Together):
-    """The number of threads that torch uses within an operation; as it was, after the body."""
+    """The number of threads that torch uses within an operation; restored after the body."""
 
     def __init__(self) -> None:
         super().__init__(self._restoring)
         self._before = None
 
     def set(self, number: int) -> None:
-        """Change the number, for this thread and for those to come."""
+        """Change the number, for this thread and for new ones."""
         torch = sys.modules.get("torch")
         if torch is None or torch.get_num_threads() == number:
             return
@@ -171,19 +154,19 @@ TORCH_THREADS = _TorchThreads()
 
 @functools.cache
 def _linear_algebra() -> Any:
-    return ThreadpoolController()  # looks through all loaded libraries, which takes a while
+    return ThreadpoolController()  # slow: inspects all loaded libraries
 
 
 _on_one_thread = Together(lambda: _linear_algebra().limit(limits=1, user_api="blas"))
 
 
 def one_thread() -> Together:
-    """A context in which BLAS and LAPACK run on one thread: rounding depends on how many do."""
+    """A context in which BLAS and LAPACK use one thread, because rounding depends on the number."""
     return _on_one_thread
 
 
 def total_memory() -> float | None:
-    """Return the bytes of memory that this process may use; None where that is unknown."""
+    """Return the bytes of memory that this process may use, or None if unknown."""
     limits = []
     with suppress(AttributeError, ValueError, OSError):  # Windows has no such names
         limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
@@ -193,15 +176,15 @@ def total_memory() -> float | None:
 
 
 def remove_at_last(path: str) -> None:
-    """Have a file or folder removed when this process and its workers are gone, if it is there.
+    """Remove a file or folder after the end of this process and its workers.
 
-    joblib's resource tracker does it, a process that outlives them.
+    joblib's resource tracker, a process that outlives them, does it.
     """
     resource_tracker.register(path, _kind(path))
 
 
 def remove_now(path: str) -> None:
-    """Remove it at once; what the system keeps, as Windows does what is mapped, goes at last."""
+    """Remove it now; what cannot be removed yet, such as mapped files on Windows, at last."""
     kind = _kind(path)
     with suppress(OSError):
         shutil.rmtree(path) if kind == "folder" else os.unlink(path)
@@ -214,19 +197,13 @@ def _kind(path: str) -> str:
 
 @functools.cache
 def end_with(driver: int) -> None:
-    """End this process soon after the driver that started it, instead of waiting for more work.
-
-    Parameters
-    ----------
-    driver : int
-        Its process. Nothing is done if it is another one than the parent of this process.
-    """
+    """End this process soon after its parent, if that is process `driver`."""
     if os.name == "posix" and os.getppid() == driver:
         threading.Thread(target=_end_after, args=(driver,), daemon=True).start()
 
 
 def end_with_parent(driver: int) -> None:
-    """Do so in a process whose parent is the driver, and gone if it is not the parent any more."""
+    """Do so in a child of the driver; end at once if the driver is not the parent any more."""
     if os.name == "posix" and os.getppid() != driver:
         os._exit(1)
     end_with(driver)

@@ -1,4 +1,4 @@
-"""Rows of what has no rows of its own: of several arrays, of an array that is not to be copied."""
+"""Rows of several arrays, and rows of a large array without a copy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ._compat import num_samples, safe_indexing
 
 __all__ = ["FrameRows", "Inputs", "RowSubset", "TransformedRows", "as_given", "with_rows"]
 
-# Rows that are copied at a time, so that what is copied stays small beside the array.
+# Size of the portions in which rows are copied, small compared with the array.
 _CHUNK_BYTES = 2**23
 
 
 class RowSubset:
-    """Rows of an array, not copied out of it until they are looked at.
+    """Rows of an array, copied only when they are read.
 
-    What ``X[train]`` is, for arrays too large to be copied for every fit, such as memory maps.
+    Replaces ``X[train]`` for arrays too large to be copied for every fit, such as memory maps.
 
     Parameters
     ----------
@@ -73,14 +73,9 @@ class RowSubset:
 
 
 class TransformedRows(RowSubset):
-    """Rows of an array as something transforms each of them, which it does when they are looked at.
+    """Rows of an array that are transformed when they are read.
 
-    Parameters
-    ----------
-    array : ndarray of shape (n_rows, ...)
-    rows : ndarray of int, shape (n_samples,)
-    transform : callable
-        From an array of rows to the same number of others, each made of its own one alone.
+    `transform` maps an array of rows to as many others, each of which depends on its row only.
     """
 
     def __init__(
@@ -114,14 +109,9 @@ class TransformedRows(RowSubset):
 
 
 class FrameRows(RowSubset):
-    """Rows of a frame with columns of several types, as those of the array that it would become.
+    """Rows of a frame with numeric columns of several types, as rows of an array.
 
-    That array, of the widest type, is never made as a whole; chunks are frames.
-
-    Parameters
-    ----------
-    frame : DataFrame of shape (n_rows, n_columns)
-        All of its columns are of numbers.
+    The array, of the common type, is never made as a whole; chunks are frames.
     """
 
     def __init__(self, frame: Any) -> None:
@@ -130,14 +120,14 @@ class FrameRows(RowSubset):
 
     @classmethod
     def fits(cls, X: Any) -> bool:
-        """Tell whether something is such a frame, and large."""
+        """Whether X is such a frame, and large."""
         of_pandas = type(X).__module__.partition(".")[0] == "pandas"
         if not (of_pandas and hasattr(X, "iloc") and X.ndim == 2):
             return False
         dtypes = set(X.dtypes)
         if len(dtypes) < 2 or any(getattr(dtype, "kind", "O") not in "biuf" for dtype in dtypes):
             return False
-        if not all(isinstance(dtype, np.dtype) for dtype in dtypes):  # of pandas' own
+        if not all(isinstance(dtype, np.dtype) for dtype in dtypes):  # pandas' extension types
             return False
         rows = cls(X)
         return rows.dtype.kind in "if" and rows.dtype.itemsize <= 8 and rows.nbytes > _CHUNK_BYTES
@@ -174,10 +164,9 @@ class FrameRows(RowSubset):
 
 
 class Inputs:
-    """Arrays with the same rows, as one thing that has these rows.
+    """Several arrays with the same rows, which a search splits jointly.
 
-    What a network with several inputs is given is split as this; fits and scorers get a dict, or a
-    list, again.
+    For networks with several inputs; fits and scorers get a dict or a list again.
 
     Parameters
     ----------
@@ -220,23 +209,18 @@ class Inputs:
 
 
 def as_given(X: Any) -> Any:
-    """Return `Inputs` as what they are made of, and anything else as it is."""
+    """Convert `Inputs` back to a dict, list or tuple; return anything else unchanged."""
     if not isinstance(X, Inputs):
         return X
     return dict(X.arrays) if X.kind is dict else X.kind(X.arrays.values())
 
 
 def with_rows(X: Any, y: Any = None) -> Any:
-    """Return data as something that is split by rows.
+    """Return data in a form that can be split by rows.
 
-    A list or tuple is one of samples, unless only as one of inputs it has as many rows as `y`.
-
-    Raises
-    ------
-    TypeError
-        If they cannot be, though a torch estimator takes them.
-    ValueError
-        If the arrays of a dict differ in length.
+    A list or tuple contains samples, unless it has as many rows as `y` only as a list of inputs.
+    TypeError is raised for data that cannot be split, though a torch estimator accepts it, and
+    ValueError if the arrays of a dict differ in length.
     """
     if isinstance(X, Mapping) and not hasattr(X, "shape"):  # what has a shape slices itself
         inner = [type(value).__name__ for value in X.values() if isinstance(value, Mapping)]

@@ -1,4 +1,4 @@
-"""Spaces that a builder defines while it runs, by asking for its hyperparameters."""
+"""Spaces that a builder defines while it runs, by requesting hyperparameters."""
 
 from ._builders import (
     asked_for,

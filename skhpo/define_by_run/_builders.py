@@ -1,4 +1,4 @@
-"""Builders that take ``hp``: what is known of each, found by running it once."""
+"""Builders that take ``hp``, and the cached results of exploring them."""
 
 from __future__ import annotations
 
@@ -33,26 +33,19 @@ __all__ = [
 
 MAX_RUNS = 500
 
-# Stand for what the data would say, where nothing better is known.
+# Placeholders for arguments that estimators infer from the data.
 _PLACEHOLDERS = {"in_features": 8, "in_channels": 1, "input_shape": (8,), "out_features": 3}
 
 _KNOWN: WeakKeyDictionary[Any, Exploration] = WeakKeyDictionary()
 
 
 def takes_hp(builder: Any) -> bool:
-    """Tell whether the first argument of a builder is ``hp``."""
-    if not callable(builder):
-        return False
-    if isinstance(builder, type | types.FunctionType):
-        return _remembered_to_take_hp(builder)
-    return _has_hp(builder)
+    """Whether the first argument of a builder is ``hp``."""
+    cached = isinstance(builder, type | types.FunctionType)
+    return callable(builder) and (_has_hp if cached else _has_hp.__wrapped__)(builder)
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered_to_take_hp(builder: Any) -> bool:
-    return _has_hp(builder)
-
-
 def _has_hp(builder: Any) -> bool:
     try:
         return next(iter(inspect.signature(builder).parameters), None) == "hp"
@@ -65,34 +58,33 @@ def distributions_of(
 ) -> Any:
     """Find the hyperparameters of a builder that defines them while it runs.
 
-    The builder is run again and again with other answers, all changed at once as long as it asks
-    for the same names. Where it does not, the parameter that decides makes branches, one for each
-    of its values. What needs a number of a continuous range, or a certain one within a range of
-    integers, is not found; a search says so when it comes across it.
+    The builder is run repeatedly with other values, all changed at once as long as it requests the
+    same names. Otherwise the parameter on which others depend makes branches, one for each of its
+    values. Dependence on a value in a continuous range, or in the interior of a range of integers,
+    is not detected; a search warns when it finds such a parameter.
 
     Parameters
     ----------
     builder : callable
         Its first argument is ``hp``, see `HyperParameters`.
     max_runs : int, default=500
-        How often it may be run; a warning says that this was not enough.
+        Largest number of runs; a warning tells if they are not enough.
     **arguments : dict
-        Further arguments of the builder. For ``in_features``, ``in_channels``, ``input_shape``
-        and ``out_features``, which estimators infer from the data, there are placeholders
-        (8, 1, (8,) and 3).
+        Further arguments of the builder. ``in_features``, ``in_channels``, ``input_shape`` and
+        ``out_features``, which estimators infer from the data, have defaults (8, 1, (8,) and 3).
 
     Returns
     -------
     param_distributions : dict of str to list or distribution, or list of such dicts
-        What every search accepts, under the names that the builder uses. With a list, one dict
-        per branch; a search draws each dict equally often.
+        The space for a search, with the builder's names. In a list there is a dict per branch; a
+        search draws each dict equally often.
 
     Raises
     ------
     TypeError
         If the first argument of the builder is not ``hp``.
     ValueError
-        If two definitions of one name differ, or a definition is wrong.
+        If two definitions of one name differ, or a definition is invalid.
 
     Examples
     --------
@@ -115,7 +107,7 @@ def explored(
     max_runs: int = MAX_RUNS,
     anew: bool = False,
 ) -> Exploration:
-    """Return what is known of a builder, exploring it at the first time, or anew."""
+    """Return the exploration of a builder, from the cache unless it is the first one, or `anew`."""
     if not anew and (known := recall(builder)) is not None:
         return known
     if not takes_hp(builder):
@@ -142,7 +134,7 @@ def explored(
 def asked_for(
     builder: Callable[..., Any], arguments: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Definition]:
-    """Return what a builder asks for under some values."""
+    """Return the hyperparameters that a builder requests under some values."""
     hp = HyperParameters(values)
     with _undisturbed():
         _run(builder, _complete(builder, arguments), hp)
@@ -152,7 +144,7 @@ def asked_for(
 def newcomers(
     builder: Callable[..., Any], arguments: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Definition]:
-    """Return what a builder asks for under some values that its exploration did not find."""
+    """Return hyperparameters that a builder requests under some values but were not explored."""
     found = explored(builder, arguments)
     new = {k: d for k, d in asked_for(builder, arguments, values).items() if k not in found.names}
     found.definitions.update(new)
@@ -162,9 +154,9 @@ def newcomers(
 def check_all_known(
     builder: Callable[..., Any], arguments: Mapping[str, Any], hp: HyperParameters
 ) -> None:
-    """Raise ValueError for a value that was set and that a builder never asks for.
+    """Raise ValueError for a value that was set but is never requested.
 
-    What it asked for and was not known to is known from now on.
+    New hyperparameters that were requested are added to the exploration.
     """
     unasked = [name for name in hp.given if name not in hp.definitions]
     found = recall(builder) if not unasked else explored(builder, arguments)
@@ -181,15 +173,15 @@ def check_all_known(
 
 
 def recall(builder: Any) -> Exploration | None:
-    """Return what was found of a builder in this process."""
+    """Return the cached exploration of a builder in this process."""
     try:
         return _KNOWN.get(builder)
-    except TypeError:  # cannot be referenced weakly, or hashed
+    except TypeError:  # no weak reference, or no hash
         return None
 
 
 def remember(builder: Any, found: Exploration | None) -> None:
-    """Keep what was found of a builder, here or in another process."""
+    """Cache the exploration of a builder, made here or in another process."""
     try:
         if found is not None:
             _KNOWN[builder] = found
@@ -204,7 +196,7 @@ def _complete(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> dict
 
 
 def _run(builder: Callable[..., Any], arguments: Mapping[str, Any], hp: HyperParameters) -> None:
-    """Run a builder, without memory for the weights where that works."""
+    """Run a builder, if possible without memory for the weights."""
     twin = HyperParameters(hp.given)
     try:
         with _without_memory():
@@ -228,7 +220,7 @@ def _without_memory() -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put the global generators back afterwards: making layers draws from them."""
+    """Restore the global generators afterwards: making layers draws from them."""
     torch = sys.modules.get("torch")
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     of_torch = None if torch is None else torch.get_rng_state()

@@ -1,8 +1,7 @@
-"""What a builder asks for: a name, the values, and a default."""
+"""Definitions of hyperparameters by a builder: name, values and default."""
 
 from __future__ import annotations
 
-import math
 import numbers
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,6 +9,7 @@ from typing import Any
 
 from scipy import stats
 
+from ..arguments import Number, check_arguments
 from ..space import Steps, log_randint
 
 __all__ = ["Choice", "Definition", "Fixed", "Range"]
@@ -25,15 +25,15 @@ class Definition:
     default: Any
 
     def distribution(self) -> Any:
-        """What a search takes for it: a list, or a frozen distribution."""
+        """The values for a search: a list, or a frozen distribution."""
         raise NotImplementedError
 
     def probes(self) -> list[Any]:
-        """The values by which it is seen whether other parameters depend on it."""
+        """Values with which is tested whether other parameters depend on it."""
         raise NotImplementedError
 
     def all_values(self) -> list[Any] | None:
-        """All values; None where they cannot be listed."""
+        """All values, or None if they cannot be listed."""
         raise NotImplementedError
 
 
@@ -97,8 +97,8 @@ class Range(Definition):
     ----------
     kind : {"Int", "Float"}
     step : int, float or None
-        Added to the last value; where `sampling` is "log" a factor.
-    sampling : {"linear", "log", "reverse_log"}
+        Distance of successive values; their ratio where `sampling` is "log".
+    sampling : {"linear", "log"}
     """
 
     kind: str
@@ -111,16 +111,11 @@ class Range(Definition):
 
     def __post_init__(self) -> None:
         given = str(self)
-        bounds = self.min_value, self.max_value
         wanted = numbers.Integral if self.kind == "Int" else numbers.Real
-        for number in (*bounds, self.default):
-            if not isinstance(number, wanted) or isinstance(number, bool):
-                raise ValueError(
-                    f"the bounds and the default of hp.{self.kind} must be "
-                    f"{'integers' if self.kind == 'Int' else 'numbers'}, but got {given}"
-                )
-            if not math.isfinite(number):
-                raise ValueError(f"the bounds of hp.{self.kind} must be finite, but got {given}")
+        finite = [Number(wanted, None, None, closed="neither")]
+        steps = [Number(wanted, 1 if self.sampling == "log" else 0, None, closed="neither"), None]
+        names = {"min_value": finite, "max_value": finite, "default": finite, "step": steps}
+        check_arguments(f"hp.{given}", names, **{name: getattr(self, name) for name in names})
         if self.min_value > self.max_value:
             raise ValueError(f"min_value <= max_value must hold, but got {given}")
         if not self.min_value <= self.default <= self.max_value:
@@ -129,17 +124,10 @@ class Range(Definition):
             raise ValueError(f"sampling must be 'linear' or 'log', but got {given}")
         if self.sampling == "log" and self.min_value <= 0:
             raise ValueError(f"sampling='log' needs min_value > 0, but got {given}")
-        if self.step is not None:
-            least = 1 if self.sampling == "log" else 0
-            if not isinstance(self.step, wanted) or self.step <= least:
-                raise ValueError(
-                    f"step must be {'an integer' if self.kind == 'Int' else 'a number'} > {least} "
-                    f"with sampling={self.sampling!r}, but got {given}"
-                )
-            if len(self._levels()) > _MAX_STEPS:
-                raise ValueError(
-                    f"a step must make at most {_MAX_STEPS} values, but got {given}; leave it out"
-                )
+        if self.step is not None and len(self._levels()) > _MAX_STEPS:
+            raise ValueError(
+                f"a step must make at most {_MAX_STEPS} values, but got {given}; leave it out"
+            )
 
     def distribution(self) -> Any:
         low, high = self.min_value, self.max_value
@@ -153,7 +141,7 @@ class Range(Definition):
         return stats.loguniform(low, high) if log else stats.uniform(low, high - low)
 
     def probes(self) -> list[Any]:
-        # A number of layers shows at its largest value what it may lead to.
+        # With the most layers a builder requests the parameters of all layers.
         levels = self._levels() if self.step is not None else [self.min_value, self.max_value]
         return [levels[0], levels[-1]] if self.kind == "Int" else []
 

@@ -1,4 +1,4 @@
-"""A builder is run again and again, until it is known what it may ask for."""
+"""Exploration of a builder by running it with different values."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ._hyperparameters import HyperParameters, check_equal
 
 __all__ = ["Exploration", "explore"]
 
-# Values that are told apart of a parameter on which others depend; each may need a dict.
+# Most values of a parameter on which others depend; each may need a dict.
 _MAX_BRANCHES = 32
 
-# Of a parameter that decides which others there are the values that do; of all others None.
+# For a parameter on which others depend the values of this branch; for all others None.
 Leaf = dict[str, list[Any] | None]
 
 
 @dataclass
 class Exploration:
-    """What a builder asks for.
+    """The hyperparameters of a builder.
 
     Parameters
     ----------
     definitions : dict of str to Definition
-        Of all hyperparameters that were seen.
+        Of all hyperparameters that were requested.
     leaves : list of dict
-        Of each combination of branches the values of its parameters: for those that decide the
-        branch the values that lead there, for all others None.
+        For each combination of branches its parameters: with the values of the branch for those on
+        which others depend, with None for all others.
     n_runs : int
-        How often the builder ran.
+        Number of runs of the builder.
     complete : bool
         False if the exploration was cut short.
     """
@@ -58,24 +58,13 @@ class Exploration:
 
 
 def explore(run: Callable[[HyperParameters], Any], *, max_runs: int) -> Exploration:
-    """Find out what a builder asks for, and what depends on what.
+    """Find the hyperparameters of a builder and their dependencies.
 
-    All parameters are changed at once, to each of their values, and integers to the ends of their
-    ranges. If the builder then asks for the same names, nothing depends on anything. Otherwise
-    each is changed alone; the first one on which others depend (or, where two are needed, the
-    first choice) makes branches, one for each of its values, and below each the rest is explored
-    in the same way. A float decides nothing, as far as this can see.
-
-    Parameters
-    ----------
-    run : callable
-        Runs the builder with the `HyperParameters` it is given.
-    max_runs : int
-        How often it may run.
-
-    Returns
-    -------
-    Exploration
+    All parameters are changed at once, choices to each of their values, integers to the ends of
+    their ranges. If the builder then requests the same names, nothing depends on anything.
+    Otherwise each is changed alone; the first one on which others depend (or, if only two together
+    matter, the first choice) makes branches, one for each of its values, and each is explored in
+    the same way. Dependence on floats is not detected.
     """
     explorer = _Explorer(run, max_runs)
     leaves = explorer.leaves({}, {})
@@ -98,7 +87,7 @@ class _Explorer:
         self._runs: dict[str, tuple[str, ...]] = {}
 
     def names(self, values: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """Return what the builder asks for with some values set; None where runs are used up."""
+        """Return the names requested with some values set; None if no runs are left."""
         key = repr(sorted(values.items()))
         if key in self._runs:
             return self._runs[key]
@@ -113,15 +102,7 @@ class _Explorer:
         return self._runs.setdefault(key, tuple(hp.definitions))
 
     def leaves(self, values: dict[str, Any], deciding: dict[str, list[Any]]) -> list[Leaf]:
-        """Explore below a branch.
-
-        Parameters
-        ----------
-        values : dict
-            What is set in this branch.
-        deciding : dict
-            Of each parameter that led here the values that lead here.
-        """
+        """Explore a branch with some values set; `deciding` are those of the branch itself."""
         base = self.names(values)
         if base is None:
             return []
@@ -139,7 +120,7 @@ class _Explorer:
     def _nothing_matters(
         self, values: dict[str, Any], free: list[Definition], base: tuple[str, ...]
     ) -> bool:
-        """Change everything at once, until each parameter has had all of its probes."""
+        """Whether names stay the same when all parameters are changed at once, for all probes."""
         probes = {definition.name: definition.probes() for definition in free}
         probes = {name: some for name, some in probes.items() if some}
         for turn in range(max(map(len, probes.values()), default=0)):
@@ -177,7 +158,7 @@ class _Explorer:
 
 
 def _merged(leaves: list[Leaf]) -> list[Leaf]:
-    """Join leaves that differ in the values of one deciding parameter only."""
+    """Merge leaves that differ only in the values of one parameter."""
     merged: list[Leaf] = []
     for leaf in leaves:
         for other in merged:

@@ -1,4 +1,4 @@
-"""The object that a builder asks."""
+"""The object ``hp`` of builders."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ._definitions import Choice, Definition, Fixed, Range
 
 __all__ = ["HyperParameters"]
 
-# Of one run of a builder; a loop without end asks for more.
+# Per run of a builder; only an infinite loop requests more.
 _MOST_NAMES = 10_000
 
 
 class HyperParameters:
-    """What a builder that defines its space while it runs gets as ``hp``.
+    """The argument ``hp`` of a builder that defines its space while it runs.
 
-    Each method says what values a hyperparameter may have, and returns the one it has: what was
-    set, else the default. The signatures are those of keras-tuner.
+    Each method defines the possible values of a hyperparameter, and returns the current one: the
+    value that was set, else the default. The signatures are those of keras-tuner.
 
     Parameters
     ----------
     values : mapping of str to object, default=None
-        What is set.
+        Values that are set.
 
     Attributes
     ----------
     values : dict of str to object
-        Of each hyperparameter that was asked for, in this order, its value.
+        Values of the requested hyperparameters, in their order.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class HyperParameters:
         sampling: str = "linear",
         default: int | None = None,
     ) -> Any:
-        """Ask for an integer from `min_value` to `max_value`, both included.
+        """Request an integer from `min_value` to `max_value`, both included.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class HyperParameters:
         sampling: str = "linear",
         default: float | None = None,
     ) -> Any:
-        """Ask for a number from `min_value` to `max_value`.
+        """Request a number from `min_value` to `max_value`.
 
         Parameters
         ----------
@@ -109,16 +109,16 @@ class HyperParameters:
         ordered: bool | None = None,
         default: Any = None,
     ) -> Any:
-        """Ask for one of `values`.
+        """Request one of `values`.
 
         Parameters
         ----------
         name : str
         values : list
         ordered : bool or None, default=None
-            Accepted as of keras-tuner; a list has no order in a search.
+            Ignored; accepted for keras-tuner's builders.
         default : object, default=None
-            None is the first value, or None where that is one of them.
+            None is the first value, or None if that is one of them.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class HyperParameters:
         return self._answer(Choice(self._named(name), values, default))
 
     def Boolean(self, name: str, default: bool = False) -> Any:
-        """Ask for True or False.
+        """Request True or False.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class HyperParameters:
         return self._answer(Choice(self._named(name), (False, True), default))
 
     def Fixed(self, name: str, value: Any) -> Any:
-        """Name a value that is not searched.
+        """Define a value that is not searched.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class HyperParameters:
         return self._answer(Fixed(self._named(name), value))
 
     def get(self, name: str) -> Any:
-        """Return the value of a hyperparameter that was asked for before.
+        """Return the value of a hyperparameter that was requested before.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class HyperParameters:
 
     @contextmanager
     def name_scope(self, name: str):  # type: ignore[no-untyped-def]
-        """Within this context names begin with ``name_``."""
+        """Prefix names with ``name_`` within this context."""
         self._scopes.append(name)
         try:
             yield
@@ -186,7 +186,7 @@ class HyperParameters:
 
     @contextmanager
     def conditional_scope(self, parent_name: str, parent_values: Any):  # type: ignore[no-untyped-def]
-        """Do nothing: that a parameter is asked for only in a branch is seen when it runs."""
+        """Check that the parent was requested; conditions are found by running the builder."""
         self.get(parent_name)
         yield
 

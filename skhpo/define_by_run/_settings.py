@@ -1,4 +1,4 @@
-"""What estimators ask about their builders."""
+"""Functions of builders that estimators use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ __all__ = ["definitions_of", "is_asked_for", "shapes_of", "split"]
 
 
 def definitions_of(builder: Any) -> dict[str, Definition] | None:
-    """Return the known hyperparameters of a builder; none where it does not take ``hp``.
+    """Return the known hyperparameters of a builder (none without ``hp``).
 
-    Returns
-    -------
-    dict of str to Definition, or None
-        None where it cannot be run without the data.
+    None if it cannot be run without data.
     """
     if not takes_hp(builder):
         return {}
@@ -32,7 +29,7 @@ def definitions_of(builder: Any) -> dict[str, Definition] | None:
 
 
 def is_asked_for(builder: Callable[..., Any], name: str, values: Mapping[str, Any]) -> bool:
-    """Tell whether a name is known, or asked for under these values; then it is known hereafter."""
+    """Whether a name is known, or requested under these values, with which it becomes known."""
     definitions = definitions_of(builder)
     if definitions is None or name in definitions:
         return True
@@ -49,24 +46,16 @@ def is_asked_for(builder: Callable[..., Any], name: str, values: Mapping[str, An
 def split(
     builder: Callable[..., Any], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], HyperParameters]:
-    """Split what is set for a builder into its arguments and what ``hp`` answers."""
+    """Split settings of a builder into its arguments and the values of ``hp``."""
     written = inspect.signature(builder).parameters
     arguments = {k: v for k, v in settings.items() if k in written}
     return arguments, HyperParameters({k: v for k, v in settings.items() if k not in written})
 
 
 def shapes_of(X: Any, y: Any, *, classifier: bool) -> dict[str, Any]:
-    """Return the arguments of a builder that data say, as estimators infer them.
+    """Return ``in_features``, ``in_channels``, ``input_shape`` and ``out_features`` of data.
 
-    Parameters
-    ----------
-    X, y : array-like
-    classifier : bool
-
-    Returns
-    -------
-    dict
-        ``in_features``, ``in_channels``, ``input_shape`` and ``out_features``, as far as known.
+    They are inferred as by estimators; unknown ones are left out.
     """
     shapes: dict[str, Any] = {}
     shape = tuple(getattr(X, "shape", ()))[1:]

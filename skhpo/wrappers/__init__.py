@@ -1,13 +1,12 @@
-"""The estimator inside wrappers that only transform what goes in and comes out of it.
+"""The estimator inside wrappers that only transform its inputs and outputs.
 
-Those are `Pipeline`, `TransformedTargetRegressor` and `FixedThresholdClassifier`, in any order and
-depth, of exactly these classes: a subclass may do anything. A fit is taken apart there: first
-`prepare` runs the wrappers' own ``fit`` around a stand-in, which notes what the estimator inside is
-to be fitted on; then that one is trained, in whatever way; then `Prepared.assembled` puts it in the
-place of the stand-in. Nothing of what the wrappers do (routing of metadata, checks of y, caches) is
-written again here.
+These are `Pipeline`, `TransformedTargetRegressor` and `FixedThresholdClassifier`, in any order and
+depth, but not their subclasses. A fit is divided: `prepare` runs the wrappers' own ``fit`` around a
+stand-in, which records the data for the estimator inside; then that one is trained in some way;
+then `Prepared.assembled` replaces the stand-in by it. What the wrappers do (metadata routing,
+checks of y, caches) is not implemented again.
 
-Anything else is fitted whole, and `whats_lost` says what that costs.
+Anything else is fitted as a whole, and `whats_lost` explains what that costs.
 """
 
 from ._inside import Inside, arguments_inside, fitted_inside, inside, owner_of, whats_lost

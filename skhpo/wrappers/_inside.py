@@ -1,4 +1,4 @@
-"""What is inside an estimator, and by which names its parameters go."""
+"""The estimator inside wrappers, and the names of its parameters."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = [
     "whats_lost",
 ]
 
-# The parameter that holds the estimator inside, and the attribute that holds it fitted. By name:
-# whoever has one has imported it.
+# The parameter with the estimator inside, and the attribute with the fitted one. Classes by name,
+# so that they need not be imported.
 _HOLDERS = {
     "compose.TransformedTargetRegressor": ("regressor", "regressor_"),
     "model_selection.FixedThresholdClassifier": ("estimator", "estimator_"),
@@ -42,20 +42,20 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Inside:
-    """What is inside the wrappers of an estimator.
+    """The estimator inside the wrappers of an estimator.
 
     Parameters
     ----------
     names : tuple of str
-        Names of the parameters that lead there, each one's of the wrapper before: ``("regressor",
-        "net")``. Empty where there are no wrappers.
+        Path of parameters from wrapper to wrapper: ``("regressor", "net")``. Empty if there are no
+        wrappers.
     estimator : estimator
     resource : str or None
-        Its parameter that counts the work. None where there is none, or rows are counted.
+        Its parameter that is the resource. None if there is none, or rows are the resource.
     transforms_X : bool
-        Whether there are transformers around it, which are worth being fitted once for many.
+        Whether a pipeline has transformers, which many fits may share.
     keeps_unfitted : bool
-        Whether a wrapper keeps the unfitted estimator beside the fitted one.
+        Whether a wrapper stores the unfitted estimator in addition to the fitted one.
     """
 
     names: tuple[str, ...]
@@ -66,29 +66,28 @@ class Inside:
 
     @property
     def prefix(self) -> str:
-        """What the names of its parameters begin with."""
+        """Prefix of the names of its parameters."""
         return "".join(f"{name}__" for name in self.names)
 
     @property
     def fresh(self) -> Any:
-        """What is to be fitted."""
+        """The estimator to fit, a clone if the wrappers keep the unfitted one."""
         return clone(self.estimator) if self.keeps_unfitted else self.estimator
 
     def own(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters of the whole that are its own, by its own names."""
+        """Return those parameters of the whole that belong to it, without the prefix."""
         n = len(self.prefix)
         return {name[n:]: value for name, value in params.items() if name.startswith(self.prefix)}
 
     def may_be_moved_by(self, params: Mapping[str, Any]) -> bool:
-        """Return whether parameters of the whole may put another estimator, or wrapper, there."""
+        """Return whether parameters of the whole may replace the estimator or a wrapper."""
         paths = {"__".join(self.names[:i]) for i in range(1, len(self.names) + 1)}
         return any(name in paths or name.rpartition("__")[2] == "steps" for name in params)
 
     def key_of_wrappers(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the part of a configuration that touches the wrappers, as a hashable key.
+        """Return the parameters of the wrappers in a configuration, as a hashable key.
 
-        Values without a natural equality are compared by identity: a search space hands out the
-        same object for the same choice.
+        Objects are compared by identity: a search space returns the same object for a choice.
         """
         plain = (bool, int, float, str, type(None))
         path = "__".join(self.names)
@@ -101,14 +100,14 @@ class Inside:
 
 
 def inside(estimator: Any, resource: str | None = None) -> Inside:
-    """Look through the wrappers of an estimator.
+    """Find the estimator inside wrappers.
 
     Parameters
     ----------
     estimator : estimator
     resource : str or None, default=None
-        Parameter of `estimator` that counts the work, or ``"n_samples"``. Nothing is looked
-        through that has it: its fits differ by level.
+        The resource: a parameter of `estimator`, or ``"n_samples"``. A wrapper whose own parameter
+        it is counts as the estimator, because its fits differ by level.
 
     Returns
     -------
@@ -153,7 +152,7 @@ def arguments_inside(estimator: Any, fit_params: Mapping[str, Any]) -> Mapping[s
 
 
 def fitted_inside(estimator: Any) -> Any:
-    """Return the fitted estimator inside a fitted one, to be looked at."""
+    """Return the fitted estimator inside a fitted one, for inspection."""
     while True:
         if isinstance(estimator, Pipeline):
             child = estimator.steps[-1][1]
@@ -176,12 +175,7 @@ def owner_of(estimator: Any, prefix: str = "") -> tuple[Any, str]:
 
 
 def whats_lost(estimator: Any, resource: str | None = None) -> str | None:
-    """Say what fitting an estimator whole costs, where something inside could be trained better.
-
-    Returns
-    -------
-    str or None
-    """
+    """Return what fitting an estimator as a whole costs, as a sentence, or None if nothing."""
     found = inside(estimator, resource)
     whole = found.estimator
     frozen = isinstance(whole, FrozenEstimator)
@@ -208,7 +202,7 @@ def _shows_what_is_inside(estimator: Any) -> bool:
 
 
 def name_of_child(estimator: Any) -> str | None:
-    """Return the name of the parameter that holds what is inside; None if this is no wrapper."""
+    """Return the name of a wrapper's parameter with the estimator inside; None if no wrapper."""
     if type(estimator) is Pipeline and estimator.steps:
         name = estimator.steps[-1][0]
     else:
@@ -224,7 +218,7 @@ def child_of(wrapper: Any, name: str) -> Any:
 
 
 def holder(cls: type[Any]) -> tuple[str | None, str | None]:
-    """Return where a wrapper that is looked through has what is inside, unfitted and fitted."""
+    """Return parameter and attribute of a supported wrapper with the estimator inside."""
     return _found(_HOLDERS, cls)
 
 

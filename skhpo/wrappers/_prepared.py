@@ -1,4 +1,4 @@
-"""A fit taken apart: the wrappers around an estimator, and what is inside."""
+"""A divided fit: fitted wrappers, and the estimator inside."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ._inside import child_of, holder, inside
 
 __all__ = ["Prepared", "prepare"]
 
-# Transformers that make each number of itself, so that it does not matter which rows they are given
-# together. By name: whoever has one has imported it.
+# Transformers that map each value separately, so that rows may be transformed in any portions.
+# Classes by name, so that they need not be imported.
 _NUMBER_BY_NUMBER = (
     "preprocessing.MaxAbsScaler",
     "preprocessing.MinMaxScaler",
@@ -32,17 +32,17 @@ _NUMBER_BY_NUMBER = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """Wrappers fitted on a training part, and what the estimator inside is to be fitted on.
+    """Wrappers fitted on a training part, and the data for the estimator inside.
 
     Parameters
     ----------
     names : tuple of str
-        Where that is, see `Inside`.
+        The path to the estimator, see `Inside`.
     wrapper : estimator
         The outermost one, fitted; without wrappers the estimator itself, unfitted.
     X, y : array-like
-        As the estimator inside gets them; for some transformers (target encoders) that is not what
-        ``transform`` would return.
+        As the estimator inside gets them; some transformers (target encoders) transform training
+        data differently than ``transform`` does.
     fit_params : dict
     """
 
@@ -60,14 +60,14 @@ class Prepared:
         whole : estimator
             Unfitted, with all parameters.
         fitted : estimator
-            What belongs inside.
+            The estimator inside.
         transforming : bool, default=True
-            Without it the result takes X as the estimator inside gets it.
+            If False, the result has no transformers, and takes transformed X.
         """
         return _assembled(self.wrapper, whole, self.names, fitted, transforming)
 
     def inner_data(self, X: Any, y: Any = None) -> tuple[Any, Any]:
-        """Return other data than the training part as the estimator inside gets it."""
+        """Transform other data than the training part for the estimator inside."""
         for wrapper in self._wrappers():
             if isinstance(wrapper, Pipeline):
                 X = _transformed(_steps(wrapper), X)
@@ -76,9 +76,9 @@ class Prepared:
         return X, y
 
     def inner_rows(self, X: NDArray[Any], rows: NDArray[np.intp]) -> TransformedRows | None:
-        """Return rows of an array as the estimator inside gets them, made when they are read.
+        """Return rows of an array that are transformed for the estimator inside when they are read.
 
-        None where a transformer may need to see all of them.
+        None if a transformer may need all of them at once.
         """
         pipelines = (wrapper for wrapper in self._wrappers() if isinstance(wrapper, Pipeline))
         steps = [step for pipeline in pipelines for step in _steps(pipeline)]
@@ -99,14 +99,7 @@ class Prepared:
 def prepare(
     estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], resource: str | None = None
 ) -> Prepared:
-    """Fit the wrappers of an unfitted estimator.
-
-    Transformers are fitted in place; the estimator inside stays as it is.
-
-    Returns
-    -------
-    Prepared
-    """
+    """Fit the transformers of an unfitted estimator in place, but not the estimator inside."""
     found = inside(estimator, resource)
     if not found.names:
         return Prepared((), estimator, X, y, dict(fit_params))
@@ -118,7 +111,7 @@ def prepare(
 
 
 class _StandIn:
-    """Takes the place of an estimator inside wrappers, and notes what it would be fitted on."""
+    """Replaces the estimator inside wrappers, and records the data that it would be fitted on."""
 
     def __init__(self, estimator: Any) -> None:
         self._estimator = estimator
@@ -129,7 +122,7 @@ class _StandIn:
         return self
 
     def release(self) -> tuple[Any, Any, dict[str, Any]]:
-        """Return what ``fit`` got, and let go of everything."""
+        """Return the arguments of ``fit``, and drop all references."""
         taken: tuple[Any, Any, dict[str, Any]] = self._taken
         self._taken = self._estimator = None
         return taken
@@ -166,7 +159,7 @@ def _fitted_child(wrapper: Any) -> Any:
 
 
 def _with_inside(wrapper: Any, names: Sequence[str], leaf: Any) -> Any:
-    """Return copies of wrappers that hold something else."""
+    """Return copies of wrappers with another estimator inside."""
     if not names:
         return leaf
     name, *others = names

@@ -72,8 +72,8 @@ def test_convnet(shape):
     [
         ({"n_layers": 4}, "n_layers=4 halves images 4 times, .* only 8 x 8"),
         ({"kernel_size": 2}, "kernel_size must be odd"),
-        ({"n_channels": 0}, "n_channels must be an integer >= 1"),
-        ({"dropout": 1}, "dropout must be"),
+        ({"n_channels": 0}, r"'n_channels' .* an int in the range \[1, inf\)"),
+        ({"dropout": 1}, "'dropout' parameter of ConvNet must be"),
         ({"normalization": "layer"}, "normalization must be None or 'batch'"),
     ],
 )

@@ -48,10 +48,10 @@ def test_layer_normalization():
     [
         ("activation", "rele", "known: 'relu'"),
         ("normalization", "bach", "one of 'batch', 'layer', but got 'bach'"),
-        ("n_units", 0, "n_units must be an integer >= 1, but got 0"),
-        ("n_layers", 1.5, "n_layers must be an integer >= 0, but got 1.5"),
-        ("dropout", 1.0, r"dropout must be a number in \[0, 1\), but got 1.0"),
-        ("input_dropout", -0.1, "input_dropout must be"),
+        ("n_units", 0, r"'n_units' .* an int in the range \[1, inf\). Got 0 "),
+        ("n_layers", 1.5, r"'n_layers' .* an int in the range \[0, inf\). Got 1.5 "),
+        ("dropout", 1.0, r"'dropout' .* a float in the range \[0.0, 1.0\). Got 1.0 "),
+        ("input_dropout", -0.1, "'input_dropout' parameter of MLP must be"),
     ],
 )
 def test_bad_arguments(argument, value, message):

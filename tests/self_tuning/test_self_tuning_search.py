@@ -422,7 +422,7 @@ BAD = [
     ({"input_noise": uniform(0, 1)}, "pass a SelfTuningClassifier.*hyperparameters__input_noise"),
     ({"module__dropout": [0.1, 0.2]}, "there is no gradient between choices"),
     ({"optimizer__weight_decay": uniform(-np.inf, 1)}, "."),
-    ({"module__dropout": uniform(0, 2)}, "dropout must be"),
+    ({"module__dropout": uniform(0, 2)}, r"'dropout' .* in the range \[0.0, 1.0\)"),
     ({"module__dropout": FloatDistribution(0, 0.9, step=0.1)}, "range with steps"),
     ({}, "must say what to tune"),
 ]
