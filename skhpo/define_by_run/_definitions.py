@@ -113,8 +113,9 @@ class Range(Definition):
         given = str(self)
         wanted = numbers.Integral if self.kind == "Int" else numbers.Real
         finite = [Number(wanted, None, None, closed="neither")]
-        steps = [Number(wanted, 1 if self.sampling == "log" else 0, None, closed="neither"), None]
-        names = {"min_value": finite, "max_value": finite, "default": finite, "step": steps}
+        least = 1 if self.sampling == "log" else 0
+        names: dict[str, list[Any]] = dict.fromkeys(("min_value", "max_value", "default"), finite)
+        names["step"] = [Number(wanted, least, None, closed="neither"), None]
         check_arguments(f"hp.{given}", names, **{name: getattr(self, name) for name in names})
         if self.min_value > self.max_value:
             raise ValueError(f"min_value <= max_value must hold, but got {given}")

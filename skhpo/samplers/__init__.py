@@ -1,4 +1,4 @@
-"""Which configuration comes next."""
+"""Samplers, which choose the configurations."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a scheduler expects of a sampler."""
+"""The interface of samplers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ __all__ = ["Sampler", "sample_at"]
 
 
 class Sampler(ABC):
-    """Proposes configurations, and may listen to how they scored.
+    """Proposes configurations, and may learn from their scores.
 
-    A sampler is deterministic given its seed, the calls of `sample` and what it observed.
+    A sampler is deterministic given its seed, the calls of `sample` and its observations.
     `skhpo.testing.SamplerContract` tests a new one.
 
     Parameters
     ----------
     space : SearchSpace
-        Where the configurations come from.
+        The space of the configurations.
 
     Attributes
     ----------
     learns : bool
-        Whether later configurations depend on what was observed. Schedulers then ask for few
-        at a time.
+        Whether later configurations depend on observations. Schedulers then ask for few at a time.
     """
 
     learns: ClassVar[bool] = False
@@ -43,15 +42,15 @@ class Sampler(ABC):
         Parameters
         ----------
         n : int
-            How many.
+            Number of configurations.
         resource : int or None
-            A keyword that a subclass may take: ``sample(n, *, resource=None)`` is told the level of
+            An optional keyword of subclasses, ``sample(n, *, resource=None)``: the level of
             resource at which the configurations start. See `sample_at`.
 
         Returns
         -------
         configurations : list of dict
-            Fewer than `n` where the space is exhausted.
+            Fewer than `n` if the space is exhausted.
         """
 
     def observe(  # noqa: B027
@@ -63,21 +62,20 @@ class Sampler(ABC):
         noise: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Take note of a score; the default does not listen.
+        """Observe a score; ignored by default.
 
         Parameters
         ----------
         params : dict of str to object
             The configuration.
         score : float
-            Larger is better; NaN where the fit failed.
+            Larger is better; NaN if the fit failed.
         resource : int or None
-            What it was given in total; None for a full fit.
+            Total resource of the configuration; None for a full fit.
         noise : float or None, default=None
-            Variance of the score, as the mean over splits and repeats that it is; None where
-            that is unknown.
+            Variance of the score, a mean over splits and repeats; None if unknown.
         seconds : float or None, default=None
-            What the fits took, all splits and repeats together; None where that is unknown.
+            Duration of the fits of all splits and repeats; None if unknown.
         """
 
     def observe_elsewhere(  # noqa: B027
@@ -88,26 +86,24 @@ class Sampler(ABC):
         noise: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Take note of a score of another task: other data, another metric, another estimator.
+        """Observe a score of another task: other data, another metric, another estimator.
 
-        Such scores say where good configurations may be, and not how good they are here. The
-        default does not listen.
+        Such scores indicate where good configurations may be, not how good they are here. Ignored
+        by default.
 
         Parameters
         ----------
         params, score, noise, seconds
-            As of `observe`, at the largest resource there was.
+            As in `observe`, at the largest resource of that task.
         """
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:  # noqa: B027
-        """Take note that another configuration runs instead of one that was proposed.
-
-        The default does nothing.
+        """Note that another configuration runs instead of a proposed one; ignored by default.
 
         Parameters
         ----------
         params, by : dict of str to object
-            The configuration of `sample`, and what runs.
+            The proposed configuration, and the one that runs.
         """
 
 
@@ -119,8 +115,7 @@ def sample_at(sampler: Sampler, n: int, resource: int | None) -> list[dict[str, 
     sampler : Sampler
     n : int
     resource : int or None
-        What the first trial of each will be given. Passed on if `sample` of the sampler has such
-        an argument.
+        Resource of the first trial of each; passed on if `sample` has such an argument.
     """
     if _takes_resource(getattr(sampler.sample, "__func__", sampler.sample)):
         return sampler.sample(n, resource=resource)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""The configuration that promises most, after a Gaussian process of what was observed."""
+"""Bayesian optimisation with a Gaussian process."""
 
 from __future__ import annotations
 
@@ -36,40 +36,40 @@ _CONSTRAINTS = {
     "acquisition": [StrOptions({"log_ei", "log_ei_per_second"})],
     "stop_tol": [NON_NEGATIVE, None],
 }
-_ELSEWHERE = -1  # the resource of the scores of another task: less than any
+_ELSEWHERE = -1  # the resource of scores of another task: less than any
 
 
 class BayesSampler(Sampler):
     """Bayesian optimisation: a Gaussian process, and the point of largest expected improvement.
 
-    The first points are those of a Sobol sequence. Later ones maximise the logarithm of the
-    expected improvement over the best posterior mean, averaged over joint draws of the scores of
-    what still runs. No configuration is proposed twice.
+    The initial points are those of a Sobol sequence. Later ones maximise the logarithm of the
+    expected improvement over the best posterior mean, averaged over fantasies (joint draws of the
+    scores) of pending points. No configuration is proposed twice.
 
     Parameters
     ----------
     space : SearchSpace
-        Any: conditional ones have one model over all their dicts, finite ones end when all
+        Conditional spaces have one model over all their dicts; finite ones are exhausted when all
         configurations were proposed.
     random_state : int, RandomState or None, default=None
         The seed; None draws one.
     n_initial_points : int or "auto", default="auto"
-        Number of configurations before the model is asked, including those observed that were
-        not proposed; "auto" means 6.
+        Number of configurations before the model is used, including observed ones that were not
+        proposed; "auto" means 6.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
-        What is maximised. Per second divides the expected improvement by the duration that is
-        expected from the `seconds` observed.
+        The acquisition function. "log_ei_per_second" divides the expected improvement by the
+        duration expected from the observed `seconds`.
     stop_tol : float or None, default=None
-        End once the largest expected improvement is below this many standard deviations of
-        the best score's noise, that observed with it (unless it is 0) or else the model's (after
-        Makarova et al., 2022, "Automatic termination for hyperparameter optimization"), and there
-        are at least twice as many scores as hyperparameters of the model, the coordinates and
-        two. None never does.
+        Stop when the largest expected improvement is below this many standard deviations of the
+        noise of the best score, as observed (unless it is 0) or else as modelled (after Makarova et
+        al., 2022, "Automatic termination for hyperparameter optimization"), and there are at least
+        twice as many scores as hyperparameters of the model (the coordinates and two). None never
+        stops.
 
     Attributes
     ----------
     stop_reason : str or None
-        Why the last call of `sample` gave fewer configurations than asked for.
+        Why the last call of `sample` returned fewer configurations than requested.
 
     Raises
     ------
@@ -78,17 +78,17 @@ class BayesSampler(Sampler):
 
     Notes
     -----
-    The kernel is a Matern one with smoothness 5/2 over the places in the unit cube, with a length
-    scale for each; choices differ by 0 or 1. Its hyperparameters are the maximum a posteriori.
-    Scores are transformed first, so that failed fits, outliers and the details of bad regions
-    do no harm. Where the noise of scores is observed, noisier ones count less.
+    The kernel is a Matern kernel with smoothness 5/2 on the unit cube, with a length scale for each
+    coordinate; choices differ by 0 or 1. Its hyperparameters are the maximum a posteriori. Scores
+    are transformed first, to reduce the influence of failed fits, outliers and bad regions. Where
+    the noise of scores is observed, noisier ones have less weight.
 
-    Configurations sampled together are not those sampled one by one with scores in between: each
-    is chosen given those that still run. Of more than 500 scores the model has 400: the best, those
-    near the very best, and some of the others (after Gramacy and Apley, 2015, "Local Gaussian
-    process approximation for large computer experiments"), so that a proposal takes as long however
-    many there are. Of scores at several resources there is one model, of
-    which the resource is one more coordinate; it is asked about the largest.
+    Each configuration is chosen given the pending ones, so that those sampled together differ from
+    those sampled one by one with scores in between. Of more than 500 scores the model uses 400: the
+    best, those near the very best, and some others (after Gramacy and Apley, 2015, "Local Gaussian
+    process approximation for large computer experiments"), so that the time of a proposal does not
+    grow with their number. Scores at several resources have one model with the resource as a
+    further coordinate, which predicts for the largest one.
 
     The same seed and calls give the same configurations, whatever the number of threads.
 
@@ -146,13 +146,13 @@ class BayesSampler(Sampler):
         self._places: dict[Hashable, int] = {}
         self._units = Rows(space.n_dims)
         self._place_at: dict[bytes, int] = {}
-        # Configurations that only another task knows, by place, with their scores there.
+        # Configurations observed only in another task, by place, with their scores there.
         self._elsewhere: dict[int, tuple[float, dict[str, Any]]] = {}
         self._n_repeated = 0
         self._pending: dict[int, None] = {}  # an ordered set
         self._observations = Observations()
-        # Of the observations, those whose scores are transformed together; which of these the
-        # posterior has, and the observations that these are.
+        # Rows of the observations that are transformed; among these, the rows of the posterior;
+        # and the latter as rows of the observations.
         self._rows = self._kept = self._modelled = np.empty(0, dtype=np.intp)
         self._posterior: Posterior | None = None
         self._scores: tuple[Posterior, float, float] | None = None
@@ -179,18 +179,18 @@ class BayesSampler(Sampler):
         noise: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Take note of a score.
+        """Observe a score.
 
         Parameters
         ----------
         params : dict of str to object
             The configuration, proposed or not.
         score : float
-            Larger is better; NaN where the fit failed.
+            Larger is better; NaN if the fit failed.
         resource : int or None
-            What it was given in total; None for a full fit.
+            Total resource of the configuration; None for a full fit.
         noise : float or None, default=None
-            Variance of the score: that of the mean over splits, say.
+            Variance of the score, such as that of a mean over splits.
         seconds : float or None, default=None
             Duration of its fits.
         """
@@ -208,11 +208,11 @@ class BayesSampler(Sampler):
         noise: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Take note of a score of another task, which counts as one of less resource than any.
+        """Observe a score of another task, which counts as one with less resource than any.
 
-        Its best configurations are proposed first. From then on the model learns how far its
-        scores are from those here (a shift, the median over nearest neighbours), and how much
-        they say about them (the length scale along the ladder of resources).
+        The best configurations of that task are proposed first. Then the model learns the shift of
+        its scores (the median over nearest neighbours) and their correlation with those of this
+        task (the length scale along the resource).
         """
         is_known = self._is_known(params)
         place = self._place(params)
@@ -228,7 +228,7 @@ class BayesSampler(Sampler):
         self._pending.pop(place, None)
         key = self.space.key(by)
         if key not in self._places and place not in self._observations.places:
-            # As if the other one had never been proposed.
+            # Forget the proposed configuration.
             del self._places[self.space.key(params)]
             self._places[key] = place
             self._place_at.pop(self._units.values[place].tobytes(), None)
@@ -241,7 +241,7 @@ class BayesSampler(Sampler):
         self._pending[place] = None
 
     def predict(self, configurations: Sequence[dict[str, Any]]) -> tuple[Array, Array]:
-        """What the model expects of configurations.
+        """Predict the scores of configurations.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class BayesSampler(Sampler):
         Returns
         -------
         mean, std : ndarray of shape (n_configurations,)
-            Of the score without noise, in units of the score.
+            Posterior mean and standard deviation of the score without noise.
 
         Raises
         ------
@@ -270,14 +270,11 @@ class BayesSampler(Sampler):
         return centre + unit * means[:, 0], unit * std
 
     def _model_of_scores(self) -> tuple[Posterior, float, float]:
-        """A model of the scores themselves, their centre and unit.
-
-        Transformed ones are for choosing only.
-        """
+        """A model of the untransformed scores for predictions, with their centre and unit."""
         assert self._posterior is not None
         assert self._transform is not None
         scores = self._transform.clipped[self._kept]
-        largest = np.abs(scores).max() or 1.0  # divided by it first, lest squares overflow
+        largest = np.abs(scores).max() or 1.0  # avoids overflow of squares
         centre, unit = (scores / largest).mean(), (scores / largest).std() or 1.0
         z, y = self._posterior.z, (scores / largest - centre) / unit
         noise, of_scores = self._posterior.noise, self._model.of_scores
@@ -292,8 +289,8 @@ class BayesSampler(Sampler):
         Returns
         -------
         relevance : dict of str to float
-            In units of 1 / the parameter's whole range; 0 for one of a single value. Of a
-            parameter that has several coordinates in a conditional space, the largest.
+            In units of 1 / the parameter's range; 0 for a parameter with one value. The largest one
+            for a parameter with several coordinates in a conditional space.
         """
         with one_thread():
             self._fit()
@@ -306,7 +303,7 @@ class BayesSampler(Sampler):
         return relevance
 
     def _place(self, params: dict[str, Any]) -> int:
-        """Number of a configuration, which is new or known."""
+        """Number of a configuration, known or new."""
         place = self._places.setdefault(self.space.key(params), len(self._units))
         if place == len(self._units):
             self._units.append(np.nan)
@@ -340,7 +337,7 @@ class BayesSampler(Sampler):
         return self._unseen()
 
     def _next_initial(self) -> dict[str, Any] | None:
-        """The next point of the Sobol sequence that is not known yet."""
+        """The next point of the Sobol sequence; None if it is known."""
         if self._n_drawn % 16 == 0:
             self._block = self._initial.random(16)
         u = self._block[self._n_drawn % 16]
@@ -349,7 +346,7 @@ class BayesSampler(Sampler):
         return None if self._is_known(params) else params
 
     def _unseen(self) -> dict[str, Any] | None:
-        """A random configuration that is not known yet."""
+        """A random new configuration."""
         for _ in range(SETTINGS.max_repeats):
             drawn = self._random.sample(1)
             if not drawn:
@@ -360,7 +357,7 @@ class BayesSampler(Sampler):
         return None
 
     def _fit(self) -> bool:
-        """Whether there is a model; fits it where something new was observed."""
+        """Whether there is a model; fits it after new observations."""
         if self._posterior is not None:
             return True
         levels, scores = self._observations.levels, self._observations.scores
@@ -388,7 +385,7 @@ class BayesSampler(Sampler):
         return True
 
     def _promising(self) -> dict[str, Any] | None:
-        """The configuration of largest acquisition that is not known yet."""
+        """The new configuration with the largest acquisition."""
         posterior = self._posterior
         assert posterior is not None
         n_around = SETTINGS.n_around
@@ -417,16 +414,16 @@ class BayesSampler(Sampler):
         return None
 
     def _edge_penalty(self, u: Array) -> Array:
-        """How much less the logarithm of the acquisition is near the ends of numbers.
+        """Penalty on the logarithm of the acquisition near the ends of numeric ranges.
 
-        At the ends of the space little is known, so that in much noise the improvement expected
-        there would draw all points; where much is expected at an end, this is nothing beside it.
+        Uncertainty is largest at the ends, so that with much noise all points would be there. A
+        large expected improvement at an end outweighs the penalty.
         """
-        squares = (2.0 * u[:, self._numbers] - 1.0) ** 2  # as ** 4 it takes ten times as long
+        squares = (2.0 * u[:, self._numbers] - 1.0) ** 2  # ** 4 would take ten times as long
         return np.asarray(SETTINGS.edge_penalty * (squares**2).sum(axis=1))
 
     def _per_second(self, improvement: LogExpectedImprovement) -> PerSecond | None:
-        """The improvement per second, where seconds are wanted and known."""
+        """The improvement per second, if it is requested and durations are known."""
         if self.acquisition != "log_ei_per_second":
             return None
         rows = self._modelled[self._observations.seconds[self._modelled] > 0.0]
@@ -461,7 +458,7 @@ class BayesSampler(Sampler):
         return True
 
     def _best(self, n: int) -> list[int]:
-        """The observations of the best scores that the model has, one of each configuration."""
+        """The rows of the best scores in the model, one of each configuration."""
         assert self._transform is not None
         assert self._posterior is not None
         rows, y = self._rows, self._transform.y
@@ -481,7 +478,7 @@ class BayesSampler(Sampler):
 
 
 class _Model:
-    """Coordinates, with the hyperparameters of transformed and of plain scores over them."""
+    """Coordinates, with hyperparameters for transformed and for untransformed scores."""
 
     def __init__(self, coordinates: Coordinates) -> None:
         self.coordinates = coordinates

@@ -1,4 +1,4 @@
-"""Configurations of the user first."""
+"""The user's configurations first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Sampler, sample_at
 
 __all__ = ["EnqueuedSampler"]
 
-# Draws until a dict of a conditional space comes up that has the given parameters and values.
+# Draws to find a dict of a conditional space that has the given parameters and values.
 _TRIES = 1000
 
 
@@ -22,16 +22,16 @@ class EnqueuedSampler(Sampler):
     Parameters
     ----------
     sampler : Sampler
-        Proposes the rest, and hears all scores.
+        Proposes the others, and observes all scores.
     configurations : sequence of mapping
-        What to try first. Parameters that one leaves out are drawn at random.
+        The first configurations. Missing parameters are drawn at random.
     random_state : int or None, default=None
         Seed of those draws.
 
     Raises
     ------
     TypeError
-        If a configuration is no dict.
+        If a configuration is not a dict.
     ValueError
         If a configuration is not in the sampler's space.
 
@@ -95,7 +95,7 @@ class EnqueuedSampler(Sampler):
         self.sampler.replace(params, by)
 
     def _complete(self, given: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Fill in what is missing at random, in a dict of the space that has what is given."""
+        """Draw the missing parameters, from a dict of the space that has the given ones."""
         reason = None
         for _ in range(_TRIES):
             drawn = self.space.from_unit(rng.random(self.space.n_dims))

@@ -15,27 +15,27 @@ from .base import Sampler
 
 __all__ = ["RandomSampler"]
 
-# So many repeated draws in a row mean that next to nothing is left to find by drawing.
+# After so many repeated draws in a row nearly nothing new can be drawn.
 _MAX_REPEATS = 1000
-# Configurations that are drawn before anybody asks for them, where it was asked for as many before.
+# Most configurations drawn ahead; never more than were sampled before.
 _MOST_AHEAD = 256
 
 
 class RandomSampler(Sampler):
     """Configurations drawn at random, without replacement where the space is finite.
 
-    Each dict of a conditional space is equally likely, each choice of a list equally likely,
-    and numbers follow their distribution. Without replacement means that repeated draws are drawn
-    again. What is drawn does not depend on how many are asked for at a time.
+    All dicts of a conditional space are equally likely, as are all choices of a list, and numbers
+    follow their distribution. Without replacement means that repeated draws are rejected. The
+    configurations do not depend on how many are requested at a time.
 
-    A finite space ends when all its configurations are drawn. Should it be far too large to be
-    listed and yet yield nothing new in a thousand draws (almost all its probability on few
-    configurations), it ends there.
+    A finite space is exhausted when all its configurations were drawn, or, if it is too large to be
+    listed, after a thousand draws without a new one (because few configurations have nearly all
+    probability).
 
     Parameters
     ----------
     space : SearchSpace
-        Where to draw from.
+        The space of the configurations.
     random_state : int, RandomState or None, default=None
         The seed; None draws one.
 
@@ -55,7 +55,7 @@ class RandomSampler(Sampler):
     ) -> None:
         super().__init__(space)
         self._random_state: np.random.RandomState = check_random_state(random_state)
-        # Nobody else draws from a generator that was made here.
+        # A generator of the user's may be used by other code.
         self._may_draw_ahead = isinstance(random_state, numbers.Integral)
         self._ahead: deque[dict[str, Any]] = deque()
         self._n_sampled = 0
@@ -71,7 +71,7 @@ class RandomSampler(Sampler):
         return configurations
 
     def _from_infinite(self, n: int) -> list[dict[str, Any]]:
-        """Draw; ahead where that is possible, because many at once take little more than one."""
+        """Draw, if possible ahead, because many draws at once take little more time than one."""
         self._n_sampled += n
         if (missing := n - len(self._ahead)) > 0:
             if self._may_draw_ahead:
@@ -95,7 +95,7 @@ class RandomSampler(Sampler):
         return self.space.from_unit(self._random_state.random_sample(self.space.n_dims))
 
     def _list_rest(self) -> list[dict[str, Any]]:
-        """What is not drawn yet, as if it were drawn without replacement, the last one first."""
+        """The remaining configurations in the order of draws without replacement, reversed."""
         size = self.space.size or 0
         if size > 10 * len(self._drawn) + 10_000:
             return []
@@ -108,6 +108,6 @@ class RandomSampler(Sampler):
         # Sorted exponential variates of these rates are draws without replacement with
         # probability proportional to the rates (Efraimidis and Spirakis, 2006).
         rates = [self.space.probability(params) for params in rest]
-        with np.errstate(divide="ignore"):  # rates may be too small for a float: those come last
+        with np.errstate(divide="ignore"):  # rates that underflow to 0 come last
             arrivals = self._random_state.standard_exponential(len(rest)) / rates
         return [rest[i] for i in np.argsort(-arrivals, kind="stable")]

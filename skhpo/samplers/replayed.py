@@ -1,4 +1,4 @@
-"""The configurations of a search that is replayed."""
+"""The configurations of a replayed search."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ __all__ = ["ReplayedSampler"]
 
 
 class ReplayedSampler(Sampler):
-    """Proposes what an interrupted search proposed, then goes on as another sampler would.
+    """Proposes what an interrupted search proposed, then continues as another sampler would.
 
-    The other sampler is asked all the same, so that it ends up in the state that it was in. Where
-    it proposes something else (a model that is fitted on another processor is not the same to the
-    last bit) it is told what runs instead.
+    The other sampler is asked as well, so that it gets into the same state. If its proposal differs
+    (a model fitted on another processor differs by rounding) `Sampler.replace` is called.
 
     Parameters
     ----------
     sampler : Sampler
     records : mapping of int to object
-        What is known of configurations, by number in the order of proposing. Some may be missing.
+        Records of configurations, by their number in the order of proposals; some may be missing.
     restore : callable
-        From a proposed configuration and its record to the configuration that was proposed then;
-        the very same object where there is no difference.
+        From a proposed configuration and its record to the recorded configuration; returns the
+        same object if they do not differ.
 
     Examples
     --------

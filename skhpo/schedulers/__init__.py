@@ -1,4 +1,4 @@
-"""How much resource for which configuration."""
+"""Schedulers, which allot resource to configurations."""
 
 from typing import TYPE_CHECKING
 

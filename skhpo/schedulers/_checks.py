@@ -1,4 +1,4 @@
-"""What the arguments are that several schedulers have."""
+"""Constraints of arguments that several schedulers share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BRACKETS = {
 
 
 def exactly(factor: float | Fraction) -> Fraction:
-    """Return a number, as its type has it, without rounding."""
+    """Convert a number to a fraction without rounding."""
     if isinstance(factor, Fraction):
         return factor
     return Fraction(int(factor) if isinstance(factor, Integral) else float(factor))

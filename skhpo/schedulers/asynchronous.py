@@ -1,4 +1,4 @@
-"""Hyperband that never waits: promotes as soon as a rung has somebody to promote."""
+"""Asynchronous Hyperband, which never waits for a rung to be complete."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["AsynchronousHyperband"]
 
 
 class AsynchronousHyperband(Scheduler):
-    """Hyperband [1]_ with the promotions of ASHA [2]_: `ask` gives the one trial to start now.
+    """Hyperband [1]_ with the promotions of ASHA [2]_: `ask` returns the one trial to start now.
 
-    A candidate is promoted if it is among the best ``1 / factor`` of those that its rung has been
-    told so far, without waiting for the others; where nobody can be promoted a new candidate
-    starts. The work is that of `Hyperband` with the same arguments, rung by rung: brackets are
-    filled one after another, the most aggressive one first, and a rung has as many slots as there.
+    A candidate is promoted if it is among the best ``1 / factor`` of the scores of its rung so far,
+    without waiting for the others; if none can be promoted a new candidate starts. Each rung has
+    the work of `Hyperband` with the same arguments: brackets are filled one after another, the most
+    aggressive one first, and rungs have the same numbers of slots.
 
     Parameters
     ----------
     sampler : Sampler
-        Where the candidates come from. One that learns is asked while earlier candidates run.
+        Samples the candidates, also while earlier ones run.
     min_resources, max_resources, factor, n_brackets, n_iterations, full_first
         As in `Hyperband`.
 
@@ -40,16 +40,16 @@ class AsynchronousHyperband(Scheduler):
 
     Notes
     -----
-    Of `k` scores told to a rung, ``floor(k / factor)`` are promoted, the best that are still
-    there. That is algorithm 2 of [2]_ but for one thing: a candidate that was promoted early, and
-    would not be any more, counts. So the slots last until the rung's last candidate has been told;
-    those that are left then (because of rounding, or of failures) go to the best of the rest. A
-    failed candidate (NaN) counts as told and is never promoted. Equal scores rank by candidate
+    Of `k` scores on a rung, ``floor(k / factor)`` are promoted, the best that remain. This is
+    algorithm 2 of [2]_ with one difference: a candidate that was promoted early counts, even if it
+    is not among the best any more. So the slots last until the last candidate of the rung has a
+    score; remaining slots (because of rounding or failures) then go to the best of the rest. A
+    failed candidate (NaN) counts as a score and is never promoted. Equal scores rank by candidate
     number.
 
     Promotions come before new candidates, higher rungs before lower ones, and earlier brackets
-    before later ones. With one worker, and with any number, every rung ends with as many
-    candidates as in `Hyperband`; who they are depends on the order in which scores are told.
+    before later ones. With any number of workers every rung ends with as many candidates as in
+    `Hyperband`; which ones depends on the order of the scores.
 
     References
     ----------
@@ -91,19 +91,19 @@ class AsynchronousHyperband(Scheduler):
         self._plan = Plan(brackets, n_iterations, full_first=full_first)
         self.brackets = self._plan.brackets
         self._factor = exactly(factor)
-        self._brackets: dict[int, _Bracket] = {}  # those that are not over, by their order
-        self._filling: _Bracket | None = None  # the one that takes candidates
+        self._brackets: dict[int, _Bracket] = {}  # unfinished ones, by their order
+        self._filling: _Bracket | None = None  # the one that starts candidates
         self._n_started = 0
-        self._promoting: list[int] = []  # a heap of those that may have somebody to promote
-        self._place: dict[int, tuple[_Bracket, int]] = {}  # bracket and rung of who is not out
-        self._last_trial: dict[int, int] = {}  # theirs
+        self._promoting: list[int] = []  # a heap of those that may have a candidate to promote
+        self._place: dict[int, tuple[_Bracket, int]] = {}  # of candidates that are not out
+        self._last_trial: dict[int, int] = {}  # of the same candidates
         self._released: list[int] = []
         self.n_trials = self._plan.n_trials
         self.max_resource: int = self._plan.max_resource
 
     def ask(self) -> list[Trial]:
-        """The trial to start now; none if nothing can start until another one is told."""
-        # The space may turn out to be exhausted, which completes rungs.
+        """The trial to start now; none if nothing can start before the next score."""
+        # An exhausted space completes rungs, which allows promotions.
         trial = self._promote() or self._start() or self._promote()
         return [] if trial is None else [trial]
 
@@ -147,7 +147,7 @@ class AsynchronousHyperband(Scheduler):
         trial = self._run(candidates[0], bracket, 0) if candidates else None
         if trial is None:
             self._plan.end()
-        self._look_at(bracket)
+        self._update(bracket)
         return trial
 
     def _run(self, candidate: int, bracket: _Bracket, rung: int) -> Trial:
@@ -167,10 +167,10 @@ class AsynchronousHyperband(Scheduler):
         if out is not None:
             del self._place[out]
             self._released.append(self._last_trial.pop(out))
-        self._look_at(bracket)
+        self._update(bracket)
 
-    def _look_at(self, bracket: _Bracket) -> None:
-        """Note whether somebody may be promoted in a bracket, or nobody ever again."""
+    def _update(self, bracket: _Bracket) -> None:
+        """Queue a bracket if a candidate can be promoted in it; drop it if it is finished."""
         if bracket.promoting() is not None:
             if not bracket.is_queued:
                 heappush(self._promoting, bracket.order)
@@ -180,7 +180,7 @@ class AsynchronousHyperband(Scheduler):
 
 
 class _Bracket:
-    """Rungs from the bottom up, and how many candidates are still to enter the lowest one."""
+    """Rungs from the bottom up, and the number of candidates still to start."""
 
     def __init__(
         self, order: int, index: int, rungs: Sequence[tuple[int, int]], factor: Fraction
@@ -195,9 +195,9 @@ class _Bracket:
         ]
 
     def promoting(self) -> int | None:
-        """The highest rung from which somebody can be promoted now."""
+        """The highest rung from which a candidate can be promoted now, or None."""
         found = None
-        closed = not self.n_vacant  # whether nobody will enter the rung any more
+        closed = not self.n_vacant  # whether no candidate will enter the rung any more
         for index, rung in enumerate(self.rungs):
             complete = closed and not rung.n_running
             if rung.contenders and (complete or rung.n_due > 0):
@@ -207,31 +207,21 @@ class _Bracket:
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody runs, waits, or is still to enter."""
+        """Whether no candidate runs, waits for promotion, or is still to start."""
         return not self.n_vacant and not any(r.n_running or r.contenders for r in self.rungs)
 
 
 class _Rung:
-    """Who waits for promotion at one resource level.
-
-    Parameters
-    ----------
-    level : int
-        The resource.
-    slots : int
-        How many can be promoted.
-    factor : Fraction
-    tags : dict
-        Of the trials on it.
+    """Candidates at one resource level, of which `slots` can be promoted.
 
     Attributes
     ----------
     n_running : int
         Candidates without a score.
     n_due : int
-        Promotions that what was told allows, and that have not been made.
+        Promotions that the scores so far allow and that have not been made.
     contenders : Contenders
-        Those that would be promoted if there were no more scores to come.
+        The candidates to promote given the scores so far.
     """
 
     def __init__(self, level: int, slots: int, factor: Fraction, tags: dict[str, int]) -> None:
@@ -245,14 +235,14 @@ class _Rung:
         self._n_promoted = 0
 
     def record(self, candidate: int, score: float) -> int | None:
-        """Note a score; return the candidate that can not be promoted any more, if there is one."""
+        """Record a score; return the candidate that is now out, or None."""
         self.n_running -= 1
         self._n_told += 1
         self.n_due = self._n_told // self._factor - self._n_promoted
         return self.contenders.add(candidate, score)
 
     def promote(self) -> int:
-        """Take the best one away."""
+        """Remove and return the best candidate."""
         self._n_promoted += 1
         self.n_due -= 1
         return self.contenders.take()

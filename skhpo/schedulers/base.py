@@ -1,4 +1,4 @@
-"""What a search expects of a scheduler, and the bookkeeping that all of them share."""
+"""The interface of schedulers, and their common bookkeeping."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ __all__ = ["Scheduler"]
 
 
 class Scheduler(ABC):
-    """Allots resource: says which trials to run, and is told how they scored.
+    """Allots resource: decides which trials to run, by the scores that it is told.
 
-    A search is the loop ``while trials := scheduler.ask(): run and tell each``. In that loop trials
-    are numbered in the order they are asked for; candidates are numbered in the order they are
-    sampled. A scheduler is deterministic given its sampler and what it was told.
-    `skhpo.testing.SchedulerContract` tests a new one.
+    A search is the loop ``while trials := scheduler.ask(): run and tell each``. Trials are numbered
+    in the order of `ask`, candidates in the order of sampling. A scheduler is deterministic given
+    its sampler and the scores. `skhpo.testing.SchedulerContract` tests a new one.
 
     A subclass implements `ask`, making its trials with `new_candidates` and `new_trial`, and
     `record`.
@@ -26,19 +25,17 @@ class Scheduler(ABC):
     Parameters
     ----------
     sampler : Sampler
-        Where the candidates come from. The scheduler owns it and passes results on.
+        Samples the candidates. The scheduler owns it and passes results on.
 
     Attributes
     ----------
     n_trials : int or None
-        Trials that the whole search takes if no fit fails and the space is not exhausted; None
-        where that is unknown.
+        Trials of the whole search if no fit fails and the space is not exhausted; None if unknown.
     max_resource : int or None
-        The most that any candidate is given; None for full fits.
+        Largest resource of a candidate; None for full fits.
     looks_ahead : bool
-        Whether `ask` may be called again while trials run. Whole batches are then told in any
-        order, and no number, candidate or promotion depends on that order, nor on how often
-        `ask` was called between.
+        Whether `ask` may be called while trials run. Whole batches are then told in any order, on
+        which no number, candidate or promotion depends, nor on how often `ask` was called between.
     """
 
     n_trials: int | None = None
@@ -51,7 +48,7 @@ class Scheduler(ABC):
         self._next_number = 0
         self._pending: dict[int, Trial] = {}
         self._is_told = bytearray()  # by number
-        self._newly_told: list[int] = []  # that `released` has not looked at
+        self._newly_told: list[int] = []  # since the last call of `released`
         self._continuable: set[int] = set()
 
     @abstractmethod
@@ -66,16 +63,16 @@ class Scheduler(ABC):
         noise: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Take the result of a trial and pass it on to the sampler.
+        """Tell the result of a trial, which is passed on to the sampler.
 
         Parameters
         ----------
         trial : Trial
-            One that was asked for.
+            One that `ask` returned.
         score : float
-            Larger is better; NaN where the fit failed.
+            Larger is better; NaN if the fit failed.
         noise, seconds : float or None, default=None
-            Variance of the score, and what its fits took: for the sampler, as in
+            Variance of the score and duration of its fits, for the sampler; see
             `skhpo.samplers.Sampler.observe`.
 
         Raises
@@ -109,11 +106,10 @@ class Scheduler(ABC):
         return set()
 
     def released(self) -> Collection[int]:
-        """Numbers of told trials that `may_continue` will not name any more, each once.
+        """Numbers of told trials that `may_continue` will never return again, each once.
 
-        Called now and then to drop what they would be continued from. The default compares what
-        `may_continue` says with what it said before; where that is long a scheduler overrides
-        both methods, and notes who drops out when a score is recorded.
+        Called from time to time to delete their checkpoints. The default compares successive
+        results of `may_continue`; a scheduler with many candidates overrides both methods.
         """
         before = self._continuable.union(self._newly_told)
         self._newly_told.clear()
@@ -122,7 +118,7 @@ class Scheduler(ABC):
 
     @abstractmethod
     def record(self, trial: Trial, score: float) -> None:
-        """Note the score of a trial, NaN for a failed one; `tell` calls it."""
+        """Record the score of a trial, NaN for a failed one; called by `tell`."""
 
     def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
         """Sample configurations and number them.
@@ -131,12 +127,12 @@ class Scheduler(ABC):
         ----------
         n : int
         resource : int or None, default=None
-            What the first trial of each will be given, see `skhpo.samplers.sample_at`.
+            Resource of the first trial of each, see `skhpo.samplers.sample_at`.
 
         Returns
         -------
         candidates : list of int
-            Fewer than `n` where the space is exhausted.
+            Fewer than `n` if the space is exhausted.
         """
         first = len(self._candidates)
         self._candidates.extend(sample_at(self.sampler, n, resource))
@@ -151,7 +147,7 @@ class Scheduler(ABC):
         parent: int | None = None,
         number: int | None = None,
     ) -> Trial:
-        """Make a trial, which runs from now on.
+        """Make a trial, which is pending from now on.
 
         Parameters
         ----------
@@ -160,7 +156,7 @@ class Scheduler(ABC):
         resource, tags, parent
             As of a `skhpo.trial.Trial`.
         number : int or None, default=None
-            One that was reserved; None for the next.
+            A reserved number; None for the next one.
         """
         if number is None:
             number = self._next_number

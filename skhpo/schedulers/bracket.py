@@ -1,4 +1,4 @@
-"""Brackets of successive halving, as rungs of slots, and the order in which they start."""
+"""Brackets of successive halving, and the order in which they start."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Bracket", "Plan"]
 
 Rungs = list[tuple[int, int]]
 
-# More than anybody means: they are drawn at once, before the first is fitted.
+# Limit of memory and time: all candidates of a bracket are drawn at once.
 _MOST_CANDIDATES = 10**6
 _RUNG = {"n_candidates": [COUNT], "resource": [COUNT]}
 
 
 class Bracket:
-    """Who stands on which rung: sizes, resource levels and scores, nothing else.
+    """Candidates, sizes and resources of the rungs of a bracket.
 
     A rung has a number of slots. When all candidates on it have a score, the best of them fill
     the slots of the next one. Equal scores rank by candidate number, and a failed candidate (NaN)
@@ -52,7 +52,7 @@ class Bracket:
 
     @property
     def finished(self) -> bool:
-        """Whether no candidate is left to run, now or later."""
+        """Whether no candidate runs or will be promoted."""
         return self.complete and not self._contenders
 
     @property
@@ -67,22 +67,16 @@ class Bracket:
         self._contenders = Contenders(above[0][0] if above else 0)
 
     def record(self, candidate: int, score: float) -> int | None:
-        """Note the score of a candidate on the current rung.
-
-        Returns
-        -------
-        int or None
-            The candidate that this leaves without a slot on the next rung, if there is one.
-        """
+        """Record a score on the current rung; return the candidate that is now out, or None."""
         self._running.remove(candidate)
         return self._contenders.add(candidate, score)
 
     def contenders(self) -> list[int]:
-        """Who would be promoted if there were no more scores to come, the best first."""
+        """The candidates to promote given the scores so far, the best first."""
         return self._contenders.ranked
 
     def promote(self) -> list[int]:
-        """Move the best of a complete rung to the next one; returns them, the best first."""
+        """Move the best of a complete rung to the next one; return them, the best first."""
         promoted = self.contenders()
         self.rung += 1
         self.enter(promoted)
@@ -97,17 +91,17 @@ class Plan:
     brackets : sequence of brackets, each a sequence of (n_candidates, resource)
         Those of an iteration.
     n_iterations : int or None, default=1
-        How often to run them all; None is without end.
+        Number of repetitions; None is unlimited.
     full_first : bool, default=False
-        Take one of the candidates that start with the largest resource before all others, where
-        the last bracket is of such candidates; the work stays the same.
+        Start one candidate of the last bracket before all others, if that bracket starts with the
+        largest resource; the work stays the same.
 
     Attributes
     ----------
     brackets : list of brackets
-        Those of an iteration, as they were given.
+        Those of an iteration.
     n_trials : int or None
-        Slots on all rungs; None where there is no end.
+        Slots on all rungs; None if unlimited.
     max_resource : int
         The largest level.
     """
@@ -139,13 +133,13 @@ class Plan:
             self._split_off_full()
 
     def take(self) -> tuple[int, Rungs] | None:
-        """Return the number and the rungs of the bracket that starts next; None after the last."""
+        """Return number and rungs of the next bracket; None after the last."""
         if not self._coming and self._left != 0:
             self._add_iteration()
         return self._coming.popleft() if self._coming else None
 
     def end(self) -> None:
-        """Let no further bracket start."""
+        """Start no further bracket."""
         self._coming.clear()
         self._left = 0
 

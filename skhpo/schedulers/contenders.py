@@ -1,4 +1,4 @@
-"""Who would be promoted from a rung, as scores come."""
+"""The candidates to promote from a rung, updated with each score."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ __all__ = ["Contenders"]
 
 
 class Contenders:
-    """The best candidates of those that have a score, as many as there are slots.
+    """The best candidates with a score, as many as there are slots.
 
-    Equal scores rank by candidate number, and a failed candidate (NaN) is never among them. To add
-    and to take one costs the logarithm of their number.
-
-    Parameters
-    ----------
-    slots : int
+    Equal scores rank by candidate number; a failed candidate (NaN) is never included. Adding and
+    taking one costs the logarithm of their number.
     """
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        # Two heaps of the same candidates; what left by one of them is skipped in the other.
+        # Two heaps of the same candidates; one removed from the first is skipped in the second.
         self._best: list[tuple[float, int]] = []
         self._worst: list[tuple[float, int]] = []
         self._members: set[int] = set()
@@ -31,11 +27,11 @@ class Contenders:
 
     @property
     def ranked(self) -> list[int]:
-        """All of them, the best first."""
+        """All candidates, the best first."""
         return [candidate for _, candidate in sorted(self._best) if candidate in self._members]
 
     def add(self, candidate: int, score: float) -> int | None:
-        """Note a score; return the candidate that can not be promoted any more, if there is one."""
+        """Record a score; return the candidate that is now out, or None."""
         if math.isnan(score) or not self._slots:
             return candidate
         self._members.add(candidate)
@@ -48,7 +44,7 @@ class Contenders:
         return out
 
     def take(self) -> int:
-        """Take the best one, and its slot, away."""
+        """Remove and return the best candidate, and its slot."""
         best = self._pop(self._best, 1)
         self._members.remove(best)
         self._slots -= 1

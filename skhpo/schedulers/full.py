@@ -1,4 +1,4 @@
-"""Every candidate gets the same resource."""
+"""The same resource for every candidate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import Scheduler
 __all__ = ["FullScheduler"]
 
 
-# What is planned and does not run takes memory; what is planned together may be trained together.
+# Trials per `ask`: planned trials take memory, but those planned together may be trained together.
 _AT_ONCE = 500
 _NO_TAGS: dict[str, int] = {}
 
@@ -21,17 +21,17 @@ class FullScheduler(Scheduler):
     Parameters
     ----------
     sampler : Sampler
-        Where the candidates come from.
+        Samples the candidates.
     n_candidates : int
-        How many.
+        Number of candidates.
     batch_size : int or None, default=None
-        How many run at a time. None means one where the sampler learns; else as many as there is
-        room for, asked for by hundreds.
+        Candidates that run at a time. None is one if the sampler learns, else there is no limit,
+        and `ask` returns hundreds.
     asynchronous : bool, default=False
-        `ask` gives one more candidate however many are pending, so that whoever asks decides how
-        many run at a time. `batch_size` is not used then.
+        `ask` returns one more candidate however many are pending; the caller decides how many run
+        at a time, and `batch_size` is ignored.
     resource : int or None, default=None
-        What each candidate is given; None for whatever the estimator itself says.
+        Resource of each candidate; None for that of the estimator.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Successive halving: many candidates start, the best go on."""
+"""Successive halving: many candidates start, the best continue."""
 
 from __future__ import annotations
 
@@ -16,22 +16,10 @@ __all__ = ["BracketScheduler", "SuccessiveHalving"]
 class BracketScheduler(Scheduler):
     """Runs brackets in order, each to its end.
 
-    `ask` gives one rung at a time: the next one of the first bracket that has one, else the first
-    rung of a new bracket. Asked while an earlier bracket still runs it looks ahead, except where
-    the sampler learns. The numbers of a bracket's trials are reserved when it starts, so that they
-    do not depend on which bracket is ahead.
-
-    Parameters
-    ----------
-    sampler : Sampler
-        Where the candidates come from.
-    plan : Plan
-        The brackets in the order they start.
-
-    Attributes
-    ----------
-    brackets : list of brackets, each a list of (n_candidates, resource)
-        Those of an iteration.
+    `ask` returns one rung at a time: the next one of the first bracket with a complete rung, else
+    the first rung of a new bracket. If an earlier bracket still runs it looks ahead, unless the
+    sampler learns. The numbers of a bracket's trials are reserved when it starts, so that they do
+    not depend on timing. `brackets` are those of an iteration.
     """
 
     looks_ahead = True
@@ -44,9 +32,9 @@ class BracketScheduler(Scheduler):
         self._plan = plan
         self._running: dict[int, _Running] = {}  # by the order in which they started
         self._n_started = 0
-        self._complete: list[int] = []  # a heap of those that have somebody to promote
+        self._complete: list[int] = []  # a heap of those with candidates to promote
         self._of: dict[int, _Running] = {}  # of candidates that are not out
-        self._last_trial: dict[int, int] = {}  # theirs
+        self._last_trial: dict[int, int] = {}  # of the same candidates
         self._released: list[int] = []
 
     def ask(self) -> list[Trial]:
@@ -75,7 +63,7 @@ class BracketScheduler(Scheduler):
             return []
         index, rungs = coming
         candidates = self.new_candidates(*rungs[0])
-        if not candidates:  # the space is exhausted, so the later brackets would be empty as well
+        if not candidates:  # the space is exhausted: later brackets would be empty, too
             self._plan.end()
             return []
         running = _Running(
@@ -139,9 +127,9 @@ class SuccessiveHalving(BracketScheduler):
     Parameters
     ----------
     sampler : Sampler
-        Where the candidates come from.
+        Samples the candidates.
     rungs : sequence of (n_candidates, resource)
-        How many candidates reach which cumulative resource, from the bottom up.
+        Numbers of candidates and their cumulative resources, from the bottom up.
 
     References
     ----------

@@ -14,33 +14,33 @@ from .halving import BracketScheduler
 
 __all__ = ["Hyperband", "hyperband_plan"]
 
-# More than anybody means; a factor near 1 makes millions.
+# A factor near 1 would make millions.
 _MOST_RUNGS = 200
 
 
 class Hyperband(BracketScheduler):
-    """Hyperband [1]_: from many candidates with little resource to few with all of it.
+    """Hyperband [1]_: brackets from many candidates with little resource to few with all of it.
 
-    Brackets start with the most aggressive one, and each goes to its end before the next. Asked
-    while trials run, it looks ahead into later brackets, except where the sampler learns.
+    The most aggressive bracket starts first, and each is completed before the next. While trials
+    run, `ask` looks ahead into later brackets, unless the sampler learns.
 
     Parameters
     ----------
     sampler : Sampler
-        Where the candidates come from.
+        Samples the candidates.
     min_resources : int, default=1
-        The least that a candidate is given.
+        The smallest resource of a candidate.
     max_resources : int, default=81
-        What the last rung of every bracket is given.
+        Resource of the last rung of every bracket.
     factor : float, default=3
         Each rung has about one `factor`-th of the candidates of the one below and `factor` times
         its resource. More than 1.
     n_brackets : int or "all", default="all"
-        How many of the brackets to run, from the most aggressive one.
+        Number of brackets, from the most aggressive one.
     n_iterations : int or None, default=1
-        How often to run them all, each time with new candidates; None is without end.
+        Number of repetitions of all brackets, each with new candidates; None is unlimited.
     full_first : bool, default=False
-        Start one of the candidates that get all of the resource at once, those of the last bracket,
+        Start one of the candidates of the last bracket, which get all of the resource at once,
         before all others; the work stays the same. For a configuration that is known beforehand.
 
     References
@@ -89,9 +89,9 @@ def hyperband_plan(
     factor: float | Fraction = 3,
     n_brackets: int | Literal["all"] = "all",
 ) -> list[list[tuple[int, int]]]:
-    """The brackets of Hyperband, before anything runs.
+    """The brackets of Hyperband, in exact arithmetic.
 
-    All in exact arithmetic: in floating point, ``floor(log(243, 3))`` is 4.
+    In floating point, ``floor(log(243, 3))`` would be 4.
 
     Parameters
     ----------
@@ -149,8 +149,8 @@ def hyperband_plan(
 
 
 def _check_n_rungs(min_resources: int, max_resources: int, factor: Fraction) -> None:
-    """Raise ValueError if there are too many; counted before any is made."""
-    # Of logarithms: the numbers themselves may be too large for floats.
+    """Raise ValueError if there are too many rungs, before any is made."""
+    # By logarithms, as the numbers may be too large for floats.
     ratio = math.log(max_resources) - math.log(min_resources)
     n_rungs = 1 + math.floor(ratio / math.log1p(float(factor - 1)) + 1e-9)
     if n_rungs > _MOST_RUNGS:

@@ -1,4 +1,4 @@
-"""The search space: dicts of parameters on one side, points of the unit cube on the other."""
+"""The search space: a map between dicts of parameters and points of the unit cube."""
 
 from ._axes import make_axis
 from ._foreign import Levels, Steps, translated

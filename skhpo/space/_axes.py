@@ -1,4 +1,4 @@
-"""One parameter of a search space: its values laid out along the unit interval."""
+"""Parameters of a search space as maps between values and the unit interval."""
 
 from __future__ import annotations
 
@@ -16,31 +16,25 @@ from scipy import stats
 from ._foreign import Levels
 from ._identity import identity, plain
 
-# Discrete distributions up to this wide are tabulated: exact round trips, and no call to scipy
-# for each draw. Wider ones go through their own cdf and ppf.
+# Widest discrete distribution that is tabulated: exact round trips, and no call to scipy for each
+# draw. Wider ones use their cdf and ppf.
 _MAX_TABLE = 2**16
 
-# Mass that may lie beyond the table of a discrete distribution without end.
+# Largest probability beyond the table of an unbounded discrete distribution.
 _MAX_TAIL = 0.01
 
-# Stands in for the ends of the unit interval where a distribution has no finite value there.
+# Replaces the ends of the unit interval where a distribution is infinite there.
 _EDGE = 2.0**-53
 
 Kind = Literal["choice", "integer", "continuous"]
 
 
 class Axis(ABC):
-    """A parameter's values along the unit interval.
-
-    Parameters
-    ----------
-    name : str
-        Name of the parameter, for error messages.
-    """
+    """A map between the values of a parameter and the unit interval."""
 
     kind: Kind
     n_levels: int | None
-    ends: list[float] | None = None  # of the cells of its levels, where they have cells
+    ends: list[float] | None = None  # upper ends of the cells of levels, if there are cells
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -51,19 +45,19 @@ class Axis(ABC):
 
     @abstractmethod
     def values(self, u: NDArray[np.float64]) -> list[Any]:
-        """The value at each place in [0, 1], in no more time than arrays take."""
+        """The values at many positions in [0, 1]."""
 
     @abstractmethod
     def key(self, value: Any) -> Hashable:
-        """What identifies a value on this axis; a ValueError for a value not on it."""
+        """Identity of a value; ValueError if it is not on this axis."""
 
     @abstractmethod
     def unit(self, value: Any) -> float:
-        """The place of a value in [0, 1], the centre of its cell where values have cells."""
+        """The position of a value in [0, 1], the centre of its cell if values have cells."""
 
     @abstractmethod
     def snap(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of each place in [0, 1], ``unit(value(u))``."""
+        """``unit(value(u))`` of each position in [0, 1]."""
 
     @abstractmethod
     def probability(self, value: Any) -> float:
@@ -71,27 +65,18 @@ class Axis(ABC):
 
     @abstractmethod
     def level(self, index: int) -> Any:
-        """The value number `index`, where values can be numbered."""
+        """The value number `index`; TypeError if values have no numbers."""
 
     @property
     @abstractmethod
     def bounds(self) -> tuple[float, float] | None:
-        """Smallest and largest number; None where the values have no order."""
+        """Smallest and largest number; None if the values have no order."""
 
 
 class LevelAxis(Axis):
-    """Finitely many values, each with a cell as wide as its probability.
+    """Finitely many values (`levels`), each with a cell as wide as its probability.
 
-    Parameters
-    ----------
-    name : str
-        Name of the parameter.
-    kind : {"choice", "integer"}
-        Whether the values have an order.
-    levels : sequence
-        The values.
-    edges : list of float
-        Upper ends of the cells, increasing.
+    `edges` are the upper ends of the cells, increasing.
     """
 
     def __init__(self, name: str, kind: Kind, levels: Sequence[Any], edges: list[float]) -> None:
@@ -149,7 +134,7 @@ class LevelAxis(Axis):
 
 class _DistributionAxis(Axis):
     cast: ClassVar[type]
-    largest: ClassVar[float]  # that can be represented
+    largest: ClassVar[float]  # representable number
 
     def __init__(self, name: str, distribution: Any) -> None:
         super().__init__(name)
@@ -171,8 +156,8 @@ class _DistributionAxis(Axis):
         if not np.isfinite(x).all():
             within = _ppfs(self._distribution, np.clip(u, _EDGE, 1 - _EDGE))
             x = np.where(np.isfinite(x), x, within)
-        # The ends of ppf are off the support: by rounding, or by scipy's rule that a discrete
-        # distribution's ppf(0) is one below its lowest value. Heavy tails end at infinity.
+        # ppf may leave the support: by rounding, because scipy's ppf(0) of a discrete distribution
+        # is one below its lowest value, and for heavy tails.
         x = np.clip(x, self._low, self._high)
         return np.asarray(np.clip(x, -self.largest, self.largest), dtype=float)
 
@@ -195,7 +180,7 @@ class IntegerAxis(_DistributionAxis):
 
     kind: Kind = "integer"
     cast = int
-    largest = 2.0**63 - 2**10  # of 64 bits and a float
+    largest = 2.0**63 - 2**10  # of floats that fit into 64-bit integers
 
     def __init__(self, name: str, distribution: Any) -> None:
         super().__init__(name, distribution)
@@ -242,14 +227,10 @@ class ContinuousAxis(_DistributionAxis):
 
 
 def make_axis(name: str, values: Any) -> Axis:
-    """The axis of a list of choices or of a frozen distribution.
+    """Make the axis of a list of choices or of a frozen distribution.
 
-    Raises
-    ------
-    TypeError
-        Where `values` is neither.
-    ValueError
-        Where there is no value, or the distribution's arguments are invalid.
+    Raises TypeError for anything else, and ValueError if there is no value or the distribution is
+    invalid.
     """
     if isinstance(values, np.ndarray | Sequence) and not isinstance(values, str | bytes):
         if isinstance(values, np.ndarray) and values.ndim != 1:
@@ -286,7 +267,7 @@ def make_axis(name: str, values: Any) -> Axis:
 def _choices(
     name: str, values: Sequence[Any] | np.ndarray[Any, Any], weights: Sequence[float]
 ) -> LevelAxis:
-    # A choice that is listed twice is one level with twice the weight.
+    # A choice listed twice is one level with twice the weight.
     first: dict[Hashable, Any] = {}
     totals: dict[Hashable, float] = {}
     for value, weight in zip(map(plain, values), weights, strict=True):
@@ -310,7 +291,7 @@ def _distribution(name: str, distribution: Any) -> Axis:
         )
     if math.isfinite(low) and math.isinf(high) and _counts_up(distribution):
         return _table(name, distribution, low, low + _MAX_TABLE - 1, tail=_MAX_TAIL)
-    # Scipy's newer continuous distributions have a pmf too, which is zero.
+    # scipy's newer continuous distributions have a pmf, too, which is zero.
     if not (hasattr(distribution, "pmf") and distribution.pmf(_ppf(distribution, 0.5)) > 0):
         return ContinuousAxis(name, distribution)
     if high - low >= _MAX_TABLE:
@@ -319,14 +300,14 @@ def _distribution(name: str, distribution: Any) -> Axis:
 
 
 def _counts_up(distribution: Any) -> bool:
-    """Whether scipy finds quantiles by going from value to value, which has no end in a tail."""
+    """Whether scipy finds quantiles by an iteration over values, endless in a tail."""
     general = getattr(distribution, "dist", None)
     return isinstance(general, stats.rv_discrete) and (type(general)._ppf is stats.rv_discrete._ppf)
 
 
 def _table(name: str, distribution: Any, low: float, high: float, tail: float = 1e-6) -> LevelAxis:
     values = np.arange(np.floor(low), np.ceil(high) + 1)
-    # Summed here: some distributions of scipy sum their masses anew for every value of the cdf.
+    # Faster than the cdf, which some distributions of scipy sum again for every value.
     upper = np.cumsum(distribution.pmf(values))
     if tail > 1e-6 and not upper[-1] > 1 - tail:
         raise ValueError(
@@ -341,7 +322,7 @@ def _table(name: str, distribution: Any, low: float, high: float, tail: float = 
     upper /= upper[-1]
     lower = np.concatenate([[0.0], upper[:-1]])
     middle = (lower + upper) / 2
-    # What is left out: gaps in the support, and tails that no number in [0, 1] can reach.
+    # Without gaps in the support, and tails that no float in [0, 1] reaches.
     possible = (lower <= middle) & (middle < upper)
     levels = values[possible].astype(int).tolist()
     return LevelAxis(name, "integer", levels, upper[possible].tolist())
@@ -358,7 +339,7 @@ def _ppfs(distribution: Any, u: Any) -> Any:
 
 
 def _equal_forms(value: Any) -> Iterator[Any]:
-    """The value, then the number of the other type that equals it (tables make ints floats)."""
+    """The value, then an equal number of the other type (tables convert integers to floats)."""
     yield value
     if isinstance(value, float) and value.is_integer():
         yield int(value)

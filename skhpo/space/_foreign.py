@@ -1,4 +1,4 @@
-"""What scikit-optimize and Optuna call a parameter's values, recognised without either package."""
+"""Parameters of scikit-optimize and Optuna, recognised without these packages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ._log_randint import log_randint
 
 __all__ = ["Levels", "Steps", "translated"]
 
-# Steps of a range up to which it becomes a list of numbers.
+# Most steps of a range that is listed.
 _MAX_STEPS = 2**16
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Values with a weight each.
+    """Values with weights.
 
     Parameters
     ----------
@@ -42,21 +42,20 @@ class Levels:
 
 
 class Steps(list[Any]):
-    """Numbers in a row: a list, which every search takes, whose order ours know of."""
+    """Evenly spaced numbers: our searches use their order, others see a list of choices."""
 
 
 def translated(param_distributions: Any) -> Any:
-    """A space with the objects of other packages replaced by what this one knows.
+    """Return a space with the objects of other packages converted to those of this one.
 
-    Recognised by their attributes are scikit-optimize's ``Real``, ``Integer`` and
-    ``Categorical``, and Optuna's ``FloatDistribution``, ``IntDistribution`` and
-    ``CategoricalDistribution``. Their bounds are inclusive. Transformations, which belong to a
-    model and not to a space, are ignored.
+    scikit-optimize's ``Real``, ``Integer`` and ``Categorical``, and Optuna's ``FloatDistribution``,
+    ``IntDistribution`` and ``CategoricalDistribution`` are recognised by their attributes. Bounds
+    are inclusive. Transformations are ignored, as they belong to a model.
 
     Parameters
     ----------
     param_distributions : dict or list of dict
-        Left as it is; anything else is given back.
+        Not changed; anything else is returned as given.
 
     Returns
     -------
@@ -65,7 +64,7 @@ def translated(param_distributions: Any) -> Any:
     Raises
     ------
     ValueError
-        If a grid of steps is too fine to be listed, or a logarithmic range starts below 1.
+        If a range has too many steps to be listed, or a logarithmic range starts below 1.
     """
     if isinstance(param_distributions, Mapping):
         return {name: _known(name, values) for name, values in param_distributions.items()}
@@ -99,7 +98,7 @@ def _has(values: Any, *attributes: str) -> bool:
 
 
 def _range(name: Any, values: Any, *, whole: bool, log: bool, step: Any = None) -> Any:
-    """Everything from `low` to `high`, both included."""
+    """Convert a range from `low` to `high`, both included."""
     low, high = values.low, values.high
     if low == high:
         return [int(low) if whole else float(low)]

@@ -1,4 +1,4 @@
-"""When two values of any type are the same one."""
+"""Identity of values of any type."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NUMPY_SCALARS = (np.bool_, np.number, np.str_, np.bytes_)
 
 
 def plain(value: Any) -> Any:
-    """Numpy scalars as Python's own types, anything else as it is."""
+    """Convert NumPy scalars to Python's types; return anything else unchanged."""
     return value.item() if isinstance(value, _NUMPY_SCALARS) else value
 
 
 class _ById:
-    """Equal to itself only; keeps what it wraps, so that it survives pickling."""
+    """Compares by the identity of the wrapped object; survives pickling."""
 
     __slots__ = ("value",)
 
@@ -34,10 +34,10 @@ class _ById:
 
 
 def identity(value: Any, *, open_estimators: bool = False) -> Hashable:
-    """What makes a value the one it is: ``1``, ``1.0`` and ``True`` differ, two nans do not.
+    """Hashable identity of a value: ``1``, ``1.0`` and ``True`` differ, two nans do not.
 
-    Estimators are equal to themselves only (a fitted one is more than its parameters), unless
-    `open_estimators`; then a clone equals its original.
+    Estimators are compared by identity (a fitted one is more than its parameters), or with
+    `open_estimators` by their parameters, so that a clone equals its original.
     """
 
     def inner(item: Any) -> Hashable:
@@ -50,7 +50,7 @@ def identity(value: Any, *, open_estimators: bool = False) -> Hashable:
         return (kind, value.dtype.str, value.shape, inner(value.tolist()))
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        # Its own hash goes by identity, and comparing it gives no bool.
+        # Tensors hash by identity, and their comparison returns no bool.
         return (kind, str(value.dtype), tuple(value.shape), inner(value.tolist()))
     if isinstance(value, list | tuple):
         return (kind, tuple(map(inner, value)))

@@ -18,8 +18,8 @@ __all__ = ["log_randint"]
 class log_randint:
     """Frozen log-uniform distribution over the integers low, ..., high - 1.
 
-    An integer k has the mass that the continuous log-uniform distribution on [low, high) gives
-    to [k, k + 1), so that 1 to 9 is as likely as 10 to 99.
+    An integer k has the probability of [k, k + 1) under the continuous log-uniform distribution on
+    [low, high), so that 1 to 9 is as likely as 10 to 99.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Configurations and their places in the unit cube."""
+"""Configurations and their positions in the unit cube."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Dimension", "SearchSpace"]
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """What one coordinate of the unit cube stands for.
+    """One coordinate of the unit cube.
 
     Parameters
     ----------
     name : str or None
-        The parameter; None for the coordinate that says which dict of a conditional space.
+        The parameter; None for the coordinate that selects a dict of a conditional space.
     kind : {"choice", "integer", "continuous"}
-        Choices have no order. "integer" is anything that has one and comes in steps.
+        Choices have no order. "integer" includes all ordered values in steps.
     n_levels : int or None
-        Number of values, None where they are infinitely many.
+        Number of values; None if infinite.
     dicts : tuple of int
-        The dicts of a conditional space in which the coordinate has a meaning.
+        The dicts of a conditional space in which the coordinate is active.
     """
 
     name: str | None
@@ -41,32 +41,32 @@ class Dimension:
 
 
 class SearchSpace:
-    """Configurations, and their places in the unit cube.
+    """Configurations, and their positions in the unit cube.
 
-    A point drawn uniformly from the cube is a configuration drawn from the space: each dict of a
-    conditional space equally likely, each choice of a list equally likely, and numbers after
-    their distribution.
+    A point drawn uniformly from the cube is a configuration drawn from the space: all dicts of a
+    conditional space are equally likely, as are all choices of a list, and numbers follow their
+    distribution.
 
     Parameters
     ----------
     param_distributions : dict of str to list, array or distribution, or a list of such dicts
         As in `sklearn.model_selection.RandomizedSearchCV`. A list (tuple, 1-D array) always
-        means choices, of any type. A distribution is a frozen univariate one of
-        `scipy.stats`, or `log_randint`; the ranges and categories of scikit-optimize and Optuna
-        are recognised too. A list of dicts is a conditional space.
+        means choices, of any type. Distributions are frozen univariate ones of `scipy.stats`, or
+        `log_randint`; ranges and categories of scikit-optimize and Optuna are accepted, too. A
+        list of dicts is a conditional space.
 
     Attributes
     ----------
     names : list of str
         All parameters, sorted.
     dimensions : tuple of Dimension
-        What each coordinate stands for. With several dicts, the first says which one; a
-        parameter that has the same values in several dicts has the same coordinate there.
+        The coordinates. With several dicts, the first selects one; a parameter with the same values
+        in several dicts has the same coordinate in them.
     n_dims : int
         Number of coordinates.
     size : int or None
-        Number of configurations, None where they are infinitely many. Choices that are listed
-        twice count once; what is in several dicts counts in each.
+        Number of configurations; None if infinite. Choices that are listed twice count once; a
+        configuration in several dicts counts in each.
 
     Raises
     ------
@@ -101,7 +101,7 @@ class SearchSpace:
         axes: list[Axis] = []
         positions: dict[Hashable, int] = {}
         members: list[list[int]] = []
-        self._dicts: list[dict[str, int]] = []  # of each dict, name -> position in axes
+        self._dicts: list[dict[str, int]] = []  # for each dict, from names to positions in axes
         self._given = dicts
         for d, distributions in enumerate(dicts):
             places: dict[str, int] = {}
@@ -134,12 +134,12 @@ class SearchSpace:
         Parameters
         ----------
         u : array-like of shape (n_dims,)
-            Coordinates; those outside [0, 1] are moved to the nearer end.
+            Coordinates; those outside [0, 1] are clipped.
 
         Returns
         -------
         params : dict of str to object
-            Scalars are plain Python ones.
+            Scalars are Python's own types.
         """
         point = self._checked(u, (self.n_dims,)).tolist()
         d = 0
@@ -150,7 +150,7 @@ class SearchSpace:
         }
 
     def from_units(self, u: ArrayLike) -> list[dict[str, Any]]:
-        """The configurations at many points: ``from_unit`` of each, in less time.
+        """The configurations at many points; faster than ``from_unit`` of each.
 
         Parameters
         ----------
@@ -202,8 +202,7 @@ class SearchSpace:
         Returns
         -------
         u : ndarray of shape (n_dims,)
-            The centre of the cell where a parameter is discrete; 0.5 at coordinates that have no
-            meaning for this configuration.
+            The centre of the cell of a discrete parameter; 0.5 at inactive coordinates.
 
         Raises
         ------
@@ -219,7 +218,7 @@ class SearchSpace:
         return np.array(coordinates)
 
     def snap(self, u: ArrayLike) -> NDArray[np.float64]:
-        """Where the configurations at many points lie: ``to_unit(from_unit(u))`` of each.
+        """Snap points to the cells of discrete parameters: ``to_unit(from_unit(u))`` of each.
 
         Parameters
         ----------
@@ -229,8 +228,8 @@ class SearchSpace:
         Returns
         -------
         u : ndarray of shape (n_points, n_dims)
-            In a dict of its own also where an earlier dict has the same configuration;
-            continuous coordinates as given.
+            Continuous coordinates are unchanged. The dict of each point stays, even if an earlier
+            one has the same configuration.
         """
         points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
         n_dicts = len(self._dicts)
@@ -246,11 +245,11 @@ class SearchSpace:
         return snapped
 
     def key(self, params: Mapping[str, Any]) -> Hashable:
-        """Identity of a configuration: equal for equal ones, hashable whatever its values are."""
+        """Hashable identity of a configuration, whatever its values are."""
         return self._locate(params)
 
     def probability(self, params: Mapping[str, Any]) -> float:
-        """Probability of drawing exactly this configuration; 0.0 where one is continuous."""
+        """Probability of drawing exactly this configuration; 0.0 with a continuous parameter."""
         self._locate(params)
         total = 0.0
         for places in self._dicts:
@@ -288,7 +287,7 @@ class SearchSpace:
         return dict(reversed(params.items()))
 
     def choices(self, name: str) -> list[Any]:
-        """List the choices of a parameter, over all dicts; empty where it has a distribution."""
+        """List the choices of a parameter in all dicts; empty if it has a distribution."""
         return [
             axis.level(i)
             for axis in self._axes
@@ -297,10 +296,7 @@ class SearchSpace:
         ]
 
     def bounds(self, name: str) -> tuple[float, float] | None:
-        """Smallest and largest number of a parameter, over the dicts that have a distribution.
-
-        None where it has choices only.
-        """
+        """Smallest and largest number of a parameter in all dicts; None if it has choices only."""
         found = [axis.bounds for axis in self._axes if axis.name == name]
         ends = [bounds for bounds in found if bounds is not None]
         if not ends:
@@ -313,12 +309,12 @@ class SearchSpace:
         Parameters
         ----------
         dimension : int
-            Which coordinate.
+            Number of the coordinate.
 
         Returns
         -------
         ends : list of float or None
-            None for numbers that are continuous, or too many to have cells.
+            None for continuous numbers, and for too many integers to have cells.
         """
         axis = self._axis(dimension)
         if axis is None:
@@ -326,7 +322,7 @@ class SearchSpace:
         return axis.ends
 
     def value_at(self, dimension: int, u: float) -> Any:
-        """The value of a coordinate's parameter at `u`; the number of the dict that it selects."""
+        """The value of a coordinate's parameter, or the number of the selected dict, at `u`."""
         axis = self._axis(dimension)
         if axis is None:
             return self._dict_at(u)
@@ -356,7 +352,7 @@ class SearchSpace:
         ]
 
     def _axis(self, dimension: int) -> Axis | None:
-        """The axis of a coordinate; None for the one that says which dict."""
+        """The axis of a coordinate; None for the one that selects a dict."""
         place = dimension - (len(self._dicts) > 1)
         return None if place < 0 else self._axes[place]
 
@@ -370,7 +366,7 @@ class SearchSpace:
         return size
 
     def _locate(self, params: Mapping[str, Any]) -> tuple[int, tuple[Hashable, ...]]:
-        """The first dict that `params` belong to, and what identifies each of their values."""
+        """The first dict that contains `params`, and the identities of their values."""
         problem = None
         for d, places in enumerate(self._dicts):
             if params.keys() == places.keys():

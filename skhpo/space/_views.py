@@ -1,4 +1,4 @@
-"""A search space for the eye: as text, and as HTML for notebooks."""
+"""A search space as text, and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._axes import Axis
 
 __all__ = ["Line", "as_html", "as_text", "line_of"]
 
-# What of a space is shown: more choices, and longer texts, are cut.
+# More choices, and longer texts, are cut.
 _MOST_CHOICES = 10
 _LONGEST = 60
 # Columns of the table.
@@ -20,7 +20,7 @@ _HEAD = ("parameter", "kind", "values", "distribution")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is shown of one parameter."""
+    """The row of one parameter."""
 
     name: str
     kind: str
@@ -29,14 +29,7 @@ class Line:
 
 
 def line_of(axis: Axis, given: Any) -> Line:
-    """The line of a parameter.
-
-    Parameters
-    ----------
-    axis : Axis
-    given : object
-        The choices or the distribution that the axis was made of.
-    """
+    """Make the row of a parameter; `given` are its choices or its distribution."""
     ends = axis.bounds
     if ends is None:
         return Line(axis.name, axis.kind, _listed(axis), "")
@@ -44,14 +37,7 @@ def line_of(axis: Axis, given: Any) -> Line:
 
 
 def as_text(title: str, parts: Sequence[Sequence[Line]]) -> str:
-    """Lines in columns, under a title.
-
-    Parameters
-    ----------
-    title : str
-    parts : sequence of sequence of Line
-        The lines of each dict of a space.
-    """
+    """Format the rows of each dict of a space as columns under a title."""
     widths = [
         max(len(row[column]) for part in parts for row in map(astuple, part))
         for column in range(len(_HEAD))
@@ -67,7 +53,7 @@ def as_text(title: str, parts: Sequence[Sequence[Line]]) -> str:
 
 
 def as_html(title: str, parts: Sequence[Sequence[Line]]) -> str:
-    """The same as a table."""
+    """Format the same as an HTML table."""
     head = "".join(f'<th style="text-align:left">{name}</th>' for name in _HEAD)
     html = [f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead>"]
     for number, part in enumerate(parts):
@@ -89,7 +75,7 @@ def as_html(title: str, parts: Sequence[Sequence[Line]]) -> str:
 
 
 def _listed(axis: Axis) -> str:
-    """The choices, with their probabilities where those differ."""
+    """The choices, with their probabilities if these differ."""
     n_levels = axis.n_levels or 0
     levels = [axis.level(i) for i in range(min(n_levels, _MOST_CHOICES))]
     texts = [_short(level) for level in levels]
@@ -101,7 +87,7 @@ def _listed(axis: Axis) -> str:
 
 
 def _law(given: Any) -> str:
-    """A distribution as it is written down."""
+    """The name and the arguments of a distribution."""
     dist = getattr(given, "dist", None)
     if dist is not None and hasattr(given, "kwds"):
         arguments = [f"{value:.12g}" for value in given.args]

@@ -1,4 +1,4 @@
-"""Expected improvement, in logarithms."""
+"""Logarithm of the expected improvement."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LogExpectedImprovement:
     Attributes
     ----------
     best : ndarray of shape (s,)
-        Highest posterior mean at the points that were observed or still run, by fantasy.
+        Highest posterior mean at observed and pending points, by fantasy.
     """
 
     def __init__(self, posterior: Posterior) -> None:
@@ -67,16 +67,10 @@ class LogExpectedImprovement:
 
 
 class PerSecond:
-    """Another acquisition function divided by the expected duration, all in logarithms.
+    """Logarithm of an acquisition function divided by the expected duration.
 
-    Parameters
-    ----------
-    acquisition : callable
-        From points to logarithms.
-    log_seconds : Posterior
-        Of the standardised logarithm of the seconds.
-    spread : float
-        Standard deviation of that logarithm.
+    `log_seconds` is the posterior of the standardised logarithm of the seconds, `spread` the
+    standard deviation of that logarithm.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How the kernel sees the points of a search space: squared differences by coordinate."""
+"""Squared differences between points of a search space by coordinate, for the kernel."""
 
 from __future__ import annotations
 
@@ -11,30 +11,26 @@ __all__ = ["Coordinates"]
 
 Array = NDArray[np.float64]
 
-# The code of a choice that has no meaning in a point's dict: different from every choice.
+# The code of a choice that is not in a point's dict: different from every choice.
 _INACTIVE = -1.0
 
 
 class Coordinates:
     """Squared differences between configurations, one for each coordinate that can vary.
 
-    Numbers differ by the squared difference of their places in the unit interval, choices by 0 or
-    1. In a conditional space, a coordinate without a meaning for both of two points differs by 0,
-    and by 1 where it has a meaning for only one of them, wherever that one is. For this to be a
-    distance (and the kernel positive definite), the numbers of such a coordinate lie on an arc of
-    radius 1 and length 1, whose centre is where points without it are (after Hutter and Osborne,
-    2013, "A kernel for hierarchical parameter spaces").
-
-    Parameters
-    ----------
-    space : SearchSpace
+    Numbers differ by the squared difference of their positions in the unit interval, choices by 0
+    or 1. In a conditional space, a coordinate that is inactive for two points differs by 0, and by
+    1 if it is active for only one of them. For this to be a distance (and the kernel positive
+    definite), the numbers of such a coordinate lie on an arc of radius 1 and length 1, with
+    inactive points in its centre (after Hutter and Osborne, 2013, "A kernel for hierarchical
+    parameter spaces").
 
     Attributes
     ----------
     dimensions : list of int
-        The coordinates of the unit cube that have more than one value, in the kernel's order.
+        The coordinates of the unit cube with more than one value, in the kernel's order.
     n_dims : int
-        How many these are.
+        Their number.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -48,7 +44,7 @@ class Coordinates:
             for place in self.dimensions
         ]
         self._is_choice = [space.dimensions[place].kind == "choice" for place in self.dimensions]
-        # Of each column of z, the coordinate that it belongs to.
+        # The coordinate of each column of z.
         self._owners: list[int] = []
         self._choices: list[int] = []
         for j, (member, is_choice) in enumerate(zip(self._members, self._is_choice, strict=True)):
@@ -59,18 +55,7 @@ class Coordinates:
         self._n_numbers = len(self._owners)
 
     def encode(self, u: Array) -> Array:
-        """Points as the kernel sees them.
-
-        Parameters
-        ----------
-        u : ndarray of shape (n, n_dims of the space)
-            Snapped points.
-
-        Returns
-        -------
-        z : ndarray of shape (n, n_columns)
-            Columns of numbers first, codes of choices after them.
-        """
+        """Encode snapped points u as z, with columns of numbers first, then codes of choices."""
         d = np.zeros(len(u), dtype=int)
         if self._dicts > 1:
             d = np.minimum((u[:, 0] * self._dicts).astype(int), self._dicts - 1)
@@ -90,7 +75,7 @@ class Coordinates:
         return np.stack(columns, axis=1) if columns else np.zeros((len(u), 0))
 
     def wanted(self, z: Array) -> Array:
-        """The same configurations where predictions are wanted: here, as they are."""
+        """The points at which to predict; here, the same ones."""
         return z
 
     def differences(self, z: Array) -> Array:

@@ -26,9 +26,9 @@ class Prior:
     Parameters
     ----------
     n_dims : int
-        Number of coordinates, d. The more there are, the longer the length scales.
+        Number of coordinates, d. More coordinates have longer length scales.
     most_noise : float, default=2.0
-        The largest logarithm of the noise variance that is allowed.
+        Upper bound of the logarithm of the noise variance.
     """
 
     def __init__(self, n_dims: int, most_noise: float = SETTINGS.noise_bounds[1]) -> None:
@@ -56,7 +56,7 @@ def negative_log_posterior(
     D : ndarray of shape (d, n (n - 1) / 2)
     y : ndarray of shape (n,)
     noise : ndarray of shape (n,)
-        Relative noise variances: the noise variance in theta times these is what each score has.
+        Relative noise variances, factors of the noise variance in theta.
     prior : Prior
 
     Returns
@@ -72,7 +72,7 @@ def negative_log_posterior(
     K = np.diag(scale + noise_variance * noise)
     K[pairs] = scale * correlation
     L = cholesky(K)
-    inverse, _ = lapack.dpotri(L, lower=1)  # only its lower triangle
+    inverse, _ = lapack.dpotri(L, lower=1)  # the lower triangle only
     alpha = cho_solve((L, True), y, check_finite=False)
     penalty, penalty_gradient = prior.penalty(theta)
     value = 0.5 * float(y @ alpha) + float(np.log(np.diag(L)).sum()) + penalty
@@ -88,18 +88,9 @@ def negative_log_posterior(
 
 
 def fit(D: Array, y: Array, noise: Array, prior: Prior, starts: list[Array]) -> Array:
-    """The theta of highest posterior density found from some starts.
+    """The theta of highest posterior density found from several starts.
 
-    Parameters
-    ----------
-    D, y, noise, prior
-        As for `negative_log_posterior`.
-    starts : list of ndarray of shape (d + 2,)
-
-    Returns
-    -------
-    theta : ndarray of shape (d + 2,)
-        The first start where no descent gave a finite value.
+    The first start, if no descent gives a finite value.
     """
     best, lowest = starts[0], math.inf
     for start in starts:
@@ -118,18 +109,9 @@ def fit(D: Array, y: Array, noise: Array, prior: Prior, starts: list[Array]) -> 
 
 
 class Hyperparameters:
-    """Theta, kept up to date as scores come in.
+    """Theta, updated as scores come in; the prior's mean before the first fit.
 
-    Parameters
-    ----------
-    coordinates : Coordinates
-    most_noise : float, default=2.0
-        The largest logarithm of the noise variance that is allowed.
-
-    Attributes
-    ----------
-    theta : ndarray of shape (d + 2,)
-        The prior's mean until there is something to fit.
+    `most_noise` is the upper bound of the logarithm of the noise variance.
     """
 
     def __init__(
@@ -142,9 +124,9 @@ class Hyperparameters:
         self._n_fits = 0
 
     def update(self, z: Array, y: Array, noise: Array, n_others: int = 0) -> None:
-        """Fit theta to points and their transformed scores, where it is out of date.
+        """Fit theta to points and their transformed scores, if it is out of date.
 
-        `n_others` scores were left out, which count as scores that have come in.
+        `n_others` is the number of scores that are not in the model.
         """
         n = len(y) + n_others
         if (

@@ -23,7 +23,7 @@ def matern52(r2: Array) -> Array:
 
 
 def matern52_slope(r2: Array) -> tuple[Array, Array]:
-    """Correlation, and its derivative by the squared distance."""
+    """Correlation, and its derivative with respect to the squared distance."""
     root = np.sqrt(5.0 * r2)
     decay = np.exp(-root)
     return (

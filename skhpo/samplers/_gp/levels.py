@@ -1,4 +1,4 @@
-"""Scores that were taken at several resources, in one model."""
+"""Scores at several levels of resource in one model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ Array = NDArray[np.float64]
 
 
 class LevelCoordinates(Coordinates):
-    """Coordinates with one more: how high on the ladder of resources a score was taken.
+    """Coordinates with a further one: the height of a score's level of resource, from 0 to 1.
 
-    So the kernel learns how much a short fit says about a long one. Points without a height are
-    at the top, where predictions are wanted.
+    Its length scale is the correlation between levels. Predictions are at the top.
     """
 
     def __init__(self, coordinates: Coordinates) -> None:
@@ -26,11 +25,11 @@ class LevelCoordinates(Coordinates):
         self.n_dims = coordinates.n_dims + 1
 
     def encode(self, u: Array, height: Array | float = 1.0) -> Array:
-        """As of `Coordinates`; `height` of shape (n,) or a number, from 0 to 1, is appended."""
+        """Append the height, of shape (n,) or a number, to the encoded coordinates."""
         return np.column_stack([super().encode(u), np.broadcast_to(height, len(u))])
 
     def wanted(self, z: Array) -> Array:
-        """The same configurations at the top."""
+        """The same configurations at the top level."""
         return np.column_stack([z[:, :-1], np.ones(len(z))])
 
     def differences(self, z: Array) -> Array:
@@ -46,22 +45,10 @@ class LevelCoordinates(Coordinates):
 
 
 def useful_rows(levels: Array, scores: Array, n_dims: int) -> NDArray[np.int_]:
-    """Which observations to fit: those at the top once they are enough, else the highest levels.
+    """Rows to model: those of the top level if they are enough, else of the highest levels.
 
-    Of the level that does not fit as a whole, evenly spaced ones.
-
-    Parameters
-    ----------
-    levels : ndarray of shape (n,)
-        Resources.
-    scores : ndarray of shape (n,)
-    n_dims : int
-        Number of coordinates without that of the level.
-
-    Returns
-    -------
-    rows : ndarray of int
-        Increasing.
+    `levels` are resources, `n_dims` the number of coordinates without that of the level. If a level
+    has too many, evenly spaced ones are used.
     """
     top = np.flatnonzero(levels == levels.max(initial=0.0))
     if np.isfinite(scores[top]).sum() >= SETTINGS.enough_per_coordinate * n_dims:
@@ -77,24 +64,11 @@ def useful_rows(levels: Array, scores: Array, n_dims: int) -> NDArray[np.int_]:
 
 
 def at_top(levels: Array, scores: Array, u: Array) -> tuple[Array, Array]:
-    """Bring the scores of all levels to the highest one.
+    """Shift the scores of all levels to the highest one, and return the heights of the levels.
 
-    Parameters
-    ----------
-    levels : ndarray of shape (n,)
-        Resources.
-    scores : ndarray of shape (n,)
-        NaN and infinite ones stay as they are.
-    u : ndarray of shape (n, n_dims)
-        Points of the unit cube.
-
-    Returns
-    -------
-    scores : ndarray of shape (n,)
-        Shifted by what a level's configurations gain on the next level, in the median. A
-        configuration that is not on both is compared with the nearest one that is on the lower.
-    heights : ndarray of shape (n,)
-        Of the levels, evenly spaced from 0 to 1.
+    The shift is the median gain of a level's configurations on the next level; a configuration on
+    the upper level is compared with the nearest one on the lower. Heights are evenly spaced from 0
+    to 1.
     """
     known = np.unique(levels)
     shifted = scores.copy()

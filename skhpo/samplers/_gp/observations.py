@@ -1,4 +1,4 @@
-"""What was observed: columns that grow."""
+"""Observations as growing arrays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ Array = NDArray[np.float64]
 
 
 class Rows:
-    """Rows of numbers; appending one costs the same however many there are.
-
-    Parameters
-    ----------
-    n_columns : int
-    """
+    """Rows of numbers; appending takes constant time."""
 
     def __init__(self, n_columns: int) -> None:
         self._room = np.empty((64, n_columns))
@@ -40,15 +35,15 @@ class Rows:
 
 
 class Observations(Rows):
-    """Scores in the order in which they came.
+    """Scores in the order of observation.
 
     Attributes
     ----------
     places : ndarray of int, shape (n,)
-        Numbers of the configurations, in the order in which they became known.
+        Numbers of the configurations, in the order of their first appearance.
     scores : ndarray of shape (n,)
     levels : ndarray of shape (n,)
-        The resources as numbers that order levels; infinite for a full fit.
+        Resources; infinite for a full fit.
     noise, seconds : ndarray of shape (n,)
         Variances of the scores and durations of the fits; NaN where unknown.
     """

@@ -1,4 +1,4 @@
-"""The Gaussian process after observations, with fantasies of what still runs."""
+"""The posterior of the Gaussian process, with fantasies of pending points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def cholesky(K: Array) -> Array:
-    """Lower factor of a matrix; its diagonal is raised, tenfold each time, until there is one."""
+    """Lower Cholesky factor; jitter on the diagonal grows tenfold until it exists."""
     jitter = 0.0
     while True:
         try:
@@ -27,7 +27,7 @@ def cholesky(K: Array) -> Array:
 
 
 class Posterior:
-    """Mean and variance of the noise-free score anywhere.
+    """Mean and variance of the noise-free score at any point.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Posterior:
     z : ndarray of shape (n, n_columns)
         Observed points.
     y : ndarray of shape (n,) or (n, s)
-        Their scores; s of them where some are fantasies.
+        Their scores, with s fantasies.
     noise : ndarray of shape (n,)
         Relative noise variances.
     """
@@ -75,14 +75,9 @@ class Posterior:
         return k.T @ self._alpha, np.sqrt(np.maximum(variance, 1e-12 * self.scale))
 
     def with_fantasies(self, z: Array, n_fantasies: int, rng: np.random.Generator) -> Posterior:
-        """Condition on joint draws of the scores of points that still run.
+        """Condition on joint draws of the scores of pending points, of shape (m, n_columns).
 
-        Parameters
-        ----------
-        z : ndarray of shape (m, n_columns)
-        n_fantasies : int
-            Number of draws, s. They share one Cholesky factor.
-        rng : Generator
+        All fantasies share one Cholesky factor.
         """
         k = self._kernel(self.z, z)
         half = self._inverse @ k

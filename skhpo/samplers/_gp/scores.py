@@ -1,4 +1,4 @@
-"""Scores as the Gaussian process sees them."""
+"""The transformation of scores for the Gaussian process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ Array = NDArray[np.float64]
 
 
 class ScoreTransform:
-    """Failures, outliers and heavy lower tails made harmless; order and upper half kept.
+    """Reduces the influence of failures, outliers and bad scores; keeps order and upper half.
 
-    In this order: failed fits (NaN, minus infinity) take the worst finite score; infinite and
-    absurdly high scores, which a search takes for the best as `GridSearchCV` does, the best of the
-    others; scores far from the rest are moved nearer (winsorised); those below the median are
-    replaced by normal
+    In this order: failed fits (NaN, minus infinity) get the worst finite score; infinite and
+    absurdly high scores, which a search treats as the best like `GridSearchCV`, the best of the
+    others; scores far from the rest are winsorised; those below the median are replaced by normal
     quantiles of their ranks, scaled to join the upper half (half-rank warping; Song et al., 2024,
     "The Vizier Gaussian process bandit algorithm", section 3.2); then mean 0 and variance 1.
 
@@ -34,11 +33,11 @@ class ScoreTransform:
     y : ndarray of shape (n,)
         The transformed scores.
     clipped : ndarray of shape (n,)
-        The scores in their own units, failures and outliers on either side moved nearer.
+        The untransformed scores, with winsorised failures and outliers.
     is_constant : bool
         Whether all scores are the same; then `y` is all zeros.
     unit : float
-        What one unit of `y` is in scores, from the median to the best.
+        One unit of `y` in units of scores, above the median.
     """
 
     def __init__(self, scores: Array) -> None:
@@ -46,7 +45,7 @@ class ScoreTransform:
         scores = np.where(
             np.isnan(scores), finite.min(), np.clip(scores, finite.min(), finite.max())
         )
-        # Halved before subtracting, lest 1e308 - (-1e308) overflows.
+        # Halved before subtracting to avoid overflow of 1e308 - (-1e308).
         middle = float(np.median(scores / 2.0))
         deviations = scores / 2.0 - middle
         absurd = _is_absurd(deviations, middle)
@@ -66,7 +65,7 @@ class ScoreTransform:
             nearer = np.clip(deviations, -far * below or -np.inf, far * above or np.inf)
             self.clipped = 2.0 * (middle + nearer)
         if above > 0.0:
-            # Those below are only ranked.
+            # Scores below the median are only ranked.
             deviations = np.where(deviations > 0.0, np.maximum(nearer, 0.0) / above, deviations)
         warped = _half_ranks(deviations)
         self.y = (warped - warped.mean()) / warped.std()
@@ -74,22 +73,13 @@ class ScoreTransform:
             self.unit = 2.0 * above * float(warped.std())
 
     def relative_noise(self, variances: Array) -> Array:
-        """Noise variances of the transformed scores, in units of their median.
+        """Noise variances of the transformed scores, relative to their median; 1 if unknown (NaN).
 
-        Parameters
-        ----------
-        variances : ndarray of shape (n,)
-            Those of the scores; NaN where unknown.
-
-        Returns
-        -------
-        noise : ndarray of shape (n,)
-            1 where unknown. A variance is itself an estimate, from as few as two splits, and splits
-            that are hard for all configurations inflate it; so what counts is its square root,
-            and no more than a factor of 10.
+        A variance is an estimate from as few as two splits, and inflated by splits that are hard
+        for all configurations; so its square root is used, limited to a factor of 10.
         """
         noise = np.ones(len(variances))
-        # How much the transform stretches a score: the chord to the median.
+        # Slope of the transformation: the chord to the median.
         halves = self.clipped / 2.0
         with np.errstate(all="ignore"):
             stretch = (self.y - np.median(self.y)) / (2.0 * (halves - np.median(halves)))
@@ -103,13 +93,13 @@ class ScoreTransform:
 
 
 def _is_absurd(deviations: Array, middle: float) -> NDArray[np.bool_]:
-    """Which scores are out of all proportion above the others and above the median's own size."""
+    """Which scores are absurdly far above the others, relative to deviations and median."""
     size = max(float(np.median(np.abs(deviations))), abs(middle))
     return np.asarray(deviations / SETTINGS.gap > size) if size > 0.0 else deviations > np.inf
 
 
 def _spread(deviations: Array) -> float:
-    """The median of the deviations that are not negative; of the positive ones, if it is 0."""
+    """The median of the non-negative deviations, or if it is 0 of the positive ones."""
     upper = deviations[deviations >= 0.0]
     if not (upper > 0.0).any():
         return 0.0
@@ -117,7 +107,7 @@ def _spread(deviations: Array) -> float:
 
 
 def _half_ranks(deviations: Array) -> Array:
-    """Deviations from the median, the negative ones by rank."""
+    """Deviations from the median; negative ones are replaced by quantiles of ranks."""
     below = deviations < 0.0
     if not below.any():
         return deviations

@@ -1,4 +1,4 @@
-"""Where an acquisition function is largest: many points first, then rounds around the best."""
+"""Maximisation of an acquisition function: global points, then rounds around the best."""
 
 from __future__ import annotations
 
@@ -17,13 +17,7 @@ Array = NDArray[np.float64]
 
 
 class AcquisitionSearch:
-    """Candidates of high acquisition in a space.
-
-    Parameters
-    ----------
-    space : SearchSpace
-    rng : Generator
-    """
+    """Finds points of high acquisition in a space."""
 
     def __init__(self, space: SearchSpace, rng: np.random.Generator) -> None:
         self.space = space
@@ -50,16 +44,16 @@ class AcquisitionSearch:
         acquisition : callable
             From snapped points of shape (m, n_dims) to values of shape (m,).
         is_excluded : callable
-            From snapped points to whether they are out of question.
+            From snapped points to whether they are excluded.
         centres : ndarray of shape (k, n_dims)
-            Points to look around first, the best observed ones.
+            The best observed points, around which the search starts, too.
         n_around : int, default=160
-            How many points around each centre, at each radius.
+            Points around each centre, at each radius.
 
         Returns
         -------
         u : ndarray of shape (m, n_dims)
-            None of them excluded; empty where all that were looked at are.
+            Points that are not excluded.
         values : ndarray of shape (m,)
         """
         points = np.empty((0, self.space.n_dims))
@@ -84,7 +78,7 @@ class AcquisitionSearch:
         return self.space.snap(np.vstack([self.space.snap(shifted), *around]))
 
     def _around(self, centres: Array, radius: float, n_around: int) -> Array:
-        """Each centre with some coordinates moved: numbers by about `radius`, choices anywhere."""
+        """Centres with some coordinates changed: numbers by about `radius`, choices at random."""
         points = np.repeat(centres, n_around, axis=0)
         n_dims = points.shape[1]
         moved = self._rng.random(points.shape) < max(0.3, 1.0 / n_dims)

@@ -1,4 +1,4 @@
-"""The numbers that Bayesian optimisation goes by, in one record."""
+"""Constants of Bayesian optimisation in one record."""
 
 from __future__ import annotations
 
@@ -9,80 +9,79 @@ __all__ = ["SETTINGS", "Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that are no arguments of `BayesSampler`.
+    """Settings that are not arguments of `BayesSampler`.
 
     They were chosen on the ``DEVELOPMENT`` tasks of ``benchmarks/bayes_tasks.py``; the table
-    ``docs/benchmarks/bayes_regret.md`` has other tasks, with other seeds. Those that only bound
-    work do not matter below their bounds.
+    ``docs/benchmarks/bayes_regret.md`` has other tasks, with other seeds. Limits of work have no
+    effect below them.
 
     Parameters
     ----------
     n_initial : int
-        Configurations before the model is asked.
+        Configurations before the model is used.
     n_fantasies : int
-        Joint draws of the scores of what runs.
+        Joint draws of the scores of pending points.
     n_repeated : int
-        The best configurations of another task, to be tried here too.
+        Number of the best configurations of another task that are proposed first.
     max_repeats : int
-        Draws in a row that are known already, after which next to nothing new is left to draw.
+        Repeated draws in a row after which nearly nothing new can be drawn.
     edge_penalty : float
-        What the logarithm of the acquisition loses at an end of a number's range: in noise the
-        largest expected improvements otherwise are where least is known, at the ends.
+        Penalty on the logarithm of the acquisition at the ends of a range, where uncertainty, and
+        so with noise the expected improvement, is largest.
     most_noise : float
-        The largest logarithm of the noise variance, of a signal of 1, in the model that chooses. A
-        model that explains few scores as noise only explores; 3% of the signal are left to it.
+        Upper bound of the logarithm of the noise variance, for a signal variance of 1, in the model
+        that chooses: 3% of the signal. A model that explains few scores as noise only explores.
     length_at_1, length_per_log : float
-        Prior mean of the logarithm of length scales: the first in one dimension, and so much more
-        for each unit of the logarithm of the number of dimensions.
+        Prior mean of the logarithm of length scales: in one dimension, and its increase per unit of
+        the logarithm of the number of dimensions.
     noise_prior, scale_prior : (float, float)
-        Mean and standard deviation of the logarithms of the noise and the signal variance, whose
-        scores have variance 1.
+        Prior mean and standard deviation of the logarithms of noise and signal variance, for scores
+        with variance 1.
     length_bounds, noise_bounds, scale_bounds : (float, float)
-        Of the logarithms, in a fit.
+        Bounds of the logarithms in a fit.
     max_iterations : int
-        Of L-BFGS, in a fit.
+        Of L-BFGS in a fit.
     most_fitted : int
-        Scores to which hyperparameters are fitted: a fit costs their third power.
+        Most scores to which hyperparameters are fitted; a fit costs their third power.
     refit_percent : int
-        Above `most_fitted`, by how much the scores grow from one fit to the next.
+        Above `most_fitted`, the growth of the number of scores between fits.
     restart_below, restart_every : int
-        Up to so many scores a fit also starts from the prior's mean, above it every so many fits;
-        the last optimum alone may be a local one.
+        Up to the first number of scores each fit also starts from the prior's mean, above it every
+        second number of fits, because the previous optimum may be a local one.
     most_rows : int
-        Observations of all levels that a model has: more make a fit slow, and the lowest levels add
-        little to many others.
+        Most observations of several levels in a model; more make a fit slow, and low levels add
+        little.
     most_modelled, n_modelled : int
-        Up to so many scores the posterior has all, beyond that so many of them (`subset`), so that
-        asking takes as long however many there are.
+        Up to the first number of scores the posterior has all of them, above it the second number
+        (`subset`), so that the time of a proposal stays constant.
     most_running : int
-        Points that run in the posterior, where these and the scores are more than `most_modelled`.
+        Pending points in the posterior, if these and the scores exceed `most_modelled`.
     enough_per_coordinate : int
-        So many scores per coordinate at the top level say more alone than with those below.
+        With so many scores per coordinate at the top level, lower levels are not used.
     winsor : float
-        Scores further from the median than so many times the distance from the median to the
-        quartile on their side are moved there.
+        Winsorised scores: further from the median than so many times the distance from the median
+        to the quartile on their side.
     gap : float
-        Scores above the median by so many times the usual deviation, or the median itself, say only
-        that nothing is better.
+        Absurd scores: above the median by so many times the median deviation, or the median.
     noise_power : float
-        Of the relative noise that the spread over splits says: folds that are hard for all
-        candidates inflate it, and few of them tell it badly.
+        Exponent of relative noise estimated from the spread over splits, which few splits estimate
+        badly and hard splits inflate.
     noise_limit : float
-        By how much relative noise may differ from 1, either way.
+        Largest factor between relative noise and 1.
     most_listed : int
-        Configurations of a finite space up to which the acquisition is computed for all.
+        Largest finite space for which the acquisition is computed at all configurations.
     n_global : int
-        Points over all of the space where the search for its maximum starts; a power of 2.
+        Points in the whole space where the maximisation starts; a power of 2.
     n_observed_centres : int
-        The best observed configurations, around which it starts too.
+        Number of the best observed configurations around which it starts, too.
     n_found_centres : int
-        The best points found so far, around which each further round looks.
+        Number of the best points around which each further round searches.
     n_around : int
         Points around each centre.
     n_around_running : int
-        The same where something runs, because with fantasies each point takes longer.
+        The same with pending points, as fantasies make each point slower.
     start_radii, radii : tuple of float
-        How far from centres, as a share of a range: at the start, and in the rounds after it.
+        Distances from centres as shares of a range: at the start, and in later rounds.
     """
 
     n_initial: int = 6

@@ -1,9 +1,9 @@
-"""Which of many scores the posterior has, and which of the many points that run.
+"""Subsets of many scores and of many pending points for the posterior.
 
-A Gaussian process of all scores costs their square for each point that it is asked about. Where the
-next point is decided, around the best ones, it depends on few of them, those nearby (Gramacy and
-Apley, 2015, "Local Gaussian process approximation for large computer experiments"; around the best,
-as in Eriksson et al., 2019, "Scalable global optimization via local Bayesian optimization").
+A prediction costs the square of the number of scores. Around the best points, where the next one is
+chosen, it depends on the scores nearby (Gramacy and Apley, 2015, "Local Gaussian process
+approximation for large computer experiments"; around the best, as in Eriksson et al., 2019,
+"Scalable global optimization via local Bayesian optimization").
 """
 
 from __future__ import annotations
@@ -22,22 +22,10 @@ Array = NDArray[np.float64]
 
 
 def modelled_rows(coordinates: Coordinates, theta: Array, z: Array, y: Array) -> NDArray[np.intp]:
-    """Which scores the posterior has: all of few; of many the best, their neighbours, and others.
+    """Rows of the scores in the posterior: all, or of many a subset.
 
-    Parameters
-    ----------
-    coordinates : Coordinates
-    theta : ndarray of shape (d + 2,)
-        Logarithms of length scales first, in which distances are measured.
-    z : ndarray of shape (n, n_columns)
-    y : ndarray of shape (n,)
-        Transformed scores.
-
-    Returns
-    -------
-    rows : ndarray of int
-        Increasing. A quarter are the best; half those nearest to one of the very best; the rest are
-        spread evenly over the others, in the order in which they came.
+    A quarter of the subset are the best, half the nearest to one of the very best (in the length
+    scales of theta), and the rest are evenly spaced among the others, in the order of observation.
     """
     n = SETTINGS.n_modelled
     if len(y) <= SETTINGS.most_modelled:
@@ -54,14 +42,7 @@ def modelled_rows(coordinates: Coordinates, theta: Array, z: Array, y: Array) ->
 
 
 def modelled_running(posterior: Posterior, z: Array) -> Array:
-    """Of many points that run, those where most improvement is expected: they are in the way.
-
-    Parameters
-    ----------
-    posterior : Posterior
-        Of the scores that are known.
-    z : ndarray of shape (m, n_columns)
-    """
+    """The pending points with the largest expected improvement, if there are too many."""
     n = max(SETTINGS.most_running, SETTINGS.most_modelled - len(posterior.z))
     if len(z) <= n:
         return z
@@ -70,6 +51,6 @@ def modelled_running(posterior: Posterior, z: Array) -> Array:
 
 
 def spread(rows: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """So many rows, evenly spaced; none where `n` is not positive."""
+    """`n` evenly spaced rows; none if `n` is not positive."""
     chosen: NDArray[np.intp] = rows[np.linspace(0, len(rows) - 1, max(n, 0)).astype(int)]
     return chosen
