@@ -1,5 +1,7 @@
 """What a search or a run says about its hyperparameters, in numbers and drawn; it reads results."""
 
+from ._compare import compare
+from ._effects import effects
 from ._harmonica import HarmonicaDisplay
 from ._importance import hyperparameter_importance
 from ._optuna import to_optuna
@@ -13,6 +15,8 @@ __all__ = [
     "HarmonicaDisplay",
     "SearchRecord",
     "SelfTuningScheduleDisplay",
+    "compare",
+    "effects",
     "hyperparameter_importance",
     "read_search",
     "to_optuna",

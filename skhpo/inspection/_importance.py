@@ -15,7 +15,7 @@ from ._ped_anova import PedAnova
 from ._permutation import permutation
 from ._reading import read_search
 
-__all__ = ["hyperparameter_importance"]
+__all__ = ["checked_rows", "hyperparameter_importance", "variances_of_means"]
 
 _CONSTRAINTS = {
     "method": [StrOptions({"fanova", "ped_anova", "gp", "permutation"})],
@@ -139,16 +139,10 @@ def hyperparameter_importance(
     record = read_search(source)
     share = 1.0 if region is None else float(region)
     needed = PedAnova.n_needed(share) if method == "ped_anova" else _FEWEST_ROWS
-    rows = record.enough_rows(needed, f"method={method!r}", metric, resource)
-    y = record.means(metric)[rows]
-    if np.ptp(y) == 0:
-        raise ValueError(
-            f"importance is what moves the score, but all {len(rows)} rows score {y[0]:.6g}; "
-            "take another metric, or a wider space"
-        )
-    u = record.units(rows)
+    rows = checked_rows(record, f"method={method!r}", metric, resource, needed)
+    u, y = record.units(rows), record.means(metric)[rows]
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-    variances = _variances_of_means(record, metric, rows)
+    variances = variances_of_means(record, metric, rows)
     if method == "fanova":
         main, pairs = fanova(record.space, u, y, n_bootstrap, rng)
     elif method == "gp":
@@ -167,6 +161,24 @@ def hyperparameter_importance(
     )
 
 
+def checked_rows(record, what, metric, resource, n=_FEWEST_ROWS):
+    """Return rows that something can be learned from.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `n`, or all of them score the same.
+    """
+    rows = record.enough_rows(n, what, metric, resource)
+    y = record.means(metric)[rows]
+    if np.ptp(y) == 0:
+        raise ValueError(
+            f"{what} is about what moves the score, but all {len(rows)} rows score {y[0]:.6g}; "
+            "take another metric, or a wider space"
+        )
+    return rows
+
+
 def _ped_anova(space, u, y, region, n_bootstrap, rng):
     whole = PedAnova(space, u)
     by_chance = whole.by_chance(y, region, rng)
@@ -178,7 +190,7 @@ def _ped_anova(space, u, y, region, n_bootstrap, rng):
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _variances_of_means(record, metric, rows):
+def variances_of_means(record, metric, rows):
     """Return how much each mean score would vary with other folds and seeds; NaN if unknown.
 
     What is easier or harder on a split for all rows does not count: it moves all means alike.
