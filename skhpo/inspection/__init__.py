@@ -1,20 +1,33 @@
 """What a search or a run says about its hyperparameters, in numbers and drawn; it reads results."""
 
 from ._compare import compare
+from ._effect_display import EffectDisplay
 from ._effects import effects
 from ._harmonica import HarmonicaDisplay
 from ._importance import hyperparameter_importance
+from ._importance_display import ImportanceDisplay
+from ._incumbent import IncumbentDisplay
 from ._optuna import to_optuna
+from ._parallel import ParallelCoordinatesDisplay
 from ._reading import read_search
 from ._record import Failure, SearchRecord
+from ._rungs import RungDisplay, SearchCurvesDisplay
 from ._schedule import SelfTuningScheduleDisplay
+from ._slices import SlicesDisplay
 from ._tables import to_pandas
 
 __all__ = [
+    "EffectDisplay",
     "Failure",
     "HarmonicaDisplay",
+    "ImportanceDisplay",
+    "IncumbentDisplay",
+    "ParallelCoordinatesDisplay",
+    "RungDisplay",
+    "SearchCurvesDisplay",
     "SearchRecord",
     "SelfTuningScheduleDisplay",
+    "SlicesDisplay",
     "compare",
     "effects",
     "hyperparameter_importance",

@@ -110,9 +110,9 @@ def effects(
     names = record.checked_names(params)
     if len(names) not in (1, 2) or len(set(names)) < len(names):
         raise ValueError(f"effects are of one parameter or two different ones, but got {names}")
-    rows = checked_rows(record, "an effect", metric, resource)
+    rows, y = checked_rows(record, "an effect", metric, resource)
     space = record.space
-    u, y = record.units(rows), record.means(metric)[rows]
+    u = record.units(rows)
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
     model = ScoreModel(space, u, y, variances_of_means(record, metric, rows))
     grids = [

@@ -14,6 +14,7 @@ from ._gp_indices import gp_indices
 from ._ped_anova import PedAnova
 from ._permutation import permutation
 from ._reading import read_search
+from ._record import diverged_below
 
 __all__ = ["checked_rows", "hyperparameter_importance", "variances_of_means"]
 
@@ -107,7 +108,8 @@ def hyperparameter_importance(
     -----
     In a conditional space (a list of dicts) each dict is as likely as any other, and not to have
     a parameter counts as one of its values. Lists of numbers are ordered. Rows that failed are
-    left out.
+    left out; scores that have diverged, far below the lower quartile, count as much as the edge of
+    the others (3 distances between the quartiles below it, where a box plot has its far outliers).
 
     Examples
     --------
@@ -139,8 +141,8 @@ def hyperparameter_importance(
     record = read_search(source)
     share = 1.0 if region is None else float(region)
     needed = PedAnova.n_needed(share) if method == "ped_anova" else _FEWEST_ROWS
-    rows = checked_rows(record, f"method={method!r}", metric, resource, needed)
-    u, y = record.units(rows), record.means(metric)[rows]
+    rows, y = checked_rows(record, f"method={method!r}", metric, resource, needed)
+    u = record.units(rows)
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
     variances = variances_of_means(record, metric, rows)
     if method == "fanova":
@@ -162,7 +164,9 @@ def hyperparameter_importance(
 
 
 def checked_rows(record, what, metric, resource, n=_FEWEST_ROWS):
-    """Return rows that something can be learned from.
+    """Return rows that something can be learned from, and their scores.
+
+    Scores that have diverged are raised to the edge of the others, lest they be all that is seen.
 
     Raises
     ------
@@ -176,7 +180,7 @@ def checked_rows(record, what, metric, resource, n=_FEWEST_ROWS):
             f"{what} is about what moves the score, but all {len(rows)} rows score {y[0]:.6g}; "
             "take another metric, or a wider space"
         )
-    return rows
+    return rows, np.maximum(y, diverged_below(y))
 
 
 def _ped_anova(space, u, y, region, n_bootstrap, rng):
@@ -196,6 +200,7 @@ def variances_of_means(record, metric, rows):
     What is easier or harder on a split for all rows does not count: it moves all means alike.
     """
     scores = record.scores[record.checked_metric(metric)][rows].reshape(len(rows), -1)
+    scores = np.maximum(scores, diverged_below(scores.mean(axis=1)))
     n_fits = scores.shape[1]
     if n_fits < 2:
         return np.full(len(rows), np.nan)

@@ -93,6 +93,7 @@ def read_search(source):
             "search": type(source).__name__,
             "estimator": " ".join(repr(source.estimator).split()),
             "seed": getattr(source, "random_state", None),
+            "continues": hasattr(source, "param_distributions_"),  # a search of ours
         },
     )
 
@@ -240,6 +241,7 @@ def _of_journal(path):
             "search": header["search"],
             "estimator": fingerprint.get("estimator"),
             "seed": header["seed"],
+            "continues": True,
             "versions": fingerprint.get("versions", {}),
             "settings": settings,
         },

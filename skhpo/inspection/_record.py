@@ -12,7 +12,11 @@ from ..arguments import nearest_first
 from ..space import SearchSpace
 from ._spaces import ordered_space
 
-__all__ = ["Failure", "SearchRecord"]
+__all__ = ["Failure", "SearchRecord", "diverged_below"]
+
+# Scores further below the lower quartile than so many times the distance between the quartiles are
+# diverged (Tukey's "far out").
+_DIVERGED = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class SearchRecord:
         them, and only where a callback asked for them.
     facts : dict, default={}
         What else is known of the search: ``"search"``, ``"seed"``, ``"versions"``,
-        ``"estimator"``, ``"n_planned"``.
+        ``"estimator"``, and ``"continues"``: whether a rung goes on from the one before.
 
     Attributes
     ----------
@@ -222,6 +226,20 @@ class SearchRecord:
             f"{where}; {fix}"
         )
 
+    def added_resources(self):
+        """Return the resource that each row was trained with itself, without what it continued.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        added = np.array(self.resources, dtype=float)
+        if self.facts.get("continues"):
+            order = np.lexsort((self.resources, self.candidates))
+            same = np.diff(self.candidates[order]) == 0
+            added[order[1:][same]] -= self.resources[order[:-1][same]]
+        return added
+
     def best_row(self, metric=None):
         """Return the row of the best score, None where none is finished.
 
@@ -263,3 +281,16 @@ class SearchRecord:
                 f"{self.resource}, but got {resource!r}"
             )
         return resource
+
+
+def diverged_below(scores):
+    """Return the score below which configurations have diverged, rather than being bad ones.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Finite; at least one.
+    """
+    quarter, upper = np.quantile(scores, [0.25, 0.75])
+    spread = (upper - quarter) or (scores.max() - quarter)
+    return quarter - _DIVERGED * spread if spread > 0 else scores.min()

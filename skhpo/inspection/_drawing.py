@@ -1,0 +1,149 @@
+"""What all pictures of searches share: colours, axes of parameters, the range of scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._matplotlib import pyplot
+from ._record import diverged_below
+
+__all__ = ["COLOURS", "LINES", "MARKERS", "SCORES", "Drawing", "legible", "score_limits", "short"]
+
+# Okabe and Ito (2008): told apart by colour-blind readers; ordered so that neighbours differ in
+# grey too.
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+LINES = ["-", "--", "-.", ":"]
+# Runs from dark to light, so that it holds in grey.
+SCORES = "viridis"
+# Longer names are cut in the middle: both ends say something (``net__module__n_units``).
+_LONGEST = 28
+# Letters that fit side by side below a small picture; more are written at an angle.
+_TICK_ROOM = 24
+
+
+class Drawing:
+    """Base of the displays: they hold what is drawn, and `plot` draws it."""
+
+    def _axes(self, ax, figsize):
+        """Return the axes to draw on, and set `ax_` and `figure_`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None
+        figsize : (float, float)
+            In inches, of a figure that is made.
+        """
+        plt = pyplot(self)
+        if ax is None:
+            _, ax = plt.subplots(figsize=figsize, layout="constrained")
+        self.ax_ = ax
+        self.figure_ = ax.figure
+        return ax
+
+    def _grid(self, ax, n, n_columns, size, **more):
+        """Return `n` axes in rows of `n_columns`, and set `ax_` and `figure_`.
+
+        Parameters
+        ----------
+        ax : sequence of matplotlib Axes or None
+        n, n_columns : int
+        size : (float, float)
+            Of one, in inches.
+        **more : object
+            For `matplotlib.pyplot.subplots`.
+
+        Raises
+        ------
+        ValueError
+            If `ax` has another number of axes.
+        """
+        plt = pyplot(self)
+        if ax is None:
+            n_columns = min(n_columns, n)
+            n_rows = -(-n // n_columns)
+            figure, all_axes = plt.subplots(
+                n_rows,
+                n_columns,
+                figsize=(size[0] * n_columns, size[1] * n_rows),
+                layout="constrained",
+                squeeze=False,
+                **more,
+            )
+            for unused in all_axes.ravel()[n:]:
+                unused.remove()
+            ax = all_axes.ravel()[:n]
+            self.figure_ = figure
+        self.ax_ = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+        if len(self.ax_) != n:
+            raise ValueError(f"ax must have {n} axes, but has {len(self.ax_)}")
+        self.figure_ = self.ax_[0].figure
+        return self.ax_
+
+
+def short(text, longest=_LONGEST):
+    """Return a text that is not longer than that: the middle is cut out."""
+    text = " ".join(str(text).split())
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    return f"{text[: longest - 1 - end]}…{text[-end:]}"
+
+
+def score_limits(scores):
+    """Return the range of scores that is worth an axis; those below are drawn at its edge.
+
+    Parameters
+    ----------
+    scores : array-like
+        NaN and infinite ones are ignored.
+
+    Returns
+    -------
+    low, high : float
+        With some room; (0, 1) where no score is finite.
+    """
+    finite = np.asarray(scores, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
+        return 0.0, 1.0
+    high = finite.max()
+    low = finite[finite >= diverged_below(finite)].min()
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - room, high + room
+
+
+def legible(ax, values, scale, *, axis="x"):
+    """Set the scale and the ticks of an axis for the values of a parameter.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    values : list
+        Choices in their order; anything where `scale` is no "choice".
+    scale : {"linear", "log", "choice"}
+    axis : {"x", "y"}, default="x"
+    """
+    if scale == "choice":
+        texts = [short(value, 14) for value in values]
+        ticks = getattr(ax, f"set_{axis}ticks")
+        if axis == "x" and len(texts) * max(map(len, texts), default=0) > _TICK_ROOM:
+            ticks(range(len(values)), texts, rotation=35, ha="right", rotation_mode="anchor")
+        else:
+            ticks(range(len(values)), texts)
+        getattr(ax, f"set_{axis}lim")(-0.5, len(values) - 0.5)
+    elif scale == "log":
+        getattr(ax, f"set_{axis}scale")("log")
+        _few_ticks(getattr(ax, f"{axis}axis"), min(values), max(values))
+
+
+def _few_ticks(axis, low, high):
+    """Set the ticks of a logarithmic axis: decades, or a few numbers below two of them."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    axis.set_minor_formatter(NullFormatter())
+    if high < 100 * low:
+        decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        ticks = [m * 10**d for d in decades for m in (1, 2, 5) if low <= m * 10**d <= high]
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
