@@ -329,13 +329,13 @@ class SearchSpace:
         return axis.value(u)
 
     def unit_at(self, dimension: int, value: Any) -> float:
-        """Where a value lies along a coordinate; ValueError for one that is not on it."""
+        """The position of a value along a coordinate; ValueError if it is not on it."""
         axis = self._axis(dimension)
         if axis is not None:
             return axis.unit(value)
         if not 0 <= value < len(self._dicts):
             raise ValueError(f"there are {len(self._dicts)} dicts, but got number {value!r}")
-        return (value + 0.5) / len(self._dicts)
+        return (float(value) + 0.5) / len(self._dicts)
 
     def __repr__(self) -> str:
         return f"SearchSpace(names={self.names}, n_dims={self.n_dims}, size={self.size})"
