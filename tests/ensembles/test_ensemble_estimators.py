@@ -105,6 +105,7 @@ def test_networks_are_trained_together_and_predict_in_one_pass(kind, blobs, monk
     monkeypatch.setattr(Net, "forward_iter", lambda *a, **k: passes.append(1) or own(*a, **k))
     np.testing.assert_allclose(getattr(ensemble, method)(X), expected, rtol=1e-4, atol=1e-6)
     assert not passes
+    assert getattr(ensemble, method)(X).dtype == np.float32
     assert ensemble.n_parameters_ == 3 * alone[0][-1].n_parameters_
 
 

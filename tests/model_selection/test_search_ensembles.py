@@ -29,6 +29,7 @@ from skhpo import (
     EnsembleRegressor,
     HalvingHyperbandSearchCV,
     SearchCV,
+    SelfTuningSearchCV,
     TorchClassifier,
 )
 from skhpo.ensembles import select_members
@@ -300,3 +301,24 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             search_of(refit="ensemble", **kwargs).fit(X, y)
         assert not fits
+
+
+def test_self_tuning_runs():
+    search = SelfTuningSearchCV(
+        TorchClassifier(max_epochs=2, optimizer="adam", batch_size=64),
+        {"optimizer__weight_decay": loguniform(1e-6, 1)},
+        n_iter=2,
+        cv=2,
+        random_state=0,
+        refit="ensemble",
+        confirm=1,
+    ).fit(X, y)
+    assert {type(member) for member in search.best_estimator_.members_} == {TorchClassifier}
+    assert np.isfinite(search.cv_results_["confirm_mean_test_score"]).sum() == 1
+    assert corrected_score(search, n_bootstrap=20).score < 1
+
+
+def test_a_journal_continues_it(tmp_path):
+    kwargs = {"refit": "ensemble", "scoring": "neg_log_loss", "journal": tmp_path / "run.jsonl"}
+    search, again = (search_of(**kwargs).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(search.predict_proba(X), again.predict_proba(X))

@@ -1,0 +1,58 @@
+"""
+Ensembles of a search's candidates, and a score to believe
+==========================================================
+
+A search trains a few hundred networks and keeps one. Here it keeps what they predicted for the rows
+that they had not seen, which is enough to choose those that do well together, and to say how much
+of the best score is luck. Log loss is what is searched for; on a metric that only counts errors
+(accuracy), an ensemble gains less. The rows that no search has seen have the last word.
+"""
+
+import numpy as np
+from scipy.stats import loguniform, uniform
+from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+
+from skhpo import BayesSearchCV, TorchClassifier, log_randint
+from skhpo.model_selection import corrected_score
+
+
+def main():
+    X, y = load_digits(return_X_y=True)
+    X, X_new, y, y_new = train_test_split(
+        (X / 16).astype(np.float32), y, train_size=400, stratify=y, random_state=0
+    )
+    search = BayesSearchCV(
+        TorchClassifier(max_epochs=20, batch_size=32),
+        {
+            "lr": loguniform(1e-4, 1e-1),
+            "module__n_units": log_randint(16, 129),
+            "module__dropout": uniform(0, 0.6),
+        },
+        n_iter=25,
+        scoring="neg_log_loss",
+        random_state=0,
+        return_predictions=True,
+        keep_models=10,
+    )
+    search.fit(X, y)
+
+    def loss(model):
+        return log_loss(y_new, model.predict_proba(X_new))
+
+    found = corrected_score(search)
+    print(f"log loss of the best, cross-validated: {-search.best_score_:.3f}")
+    print(f"  corrected for being the best of 25:  {-found.score:.3f}")
+    print(f"  95% interval:                        {-found.high:.3f} to {-found.low:.3f}")
+    print(f"  on {len(y_new)} new rows:                    {loss(search.best_estimator_):.3f}")
+
+    refit, folds = search.ensemble(), search.ensemble(members="folds")
+    print(f"ensemble of {len(refit.members_)} refitted networks:        {loss(refit):.3f}")
+    print(f"ensemble of {len(folds.members_)} networks of the folds:    {loss(folds):.3f}")
+    for member, weight in zip(refit.members_, refit.weights_, strict=True):
+        print(f"  {weight:.2f} x {member.module__n_units} units, lr {member.lr:.4f}")
+
+
+if __name__ == "__main__":
+    main()
