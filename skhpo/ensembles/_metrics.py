@@ -245,7 +245,7 @@ def _of_regressor(function: Any, y: Array) -> tuple[_Rows | None, _Finish]:
         return None, _plain
 
     def errors(outputs: Array) -> Array:
-        return outputs.astype(float) - y
+        return outputs.reshape(len(outputs), len(y)).astype(float) - y
 
     def share_explained(means: Array, weights: Array) -> Array:
         total = weights.sum(axis=1)

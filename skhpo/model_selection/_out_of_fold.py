@@ -134,9 +134,9 @@ def metric_of(search: Any, metric: Any, y: Any, found: OutOfFold) -> OutputMetri
     if num_samples(y) != kept.n_samples:
         raise ValueError(f"y must be what fit got, {kept.n_samples} rows, but has {num_samples(y)}")
     own = np.asarray(safe_indexing(y, found.tested))
-    if own.ndim == 2 and own.shape[1] == 1:
-        own = own[:, 0]
     classes = _classes(kept.classes)
+    if own.ndim == 2 and own.shape[1] == 1 and classes is not None:
+        own = own[:, 0]
     if classes is not None and classes.ndim == 1 and not np.isin(own, classes).all():
         other = np.setdiff1d(own, classes)[:3].tolist()
         raise ValueError(f"y must be what fit got, but has labels that were not there: {other}")

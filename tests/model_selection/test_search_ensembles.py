@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import LinearRegression, RidgeClassifier
 from sklearn.metrics import accuracy_score, log_loss, make_scorer, r2_score
 from sklearn.model_selection import (
     GroupKFold,
@@ -158,6 +158,18 @@ def test_regressors():
     kept = [search.out_of_fold_predictions(row)[0] for row in range(4)]
     best = max(r2_score(target, one) for one in kept)
     assert search.best_estimator_.oof_score_ >= best - 1e-9
+
+
+@pytest.mark.parametrize("n_columns", [1, 2])
+def test_targets_with_columns(n_columns):
+    targets = np.column_stack([X[:, 0], X[:, 1] ** 2])[:, :n_columns]
+    search = search_of(LinearRegression(), {"fit_intercept": [True, False]}).fit(X, targets)
+    kept = search.out_of_fold_predictions()[0]
+    assert kept.shape == targets.shape
+    found = corrected_score(search, n_bootstrap=10)
+    both = [r2_score(targets, search.out_of_fold_predictions(row)[0]) for row in (0, 1)]
+    assert found.uncorrected == pytest.approx(max(both), rel=1e-4)
+    assert search.ensemble().predict(X).shape == targets.shape
 
 
 def test_votes_and_decision_values():
