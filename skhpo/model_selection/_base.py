@@ -180,7 +180,14 @@ class BaseTrialSearchCV(ScoredTrials):
         keeper = None
         if plan.setting.predictions is not None or self.keep_models:
             may_win = partial(self._may_win, max_resource=plan.setting.max_resource)
-            keeper = Keeper(source, self.n_repeats, self.keep_models, self.keep_from, may_win)
+            keeper = Keeper(
+                source,
+                self.n_repeats,
+                n_models=self.keep_models,
+                least=self.keep_from,
+                n_leaders=max(1, self.confirm),
+                may_win=may_win,
+            )
         until = None if self.max_time is None else start + self.max_time
         evaluator = evaluation.Evaluator(
             plan.setting,

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper"]
 
+# Score, resource, and the number of the trial, smaller ones first: `best_index_` is the largest.
+_Rank = tuple[float, int, int]
+
 
 class Keeper(Observer):
     """Keeps predictions, and fitted estimators, of the rows that count.
 
-    These are the rows with most of the resource, and the best row, whatever it has. Of the others
-    everything is dropped when their trial is told, or when a better one is; estimators are kept of
-    the best of those that count.
+    These are the rows with most of the resource, and the best row, whatever it has, or those that
+    will be fitted again to find it. Of the others everything is dropped when their trial is told,
+    or when a better one is; estimators are kept of the best of those that count.
 
     Parameters
     ----------
@@ -38,6 +41,8 @@ class Keeper(Observer):
         Rows whose estimators are kept.
     least : int or None
         Resource from which on rows count; None for the largest of the search.
+    n_leaders : int
+        Candidates, the best ones, whose best row may become the best of the search.
     may_win : callable
         Whether a trial may be the best, whatever its score is.
 
@@ -59,6 +64,7 @@ class Keeper(Observer):
         n_repeats: int,
         n_models: int,
         least: int | None,
+        n_leaders: int,
         may_win: Callable[[Trial], bool],
     ) -> None:
         plan, journal = source.plan, source.journal
@@ -68,6 +74,7 @@ class Keeper(Observer):
         self.n_repeats = n_repeats
         self.n_models = n_models
         self.least = plan.setting.max_resource if least is None else least
+        self.n_leaders = n_leaders
         self.may_win = may_win
         self.n_unpredicted = 0
         self.first_unpredicted: str | None = None
@@ -85,8 +92,8 @@ class Keeper(Observer):
         if self._models.store is not None and not read_only:
             self.model_files = self._models.store.files
         self._fits = [(s, repeat) for s in range(len(plan.splits)) for repeat in range(n_repeats)]
-        self._best: tuple[tuple[float, int, int], int, bool] | None = None
-        self._ranked: list[tuple[tuple[float, int, int], int]] = []  # whose models are kept
+        self._leaders: list[tuple[_Rank, Trial]] = []  # one of a candidate, the best one last
+        self._ranked: list[tuple[_Rank, Trial]] = []  # whose models are kept, the best one last
         self._errors: dict[int, tuple[int, str]] = {}  # by trial: how many, and the first
         self._lost: set[Name] = set()
 
@@ -131,21 +138,29 @@ class Keeper(Observer):
 
     def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
         """Drop what does not count, now that the score is known."""
-        best, counts = self._best, self._counts(trial)
-        key = score, trial.resource or 0, -trial.number
+        ranked = (score, trial.resource or 0, -trial.number), trial
         may_win = not isnan(score) and self.may_win(trial)
-        if may_win and (best is None or key > best[0]):
-            if best is not None and not best[2]:
-                self._drop(best[1])
-            self._best = key, trial.number, counts
-        elif not counts:
-            self._drop(trial.number)
+        behind = self._left_behind(*ranked) if may_win else trial
+        if behind is not None and not self._counts(behind):
+            self._drop(behind.number)
+        if behind is trial and not self._counts(trial):
             return
         if may_win:
-            insort(self._ranked, (key, trial.number))
+            insort(self._ranked, ranked, key=_rank)
         if not may_win or len(self._ranked) > self.n_models:
-            number = self._ranked.pop(0)[1] if may_win else trial.number
-            self._models.drop(self._names(number))
+            worst = self._ranked.pop(0)[1] if may_win else trial
+            self._models.drop(self._names(worst.number))
+
+    def _left_behind(self, rank: _Rank, trial: Trial) -> Trial | None:
+        """Put a trial among the leaders; return the one that is none any more."""
+        own = [leader for leader in self._leaders if leader[1].candidate == trial.candidate]
+        if own and rank < own[0][0]:
+            return trial
+        self._leaders = [leader for leader in self._leaders if leader not in own]
+        insort(self._leaders, (rank, trial), key=_rank)
+        if own:
+            return own[0][1]
+        return self._leaders.pop(0)[1] if len(self._leaders) > self.n_leaders else None
 
     def _counts(self, trial: Trial) -> bool:
         return trial.resource is None or self.least is None or trial.resource >= self.least
@@ -154,7 +169,7 @@ class Keeper(Observer):
         return [(trial, split, repeat) for split, repeat in self._fits]
 
     def _drop(self, trial: int) -> None:
-        self._ranked = [ranked for ranked in self._ranked if ranked[1] != trial]
+        self._ranked = [ranked for ranked in self._ranked if ranked[1].number != trial]
         names = self._names(trial)
         self._lost.difference_update(names)
         self._predictions.drop(names)
@@ -218,7 +233,7 @@ class Keeper(Observer):
         return f"those of split {name[1]} were missing beside the journal, and not made again"
 
     def _why_no_model(self, trial: Trial, name: Name) -> str:
-        if trial.number in {number for _, number in self._ranked}:
+        if trial.number in {ranked.number for _, ranked in self._ranked}:
             if name in self.known:
                 return (
                     "the journal answers its fits, and only networks are kept beside one (by a "
@@ -237,6 +252,10 @@ class Keeper(Observer):
             f"it has {trial.resource} of the resource, and besides the best row those with "
             f"{self.least} are kept; set keep_from={trial.resource}"
         )
+
+
+def _rank(ranked: tuple[_Rank, Trial]) -> _Rank:
+    return ranked[0]
 
 
 class _Held:

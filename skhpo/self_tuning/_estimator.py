@@ -211,6 +211,20 @@ class SelfTuningMixin:
         finally:
             del self._validation_data
 
+    def load_checkpoint(self, path):
+        """Become what was saved; see `TorchClassifier.load_checkpoint`.
+
+        Parameters
+        ----------
+        path : str, path-like or binary file
+
+        Returns
+        -------
+        self : estimator
+        """
+        # Nothing is tuned now: it does not matter whether data would be held out.
+        return self._with_validation((None, None), super().load_checkpoint, path)
+
     def _check_params(self):
         super()._check_params()
         for name, default in _UNUSED.items():

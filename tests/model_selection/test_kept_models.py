@@ -201,7 +201,6 @@ def test_on_subsamples_transformers_are_fitted_on_them_again():
         assert_they_predicted(search, row)
 
 
-@pytest.mark.xfail(reason="not yet", strict=True)
 def test_self_tuning_runs_are_kept():
     search = SelfTuningSearchCV(
         make_pipeline(StandardScaler(), TorchClassifier(max_epochs=2, optimizer="adam")),

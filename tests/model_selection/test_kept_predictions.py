@@ -364,6 +364,14 @@ def test_rows_with_the_largest_resource_and_the_best_one_are_kept(best_at):
             search.out_of_fold_predictions(other)
 
 
+def test_rows_that_are_confirmed_are_kept():
+    search = forests(1, confirm=2)
+    assert not np.isnan(search.cv_results_["confirm_mean_test_score"]).all()
+    assert search.best_index_ in search.predictions_.rows
+    confirmed = ~np.isnan(search.cv_results_["confirm_mean_test_score"])
+    assert set(np.flatnonzero(confirmed)) <= set(search.predictions_.rows)
+
+
 def test_from_a_resource_on_all_are_kept():
     search = forests(9, keep_from=3)
     levels = search.cv_results_["n_resources"]

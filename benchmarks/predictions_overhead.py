@@ -1,0 +1,301 @@
+"""What it costs to keep predictions: time and bytes of a search with them, over one without.
+
+* ``time``: pairs of searches that differ in ``return_predictions`` alone take turns. The figure is
+  the ratio of their times within a turn, so that a busy machine disturbs both alike.
+* ``bytes``: what lies in files and in memory, over what the documentation states, and what the
+  memory of the process has at its peak beyond that of a search without.
+* ``kills``: searches with predictions are killed at random moments and go on from their journals;
+  built on the functions of ``faults.py``.
+
+Run it with ``python benchmarks/predictions_overhead.py``, or some parts of it: ``--parts time``.
+``--repeats 15`` and ``--kills 100`` say how often; with ``--write`` the rows of a file are
+replaced: docs/benchmarks/predictions_overhead.md.
+"""
+
+import argparse
+import gc
+import os
+import random
+import resource
+import signal
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import faults
+import numpy as np
+import torch
+from joblib import parallel_config
+from scipy.stats import loguniform
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo.samplers import RandomSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = load_digits(return_X_y=True)
+X = (X / 16).astype(np.float32)
+NET = make_pipeline(StandardScaler(), TorchClassifier(optimizer="adam"))
+HEAD = ["| what | tried | found | to reach |", "| --- | --- | --- | --- |"]
+
+
+def thirty_at_random(space, random_state):
+    return FullScheduler(RandomSampler(space, random_state), n_candidates=30)
+
+
+def networks(**kwargs):
+    """Return a function that fits a Hyperband search of networks."""
+
+    def fit(**more):
+        return HalvingHyperbandSearchCV(
+            NET,
+            {"torchclassifier__lr": loguniform(1e-4, 1e-1)},
+            resource="torchclassifier__max_epochs",
+            max_resources=9,
+            cv=3,
+            random_state=0,
+            refit=False,
+            **{**kwargs, **more},
+        ).fit(X, y)
+
+    return fit
+
+
+def full_fits(**more):
+    return BayesSearchCV(
+        NET.set_params(torchclassifier__max_epochs=3),
+        {"torchclassifier__lr": loguniform(1e-4, 1e-1)},
+        n_iter=12,
+        cv=3,
+        random_state=0,
+        refit=False,
+        **more,
+    ).fit(X, y)
+
+
+def forests(**more):
+    return SearchCV(
+        RandomForestClassifier(50),
+        {"max_features": [0.1, 0.2, 0.4, 0.8], "min_samples_leaf": [1, 2, 4]},
+        scheduler=thirty_at_random,
+        cv=3,
+        random_state=0,
+        refit=False,
+        **more,
+    ).fit(X, y)
+
+
+def ridges(**more):
+    return SearchCV(
+        Ridge(),
+        {"alpha": loguniform(1e-3, 1e3)},
+        scheduler=thirty_at_random,
+        cv=5,
+        random_state=0,
+        refit=False,
+        **more,
+    ).fit(*load_diabetes(return_X_y=True))
+
+
+SEARCHES = {
+    "networks, Hyperband": networks(),
+    "networks, Hyperband, one by one": networks(lockstep=False),
+    "networks, Hyperband, log loss": networks(scoring="neg_log_loss"),
+    "networks, Bayes": full_fits,
+    "forests, random": forests,
+    "forests, random, log loss": lambda **more: forests(scoring="neg_log_loss", **more),
+    "ridge regressions (0.5 ms each), random": ridges,
+}
+
+
+def time_of(fit, **arguments):
+    gc.collect()
+    start = time.perf_counter()
+    fit(**arguments)
+    return time.perf_counter() - start
+
+
+def times(args):
+    """Yield a row for each search, with and without a journal."""
+    for name, fit in SEARCHES.items():
+        for beside in (False, True):
+            ratios = []
+            for turn in range(args.repeats + 1):
+                seconds = {}
+                for kept in (False, True) if turn % 2 else (True, False):
+                    with tempfile.TemporaryDirectory() as folder:
+                        journal = Path(folder) / "run.jsonl" if beside else None
+                        seconds[kept] = time_of(fit, journal=journal, return_predictions=kept)
+                if turn:  # the first one warms up
+                    ratios.append(seconds[True] / seconds[False])
+            low, middle, high = np.percentile(ratios, [25, 50, 75])
+            where = "beside a journal" if beside else "in memory"
+            yield (
+                f"time of a search with predictions {where} over one without: {name}",
+                f"{args.repeats} pairs of {seconds[False]:.1f} s",
+                f"{middle:.3f} ({low:.3f} to {high:.3f})",
+                "1.03",
+            )
+
+
+def peak_of(kept):
+    """Return how much a search of a process of its own adds to its memory, in bytes."""
+    receive, send = faults.fork.Pipe(duplex=False)
+
+    def run():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        search = many_rows(kept)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found = search.predictions_ if kept else None
+        n_bytes = 0
+        if found:
+            splits = range(len(found.test_rows))
+            n_bytes = sum(found.of_fit(row, i).nbytes for row in found.rows for i in splits)
+        send.send(((after - before) * 1024, n_bytes))
+        os._exit(0)
+
+    process = faults.fork.Process(target=run)
+    process.start()
+    found = receive.recv()
+    process.join()
+    return found
+
+
+def many_rows(kept, journal=None):
+    """Fit a search whose predictions are large beside all else of it: 60 MB."""
+    repeated = np.repeat(X, 30, axis=0), np.repeat(y, 30)
+    return SearchCV(
+        TorchClassifier(max_epochs=1, batch_size=4096),
+        {"lr": loguniform(1e-4, 1e-1)},
+        scheduler=thirty_at_random,
+        cv=3,
+        random_state=0,
+        refit=False,
+        return_predictions=kept,
+        journal=journal,
+    ).fit(*repeated)
+
+
+def sizes(args):
+    """Yield rows of what is kept in memory and in files, and of the peak of a process."""
+    stated = 4 * 10 * 30 * len(X) * 30
+    peaks = {kept: [peak_of(kept) for _ in range(5)] for kept in (False, True)}
+    without = np.median([peak for peak, _ in peaks[False]])
+    more = np.array([peak for peak, _ in peaks[True]]) - without
+    yield (
+        "bytes in memory over those stated (4 x rows x outputs)",
+        f"30 candidates, {30 * len(X):,} rows, 10 classes",
+        f"{peaks[True][0][1] / stated:.4f}",
+        "1",
+    )
+    yield (
+        "memory of the process at its peak beyond that of a search without, over those bytes",
+        f"5 processes each, which have {without / 1e6:.0f} MB without",
+        f"{np.median(more) / stated:.2f} ({more.min() / stated:.2f} to {more.max() / stated:.2f})",
+        "as stated",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        many_rows(True, Path(folder) / "run.jsonl")
+        files = list(Path(folder).rglob("*.npy"))
+        n_bytes = sum(file.stat().st_size for file in files)
+    yield (
+        "bytes of the files over those stated (and 250 a file)",
+        f"{len(files)} files",
+        f"{n_bytes / (stated + 250 * len(files)):.4f}",
+        "at most 1",
+    )
+
+
+def kept_and_table(search):
+    """Return what a search found, times apart, and all predictions that it kept."""
+    results = search.cv_results_
+    found = {name: results[name] for name in results if not name.endswith("_time")}
+    for row in search.predictions_.rows:
+        found[f"predictions of row {row}"] = search.out_of_fold_predictions(row)
+    return found
+
+
+def without_predictions(journal):
+    """Return the fits in a journal that must have predictions, and have none."""
+    folder = Path(f"{journal}.files")
+    fits = [event for event in faults.events(journal) if event["event"] == "fit"]
+    names = [
+        f"{event['trial']}-{event['split']}-{event['repeat']}.npy"
+        for event in fits
+        if event["resource"] == 9 and event["error"] is None
+    ]
+    return [name for name in names if not (folder / name).exists()]
+
+
+def kills(args):
+    """Yield a row of SIGKILL to the driver or a worker at random moments, in every mode."""
+    faults.MODES = {
+        mode: (n_jobs, backend, {**arguments, "return_predictions": True})
+        for mode, (n_jobs, backend, arguments) in faults.MODES.items()
+    }
+    faults.table = kept_and_table
+    tried = lost = twice = unpredicted = different = 0
+    expected = faults.references(faults.MODES)
+    for run in range(-(-args.kills // len(expected))):
+        for mode, (reference, seconds) in expected.items():
+            with faults.new_journal() as journal:
+                process, _ = faults.start(journal, mode)
+                process.join(random.uniform(0, seconds))
+                if process.is_alive():
+                    workers = faults.workers_of(process.pid)
+                    victim = random.choice(workers) if workers and run % 2 else process.pid
+                    os.kill(victim, signal.SIGKILL)
+                    process.join()
+                before = faults.fits(journal)
+                unpredicted += len(without_predictions(journal))
+                again, _ = faults.undisturbed(journal, mode)
+                after = faults.fits(journal)
+                unpredicted += len(without_predictions(journal))
+                lost += len(set(before) - set(after))
+                twice += len(after) - len(set(after))
+                different += not faults.resumed(again, reference, mode)
+                tried += 1
+    yield (
+        "kills of the driver or a worker at random moments, with predictions kept",
+        tried,
+        f"{lost} fits lost, {twice} done twice, {unpredicted} without predictions, {different} "
+        "resumed differently",
+        "0, 0, 0, 0",
+    )
+
+
+PARTS = {"time": times, "bytes": sizes, "kills": kills}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--searches", nargs="+", default=None, help="parts of names, for time")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, help="file whose table gets the rows")
+    args = parser.parse_args()
+    random.seed(args.seed)
+    torch.set_num_threads(1)
+    if args.searches:
+        for name in [name for name in SEARCHES if not any(p in name for p in args.searches)]:
+            del SEARCHES[name]
+    print("\n".join(HEAD))
+    with warnings.catch_warnings(), parallel_config("loky"):
+        warnings.simplefilter("ignore")
+        for part in args.parts:
+            for row in PARTS[part](args):
+                line = "| " + " | ".join(map(str, row)) + " |"
+                print(line, flush=True)
+                if args.write:
+                    faults.put(args.write, line)
+
+
+if __name__ == "__main__":
+    main()
