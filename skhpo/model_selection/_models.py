@@ -120,6 +120,10 @@ class KeptModels:
         self._n_repeats = n_repeats
         self.rows = [row for row in range(len(trials)) if row not in missing]
 
+    def __repr__(self) -> str:
+        n_fits = len(self._train_rows) * self._n_repeats
+        return f"<{type(self).__name__}: {n_fits} estimators of each of the rows {self.rows}>"
+
     def check(self, row: int) -> None:
         """Raise ValueError if the estimators of a row are not kept; says why, and what is left."""
         if row in self._missing:

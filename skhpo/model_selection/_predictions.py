@@ -167,6 +167,12 @@ class KeptPredictions:
         self.n_samples = n_samples
         self.n_repeats = n_repeats
 
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__}: {self.method} of {len(self.rows)} of {len(self._trials)} "
+            f"rows, {len(self.test_rows)} splits, {self.n_repeats} repeats>"
+        )
+
     def of_fit(self, row: int, split: int, repeat: int = 0) -> NDArray[np.floating[Any]]:
         """Return what one fit predicted.
 
