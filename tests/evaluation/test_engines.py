@@ -121,6 +121,12 @@ def assert_same_results(search):
     search.fit(X, y)
     pd.testing.assert_frame_equal(table(search), table(reference))
     assert search.best_params_ == reference.best_params_
+    kept, expected = search.out_of_fold_predictions(), reference.out_of_fold_predictions()
+    np.testing.assert_allclose(kept, expected, rtol=1e-5)
+    models = search.kept_models()
+    for model, test in zip(models, search.predictions_.test_rows, strict=True):
+        again = getattr(model, search.predictions_.method)(X[test])
+        np.testing.assert_allclose(again, kept[0][test], rtol=1e-5)
 
 
 @on(ENGINES)
@@ -136,6 +142,8 @@ def test_a_pipeline_whose_states_travel(engine):
             max_resources=9,
             cv=2,
             random_state=0,
+            return_predictions=True,
+            keep_models=1,
         )
     )
 
@@ -153,6 +161,8 @@ def test_a_network_with_checkpoints(engine, tmp_path, monkeypatch):
             cv=2,
             random_state=0,
             journal="run.jsonl",
+            return_predictions=True,
+            keep_models=1,
         )
     )
 
@@ -162,12 +172,14 @@ def test_without_a_shared_disk_states_travel(tmp_path):
 
     setting = Setting(TorchClassifier(device="cpu"), accuracy, seed=0, resource="max_epochs")
     file = CheckpointFile(str(tmp_path / "not there" / "0-0-0.pt"), fit="0-0-0")
-    task = FitTask(0, 0, split=0, repeat=0, params={}, levels=(2,), save=file)
+    task = FitTask(0, 0, split=0, repeat=0, params={}, levels=(2,), save=file, keep=file)
     (outcome,) = run_group(
         (0,), FitGroup([task]), setting, X, y, (np.arange(100), np.arange(100, 120))
     )
     assert outcome.result.error is None
     assert len(outcome.state.history_) == 2
+    kept = outcome.model.unpacked(TorchClassifier(device="cpu"))
+    np.testing.assert_array_equal(kept.predict(X), outcome.state.predict(X))
 
 
 def accuracy(estimator, X, y):
@@ -185,6 +197,8 @@ def test_rows_as_the_resource(engine):
             max_resources=60,
             cv=2,
             random_state=0,
+            return_predictions=True,
+            keep_models=1,
         )
     )
 
