@@ -225,4 +225,4 @@ def _score(fit: Any, data: GroupData, part: str, shown: Any) -> Scored:
     with ready:
         with noting(fit.setting, estimator, X) as noted:
             scores, error = score(fit.setting, estimator, X, y, data.X, rows)
-        return Scored(scores, error, *predicted(fit.setting, estimator, X, noted))
+        return Scored(scores, error, *predicted(fit.setting, estimator, X, len(rows), noted))

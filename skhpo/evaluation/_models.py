@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..wrappers import inside
-from ._blame import saved
+from ._blame import FAILURES, saved
 from ._pickling import Packed, holds_all_in_checkpoint, pack, packed_checkpoint
 from ._setup import configured, prepare, train_part
 from ._tasks import SAVED
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ._tasks import FitTask, Setting
 
 __all__ = ["kept_model", "needs_data", "restored"]
+
+_log = logging.getLogger(__name__)
 
 
 def kept_model(
@@ -52,7 +55,11 @@ def kept_model(
                 os.unlink(file.path)
             os.link(checkpoint.path, file.path)
             return SAVED
-    saved(net, file)
+    try:
+        saved(net, file)
+    except FAILURES as error:
+        _log.info("a fitted %s is not kept, for it cannot be saved: %s", type(net).__name__, error)
+        return None
     return SAVED
 
 

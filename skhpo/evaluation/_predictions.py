@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._compat import num_samples
 from ..limits import FitTimeoutError
 from ._blame import FAILURES, raise_unless_candidates
 from ._devices import memory_freed
@@ -219,7 +218,7 @@ def _copied(answer: Any) -> Any:
 
 
 def predicted(
-    setting: Setting, estimator: Any, X: Any, noted: Sequence[Any]
+    setting: Setting, estimator: Any, X: Any, n_rows: int, noted: Sequence[Any]
 ) -> tuple[NDArray[np.floating[Any]] | None, str | None]:
     """Return the predictions of a fitted estimator that are kept, or why there are none.
 
@@ -228,6 +227,8 @@ def predicted(
     setting : Setting
     estimator : estimator
     X : array-like
+    n_rows : int
+        Of `X`, which may be a dict.
     noted : list
         What it has answered already, or nothing.
 
@@ -247,7 +248,7 @@ def predicted(
         return None, None
     try:
         given = noted[0] if noted else getattr(estimator, kept.method)(X)
-        return kept.columns_of(estimator, given, num_samples(X)), None
+        return kept.columns_of(estimator, given, n_rows), None
     except FitTimeoutError:  # which is the fit's
         raise
     except FAILURES as error:

@@ -205,9 +205,11 @@ class Keeper(Observer):
         if self.model_files is not None:
             self._models.sweep()
         trials = table.trials()
+        # What is of no use any more might not be picklable, and holds data.
+        nothing: dict[str, Any] = {"fit_params": {}, "score_params": {}, "layer_rules": {}}
         return KeptModels(
             self._models.store,
-            replace(self.setting, scorer=None, predictions=None, fit_params={}, score_params={}),
+            replace(self.setting, scorer=None, predictions=None, **nothing),
             trials,
             self._missing(trials, self._models, self._why_no_model),
             train_rows,

@@ -320,7 +320,7 @@ class TrialLoop:
                 self.evaluator.recall(ancestor)
         known = self.evaluator.known
         self.evaluator.known = {name: known[name] for name in known if name not in names}
-        self.evaluator.model_files = None
+        self.evaluator.model_files = self.evaluator.contexts = None  # these are no new fits
         self.evaluator.submit(wanted)
         left = set(names)
         while results := self.evaluator.next():

@@ -269,6 +269,24 @@ def test_a_network_passes_the_test_part_once(scoring, in_pipeline):
     assert passes() == passes(return_predictions=False)
 
 
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_of_several_inputs_they_are_kept_too(lockstep):
+    class Two(torch.nn.Module):
+        def __init__(self, in_features, out_features):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, out_features)
+
+        def forward(self, a, b):
+            return self.layer(torch.cat([a, b], 1))
+
+    net = TorchClassifier(Two, max_epochs=1, random_state=0)
+    parts = {"a": X[:, :2], "b": X[:, 2:]}
+    search = kept(net, {"lr": [0.1, 0.2]}, X=parts, refit=False, lockstep=lockstep)
+    found = search.out_of_fold_predictions(0)
+    assert found.shape == (1, 150, 3)
+    np.testing.assert_allclose(found.sum(axis=2), 1, rtol=1e-5)
+
+
 SEARCHES = {
     "serial": {},
     "lockstep": {"lockstep": True},
