@@ -269,10 +269,9 @@ def test_a_network_passes_the_test_part_once(scoring, in_pipeline):
     assert passes() == passes(return_predictions=False)
 
 
-@pytest.mark.parametrize("lockstep", [False, True])
-def test_of_several_inputs_they_are_kept_too(lockstep):
+def test_of_several_inputs_they_are_kept_too():
     class Two(torch.nn.Module):
-        def __init__(self, in_features, out_features):
+        def __init__(self, out_features=3):
             super().__init__()
             self.layer = torch.nn.Linear(4, out_features)
 
@@ -281,7 +280,7 @@ def test_of_several_inputs_they_are_kept_too(lockstep):
 
     net = TorchClassifier(Two, max_epochs=1, random_state=0)
     parts = {"a": X[:, :2], "b": X[:, 2:]}
-    search = kept(net, {"lr": [0.1, 0.2]}, X=parts, refit=False, lockstep=lockstep)
+    search = kept(net, {"lr": [0.1, 0.2]}, X=parts, refit=False)
     found = search.out_of_fold_predictions(0)
     assert found.shape == (1, 150, 3)
     np.testing.assert_allclose(found.sum(axis=2), 1, rtol=1e-5)
