@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from .._compat import PassthroughScorer, scorer_parts
 
-__all__ = ["OutputMetric"]
+__all__ = ["OutputMetric", "labels_of"]
 
 Array = NDArray[Any]
 

@@ -1,5 +1,7 @@
 """What a search or a run says about its hyperparameters, in numbers and drawn; it reads results."""
 
+from ._churn import prediction_churn
+from ._churn_display import ChurnDisplay
 from ._compare import compare
 from ._effect_display import EffectDisplay
 from ._effects import effects
@@ -17,6 +19,7 @@ from ._slices import SlicesDisplay
 from ._tables import to_pandas
 
 __all__ = [
+    "ChurnDisplay",
     "EffectDisplay",
     "Failure",
     "HarmonicaDisplay",
@@ -31,6 +34,7 @@ __all__ = [
     "compare",
     "effects",
     "hyperparameter_importance",
+    "prediction_churn",
     "read_search",
     "to_optuna",
     "to_pandas",

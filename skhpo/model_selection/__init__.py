@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._hyperband import HalvingHyperbandSearchCV
     from ._observers import SearchCallback, SearchStart
     from ._one_standard_error import one_standard_error
+    from ._out_of_fold import OutOfFold, read_kept
     from ._self_tuning import SelfTuningSearchCV
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "CorrectedScore",
     "HalvingHyperbandSearchCV",
     "HarmonicaSearchCV",
+    "OutOfFold",
     "SearchCV",
     "SearchCallback",
     "SearchStart",
@@ -26,6 +28,7 @@ __all__ = [
     "bias_corrected_score",
     "corrected_score",
     "one_standard_error",
+    "read_kept",
 ]
 
 __getattr__ = late(
@@ -35,6 +38,7 @@ __getattr__ = late(
         "CorrectedScore": "._corrected",
         "HalvingHyperbandSearchCV": "._hyperband",
         "HarmonicaSearchCV": "._harmonica",
+        "OutOfFold": "._out_of_fold",
         "SearchCV": "._generic",
         "SearchCallback": "._observers",
         "SearchStart": "._observers",
@@ -42,5 +46,6 @@ __getattr__ = late(
         "bias_corrected_score": "._corrected",
         "corrected_score": "._corrected",
         "one_standard_error": "._one_standard_error",
+        "read_kept": "._out_of_fold",
     },
 )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import check_scoring
+from sklearn.utils.validation import check_is_fitted
 
 from .._compat import MultimetricScorer, PassthroughScorer, num_samples, safe_indexing, scorer_parts
 from ..ensembles import OutputMetric
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..evaluation import PredictionKind
     from ._predictions import KeptPredictions
 
-__all__ = ["OutOfFold", "check_metric", "check_predicts", "metric_of"]
+__all__ = ["OutOfFold", "check_metric", "check_predicts", "metric_of", "read_kept"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,51 @@ def metric_of(search: Any, metric: Any, y: Any, found: OutOfFold) -> OutputMetri
         If it cannot be computed from what was kept, or `y` is not what ``fit`` got.
     """
     kept = search.predictions_
+    own, classes = _targets(kept, y, found)
+    scorer = _scorer(search, search.scorer_, metric)
+    return OutputMetric(scorer, own, method=kept.method, classes=classes)
+
+
+def read_kept(
+    search: Any, y: Any, what: str, rows: Sequence[int] | None = None
+) -> tuple[OutOfFold, NDArray[Any], NDArray[Any] | None]:
+    """Return what a search has kept, and the targets that it was meant to hit.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    y : array-like or None
+        What ``fit`` got; None where that is still there.
+    what : str
+        Function that asks, for messages.
+    rows : list of int or None, default=None
+        Of ``cv_results_``; None for all that are kept and may be the best.
+
+    Returns
+    -------
+    found : OutOfFold
+    y : ndarray of shape (n_tested,) or (n_tested, n_outputs)
+    classes : ndarray of shape (n_classes,) or (n_labels, 2), or None
+        As of `OutputMetric`; None for a regressor.
+
+    Raises
+    ------
+    NotFittedError
+        If the search is not fitted.
+    ValueError
+        If nothing was kept, or not those rows; or `y` is needed, or is not what ``fit`` got.
+    """
+    check_is_fitted(search, "cv_results_")
+    known = search._rows_to_average("refit", what)
+    y = search._targets(y, f"{what}(search, y=y)")
+    found = OutOfFold.of(search.predictions_, known if rows is None else rows)
+    return found, *_targets(search.predictions_, y, found)
+
+
+def _targets(
+    kept: KeptPredictions, y: Any, found: OutOfFold
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return the targets of the tested rows, and the classes."""
     if num_samples(y) != kept.n_samples:
         raise ValueError(f"y must be what fit got, {kept.n_samples} rows, but has {num_samples(y)}")
     own = np.asarray(safe_indexing(y, found.tested))
@@ -140,8 +186,7 @@ def metric_of(search: Any, metric: Any, y: Any, found: OutOfFold) -> OutputMetri
     if classes is not None and classes.ndim == 1 and not np.isin(own, classes).all():
         other = np.setdiff1d(own, classes)[:3].tolist()
         raise ValueError(f"y must be what fit got, but has labels that were not there: {other}")
-    scorer = _scorer(search, search.scorer_, metric)
-    return OutputMetric(scorer, own, method=kept.method, classes=classes)
+    return own, classes
 
 
 def check_predicts(estimator: Any, what: str) -> None:
