@@ -2,6 +2,8 @@
 
 from ._churn import prediction_churn
 from ._churn_display import ChurnDisplay
+from ._class_effects import class_effects
+from ._class_effects_display import ClassEffectsDisplay
 from ._compare import compare
 from ._effect_display import EffectDisplay
 from ._effects import effects
@@ -20,6 +22,7 @@ from ._tables import to_pandas
 
 __all__ = [
     "ChurnDisplay",
+    "ClassEffectsDisplay",
     "EffectDisplay",
     "Failure",
     "HarmonicaDisplay",
@@ -31,6 +34,7 @@ __all__ = [
     "SearchRecord",
     "SelfTuningScheduleDisplay",
     "SlicesDisplay",
+    "class_effects",
     "compare",
     "effects",
     "hyperparameter_importance",

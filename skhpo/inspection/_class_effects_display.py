@@ -1,0 +1,177 @@
+"""Effects of configurations and hyperparameters on classes, drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._class_effects import MEASURES, class_effects
+from ._matplotlib import pyplot
+
+__all__ = ["ClassEffectsDisplay"]
+
+
+class ClassEffectsDisplay:
+    """A line for each configuration over the classes, and what explains the spread of each class.
+
+    Make it with `from_search`.
+
+    Parameters
+    ----------
+    names : list
+        Classes or groups.
+    values : ndarray of shape (n_rows, n_names)
+        The measure, of the best row first.
+    rows, equally_good : ndarray of int
+        Rows of ``cv_results_``: those of `values`, and those as good as the best.
+    importances : dict of str to ndarray
+        As of `class_effects`.
+    measure : str, default="recall"
+
+    Attributes
+    ----------
+    ax_ : ndarray of two matplotlib Axes
+        Configurations, and importances.
+    figure_ : matplotlib Figure
+    lines_ : list of matplotlib Line2D
+        In the order of `rows`.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skhpo import BayesSearchCV
+    >>> from skhpo.inspection import ClassEffectsDisplay
+    >>> search = BayesSearchCV(
+    ...     DecisionTreeClassifier(),
+    ...     {"max_depth": [1, 3]},
+    ...     n_iter=2,
+    ...     return_predictions=True,
+    ...     random_state=0,
+    ... )
+    >>> X, y = load_iris(return_X_y=True)
+    >>> len(ClassEffectsDisplay.from_search(search.fit(X, y)).lines_)
+    2
+    """
+
+    def __init__(self, *, names, values, rows, equally_good, importances, measure="recall"):
+        self.names = names
+        self.values = values
+        self.rows = rows
+        self.equally_good = equally_good
+        self.importances = importances
+        self.measure = measure
+
+    @classmethod
+    def from_search(
+        cls, search, groups=None, y=None, *, measure="recall", random_state=None, ax=None
+    ):
+        """Compute and draw.
+
+        Parameters
+        ----------
+        search, groups, y, random_state
+            As of `class_effects`.
+        measure : {"recall", "precision", "calibration"}, default="recall"
+        ax : sequence of two matplotlib Axes, or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        ClassEffectsDisplay
+
+        Raises
+        ------
+        TypeError, NotFittedError, ValueError
+            As of `class_effects`; and if `measure` is another one.
+        """
+        if measure not in MEASURES:
+            raise ValueError(f"measure must be one of {', '.join(MEASURES)}, but got {measure!r}")
+        found = class_effects(search, groups, y, random_state=random_state)
+        display = cls(
+            names=found.names,
+            values=found[measure],
+            rows=found.rows,
+            equally_good=found.equally_good,
+            importances=found.importances,
+            measure=measure,
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : sequence of two matplotlib Axes, or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        ClassEffectsDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        plt = pyplot(self)
+        if ax is None:
+            _, ax = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+        self.ax_ = np.asarray(ax)
+        self.figure_ = self.ax_[0].figure
+        self._plot_rows(self.ax_[0])
+        self._plot_importances(self.ax_[1])
+        return self
+
+    def _plot_rows(self, ax):
+        places = np.arange(len(self.names))
+        self.lines_, labels = [], set()
+        for row, values in zip(self.rows, self.values, strict=True):
+            style = {"color": "0.75", "linewidth": 0.8, "label": "others", "zorder": 1}
+            if row in self.equally_good:
+                style = {"color": "C0", "linewidth": 1, "label": "as good as it", "zorder": 2}
+            if row == self.rows[0]:
+                style = {"color": "black", "linewidth": 2, "label": f"row {row}, the best"}
+                style["zorder"] = 3
+            if style["label"] in labels:
+                style["label"] = None
+            labels.add(style["label"])
+            self.lines_ += ax.plot(places, values, marker="o", markersize=4, **style)
+        _name_places(ax.set_xticks, self.names)
+        ax.set(ylabel=self.measure, title=f"{self.measure.capitalize()} of each configuration")
+        ax.margins(x=0.1)
+        ax.legend()
+
+    def _plot_importances(self, ax):
+        table = self.importances
+        own = table["measure"] == self.measure
+        names = [name for name in self.names if name in set(table["name"][own])]
+        params = sorted(set(table["param"][own]))
+        title = f"What explains the {self.measure} (shares of variance)"
+        if not names:
+            text = "too few rows, or no spread"
+            ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+            ax.set(xticks=[], yticks=[], title=title)
+            return
+        values = np.full((len(params), len(names)), np.nan)
+        for i in np.flatnonzero(own):
+            place = params.index(table["param"][i]), names.index(table["name"][i])
+            values[place] = table["importance"][i]
+        order = np.argsort(-values.mean(axis=1))
+        values, params = values[order], [params[i] for i in order]
+        ax.imshow(values, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        for i, j in np.ndindex(values.shape):
+            color = "white" if values[i, j] > 0.6 else "black"
+            ax.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", color=color)
+        ax.set_yticks(range(len(params)), params)
+        _name_places(ax.set_xticks, names)
+        ax.set_title(title)
+
+
+def _name_places(set_ticks, names):
+    texts = [str(name) for name in names]
+    steep = sum(map(len, texts)) > 40
+    set_ticks(range(len(texts)), texts, rotation=90 if steep else 0)
