@@ -17,6 +17,8 @@ from ._reading import read_search
 from ._record import Failure, SearchRecord
 from ._rungs import RungDisplay, SearchCurvesDisplay
 from ._schedule import SelfTuningScheduleDisplay
+from ._seed_effects import seed_effects
+from ._seed_effects_display import SeedEffectsDisplay
 from ._slices import SlicesDisplay
 from ._tables import to_pandas
 
@@ -32,6 +34,7 @@ __all__ = [
     "RungDisplay",
     "SearchCurvesDisplay",
     "SearchRecord",
+    "SeedEffectsDisplay",
     "SelfTuningScheduleDisplay",
     "SlicesDisplay",
     "class_effects",
@@ -40,6 +43,7 @@ __all__ = [
     "hyperparameter_importance",
     "prediction_churn",
     "read_search",
+    "seed_effects",
     "to_optuna",
     "to_pandas",
 ]

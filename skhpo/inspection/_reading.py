@@ -16,7 +16,7 @@ from ._spaces import described_space
 
 __all__ = ["read_search"]
 
-_SPLIT = re.compile(r"split(\d+)_test_(.+)", re.DOTALL)
+_FIT = re.compile(r"split(\d+)(?:_repeat(\d+))?_test_(.+)", re.DOTALL)
 _TAGS = ("bracket", "iter", "stage")
 _ACCEPTED = (
     "a fitted search of skhpo or scikit-learn, the path of a journal, or a pair "
@@ -166,15 +166,21 @@ def _without_resource(params, resource, resources, distributions):
 
 
 def _scores(table, metric):
-    """Return the scores of shape (n_rows, n_splits, 1); the mean where no split is there."""
-    splits = {}
+    """Return the scores of shape (n_rows, n_splits, n_repeats); of what is not there means."""
+    splits, repeats = {}, {}
     for key in table:
-        match = _SPLIT.fullmatch(key)
-        if match and match[2] == metric:
-            splits[int(match[1])] = np.asarray(table[key], dtype=float)
-    columns = [splits[i] for i in sorted(splits)]
-    columns = columns or [np.asarray(table[f"mean_test_{metric}"], dtype=float)]
-    return np.stack(columns, axis=1)[:, :, None]
+        match = _FIT.fullmatch(key)
+        if match and match[3] == metric:
+            found, place = (splits, 0) if match[2] is None else (repeats, int(match[2]))
+            found[int(match[1]), place] = np.asarray(table[key], dtype=float)
+    columns = repeats or splits
+    columns = columns or {(0, 0): np.asarray(table[f"mean_test_{metric}"], dtype=float)}
+    n_splits, n_repeats = (max(numbers) + 1 for numbers in zip(*columns, strict=True))
+    first = next(iter(columns.values()))
+    scores = np.full((len(first), n_splits, n_repeats), np.nan)
+    for place, values in columns.items():
+        scores[:, *place] = values
+    return scores
 
 
 def _candidates(table, params):

@@ -25,8 +25,8 @@ def to_pandas(source):
         ``iter``, ``stage``) and ``resource`` where one varies, ``score`` (or
         ``score_<metric>`` of several), NaN where the fit failed, ``fit_time`` and
         ``score_time`` in seconds, and ``param_<name>``, missing where a configuration has no
-        such parameter. Of a fitted search or a table only means are known of repeats and
-        seconds: ``repeat`` is 0, and all splits of a row have the same seconds.
+        such parameter. Of a fitted search or a table only means are known of seconds: all fits
+        of a row have the same.
 
     Raises
     ------
