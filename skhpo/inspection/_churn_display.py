@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._churn import prediction_churn
-from ._matplotlib import pyplot
+from ._drawing import SCORES, Drawing
 
 __all__ = ["ChurnDisplay"]
 
@@ -13,20 +13,15 @@ __all__ = ["ChurnDisplay"]
 _MOST_LABELS = 25
 
 
-class ChurnDisplay:
+class ChurnDisplay(Drawing):
     """A matrix of how far configurations disagree, ordered by score; the diagonal is seeds alone.
 
     Make it with `from_search`.
 
     Parameters
     ----------
-    churn : ndarray of shape (n_rows, n_rows)
-    rows : ndarray of int, shape (n_rows,)
-        Of ``cv_results_``, the best first.
-    scores : ndarray of shape (n_rows,)
-    baseline : float
-        The median churn between seeds of one configuration; NaN where it is not known.
-    unit : {"share", "residual"}, default="share"
+    churn : sklearn.utils.Bunch
+        As of `prediction_churn`.
 
     Attributes
     ----------
@@ -51,16 +46,12 @@ class ChurnDisplay:
     ...     random_state=0,
     ... )
     >>> X, y = load_iris(return_X_y=True)
-    >>> ChurnDisplay.from_search(search.fit(X, y)).churn.shape
+    >>> ChurnDisplay.from_search(search.fit(X, y)).image_.get_array().shape
     (3, 3)
     """
 
-    def __init__(self, *, churn, rows, scores, baseline, unit="share"):
+    def __init__(self, *, churn):
         self.churn = churn
-        self.rows = rows
-        self.scores = scores
-        self.baseline = baseline
-        self.unit = unit
 
     @classmethod
     def from_search(cls, search, rows=None, y=None, *, ax=None):
@@ -82,15 +73,7 @@ class ChurnDisplay:
         TypeError, NotFittedError, ValueError
             As of `prediction_churn`.
         """
-        found = prediction_churn(search, rows, y)
-        display = cls(
-            churn=found.churn,
-            rows=found.rows,
-            scores=found.scores,
-            baseline=found.baseline,
-            unit=found.unit,
-        )
-        return display.plot(ax=ax)
+        return cls(churn=prediction_churn(search, rows, y)).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw.
@@ -110,28 +93,26 @@ class ChurnDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = pyplot(self)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.5, 6), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
-        self.image_ = ax.imshow(self.churn, vmin=0, cmap="viridis")
+        found = self.churn
+        ax = self._axes(ax, (7.5, 6))
+        self.image_ = ax.imshow(found.churn, vmin=0, cmap=SCORES)
         ax.set_facecolor("0.85")
-        step = -(-len(self.rows) // _MOST_LABELS)
-        places = np.arange(0, len(self.rows), step)
-        ax.set_yticks(places, [f"{self.rows[i]} ({self.scores[i]:.4g})" for i in places])
-        ax.set_xticks(places, [str(self.rows[i]) for i in places], rotation=90)
+        step = -(-len(found.rows) // _MOST_LABELS)
+        places = np.arange(0, len(found.rows), step)
+        ax.set_yticks(places, [f"{found.rows[i]} ({found.scores[i]:.4g})" for i in places])
+        ax.set_xticks(places, [str(found.rows[i]) for i in places], rotation=90)
         ax.set(
             xlabel="row of cv_results_, the best first",
             ylabel="row of cv_results_ (its score)",
             title="Between configurations; on the diagonal, between seeds",
         )
-        unit = "share of predictions" if self.unit == "share" else "in units of the residual"
+        unit = "share of predictions" if found.unit == "share" else "in units of the residual"
         bar = self.figure_.colorbar(self.image_, ax=ax)
-        if np.isnan(self.baseline):
+        if np.isnan(found.baseline):
             ax.set_title("Between configurations")
             bar.set_label(f"churn, {unit}")
         else:
-            bar.ax.axhline(self.baseline, color="white", linewidth=2.5)
-            bar.ax.axhline(self.baseline, color="black", linewidth=1)
+            bar.ax.axhline(found.baseline, color="white", linewidth=2.5)
+            bar.ax.axhline(found.baseline, color="black", linewidth=1)
             bar.set_label(f"churn, {unit} (line: median between seeds)")
         return self

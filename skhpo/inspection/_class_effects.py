@@ -16,8 +16,9 @@ from ._reading import read_search
 __all__ = ["class_effects", "equally_good"]
 
 MEASURES = ("recall", "precision", "calibration")
-# Rows that a random forest of scores needs.
+# Rows that a model of scores needs, and from which on it is a forest.
 _FEWEST_ROWS = 10
+_MANY_ROWS = 100
 # Bins of probabilities, and rows that each has at least, else there are fewer.
 _N_BINS = 10
 _ROWS_OF_A_BIN = 10
@@ -68,9 +69,9 @@ def class_effects(search, groups=None, y=None, *, n_bootstrap=20, random_state=N
             ``"precision"``, ``"calibration"``.
         importances : dict of str to ndarray
             How much of the variance of a measure each hyperparameter explains, as of
-            `hyperparameter_importance` by a random forest: ``"name"``, ``"measure"``, ``"param"``,
-            ``"importance"``, ``"low"``, ``"high"``. Nothing where fewer than ten rows have the
-            measure, or all of them the same.
+            `hyperparameter_importance`, by "gp" up to 100 rows and then by "fanova": ``"name"``,
+            ``"measure"``, ``"param"``, ``"importance"``, ``"low"``, ``"high"``. Nothing where fewer
+            than ten rows have the measure, or all of them the same.
 
     Raises
     ------
@@ -293,7 +294,10 @@ def _importances(record, outcomes, names, measured, n_bootstrap, random_state):
             if len(rows) < _FEWEST_ROWS or np.ptp(scores[rows]) == 0:
                 continue
             found = hyperparameter_importance(
-                own, n_bootstrap=n_bootstrap, random_state=random_state
+                own,
+                method="gp" if len(rows) < _MANY_ROWS else "fanova",
+                n_bootstrap=n_bootstrap,
+                random_state=random_state,
             )
             n_params = len(found.names)
             lines["name"] += [name] * n_params

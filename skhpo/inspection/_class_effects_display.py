@@ -5,25 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from ._class_effects import MEASURES, class_effects
-from ._matplotlib import pyplot
+from ._drawing import COLOURS, Drawing, short
 
 __all__ = ["ClassEffectsDisplay"]
 
 
-class ClassEffectsDisplay:
+class ClassEffectsDisplay(Drawing):
     """A line for each configuration over the classes, and what explains the spread of each class.
 
     Make it with `from_search`.
 
     Parameters
     ----------
-    names : list
-        Classes or groups.
-    values : ndarray of shape (n_rows, n_names)
-        The measure, of the best row first.
-    rows, equally_good : ndarray of int
-        Rows of ``cv_results_``: those of `values`, and those as good as the best.
-    importances : dict of str to ndarray
+    effects : sklearn.utils.Bunch
         As of `class_effects`.
     measure : str, default="recall"
 
@@ -55,12 +49,8 @@ class ClassEffectsDisplay:
     2
     """
 
-    def __init__(self, *, names, values, rows, equally_good, importances, measure="recall"):
-        self.names = names
-        self.values = values
-        self.rows = rows
-        self.equally_good = equally_good
-        self.importances = importances
+    def __init__(self, *, effects, measure="recall"):
+        self.effects = effects
         self.measure = measure
 
     @classmethod
@@ -88,16 +78,8 @@ class ClassEffectsDisplay:
         """
         if measure not in MEASURES:
             raise ValueError(f"measure must be one of {', '.join(MEASURES)}, but got {measure!r}")
-        found = class_effects(search, groups, y, random_state=random_state)
-        display = cls(
-            names=found.names,
-            values=found[measure],
-            rows=found.rows,
-            equally_good=found.equally_good,
-            importances=found.importances,
-            measure=measure,
-        )
-        return display.plot(ax=ax)
+        effects = class_effects(search, groups, y, random_state=random_state)
+        return cls(effects=effects, measure=measure).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw.
@@ -117,38 +99,35 @@ class ClassEffectsDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = pyplot(self)
-        if ax is None:
-            _, ax = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-        self.ax_ = np.asarray(ax)
-        self.figure_ = self.ax_[0].figure
+        self._grid(ax, 2, 2, (5.5, 4.5))
         self._plot_rows(self.ax_[0])
         self._plot_importances(self.ax_[1])
         return self
 
     def _plot_rows(self, ax):
-        places = np.arange(len(self.names))
+        found = self.effects
+        places = np.arange(len(found.names))
         self.lines_, labels = [], set()
-        for row, values in zip(self.rows, self.values, strict=True):
+        for row, values in zip(found.rows, found[self.measure], strict=True):
             style = {"color": "0.75", "linewidth": 0.8, "label": "others", "zorder": 1}
-            if row in self.equally_good:
-                style = {"color": "C0", "linewidth": 1, "label": "as good as it", "zorder": 2}
-            if row == self.rows[0]:
-                style = {"color": "black", "linewidth": 2, "label": f"row {row}, the best"}
-                style["zorder"] = 3
+            if row in found.equally_good:
+                style = {"color": COLOURS[0], "linewidth": 1, "label": "as good as it", "zorder": 2}
+            if row == found.rows[0]:
+                label = f"row {row}, the best"
+                style = {"color": "black", "linewidth": 2, "label": label, "zorder": 3}
             if style["label"] in labels:
                 style["label"] = None
             labels.add(style["label"])
             self.lines_ += ax.plot(places, values, marker="o", markersize=4, **style)
-        _name_places(ax.set_xticks, self.names)
+        _name_places(ax, found.names)
         ax.set(ylabel=self.measure, title=f"{self.measure.capitalize()} of each configuration")
         ax.margins(x=0.1)
         ax.legend()
 
     def _plot_importances(self, ax):
-        table = self.importances
+        table = self.effects.importances
         own = table["measure"] == self.measure
-        names = [name for name in self.names if name in set(table["name"][own])]
+        names = [name for name in self.effects.names if name in set(table["name"][own])]
         params = sorted(set(table["param"][own]))
         title = f"What explains the {self.measure} (shares of variance)"
         if not names:
@@ -166,12 +145,12 @@ class ClassEffectsDisplay:
         for i, j in np.ndindex(values.shape):
             color = "white" if values[i, j] > 0.6 else "black"
             ax.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", color=color)
-        ax.set_yticks(range(len(params)), params)
-        _name_places(ax.set_xticks, names)
+        ax.set_yticks(range(len(params)), map(short, params))
+        _name_places(ax, names)
         ax.set_title(title)
 
 
-def _name_places(set_ticks, names):
-    texts = [str(name) for name in names]
+def _name_places(ax, names):
+    texts = [short(name, 14) for name in names]
     steep = sum(map(len, texts)) > 40
-    set_ticks(range(len(texts)), texts, rotation=90 if steep else 0)
+    ax.set_xticks(range(len(texts)), texts, rotation=90 if steep else 0)

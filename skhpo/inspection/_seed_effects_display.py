@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._matplotlib import pyplot
+from ._drawing import COLOURS, Drawing
 from ._seed_effects import seed_effects
 
 __all__ = ["SeedEffectsDisplay"]
 
 
-class SeedEffectsDisplay:
+class SeedEffectsDisplay(Drawing):
     """What the scores of a search vary with, and which rows differ from the best by more than luck.
 
-    Make it with `from_source`.
+    Make it with `from_search`.
 
     Parameters
     ----------
-    table : dict of str to ndarray
+    effects : sklearn.utils.Bunch
         As of `seed_effects`.
-    scores : ndarray of shape (n_rows,)
-        Mean scores, the best first.
-    smallest_difference : float
-        NaN draws no band.
-    metric : str, default="score"
 
     Attributes
     ----------
@@ -41,19 +36,16 @@ class SeedEffectsDisplay:
     >>> from skhpo.inspection import SeedEffectsDisplay
     >>> space = {"max_depth": [1, 2, 3], "random_state": [0, 1, 2]}
     >>> search = GridSearchCV(RandomForestClassifier(3), space)
-    >>> display = SeedEffectsDisplay.from_source(search.fit(*load_iris(return_X_y=True)))
-    >>> display.scores.shape
-    (9,)
+    >>> display = SeedEffectsDisplay.from_search(search.fit(*load_iris(return_X_y=True)))
+    >>> display.ax_[1].get_ylabel()
+    'mean score'
     """
 
-    def __init__(self, *, table, scores, smallest_difference, metric="score"):
-        self.table = table
-        self.scores = scores
-        self.smallest_difference = smallest_difference
-        self.metric = metric
+    def __init__(self, *, effects):
+        self.effects = effects
 
     @classmethod
-    def from_source(cls, source, *, metric=None, resource="largest", random_state=None, ax=None):
+    def from_search(cls, source, *, metric=None, resource="largest", random_state=None, ax=None):
         """Compute and draw.
 
         Parameters
@@ -72,14 +64,8 @@ class SeedEffectsDisplay:
         ValueError, TypeError, NotFittedError, JournalError
             As of `seed_effects`.
         """
-        found = seed_effects(source, metric=metric, resource=resource, random_state=random_state)
-        display = cls(
-            table=found.table,
-            scores=found.scores,
-            smallest_difference=found.smallest_difference,
-            metric=found.metric,
-        )
-        return display.plot(ax=ax)
+        effects = seed_effects(source, metric=metric, resource=resource, random_state=random_state)
+        return cls(effects=effects).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw.
@@ -99,33 +85,28 @@ class SeedEffectsDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = pyplot(self)
-        if ax is None:
-            _, ax = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-        left, right = self.ax_ = np.asarray(ax)
-        self.figure_ = left.figure
-        known = np.flatnonzero(~np.isnan(self.table["share"]))
-        share = self.table["share"][known]
-        errors = [share - self.table["low"][known], self.table["high"][known] - share]
-        places = np.arange(len(known))
-        left.barh(
-            places,
-            share,
-            xerr=np.maximum(errors, 0),
-            color="C0",
-            error_kw={"capsize": 3, "elinewidth": 1},
+        found = self.effects
+        left, right = self._grid(ax, 2, 2, (5, 3.6))
+        known = np.flatnonzero(~np.isnan(found.table["share"]))
+        share = found.table["share"][known]
+        # A percentile interval need not have the estimate in it.
+        errors = np.maximum(
+            [share - found.table["low"][known], found.table["high"][known] - share], 0
         )
-        left.set_yticks(places, self.table["component"][known])
+        places = np.arange(len(known))
+        left.barh(places, share, color=COLOURS[0], alpha=0.85)
+        left.errorbar(share, places, xerr=errors, fmt="none", ecolor="black", capsize=2.5)
+        left.set_yticks(places, found.table["component"][known])
         left.invert_yaxis()
         left.set(xlim=(0, 1), xlabel="share of the variance (95% intervals)")
-        left.set_title("What scores vary with")
-        ranks = np.arange(1, len(self.scores) + 1)
-        right.plot(ranks, self.scores, "o", markersize=4, color="C0")
-        if not np.isnan(self.smallest_difference):
-            bottom = self.scores[0] - self.smallest_difference
-            right.axhspan(bottom, self.scores[0], color="C1", alpha=0.25, linewidth=0)
-            n_within = int((self.scores >= bottom).sum())
-            label = f"{n_within} of {len(ranks)} rows differ from the best by no more than chance"
+        left.set_title("What scores vary with", fontsize="medium")
+        ranks = np.arange(1, len(found.scores) + 1)
+        right.plot(ranks, found.scores, "o", markersize=4, color=COLOURS[0])
+        if not np.isnan(found.smallest_difference):
+            bottom = found.scores[0] - found.smallest_difference
+            right.axhspan(bottom, found.scores[0], color=COLOURS[1], alpha=0.25, linewidth=0)
+            n_within = int((found.scores >= bottom).sum())
+            label = f"{n_within} of {len(ranks)} rows within chance of the best"
             right.set_title(label, fontsize="medium")
-        right.set(xlabel="rank", ylabel=f"mean {self.metric}")
+        right.set(xlabel="rank", ylabel=f"mean {found.metric}")
         return self

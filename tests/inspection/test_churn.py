@@ -80,7 +80,8 @@ def by_row(found, name):
 @given(st.lists(st.lists(st.integers(0, 2), min_size=N, max_size=N), min_size=3, max_size=3))
 def test_shares_are_those_counted_by_hand(tables):
     true = np.array([0, 1, 2] * (N // 3))
-    found = prediction_churn(fitted(tables, np.array(["a", "b", "c"])[true]))
+    labels = np.array(["a", "b", "c"])[true]
+    found = prediction_churn(fitted(tables, labels))
     churn, both, one = (by_row(found, name) for name in ("churn", "both_wrong", "one_wrong"))
     for i, a in enumerate(np.array(tables)):
         for j, b in enumerate(np.array(tables)):

@@ -157,7 +157,7 @@ def test_the_picture_has_a_line_for_each_row(trees):
     pytest.importorskip("matplotlib").use("Agg")
     display = ClassEffectsDisplay.from_search(trees, random_state=0)
     assert len(display.lines_) == 4
-    np.testing.assert_allclose(display.lines_[0].get_ydata(), display.values[0])
+    np.testing.assert_allclose(display.lines_[0].get_ydata(), display.effects.recall[0])
     labels = [text.get_text() for text in display.ax_[0].get_legend().get_texts()]
     assert f"row {trees.best_index_}, the best" in labels
     assert ClassEffectsDisplay.from_search(trees, measure="precision", ax=display.ax_)

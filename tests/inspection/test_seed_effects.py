@@ -152,8 +152,8 @@ def test_the_picture_counts_who_is_as_good_as_the_best():
     search = GridSearchCV(
         RandomForestClassifier(3), {"max_depth": [1, 3], "random_state": [0, 1, 2]}, cv=3
     ).fit(X, y)
-    display = SeedEffectsDisplay.from_source(search, random_state=0)
+    display = SeedEffectsDisplay.from_search(search, random_state=0)
     labels = [text.get_text() for text in display.ax_[0].get_yticklabels()]
     assert labels == ["configuration", "split", "random_state", "rest"]
     assert "of 6 rows" in display.ax_[1].get_title()
-    assert SeedEffectsDisplay.from_source(search, ax=display.ax_).figure_ is display.figure_
+    assert SeedEffectsDisplay.from_search(search, ax=display.ax_).figure_ is display.figure_
