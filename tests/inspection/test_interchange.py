@@ -60,7 +60,8 @@ def test_a_table_has_a_row_for_each_fit(hyperband):
     has_penalty = np.array(["penalty" in params for params in table["params"]])
     np.testing.assert_array_equal(by_row["param_loss"].first().notna(), ~has_penalty)
     of_search = to_pandas(search)
-    assert len(of_search) == n_rows * 3
+    assert len(of_search) == len(frame)
+    np.testing.assert_allclose(of_search["score"], frame["score"])
     np.testing.assert_allclose(of_search.groupby("row")["score"].mean(), table["mean_test_score"])
 
 
