@@ -13,6 +13,7 @@ from ._importance_display import ImportanceDisplay
 from ._incumbent import IncumbentDisplay
 from ._optuna import to_optuna
 from ._parallel import ParallelCoordinatesDisplay
+from ._patience import patience_advice
 from ._reading import read_search
 from ._record import Failure, SearchRecord
 from ._rungs import RungDisplay, SearchCurvesDisplay
@@ -41,6 +42,7 @@ __all__ = [
     "compare",
     "effects",
     "hyperparameter_importance",
+    "patience_advice",
     "prediction_churn",
     "read_search",
     "seed_effects",
