@@ -1,5 +1,6 @@
 """What a search or a run says about its hyperparameters, in numbers and drawn; it reads results."""
 
+from ._batch_norm import batch_norm_gap
 from ._churn import prediction_churn
 from ._churn_display import ChurnDisplay
 from ._class_effects import class_effects
@@ -38,6 +39,7 @@ __all__ = [
     "SeedEffectsDisplay",
     "SelfTuningScheduleDisplay",
     "SlicesDisplay",
+    "batch_norm_gap",
     "class_effects",
     "compare",
     "effects",
