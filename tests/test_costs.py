@@ -14,7 +14,7 @@ from scipy import stats
 from skhpo import SearchSpace
 from skhpo.evaluation._tasks import FitGroup, FitTask
 from skhpo.evaluation._waiting import Waiting
-from skhpo.journal import Journal, fit_event, seal
+from skhpo.journal import Journal, Recorded, fit_event, seal
 from skhpo.journal._lines import read_lines
 from skhpo.model_selection._loop import TrialLoop
 from skhpo.results import TrialTable, results_table
@@ -148,8 +148,28 @@ def test_a_line_of_a_journal_costs_the_same_however_many_there_are():
             lines.append(seal({"n": i, **fit_event(trial, result)}, HEADER["journal"]))
         return b"".join(lines)
 
-    few, many = (operations(partial(read_lines, content(n), "it")) / n for n in (50, 500))
+    few, many = (
+        operations(partial(read_lines, content(n), "it", lambda _: None)) / n for n in (50, 500)
+    )
     assert many < 1.05 * few
+
+
+def test_what_a_journal_said_takes_fewer_bytes_than_its_lines_as_dicts(tmp_path):
+    n, path = 3000, tmp_path / "run.jsonl"
+    with Journal(path) as journal:
+        start = {k: v for k, v in HEADER.items() if k not in ("skhpo", "journal", "splits")}
+        journal.start(start, events=[fit_event(*fit) for fit in fits(n)])
+    held = {}
+    for name in ("dicts", "recorded"):
+        recorded = Recorded()
+        tracemalloc.start()
+        with Journal(path, None if name == "dicts" else recorded.take) as journal:
+            held[name], peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(recorded.results) == (n if name == "recorded" else 0)
+        # The file as a whole, and no more, is there beside what is kept.
+        assert peak < held[name] + 2.5 * path.stat().st_size
+    assert held["recorded"] < 0.6 * held["dicts"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from written import events_of_a_search, less_seal, snapshot, write
 
 from skhpo.__main__ import main
 from skhpo.exceptions import JournalError
-from skhpo.journal import Journal, read_trials, repair, seal
+from skhpo.journal import Journal, _events, read_trials, repair, seal
 
 
 @st.composite
@@ -183,3 +183,34 @@ def test_repair_says_what_is_kept(tmp_path, capsys):
         journal.splits([])
     assert main(["repair", str(path), "--output", str(output)]) == 1
     assert "output must not exist" in capsys.readouterr().err
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 3),
+    st.sampled_from([10**400, -(10**400), 2.5, -0.5, "inf", "nan", 1e308, [], {}, {"repr": "x"}]),
+    st.floats(),
+    st.text(max_size=2),
+    st.dictionaries(st.text(max_size=2), st.one_of(st.floats(), st.none(), st.integers())),
+)
+
+
+@given(st.data())
+def test_a_usual_line_is_told_from_a_wrong_one_at_once_or_not_at_all(data):
+    event = {"n": 3, **events_of_a_search(False)[0], "sum": "0"}
+    assert _events._is_usual(event)
+    assert _events.wrong_field(event) is None
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from([event, event["params"], event["test_scores"]]))
+        name = data.draw(st.sampled_from(sorted(place)))
+        if data.draw(st.booleans()):
+            place[name] = data.draw(VALUES)
+        elif len(place) > 1:
+            del place[name]
+        if not all(isinstance(event.get(name), dict) for name in ("params", "test_scores")):
+            break
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_events, "_is_usual", lambda event: False)
+        slowly = _events.wrong_field(event)
+    assert _events.wrong_field(event) == slowly

@@ -17,6 +17,7 @@ file                what it does
 ``_checkpoints.py`` checkpoints: what rungs go on from, and models that are kept
 ``_predictions.py`` predictions
 ``_file.py``        the file: made whole, locked, appended to
+``_recorded.py``    what the lines say, as a search that goes on needs it
 ``_reading.py``     trials and results of a file
 ``_repair.py``      a new journal of what is whole in a damaged one
 =================== ==========================================================================
@@ -28,6 +29,7 @@ from ._file import Journal, checked_path, worth_a_sync
 from ._lines import seal
 from ._predictions import PredictionFiles
 from ._reading import read_trials
+from ._recorded import Recorded
 from ._repair import Repaired, repair
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Journal",
     "ModelFiles",
     "PredictionFiles",
+    "Recorded",
     "Repaired",
     "as_read",
     "checked_path",

@@ -70,7 +70,7 @@ def result_of(event: Mapping[str, Any]) -> FitResult:
 
 def params_of(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a line that `fit_event` made, what is not JSON as text."""
-    return {name: _shown(value) for name, value in event["params"].items()}
+    return {sys.intern(name): _shown(value) for name, value in event["params"].items()}
 
 
 def as_read(value: Any) -> Any:
@@ -102,12 +102,14 @@ def _finite(numbers: Iterable[float]) -> list[float | str]:
 
 
 def _decode(scores: Mapping[str, Any] | None) -> dict[str, float] | None:
-    return None if scores is None else {k: float(v) for k, v in scores.items()}
+    return None if scores is None else {sys.intern(k): float(v) for k, v in scores.items()}
 
 
 def wrong_field(content: Mapping[str, Any], *, header: bool = False) -> str | None:
     """Say which field of an event, or of a header, is not what it must be; None if all are."""
     kind: Any = content.get("event")
+    if kind == "fit" and not header and _is_usual(content):
+        return None
     if not header and (not isinstance(kind, str) or kind not in _EVENTS):
         return f"event must be one of {', '.join(_EVENTS)}, but is {_short(kind)}"
     for name, (holds, rule) in (_HEADER if header else _EVENTS[kind]).items():
@@ -119,6 +121,41 @@ def wrong_field(content: Mapping[str, Any], *, header: bool = False) -> str | No
         if name in content and not holds(content[name]):
             return f"{name} must be {rule}, but is {_short(content[name])}"
     return None
+
+
+def _is_usual(content: Mapping[str, Any]) -> bool:
+    """Whether a fit is as nearly all are, and right: told at once, as there may be a million.
+
+    What is false here may be right all the same.
+    """
+    if len(content) != _N_FIELDS:
+        return False
+    try:
+        counts = [content[name] for name in _COUNTS]
+        times = [content["fit_time"], content["score_time"]]
+        scores, params, tags = content["test_scores"], content["params"], content["tags"]
+        if not type(scores) is type(params) is type(tags) is dict:
+            return False
+        numbers = [*times, *scores.values()]
+        plain = [*params.values(), *tags.values()]
+        floats = [value for value in plain if type(value) is float]
+        resource, parent = content["resource"], content["parent"]
+        return (
+            set(map(type, counts)) == _INTEGER
+            and min(counts) >= 0
+            and set(map(type, numbers)) <= _NUMBERS
+            and min(times) >= 0
+            and set(map(type, plain)) <= _PLAIN
+            # No other sum is finite.
+            and math.isfinite(sum(numbers) + sum(floats))
+            and (resource is None or type(resource) is int)
+            and (parent is None or (type(parent) is int and parent >= 0))
+            and content["train_scores"] is content["error"] is None
+            and (content["device"] is None or type(content["device"]) is str)
+            and "sum" in content
+        )
+    except (KeyError, OverflowError):
+        return False
 
 
 def _short(value: Any) -> str:
@@ -148,6 +185,12 @@ def _plain(value: Any) -> bool:
         return value.keys() == {"repr"} and isinstance(value["repr"], str)
     return value is None or isinstance(value, (int, str)) or _number(value)
 
+
+# A usual fit has no optional fields, but a sum.
+_N_FIELDS = 17
+_COUNTS = ("n", "trial", "split", "repeat", "candidate")
+_INTEGER, _NUMBERS = {int}, {int, float}
+_PLAIN = {int, float, str, bool, type(None)}
 
 # Whether a value may stand there, and what the rule is.
 _Field = tuple[Callable[[Any], bool], str]

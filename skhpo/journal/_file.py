@@ -9,7 +9,7 @@ import stat
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -62,6 +62,8 @@ class Journal:
     path : str or path-like
         The file; its directory must exist. What goes with it and is no JSON (checkpoints,
         split indices) is kept in the folder `files` beside it.
+    take : callable or None, default=None
+        Gets the lines but the first, one by one, as they are found at opening.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class Journal:
     header : dict or None
         The first line; None where there is no file yet, which `start` makes.
     events : list of dict
-        The other lines, as found at opening.
+        The other lines, as found at opening; empty where `take` got them.
     files : Path
         ``<path>.files``
     read_only : bool
@@ -83,13 +85,16 @@ class Journal:
         dropped, with a warning), or is in use.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(
+        self, path: str | PathLike[str], take: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
         path = checked_path(path)
         self.path = Path(os.path.realpath(path))
         self._folder = Folder(self.path)
         self.files = self._folder.path
         self.header: Any = None
         self.events: list[dict[str, Any]] = []
+        self._take = self.events.append if take is None else take
         self.read_only = False
         self._descriptor: Any = None  # an integer while it is open
         self._path = str(self.path)
@@ -335,8 +340,8 @@ class Journal:
 
     def _read(self) -> None:
         content = _read_all(self._descriptor, self.path)
-        self.header, self.events, self._end = read_lines(content, self.path)
-        self._n = len(self.events) + 1
+        self.header, n_events, self._end = read_lines(content, self.path, self._take)
+        self._n = n_events + 1
         if self._end == len(content) or self.read_only:
             return
         with storing(self.path):

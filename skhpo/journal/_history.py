@@ -24,8 +24,9 @@ class History:
         self.asynchronous = header["asynchronous"]
         self.n_splits = header["n_splits"]
         self.n_repeats = header["n_repeats"]
+        self._all = (1 << self.n_splits * self.n_repeats) - 1
         self._fits: dict[int, int] = {}  # of each trial, a bit for each that is there
-        self._facts: dict[int, tuple[Any, ...]] = {}  # of each trial
+        self._facts: dict[int, tuple[Any, ...]] = {}  # of each trial that lacks fits
         self._asked: set[int] = set()
         self._told: set[int] = set()
         self._confirmed: set[tuple[int, int, int]] = set()
@@ -57,7 +58,9 @@ class History:
             for name, now, before in zip(_FACTS, facts, known, strict=True):
                 if now != before:
                     return f"{name} of trial {trial} is {now!r} here and {before!r} before"
-        self._fits[trial] = there | bit
+        self._fits[trial] = there = there | bit
+        if there == self._all:
+            del self._facts[trial]  # no line can differ any more
         return None
 
     def _take_confirm(self, event: Mapping[str, Any]) -> str | None:

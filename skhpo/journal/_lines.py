@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
 
@@ -118,19 +118,21 @@ def read_event(
 
 
 def read_lines(
-    content: bytes, path: str | PathLike[str]
-) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """Return what a journal holds.
+    content: bytes, path: str | PathLike[str], take: Callable[[dict[str, Any]], None]
+) -> tuple[dict[str, Any], int, int]:
+    """Read what a journal holds.
 
     Parameters
     ----------
     content : bytes
     path : Path
+    take : callable
+        Gets the events, one by one.
 
     Returns
     -------
     header : dict
-    events : list of dict
+    n_events : int
     end : int
         Where the whole lines end; a torn one may follow.
 
@@ -140,26 +142,26 @@ def read_lines(
         If something else than a torn last line is wrong.
     """
     check_beginning(content, path)
-    first, *lines = content.split(b"\n")
+    first = content.partition(b"\n")[0]
     header = read_header(first, path)
     history = History(header)
-    events: list[dict[str, Any]] = []
-    tail = lines.pop() if lines else None
-    for number, line in enumerate(lines, start=1):
-        event, why = read_event(line, number, header["journal"])
+    start, number = len(first) + 1, 1
+    while (end := content.find(b"\n", start)) >= 0:
+        event, why = read_event(content[start:end], number, header["journal"])
         if event is None or (why := history.take(event)):
             raise JournalError(
                 f"line {number + 1} of the journal {str(path)!r} is damaged: {why}; what is whole "
                 f"is kept by 'python -m skhpo repair {path} --output NEW', or give a new path to "
                 "start over"
             )
-        events.append(event)
-    if tail is None or not _may_be_torn(tail, len(lines) + 1):
+        take(event)
+        start, number = end + 1, number + 1
+    if start > len(content) or not _may_be_torn(content[start:], number):
         raise JournalError(
             f"the journal {str(path)!r} does not end with a line of a journal, so that another "
             "program may have written to it; remove that line, or give a new path to start over"
         )
-    return header, events, len(content) - len(tail)
+    return header, number - 1, start
 
 
 def _may_be_torn(tail: bytes, number: int) -> bool:

@@ -38,12 +38,12 @@ def read_trials(
     JournalError
         If it cannot be read, is no journal, or is damaged.
     """
-    header, events, _ = read_lines(read_content(path), path)
     trials: dict[int, Trial] = {}
     results: dict[int, dict[tuple[int, int], FitResult]] = {}
-    for event in events:
+
+    def take(event: dict[str, Any]) -> None:
         if event["event"] != "fit":
-            continue
+            return
         number = event["trial"]
         if number not in trials:  # all of its fits say the same
             trials[number] = Trial(
@@ -55,5 +55,7 @@ def read_trials(
                 tags=event["tags"],
             )
         results.setdefault(number, {})[event["split"], event["repeat"]] = result_of(event)
+
+    header, _, _ = read_lines(read_content(path), path, take)
     numbers = sorted(trials)
     return header, [trials[n] for n in numbers], [results[n] for n in numbers]

@@ -157,7 +157,7 @@ class BaseTrialSearchCV(ScoredTrials):
                     metrics=self._known_metrics(plan.setting.scorer),
                     max_resource=source.scheduler.max_resource,
                     identity=identity_of(plan.fingerprint, plan.setting.seed),
-                    known=source.known.keys(),
+                    known=source.recorded.results.keys(),
                 )
             )
 
@@ -174,7 +174,7 @@ class BaseTrialSearchCV(ScoredTrials):
         observers += self._forecasts(source, start)
         new = None
         if total is not None and n_trials is not None:
-            new = total - sum(trial < n_trials for trial, _, _ in source.known)
+            new = total - sum(trial < n_trials for trial, _, _ in source.recorded.results)
         fits = context.subcontext(task_name="search", max_subtasks=new, sequential_subtasks=False)
         fits.call_on_fit_task_begin(estimator=self)
         keeper = None
@@ -196,7 +196,7 @@ class BaseTrialSearchCV(ScoredTrials):
             plan.splits,
             n_jobs=self.n_jobs,
             n_repeats=self.n_repeats,
-            known=source.known,
+            known=source.recorded.results,
             checkpoints=None if source.journal is None else source.journal.checkpoints,
             model_files=None if keeper is None else keeper.model_files,
             slots=plan.slots,
@@ -214,6 +214,7 @@ class BaseTrialSearchCV(ScoredTrials):
                 score,
                 asynchronous=self.asynchronous,
                 journal=source.journal,
+                recorded=source.recorded,
                 deadline=until,
                 observers=observers,
                 keeper=keeper,

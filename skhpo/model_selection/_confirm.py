@@ -15,7 +15,7 @@ from sklearn.exceptions import FitFailedWarning
 from .. import evaluation
 from .._compat import MultimetricScorer
 from ..exceptions import SearchStoppedWarning
-from ..journal import result_of
+from ..journal import Recorded
 from ..results import TrialTable
 from ..space import translated
 from ._loop import TrialLoop
@@ -133,10 +133,7 @@ def _fitted_again(
     again = [replace(trials[row], parent=None) for row in rows]
     scheduler: Any = _Given(again)
     journal: Any = None if source.journal is None else _ConfirmJournal(source.journal)
-    known = {}
-    for event in journal.events if journal else ():
-        result = result_of(event)
-        known[result.trial, result.split, result.repeat] = result
+    recorded = source.recorded.confirmed or Recorded()
     fits = context.subcontext(
         task_name="confirm",
         max_subtasks=len(again) * loop.n_fits,
@@ -158,7 +155,7 @@ def _fitted_again(
         plan.resplit(evaluation.derive_seed(plan.setting.seed, "confirm")),
         n_jobs=search.n_jobs,
         n_repeats=search.n_repeats,
-        known=known,
+        known=recorded.results,
         slots=plan.slots,
         fit_timeout=search.fit_timeout,
         until=loop.deadline,
@@ -172,6 +169,7 @@ def _fitted_again(
             loop.n_fits,
             loop.score,
             journal=journal,
+            recorded=recorded,
             deadline=loop.deadline,
         )
         confirming.run()
@@ -258,9 +256,6 @@ class _ConfirmJournal:
 
     def __init__(self, journal: Any) -> None:
         self._journal = journal
-        self.events = [
-            {**event, "event": "fit"} for event in journal.events if event["event"] == "confirm"
-        ]
 
     def append(self, event: Mapping[str, Any]) -> None:
         self._journal.append({**event, "event": "confirm"})

@@ -299,7 +299,7 @@ classes_, n_features_in_, feature_names_in_
                 self.n_splits_ * self.n_repeats,
                 start,
                 self.max_time,
-                source.known,
+                source.recorded.results,
                 verbose=self.verbose > 0,
             )
         ]

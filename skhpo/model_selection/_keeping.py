@@ -70,7 +70,7 @@ class Keeper(Observer):
         plan, journal = source.plan, source.journal
         self.setting = plan.setting
         self.splits = plan.splits
-        self.known = source.known
+        self.known = source.recorded.results
         self.n_repeats = n_repeats
         self.n_models = n_models
         self.least = plan.setting.max_resource if least is None else least

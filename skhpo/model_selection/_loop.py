@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import JournalError, StorageError
 from ..interrupts import noticing
-from ..journal import fit_event
+from ..journal import Recorded, fit_event
 from ..results import TrialTable
 from ._observers import Observer
 
@@ -49,6 +49,8 @@ class TrialLoop:
         looks ahead it is asked for further batches while there is room.
     journal : Journal or None, default=None
         Where finished fits are written before the scheduler is told.
+    recorded : Recorded or None, default=None
+        What it said when it was opened.
     deadline : float or None, default=None
         Value of ``time.monotonic()`` after which no new fit starts.
     observers : sequence of Observer, default=()
@@ -76,6 +78,7 @@ class TrialLoop:
         *,
         asynchronous: bool = False,
         journal: Journal | None = None,
+        recorded: Recorded | None = None,
         deadline: float | None = None,
         observers: Sequence[Observer] = (),
         keeper: Keeper | None = None,
@@ -100,7 +103,7 @@ class TrialLoop:
         self._held: set[int] = set()  # trials that are released but for these
         self._dropped: list[int] = []
         self._received: deque[FitResult] = deque()
-        self._recorded = _recorded(journal)
+        self._recorded = Recorded() if recorded is None else recorded
         self._time_is_up = False
         self._any_fit = False
         self._first_error: tuple[int, str | None] | None = None
@@ -221,14 +224,14 @@ class TrialLoop:
     def _replay(self) -> list[Trial]:
         """Ask and tell as the journal says; return the trials that were left running."""
         running = {}
-        for event in self.journal.events if self.journal else ():
-            if event["event"] == "ask":
+        for kind, which in self._recorded.order:
+            if kind == "ask":
                 batch = self._ask(replaying=True)
-                if [trial.number for trial in batch] != event["trials"]:
-                    raise _other_trials(event["trials"], batch)
+                if [trial.number for trial in batch] != which:
+                    raise _other_trials(which, batch)
                 running.update({trial.number: trial for trial in batch})
-            elif event["event"] == "tell":
-                trial = running.pop(event["trial"])
+            else:
+                trial = running.pop(which)
                 self.evaluator.recall(trial)
                 for key in self.evaluator.fits(trial):
                     self._take(self.evaluator.known[key])
@@ -238,7 +241,7 @@ class TrialLoop:
     def _ask(self, *, replaying: bool = False) -> list[Trial]:
         batch = self.scheduler.ask()
         for trial in batch:
-            recorded = self._recorded.get(trial.number, (trial.candidate, trial.resource))
+            recorded = self._recorded.trials.get(trial.number, (trial.candidate, trial.resource))
             if recorded != (trial.candidate, trial.resource):
                 raise _another_trial(trial, *recorded)
             self._open[trial.number] = trial
@@ -367,13 +370,6 @@ class _Batch:
 
 def _in_order(results: Iterable[FitResult]) -> list[FitResult]:
     return sorted(results, key=lambda result: (result.split, result.repeat))
-
-
-def _recorded(journal: Journal | None) -> dict[int, tuple[int, int | None]]:
-    """Return candidate and resource of the trials that a journal knows, by number."""
-    events = journal.events if journal else ()
-    fits = (event for event in events if event["event"] == "fit")
-    return {event["trial"]: (event["candidate"], event["resource"]) for event in fits}
 
 
 def _another_trial(trial: Trial, candidate: int, resource: int | None) -> JournalError:

@@ -12,13 +12,13 @@ import numpy as np
 
 from ..exceptions import JournalError
 from ..fingerprint import describe, digest, versions
-from ..journal import as_read, params_of, read_trials
+from ..journal import as_read, read_trials
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
 from ..space import translated
 
 if TYPE_CHECKING:
-    from ..journal import Journal
+    from ..journal import Recorded
     from ..samplers import Sampler
     from ..space import SearchSpace
     from ..trial import FitResult, Trial
@@ -96,18 +96,15 @@ def identity_of(fingerprint: Mapping[str, Any], seed: int) -> str:
     return digest(json.dumps({**fingerprint, "settings": settings, "seed": seed}, sort_keys=True))
 
 
-def replayed(journal: Journal, space: SearchSpace, sampler: Sampler) -> Sampler:
+def replayed(recorded: Recorded, space: SearchSpace, sampler: Sampler) -> Sampler:
     """Return a sampler that proposes what the journal has before it goes on.
 
     Parameters
     ----------
-    journal : Journal
+    recorded : Recorded
     space : SearchSpace
     sampler : Sampler
     """
-    records = {
-        event["candidate"]: params_of(event) for event in journal.events if event["event"] == "fit"
-    }
 
     def restore(proposed: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         params = {name: _restored(name, record[name], proposed, space) for name in record}
@@ -116,7 +113,7 @@ def replayed(journal: Journal, space: SearchSpace, sampler: Sampler) -> Sampler:
         )
         return params if changed else proposed
 
-    return ReplayedSampler(sampler, records, restore) if records else sampler
+    return ReplayedSampler(sampler, recorded.configurations, restore)
 
 
 def _restored(name: str, value: Any, proposed: dict[str, Any], space: SearchSpace) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from .. import evaluation
 from ..exceptions import JournalError
 from ..fingerprint import differences, digest
-from ..journal import Journal, checked_path, result_of
+from ..journal import Journal, Recorded, checked_path
 from ..samplers import EnqueuedSampler, Sampler
 from ..schedulers import Scheduler
-from ..trial import FitResult
 from ._checks import check_keep_from, check_listening
 from ._plan import Plan
 from ._resume import replayed, tell_earlier_scores
@@ -41,15 +40,15 @@ class Source:
     sampler : Sampler
         What the scheduler was made with; others may stand before it now, which propose first.
     journal : Journal or None, default=None
-    known : mapping of (int, int, int) to FitResult
-        What the journal answers, by trial, split and repeat.
+    recorded : Recorded
+        What the journal answers.
     """
 
     plan: Plan
     scheduler: Scheduler
     sampler: Sampler
     journal: Journal | None = None
-    known: Mapping[tuple[int, int, int], FitResult] = field(default_factory=dict)
+    recorded: Recorded = field(default_factory=Recorded)
 
 
 @contextmanager
@@ -72,7 +71,8 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
         yield _source(search, plan)
         return
     identity: Any = plan.fingerprint
-    with Journal(_for_data(search.journal, identity["data"])) as journal:
+    recorded = Recorded()
+    with Journal(_for_data(search.journal, identity["data"]), recorded.take) as journal:
         if journal.header is None:
             source = replace(_source(search, plan), journal=journal)
             journal.start(_header(search, plan), plan.splits)
@@ -84,12 +84,10 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
             splits=journal.splits(plan.splits),
             setting=replace(plan.setting, seed=journal.header["seed"]),
         )
-        results = (result_of(event) for event in journal.events if event["event"] == "fit")
-        known = {(result.trial, result.split, result.repeat): result for result in results}
-        source = replace(_source(search, plan), journal=journal, known=known)
-        if known and search._samples_in_order:
+        source = replace(_source(search, plan), journal=journal, recorded=recorded)
+        if recorded.results and search._samples_in_order:
             sampler = source.scheduler.sampler
-            source.scheduler.sampler = replayed(journal, plan.space, sampler)
+            source.scheduler.sampler = replayed(recorded, plan.space, sampler)
         yield source
 
 

@@ -42,15 +42,16 @@ _SAMPLES_PER_LOG = 28.6
 # with ten values each 1.3e9, of which a stage's samples show each half a time.
 _MOST_AUTOMATIC = 2**28
 
-# The longest that a stage may take to learn from, and products times samples in a minute.
-_MOST_MINUTES, _PER_MINUTE = 15, 7e11
+# The longest that a stage may take to learn from, and products times samples in a minute of one
+# core, from docs/benchmarks/scale_maths.md.
+_MOST_MINUTES, _PER_MINUTE = 15, 2.2e11
 
 # Of a function's value on a sample: the value, what heads keep of it, and its square.
 _BYTES = 12
 
 # Products times samples that take as long as the 0.3 ms for each head: what products begin with,
 # all of it but two factors.
-_PER_HEAD = 3.5e6
+_PER_HEAD = 1.1e6
 
 
 def least_samples(n_terms: int) -> int:

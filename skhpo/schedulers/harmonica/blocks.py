@@ -25,8 +25,9 @@ Product = tuple[int, ...]
 Matrix = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-# Columns of a tile: sums stay in the cache of a core, and few are below the diagonal, for nothing.
-_TILE = 128
+# Columns of either factor in a block: sums stay in the cache of a core (512 KB), few are below the
+# diagonal, for nothing, and there are not so many blocks that what each costs beside them counts.
+_TILE, _WIDTH = 128, 1024
 
 # Numbers of the pairs' sums that may be kept, 64 MB for each residual.
 _MOST_PAIRS = 2**24
@@ -77,13 +78,13 @@ class _Head:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Products of a head and a column each of two tiles, or of one where the degree is 1."""
+    """Products of a head and a column each of two ranges, or of one where the degree is 1."""
 
     degree: int
     head: _Head
     rows: tuple[int, int]
     columns: tuple[int, int]
-    allowed: NDArray[np.bool_] | None  # which are products; None for all
+    allowed: NDArray[np.bool_]  # which are products, for as many of `columns` as may not be
 
     def products(self, places: Indices) -> Indices:
         """The columns of the products at some places, of shape (n_places, degree)."""
@@ -112,8 +113,7 @@ class Block:
             sums += weights.pairs[rows, others]
         elif self.degree == 2 and len(weights.pairs):
             weights.pairs[rows, others] = sums
-        if self.allowed is not None:
-            sums *= self.allowed
+        sums[:, : self.allowed.shape[1]] *= self.allowed
         return sums
 
 
@@ -134,12 +134,17 @@ def blocks_of(
     start = int(np.searchsorted(groups, groups[prefix[-1]], side="right")) if prefix else 0
     head = _Head(prefix, columns, start)
     if degree == 1:
-        return [Block(1, head, (0, 1), (0, p), None)]
-    tiles = list(itertools.pairwise([*range(start, p, _TILE), p]))
+        return [Block(1, head, (0, 1), (0, p), np.empty((1, 0), dtype=bool))]
     blocks = []
-    for rows, others in itertools.combinations_with_replacement(tiles, 2):
-        own, other = groups[slice(*rows)], groups[slice(*others)]
-        allowed = None if own[-1] < other[0] else own[:, None] < other
-        if allowed is None or allowed.any():
-            blocks.append(Block(degree, head, rows, others, allowed))
+    for rows in _ranges(start, p, _TILE):
+        own = groups[slice(*rows)]
+        end = int(np.searchsorted(groups, own[-1], side="right"))
+        for others in _ranges(rows[0], p, _WIDTH):
+            allowed = own[:, None] < groups[others[0] : min(others[1], end)]
+            if others[1] > end or allowed.any():
+                blocks.append(Block(degree, head, rows, others, allowed))
     return blocks
+
+
+def _ranges(start: int, stop: int, step: int) -> list[tuple[int, int]]:
+    return list(itertools.pairwise([*range(start, stop, step), stop]))

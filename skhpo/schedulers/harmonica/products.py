@@ -165,8 +165,7 @@ class Products:
         sums = block.sums(self._ones)
         variances: Matrix = np.asarray(squares - sums**2 / len(self.columns), dtype=np.float32)
         usable = variances > _CONSTANT * np.maximum(squares, block.head.unit**-2)
-        if block.allowed is not None:
-            usable &= block.allowed
+        usable[:, : block.allowed.shape[1]] &= block.allowed
         variances[~usable] = np.inf
         return variances
 

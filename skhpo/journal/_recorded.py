@@ -1,0 +1,53 @@
+"""What a journal says, as a search that goes on needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..trial import FitResult
+from ._events import params_of, result_of
+
+__all__ = ["Recorded"]
+
+
+@dataclass
+class Recorded:
+    """Takes the lines of a journal one by one, and keeps what they say, not the lines.
+
+    Attributes
+    ----------
+    results : dict of (int, int, int) to FitResult
+        By trial, split and repeat.
+    trials : dict of int to (int, int or None)
+        Candidate and resource of the trials that have a fit, by number.
+    configurations : dict of int to dict
+        Of each candidate; what is not JSON as text.
+    order : list of (str, object)
+        What was asked and told, where that is in the journal: ``("ask", numbers)`` and
+        ``("tell", number)``.
+    confirmed : Recorded or None
+        Of the further fits that confirm the best candidates.
+    """
+
+    results: dict[tuple[int, int, int], FitResult] = field(default_factory=dict)
+    trials: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    configurations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    order: list[tuple[str, Any]] = field(default_factory=list)
+    confirmed: Recorded | None = None
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Keep what the next line says."""
+        kind = event["event"]
+        if kind == "fit":
+            number, candidate = event["trial"], event["candidate"]
+            self.results[number, event["split"], event["repeat"]] = result_of(event)
+            self.trials[number] = candidate, event["resource"]
+            if candidate not in self.configurations:
+                self.configurations[candidate] = params_of(event)
+        elif kind == "confirm":
+            self.confirmed = Recorded() if self.confirmed is None else self.confirmed
+            self.confirmed.take({**event, "event": "fit"})
+        else:
+            self.order.append((kind, event["trials" if kind == "ask" else "trial"]))
