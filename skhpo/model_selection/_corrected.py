@@ -73,7 +73,7 @@ def corrected_score(
     ----------
     search : BayesSearchCV, SearchCV, ...
         Fitted with ``return_predictions=True``. Gets the result as its attribute
-        `corrected_score_`.
+        `corrected_score_`, which its text view shows beside `best_score_`.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         What ``fit`` got; needed only where that is gone (after unpickling, say).
     metric : str, callable or None, default=None

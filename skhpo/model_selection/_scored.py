@@ -23,6 +23,7 @@ __all__ = ["ScoredTrials"]
 
 _ONLY_WITH_SOME_ARGUMENTS = (
     "best_estimator_",
+    "corrected_score_",
     "feature_names_in_",
     "models_",
     "predictions_",
@@ -32,6 +33,15 @@ _ONLY_WITH_SOME_ARGUMENTS = (
 
 class ScoredTrials(Ensembles):
     """The part of a search class that knows which score counts, and which row is the best."""
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return the parameters, and after `corrected_score` what the best row scores."""
+        text = str(super().__repr__(N_CHAR_MAX))
+        corrected = getattr(self, "corrected_score_", None)
+        if corrected is None:
+            return text
+        best = getattr(self, "best_score_", corrected.uncorrected)
+        return f"{text}\nbest_score_ {best:.4g}, corrected {corrected}"
 
     def _score_of(
         self, scorer: Any

@@ -221,6 +221,8 @@ def test_the_corrected_score_is_lower_and_keeps_the_best(scoring):
     assert found.low <= found.score <= found.high
     again = corrected_score(pickle.loads(pickle.dumps(search)), y, n_bootstrap=50)
     assert again == found
+    assert repr(search).endswith(f"\nbest_score_ {best:.4g}, corrected {found}")
+    assert "corrected" not in repr(search.fit(X, y))
     if scoring in (None, "accuracy", "neg_log_loss"):
         assert found.uncorrected == pytest.approx(best, rel=1e-4)
 
