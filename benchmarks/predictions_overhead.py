@@ -241,7 +241,8 @@ def kills(args):
     faults.table = kept_and_table
     tried = lost = twice = unpredicted = different = 0
     expected = faults.references(faults.MODES)
-    for run in range(-(-args.kills // len(expected))):
+    runs = faults.until_over(-(-args.kills // len(expected)), args.minutes)
+    for run in runs:
         for mode, (reference, seconds) in expected.items():
             with faults.new_journal() as journal:
                 process, _ = faults.start(journal, mode)
@@ -278,6 +279,7 @@ def main():
     parser.add_argument("--searches", nargs="+", default=None, help="parts of names, for time")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=np.inf, help="of kills, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="file whose table gets the rows")
     args = parser.parse_args()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING, Any
@@ -188,7 +188,7 @@ class Keeper(Observer):
     def predictions(self, table: TrialTable, n_samples: int) -> KeptPredictions:
         """Return the predictions that are kept, once the last fit is done."""
         assert self.setting.predictions is not None
-        self._predictions.sweep()
+        self._predictions.sweep(self.known)
         trials = table.trials()
         return KeptPredictions(
             self._predictions.store,
@@ -203,7 +203,7 @@ class Keeper(Observer):
     def models(self, table: TrialTable, train_rows: Sequence[NDArray[Any]]) -> KeptModels:
         """Return the estimators that are kept, once the last fit is done."""
         if self.model_files is not None:
-            self._models.sweep()
+            self._models.sweep(self.known)
         trials = table.trials()
         # What is of no use any more might not be picklable, and holds data.
         nothing: dict[str, Any] = {"fit_params": {}, "score_params": {}, "layer_rules": {}}
@@ -273,5 +273,6 @@ class _Held:
                 self.names.remove(name)
                 self.store.drop(name)
 
-    def sweep(self) -> None:
-        self.store.sweep(self.names)
+    def sweep(self, known: Collection[Name]) -> None:
+        """Remove what belongs to no fit; of those that were not replayed yet nothing is known."""
+        self.store.sweep({*self.names, *known})

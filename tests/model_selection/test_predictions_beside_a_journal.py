@@ -94,6 +94,20 @@ def test_a_search_that_goes_on_has_them_all(journal, asynchronous, n_fits):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
+def test_nothing_is_lost_where_a_replay_is_interrupted(journal, asynchronous):
+    for n_fits in (30, 8):
+        callbacks = [StopAfter(n_fits)]
+        stopped = hyperband(journal, asynchronous=asynchronous, callbacks=callbacks, keep_models=2)
+        with pytest.warns(match="interrupted"):
+            stopped.fit(X, y)
+    search = hyperband(journal, asynchronous=asynchronous).set_params(keep_models=2).fit(X, y)
+    assert_same(search, hyperband(None, asynchronous=asynchronous).fit(X, y))
+    assert len(search.models_.rows) == 2
+    for row in search.models_.rows:
+        assert len(search.kept_models(row)) == 2
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("harm", ["missing", "damaged", "another fit's", "all"])
 def test_what_is_lost_is_made_again_with_one_warning(journal, harm, asynchronous):
     whole = hyperband(journal, asynchronous=asynchronous).fit(X, y)
