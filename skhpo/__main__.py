@@ -1,10 +1,16 @@
-"""Commands: ``python -m skhpo repair run.jsonl --output other.jsonl``."""
+"""Commands about journals: ``python -m skhpo --help`` lists them."""
 
 import argparse
+import os
 import sys
+import time
 
 from .exceptions import JournalError, StorageError
+from .inspection import read_search, report, summary_lines
 from .journal import repair
+
+# Seconds between two looks at a journal that is watched.
+_WATCH_EVERY = 2.0
 
 
 def main(arguments=None):
@@ -15,7 +21,9 @@ def main(arguments=None):
     arguments : list of str or None, default=None
         None takes those of the process.
     """
-    parser = argparse.ArgumentParser(prog="python -m skhpo", description="Journals of searches.")
+    parser = argparse.ArgumentParser(
+        prog="python -m skhpo", description="What can be done with the journal of a search."
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
     command = commands.add_parser(
         "repair",
@@ -26,10 +34,31 @@ def main(arguments=None):
     command.add_argument("journal", help="the damaged one, which is left as it is")
     command.add_argument("--output", required=True, help="path of the new one, not there yet")
     command.set_defaults(run=_repair)
+    command = commands.add_parser(
+        "show",
+        help="print the leading rows of a search, also while it runs",
+        description="Print the leading rows of a search, its rate, time left and failures.",
+    )
+    command.add_argument("journal")
+    command.add_argument("--rows", type=int, default=10, help="how many rows (default: 10)")
+    command.add_argument("--metric", help="which score (default: the first)")
+    command.set_defaults(run=_show)
+    command = commands.add_parser(
+        "report",
+        help="write one HTML page about a search, also while it runs",
+        description="Write one self-contained HTML page about a search.",
+    )
+    command.add_argument("journal")
+    command.add_argument("--output", default="report.html", help="(default: report.html)")
+    command.add_argument("--metric", help="which score (default: the first)")
+    command.add_argument(
+        "--watch", action="store_true", help="write it again whenever the journal has grown"
+    )
+    command.set_defaults(run=_report)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (JournalError, StorageError) as error:
+    except (JournalError, StorageError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -45,6 +74,29 @@ def _repair(options):
         f"{options.output}: {kept.n_kept} lines and {kept.n_checkpoints} checkpoints, "
         f"{len(kept.lost)} lines left out"
     )
+
+
+def _show(options):
+    if options.rows < 1:
+        raise ValueError(f"--rows must be at least 1, but got {options.rows}")
+    record = read_search(options.journal)
+    print("\n".join(summary_lines(record, metric=options.metric, n_rows=options.rows)))
+
+
+def _report(options):
+    size = None
+    while True:
+        now = os.stat(options.journal).st_size if os.path.exists(options.journal) else None
+        if now != size or now is None:
+            size = now
+            path = report(options.journal, options.output, metric=options.metric)
+            print(f"{path}: {os.path.getsize(path) / 1000:.0f} kB", flush=True)
+        if not options.watch:
+            return
+        try:
+            time.sleep(_WATCH_EVERY)
+        except KeyboardInterrupt:
+            return
 
 
 if __name__ == "__main__":

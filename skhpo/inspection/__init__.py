@@ -13,6 +13,7 @@ from ._importance import hyperparameter_importance
 from ._importance_display import ImportanceDisplay
 from ._incumbent import IncumbentDisplay
 from ._optuna import to_optuna
+from ._page import report
 from ._parallel import ParallelCoordinatesDisplay
 from ._patience import patience_advice
 from ._reading import read_search
@@ -22,6 +23,7 @@ from ._schedule import SelfTuningScheduleDisplay
 from ._seed_effects import seed_effects
 from ._seed_effects_display import SeedEffectsDisplay
 from ._slices import SlicesDisplay
+from ._summary import summary_lines
 from ._tables import to_pandas
 
 __all__ = [
@@ -47,7 +49,9 @@ __all__ = [
     "patience_advice",
     "prediction_churn",
     "read_search",
+    "report",
     "seed_effects",
+    "summary_lines",
     "to_optuna",
     "to_pandas",
 ]

@@ -8,7 +8,7 @@ from ._cells import dict_of, places_of
 from ._drawing import SCORES, Drawing, score_limits, short
 from ._reading import read_search
 
-__all__ = ["ParallelCoordinatesDisplay"]
+__all__ = ["ParallelCoordinatesDisplay", "axes_of"]
 
 # Where a configuration crosses the axis of a parameter that it does not have.
 _ABSENT = -0.1
@@ -87,32 +87,11 @@ class ParallelCoordinatesDisplay(Drawing):
         ParallelCoordinatesDisplay
         """
         record = read_search(source)
-        space = record.space
-        if params is None:
-            names = [name for name in space.names if _varies(space, name)] or space.names
-        else:
-            names = record.checked_names(params)
-        rows = record.enough_rows(1, "a picture", metric, resource)
-        u = record.units(rows)
-        d, _ = dict_of(space, u)
-        columns, ticks = [], []
-        for name in names:
-            by_dict = places_of(space, name)
-            own = list(dict.fromkeys(by_dict.values()))
-            column = np.full(len(rows), np.nan)
-            ticks.append(([], []))
-            for i, place in enumerate(own):
-                # Several ranges of one parameter are above one another.
-                having = np.isin(d, [one for one, other in by_dict.items() if other == place])
-                column[having] = (u[having, place] + i) / len(own)
-                at, texts = _ticks(space, place)
-                ticks[-1][0].extend((at + i) / len(own))
-                ticks[-1][1].extend(texts)
-            columns.append(column)
+        names, ticks, places, rows = axes_of(record, params, metric, resource)
         display = cls(
-            names=list(names),
-            ticks=[(np.array(at), texts) for at, texts in ticks],
-            places=np.stack(columns, axis=1),
+            names=names,
+            ticks=ticks,
+            places=places,
             scores=record.means(metric)[rows],
             score_name=record.checked_metric(metric),
         )
@@ -180,6 +159,34 @@ class ParallelCoordinatesDisplay(Drawing):
         bar = self.figure_.colorbar(drawn, ax=ax, pad=0.01, label=self.score_name)
         bar.solids.set_alpha(1)
         return self
+
+
+def axes_of(record, params, metric, resource):
+    """Return names, ticks and places as of `ParallelCoordinatesDisplay`, and the rows."""
+    space = record.space
+    if params is None:
+        names = [name for name in space.names if _varies(space, name)] or space.names
+    else:
+        names = record.checked_names(params)
+    rows = record.enough_rows(1, "a picture", metric, resource)
+    u = record.units(rows)
+    d, _ = dict_of(space, u)
+    columns, ticks = [], []
+    for name in names:
+        by_dict = places_of(space, name)
+        own = list(dict.fromkeys(by_dict.values()))
+        column = np.full(len(rows), np.nan)
+        places, texts = [], []
+        for i, place in enumerate(own):
+            # Several ranges of one parameter are above one another.
+            having = np.isin(d, [one for one, other in by_dict.items() if other == place])
+            column[having] = (u[having, place] + i) / len(own)
+            at, shown = _ticks(space, place)
+            places.extend((at + i) / len(own))
+            texts.extend(shown)
+        columns.append(column)
+        ticks.append((np.array(places), texts))
+    return list(names), ticks, np.stack(columns, axis=1), rows
 
 
 def _varies(space, name):

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from ._drawing import COLOURS, Drawing, score_limits
 from ._reading import read_search
 
-__all__ = ["RungDisplay", "SearchCurvesDisplay"]
+__all__ = ["RungDisplay", "SearchCurvesDisplay", "by_level"]
 
 # Fewer candidates have no rank correlation worth the name.
 _FEWEST = 4
@@ -87,7 +87,7 @@ class RungDisplay(Drawing):
         ValueError
             If fewer than two levels have scores.
         """
-        record, levels, scores = _by_level(source, metric)
+        record, levels, scores = by_level(source, metric)
         n = len(levels)
         counts = np.zeros((n, n), dtype=int)
         correlations = np.full((n, n), np.nan)
@@ -210,7 +210,7 @@ class SearchCurvesDisplay(Drawing):
         ValueError
             If fewer than two levels have scores.
         """
-        record, levels, scores = _by_level(source, metric)
+        record, levels, scores = by_level(source, metric)
         display = cls(
             levels=levels,
             scores=scores,
@@ -282,7 +282,7 @@ class SearchCurvesDisplay(Drawing):
         return self
 
 
-def _by_level(source, metric):
+def by_level(source, metric):
     """Return the record, its levels, and the scores of candidates at each."""
     record = read_search(source)
     metric = record.checked_metric(metric)

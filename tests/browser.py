@@ -94,7 +94,14 @@ def browser(profile, width=1280, height=720):
         wait_for(lambda: open_json(f"{address}/status")["value"]["ready"], "chromedriver")
         flags = [*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
         options = {"binary": shutil.which("chromium"), "args": flags}
-        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        wanted = {
+            "capabilities": {
+                "alwaysMatch": {
+                    "goog:chromeOptions": options,
+                    "goog:loggingPrefs": {"browser": "ALL"},
+                }
+            }
+        }
         session = open_json(f"{address}/session", wanted)["value"]["sessionId"]
         page = Page(f"{address}/session/{session}")
         try:
@@ -115,6 +122,11 @@ class Page:
 
     def text(self):
         return self.run(TEXT)
+
+    def console(self):
+        """Return what the page, and the browser about it, wrote to the console."""
+        entries = open_json(f"{self.session}/se/log", {"type": "browser"})["value"]
+        return [entry["message"] for entry in entries]
 
     def picture(self):
         return b64decode(open_json(f"{self.session}/screenshot")["value"])

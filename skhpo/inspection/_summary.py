@@ -1,0 +1,74 @@
+"""A search in a few lines of text, for a terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._drawing import short
+
+__all__ = ["summary_lines"]
+
+
+def summary_lines(record, *, metric=None, n_rows=10):
+    """Return the state of a search and its leading rows as lines of text.
+
+    Parameters
+    ----------
+    record : SearchRecord
+    metric : str or None, default=None
+        Which score; None is the one that counts.
+    n_rows : int, default=10
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If there is no such metric.
+    """
+    metric = record.checked_metric(metric)
+    means = record.means(metric)
+    n_fits = int(record.has_fit.sum())
+    n_failed = int((record.has_fit & np.isnan(record.scores[metric])).sum())
+    seconds = np.nansum(record.fit_seconds + record.score_seconds)
+    lines = [
+        f"{record.facts.get('search', 'search')}: {n_fits} fits in "
+        f"{int(record.is_finished.sum())} finished rows, {n_failed} failed; "
+        f"{seconds:.1f} s in fits, {seconds / max(n_fits, 1):.2f} s each"
+    ]
+    lines += _time_left(record, seconds)
+    finished = np.flatnonzero(~np.isnan(means))
+    order = finished[np.argsort(-means[finished], kind="stable")][:n_rows]
+    if not len(order):
+        return [*lines, "no row has a score yet"]
+    heads = ["row", metric, *([record.resource] if record.resource else []), "configuration"]
+    cells = [heads]
+    for row in order.tolist():
+        level = [str(record.resources[row])] if record.resource else []
+        cells.append([str(row), f"{means[row]:.5g}", *level, _configuration(record.params[row])])
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads) - 1)]
+    for row in cells:
+        lines.append("  ".join([*map(str.ljust, row, widths), row[-1]]))
+    last = {failure.error.strip().splitlines()[-1][:100] for failure in record.failures[:50]}
+    lines += [f"failed: {text}" for text in sorted(last)[:3]]
+    return lines
+
+
+def _configuration(params):
+    texts = (
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={short(value, 20)}"
+        for name, value in params.items()
+    )
+    return ", ".join(texts)
+
+
+def _time_left(record, seconds):
+    """Return a line about what is left, where the number of candidates was given."""
+    planned = (record.facts.get("settings") or {}).get("n_iter")
+    n_rows = int(record.is_finished.sum())
+    if not isinstance(planned, int) or record.resources is not None or not n_rows:
+        return []
+    left = max(planned - n_rows, 0)
+    return [f"{left} of {planned} rows left: about {left * seconds / n_rows:.0f} s of one worker"]
