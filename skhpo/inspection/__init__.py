@@ -23,6 +23,7 @@ from ._schedule import SelfTuningScheduleDisplay
 from ._seed_effects import seed_effects
 from ._seed_effects_display import SeedEffectsDisplay
 from ._slices import SlicesDisplay
+from ._stability import explanation_stability
 from ._summary import summary_lines
 from ._tables import to_pandas
 
@@ -45,6 +46,7 @@ __all__ = [
     "class_effects",
     "compare",
     "effects",
+    "explanation_stability",
     "hyperparameter_importance",
     "patience_advice",
     "prediction_churn",
