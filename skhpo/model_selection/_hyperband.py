@@ -305,7 +305,8 @@ classes_, n_features_in_, feature_names_in_
         ]
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
-        return self.n_iterations == "auto" and loop.stopped == OUT_OF_TIME
+        out_of_time = self.n_iterations == "auto" and loop.stopped == OUT_OF_TIME
+        return out_of_time or super()._ends_as_planned(loop)
 
     def _make_sampler(self, space: SearchSpace, random_state: int) -> Sampler:
         if not callable(self.sampler):

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from ..trial import FitResult, Trial
     from ._keeping import Keeper
 
-__all__ = ["OUT_OF_TIME", "TrialLoop"]
+__all__ = ["OUT_OF_TIME", "STOPPED_BY_CALLBACK", "TrialLoop"]
 
 OUT_OF_TIME = "max_time was over"
+STOPPED_BY_CALLBACK = "a callback stopped it"
 
 
 # Where all fits of so many trials failed, those to come are not expected to do better. Fewer may be
@@ -104,7 +105,7 @@ class TrialLoop:
         self._dropped: list[int] = []
         self._received: deque[FitResult] = deque()
         self._recorded = Recorded() if recorded is None else recorded
-        self._time_is_up = False
+        self._ended_by: str | None = None  # why no new fit starts
         self._any_fit = False
         self._first_error: tuple[int, str | None] | None = None
 
@@ -157,7 +158,7 @@ class TrialLoop:
         n_due = 1  # a batch that is told may be the only thing that another one waits for
         finished: list[Trial] | None = []
         while finished is not None:
-            while not self._time_is_up and (n_due or self._may_look_ahead()):
+            while self._ended_by is None and (n_due or self._may_look_ahead()):
                 trials = self._ask()
                 if not trials:
                     break
@@ -180,24 +181,33 @@ class TrialLoop:
             self._settle()
             if done and self._n_finished >= _MANY:
                 self._raise_if_all_failed()
-        if self._time_is_up and (self._open or self.scheduler.ask()):
-            self.stopped = OUT_OF_TIME
+        self._note_end()
+
+    def _end(self, reason: str) -> None:
+        """Start no new fit."""
+        self._ended_by = self._ended_by or reason
+        self.evaluator.cancel()
+
+    def _note_end(self) -> None:
+        if self._ended_by is not None and (self._open or self.scheduler.ask()):
+            self.stopped = self._ended_by
 
     def _may_look_ahead(self) -> bool:
         return self.scheduler.looks_ahead and self.evaluator.has_room
 
     def _run_asynchronously(self) -> None:
-        self._submit(self._replay())
+        running = self._replay()
+        if self._ended_by is None:
+            self._submit(running)
         finished: list[Trial] | None = []
         while finished is not None:
-            while not self._time_is_up and self._may_ask() and (batch := self._ask()):
+            while self._ended_by is None and self._may_ask() and (batch := self._ask()):
                 self._submit(batch)
             finished = self._take_results()
             for trial in finished or ():
                 self._tell(trial)
             self._settle()
-        if self._time_is_up and (self._open or self.scheduler.ask()):
-            self.stopped = OUT_OF_TIME
+        self._note_end()
 
     def _may_ask(self) -> bool:
         """Whether a worker is free; or will be, where what it is to do takes long to find."""
@@ -262,8 +272,7 @@ class TrialLoop:
         self._received.extend(results)
         finished = self._take_received()
         if self.deadline is not None and time.monotonic() > self.deadline:
-            self._time_is_up = True
-            self.evaluator.cancel()
+            self._end(OUT_OF_TIME)
         return finished if results else None
 
     def _take_received(self) -> list[Trial]:
@@ -306,7 +315,8 @@ class TrialLoop:
                     self._held.remove(trial.parent)
                     self._dropped.append(trial.parent)
         self.scheduler.tell(trial, score, noise=noise, seconds=seconds)
-        self._observe("on_trial_end", trial, results, score)
+        if self._observe("on_trial_end", trial, results, score):
+            self._end(STOPPED_BY_CALLBACK)
 
     def _fit_again(self, names: Collection[tuple[int, int, int]]) -> None:
         """Fit again what the journal answered and whose predictions are lost; its scores stay."""
@@ -346,9 +356,10 @@ class TrialLoop:
         full = (len(row) == self.n_fits for row in self._rows.values())
         return len(self.table) > 0 or any(full)
 
-    def _observe(self, event: str, *args: Any) -> None:
-        for observer in self.observers:
-            getattr(observer, event)(*args)
+    def _observe(self, event: str, *args: Any) -> bool:
+        """Tell the observers; return whether one of them wants the loop to end."""
+        answers = [getattr(observer, event)(*args) for observer in self.observers]
+        return any(answer is True for answer in answers)
 
     def _raise_if_all_failed(self) -> None:
         if self._any_fit or self._first_error is None:

@@ -59,8 +59,11 @@ class SearchCallback(Protocol):
 
     def on_trial_end(
         self, search: Any, trial: Trial, results: Sequence[FitResult], score: float
-    ) -> None:
+    ) -> bool | None:
         """Called when all fits of a trial have ended, in the order in which the scheduler is told.
+
+        One that returns True stops the search: no new fit starts, those that run are waited for,
+        and the best of what is finished is refitted.
 
         Parameters
         ----------
@@ -70,6 +73,11 @@ class SearchCallback(Protocol):
             By split and repeat.
         score : float
             What the scheduler is told; NaN where the trial failed.
+
+        Returns
+        -------
+        bool or None
+            True to stop.
         """
 
     def on_search_end(self, search: Any) -> None:
@@ -89,8 +97,8 @@ class Observer:
     def on_fit_end(self, trial: Trial, result: FitResult) -> None:
         """Take note of a fit, in finishing order."""
 
-    def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
-        """Take note of what the scheduler was told."""
+    def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> bool | None:
+        """Take note of what the scheduler was told; True ends the loop."""
 
 
 class Callbacks(Observer):
@@ -129,17 +137,20 @@ class Callbacks(Observer):
     def on_fit_end(self, trial: Trial, result: FitResult) -> None:
         self._call("on_fit_end", trial, result)
 
-    def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
-        self._call("on_trial_end", trial, results, score)
+    def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> bool:
+        return self._call("on_trial_end", trial, results, score)
 
     def on_search_end(self) -> None:
         self._call("on_search_end")
 
-    def _call(self, event: str, *args: Any) -> None:
+    def _call(self, event: str, *args: Any) -> bool:
+        """Call all that have a method; return whether one of them returned True."""
+        wants_end = False
         for callback in self.callbacks:
             method = getattr(callback, event, None)
             if method is not None:
-                method(self.search, *args)
+                wants_end = method(self.search, *args) is True or wants_end
+        return wants_end
 
 
 def _check_callback(callback: Any) -> None:

@@ -15,7 +15,7 @@ from ..results import TrialTable, mean_score, results_table, total_seconds, vari
 from ..trial import FitResult
 from ._ensembling import Ensembles
 from ._keeping import Keeper
-from ._loop import TrialLoop
+from ._loop import STOPPED_BY_CALLBACK, TrialLoop
 from ._plan import Plan
 
 __all__ = ["ScoredTrials"]
@@ -150,7 +150,7 @@ class ScoredTrials(Ensembles):
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
         """Whether what stopped the loop is what was to end it."""
-        return False
+        return loop.stopped == STOPPED_BY_CALLBACK
 
 
 def _warn_about_predictions(keeper: Keeper, n_fits: int) -> None:

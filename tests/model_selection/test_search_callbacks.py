@@ -64,6 +64,51 @@ def test_search_callbacks_are_told_of_fits_trials_and_the_end():
     assert only.n == 5
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_callback_that_returns_true_stops_the_search(asynchronous, tmp_path):
+    class Enough:
+        told = 0
+
+        def on_trial_end(self, search, trial, results, score):
+            self.told += 1
+            return self.told == 3
+
+        def on_search_end(self, search):
+            self.best = search.best_params_
+
+    class Counting:
+        told = 0
+
+        def on_trial_end(self, search, trial, results, score):
+            self.told += 1
+            return 1  # which is not True
+
+    def one_by_one(space, random_state):
+        sampler = RandomSampler(space, random_state)
+        return FullScheduler(sampler, 20, 1, asynchronous=asynchronous)
+
+    enough, counting = Enough(), Counting()
+    search = SearchCV(
+        Scripted(),
+        {"i": uniform(0, 1)},
+        scheduler=one_by_one,
+        cv=2,
+        random_state=0,
+        asynchronous=asynchronous,
+        callbacks=[enough, counting],
+        journal=tmp_path / "run.jsonl",
+    )
+    search.fit(X, y)  # without a warning: it was asked for
+    assert 3 <= len(search.cv_results_["params"]) < 6
+    assert search.stop_reason_ == "a callback stopped it"
+    assert enough.best == search.best_params_
+    assert counting.told == enough.told
+    # The journal goes on where it stopped.
+    search.set_params(callbacks=[]).fit(X, y)
+    assert len(search.cv_results_["params"]) == 20
+    assert search.stop_reason_ is None
+
+
 def test_search_callbacks_are_told_of_the_beginning(tmp_path):
     class Beginning:
         def __init__(self):
