@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.utils import Bunch
 
+from .._compat import StrOptions
 from ..arguments import COUNT, check_arguments
 from ._importance import hyperparameter_importance
 from ._outcomes import read_outcomes
@@ -24,7 +25,9 @@ _N_BINS = 10
 _ROWS_OF_A_BIN = 10
 
 
-def class_effects(search, groups=None, y=None, *, n_bootstrap=20, random_state=None):
+def class_effects(
+    search, groups=None, y=None, *, explained="recall", n_bootstrap=20, random_state=None
+):
     """Return what each configuration does to each class, and which hyperparameters do it.
 
     Parameters
@@ -36,6 +39,8 @@ def class_effects(search, groups=None, y=None, *, n_bootstrap=20, random_state=N
         means over the classes that are there.
     y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
         What ``fit`` got; needed only where that is gone (after unpickling, say).
+    explained : {"recall", "precision", "calibration"}, default="recall"
+        The measure that importances are about: half a second for each class.
     n_bootstrap : int, default=20
         Replicates for the intervals of importances.
     random_state : int, RandomState or None, default=None
@@ -68,10 +73,10 @@ def class_effects(search, groups=None, y=None, *, n_bootstrap=20, random_state=N
             A line for each row and name: ``"row"``, ``"score"``, ``"name"``, ``"recall"``,
             ``"precision"``, ``"calibration"``.
         importances : dict of str to ndarray
-            How much of the variance of a measure each hyperparameter explains, as of
+            How much of the variance of `explained` each hyperparameter explains, as of
             `hyperparameter_importance`, by "gp" up to 100 rows and then by "fanova": ``"name"``,
-            ``"measure"``, ``"param"``, ``"importance"``, ``"low"``, ``"high"``. Nothing where fewer
-            than ten rows have the measure, or all of them the same.
+            ``"param"``, ``"importance"``, ``"low"``, ``"high"``. Nothing where fewer than ten rows
+            have the measure, or all of them the same.
 
     Raises
     ------
@@ -107,7 +112,12 @@ def class_effects(search, groups=None, y=None, *, n_bootstrap=20, random_state=N
     >>> found.recall[1].round(1).tolist()  # of a single split into two
     [1.0, 1.0, 0.0]
     """
-    check_arguments("class_effects", {"n_bootstrap": [COUNT]}, n_bootstrap=n_bootstrap)
+    check_arguments(
+        "class_effects",
+        {"explained": [StrOptions(set(MEASURES))], "n_bootstrap": [COUNT]},
+        explained=explained,
+        n_bootstrap=n_bootstrap,
+    )
     outcomes = read_outcomes(search, None, y, "class_effects", 1)
     if outcomes.classes is None:
         raise ValueError(
@@ -125,7 +135,9 @@ def class_effects(search, groups=None, y=None, *, n_bootstrap=20, random_state=N
         equally_good=good,
         by_name=_by_name(outcomes, names, members, measured, good),
         table=_table(outcomes, names, measured),
-        importances=_importances(record, outcomes, names, measured, n_bootstrap, random_state),
+        importances=_importances(
+            record, outcomes, names, measured[explained], n_bootstrap, random_state
+        ),
     )
 
 
@@ -283,28 +295,25 @@ def _table(outcomes, names, measured):
     }
 
 
-def _importances(record, outcomes, names, measured, n_bootstrap, random_state):
-    lines = {key: [] for key in ("name", "measure", "param", "importance", "low", "high")}
-    for measure, values in measured.items():
-        for i, name in enumerate(names):
-            scores = np.full((record.n_rows, 1, 1), np.nan)
-            scores[outcomes.rows, 0, 0] = values[:, i]
-            own = replace(record, scores={measure: scores}, metric=measure, chosen=None)
-            rows = own.rows()
-            if len(rows) < _FEWEST_ROWS or np.ptp(scores[rows]) == 0:
-                continue
-            found = hyperparameter_importance(
-                own,
-                method="gp" if len(rows) < _MANY_ROWS else "fanova",
-                n_bootstrap=n_bootstrap,
-                random_state=random_state,
-            )
-            n_params = len(found.names)
-            lines["name"] += [name] * n_params
-            lines["measure"] += [measure] * n_params
-            for key in ("param", "importance", "low", "high"):
-                lines[key] += found.table[key].tolist()
-    texts = ("name", "measure", "param")
+def _importances(record, outcomes, names, values, n_bootstrap, random_state):
+    lines = {key: [] for key in ("name", "param", "importance", "low", "high")}
+    for name, own in zip(names, values.T, strict=True):
+        scores = np.full((record.n_rows, 1, 1), np.nan)
+        scores[outcomes.rows, 0, 0] = own
+        measured = replace(record, scores={"measure": scores}, metric="measure", chosen=None)
+        rows = measured.rows()
+        if len(rows) < _FEWEST_ROWS or np.ptp(scores[rows]) == 0:
+            continue
+        found = hyperparameter_importance(
+            measured,
+            method="gp" if len(rows) < _MANY_ROWS else "fanova",
+            n_bootstrap=n_bootstrap,
+            random_state=random_state,
+        )
+        lines["name"] += [name] * len(found.names)
+        for key in ("param", "importance", "low", "high"):
+            lines[key] += found.table[key].tolist()
+    texts = ("name", "param")
     return {k: _objects(v) if k in texts else np.array(v, float) for k, v in lines.items()}
 
 

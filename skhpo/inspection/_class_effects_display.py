@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._class_effects import MEASURES, class_effects
+from ._class_effects import class_effects
 from ._drawing import COLOURS, Drawing, short
 
 __all__ = ["ClassEffectsDisplay"]
@@ -76,9 +76,7 @@ class ClassEffectsDisplay(Drawing):
         TypeError, NotFittedError, ValueError
             As of `class_effects`; and if `measure` is another one.
         """
-        if measure not in MEASURES:
-            raise ValueError(f"measure must be one of {', '.join(MEASURES)}, but got {measure!r}")
-        effects = class_effects(search, groups, y, random_state=random_state)
+        effects = class_effects(search, groups, y, explained=measure, random_state=random_state)
         return cls(effects=effects, measure=measure).plot(ax=ax)
 
     def plot(self, *, ax=None):
@@ -126,9 +124,8 @@ class ClassEffectsDisplay(Drawing):
 
     def _plot_importances(self, ax):
         table = self.effects.importances
-        own = table["measure"] == self.measure
-        names = [name for name in self.effects.names if name in set(table["name"][own])]
-        params = sorted(set(table["param"][own]))
+        names = [name for name in self.effects.names if name in set(table["name"])]
+        params = sorted(set(table["param"]))
         title = f"What explains the {self.measure} (shares of variance)"
         if not names:
             text = "too few rows, or no spread"
@@ -136,9 +133,10 @@ class ClassEffectsDisplay(Drawing):
             ax.set(xticks=[], yticks=[], title=title)
             return
         values = np.full((len(params), len(names)), np.nan)
-        for i in np.flatnonzero(own):
-            place = params.index(table["param"][i]), names.index(table["name"][i])
-            values[place] = table["importance"][i]
+        for param, name, share in zip(
+            table["param"], table["name"], table["importance"], strict=True
+        ):
+            values[params.index(param), names.index(name)] = share
         order = np.argsort(-values.mean(axis=1))
         values, params = values[order], [params[i] for i in order]
         ax.imshow(values, vmin=0, vmax=1, cmap="Blues", aspect="auto")
