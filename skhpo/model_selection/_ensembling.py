@@ -144,13 +144,13 @@ class Ensembles(KeptOutputs):
         """Return y: what is given, else what ``fit`` got."""
         if y is not None:
             return y
-        given = self._refit_inputs.arguments()
-        if given is None or "y" not in given:
+        y = self._refit_inputs.argument("y")
+        if y is None:
             raise ValueError(
                 "kept predictions are compared with the y that fit got, which this search does not "
                 f"keep and nobody else kept; give it: {call}"
             )
-        return given["y"]
+        return y
 
     def _rows_to_average(self, members: str, what: str) -> list[int]:
         """Return the rows with predictions that may be the best, or members."""

@@ -69,6 +69,11 @@ class RefitInputs:
         found = {name: reference() for name, reference in self.data.items()}
         return None if any(value is None for value in found.values()) else found
 
+    def argument(self, name: str) -> Any:
+        """Return an argument of ``fit``, None if it is gone or was not given."""
+        reference = (self.data or {}).get(name)
+        return None if reference is None else reference()
+
 
 class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no annotations
     """The part of a search class that fits more than the best candidate."""

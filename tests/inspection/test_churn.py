@@ -155,6 +155,9 @@ def test_some_rows_and_what_cannot_be_read():
     ):
         with pytest.raises(ValueError, match=message):
             prediction_churn(search, rows)
+    gone = SearchCV(Scripted(tables=tables), {"number": [0, 1]}, scheduler=grid, cv=KFold(3))
+    gone.set_params(return_predictions=True, random_state=0).fit(X.copy(), true)
+    assert len(prediction_churn(gone).rows) == 2  # X is gone, and is not needed
     with pytest.raises(ValueError, match="y must be what fit got"):
         prediction_churn(search, y=true[:5])
     search.set_params(return_predictions=False).fit(X, true)
