@@ -16,6 +16,7 @@ _HOME = {
     "HyperParameters": "skhpo.define_by_run",
     "KerasClassifier": "skhpo.estimators.keras",
     "KerasRegressor": "skhpo.estimators.keras",
+    "MLflowLogger": "skhpo.callbacks",
     "SearchCV": "skhpo.model_selection",
     "SearchSpace": "skhpo.space",
     "SelfTuningClassifier": "skhpo.self_tuning",
@@ -24,13 +25,14 @@ _HOME = {
     "TensorBoardLogger": "skhpo.callbacks",
     "TorchClassifier": "skhpo.estimators",
     "TorchRegressor": "skhpo.estimators",
+    "WandbLogger": "skhpo.callbacks",
     "log_randint": "skhpo.space",
     "distributions_of": "skhpo.define_by_run",
     "read_journal": "skhpo.results",
 }
 
 if TYPE_CHECKING:
-    from .callbacks import TensorBoardLogger
+    from .callbacks import MLflowLogger, TensorBoardLogger, WandbLogger
     from .define_by_run import HyperParameters, distributions_of
     from .ensembles import EnsembleClassifier, EnsembleRegressor
     from .estimators import TorchClassifier, TorchRegressor
@@ -55,6 +57,7 @@ __all__ = [
     "HyperParameters",
     "KerasClassifier",
     "KerasRegressor",
+    "MLflowLogger",
     "SearchCV",
     "SearchSpace",
     "SelfTuningClassifier",
@@ -63,6 +66,7 @@ __all__ = [
     "TensorBoardLogger",
     "TorchClassifier",
     "TorchRegressor",
+    "WandbLogger",
     "distributions_of",
     "log_randint",
     "read_journal",

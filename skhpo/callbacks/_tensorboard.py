@@ -11,8 +11,6 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from ..files import read_file, write_atomically
 from ._events import (
     INCOMPLETE,
@@ -23,6 +21,7 @@ from ._events import (
     session_start,
 )
 from ._hparams import Domain, domain_of, domain_of_choices
+from ._trials import curves_of, is_failed, name_of, scalars_of, values_of
 
 __all__ = ["TensorBoardLogger"]
 
@@ -149,7 +148,7 @@ class TensorBoardLogger:
             names = max((list(result.test_scores) for result in results), key=len)
             if names and not self._described:
                 self._describe(search, names)
-            folder = self._folder / _name(trial)
+            folder = self._folder / name_of(trial)
             if not (trial.number in self._kept and (folder / _EVENTS).exists()):
                 self._write(folder, search, trial, results)
         except OSError as error:
@@ -206,28 +205,20 @@ class TensorBoardLogger:
         return self._domains.get(name) or domain_of_choices([value])
 
     def _write(self, folder, search, trial, results):
-        values = dict(trial.params)
-        if search.resource is not None:
-            values[search.resource] = trial.resource
+        values = values_of(search, trial)
         hparams = {name: self._domain(name, value).value(value) for name, value in values.items()}
         seconds = sum(result.fit_time + result.score_time for result in results)
         file = EventFile(folder, _EVENTS)
         session_start(file, hparams, time.time() - seconds)
-        for tag, value in _scalars(search, results):
+        for tag, value in scalars_of(search, results):
             if math.isfinite(value):
                 file.add_scalar(tag, value, step=trial.resource or 0)
-        for tag, curve in _curves(results) if self.curves else ():
+        for tag, curve in curves_of(results) if self.curves else ():
             for epoch, value in enumerate(curve, start=1):
                 if math.isfinite(value):
                     file.add_scalar(tag, value, step=epoch)
-        errors = [result.error or result.score_error for result in results]
-        session_end(file, failed=any(error is not None for error in errors))
+        session_end(file, failed=is_failed(results))
         file.write()
-
-
-def _name(trial):
-    name = f"trial-{trial.number:04}"
-    return name if trial.resource is None else f"{name}-c{trial.candidate:04}"
 
 
 def _search_of(note):
@@ -244,40 +235,3 @@ def _search_of(note):
             "by a crash, or is no file of skhpo's; remove it, or give another path"
         )
     return found
-
-
-def _scalars(search, results):
-    """Yield (tag, value) of all that a trial has one number of."""
-    error_score = np.nan if search.error_score == "raise" else search.error_score
-    for part in ("test", "train") if search.return_train_score else ("test",):
-        scores = [getattr(result, f"{part}_scores") or {} for result in results]
-        for name in max(map(list, scores), key=len):
-            numbers = [found.get(name, error_score) for found in scores]
-            yield f"mean_{part}_{name}", float(np.mean(numbers))
-            for split, found in _by_split(results, numbers).items():
-                yield f"{part}_{name}/split{split}", float(np.mean(found))
-    yield "mean_fit_time", float(np.mean([result.fit_time for result in results]))
-
-
-def _curves(results):
-    """Yield (tag, curve) of every split, and their mean as far as all of them go."""
-    fits = [result for result in results if result.curves]  # a failed one has none
-    for name in dict.fromkeys(name for fit in fits for name in fit.curves):
-        having = [fit for fit in fits if name in fit.curves]
-        splits = _by_split(having, [fit.curves[name] for fit in having])
-        curves = {split: _mean(found) for split, found in splits.items()}
-        for split, curve in curves.items():
-            yield f"epoch_{name}/split{split}", curve
-        yield f"epoch_{name}/mean", _mean(list(curves.values()))
-
-
-def _by_split(results, values):
-    splits = {}
-    for result, value in zip(results, values, strict=True):
-        splits.setdefault(result.split, []).append(value)
-    return splits
-
-
-def _mean(curves):
-    length = min(map(len, curves))
-    return np.mean([curve[:length] for curve in curves], axis=0).tolist()

@@ -22,6 +22,7 @@ from ._confirm import confirm
 from ._keeping import Keeper
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
+from ._notebook import summary_html
 from ._observers import Observer, SearchStart
 from ._plan import Plan, Subject, plan_search
 from ._prediction_kind import METHODS
@@ -70,6 +71,10 @@ class BaseTrialSearchCV(ScoredTrials):
 
     # Whether candidates are numbered as the scheduler's sampler proposes them.
     _samples_in_order = False
+
+    def _html_repr(self) -> str:
+        """Show scikit-learn's diagram and, once fitted, what was found."""
+        return str(super()._html_repr()) + summary_html(self)
 
     def _set_arguments(self, arguments: dict[str, Any]) -> None:
         """Store the arguments of ``__init__``, which are its ``locals()``."""
