@@ -99,8 +99,8 @@ def corrected_score(
     NotFittedError
         If the search is not fitted.
     ValueError
-        If no predictions were kept, the metric needs others, `y` is needed, or a number is out of
-        its range.
+        If no predictions were kept, the metric needs others, `y` or `groups` are needed, or a
+        number is out of its range.
 
     Examples
     --------
@@ -123,7 +123,12 @@ def corrected_score(
     found = OutOfFold.of(search.predictions_, rows)
     scores = metric_of(search, metric, y, found)
     if groups is None:
-        groups = (search._refit_inputs.arguments() or {}).get("groups")
+        groups = search._refit_inputs.argument("groups")
+        if groups is None and search._refit_inputs.was_given("groups"):
+            raise ValueError(
+                "rows of a group must be resampled together, but the groups that fit got are gone, "
+                "because a search keeps no data; give them: corrected_score(search, groups=groups)"
+            )
     if groups is not None:
         groups = np.asarray(groups)[found.tested]
     labels = np.asarray(safe_indexing(y, found.tested))

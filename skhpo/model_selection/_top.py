@@ -71,8 +71,11 @@ class RefitInputs:
 
     def argument(self, name: str) -> Any:
         """Return an argument of ``fit``, None if it is gone or was not given."""
-        reference = (self.data or {}).get(name)
-        return None if reference is None else reference()
+        return self.data[name]() if self.was_given(name) and self.data else None
+
+    def was_given(self, name: str) -> bool:
+        """Whether ``fit`` got an argument, as far as that is still known."""
+        return name in (self.data or {})
 
 
 class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no annotations

@@ -233,6 +233,11 @@ def test_groups_of_fit_stay_together():
     found = corrected_score(search, y, n_bootstrap=50)
     assert found == corrected_score(search, y, groups=groups, n_bootstrap=50)
     assert found != corrected_score(search, y, groups=np.arange(120), n_bootstrap=50)
+    search.fit(X.copy(), y, groups=groups)  # X is gone, and is not needed
+    assert corrected_score(search, n_bootstrap=50) == found
+    search.fit(X, y, groups=groups.copy())
+    with pytest.raises(ValueError, match="groups that fit got are gone"):
+        corrected_score(search, n_bootstrap=50)
 
 
 def test_fits_that_failed_are_no_candidates():
