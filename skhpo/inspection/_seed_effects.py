@@ -58,7 +58,8 @@ def seed_effects(source, *, metric=None, resource="largest", n_bootstrap=2000, r
             without repeats.
         smallest_difference : float
             Differences between the mean scores of two configurations are below that in 95 of 100
-            cases if the configurations are equally good.
+            cases if the configurations are equally good. Of a single split it is that of seeds
+            alone: what other splits would say is not known.
         differences : dict of str to ndarray
             ``"n_repeats"``, ``"smallest_difference"``: what it would be with other `n_repeats`.
             Without repeats only what it is.
