@@ -125,13 +125,13 @@ def _density(cells, values):
 
     One more value is spread over all cells, so that none is impossible.
     """
-    if cells.is_choice:
-        counts = np.bincount(cells.find(values), minlength=len(cells)).astype(float)
-    else:
+    counts = np.bincount(cells.find(values), minlength=len(cells)).astype(float)
+    if not cells.is_choice:
         # Scott's rule for the uniform distribution, whose deviation is 1 / sqrt(12).
         spread = max(values.std(), 0.05) * 1.06 * len(values) ** -0.2
         spread = max(spread, cells.width.max() / 2)
-        below = ndtr((cells.edges[None, :] - values[:, None]) / spread)
+        # As if each value were in the middle of its cell.
+        below = ndtr((cells.edges[None, :] - cells.middles[:, None]) / spread)
         mass = np.diff(below, axis=1)
-        counts = (mass / mass.sum(axis=1, keepdims=True)).sum(axis=0)
+        counts = counts @ (mass / mass.sum(axis=1, keepdims=True))
     return (counts + cells.width) / (counts.sum() + 1.0)

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from ...space import SearchSpace
 from .._compare import compare
 
 __all__ = ["cards", "code_of", "facts_of", "failures_of", "how_sure", "table_of"]
@@ -172,4 +173,5 @@ def facts_of(record):
     lines = [f"search: {facts.get('search', 'unknown')}", f"estimator: {_estimator(record)}"]
     lines += [f"seed: {facts['seed']}"] if facts.get("seed") is not None else []
     lines += [f"versions: {versions}"] if versions else []
-    return f"<pre>{escape(str(record.space))}\n\n{escape(chr(10).join(lines))}</pre>"
+    text = "\n".join([str(SearchSpace(record.distributions)), "", *lines])
+    return f"<pre>{escape(text)}</pre>"
