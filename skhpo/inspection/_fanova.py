@@ -63,6 +63,12 @@ def fanova(space, u, y, n_bootstrap, rng):
         / totals
         for name in space.names
     }
+    if len(forests) == 1:
+        # Parts of one whole, whose variance rows tell badly where a search has chosen them. (In a
+        # conditional space parameters share what they say of the dict.)
+        excess = np.maximum(sum(main.values()), 1.0)
+        main = {name: shares / excess for name, shares in main.items()}
+        totals = totals * excess
     interactions = {}
     for a, b in combinations(space.names, 2):
         explained = [

@@ -188,6 +188,20 @@ def test_rows_of_the_largest_level_count_unless_another_is_asked_for():
     assert found.n_rows == 60
 
 
+def test_shares_of_rows_that_a_search_has_chosen_are_at_most_one():
+    # Near the best, so that they vary less than the space.
+    data, space = table({name: uniform(0, 1) for name in "abc"}, lambda a, b, c: a, 400)
+    rows = [i for i, p in enumerate(data["params"]) if p["a"] > 0.6 or i < 15]
+    params = [data["params"][i] for i in rows]
+    scores = np.array([-10 * (p["a"] - 0.9) ** 2 - (p["b"] - 0.5) ** 2 for p in params])
+    found = hyperparameter_importance(
+        ({"params": params, "mean_test_score": scores}, space), n_bootstrap=20, random_state=0
+    )
+    assert found.names[0] == "a"
+    assert (found.importances.sum(axis=0) <= 1 + 1e-9).all()
+    assert 0.8 < found.importances_mean.sum() <= 1 + 1e-9
+
+
 def test_the_share_of_noise():
     def half(a):
         return np.sqrt(12) * a  # of variance 1
