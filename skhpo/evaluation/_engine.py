@@ -74,6 +74,9 @@ class Engine(ABC):
             it did, or raises.
         """
 
+    def look_after(self) -> None:  # noqa: B027
+        """Return calls as lost that nothing will end, because what hands them out has failed."""
+
     def leave_behind(self) -> None:  # noqa: B027
         """Note that nobody waits for one of the calls any more, which goes on."""
 

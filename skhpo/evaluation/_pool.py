@@ -28,8 +28,9 @@ from ._workers import import_first
 
 __all__ = ["Done", "Overdue", "Pool"]
 
-# Seconds between two looks at calls that have limits.
+# Seconds between two looks at calls that have limits, and at workers that should bring others.
 _PATIENCE = 0.25
+_LOOK_AFTER = 5.0
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,7 @@ class Pool:
             try:
                 number, get = self._done.get(timeout=self._patience())
             except queue.Empty:
+                self._engine.look_after()
                 if (done := self._end_what_is_overdue()) is not None:
                     return done
                 untils = [call.until for call in self._calls.values() if call.until is not None]
@@ -244,8 +246,8 @@ class Pool:
                 self._free.append((call.row, call.slot))
                 return self._outcome(call, get)
 
-    def _patience(self) -> float | None:
-        return _PATIENCE if self._has_limits else None
+    def _patience(self) -> float:
+        return _PATIENCE if self._has_limits else _LOOK_AFTER
 
     def _end_what_is_overdue(self) -> Done | None:
         for _, call, _ in self._beyond_their_time(HOPELESS / 2):

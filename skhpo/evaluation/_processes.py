@@ -7,6 +7,7 @@ import queue
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -74,6 +75,15 @@ class JoblibEngine(Engine):
             set_folder = partial(self._own_folder, self._backend._workers)
         nested = self._backend.get_nested_backend()
         return BatchedCalls([(call, shared, {})], nested, set_folder)
+
+    def look_after(self) -> None:
+        workers: Any = self._backend._workers if self.tells_deaths else None
+        thread = None if workers is None else workers._executor_manager_thread
+        if thread is None or thread.is_alive() or not workers._pending_work_items:
+            return
+        thread.terminate_broken(
+            BrokenProcessPool("the thread that hands calls to workers ended by an error of its own")
+        )
 
     def prepare(self, call: Callable[..., Any], shared: Sequence[Any]) -> None:
         if not self.tells_deaths or self._successors is not None:

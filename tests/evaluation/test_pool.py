@@ -288,3 +288,22 @@ def test_a_replaced_worker_stops_nothing_where_warnings_are_errors():
         thread.start()
         thread.join(120)
     assert sorted(came) == list(range(10))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_calls_that_nothing_would_end_are_lost(monkeypatch):
+    monkeypatch.setattr(_pool, "_LOOK_AFTER", 0.1)
+
+    def fail(self, item):
+        raise RuntimeError("in the thread that hands calls to workers")
+
+    with joblib.parallel_config("loky"), Pool(2) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(process_executor._ExecutorManagerThread, "process_result_item", fail)
+            for item in (2, 3):
+                pool.submit(square, [item])
+            ended = [pool.wait(), pool.wait()]
+        assert sorted(done.items for done in ended) == [[2], [3]]
+        assert all(done.lost for done in ended)
+        pool.restart()
+        assert sorted(results(pool, square, range(4))) == [(0, 0), (1, 1), (2, 4), (3, 9)]
