@@ -22,6 +22,7 @@ PARTS = [
     "limits",
     "rows",
     "trial",
+    "objectives",
     "searchable",
     "wrappers",
     "space",

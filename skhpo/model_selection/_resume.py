@@ -176,7 +176,8 @@ def tell_earlier_scores(
         params = _in_space(path, trial, space)
         name = _metric_of(fits, metric)
         score = mean_score(fits, name, np.nan)
-        more = {"noise": variance_of_mean(fits, name, np.nan), "seconds": total_seconds(fits)}
+        noise = variance_of_mean(fits, name, np.nan)
+        more: dict[str, Any] = {"noise": noise, "seconds": total_seconds(fits)}
         if same:
             resource = trial.resource
             if max_resource is not None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
+
 from ..space import SearchSpace
 
 __all__ = ["Sampler", "sample_at"]
@@ -61,8 +63,14 @@ class Sampler(ABC):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        values: NDArray[Any] | None = None,
+        value_noise: NDArray[Any] | None = None,
+        violations: NDArray[Any] | None = None,
     ) -> None:
         """Observe a score; ignored by default.
+
+        The last three are passed only where a search has objectives or constraints, so that a
+        sampler for one objective need not take them.
 
         Parameters
         ----------
@@ -76,6 +84,16 @@ class Sampler(ABC):
             Variance of the score, a mean over splits and repeats; None if unknown.
         seconds : float or None, default=None
             Duration of the fits of all splits and repeats; None if unknown.
+        values : ndarray of shape (n_objectives,), default=None
+            Of all objectives, larger is better: means over splits and repeats, NaN where there is
+            none. None where the search has one objective, which then is `score`.
+        value_noise : ndarray of shape (n_objectives,), default=None
+            Variance of each value, NaN where it is unknown; given with `values`.
+        violations : ndarray of shape (n_constraints,), default=None
+            How far each bound is exceeded, relative to the bound (``value - 1`` for a `value` in
+            units of it): at most 0 where it holds, NaN where it is unknown. None without
+            constraints. A configuration that is known to break one before it is fitted is not
+            fitted: `score` and `values` are NaN and a violation is positive.
         """
 
     def observe_elsewhere(  # noqa: B027
@@ -85,6 +103,9 @@ class Sampler(ABC):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        values: NDArray[Any] | None = None,
+        value_noise: NDArray[Any] | None = None,
+        violations: NDArray[Any] | None = None,
     ) -> None:
         """Observe a score of another task: other data, another metric, another estimator.
 
@@ -93,7 +114,7 @@ class Sampler(ABC):
 
         Parameters
         ----------
-        params, score, noise, seconds
+        params, score, noise, seconds, values, value_noise, violations
             As in `observe`, at the largest resource of that task.
         """
 

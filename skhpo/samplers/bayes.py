@@ -170,7 +170,7 @@ class BayesSampler(Sampler):
             self._run(params)
             configurations.append(params)
 
-    def observe(
+    def observe(  # type: ignore[override]
         self,
         params: dict[str, Any],
         score: float,
@@ -200,7 +200,7 @@ class BayesSampler(Sampler):
         self._observations.add(place, float(score), resource, noise, seconds)
         self._posterior = None
 
-    def observe_elsewhere(
+    def observe_elsewhere(  # type: ignore[override]
         self,
         params: dict[str, Any],
         score: float,

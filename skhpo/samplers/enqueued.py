@@ -78,8 +78,9 @@ class EnqueuedSampler(Sampler):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        **more: Any,
     ) -> None:
-        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds)
+        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds, **more)
 
     def observe_elsewhere(
         self,
@@ -88,8 +89,9 @@ class EnqueuedSampler(Sampler):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        **more: Any,
     ) -> None:
-        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds)
+        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds, **more)
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
         self.sampler.replace(params, by)

@@ -68,8 +68,9 @@ class ReplayedSampler(Sampler):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        **more: Any,
     ) -> None:
-        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds)
+        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds, **more)
 
     def observe_elsewhere(
         self,
@@ -78,8 +79,9 @@ class ReplayedSampler(Sampler):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        **more: Any,
     ) -> None:
-        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds)
+        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds, **more)
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
         self.sampler.replace(params, by)

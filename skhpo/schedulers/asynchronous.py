@@ -161,7 +161,7 @@ class AsynchronousHyperband(Scheduler):
         self._last_trial[candidate] = trial.number
         return trial
 
-    def record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float) -> None:  # type: ignore[override]
         bracket, rung = self._place[trial.candidate]
         out = bracket.rungs[rung].record(trial.candidate, score)
         if out is not None:

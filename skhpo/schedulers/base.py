@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..samplers import Sampler, sample_at
 from ..trial import Trial
 
@@ -62,6 +64,9 @@ class Scheduler(ABC):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        values: NDArray[Any] | None = None,
+        value_noise: NDArray[Any] | None = None,
+        violations: NDArray[Any] | None = None,
     ) -> None:
         """Tell the result of a trial, which is passed on to the sampler.
 
@@ -74,6 +79,8 @@ class Scheduler(ABC):
         noise, seconds : float or None, default=None
             Variance of the score and duration of its fits, for the sampler; see
             `skhpo.samplers.Sampler.observe`.
+        values, value_noise, violations : ndarray or None, default=None
+            Of several objectives, and of constraints; see there.
 
         Raises
         ------
@@ -96,10 +103,13 @@ class Scheduler(ABC):
         self._is_told.extend(bytes(max(0, trial.number + 1 - len(self._is_told))))
         self._is_told[trial.number] = True
         self._newly_told.append(trial.number)
+        measured = {"values": values, "violations": violations}
+        known = {name: array for name, array in measured.items() if array is not None}
+        more = known if value_noise is None else {**known, "value_noise": value_noise}
         self.sampler.observe(
-            dict(trial.params), score, trial.resource, noise=noise, seconds=seconds
+            dict(trial.params), score, trial.resource, noise=noise, seconds=seconds, **more
         )
-        self.record(trial, score)
+        self.record(trial, score, **known)
 
     def may_continue(self) -> set[int]:
         """Numbers of told trials that a trial not yet asked for may name as its parent."""
@@ -117,8 +127,19 @@ class Scheduler(ABC):
         return before - self._continuable
 
     @abstractmethod
-    def record(self, trial: Trial, score: float) -> None:
-        """Record the score of a trial, NaN for a failed one; called by `tell`."""
+    def record(
+        self,
+        trial: Trial,
+        score: float,
+        *,
+        values: NDArray[Any] | None = None,
+        violations: NDArray[Any] | None = None,
+    ) -> None:
+        """Record the score of a trial, NaN for a failed one; called by `tell`.
+
+        With `values` or `violations` where the search has objectives or constraints: a scheduler
+        for one objective need not take them.
+        """
 
     def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
         """Sample configurations and number them.

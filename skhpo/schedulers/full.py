@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..arguments import COUNT, check_arguments
 from ..samplers import Sampler
 from ..trial import Trial
@@ -81,5 +83,5 @@ class FullScheduler(Scheduler):
             for candidate in candidates
         ]
 
-    def record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float, **more: Any) -> None:
         pass

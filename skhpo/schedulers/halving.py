@@ -95,7 +95,7 @@ class BracketScheduler(Scheduler):
             trials.append(trial)
         return trials
 
-    def record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float) -> None:  # type: ignore[override]
         running = self._of[trial.candidate]
         out = running.bracket.record(trial.candidate, score)
         if out is not None:

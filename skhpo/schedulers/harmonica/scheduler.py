@@ -258,11 +258,12 @@ class Harmonica(Scheduler):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        **more: Any,
     ) -> None:
-        super().tell(trial, score, noise=noise, seconds=seconds)
+        super().tell(trial, score, noise=noise, seconds=seconds, **more)
         if self._base is not None and trial.number in self._base_trial:
             told = self._base_trial.pop(trial.number)
-            self._base.tell(told, score, noise=noise, seconds=seconds)
+            self._base.tell(told, score, noise=noise, seconds=seconds, **more)
 
     def may_continue(self) -> set[int]:
         if self._base is None:
@@ -276,7 +277,7 @@ class Harmonica(Scheduler):
         own = [number for number in told if number < self._first_of_base]
         return [*own, *(self._first_of_base + number for number in self._base.released())]
 
-    def record(self, trial: Trial, score: float) -> None:
+    def record(self, trial: Trial, score: float, **more: Any) -> None:
         self._scores[trial.number] = score
 
     def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
