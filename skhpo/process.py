@@ -59,26 +59,38 @@ class Together:
                 self._context.__exit__(None, None, None)
 
 
+class _Ignoring(Together):
+    """Warnings that are not shown while any thread is in it.
+
+    Each that enters puts the filter first, because ``warnings.catch_warnings`` may have dropped it
+    or put others before it.
+    """
+
+    def __init__(self, entry: tuple[Any, ...]) -> None:
+        super().__init__(self._removing)
+        self._entry = entry
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        with self._lock:
+            if not warnings.filters or warnings.filters[0] is not self._entry:
+                warnings.filters.insert(0, self._entry)
+
+    @contextmanager
+    def _removing(self) -> Iterator[None]:
+        yield
+        found = [i for i, other in enumerate(warnings.filters) if other is self._entry]
+        for i in reversed(found):
+            del warnings.filters[i]
+
+
 @functools.lru_cache(maxsize=64)
 def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) -> Together:
     """Return a context in which warnings are not shown, in any thread.
 
     `message` is a pattern for the beginning of their text.
     """
-    entry = ("ignore", message, category, None, 0)
-
-    @contextmanager
-    def filtering() -> Iterator[None]:
-        warnings.filters.insert(0, entry)
-        try:
-            yield
-        finally:
-            # Other code may have inserted filters before it.
-            found = [i for i, other in enumerate(warnings.filters) if other is entry]
-            for i in reversed(found):
-                del warnings.filters[i]
-
-    return Together(filtering)
+    return _Ignoring(("ignore", message, category, None, 0))
 
 
 @contextmanager

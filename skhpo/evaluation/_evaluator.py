@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -146,9 +147,11 @@ class Evaluator(Planner):
         )
 
     def __enter__(self) -> Evaluator:
-        self._pool.__enter__()
-        if self._pool.in_processes_:
-            check_picklable(self.setting)
+        with ExitStack() as on_error:
+            on_error.enter_context(self._pool)
+            if self._pool.in_processes_:
+                check_picklable(self.setting)
+            on_error.pop_all()
         return self
 
     def __exit__(self, *exception: Any) -> None:

@@ -112,7 +112,10 @@ class Pool:
         self.isolated_ = engine.isolated
         slots: Sequence[str | None] = [None] * engine.n_jobs
         if self.slots is not None:
-            slots = self.slots(engine.n_jobs, engine.local)
+            with ExitStack() as on_error:
+                on_error.callback(engine.stop)
+                slots = self.slots(engine.n_jobs, engine.local)
+                on_error.pop_all()
         self.slots_ = tuple(slots)
         self.n_jobs_ = len(slots)
         self._free = list(enumerate(slots))

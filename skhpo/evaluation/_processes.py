@@ -41,10 +41,10 @@ class JoblibEngine(Engine):
         self.tells_deaths = isinstance(backend, LokyBackend)
         self._backend = backend
         self._successors: Any = None  # workers that `prepare` turned joblib to
-        self._quiet = ignoring(UserWarning, _WORKER_STOPPED)
-        self._quiet.__enter__()
         self._backend.start_call()
         self._end_workers_with_driver()
+        self._quiet = ignoring(UserWarning, _WORKER_STOPPED)
+        self._quiet.__enter__()
 
     def _end_workers_with_driver(self) -> None:
         """Let also those workers that never get a call see that this process is gone."""

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from joblib.externals.loky import process_executor
 from skhpo.evaluation import _pool
 from skhpo.evaluation._pool import Pool
 from skhpo.limits import current_slot
-from skhpo.process import own_filters, with_filters
+from skhpo.process import ignoring, own_filters, with_filters
 
 
 def square(x):
@@ -242,6 +243,21 @@ def _slot(_):
     return current_slot()
 
 
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_a_pool_without_slots_leaves_nothing_behind(backend):
+    def slots(n, local):
+        raise ValueError("no device")
+
+    filters = list(warnings.filters)
+    with (
+        joblib.parallel_config(backend),
+        pytest.raises(ValueError, match="no device"),
+        Pool(2, slots=slots),
+    ):
+        pass
+    assert warnings.filters == filters
+
+
 def test_fewer_slots_than_jobs_bound_what_runs():
     with joblib.parallel_config("threading"), Pool(4, slots=lambda n, local: ["a", "b"]) as pool:
         assert pool.free == 2
@@ -288,6 +304,23 @@ def test_a_replaced_worker_stops_nothing_where_warnings_are_errors():
         thread.start()
         thread.join(120)
     assert sorted(came) == list(range(10))
+
+
+def test_what_is_ignored_is_so_whatever_filters_came_between():
+    quiet = ignoring(UserWarning, re.compile("ours"))
+    with warnings.catch_warnings():
+        filters = list(warnings.filters)
+        with quiet:
+            warnings.simplefilter("error")  # before ours, from here on
+            with quiet:
+                warnings.warn("ours", UserWarning, stacklevel=1)
+            warnings.resetwarnings()  # and this drops it
+            with quiet:
+                warnings.warn("ours", UserWarning, stacklevel=1)
+            with pytest.warns(UserWarning, match="theirs"), quiet:
+                warnings.warn("theirs", UserWarning, stacklevel=1)
+            warnings.filters[:] = [*warnings.filters, *filters]
+        assert warnings.filters == filters
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 
 import joblib
 import numpy as np
@@ -166,8 +167,10 @@ def test_what_cannot_be_pickled_is_named_before_any_fit():
             return self
 
     search = search_of(Holder(lock=threading.Lock()), {"lock": [1]}, n_jobs=2)
+    filters = list(warnings.filters)
     with pytest.raises(TypeError, match=r"picklable, but lock=<.*> is not.*threads"):
         search.fit(X, y)
+    assert warnings.filters == filters  # the workers that were asked for are given back
     with joblib.parallel_config("threading"):
         search.set_params(param_distributions={"lock": [1]})
         with pytest.raises(ValueError, match="All the 2 fits failed"):  # it has no `act`
