@@ -6,11 +6,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SearchTags", "search_tags"]
+__all__ = ["EndOfTraining", "SearchTags", "search_tags"]
 
 
 def _nothing(*args: Any) -> None:
     pass
+
+
+@dataclass(frozen=True)
+class EndOfTraining:
+    """How an estimator finds the epoch with which its training should have ended, and uses it.
+
+    Parameters
+    ----------
+    finds : bool
+        Whether a fit under these parameters is checked on rows that it does not train on.
+    found : callable
+        ``found()`` of a fitted estimator: ``best_epoch``, and ``best_step``, the steps of the
+        optimizer in as many epochs; empty where nothing was checked.
+    parameters : callable
+        ``parameters(n_epochs)`` are those to set for a fit that trains so many epochs on all rows,
+        on the same schedule. ValueError where a parameter needs rows that are held out.
+    steps_per_epoch : callable
+        ``steps_per_epoch(n_samples)`` of such a fit.
+    """
+
+    finds: bool
+    found: Callable[[], Mapping[str, int]]
+    parameters: Callable[[int], dict[str, Any]]
+    steps_per_epoch: Callable[[int], int]
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,8 @@ class SearchTags:
     new_parameters : callable or None, default=None
         ``new_parameters(params, shapes)`` has those that the builder asked for under `params`, and
         `model_space` lacked, with their defaults.
+    end_of_training : EndOfTraining or None, default=None
+        None where an estimator does not count epochs, or always needs rows that are held out.
     """
 
     counted: str = "max_epochs"
@@ -47,6 +73,7 @@ class SearchTags:
     check_resource: Callable[[str], None] = _nothing
     model_space: Callable[[Mapping[str, Any]], Any] | None = None
     new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+    end_of_training: EndOfTraining | None = None
 
 
 def search_tags(estimator: Any) -> SearchTags:

@@ -73,8 +73,9 @@ class FitResult:
         Learning curves, a number per epoch since the candidate's first; NaN where an epoch has
         none. Only where a search callback asks for them and the estimator keeps some.
     found : mapping of str to float, or None
-        Values of parameters that the fit found itself, where it tunes them while it trains; and the
-        attribute of the fitted estimator that a rule for ``refit`` goes by.
+        Values of parameters that the fit found itself, where it tunes them while it trains; the
+        attribute of the fitted estimator that a rule for ``refit`` goes by; and the epoch (and its
+        step) with the best check, where it was checked.
     predictions : ndarray of shape (n_test, ...) or None
         What it predicted for the test part, on the way to where that is kept.
     unpredicted : str or None

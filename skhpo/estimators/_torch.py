@@ -19,6 +19,7 @@ from ..searchable import SearchTags
 from ..training.device import as_float32, plain_tuple
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
+from ._ending import end_of_training
 from ._first_look import FirstLookMixin
 from ._routing import drop_made_request_methods, routed
 from .fitting import run_epochs
@@ -247,6 +248,7 @@ class TorchEstimator(
             check_data=self._check_before_search,
             model_space=self._model_space,
             new_parameters=self._new_parameters,
+            end_of_training=end_of_training(self),
         )
 
     def _check_before_search(self, X, y, fit_params, varied):

@@ -145,6 +145,9 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         Shape of one sample.
     n_iter_ : int
         Epochs trained so far, over all calls.
+    best_epoch_ : int
+        The epoch, from 1, with the best check, whose network predicts; the last one where there
+        was no check.
     n_parameters_ : int
         Numbers in the module's parameters.
     history_ : skorch.history.History

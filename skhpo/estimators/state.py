@@ -77,6 +77,12 @@ class StateMixin(CheckpointMixin):
             raise AttributeError(f"{type(self).__name__} has no n_iter_ before fit")
         return self._state.counters.n_epochs
 
+    @property
+    def best_epoch_(self):
+        """int: the epoch, from 1, with the best check; the last one where there was none."""
+        last = self.n_iter_
+        return self._state.counters.best_epoch or last
+
     def _made_state(self):
         if self._state is None:
             self._state = TrainingState()

@@ -18,6 +18,7 @@ from sklearn.base import is_classifier
 
 from .._compat import safe_indexing
 from ..limits import FitTimeoutError, current_slot, time_for
+from ..searchable import search_tags
 from ..trial import FitResult
 from ..wrappers import fitted_inside
 from ._blame import FAILURES, raise_unless_candidates, saved
@@ -229,7 +230,7 @@ class _Fit:
 
 
 def _found(setting: Setting, fitted: Any) -> dict[str, float] | None:
-    """Return what is read off a fitted estimator; None where nothing is asked for.
+    """Return what is read off a fitted estimator; None where there is nothing.
 
     Raises
     ------
@@ -246,6 +247,9 @@ def _found(setting: Setting, fitted: Any) -> dict[str, float] | None:
                 "parameter, another attribute or a function"
             )
         found[setting.noted] = float(value)
+    end = search_tags(fitted_inside(fitted)).end_of_training
+    if end is not None:
+        found.update({name: float(value) for name, value in end.found().items()})
     return found or None
 
 

@@ -7,6 +7,7 @@ from .._late import late
 if TYPE_CHECKING:
     from ._bayes import BayesSearchCV
     from ._corrected import CorrectedScore, bias_corrected_score, corrected_score
+    from ._found_epochs import with_found_epochs
     from ._generic import SearchCV
     from ._harmonica import HarmonicaSearchCV
     from ._hyperband import HalvingHyperbandSearchCV
@@ -29,6 +30,7 @@ __all__ = [
     "corrected_score",
     "one_standard_error",
     "read_kept",
+    "with_found_epochs",
 ]
 
 __getattr__ = late(
@@ -47,5 +49,6 @@ __getattr__ = late(
         "corrected_score": "._corrected",
         "one_standard_error": "._one_standard_error",
         "read_kept": "._out_of_fold",
+        "with_found_epochs": "._found_epochs",
     },
 )

@@ -15,10 +15,11 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from .. import evaluation
-from .._compat import BaseSearchCV, Interval, StrOptions, fit_context
+from .._compat import BaseSearchCV, Interval, StrOptions, fit_context, num_samples
 from ..interrupts import noticing
 from ..schedulers import Scheduler
 from ._confirm import confirm
+from ._found_epochs import without_validation
 from ._keeping import Keeper
 from ._loop import TrialLoop
 from ._model_space import distributions_for, warn_about_newcomers
@@ -65,6 +66,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "return_predictions": ["boolean", StrOptions(set(METHODS))],
         "keep_models": [Interval(Integral, 0, None, closed="left")],
         "keep_from": [Interval(Integral, 1, None, closed="left"), None],
+        "refit_epochs": [StrOptions({"same", "median", "scaled"})],
     }
 
     resource: str | None = None
@@ -254,14 +256,16 @@ class BaseTrialSearchCV(ScoredTrials):
         self._warn(loop)
         warn_about_newcomers(self, loop.table, plan.X, plan.y)
         if self.refit:
-            self._refit(plan, candidates[self.best_index_], context)
+            self._refit(plan, context)
 
-    def _refit(self, plan: Plan, candidate: int, context: Any) -> None:
+    def _refit(self, plan: Plan, context: Any) -> None:
         if self._refits_ensemble:
             self._refit_ensemble(plan, context)
             return
         setting = replace(plan.setting, estimator=clone(self.estimator), starts=None)
-        best = evaluation.configured(setting, self.best_params_, split=-1, candidate=candidate)
+        best, n_epochs = self._for_refit(setting, self.best_index_, num_samples(plan.X))
+        if n_epochs is not None:
+            setting = replace(setting, fit_params=without_validation(setting.fit_params))
         refit_context = context.subcontext(task_name="refit-with-best-params")
         training = partial(evaluation.told, refit_context, {"estimator": self, **plan.shown})
         start = time.perf_counter()
@@ -269,6 +273,8 @@ class BaseTrialSearchCV(ScoredTrials):
             evaluation.refit(best, setting, plan.X, plan.y, training)
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
+        if n_epochs is not None:
+            self.refit_epochs_ = n_epochs
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         refit_context.call_on_fit_task_end(estimator=self, **plan.shown)

@@ -77,6 +77,11 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         As in `GridSearchCV`; the refit is a plain ``fit`` with `best_params_` on all data.
         "ensemble" makes what `ensemble` returns the best estimator, and keeps predictions for it;
         `best_params_` and `best_score_` stay those of the best row.
+    refit_epochs : {"same", "median", "scaled"}, default="same"
+        Epochs of the refit where fits are checked on rows held out. "same" holds rows out again;
+        "median" trains on *all* rows for the median over the splits of the best epoch, "scaled" for
+        as many steps of the optimizer, so that more rows do not mean more steps; see
+        docs/end_of_training.md.
     cv : int, splitter or iterable, default=None
         As in `GridSearchCV`. It is split once, and all fits use those splits.
     verbose : int, default=0
@@ -157,6 +162,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Where `keep_models` is set: which rows' estimators are kept.
     predictions_ : KeptPredictions
         Where `return_predictions` is set: the kept predictions, by fit and by row.
+    refit_epochs_ : int
+        Where `refit_epochs` is not "same": the epochs that `best_estimator_` was trained for.
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_params_, scorer_, n_splits_, refit_time_, multimetric_, \
@@ -246,6 +253,7 @@ classes_, n_features_in_, feature_names_in_
         scoring: Any = None,
         n_jobs: int | None = None,
         refit: Any = True,
+        refit_epochs: str = "same",
         cv: Any = None,
         verbose: int = 0,
         random_state: Any = None,

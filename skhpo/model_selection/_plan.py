@@ -25,6 +25,7 @@ from ._checks import (
     check_resource,
 )
 from ._confirm import check_confirm, reshuffled
+from ._found_epochs import check_refit_epochs
 from ._observers import Callbacks
 from ._one_standard_error import OneStandardError
 from ._out_of_fold import check_metric
@@ -139,6 +140,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
     if search.resource is not None:
         check_resource(search.estimator, search.resource, distributions)
+    check_refit_epochs(search.refit_epochs, search.estimator, distributions, routed.estimator.fit)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
     check_confirm(search, distributions, cv, scorer)
     slots = evaluation.slots_of(search.devices)

@@ -41,6 +41,7 @@ _FREE = {
     "n_jobs",
     "param_distributions",
     "refit",
+    "refit_epochs",
     "return_predictions",
     "verbose",
 }

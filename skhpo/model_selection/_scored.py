@@ -27,6 +27,7 @@ _ONLY_WITH_SOME_ARGUMENTS = (
     "feature_names_in_",
     "models_",
     "predictions_",
+    "refit_epochs_",
     "refit_time_",
 )
 

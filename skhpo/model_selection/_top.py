@@ -17,9 +17,15 @@ from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
 from .. import evaluation
-from .._compat import BaseSearchCV, check_method_params
+from .._compat import BaseSearchCV, check_method_params, num_samples
 from ..process import ignoring
 from ..rows import with_rows
+from ._found_epochs import (
+    found_in_row,
+    set_found_epochs,
+    warn_of_none_found,
+    without_validation,
+)
 
 __all__ = ["RefitInputs", "TopEstimators", "without_convergence_warnings"]
 
@@ -202,6 +208,8 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         missing = [key for key in dict.fromkeys(keys) if key not in self._top]
         if missing:
             X, y, fit_params = inputs(len(missing))
+            if self.refit_epochs != "same":
+                fit_params = without_validation(fit_params)
             setting = evaluation.Setting(
                 estimator=clone(self.estimator),
                 scorer=None,
@@ -210,20 +218,47 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 resource=self.resource,
                 max_resource=self._refit_inputs.max_resource,
             )
-            fresh = [self._unfitted(setting, row, repeat) for row, repeat in missing]
+            n_samples = num_samples(X)
+            fresh = [self._unfitted(setting, row, repeat, n_samples) for row, repeat in missing]
             with without_convergence_warnings(self.resource):
                 evaluation.refit_together(fresh, setting, X, y, self.lockstep)
             self._top.update(zip(missing, fresh, strict=True))
         return [self._top[key] for key in keys]
 
-    def _unfitted(self, setting: evaluation.Setting, row: int, repeat: int) -> Any:
+    def _unfitted(self, setting: evaluation.Setting, row: int, repeat: int, n_samples: int) -> Any:
+        estimator, _ = self._for_refit(setting, row, n_samples, repeat)
         candidate = self._refit_inputs.candidates[row]
-        estimator = evaluation.configured(
-            setting, self._params_of(row), split=-1, candidate=candidate, repeat=repeat
-        )
         name = f"candidate-{candidate}" + (f"-repeat-{repeat}" if repeat else "")
         evaluation.separate_files(estimator, f"{setting.name}/{name}")
         return estimator
+
+    def _for_refit(
+        self, setting: evaluation.Setting, row: int, n_samples: int, repeat: int = 0
+    ) -> tuple[Any, int | None]:
+        """Return an unfitted estimator as a row is refitted, and the epochs, where they were found.
+
+        Parameters
+        ----------
+        setting : Setting
+        row : int
+            Of ``cv_results_``.
+        n_samples : int
+            Rows of the refit.
+        repeat : int, default=0
+            Whose seed it is to have.
+        """
+        params = self._params_of(row)
+        candidate = self._refit_inputs.candidates[row]
+        estimator = evaluation.configured(
+            setting, params, split=-1, candidate=candidate, repeat=repeat
+        )
+        if self.refit_epochs == "same":
+            return estimator, None
+        found = found_in_row(self.cv_results_, row)
+        n_epochs = set_found_epochs(estimator, found, self.refit_epochs, n_samples)
+        if n_epochs is None:
+            warn_of_none_found(self.refit_epochs, params)
+        return estimator, n_epochs
 
     @property
     def _refits_ensemble(self) -> bool:

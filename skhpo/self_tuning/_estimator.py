@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 
 import torch
 from scipy.stats import loguniform, uniform
@@ -204,6 +205,9 @@ class SelfTuningMixin:
             self.hyperparameters = {**before, **own}
         return self
 
+    def __skhpo_tags__(self):
+        return replace(super().__skhpo_tags__(), end_of_training=None)
+
     def _with_validation(self, validation_data, fit, *args, **kwargs):
         self._validation_data = validation_data
         try:
@@ -390,12 +394,6 @@ class SelfTuningMixin:
     def _hyperparameter_names(self):
         tuned = self.tuning_.context.names
         return tuned if self.hyperparameters is None else tuple(self.hyperparameters)
-
-    @property
-    def best_epoch_(self):
-        """int: the epoch, from 1, with the best check at the unperturbed values."""
-        self.check_is_fitted()
-        return self._state.counters.best_epoch or self.n_iter_  # without checks the last one
 
     @property
     def best_hyperparameters_(self):

@@ -18,6 +18,7 @@ from ...training.data import as_dict, n_rows, sample_shape
 from ...training.randomness import draw_seed
 from ..validation import check_before_search, check_inputs, check_sample_weight
 from ._backend import for_model, import_keras, require_torch
+from ._ending import best_epoch, end_of_training
 from ._parameters import ParametersMixin
 from ._randomness import OwnGlobals
 from ._recipe import Recipe, outputs_for
@@ -65,6 +66,12 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
     def model(self):
         """keras.Model: the fitted model, `model_`."""
         return self.model_
+
+    @property
+    def best_epoch_(self):
+        """int: the epoch, from 1, with the best monitored value; the last one without any."""
+        last = self.n_iter_
+        return best_epoch(self) or last
 
     def fit(self, X, y=None, sample_weight=None, validation_data=None, **fit_params):
         """Train a new model for `epochs` epochs.
@@ -147,6 +154,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             check_resource=_check_resource,
             model_space=self._model_space,
             new_parameters=self._new_parameters,
+            end_of_training=end_of_training(self),
         )
 
     def _check_before_search(self, X, y, fit_params, varied):
@@ -227,6 +235,9 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         model, done = self.model_, self.n_iter_
 
         class Watch(keras.callbacks.Callback):
+            def on_train_begin(watch, logs=None):
+                self._n_steps = watch.params["steps"]
+
             def on_train_batch_begin(self, batch, logs=None):
                 check_time()
 

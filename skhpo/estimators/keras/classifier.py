@@ -74,6 +74,9 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         What Keras reports, a value per epoch; also ``model_.history.history``.
     n_iter_ : int
         Epochs trained so far, over all calls.
+    best_epoch_ : int
+        The epoch, from 1, with the best value of what the first `EarlyStopping` among `callbacks`
+        monitors, else of "val_loss"; the last one where nothing was validated.
     n_features_in_ : int
         Size of the second dimension of `X`; not for dicts.
     feature_names_in_ : ndarray of shape (n_features_in_,)

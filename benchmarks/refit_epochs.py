@@ -1,0 +1,134 @@
+"""The refit for found epochs against a refit that holds rows out again.
+
+On four tables (of ``../shared/data``; where that is missing of scikit-learn) a search over small
+networks that stop early is run on a part of the rows. Its best candidate is refitted in each of the
+ways of `refit_epochs`, all under the same seed: "same" holds a fifth of the rows out again and is
+the peer, "median" and "scaled" train on all rows for the epochs that the folds found. Reported is
+the loss on the other rows: cross-entropy of classifiers, squared error over the variance of y of
+regressors; and how often a way beats the peer.
+
+``python benchmarks/refit_epochs.py [--rows 500] [--seeds 5]``
+"""
+
+import argparse
+import statistics
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import loguniform
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skhpo import BayesSearchCV, TorchClassifier, TorchRegressor, log_randint
+
+DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+TABLES = ("churn", "attrition", "satimage", "concrete")
+OF_SKLEARN = {
+    "breast cancer": load_breast_cancer,
+    "digits": load_digits,
+    "wine": load_wine,
+    "diabetes": load_diabetes,
+}
+WAYS = ("same", "median", "scaled")
+
+
+def tables():
+    """Yield name, X, y and whether y has classes."""
+    found = [DATA / f"{name}.csv.gz" for name in TABLES]
+    if not all(path.exists() for path in found):
+        for name, load in OF_SKLEARN.items():
+            yield name, *load(return_X_y=True), name != "diabetes"
+        return
+    import pandas as pd
+
+    for path in found:
+        frame = pd.read_csv(path).dropna()
+        name, y = path.name.partition(".")[0], frame.pop("target")
+        is_classes = name != "concrete"
+        y = pd.factorize(y, sort=True)[0] if is_classes else y.to_numpy(float)
+        yield name, pd.get_dummies(frame).to_numpy(float), y, is_classes
+
+
+def search_of(is_classes, seed, journal, **kwargs):
+    estimator = TorchClassifier if is_classes else TorchRegressor
+    net = estimator(max_epochs=200, validation_fraction=0.2, patience=10, device="cpu")
+    name = type(net).__name__.lower()
+    space = {
+        f"{name}__lr": loguniform(1e-3, 3e-2),
+        f"{name}__module__n_units": log_randint(8, 129),
+        f"{name}__optimizer__weight_decay": loguniform(1e-4, 1e-1),
+    }
+    return BayesSearchCV(
+        make_pipeline(StandardScaler(), net),
+        space,
+        n_iter=6,
+        cv=4,
+        scoring="neg_log_loss" if is_classes else "neg_mean_squared_error",
+        random_state=seed,
+        journal=journal,
+        **kwargs,
+    )
+
+
+def loss(fitted, X, y, is_classes):
+    if is_classes:
+        return log_loss(y, fitted.predict_proba(X), labels=fitted.classes_)
+    return float(np.mean((fitted.predict(X) - y) ** 2) / np.var(y))
+
+
+def run(X, y, is_classes, seed, n_rows):
+    """Return the loss and the epochs of each way."""
+    n_rows = min(n_rows, len(X) * 2 // 3)
+    strata = y if is_classes else None
+    X, X_test, y, y_test = train_test_split(
+        X, y, train_size=n_rows, stratify=strata, random_state=seed
+    )
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for way in WAYS:  # the later ones find all fits in the journal
+            search = search_of(is_classes, seed, f"{folder}/run.jsonl", refit_epochs=way)
+            search.fit(X, y)
+            net = search.best_estimator_[-1]
+            found[way] = loss(search, X_test, y_test, is_classes), net.best_epoch_
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    better = dict.fromkeys(WAYS[1:], 0)
+    n_runs = 0
+    print('| table | way | loss | over that of "same" (spread) | better | epochs |')
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for name, X, y, is_classes in tables():
+        runs = [
+            run(X.astype(np.float32), y, is_classes, seed, args.rows) for seed in range(args.seeds)
+        ]
+        n_runs += len(runs)
+        for way in WAYS:
+            losses = [one[way][0] for one in runs]
+            ratios = [one[way][0] / one["same"][0] for one in runs]
+            epochs = statistics.median(one[way][1] for one in runs)
+            row = [name, way, f"{statistics.mean(losses):.4f}"]
+            if way == "same":
+                print("|", " | ".join([*row, "", "", f"{epochs:g}"]), "|", flush=True)
+                continue
+            wins = sum(ratio < 1 for ratio in ratios)
+            better[way] += wins
+            spread = f"{statistics.mean(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+            row += [spread, f"{wins} of {len(runs)}", f"{epochs:g}"]
+            print("|", " | ".join(row), "|", flush=True)
+    for way, wins in better.items():
+        print(f"\n{way}: better in {wins} of {n_runs}")
+
+
+if __name__ == "__main__":
+    main()

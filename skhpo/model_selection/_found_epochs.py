@@ -1,0 +1,206 @@
+"""The refit for the epochs that the fits on the folds found."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from ..searchable import EndOfTraining, search_tags
+from ..space import translated
+from ..wrappers import arguments_inside, fitted_inside, inside
+
+__all__ = [
+    "check_refit_epochs",
+    "found_in_row",
+    "set_found_epochs",
+    "warn_of_none_found",
+    "with_found_epochs",
+    "without_validation",
+]
+
+# Parameters of which some values need rows that are held out.
+_MAY_NEED_CHECKS = ("callbacks", "lr_scheduler")
+# Arguments of ``fit`` with rows to validate on.
+_VALIDATION = {"validation_data"}
+
+
+def with_found_epochs(
+    estimator: Any, fitted: Sequence[Any], epochs: str = "median", n_samples: int | None = None
+) -> Any:
+    """Return an estimator that trains on all rows for as long as others found to be best.
+
+    It holds nothing out: `max_epochs` (`epochs` of Keras) is what was found, `validation_fraction`
+    and `patience` are None, and a schedule of the learning rate has the length that it has in
+    `estimator`. Searches do the same with their argument `refit_epochs`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A torch or Keras estimator of this package, alone or in a `Pipeline`,
+        `TransformedTargetRegressor` or `FixedThresholdClassifier`. It is not changed.
+    fitted : sequence of estimator
+        The same, fitted on folds, and checked meanwhile: ``cross_validate(...,
+        return_estimator=True)["estimator"]``.
+    epochs : {"median", "scaled"}, default="median"
+        The median of `best_epoch_`; or of the steps of the optimizer in as many epochs, so that
+        more rows do not mean more steps.
+    n_samples : int or None, default=None
+        Rows on which it is going to be fitted; needed for "scaled".
+
+    Returns
+    -------
+    estimator : estimator
+        Unfitted.
+
+    Raises
+    ------
+    ValueError
+        If the estimator counts no epochs or needs rows that are held out, if no fit was checked,
+        or if `n_samples` is missing.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_validate
+    >>> from skhpo import TorchClassifier
+    >>> from skhpo.model_selection import with_found_epochs
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = TorchClassifier(lr=0.1, validation_fraction=0.2, patience=5, random_state=0)
+    >>> folds = cross_validate(net, X, y, return_estimator=True)["estimator"]
+    >>> final = with_found_epochs(net, folds).fit(X, y)
+    >>> final.n_iter_ == sorted(net.best_epoch_ for net in folds)[2]
+    True
+    """
+    if epochs not in ("median", "scaled"):
+        raise ValueError(f"epochs must be 'median' or 'scaled', but is {epochs!r}")
+    if epochs == "scaled" and n_samples is None:
+        raise ValueError("epochs='scaled' needs n_samples, the rows of the fit, but it is None")
+    name = f"epochs={epochs!r}"
+    _end_of(estimator, name).parameters(1)
+    found = [_end_of(one, name).found() for one in map(fitted_inside, fitted)]
+    if not any(found):
+        raise ValueError(
+            f"epochs={epochs!r} needs fits that were checked on rows held out, but none of "
+            f"{len(found)} was; set validation_fraction (validation_split of Keras), or pass "
+            "validation_data to fit"
+        )
+    estimator = clone(estimator)
+    set_found_epochs(estimator, found, epochs, n_samples)
+    return estimator
+
+
+def set_found_epochs(
+    estimator: Any, found: Sequence[Mapping[str, float]], epochs: str, n_samples: int | None
+) -> int | None:
+    """Set an unfitted estimator up for the epochs that were found; return how many.
+
+    None, and nothing is set, where none were found. `found` has what `EndOfTraining.found` returns
+    of each fit, NaN where it is unknown; the other parameters are those of `with_found_epochs`.
+    """
+    name = "best_step" if epochs == "scaled" else "best_epoch"
+    values = np.array([one.get(name, math.nan) for one in found], dtype=float)
+    if np.isnan(values).all():
+        return None
+    inner = inside(estimator)
+    end = _end_of(estimator, f"epochs={epochs!r}")
+    number = float(np.nanmedian(values))
+    if epochs == "scaled" and n_samples is not None:
+        number /= end.steps_per_epoch(n_samples)
+    n_epochs = max(1, math.floor(number + 0.5))
+    params = end.parameters(n_epochs)
+    estimator.set_params(**{inner.prefix + name: value for name, value in params.items()})
+    return n_epochs
+
+
+def found_in_row(table: Mapping[str, Any], row: int) -> list[dict[str, float]]:
+    """Return what the fits of a row of ``cv_results_`` found, by split."""
+    found: list[dict[str, float]] = []
+    while (key := f"split{len(found)}_best_epoch") in table:
+        steps = table.get(f"split{len(found)}_best_step")
+        one = {"best_epoch": float(table[key][row])}
+        found.append(one if steps is None else {**one, "best_step": float(steps[row])})
+    return found
+
+
+def warn_of_none_found(refit_epochs: str, params: Mapping[str, Any]) -> None:
+    """Warn that a row is refitted as it is."""
+    warnings.warn(
+        f"refit_epochs={refit_epochs!r} needs fits that were checked on rows held out, but none "
+        f"with {params!r} was; it is refitted as it is",
+        UserWarning,
+        stacklevel=5,
+    )
+
+
+def without_validation(fit_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``fit`` without rows to validate on."""
+    return {k: v for k, v in fit_params.items() if k.rpartition("__")[2] not in _VALIDATION}
+
+
+def check_refit_epochs(
+    refit_epochs: str, estimator: Any, distributions: Any, fit_params: Mapping[str, Any]
+) -> None:
+    """Raise ValueError where the fits of a search find no epochs that its refit could use.
+
+    Parameters
+    ----------
+    refit_epochs : str
+        As of the search.
+    estimator : estimator
+    distributions : dict or list of dict
+        The space.
+    fit_params : dict
+        Arguments of ``fit`` of the estimator.
+    """
+    if refit_epochs == "same":
+        return
+    inner = inside(estimator)
+    spaces = translated(distributions)
+    for space in [spaces] if isinstance(spaces, Mapping) else spaces:
+        if inner.may_be_moved_by(space):
+            continue  # by something that is only known when it is fitted
+        end = _end_of(estimator, f"refit_epochs={refit_epochs!r}")
+        own, given = inner.own(space), arguments_inside(estimator, fit_params)
+        passed = sorted(end.parameters(1).keys() & given.keys())
+        if passed:
+            raise ValueError(
+                f"refit_epochs={refit_epochs!r} sets {passed[0]!r} for the refit, but fit was "
+                f"passed it; make it a parameter of {type(inner.estimator).__name__}"
+            )
+        shares = {"validation_fraction", "validation_split"} & own.keys()
+        if not (end.finds or shares or _VALIDATION & given.keys()):
+            raise ValueError(
+                f"refit_epochs={refit_epochs!r} needs fits that are checked on rows held out, but "
+                f"{type(inner.estimator).__name__} holds none out; set its validation_fraction "
+                "(validation_split of Keras), such as to 0.1"
+            )
+        for values in ({}, *_settings(own)):
+            one = clone(inner.estimator).set_params(**values)
+            _end_of(one, "").parameters(1)
+
+
+def _settings(own: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return single parameters of a space whose values may need rows that are held out."""
+    return [
+        {name: value}
+        for name in _MAY_NEED_CHECKS
+        if isinstance(own.get(name), list | tuple)
+        for value in own[name]
+    ]
+
+
+def _end_of(estimator: Any, setting: str) -> EndOfTraining:
+    owner = inside(estimator).estimator
+    end = search_tags(owner).end_of_training
+    if end is None:
+        raise ValueError(
+            f"{setting} needs an estimator that counts epochs and can do without rows that are "
+            "held out, a TorchClassifier, TorchRegressor, KerasClassifier or KerasRegressor, alone "
+            f"or inside of pipelines, but got a {type(owner).__name__}; leave it out"
+        )
+    return end

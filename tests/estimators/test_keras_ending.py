@@ -1,0 +1,79 @@
+"""The epoch with which training of a Keras model should have ended."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skhpo import KerasClassifier, SearchCV
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
+
+pytestmark = [
+    pytest.mark.xdist_group("keras"),
+    # Keras' own, with NumPy 2.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def net():
+    import keras
+
+    stopping = keras.callbacks.EarlyStopping(
+        monitor="val_accuracy", mode="max", patience=2, restore_best_weights=True
+    )
+    return KerasClassifier(
+        n_units=8,
+        epochs=5,
+        validation_split=0.2,
+        callbacks=[stopping],
+        optimizer__learning_rate=0.1,
+        random_state=0,
+    )
+
+
+def test_the_best_epoch_is_that_of_what_is_monitored(net, blobs):
+    fitted = clone(net).fit(*blobs)
+    assert fitted.best_epoch_ == 1 + int(np.argmax(fitted.history_["val_accuracy"]))
+    plain = clone(net).set_params(callbacks=None, validation_freq=2).fit(*blobs)
+    assert plain.best_epoch_ == 2 + 2 * int(np.argmin(plain.history_["val_loss"]))
+    assert (
+        clone(net).set_params(epochs=2, callbacks=None, validation_split=0).fit(*blobs).best_epoch_
+        == 2
+    )
+
+
+@pytest.mark.parametrize("how", ["median", "scaled"])
+def test_the_refit_of_a_search(net, blobs, how):
+    search = SearchCV(
+        net,
+        {"n_units": [8]},
+        scheduler=lambda space, random_state: FullScheduler(GridSampler(space), n_candidates=1),
+        cv=3,
+        refit_epochs=how,
+        lockstep=False,
+    ).fit(*blobs)
+    table, best = search.cv_results_, search.best_estimator_
+    epochs = np.median([table[f"split{i}_best_epoch"][0] for i in range(3)])
+    # 100 rows, 80 to train on, are 3 batches of 32; all 150 rows are 5.
+    steps = np.median([table[f"split{i}_best_step"][0] for i in range(3)])
+    assert steps == 3 * epochs
+    assert best.n_iter_ == (epochs if how == "median" else max(1, np.floor(steps / 5 + 0.5)))
+    assert best.validation_split == 0
+    assert "val_loss" not in best.history_
+
+
+def test_what_needs_validation_is_refused_before_training(net, blobs):
+    import keras
+
+    def grid(space, random_state):
+        return FullScheduler(GridSampler(space), n_candidates=1)
+
+    def search_over(callbacks):
+        changed = clone(net).set_params(callbacks=callbacks)
+        return SearchCV(changed, {"n_units": [8]}, scheduler=grid, refit_epochs="median")
+
+    with pytest.raises(ValueError, match="ReduceLROnPlateau monitors 'val_loss'"):
+        search_over([keras.callbacks.ReduceLROnPlateau()]).fit(*blobs)
+    with pytest.raises(ValueError, match="sets 'epochs' for the refit, but fit was passed it"):
+        search_over(None).fit(*blobs, epochs=3)
