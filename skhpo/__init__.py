@@ -28,6 +28,7 @@ _HOME = {
     "WandbLogger": "skhpo.callbacks",
     "log_randint": "skhpo.space",
     "distributions_of": "skhpo.define_by_run",
+    "hypergradient": "skhpo.self_tuning",
     "read_journal": "skhpo.results",
 }
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
         SelfTuningSearchCV,
     )
     from .results import read_journal
-    from .self_tuning import SelfTuningClassifier, SelfTuningRegressor
+    from .self_tuning import SelfTuningClassifier, SelfTuningRegressor, hypergradient
     from .space import SearchSpace, log_randint
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "TorchRegressor",
     "WandbLogger",
     "distributions_of",
+    "hypergradient",
     "log_randint",
     "read_journal",
 ]

@@ -4,6 +4,7 @@ from ._context import Context
 from ._estimator_conversion import runs_of
 from ._ranges import average_values
 from .classifier import SelfTuningClassifier
+from .gradients import Hypergradient, hypergradient
 from .layers import (
     HyperConv1d,
     HyperConv2d,
@@ -25,8 +26,10 @@ __all__ = [
     "HyperLinear",
     "HyperLockedDropout",
     "HyperValue",
+    "Hypergradient",
     "SelfTuningClassifier",
     "SelfTuningRegressor",
     "average_values",
+    "hypergradient",
     "runs_of",
 ]

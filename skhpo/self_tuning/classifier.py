@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..estimators import TorchClassifier
 from ._estimator import SelfTuningMixin
+from .gradients import smoothed
 
 __all__ = ["SelfTuningClassifier"]
 
@@ -119,16 +118,4 @@ prefixes_, virtual_params_, cuda_dependent_attributes_ : object
     """
 
     def _smooth(self, y, strength):
-        """Return targets as probabilities, mixed with the uniform ones.
-
-        Parameters
-        ----------
-        y : Tensor of shape (n,) of int64, or (n, ...) of floats
-        strength : Tensor of shape (n or 1, 1)
-        """
-        if y.is_floating_point():
-            strength = strength.view(-1, *[1] * (y.ndim - 1))
-            return torch.lerp(y, y.new_full((), 0.5), strength)
-        n_classes = len(self._known_classes)
-        target = strength.new_zeros(len(y), n_classes).scatter_(1, y.unsqueeze(1), 1)
-        return target.lerp_(strength.new_full((), 1 / n_classes), strength)
+        return smoothed(self, y, strength)

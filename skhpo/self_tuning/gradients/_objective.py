@@ -1,0 +1,168 @@
+"""The losses of a network as functions of its weights and of hyperparameters.
+
+Notation: w are the trained parameters (a dict), h the values of hyperparameters (a dict of
+tensors: of one number, or of one per class, example or weight).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+
+import torch
+from torch.func import functional_call
+
+from ...training.randomness import Stream, may_draw
+from .._augmentation import augment
+from .._context import Context
+from ..layers import HyperValue
+
+__all__ = ["Objective", "smoothed"]
+
+
+class Objective:
+    """Training loss with all regularisation, and validation loss without any.
+
+    Parameters
+    ----------
+    net : torch estimator
+        Built. A copy computes the losses, by its ``get_loss``.
+    module : torch.nn.Module
+        Its mode (training, evaluation) is set before each loss.
+    places : Places
+    rows : Rows
+        The training data, whose targets and weights row weights are normalised by.
+    """
+
+    def __init__(self, net, module, places, rows):
+        self.net = net = copy.copy(net)
+        net._batch_weight = None
+        if hasattr(net, "label_smoothing"):
+            net.label_smoothing = 0.0
+        if places.smoothing:
+            net.criterion_ = _without_smoothing(net.criterion_)
+        self.criterion = net.criterion_
+        self.module, self.places = module, places
+        self.parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
+        self.buffers = dict(module.named_buffers())
+        self.context = Context(places.values)
+        for layer in module.modules():
+            if isinstance(layer, HyperValue):
+                layer.attach(self.context if layer.name in places.values else None)
+        self.draws = may_draw(module) or bool(places.inputs)
+        self.rows = rows
+        self._labels = None
+        if "class_weight" in places.rows:
+            self._labels = torch.as_tensor(rows.y, device=net.device_).flatten().long()
+
+    def drawing(self, seed):
+        """Return a context whose draws depend on a seed only."""
+        if not self.draws:
+            return contextlib.nullcontext()
+        return self.net._drawing_from(Stream(seed, "hypergradient"))
+
+    def training_loss(self, h, X, y, weight, index=None, w=None, generator=None):
+        """Return the loss of a batch with penalties, and that without.
+
+        Parameters
+        ----------
+        h : dict of str to Tensor
+        X, y, weight : as `Rows` yield them
+        index : Tensor of int64, shape (n,), or None, default=None
+            The rows of the batch; only read where "sample_weight" is among the hyperparameters.
+        w : dict of str to Tensor or None, default=None
+            None: the parameters of the module, whose buffers are updated as in training.
+        generator : torch.Generator or None, default=None
+            Draws the changes of the inputs.
+        """
+        places = self.places
+        if places.inputs:
+            X = augment(X, places.inputs, self._single(h, places.inputs), generator)
+        if places.rows:
+            weight = self._row_weights(h, weight, index)
+        if places.smoothing:
+            y = smoothed(self.net, y, h["label_smoothing"].view(1, 1))
+        loss = self._loss(h, X, y, weight, w)
+        total = loss
+        for name, penalised in places.decay.items():
+            parts = [(self.parameters if w is None else w)[k] for k in penalised]
+            if h[name].ndim:
+                squares = torch.cat([p.square().flatten() for p in parts])
+                total = total + 0.5 * h[name].dot(squares)
+            else:
+                total = total + 0.5 * h[name] * sum(p.square().sum() for p in parts)
+        return total, loss
+
+    def validation_loss(self, h, X, y, weight, w=None):
+        """Return the loss of a batch of validation data; h is read by the module only."""
+        return self._loss(h, X, y, weight, w)
+
+    def _single(self, h, names):
+        return {name: h[name].view(1, 1) for name in names}
+
+    def _loss(self, h, X, y, weight, w):
+        net, module = self.net, self.module
+        if self.places.criterion:
+            net.criterion_ = _with(self.criterion, self.places.criterion, h)
+        self.context.values = self._single(h, self.places.values) or None
+        net._batch_weight = weight
+        args, kwargs = ((X,), {}) if isinstance(X, torch.Tensor) else ((), X)
+        if w is None:
+            output = module(*args, **kwargs)
+        else:
+            # Running statistics are updated in place, in copies.
+            buffers = {k: b.clone() for k, b in self.buffers.items()}
+            output = functional_call(module, {**w, **buffers}, args, kwargs)
+        loss = net.get_loss(output, y, X=X, training=weight is not None)
+        self.context.values = None
+        return loss
+
+    def _row_weights(self, h, weight, index):
+        """Return weights whose mean over all training rows is 1."""
+        every, given = 1.0, self.rows.weight
+        if given is not None:
+            every = given if self.rows.index is None else given[self.rows.index]
+        if "sample_weight" in h:
+            every = every * h["sample_weight"]
+        if self._labels is not None:
+            every = every * h["class_weight"][self._labels]
+        index = slice(None) if index is None else index.to(every.device)
+        return (every / every.mean())[index]
+
+
+def smoothed(net, y, strength):
+    """Return targets as probabilities, mixed with the uniform ones.
+
+    Parameters
+    ----------
+    net : torch classifier
+    y : Tensor of shape (n,) of int64, or (n, ...) of floats
+    strength : Tensor of shape (n or 1, 1)
+    """
+    if y.is_floating_point():
+        strength = strength.view(-1, *[1] * (y.ndim - 1))
+        y = y.to(strength.dtype)
+        return torch.lerp(y, y.new_full((), 0.5), strength)
+    n_classes = len(net._known_classes)
+    target = strength.new_zeros(len(y), n_classes).scatter_(1, y.unsqueeze(1), 1)
+    return target.lerp(strength.new_full((), 1 / n_classes), strength)
+
+
+def _without_smoothing(criterion):
+    if not getattr(criterion, "label_smoothing", 0):
+        return criterion
+    criterion = copy.copy(criterion)
+    criterion.label_smoothing = 0.0
+    return criterion
+
+
+def _with(criterion, attributes, h):
+    """Return a copy of a criterion whose attributes are hyperparameters."""
+    twin = copy.copy(criterion)
+    twin._buffers = dict(criterion._buffers)
+    for name, attribute in attributes.items():
+        if attribute in twin._buffers:
+            twin._buffers[attribute] = h[name]
+        else:
+            vars(twin)[attribute] = h[name]
+    return twin

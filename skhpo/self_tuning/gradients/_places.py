@@ -1,0 +1,203 @@
+"""From names of hyperparameters to the places of the training loss that they change."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from dataclasses import dataclass, field
+
+import torch
+
+from ...names import nearest_first
+from .._augmentation import IMAGES, INPUTS
+from .._effects import check_names
+from ..layers import HyperValue
+
+__all__ = ["ELEMENTWISE", "Places", "find_places"]
+
+# Ending of the name of a penalty that has a strength for each weight.
+ELEMENTWISE = "[:]"
+_DECAY = "weight_decay"
+_CRITERION = "criterion."
+# Changes of the inputs that are differentiable in their strength.
+_CONTINUOUS = (*(name for name in IMAGES if not name.startswith("cutout")), "input_noise")
+# Regularisation by random masks or whole numbers has no derivative; a response follows it.
+_BY_RESPONSE = ("p", "dropout", "weight_dropout", "input_dropout", "cutout_length", "cutout_holes")
+_BY_RESPONSE += ("ar", "tar")
+# Settings of an optimizer are not in the loss; differentiation through its steps follows them.
+_OF_STEPS = ("lr", "momentum", "beta1", "beta2")
+
+
+@dataclass
+class Places:
+    """Where hyperparameters enter the training loss.
+
+    Attributes
+    ----------
+    decay : dict of str to list of str
+        Penalised parameters by hyperparameter.
+    inputs : list of str
+        Changes of the inputs, in the order of application.
+    rows : list of str
+        Of "class_weight" and "sample_weight" those that are there.
+    smoothing : bool
+        Whether "label_smoothing" is there.
+    values : list of str
+        Names of `HyperValue` in the module.
+    criterion : dict of str to str
+        Attributes of the criterion by hyperparameter.
+    shapes : dict of str to tuple of int
+        Of the values; () is a number.
+    """
+
+    decay: dict = field(default_factory=dict)
+    inputs: list = field(default_factory=list)
+    rows: list = field(default_factory=list)
+    smoothing: bool = False
+    values: list = field(default_factory=list)
+    criterion: dict = field(default_factory=dict)
+    shapes: dict = field(default_factory=dict)
+
+
+def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), of_steps=()):
+    """Return the `Places` of hyperparameters.
+
+    Parameters
+    ----------
+    net : torch estimator
+        Built.
+    module : torch.nn.Module
+    names : iterable of str
+    n_rows : int
+        Of the training data.
+    all_weights : bool, default=False
+        Whether "weight_decay" is on all parameters, as that of an optimizer; otherwise on those
+        of at least two dimensions.
+    constants : collection of str, default=()
+        Those of `names` that nothing is differentiated for, which need no derivative.
+    of_steps : collection of str, default=()
+        Settings of the optimizer that are followed; they are not in the loss.
+
+    Raises
+    ------
+    ValueError
+        If a name matches nothing, or something that has no derivative.
+    """
+    parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    known = _known(net, module, parameters)
+    found, taken = Places(), {}
+    for name in names:
+        if name in of_steps:
+            continue
+        kind = "inputs" if name in constants and name in (*IMAGES, *INPUTS) else _kind(name, known)
+        if kind == "decay":
+            matched = _penalised(name, parameters, all_weights=all_weights)
+            if not matched:
+                _refuse(name, known, net)
+            for parameter in matched:
+                if parameter in taken:
+                    raise ValueError(
+                        f"{taken[parameter]!r} and {name!r} are two penalties of {parameter!r}; "
+                        "leave one of them out"
+                    )
+                taken[parameter] = name
+            found.decay[name] = matched
+            n = sum(parameters[k].numel() for k in matched)
+            found.shapes[name] = (n,) if name.endswith(ELEMENTWISE) else ()
+        elif kind is None:
+            _refuse(name, known, net)
+        else:
+            found.shapes[name] = _assign(found, kind, name, net, n_rows)
+    found.inputs = [name for name in (*IMAGES, *INPUTS) if name in found.inputs]
+    return found
+
+
+def _known(net, module, parameters):
+    """Return the kinds of all hyperparameters that there are, by name; penalties by one name."""
+    known = dict.fromkeys([_DECAY, _DECAY + ELEMENTWISE], "decay") if parameters else {}
+    known |= dict.fromkeys(["sample_weight", "input_noise"], "rows")
+    known["input_noise"] = "inputs"
+    shape = getattr(net, "input_shape_", None)
+    if shape is not None and len(shape) in (2, 3):
+        colours = len(shape) == 3 and shape[0] == 3
+        images = (k for k in _CONTINUOUS if colours or k not in ("saturation", "hue"))
+        known |= dict.fromkeys(images, "inputs")
+    if hasattr(net, "_known_classes"):
+        known["label_smoothing"] = "smoothing"
+        if not net._multi_label:
+            known["class_weight"] = "rows"
+    known |= {m.name: "values" for m in module.modules() if isinstance(m, HyperValue)}
+    known |= {_CRITERION + k: "criterion" for k in _criterion_numbers(net.criterion_)}
+    return known
+
+
+def _criterion_numbers(criterion):
+    """Return the numbers and tensors of floats that a criterion has as arguments."""
+    if not isinstance(criterion, torch.nn.Module):
+        return {}
+    arguments = inspect.signature(type(criterion).__init__).parameters
+    values = {k: getattr(criterion, k, None) for k in arguments}
+    values = {k: v for k, v in values.items() if k not in ("label_smoothing", "size_average")}
+    return {
+        k: v
+        for k, v in values.items()
+        if type(v) is float or (isinstance(v, torch.Tensor) and v.is_floating_point())
+    }
+
+
+def _kind(name, known):
+    if not isinstance(name, str):
+        raise TypeError(f"hyperparameters must be named by strings, but got {name!r}")
+    if name in known:
+        return known[name]
+    plain = name.removesuffix(ELEMENTWISE)
+    return "decay" if plain == _DECAY or plain.endswith("." + _DECAY) else None
+
+
+def _penalised(name, parameters, *, all_weights):
+    """Return the parameters that a penalty is on: of layers, or else single ones, by patterns."""
+    weights = [k for k, p in parameters.items() if all_weights or p.ndim > 1]
+    plain = name.removesuffix(ELEMENTWISE)
+    if plain == _DECAY:
+        return weights
+    patterns = [one.removesuffix("." + _DECAY) for one in plain.split("|")]
+
+    def matching(names, what):
+        return [k for k in names if any(fnmatch.fnmatchcase(what(k), one) for one in patterns)]
+
+    return matching(weights, lambda k: k.rpartition(".")[0]) or matching(parameters, str)
+
+
+def _assign(found, kind, name, net, n_rows):
+    """Note a hyperparameter, and return the shape of its value."""
+    if kind == "criterion":
+        attribute = name.removeprefix(_CRITERION)
+        found.criterion[name] = attribute
+        value = getattr(net.criterion_, attribute)
+        return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
+    if kind == "smoothing":
+        found.smoothing = True
+        return ()
+    getattr(found, kind).append(name)
+    sizes = {"sample_weight": n_rows, "class_weight": len(getattr(net, "_known_classes", ()))}
+    return (sizes[name],) if name in sizes else ()
+
+
+def _refuse(name, known, net):
+    last = name.rpartition(".")[2].removesuffix(ELEMENTWISE)
+    if last in _BY_RESPONSE:
+        raise ValueError(
+            f"{name!r} has no derivative, because it acts by random masks or whole numbers; "
+            "variant='stn' or 'delta' follows it"
+        )
+    if last in _OF_STEPS:
+        raise ValueError(
+            f"{name!r} is a setting of the optimizer and not in the training loss; "
+            "variant='unrolled' follows it, and BayesSearchCV searches it"
+        )
+    check_names([name])
+    shown = ", ".join(nearest_first(name, [*known, "<layer>.weight_decay"]))
+    raise ValueError(
+        f"hyperparameters must be in the training loss of {type(net).__name__}, but {name!r} "
+        f"matches nothing; there is, the nearest first: {shown}"
+    )

@@ -1,0 +1,156 @@
+"""Approximate solutions x of H x = v, by products with H only.
+
+Notation: H is the Hessian of the training loss (symmetric), v the gradient of the validation loss,
+both for all weights of a network in one vector; r = v - H x is the residual, d the damping.
+
+========== =================================================================== ==============
+solver     x                                                                   products with H
+========== =================================================================== ==============
+"neumann"  a sum_{k < n} (I - a H)^k v, with the step a (Lorraine et al. 2020)  n
+"cg"       conjugate gradients (Hestenes and Stiefel 1952; Pedregosa 2016)      up to n
+"identity" a v (Luketina et al. 2016)                                           1
+========== =================================================================== ==============
+
+A series whose terms grow diverges: the step exceeds 2 / (the largest eigenvalue), or an eigenvalue
+is negative. It starts again with a smaller step, or with H + d I in place of H.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+__all__ = ["SOLVERS", "Solution", "solve"]
+
+# Restarts before a series is given up; each halves the step at least, or doubles the damping.
+_MOST_RESTARTS = 30
+# Terms below this share of the first one are lost in rounding, for float32 and for float64.
+_ROUNDING = {torch.float32: 1e-7, torch.float64: 1e-15}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """An approximate solution.
+
+    Parameters
+    ----------
+    x, residual : Tensor of shape (n_weights,)
+        The residual is v - H x, without damping.
+    step, damping : float
+        The last ones. The step is NaN for conjugate gradients.
+    n_products : int
+        Products with H, restarts included.
+    restarts : int
+        How often the series diverged, or a direction had no positive curvature.
+    """
+
+    x: torch.Tensor
+    residual: torch.Tensor
+    step: float
+    damping: float
+    n_products: int
+    restarts: int = 0
+
+
+class _Diverges(Exception):
+    """Terms grow. `curvature` is t.Ht / t.t for the term t, `norm` is |Ht| / |t|."""
+
+    def __init__(self, curvature, norm, n_products):
+        super().__init__()
+        self.curvature, self.norm, self.n_products = curvature, norm, n_products
+
+
+def solve(solver, product, v, n_terms, step=None, damping=0.0):
+    """Solve H x = v approximately.
+
+    Parameters
+    ----------
+    solver : {"neumann", "cg", "identity"}
+    product : callable
+        Maps a vector to its product with H.
+    v : Tensor of shape (n_weights,)
+    n_terms : int
+    step : float or None, default=None
+        None: the inverse of |H v| / |v|, for "identity" 1.
+    damping : float, default=0.0
+
+    Returns
+    -------
+    Solution
+    """
+    if not v.any():
+        return Solution(torch.zeros_like(v), torch.zeros_like(v), step or 1.0, damping, 0)
+    run, wasted, first_step = SOLVERS[solver], 0, step
+    for restarts in range(_MOST_RESTARTS):
+        try:
+            found = run(product, v, n_terms, step, damping)
+        except _Diverges as error:
+            wasted += error.n_products
+            if error.curvature <= 0:
+                # As large as the negative curvature at least, and never a vanishing share of H.
+                damping = max(2 * damping, -2 * error.curvature, 1e-2 * error.norm)
+                step = first_step
+            else:
+                smaller = error.curvature / error.norm**2
+                step = smaller if step is None else min(step / 2, smaller)
+        else:
+            residual = found.residual + found.damping * found.x
+            return replace(
+                *(found,),
+                residual=residual,
+                n_products=found.n_products + wasted,
+                restarts=restarts,
+            )
+    raise ValueError(
+        f"the series for the hypergradient diverges after {_MOST_RESTARTS} changes of its step and "
+        f"damping (now {damping:g}): the training loss has no minimum near these weights; train "
+        "longer, or use solver='identity'"
+    )
+
+
+def _neumann(product, v, n_terms, step, damping):
+    term, total = v, torch.zeros_like(v)
+    square = first = float(v.dot(v))
+    for k in range(n_terms):
+        image = product(term) + damping * term
+        of_image, inner = float(image.dot(image)), float(term.dot(image))
+        if step is None:
+            step = math.sqrt(square / of_image) if of_image else 1.0
+        total.add_(term, alpha=step)
+        term = torch.add(term, image, alpha=-step)
+        after = float(term.dot(term))
+        lost = first * _ROUNDING.get(v.dtype, 1e-7) ** 2
+        if not after <= square and not after <= lost:
+            raise _Diverges(inner / square, math.sqrt(of_image / square), k + 1)
+        square = after
+    return Solution(total, term, step, damping, n_terms)
+
+
+def _conjugate_gradients(product, v, n_terms, step, damping):
+    x, residual, direction = torch.zeros_like(v), v.clone(), v.clone()
+    square = first = float(v.dot(v))
+    done, lost = 0, first * _ROUNDING.get(v.dtype, 1e-7) ** 2
+    for done in range(1, n_terms + 1):
+        image = product(direction) + damping * direction
+        curvature, length = float(direction.dot(image)), float(direction.dot(direction))
+        if curvature <= 0:
+            raise _Diverges(curvature / length, math.sqrt(float(image.dot(image)) / length), done)
+        along = square / curvature
+        x.add_(direction, alpha=along)
+        residual.add_(image, alpha=-along)
+        after = float(residual.dot(residual))
+        if after <= lost:
+            break
+        direction.mul_(after / square).add_(residual)
+        square = after
+    return Solution(x, residual, math.nan, damping, done)
+
+
+def _identity(product, v, n_terms, step, damping):
+    step = 1.0 if step is None else step
+    return Solution(step * v, v - step * (product(v) + damping * v), step, damping, 1)
+
+
+SOLVERS = {"neumann": _neumann, "cg": _conjugate_gradients, "identity": _identity}
