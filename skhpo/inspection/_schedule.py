@@ -19,9 +19,10 @@ class SelfTuningScheduleDisplay:
     Parameters
     ----------
     schedule : dict of str to array-like of shape (n_epochs,)
-        Each hyperparameter's values.
+        Each hyperparameter's values; the medians of those with many numbers.
     bands : dict of str to tuple of two array-like of shape (n_epochs,)
-        The values one standard deviation of the perturbations to either side.
+        The values one standard deviation of the perturbations to either side; the 5% and 95%
+        quantiles of those with many numbers.
     losses : dict of str to array-like of shape (n_epochs,)
         By label: the training loss, and what the checks on the validation data measured.
     best_epoch : int
@@ -90,10 +91,13 @@ class SelfTuningScheduleDisplay:
                 f"a pipeline that ends in one, but got {estimator!r}"
             )
         check_is_fitted(net)
-        schedule, ranges = net.schedule_, net.tuning_.ranges
-        bands = {
-            name: ranges.band(name, values, net.scales_[name]) for name, values in schedule.items()
-        }
+        schedule, ranges, bands = dict(net.schedule_), net.tuning_.ranges, {}
+        for name, values in schedule.items():
+            if np.ndim(values[0]):
+                low, schedule[name], high = np.quantile(values, (0.05, 0.5, 0.95), axis=1)
+                bands[name] = low, high
+            else:
+                bands[name] = ranges.band(name, values, net.scales_[name])
         monitored = net.monitor if net.monitor == "valid_loss" else f"valid_{net.monitor}"
         losses = {"train_loss": net.history[:, "train_loss"]}
         if monitored in net.history[-1]:

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import loguniform, uniform
 from torch import nn
 
-from .._compat import Options, StrOptions
+from .._compat import Options, StrOptions, num_samples
 from ..arguments import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE
 from ..estimators import MLP
 from ..estimators.parameters import ParametersMixin
@@ -25,8 +25,7 @@ from ._effects import check_names
 from ._fixed import are_fixed
 from ._module_conversion import set_rates
 from ._retraining import retrain
-from ._runner import TuningRunner
-from ._tuning import Tuning
+from ._variants import VARIANTS, check_arguments_of, make_runner, make_tuning
 from .layers import HyperValue
 
 __all__ = ["SelfTuningMixin"]
@@ -47,14 +46,16 @@ class SelfTuningMixin:
     _parameter_constraints = {
         **ParametersMixin._parameter_constraints,
         "tune_scales": ["boolean"],
-        "train_steps": [COUNT],
+        "train_steps": [COUNT, None],
         "val_steps": [COUNT],
         "warmup_epochs": [COUNT_OR_ZERO],
         "init_scale": [POSITIVE],
         "hyper_lr": [POSITIVE],
         "response_lr": [POSITIVE, None],
         "entropy_weight": [NON_NEGATIVE],
-        "variant": [StrOptions({"stn", "delta"})],
+        "variant": [StrOptions(set(VARIANTS))],
+        "solver": [StrOptions({"neumann", "cg", "identity"}), None],
+        "n_terms": [COUNT, None],
         "convert": [StrOptions({"auto"}), Options(bool, {False})],
         "refit": [StrOptions({"final", "schedule"}), None],
     }
@@ -71,7 +72,7 @@ class SelfTuningMixin:
         *,
         initial=None,
         variant="stn",
-        train_steps=2,
+        train_steps=None,
         val_steps=1,
         warmup_epochs=5,
         entropy_weight=1e-3,
@@ -80,6 +81,8 @@ class SelfTuningMixin:
         hyper_optimizer="rmsprop",
         hyper_lr=0.1,
         response_lr=None,
+        solver=None,
+        n_terms=None,
         refit=None,
         convert="auto",
         validation_fraction=0.2,
@@ -101,6 +104,8 @@ class SelfTuningMixin:
         self.hyper_optimizer = hyper_optimizer
         self.hyper_lr = hyper_lr
         self.response_lr = response_lr
+        self.solver = solver
+        self.n_terms = n_terms
         self.refit = refit
         self.convert = convert
 
@@ -231,6 +236,7 @@ class SelfTuningMixin:
 
     def _check_params(self):
         super()._check_params()
+        check_arguments_of(self)
         for name, default in _UNUSED.items():
             if getattr(self, name) != default:
                 raise ValueError(
@@ -261,6 +267,10 @@ class SelfTuningMixin:
                     "layers and the weight decay"
                 )
             check_names(self.hyperparameters, own=True)
+            if "sample_weight" in self.hyperparameters and self._validation_data is None:
+                raise ValueError(
+                    "a weight for each row of X is tuned on other rows; pass validation_data to fit"
+                )
             if "label_smoothing" in self.hyperparameters and getattr(self, "label_smoothing", 0):
                 raise ValueError(
                     "label_smoothing is tuned, but the estimator has "
@@ -277,6 +287,8 @@ class SelfTuningMixin:
         if self.hyperparameters is not None:
             return dict(self.hyperparameters)
         kinds = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
+        if self.variant not in ("stn", "delta"):
+            return {"weight_decay": loguniform(1e-6, 0.1)}
         layers = self.module_.named_modules()
         rates = {f"{path}.p": uniform(0, 0.9) for path, m in layers if isinstance(m, kinds)}
         return {**rates, "weight_decay": loguniform(1e-6, 0.1)}
@@ -290,11 +302,12 @@ class SelfTuningMixin:
         """
         super().initialize()
         self._state.streams |= {name: Stream(self.seed_, name) for name in _STREAMS}
+        self.tuning_.find(self)
         return self
 
     def _initialize_module(self, reason=None):
         super()._initialize_module(reason)
-        self.tuning_ = Tuning(self, self._distributions())
+        self.tuning_ = make_tuning(self, self._distributions())
         return self
 
     def get_all_learnable_params(self):
@@ -305,7 +318,7 @@ class SelfTuningMixin:
         name : str
         parameter : torch.nn.Parameter
         """
-        yield from self.tuning_.own_parameters()
+        yield from self.tuning_.own_parameters(self)
         if isinstance(self.criterion_, nn.Module):
             yield from self.criterion_.named_parameters()
 
@@ -323,7 +336,7 @@ class SelfTuningMixin:
         """
         super().initialize_optimizer(triggered_directly)
         decays = {group.get("weight_decay", 0) for group in self.optimizer_.param_groups}
-        if self.tuning_.effects.decay and any(decays):
+        if self.tuning_.tunes_decay and any(decays):
             raise ValueError(
                 f"weight decay is tuned, but the optimizer has weight_decay={max(decays)} of its "
                 "own; set optimizer__weight_decay=0"
@@ -344,12 +357,24 @@ class SelfTuningMixin:
             self, valid, self._decode(y_valid)
         )
 
+    def _check_training_data(self, X, y, sample_weight, classes, reset):
+        data = super()._check_training_data(X, y, sample_weight, classes, reset)
+        if "sample_weight" in (self.hyperparameters or {}):
+            n_removed = num_samples(y) - num_samples(data[1])
+            if n_removed:
+                raise ValueError(
+                    "each row has a weight that is tuned, but sample_weight or class_weight is "
+                    f"zero for {n_removed} rows; leave them out of X"
+                )
+        return data
+
     def _run_epochs(self, train, valid, checks, **call):
         if self.tuning_.best_weights is not None:
             # The weights are those of a refit; tuning continues from its own.
             self._state.set_weights(self.tuning_.best_weights)
             self.tuning_.best_weights = None
         super()._run_epochs(train, valid, checks, **call)
+        self.tuning_.warn()
         if self.refit is not None and not self.tuning_.is_fixed:
             retrain(self, train, checks)
 
@@ -372,7 +397,10 @@ class SelfTuningMixin:
             known = isinstance(self.criterion_, nn.Module) and not may_draw(self.criterion_)
             checks.measure.may_draw = self.tuning_.may_draw or not known
         valid = None if checks is None else checks.measure.valid
-        return TuningRunner(self, train_batches, valid)
+        return self._make_runner(train_batches, valid)
+
+    def _make_runner(self, batches, valid):
+        return make_runner(self, batches, valid)
 
     def _looks_up(self):
         return self.input_shape_ is None or wants_integers(self.module_)
@@ -392,7 +420,7 @@ class SelfTuningMixin:
         return {name: [row[name] for row in rows] for name in self._hyperparameter_names()}
 
     def _hyperparameter_names(self):
-        tuned = self.tuning_.context.names
+        tuned = self.tuning_.names
         return tuned if self.hyperparameters is None else tuple(self.hyperparameters)
 
     @property
@@ -410,6 +438,8 @@ class SelfTuningMixin:
         """
         self.check_is_fitted()
         module = copy.deepcopy(self.module_)
+        if self.variant not in ("stn", "delta"):
+            return module.eval()
         # Values that the module reads belong to its weights, which a refit may have trained.
         own = {m.name: m.value for m in module.modules() if isinstance(m, HyperValue)}
         set_rates(module, self.tuning_.module, {**self.best_hyperparameters_, **own})

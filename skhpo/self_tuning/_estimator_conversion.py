@@ -110,7 +110,14 @@ def runs_of(estimator, distributions, X, y):
         run = clone(net).set_params(hyperparameters=tuned)
     else:
         names, run = _from_plain(net, given, X, y)
-    values = {k: _round(v) for k, v in _build_on_rows(run, X, y).tuning_.values().items()}
+    start = _build_on_rows(run, X, y).tuning_.values()
+    for name, value in start.items():
+        if name == "sample_weight" or np.ndim(value):
+            raise ValueError(
+                f"{name!r} has a number for each row, class or weight, of which a search finds no "
+                "average; fit the estimator itself, or tune it inside of BayesSearchCV"
+            )
+    values = {name: _round(value) for name, value in start.items()}
     if run.max_epochs <= run.warmup_epochs:
         raise ValueError(
             "max_epochs > warmup_epochs must hold for anything to be tuned, but got "

@@ -130,6 +130,25 @@ class Ranges:
                 values[:, positives] = self.low[positives] + F.softplus(u[:, positives])
         return values
 
+    def follow(self, name, u):
+        """Map unconstrained numbers to values of one hyperparameter, with a gradient.
+
+        Parameters
+        ----------
+        name : str
+            Not one of whole numbers.
+        u : Tensor
+
+        Returns
+        -------
+        values : Tensor of the shape of u
+        """
+        i = self.names.index(name)
+        if self.kinds[i] == "positive":
+            return self.low[i] + F.softplus(u)
+        bounded = self.low[i] + self.span[i] * torch.sigmoid(u)
+        return bounded.exp() if self.kinds[i] == "log" else bounded
+
     def support(self, name):
         """Return the ends of a range."""
         return self._supports[name]

@@ -10,7 +10,6 @@ from ..estimators.selection import checks_of
 from ..estimators.watching import NetWatcher
 from ..training.data import as_dict
 from ..training.engine import ActiveNetwork, train
-from ._runner import TuningRunner
 
 __all__ = ["retrain"]
 
@@ -43,7 +42,7 @@ def retrain(net, train_part, checks):
         twin_checks,
         parameters=list(twin.get_all_learnable_params()),
     )
-    train([network], TuningRunner(twin, batches, None))
+    train([network], twin._make_runner(batches, None))
     net.module_ = twin.module_
     net.criterion_ = twin.criterion_
     net.refit_history_ = twin.history

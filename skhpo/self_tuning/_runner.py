@@ -23,8 +23,8 @@ class TuningRunner(EpochRunner):
     None only where nothing is tuned.
     """
 
-    def __init__(self, net, batches, valid):
-        self.net = net
+    def __init__(self, net, batches, valid, train_steps):
+        self.net, self.train_steps = net, train_steps
         self.steps = steps_of(net)
         self.batches = None
         if net.tuning_.to_follow is None:
@@ -67,7 +67,7 @@ class TuningRunner(EpochRunner):
                         with torch.inference_mode(False):
                             network.after_batch()
                     tuning.n_steps += 1
-                    if tunes and tuning.n_steps % net.train_steps == 0:
+                    if tunes and tuning.n_steps % self.train_steps == 0:
                         for _ in range(net.val_steps):
                             steps.tune(*next(to_tune_on))
             finally:

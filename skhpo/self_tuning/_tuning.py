@@ -133,7 +133,23 @@ class Tuning:
         """Return the position, of shape (1, n_hyperparameters)."""
         return self.position.detach()[:1]
 
-    def own_parameters(self):
+    @property
+    def names(self):
+        """tuple of str: the hyperparameters."""
+        return self.context.names
+
+    @property
+    def tunes_decay(self):
+        """Whether a penalty on weights is among the hyperparameters."""
+        return bool(self.effects.decay)
+
+    def find(self, net, n_rows=0):
+        """Places were found when the module was converted."""
+
+    def warn(self):
+        """Nothing is unusual."""
+
+    def own_parameters(self, net=None):
         """Return names and parameters of the optimizer of the weights."""
         excluded = set(self.response_parameters()) if self.centred else ()
         named = self.module.named_parameters()

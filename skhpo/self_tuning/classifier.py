@@ -35,11 +35,17 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     initial : dict of str to float, default=None
         Initial values. Missing ones are the rate of the dropout layer, otherwise 5% of the way
         from the low end.
-    variant : {"stn", "delta"}, default="stn"
-        "delta" trains the weights at unperturbed values and the response on the network
+    variant : {"stn", "delta", "implicit"}, default="stn"
+        How hyperparameters follow the validation loss. "stn": by a response of the weights.
+        "delta": the weights are trained at unperturbed values and the response on the network
         linearised around them, with an optimizer of its own; `train_steps` of 5 suit it.
-    train_steps, val_steps : int, default=2, 1
-        Training steps, and tuning steps that follow them.
+        "implicit": a plain network, and the implicit function theorem (Lorraine et al. 2020).
+        docs/hypergradients.md compares what each can tune. Arguments that a variant does not read
+        must keep their defaults.
+    train_steps : int or None, default=None
+        Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10.
+    val_steps : int, default=1
+        Tuning steps that follow them, for "stn" and "delta".
     warmup_epochs : int, default=5
         Epochs before tuning starts.
     entropy_weight : float, default=1e-3
@@ -54,6 +60,10 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         Its learning rate.
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
+    solver : {"neumann", "cg", "identity"} or None, default=None
+        How variant="implicit" solves its linear system, as in `hypergradient`; None is "neumann".
+    n_terms : int or None, default=None
+        Its terms; None is 20.
     refit : {None, "schedule", "final"}, default=None
         Whether a new plain network is trained afterwards and used for predictions, for as many
         epochs, on the same rows and with the same checks: with the values of each epoch
@@ -97,6 +107,10 @@ prefixes_, virtual_params_, cuda_dependent_attributes_ : object
     Notes
     -----
     Perturbations, tuning batches and dropout masks have separate streams of random numbers.
+
+    With variant="implicit" the names are those of `hypergradient`; of "class_weight",
+    "sample_weight" and penalties that end with "[:]" a value is an array. Those are float32 in
+    the history, 4 bytes for each number and epoch.
 
     References
     ----------

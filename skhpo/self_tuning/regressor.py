@@ -21,10 +21,12 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         What is tuned, and its range. Numbers are fixed values.
     initial : dict of str to float, default=None
         Initial values.
-    variant : {"stn", "delta"}, default="stn"
-        How the response is trained.
-    train_steps, val_steps : int, default=2, 1
-        Training steps, and tuning steps that follow them.
+    variant : {"stn", "delta", "implicit"}, default="stn"
+        How hyperparameters follow the validation loss.
+    train_steps : int or None, default=None
+        Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10.
+    val_steps : int, default=1
+        Tuning steps that follow them, for "stn" and "delta".
     warmup_epochs : int, default=5
         Epochs before tuning starts.
     entropy_weight : float, default=1e-3
@@ -39,6 +41,10 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         Its learning rate.
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
+    solver : {"neumann", "cg", "identity"} or None, default=None
+        How variant="implicit" solves its linear system; None is "neumann".
+    n_terms : int or None, default=None
+        Its terms; None is 20.
     refit : {None, "schedule", "final"}, default=None
         Whether a new plain network is trained afterwards and used for predictions, for as many
         epochs, on the same rows and with the same checks: with the values of each epoch

@@ -2,5 +2,7 @@
 
 from ._hypergradient import Hypergradient, hypergradient
 from ._objective import smoothed
+from ._runner import ImplicitRunner
+from ._tuning import GradientTuning
 
-__all__ = ["Hypergradient", "hypergradient", "smoothed"]
+__all__ = ["GradientTuning", "Hypergradient", "ImplicitRunner", "hypergradient", "smoothed"]

@@ -178,10 +178,9 @@ class _System:
         self.trained = trained
         self.objective, self.h = trained.objective, trained.h
         self.batch_size = batch_size
-        self.weights = {
-            k: p.detach().requires_grad_() for k, p in self.objective.parameters.items()
-        }
-        self.leaves = [self.h[name] for name in trained.names]
+        trained = self.objective.trained()
+        self.weights = {k: p.detach().requires_grad_() for k, p in trained.items()}
+        self.leaves = [self.h[name] for name in self.trained.names]
 
     def solve(self, solver, n_terms, step, damping):
         """Return the `Hypergradient`."""
@@ -244,7 +243,7 @@ class _System:
             X, y, weight = rows.take(index)
             generator.manual_seed(net.seed_ + number)
             with objective.drawing(net.seed_ + number):
-                total, _ = objective.training_loss(
+                total = objective.training_loss(
                     self.h, X, y, weight, index, self.weights, generator
                 )
             return total * (len(index) / len(rows))

@@ -43,17 +43,24 @@ class Objective:
             net.criterion_ = _without_smoothing(net.criterion_)
         self.criterion = net.criterion_
         self.module, self.places = module, places
-        self.parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
+        self.parameters = dict(module.named_parameters())
         self.buffers = dict(module.named_buffers())
         self.context = Context(places.values)
         for layer in module.modules():
             if isinstance(layer, HyperValue):
                 layer.attach(self.context if layer.name in places.values else None)
         self.draws = may_draw(module) or bool(places.inputs)
-        self.rows = rows
-        self._labels = None
-        if "class_weight" in places.rows:
-            self._labels = torch.as_tensor(rows.y, device=net.device_).flatten().long()
+        self._labels, self._given = None, 1.0
+        if places.rows:
+            self._labels = torch.as_tensor(rows.y, device=net.device_).flatten()
+            if "class_weight" in places.rows:
+                self._labels = self._labels.long()
+            if rows.weight is not None:
+                self._given = rows.weight if rows.index is None else rows.weight[rows.index]
+
+    def trained(self):
+        """Return the parameters that are not frozen."""
+        return {k: p for k, p in self.parameters.items() if p.requires_grad}
 
     def drawing(self, seed):
         """Return a context whose draws depend on a seed only."""
@@ -62,7 +69,7 @@ class Objective:
         return self.net._drawing_from(Stream(seed, "hypergradient"))
 
     def training_loss(self, h, X, y, weight, index=None, w=None, generator=None):
-        """Return the loss of a batch with penalties, and that without.
+        """Return the loss of a batch with penalties.
 
         Parameters
         ----------
@@ -75,23 +82,38 @@ class Objective:
         generator : torch.Generator or None, default=None
             Draws the changes of the inputs.
         """
-        places = self.places
-        if places.inputs:
-            X = augment(X, places.inputs, self._single(h, places.inputs), generator)
-        if places.rows:
-            weight = self._row_weights(h, weight, index)
-        if places.smoothing:
-            y = smoothed(self.net, y, h["label_smoothing"].view(1, 1))
-        loss = self._loss(h, X, y, weight, w)
-        total = loss
-        for name, penalised in places.decay.items():
-            parts = [(self.parameters if w is None else w)[k] for k in penalised]
+        total = self.loss_without_penalty(h, X, y, weight, index, w, generator)
+        weights = {**self.parameters, **(w or {})}
+        for name, penalised in self.places.decay.items():
+            parts = [weights[k] for k in penalised]
             if h[name].ndim:
                 squares = torch.cat([p.square().flatten() for p in parts])
                 total = total + 0.5 * h[name].dot(squares)
             else:
                 total = total + 0.5 * h[name] * sum(p.square().sum() for p in parts)
-        return total, loss
+        return total
+
+    def loss_without_penalty(self, h, X, y, weight, index=None, w=None, generator=None):
+        """Return the loss of a batch; see `training_loss`."""
+        places = self.places
+        if places.inputs:
+            X = augment(X, places.inputs, self._single(h, places.inputs), generator)
+        if places.rows:
+            weight = self._row_weights(h, y, weight, index)
+        if places.smoothing:
+            y = smoothed(self.net, y, h["label_smoothing"].view(1, 1))
+        return self._loss(h, X, y, weight, w)
+
+    @torch.no_grad()
+    def add_gradients_of_penalty(self, h):
+        """Add the gradients of the penalties to those of the parameters, in closed form."""
+        for name, penalised in self.places.decay.items():
+            parts = [self.parameters[k] for k in penalised]
+            strengths = h[name].split([p.numel() for p in parts]) if h[name].ndim else None
+            for i, parameter in enumerate(parts):
+                if parameter.grad is not None:
+                    strength = h[name] if strengths is None else strengths[i].view_as(parameter)
+                    parameter.grad.addcmul_(parameter, strength)
 
     def validation_loss(self, h, X, y, weight, w=None):
         """Return the loss of a batch of validation data; h is read by the module only."""
@@ -117,17 +139,16 @@ class Objective:
         self.context.values = None
         return loss
 
-    def _row_weights(self, h, weight, index):
-        """Return weights whose mean over all training rows is 1."""
-        every, given = 1.0, self.rows.weight
-        if given is not None:
-            every = given if self.rows.index is None else given[self.rows.index]
+    def _row_weights(self, h, y, weight, index):
+        """Return the weights of a batch; those of all training rows have a mean of 1."""
+        every, own = self._given, 1.0 if weight is None else weight
         if "sample_weight" in h:
             every = every * h["sample_weight"]
-        if self._labels is not None:
+            own = own * h["sample_weight"][index.to(every.device)]
+        if "class_weight" in h:
             every = every * h["class_weight"][self._labels]
-        index = slice(None) if index is None else index.to(every.device)
-        return (every / every.mean())[index]
+            own = own * h["class_weight"][y.flatten().long()]
+        return own / every.mean()
 
 
 def smoothed(net, y, strength):

@@ -83,7 +83,7 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
     ValueError
         If a name matches nothing, or something that has no derivative.
     """
-    parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    parameters = dict(module.named_parameters())
     known = _known(net, module, parameters)
     found, taken = Places(), {}
     for name in names:

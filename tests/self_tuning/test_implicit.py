@@ -1,0 +1,184 @@
+"""variant="implicit": a plain network whose hyperparameters follow a gradient."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform, randint, uniform
+from sklearn.datasets import load_digits
+
+from skhpo import SelfTuningClassifier, SelfTuningRegressor, SelfTuningSearchCV
+from skhpo.inspection import SelfTuningScheduleDisplay
+from skhpo.self_tuning import hypergradient
+
+RANGES = {
+    "linear_0.weight_decay": loguniform(1e-5, 1),
+    "output.weight_decay[:]": loguniform(1e-5, 1),
+    "label_smoothing": uniform(0, 0.4),
+    "input_noise": uniform(0, 1),
+    "class_weight": uniform(0.2, 2),
+}
+PARAMS = {
+    "variant": "implicit",
+    "module__n_units": 12,
+    "module__n_layers": 1,
+    "train_steps": 2,
+    "n_terms": 3,
+    "warmup_epochs": 1,
+    "max_epochs": 3,
+    "lr": 0.01,
+    "random_state": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:300] / 16).astype(np.float32), y[:300]
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return SelfTuningClassifier(hyperparameters=RANGES, **PARAMS).fit(*digits)
+
+
+def weights_of(net):
+    return [p.detach().numpy() for p in net.module_.parameters()]
+
+
+def test_schedule(fitted):
+    assert list(fitted.schedule_) == list(RANGES)
+    for name, values in fitted.schedule_.items():
+        low, high = RANGES[name].support()
+        assert len(values) == 3
+        assert np.min(values) >= low * (1 - 1e-5)
+        assert np.max(values) <= high
+        assert np.all(values[0] == fitted.schedule_[name][0])
+        assert np.any(values[0] != values[-1]), "warm-up, then moving"
+    assert fitted.best_hyperparameters_["output.weight_decay[:]"].shape == (12 * 10,)
+    assert fitted.best_hyperparameters_["class_weight"].shape == (10,)
+    losses = fitted.history[:, "valid_loss"]
+    assert losses[fitted.best_epoch_ - 1] == min(losses)
+
+
+@pytest.mark.parametrize("way", ["pickle", "checkpoint"])
+def test_it_continues_exactly(fitted, digits, way):
+    half = SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "max_epochs": 2}).fit(*digits)
+    if way == "pickle":
+        half = pickle.loads(pickle.dumps(half))
+    else:
+        file = io.BytesIO()
+        half.save_checkpoint(file)
+        file.seek(0)
+        half = SelfTuningClassifier(hyperparameters=RANGES, **PARAMS).load_checkpoint(file)
+    half.set_params(max_epochs=1).partial_fit(*digits)
+    for one, other in zip(weights_of(half), weights_of(fitted), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for name, values in fitted.schedule_.items():
+        np.testing.assert_array_equal(np.float32(half.schedule_[name]), np.float32(values))
+
+
+@pytest.mark.parametrize("refit", ["schedule", "final"])
+def test_refit(digits, refit):
+    net = SelfTuningClassifier(hyperparameters=RANGES, refit=refit, **PARAMS).fit(*digits)
+    assert len(net.refit_history_) == 3
+    assert net.score(*digits) > 0.5
+
+
+def test_fixed_values_train_as_those_of_the_other_variants(digits):
+    fixed = {"weight_decay": 0.01, "label_smoothing": 0.1}
+    common = {"max_epochs": 2, "validation_fraction": None, "random_state": 0, "lr": 0.01}
+    one, other = (
+        SelfTuningClassifier(hyperparameters=fixed, variant=variant, **common).fit(*digits)
+        for variant in ("implicit", "stn")
+    )
+    for mine, theirs in zip(weights_of(one), weights_of(other), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    assert one.best_hyperparameters_ == fixed
+
+
+def test_data_cleaning(digits):
+    X, y = digits
+    noisy, flipped = y[:200].copy(), np.arange(200) % 4 == 0
+    noisy[flipped] = (noisy[flipped] + 5) % 10
+    ranges = {"sample_weight": uniform(0, 1)}
+    net = SelfTuningClassifier(hyperparameters=ranges, initial={"sample_weight": 0.5}, **PARAMS)
+    net.set_params(train_steps=1, max_epochs=12, batch_size=50)
+    with pytest.raises(ValueError, match="pass validation_data to fit"):
+        net.fit(X[:200], noisy)
+    with pytest.raises(ValueError, match="zero for 1 rows"):
+        net.fit(X[:3], y[:3], [0, 1, 1], validation_data=(X, y))
+    net.fit(X[:200], noisy, validation_data=(X[200:], y[200:]))
+    weights = net.schedule_["sample_weight"][-1]
+    assert weights[flipped].mean() < weights[~flipped].mean() - 0.2
+    with pytest.raises(ValueError, match="must have 200 rows"):
+        net.partial_fit(X[:100], noisy[:100], validation_data=(X[200:], y[200:]))
+
+
+def test_the_sign_of_a_step_is_that_of_the_gradient(digits):
+    X, y = digits
+    start = {"weight_decay": 0.9}
+    net = SelfTuningClassifier(
+        hyperparameters={"weight_decay": loguniform(1e-4, 1)}, initial=start, **PARAMS
+    ).set_params(max_epochs=6, train_steps=4)
+    net.fit(X, y)
+    assert net.schedule_["weight_decay"][-1] < 0.5, "far too strong at the start"
+    found = hypergradient(net, X, y, (X, y), damping=1.0)
+    assert found.gradient["weight_decay"] > 0
+
+
+def test_a_hyperparameter_without_a_gradient_is_reported(line):
+    X, y = line
+    net = SelfTuningRegressor(hyperparameters={"output.weight_decay": uniform(0, 1)}, **PARAMS)
+    net.set_params(freeze={"output.*": True})
+    with pytest.warns(UserWarning, match=r"'output.weight_decay' was not tuned"):
+        net.fit(X, y)
+
+
+def test_cross_validated_and_drawn(digits):
+    net = SelfTuningClassifier(hyperparameters={"weight_decay": loguniform(1e-5, 1)}, **PARAMS)
+    search = SelfTuningSearchCV(net, cv=2, random_state=0).fit(*digits)
+    assert 1e-5 < search.best_params_["hyperparameters__weight_decay"] < 1
+    many = SelfTuningClassifier(hyperparameters=RANGES, **PARAMS)
+    with pytest.raises(ValueError, match="a number for each row, class or weight"):
+        SelfTuningSearchCV(many, cv=2).fit(*digits)
+
+
+def test_many_numbers_are_drawn_by_quantiles(fitted):
+    pytest.importorskip("matplotlib").use("Agg")
+    display = SelfTuningScheduleDisplay.from_estimator(fitted)
+    drawn = display.lines_["class_weight"].get_ydata()
+    assert drawn[-1] == pytest.approx(np.median(fitted.schedule_["class_weight"][-1]))
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ({"dropout_0.p": uniform(0, 0.5)}, "variant='stn' or 'delta' follows it"),
+        ({"cutout_holes": randint(1, 3)}, "variant='stn' or 'delta' follows it"),
+        ({"weight_decay": randint(1, 3)}, "whole numbers"),
+        ({"lr": loguniform(1e-4, 1)}, "variant='unrolled' follows it"),
+        ({"n_units": uniform(1, 3)}, "BayesSearchCV"),
+        ({"label_smoothing": uniform(0, 2)}, "must lie in"),
+    ],
+)
+def test_hyperparameters_that_are_refused(digits, ranges, message):
+    net = SelfTuningClassifier(hyperparameters=ranges, module__dropout=0.1, **PARAMS)
+    with pytest.raises(ValueError, match=message):
+        net.fit(*digits)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"solver": "cg", "variant": "stn"},
+        {"n_terms": 3, "variant": "delta"},
+        {"init_scale": 2.0, "variant": "implicit"},
+        {"response_lr": 0.1, "variant": "stn"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_arguments_of_other_variants_are_refused(digits, changed):
+    with pytest.raises(ValueError, match=f"{next(iter(changed))} is read by variant="):
+        SelfTuningClassifier(**changed).fit(*digits)
