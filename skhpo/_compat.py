@@ -17,8 +17,10 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
 from sklearn.utils.metaestimators import _safe_split as safe_split
+from sklearn.utils.validation import _check_feature_names_in as feature_names
 from sklearn.utils.validation import _check_method_params as check_method_params
 from sklearn.utils.validation import _num_samples as num_samples
 
@@ -35,9 +37,11 @@ __all__ = [
     "PassthroughScorer",
     "StrOptions",
     "check_method_params",
+    "feature_names",
     "fit_context",
     "imported_class",
     "num_samples",
+    "output_container",
     "routing_enabled",
     "safe_indexing",
     "safe_split",
@@ -54,6 +58,12 @@ def imported_class(name: str) -> Any:
     """
     module, _, own = name.rpartition(".")
     return getattr(sys.modules.get(f"sklearn.{module}"), own, None)
+
+
+def output_container(transformer: Any) -> str:
+    """Return what a transformer's ``transform`` is to return: "default", "pandas" or "polars"."""
+    container: str = _get_output_config("transform", transformer)["dense"]
+    return container
 
 
 def scorer_parts(scorer: Any) -> tuple[Any, int, Any] | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numbers
 
+import torch
 from torch import nn
 
 from .arguments import COUNT, COUNT_OR_ZERO, Number, check_arguments
 from .names import nearest_first, resolve_activation
 
-__all__ = ["MLP", "ConvNet"]
+__all__ = ["MLP", "ConvNet", "TableInputs", "TabularMLP"]
 
+# Standard deviation of the initial vectors of categories.
+_SMALL = 0.05
 _NORMALIZATIONS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 _RATE = [Number(numbers.Real, 0, 1, closed="left")]
 # Constraints of arguments.
@@ -82,8 +85,9 @@ class MLP(nn.Sequential):
     ):
         super().__init__()
         rates = {"dropout": dropout, "input_dropout": input_dropout}
-        check_arguments("MLP", _OF_MLP, n_units=n_units, n_layers=n_layers, **rates)
+        check_arguments(type(self).__name__, _OF_MLP, n_units=n_units, n_layers=n_layers, **rates)
         make_activation = resolve_activation(activation)
+        in_features = self._add_inputs(in_features)
         if input_dropout:
             self.input_dropout = nn.Dropout(input_dropout)
         for i in range(n_layers):
@@ -96,9 +100,117 @@ class MLP(nn.Sequential):
             in_features = n_units
         self.output = nn.Linear(in_features, out_features)
 
+    def _add_inputs(self, in_features):
+        """Add what comes before the layers; return the number of its outputs."""
+        return in_features
+
     def forward(self, x):
         """Map a batch of shape (n, ...) to (n, out_features)."""
         return super().forward(x.flatten(1) if x.ndim > 2 else x)
+
+
+class TabularMLP(MLP):
+    """Multilayer perceptron for tables with categories, as `TableEncoder` makes them.
+
+    The first columns are categories: each integer has a vector of its own (an embedding), that
+    of 0, an unseen category, is zero. The other columns are numbers, which a batch normalization
+    brings to mean 0 and variance 1. Both go to the layers of an `MLP`, below the same names, after
+    the layer ``table``.
+
+    Parameters
+    ----------
+    in_features : int
+        Columns of the table.
+    out_features : int
+        Width of the output: classes, or targets.
+    n_categories : tuple of int
+        Integers of each of the first columns, () if there are no categories. The torch estimators
+        know it of the output of `skhpo.preprocessing.TableEncoder`.
+    embedding_size : int, default=4
+        Length of the vector of a category.
+    n_units, n_layers, activation, dropout, input_dropout, normalization : object
+        As in `MLP`; `input_dropout` is that of vectors and numbers.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or a name is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skhpo.modules import TabularMLP
+    >>> net = TabularMLP(3, 2, n_categories=(4,), n_units=16)
+    >>> net(torch.tensor([[2.0, 0.5, 1.5], [3.0, 0.1, 0.0]])).shape
+    torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        in_features,
+        out_features,
+        n_categories,
+        embedding_size=4,
+        n_units=64,
+        n_layers=1,
+        activation="relu",
+        dropout=0.0,
+        input_dropout=0.0,
+        normalization=None,
+    ):
+        self._of_table = tuple(n_categories), embedding_size
+        super().__init__(
+            *(in_features, out_features, n_units, n_layers, activation),
+            *(dropout, input_dropout, normalization),
+        )
+
+    def _add_inputs(self, in_features):
+        self.table = TableInputs(in_features, *self._of_table)
+        return self.table.out_features
+
+
+class TableInputs(nn.Module):
+    """The first layer of a `TabularMLP`: embeddings of categories, then normalized numbers.
+
+    Parameters
+    ----------
+    in_features : int
+    n_categories : tuple of int
+    embedding_size : int
+    """
+
+    def __init__(self, in_features, n_categories, embedding_size):
+        super().__init__()
+        check_arguments("TabularMLP", {"embedding_size": [COUNT]}, embedding_size=embedding_size)
+        self.n_categories, self.n_columns = n_categories, len(n_categories)
+        n_numbers = in_features - self.n_columns
+        if n_numbers < 0 or not all(isinstance(n, int) and n > 0 for n in n_categories):
+            raise ValueError(
+                f"n_categories must have a number >= 1 for each of the first columns, of which "
+                f"there are at most {in_features}, but got {n_categories!r}"
+            )
+        self.out_features = self.n_columns * embedding_size + n_numbers
+        if n_categories:
+            # One vector for 0 in all columns, then those of each column.
+            sizes = torch.tensor([n - 1 for n in n_categories])
+            self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
+            self.embedding = nn.Embedding(1 + int(sizes.sum()), embedding_size, padding_idx=0)
+            # Small, so that categories begin about equal: torch's own of 1 overfits small tables.
+            nn.init.normal_(self.embedding.weight, std=_SMALL)
+            with torch.no_grad():
+                self.embedding.weight[0].zero_()
+        if n_numbers:
+            self.norm = nn.BatchNorm1d(n_numbers, affine=False)
+
+    def forward(self, x):
+        """Map a batch of shape (n, in_features) to (n, out_features)."""
+        parts = []
+        if self.n_columns:
+            codes = x[:, : self.n_columns].long()
+            parts.append(self.embedding(codes + self.offsets * (codes > 0)).flatten(1))
+        if x.shape[1] > self.n_columns:
+            parts.append(self.norm(x[:, self.n_columns :]))
+        return torch.cat(parts, 1)
 
 
 class ConvNet(nn.Sequential):

@@ -24,6 +24,7 @@ PARTS = [
     "trial",
     "objectives",
     "searchable",
+    "preprocessing",
     "wrappers",
     "space",
     "define_by_run",

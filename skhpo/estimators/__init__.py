@@ -1,7 +1,7 @@
 """Torch networks as scikit-learn estimators."""
 
-from ..modules import MLP, ConvNet
+from ..modules import MLP, ConvNet, TabularMLP
 from .classifier import TorchClassifier
 from .regressor import TorchRegressor
 
-__all__ = ["MLP", "ConvNet", "TorchClassifier", "TorchRegressor"]
+__all__ = ["MLP", "ConvNet", "TabularMLP", "TorchClassifier", "TorchRegressor"]

@@ -128,6 +128,13 @@ class BuildingMixin:
         """
         kwargs = self.get_params_for("module")
         missing = self._missing_arguments(kwargs)
+        if missing == ["n_categories"] and "in_features" in self._inferred:
+            raise ValueError(
+                f"module {self.module!r} must know the `n_categories` of the first columns, but "
+                "they are only known of an array as skhpo.preprocessing.TableEncoder returns it; "
+                "put that right before the network, or set module__n_categories, () if there are "
+                "none"
+            )
         if missing:
             names = ", ".join(f"module__{name}" for name in missing)
             raise ValueError(

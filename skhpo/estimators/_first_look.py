@@ -26,7 +26,7 @@ _FEW = 8
 class FirstLookMixin(FeedingMixin):
     """Passes a first batch through the module, as in predictions, before training."""
 
-    def _build(self, X, fit_params, y=None):
+    def _build(self, X, fit_params, y=None, n_categories=None):
         """Initialize the net for the data, and test the module on a few rows before training."""
         few, _ = self._first_batch(X, y)
         self._inferred = {"out_features": self._out_features()}
@@ -35,6 +35,8 @@ class FirstLookMixin(FeedingMixin):
             self._inferred["in_features"] = int(np.prod(shape))
             self._inferred["in_channels"] = shape[0]
             self._inferred["input_shape"] = shape
+        if n_categories is not None:
+            self._inferred["n_categories"] = n_categories
         self._store_input_format(X, few)
         self._few_inputs = few
         try:

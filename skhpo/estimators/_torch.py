@@ -15,6 +15,7 @@ from skorch.utils import to_device
 from torch.utils.data import DataLoader
 
 from .._compat import num_samples
+from ..preprocessing import n_categories_of
 from ..searchable import SearchTags
 from ..training.device import as_float32, plain_tuple
 from ._building import BuildingMixin
@@ -185,7 +186,7 @@ class TorchEstimator(
         self._targets_are_encoded = not isinstance(inputs, torch.utils.data.Dataset)
         if not continuing:
             let_callbacks_set_params(self, X, y)
-            self._build(inputs, fit_params, targets)
+            self._build(inputs, fit_params, targets, n_categories_of(X))
         elif reset:
             self._learn_from(inputs, self._first_batch(inputs, targets)[0], fit_params)
         dataset, checks = self._hold_out(inputs, targets, weight)

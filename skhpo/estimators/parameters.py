@@ -39,7 +39,7 @@ __all__ = [
 # In an error: as many as can be read at a glance.
 _MOST_NAMES_SHOWN = 12
 # Arguments of a module that are inferred from the data.
-INFERRED = ("in_features", "in_channels", "input_shape", "out_features")
+INFERRED = ("in_features", "in_channels", "input_shape", "out_features", "n_categories")
 
 _GIVEN_BY_THE_NET = {
     "module": (),

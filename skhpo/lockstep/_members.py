@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..estimators.defaults import changed_settings
-from ..modules import MLP, ConvNet
+from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
 from ._optimizers import OPTIMIZERS
 
@@ -141,7 +141,7 @@ def group_key(net) -> Hashable:
     settings = {f"module__{k}": v for k, v in changed_settings(net, "module").items()}
     of_module = []
     for name, value in sorted(settings.items()):
-        if net.module in (MLP, ConvNet) and name in _RATES:
+        if net.module in (MLP, ConvNet, TabularMLP) and name in _RATES:
             of_module.append((name, bool(value)))
         elif isinstance(value, bool | int | str | tuple | type(None)):
             of_module.append((name, _hashable(value)))

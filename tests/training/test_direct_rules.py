@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from skhpo.modules import TableInputs
 from skhpo.training.direct import Place, Unknown
 from skhpo.training.direct._layers import RULES, make_rule
 
@@ -283,6 +284,34 @@ def test_many_networks_are_as_each_of_them(layer, row):
             close(buffers[name][i], buffer)
 
 
+@pytest.mark.parametrize("n_categories", [(3, 4), (), (5, 2, 3)])
+@pytest.mark.parametrize("n_networks", [None, 2])
+def test_tables(n_categories, n_networks):
+    modules = [TableInputs(3, n_categories, 2).double() for _ in range(n_networks or 1)]
+    codes = [torch.randint(n, (len(modules), 6)) for n in n_categories]
+    numbers = [torch.randn(len(modules), 6) for _ in range(3 - len(codes))]
+    x = torch.stack([*codes, *numbers], 2).double()
+    stacked = [dict(m.named_parameters()) | dict(m.named_buffers()) for m in modules]
+    joined = {k: torch.stack([s[k].detach() for s in stacked]).clone() for k in stacked[0]}
+    if n_networks is None:
+        joined = {k: v[0] for k, v in joined.items()}
+    place, _ = place_of(modules[0], x if n_networks else x[0], n_networks, needs_gradient=False)
+    parameters = {k: (joined[k], torch.full_like(joined[k], torch.nan)) for k in place.parameters}
+    rule = make_rule(modules[0], place.at(parameters=parameters, buffers=joined))
+    found = rule.forward(x if n_networks else x[0])
+    upstream = torch.randn_like(found)
+    rule.backward(upstream.clone())
+    for i, module in enumerate(modules):
+        one = (lambda tensor, i=i: tensor[i]) if n_networks else (lambda tensor: tensor)
+        out = module(x[i])
+        close(one(found), out)
+        if n_categories:
+            out.backward(one(upstream))
+            close(one(parameters["embedding.weight"][1]), module.embedding.weight.grad)
+        if len(n_categories) < 3:
+            close(one(joined["norm.running_mean"]), module.norm.running_mean)
+
+
 @pytest.mark.parametrize(
     ("module", "shape"),
     [
@@ -316,5 +345,13 @@ def test_what_has_no_rule(module, shape):
 def test_all_rules_are_tested():
     tested = [*ACTIVATIONS, *POOLS, *(layer for layer, _ in MANY)]
     kinds = {type(part) for layer in tested for part in layer.modules()}
-    kinds |= {nn.Conv3d, nn.BatchNorm3d, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d}
+    kinds |= {
+        TableInputs,
+        nn.Conv3d,
+        nn.BatchNorm3d,
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+    }
     assert set(RULES) <= kinds

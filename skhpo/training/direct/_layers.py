@@ -8,7 +8,7 @@ from functools import partial
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from ...modules import MLP, ConvNet
+from ...modules import MLP, ConvNet, TableInputs
 from ._autograd import make_local_rule
 from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
 from ._graph import Graph
@@ -17,6 +17,7 @@ from ._place import Rule, Unknown
 from ._products import Convolution, Embedding
 from ._shapes import POOLS, Flatten, Unflatten
 from ._sparse import SparseLinear
+from ._tables import Table
 
 __all__ = [
     "RULES",
@@ -46,6 +47,7 @@ RULES = {
     nn.GroupNorm: GroupNorm,
     nn.Flatten: Flatten,
     nn.Unflatten: Unflatten,
+    TableInputs: Table,
     **ACTIVATIONS,
     **_DROPOUTS,
     **POOLS,
