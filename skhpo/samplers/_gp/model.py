@@ -1,4 +1,4 @@
-"""A Gaussian process of given scores, to be asked about; nothing is proposed."""
+"""A Gaussian process of given scores for predictions and draws, without proposals."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["ScoreModel"]
 
 Array = NDArray[np.float64]
 
-# Random features of a function that is drawn: their error is 1 / sqrt of that, and what the scores
-# say is exact whatever their number.
+# Number of random features of a drawn function. Their error is 1 / sqrt of it; the correction by
+# the scores is exact for any number.
 _N_FEATURES = 384
-# The Matern kernel of smoothness 5/2 has a Student t with so many degrees of freedom as spectrum.
+# The spectrum of the Matern kernel of smoothness 5/2 is a Student t of so many degrees of freedom.
 _DEGREES = 5.0
-# By how much a hyperparameter, a logarithm, is moved to see how the posterior curves.
+# Step of the (logarithmic) hyperparameters in finite differences of the posterior's slope.
 _STEP = 1e-2
 
 
 class ScoreModel:
-    """The Gaussian process of `BayesSampler` over scores that are known.
+    """The Gaussian process of `BayesSampler`, fitted to known scores.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class ScoreModel:
     u : ndarray of shape (n, n_dims)
         Snapped points of the unit cube.
     scores : ndarray of shape (n,)
-        Larger is better. Outliers are moved nearer, as for `BayesSampler`.
+        Larger is better. Outliers are clipped as in `BayesSampler`.
     variances : ndarray of shape (n,) or None, default=None
-        Of the scores; NaN where unknown.
+        Variances of the scores; NaN where unknown.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class ScoreModel:
 
     @property
     def noise_variance(self) -> float:
-        """What a score varies by beside its configuration, in squared units of the score."""
+        """Variance of scores that the configuration does not explain, in squared units."""
         return self._posterior.noise_variance * self._unit**2
 
     def predict(self, u: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the score without noise, at snapped points."""
+        """Return mean and standard deviation of the noise-free score at snapped points."""
         with one_thread():
             mean, std = self._posterior.predict(self._coordinates.encode(u))
         return self._centre + self._unit * mean[:, 0], self._unit * std
@@ -78,9 +78,9 @@ class ScoreModel:
     def draw(self, u: Array, n: int, rng: np.random.Generator) -> Array:
         """Draw functions from the posterior, and return them at snapped points.
 
-        The hyperparameters are drawn first (one set for all functions of a call), from the normal
-        distribution around their maximum. A draw from the prior, by random features, is then
-        corrected by what the scores say of it (Wilson et al., 2020, "Efficiently sampling
+        First, hyperparameters are drawn (one set for all functions of a call) from the normal
+        distribution around their maximum. Then functions are drawn from the prior by random
+        features, and corrected to agree with the scores (Wilson et al., 2020, "Efficiently sampling
         functions from Gaussian process posteriors", equation 13).
 
         Parameters
@@ -122,7 +122,7 @@ class ScoreModel:
         ]
         curvature = np.array(slopes) / (2.0 * _STEP)
         values, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
-        # The prior alone curves by 1 / std^2; less is an error of the differences, or a saddle.
+        # The prior alone has curvature 1 / std^2; less is a numerical error, or a saddle point.
         least = float((1.0 / self._prior.std**2).min())
         return np.asarray(vectors / np.sqrt(np.maximum(values, least)))
 

@@ -1,4 +1,4 @@
-"""Checks of Harmonica's arguments, and what "auto" means."""
+"""Checks of the arguments of Harmonica, and the values of "auto"."""
 
 from __future__ import annotations
 
@@ -34,28 +34,27 @@ CONSTRAINTS = {
     "resource": [COUNT, None],
 }
 
-# Samples per logarithm of the number of products: with 60 two-valued parameters and degree 3 that
-# is the 300 of the paper.
+# Samples per logarithm of the number of products. For 60 two-valued parameters and degree 3 this
+# gives the 300 of the paper.
 _SAMPLES_PER_LOG = 28.6
 
-# Products up to which "auto" is degree 3: of 1,000 two-valued parameters there are 1.7e8, of 200
-# with ten values each 1.3e9, of which a stage's samples show each half a time.
+# Largest number of products for which "auto" is degree 3. 1,000 two-valued parameters have 1.7e8;
+# 200 parameters with ten values each have 1.3e9, each of which occurs in half a sample of a stage.
 _MOST_AUTOMATIC = 2**28
 
-# The longest that a stage may take to learn from, and products times samples in a minute of one
-# core, from docs/benchmarks/scale_maths.md.
+# Longest computation of a stage, in minutes, and products times samples that one core computes in a
+# minute, from docs/benchmarks/scale_maths.md.
 _MOST_MINUTES, _PER_MINUTE = 15, 2.2e11
 
-# Of a function's value on a sample: the value, what heads keep of it, and its square.
+# Bytes for the value of a function on a sample: the value, its part in heads, and its square.
 _BYTES = 12
 
-# Products times samples that take as long as the 0.3 ms for each head: what products begin with,
-# all of it but two factors.
+# Products times samples that take as long as the 0.3 ms for each head (all factors but two).
 _PER_HEAD = 1.1e6
 
 
 def least_samples(n_terms: int) -> int:
-    """Two for each coefficient, the intercept's included."""
+    """Return two samples for each coefficient, including the intercept."""
     return 2 * (n_terms + 1)
 
 
@@ -72,7 +71,7 @@ def check_n_terms(n_terms: int | Sequence[int], n_stages: int) -> list[int]:
 
 
 def check_degree(degree: int | Literal["auto"], sizes: Sequence[int]) -> int:
-    """Return the most factors of a term, given how many functions each coordinate has."""
+    """Return the largest number of factors of a term, given the functions per coordinate."""
     n_parameters = sum(size > 0 for size in sizes)
     if isinstance(degree, str):
         most = min(3, n_parameters)
@@ -104,7 +103,7 @@ def check_n_samples(
 
 
 def count_products(sizes: Sequence[int], degree: int) -> int:
-    """How many products of functions of up to `degree` different parameters there are."""
+    """Return the number of products of functions of up to `degree` different parameters."""
     counts = [1] + [0] * degree
     for size in sizes:
         for k in range(degree, 0, -1):
@@ -113,7 +112,7 @@ def count_products(sizes: Sequence[int], degree: int) -> int:
 
 
 def check_work(sizes: Sequence[int], degree: int, n_samples: int) -> None:
-    """Refuse stages that would take too long to learn from; log how long others take."""
+    """Refuse stages that would take too long to compute; log the time of the others."""
     minutes = _minutes(sizes, degree, n_samples)
     counted = (
         f"{count_products(sizes, degree):,} products of functions of up to degree={degree} "
@@ -142,7 +141,7 @@ def check_work(sizes: Sequence[int], degree: int, n_samples: int) -> None:
 
 
 def _minutes(sizes: Sequence[int], degree: int, n_samples: int) -> float:
-    """About how long it takes on one core to learn from the samples of a stage."""
+    """Return roughly how many minutes the computation of a stage takes on one core."""
     n_heads = count_products(sizes, degree - 2) if degree > 2 else 0
     return (float(count_products(sizes, degree)) * n_samples + _PER_HEAD * n_heads) / _PER_MINUTE
 

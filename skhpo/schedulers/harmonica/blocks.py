@@ -1,12 +1,13 @@
 """Blocks of products, and their sums over samples as matrix products.
 
-Notation: ``n`` samples, ``p`` columns; a *head* is what all products of a block begin with.
+Notation: ``n`` samples, ``p`` columns; the *head* of a block is the product of the first columns
+that all its products share.
 
 The sums of all products of a head and two more columns are a matrix product of ``p x n`` and
-``n x p``. Most functions have one value on most samples (a bit on half of them, one of ten choices
-on nine tenths). Where the head has that value, its *base*, sums are those of the pairs alone, which
-are computed once; so a matrix product is over the other samples only. Sums of a block are in units
-of its head's base.
+``n x p``. Most functions have the same value on most samples (a bit on half of them, one of ten
+choices on nine tenths). On samples where the head has that value, its *base*, the sums follow from
+those of the pairs, which are computed once. So a matrix product covers the other samples only. Sums
+of a block are in units of the base of its head.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ Product = tuple[int, ...]
 Matrix = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-# Columns of either factor in a block: sums stay in the cache of a core (512 KB), few are below the
-# diagonal, for nothing, and there are not so many blocks that what each costs beside them counts.
+# Numbers of columns of the last two factors in a block. The sums fit into the cache of a core
+# (512 KB), few useless ones are below the diagonal, and the overhead per block stays small.
 _TILE, _WIDTH = 128, 1024
 
-# Numbers of the pairs' sums that may be kept, 64 MB for each residual.
+# Largest number of sums of pairs that are kept, 64 MB for each residual.
 _MOST_PAIRS = 2**24
 
 
 class Weights:
-    """Weights of samples in the sums of products, or of their squares.
+    """Weights of the samples in sums of products, or of their squares.
 
     Parameters
     ----------
@@ -51,9 +52,9 @@ class Weights:
 
 
 class _Head:
-    """The product of some columns, as a constant (`base`) and where it differs from that.
+    """A product of columns, stored as a constant (`base`) and the samples that differ from it.
 
-    The base is 0 where sums of pairs are not kept.
+    The base is 0 if sums of pairs are not kept.
     """
 
     def __init__(self, prefix: Product, columns: Matrix, start: int) -> None:
@@ -65,7 +66,7 @@ class _Head:
             found, counts = np.unique(values, return_counts=True)
             self.base = found[counts.argmax()]
         self.samples = np.flatnonzero(values != self.base)
-        self.columns = columns[:, start:][self.samples]  # those that the last two factors may be
+        self.columns = columns[:, start:][self.samples]  # possible last two factors
         self.unit = float(self.base or 1.0)
         self.deviation = (values[self.samples] - self.base) / np.float32(self.unit)
         squares = values[self.samples] ** 2 - self.base**2
@@ -78,25 +79,25 @@ class _Head:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Products of a head and a column each of two ranges, or of one where the degree is 1."""
+    """Products of a head and one column of each of two ranges (of one range for degree 1)."""
 
     degree: int
     head: _Head
     rows: tuple[int, int]
     columns: tuple[int, int]
-    allowed: NDArray[np.bool_]  # which are products, for as many of `columns` as may not be
+    allowed: NDArray[np.bool_]  # which are products, for the first of `columns`; all others are
 
     def products(self, places: Indices) -> Indices:
-        """The columns of the products at some places, of shape (n_places, degree)."""
+        """Return the columns of the products at some places, of shape (n_places, degree)."""
         first, second = np.divmod(places, self.columns[1] - self.columns[0])
         own = [np.full_like(places, column) for column in self.head.prefix]
         factors = [*own, first + self.rows[0], second + self.columns[0]]
         return np.stack(factors[-self.degree :], axis=1)
 
     def sums(self, weights: Weights) -> Matrix:
-        """Weighted sums over samples of each product; 0 for what is none.
+        """Return the weighted sum over samples of each product; 0 where there is no product.
 
-        Those of the pairs have to be computed before any others.
+        The sums of pairs must be computed before all others.
         """
         head = self.head
         columns, deviation = head.columns, head.deviation
@@ -118,7 +119,7 @@ class Block:
 
 
 def heads_of(groups: NDArray[np.intp], degree: int) -> Iterator[tuple[int, Product]]:
-    """What products begin with, each with their degree: 1, 2, and all but two factors of more."""
+    """Yield all heads with the degree of their products; a head has all but two factors."""
     yield 1, ()
     for length in range(degree - 1):
         for prefix in itertools.combinations(range(len(groups)), length):
@@ -129,7 +130,7 @@ def heads_of(groups: NDArray[np.intp], degree: int) -> Iterator[tuple[int, Produ
 def blocks_of(
     columns: Matrix, groups: NDArray[np.intp], degree: int, prefix: Product
 ) -> list[Block]:
-    """All products of a degree that begin with some columns, tile by tile."""
+    """Return the blocks of all products of a degree that begin with some columns."""
     p = len(groups)
     start = int(np.searchsorted(groups, groups[prefix[-1]], side="right")) if prefix else 0
     head = _Head(prefix, columns, start)

@@ -1,4 +1,4 @@
-"""Parameters of any kind as few functions with mean 0 and variance 1 along the unit interval."""
+"""Codes parameters of any kind by a few functions of mean 0 and variance 1 on the unit interval."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Factor:
     dimension : int
         The coordinate.
     ends : ndarray of shape (n_steps,)
-        Upper ends of the steps, increasing to 1.
+        Upper ends of the steps, increasing up to 1.
     values : ndarray of shape (n_steps,)
-        Its values there.
+        Value of the function on each step.
     label : object
-        What is the case where it is largest: a value, or a text such as ``"> 0.01"``.
+        Where the function is largest: a value, or a text such as ``"> 0.01"``.
     """
 
     dimension: int
@@ -42,35 +42,35 @@ class Factor:
     label: Any
 
     def __call__(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Its values at some places of the coordinate."""
+        """Return the values at some points of the coordinate."""
         step = np.minimum(np.searchsorted(self.ends, u, side="right"), len(self.ends) - 1)
         values: NDArray[np.float64] = self.values[step]
         return values
 
 
 def code(space: SearchSpace, dimension: int, allowed: Sequence[Interval]) -> list[Factor]:
-    """Functions of a coordinate that is uniform on what is allowed of it.
+    """Return the functions that code a coordinate which is uniform on the allowed intervals.
 
-    Of mean 0 and variance 1; and, as no step stands for a level that does not exist, 0 elsewhere.
+    They have mean 0 and variance 1 there, and are 0 elsewhere.
 
-    * *Two levels*: one function, +1 and -1 where they are equally likely. That is the paper's bit.
-    * *Choices*: one function per level, which sets it apart from all others.
-    * *Numbers*, and lists of numbers in order: which half of the range, which quarter of that
-      half, and the product of the two. They are orthogonal, and halves and quarters are as equal
-      in probability as the levels allow. What is allowed shrinks from stage to stage, and halves
-      and quarters with it.
+    * *Two levels*: one function, +1 and -1 if both are equally likely (the bit of the paper).
+    * *Choices*: one function per level, which separates it from all others.
+    * *Numbers*, and sorted lists of numbers: the half of the range, the quarter of that half, and
+      the product of the two. They are orthogonal, and halves and quarters are as equal in
+      probability as the levels allow. The allowed intervals shrink from stage to stage, and the
+      halves and quarters with them.
 
     Parameters
     ----------
     space : SearchSpace
     dimension : int
     allowed : sequence of (float, float)
-        Disjoint intervals of the coordinate, in order.
+        Disjoint sorted intervals of the coordinate.
 
     Returns
     -------
     factors : list of Factor
-        Empty where only one level is allowed.
+        Empty if only one level is allowed.
     """
     levels = levels_within(space, dimension, allowed)
     if levels is not None and len(levels) < 2:
@@ -93,7 +93,7 @@ def code(space: SearchSpace, dimension: int, allowed: Sequence[Interval]) -> lis
 def levels_within(
     space: SearchSpace, dimension: int, allowed: Sequence[Interval]
 ) -> list[Interval] | None:
-    """Return the cells of the levels that are allowed, None for continuous coordinates."""
+    """Return the intervals of the allowed levels, or None for a continuous coordinate."""
     ends = space.level_ends(dimension)
     if ends is None:
         return None
@@ -133,7 +133,7 @@ def _choices(space: SearchSpace, dimension: int, levels: Sequence[Interval]) -> 
 def _halves(
     levels: Sequence[Interval] | None, allowed: Sequence[Interval]
 ) -> tuple[list[list[Interval]], list[list[Interval]]]:
-    """Quarters of what is allowed, those of the lower half and those of the upper."""
+    """Return the allowed quarters of the lower half and of the upper half."""
     if levels is None:
         lower, upper = _cut(allowed)
         return [*map(list, _cut(lower))], [*map(list, _cut(upper))]
@@ -145,7 +145,7 @@ def _halves(
 
 
 def _cut(intervals: Sequence[Interval]) -> tuple[list[Interval], list[Interval]]:
-    """Cut intervals where half of their length is reached."""
+    """Cut intervals at half of their total length."""
     left = _measure(intervals) / 2
     lower: list[Interval] = []
     upper: list[Interval] = []
@@ -160,7 +160,7 @@ def _cut(intervals: Sequence[Interval]) -> tuple[list[Interval], list[Interval]]
 
 
 def _split(levels: Sequence[Interval]) -> tuple[Sequence[Interval], Sequence[Interval]]:
-    """Split two or more levels into two parts, as equal as they can be."""
+    """Split two or more levels into two parts of most equal probability."""
     sums = np.cumsum([high - low for low, high in levels])
     place = 1 + int(np.argmin(np.abs(sums[:-1] - sums[-1] / 2)))
     return levels[:place], levels[place:]
@@ -173,7 +173,7 @@ def _measure(intervals: Sequence[Interval]) -> float:
 def _orthonormal(
     functions: Sequence[NDArray[np.float64]], weights: NDArray[np.float64]
 ) -> list[NDArray[np.float64]]:
-    """Gram and Schmidt's, after the constant; what depends on those before is left out."""
+    """Orthonormalize (Gram-Schmidt) after the constant, and drop dependent functions."""
     basis = [np.ones_like(weights)]
     for function in functions:
         rest = function - sum((weights @ (function * other)) * other for other in basis)
@@ -213,7 +213,7 @@ def _range_label(
     cells: Sequence[Sequence[Interval]],
     values: NDArray[np.float64],
 ) -> str:
-    """Where a function of numbers is positive, as text."""
+    """Return as text where a function of numbers is positive."""
     steps = sorted(
         (low, high, value > 1e-9)
         for cell, value in zip(cells, values, strict=True)

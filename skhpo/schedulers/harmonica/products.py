@@ -1,8 +1,8 @@
-"""All products of few functions of different parameters, correlated with something block by block.
+"""Finds the products of functions of different parameters that reduce a residual most.
 
-Blocks are gone through and forgotten. Only what may be among the best is computed exactly: products
-whose sum is as large as the least gain that counts and the smallest variance of their block demand.
-That rule is safe: what it leaves out cannot be among the best.
+Products are processed in blocks that are not stored. Only those are computed exactly whose weighted
+sum is large enough for the smallest gain among the best so far, given the smallest variance in
+their block. No product that this leaves out can be among the best.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ __all__ = ["Product", "Products"]
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
-# What is left of a product's variance below which it counts as constant.
+# A product whose variance is a smaller share than this of its square counts as constant.
 _CONSTANT = 1e-4
 
-# What differs by less, as a share, is one and the same: rounding, that of small variances too.
+# Relative differences below this count as rounding, also that of small variances.
 _SAME = 1e-3
 
-# Up to so many products of a block are computed one by one, or up to such a share of it: for more
-# the variances of the whole block take less time.
+# Up to so many products of a block, or such a share of it, are computed one by one; for more it is
+# faster to compute the variances of the whole block.
 _ONE_BY_ONE = 64, 1 / 256
 
-# Numbers that are kept from scan to scan: 64 MB of blocks, 128 MB of variances.
+# How many numbers are kept between scans: 64 MB of blocks, 128 MB of variances.
 _MOST_OF_BLOCKS, _MOST_VARIANCES = 2**23, 2**25
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -46,16 +46,16 @@ class Products:
     Parameters
     ----------
     columns : ndarray of shape (n_samples, n_columns)
-        Function values; those of a group stand side by side.
+        Function values; columns of a group are adjacent.
     groups : ndarray of int, shape (n_columns,)
-        Not decreasing. A product never has two factors of one group.
+        Group of each column, not decreasing. A product has at most one factor of a group.
     degree : int
-        The most factors.
+        Largest number of factors.
 
     Attributes
     ----------
     counts : list of int
-        Of each degree from 1, how many products there are that are not constant on the samples.
+        For each degree from 1, the number of products that are not constant on the samples.
     """
 
     def __init__(self, columns: Array | Matrix, groups: NDArray[np.intp], degree: int) -> None:
@@ -79,7 +79,7 @@ class Products:
                 (int(np.isfinite(v).sum()), float(v.min()), v if keep else None) for v in of_blocks
             ]
 
-        # Of each block of each head: the smallest variance, and all of them where they are kept.
+        # For each block of each head: the smallest variance, and all variances if they are kept.
         self._known: list[list[tuple[float, Matrix | None]]] = []
         for (d, _), of_head in zip(self._heads, self._of_each_head(measured), strict=True):
             self.counts[d - 1] += sum(count for count, _, _ in of_head)
@@ -99,19 +99,19 @@ class Products:
         return [other for other in itertools.product(*columns) if other != product]
 
     def best(self, residuals: NDArray[np.float64], n: int) -> list[list[Product]]:
-        """For each residual, the products of each degree that would reduce it most.
+        """Return for each residual the products of each degree that would reduce it most.
 
         Parameters
         ----------
         residuals : ndarray of shape (n_samples, n_residuals)
             Each with mean zero.
         n : int
-            How many of each degree.
+            Number of products of each degree.
 
         Returns
         -------
         best : list of list of tuple of int
-            By degree, then the best first; equal ones in the order of their columns.
+            By degree, then best first; equal ones in the order of their columns.
         """
         wanted = [Weights(residual, len(self.groups)) for residual in residuals.T]
         kept = [[_Best(n, d + 1) for d in range(self.degree)] for _ in wanted]
@@ -123,7 +123,7 @@ class Products:
                 for weights, best, residual in zip(wanted, kept, residuals.T, strict=True):
                     of_degree = best[block.degree - 1]
                     sums = block.sums(weights)
-                    # More than nothing, which is the sum of what is no product.
+                    # Positive, because the sum of what is not a product is 0.
                     bound = max((1 - _SAME) * np.sqrt(of_degree.least * smallest), _TINY)
                     if smallest == np.inf or max(sums.max(), -sums.min()) < bound:
                         continue
@@ -143,7 +143,7 @@ class Products:
         return [[p for of_degree in best for p in of_degree.products()] for best in kept]
 
     def _of_each_head(self, task: Callable[[int, list[Block]], T]) -> Iterator[T]:
-        """What a task returns for each head's number and blocks, those of pairs first."""
+        """Yield the result of a task for the number and blocks of each head, pairs first."""
         numbers = range(len(self._heads))
         with one_thread():
             if self._blocks:
@@ -158,7 +158,7 @@ class Products:
                 yield from pool.map(of_head, numbers[2:])
 
     def _variances(self, block: Block) -> Matrix:
-        """The centred sum of squares of each product; infinite for what is none or constant."""
+        """Return the centred sum of squares of each product; infinite if none or constant."""
         squares: Matrix | float = float(len(self.columns))
         if not self._is_of_signs:
             squares = block.sums(self._of_squares)
@@ -170,7 +170,7 @@ class Products:
         return variances
 
     def _gains(self, products: Indices, residual: Array) -> Array:
-        """What each product would take from the squared residual; 0 for constant ones."""
+        """Return how much each product reduces the squared residual; 0 for constant ones."""
         values = self._values(products)
         squares = np.einsum("nk,nk->k", values, values)
         variances = squares - values.sum(axis=0) ** 2 / len(values)
@@ -193,7 +193,7 @@ def _n_cores() -> int:
 
 
 def _gaining(gains: Matrix, least: float, n: int) -> Indices:
-    """Where the gains are among the `n` largest, and at least as large as given."""
+    """Return where gains are among the `n` largest and not below `least`."""
     flat = gains.ravel()
     places = np.flatnonzero(flat >= max((1 - _SAME) * least, _TINY))
     if len(places) > n:
@@ -203,7 +203,7 @@ def _gaining(gains: Matrix, least: float, n: int) -> Indices:
 
 
 class _Best:
-    """The `n` largest of gains that come block by block."""
+    """Collects the `n` largest gains over all blocks."""
 
     def __init__(self, n: int, degree: int) -> None:
         self.n = n
@@ -215,7 +215,7 @@ class _Best:
         new = gains > 0.0
         gains = np.concatenate([self._gains, gains[new]])
         products = np.concatenate([self._products, products[new]])
-        # Rounded, so that products that are one and the same on the samples keep their order.
+        # Rounded, so that products with the same values on the samples keep their order.
         keys = -np.round(np.log(gains), 4)
         order = np.lexsort([*products.T[::-1], keys])[: self.n]
         self._gains, self._products = gains[order], products[order]

@@ -18,17 +18,17 @@ from .products import Product, Products
 __all__ = ["Recovered", "recover"]
 
 Vector = NDArray[np.float64]
-# By the terms that are known, the products that explain most of what these leave.
+# For a set of terms, the products that explain most of their residual.
 Scans = dict[frozenset[Product], list[Product]]
 
-# Candidates of a scan, of each degree, that are looked at exactly.
+# Number of candidates of a scan, of each degree, whose error is computed exactly.
 _LOOKED_AT = 5
-# How often one more term may be noise.
+# Probability that a further term is only noise.
 _WRONG = 0.05
-# Columns that the Lasso starts with; those that turn out to be missing are added.
+# Number of columns that the Lasso starts with; missing ones are added.
 _SCREENED = 1000
 _SMALLEST = float(np.finfo(float).tiny)
-# Products whose values are computed at a time.
+# Number of products whose values are computed at the same time.
 _AT_A_TIME = 4096
 
 
@@ -40,9 +40,9 @@ class Recovered:
     ----------
     intercept : float
     terms : list of tuple of int
-        Column numbers whose product a term is, the largest term first.
+        Numbers of the columns in each term (a product), largest term first.
     coefficients : ndarray of shape (n_terms,)
-        Those of least squares on the terms.
+        Least-squares coefficients of the terms.
     explained : float
         Share of the variance of the scores that all terms explain together.
     shares : list of float
@@ -68,13 +68,13 @@ def recover(
     y : ndarray of shape (n_samples,)
         Scores.
     n_terms : int
-        How many products at most, besides other functions of the same parameters.
+        Largest number of products, not counting other functions of the same parameters.
     alpha : float or "auto", default="auto"
-        Penalty of the Lasso, in units of the score, of which the `n_terms` largest coefficients are
-        taken. "auto" shrinks nothing and looks for the subset of least squared error by adding and
-        exchanging products, then leaves out those that noise may explain: each term has to pay
-        for the number of terms of its degree that it was chosen from. Products of other functions
-        of the same parameters then join; they pay for their own number, which is small.
+        Penalty of the Lasso, in units of the score; the terms with the `n_terms` largest
+        coefficients are kept. "auto" uses no shrinkage. It searches the subset of least squared
+        error by adding and exchanging products, and then removes terms that noise could explain
+        as well, given the number of terms of that degree to choose from. At last it adds products
+        of other functions of the same parameters, which are chosen from fewer.
     """
     if alpha == "auto":
         scans: Scans = {}
@@ -88,7 +88,7 @@ def recover(
     coefficients: Vector = weights[1:]
     sizes = np.abs(coefficients) / max(np.abs(coefficients).max(initial=0.0), _SMALLEST)
     keys = [(-size, len(term), term) for size, term in zip(sizes.round(9), terms, strict=True)]
-    order = sorted(range(len(terms)), key=keys.__getitem__)  # rounding decides nothing
+    order = sorted(range(len(terms)), key=keys.__getitem__)  # independent of rounding
     terms = [terms[i] for i in order]
     spread = max(float(np.sum((y - y.mean()) ** 2)), _SMALLEST)
     error = float(residual @ residual)
@@ -105,14 +105,14 @@ def recover(
 def _least_squares(
     products: Products, y: Vector, terms: Sequence[Product]
 ) -> tuple[Vector, Vector]:
-    """Weights of an intercept and the terms, and the residual."""
+    """Return the weights of an intercept and the terms, and the residual."""
     design = np.hstack([np.ones((len(y), 1)), products.values(terms)])
     weights = np.asarray(np.linalg.lstsq(design, y)[0], dtype=np.float64)
     return weights, y - design @ weights
 
 
 def _added(products: Products, y: Vector, n_terms: int, scans: Scans) -> list[Product]:
-    """Take the product that explains most of what is left, again and again."""
+    """Repeatedly add the product that explains most of the residual."""
     terms: list[Product] = []
     while len(terms) < min(n_terms, len(y) - 2):
         candidate = _best_addition(products, y, [terms], scans)[0]
@@ -142,10 +142,10 @@ def _exchanged(products: Products, y: Vector, terms: list[Product], scans: Scans
 def _refilled(
     products: Products, y: Vector, terms: list[Product], n_terms: int, scans: Scans
 ) -> list[Product]:
-    """Add terms that noise would rarely explain, of whatever degree.
+    """Add terms of any degree that noise would rarely explain.
 
-    Among as many products as there are of a large degree, some explain more by chance than one
-    parameter that matters; the other steps take those first.
+    There are so many products of a large degree that some explain more by chance than a single
+    parameter that matters. The earlier steps take those first, this one corrects for it.
     """
     while len(terms) < min(n_terms, len(y) - 2):
         candidate = _best_addition(products, y, [terms], scans, priced=True)[0]
@@ -159,7 +159,7 @@ def _refilled(
 
 
 def _completed(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
-    """Add other functions of the parameters of a term, which pay for their own number only."""
+    """Add other functions of the parameters of a term, tested only against their own number."""
     related = {term: products.related(term) for term in terms}
     pool = {
         other: len(others) for others in related.values() for other in others if other not in terms
@@ -190,9 +190,9 @@ def _best_addition(
     *,
     priced: bool = False,
 ) -> list[tuple[float, Product] | None]:
-    """For each subset, the product to add, with the squared error that is left then.
+    """Return for each subset the best product to add, and the squared error with it.
 
-    If `priced`, the error is multiplied by what a product pays for the number of its degree.
+    If `priced`, errors are multiplied by a price for the number of products of that degree.
     """
     residuals = {frozenset(subset): _residual(products, y, subset) for subset in subsets}
     new = [terms for terms in residuals if terms not in scans]
@@ -216,7 +216,7 @@ def _best_addition(
 def _errors_with(
     products: Products, subset: Sequence[Product], residual: Vector, others: Sequence[Product]
 ) -> Vector:
-    """Squared error with one more product, for each of some; infinite for what adds nothing."""
+    """Return the squared error with each further product; infinite for one that adds nothing."""
     errors = np.full(len(others), np.inf)
     ones = np.ones((len(residual), 1))
     known = np.linalg.qr(np.hstack([ones, products.values(subset)])).Q
@@ -231,13 +231,13 @@ def _errors_with(
 
 
 def _first_of_least(errors: Vector) -> int | None:
-    """The place of the least error, the first one of those that differ by rounding."""
+    """Return the index of the least error, the first of those that differ only by rounding."""
     least = errors.min(initial=np.inf)
     return None if least == np.inf else int(np.argmax(errors <= least + 1e-9 * abs(least)))
 
 
 def _without_excess(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
-    """Drop the least important term again and again; return the subset that is least by chance."""
+    """Repeatedly drop the least important term; return the subset least likely by chance."""
     path = [terms]
     while terms:
         fewer = [terms[:i] + terms[i + 1 :] for i in range(len(terms))]
@@ -252,11 +252,11 @@ def _chance(
     terms: Sequence[Product],
     related: Mapping[Product, int] | None = None,
 ) -> float:
-    """Logarithm of how often noise would be explained as well by some terms of these degrees.
+    """Return the log probability that terms of these degrees explain noise as well.
 
-    The share of normal noise that `k` given terms explain has a beta distribution. The tail is
-    multiplied by the number of such terms and, so that one more is rarely wrong, by a factor for
-    each. `related` has the number of those that were chosen from fewer.
+    The share of normal noise that `k` given terms explain has a beta distribution. Its tail is
+    multiplied by the number of such terms and, so that a further term is rarely wrong, by a
+    factor for each term. `related` gives the number of choices of terms with fewer choices.
     """
     if not terms:
         return 0.0
@@ -265,7 +265,7 @@ def _chance(
     left = min(max(left, 1e-20), 1.0)
     if left > 0.5:
         tail = float(np.log(betainc(b, a, left)))
-    else:  # the same, where it may be too small for a float
+    else:  # the same as a series, because it may be too small for a float
         series = float(np.log(hyp2f1(a + b, 1, b + 1, left)))
         tail = b * np.log(left) + a * np.log1p(-left) - np.log(b) - float(betaln(a, b)) + series
     known = related or {}
@@ -283,10 +283,10 @@ def _residual(products: Products, y: Vector, terms: Sequence[Product]) -> Vector
 
 
 def _largest_of_lasso(products: Products, y: Vector, n_terms: int, alpha: float) -> list[Product]:
-    """The terms of largest weight of the Lasso over all products.
+    """Return the terms with the largest weights of the Lasso over all products.
 
-    It is fitted to the products that correlate most; whatever then violates the conditions of
-    optimality (Karush, Kuhn and Tucker) is added, until nothing does.
+    It is fitted to the products with the largest correlations. Products that violate the
+    conditions of optimality (Karush, Kuhn and Tucker) are added until there are none.
     """
     centred = y - y.mean()
     pool = dict.fromkeys(products.best(centred[:, None], _SCREENED)[0])

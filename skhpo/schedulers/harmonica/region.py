@@ -1,4 +1,4 @@
-"""Where a polynomial is largest: a set of configurations, and the way into it."""
+"""The region where a polynomial is largest, and projections of points onto it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["Region"]
 
 Vector = NDArray[np.float64]
 
-# Patterns of values that are tried before the search for more is given up.
+# Number of patterns of values that are tried before the search for more ends.
 _MAX_TRIED = 2_000
 
-# The patterns of which at most one is kept: the 4 best of those of 5 terms.
+# At most one of so many patterns is kept: of 5 terms with two values each, the 4 best of 32.
 _ONE_OF = 8
 
 
 class Region:
-    """Configurations at which all terms have the values of one of a few patterns.
+    """The configurations at which the values of all terms form one of a few patterns.
 
-    What is fixed is the values of terms, not the parameters in them: of the two settings at which
-    ``a * b`` is 1 both stay, so that a later stage can choose between them.
+    The values of the terms are fixed, not the parameters in them: both settings with
+    ``a * b == 1`` stay in the region, so that a later stage can choose between them.
 
     Parameters
     ----------
     terms : sequence of Term
     patterns : sequence of tuple of float
-        Values of all terms, one pattern or more.
+        One or more patterns; each has a value for every term.
     """
 
     def __init__(
@@ -44,22 +44,22 @@ class Region:
         self.terms = list(terms)
         self.patterns = list(patterns)
         self._system = System(self.terms)
-        self._witnesses: list[list[int]] = [[]]  # of each pattern, classes that show it
+        self._witnesses: list[list[int]] = [[]]  # for each pattern, classes that produce it
 
     @property
     def dimensions(self) -> list[int]:
-        """The coordinates that it depends on."""
+        """The coordinates on which the region depends."""
         return sorted(variable.dimension for variable in self._system.variables)
 
     def restricted(self, terms: Sequence[Term], n_best: int) -> Region:
-        """The part of it where further terms, with those before, have their largest sums.
+        """Return the part where the old and the new terms together have their largest sums.
 
         Parameters
         ----------
         terms : sequence of Term
         n_best : int
-            How many patterns of values to keep, the largest sum first; at most one of eight that
-            there could be, but one, so that few terms restrict the space as well.
+            Number of patterns of values to keep, largest sum first. At least one, and at most an
+            eighth of the possible ones, so that few terms also restrict the space.
         """
         if not terms:
             return self
@@ -101,7 +101,7 @@ class Region:
         return region
 
     def contains(self, points: Vector) -> NDArray[np.bool_]:
-        """Which points lie in the region.
+        """Return which points lie in the region.
 
         Parameters
         ----------
@@ -116,9 +116,9 @@ class Region:
         return inside
 
     def project(self, point: Vector) -> Vector:
-        """A point of the region: the given one, with as much changed as the patterns demand.
+        """Return a point of the region, changed only as far as a pattern requires.
 
-        Uniform points become, for each pattern, about uniform ones of its part of the region.
+        Uniform points become nearly uniform points of the part of the region of each pattern.
         """
         classes = self._system.classes_at(point)
         p = 0
@@ -143,7 +143,7 @@ class Region:
         return point
 
     def allowed(self, points: Vector) -> dict[int, list[Interval]]:
-        """What of each coordinate occurs among points of the region.
+        """Return the intervals of each coordinate that occur among points of the region.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class Region:
         Returns
         -------
         allowed : dict of int to list of (float, float)
-            Disjoint intervals in order; coordinates that are not restricted are left out.
+            Disjoint sorted intervals, without coordinates that are not restricted.
         """
         found = {}
         for variable in self._system.variables:
@@ -164,7 +164,7 @@ class Region:
         return found
 
     def _pattern_of(self, classes: Sequence[int]) -> int | None:
-        """Which pattern the terms show, if any."""
+        """Return the number of the pattern that the values of the terms form, if any."""
         values = self._system.values_at(classes)
         for p, pattern in enumerate(self.patterns):
             if all(

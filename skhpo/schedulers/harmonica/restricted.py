@@ -1,4 +1,4 @@
-"""A search space of which a part is left."""
+"""A search space that is restricted to a region."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .region import Region
 
 __all__ = ["RestrictedSpace"]
 
-# Finite spaces up to this size are listed where they are restricted.
+# Restricted finite spaces up to this size are enumerated.
 _MAX_LISTED = 4096
 
-# Points that show what is left of each coordinate.
+# Number of points that are used to find the remaining values of each coordinate.
 _PILOTS = 200
 
 
 class RestrictedSpace(SearchSpace):
-    """A space of which only a region is left, with the same coordinates.
+    """A space that is restricted to a region, with the same coordinates.
 
-    Points outside the region stand for configurations in it, so that every sampler of the whole
-    space is one of the region.
+    Points outside the region are mapped to configurations in it, so every sampler for the whole
+    space also works here.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class RestrictedSpace(SearchSpace):
     Attributes
     ----------
     whole : SearchSpace
-        The space as it was.
+        The unrestricted space.
     """
 
     def __init__(self, space: SearchSpace, region: Region) -> None:
@@ -59,7 +59,7 @@ class RestrictedSpace(SearchSpace):
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:  # type: ignore[override]
-        """The coordinates; those of which one level is left have one level."""
+        """The coordinates; those with a single remaining level have one level."""
         points = np.random.default_rng(0).random((_PILOTS, self.n_dims))
         allowed = self.region.allowed(np.array([self.region.project(point) for point in points]))
         dimensions = list(self.whole.dimensions)

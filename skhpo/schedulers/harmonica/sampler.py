@@ -1,4 +1,4 @@
-"""Random configurations from a part of the space that shrinks."""
+"""Random configurations from a region that shrinks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .region import Region
 
 __all__ = ["StageSampler"]
 
-# So many repeated draws in a row mean that next to nothing new is left.
+# After so many repeated draws in a row, almost nothing new is left.
 _MAX_REPEATS = 1000
 
 
 class StageSampler(Sampler):
-    """Draws from a region at random, in a finite space nothing twice.
+    """Draws from a region at random; in a finite space no configuration twice.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class StageSampler(Sampler):
     Attributes
     ----------
     region : Region
-        Where to draw from; all of the space at first.
+        Region to draw from; the whole space at first.
     """
 
     def __init__(self, space: SearchSpace, random_state: int) -> None:
@@ -49,7 +49,7 @@ class StageSampler(Sampler):
         return configurations
 
     def point_of(self, params: dict[str, Any]) -> NDArray[np.float64]:
-        """The point that a configuration was drawn at, or its place if it was not drawn here."""
+        """Return the point from which a configuration was drawn, or its own if not drawn here."""
         _, point = self._points.pop(id(params), (None, None))
         return self.space.to_unit(params) if point is None else point
 
@@ -65,7 +65,7 @@ class StageSampler(Sampler):
         return None
 
     def _levels(self, point: NDArray[np.float64]) -> tuple[int, ...]:
-        """Which levels a point of a finite space has, -1 at coordinates without a meaning."""
+        """Return the levels of a point of a finite space, -1 for coordinates that are not used."""
         levels = [
             self.space.value_at(d, u) if ends is None else min(bisect_right(ends, u), len(ends) - 1)
             for d, (u, ends) in enumerate(zip(point.tolist(), self._ends, strict=True))

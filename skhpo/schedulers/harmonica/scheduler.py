@@ -1,4 +1,4 @@
-"""Harmonica: stages of random samples, each of which says where to sample next."""
+"""Harmonica: stages of random samples; each stage restricts the space of the next."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ Base = Callable[[SearchSpace, int], Scheduler]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a stage of Harmonica found.
+    """Result of a stage of Harmonica.
 
     Parameters
     ----------
     n_samples, n_failed : int
-        Configurations that were tried, and those of them whose fits failed.
+        Number of configurations that were tried, and of those whose fits failed.
     mean_score, best_score : float
-        Over those that did not fail; NaN if all did.
+        Of the configurations that did not fail; NaN if all failed.
     intercept : float
         Constant of the polynomial.
     terms : list of Term
-        The largest first.
+        Largest first.
     explained : float
-        Share of the variance of the scores that the terms explain together.
+        Share of the variance of the scores that all terms explain together.
     shares : list of float
         The share that would be lost without each term.
     region : Region
@@ -76,12 +76,12 @@ class Stage:
 
 
 class Harmonica(Scheduler):
-    """Harmonica [1]_: random samples, a sparse polynomial of them, a smaller space; and again.
+    """Harmonica [1]_: in stages, sample at random, fit a sparse polynomial, restrict the space.
 
-    In each stage configurations are drawn at random, all at once. A polynomial of few terms is
-    fitted to their scores, of functions of the parameters (`coding.code`). Later samples
-    come from where the terms have the values of their largest sums. After the last
-    stage any other scheduler searches what is left of the space.
+    Each stage draws its configurations at random, all at once. A polynomial with few terms, in
+    functions of the parameters (`coding.code`), is fitted to their scores. Later samples are
+    drawn only where the values of the terms have the largest sums. After the last stage any
+    other scheduler searches the restricted space.
 
     Parameters
     ----------
@@ -90,53 +90,54 @@ class Harmonica(Scheduler):
     random_state : int
         The seed.
     base : callable or None, default=None
-        Called as ``base(space, random_state)`` with what is left of the space after the last
-        stage; returns the `Scheduler` that goes on. None tries 100 random configurations.
+        Called as ``base(space, random_state)`` with the restricted space after the last stage;
+        returns the `Scheduler` that searches it. None tries 100 random configurations.
     n_stages : int, default=2
-        How often the space is restricted.
+        Number of stages; each restricts the space once.
     n_samples : int or "auto", default="auto"
-        Configurations per stage. "auto" is the 300 of the paper for its 60 two-valued parameters,
-        and grows with the logarithm of the number of possible terms.
+        Configurations per stage. "auto" grows with the logarithm of the number of possible terms
+        and gives the 300 of the paper for its 60 two-valued parameters.
     degree : int or "auto", default="auto"
-        The most parameters in a term; "auto" is 3, or all where there are fewer, or 2 where there
-        are more than 2.7e8 products of three functions.
+        Largest number of parameters in a term. "auto" is 3 (or the number of parameters if that is
+        smaller), and 2 if there are more than 2.7e8 products of three functions.
     n_terms : int or sequence of int, default=5
-        The most terms of a stage; several numbers are those of the stages. Further functions of
-        the same parameters that matter join a term and do not count.
+        Largest number of terms of a stage; a sequence has one number per stage. Further functions
+        of the same parameters can be added to a term and do not count.
     n_restrictions : int, default=4
-        How many patterns of the terms' values are kept in a stage, the best first, but at most one
-        of eight that there could be; each later sample is of one of them, drawn at random.
+        Number of patterns of values of the terms that a stage keeps, best first, but at most an
+        eighth of the possible ones. Each later sample follows one of them, drawn at random.
     alpha : float or "auto", default="auto"
         Penalty of the Lasso; see `recover`.
     resource : int or None, default=None
-        What the samples of the stages are given; None for what the base gives at most.
+        Resource of the samples of the stages; None means the largest resource of the base.
     params : mapping or None, default=None
-        Parameters of the estimator, none of the space, that the samples of the stages have.
+        Values of parameters of the estimator that are not in the space, for the samples of the
+        stages.
 
     Attributes
     ----------
     space : SearchSpace
-        The whole of it.
+        The unrestricted space.
     stages : list of Stage
-        Those that are complete.
+        Completed stages.
 
     Raises
     ------
     ValueError
-        If the numbers do not fit the space or each other, or a stage would have too many products
-        to go through or need more memory than there is.
+        If the arguments do not fit the space or each other, or if a stage would have too many
+        products or need more memory than this machine has.
 
     Warns
     -----
     UserWarning
-        If nothing can be learnt from a stage: too few scores, or all the same. The base then
-        searches what was left of the space before.
+        If nothing can be learnt from a stage because it has too few scores or all are equal. The
+        base then searches the space as the previous stage left it.
 
     Notes
     -----
-    Tags are ``stage``, counted from 0, the base's being ``n_stages``; and the base's own, which are
-    -1 in the stages. A stage is a barrier: what it finds does not depend on the order in
-    which its trials are told.
+    Trials have the tag ``stage``, from 0, which is ``n_stages`` for trials of the base, and the
+    tags of the base, which are -1 in the stages. A stage waits for all its trials, so its result
+    does not depend on the order in which their scores arrive.
 
     References
     ----------
@@ -209,7 +210,7 @@ class Harmonica(Scheduler):
         self._params = check_params(params, space)
         self._make_base = base or _hundred_at_random
         self._base_seed = seeds[1]
-        # The base for the whole space, which tells what the one to come will do.
+        # A base for the whole space: its tags and resources are those of the later base.
         likely = self._make_base(space, self._base_seed)
         first = likely.ask()
         self._tags = dict.fromkeys(first[0].tags if first else {}, -1)
@@ -219,13 +220,13 @@ class Harmonica(Scheduler):
         if likely.n_trials is not None:
             self.n_trials = self._n_stages * self._n_samples + likely.n_trials
         self._base: Scheduler | None = None
-        self._own_candidate: list[int] = []  # of the base's candidates
-        self._first_of_base = 0  # the number of its trial 0 here
+        self._own_candidate: list[int] = []  # our number of each candidate of the base
+        self._first_of_base = 0  # our number of the base's trial 0
         self._base_trial: dict[int, Trial] = {}
         self._current: list[Trial] = []
         self._scores: dict[int, float] = {}
-        self._told: list[int] = []  # trials of the stages that are over
-        self._points: list[Vector] = []  # of the candidates of the stages, which have one trial
+        self._told: list[int] = []  # trials of completed stages
+        self._points: list[Vector] = []  # of the stages' candidates, which have one trial each
 
     @property
     def looks_ahead(self) -> bool:  # type: ignore[override]
@@ -336,7 +337,7 @@ class Harmonica(Scheduler):
             if not exhausted:
                 warnings.warn(
                     f"nothing can be learnt from stage {len(self.stages)} because {problem}; the "
-                    "base goes on with the space as it is",
+                    "base searches the space as it is",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -359,7 +360,7 @@ class Harmonica(Scheduler):
             self._start_base()
 
     def _known(self, numbers: list[int]) -> tuple[list[int], Vector]:
-        """Trials that have a score, and the scores; infinity counts as the largest of the others.
+        """Return trials with a score, and the scores; infinity becomes the largest finite one.
 
         NaN and minus infinity are failures.
         """
@@ -371,7 +372,7 @@ class Harmonica(Scheduler):
         return known, np.minimum([self._scores[number] for number in known], max(finite))
 
     def _samples_of_region(self) -> tuple[Vector, Vector]:
-        """Points and scores of all samples so far in the region, without the failed ones."""
+        """Return points and scores of all samples in the region so far, without failed ones."""
         numbers, scores = self._known(self._told)
         points = np.array([self._points[number] for number in numbers]).reshape(
             -1, self.space.n_dims
@@ -409,7 +410,7 @@ class Harmonica(Scheduler):
         return terms, found.intercept, found.explained, found.shares
 
     def _factors(self, points: Vector) -> list[Factor]:
-        """The functions of all parameters on what is left of their ranges."""
+        """Return the functions of all parameters on their allowed intervals."""
         allowed = self._region.allowed(points)
         return list(
             itertools.chain.from_iterable(
@@ -420,7 +421,7 @@ class Harmonica(Scheduler):
 
 
 def _activity(space: SearchSpace) -> list[tuple[Factor, ...]]:
-    """Of each coordinate, what is 1 where it has a meaning and 0 in other dicts."""
+    """Return factors for each coordinate that are 1 where it is used and 0 in other dicts."""
     n_dicts = space.dimensions[0].n_levels if space.dimensions[0].name is None else 1
     assert n_dicts is not None
     found: list[tuple[Factor, ...]] = []

@@ -1,4 +1,4 @@
-"""Products of step functions as a system of equations, and its solutions."""
+"""Solves systems of equations in products of step functions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["ROUNDING", "System", "Term"]
 
 Vector = NDArray[np.float64]
 
-# What differs by less, as a share, is one and the same.
+# Relative differences below this count as rounding.
 ROUNDING = 1e-6
 
-# Steps of a search for a solution before it is given up.
+# Number of steps after which the search for a solution ends without one.
 _MAX_STEPS = 20_000
 
 
@@ -32,14 +32,14 @@ class Term:
     ----------
     coefficient : float
     factors : tuple of Factor
-        Several of the same coordinate may occur.
+        May contain several of the same coordinate.
     """
 
     coefficient: float
     factors: tuple[Factor, ...]
 
     def __call__(self, points: Vector) -> Vector:
-        """Values at points of the unit cube, of shape (n_points, n_dims)."""
+        """Return the values at points of the unit cube, of shape (n_points, n_dims)."""
         values = np.full(len(points), self.coefficient)
         for factor in self.factors:
             values *= factor(points[:, factor.dimension])
@@ -47,7 +47,7 @@ class Term:
 
 
 class Variable:
-    """A coordinate that terms depend on: its steps, those alike for all terms taken together."""
+    """A coordinate in some terms; steps on which no term differs form one class."""
 
     def __init__(self, dimension: int, factors: Mapping[int, Sequence[Factor]]) -> None:
         self.dimension = dimension
@@ -74,7 +74,7 @@ class Variable:
         return self._group[min(bisect_right(self._ends, u), len(self._ends) - 1)]
 
     def moved(self, u: float, target: int) -> float:
-        """The place in another class that is as far along as `u` is in its own."""
+        """Return the point of another class at the same relative position as `u` in its own."""
         done = 0.0
         for low, high in self.intervals[self.class_of(u)]:
             done += min(max(u - low, 0.0), high - low)
@@ -88,7 +88,7 @@ class Variable:
 
 
 class System:
-    """The coordinates that terms depend on, ordered so that terms are complete early."""
+    """The coordinates of some terms, ordered so that terms are complete early."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
         parts: list[dict[int, list[Factor]]] = []
@@ -108,8 +108,8 @@ class System:
         places = {d: place for place, d in enumerate(order)}
         self.coefficients = [term.coefficient for term in terms]
         self.places = [sorted(places[d] for d in part) for part in parts]
-        # Of each variable, the terms that it is in: the term, how many of its variables come
-        # before, its factor for each class, and the range of the product of its later factors.
+        # For each variable, its terms: the number of the term, how many of the term's variables
+        # come before, the factor for each class, and the range of the product of later factors.
         self._uses: list[list[tuple[int, int, list[float], float, float]]] = [
             [] for _ in self.variables
         ]
@@ -122,7 +122,7 @@ class System:
                 low, high = min(ends), max(ends)
 
     def possible_values(self, i: int) -> list[float]:
-        """All values of a term, the largest first; those that differ by rounding are one."""
+        """Return all values of a term, largest first, without those that differ by rounding."""
         tables = [self.variables[place].values[i] for place in self.places[i]]
         found = sorted(
             {round(float(np.prod(v)), 9) * self.coefficients[i] for v in itertools.product(*tables)}
@@ -130,11 +130,11 @@ class System:
         return found[::-1]
 
     def classes_at(self, point: Vector) -> list[int]:
-        """The class of each variable at a point of the unit cube."""
+        """Return the class of each variable at a point of the unit cube."""
         return [variable.class_of(point[variable.dimension]) for variable in self.variables]
 
     def values_at(self, classes: Sequence[int]) -> list[float]:
-        """The values of all terms."""
+        """Return the values of all terms."""
         return [
             coefficient
             * math.prod(self.variables[place].values[i][classes[place]] for place in where)
@@ -146,25 +146,25 @@ class System:
     def solve(
         self, targets: Sequence[float], preferred: Sequence[Sequence[int]]
     ) -> list[int] | None:
-        """Classes of all variables for which the terms have given values.
+        """Find classes of all variables for which the terms have given values.
 
-        Depth first, with jumps back to the latest variable that a contradiction has to do with.
+        Depth first, with jumps back to the latest variable that is part of a contradiction.
 
         Parameters
         ----------
         targets : sequence of float
-            The value of each term.
+            Value of each term.
         preferred : sequence of sequence of int
-            Of each variable, in which order to try its classes.
+            For each variable, the order in which its classes are tried.
         """
         chosen = [0] * len(self.variables)
         slacks = [ROUNDING * abs(c) for c in self.coefficients]
-        # Products of the coefficient and the first factors of each term.
+        # For each term, products of the coefficient and its first factors.
         partial = [[c] * (len(p) + 1) for c, p in zip(self.coefficients, self.places, strict=True)]
         steps = 0
 
         def impossible(place: int, c: int) -> int | None:
-            """The first term that cannot have its value any more."""
+            """Return the first term that cannot have its target any more."""
             for i, k, values, low, high in self._uses[place]:
                 product = partial[i][k] * values[c]
                 partial[i][k + 1] = product
@@ -176,7 +176,7 @@ class System:
             return None
 
         def assign(place: int) -> set[int] | None:
-            """None if all is well; else the earlier places that make it impossible."""
+            """Return None on success, else the earlier places that make it impossible."""
             nonlocal steps
             if place == len(self.variables):
                 return None
