@@ -2,8 +2,9 @@
 Rungs: who was promoted, and do early ranks tell late ones?
 ===========================================================
 
-Hyperband over the epochs of a linear classifier. The curves show who was dropped at which rung; the
-rank correlations whether that was justified. They also read a journal while its search runs.
+Hyperband over the epochs of a linear classifier. The curves show who was dropped at which rung, the
+rank correlations whether that was justified, the timeline what two workers did meanwhile. They also
+read a journal while its search runs.
 """
 
 import matplotlib
@@ -12,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 
 from skhpo import HalvingHyperbandSearchCV
-from skhpo.inspection import RungDisplay, SearchCurvesDisplay
+from skhpo.inspection import RungDisplay, SearchCurvesDisplay, TimelineDisplay
 
 
 def main():
@@ -24,12 +25,14 @@ def main():
         resource="max_iter",
         max_resources=27,
         cv=3,
+        n_jobs=2,
         random_state=0,
     ).fit(X / 16, y)
     SearchCurvesDisplay.from_search(search).figure_.savefig("curves.png", dpi=100)
     display = RungDisplay.from_search(search)
     display.figure_.savefig("rungs.png", dpi=100)
-    print("The pictures are in curves.png and rungs.png")
+    TimelineDisplay.from_search(search).figure_.savefig("timeline.png", dpi=100)
+    print("The pictures are in curves.png, rungs.png and timeline.png")
     print(f"ranks after 1 and 3 epochs: {display.correlations[0, 1]:.2f}")
 
 

@@ -100,6 +100,8 @@ class TrialTable:
     ----------
     errors, score_errors : Errors
         Of the fits that failed, and of scorers.
+    workers : list of str
+        What ran the fits.
     """
 
     def __init__(self, n_fits: int) -> None:
@@ -110,7 +112,10 @@ class TrialTable:
         self._resources: list[int | None] = []
         self._params: list[Mapping[str, Any]] = []
         self._tags: list[Mapping[str, int]] = []
-        self._fit_time, self._score_time = array("d"), array("d")
+        self._fit_time, self._score_time, self._start = array("d"), array("d"), array("d")
+        self.workers: list[str] = []
+        self._place_of: dict[str, int] = {}  # of each in the list
+        self._worker = array("i")  # of each fit; -1 where it is unknown
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -126,11 +131,48 @@ class TrialTable:
         for result in results:
             self._fit_time.append(result.fit_time)
             self._score_time.append(result.score_time)
+            self._start.append(np.nan if result.start is None else result.start)
+            self._worker.append(self._place(result.worker))
             self.test_scores.add(result.test_scores)
             self.train_scores.add(result.train_scores or {})
             self.found.add(result.found or {})
             self.errors.add(trial.number, result.error)
             self.score_errors.add(trial.number, result.score_error)
+
+    def _place(self, worker: str | None) -> int:
+        if worker is None:
+            return -1
+        if worker not in self._place_of:
+            self._place_of[worker] = len(self.workers)
+            self.workers.append(worker)
+        return self._place_of[worker]
+
+    def timing(self, n_repeats: int = 1) -> dict[str, NDArray[Any]]:
+        """Return when, where and how long each fit ran.
+
+        Parameters
+        ----------
+        n_repeats : int, default=1
+            Results per split.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_trials, n_splits, n_repeats)
+            Rows by number of the trial: ``"start"`` in seconds since 1970, NaN where it is unknown,
+            ``"worker"``, None then, ``"fit_time"`` and ``"score_time"`` in seconds.
+        """
+        names = np.array([*self.workers, None], dtype=object)  # -1 is the last one
+        columns = {
+            "start": np.array(self._start),
+            "worker": names[np.array(self._worker, dtype=int)],
+            "fit_time": np.array(self._fit_time),
+            "score_time": np.array(self._score_time),
+        }
+        order = self._order()
+        return {
+            name: values.reshape(len(self), -1, n_repeats)[order]
+            for name, values in columns.items()
+        }
 
     def candidates(self) -> list[int]:
         """Return the candidate of each trial, by number."""

@@ -80,6 +80,11 @@ class FitResult:
         What it predicted for the test part, on the way to where that is kept.
     unpredicted : str or None
         Traceback of why there are none, where they were asked for and the fit did not fail.
+    start : float or None
+        When it started, in seconds since 1970 by its worker's clock. Fits that were trained
+        together have the same, and each a share of the time. None where that is unknown.
+    worker : str or None
+        What ran it: ``"<host>:<process>"``, and ``":<thread>"`` where that is not the main one.
     """
 
     trial: int
@@ -96,3 +101,5 @@ class FitResult:
     found: Mapping[str, float] | None = None
     predictions: NDArray[np.floating[Any]] | None = field(default=None, compare=False)
     unpredicted: str | None = None
+    start: float | None = None
+    worker: str | None = None

@@ -85,6 +85,8 @@ def test_damage_is_noticed_and_the_rest_repaired(asynchronous, tmp_path):
         ({"test_scores": {"score": 10**400}}, "test_scores must be an object of numbers"),
         ({"test_scores": 5}, "test_scores must be an object of numbers"),
         ({"fit_time": "long"}, "fit_time must be a number of seconds, but is 'long'"),
+        ({"start": -1.0}, "start must be a number of seconds, but is -1.0"),
+        ({"start": 1.0, "worker": 3}, "worker must be a string, but is 3"),
         ({"params": [1]}, "params must be an object of parameters"),
         ({"trial": -1}, "trial must be an integer from 0"),
         ({"event": "fits"}, "event must be one of fit, ask, tell, confirm, but is 'fits'"),
@@ -200,7 +202,9 @@ VALUES = st.one_of(
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_usual_line_is_told_from_a_wrong_one_at_once_or_not_at_all(data):
-    event = {"n": 3, **events_of_a_search(False)[0], "sum": "0"}
+    more = [{}, {"time": 2.5}, {"start": 1.5, "worker": "host:1"}]
+    more = data.draw(st.sampled_from([*more, more[1] | more[2]]))  # earlier versions have less
+    event = {"n": 3, **events_of_a_search(False)[0], **more, "sum": "0"}
     assert _events._is_usual(event)
     assert _events.wrong_field(event) is None
     for _ in range(data.draw(st.integers(1, 3))):

@@ -366,7 +366,8 @@ class Evaluator(Planner):
         error = self._error_of(result)
         if error is None:
             return []
-        return [failed(task, error, result.seconds / len(work.tasks)) for task in work.tasks]
+        share = result.seconds / len(work.tasks)
+        return [failed(task, error, share, result.run) for task in work.tasks]
 
     def _error_of(self, overdue: Overdue) -> str | None:
         if overdue.error is not None and self.setting.raise_errors:

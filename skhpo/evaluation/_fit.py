@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from ._models import kept_model
 from ._pickling import Packed, holds_all_in_checkpoint
 from ._setup import prepare
 from ._tasks import SAVED, Outcome, failed, is_saved
+from ._workers import this_worker
 
 if TYPE_CHECKING:
     from ._setup import Work
@@ -67,7 +68,7 @@ def run_group(
     with ExitStack() as watching:
         if n_fits > 1:  # a fit of its own has the time that its worker gives it
             watching.enter_context(time_for(n_fits))
-        start = time.perf_counter()
+        began, start = round(time.time(), 4), time.perf_counter()
         for fit in fits:
             rows = data.rows(fit.task, "train")
             training = watching.enter_context(evaluation(fit.task, setting, X, y, rows))
@@ -83,7 +84,8 @@ def run_group(
             train_scores = score_fits(fits, data, "train")
     times = (fitted_at - start) / n_fits, (scored_at - fitted_at) / n_fits
     scores = zip(fits, test_scores, train_scores, strict=True)
-    return [fit.outcome(times, test, train) for fit, test, train in scores]
+    run = {"start": began, "worker": this_worker()}
+    return [fit.outcome(times, run, test, train) for fit, test, train in scores]
 
 
 class _Fit:
@@ -204,11 +206,15 @@ class _Fit:
             self.work = self.work.without_rows()  # which nobody shares
 
     def outcome(
-        self, times: tuple[float, float], test: Scored | None, train: Scored | None
+        self,
+        times: tuple[float, float],
+        run: Mapping[str, Any],
+        test: Scored | None,
+        train: Scored | None,
     ) -> Outcome:
-        """Return what goes back, from the shares of time and `score_fits` of both parts."""
+        """Return what goes back: shares of time, when and where, and `score_fits` of both parts."""
         if self.error is not None:
-            return failed(self.task, self.error, times[0], out_of_memory=self.out_of_memory)
+            return failed(self.task, self.error, times[0], run, out_of_memory=self.out_of_memory)
         assert test is not None
         setting = self.setting
         result = FitResult(
@@ -219,6 +225,7 @@ class _Fit:
             train_scores=None if train is None else train.scores,
             fit_time=times[0],
             score_time=times[1],
+            **run,
             device=current_slot(),
             score_error=test.error or (train and train.error),
             curves=curves_of(self.fitted) if setting.curves else None,

@@ -7,7 +7,7 @@ import queue
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from ..process import TORCH_THREADS, end_with, own_filters, remove_at_last, remo
 from ._blame import FAILURES, Environment, refused_by_system
 from ._board import Board, Row
 from ._engines import active_engine
-from ._workers import import_first
+from ._workers import import_first, this_worker
 
 __all__ = ["Done", "Overdue", "Pool"]
 
@@ -67,10 +67,13 @@ class Overdue:
     error : str or None
         The traceback, where it is to blame; None where the search is over its time.
     seconds : float
+    run : dict
+        Its `start` and its `worker`.
     """
 
     error: str | None
     seconds: float
+    run: Mapping[str, Any]
 
 
 class Pool:
@@ -402,7 +405,9 @@ def _run(work: _Work, *shared: Any) -> list[Any]:
                 with limited(**work.limits, until=until, tell=tell) as over:
                     result = work.function(item, *shared)
             except Cut as cut:
-                result = Overdue(_blame(cut, over and over()), time.perf_counter() - start)
+                seconds = time.perf_counter() - start
+                run = {"start": round(time.time() - seconds, 4), "worker": this_worker()}
+                result = Overdue(_blame(cut, over and over()), seconds, run)
             except Environment as carrier:
                 return [_Raised(carrier.error)]
             except FAILURES as error:

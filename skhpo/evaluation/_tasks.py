@@ -217,9 +217,14 @@ def is_saved(state: Any) -> bool:
 
 
 def failed(
-    task: FitTask, error: str, seconds: float = 0.0, *, out_of_memory: bool = False
+    task: FitTask,
+    error: str,
+    seconds: float = 0.0,
+    run: Mapping[str, Any] | None = None,
+    *,
+    out_of_memory: bool = False,
 ) -> Outcome:
-    """Return the outcome of a fit that came to nothing."""
+    """Return the outcome of a fit that came to nothing; `run` has its start and its worker."""
     result = FitResult(
         trial=task.trial,
         split=task.split,
@@ -227,5 +232,6 @@ def failed(
         fit_time=seconds,
         device=current_slot(),
         error=error,
+        **(run or {}),
     )
     return Outcome(result, out_of_memory=out_of_memory)

@@ -26,6 +26,7 @@ from ._slices import SlicesDisplay
 from ._stability import explanation_stability
 from ._summary import summary_lines
 from ._tables import to_pandas
+from ._timeline_display import TimelineDisplay
 
 __all__ = [
     "ChurnDisplay",
@@ -42,6 +43,7 @@ __all__ = [
     "SeedEffectsDisplay",
     "SelfTuningScheduleDisplay",
     "SlicesDisplay",
+    "TimelineDisplay",
     "batch_norm_gap",
     "class_effects",
     "compare",

@@ -39,8 +39,9 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
         resource that it was given, its intermediate values are those at all of them. It is
         complete if it reached the largest level of the search, else pruned, failed if its score
         is not a number. Its user attributes say the candidate, its rows, the scores of splits and
-        the seconds of its fits. Trials whose fits are not all finished are left out. Durations are
-        true; when a trial started is not known, and made up so that the last one ends now.
+        the seconds of its fits. Trials whose fits are not all finished are left out. A trial starts
+        when its first fit did, and takes as long as its fits together; where starts are not known,
+        of tables and other searches, they are made up so that the last trial ends now.
 
     Raises
     ------
@@ -75,12 +76,26 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
         for candidate, rows in rows_of.items()
     }
     start = datetime.now() - timedelta(seconds=sum(seconds.values()))
+    starts = {} if record.starts is None else _starts(record, rows_of)
     for candidate in sorted(rows_of):
         trial = _trial(optuna, record, metric, rows_of[candidate], distributions)
-        trial.datetime_start = start
+        trial.datetime_start = start = starts.get(candidate, start)
         start = trial.datetime_complete = start + timedelta(seconds=seconds[candidate])
         study.add_trial(trial)
     return study
+
+
+def _starts(record, rows_of):
+    """Return when the first fit of each candidate started, where that is known."""
+    known = {
+        candidate: record.starts[rows][np.isfinite(record.starts[rows])]
+        for candidate, rows in rows_of.items()
+    }
+    return {
+        candidate: datetime.fromtimestamp(starts.min())
+        for candidate, starts in known.items()
+        if len(starts)
+    }
 
 
 def _trial(optuna, record, metric, rows, distributions):

@@ -89,6 +89,7 @@ def read_search(source):
         metric=refit if isinstance(refit, str) else None,
         resource=getattr(source, "resource", None),
         chosen=getattr(source, "best_index_", None),
+        timing=getattr(source, "timing_", None),
         facts={
             "search": type(source).__name__,
             "estimator": " ".join(repr(source.estimator).split()),
@@ -107,7 +108,9 @@ def _space_of(search):
     return None
 
 
-def _of_table(table, distributions, *, metric=None, resource=None, chosen=None, facts=None):
+def _of_table(
+    table, distributions, *, metric=None, resource=None, chosen=None, timing=None, facts=None
+):
     distributions = translated(distributions)
     metrics = [key.removeprefix("mean_test_") for key in table if key.startswith("mean_test_")]
     if not metrics or "params" not in table:
@@ -124,7 +127,7 @@ def _of_table(table, distributions, *, metric=None, resource=None, chosen=None, 
     scores = {name: _scores(table, name) for name in metrics}
     shape = scores[metrics[0]].shape
     # Of a table the halving searches of scikit-learn leave out no fit.
-    seconds = {
+    timing = timing or {
         name: np.broadcast_to(
             np.asarray(table.get(f"mean_{name}", np.full(n_rows, np.nan)))[:, None, None], shape
         )
@@ -135,8 +138,10 @@ def _of_table(table, distributions, *, metric=None, resource=None, chosen=None, 
         params=params,
         scores=scores,
         has_fit=np.ones(shape, dtype=bool),
-        fit_seconds=seconds["fit_time"],
-        score_seconds=seconds["score_time"],
+        fit_seconds=timing["fit_time"],
+        score_seconds=timing["score_time"],
+        starts=timing.get("start"),
+        workers=timing.get("worker"),
         candidates=_candidates(table, params),
         resources=resources,
         resource=resource if resources is not None else None,
@@ -207,7 +212,8 @@ def _of_journal(path):
     n_splits, n_repeats = header["n_splits"], header["n_repeats"]
     shape = (len(trials), n_splits, n_repeats)
     has_fit = np.zeros(shape, dtype=bool)
-    seconds = {name: np.full(shape, np.nan) for name in ("fit_time", "score_time")}
+    seconds = {name: np.full(shape, np.nan) for name in ("start", "fit_time", "score_time")}
+    workers = np.full(shape, None, dtype=object)
     scores, failures, curves = {}, [], []
     for row, found in enumerate(results):
         curves.append({})
@@ -216,6 +222,8 @@ def _of_journal(path):
             has_fit[place] = True
             seconds["fit_time"][place] = result.fit_time
             seconds["score_time"][place] = result.score_time
+            if result.start is not None:
+                seconds["start"][place], workers[place] = result.start, result.worker
             for name, score in result.test_scores.items():
                 if name not in scores:
                     scores[name] = np.full(shape, np.nan)
@@ -236,6 +244,8 @@ def _of_journal(path):
         has_fit=has_fit,
         fit_seconds=seconds["fit_time"],
         score_seconds=seconds["score_time"],
+        starts=seconds["start"],
+        workers=workers,
         candidates=np.array([trial.candidate for trial in trials], dtype=int),
         resources=np.array([trial.resource for trial in trials]) if has_levels else None,
         resource=header["resource"],

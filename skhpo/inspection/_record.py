@@ -54,8 +54,8 @@ class SearchRecord:
     has_fit : ndarray of bool, shape (n_rows, n_splits, n_repeats)
         Which fits are finished, failed ones included.
     fit_seconds, score_seconds : ndarray of shape (n_rows, n_splits, n_repeats)
-        NaN where a fit is not there. Of ``cv_results_`` only the mean over splits is known,
-        which each fit is given.
+        NaN where a fit is not there. Of a table, and a search of scikit-learn, only the mean over
+        splits is known, which each fit is given.
     candidates : ndarray of int, shape (n_rows,)
         Number of the configuration; rows of one configuration differ in their resource.
     resources : ndarray or None, default=None
@@ -68,6 +68,11 @@ class SearchRecord:
         The metric that counts where no other is asked for.
     chosen : int or None, default=None
         The row that the search itself took for the best by `metric`.
+    starts : ndarray of shape (n_rows, n_splits, n_repeats) or None, default=None
+        When each fit started, in seconds since 1970 by its worker's clock; NaN where that is
+        unknown. None where nothing is known.
+    workers : ndarray of object, of the same shape, or None, default=None
+        What ran it, ``"<host>:<process>"``, and ``":<thread>"`` if not in the main one.
     failures : list of Failure, default=[]
         Only a journal has them.
     curves : list of dict, default=[]
@@ -97,6 +102,8 @@ class SearchRecord:
     tags: Mapping[str, np.ndarray] = field(default_factory=dict)
     metric: str = "score"
     chosen: int | None = None
+    starts: np.ndarray | None = None
+    workers: np.ndarray | None = None
     failures: Sequence[Failure] = ()
     curves: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)

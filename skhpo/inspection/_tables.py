@@ -24,9 +24,10 @@ def to_pandas(source):
         ``row``, ``candidate``, ``split``, ``repeat``, the tags of the scheduler (``bracket``,
         ``iter``, ``stage``) and ``resource`` where one varies, ``score`` (or
         ``score_<metric>`` of several), NaN where the fit failed, ``fit_time`` and
-        ``score_time`` in seconds, and ``param_<name>``, missing where a configuration has no
-        such parameter. Of a fitted search or a table only means are known of seconds: all fits
-        of a row have the same.
+        ``score_time`` in seconds, where it is known ``start`` (seconds since 1970) and ``worker``,
+        and ``param_<name>``, missing where a configuration has no such parameter. Of a table, and
+        of searches of scikit-learn, only means are known of seconds: all fits of a row have the
+        same.
 
     Raises
     ------
@@ -64,6 +65,9 @@ def to_pandas(source):
         columns["score" if len(record.scores) == 1 else f"score_{name}"] = scores[record.has_fit]
     columns["fit_time"] = record.fit_seconds[record.has_fit]
     columns["score_time"] = record.score_seconds[record.has_fit]
+    if record.starts is not None:
+        columns["start"] = record.starts[record.has_fit]
+        columns["worker"] = record.workers[record.has_fit]
     for name in record.space.names:
         # As a list, so that pandas chooses the type: numbers stay numbers.
         columns[f"param_{name}"] = _column(pandas, [record.params[row].get(name) for row in rows])

@@ -37,6 +37,8 @@ def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
         "device": result.device,
         "error": result.error,
     }
+    if result.start is not None:
+        event["start"], event["worker"] = result.start, result.worker
     if result.score_error is not None:
         event["score_error"] = result.score_error
     if result.unpredicted is not None:
@@ -59,6 +61,8 @@ def result_of(event: Mapping[str, Any]) -> FitResult:
         train_scores=_decode(event["train_scores"]),
         fit_time=event["fit_time"],
         score_time=event["score_time"],
+        start=event.get("start"),
+        worker=event.get("worker"),
         device=event["device"],
         error=event["error"],
         score_error=event.get("score_error"),
@@ -128,15 +132,16 @@ def _is_usual(content: Mapping[str, Any]) -> bool:
 
     What is false here may be right all the same.
     """
-    if len(content) != _N_FIELDS:
+    n_fields = len(content) - ("time" in content) - 2 * ("worker" in content)
+    if n_fields != _N_FIELDS:
         return False
     try:
         counts = [content[name] for name in _COUNTS]
-        times = [content["fit_time"], content["score_time"]]
+        times = [content["fit_time"], content["score_time"], content.get("start", 0)]
         scores, params, tags = content["test_scores"], content["params"], content["tags"]
         if not type(scores) is type(params) is type(tags) is dict:
             return False
-        numbers = [*times, *scores.values()]
+        numbers = [*times, content.get("time", 0), *scores.values()]
         plain = [*params.values(), *tags.values()]
         floats = [value for value in plain if type(value) is float]
         resource, parent = content["resource"], content["parent"]
@@ -152,6 +157,7 @@ def _is_usual(content: Mapping[str, Any]) -> bool:
             and (parent is None or (type(parent) is int and parent >= 0))
             and content["train_scores"] is content["error"] is None
             and (content["device"] is None or type(content["device"]) is str)
+            and type(content.get("worker", "")) is str
             and "sum" in content
         )
     except (KeyError, OverflowError):
@@ -186,7 +192,7 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (int, str)) or _number(value)
 
 
-# A usual fit has no optional fields, but a sum.
+# A usual fit has a sum, and of the optional fields at most "time", and "start" with "worker".
 _N_FIELDS = 17
 _COUNTS = ("n", "trial", "split", "repeat", "candidate")
 _INTEGER, _NUMBERS = {int}, {int, float}
@@ -246,6 +252,8 @@ _EVENTS: dict[str, dict[str, _Field]] = {
 _EVENTS["confirm"] = _EVENTS["fit"]  # a further one of the same trial, after the search
 _OPTIONAL: dict[str, _Field] = {
     "time": (_number, "a number of seconds"),
+    "start": _SECONDS,
+    "worker": (lambda v: isinstance(v, str), "a string"),
     "score_error": (lambda v: isinstance(v, str), "a string"),
     "unpredicted": (lambda v: isinstance(v, str), "a string"),
     "found": (_scores, _SCORES),

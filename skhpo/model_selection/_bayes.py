@@ -148,6 +148,9 @@ class BayesSearchCV(BaseTrialSearchCV):
         Where `return_predictions` is set: the kept predictions, by fit and by row.
     refit_epochs_ : int
         Where `refit_epochs` is not "same": the epochs that `best_estimator_` was trained for.
+    timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
+        Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
+        ``"score_time"`` (seconds).
     stop_reason_ : str or None
         Why there are fewer than `n_iter` candidates; None where there are not.
     sampler_ : BayesSampler

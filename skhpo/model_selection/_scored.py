@@ -94,6 +94,7 @@ class ScoredTrials(Ensembles):
             error_score=error_score,
             return_train_score=self.return_train_score,
         )
+        self.timing_ = loop.table.timing(self.n_repeats)
         if loop.keeper is not None:
             if plan.setting.predictions is not None:
                 self.predictions_ = loop.keeper.predictions(loop.table, num_samples(plan.X))

@@ -113,6 +113,9 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         Where `keep_models` is set: which rows' estimators are kept.
     predictions_ : KeptPredictions
         Where `return_predictions` is set: the kept predictions, by fit and by row.
+    timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
+        Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
+        ``"score_time"`` (seconds).
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_index_, scorer_, n_splits_, refit_time_, multimetric_, \

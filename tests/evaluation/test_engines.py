@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 import warnings
@@ -113,14 +114,16 @@ def table(search):
     return results[[name for name in results if "time" not in name]]
 
 
-def assert_same_results(search):
+def assert_same_results(search, engine):
     """Compare a search on the active engine with the same one in a plain loop."""
     reference = sklearn.clone(search).set_params(n_jobs=1, journal=None)
     with joblib.parallel_config("loky"):
         reference.fit(X, y)
+    begin = time.time()
     search.fit(X, y)
     pd.testing.assert_frame_equal(table(search), table(reference))
     assert search.best_params_ == reference.best_params_
+    assert_says_who_ran_what(search, engine, begin)
     if not search.return_predictions:
         return
     kept, expected = search.out_of_fold_predictions(), reference.out_of_fold_predictions()
@@ -129,6 +132,14 @@ def assert_same_results(search):
     for model, test in zip(models, search.predictions_.test_rows, strict=True):
         again = getattr(model, search.predictions_.method)(X[test])
         np.testing.assert_allclose(again, kept[0][test], rtol=1e-5)
+
+
+def assert_says_who_ran_what(search, engine, begin):
+    starts, workers = search.timing_["start"], search.timing_["worker"]
+    assert begin - 1 < starts.min() <= starts.max() < time.time() + 1
+    driver = [socket.gethostname(), str(os.getpid())]
+    in_driver = [worker.split(":")[:2] == driver for worker in workers.flat]
+    assert in_driver == [engine == "threading"] * workers.size
 
 
 @on(ENGINES)
@@ -146,7 +157,8 @@ def test_a_pipeline_whose_states_travel(engine):
             random_state=0,
             return_predictions=True,
             keep_models=1,
-        )
+        ),
+        engine,
     )
 
 
@@ -165,7 +177,8 @@ def test_a_network_with_checkpoints(engine, tmp_path, monkeypatch):
             journal="run.jsonl",
             return_predictions=True,
             keep_models=1,
-        )
+        ),
+        engine,
     )
 
 
@@ -201,7 +214,8 @@ def test_rows_as_the_resource(engine):
             random_state=0,
             return_predictions=True,
             keep_models=1,
-        )
+        ),
+        engine,
     )
 
 
@@ -216,7 +230,7 @@ def grid_of(estimator, space, **kwargs):
 def test_a_fit_that_fails(engine):
     search = grid_of(SGDClassifier(), {"alpha": [0.1, -1.0, 0.01]})
     with pytest.warns(FitFailedWarning, match="2 of 6 fits failed"):
-        assert_same_results(search)
+        assert_same_results(search, engine)
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True, False]
 
 

@@ -2,6 +2,8 @@
 
 import builtins
 import logging
+import os
+import socket
 
 import numpy as np
 import pytest
@@ -54,6 +56,8 @@ def test_a_table_has_a_row_for_each_fit(hyperband):
     by_row = frame.groupby("row")
     np.testing.assert_allclose(by_row["score"].mean(), table["mean_test_score"])
     np.testing.assert_allclose(by_row["fit_time"].mean(), table["mean_fit_time"])
+    np.testing.assert_array_equal(frame["start"], search.timing_["start"].ravel())
+    assert set(frame["worker"]) == {f"{socket.gethostname()}:{os.getpid()}"}
     for ours, theirs in (("resource", "n_resources"), ("candidate", "candidate"), ("iter", "iter")):
         np.testing.assert_array_equal(by_row[ours].first(), table[theirs])
     assert frame["param_alpha"].dtype == float
@@ -98,6 +102,9 @@ def test_a_study_has_the_candidates(hyperband):
         assert trial.intermediate_values == found
         seconds = np.sum(record.fit_seconds[rows] + record.score_seconds[rows])
         assert trial.duration.total_seconds() == pytest.approx(seconds, abs=1e-5)
+        assert trial.datetime_start.timestamp() == pytest.approx(
+            record.starts[rows].min(), abs=1e-4
+        )
     alpha = study.trials[0].distributions["alpha"]
     assert (alpha.low, alpha.high, alpha.log) == (1e-5, 1.0, True)
     assert len(to_optuna(search).trials) == len(study.trials)

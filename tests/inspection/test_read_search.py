@@ -119,6 +119,10 @@ def test_a_journal_says_what_its_search_says(hyperband):
     np.testing.assert_allclose(
         read.fit_seconds.mean(axis=(1, 2)), search.cv_results_["mean_fit_time"]
     )
+    np.testing.assert_array_equal(read.fit_seconds, record.fit_seconds)
+    np.testing.assert_array_equal(read.starts, record.starts)
+    np.testing.assert_array_equal(read.workers, record.workers)
+    assert read_search((search.cv_results_, CONDITIONAL)).starts is None
 
 
 def test_every_kind_of_distribution_comes_back_from_a_journal(tmp_path):

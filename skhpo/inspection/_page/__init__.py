@@ -17,6 +17,7 @@ from .._reading import read_search
 from ._assets import SCRIPT, STYLE
 from ._pictures import draw_curves, draw_effect, draw_importance, draw_incumbent, draw_parallel
 from ._text import cards, code_of, facts_of, failures_of, how_sure, table_of
+from ._timeline import draw_timeline
 
 __all__ = ["report"]
 
@@ -30,8 +31,9 @@ def report(source, path="report.html", *, metric=None, title=None, random_state=
     """Write one self-contained page about a search.
 
     It says what was searched, what is best and how sure that is, which parameters matter and how,
-    who went how far, which fits failed and why, and the lines of Python that fit the best again.
-    Its table sorts and filters; a line or a dot shows its configuration. It needs no network.
+    who went how far, which worker ran what when, which fits failed and why, and the lines of
+    Python that fit the best again. Its table sorts and filters; a line or a dot shows its
+    configuration. It needs no network.
 
     Parameters
     ----------
@@ -136,6 +138,8 @@ def _sections(record, metric, random_state):
     if 0 < len(record.rows(metric, level)) <= _MOST_LINES:
         shown = "" if record.resources is None else f", {record.resource} = {level}"
         yield f"<h2>Configurations{escape(shown)}</h2>{draw_parallel(record, metric, level)}"
+    if record.starts is not None and np.isfinite(record.starts).any():
+        yield f"<h2>Who ran what</h2>{draw_timeline(record)}"
     yield f"<h2>All rows</h2>{table_of(record, metric)}"
 
 

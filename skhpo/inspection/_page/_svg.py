@@ -99,22 +99,28 @@ class Picture:
         x_ticks : list of (float, str) or None, default=None
             None finds some.
         """
-        bottom, right = self.height - self._bottom, self.width - self._right
-        self.parts.append(f'<path class="axis" d="M{self._left} 10V{bottom}H{right}"/>')
-        if x_ticks is None:
-            x_ticks = [(v, f"{v:.4g}") for v in _ticks(self._x, self._log_x)]
-        for value, text in x_ticks:
-            px, _ = self.at([value], [self._y[0]])
-            self.parts.append(f'<path class="axis" d="M{px[0]:.1f} {bottom}v4"/>')
-            self.text(px[0], bottom + 16, text)
+        bottom = self.height - self._bottom
+        self.x_axis(x_label, ticks=x_ticks)
+        self.parts.append(f'<path class="axis" d="M{self._left} 10V{bottom}"/>')
         for value in _ticks(self._y, False):
             _, py = self.at([1.0 if self._log_x else self._x[0]], [value])
             self.parts.append(f'<path class="axis" d="M{self._left} {py[0]:.1f}h-4"/>')
             self.text(self._left - 7, py[0] + 4, f"{value:.4g}", anchor="end")
-        self.text((self._left + right) / 2, self.height - 6, x_label, more='class="label"')
         middle = (10 + bottom) / 2
         turn = f'class="label" transform="rotate(-90 12 {middle:.0f})"'
         self.text(12, middle, y_label, more=turn)
+
+    def x_axis(self, label, *, ticks=None):
+        """Add the lower axis; `ticks` as of `axes`."""
+        bottom, right = self.height - self._bottom, self.width - self._right
+        self.parts.append(f'<path class="axis" d="M{self._left} {bottom}H{right}"/>')
+        if ticks is None:
+            ticks = [(v, f"{v:.4g}") for v in _ticks(self._x, self._log_x)]
+        for value, text in ticks:
+            px, _ = self.at([value], [self._y[0]])
+            self.parts.append(f'<path class="axis" d="M{px[0]:.1f} {bottom}v4"/>')
+            self.text(px[0], bottom + 16, text)
+        self.text((self._left + right) / 2, self.height - 6, label, more='class="label"')
 
     def svg(self, title):
         """Return the SVG element; `title` is what a screen reader says."""
