@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._compat import num_samples, safe_indexing
+from .datasets import DatasetRows, is_dataset
 
 __all__ = ["FrameRows", "Inputs", "RowSubset", "TransformedRows", "as_given", "with_rows"]
 
@@ -207,20 +207,22 @@ class Inputs:
         rows = {name: safe_indexing(array, key) for name, array in self.arrays.items()}
         return Inputs(rows if self.kind is dict else self.kind(rows.values()))
 
+    def given(self) -> Any:
+        """Return the arrays as a dict, list or tuple again."""
+        return dict(self.arrays) if self.kind is dict else self.kind(self.arrays.values())
+
 
 def as_given(X: Any) -> Any:
-    """Convert `Inputs` back to a dict, list or tuple; return anything else unchanged."""
-    if not isinstance(X, Inputs):
-        return X
-    return dict(X.arrays) if X.kind is dict else X.kind(X.arrays.values())
+    """Convert `Inputs` and `DatasetRows` to what was given; return anything else unchanged."""
+    return X.given() if isinstance(X, Inputs | DatasetRows) else X
 
 
 def with_rows(X: Any, y: Any = None) -> Any:
     """Return data in a form that can be split by rows.
 
     A list or tuple contains samples, unless it has as many rows as `y` only as a list of inputs.
-    TypeError is raised for data that cannot be split, though a torch estimator accepts it, and
-    ValueError if the arrays of a dict differ in length.
+    TypeError is raised for data that cannot be split, though a torch estimator accepts it (nested
+    dicts, datasets without a length), and ValueError if the arrays of a dict differ in length.
     """
     if isinstance(X, Mapping) and not hasattr(X, "shape"):  # what has a shape slices itself
         inner = [type(value).__name__ for value in X.values() if isinstance(value, Mapping)]
@@ -234,11 +236,4 @@ def with_rows(X: Any, y: Any = None) -> Any:
         n = num_samples(y)
         if len(X) != n and X and all(num_samples(one) == n for one in X):
             return Inputs(X)
-    dataset = getattr(sys.modules.get("torch.utils.data"), "Dataset", None)
-    if dataset is not None and isinstance(X, dataset):
-        raise TypeError(
-            "a search splits X by rows, so X must be an array, a frame, or a list or dict of "
-            f"arrays, but is a {type(X).__name__}; give X and y as arrays, or as "
-            "skorch.helper.SliceDataset(dataset, idx=0) and idx=1"
-        )
-    return X
+    return DatasetRows(X) if is_dataset(X) else X

@@ -57,6 +57,10 @@ class SearchTags:
     check_resource : callable
         ``check_resource(resource)`` raises if a search over this parameter could not go on with
         what it trained.
+    dataset_targets : callable or None, default=None
+        ``dataset_targets(dataset, report)`` returns the targets of a torch `Dataset` as an array,
+        as predictions have them, or None if its items have none; it calls ``report(n)`` when it has
+        read n items. None for an estimator that no `Dataset` is known to fit.
     model_space : callable or None, default=None
         ``model_space(shapes)`` is the space that the estimator's builder asks for, a dict or a list
         of dicts; `shapes` has the numbers of features and outputs, as far as they are known.
@@ -71,6 +75,7 @@ class SearchTags:
     reads_rows: bool = False
     check_data: Callable[[Any, Any, Mapping[str, Any], set[str]], None] = _nothing
     check_resource: Callable[[str], None] = _nothing
+    dataset_targets: Callable[[Any, Callable[[int], None]], Any] | None = None
     model_space: Callable[[Mapping[str, Any]], Any] | None = None
     new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     end_of_training: EndOfTraining | None = None

@@ -20,6 +20,7 @@ PARTS = [
     "interrupts",
     "process",
     "limits",
+    "datasets",
     "rows",
     "trial",
     "objectives",

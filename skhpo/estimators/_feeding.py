@@ -11,7 +11,7 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from ..training.batches import RowBatches
+from ..training.batches import BatchIndices, RowBatches
 from ..training.data import Rows, wants_integers
 from ..training.loading import (
     EncodedTargets,
@@ -19,9 +19,11 @@ from ..training.loading import (
     as_container,
     cast_floats,
     is_read_by_rows,
+    start_method,
+    targets_of,
     unpack,
 )
-from ..training.randomness import Stream
+from ..training.randomness import OwnGenerators, Stream
 from ..training.sparse import is_worth_it
 from .defaults import changed_settings
 from .validation import check_container, check_inputs
@@ -202,6 +204,25 @@ class FeedingMixin:
             return self._as_dataset(X, y, training=False)
         return EncodedTargets(valid, self._encode_of_dataset)
 
+    def _read_targets(self, dataset, report=None):
+        """Read the targets of a dataset once; None if its items have none.
+
+        They are those of the items, or of the batches where code of the user's makes these.
+        """
+        plain = set(changed_settings(self, "iterator_valid")) <= _ITERATOR_SETTINGS
+        own = self.iterator_valid is not DataLoader or not plain
+        own = own or type(self).get_iterator is not FeedingMixin.get_iterator
+        if not own and not isinstance(dataset, IterableDataset):
+            workers = vars(self).get("iterator_valid__num_workers", 0)
+            return targets_of(dataset, report, num_workers=workers)
+        with OwnGenerators(Stream(0, "targets")):
+            batches = self.get_iterator(dataset, training=False)
+            return np.concatenate([np.asarray(unpack(batch)[1]) for batch in batches])
+
+    def _labels_of_dataset(self, dataset, report=None):
+        """Return the targets of a dataset as predictions have them; None if its items have none."""
+        return self._read_targets(dataset, report)
+
     def _encode_of_dataset(self, y):
         """Encode targets of a `Dataset`, as `_check_targets` does those of an array."""
         return y
@@ -210,7 +231,8 @@ class FeedingMixin:
         if not isinstance(dataset, Rows) or not self._slices_batches(training=training):
             dataset = dataset.on_cpu() if isinstance(dataset, Rows) else dataset
             stream = self._state.streams["forward"] if training else Stream(0, "loader")
-            return LoaderBatches(self, self.get_iterator(dataset, training=training), stream)
+            seed = self._seed_of("shuffle") if training and self._orders_batches(dataset) else None
+            return LoaderBatches(self, self.get_iterator(dataset, training=training), stream, seed)
         settings = self.get_params_for("iterator_train" if training else "iterator_valid")
         batch_size = settings.get("batch_size", self.batch_size)
         any_size = not training and "batch_size" not in settings and batch_size != -1
@@ -282,13 +304,33 @@ class FeedingMixin:
             kwargs.pop("batch_size")
         elif kwargs["batch_size"] == -1:
             kwargs["batch_size"] = len(dataset)
-        orders_itself = {"sampler", "batch_sampler", "shuffle"} & set(kwargs)
-        if training and not orders_itself and not isinstance(dataset, IterableDataset):
-            kwargs["shuffle"] = True
+        if kwargs.get("num_workers"):
+            kwargs.setdefault("multiprocessing_context", start_method())
         # Without a generator a DataLoader draws from torch's global one, even without shuffling.
+        if training and self._orders_batches(dataset):
+            shuffle = self._state.streams["shuffle"].generator()
+            drop_last = bool(kwargs.pop("drop_last", False))
+            order = RowBatches(dataset, kwargs.pop("batch_size"), shuffle, drop_last)
+            return factory(
+                dataset, batch_sampler=BatchIndices(order), generator=torch.Generator(), **kwargs
+            )
         stream = self._state.streams["shuffle"] if training else Stream(0, "loader")
         kwargs.setdefault("generator", stream.generator())
         return factory(dataset, **kwargs)
+
+    def _orders_batches(self, dataset):
+        """Whether training batches of a dataset are those of an array of its rows.
+
+        The order is drawn from the stream "shuffle" alone, so that the same rows have the same
+        batches in whatever form they are given.
+        """
+        own = {"sampler", "batch_sampler", "shuffle", "generator"}
+        return (
+            self.iterator_train is DataLoader
+            and not own & set(changed_settings(self, "iterator_train"))
+            and type(self).get_iterator is FeedingMixin.get_iterator
+            and not isinstance(dataset, IterableDataset)
+        )
 
     def _prepare_batch(self, batch):
         X, y = unpack(batch)

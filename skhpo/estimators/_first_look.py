@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from ..rows import RowSubset
 from ..training.data import sample_shape
-from ..training.loading import unpack
+from ..training.loading import MayHaveChildren, inputs_of, unpack
 from ..training.memory import ResultBytes, row_count
 from ..training.randomness import OwnGenerators, Stream
 from ._feeding import FeedingMixin, NetRows
@@ -133,9 +133,10 @@ class FirstLookMixin(FeedingMixin):
             X = NetRows(X, y)
         elif not isinstance(X, torch.utils.data.Dataset):
             X = self.get_dataset(X, y)
-        with OwnGenerators(Stream(0, "first batch")):
+        few = self._few(X)
+        with OwnGenerators(Stream(0, "first batch")), MayHaveChildren():
             try:
-                return unpack(next(iter(self.get_iterator(self._few(X), training=False))))
+                batch = next(iter(self.get_iterator(few, training=False)))
             except RuntimeError as error:
                 if "equal size" not in str(error):
                     raise
@@ -143,6 +144,21 @@ class FirstLookMixin(FeedingMixin):
                     "rows must have one shape, or iterator_train__collate_fn and "
                     f"iterator_valid__collate_fn must make one of them, but: {error}"
                 ) from error
+        if few is not X:
+            self._check_is_complete(batch, len(few))
+        return unpack(batch)
+
+    def _check_is_complete(self, batch, n_items):
+        """Raise ValueError unless a first batch of a few items has a row for each of them."""
+        settings = {"batch_size": self.batch_size, **changed_settings(self, "iterator_valid")}
+        if settings["batch_size"] not in (-1, None):
+            n_items = min(n_items, settings["batch_size"])
+        n_made = row_count(inputs_of(batch)) or n_items
+        if n_made != n_items:
+            raise ValueError(
+                f"what collates the items of a Dataset must return a row for each, but of "
+                f"{n_items} items it made {n_made} rows; leave items out of the Dataset instead"
+            )
 
     def _test_batch(self, X, few):
         """Return a first batch as the built module gets it, on its device."""

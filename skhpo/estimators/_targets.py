@@ -8,9 +8,9 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array
 from torch import nn
 
+from ..datasets import stored_targets
 from ..names import resolve_criterion
 from ..training.data import as_array
-from ..training.loading import read_targets, targets_at_hand
 from ._labels import (
     ClassesMixin,
     encode,
@@ -101,9 +101,11 @@ class LabelsMixin(ClassesMixin):
     def _check_dataset_targets(self, dataset, y, classes, reset):
         given = self.classes if classes is None else classes
         if y is None:
-            y = targets_at_hand(dataset)
+            y = stored_targets(dataset)
         if y is None and reset and given is None:
-            y = read_targets(self.get_iterator(dataset, training=False))
+            y = self._read_targets(dataset)
+            if y is None:
+                self._first_batch(dataset)  # raises, because there are no pairs
         if y is None:
             if self.class_weight is not None and reset:
                 raise ValueError(
@@ -125,6 +127,13 @@ class LabelsMixin(ClassesMixin):
             per_class = weights_of_classes(self.class_weight, self._known_classes, y)
             self._class_weight_of_loader = per_class / per_class[y].mean()
         return y
+
+    def _labels_of_dataset(self, dataset, report=None):
+        y = super()._labels_of_dataset(dataset, report)
+        if y is None or y.ndim != 1 or self.classes is None:
+            return y
+        classes = np.unique(self.classes)
+        return classes[encode(y, classes, order=np.asarray(self.classes))]
 
     def _encode_of_dataset(self, y):
         if self._multi_label:

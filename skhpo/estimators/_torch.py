@@ -12,12 +12,13 @@ import skorch.utils
 import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .._compat import num_samples
 from ..preprocessing import n_categories_of
 from ..searchable import SearchTags
 from ..training.device import as_float32, plain_tuple
+from ..training.loading import LabelledItems, is_pair, probed_items
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from ._ending import end_of_training
@@ -183,7 +184,7 @@ class TorchEstimator(
         reset = not (continuing and self._has_seen_data)
         inputs, targets, weight = self._check_training_data(X, y, sample_weight, classes, reset)
         self.check_data(X, y)
-        self._targets_are_encoded = not isinstance(inputs, torch.utils.data.Dataset)
+        self._targets_are_encoded = not isinstance(inputs, Dataset)
         if not continuing:
             let_callbacks_set_params(self, X, y)
             self._build(inputs, fit_params, targets, n_categories_of(X))
@@ -209,15 +210,15 @@ class TorchEstimator(
         """Check data beyond what ``fit`` checks; for subclasses."""
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
-        if y is None and not isinstance(X, torch.utils.data.Dataset) and self._has_own_dataset():
+        if y is None and not isinstance(X, Dataset) and self._has_own_dataset():
             X = self.get_dataset(X)
-        if isinstance(X, torch.utils.data.Dataset):
+        if isinstance(X, Dataset):
             if sample_weight is not None:
                 raise ValueError(
                     "sample_weight needs X as an array, but X is a torch Dataset; override "
                     "get_loss to weight its rows"
                 )
-            return X, self._check_dataset_targets(X, y, classes, reset), None
+            return *self._check_dataset(X, y, classes, reset), None
         if y is None and self.iterator_train is not DataLoader:
             # Not done by default: where y was forgotten, skorch's dataset would yield zeros.
             raise ValueError(
@@ -243,10 +244,42 @@ class TorchEstimator(
             y, weight = y[kept], weight[kept]
         return X, y, (weight / weight.mean()).astype(np.float32)
 
+    def _check_dataset(self, X, y, classes, reset):
+        """Return a dataset of pairs and its encoded targets, as far as they are known."""
+        by_number = not isinstance(X, IterableDataset)
+        items = probed_items(X) if by_number and y is not None else []
+        if y is not None and by_number:
+            if num_samples(y) != len(X):
+                raise ValueError(
+                    f"y must have a target for each of the {len(X)} items of the Dataset X, but "
+                    f"has {num_samples(y)}; leave it out where the Dataset yields pairs (X, y)"
+                )
+            if not all(is_pair(item) for _, item in items):
+                X, items = LabelledItems(X, y), []
+        encoded = self._check_dataset_targets(X, y, classes, reset)
+        for number, (_, target) in items:
+            if not isinstance(target, Mapping) and not self._agrees(target, encoded[number]):
+                raise ValueError(
+                    "y must agree with the targets of the Dataset X, on which the network is "
+                    f"trained, but for item {number} y is {np.asarray(y)[number]!r} and the "
+                    f"Dataset yields {target!r}; leave y out, or let items be inputs only"
+                )
+        return X, encoded
+
+    def _agrees(self, target, encoded):
+        """Whether the target of an item of a `Dataset` is what was encoded."""
+        try:
+            own = self._encode_of_dataset(np.asarray([target]))[0]
+        except ValueError:  # an unknown label
+            return False
+        own, encoded = (np.ravel(value).astype(np.float32) for value in (own, encoded))
+        return np.array_equal(own, encoded)
+
     def __skhpo_tags__(self):
         return SearchTags(
             reads_rows=self.validation_fraction is None and self._reads_rows,
             check_data=self._check_before_search,
+            dataset_targets=self._labels_of_dataset,
             model_space=self._model_space,
             new_parameters=self._new_parameters,
             end_of_training=end_of_training(self),
@@ -254,6 +287,24 @@ class TorchEstimator(
 
     def _check_before_search(self, X, y, fit_params, varied):
         check_before_search(self, X, y, fit_params.get("sample_weight"), varied, _PARTS)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the accuracy of a classifier, the coefficient of determination of a regressor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            True targets. None only if `X` is a `Dataset`, whose targets are read.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        if y is None and isinstance(X, Dataset):
+            y = self._labels_of_dataset(X)
+        return super().score(X, y, sample_weight)
 
     def infer(self, x, **fit_params):
         """Pass a batch through the module.
@@ -343,7 +394,7 @@ class TorchEstimator(
         """
         self.check_is_fitted()
         net = self if self._has_seen_data else copy.copy(self)
-        if not isinstance(X, torch.utils.data.Dataset):
+        if not isinstance(X, Dataset):
             X, _ = net._check_inputs(X, reset=net is not self, needs_y=False)
         if net is not self:
             net._store_input_format(X, net._first_batch(X)[0])
@@ -358,7 +409,14 @@ class TorchEstimator(
         for output in self.forward_iter(X):
             output = output[0] if isinstance(output, tuple) else output
             outputs.append(skorch.utils.to_numpy(nonlinearity(output)))
-        return np.concatenate(outputs, axis=0)
+        predictions = np.concatenate(outputs, axis=0)
+        by_number = isinstance(X, Dataset) and not isinstance(X, IterableDataset)
+        if by_number and len(X) != len(predictions):
+            raise ValueError(
+                "what collates the items of a Dataset must return a row for each, but for "
+                f"{len(X)} items there are {len(predictions)} predictions"
+            )
+        return predictions
 
     @contextlib.contextmanager
     def _as_callbacks_expect(self):

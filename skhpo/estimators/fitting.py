@@ -7,6 +7,7 @@ import logging
 
 import torch
 
+from ..training.batches import RowBatches
 from ..training.direct import DirectRunner
 from ..training.engine import ActiveNetwork, train
 from ..training.plain import PlainRunner
@@ -102,8 +103,11 @@ def _choose_runner(net, batches, valid_batches, checks, fit_params):
         runner = HookedRunner(net, valid_batches, drawing, fit_params)
     else:
         reason = "nothing looks into an epoch"
-        plain = PlainRunner(_batch_loss(net, batches.rows.weight is not None), drawing)
-        runner = DirectRunner(direct_steps(net, batches), plain)
+        by_rows = isinstance(batches, RowBatches)
+        weighted = by_rows and batches.rows.weight is not None
+        runner = PlainRunner(_batch_loss(net, weighted), drawing)
+        if by_rows:
+            runner = DirectRunner(direct_steps(net, batches), runner)
     _log.debug("%s trains by %s: %s", type(net).__name__, type(runner).__name__, reason)
     return runner
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from skorch import NeuralNet
+from torch.utils.data import DataLoader
 
 from ..limits import check_time
 from ..names import OPTIMIZERS
@@ -34,8 +35,8 @@ def why_hooked(net, batches, valid_batches, fit_params):
     """Return the reason why epochs must run in skorch's own loop, or None."""
     cls = type(net)
     hooks = [hook for hook in _HOOKS if getattr(cls, hook) is not getattr(NeuralNet, hook)]
-    if not isinstance(batches, RowBatches):
-        return "a DataLoader makes the batches"
+    if not (isinstance(batches, RowBatches) or net.iterator_train is DataLoader):
+        return "an iterator of its own makes the batches"
     if valid_batches is not None:
         return "train_split holds data out"
     if fit_params:

@@ -163,6 +163,12 @@ def check_sample_weight(sample_weight, n_samples):
     return weight
 
 
+def _check_dataset_before_search(estimator, X, y, sample_weight, varied):
+    if "class_weight" in varied:
+        estimator.set_params(class_weight=None)
+    estimator._check_training_data(X, y, sample_weight, None, True)
+
+
 def check_before_search(estimator, X, y, sample_weight, varied, parts):
     """Raise the ValueError that every fit of a search would raise, whatever its candidate.
 
@@ -173,8 +179,10 @@ def check_before_search(estimator, X, y, sample_weight, varied, parts):
     if not varied & parts:
         estimator._check_names()
     if X is not None:
-        # Rows of a Dataset may have any type.
-        if isinstance(X, torch.utils.data.Dataset) or estimator._has_own_dataset():
+        if isinstance(X, torch.utils.data.Dataset):
+            _check_dataset_before_search(estimator, X, y, sample_weight, varied)
+            return
+        if estimator._has_own_dataset():  # whose rows may have any type
             return
         estimator._check_inputs(X, y, reset=True, needs_y=True)
     if y is not None:

@@ -14,6 +14,7 @@ from ..estimators.fitting import activate, run_epochs
 from ..estimators.hooked import why_hooked
 from ..estimators.watching import begin_training
 from ..limits import FitTimeoutError, time_for
+from ..training.batches import RowBatches
 from ..training.engine import ActiveNetwork, train
 from ._errors import LockstepError, log
 from ._graph import graph_of
@@ -109,6 +110,8 @@ def _obstacle_of_data(built):
     reason = why_hooked(built.net, batches, built.data[1], {})
     if reason is not None:
         return reason
+    if not isinstance(batches, RowBatches):
+        return "a DataLoader makes the batches"
     if isinstance(batches.rows.source, Mapping):
         return "X is a dict"
     if not len(batches):

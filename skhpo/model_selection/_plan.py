@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_random_state, indexable
+from sklearn.utils import check_random_state
 
 from .. import evaluation
 from .._compat import check_method_params, num_samples
-from ..rows import as_given, with_rows
+from ..rows import as_given
 from ..space import SearchSpace
 from ._checks import (
     as_rows,
@@ -25,6 +25,7 @@ from ._checks import (
     check_resource,
 )
 from ._confirm import check_confirm, reshuffled
+from ._data import check_lengths, rows_and_targets
 from ._found_epochs import check_refit_epochs
 from ._observers import Callbacks
 from ._one_standard_error import OneStandardError
@@ -129,7 +130,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     """
     callbacks = Callbacks(search, search.callbacks)
     scorer, metric = search._get_scorers()
-    X, y = indexable(with_rows(X, y), y)
+    X, y = rows_and_targets(search.estimator, X, y, search.verbose)
+    check_lengths(X, params)
     params = check_method_params(X, params=params)
     routed = search._get_routed_params_for_fit(params)
     subject = search._subject(X, y)

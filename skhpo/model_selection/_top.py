@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
 from .. import evaluation
 from .._compat import BaseSearchCV, check_method_params, num_samples
+from ..datasets import is_dataset
 from ..process import ignoring
-from ..rows import with_rows
+from ._data import rows_and_targets
 from ._found_epochs import (
     found_in_row,
     set_found_epochs,
@@ -132,6 +132,25 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
 
         return self._fitted([(row, 0) for row in rows[:n]], inputs)
 
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
+        """Return the score of the best estimator, by the metric that it was refitted for.
+
+        Parameters
+        ----------
+        X : array-like or torch Dataset
+        y : array-like, default=None
+            True targets; those of a `Dataset` are read if it is None.
+        **params : dict
+            Metadata for the scorer.
+
+        Returns
+        -------
+        float
+        """
+        if y is None and is_dataset(X):
+            _, y = rows_and_targets(self.estimator, X)
+        return float(super().score(X, y, **params))
+
     def _params_of(self, row: int) -> dict[str, Any]:
         """Return the parameters that a row of `cv_results_` stands for."""
         params: dict[str, Any] = self.cv_results_["params"][row]
@@ -183,7 +202,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 )
             X, y = given.pop("X"), given.pop("y", None)
             params = given
-        X, y = indexable(with_rows(X, y), y)
+        X, y = rows_and_targets(self.estimator, X, y)
         routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
         return X, y, routed.estimator.fit
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-__all__ = ["RowBatches", "balanced_order", "batch_sizes"]
+__all__ = ["BatchIndices", "RowBatches", "balanced_order", "batch_sizes"]
 
 
 def batch_sizes(n, batch_size):
@@ -110,6 +110,26 @@ class RowBatches:
             ys = missing if y is None else y.split(sizes)
             weights = missing if weight is None else weight.split(sizes)
             yield from zip(batches, ys, weights, strict=True)
+
+
+class BatchIndices:
+    """Row numbers of the batches of an epoch, drawn as `RowBatches` draws them: a batch sampler.
+
+    Parameters
+    ----------
+    batches : RowBatches
+    """
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        # A generator, that draws with its first batch: a loader with workers starts two of them.
+        for part in self.batches.order().split(self.batches.sizes()):
+            yield part.tolist()
 
 
 def balanced_order(classes, generator):

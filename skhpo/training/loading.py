@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import DataLoader
 
-from .randomness import OwnGenerators, Stream
+from ..datasets import check_structure, probe_rows, stored_targets
+from .randomness import OwnGenerators, Stream, stream_seed
 
 __all__ = [
     "EncodedTargets",
+    "LabelledItems",
     "LoaderBatches",
+    "MayHaveChildren",
     "as_container",
     "cast_floats",
+    "inputs_of",
+    "is_pair",
     "is_read_by_rows",
-    "read_targets",
-    "targets_at_hand",
+    "probed_items",
+    "start_method",
+    "targets_of",
     "unpack",
 ]
+
+# Items whose targets are read in one go.
+_ITEMS_AT_ONCE = 64
 
 
 class LoaderBatches:
     """Iterates over a `DataLoader`, with encoded targets, on the device of `net`.
 
-    The dataset draws random numbers in this thread (augmentation) from `stream`.
+    The dataset draws random numbers in this thread (augmentation) from `stream`; the workers of a
+    loader draw from generators of their own, with seeds of the epoch if `seed` is given.
     """
 
-    def __init__(self, net, loader, stream):
+    def __init__(self, net, loader, stream, seed=None):
         self.net = net
         self.loader = loader
+        self.seed = seed
         self.drawing = OwnGenerators(stream)
         if getattr(loader, "num_workers", 0):
             # The loader seeds its workers, each differently; they would inherit the mode.
-            self.drawing = contextlib.nullcontext()
+            self.drawing = MayHaveChildren()
 
     def __len__(self):
         return len(self.loader)
@@ -49,9 +61,12 @@ class LoaderBatches:
 
     def inputs(self):
         """Yield the inputs of the batches; targets are ignored."""
-        return (self.net._prepare_inputs(unpack(batch)[0]) for batch in self._drawn())
+        return (self.net._prepare_inputs(inputs_of(batch)) for batch in self._drawn())
 
     def _drawn(self):
+        if self.seed is not None:
+            epoch = self.net._state.counters.n_epochs
+            self.loader.generator.manual_seed(stream_seed(self.seed, "loader", str(epoch)))
         with self.drawing:
             batches = iter(self.loader)
         while True:
@@ -60,6 +75,33 @@ class LoaderBatches:
             if batch is None:
                 return
             yield batch
+
+
+class MayHaveChildren(contextlib.AbstractContextManager):
+    """Lets a process that ends with its parent start the workers of a loader.
+
+    Those of Dask and of multiprocessing are such, and Python refuses them children, which might be
+    left behind; the workers of a loader end by themselves when their parent is gone.
+    """
+
+    def __enter__(self):
+        process = multiprocessing.current_process()
+        self.daemon = process.daemon
+        if self.daemon:
+            process.daemon = False
+
+    def __exit__(self, *error):
+        if self.daemon:
+            multiprocessing.current_process().daemon = True
+
+
+def start_method():
+    """Return how the workers of a loader are started; None is the way of this process.
+
+    In loky's worker processes that is one of loky's, which starts no other classes of processes.
+    """
+    known = multiprocessing.get_all_start_methods()
+    return None if multiprocessing.get_start_method(allow_none=True) in (None, *known) else known[0]
 
 
 class EncodedTargets(torch.utils.data.Dataset):
@@ -88,6 +130,11 @@ def unpack(batch):
         f"a Dataset, and what collates its rows, must yield pairs (X, y), but yields {found}; put "
         "several inputs into a dict, whose keys the module's forward takes"
     )
+
+
+def inputs_of(batch):
+    """Return the inputs of a batch, which is a pair with targets or has inputs only."""
+    return batch if isinstance(batch, torch.Tensor | Mapping) else unpack(batch)[0]
 
 
 def cast_floats(X, dtype, *, integers=False):
@@ -125,18 +172,81 @@ def as_container(X):
     return rows
 
 
-def targets_at_hand(dataset):
-    """Return the targets of a dataset as an array if it stores them, else None."""
-    if isinstance(dataset, Subset):
-        y = targets_at_hand(dataset.dataset)
-        return None if y is None else y[np.asarray(dataset.indices)]
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        return np.asarray(dataset.tensors[1])
-    y = getattr(dataset, "y", getattr(dataset, "targets", None))
-    return None if y is None or isinstance(y, Mapping) else np.asarray(y)
+class LabelledItems(torch.utils.data.Dataset):
+    """A dataset whose items are inputs only, with the targets `y`."""
+
+    def __init__(self, dataset, y):
+        self.dataset = dataset
+        self.y = y
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        return self.dataset[i], self.y[i]
 
 
-def read_targets(loader):
-    """Read the targets of all batches, without global generators."""
-    with OwnGenerators(Stream(0, "targets")):
-        return np.concatenate([np.asarray(unpack(batch)[1]) for batch in loader])
+def probed_items(dataset):
+    """Return a few items of a map-style dataset as pairs (number, item), and check their structure.
+
+    Raises ValueError if they differ in structure, or one cannot be read. No global generator of
+    torch is used.
+    """
+    items = []
+    with OwnGenerators(Stream(0, "probe")):
+        for number in probe_rows(len(dataset)):
+            try:
+                items.append((number, dataset[number]))
+            except Exception as error:
+                raise ValueError(
+                    f"a Dataset must yield the items 0 to {len(dataset) - 1}, but for item "
+                    f"{number} this {type(dataset).__name__} raised {type(error).__name__}: {error}"
+                ) from error
+    check_structure(items)
+    return items
+
+
+def is_pair(item):
+    """Whether an item of a dataset is a pair of inputs and target."""
+    return isinstance(item, tuple | list) and len(item) == 2
+
+
+def targets_of(dataset, report=None, *, num_workers=0):
+    """Return the targets of a map-style dataset as an array, None if its items have none.
+
+    Those that it stores are used if a few items have them, too; else each item is read once.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+    report : callable or None, default=None
+        Called with the number of items that were read.
+    num_workers : int, default=0
+        Processes that read items.
+    """
+    items = probed_items(dataset)
+    if not all(is_pair(item) for _, item in items):
+        return None
+    y = stored_targets(dataset)
+    if y is not None and len(y) == len(dataset) and all(_has(item, y[i]) for i, item in items):
+        return y
+    generator = torch.Generator().manual_seed(0)
+    settings = {"batch_size": _ITEMS_AT_ONCE, "generator": generator, "num_workers": num_workers}
+    if num_workers:
+        settings["multiprocessing_context"] = start_method()
+    targets = []
+    with OwnGenerators(Stream(0, "targets")), MayHaveChildren():
+        for part in DataLoader(dataset, collate_fn=_targets_only, **settings):
+            targets += part
+            if report is not None:
+                report(len(targets))
+    return np.asarray(targets)
+
+
+def _has(item, target):
+    return np.array_equal(np.asarray(item[1]), np.asarray(target))
+
+
+def _targets_only(items):
+    check_structure(enumerate(items))
+    return [np.asarray(y) for _, y in items]

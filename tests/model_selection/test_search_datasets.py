@@ -1,0 +1,238 @@
+"""A search over a torch Dataset has the scores of one over the same rows as arrays."""
+
+import numpy as np
+import pytest
+import torch
+from joblib import parallel_config
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, ShuffleSplit, TimeSeriesSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
+
+from skhpo import (
+    BayesSearchCV,
+    HalvingHyperbandSearchCV,
+    SearchCV,
+    TorchClassifier,
+    TorchRegressor,
+)
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
+
+N = 60
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 5)).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] > 0).astype(int)
+SPACE = {"lr": [0.02, 0.1], "module__dropout": [0.0, 0.3]}
+
+
+class Pairs(Dataset):
+    """Shows its targets item by item only, and counts what is read."""
+
+    def __init__(self, X=X, y=Y):
+        self.data, self.labels, self.n_read = X, y, 0
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        assert type(i) is int
+        self.n_read += 1
+        return self.data[i], self.labels[i]
+
+
+class Inputs(Pairs):
+    def __getitem__(self, i):
+        return super().__getitem__(i)[0]
+
+
+class Shifted(Pairs):
+    """What it stores as targets is not what it yields, as where there is a target_transform."""
+
+    def __init__(self):
+        super().__init__()
+        self.targets = Y + 7
+
+
+def whole_grid(space, random_state):
+    return FullScheduler(GridSampler(space), n_candidates=space.size)
+
+
+def grid(estimator=None, space=SPACE, cv=3, **kwargs):
+    net = TorchClassifier(max_epochs=2, module__n_units=8) if estimator is None else estimator
+    return SearchCV(net, space, scheduler=whole_grid, cv=cv, random_state=0, **kwargs)
+
+
+def assert_same(search, expected):
+    found, right = search.cv_results_, expected.cv_results_
+    for name in (name for name in right if name.endswith("_test_score")):
+        np.testing.assert_allclose(found[name], right[name], rtol=1e-4, err_msg=name)
+
+
+def tensors(n=slice(None)):
+    return TensorDataset(torch.from_numpy(X[n]), torch.from_numpy(Y[n]))
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return grid(scoring="neg_log_loss").fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: (Pairs(),),
+        lambda: (Pairs(), Y),
+        lambda: (tensors(),),
+        lambda: (ConcatDataset([tensors(slice(20)), tensors(slice(20, None))]),),
+        lambda: (Subset(Pairs(np.vstack([X, X]), np.append(Y, Y)), range(N, 2 * N)),),
+        lambda: (Inputs(), Y),
+        lambda: (Shifted(),),
+    ],
+    ids=["pairs", "targets given", "tensors", "several", "part", "inputs only", "other targets"],
+)
+def test_any_dataset_scores_as_arrays(arrays, data):
+    data = data()
+    search = grid(scoring="neg_log_loss").fit(*data)
+    assert_same(search, arrays)
+    np.testing.assert_allclose(search.predict_proba(data[0]), arrays.predict_proba(X), rtol=1e-4)
+    np.testing.assert_allclose(search.score(*data), arrays.score(X, Y), rtol=1e-4)
+
+
+@pytest.mark.parametrize("cv", [GroupKFold(3), TimeSeriesSplit(2), ShuffleSplit(2, random_state=0)])
+def test_splitters_see_rows_and_targets(cv):
+    groups = {"groups": np.arange(N) // 6} if isinstance(cv, GroupKFold) else {}
+    space = {"lr": [0.1]}
+    expected = grid(space=space, cv=cv, refit=False).fit(X, Y, **groups)
+    assert_same(grid(space=space, cv=cv, refit=False).fit(Pairs(), **groups), expected)
+
+
+@pytest.mark.parametrize("resource", ["max_epochs", "n_samples"])
+def test_rungs_continue_on_datasets(resource):
+    limits = {"max_epochs": (1, 3), "n_samples": (10, 30)}[resource]
+
+    def search():
+        net = TorchClassifier(max_epochs=2, module__n_units=8)
+        kwargs = {"resource": resource, "min_resources": limits[0], "max_resources": limits[1]}
+        return HalvingHyperbandSearchCV(net, SPACE, cv=2, random_state=0, **kwargs)
+
+    assert_same(search().fit(Pairs()), search().fit(X, Y))
+
+
+def test_a_regressor_and_a_sampler_that_learns():
+    values = X[:, :2].sum(1)
+
+    def search():
+        net = TorchRegressor(max_epochs=2, module__n_units=8)
+        return BayesSearchCV(net, {"lr": [0.01, 0.1]}, n_iter=3, cv=2, random_state=0)
+
+    found = search().fit(Pairs(y=values))
+    assert_same(found, search().fit(X, values))
+    assert found.score(Pairs(y=values)) == pytest.approx(found.score(X, values), rel=1e-4)
+
+
+def test_targets_are_read_once_and_items_only_for_batches(arrays):
+    dataset, space = Pairs(), {"lr": [0.1]}
+    search = grid(space=space, cv=2, refit=False).fit(dataset)
+    # In two fits each item is trained on in two epochs of one, and scored in the other.
+    first_looks = 200
+    assert dataset.n_read < N + 3 * N + first_looks
+    dataset = Pairs()
+    search.set_params(cv=2).fit(dataset, Y)
+    assert dataset.n_read < 3 * N + first_looks
+    del dataset
+    with pytest.raises(ValueError, match="what fit got"):
+        search.top_estimators(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python >= 3.12, with threads
+def test_processes_with_loaders_that_have_workers():
+    workers = {"iterator_train__num_workers": 1, "iterator_valid__num_workers": 1}
+    kwargs = {"cv": [(range(45), range(45, N))], "scoring": "neg_log_loss", "refit": False}
+    net = TorchClassifier(max_epochs=1, module__n_units=8, module__dropout=0.2)
+    expected = grid(net, {"lr": [0.1]}, **kwargs).fit(X, Y)
+    net.set_params(**workers)
+    assert_same(grid(net, {"lr": [0.1]}, **kwargs).fit(Pairs()), expected)
+    with parallel_config("loky", n_jobs=2):
+        assert_same(grid(net, {"lr": [0.1]}, **kwargs).fit(Pairs()), expected)
+
+
+def test_names_of_classes_for_positions_in_a_dataset():
+    names = np.array(["no", "yes"])
+    net = TorchClassifier(max_epochs=2, classes=names[::-1])
+    search = grid(net, {"lr": [0.1]}).fit(Pairs(y=1 - Y))
+    assert_same(search, grid(net, {"lr": [0.1]}).fit(X, names[Y]))
+    assert set(search.predict(Pairs())) <= {"no", "yes"}
+
+
+class NeverFitted(TorchClassifier):
+    def _run_epochs(self, *args, **kwargs):
+        pytest.fail("was fitted")
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(zip(X, Y, strict=True))
+
+
+class NoLength(Dataset):
+    def __getitem__(self, i):
+        return X[i], Y[i]
+
+
+class Uneven(Pairs):
+    def __getitem__(self, i):
+        return super().__getitem__(i) if i < 30 else {"x": X[i]}
+
+
+class Ends(Pairs):
+    def __getitem__(self, i):
+        return X[:50][i], Y[i]
+
+
+def drop_odd(items):
+    return torch.utils.data.default_collate([item for item in items if item[1] == 0])
+
+
+@pytest.mark.parametrize(
+    ("data", "params", "error", "message"),
+    [
+        ((Stream(),), {}, TypeError, r"map style\), but is a Stream, an IterableDataset; give"),
+        ((NoLength(),), {}, TypeError, r"map style\), but NoLength has no length"),
+        ((Pairs(X[:0], Y[:0]),), {}, TypeError, "must have items, but this Pairs has none"),
+        ((Uneven(),), {}, ValueError, "item 0 is .*1 dimension, a number.* and item 34 is {'x': "),
+        ((Ends(),), {}, ValueError, "the items 0 to 59, but for item 51 this Ends raised IndexErr"),
+        ((Pairs(), Y[:59]), {}, ValueError, "each of the 60 items of the Dataset X, but has 59"),
+        ((Pairs(), 1 - Y), {}, ValueError, "y must agree .* for item 0 y is .* Dataset yields"),
+        ((Inputs(),), {}, TypeError, "whose items are no pairs; give y"),
+        ((Pairs(),), {"groups": np.ones(7)}, ValueError, "each of the 60 rows of X, but has 7"),
+        ((Pairs(),), {"sample_weight": np.ones(N)}, ValueError, "sample_weight needs X as an arr"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_data_are_refused_before_any_training(data, params, error, message):
+    with pytest.raises(error, match=message):
+        grid(NeverFitted(), {"lr": [0.1]}).fit(*data, **params)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name", "message"),
+    [
+        (LogisticRegression(), "C", "LogisticRegression takes arrays and X is a torch Dataset"),
+        (make_pipeline(StandardScaler(), NeverFitted()), "neverfitted__lr", "transformers of a"),
+    ],
+)
+def test_estimators_that_take_arrays_are_told(estimator, name, message):
+    with pytest.raises(TypeError, match=message):
+        grid(estimator, {name: [0.1]}).fit(Pairs())
+
+
+def test_what_drops_rows_is_told(arrays):
+    both = {f"iterator_{part}__collate_fn": drop_odd for part in ("train", "valid")}
+    with pytest.raises(ValueError, match=r"of 8 items it made [0-7] rows"):
+        NeverFitted(**both).fit(Pairs(), Y)
+    net = TorchClassifier(max_epochs=1, iterator_train__collate_fn=drop_odd).fit(Pairs(), Y)
+    net.set_params(iterator_valid__collate_fn=drop_odd)
+    with pytest.raises(ValueError, match=r"a row for each, but for 60 items there are \d+ predic"):
+        net.predict(Pairs())
