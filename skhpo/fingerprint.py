@@ -66,7 +66,7 @@ def describe(value: Any, _depth: int = 0) -> Any:
     if isinstance(value, set | frozenset):
         return sorted((inner(item) for item in value), key=repr)
     if isinstance(value, Mapping):
-        return {str(key): inner(item) for key, item in value.items()}
+        return {_key(key): inner(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return {"array": list(value.shape), "hash": digest(value)}
     torch = sys.modules.get("torch")
@@ -98,6 +98,10 @@ def describe(value: Any, _depth: int = 0) -> Any:
     if hasattr(value, "__dict__"):
         return {**_class(type(value)), "attributes": inner(vars(value))}
     return {**_class(type(value)), "text": repr(value)}
+
+
+def _key(key: Any) -> str:
+    return _name(key) if callable(key) and hasattr(key, "__qualname__") else str(key)
 
 
 def _name(cls: type[Any]) -> Any:

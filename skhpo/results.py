@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TrialTable",
+    "mean_measure",
     "mean_score",
     "read_journal",
     "results_table",
@@ -30,8 +31,11 @@ __all__ = [
 def mean_score(results: Sequence[FitResult], name: str, error_score: float) -> float:
     """Return the score of a trial: the mean over splits and repeats of a list of FitResult.
 
-    Failures count as `error_score`.
+    Failures count as `error_score`; where a fit was not made because the configuration breaks a
+    constraint it is NaN.
     """
+    if any(result.skipped for result in results):
+        return np.nan
     scores = [result.test_scores.get(name, error_score) for result in results]
     return float(np.mean(scores)) if len(scores) > 1 else float(scores[0])
 
@@ -42,9 +46,17 @@ def variance_of_mean(results: Sequence[FitResult], name: str, error_score: float
     None where it is unknown: with a single fit, or where a score is not finite.
     """
     scores = [result.test_scores.get(name, error_score) for result in results]
-    if len(scores) < 2 or not np.isfinite(scores).all():
+    skipped = any(result.skipped for result in results)
+    if len(scores) < 2 or skipped or not np.isfinite(scores).all():
         return None
     return float(np.var(scores, ddof=1) / len(scores))
+
+
+def mean_measure(results: Sequence[FitResult], name: str) -> float:
+    """Return the mean of a measure over the fits of a list of FitResult that have it, else NaN."""
+    measures = [result.measures or {} for result in results]
+    values = [found[name] for found in measures if name in found]
+    return float(np.mean(values)) if values else np.nan
 
 
 def total_seconds(results: Sequence[FitResult]) -> float:
@@ -107,6 +119,8 @@ class TrialTable:
     def __init__(self, n_fits: int) -> None:
         self.n_fits = n_fits
         self.test_scores, self.train_scores, self.found = Numbers(), Numbers(), Numbers()
+        self.measures = Numbers()
+        self._is_skipped = bytearray()  # by fit
         self.errors, self.score_errors = Errors(), Errors()
         self._numbers, self._candidates, self._parents = array("q"), array("q"), array("q")
         self._resources: list[int | None] = []
@@ -136,6 +150,8 @@ class TrialTable:
             self.test_scores.add(result.test_scores)
             self.train_scores.add(result.train_scores or {})
             self.found.add(result.found or {})
+            self.measures.add(result.measures or {})
+            self._is_skipped.append(result.skipped is not None)
             self.errors.add(trial.number, result.error)
             self.score_errors.add(trial.number, result.score_error)
 
@@ -193,6 +209,21 @@ class TrialTable:
             for row in self._order().tolist()
         ]
 
+    @property
+    def n_skipped(self) -> int:
+        """Fits that were not made, because the configuration was known to break a constraint."""
+        return sum(self._is_skipped)
+
+    def scores(self, part: str, name: str, missing: float) -> NDArray[np.float64]:
+        """Return scores fit by fit, on the "test" or "train" part, with `missing` for failed ones.
+
+        Of fits that were not made they are NaN.
+        """
+        numbers = self.test_scores if part == "test" else self.train_scores
+        column = numbers.column(name, missing)
+        column[np.array(self._is_skipped, dtype=bool)] = np.nan
+        return column
+
     def _order(self) -> NDArray[np.intp]:
         return np.argsort(np.array(self._numbers), kind="stable")
 
@@ -244,7 +275,8 @@ def results_table(
     dict of str to ndarray
         Tags of the trials; ``n_resources`` and ``candidate`` where a resource varies; then
         times, parameters and scores as in ``GridSearchCV``. Values that fits found themselves
-        are ``split0_<parameter>``, ..., NaN where a fit failed.
+        are ``split0_<parameter>``, ..., NaN where a fit failed; ``constraint_<name>`` the means of
+        what constraints are about.
     """
     order = table._order()
     columns: dict[str, Any] = {}
@@ -274,11 +306,18 @@ def results_table(
         columns.update({f"split{i}_{name}": column.copy() for i, column in enumerate(values.T)})
     # In the order of the scorer; a result with all of them says it best.
     for name in metrics or table.test_scores.names or ["score"]:
-        _scores(columns, f"test_{name}", by_split(table.test_scores.column(name, error_score)))
+        _scores(columns, f"test_{name}", by_split(table.scores("test", name, error_score)))
         columns[f"rank_test_{name}"] = _ranks(columns[f"mean_test_{name}"])
         if return_train_score:
-            scores = by_split(table.train_scores.column(name, error_score))
+            scores = by_split(table.scores("train", name, error_score))
             _scores(columns, f"train_{name}", scores)
+    for name in table.measures.names:
+        measured = by_split(table.measures.column(name, np.nan)).reshape(len(table), -1)
+        there = ~np.isnan(measured)
+        sums = np.where(there, measured, 0.0).sum(axis=1)
+        columns[f"constraint_{name}"] = np.divide(
+            sums, there.sum(axis=1), out=np.full(len(table), np.nan), where=there.any(axis=1)
+        )
     return columns
 
 

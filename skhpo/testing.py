@@ -13,6 +13,7 @@ In a test file of your own::
 
 from __future__ import annotations
 
+import inspect
 import math
 import pickle
 
@@ -105,6 +106,10 @@ class _untouched_global_randomness:
         assert kind is not None or after == self.before, "numpy's global generator was used"
 
 
+def _keywords(method):
+    return set(inspect.signature(method).parameters)
+
+
 def _score(params):
     """Some score of a configuration, the same whenever and wherever it is asked for."""
     return sum(map(ord, repr(sorted(params.items())))) % 101 / 101
@@ -187,6 +192,21 @@ class SamplerContract:
         sampler = self.make_sampler(space, 0)
         for params in sampler.sample(6):
             sampler.observe(params, _score(params), None, noise=0.01, seconds=2.5)
+        assert len(sampler.sample(2)) == 2
+
+    def test_observes_objectives_and_constraints_if_it_takes_them(self):
+        space = _spaces()[3]
+        sampler = self.make_sampler(space, 0)
+        if not {"values", "value_noise", "violations"} <= _keywords(sampler.observe):
+            return
+        for i, params in enumerate(sampler.sample(6)):
+            score = _score(params)
+            values, violations = np.array([score, -(score**2)]), np.array([score - 0.5, -1.0])
+            if i == 0:  # known to be infeasible without a fit
+                score, values, violations = math.nan, values * math.nan, np.array([0.5, math.nan])
+            noise = np.array([0.01, math.nan])
+            told = {"values": values, "value_noise": noise, "violations": violations}
+            sampler.observe(params, score, None, noise=0.01, **told)
         assert len(sampler.sample(2)) == 2
 
     def test_observes_configurations_that_are_not_its_own(self):
@@ -370,9 +390,9 @@ class SchedulerContract:
         observed = []
         observe = scheduler.sampler.observe
 
-        def recording(params, score, resource, *, noise=None, seconds=None):
+        def recording(params, score, resource, *, noise=None, seconds=None, **more):
             observed.append((params, score, resource, noise, seconds))
-            observe(params, score, resource, noise=noise, seconds=seconds)
+            observe(params, score, resource, noise=noise, seconds=seconds, **more)
 
         scheduler.sampler.observe = recording
         told = []

@@ -85,6 +85,11 @@ class FitResult:
         together have the same, and each a share of the time. None where that is unknown.
     worker : str or None
         What ran it: ``"<host>:<process>"``, and ``":<thread>"`` where that is not the main one.
+    measures : mapping of str to float, or None
+        What constraints are about, beside scores, by name.
+    skipped : str or None
+        Name of the constraint that was known to be broken without a fit, which therefore was not
+        made: no failure, but there are no scores.
     """
 
     trial: int
@@ -103,3 +108,5 @@ class FitResult:
     unpredicted: str | None = None
     start: float | None = None
     worker: str | None = None
+    measures: Mapping[str, float] | None = None
+    skipped: str | None = None

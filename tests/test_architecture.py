@@ -27,6 +27,7 @@ PARTS = [
     "searchable",
     "preprocessing",
     "wrappers",
+    "scorers",
     "space",
     "define_by_run",
     "samplers",

@@ -27,10 +27,11 @@ from ._continuation import advance, begin, end, way_to_continue
 from ._curves import curves_of
 from ._devices import memory_freed
 from ._group_scores import GroupData, Scored, score_fits
+from ._measures import known_before, measured
 from ._models import kept_model
 from ._pickling import Packed, holds_all_in_checkpoint
 from ._setup import prepare
-from ._tasks import SAVED, Outcome, failed, is_saved
+from ._tasks import SAVED, Outcome, failed, is_saved, skipped
 from ._workers import this_worker
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def run_group(
         for fit in fits:
             fit.attempt(fit.finish)
         fitted_at = time.perf_counter()
+        for fit in fits:
+            fit.seconds = (fitted_at - start) / n_fits
         test_scores = score_fits(fits, data, "test")
         scored_at = time.perf_counter()
         train_scores: list[Scored | None] = [None] * n_fits
@@ -97,6 +100,9 @@ class _Fit:
         self.alone = alone
         self.error: str | None = None
         self.out_of_memory = False
+        self.skipped: str | None = None  # name of a constraint that it breaks
+        self.measures: dict[str, float] = {}
+        self.seconds = 0.0
         self.model: Any = None
 
     def attempt(
@@ -143,6 +149,11 @@ class _Fit:
             X, y = work.prepared.inner_data(*data.to_score(self.task, work.whole, "test"))
             valid = {"validation_data": _of_known_labels(X, y, work)}
             self.work = work = work._replace(fit_params={**work.fit_params, **valid})
+        if self.setting.bounds and len(self.task.levels) == 1:
+            self.measures, self.skipped = known_before(self.setting.bounds, work)
+            if self.skipped is not None:
+                self.error = f"it was not made, because it breaks the constraint {self.skipped!r}"
+                return
         self.way = way_to_continue(work.fresh, work.resource, work.y)
         self.steps: list[tuple[Any, Any]] = list(
             zip((0, *work.levels[:-1]), work.levels, strict=True)
@@ -205,6 +216,12 @@ class _Fit:
         if self.alone and self.task.key is None:
             self.work = self.work.without_rows()  # which nobody shares
 
+    @property
+    def seconds_of_all_levels(self) -> float:
+        """What the fit took, that of earlier levels included: they are taken to be as slow."""
+        start, end = self.steps[0][0], self.steps[-1][1]
+        return self.seconds if end is None else self.seconds * end / (end - start)
+
     def outcome(
         self,
         times: tuple[float, float],
@@ -213,6 +230,8 @@ class _Fit:
         train: Scored | None,
     ) -> Outcome:
         """Return what goes back: shares of time, when and where, and `score_fits` of both parts."""
+        if self.skipped is not None:
+            return skipped(self.task, self.skipped, self.measures, run)
         if self.error is not None:
             return failed(self.task, self.error, times[0], run, out_of_memory=self.out_of_memory)
         assert test is not None
@@ -232,6 +251,7 @@ class _Fit:
             found=_found(setting, self.fitted),
             predictions=test.predictions,
             unpredicted=test.unpredicted,
+            measures=measured(setting.measures, self.fitted, test.scores),
         )
         return Outcome(result, self.state, model=self.model)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compat import num_samples, safe_indexing
+from ..scorers import fit_took
 from ._devices import memory_freed
 from ._predictions import noting, predicted
 from ._scoring import answering, looks_at_outputs_only, looks_at_predictions_only, score
@@ -220,9 +221,9 @@ def _score(fit: Any, data: GroupData, part: str, shown: Any) -> Scored:
         if shown.outputs is not None:
             ready = answering(fit.net, X, shown.outputs)
     if not _keeps(fit, part):
-        with ready:
+        with ready, fit_took(fit.seconds_of_all_levels):
             return Scored(*score(fit.setting, estimator, X, y, data.X, rows))
-    with ready:
+    with ready, fit_took(fit.seconds_of_all_levels):
         with noting(fit.setting, estimator, X) as noted:
             scores, error = score(fit.setting, estimator, X, y, data.X, rows)
         return Scored(scores, error, *predicted(fit.setting, estimator, X, len(rows), noted))

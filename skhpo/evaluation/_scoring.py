@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._compat import MultimetricScorer, PassthroughScorer, check_method_params
 from ..limits import FitTimeoutError
+from ..scorers import PredictionScorer
 from ._blame import FAILURES, raise_unless_candidates
 from ._devices import memory_freed
 
@@ -21,7 +22,10 @@ __all__ = ["answering", "looks_at_outputs_only", "looks_at_predictions_only", "s
 
 def looks_at_predictions_only(scorer: Any) -> bool:
     """Whether a scorer is known to pass X on to the estimator and do nothing else with it."""
-    return all(type(scorer).__module__.startswith("sklearn.") for scorer in _each(scorer))
+    return all(
+        type(one).__module__.startswith("sklearn.") or isinstance(one, PredictionScorer)
+        for one in _each(scorer)
+    )
 
 
 def looks_at_outputs_only(scorer: Any, net: Any, params: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ __all__ = [
     "TransformTask",
     "failed",
     "is_saved",
+    "skipped",
 ]
 
 SAVED = "saved"
@@ -66,6 +67,11 @@ class Setting:
         Number of the first repeat for seeds: earlier fits of the search have the smaller ones.
     noted : str or None, default=None
         Attribute of the fitted estimator, inside of wrappers, that results have in `found`.
+    measures : mapping of str to (str or callable), default={}
+        What results have in `measures`, by name: an attribute of the fitted estimator, inside of
+        wrappers, or what a function of the whole returns.
+    bounds : mapping of str to (low, high), default={}
+        Of measures that may be known without a fit, which is not made if they are broken.
     predictions : PredictionKind or None, default=None
         Which predictions for the test part are kept.
     layer_rules : dict
@@ -87,6 +93,8 @@ class Setting:
     starts: Any = None
     first_repeat: int = 0
     noted: str | None = None
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     predictions: PredictionKind | None = None
     layer_rules: Mapping[type, Any] = field(default_factory=_layer_rules)
     name: str = field(default_factory=lambda: f"search-{uuid.uuid4().hex[:8]}")
@@ -235,3 +243,18 @@ def failed(
         **(run or {}),
     )
     return Outcome(result, out_of_memory=out_of_memory)
+
+
+def skipped(
+    task: FitTask, constraint: str, measures: Mapping[str, float], run: Mapping[str, Any]
+) -> Outcome:
+    """Return the outcome of a fit that was not made, because it breaks a constraint."""
+    result = FitResult(
+        trial=task.trial,
+        split=task.split,
+        repeat=task.repeat,
+        measures=measures,
+        skipped=constraint,
+        **run,
+    )
+    return Outcome(result)

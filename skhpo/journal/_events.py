@@ -45,6 +45,10 @@ def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
         event["unpredicted"] = result.unpredicted
     if result.found is not None:
         event["found"] = _encode(result.found)
+    if result.measures is not None:
+        event["measures"] = _encode(result.measures)
+    if result.skipped is not None:
+        event["skipped"] = result.skipped
     if result.curves is not None:
         event["curves"] = {name: _finite(curve) for name, curve in result.curves.items()}
     return event
@@ -69,6 +73,8 @@ def result_of(event: Mapping[str, Any]) -> FitResult:
         curves=curves and {name: tuple(map(float, curve)) for name, curve in curves.items()},
         found=_decode(event.get("found")),
         unpredicted=event.get("unpredicted"),
+        measures=_decode(event.get("measures")),
+        skipped=event.get("skipped"),
     )
 
 
@@ -257,6 +263,8 @@ _OPTIONAL: dict[str, _Field] = {
     "score_error": (lambda v: isinstance(v, str), "a string"),
     "unpredicted": (lambda v: isinstance(v, str), "a string"),
     "found": (_scores, _SCORES),
+    "measures": (_scores, _SCORES),
+    "skipped": (lambda v: isinstance(v, str), "a string"),
     "curves": (
         lambda v: (
             isinstance(v, dict)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ._bayes import BayesSearchCV
     from ._corrected import CorrectedScore, bias_corrected_score, corrected_score
     from ._found_epochs import with_found_epochs
+    from ._front_rules import knee_point, scalarize
     from ._generic import SearchCV
     from ._harmonica import HarmonicaSearchCV
     from ._hyperband import HalvingHyperbandSearchCV
@@ -28,8 +29,10 @@ __all__ = [
     "SelfTuningSearchCV",
     "bias_corrected_score",
     "corrected_score",
+    "knee_point",
     "one_standard_error",
     "read_kept",
+    "scalarize",
     "with_found_epochs",
 ]
 
@@ -47,8 +50,10 @@ __getattr__ = late(
         "SelfTuningSearchCV": "._self_tuning",
         "bias_corrected_score": "._corrected",
         "corrected_score": "._corrected",
+        "knee_point": "._front_rules",
         "one_standard_error": "._one_standard_error",
         "read_kept": "._out_of_fold",
+        "scalarize": "._front_rules",
         "with_found_epochs": "._found_epochs",
     },
 )

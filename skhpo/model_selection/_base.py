@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
@@ -18,6 +18,7 @@ from .. import evaluation
 from .._compat import BaseSearchCV, Interval, StrOptions, fit_context, num_samples
 from ..interrupts import noticing
 from ..schedulers import Scheduler
+from ..scorers import get_scorer_names, resolved
 from ._confirm import confirm
 from ._found_epochs import without_validation
 from ._keeping import Keeper
@@ -50,6 +51,9 @@ class BaseTrialSearchCV(ScoredTrials):
 
     _parameter_constraints = {
         **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
+        "scoring": [StrOptions(set(get_scorer_names())), callable, list, tuple, dict, None],
+        "objectives": [list, tuple, None],
+        "constraints": [dict, None],
         "param_distributions": [dict, list, StrOptions({"model"})],
         "random_state": ["random_state"],
         "n_repeats": [Interval(Integral, 1, 10_000, closed="both")],
@@ -88,6 +92,12 @@ class BaseTrialSearchCV(ScoredTrials):
         tags = super().__sklearn_tags__()
         tags.target_tags = deepcopy(get_tags(self.estimator).target_tags)
         return tags
+
+    def _get_scorers(self) -> Any:
+        """Return what scikit-learn returns, which does not know the names of our scorers."""
+        known = copy(self)
+        known.scoring = resolved(self.scoring)
+        return super(BaseTrialSearchCV, known)._get_scorers()
 
     @abstractmethod
     def _make_scheduler(self, plan: Plan) -> Scheduler:
@@ -173,7 +183,7 @@ class BaseTrialSearchCV(ScoredTrials):
         plan, n_trials = source.plan, source.scheduler.n_trials
         n_fits = self.n_splits_ * self.n_repeats
         total = None if n_trials is None else n_trials * n_fits
-        score = self._score_of(plan.setting.scorer)
+        score = self._score_of(plan)
         progress = Progress(total, n_fits, score, self.resource)
         observers: list[Observer] = [plan.callbacks]
         if self.verbose > 0:

@@ -20,6 +20,7 @@ from ..wrappers import arguments_inside, inside, owner_of
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
+    from ._goals import Goals
     from ._plan import Plan
 
 __all__ = [
@@ -180,21 +181,32 @@ def _nearest(name: str, known: Iterable[str]) -> Any:
     return f"known are {', '.join(listed[:20])}{', ...' if len(listed) > 20 else ''}"
 
 
-def check_listening(scheduler: Scheduler) -> None:
-    """Raise TypeError unless a scheduler and its sampler take noise and seconds with a score.
+def check_listening(scheduler: Scheduler, goals: Goals) -> None:
+    """Raise TypeError unless a scheduler and its sampler take what comes with a score.
 
     Parameters
     ----------
     scheduler : Scheduler
+    goals : Goals
+        Objectives and constraints of the search.
     """
-    for method in (scheduler.tell, scheduler.sampler.observe):
+    told = ["noise", "seconds"]
+    measured = ["values"] if goals.objectives else []
+    measured += ["violations"] if goals.constraints else []
+    more = [*told, *measured, *(["value_noise"] if goals.objectives else [])]
+    methods: list[tuple[Any, list[str]]] = [(scheduler.tell, more)]
+    methods += [(scheduler.record, measured), (scheduler.sampler.observe, more)]
+    for method, names in methods:
         signature = inspect.signature(method)
         any_keyword = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        if not (any_keyword or {"noise", "seconds"} <= signature.parameters.keys()):
+        lacking = [name for name in names if name not in signature.parameters]
+        if lacking and not any_keyword:
+            is_new = not {"noise", "seconds"} & set(lacking)
+            why = " of a search with objectives or constraints" if is_new else ""
             raise TypeError(
-                f"a scheduler's tell and a sampler's observe must take the keyword arguments noise "
-                f"and seconds, but {method.__qualname__} is {method.__name__}{signature}; add "
-                "'*, noise=None, seconds=None'"
+                f"a scheduler's tell and record and a sampler's observe{why} must take the keyword "
+                f"arguments {', '.join(names)}, but {method.__qualname__} is {method.__name__}"
+                f"{signature}; add '*, {', '.join(f'{name}=None' for name in lacking)}'"
             )
 
 

@@ -71,6 +71,16 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics candidates are promoted by the one that
         `refit` names, else by the first.
+    objectives : sequence of str or None, default=None
+        Names of metrics of `scoring` that are all to be large. The search then looks for the front
+        of candidates that none is better than in everything: they
+        are promoted front by front, and inside a front such that they are far apart.
+        None is one objective. See docs/objectives.md.
+    constraints : dict or None, default=None
+        Bounds ``(low, high)``, None being no bound, of a metric, of ``"n_parameters"``, of another
+        attribute of the fitted estimator, or of what a function of it returns (its means over
+        splits and repeats). Networks that would have too many parameters are not fitted. Candidates
+        that break one are the last to be promoted or refitted.
     n_jobs : int or None, default=None
         Fits at the same time. None means 1 unless in a ``joblib.parallel_config``.
     refit : bool, str or callable, default=True
@@ -158,6 +168,14 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         The space: `param_distributions`, or what a builder asked for.
     sampler_ : Sampler
         What the candidates came from; of ``"bayes"`` the fitted model.
+    pareto_front_ : ndarray of int
+        Where `objectives` are given: rows that none is better than in everything, by the first
+        objective. ``cv_results_["pareto_rank"]`` has the number of the front of each row, and with
+        `constraints` there are ``feasible``, ``violation`` (the sum of what bounds are exceeded by,
+        relative to them) and ``constraint_<name>``.
+    hypervolume_, reference_point_ : float, ndarray of shape (n_objectives,)
+        Where `objectives` are given: the volume between the front and the worst value of each
+        objective among all feasible rows.
     models_ : KeptModels
         Where `keep_models` is set: which rows' estimators are kept.
     predictions_ : KeptPredictions
@@ -254,6 +272,8 @@ classes_, n_features_in_, feature_names_in_
         n_iterations: int | str = 1,
         sampler: str | Callable[..., Sampler] = "random",
         scoring: Any = None,
+        objectives: Sequence[str] | None = None,
+        constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,
         n_jobs: int | None = None,
         refit: Any = True,
         refit_epochs: str = "same",

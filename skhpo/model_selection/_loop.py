@@ -12,6 +12,7 @@ from ..exceptions import JournalError, StorageError
 from ..interrupts import noticing
 from ..journal import Recorded, fit_event
 from ..results import TrialTable
+from ._goals import Told
 from ._observers import Observer
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class TrialLoop:
         Fits per trial.
     score : callable
         From the results of a trial, in order of split and repeat, to what the scheduler hears:
-        score, noise and seconds, as in `Scheduler.tell`.
+        the fields of a `Told`, the first three at least.
     asynchronous : bool, default=False
         Ask for one more as soon as there is room for it, and tell in finishing order; else tell
         whole batches, in trial order, so that nothing depends on timing. Where the scheduler
@@ -75,7 +76,7 @@ class TrialLoop:
         scheduler: Scheduler,
         evaluator: Any,
         n_fits: int,
-        score: Callable[[Sequence[FitResult]], tuple[float, float | None, float]],
+        score: Callable[[Sequence[FitResult]], tuple[Any, ...]],
         *,
         asynchronous: bool = False,
         journal: Journal | None = None,
@@ -302,7 +303,7 @@ class TrialLoop:
 
     def _tell(self, trial: Trial, *, replaying: bool = False) -> None:
         results = _in_order(self._rows[trial.number])
-        score, noise, seconds = self.score(results)
+        told = Told(*self.score(results))
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
         del self._open[trial.number], self._rows[trial.number]
@@ -314,8 +315,8 @@ class TrialLoop:
                 if trial.parent in self._held:
                     self._held.remove(trial.parent)
                     self._dropped.append(trial.parent)
-        self.scheduler.tell(trial, score, noise=noise, seconds=seconds)
-        if self._observe("on_trial_end", trial, results, score):
+        self.scheduler.tell(trial, told.score, **told.more)
+        if self._observe("on_trial_end", trial, results, told.score):
             self._end(STOPPED_BY_CALLBACK)
 
     def _fit_again(self, names: Collection[tuple[int, int, int]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OneStandardError", "one_standard_error"]
+__all__ = ["OneStandardError", "may_win", "one_standard_error"]
 
 
 def one_standard_error(
@@ -113,7 +113,7 @@ class OneStandardError:
         """
         scores = self._scores(cv_results)
         means = scores.mean(axis=1)
-        means[~_may_win(cv_results)] = np.nan
+        means[~may_win(cv_results)] = np.nan
         if np.isnan(means).all():
             raise ValueError(f"{self!r} needs a row with scores on all splits, but there is none")
         best = int(np.nanargmax(means))
@@ -188,13 +188,13 @@ def _value(column: Any, row: int) -> Any:
     return np.nan if value is np.ma.masked or value is None else value
 
 
-def _may_win(table: Mapping[str, Any]) -> NDArray[np.bool_]:
+def may_win(table: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Return which rows may win: of subsamples the largest, because the refit has all rows."""
-    params = table["params"]
+    n_rows = len(next(iter(table.values())))
     levels = table.get("n_resources")
     if levels is None or any(
         key.startswith("param_") and np.array_equal(np.ma.getdata(table[key]), levels)
         for key in table
     ):
-        return np.ones(len(params), dtype=bool)
+        return np.ones(n_rows, dtype=bool)
     return np.asarray(levels == np.max(levels))

@@ -27,6 +27,7 @@ from ._checks import (
 from ._confirm import check_confirm, reshuffled
 from ._data import check_lengths, rows_and_targets
 from ._found_epochs import check_refit_epochs
+from ._goals import Goals, check_rule, goals_of
 from ._observers import Callbacks
 from ._one_standard_error import OneStandardError
 from ._out_of_fold import check_metric
@@ -83,6 +84,8 @@ class Plan:
         What all fits share.
     metric : str or bool
         By which the best row is found.
+    goals : Goals
+        Objectives and constraints.
     slots : callable
         See `slots_of`.
     resplit : callable
@@ -102,6 +105,7 @@ class Plan:
     first: Sequence[Mapping[str, Any]]
     setting: Setting
     metric: Any
+    goals: Goals
     slots: Callable[..., Any]
     resplit: Callable[[int], Splits]
     callbacks: Callbacks
@@ -129,7 +133,9 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         If anything does not fit the estimator, the space or the data.
     """
     callbacks = Callbacks(search, search.callbacks)
+    check_rule(search)
     scorer, metric = search._get_scorers()
+    goals = goals_of(search, search._known_metrics(scorer))
     X, y = rows_and_targets(search.estimator, X, y, search.verbose)
     check_lengths(X, params)
     params = check_method_params(X, params=params)
@@ -174,6 +180,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         curves=callbacks.want_curves,
         starts=subject.starts,
         noted=_noted(search.refit, distributions),
+        measures=goals.measures,
+        bounds=goals.bounds,
         predictions=predictions,
     )
     evaluation.separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
@@ -189,6 +197,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         first=[*enqueued(search, distributions), *subject.first],
         setting=setting,
         metric=metric,
+        goals=goals,
         slots=slots,
         resplit=resplit,
         callbacks=callbacks,

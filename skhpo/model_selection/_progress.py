@@ -13,6 +13,7 @@ from ._observers import Observer
 
 if TYPE_CHECKING:
     from ..trial import FitResult, Trial
+    from ._goals import Told
     from ._loop import TrialLoop
 
 __all__ = ["Progress", "report_answered"]
@@ -33,8 +34,7 @@ class Progress(Observer):
     n_fits : int
         Fits per trial.
     score : callable
-        From the results of a trial, in order of split and repeat, to a tuple of what the scheduler
-        hears, the score first.
+        From the results of a trial, in order of split and repeat, to what the scheduler hears.
     resource : str or None
         Its name.
     """
@@ -43,7 +43,7 @@ class Progress(Observer):
         self,
         total: int | None,
         n_fits: int,
-        score: Callable[[Sequence[FitResult]], tuple[float, float | None, float]],
+        score: Callable[[Sequence[FitResult]], Told],
         resource: str | None,
     ) -> None:
         self.total = total
@@ -85,9 +85,9 @@ class Progress(Observer):
 
     def _note(self, trial: Trial, results: Sequence[FitResult]) -> None:
         results = sorted(results, key=lambda result: (result.split, result.repeat))
-        score, *_ = self.score(results)
-        if not math.isnan(score):
-            self.best[trial.resource] = max(score, self.best.get(trial.resource, -math.inf))
+        told = self.score(results)
+        if not math.isnan(told.score) and told.is_feasible:
+            self.best[trial.resource] = max(told.score, self.best.get(trial.resource, -math.inf))
 
     def _best_so_far(self) -> tuple[float | None, int | None]:
         if not self.best:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..samplers import Sampler
     from ..space import SearchSpace
     from ..trial import FitResult, Trial
+    from ._goals import Goals
 
 __all__ = ["fingerprint", "identity_of", "replayed", "tell_earlier_scores"]
 
@@ -47,6 +48,9 @@ _FREE = {
 }
 
 
+_NEW = ("constraints", "objectives")
+
+
 def fingerprint(
     search: Any, distributions: Any, cv: Any, X: Any, y: Any, params: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -68,6 +72,9 @@ def fingerprint(
         JSON.
     """
     settings = search.get_params(deep=False)
+    for name in _NEW:  # so that journals of before go on
+        if settings.get(name) is None:
+            settings.pop(name, None)
     return {
         "settings": {k: describe(v) for k, v in settings.items() if k not in _FREE},
         "space": describe(translated(distributions)),
@@ -133,6 +140,7 @@ def tell_earlier_scores(
     identity: Any,
     metric: Any = True,
     max_resource: int | None = None,
+    goals: Goals | None = None,
 ) -> None:
     """Tell a sampler what an earlier search over the same space found.
 
@@ -152,11 +160,14 @@ def tell_earlier_scores(
         The metric that guides this search, if it has a name.
     max_resource : int or None, default=None
         The largest resource here; None for full fits.
+    goals : Goals or None, default=None
+        Objectives and constraints of this search.
 
     Raises
     ------
     JournalError
-        If the file is no journal, has no finished trial, or a configuration that is not in the
+        If the file is no journal, has no finished trial, lacks an objective or the number of a
+        constraint, or has a configuration that is not in the
         space.
     """
     header, trials, results = read_trials(path)
@@ -171,6 +182,8 @@ def tell_earlier_scores(
             f"warm_start_from must be the journal of a search that has finished trials, but "
             f"{str(path)!r} has none; leave it out, or let that search go on first"
         )
+    if goals is not None:
+        _check_measured(path, finished, goals)
     same = _same_task(header["fingerprint"], identity)
     last = {trial.candidate: trial.number for trial, _ in finished}
     for trial, fits in finished:
@@ -179,6 +192,8 @@ def tell_earlier_scores(
         score = mean_score(fits, name, np.nan)
         noise = variance_of_mean(fits, name, np.nan)
         more: dict[str, Any] = {"noise": noise, "seconds": total_seconds(fits)}
+        if goals is not None:
+            more |= goals.told(fits, np.nan)
         if same:
             resource = trial.resource
             if max_resource is not None:
@@ -186,6 +201,21 @@ def tell_earlier_scores(
             sampler.observe(params, score, resource, **more)
         elif trial.number == last[trial.candidate]:
             sampler.observe_elsewhere(params, score, **more)
+
+
+def _check_measured(
+    path: str | PathLike[str], finished: Sequence[tuple[Trial, list[FitResult]]], goals: Goals
+) -> None:
+    """Raise JournalError unless an earlier search has what the objectives of this one are."""
+    found = {name for _, fits in finished for fit in fits for name in fit.test_scores}
+    noted = {name for _, fits in finished for fit in fits for name in fit.measures or ()}
+    for name in [*goals.objectives, *(one.name for one in goals.constraints)]:
+        if name not in found and (name in goals.objectives or name not in noted):
+            raise JournalError(
+                f"warm_start_from must be the journal of a search that measured all objectives and "
+                f"constraints of this one, but {str(path)!r} has no {name!r}, only "
+                f"{', '.join(map(repr, sorted(found | noted)))}; leave warm_start_from out"
+            )
 
 
 def _same_task(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

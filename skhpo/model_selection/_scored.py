@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import FitFailedWarning
 
 from .._compat import MultimetricScorer, num_samples
 from ..exceptions import SearchStoppedWarning
+from ..objectives import hypervolume
 from ..results import TrialTable, mean_score, results_table, total_seconds, variance_of_mean
 from ..trial import FitResult
 from ._ensembling import Ensembles
+from ._front_rules import FrontRule
+from ._goals import Goals, Told
 from ._keeping import Keeper
 from ._loop import STOPPED_BY_CALLBACK, TrialLoop
 from ._plan import Plan
@@ -25,8 +29,11 @@ _ONLY_WITH_SOME_ARGUMENTS = (
     "best_estimator_",
     "corrected_score_",
     "feature_names_in_",
+    "hypervolume_",
     "models_",
+    "pareto_front_",
     "predictions_",
+    "reference_point_",
     "refit_epochs_",
     "refit_time_",
 )
@@ -44,29 +51,31 @@ class ScoredTrials(Ensembles):
         best = getattr(self, "best_score_", corrected.uncorrected)
         return f"{text}\nbest_score_ {best:.4g}, corrected {corrected}"
 
-    def _score_of(
-        self, scorer: Any
-    ) -> Callable[[Sequence[FitResult]], tuple[float, float | None, float]]:
+    def _score_of(self, plan: Plan) -> Callable[[Sequence[FitResult]], Told]:
         """Return the function from a trial's results to what the scheduler hears."""
         error_score = np.nan if self.error_score == "raise" else self.error_score
+        scorer, goals = plan.setting.scorer, plan.goals
 
-        def score(results: Sequence[FitResult]) -> tuple[float, float | None, float]:
+        def score(results: Sequence[FitResult]) -> Told:
             names = {name for result in results for name in result.test_scores}
             if callable(self.scoring) and names and names != {"score"}:
                 self._check_refit_for_multimetric(names)
             metric = self._guiding_metric(scorer, results)
-            return (
+            return Told(
                 mean_score(results, metric, error_score),
                 variance_of_mean(results, metric, error_score),
                 total_seconds(results),
+                **goals.told(results, error_score),
             )
 
         return score
 
     def _guiding_metric(self, scorer: Any, results: Sequence[FitResult]) -> str:
-        """Return the metric that the scheduler hears: what `refit` names, else the first."""
+        """Return the metric that the scheduler hears: what `refit` names, else the first one."""
         if isinstance(self.refit, str) and not self._refits_ensemble:
             return self.refit
+        if self.objectives:
+            return str(self.objectives[0])
         if isinstance(scorer, MultimetricScorer):
             return str(next(iter(scorer._scorers)))
         return next((name for result in results for name in result.test_scores), "score")
@@ -105,15 +114,52 @@ class ScoredTrials(Ensembles):
         self.multimetric_ = several or names != ["score"]
         if callable(self.scoring) and self.multimetric_:
             metric = self.refit
+        self._goals = plan.goals
+        if plan.goals:
+            self._add_goals(plan.goals)
         if self.refit or not self.multimetric_:
             self.best_index_ = self._find_best(metric)
             self.best_params_ = self._params_of(self.best_index_)
             if not callable(self.refit):
                 self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
 
+    def _add_goals(self, goals: Goals) -> None:
+        """Add what objectives and constraints say of the rows, and the front."""
+        table = self.cv_results_
+        names = [key[len("mean_test_") :] for key in table if key.startswith("mean_test_")]
+        by_refit = isinstance(self.refit, str) and self.refit in names
+        metric = self.refit if by_refit else names[0]
+        decisive = goals.objectives[0] if goals.objectives else metric
+        goals.add_columns(table, metric, super()._comparable(table[f"mean_test_{decisive}"]))
+        if not goals.objectives:
+            return
+        values = goals.values(table)
+        front = np.flatnonzero((table["pareto_rank"] == 1) & self._may_be_on_front(values))
+        self.pareto_front_ = front[np.argsort(-values[front, 0], kind="stable")]
+        known = values[np.isfinite(values).all(axis=1) & self._may_be_on_front(values)]
+        self.reference_point_ = known.min(axis=0, initial=np.inf)
+        self.hypervolume_ = 0.0
+        if len(known):
+            self.hypervolume_ = hypervolume(values[front], self.reference_point_)
+
+    def _may_be_on_front(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return the feasible rows that have all objectives."""
+        feasible = self.cv_results_.get("feasible", True)
+        may_win = super()._comparable(values[:, 0]) & ~np.isnan(values).any(axis=1)
+        return np.asarray(may_win & feasible)
+
+    def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
+        scored = super()._comparable(means)
+        if "feasible" not in self.cv_results_ or not scored.any():
+            return scored
+        violation = self.cv_results_["violation"]
+        return np.asarray(scored & (violation <= violation[scored].min()))
+
     def _find_best(self, metric: Any) -> int:
         """Return the row of the best score, of those that may win."""
         table = self.cv_results_
+        if isinstance(self.refit, FrontRule):
+            return self.refit.choose(table, self._goals.objectives or None)
         if callable(self.refit):
             index: Any = self.refit(table)
             if not isinstance(index, int | np.integer):
@@ -124,6 +170,8 @@ class ScoredTrials(Ensembles):
                 )
             return int(index)
         order = self._order(table[f"mean_test_{metric}"])
+        if not order and "violation" in table:
+            return int(np.argmin(table["violation"]))
         if not order:  # no scorer gave anything: any row that was given the most
             return int(np.argmax(table.get("n_resources", [0])))
         return order[0]
@@ -147,8 +195,24 @@ class ScoredTrials(Ensembles):
                 stacklevel=5,
             )
         _warn_about_failures(loop.table, self.error_score)
+        if "feasible" in self.cv_results_ and not self.cv_results_["feasible"].any():
+            self._warn_that_nothing_is_feasible()
         if loop.keeper is not None:
             _warn_about_predictions(loop.keeper, len(loop.table) * loop.table.n_fits)
+
+    def _warn_that_nothing_is_feasible(self) -> None:
+        table = self.cv_results_
+        row = getattr(self, "best_index_", int(np.argmin(table["violation"])))
+        found = ", ".join(
+            f"{one.name}={table[f'constraint_{one.name}'][row]:.4g}"
+            for one in self._goals.constraints
+        )
+        warnings.warn(
+            f"none of {len(table['params'])} rows keeps the constraints; the best is the one that "
+            f"breaks them least, row {row} ({found}); widen the bounds or the space",
+            UserWarning,
+            stacklevel=6,
+        )
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
         """Whether what stopped the loop is what was to end it."""

@@ -93,7 +93,7 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
 
 def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     scheduler = search._make_scheduler(plan)
-    check_listening(scheduler)
+    check_listening(scheduler, plan.goals)
     check_keep_from(search, scheduler.max_resource)
     if search.max_time is None:
         check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)
@@ -106,6 +106,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
             plan.fingerprint,
             metric=True if search._refits_ensemble else search.refit,
             max_resource=scheduler.max_resource,
+            goals=plan.goals,
         )
     if plan.first:
         seed = evaluation.derive_seed(plan.setting.seed, "enqueue")

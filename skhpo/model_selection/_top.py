@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import evaluation
 from .._compat import BaseSearchCV, check_method_params, num_samples
 from ..datasets import is_dataset
+from ..objectives import promotion_order
 from ..process import ignoring
 from ._data import rows_and_targets
 from ._found_epochs import (
@@ -87,6 +88,9 @@ class RefitInputs:
 class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no annotations
     """The part of a search class that fits more than the best candidate."""
 
+    objectives: Any = None
+    constraints: Any = None
+
     def top_estimators(self, n: int = 1, X: Any = None, y: Any = None, **params: Any) -> list[Any]:
         """Return the `n` best candidates, fitted on all data as the best one is.
 
@@ -109,7 +113,10 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         -------
         list of estimator
             Best first, by the metric that `refit` names, else the first; with a callable
-            `refit`, or `confirm`, the one that was chosen comes before the others.
+            `refit`, or `confirm`, the one that was chosen comes before the others. With
+            `objectives` those of the front follow the chosen one, however many are taken far
+            apart, and then those of the next front. Candidates that break a constraint are left
+            out, unless all do.
 
         Raises
         ------
@@ -164,12 +171,21 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         metric = f"mean_test_{self.refit}" if by_name else names[0]
         means = table[metric]
         order = self._order(means)
-        if callable(self.refit) or (self.confirm and hasattr(self, "best_index_")):
+        if self.objectives:
+            order = self._along_the_fronts(order)
+        chosen = callable(self.refit) or self.confirm or self.objectives
+        if chosen and hasattr(self, "best_index_"):
             order = [self.best_index_, *(row for row in order if row != self.best_index_)]
         best: dict[int, int] = {}
         for row in order:
             best.setdefault(self._refit_inputs.candidates[row], row)
         return list(best.values())
+
+    def _along_the_fronts(self, rows: list[int]) -> list[int]:
+        """Return rows front by front, and inside of each such that the first ones are far apart."""
+        table = self.cv_results_
+        values = np.column_stack([table[f"mean_test_{name}"][rows] for name in self.objectives])
+        return [rows[i] for i in promotion_order(values)]
 
     def _order(self, means: NDArray[np.float64]) -> list[int]:
         """Return the rows that may win, best first; of equal ones those with more resource."""

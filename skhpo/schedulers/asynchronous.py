@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 from heapq import heappop, heappush
-from typing import Literal
+from typing import Any, Literal
 
 from ..samplers import Sampler
 from ..trial import Trial
 from ._checks import exactly
 from .base import Scheduler
 from .bracket import Plan
-from .contenders import Contenders
+from .contenders import Contenders, RungScores
+from .fronts import FrontContenders
 from .hyperband import hyperband_plan
 
 __all__ = ["AsynchronousHyperband"]
@@ -112,7 +113,7 @@ class AsynchronousHyperband(Scheduler):
             self._last_trial[candidate]
             for bracket in self._brackets.values()
             for rung in bracket.rungs
-            for candidate in rung.contenders.ranked
+            for candidate in rung.contenders.members
         }
 
     def released(self) -> Collection[int]:
@@ -125,7 +126,9 @@ class AsynchronousHyperband(Scheduler):
             bracket = self._brackets.get(self._promoting[0])
             rung = None if bracket is None else bracket.promoting()
             if bracket is not None and rung is not None:
-                return self._run(bracket.rungs[rung].promote(), bracket, rung + 1)
+                promoted = bracket.rungs[rung].promote()
+                self._release(bracket.rungs[rung].contenders.rest())
+                return self._run(promoted, bracket, rung + 1)
             heappop(self._promoting)
             if bracket is not None:
                 bracket.is_queued = False
@@ -161,13 +164,15 @@ class AsynchronousHyperband(Scheduler):
         self._last_trial[candidate] = trial.number
         return trial
 
-    def record(self, trial: Trial, score: float) -> None:  # type: ignore[override]
+    def record(self, trial: Trial, score: float, **measured: Any) -> None:
         bracket, rung = self._place[trial.candidate]
-        out = bracket.rungs[rung].record(trial.candidate, score)
-        if out is not None:
+        self._release(bracket.rungs[rung].record(trial.candidate, score, **measured))
+        self._update(bracket)
+
+    def _release(self, candidates: Collection[int]) -> None:
+        for out in candidates:
             del self._place[out]
             self._released.append(self._last_trial.pop(out))
-        self._update(bracket)
 
     def _update(self, bracket: _Bracket) -> None:
         """Queue a bracket if a candidate can be promoted in it; drop it if it is finished."""
@@ -220,7 +225,7 @@ class _Rung:
         Candidates without a score.
     n_due : int
         Promotions that the scores so far allow and that have not been made.
-    contenders : Contenders
+    contenders : Contenders or FrontContenders
         The candidates to promote given the scores so far.
     """
 
@@ -229,17 +234,21 @@ class _Rung:
         self.tags = tags
         self.n_running = 0
         self.n_due = 0
-        self.contenders = Contenders(slots)
+        self._scores = RungScores(slots)
         self._factor = factor
         self._n_told = 0
         self._n_promoted = 0
 
-    def record(self, candidate: int, score: float) -> int | None:
-        """Record a score; return the candidate that is now out, or None."""
+    @property
+    def contenders(self) -> Contenders | FrontContenders:
+        return self._scores.contenders
+
+    def record(self, candidate: int, score: float, **measured: Any) -> list[int]:
+        """Record a score; return the candidates that are now out."""
         self.n_running -= 1
         self._n_told += 1
         self.n_due = self._n_told // self._factor - self._n_promoted
-        return self.contenders.add(candidate, score)
+        return self._scores.add(candidate, score, **measured)
 
     def promote(self) -> int:
         """Remove and return the best candidate."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..arguments import COUNT, check_arguments
-from .contenders import Contenders
+from .contenders import RungScores
 
 __all__ = ["Bracket", "Plan"]
 
@@ -53,7 +54,7 @@ class Bracket:
     @property
     def finished(self) -> bool:
         """Whether no candidate runs or will be promoted."""
-        return self.complete and not self._contenders
+        return self.complete and not self._scores.contenders
 
     @property
     def complete(self) -> bool:
@@ -64,20 +65,21 @@ class Bracket:
         """Put candidates on the current rung."""
         above = self.rungs[self.rung + 1 : self.rung + 2]
         self._running = set(candidates)
-        self._contenders = Contenders(above[0][0] if above else 0)
+        self._scores = RungScores(above[0][0] if above else 0)
 
-    def record(self, candidate: int, score: float) -> int | None:
-        """Record a score on the current rung; return the candidate that is now out, or None."""
+    def record(self, candidate: int, score: float, **measured: Any) -> list[int]:
+        """Record a score on the current rung; return the candidates that are now out."""
         self._running.remove(candidate)
-        return self._contenders.add(candidate, score)
+        out = self._scores.add(candidate, score, **measured)
+        return out if self._running else out + self._scores.contenders.close()
 
     def contenders(self) -> list[int]:
-        """The candidates to promote given the scores so far, the best first."""
-        return self._contenders.ranked
+        """The candidates that may be promoted yet."""
+        return self._scores.contenders.members
 
     def promote(self) -> list[int]:
         """Move the best of a complete rung to the next one; return them, the best first."""
-        promoted = self.contenders()
+        promoted = self._scores.contenders.ranked
         self.rung += 1
         self.enter(promoted)
         return promoted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
+from typing import Any
 
 from ..samplers import Sampler
 from ..trial import Trial
@@ -95,10 +96,9 @@ class BracketScheduler(Scheduler):
             trials.append(trial)
         return trials
 
-    def record(self, trial: Trial, score: float) -> None:  # type: ignore[override]
+    def record(self, trial: Trial, score: float, **measured: Any) -> None:
         running = self._of[trial.candidate]
-        out = running.bracket.record(trial.candidate, score)
-        if out is not None:
+        for out in running.bracket.record(trial.candidate, score, **measured):
             del self._of[out]
             self._released.append(self._last_trial.pop(out))
         if running.bracket.finished:

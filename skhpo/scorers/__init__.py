@@ -1,0 +1,28 @@
+"""Scorers of what a fitted estimator costs, and of whom it serves badly.
+
+Searches know them by name, beside scikit-learn's: ``scoring="neg_predict_time"``. All are larger
+where they are better.
+"""
+
+from ._costs import CostScorer, FitTime, Memory, NParameters, PredictTime, fit_took, n_parameters
+from ._groups import GroupScorer, make_group_scorer
+from ._metrics import CalibrationError, PredictionScorer, worst_class_recall
+from ._names import get_scorer, get_scorer_names, resolved
+
+__all__ = [
+    "CalibrationError",
+    "CostScorer",
+    "FitTime",
+    "GroupScorer",
+    "Memory",
+    "NParameters",
+    "PredictTime",
+    "PredictionScorer",
+    "fit_took",
+    "get_scorer",
+    "get_scorer_names",
+    "make_group_scorer",
+    "n_parameters",
+    "resolved",
+    "worst_class_recall",
+]

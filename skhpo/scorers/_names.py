@@ -1,0 +1,67 @@
+"""Scorers by their names, those of this package beside scikit-learn's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn import metrics
+
+from ._costs import FitTime, Memory, NParameters, PredictTime
+from ._metrics import CalibrationError, worst_class_recall
+
+__all__ = ["get_scorer", "get_scorer_names", "resolved"]
+
+_OWN = {
+    "neg_calibration_error": CalibrationError(),
+    "neg_fit_time": FitTime(),
+    "neg_memory": Memory(),
+    "neg_n_parameters": NParameters(),
+    "neg_predict_latency": PredictTime(batch_size=1),
+    "neg_predict_time": PredictTime(),
+    "worst_class_recall": metrics.make_scorer(worst_class_recall),
+}
+
+
+def get_scorer_names() -> list[str]:
+    """Return the names of all scorers, of this package and of scikit-learn."""
+    return sorted([*_OWN, *metrics.get_scorer_names()])
+
+
+def get_scorer(scoring: Any) -> Any:
+    """Return a scorer by its name; a callable is returned as it is.
+
+    Parameters
+    ----------
+    scoring : str or callable
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> from skhpo.scorers import get_scorer
+    >>> get_scorer("neg_predict_time")
+    PredictTime(batch_size=1000)
+    """
+    if isinstance(scoring, str) and scoring in _OWN:
+        return _OWN[scoring]
+    return metrics.get_scorer(scoring)
+
+
+def resolved(scoring: Any) -> Any:
+    """Return the `scoring` of a search with scorers in the place of this package's names.
+
+    Everything else is left to scikit-learn, errors too.
+    """
+    if isinstance(scoring, str):
+        return _OWN.get(scoring, scoring)
+    if isinstance(scoring, Mapping):
+        return {name: resolved(one) for name, one in scoring.items()}
+    if isinstance(scoring, list | tuple | set) and all(isinstance(one, str) for one in scoring):
+        names = list(scoring)
+        if len(set(names)) == len(names) and not _OWN.keys().isdisjoint(names):
+            return {name: resolved(name) for name in names}
+    return scoring
