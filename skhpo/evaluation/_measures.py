@@ -93,7 +93,7 @@ def known_before(
 def _parameters_of_unfitted(work: Work) -> int | None:
     """Return how many parameters a network will have for such data; None if that is not known."""
     estimators: Any = sys.modules.get("skhpo.estimators")
-    if estimators is None or work.y is None:
+    if estimators is None or work.y is None or not hasattr(work.X, "shape"):
         return None
     if not isinstance(work.fresh, (estimators.TorchClassifier, estimators.TorchRegressor)):
         return None
