@@ -7,6 +7,10 @@ the peer, "median" and "scaled" train on all rows for the epochs that the folds 
 the loss on the other rows: cross-entropy of classifiers, squared error over the variance of y of
 regressors; and how often a way beats the peer.
 
+The second table is the optimism of ``early_stopping_on="fold"``: networks of one setting are
+stopped on the fold that scores them, or on a part of their training rows; each is scored on the
+fold and on the rows that nothing has seen.
+
 ``python benchmarks/refit_epochs.py [--rows 500] [--seeds 5]``
 """
 
@@ -20,7 +24,7 @@ import numpy as np
 from scipy.stats import loguniform
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.metrics import log_loss
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -35,6 +39,7 @@ OF_SKLEARN = {
     "diabetes": load_diabetes,
 }
 WAYS = ("same", "median", "scaled")
+TRAINING = {"max_epochs": 300, "patience": 10, "device": "cpu"}
 
 
 def tables():
@@ -56,10 +61,10 @@ def tables():
 
 def search_of(is_classes, seed, journal, **kwargs):
     estimator = TorchClassifier if is_classes else TorchRegressor
-    net = estimator(max_epochs=200, validation_fraction=0.2, patience=10, device="cpu")
+    net = estimator(**TRAINING, validation_fraction=0.2)
     name = type(net).__name__.lower()
     space = {
-        f"{name}__lr": loguniform(1e-3, 3e-2),
+        f"{name}__lr": loguniform(2e-4, 1e-2),
         f"{name}__module__n_units": log_randint(8, 129),
         f"{name}__optimizer__weight_decay": loguniform(1e-4, 1e-1),
     }
@@ -75,19 +80,21 @@ def search_of(is_classes, seed, journal, **kwargs):
     )
 
 
-def loss(fitted, X, y, is_classes):
+def loss(fitted, X, y, is_classes, variance=None):
     if is_classes:
         return log_loss(y, fitted.predict_proba(X), labels=fitted.classes_)
-    return float(np.mean((fitted.predict(X) - y) ** 2) / np.var(y))
+    return float(np.mean((fitted.predict(X) - y) ** 2) / (variance or np.var(y)))
+
+
+def parts(X, y, is_classes, seed, n_rows):
+    n_rows = min(n_rows, len(X) * 2 // 3)
+    strata = y if is_classes else None
+    return train_test_split(X, y, train_size=n_rows, stratify=strata, random_state=seed)
 
 
 def run(X, y, is_classes, seed, n_rows):
     """Return the loss and the epochs of each way."""
-    n_rows = min(n_rows, len(X) * 2 // 3)
-    strata = y if is_classes else None
-    X, X_test, y, y_test = train_test_split(
-        X, y, train_size=n_rows, stratify=strata, random_state=seed
-    )
+    X, X_test, y, y_test = parts(X, y, is_classes, seed, n_rows)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for way in WAYS:  # the later ones find all fits in the journal
@@ -96,6 +103,29 @@ def run(X, y, is_classes, seed, n_rows):
             net = search.best_estimator_[-1]
             found[way] = loss(search, X_test, y_test, is_classes), net.best_epoch_
     return found
+
+
+def optimism(X, y, is_classes, seed, n_rows):
+    """Return the losses on folds and on new rows, by what the networks are stopped on."""
+    X, X_new, y, y_new = parts(X, y, is_classes, seed, n_rows)
+    splitter = (StratifiedKFold if is_classes else KFold)(4, shuffle=True, random_state=seed)
+    found = {"inner": [], "fold": []}
+    for train, test in splitter.split(X, y):
+        scaler = StandardScaler().fit(X[train])
+        (X_train, X_fold, X_rest), y_fold = (
+            map(scaler.transform, (X[train], X[test], X_new)),
+            y[test],
+        )
+        for on, losses in found.items():
+            estimator = TorchClassifier if is_classes else TorchRegressor
+            net = estimator(**TRAINING, random_state=seed)
+            given = {"validation_data": (X_fold, y_fold)}
+            if on == "inner":
+                net, given = net.set_params(validation_fraction=0.2), {}
+            net.fit(X_train, y[train], **given)
+            rest = loss(net, X_rest, y_new, is_classes, np.var(y))
+            losses.append((loss(net, X_fold, y_fold, is_classes, np.var(y)), rest))
+    return {on: np.mean(losses, axis=0) for on, losses in found.items()}
 
 
 def main():
@@ -128,6 +158,16 @@ def main():
             print("|", " | ".join(row), "|", flush=True)
     for way, wins in better.items():
         print(f"\n{way}: better in {wins} of {n_runs}")
+    print("\n| table | stopped on | loss on the fold | on new rows | optimism (spread) |")
+    print("| --- | --- | ---: | ---: | ---: |")
+    for name, X, y, is_classes in tables():
+        X = X.astype(np.float32)
+        runs = [optimism(X, y, is_classes, seed, args.rows) for seed in range(args.seeds)]
+        for on in runs[0]:
+            fold, new = np.mean([one[on] for one in runs], axis=0)
+            shares = [1 - one[on][0] / one[on][1] for one in runs]
+            spread = f"{np.mean(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"
+            print(f"| {name} | {on} | {fold:.4f} | {new:.4f} | {spread} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,16 @@ from numpy.typing import NDArray
 from ._compat import num_samples, safe_indexing
 from .datasets import DatasetRows, is_dataset
 
-__all__ = ["FrameRows", "Inputs", "RowSubset", "TransformedRows", "as_given", "with_rows"]
+__all__ = [
+    "FrameRows",
+    "Inputs",
+    "RowSubset",
+    "TransformedRows",
+    "as_given",
+    "is_row_numbers",
+    "row_mask",
+    "with_rows",
+]
 
 # Size of the portions in which rows are copied, small compared with the array.
 _CHUNK_BYTES = 2**23
@@ -237,3 +247,47 @@ def with_rows(X: Any, y: Any = None) -> Any:
         if len(X) != n and X and all(num_samples(one) == n for one in X):
             return Inputs(X)
     return DatasetRows(X) if is_dataset(X) else X
+
+
+def is_row_numbers(value: Any) -> bool:
+    """Whether a value is numbers of rows, or a mask of them: one dimension, integers or bools."""
+    if isinstance(value, list | tuple):
+        if not value or not isinstance(value[0], numbers.Integral | np.bool_):
+            return False
+    elif not isinstance(value, range) and not hasattr(value, "__array__"):
+        return False
+    array = np.asarray(value)
+    return array.ndim == 1 and array.dtype.kind in "iub"
+
+
+def row_mask(rows: Any, n_samples: int, name: str) -> NDArray[np.bool_]:
+    """Return a mask, of shape (n_samples,), of rows given by number or as a mask.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, the mask has another length, or it is none or all of the rows.
+        `name` is that of the argument.
+    """
+    rows = np.asarray(rows)
+    if rows.dtype.kind == "b":
+        if len(rows) != n_samples:
+            raise ValueError(
+                f"{name} must be a mask of the {n_samples} rows of X, but has {len(rows)} values"
+            )
+        mask = rows
+    else:
+        outside = rows[(rows < 0) | (rows >= n_samples)]
+        if len(outside):
+            raise ValueError(
+                f"{name} must have numbers of rows of X, from 0 to {n_samples - 1}, but has "
+                f"{outside[0]}"
+            )
+        mask = np.zeros(n_samples, dtype=bool)
+        mask[rows] = True
+    if not mask.any() or mask.all():
+        raise ValueError(
+            f"{name} must name some of the {n_samples} rows of X and leave some to train on, but "
+            f"names {'all' if mask.any() else 'none'}"
+        )
+    return mask

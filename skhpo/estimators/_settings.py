@@ -8,7 +8,6 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from ..arguments import COUNT_OR_ZERO, NON_NEGATIVE, check_arguments
 from ..names import nearest_first, resolve_scheduler
 from ..training.initialization import INITIALIZATIONS
-from ..training.schedule import needs_monitor
 
 __all__ = ["STREAMS", "check_settings"]
 
@@ -49,12 +48,6 @@ def _check_selection(net):
             f"validation_fraction={fraction} and train_split={net.train_split!r} both hold "
             "data out; set one of them to None"
         )
-    for name in ("patience", "check_every"):
-        if fraction is None and getattr(net, name) is not None:
-            raise ValueError(
-                f"{name}={getattr(net, name)} needs rows to check on, but "
-                "validation_fraction=None; set it, such as to 0.1"
-            )
     if net.monitor == "valid_loss":
         return
     try:
@@ -76,11 +69,6 @@ def _check_schedule(net):
             raise ValueError(f"{set_ones[0]} is set, but lr_scheduler=None; set both or none")
         return
     resolve_scheduler(net.lr_scheduler)
-    if needs_monitor(net.lr_scheduler) and net.validation_fraction is None:
-        raise ValueError(
-            f"lr_scheduler={net.lr_scheduler!r} waits for the monitored value to stall, but "
-            "validation_fraction=None; set it, such as to 0.1, or choose another schedule"
-        )
 
 
 def _check_groups(net):

@@ -30,7 +30,6 @@ BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
 class LabelsMixin(ClassesMixin):
     """The methods of a `TorchEstimator` for the targets of a classifier."""
 
-    _class_weight_of_loader = None
     _multi_label = False
     _checkpointed = ("_labels", "_meaning", "_output_shape", "_multi_label")
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .._compat import num_samples
 from ..preprocessing import n_categories_of
+from ..rows import is_row_numbers, row_mask
 from ..searchable import SearchTags
 from ..training.device import as_float32, plain_tuple
 from ..training.loading import LabelledItems, is_pair, probed_items
@@ -29,6 +30,7 @@ from .parameters import ParametersMixin
 from .selection import hold_out
 from .state import StateMixin
 from .validation import check_before_search, check_sample_weight
+from .validation_data import ARGUMENTS, check_sources, one_argument
 
 __all__ = ["TorchEstimator"]
 
@@ -80,6 +82,7 @@ class TorchEstimator(
     _batch_weight = None
     _labels_are_encoded = False
     _low_precision = None
+    _class_weight_of_loader = None
     _row_bytes = None
     # Whether `_own_runner` returns the runner of epochs.
     _has_own_epochs = False
@@ -98,7 +101,17 @@ class TorchEstimator(
         return tags
 
     @with_callbacks
-    def fit(self, X, y=None, sample_weight=None, **fit_params):
+    def fit(
+        self,
+        X,
+        y=None,
+        sample_weight=None,
+        *,
+        validation_data=None,
+        X_val=None,
+        y_val=None,
+        **fit_params,
+    ):
         """Train a new network for `max_epochs` epochs.
 
         With ``warm_start=True`` a trained network is trained further, as by ``partial_fit``.
@@ -112,6 +125,13 @@ class TorchEstimator(
             Targets. None only if `X` is a `Dataset`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, relative to each other. A weight of zero removes the sample.
+        validation_data : tuple (X, y), torch Dataset or array-like of rows, default=None
+            What the network is checked on during training, in place of `validation_fraction` of
+            the samples: other samples, or some of `X`, by their numbers or as a mask of shape
+            (n_samples,), on which it is then not trained.
+        X_val, y_val : array-like, default=None
+            Such a pair under the names of scikit-learn, for a `Pipeline` whose
+            ``transform_input=["X_val"]`` transforms it as it does `X`.
         **fit_params : dict
             Passed to the module's ``forward`` and to `train_split`, as in skorch. With
             scikit-learn's metadata routing the module gets what ``set_fit_request`` declares, and
@@ -127,10 +147,22 @@ class TorchEstimator(
             If the data or a parameter is invalid. The message names the rule and the value.
         """
         continuing = bool(self.warm_start and self.initialized_)
-        return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params)
+        validation = one_argument(validation_data, X_val, y_val)
+        return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params, validation)
 
     @with_callbacks
-    def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        classes=None,
+        sample_weight=None,
+        *,
+        validation_data=None,
+        X_val=None,
+        y_val=None,
+        **fit_params,
+    ):
         """Train for `max_epochs` more epochs, from the current state.
 
         Two calls of k epochs on the same data give bit for bit (on a CPU) the network of one
@@ -148,6 +180,8 @@ class TorchEstimator(
             lacks some. A regressor ignores it.
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
+        validation_data, X_val, y_val : object, default=None
+            As in ``fit``; they are not remembered from an earlier call.
         **fit_params : dict
             As in ``fit``.
 
@@ -161,12 +195,15 @@ class TorchEstimator(
             As in ``fit``; also if `y` has a label that was not in the first call, or another
             number of outputs.
         """
-        continuing = self.initialized_
-        return self._fit(X, y, sample_weight, classes, continuing, "partial_fit", fit_params)
+        continuing, task = self.initialized_, "partial_fit"
+        validation = one_argument(validation_data, X_val, y_val)
+        return self._fit(X, y, sample_weight, classes, continuing, task, fit_params, validation)
 
-    def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params):
+    def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
         fit_params, split_params = routed(self, task, fit_params)
-        data = self._prepare_fit(X, y, sample_weight, classes, continuing, fit_params, split_params)
+        data = self._prepare_fit(
+            X, y, sample_weight, classes, continuing, fit_params, split_params, validation
+        )
         given = {"X": X, "y": y, "sample_weight": sample_weight}
         self._run_epochs(*data, **given, task=task, fit_params=fit_params)
         return self
@@ -175,36 +212,59 @@ class TorchEstimator(
         run_epochs(self, train, valid, checks, **call)
 
     def _prepare_fit(
-        self, X, y, sample_weight, classes, continuing, fit_params, split_params=_NOTHING
+        self,
+        X,
+        y,
+        sample_weight,
+        classes,
+        continuing,
+        fit_params,
+        split_params=_NOTHING,
+        validation=None,
     ):
         """Check everything, build the net, and return ``(train, valid, checks)``."""
         self.check_training_readiness()
         self._check_params()
+        self._check_sources(validation)
         # A net that was only initialized has not seen data.
         reset = not (continuing and self._has_seen_data)
         inputs, targets, weight = self._check_training_data(X, y, sample_weight, classes, reset)
         self.check_data(X, y)
+        if is_row_numbers(validation):
+            validation = self._mask(validation, X, y, sample_weight)
         self._targets_are_encoded = not isinstance(inputs, Dataset)
         if not continuing:
             let_callbacks_set_params(self, X, y)
             self._build(inputs, fit_params, targets, n_categories_of(X))
         elif reset:
             self._learn_from(inputs, self._first_batch(inputs, targets)[0], fit_params)
-        dataset, checks = self._hold_out(inputs, targets, weight)
+        dataset, checks = self._hold_out(inputs, targets, weight, validation)
         whole = inputs if checks is None else dataset
         train, valid = self._split(dataset, whole, targets, split_params)
         check_monitors(self, valid, checks)
         return train, valid, checks
 
+    def _check_sources(self, validation):
+        check_sources(self, validation)
+
+    def _mask(self, rows, X, y, sample_weight):
+        """Return rows to check on as a mask of those that have a weight."""
+        mask = row_mask(rows, num_samples(X) if y is None else num_samples(y), "validation_data")
+        if y is None or isinstance(X, torch.utils.data.Dataset):
+            return mask
+        weight = check_sample_weight(sample_weight, len(mask))
+        weight = self._row_weights(self._check_targets(y, None, False), weight)
+        return mask if weight is None else mask[weight > 0]
+
     @property
     def _has_seen_data(self):
         return hasattr(self, "_output_shape")
 
-    def _hold_out(self, X, y, weight):
-        """Return the training part, and the checks on the rest or None."""
-        if self.validation_fraction is None:
+    def _hold_out(self, X, y, weight, validation):
+        """Return the training part, and the checks on other rows or None."""
+        if validation is None and self.validation_fraction is None:
             return self._as_dataset(X, y, weight, training=True), None
-        return hold_out(self, X, y, weight)
+        return hold_out(self, X, y, weight, validation)
 
     def check_data(self, X, y=None):
         """Check data beyond what ``fit`` checks; for subclasses."""
@@ -286,6 +346,9 @@ class TorchEstimator(
         )
 
     def _check_before_search(self, X, y, fit_params, varied):
+        given = one_argument(**{k: v for k, v in fit_params.items() if k in ARGUMENTS})
+        if given is not None and not varied & {"validation_fraction", "train_split"}:
+            self._check_sources(given)
         check_before_search(self, X, y, fit_params.get("sample_weight"), varied, _PARTS)
 
     def score(self, X, y=None, sample_weight=None):

@@ -9,41 +9,97 @@ import numpy as np
 import scipy.sparse
 import torch
 from sklearn.metrics import get_scorer
+from torch.utils.data import Subset
 
+from .._compat import safe_indexing
 from ..rows import RowSubset
 from ..training.batches import RowBatches
 from ..training.checks import Checks
 from ..training.data import as_dict
 from ..training.holdout import holdout_rows
+from ..training.loading import EncodedTargets
 from ..training.randomness import Stream
 
 __all__ = ["Measure", "checks_of", "hold_out"]
 
 
-def hold_out(net, X, y, weight):
-    """Split data with encoded targets into a training part, and the `Checks` on the rest.
+def hold_out(net, X, y, weight, given=None):
+    """Return the training part of data with encoded targets, and the `Checks` on other rows.
 
-    Raises ValueError if `X` has no rows of numbers, or nothing could be held out.
+    These are what ``fit`` was given, a pair, a dataset or a mask of the rows, else a part of the
+    rows. Raises ValueError if nothing could be held out.
     """
+    if isinstance(given, np.ndarray):
+        return _parted(net, X, y, weight, np.flatnonzero(~given), np.flatnonzero(given))
+    if given is not None:
+        return net._as_dataset(X, y, weight, training=True), _checks_on(net, given)
     if not all(_has_numbers(column) for column in as_dict(X).values()):
         raise ValueError(
             f"validation_fraction={net.validation_fraction} needs X as an array of numbers, but X "
-            f"is a {type(X).__name__}; use train_split for it"
+            f"is a {type(X).__name__}; use train_split for it, or pass validation_data to fit"
         )
     seed = net._seed_of("validation")
-    train, valid = holdout_rows(X, net._strata(y), net.validation_fraction, seed)
-    known = net._decode(y[valid])
-    if net._slices_batches() and net._slices_batches(training=False):
+    return _parted(
+        net, X, y, weight, *holdout_rows(X, net._strata(y), net.validation_fraction, seed)
+    )
+
+
+def _parted(net, X, y, weight, train, valid):
+    known = None if y is None else net._decode(y[valid])
+    if isinstance(X, torch.utils.data.Dataset):
+        X = net._as_dataset(X, training=True)
+        checked = Subset(X, valid)
+        return Subset(X, train), checks_of(net, checked, _labels(net, checked, known))
+    if net._slices_batches() and net._slices_batches(training=False) and not net._reads_as_given(X):
         rows = net._as_dataset(X, y, weight, training=True)
         valid_rows = rows.subset(valid) if rows.resident else rows.view(valid)
         return rows.view(train), checks_of(net, valid_rows, known)
 
     def part(rows, *, training):
-        some = {k: v[rows] for k, v in X.items()} if isinstance(X, Mapping) else X[rows]
+        if isinstance(X, Mapping):
+            some = {k: safe_indexing(v, rows) for k, v in X.items()}
+        else:
+            some = safe_indexing(X, rows)
         of_rows = None if weight is None else weight[rows]
         return net._as_dataset(some, y[rows], of_rows, training=training)
 
     return part(train, training=True), checks_of(net, part(valid, training=False), known)
+
+
+def _checks_on(net, given):
+    """Return the checks on a pair or a dataset that ``fit`` was given."""
+    X, y = given if isinstance(given, tuple | list) else (given, None)
+    is_dataset = isinstance(X, torch.utils.data.Dataset)
+    if not (is_dataset or net._targets_are_encoded):
+        raise ValueError(
+            "validation_data must be a Dataset or numbers of rows where X is a Dataset, but is a "
+            f"pair with a {type(X).__name__}; make it skorch.dataset.Dataset(X, y)"
+        )
+    try:
+        if is_dataset:
+            return _checks_on_dataset(net, X, y)
+        X, y = net._check_inputs(X, y, reset=False, needs_y=True)
+        y = net._check_targets(y, None, False)
+    except ValueError as error:
+        raise ValueError(f"validation_data must be like X and y, but: {error}") from error
+    return checks_of(net, net._as_dataset(X, y, training=False), net._decode(y))
+
+
+def _checks_on_dataset(net, X, y):
+    of_training = net._class_weight_of_loader
+    X, y = net._check_dataset(X, y, None, False)
+    net._class_weight_of_loader = of_training
+    known = _labels(net, X, None if y is None else net._decode(y))
+    if net._targets_are_encoded:
+        X = EncodedTargets(X, net._encode_of_dataset)
+    return checks_of(net, X, known)
+
+
+def _labels(net, dataset, known):
+    """Return the targets of a dataset as a scorer needs them; None where the loss is monitored."""
+    if known is not None or net.monitor == "valid_loss":
+        return known
+    return net._labels_of_dataset(dataset)
 
 
 def _has_numbers(column):

@@ -145,7 +145,7 @@ class _Fit:
             lambda estimator: data.to_train(self.task, estimator),
             data.prepared(self.task),
         )
-        if self.setting.starts is not None:
+        if self.setting.validates_on_fold:
             X, y = work.prepared.inner_data(*data.to_score(self.task, work.whole, "test"))
             valid = {"validation_data": _of_known_labels(X, y, work)}
             self.work = work = work._replace(fit_params={**work.fit_params, **valid})

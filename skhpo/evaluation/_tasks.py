@@ -61,8 +61,9 @@ class Setting:
     starts : object or None, default=None
         Where estimators tune themselves while they train: what makes parameters of a
         configuration, which is where they start, ``starts.placed(params)``, and reads off a fitted
-        estimator where it ended, ``starts.found(estimator)``. ``fit`` inside of wrappers then gets
-        the test part as ``validation_data``.
+        estimator where it ended, ``starts.found(estimator)``.
+    validates_on_fold : bool, default=False
+        Whether ``fit`` inside of wrappers gets the test part as ``validation_data``.
     first_repeat : int, default=0
         Number of the first repeat for seeds: earlier fits of the search have the smaller ones.
     noted : str or None, default=None
@@ -91,6 +92,7 @@ class Setting:
     raise_errors: bool = False
     curves: bool = False
     starts: Any = None
+    validates_on_fold: bool = False
     first_repeat: int = 0
     noted: str | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..estimators.defaults import changed_settings
+from ..estimators.validation_data import ARGUMENTS
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
 from ._optimizers import OPTIMIZERS
@@ -81,7 +82,7 @@ def _obstacle(net, fit_params):
         return "callbacks look into each batch"
     if changed_settings(net, "callbacks") or hasattr(net, "_skl_callbacks"):
         return "callbacks look into each epoch"
-    forwarded = sorted(set(fit_params) - {"sample_weight", "classes"})
+    forwarded = sorted(set(fit_params) - {"sample_weight", "classes", *ARGUMENTS})
     if forwarded:
         return f"{', '.join(forwarded)} is passed to the module's forward"
     if net.train_split:

@@ -12,6 +12,7 @@ import torch
 
 from ..estimators.fitting import activate, run_epochs
 from ..estimators.hooked import why_hooked
+from ..estimators.validation_data import ARGUMENTS, one_argument
 from ..estimators.watching import begin_training
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
@@ -100,7 +101,10 @@ def _build(number, member):
         net.save_checkpoint(buffer)
         checkpoint = buffer.getvalue()
     weight, classes = (member.fit_params.get(name) for name in ("sample_weight", "classes"))
-    data = net._prepare_fit(member.X, member.y, weight, classes, continuing, {})
+    validation = one_argument(**{k: v for k, v in member.fit_params.items() if k in ARGUMENTS})
+    data = net._prepare_fit(
+        member.X, member.y, weight, classes, continuing, {}, validation=validation
+    )
     network = activate(net, net._batches(data[0], training=True), data[2])
     return _Built(number, member, data, network, checkpoint)
 

@@ -71,6 +71,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "keep_models": [Interval(Integral, 0, None, closed="left")],
         "keep_from": [Interval(Integral, 1, None, closed="left"), None],
         "refit_epochs": [StrOptions({"same", "median", "scaled"})],
+        "early_stopping_on": [StrOptions({"inner", "fold"})],
     }
 
     resource: str | None = None

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from ..searchable import EndOfTraining, search_tags
 from ..space import translated
 from ..wrappers import arguments_inside, fitted_inside, inside
+from ._early_stopping import VALIDATION_ARGUMENTS
 
 __all__ = [
     "check_refit_epochs",
@@ -25,8 +26,6 @@ __all__ = [
 
 # Parameters of which some values need rows that are held out.
 _MAY_NEED_CHECKS = ("callbacks", "lr_scheduler")
-# Arguments of ``fit`` with rows to validate on.
-_VALIDATION = {"validation_data"}
 
 
 def with_found_epochs(
@@ -139,27 +138,27 @@ def warn_of_none_found(refit_epochs: str, params: Mapping[str, Any]) -> None:
 
 def without_validation(fit_params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of ``fit`` without rows to validate on."""
-    return {k: v for k, v in fit_params.items() if k.rpartition("__")[2] not in _VALIDATION}
+    return {
+        k: v for k, v in fit_params.items() if k.rpartition("__")[2] not in VALIDATION_ARGUMENTS
+    }
 
 
-def check_refit_epochs(
-    refit_epochs: str, estimator: Any, distributions: Any, fit_params: Mapping[str, Any]
-) -> None:
+def check_refit_epochs(search: Any, distributions: Any, fit_params: Mapping[str, Any]) -> None:
     """Raise ValueError where the fits of a search find no epochs that its refit could use.
 
     Parameters
     ----------
-    refit_epochs : str
-        As of the search.
-    estimator : estimator
+    search : BaseTrialSearchCV
     distributions : dict or list of dict
-        The space.
+        Its space.
     fit_params : dict
         Arguments of ``fit`` of the estimator.
     """
+    refit_epochs, estimator = search.refit_epochs, search.estimator
     if refit_epochs == "same":
         return
     inner = inside(estimator)
+    on_fold = search.early_stopping_on == "fold"
     spaces = translated(distributions)
     for space in [spaces] if isinstance(spaces, Mapping) else spaces:
         if inner.may_be_moved_by(space):
@@ -173,11 +172,11 @@ def check_refit_epochs(
                 f"passed it; make it a parameter of {type(inner.estimator).__name__}"
             )
         shares = {"validation_fraction", "validation_split"} & own.keys()
-        if not (end.finds or shares or _VALIDATION & given.keys()):
+        if not (end.finds or shares or on_fold or given.keys() & VALIDATION_ARGUMENTS):
             raise ValueError(
                 f"refit_epochs={refit_epochs!r} needs fits that are checked on rows held out, but "
                 f"{type(inner.estimator).__name__} holds none out; set its validation_fraction "
-                "(validation_split of Keras), such as to 0.1"
+                "(validation_split of Keras), such as to 0.1, or pass validation_data"
             )
         for values in ({}, *_settings(own)):
             one = clone(inner.estimator).set_params(**values)

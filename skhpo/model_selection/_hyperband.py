@@ -92,6 +92,10 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         "median" trains on *all* rows for the median over the splits of the best epoch, "scaled" for
         as many steps of the optimizer, so that more rows do not mean more steps; see
         docs/end_of_training.md.
+    early_stopping_on : {"inner", "fold"}, default="inner"
+        What fits are checked on while they train: what the estimator says, such as a
+        `validation_fraction` of their training rows; or the test part of the split, which leaves
+        them more rows and makes scores optimistic (there is a warning).
     cv : int, splitter or iterable, default=None
         As in `GridSearchCV`. It is split once, and all fits use those splits.
     verbose : int, default=0
@@ -277,6 +281,7 @@ classes_, n_features_in_, feature_names_in_
         n_jobs: int | None = None,
         refit: Any = True,
         refit_epochs: str = "same",
+        early_stopping_on: str = "inner",
         cv: Any = None,
         verbose: int = 0,
         random_state: Any = None,

@@ -26,6 +26,7 @@ from ._checks import (
 )
 from ._confirm import check_confirm, reshuffled
 from ._data import check_lengths, rows_and_targets
+from ._early_stopping import check_early_stopping, check_masks, with_masks
 from ._found_epochs import check_refit_epochs
 from ._goals import Goals, check_rule, goals_of
 from ._observers import Callbacks
@@ -138,7 +139,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     goals = goals_of(search, search._known_metrics(scorer))
     X, y = rows_and_targets(search.estimator, X, y, search.verbose)
     check_lengths(X, params)
-    params = check_method_params(X, params=params)
+    params = with_masks(check_method_params(X, params=params), num_samples(X))
     routed = search._get_routed_params_for_fit(params)
     subject = search._subject(X, y)
     distributions = subject.distributions
@@ -148,7 +149,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
     if search.resource is not None:
         check_resource(search.estimator, search.resource, distributions)
-    check_refit_epochs(search.refit_epochs, search.estimator, distributions, routed.estimator.fit)
+    check_early_stopping(search, distributions, routed.estimator.fit)
+    check_refit_epochs(search, distributions, routed.estimator.fit)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
     check_confirm(search, distributions, cv, scorer)
     slots = evaluation.slots_of(search.devices)
@@ -161,6 +163,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         return _splits(search.cv, other.split(X, y, **routed.splitter.split), num_samples(X))
 
     check_classes(search.estimator, y, splits)
+    check_masks(routed.estimator.fit, splits)
     seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
     known_by = None
     if callbacks.want_start or (search.journal, search.warm_start_from) != (None, None):
@@ -179,6 +182,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         raise_errors=search.error_score == "raise",
         curves=callbacks.want_curves,
         starts=subject.starts,
+        validates_on_fold=subject.starts is not None or search.early_stopping_on == "fold",
         noted=_noted(search.refit, distributions),
         measures=goals.measures,
         bounds=goals.bounds,

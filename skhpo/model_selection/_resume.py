@@ -48,7 +48,8 @@ _FREE = {
 }
 
 
-_NEW = ("constraints", "objectives")
+# Parameters with the defaults that they have in journals which do not name them.
+_NEW = {"constraints": None, "early_stopping_on": "inner", "objectives": None}
 
 
 def fingerprint(
@@ -72,8 +73,8 @@ def fingerprint(
         JSON.
     """
     settings = search.get_params(deep=False)
-    for name in _NEW:  # so that journals of before go on
-        if settings.get(name) is None:
+    for name, default in _NEW.items():  # so that journals of before go on
+        if settings.get(name, default) == default:
             settings.pop(name, None)
     return {
         "settings": {k: describe(v) for k, v in settings.items() if k not in _FREE},

@@ -197,7 +197,7 @@ classes_, n_features_in_, feature_names_in_
 
     _samples_in_order = True
     n_repeats, warm_start_from, lockstep, asynchronous, keep_from = 1, None, False, False, None
-    refit_epochs = "same"
+    refit_epochs, early_stopping_on = "same", "inner"
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Run on each fold, then train the estimator under what was found on all data.

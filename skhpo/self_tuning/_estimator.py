@@ -14,10 +14,9 @@ from .._compat import Options, StrOptions, num_samples
 from ..arguments import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE
 from ..estimators import MLP
 from ..estimators.parameters import ParametersMixin
-from ..estimators.selection import checks_of
 from ..estimators.state import held_part
-from ..estimators.validation import check_inputs
 from ..names import resolve_optimizer
+from ..rows import is_row_numbers
 from ..training.batches import RowBatches
 from ..training.data import wants_integers
 from ..training.randomness import Stream, may_draw
@@ -63,7 +62,6 @@ class SelfTuningMixin:
     cuda_dependent_attributes_ = [
         *("module_", "criterion_", "optimizer_", "lr_schedule_", "_state", "tuning_"),
     ]
-    _validation_data = None
 
     def __init__(
         self,
@@ -109,68 +107,17 @@ class SelfTuningMixin:
         self.refit = refit
         self.convert = convert
 
-    def fit(self, X, y=None, sample_weight=None, *, validation_data=None, **fit_params):
-        """Train a new network for `max_epochs` epochs, and tune its hyperparameters meanwhile.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...) or dict of str to array-like
-            Inputs.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, relative to each other. A weight of zero removes the sample.
-        validation_data : tuple (X, y), default=None
-            Tuning data, in place of `validation_fraction` of the samples.
-        **fit_params : dict
-            Must be empty.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            If the data or a parameter is invalid. The message names the rule and the value.
-        """
-        fitted = self._with_validation(
-            validation_data, super().fit, X, y, sample_weight=sample_weight, **fit_params
-        )
-        if self.max_epochs <= self.warmup_epochs and not are_fixed(self.hyperparameters):
+    def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
+        super()._fit(X, y, sample_weight, classes, continuing, task, fit_params, validation)
+        tunes = not are_fixed(self.hyperparameters)
+        if task == "fit" and tunes and self.max_epochs <= self.warmup_epochs:
             warnings.warn(
                 "nothing was tuned, because all epochs were for warming up: max_epochs="
                 f"{self.max_epochs} and warmup_epochs={self.warmup_epochs}; raise max_epochs, or "
                 "lower warmup_epochs",
-                stacklevel=2,
+                stacklevel=4,
             )
-        return fitted
-
-    def partial_fit(
-        self, X, y=None, classes=None, sample_weight=None, *, validation_data=None, **fit_params
-    ):
-        """Train and tune for `max_epochs` more epochs, from the current state.
-
-        Parameters
-        ----------
-        X, y, sample_weight, validation_data : object
-            As in ``fit``.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that will occur, for a classifier; needed in the first call only if `y`
-            lacks some.
-        **fit_params : dict
-            Must be empty.
-
-        Returns
-        -------
-        self : estimator
-        """
-        return self._with_validation(
-            *(validation_data, super().partial_fit, X, y),
-            classes=classes,
-            sample_weight=sample_weight,
-            **fit_params,
-        )
+        return self
 
     def get_params(self, deep=True):
         """Get parameters for this estimator.
@@ -213,27 +160,6 @@ class SelfTuningMixin:
     def __skhpo_tags__(self):
         return replace(super().__skhpo_tags__(), end_of_training=None)
 
-    def _with_validation(self, validation_data, fit, *args, **kwargs):
-        self._validation_data = validation_data
-        try:
-            return fit(*args, **kwargs)
-        finally:
-            del self._validation_data
-
-    def load_checkpoint(self, path):
-        """Become what was saved; see `TorchClassifier.load_checkpoint`.
-
-        Parameters
-        ----------
-        path : str, path-like or binary file
-
-        Returns
-        -------
-        self : estimator
-        """
-        # Nothing is tuned now: it does not matter whether data would be held out.
-        return self._with_validation((None, None), super().load_checkpoint, path)
-
     def _check_params(self):
         super()._check_params()
         check_arguments_of(self)
@@ -243,23 +169,9 @@ class SelfTuningMixin:
                     f"{name} must be {default!r} in a self-tuning network, but got "
                     f"{getattr(self, name)!r}"
                 )
-        if not (
-            self._validation_data is None
-            or (isinstance(self._validation_data, tuple | list) and len(self._validation_data) == 2)
-        ):
-            raise ValueError(
-                "validation_data must be a pair (X, y), but got "
-                f"{type(self._validation_data).__name__}"
-            )
         for name in ("hyperparameters", "initial"):
             if not isinstance(getattr(self, name), dict | None):
                 raise ValueError(f"{name} must be None or a dict, but got {getattr(self, name)!r}")
-        held_out = self.validation_fraction is not None or self._validation_data is not None
-        if not held_out and not are_fixed(self.hyperparameters):
-            raise ValueError(
-                "hyperparameters are tuned on data held out, but validation_fraction=None; set "
-                "it, such as to 0.2, or pass validation_data to fit"
-            )
         if self.hyperparameters is not None:
             if not self.hyperparameters:
                 raise ValueError(
@@ -267,10 +179,6 @@ class SelfTuningMixin:
                     "layers and the weight decay"
                 )
             check_names(self.hyperparameters, own=True)
-            if "sample_weight" in self.hyperparameters and self._validation_data is None:
-                raise ValueError(
-                    "a weight for each row of X is tuned on other rows; pass validation_data to fit"
-                )
             if "label_smoothing" in self.hyperparameters and getattr(self, "label_smoothing", 0):
                 raise ValueError(
                     "label_smoothing is tuned, but the estimator has "
@@ -282,6 +190,27 @@ class SelfTuningMixin:
             resolve_optimizer(self.hyper_optimizer)
         except ValueError as error:
             raise ValueError(str(error).replace("optimizer", "hyper_optimizer", 1)) from None
+
+    def _check_sources(self, validation):
+        if isinstance(validation, torch.utils.data.Dataset):
+            raise ValueError(
+                "validation_data of a self-tuning network must be a pair (X, y), or the numbers or "
+                f"a mask of rows of X, but got a {type(validation).__name__}"
+            )
+        is_pair = validation is not None and not is_row_numbers(validation)
+        if "sample_weight" in (self.hyperparameters or {}) and not is_pair:
+            raise ValueError(
+                "a weight for each row of X is tuned on other rows; pass validation_data to fit, a "
+                "pair (X, y)"
+            )
+        if validation is not None:  # in place of validation_fraction
+            return
+        if self.validation_fraction is None and not are_fixed(self.hyperparameters):
+            raise ValueError(
+                "hyperparameters are tuned on data held out, but validation_fraction=None; set "
+                "it, such as to 0.2, or pass validation_data to fit"
+            )
+        super()._check_sources(validation)
 
     def _distributions(self):
         if self.hyperparameters is not None:
@@ -342,20 +271,6 @@ class SelfTuningMixin:
                 "own; set optimizer__weight_decay=0"
             )
         return self
-
-    def _hold_out(self, X, y, weight):
-        if self._validation_data is None:
-            return super()._hold_out(X, y, weight)
-        X_valid, y_valid = self._validation_data
-        try:
-            X_valid, y_valid = check_inputs(self, X_valid, y_valid, reset=False, needs_y=True)
-            y_valid = self._check_targets(y_valid, None, False)
-        except ValueError as error:
-            raise ValueError(f"validation_data must be like X and y, but: {error}") from error
-        valid = self._rows(X_valid, self._shape_targets(y_valid))
-        return self._as_dataset(X, y, weight, training=True), checks_of(
-            self, valid, self._decode(y_valid)
-        )
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
         data = super()._check_training_data(X, y, sample_weight, classes, reset)

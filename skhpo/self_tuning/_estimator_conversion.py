@@ -192,7 +192,6 @@ def _build_on_rows(net, X, y):
     net = clone(net)
     if net.device == "auto":
         net.set_params(device="cpu")
-    net._validation_data = X, y
     with ignoring(Warning):  # each run warns
         net.check_training_readiness()
         net._check_params()
