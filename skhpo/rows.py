@@ -275,7 +275,7 @@ def row_mask(rows: Any, n_samples: int, name: str) -> NDArray[np.bool_]:
             raise ValueError(
                 f"{name} must be a mask of the {n_samples} rows of X, but has {len(rows)} values"
             )
-        mask = rows
+        mask: NDArray[np.bool_] = rows
     else:
         outside = rows[(rows < 0) | (rows >= n_samples)]
         if len(outside):
