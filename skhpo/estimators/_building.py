@@ -13,10 +13,12 @@ from ..define_by_run import check_all_known, split, takes_hp
 from ..names import resolve_criterion, resolve_optimizer
 from ..training.data import as_dict, wants_integers
 from ..training.device import low_precision, resolve_device
+from ..training.forwarding import call_module
 from ..training.groups import find_frozen, grouped
 from ..training.initialization import NamedInitialization, initialize_weights
 from ..training.loading import cast_floats
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
+from ..training.sequences import padded_batch
 from .defaults import changed_settings
 from .parameters import INFERRED, arguments_of, signature_of
 
@@ -110,13 +112,13 @@ class BuildingMixin:
         if few is None:
             few = np.zeros((2, *self.input_shape_), int if self._integer_inputs[None] else float)
         if not isinstance(few, list | tuple):
-            few = {k: torch.tensor(np.asarray(v)) for k, v in as_dict(few).items()}
+            few = padded_batch(as_dict(few))
             few = few.get(None, few)
         few = cast_floats(few, torch.float32, integers=not wants_integers(module))
         was_training = module.training
         module.eval()
         with torch.no_grad():
-            module(**few) if isinstance(few, dict) else module(few)
+            call_module(module, few)
         module.train(was_training)
 
     def initialize_module(self):

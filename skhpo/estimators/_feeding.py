@@ -24,7 +24,9 @@ from ..training.loading import (
     unpack,
 )
 from ..training.randomness import OwnGenerators, Stream
+from ..training.sequences import lengths_of, pad_items
 from ..training.sparse import is_worth_it
+from ._inputs import arranged
 from .defaults import changed_settings
 from .validation import check_container, check_inputs
 
@@ -62,6 +64,7 @@ class FeedingMixin:
         """Check `X` and `y` as far as possible."""
         if self._has_own_dataset():
             return check_container(self, X, y, reset=reset)
+        X = arranged(self, X, y, reset=reset)
         if is_read_by_rows(X):
             return check_container(self, as_container(X), y, reset=reset)
         return check_inputs(self, X, y, reset=reset, needs_y=needs_y)
@@ -139,13 +142,15 @@ class FeedingMixin:
             and set(changed_settings(self, name)) <= _ITERATOR_SETTINGS
             and type(self).get_iterator is FeedingMixin.get_iterator
             and not (training and self._splits_itself())
+            and not callable(self.collate)
             and not self._has_own_dataset()
         )
 
     @property
     def _reads_rows(self):
         """Whether a search may pass a RowSubset for X."""
-        return self._slices_batches() and self._slices_batches(training=False)
+        slices = self._slices_batches() and self._slices_batches(training=False)
+        return slices and self.collate is None
 
     def _splits_itself(self):
         return type(self).get_split_datasets is not NeuralNet.get_split_datasets
@@ -212,6 +217,7 @@ class FeedingMixin:
         plain = set(changed_settings(self, "iterator_valid")) <= _ITERATOR_SETTINGS
         own = self.iterator_valid is not DataLoader or not plain
         own = own or type(self).get_iterator is not FeedingMixin.get_iterator
+        own = own or callable(self.collate)
         if not own and not isinstance(dataset, IterableDataset):
             workers = vars(self).get("iterator_valid__num_workers", 0)
             return targets_of(dataset, report, num_workers=workers)
@@ -250,9 +256,27 @@ class FeedingMixin:
         drop_last = bool(training and settings.get("drop_last", False))
         balance = dataset.balance if training else None
         set_weight = self._set_batch_weight
+        lengths = self._lengths_to_group(dataset.source) if training else None
+        if lengths is not None and dataset.index is not None:
+            lengths = lengths[dataset.index.numpy()]
         return RowBatches(
-            *(dataset, batch_size, generator, drop_last, set_weight, balance), sparse=sparse
+            *(dataset, batch_size, generator, drop_last, set_weight, balance),
+            sparse=sparse,
+            lengths=lengths,
         )
+
+    def _lengths_to_group(self, X):
+        """Return the lengths by which rows are grouped into batches, None if they are not."""
+        if not self.group_by_length:
+            return None
+        lengths = lengths_of(X)
+        if lengths is None:
+            raise ValueError(
+                "group_by_length=True needs the lengths of sequences: X as a list of them, or a "
+                f"Dataset with an attribute `lengths`, but X is a {type(X).__name__}; set "
+                "group_by_length=False"
+            )
+        return lengths
 
     def _may_skip_zeros(self, rows):
         """Whether batches may be sparse: the rows can be, and only the module gets them."""
@@ -300,6 +324,8 @@ class FeedingMixin:
         if factory is not DataLoader:
             return NeuralNet.get_iterator(self, dataset, training=training)
         kwargs = {"batch_size": self.batch_size, **changed_settings(self, component)}
+        if self.collate is not None:
+            kwargs.setdefault("collate_fn", pad_items if self.collate == "pad" else self.collate)
         if kwargs.get("batch_sampler") is not None:
             kwargs.pop("batch_size")
         elif kwargs["batch_size"] == -1:
@@ -310,7 +336,10 @@ class FeedingMixin:
         if training and self._orders_batches(dataset):
             shuffle = self._state.streams["shuffle"].generator()
             drop_last = bool(kwargs.pop("drop_last", False))
-            order = RowBatches(dataset, kwargs.pop("batch_size"), shuffle, drop_last)
+            lengths = self._lengths_to_group(dataset)
+            order = RowBatches(
+                dataset, kwargs.pop("batch_size"), shuffle, drop_last, lengths=lengths
+            )
             return factory(
                 dataset, batch_sampler=BatchIndices(order), generator=torch.Generator(), **kwargs
             )

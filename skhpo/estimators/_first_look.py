@@ -15,6 +15,7 @@ from ..training.data import sample_shape
 from ..training.loading import MayHaveChildren, inputs_of, unpack
 from ..training.memory import ResultBytes, row_count
 from ..training.randomness import OwnGenerators, Stream
+from ..training.sequences import Sequences
 from ._feeding import FeedingMixin, NetRows
 from .defaults import changed_settings
 
@@ -31,6 +32,7 @@ class FirstLookMixin(FeedingMixin):
         few, _ = self._first_batch(X, y)
         self._inferred = {"out_features": self._out_features()}
         shape = sample_shape(few)
+        self._infer_width_of_items(few)
         if shape:
             self._inferred["in_features"] = int(np.prod(shape))
             self._inferred["in_channels"] = shape[0]
@@ -50,6 +52,14 @@ class FirstLookMixin(FeedingMixin):
             raise
         finally:
             self._few_inputs = None
+
+    def _infer_width_of_items(self, few):
+        """Infer ``in_features`` from a single input that is a sequence of vectors."""
+        single = few.get(0) if isinstance(few, Mapping) and {0} >= _plain_keys(few) else None
+        values = single.values if isinstance(single, Sequences) else single
+        n_before = 1 if isinstance(single, Sequences) else 2
+        if values is not None and values.ndim > n_before:
+            self._inferred["in_features"] = int(np.prod(values.shape[n_before:]))
 
     def _learn_from(self, X, few, fit_params):
         """Learn input and output formats of the built module from a first batch."""
@@ -142,7 +152,8 @@ class FirstLookMixin(FeedingMixin):
                     raise
                 raise ValueError(
                     "rows must have one shape, or iterator_train__collate_fn and "
-                    f"iterator_valid__collate_fn must make one of them, but: {error}"
+                    "iterator_valid__collate_fn (or collate, such as collate='pad') must make one "
+                    f"of them, but: {error}"
                 ) from error
         if few is not X:
             self._check_is_complete(batch, len(few))
@@ -187,7 +198,15 @@ class FirstLookMixin(FeedingMixin):
             # Lengths may differ from batch to batch.
             self.input_shape_ = None
         arrays = of if isinstance(of, Mapping) else {None: of}
-        self._integer_inputs = {name: not _is_floating(array) for name, array in arrays.items()}
+        self._integer_inputs = {
+            name: not _is_floating(array)
+            for name, array in arrays.items()
+            if not isinstance(name, tuple)
+        }
+
+
+def _plain_keys(batch):
+    return {name for name in batch if not isinstance(name, tuple)}
 
 
 def _first_rows(X):

@@ -28,6 +28,7 @@ def check_settings(net):
             "instance given as module; leave them at their defaults, or pass the class"
         )
     _check_groups(net)
+    _check_collate(net)
     for name in ("shuffle", "drop_last"):
         if vars(net).get(f"iterator_valid__{name}"):
             raise ValueError(
@@ -69,6 +70,20 @@ def _check_schedule(net):
             raise ValueError(f"{set_ones[0]} is set, but lr_scheduler=None; set both or none")
         return
     resolve_scheduler(net.lr_scheduler)
+
+
+def _check_collate(net):
+    for name in ("iterator_train__collate_fn", "iterator_valid__collate_fn"):
+        if net.collate is not None and vars(net).get(name) is not None:
+            raise ValueError(
+                f"collate={net.collate!r} and {name}={vars(net)[name]!r} both make batches; set "
+                "one of them to None"
+            )
+    if net.group_by_length and getattr(net, "batch_sampler", None) is not None:
+        raise ValueError(
+            f"group_by_length=True and batch_sampler={net.batch_sampler!r} both choose the rows of "
+            "a batch; set one of them"
+        )
 
 
 def _check_groups(net):

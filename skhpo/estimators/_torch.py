@@ -12,18 +12,21 @@ import skorch.utils
 import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from .._compat import num_samples
+from .._compat import num_samples, safe_indexing
 from ..preprocessing import n_categories_of
 from ..rows import is_row_numbers, row_mask
 from ..searchable import SearchTags
 from ..training.device import as_float32, plain_tuple
+from ..training.forwarding import call_module
 from ..training.loading import LabelledItems, is_pair, probed_items
+from ..training.sequences import lengths_of
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from ._ending import end_of_training
 from ._first_look import FirstLookMixin
+from ._inputs import arranged
 from ._routing import drop_made_request_methods, routed
 from .fitting import run_epochs
 from .parameters import ParametersMixin
@@ -389,9 +392,7 @@ class TorchEstimator(
         return self._forward(x, fit_params)
 
     def _forward(self, x, fit_params):
-        if isinstance(x, Mapping):
-            return self.module_(**self._merge_x_and_fit_params(x, fit_params))
-        return self.module_(x, **fit_params)
+        return call_module(self.module_, x, fit_params)
 
     def _forward_of_training(self):
         """Return the function from a batch of `Rows` to the module's output."""
@@ -467,6 +468,24 @@ class TorchEstimator(
             yield to_device(plain_tuple(output), device=device)
 
     def _predict_outputs(self, X):
+        if not self.group_by_length:
+            return self._outputs_for(X)
+        of_dataset = isinstance(X, Dataset)
+        X = X if of_dataset else arranged(self, X, None, reset=False)
+        lengths = lengths_of(X)
+        if lengths is None:
+            return self._outputs_for(X)
+        order = np.argsort(lengths, kind="stable")
+        if of_dataset:
+            part = Subset(X, order.tolist())
+        else:
+            part = {name: safe_indexing(value, order) for name, value in X.items()}
+        outputs = self._outputs_for(part)
+        given = np.empty_like(outputs)
+        given[order] = outputs
+        return given
+
+    def _outputs_for(self, X):
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
         for output in self.forward_iter(X):

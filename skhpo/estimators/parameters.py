@@ -117,6 +117,8 @@ class ParametersMixin(NamesMixin):
         "init_gain": [POSITIVE],
         "max_norm": [POSITIVE, None],
         "label_smoothing": [Number(numbers.Real, 0, 1, closed="left")],
+        "collate": [None, callable, StrOptions({"pad"})],
+        "group_by_length": ["boolean"],
         "batch_sampler": [StrOptions({"balanced"}), None],
         "amp": ["boolean", StrOptions({"auto"})],
         "seeds": [dict, None],

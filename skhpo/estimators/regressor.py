@@ -110,6 +110,14 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     dataset : class, default=skorch.dataset.Dataset
         Another class is constructed with `X` as given (of any kind) and the encoded targets, for
         predictions without targets.
+    collate : {"pad"}, callable or None, default=None
+        What makes a batch of items of different lengths, in training, checks and predictions:
+        "pad" fills sequences up with zeros to the longest of the batch, and passes ``lengths``,
+        ``mask`` (True where there is an item) or ``padding_mask`` to a ``forward`` that has such
+        arguments. A callable is the ``collate_fn`` of a `DataLoader`. None makes one array of them.
+    group_by_length : bool, default=False
+        Whether the sequences of a batch have about the same length, so that there is less padding.
+        A torch `Dataset` needs an attribute ``lengths`` for that.
     predict_nonlinearity : callable, None or "auto", default="auto"
         Maps the module's output to predictions. "auto" infers it from the criterion: "poisson_nll"
         takes logarithms, unless ``criterion__log_input=False``, "bce_with_logits" takes logits.
@@ -217,6 +225,8 @@ cuda_dependent_attributes_ : object
         iterator_train=DataLoader,
         iterator_valid=DataLoader,
         dataset=skorch.dataset.Dataset,
+        collate=None,
+        group_by_length=False,
         predict_nonlinearity="auto",
         compile=False,
         use_caching="auto",

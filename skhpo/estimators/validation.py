@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, valid
 from .._compat import num_samples
 from ..rows import FrameRows, RowSubset
 from ..training.data import as_array
+from ..training.sequences import Sequences
 
 __all__ = [
     "check_before_search",
@@ -94,6 +95,9 @@ def _check_dict(estimator, X, reset):
         )
     arrays = {}
     for name, value in X.items():
+        if isinstance(value, Sequences):
+            arrays[name] = value
+            continue
         _refuse_dates(value, name)
         arrays[name] = check_array(
             as_array(value), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=str(name)

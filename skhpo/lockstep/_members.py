@@ -89,6 +89,8 @@ def _obstacle(net, fit_params):
         return f"train_split={net.train_split!r} scores through skorch's own loop"
     if not net._slices_batches():
         return "dataset, iterator_train or get_split_datasets feeds rows one by one"
+    if net.collate is not None:
+        return f"collate={net.collate!r} makes the batches"
     for name in ("compile", "verbose"):
         if getattr(net, name):
             return f"{name}={getattr(net, name)!r} is for single networks"

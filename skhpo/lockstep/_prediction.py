@@ -69,7 +69,9 @@ def _is_apart(net, X):
         net.compile
         or net._low_precision is not None
         or isinstance(X, torch.utils.data.Dataset | Mapping)
+        or net.collate is not None
         or net._reads_as_given(X)
+        or None not in net._integer_inputs
         or not net._slices_batches(training=False)
         or bool(overridden(type(net)))
     )

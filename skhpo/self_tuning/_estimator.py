@@ -34,7 +34,10 @@ _NESTED = "hyperparameters__"
 # Streams of random numbers in addition to those of a plain estimator.
 _STREAMS = ("perturbation", "tuning")
 # Parameters of the plain estimators that must keep their defaults.
-_UNUSED = {"amp": False, "compile": False, "max_norm": None, "check_every": None}
+_UNUSED = {
+    **{"amp": False, "compile": False, "max_norm": None, "check_every": None},
+    **{"collate": None, "group_by_length": False},
+}
 
 
 class SelfTuningMixin:

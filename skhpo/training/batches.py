@@ -7,7 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-__all__ = ["BatchIndices", "RowBatches", "balanced_order", "batch_sizes"]
+__all__ = ["BatchIndices", "RowBatches", "balanced_order", "batch_sizes", "order_by_length"]
+
+# Batches whose rows are sorted by length together: many enough that those of a batch are about
+# equal, few enough that the order of an epoch stays random.
+_BATCHES_SORTED_TOGETHER = 50
 
 
 def batch_sizes(n, batch_size):
@@ -42,6 +46,8 @@ class RowBatches:
         Classes of the rows; batches have equal numbers of each.
     sparse : bool, default=False
         Whether `triples` and `inputs` may yield a `SparseBatch`.
+    lengths : array-like of int, shape (n_samples,), or None, default=None
+        Lengths of the rows; those of a batch have about the same.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class RowBatches:
         balance=None,
         *,
         sparse=False,
+        lengths=None,
     ):
         self.rows = rows
         self.batch_size = batch_size
@@ -62,6 +69,7 @@ class RowBatches:
         self.on_weight = on_weight
         self.balance = balance
         self.sparse = sparse
+        self.lengths = None if lengths is None else torch.as_tensor(lengths)
 
     def __len__(self):
         return len(self.sizes())
@@ -85,6 +93,8 @@ class RowBatches:
             order = balanced_order(self.balance, self.generator)
         else:
             order = torch.randperm(n, generator=self.generator)
+        if self.generator is not None and self.lengths is not None:
+            order = order_by_length(order, self.lengths, self.batch_size, self.generator)
         return order[: n // self.batch_size * self.batch_size] if self.drop_last else order
 
     def sizes(self):
@@ -147,3 +157,26 @@ def balanced_order(classes, generator):
         rounds = [mine[torch.randperm(len(mine), generator=generator)] for _ in range(n_rounds)]
         places.copy_(torch.cat(rounds)[: len(places)])
     return order
+
+
+def order_by_length(order, lengths, batch_size, generator):
+    """Return an order of an epoch in which the rows of a batch have about the same length.
+
+    Parameters
+    ----------
+    order : Tensor of int64, shape (n,)
+        A random order.
+    lengths : Tensor of int64, shape (n_samples,)
+    batch_size : int
+    generator : torch.Generator
+        Draws the order of the batches.
+    """
+    parts = [
+        part[torch.argsort(lengths[part], stable=True)]
+        for part in order.split(batch_size * _BATCHES_SORTED_TOGETHER)
+    ]
+    sorted_rows = torch.cat(parts)
+    n_full = len(order) // batch_size
+    batches = sorted_rows[: n_full * batch_size].view(n_full, batch_size)
+    batches = batches[torch.randperm(n_full, generator=generator)]
+    return torch.cat([batches.flatten(), sorted_rows[n_full * batch_size :]])

@@ -10,6 +10,7 @@ import torch
 
 from ..rows import FrameRows, RowSubset, TransformedRows
 from .batches import batch_sizes
+from .sequences import RaggedRows, Sequences
 from .sparse import SparseBatch
 
 __all__ = [
@@ -121,6 +122,11 @@ class Rows(torch.utils.data.Dataset):
         return X, torch.tensor(0) if y is None else y[0].numpy(force=True)[()]
 
     @property
+    def is_ragged(self):
+        """Whether rows are sequences, which are padded batch by batch."""
+        return any(isinstance(v, RaggedRows) for v in as_dict(self.source).values())
+
+    @property
     def can_be_sparse(self):
         """Whether batches of these rows can be sparse."""
         sparse = isinstance(self.source, SparseRows) and self.device.type == "cpu"
@@ -153,6 +159,9 @@ class Rows(torch.utils.data.Dataset):
                 k: v.index_select(0, index).to(self.device, self.dtype[k])
                 for k, v in as_dict(self.source).items()
             }
+        for name, source in as_dict(self.source).items():
+            if isinstance(source, RaggedRows):
+                taken["lengths", name] = source.lengths[index]
         X = taken if isinstance(self.source, Mapping) else taken[None]
         y = None if self.targets is None else self.targets.index_select(0, on_device)
         weight = None if self.weight is None else self.weight.index_select(0, on_device)
@@ -160,6 +169,8 @@ class Rows(torch.utils.data.Dataset):
 
     def subset(self, index):
         """Return the rows of `index` as `Rows`."""
+        if self.is_ragged:  # padding all rows to one length takes memory
+            return self.view(index)
         index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
@@ -187,7 +198,9 @@ class Rows(torch.utils.data.Dataset):
     def chunks(self, order, batch_size, *, sparse=False):
         """Yield `(X, y, weight, sizes)`: gathered rows of several batches, and their sizes."""
         sizes = batch_sizes(len(order), batch_size)
+        # Each batch of sequences is as long as its longest.
         per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * batch_size))
+        per_chunk = 1 if self.is_ragged else per_chunk
         start = 0
         for first in range(0, len(sizes), per_chunk):
             part = sizes[first : first + per_chunk]
@@ -325,7 +338,9 @@ def _alias(array):
         return _TransformedRows(array)
     if isinstance(array, RowSubset):
         return SubsetRows(array)
-    if isinstance(array, torch.Tensor | SparseRows | SubsetRows):
+    if isinstance(array, Sequences):
+        return RaggedRows(array)
+    if isinstance(array, torch.Tensor | SparseRows | SubsetRows | RaggedRows):
         return array
     if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
@@ -344,6 +359,8 @@ def _as_given(source, writeable=True):
     """Invert `_alias`, except that the dtype is that of training."""
     if isinstance(source, SparseRows):
         return source.matrix
+    if isinstance(source, RaggedRows):
+        return source.sequences
     if isinstance(source, SubsetRows):
         source = source.index_select(0, torch.arange(len(source)))
     array = as_array(source)

@@ -157,7 +157,11 @@ def is_read_by_rows(X):
         return True
     if isinstance(X, np.ndarray):
         return X.dtype == object and X.ndim == 1 and len(X) > 0 and np.ndim(X[0]) > 0
-    if not isinstance(X, list | tuple) or not X or not isinstance(X[0], torch.Tensor | np.ndarray):
+    if not isinstance(X, list | tuple) or not X:
+        return False
+    if isinstance(X[0], list) and all(isinstance(row, list) for row in X):
+        return len({len(row) for row in X}) > 1
+    if not isinstance(X[0], torch.Tensor | np.ndarray):
         return False
     return len({np.shape(row) for row in X}) > 1
 

@@ -1,0 +1,196 @@
+"""Sequences of different lengths, and padded batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import default_collate
+
+from .loading import is_pair
+
+__all__ = ["RaggedRows", "Sequences", "lengths_of", "pad_items", "padded_batch"]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences in one array; rows of them are views.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values, ...)
+        The items of all sequences.
+    starts, lengths : ndarray of int, shape (n_samples,)
+        Where each of them begins, and how many items it has.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, rows, name="X"):
+        """Join rows (a list of arrays or lists, or an array of at least two dimensions).
+
+        ValueError, which uses `name`, if their items are not numbers of one shape, all finite.
+        """
+        if isinstance(rows, np.ndarray) and rows.dtype != object:
+            n, length = rows.shape[:2]
+            values = rows.reshape(n * length, *rows.shape[2:])
+            found = cls(values, np.arange(n) * length, np.full(n, length))
+        else:
+            arrays = [np.asarray(row) for row in rows]
+            lengths = np.array([len(one) for one in arrays], dtype=np.int64)
+            # An empty list has no type.
+            filled = [one for one in arrays if len(one)] or arrays[:1]
+            _check_items(filled, name)
+            found = cls(np.concatenate(filled), np.cumsum(lengths) - lengths, lengths)
+        if found.values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"sequences in {name} must be of numbers, but are of the type "
+                f"{found.values.dtype}; give each token a number"
+            )
+        if not np.isfinite(found.values).all():
+            raise ValueError(f"sequences in {name} must be finite, but {name} contains NaN or inf")
+        return found
+
+    @property
+    def shape(self):
+        return (len(self.lengths),)
+
+    @property
+    def dtype(self):
+        return self.values.dtype
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def __getitem__(self, rows):
+        return Sequences(self.values, self.starts[rows], self.lengths[rows])
+
+    def rows(self):
+        """Return the sequences one by one, as a list of arrays."""
+        pairs = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
+        return [self.values[start : start + length] for start, length in pairs]
+
+
+def _check_items(arrays, name):
+    shape = arrays[0].shape[1:]
+    for number, one in enumerate(arrays):
+        if one.ndim == 0 or one.dtype == object or one.shape[1:] != shape:
+            raise ValueError(
+                f"sequences in {name} may differ in their first dimension only, but one has the "
+                f"shape {arrays[0].shape} and sequence {number} of those that are not empty "
+                f"{one.shape if one.dtype != object else 'of no array'}"
+            )
+
+
+class RaggedRows:
+    """The interface of a tensor that `Rows` needs, over `Sequences`: rows are padded with zeros."""
+
+    def __init__(self, sequences):
+        self.sequences = sequences
+        self.values = torch.as_tensor(sequences.values)
+        self.starts = torch.as_tensor(sequences.starts)
+        self.lengths = torch.as_tensor(sequences.lengths)
+        self.shape = sequences.shape
+        self.dtype = self.values.dtype
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def __getitem__(self, index):
+        return RaggedRows(self.sequences[np.asarray(index)])
+
+    def numel(self):
+        """Return the number of values, without padding."""
+        return int(self.lengths.sum()) * int(np.prod(self.values.shape[1:], dtype=int))
+
+    def index_select(self, dim, index):
+        """Return rows as a tensor of shape (len(index), longest, ...)."""
+        starts, lengths = self.starts[index], self.lengths[index]
+        place = torch.arange(max(1, int(lengths.max()) if len(index) else 1))
+        inside = place < lengths[:, None]
+        rest = self.values.shape[1:]
+        if not len(self.values):
+            return self.values.new_zeros((*inside.shape, *rest))
+        which = (starts[:, None] + place).clamp_(max=len(self.values) - 1)
+        padded = self.values.index_select(0, which.flatten()).view(*which.shape, *rest)
+        return padded.masked_fill_(~inside.view(*inside.shape, *[1] * len(rest)), 0)
+
+
+def padded_batch(inputs):
+    """Return a dict of inputs with `Sequences` among them as a batch, padded, with the lengths."""
+    batch = {}
+    for name, value in inputs.items():
+        if isinstance(value, Sequences):
+            ragged = RaggedRows(value)
+            batch[name] = ragged.index_select(0, torch.arange(len(ragged)))
+            batch["lengths", name] = ragged.lengths
+        else:
+            batch[name] = torch.as_tensor(np.asarray(value))
+    return batch
+
+
+def pad_items(items):
+    """Collate items of a dataset: sequences are padded with zeros, and their lengths are added.
+
+    Items are pairs of inputs and target, or inputs only; inputs are one sequence, or a dict, list
+    or tuple of sequences and numbers. The padded ones are a dict, with a key ``("lengths", name)``
+    for each sequence, where those of a single one and of a tuple have their positions as names.
+    """
+    if all(map(is_pair, items)):
+        inputs, targets = zip(*items, strict=True)
+        return _padded(inputs), default_collate(list(targets))
+    return _padded(items)
+
+
+def _padded(inputs):
+    first = inputs[0]
+    if isinstance(first, Mapping):
+        columns = {name: [one[name] for one in inputs] for name in first}
+    elif isinstance(first, list | tuple) and first and np.ndim(first[0]) > 0:
+        columns = dict(enumerate(zip(*inputs, strict=True)))
+    else:
+        columns = {0: inputs}
+    batch = {}
+    for name, values in columns.items():
+        if isinstance(name, tuple):  # lengths of what was padded before
+            continue
+        tensors = [torch.as_tensor(value) for value in values]
+        if tensors[0].ndim == 0:
+            batch[name] = torch.stack(tensors)
+            continue
+        if len({one.shape[1:] for one in tensors}) > 1:
+            raise ValueError(
+                "sequences of a batch may differ in their first dimension only, but have the "
+                f"shapes {', '.join(sorted({str(tuple(one.shape)) for one in tensors}))}"
+            )
+        batch[name] = pad_sequence(tensors, batch_first=True)
+        batch["lengths", name] = torch.tensor([len(one) for one in tensors])
+    return batch
+
+
+def lengths_of(X):
+    """Return the lengths of the rows of sequences, or of the first of several; None if unknown.
+
+    Those of a dataset are its attribute ``lengths``.
+    """
+    if isinstance(X, Mapping):
+        found = (lengths_of(value) for value in X.values() if not hasattr(value, "ndim"))
+        return next((lengths for lengths in found if lengths is not None), None)
+    if isinstance(X, Sequences | RaggedRows):
+        return np.asarray(X.lengths)
+    if isinstance(X, torch.utils.data.Subset):
+        lengths = lengths_of(X.dataset)
+        return None if lengths is None else lengths[np.asarray(X.indices, dtype=int)]
+    if isinstance(X, torch.utils.data.Dataset):
+        wrapped = getattr(X, "dataset", None)
+        lengths = getattr(X, "lengths", None)
+        if lengths is None and wrapped is not None:
+            return lengths_of(wrapped)
+        return None if lengths is None else np.asarray(lengths)
+    return None
