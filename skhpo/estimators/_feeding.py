@@ -79,6 +79,7 @@ class FeedingMixin:
             if training:
                 self._refuse_balance("X as an array, but X is a torch Dataset")
             return X
+        y = None if y is None else self._scale_targets(y)
         if self._slices_batches(training=training) and not self._reads_as_given(X):
             rows = self._rows(X, None if y is None else self._shape_targets(y), weight)
             rows.balance = None if y is None else self._classes_to_balance(y)
@@ -90,6 +91,10 @@ class FeedingMixin:
         if self._reads_as_given(X):
             return self.get_dataset(X, y)
         return NetRows(X, y, dtype=self._input_dtypes())
+
+    def _scale_targets(self, y):
+        """Scale checked targets, where that is wanted."""
+        return y
 
     def _refuse_weights(self, training):
         name = "iterator_train" if training else "iterator_valid"
@@ -207,7 +212,7 @@ class FeedingMixin:
                     f"the validation data of train_split must be like X and y, but: {error}"
                 ) from error
             return self._as_dataset(X, y, training=False)
-        return EncodedTargets(valid, self._encode_of_dataset)
+        return EncodedTargets(valid, self._encode_as_trained)
 
     def _read_targets(self, dataset, report=None):
         """Read the targets of a dataset once; None if its items have none.
@@ -228,6 +233,9 @@ class FeedingMixin:
     def _labels_of_dataset(self, dataset, report=None):
         """Return the targets of a dataset as predictions have them; None if its items have none."""
         return self._read_targets(dataset, report)
+
+    def _encode_as_trained(self, y):
+        return self._scale_targets(self._encode_of_dataset(y))
 
     def _encode_of_dataset(self, y):
         """Encode targets of a `Dataset`, as `_check_targets` does those of an array."""

@@ -63,6 +63,8 @@ class TorchEstimator(
         returns the sample weights including class weights;
     ``_infer_output_format(output)``
         learns the meaning of the module's output from a few rows;
+    ``_learn_from_targets(y, weight)``, ``_scale_targets(y)``
+        learn from the targets of the training rows how to scale targets, and do so;
     ``_shape_targets(y)``, ``_encode_batch(y)``
         convert encoded targets, or those of a `Dataset`, for the criterion;
     ``_decode(y)``, ``_strata(y)``
@@ -266,8 +268,12 @@ class TorchEstimator(
     def _hold_out(self, X, y, weight, validation):
         """Return the training part, and the checks on other rows or None."""
         if validation is None and self.validation_fraction is None:
+            self._learn_from_targets(y, weight)
             return self._as_dataset(X, y, weight, training=True), None
         return hold_out(self, X, y, weight, validation)
+
+    def _learn_from_targets(self, y, weight):
+        """Learn from checked targets of the training rows, unless that was done before."""
 
     def check_data(self, X, y=None):
         """Check data beyond what ``fit`` checks; for subclasses."""

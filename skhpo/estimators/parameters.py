@@ -116,6 +116,7 @@ class ParametersMixin(NamesMixin):
         "schedule_epochs": [COUNT, None],
         "init_gain": [POSITIVE],
         "max_norm": [POSITIVE, None],
+        "scale_target": [StrOptions({"standard"}), None],
         "label_smoothing": [Number(numbers.Real, 0, 1, closed="left")],
         "collate": [None, callable, StrOptions({"pad"})],
         "group_by_length": ["boolean"],

@@ -23,8 +23,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     """Regressor around a torch module.
 
     A skorch net that accepts the inputs of scikit-learn's regressors, trains about as fast as a
-    hand-written loop, and can continue training exactly. Targets are not scaled;
-    `sklearn.compose.TransformedTargetRegressor` does that.
+    hand-written loop, and can continue training exactly. Networks learn targets of large values
+    badly: ``scale_target="standard"`` is worth a trial.
 
     Parameters
     ----------
@@ -81,6 +81,10 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     freeze : dict of str to int or True, default=None
         Epochs for which parameters are frozen, by patterns of their names (``{"linear_*": 3}``);
         True freezes them permanently. Batch normalizations still update their statistics.
+    scale_target : {"standard"} or None, default=None
+        "standard" trains on targets with mean 0 and variance 1, those of the training rows, and
+        predicts in the units of `y`; several outputs are scaled each by itself. Losses are of
+        scaled targets, scorers of `monitor` get what ``predict`` returns.
     max_norm : float or None, default=None
         Largest Euclidean norm of the incoming weights of a unit, enforced after each step.
     random_state : int, RandomState instance, Generator or None, default=None
@@ -140,6 +144,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Names of the columns, where `X` has string names.
     input_shape_ : tuple of int or None
         Shape of one sample.
+    target_mean_, target_scale_ : ndarray of shape () or (n_outputs,)
+        With `scale_target`: what is subtracted from `y`, and what it is then divided by.
     n_iter_ : int
         Epochs trained so far, over all calls.
     best_epoch_ : int
@@ -191,7 +197,10 @@ cuda_dependent_attributes_ : object
     """
 
     _meaning = "values"
-    _checkpointed = ("_target_shape", "_output_shape", "_meaning")
+    _checkpointed = ("_target_shape", "_output_shape", "_meaning", "_scaling")
+    # Mean and scale of the targets, as plain numbers.
+    _scaling = None
+    _learns_scaling = False
 
     def __init__(
         self,
@@ -213,6 +222,7 @@ cuda_dependent_attributes_ : object
         init_gain=1.0,
         lr_multipliers=None,
         freeze=None,
+        scale_target=None,
         max_norm=None,
         random_state=None,
         device="auto",
@@ -250,6 +260,8 @@ cuda_dependent_attributes_ : object
             )
         if reset:
             self._target_shape = y.shape[1:]
+            # Learned by `_learn_from_targets`, when the training rows are known.
+            self._scaling, self._learns_scaling = None, self.scale_target is not None
         elif y.shape[1:] != tuple(self._target_shape):
             raise ValueError(
                 f"y must have the shape (n_samples, {', '.join(map(str, self._target_shape))}) of "
@@ -261,12 +273,44 @@ cuda_dependent_attributes_ : object
                 f"y must fit into float32 (at most {limit:.3g}), but has the value "
                 f"{np.abs(y).max():.3g}; scale the targets"
             )
-        return y.astype(np.float32)
+        # Small differences of large values are lost in float32, unless they are scaled before.
+        return y.astype(np.float32 if self.scale_target is None else np.float64)
 
     def _check_dataset_targets(self, dataset, y, classes, reset):
+        if y is None and reset and self.scale_target is not None:
+            y = self._labels_of_dataset(dataset)
         if y is None and reset:
             y = self._first_batch(dataset)[1]
         return None if y is None else self._check_targets(y, classes, reset)
+
+    def _learn_from_targets(self, y, weight):
+        if not self._learns_scaling:
+            return
+        mean = np.average(y, axis=0, weights=weight)
+        scale = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
+        # What is constant, up to rounding, stays where it is.
+        scale = np.where(scale > 10 * np.finfo(np.float64).eps * np.abs(mean), scale, 1.0)
+        self._scaling, self._learns_scaling = (mean.tolist(), scale.tolist()), False
+
+    def _scale_targets(self, y):
+        if self._scaling is None:
+            return y
+        return ((np.asarray(y) - self.target_mean_) / self.target_scale_).astype(np.float32)
+
+    @property
+    def target_mean_(self):
+        """ndarray of shape () or (n_outputs,): what is subtracted from targets."""
+        return self._part_of_scaling(0)
+
+    @property
+    def target_scale_(self):
+        """ndarray of shape () or (n_outputs,): what targets are divided by."""
+        return self._part_of_scaling(1)
+
+    def _part_of_scaling(self, i):
+        if self._scaling is None:
+            raise AttributeError(f"{type(self).__name__} has scaled no targets")
+        return np.array(self._scaling[i])
 
     def _out_features(self):
         if not hasattr(self, "_target_shape"):
@@ -288,6 +332,12 @@ cuda_dependent_attributes_ : object
                 "`out_features`, or set the parameter of the module that is its width"
             )
         self._meaning = link_of(output, operations, self.criterion_)
+        if self.scale_target is not None and self._meaning != "values":
+            raise ValueError(
+                f"scale_target={self.scale_target!r} needs a criterion that takes any numbers, but "
+                f"criterion {type(self.criterion_).__name__} takes rates, counts or probabilities; "
+                "set scale_target=None"
+            )
 
     def _get_predict_nonlinearity(self):
         self.check_is_fitted()
@@ -307,6 +357,8 @@ cuda_dependent_attributes_ : object
         return y
 
     def _encode_batch(self, y):
+        if not self._targets_are_encoded:
+            y = self._scale_targets(y)
         y = torch.as_tensor(y, dtype=torch.float32, device=self.device_)
         return self._shape_targets(y)
 
@@ -323,6 +375,12 @@ cuda_dependent_attributes_ : object
             With the dimensions that `y` had in ``fit``, in the precision of the network: float32
             unless its module has another one.
         """
+        output = self._shaped_outputs(X)
+        if self._scaling is None or self._labels_are_encoded:
+            return output
+        return (output * self.target_scale_ + self.target_mean_).astype(output.dtype)
+
+    def _shaped_outputs(self, X):
         net = self._knowing_format(X)
         output = net._predict_outputs(X)
         if not hasattr(net, "_target_shape") and output.shape[1:] == (1,):

@@ -32,6 +32,7 @@ def hold_out(net, X, y, weight, given=None):
     if isinstance(given, np.ndarray):
         return _parted(net, X, y, weight, np.flatnonzero(~given), np.flatnonzero(given))
     if given is not None:
+        net._learn_from_targets(y, weight)
         return net._as_dataset(X, y, weight, training=True), _checks_on(net, given)
     if not all(_has_numbers(column) for column in as_dict(X).values()):
         raise ValueError(
@@ -46,6 +47,8 @@ def hold_out(net, X, y, weight, given=None):
 
 def _parted(net, X, y, weight, train, valid):
     known = None if y is None else net._decode(y[valid])
+    if y is not None:
+        net._learn_from_targets(y[train], None if weight is None else weight[train])
     if isinstance(X, torch.utils.data.Dataset):
         X = net._as_dataset(X, training=True)
         checked = Subset(X, valid)
@@ -91,7 +94,7 @@ def _checks_on_dataset(net, X, y):
     net._class_weight_of_loader = of_training
     known = _labels(net, X, None if y is None else net._decode(y))
     if net._targets_are_encoded:
-        X = EncodedTargets(X, net._encode_of_dataset)
+        X = EncodedTargets(X, net._encode_as_trained)
     return checks_of(net, X, known)
 
 

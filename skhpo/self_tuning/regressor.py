@@ -74,9 +74,9 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         The running network with its response.
     refit_history_ : skorch.history.History
         That of the retrained network, with `refit`.
-    history_, criterion_, optimizer_, device_, seed_, lr_schedule_, n_iter_, n_parameters_, \
-input_shape_, n_features_in_, feature_names_in_, callbacks_, initialized_, init_context_, \
-prefixes_, virtual_params_, cuda_dependent_attributes_ : object
+    target_mean_, target_scale_, history_, criterion_, optimizer_, device_, seed_, lr_schedule_, \
+n_iter_, n_parameters_, input_shape_, n_features_in_, feature_names_in_, callbacks_, \
+initialized_, init_context_, prefixes_, virtual_params_, cuda_dependent_attributes_ : object
         As of `TorchRegressor`.
 
     Examples
