@@ -20,11 +20,12 @@ from ..rows import is_row_numbers
 from ..training.batches import RowBatches
 from ..training.data import wants_integers
 from ..training.randomness import Stream, may_draw
+from ._arguments import RESPONDING, VARIANTS, check_arguments_of, value_of
 from ._effects import check_names
 from ._fixed import are_fixed
 from ._module_conversion import set_rates
 from ._retraining import retrain
-from ._variants import VARIANTS, check_arguments_of, make_runner, make_tuning
+from ._variants import make_runner, make_tuning
 from .layers import HyperValue
 
 __all__ = ["SelfTuningMixin"]
@@ -58,6 +59,7 @@ class SelfTuningMixin:
         "variant": [StrOptions(set(VARIANTS))],
         "solver": [StrOptions({"neumann", "cg", "identity"}), None],
         "n_terms": [COUNT, None],
+        "n_steps": [COUNT, None],
         "convert": [StrOptions({"auto"}), Options(bool, {False})],
         "refit": [StrOptions({"final", "schedule"}), None],
     }
@@ -79,11 +81,12 @@ class SelfTuningMixin:
         entropy_weight=1e-3,
         init_scale=1.0,
         tune_scales=True,
-        hyper_optimizer="rmsprop",
+        hyper_optimizer=None,
         hyper_lr=0.1,
         response_lr=None,
         solver=None,
         n_terms=None,
+        n_steps=None,
         refit=None,
         convert="auto",
         validation_fraction=0.2,
@@ -107,6 +110,7 @@ class SelfTuningMixin:
         self.response_lr = response_lr
         self.solver = solver
         self.n_terms = n_terms
+        self.n_steps = n_steps
         self.refit = refit
         self.convert = convert
 
@@ -190,7 +194,7 @@ class SelfTuningMixin:
         if resolve_optimizer(self.optimizer) is torch.optim.LBFGS:
             raise ValueError(f"optimizer={self.optimizer!r} needs a loss that it can ask for again")
         try:
-            resolve_optimizer(self.hyper_optimizer)
+            resolve_optimizer(value_of(self, "hyper_optimizer"))
         except ValueError as error:
             raise ValueError(str(error).replace("optimizer", "hyper_optimizer", 1)) from None
 
@@ -219,7 +223,7 @@ class SelfTuningMixin:
         if self.hyperparameters is not None:
             return dict(self.hyperparameters)
         kinds = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
-        if self.variant not in ("stn", "delta"):
+        if self.variant not in RESPONDING:
             return {"weight_decay": loguniform(1e-6, 0.1)}
         layers = self.module_.named_modules()
         rates = {f"{path}.p": uniform(0, 0.9) for path, m in layers if isinstance(m, kinds)}
@@ -356,7 +360,7 @@ class SelfTuningMixin:
         """
         self.check_is_fitted()
         module = copy.deepcopy(self.module_)
-        if self.variant not in ("stn", "delta"):
+        if self.variant not in RESPONDING:
             return module.eval()
         # Values that the module reads belong to its weights, which a refit may have trained.
         own = {m.name: m.value for m in module.modules() if isinstance(m, HyperValue)}

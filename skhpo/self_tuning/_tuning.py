@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..names import resolve_optimizer
 from ..training.randomness import DRAWING, layer_may_draw
+from ._arguments import value_of
 from ._context import Context
 from ._effects import find_effects
 from ._fixed import FixedValues, are_fixed
@@ -81,7 +82,7 @@ class Tuning:
         start = self.ranges.start
         scales = torch.full_like(start, inverse_softplus(net.init_scale))
         self.position = torch.stack((start, scales)).requires_grad_()
-        optimizer = resolve_optimizer(net.hyper_optimizer)
+        optimizer = resolve_optimizer(value_of(net, "hyper_optimizer"))
         self.hyper_optimizer = optimizer([self.position], lr=net.hyper_lr)
         self.centred = net.variant == "delta"
         self.response_optimizer = None

@@ -35,11 +35,14 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     initial : dict of str to float, default=None
         Initial values. Missing ones are the rate of the dropout layer, otherwise 5% of the way
         from the low end.
-    variant : {"stn", "delta", "implicit"}, default="stn"
+    variant : {"stn", "delta", "implicit", "unrolled"}, default="stn"
         How hyperparameters follow the validation loss. "stn": by a response of the weights.
         "delta": the weights are trained at unperturbed values and the response on the network
         linearised around them, with an optimizer of its own; `train_steps` of 5 suit it.
         "implicit": a plain network, and the implicit function theorem (Lorraine et al. 2020).
+        "unrolled": through the last training steps (Shaban et al. 2019), also for "lr", "momentum",
+        "beta1", "beta2", and "<layer>.lr" and so on; the network must have one of the optimizers
+        "sgd", "adam", "adamw" and "rmsprop".
         docs/hypergradients.md compares what each can tune. Arguments that a variant does not read
         must keep their defaults.
     train_steps : int or None, default=None
@@ -54,8 +57,9 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         Initial standard deviation of the perturbations, unconstrained.
     tune_scales : bool, default=True
         Whether the standard deviations are tuned, too.
-    hyper_optimizer : str, class or callable, default="rmsprop"
-        Optimizer of the hyperparameters.
+    hyper_optimizer : str, class, callable or None, default=None
+        Optimizer of the hyperparameters. None: "rmsprop", where there is no response "adam", whose
+        first steps are not longer than the others.
     hyper_lr : float, default=0.1
         Its learning rate.
     response_lr : float or None, default=None
@@ -64,6 +68,9 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         How variant="implicit" solves its linear system, as in `hypergradient`; None is "neumann".
     n_terms : int or None, default=None
         Its terms; None is 20.
+    n_steps : int or None, default=None
+        Training steps through which variant="unrolled" differentiates; None is 10. Its memory grows
+        with them.
     refit : {None, "schedule", "final"}, default=None
         Whether a new plain network is trained afterwards and used for predictions, for as many
         epochs, on the same rows and with the same checks: with the values of each epoch
@@ -108,9 +115,9 @@ prefixes_, virtual_params_, cuda_dependent_attributes_ : object
     -----
     Perturbations, tuning batches and dropout masks have separate streams of random numbers.
 
-    With variant="implicit" the names are those of `hypergradient`; of "class_weight",
-    "sample_weight" and penalties that end with "[:]" a value is an array. Those are float32 in
-    the history, 4 bytes for each number and epoch.
+    With variant="implicit" and "unrolled" the names are those of `hypergradient`; of
+    "class_weight", "sample_weight" and penalties that end with "[:]" a value is an array. Those are
+    float32 in the history, 4 bytes for each number and epoch.
 
     References
     ----------

@@ -21,7 +21,7 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         What is tuned, and its range. Numbers are fixed values.
     initial : dict of str to float, default=None
         Initial values.
-    variant : {"stn", "delta", "implicit"}, default="stn"
+    variant : {"stn", "delta", "implicit", "unrolled"}, default="stn"
         How hyperparameters follow the validation loss.
     train_steps : int or None, default=None
         Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10.
@@ -35,8 +35,9 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         Initial standard deviation of the perturbations, unconstrained.
     tune_scales : bool, default=True
         Whether the standard deviations are tuned, too.
-    hyper_optimizer : str, class or callable, default="rmsprop"
-        Optimizer of the hyperparameters.
+    hyper_optimizer : str, class, callable or None, default=None
+        Optimizer of the hyperparameters. None: "rmsprop", where there is no response "adam", whose
+        first steps are not longer than the others.
     hyper_lr : float, default=0.1
         Its learning rate.
     response_lr : float or None, default=None
@@ -45,6 +46,9 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         How variant="implicit" solves its linear system; None is "neumann".
     n_terms : int or None, default=None
         Its terms; None is 20.
+    n_steps : int or None, default=None
+        Training steps through which variant="unrolled" differentiates; None is 10. Its memory grows
+        with them.
     refit : {None, "schedule", "final"}, default=None
         Whether a new plain network is trained afterwards and used for predictions, for as many
         epochs, on the same rows and with the same checks: with the values of each epoch

@@ -121,7 +121,7 @@ def test_the_sign_of_a_step_is_that_of_the_gradient(digits):
     start = {"weight_decay": 0.9}
     net = SelfTuningClassifier(
         hyperparameters={"weight_decay": loguniform(1e-4, 1)}, initial=start, **PARAMS
-    ).set_params(max_epochs=6, train_steps=4)
+    ).set_params(max_epochs=6, train_steps=4, hyper_lr=0.5)
     net.fit(X, y)
     assert net.schedule_["weight_decay"][-1] < 0.5, "far too strong at the start"
     found = hypergradient(net, X, y, (X, y), damping=1.0)

@@ -4,5 +4,13 @@ from ._hypergradient import Hypergradient, hypergradient
 from ._objective import smoothed
 from ._runner import ImplicitRunner
 from ._tuning import GradientTuning
+from ._unrolled import UnrolledRunner
 
-__all__ = ["GradientTuning", "Hypergradient", "ImplicitRunner", "hypergradient", "smoothed"]
+__all__ = [
+    "GradientTuning",
+    "Hypergradient",
+    "ImplicitRunner",
+    "UnrolledRunner",
+    "hypergradient",
+    "smoothed",
+]

@@ -82,8 +82,11 @@ class Objective:
         generator : torch.Generator or None, default=None
             Draws the changes of the inputs.
         """
-        total = self.loss_without_penalty(h, X, y, weight, index, w, generator)
-        weights = {**self.parameters, **(w or {})}
+        return self.loss_without_penalty(h, X, y, weight, index, w, generator) + self.penalty(h, w)
+
+    def penalty(self, h, w=None):
+        """Return the penalties on the weights: half their weighted squares."""
+        total, weights = 0.0, {**self.parameters, **(w or {})}
         for name, penalised in self.places.decay.items():
             parts = [weights[k] for k in penalised]
             if h[name].ndim:
@@ -115,6 +118,12 @@ class Objective:
                     strength = h[name] if strengths is None else strengths[i].view_as(parameter)
                     parameter.grad.addcmul_(parameter, strength)
 
+    @torch.no_grad()
+    def keep_buffers(self):
+        """Take over the running statistics that the last loss of other weights left."""
+        for name, buffer in self.buffers.items():
+            buffer.copy_(self.copies[name])
+
     def validation_loss(self, h, X, y, weight, w=None):
         """Return the loss of a batch of validation data; h is read by the module only."""
         return self._loss(h, X, y, weight, w)
@@ -133,8 +142,8 @@ class Objective:
             output = module(*args, **kwargs)
         else:
             # Running statistics are updated in place, in copies.
-            buffers = {k: b.clone() for k, b in self.buffers.items()}
-            output = functional_call(module, {**w, **buffers}, args, kwargs)
+            self.copies = {k: b.clone() for k, b in self.buffers.items()}
+            output = functional_call(module, {**w, **self.copies}, args, kwargs)
         loss = net.get_loss(output, y, X=X, training=weight is not None)
         self.context.values = None
         return loss

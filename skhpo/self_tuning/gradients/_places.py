@@ -44,6 +44,8 @@ class Places:
         Whether "label_smoothing" is there.
     values : list of str
         Names of `HyperValue` in the module.
+    steps : dict of str to list of str
+        Parameters by hyperparameter whose last part is a setting of the optimizer.
     criterion : dict of str to str
         Attributes of the criterion by hyperparameter.
     shapes : dict of str to tuple of int
@@ -55,11 +57,12 @@ class Places:
     rows: list = field(default_factory=list)
     smoothing: bool = False
     values: list = field(default_factory=list)
+    steps: dict = field(default_factory=dict)
     criterion: dict = field(default_factory=dict)
     shapes: dict = field(default_factory=dict)
 
 
-def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), of_steps=()):
+def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), of_steps=False):
     """Return the `Places` of hyperparameters.
 
     Parameters
@@ -75,8 +78,8 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
         of at least two dimensions.
     constants : collection of str, default=()
         Those of `names` that nothing is differentiated for, which need no derivative.
-    of_steps : collection of str, default=()
-        Settings of the optimizer that are followed; they are not in the loss.
+    of_steps : bool, default=False
+        Whether settings of the optimizer are followed.
 
     Raises
     ------
@@ -87,7 +90,8 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
     known = _known(net, module, parameters)
     found, taken = Places(), {}
     for name in names:
-        if name in of_steps:
+        if of_steps and isinstance(name, str) and name.rpartition(".")[2] in _OF_STEPS:
+            _assign_setting(found, name, parameters, taken)
             continue
         kind = "inputs" if name in constants and name in (*IMAGES, *INPUTS) else _kind(name, known)
         if kind == "decay":
@@ -161,11 +165,40 @@ def _penalised(name, parameters, *, all_weights):
     if plain == _DECAY:
         return weights
     patterns = [one.removesuffix("." + _DECAY) for one in plain.split("|")]
+    return _matching(patterns, {k: k.rpartition(".")[0] for k in weights}) or _matching(
+        patterns, {k: k for k in parameters}
+    )
 
-    def matching(names, what):
-        return [k for k in names if any(fnmatch.fnmatchcase(what(k), one) for one in patterns)]
 
-    return matching(weights, lambda k: k.rpartition(".")[0]) or matching(parameters, str)
+def _assign_setting(found, name, parameters, taken):
+    """Note a setting of the optimizer, of all parameters or of those of some layers."""
+    patterns, _, setting = name.rpartition(".")
+    if patterns:
+        by_layer = {k: k.rpartition(".")[0] for k in parameters}
+        matched = _matching(patterns.split("|"), by_layer) or _matching(
+            patterns.split("|"), {k: k for k in parameters}
+        )
+    else:
+        matched = list(parameters)
+    if not matched:
+        raise ValueError(
+            f"{name!r} must name layers or parameters of the module, but matches none; there are: "
+            f"{', '.join(nearest_first(patterns, parameters))}"
+        )
+    for parameter in matched:
+        place = parameter, setting
+        if place in taken:
+            raise ValueError(
+                f"{taken[place]!r} and {name!r} are both {setting} of {parameter!r}; leave one of "
+                "them out"
+            )
+        taken[place] = name
+    found.steps[name], found.shapes[name] = matched, ()
+
+
+def _matching(patterns, texts):
+    """Return the names whose text matches a pattern."""
+    return [k for k, text in texts.items() if any(fnmatch.fnmatchcase(text, p) for p in patterns)]
 
 
 def _assign(found, kind, name, net, n_rows):

@@ -10,6 +10,7 @@ import torch
 
 from ...names import resolve_optimizer
 from ...training.randomness import may_draw
+from .._arguments import value_of
 from .._fixed import FixedValues, are_fixed
 from .._ranges import Ranges
 from ..layers import HyperValue
@@ -19,6 +20,8 @@ __all__ = ["GradientTuning"]
 
 # Share of updates with a changed step or damping above which a fit warns.
 _MANY = 0.5
+# Settings of optimizers in [0, 1).
+_BELOW_ONE = ("momentum", "beta1", "beta2")
 
 
 class GradientTuning:
@@ -48,7 +51,10 @@ class GradientTuning:
     def __init__(self, net, distributions):
         floating = (p.dtype for p in net.module_.parameters() if p.is_floating_point())
         self._dtype = next(floating, torch.get_default_dtype())
-        self._device, self._optimizer = net.device_, (net.hyper_optimizer, net.hyper_lr)
+        self._device, self._optimizer = (
+            net.device_,
+            (value_of(net, "hyper_optimizer"), net.hyper_lr),
+        )
         self.is_fixed = are_fixed(distributions)
         if self.is_fixed:
             self.ranges = FixedValues(distributions)
@@ -76,7 +82,9 @@ class GradientTuning:
     def find(self, net, n_rows=0):
         """Find the places of the hyperparameters in a network that is built."""
         self.effects = find_places(
-            net, net.module_, self.names, n_rows, constants=self.names if self.is_fixed else ()
+            *(net, net.module_, self.names, n_rows),
+            constants=self.names if self.is_fixed else (),
+            of_steps=net.variant == "unrolled",
         )
         self._check_ranges(net)
         if not (n_rows == 0 and "sample_weight" in self.names):
@@ -92,7 +100,8 @@ class GradientTuning:
             if name in self.effects.values or name in self.effects.criterion:
                 continue
             low, high = self.ranges.support(name)
-            largest = 1.0 if name == "label_smoothing" else math.inf
+            last = name.rpartition(".")[2]
+            largest = 1.0 if last in ("label_smoothing", *_BELOW_ONE) else math.inf
             if low < 0 or high > largest:
                 raise ValueError(
                     f"{name!r} must lie in [0, {largest:g}], but has the range [{low:g}, {high:g}]"
@@ -219,6 +228,12 @@ class GradientTuning:
 def _current_values(net, distributions):
     """Return values that the network has already, as far as they lie inside their ranges."""
     found = {m.name: m.value for m in net.module_.modules() if isinstance(m, HyperValue)}
+    betas = getattr(net, "optimizer__betas", (0.9, 0.999))
+    settings = {"lr": net.lr, "momentum": getattr(net, "optimizer__momentum", 0.0)}
+    settings |= {"beta1": betas[0], "beta2": betas[1]}
+    for name in distributions:
+        if name.rpartition(".")[2] in settings:
+            found[name] = settings[name.rpartition(".")[2]]
     inside = {}
     for name, value in found.items():
         if name in distributions:

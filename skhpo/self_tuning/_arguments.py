@@ -1,0 +1,52 @@
+"""The arguments of self-tuning estimators that not all variants read."""
+
+from __future__ import annotations
+
+__all__ = ["RESPONDING", "VARIANTS", "check_arguments_of", "value_of"]
+
+VARIANTS = ("stn", "delta", "implicit", "unrolled")
+RESPONDING = ("stn", "delta")
+# Arguments that not all variants read: those that do, and the default that others must keep.
+_READ_BY = {
+    "entropy_weight": (RESPONDING, 1e-3),
+    "init_scale": (RESPONDING, 1.0),
+    "tune_scales": (RESPONDING, True),
+    "convert": (RESPONDING, "auto"),
+    "val_steps": (RESPONDING, 1),
+    "response_lr": (("delta",), None),
+    "train_steps": (("stn", "delta", "implicit"), None),
+    "solver": (("implicit",), None),
+    "n_terms": (("implicit",), None),
+    "n_steps": (("unrolled",), None),
+}
+# What None stands for.
+_DEFAULTS = {
+    "hyper_optimizer": {
+        "stn": "rmsprop",
+        "delta": "rmsprop",
+        "implicit": "adam",
+        "unrolled": "adam",
+    },
+    "train_steps": {"stn": 2, "delta": 2, "implicit": 10},
+    "solver": {"implicit": "neumann"},
+    "n_terms": {"implicit": 20},
+    "n_steps": {"unrolled": 10},
+}
+
+
+def value_of(net, name):
+    """Return the value of an argument, or what None stands for in the estimator's variant."""
+    value = getattr(net, name)
+    return _DEFAULTS[name].get(net.variant) if value is None else value
+
+
+def check_arguments_of(net):
+    """Raise ValueError if an argument is set that the estimator's variant does not read."""
+    for name, (variants, default) in _READ_BY.items():
+        value = getattr(net, name)
+        if net.variant not in variants and value != default:
+            readers = " and ".join(repr(one) for one in variants)
+            raise ValueError(
+                f"{name} is read by variant={readers}, but got {name}={value!r} with "
+                f"variant={net.variant!r}; leave it at {default!r}"
+            )

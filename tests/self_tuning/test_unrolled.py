@@ -1,0 +1,189 @@
+"""variant="unrolled": gradients through the steps of the optimizer."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import loguniform, uniform
+from sklearn.datasets import load_digits
+from torch import nn
+
+from skhpo import SelfTuningClassifier, SelfTuningRegressor, TorchClassifier
+from skhpo.self_tuning.gradients import _unrolled
+
+PARAMS = {
+    "variant": "unrolled",
+    "module__n_units": 12,
+    "module__n_layers": 1,
+    "warmup_epochs": 1,
+    "max_epochs": 3,
+    "n_steps": 4,
+    "lr": 0.01,
+    "random_state": 0,
+}
+RANGES = {
+    "lr": loguniform(1e-4, 1),
+    "beta1": uniform(0.5, 0.49),
+    "weight_decay": loguniform(1e-6, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:300] / 16).astype(np.float32), y[:300]
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return SelfTuningClassifier(hyperparameters=RANGES, **PARAMS).fit(*digits)
+
+
+def weights_of(net):
+    return torch.cat([p.detach().flatten() for p in net.module_.parameters()]).numpy()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        ("sgd", {}),
+        ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        ("adam", {"betas": (0.8, 0.9)}),
+        ("adamw", {"weight_decay": 0.1}),
+        ("rmsprop", {"alpha": 0.9}),
+    ],
+    ids=["sgd", "momentum", "adam", "adamw", "rmsprop"],
+)
+def test_steps_are_those_of_torch(digits, optimizer, settings):
+    settings = {f"optimizer__{name}": value for name, value in settings.items()}
+    common = {"optimizer": optimizer, "max_epochs": 2, "random_state": 0, **settings}
+    rate = 0.05 if optimizer == "sgd" else 0.003
+    plain = TorchClassifier(lr=rate, **common).fit(*digits)
+    ours = SelfTuningClassifier(
+        hyperparameters={"lr": rate}, variant="unrolled", validation_fraction=None, **common
+    ).fit(*digits)
+    np.testing.assert_allclose(weights_of(ours), weights_of(plain), atol=2e-4)
+    assert (
+        ours.optimizer_.state_dict()["state"].keys()
+        == plain.optimizer_.state_dict()["state"].keys()
+    )
+
+
+class Line(nn.Module):
+    def __init__(self, in_features, out_features=1):
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features, dtype=torch.float64)
+
+    def forward(self, x):
+        return torch.tanh(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "second"),
+    [("sgd", "momentum"), ("adam", "beta1"), ("adam", "beta2"), ("rmsprop", "layer.bias.lr")],
+)
+def test_the_gradient_is_that_of_the_whole_run(line, optimizer, second, monkeypatch):
+    """One window over all steps, against differences of validation losses of whole runs."""
+    monkeypatch.setattr(_unrolled, "_AVERAGED", ())
+    X, y = line
+    start = {"layer.weight.lr": 0.1, second: 0.4, "weight_decay": 0.2}
+    if second != "layer.bias.lr":
+        start["layer.bias.lr"] = 0.1
+    common = {"variant": "unrolled", "optimizer": optimizer, "batch_size": 20, "max_epochs": 1}
+
+    def run(hyperparameters, **more):
+        net = SelfTuningRegressor(Line, hyperparameters, random_state=0, **common, **more)
+        return net.fit(X[:100], y[:100], validation_data=(X[100:], y[100:]))
+
+    def loss(**changed):
+        return run({**start, **changed}).history[-1]["valid_loss"]
+
+    ranges = dict.fromkeys(start, uniform(0, 1))
+    tuned = run(
+        ranges, initial=start, warmup_epochs=0, hyper_optimizer="sgd", hyper_lr=1.0, n_steps=5
+    )
+    for name, value in start.items():
+        moved = tuned.schedule_[name][-1]
+        # Values are sigmoids of what moves, which starts in float32.
+        gradient = float(np.float32(np.log(value / (1 - value)))) - np.log(moved / (1 - moved))
+        step = 3e-6
+        difference = (loss(**{name: value + step}) - loss(**{name: value - step})) / (2 * step)
+        assert gradient == pytest.approx(difference * value * (1 - value), rel=1e-5, abs=1e-9)
+
+
+def test_schedule(fitted):
+    for name, values in fitted.schedule_.items():
+        low, high = RANGES[name].support()
+        assert all(low <= value <= high for value in values)
+        assert values[0] != values[-1], "warm-up, then moving"
+    assert fitted.schedule_["lr"][0] == pytest.approx(0.01, rel=1e-3)
+    assert fitted.schedule_["beta1"][0] == pytest.approx(0.9, rel=1e-3)
+
+
+def test_a_checkpoint_continues_exactly(fitted, digits):
+    half = SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "max_epochs": 2}).fit(*digits)
+    file = io.BytesIO()
+    half.save_checkpoint(file)
+    file.seek(0)
+    half = SelfTuningClassifier(hyperparameters=RANGES, **PARAMS).load_checkpoint(file)
+    half.set_params(max_epochs=1).partial_fit(*digits)
+    np.testing.assert_array_equal(weights_of(half), weights_of(fitted))
+    assert half.schedule_ == fitted.schedule_
+
+
+def test_rates_of_layers_and_refit(digits):
+    ranges = {"linear_*.lr": loguniform(1e-4, 1), "output.lr": loguniform(1e-4, 1)}
+    net = SelfTuningClassifier(hyperparameters=ranges, refit="schedule", **PARAMS).fit(*digits)
+    assert net.schedule_["linear_*.lr"][-1] != net.schedule_["output.lr"][-1]
+    assert len(net.refit_history_) == 3
+    frozen = SelfTuningClassifier(
+        hyperparameters={"linear_*.lr": 0.0, "output.lr": 0.1}, **PARAMS
+    ).fit(*digits)
+    first = SelfTuningClassifier(hyperparameters={"lr": 0.0}, **PARAMS).fit(*digits)
+    for name, weight in frozen.module_.named_parameters():
+        same = torch.equal(weight, first.module_.get_parameter(name))
+        assert same == name.startswith("linear_")
+
+
+@pytest.mark.parametrize("start", [3e-5, 1.0])
+def test_a_bad_learning_rate_is_mended(digits, start):
+    ranges = {"lr": loguniform(1e-5, 3)}
+    net = SelfTuningClassifier(hyperparameters=ranges, **{**PARAMS, "lr": start})
+    net.set_params(warmup_epochs=0, max_epochs=8, hyper_lr=0.3).fit(*digits)
+    assert 3e-4 < net.schedule_["lr"][-1] < 0.3
+
+
+def test_averages_keep_the_learning_rate_of_sgd_from_shrinking(digits, monkeypatch):
+    net = SelfTuningClassifier(hyperparameters={"lr": loguniform(1e-3, 10)}, **PARAMS)
+    net.set_params(optimizer="sgd", lr=0.3, max_epochs=12, batch_size=10)
+    of_average = net.fit(*digits).schedule_["lr"][-1]
+    monkeypatch.setattr(_unrolled, "_AVERAGED", ())
+    assert of_average > 1.5 * net.fit(*digits).schedule_["lr"][-1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"hyperparameters": {"momentum": uniform(0, 0.9)}}, "no setting of Adam"),
+        ({"optimizer": "adagrad"}, "needs the optimizer"),
+        ({"optimizer__amsgrad": True}, "needs amsgrad of the optimizer at its default"),
+        ({"hyperparameters": {"lr": uniform(0, 1), "output.lr": uniform(0, 1)}}, "are both lr of"),
+        ({"hyperparameters": {"no_layer.lr": uniform(0, 1)}}, "must name layers"),
+        ({"hyperparameters": {"dropout_0.p": uniform(0, 0.5)}}, "'stn' or 'delta' follows it"),
+        ({"lr_scheduler": "cosine"}, "lr_scheduler"),
+        ({"train_steps": 3}, "train_steps is read by"),
+    ],
+)
+def test_what_is_refused(digits, changed, message):
+    arguments = {"hyperparameters": {"lr": loguniform(1e-4, 1)}, **PARAMS, **changed}
+    with pytest.raises(ValueError, match=message):
+        SelfTuningClassifier(**arguments).fit(*digits)
+
+
+def test_the_memory_is_estimated_before_training(digits, monkeypatch):
+    monkeypatch.setattr(_unrolled, "total_memory", lambda: 2.0**20)
+    with pytest.raises(
+        ValueError, match=r"n_steps=1000 training steps needs about .* lower n_steps"
+    ):
+        SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "n_steps": 1000}).fit(*digits)
