@@ -1,6 +1,6 @@
 # make quickstart: install into .venv, search a network for a real table
 # make test:       install into .venv, run the whole test suite
-# make faults:     interrupt, kill and starve searches many times (hours; see benchmarks/faults.py)
+# make faults:     interrupt, kill and starve searches many times (an hour; goes on where it was ended)
 # make test-kernels: run the tests that compute with the instructions of other processors
 
 PYTHON ?= python3
@@ -29,7 +29,7 @@ test: $(VENV)/installed
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 faults: $(VENV)/installed
-	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/faults.py --write docs/benchmarks/faults.md
 
 test-kernels: $(VENV)/installed
 	for kernel in $(KERNELS); do \

@@ -11,12 +11,12 @@ import statistics
 import tempfile
 import time
 import warnings
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import torch
+from faults_searches import X, Y, in_child, is_slow, same, table
 from scipy.stats import loguniform
-from sklearn.datasets import load_iris
 from sklearn.model_selection import ShuffleSplit
 
 from skhpo import HalvingHyperbandSearchCV, TensorBoardLogger, TorchClassifier, read_journal
@@ -39,13 +39,13 @@ class Stop:
 
 def fit(journal, **kwargs):
     """Fit a search whose splits nobody can make again; return what it found, times apart."""
-    X, y = load_iris(return_X_y=True)
     search = HalvingHyperbandSearchCV(
-        TorchClassifier(module__n_units=8, batch_size=32),
+        TorchClassifier(module__n_units=4, batch_size=16),
         {"lr": loguniform(1e-3, 1e-1)},
         resource="max_epochs",
-        max_resources=9,
-        n_brackets=1,
+        max_resources=4,
+        factor=2,
+        n_brackets=2,
         cv=ShuffleSplit(2, test_size=0.5),
         random_state=0,
         refit=False,
@@ -54,13 +54,7 @@ def fit(journal, **kwargs):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = search.fit(X[::2].astype("float32"), y[::2]).cv_results_
-    return {name: results[name] for name in results if not name.endswith("_time")}
-
-
-def same(a, b):
-    """Whether two searches found the same."""
-    return list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
+        return table(search.fit(X, Y))
 
 
 def copy(journal, to):
@@ -123,46 +117,63 @@ def harm(journal):
     return kind
 
 
-def damage(runs):
-    """Flips, cuts, swaps and edits in journal, splits and checkpoints, of searches cut short."""
-    torch.set_num_threads(1)
-    silent = raw = repaired = worse = 0
-    tried = refused = 0
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        bases = []
-        for name, stop, kwargs in [
-            ("short", 22, {}),
-            ("finished", 0, {}),
-            ("asynchronous", 22, {"asynchronous": True}),
-        ]:
-            journal = folder / name
-            fit(journal, callbacks=[Stop(stop)], **kwargs)
-            reference = fit(copy(journal, folder / f"{name}-whole"), **kwargs)
-            bases.append((journal, reference, kwargs))
-        for i in runs:
-            tried += 1
-            journal, reference, kwargs = bases[i % len(bases)]
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                damaged = copy(journal, Path(place) / "run")
-                harm(damaged)
-                try:
-                    silent += not same(fit(damaged, **kwargs), reference)
-                except JournalError:
-                    refused += 1
-                    with contextlib.suppress(JournalError):
-                        repair(damaged, Path(place) / "repaired")
-                        found = fit(Path(place) / "repaired", **kwargs)
-                        repaired += 1
-                        worse += not same(found, reference)
-                except Exception:
-                    raw += 1
+# By name: after how many fits Ctrl-C is pressed, and arguments of the search.
+BASES = {
+    "short": (13, {}),
+    "finished": (0, {}),
+    "asynchronous": (13, {"asynchronous": True}),
+    "lockstep": (13, {"lockstep": True}),
+}
+
+
+@cache
+def bases(folder):
+    """Return journals of searches that were cut short, and what these find in the end."""
+    np.random.seed(0)  # noqa: NPY002
+    found = []
+    for name, (stop, kwargs) in BASES.items():
+        journal = folder / f"base-{name}"
+        in_child(partial(fit, journal, callbacks=[Stop(stop)], **kwargs))
+        whole = partial(fit, copy(journal, folder / f"whole-{name}"), **kwargs)
+        found.append((journal, in_child(whole).value, kwargs))
+    return found
+
+
+def use_damaged(folder, kwargs):
+    """Fit a search with a damaged journal, and with one that was repaired; return what came."""
+    try:
+        return "fitted", fit(folder / "run", **kwargs)
+    except JournalError:
+        try:
+            repair(folder / "run", folder / "repaired")
+            return "repaired", fit(folder / "repaired", **kwargs)
+        except JournalError:
+            return "refused", None
+
+
+def damage(number, folder):
+    """Flips, cuts, swaps and edits in journal, splits and checkpoints, of searches cut short.
+
+    One try in five has workers, and one in fifty new ones.
+    """
+    journal, reference, kwargs = bases(folder.parent)[number % len(BASES)]
+    has_workers = number % 5 == 0 and "asynchronous" not in kwargs
+    new_workers = has_workers and is_slow(number)
+    if has_workers:
+        kwargs = {**kwargs, "n_jobs": 2}
+    harm(copy(journal, folder / "run"))
+    child = in_child(partial(use_damaged, folder, kwargs), new_workers=new_workers)
+    way, found = child.value or ("raw", None)
+    right = found is None or same(found, reference)
     return {
-        "what": "byte flips, cuts, swaps, edits in journal, splits, checkpoints",
-        "tried": tried,
-        "found": f"{silent} different results in silence, {raw} raw exceptions ({refused} refused; "
-        f"{repaired} of them repaired, {worse} with different results)",
-        "to reach": "0, 0",
+        "hit": True,
+        "new workers": new_workers,
+        "silent": way == "fitted" and not right,
+        "raw": way == "raw",
+        "refused": way in ("refused", "repaired"),
+        "repaired": way == "repaired",
+        "worse": way == "repaired" and not right,
+        **({"error": child.error} if child.error else {}),
     }
 
 
@@ -237,58 +248,62 @@ def plant(path, what, victim):
             bound.bind(path.name)
 
 
-def foreign(runs):
-    """Things that are not ours where the package writes, reads and removes: all kinds once."""
-    changed, raw, kinds = [], [], 0
-    for name, content in AS_JOURNAL.items():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "notes"
-            path.write_bytes(content)
-            attempt(name, path, [folder], changed, raw)
-            kinds += 1
-    for where, what in PLANTED:
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as elsewhere:
-            journal, log = Path(folder) / "run", Path(folder) / "log"
-            for name in ("splits.npz", "owner", "0-0-0.pt", "notes.txt", "skhpo.json"):
-                (Path(elsewhere) / name).write_bytes(TEXT)
-            fit(journal, callbacks=[Stop(22), TensorBoardLogger(log)])
-            places = {"journal": journal, "files": Path(f"{journal}.files")}
-            places |= {name: log / name for name in ("skhpo.json", "incomplete")}
-            place = places.get(where, Path(f"{journal}.files") / where)
-            victim = Path(elsewhere) if where == "files" else Path(elsewhere) / "notes.txt"
-            plant(place, what, victim)
-            watched = [elsewhere, place] if what == "folder" else [elsewhere]
-            attempt(f"{what} as {where}", journal, watched, changed, raw, log)
-            kinds += 1
-    return {
-        "what": "files of others where journals, folders and logs are to be",
-        "tried": f"{kinds} kinds",
-        "found": f"{len(changed)} changed or deleted, {len(raw)} raw exceptions"
-        + "".join(f"; {name}" for name in changed + raw),
-        "to reach": "0, 0",
-    }
+def foreign(number, folder):
+    """Things that are not ours where the package writes, reads and removes: a kind each time."""
+    if number < len(AS_JOURNAL):
+        name, content = list(AS_JOURNAL.items())[number]
+        path = folder / "notes"
+        path.write_bytes(content)
+        return attempt(name, path, [folder])
+    where, what = PLANTED[number - len(AS_JOURNAL)]
+    elsewhere, own = folder / "elsewhere", folder / "own"
+    elsewhere.mkdir()
+    own.mkdir()
+    journal, log = own / "run", own / "log"
+    for name in ("splits.npz", "owner", "0-0-0.pt", "notes.txt", "skhpo.json"):
+        (elsewhere / name).write_bytes(TEXT)
+    in_child(partial(fit, journal, callbacks=[Stop(13), TensorBoardLogger(log)]))
+    places = {"journal": journal, "files": Path(f"{journal}.files")}
+    places |= {name: log / name for name in ("skhpo.json", "incomplete")}
+    place = places.get(where, Path(f"{journal}.files") / where)
+    victim = elsewhere if where == "files" else elsewhere / "notes.txt"
+    plant(place, what, victim)
+    watched = [elsewhere, place] if what == "folder" else [elsewhere]
+    return attempt(f"{what} as {where}", journal, watched, log)
 
 
-def attempt(name, journal, watched, changed, raw, log=None):
-    """Read and fit; note whether something changed that is not ours."""
-    before = [state_of(folder) for folder in watched]
+def use_foreign(journal, log):
+    """Read and fit; return what is raised that should not be."""
     callbacks = [TensorBoardLogger(log)] if log else []
-    for use in (read_journal, lambda path: fit(path, callbacks=callbacks)):
+    raw = []
+    for use in (read_journal, partial(fit, callbacks=callbacks)):
         try:
             use(journal)
         except (JournalError, StorageError):
             pass
         except Exception as error:
-            if "log_dir must" not in str(error) and "in log_dir must" not in str(error):
-                raw.append(f"{name}: {type(error).__name__}: {error}"[:120])
-    if [state_of(folder) for folder in watched] != before:
-        changed.append(name)
+            if "log_dir must" not in str(error):
+                raw.append(f"{type(error).__name__}: {error}"[:120])
+    return raw
+
+
+def attempt(name, journal, watched, log=None):
+    """Read and fit; note whether something changed that is not ours."""
+    before = [state_of(folder) for folder in watched]
+    child = in_child(partial(use_foreign, journal, log))
+    raw = [child.error] if child.value is None else child.value
+    return {
+        "hit": True,
+        "changed": [state_of(folder) for folder in watched] != before,
+        "raw": len(raw),
+        **({"error": f"{name}: {raw}"} if raw else {}),
+    }
 
 
 # --- what it costs
 
 
-def checksums(runs):
+def checksum(number, folder):
     """Writing a line: with number, checksum and looks at the file, or as plain JSON."""
     trial = Trial(7, 7, {"lr": 0.0123, "module__n_units": 64, "act": "relu"}, resource=9)
     result = FitResult(7, 1, 0, {"score": 0.9123456789}, None, 1.23456789, 0.0123456)
@@ -297,34 +312,37 @@ def checksums(runs):
         **{"return_train_score": False, "asynchronous": False, "fingerprint": {}},
     }
     event = fit_event(trial, result)
-    seconds = {(kind, sync): [] for kind in ("plain", "proved") for sync in (False, True)}
-    for _ in runs:
-        for sync, lines in ((False, 2000), (True, 100)):
-            # What is added is work of the processor, whoever else uses it; the disk is waited for.
-            clock = time.perf_counter if sync else time.process_time
-            with tempfile.TemporaryDirectory(dir=".") as folder:
-                with open(f"{folder}/plain", "a+b") as file:
-                    begin = clock()
-                    for _ in range(lines):
-                        file.write(json.dumps(event, allow_nan=False).encode() + b"\n")
-                        file.flush()
-                        if sync:
-                            os.fsync(file.fileno())
-                    seconds["plain", sync].append((clock() - begin) / lines)
-                with Journal(f"{folder}/proved") as journal:
-                    journal.start(header)
-                    begin = clock()
-                    for _ in range(lines):
-                        journal.append(event)
-                        if sync:
-                            journal.sync()
-                    seconds["proved", sync].append((clock() - begin) / lines)
-    middle = {key: statistics.median(values) for key, values in seconds.items()}
-    added, plain = middle["proved", False] - middle["plain", False], middle["plain", True]
-    return {
-        "what": "cost of number, checksum and looks at the file, per line of the journal",
-        "tried": f"{len(seconds['plain', True])} x 2,100 lines",
-        "found": f"{1e6 * added:.0f} microseconds of {1e3 * plain:.2f} ms for a plain line that "
-        f"survives a crash of the machine: {added / plain:.1%}",
-        "to reach": "under 3%",
-    }
+    seconds = {}
+    for sync, lines in ((False, 2000), (True, 100)):
+        # What is added is work of the processor, whoever else uses it; the disk is waited for.
+        clock = time.perf_counter if sync else time.process_time
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            with open(f"{folder}/plain", "a+b") as file:
+                begin = clock()
+                for _ in range(lines):
+                    file.write(json.dumps(event, allow_nan=False).encode() + b"\n")
+                    file.flush()
+                    if sync:
+                        os.fsync(file.fileno())
+                seconds["plain", sync] = (clock() - begin) / lines
+            with Journal(f"{folder}/proved") as journal:
+                journal.start(header)
+                begin = clock()
+                for _ in range(lines):
+                    journal.append(event)
+                    if sync:
+                        journal.sync()
+                seconds["proved", sync] = (clock() - begin) / lines
+    added = seconds["proved", False] - seconds["plain", False]
+    return {"hit": True, "added": added, "plain": seconds["plain", True]}
+
+
+def cost(tries):
+    """Describe what `checksum` measured, in the middle."""
+    added, plain = (
+        statistics.median(found[name] for found in tries) for name in ("added", "plain")
+    )
+    return (
+        f"{1e6 * added:.0f} microseconds of {1e3 * plain:.2f} ms for a plain line that survives a "
+        f"crash of the machine: {added / plain:.1%}"
+    )
