@@ -14,16 +14,12 @@ from .._compat import StrOptions
 from ..arguments import COUNT, NON_NEGATIVE, check_arguments
 from ..process import one_thread
 from ..space import SearchSpace
-from ._gp.acquisition import LogExpectedImprovement, PerSecond
+from ._gp.acquisition import Acquisition, PerSecond
 from ._gp.coordinates import Coordinates
-from ._gp.fitting import Hyperparameters
-from ._gp.levels import LevelCoordinates, at_top, useful_rows
 from ._gp.observations import Observations, Rows
-from ._gp.posterior import Posterior
-from ._gp.scores import ScoreTransform
 from ._gp.search import AcquisitionSearch
 from ._gp.settings import SETTINGS
-from ._gp.subset import modelled_rows, modelled_running
+from ._gp.surrogates import Surrogates
 from .base import Sampler
 from .random import RandomSampler
 
@@ -90,6 +86,12 @@ class BayesSampler(Sampler):
     grow with their number. Scores at several resources have one model with the resource as a
     further coordinate, which predicts for the largest one.
 
+    Several objectives and constraints (`observe`) have a model each. Two or three objectives have
+    the expected hypervolume improvement, over a reference a little below the worst values, instead
+    of the expected improvement; more are improved by random augmented Chebyshev functions (Knowles,
+    2006, "ParEGO"). Constraints multiply it by the probability that all hold (Gardner et al., 2014,
+    "Bayesian optimization with inequality constraints").
+
     The same seed and calls give the same configurations, whatever the number of threads.
 
     Examples
@@ -140,9 +142,7 @@ class BayesSampler(Sampler):
         self._search = AcquisitionSearch(space, self._rng)
         self._coordinates = Coordinates(space)
         self._numbers = np.array([dim.kind != "choice" for dim in space.dimensions])
-        self._model = _Model(self._coordinates)
-        self._models = self._model, _Model(LevelCoordinates(self._coordinates))
-        self._of_seconds = Hyperparameters(self._coordinates)
+        self._surrogates = Surrogates(self._coordinates, self._rng)
         self._places: dict[Hashable, int] = {}
         self._units = Rows(space.n_dims)
         self._place_at: dict[bytes, int] = {}
@@ -151,12 +151,7 @@ class BayesSampler(Sampler):
         self._n_repeated = 0
         self._pending: dict[int, None] = {}  # an ordered set
         self._observations = Observations()
-        # Rows of the observations that are transformed; among these, the rows of the posterior;
-        # and the latter as rows of the observations.
-        self._rows = self._kept = self._modelled = np.empty(0, dtype=np.intp)
-        self._posterior: Posterior | None = None
-        self._scores: tuple[Posterior, float, float] | None = None
-        self._transform: ScoreTransform | None = None
+        self._is_fitted = False  # whether the models know all observations
 
     def sample(self, n: int) -> list[dict[str, Any]]:
         self.stop_reason = None
@@ -170,7 +165,7 @@ class BayesSampler(Sampler):
             self._run(params)
             configurations.append(params)
 
-    def observe(  # type: ignore[override]
+    def observe(
         self,
         params: dict[str, Any],
         score: float,
@@ -178,41 +173,69 @@ class BayesSampler(Sampler):
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        values: NDArray[Any] | None = None,
+        value_noise: NDArray[Any] | None = None,
+        violations: NDArray[Any] | None = None,
     ) -> None:
-        """Observe a score.
+        """Observe a score, or the values of several objectives.
 
         Parameters
         ----------
         params : dict of str to object
             The configuration, proposed or not.
         score : float
-            Larger is better; NaN if the fit failed.
+            Larger is better; NaN if the fit failed. Not used if there are `values`.
         resource : int or None
             Total resource of the configuration; None for a full fit.
         noise : float or None, default=None
             Variance of the score, such as that of a mean over splits.
         seconds : float or None, default=None
             Duration of its fits.
+        values : array-like of shape (n_objectives,) or None, default=None
+            Of all objectives, larger is better; a NaN means that the fit failed.
+        value_noise : array-like of shape (n_objectives,) or None, default=None
+            Variance of each value, NaN if unknown.
+        violations : array-like of shape (n_constraints,) or None, default=None
+            At most 0 where a constraint holds, NaN if unknown. Without a score, a positive one says
+            that there was no fit, so that nothing is known of the objectives.
+
+        Raises
+        ------
+        ValueError
+            If the number of values or violations differs from an earlier one, or there are several
+            objectives and `stop_tol`.
         """
+        if self.stop_tol is not None and np.size(score if values is None else values) > 1:
+            raise ValueError(
+                f"stop_tol compares the expected improvement of one score with its noise, so that "
+                f"it must be None with several objectives, but it is {self.stop_tol:g}"
+            )
         place = self._place(params)
         self._pending.pop(place, None)
         self._elsewhere.pop(place, None)
-        self._observations.add(place, float(score), resource, noise, seconds)
-        self._posterior = None
+        if values is None:
+            self._observations.add(place, score, resource, noise, seconds, violations)
+        else:
+            self._observations.add(place, values, resource, value_noise, seconds, violations)
+        self._is_fitted = False
 
-    def observe_elsewhere(  # type: ignore[override]
+    def observe_elsewhere(
         self,
         params: dict[str, Any],
         score: float,
         *,
         noise: float | None = None,
         seconds: float | None = None,
+        values: NDArray[Any] | None = None,
+        value_noise: NDArray[Any] | None = None,
+        violations: NDArray[Any] | None = None,
     ) -> None:
         """Observe a score of another task, which counts as one with less resource than any.
 
         The best configurations of that task are proposed first. Then the model learns the shift of
         its scores (the median over nearest neighbours) and their correlation with those of this
-        task (the length scale along the resource).
+        task (the length scale along the resource). Of several objectives, the same for each; those
+        proposed first have the best `score`.
         """
         is_known = self._is_known(params)
         place = self._place(params)
@@ -220,8 +243,11 @@ class BayesSampler(Sampler):
             ordered = -np.inf if np.isnan(score) else float(score)
             before, _ = self._elsewhere.get(place, (-np.inf, params))
             self._elsewhere[place] = max(before, ordered), params
-        self._observations.add(place, float(score), _ELSEWHERE, noise, None)
-        self._posterior = None
+        if values is None:
+            self._observations.add(place, score, _ELSEWHERE, noise, None, violations)
+        else:
+            self._observations.add(place, values, _ELSEWHERE, value_noise, None, violations)
+        self._is_fitted = False
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
         place = self._place(params)
@@ -249,8 +275,9 @@ class BayesSampler(Sampler):
 
         Returns
         -------
-        mean, std : ndarray of shape (n_configurations,)
-            Posterior mean and standard deviation of the score without noise.
+        mean, std : ndarray of shape (n_configurations,) or (n_configurations, n_objectives)
+            Posterior mean and standard deviation of the score without noise; a column for each
+            objective if there are several.
 
         Raises
         ------
@@ -258,30 +285,13 @@ class BayesSampler(Sampler):
             If nothing was observed, or a configuration is not in the space.
         """
         u = np.array([self.space.to_unit(params) for params in configurations])
+        u = u.reshape(-1, self.space.n_dims)
         with one_thread():
-            if not self._fit() or self._posterior is None or self._transform is None:
+            if not self._fit() or not len(self._surrogates.rows):
                 raise ValueError("there must be a finite score to predict from, but there is none")
-            if not len(u):
-                return np.empty(0), np.empty(0)
-            if self._scores is None:
-                self._scores = self._model_of_scores()
-            posterior, centre, unit = self._scores
-            means, std = posterior.predict(posterior.coordinates.encode(u))
-        return centre + unit * means[:, 0], unit * std
-
-    def _model_of_scores(self) -> tuple[Posterior, float, float]:
-        """A model of the untransformed scores for predictions, with their centre and unit."""
-        assert self._posterior is not None
-        assert self._transform is not None
-        scores = self._transform.clipped[self._kept]
-        largest = np.abs(scores).max() or 1.0  # avoids overflow of squares
-        centre, unit = (scores / largest).mean(), (scores / largest).std() or 1.0
-        z, y = self._posterior.z, (scores / largest - centre) / unit
-        noise, of_scores = self._posterior.noise, self._model.of_scores
-        if not self._transform.is_constant:
-            of_scores.update(z, y, noise, len(self._rows) - len(y))
-        posterior = Posterior(self._model.coordinates, of_scores.theta, z, y, noise)
-        return posterior, float(largest * centre), float(largest * unit)
+            predicted = [surrogate.predict(u) for surrogate in self._surrogates.objectives]
+        mean, std = np.stack(predicted, axis=-1)
+        return (mean, std) if len(predicted) > 1 else (mean[:, 0], std[:, 0])
 
     def relevance(self) -> dict[str, float]:
         """Inverse length scales by parameter: how fast the score changes along each.
@@ -294,12 +304,13 @@ class BayesSampler(Sampler):
         """
         with one_thread():
             self._fit()
-        theta = self._model.hyperparameters.theta
+            thetas = [surrogate.theta for surrogate in self._surrogates.objectives]
         relevance = dict.fromkeys(self.space.names, 0.0)
         for j, place in enumerate(self._coordinates.dimensions):
             name = self.space.dimensions[place].name
             if name is not None:
-                relevance[name] = max(relevance[name], float(np.exp(-theta[j])))
+                most = max(float(np.exp(-theta[j])) for theta in thetas)
+                relevance[name] = max(relevance[name], most)
         return relevance
 
     def _place(self, params: dict[str, Any]) -> int:
@@ -357,53 +368,24 @@ class BayesSampler(Sampler):
         return None
 
     def _fit(self) -> bool:
-        """Whether there is a model; fits it after new observations."""
-        if self._posterior is not None:
-            return True
-        levels, scores = self._observations.levels, self._observations.scores
-        rows = useful_rows(levels, scores, self._coordinates.n_dims)
-        scores = scores[rows]
-        if not np.isfinite(scores).any():
-            return False
-        u = self._units_of(rows)
-        z = self._coordinates.encode(u)
-        several = len(np.unique(levels[rows])) > 1
-        self._model = self._models[several]
-        if several:
-            scores, heights = at_top(levels[rows], scores, u)
-            z = np.column_stack([z, heights])
-        self._transform = ScoreTransform(scores)
-        noise = self._transform.relative_noise(self._observations.noise[rows])
-        y = self._transform.y
-        if not self._transform.is_constant:
-            self._model.hyperparameters.update(z, y, noise)
-        theta = self._model.hyperparameters.theta
-        kept = modelled_rows(self._model.coordinates, theta, z, y)
-        self._posterior = Posterior(self._model.coordinates, theta, z[kept], y[kept], noise[kept])
-        self._rows, self._kept, self._modelled = rows, kept, rows[kept]
-        self._scores = None
-        return True
+        """Whether there is a model; passes new observations on to it."""
+        if not self._is_fitted:
+            self._is_fitted = self._surrogates.observe(self._observations, self._units.values)
+        return self._is_fitted
 
     def _promising(self) -> dict[str, Any] | None:
         """The new configuration with the largest acquisition."""
-        posterior = self._posterior
-        assert posterior is not None
-        n_around = SETTINGS.n_around
-        if self._pending:
-            n_around = SETTINGS.n_around_running
-            running = self._units.values[list(self._pending)]
-            posterior = posterior.with_fantasies(
-                modelled_running(posterior, posterior.coordinates.encode(running)),
-                SETTINGS.n_fantasies,
-                self._rng,
-            )
-        improvement = LogExpectedImprovement(posterior)
-        acquisition = self._per_second(improvement) or improvement
+        models = self._surrogates
+        running = self._units.values[list(self._pending)] if self._pending else None
+        improvement = models.acquisition(running)
+        acquisition: Acquisition | PerSecond = improvement
+        if self.acquisition == "log_ei_per_second":
+            acquisition = models.per_second(improvement) or improvement
         found, _ = self._search.maximise(
-            lambda u: acquisition(posterior.coordinates.encode(u)) - self._edge_penalty(u),
+            lambda u: acquisition(models.encode(u)) - self._edge_penalty(u),
             lambda u: np.array([self._is_known_at(row) for row in u], dtype=bool),
-            self._units_of(self._best(SETTINGS.n_observed_centres)),
-            n_around,
+            models.units_of(models.best(SETTINGS.n_observed_centres)),
+            SETTINGS.n_around if running is None else SETTINGS.n_around_running,
         )
         if self._is_enough(improvement, found):
             return None
@@ -422,31 +404,17 @@ class BayesSampler(Sampler):
         squares = (2.0 * u[:, self._numbers] - 1.0) ** 2  # ** 4 would take ten times as long
         return np.asarray(SETTINGS.edge_penalty * (squares**2).sum(axis=1))
 
-    def _per_second(self, improvement: LogExpectedImprovement) -> PerSecond | None:
-        """The improvement per second, if it is requested and durations are known."""
-        if self.acquisition != "log_ei_per_second":
-            return None
-        rows = self._modelled[self._observations.seconds[self._modelled] > 0.0]
-        logs = np.log(self._observations.seconds[rows])
-        if len(rows) < 2 or not logs.std() > 0.0:
-            return None
-        z = self._coordinates.encode(self._units_of(rows))
-        y, noise = (logs - logs.mean()) / logs.std(), np.ones(len(rows))
-        self._of_seconds.update(z, y, noise, len(self._rows) - len(self._modelled))
-        posterior = Posterior(self._coordinates, self._of_seconds.theta, z, y, noise)
-        return PerSecond(improvement, posterior, float(logs.std()))
-
-    def _is_enough(self, improvement: LogExpectedImprovement, found: Array) -> bool:
+    def _is_enough(self, improvement: Acquisition, found: Array) -> bool:
         """Whether the stopping rule holds."""
-        assert self._posterior is not None
-        assert self._transform is not None
-        is_early = len(self._rows) < 2 * len(self._posterior.theta)
-        if self.stop_tol is None or is_early or self._transform.is_constant or not len(found):
+        models = self._surrogates
+        if self.stop_tol is None or not len(found) or not len(models.rows):
             return False
-        left = float(np.exp(improvement(self._model.coordinates.encode(found)).max()))
-        left *= self._transform.unit
-        variance = self._observations.noise[self._best(1)[0]]
-        std = self._transform.unit * float(np.sqrt(self._posterior.noise_variance))
+        [surrogate] = models.objectives
+        if len(models.rows) < 2 * len(surrogate.theta) or surrogate.transform.is_constant:
+            return False
+        left = float(np.exp(improvement(models.encode(found)).max())) * surrogate.unit
+        variance = self._observations.noise[models.best(1)[0], 0]
+        std = surrogate.unit * float(np.sqrt(surrogate.posterior.noise_variance))
         if np.isfinite(variance) and variance > 0.0:
             std = float(np.sqrt(variance))
         if left >= self.stop_tol * std:
@@ -456,31 +424,3 @@ class BayesSampler(Sampler):
             f"times the noise of the best score, {std:.3g}"
         )
         return True
-
-    def _best(self, n: int) -> list[int]:
-        """The rows of the best scores in the model, one of each configuration."""
-        assert self._transform is not None
-        assert self._posterior is not None
-        rows, y = self._rows, self._transform.y
-        if self._model is not self._models[0]:
-            top = self._model.coordinates.wanted(self._posterior.z)
-            rows, y = self._modelled, self._posterior.predict(top)[0][:, 0]
-        places = self._observations.places
-        by_place: dict[int, int] = {}
-        for row in rows[np.argsort(-y, kind="stable")].tolist():
-            by_place.setdefault(int(places[row]), row)
-            if len(by_place) == n:
-                break
-        return list(by_place.values())
-
-    def _units_of(self, rows: Sequence[int] | NDArray[np.intp]) -> Array:
-        return self._units.values[self._observations.places[rows]]
-
-
-class _Model:
-    """Coordinates, with hyperparameters for transformed and for untransformed scores."""
-
-    def __init__(self, coordinates: Coordinates) -> None:
-        self.coordinates = coordinates
-        self.hyperparameters = Hyperparameters(coordinates, SETTINGS.most_noise)
-        self.of_scores = Hyperparameters(coordinates)

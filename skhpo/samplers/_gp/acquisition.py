@@ -1,8 +1,10 @@
-"""Logarithm of the expected improvement."""
+"""Acquisition functions, as logarithms: expected improvement, feasibility, cost."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from scipy.special import erfcx, log_ndtr, logsumexp
 
 from .posterior import Posterior
 
-__all__ = ["LogExpectedImprovement", "PerSecond", "log_h"]
+__all__ = ["Acquisition", "Equal", "Feasible", "LogExpectedImprovement", "PerSecond", "log_h"]
 
 Array = NDArray[np.float64]
 
@@ -41,29 +43,97 @@ def log_h(x: Array) -> Array:
     return out
 
 
-class LogExpectedImprovement:
-    """Logarithm of the expected improvement over the best posterior mean, averaged over fantasies.
+class Acquisition(ABC):
+    """The logarithm of an expectation, averaged over fantasies."""
+
+    @abstractmethod
+    def by_fantasy(self, z: Array) -> Array:
+        """Values of shape (m, s) at points of shape (m, n_columns)."""
+
+    def __call__(self, z: Array) -> Array:
+        """Values of shape (m,) at points of shape (m, n_columns)."""
+        values = self.by_fantasy(z)
+        return np.asarray(logsumexp(values, axis=1) - math.log(values.shape[1]))
+
+
+class LogExpectedImprovement(Acquisition):
+    """Logarithm of the expected improvement over the best posterior mean.
 
     Parameters
     ----------
     posterior : Posterior
+    points : ndarray of shape (n, n_columns) or None, default=None
+        Where the best mean is looked for; None for the points of the posterior.
+    feasible : ndarray of bool, shape (n, s), or None, default=None
+        Which of the points count, by fantasy; None for all. Where none does, the values are 0, so
+        that only the probability of feasibility matters.
 
     Attributes
     ----------
     best : ndarray of shape (s,)
-        Highest posterior mean at observed and pending points, by fantasy.
+        The best mean by fantasy, minus infinity where no point is feasible.
     """
 
-    def __init__(self, posterior: Posterior) -> None:
+    def __init__(
+        self,
+        posterior: Posterior,
+        points: Array | None = None,
+        feasible: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.posterior = posterior
-        mean, _ = posterior.predict(posterior.coordinates.wanted(posterior.z))
+        points = posterior.z if points is None else points
+        mean, _ = posterior.predict(posterior.coordinates.wanted(points))
+        if feasible is not None:
+            mean = np.where(feasible, mean, -np.inf)
         self.best = mean.max(axis=0)
 
-    def __call__(self, z: Array) -> Array:
-        """Values of shape (m,) at points of shape (m, n_columns)."""
+    def by_fantasy(self, z: Array) -> Array:
         mean, std = self.posterior.predict(z)
-        values = log_h((mean - self.best) / std[:, None]) + np.log(std)[:, None]
-        return np.asarray(logsumexp(values, axis=1) - math.log(values.shape[1]))
+        values = np.zeros(mean.shape)
+        known = np.isfinite(self.best)
+        x = (mean[:, known] - self.best[known]) / std[:, None]
+        values[:, known] = log_h(x) + np.log(std)[:, None]
+        return values
+
+
+class Equal(Acquisition):
+    """Every point is worth the same; with `n_fantasies`."""
+
+    def __init__(self, n_fantasies: int) -> None:
+        self.n_fantasies = n_fantasies
+
+    def by_fantasy(self, z: Array) -> Array:
+        return np.zeros((len(z), self.n_fantasies))
+
+
+class Feasible(Acquisition):
+    """An acquisition function times the probability that all constraints hold.
+
+    For expected improvement, this is the constrained expected improvement of Gardner et al. (2014,
+    "Bayesian optimization with inequality constraints", equation 6).
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+    slack : sequence of Posterior
+        Of each constraint.
+    limits : sequence of float
+        The least slack that is feasible.
+    """
+
+    def __init__(
+        self, acquisition: Acquisition, slack: Sequence[Posterior], limits: Sequence[float]
+    ) -> None:
+        self.acquisition = acquisition
+        self.slack = slack
+        self.limits = limits
+
+    def by_fantasy(self, z: Array) -> Array:
+        values = self.acquisition.by_fantasy(z)
+        for posterior, limit in zip(self.slack, self.limits, strict=True):
+            mean, std = posterior.predict(z)
+            values = values + log_ndtr((mean - limit) / std[:, None])
+        return values
 
 
 class PerSecond:
@@ -73,9 +143,7 @@ class PerSecond:
     standard deviation of that logarithm.
     """
 
-    def __init__(
-        self, acquisition: LogExpectedImprovement, log_seconds: Posterior, spread: float
-    ) -> None:
+    def __init__(self, acquisition: Acquisition, log_seconds: Posterior, spread: float) -> None:
         self.acquisition = acquisition
         self.log_seconds = log_seconds
         self.spread = spread

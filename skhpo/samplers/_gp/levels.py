@@ -9,7 +9,7 @@ from .coordinates import Coordinates
 from .settings import SETTINGS
 from .subset import spread
 
-__all__ = ["LevelCoordinates", "at_top", "useful_rows"]
+__all__ = ["LevelCoordinates", "at_top", "heights_of", "useful_rows"]
 
 Array = NDArray[np.float64]
 
@@ -80,4 +80,10 @@ def at_top(levels: Array, scores: Array, u: Array) -> tuple[Array, Array]:
             with np.errstate(over="ignore"):
                 gain = np.median(scores[above] - scores[below[distances.argmin(axis=1)]])
                 shifted[levels <= lower] += gain if np.isfinite(gain) else 0.0
-    return shifted, np.searchsorted(known, levels) / max(len(known) - 1, 1)
+    return shifted, heights_of(levels)
+
+
+def heights_of(levels: Array) -> Array:
+    """Heights of levels, evenly spaced from 0 to 1."""
+    known = np.unique(levels)
+    return np.asarray(np.searchsorted(known, levels) / max(len(known) - 1, 1))

@@ -1,4 +1,4 @@
-"""The transformation of scores for the Gaussian process."""
+"""The transformation of scores, and of violations of constraints, for the Gaussian process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from .settings import SETTINGS
 
-__all__ = ["ScoreTransform"]
+__all__ = ["ObjectiveTransform", "ScoreTransform", "SlackTransform"]
 
 Array = NDArray[np.float64]
 
@@ -64,13 +64,35 @@ class ScoreTransform:
             far = SETTINGS.winsor
             nearer = np.clip(deviations, -far * below or -np.inf, far * above or np.inf)
             self.clipped = 2.0 * (middle + nearer)
-        if above > 0.0:
-            # Scores below the median are only ranked.
-            deviations = np.where(deviations > 0.0, np.maximum(nearer, 0.0) / above, deviations)
-        warped = _half_ranks(deviations)
+        warped = self._warp(deviations, nearer, above, below)
         self.y = (warped - warped.mean()) / warped.std()
         if above > 0.0:
             self.unit = 2.0 * above * float(warped.std())
+
+    def _warp(self, deviations: Array, nearer: Array, above: float, below: float) -> Array:
+        """Change values below the median.
+
+        Parameters
+        ----------
+        deviations, nearer : ndarray of shape (n,)
+            From the median, and winsorised.
+        above, below : float
+            The typical deviation above and below the median; 0 if there is none.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            In units of `above`, unless it is 0.
+        """
+        if above > 0.0:
+            # Scores below the median are only ranked.
+            deviations = np.where(deviations > 0.0, np.maximum(nearer, 0.0) / above, deviations)
+        return _half_ranks(deviations)
+
+    @property
+    def preference(self) -> Array:
+        """The better a score, the more it matters."""
+        return self.y
 
     def relative_noise(self, variances: Array) -> Array:
         """Noise variances of the transformed scores, relative to their median; 1 if unknown (NaN).
@@ -90,6 +112,66 @@ class ScoreTransform:
             most = SETTINGS.noise_limit
             noise[known] = np.clip(ratios**SETTINGS.noise_power, 1.0 / most, most)
         return noise
+
+
+class ObjectiveTransform(ScoreTransform):
+    """The transformation of one of several objectives, most of whose values keep their shape.
+
+    A value that is bad in one objective may be on the front, and volumes count it as it is: only
+    far below the median, where failed fits and bad regions are, values grow by their logarithm.
+    """
+
+    def _warp(self, deviations: Array, nearer: Array, above: float, below: float) -> Array:
+        far = SETTINGS.tail
+        with np.errstate(over="ignore"):
+            scaled = nearer / (above or below)
+        excess = np.clip(-scaled / far, 1.0, SETTINGS.gap)
+        return np.where(excess > 1.0, -far * (1.0 + np.log(excess)), scaled)
+
+
+class SlackTransform:
+    """Reduces the influence of large violations of a constraint; keeps which are feasible.
+
+    Violations become slack, larger is better: the logarithm of 1 + size, with the sign (bilog;
+    Eriksson and Poloczek, 2021, "Scalable constrained Bayesian optimization", section 3.2), in
+    units of the median size; then mean 0 and variance 1.
+
+    Parameters
+    ----------
+    violations : ndarray of shape (n,)
+        Without NaN; at most 0 where the constraint holds.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n,)
+        The slack.
+    is_constant : bool
+        Whether all violations are the same; then `y` is all zeros.
+    limit : float
+        The least slack that is feasible.
+    """
+
+    def __init__(self, violations: Array) -> None:
+        sizes = np.abs(violations)
+        is_size = np.isfinite(sizes) & (sizes > 0.0)
+        # Halved, as the mean of two sizes may overflow.
+        half = float(np.median(sizes[is_size] / 2.0)) if is_size.any() else 0.5
+        with np.errstate(over="ignore"):
+            relative = np.minimum(sizes / 2.0 / (half or 1.0), SETTINGS.gap)
+        slack = -np.sign(violations) * np.log1p(relative)
+        mean, std = float(slack.mean()), float(slack.std())
+        self.is_constant = not std > 0.0
+        self.y = (slack - mean) / (std or 1.0)
+        self.limit = -mean / (std or 1.0)
+
+    @property
+    def preference(self) -> Array:
+        """The nearer to the limit, the more a violation matters."""
+        return np.asarray(-np.abs(self.y - self.limit))
+
+    def relative_noise(self, variances: Array) -> Array:
+        """1 for each violation: their noise is not known."""
+        return np.ones(len(variances))
 
 
 def _is_absurd(deviations: Array, middle: float) -> NDArray[np.bool_]:

@@ -56,11 +56,16 @@ class Settings:
         (`subset`), so that the time of a proposal stays constant.
     most_running : int
         Pending points in the posterior, if these and the scores exceed `most_modelled`.
+    most_front : int
+        Most observations whose means are compared for the front, the best by observed values.
     enough_per_coordinate : int
         With so many scores per coordinate at the top level, lower levels are not used.
     winsor : float
         Winsorised scores: further from the median than so many times the distance from the median
         to the quartile on their side.
+    tail : float
+        One of several objectives: values further below the median than so many times the distance
+        from the median to the upper quartile are bad, and grow by their logarithm.
     gap : float
         Absurd scores: above the median by so many times the median deviation, or the median.
     noise_power : float
@@ -106,8 +111,10 @@ class Settings:
     most_modelled: int = 500
     n_modelled: int = 400
     most_running: int = 200
+    most_front: int = 100
     enough_per_coordinate: int = 4
     winsor: float = 30.0
+    tail: float = 5.0
     gap: float = 1e9
     noise_power: float = 0.5
     noise_limit: float = 10.0

@@ -8,12 +8,13 @@ approximation for large computer experiments"; around the best, as in Eriksson e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from .acquisition import LogExpectedImprovement
+from .acquisition import Acquisition
 from .coordinates import Coordinates
-from .posterior import Posterior
 from .settings import SETTINGS
 
 __all__ = ["modelled_rows", "modelled_running", "spread"]
@@ -21,17 +22,20 @@ __all__ = ["modelled_rows", "modelled_running", "spread"]
 Array = NDArray[np.float64]
 
 
-def modelled_rows(coordinates: Coordinates, theta: Array, z: Array, y: Array) -> NDArray[np.intp]:
+def modelled_rows(
+    coordinates: Coordinates, theta: Array, z: Array, preference: Array
+) -> NDArray[np.intp]:
     """Rows of the scores in the posterior: all, or of many a subset.
 
-    A quarter of the subset are the best, half the nearest to one of the very best (in the length
-    scales of theta), and the rest are evenly spaced among the others, in the order of observation.
+    A quarter of the subset have the largest preference, half are the nearest to one of the very
+    best (in the length scales of theta), and the rest are evenly spaced among the others, in the
+    order of observation.
     """
     n = SETTINGS.n_modelled
-    if len(y) <= SETTINGS.most_modelled:
-        return np.arange(len(y))
-    order = np.argsort(-y, kind="stable")
-    kept = np.zeros(len(y), dtype=bool)
+    if len(z) <= SETTINGS.most_modelled:
+        return np.arange(len(z))
+    order = np.argsort(-preference, kind="stable")
+    kept = np.zeros(len(z), dtype=bool)
     kept[order[: n // 4]] = True
     best = z[order[: SETTINGS.n_observed_centres]]
     distances = coordinates.distances(best, z, theta[: coordinates.n_dims]).min(axis=0)
@@ -41,13 +45,12 @@ def modelled_rows(coordinates: Coordinates, theta: Array, z: Array, y: Array) ->
     return np.flatnonzero(kept)
 
 
-def modelled_running(posterior: Posterior, z: Array) -> Array:
-    """The pending points with the largest expected improvement, if there are too many."""
-    n = max(SETTINGS.most_running, SETTINGS.most_modelled - len(posterior.z))
+def modelled_running(n_observed: int, z: Array, acquisition: Callable[[], Acquisition]) -> Array:
+    """The pending points with the largest acquisition (without them), if there are too many."""
+    n = max(SETTINGS.most_running, SETTINGS.most_modelled - n_observed)
     if len(z) <= n:
         return z
-    expected = LogExpectedImprovement(posterior)(z)
-    return z[np.sort(np.argsort(-expected, kind="stable")[:n])]
+    return z[np.sort(np.argsort(-acquisition()(z), kind="stable")[:n])]
 
 
 def spread(rows: NDArray[np.intp], n: int) -> NDArray[np.intp]:
