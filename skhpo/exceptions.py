@@ -18,6 +18,10 @@ _ADVICE: dict[int | None, str] = {
 }
 
 
+class BatchNormWarning(UserWarning):
+    """The moving averages of batch normalization do not stand for the training rows."""
+
+
 class JournalError(ValueError):
     """A journal that cannot be used: unwritable, in use, damaged, or of another search."""
 

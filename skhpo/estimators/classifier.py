@@ -83,6 +83,10 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         True freezes them permanently. Batch normalizations still update their statistics.
     max_norm : float or None, default=None
         Largest Euclidean norm of the incoming weights of a unit, enforced after each step.
+    recalibrate : bool, default=False
+        Whether the moving averages of batch normalization are replaced, once training has ended
+        and the best weights are restored, by the statistics of all training rows, in one more
+        pass. Training that goes on goes on from the moving averages.
     label_smoothing : float, default=0.0
         Share in [0, 1) of the target that is spread over all classes.
     batch_sampler : {"balanced"} or None, default=None
@@ -228,6 +232,7 @@ cuda_dependent_attributes_ : object
         lr_multipliers=None,
         freeze=None,
         max_norm=None,
+        recalibrate=False,
         label_smoothing=0.0,
         batch_sampler=None,
         random_state=None,

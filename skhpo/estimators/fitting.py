@@ -13,11 +13,12 @@ from ..training.engine import ActiveNetwork, train
 from ..training.plain import PlainRunner
 from ..training.randomness import may_draw
 from ..training.schedule import Schedule
+from ._normalization import end_of_fit
 from .direct import direct_steps
 from .hooked import HookedRunner, why_hooked
 from .watching import HookedWatcher, NetWatcher, begin_training
 
-__all__ = ["activate", "make_schedule", "run_epochs"]
+__all__ = ["activate", "end_of_fit", "make_schedule", "run_epochs"]
 
 _log = logging.getLogger("skhpo.training")
 
@@ -29,7 +30,6 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
     the next call. `X`, `y`, `sample_weight` and `task` ("fit" or "partial_fit") are for callbacks;
     `fit_params` are passed to the module's ``forward``.
     """
-    batches = net._batches(train_part, training=True)
     valid_batches = None if valid is None else net._batches(valid, training=False)
     hook_data = {"estimator": net, "X": X, "y": y}
     if sample_weight is not None:
@@ -37,7 +37,8 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
     context = None
     if hasattr(net, "_skl_callbacks"):
         context = net._init_callback_context(task_name=task, max_subtasks=net.max_epochs)
-    network = activate(net, batches, checks)
+    network = activate(net, train_part, checks)
+    batches = network.batches
     runner = _choose_runner(net, batches, valid_batches, checks, fit_params)
     watcher = HookedWatcher if isinstance(runner, HookedRunner) else NetWatcher
     datasets = {"dataset_train": train_part, "dataset_valid": valid}
@@ -60,8 +61,9 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
         context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
 
 
-def activate(net, batches, checks):
+def activate(net, train_part, checks):
     """Return the `ActiveNetwork` that continues training a net; the first call makes a schedule."""
+    batches = net._batches(train_part, training=True)
     state = net._gathered_state()
     if net.lr_scheduler is not None and state.counters.n_epochs == 0 and state.schedule is None:
         n_batches = len(batches) if hasattr(batches, "__len__") else 0
@@ -78,6 +80,7 @@ def activate(net, batches, checks):
         checks,
         parameters=list(net.get_all_learnable_params()) if needed else (),
         max_norm=net.max_norm,
+        at_end=end_of_fit(net, train_part, batches, checks),
     )
 
 

@@ -117,6 +117,7 @@ class ParametersMixin(NamesMixin):
         "init_gain": [POSITIVE],
         "max_norm": [POSITIVE, None],
         "scale_target": [StrOptions({"standard"}), None],
+        "recalibrate": ["boolean"],
         "label_smoothing": [Number(numbers.Real, 0, 1, closed="left")],
         "collate": [None, callable, StrOptions({"pad"})],
         "group_by_length": ["boolean"],

@@ -87,6 +87,10 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         scaled targets, scorers of `monitor` get what ``predict`` returns.
     max_norm : float or None, default=None
         Largest Euclidean norm of the incoming weights of a unit, enforced after each step.
+    recalibrate : bool, default=False
+        Whether the moving averages of batch normalization are replaced, once training has ended
+        and the best weights are restored, by the statistics of all training rows, in one more
+        pass. Training that goes on goes on from the moving averages.
     random_state : int, RandomState instance, Generator or None, default=None
         Seed of the initial weights, the order of the samples, and the dropout. None draws a new
         one, `seed_`. No global generator is used.
@@ -224,6 +228,7 @@ cuda_dependent_attributes_ : object
         freeze=None,
         scale_target=None,
         max_norm=None,
+        recalibrate=False,
         random_state=None,
         device="auto",
         amp=False,

@@ -26,7 +26,7 @@ def batch_norm_gap(estimator, X, y, *, n_passes=5, random_state=0):
     In training each batch is normalized by its own mean and variance, afterwards by moving averages
     of them. Where these do not stand for the data (batches that were not shuffled or come from
     several sources, too few steps), a network that fits well predicts badly. Dropout is off in both
-    modes.
+    modes. A fit with ``recalibrate=True`` makes them again.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def _build(number, member):
     data = net._prepare_fit(
         member.X, member.y, weight, classes, continuing, {}, validation=validation
     )
-    network = activate(net, net._batches(data[0], training=True), data[2])
+    network = activate(net, data[0], data[2])
     return _Built(number, member, data, network, checkpoint)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import evaluation
 from .._compat import BaseSearchCV, check_method_params, num_samples
 from ..datasets import is_dataset
+from ..exceptions import BatchNormWarning
 from ..objectives import promotion_order
 from ..process import ignoring
 from ._data import rows_and_targets
@@ -31,9 +32,14 @@ from ._found_epochs import (
 __all__ = ["RefitInputs", "TopEstimators", "without_convergence_warnings"]
 
 
-def without_convergence_warnings(resource: str | None) -> AbstractContextManager[Any]:
-    """Return a context without warnings of fits that end early where that is what is asked for."""
-    return nullcontext() if resource is None else ignoring(ConvergenceWarning)
+@contextmanager
+def without_convergence_warnings(resource: str | None) -> Iterator[None]:
+    """Show no warnings of fits that end early, where that is what is asked for, in the body."""
+    with ExitStack() as stack:
+        if resource is not None:
+            stack.enter_context(ignoring(ConvergenceWarning))
+            stack.enter_context(ignoring(BatchNormWarning))
+        yield
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import copy
 
 import torch
 
+from ..estimators.fitting import end_of_fit
 from ..estimators.selection import checks_of
 from ..estimators.watching import NetWatcher
 from ..training.data import as_dict
@@ -41,6 +42,7 @@ def retrain(net, train_part, checks):
         NetWatcher(twin, {"dataset_train": train_part, "dataset_valid": None}),
         twin_checks,
         parameters=list(twin.get_all_learnable_params()),
+        at_end=end_of_fit(twin, train_part, batches, twin_checks),
     )
     train([network], twin._make_runner(batches, None))
     net.module_ = twin.module_

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,6 +87,9 @@ class ActiveNetwork:
         The parameters; only needed for freezing and `max_norm`.
     max_norm : float or None, default=None
         Largest norm of the incoming weights of a unit.
+    at_end : callable or None, default=None
+        Called without arguments when training has ended without an error and the network has its
+        best weights.
 
     Attributes
     ----------
@@ -104,6 +107,7 @@ class ActiveNetwork:
         *,
         parameters: Sequence[tuple[str, torch.nn.Parameter]] = (),
         max_norm: float | None = None,
+        at_end: Callable[[], object] | None = None,
     ) -> None:
         self.state = state
         self.batches = batches
@@ -112,6 +116,7 @@ class ActiveNetwork:
         self.checks = checks
         self.parameters = parameters
         self.max_norm = max_norm
+        self.at_end = at_end
         self._n_rows = len(state.history)
         self.limited = [] if max_norm is None else [p for _, p in parameters if p.ndim > 1]
         steps = state.schedule is not None and state.schedule.every_batch
@@ -201,6 +206,8 @@ def train(
             for network in [one for one in active if one.is_done or one in (errors or ())]:
                 active.remove(network)
                 _leave(network, runner)
+                if network.at_end is not None and network not in (errors or ()):
+                    _finish(network, errors)
             if active:
                 _train_epoch(active, runner, errors)
     finally:
@@ -211,6 +218,16 @@ def train(
 def _leave(network: ActiveNetwork, runner: EpochRunner) -> None:
     runner.release(network)
     network.leave()
+
+
+def _finish(network: ActiveNetwork, errors: dict[ActiveNetwork, BaseException] | None) -> None:
+    assert network.at_end is not None
+    try:
+        network.at_end()
+    except (Exception, SystemExit) as error:
+        if errors is None:
+            raise
+        errors[network] = error
 
 
 def _train_epoch(
