@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["RESPONDING", "VARIANTS", "check_arguments_of", "value_of"]
 
-VARIANTS = ("stn", "delta", "implicit", "unrolled")
+VARIANTS = ("stn", "delta", "implicit", "unrolled", "global")
 RESPONDING = ("stn", "delta")
 # Arguments that not all variants read: those that do, and the default that others must keep.
 _READ_BY = {
@@ -14,10 +14,11 @@ _READ_BY = {
     "convert": (RESPONDING, "auto"),
     "val_steps": (RESPONDING, 1),
     "response_lr": (("delta",), None),
-    "train_steps": (("stn", "delta", "implicit"), None),
+    "train_steps": (("stn", "delta", "implicit", "global"), None),
     "solver": (("implicit",), None),
     "n_terms": (("implicit",), None),
     "n_steps": (("unrolled",), None),
+    "n_hidden": (("global",), None),
 }
 # What None stands for.
 _DEFAULTS = {
@@ -26,11 +27,13 @@ _DEFAULTS = {
         "delta": "rmsprop",
         "implicit": "adam",
         "unrolled": "adam",
+        "global": "adam",
     },
-    "train_steps": {"stn": 2, "delta": 2, "implicit": 10},
+    "train_steps": {"stn": 2, "delta": 2, "implicit": 10, "global": 2},
     "solver": {"implicit": "neumann"},
     "n_terms": {"implicit": 20},
     "n_steps": {"unrolled": 10},
+    "n_hidden": {"global": 32},
 }
 
 

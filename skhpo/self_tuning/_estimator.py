@@ -60,6 +60,7 @@ class SelfTuningMixin:
         "solver": [StrOptions({"neumann", "cg", "identity"}), None],
         "n_terms": [COUNT, None],
         "n_steps": [COUNT, None],
+        "n_hidden": [COUNT, None],
         "convert": [StrOptions({"auto"}), Options(bool, {False})],
         "refit": [StrOptions({"final", "schedule"}), None],
     }
@@ -87,6 +88,7 @@ class SelfTuningMixin:
         solver=None,
         n_terms=None,
         n_steps=None,
+        n_hidden=None,
         refit=None,
         convert="auto",
         validation_fraction=0.2,
@@ -111,6 +113,7 @@ class SelfTuningMixin:
         self.solver = solver
         self.n_terms = n_terms
         self.n_steps = n_steps
+        self.n_hidden = n_hidden
         self.refit = refit
         self.convert = convert
 
@@ -349,6 +352,30 @@ class SelfTuningMixin:
     def best_hyperparameters_(self):
         """dict of str to object: the values in that epoch."""
         return {name: values[self.best_epoch_ - 1] for name, values in self.schedule_.items()}
+
+    def response_curve(self, name):
+        """Return the validation loss along a hyperparameter, with variant="global".
+
+        No network is trained for it: the weights at each value are those of the hypernetwork.
+
+        Parameters
+        ----------
+        name : str
+            The others have the values of the last epoch.
+
+        Returns
+        -------
+        values, losses : ndarray of shape (50,)
+            Over the whole range.
+        """
+        self.check_is_fitted()
+        curves = getattr(self.tuning_, "curves", {})
+        if name not in curves:
+            raise ValueError(
+                f"a response curve needs variant='global' and one of {sorted(curves)}, but got "
+                f"variant={self.variant!r} and {name!r}"
+            )
+        return curves[name]
 
     def collapse(self):
         """Return a plain module with the weights and rates found: what ``predict`` uses.

@@ -32,7 +32,7 @@ def retrain(net, train_part, checks):
     twin._few_inputs = few.get(None, few)
     twin.initialize()
     twin._few_inputs = None
-    twin.tuning_.to_follow = rows
+    twin.tuning_.follow(twin, rows)
     # Patience must not stop the refit earlier than the tuning.
     measure = checks.measure
     twin_checks = checks_of(twin, measure.valid, measure.y, min_epochs=len(rows))

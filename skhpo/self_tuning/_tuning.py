@@ -147,6 +147,10 @@ class Tuning:
     def find(self, net, n_rows=0):
         """Places were found when the module was converted."""
 
+    def follow(self, net, rows):
+        """Train a plain network with the values of a schedule from now on."""
+        self.to_follow = rows
+
     def warn(self):
         """Nothing is unusual."""
 

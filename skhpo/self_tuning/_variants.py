@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._arguments import RESPONDING, value_of
 from ._runner import TuningRunner
 from ._tuning import Tuning
-from .gradients import GradientTuning, ImplicitRunner, UnrolledRunner
+from .gradients import GlobalRunner, GradientTuning, ImplicitRunner, UnrolledRunner
 
 __all__ = ["make_runner", "make_tuning"]
 
@@ -21,5 +21,7 @@ def make_runner(net, batches, valid):
         return TuningRunner(net, batches, valid, value_of(net, "train_steps"))
     if net.variant == "unrolled":
         return UnrolledRunner(net, batches, valid, n_steps=value_of(net, "n_steps"))
+    if net.variant == "global":
+        return GlobalRunner(net, batches, valid, train_steps=value_of(net, "train_steps"))
     settings = {name: value_of(net, name) for name in ("train_steps", "solver", "n_terms")}
     return ImplicitRunner(net, batches, valid, **settings)

@@ -35,14 +35,15 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     initial : dict of str to float, default=None
         Initial values. Missing ones are the rate of the dropout layer, otherwise 5% of the way
         from the low end.
-    variant : {"stn", "delta", "implicit", "unrolled"}, default="stn"
+    variant : {"stn", "delta", "implicit", "unrolled", "global"}, default="stn"
         How hyperparameters follow the validation loss. "stn": by a response of the weights.
         "delta": the weights are trained at unperturbed values and the response on the network
         linearised around them, with an optimizer of its own; `train_steps` of 5 suit it.
         "implicit": a plain network, and the implicit function theorem (Lorraine et al. 2020).
         "unrolled": through the last training steps (Shaban et al. 2019), also for "lr", "momentum",
         "beta1", "beta2", and "<layer>.lr" and so on; the network must have one of the optimizers
-        "sgd", "adam", "adamw" and "rmsprop".
+        "sgd", "adam", "adamw" and "rmsprop". "global": a hypernetwork gives the weights for all
+        values (Lorraine and Duvenaud 2018), for small networks; see `response_curve`.
         docs/hypergradients.md compares what each can tune. Arguments that a variant does not read
         must keep their defaults.
     train_steps : int or None, default=None
@@ -71,6 +72,9 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     n_steps : int or None, default=None
         Training steps through which variant="unrolled" differentiates; None is 10. Its memory grows
         with them.
+    n_hidden : int or None, default=None
+        Hidden units of the hypernetwork of variant="global", each with a number for every weight;
+        None is 32.
     refit : {None, "schedule", "final"}, default=None
         Whether a new plain network is trained afterwards and used for predictions, for as many
         epochs, on the same rows and with the same checks: with the values of each epoch
@@ -115,7 +119,7 @@ prefixes_, virtual_params_, cuda_dependent_attributes_ : object
     -----
     Perturbations, tuning batches and dropout masks have separate streams of random numbers.
 
-    With variant="implicit" and "unrolled" the names are those of `hypergradient`; of
+    With other variants than "stn" and "delta" the names are those of `hypergradient`; of
     "class_weight", "sample_weight" and penalties that end with "[:]" a value is an array. Those are
     float32 in the history, 4 bytes for each number and epoch.
 

@@ -21,7 +21,7 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         What is tuned, and its range. Numbers are fixed values.
     initial : dict of str to float, default=None
         Initial values.
-    variant : {"stn", "delta", "implicit", "unrolled"}, default="stn"
+    variant : {"stn", "delta", "implicit", "unrolled", "global"}, default="stn"
         How hyperparameters follow the validation loss.
     train_steps : int or None, default=None
         Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10.
@@ -49,6 +49,9 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
     n_steps : int or None, default=None
         Training steps through which variant="unrolled" differentiates; None is 10. Its memory grows
         with them.
+    n_hidden : int or None, default=None
+        Hidden units of the hypernetwork of variant="global", each with a number for every weight;
+        None is 32.
     refit : {None, "schedule", "final"}, default=None
         Whether a new plain network is trained afterwards and used for predictions, for as many
         epochs, on the same rows and with the same checks: with the values of each epoch

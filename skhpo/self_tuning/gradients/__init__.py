@@ -1,5 +1,6 @@
 """Gradients of a validation loss with respect to hyperparameters of the training loss."""
 
+from ._global import GlobalRunner
 from ._hypergradient import Hypergradient, hypergradient
 from ._objective import smoothed
 from ._runner import ImplicitRunner
@@ -7,6 +8,7 @@ from ._tuning import GradientTuning
 from ._unrolled import UnrolledRunner
 
 __all__ = [
+    "GlobalRunner",
     "GradientTuning",
     "Hypergradient",
     "ImplicitRunner",

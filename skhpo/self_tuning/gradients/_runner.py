@@ -45,7 +45,7 @@ class GradientRunner(EpochRunner):
         if self.objective.draws:
             self.drawing = net._drawing_from(streams["forward"])
             self.tuning_drawing = net._drawing_from(streams["tuning"])
-        self.valid = None
+        self.valid, self.valid_rows = None, valid
         if self.tuning.to_follow is None:
             to_tune_on = RowBatches(valid, batches.batch_size, streams["tuning"].generator())
             self.valid = _endless(to_tune_on)
@@ -59,6 +59,7 @@ class GradientRunner(EpochRunner):
         tunes = n_epochs >= self.net.warmup_epochs and tuning.to_follow is None
         state.set_training(True)
         losses, sizes = self.train(network, n_epochs, tunes=tunes)
+        self.finish_epoch()
         values = tuning.values(n_epochs)
         tuning.set_values_of_module(state.module, values)
         columns = {}
@@ -81,6 +82,9 @@ class GradientRunner(EpochRunner):
 
     def tune(self, batch):
         """Update the hyperparameters after a training step, if it is time."""
+
+    def finish_epoch(self):
+        """Bring the module up to date, before it is checked."""
 
     def batches(self, network):
         """Yield batches as ``(X, y, weight, index)``; the index only where it is read."""

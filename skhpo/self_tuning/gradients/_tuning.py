@@ -14,6 +14,7 @@ from .._arguments import value_of
 from .._fixed import FixedValues, are_fixed
 from .._ranges import Ranges
 from ..layers import HyperValue
+from ._hypernetwork import HyperNetwork
 from ._places import find_places
 
 __all__ = ["GradientTuning"]
@@ -44,6 +45,10 @@ class GradientTuning:
         "updates" of the hyperparameters so far, and those that "diverged".
     moved : set of str
         Hyperparameters that had a gradient.
+    hypernetwork : HyperNetwork or None
+        What is trained in place of the module, with variant="global".
+    curves : dict of str to (ndarray, ndarray)
+        Values of hyperparameters, and validation losses there.
     is_fixed, to_follow, best_weights : object
         As in `Tuning`.
     """
@@ -67,7 +72,11 @@ class GradientTuning:
         self.n_steps, self.step, self.damping = 0, None, 0.0
         self.counts, self.moved = {"updates": 0, "diverged": 0}, set()
         self.to_follow = self.ranges if self.is_fixed else None
-        self.best_weights = None
+        self.best_weights, self.curves, self.hypernetwork = None, {}, None
+        if net.variant == "global" and not self.is_fixed:
+            self.hypernetwork = HyperNetwork(
+                *(net.module_, len(self.names), value_of(net, "n_hidden"), net._seed_of("init"))
+            )
         self.may_draw = may_draw(net.module_)
 
     @property
@@ -77,7 +86,20 @@ class GradientTuning:
 
     def own_parameters(self, net):
         """Return names and parameters of the optimizer of the weights."""
-        return net.module_.named_parameters()
+        return (net.module_ if self.hypernetwork is None else self.hypernetwork).named_parameters()
+
+    def follow(self, net, rows):
+        """Train a plain network with the values of a schedule from now on."""
+        self.to_follow = rows
+        if self.hypernetwork is not None:
+            self.hypernetwork = None
+            net.initialize_optimizer()
+
+    @torch.no_grad()
+    def write_weights(self, module):
+        """Write the weights at the current position into a module."""
+        for name, weight in self.hypernetwork(torch.sigmoid(self.position)).items():
+            module.get_parameter(name).copy_(weight)
 
     def find(self, net, n_rows=0):
         """Find the places of the hyperparameters in a network that is built."""
@@ -87,6 +109,12 @@ class GradientTuning:
             of_steps=net.variant == "unrolled",
         )
         self._check_ranges(net)
+        many = [name for name, shape in self.effects.shapes.items() if shape]
+        if many and self.hypernetwork is not None:
+            raise ValueError(
+                f"{many[0]!r} has a number for each row, class or weight, which are too many for "
+                "variant='global'; use variant='implicit'"
+            )
         if not (n_rows == 0 and "sample_weight" in self.names):
             self._start(self.effects.shapes)
 
@@ -128,8 +156,11 @@ class GradientTuning:
         if self.to_follow is not None:
             row = self.to_follow[n_epochs]
             return {name: self._tensor(name, row[name]) for name in self.names}
-        parts = self._parts(self.position)
-        return {name: self.ranges.follow(name, part) for name, part in parts.items()}
+        return self.tensors_at(self.position)
+
+    def tensors_at(self, u):
+        """Return the values at unconstrained numbers."""
+        return {name: self.ranges.follow(name, part) for name, part in self._parts(u).items()}
 
     def _tensor(self, name, value):
         value = torch.as_tensor(np.asarray(value), dtype=self._dtype, device=self._device)
@@ -206,6 +237,8 @@ class GradientTuning:
             "counts": dict(self.counts),
             "moved": sorted(self.moved),
             "best_weights": self.best_weights,
+            "hypernetwork": self.hypernetwork and self.hypernetwork.state_dict(),
+            "curves": {k: [part.tolist() for part in pair] for k, pair in self.curves.items()},
         }
 
     def load_state_dict(self, state):
@@ -222,6 +255,9 @@ class GradientTuning:
             self.hyper_optimizer.load_state_dict(state["hyper_optimizer"])
         self.n_steps, self.best_weights = state["n_steps"], state["best_weights"]
         self.step, self.damping = state["system"]
+        if self.hypernetwork is not None:
+            self.hypernetwork.load_state_dict(state["hypernetwork"])
+        self.curves = {k: tuple(map(np.array, pair)) for k, pair in state["curves"].items()}
         self.counts, self.moved = dict(state["counts"]), set(state["moved"])
 
 
