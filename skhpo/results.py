@@ -112,6 +112,8 @@ class TrialTable:
     ----------
     errors, score_errors : Errors
         Of the fits that failed, and of scorers.
+    places : set of str
+        Machines, and kinds of device, on which fits ran, as far as they are known.
     workers : list of str
         What ran the fits.
     """
@@ -120,6 +122,7 @@ class TrialTable:
         self.n_fits = n_fits
         self.test_scores, self.train_scores, self.found = Numbers(), Numbers(), Numbers()
         self.measures = Numbers()
+        self.places: set[str] = set()
         self._is_skipped = bytearray()  # by fit
         self.errors, self.score_errors = Errors(), Errors()
         self._numbers, self._candidates, self._parents = array("q"), array("q"), array("q")
@@ -151,6 +154,9 @@ class TrialTable:
             self.train_scores.add(result.train_scores or {})
             self.found.add(result.found or {})
             self.measures.add(result.measures or {})
+            if result.worker is not None and result.skipped is None:
+                kind = (result.device or "cpu").partition(":")[0]
+                self.places.add(f"{result.worker.partition(':')[0]} ({kind})")
             self._is_skipped.append(result.skipped is not None)
             self.errors.add(trial.number, result.error)
             self.score_errors.add(trial.number, result.score_error)

@@ -59,6 +59,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "n_repeats": [Interval(Integral, 1, 10_000, closed="both")],
         "journal": [str, PathLike, None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "max_cost": [dict, None],
         "fit_timeout": [Interval(Real, 0, None, closed="neither"), None],
         "devices": [str, list, tuple],
         "lockstep": ["boolean", StrOptions({"auto"})],
@@ -236,6 +237,7 @@ class BaseTrialSearchCV(ScoredTrials):
                 deadline=until,
                 observers=observers,
                 keeper=keeper,
+                budget=plan.budget,
             )
             loop.run()
             if not len(loop.table):

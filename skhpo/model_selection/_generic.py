@@ -91,6 +91,10 @@ class SearchCV(BaseTrialSearchCV):
     max_time : float or None, default=None
         Seconds after which fits that run are given up and none starts; what is done is kept, and
         the best refitted: the time of the refit comes on top.
+    max_cost : dict or None, default=None
+        What the search may use: ``{"seconds": 3600}`` of all workers, after which no fit starts,
+        or ``{"epochs": 5000}``, units of the resource over all fits: no trial starts that would
+        exceed them, whatever `n_jobs`. What a journal answers counts.
     fit_timeout : float or None, default=None
         Seconds after which a fit, with its scores, has failed; docs/limits.md says what cannot
         be interrupted.
@@ -207,6 +211,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         journal: str | PathLike[str] | None = None,
         warm_start_from: str | PathLike[str] | None = None,
         max_time: float | None = None,
+        max_cost: Mapping[str, float] | None = None,
         fit_timeout: float | None = None,
         devices: str | Sequence[str] = "auto",
         lockstep: bool | str = "auto",

@@ -16,6 +16,7 @@ from ..schedulers import AsynchronousHyperband, Hyperband, Scheduler
 from ..space import SearchSpace
 from ._base import BaseTrialSearchCV
 from ._checks import resource_limits
+from ._cost import COST_IS_USED
 from ._forecast import Forecast
 from ._loop import OUT_OF_TIME, TrialLoop
 from ._observers import Observer
@@ -60,8 +61,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     n_brackets : int or "all", default="all"
         Only the most aggressive ones, or all of them. 1 is successive halving.
     n_iterations : int or "auto", default=1
-        How often the whole is repeated, with new candidates. "auto" is as often as `max_time`
-        allows: the search goes on until that is over, which then is no reason for a warning.
+        How often the whole is repeated, with new candidates. "auto" is as often as `max_time`,
+        or `max_cost`, allows: the search goes on until that is over, without a warning then.
     sampler : {"random", "bayes"} or callable, default="random"
         Where new candidates come from: drawn at random, or from a Gaussian process of all scores
         so far, as in BOHB [3]_. A callable is called as ``sampler(space, random_state)`` with a
@@ -128,6 +129,10 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     max_time : float or None, default=None
         Seconds after which fits that run are given up and none starts; what is done is kept, and
         the best refitted: the time of the refit comes on top.
+    max_cost : dict or None, default=None
+        What the search may use: ``{"seconds": 3600}`` of all workers, after which no fit starts,
+        or ``{"epochs": 5000}``, units of the resource over all fits: no trial starts that would
+        exceed them, whatever `n_jobs`. What a journal answers counts.
     fit_timeout : float or None, default=None
         Seconds after which a fit, with its scores, has failed; docs/limits.md says what cannot
         be interrupted.
@@ -292,6 +297,7 @@ classes_, n_features_in_, feature_names_in_
         journal: str | PathLike[str] | None = None,
         warm_start_from: str | PathLike[str] | None = None,
         max_time: float | None = None,
+        max_cost: Mapping[str, float] | None = None,
         fit_timeout: float | None = None,
         devices: str | Sequence[str] = "auto",
         lockstep: bool | str = "auto",
@@ -305,10 +311,10 @@ classes_, n_features_in_, feature_names_in_
         self._set_arguments(locals())
 
     def _make_scheduler(self, plan: Plan) -> Scheduler:
-        if self.n_iterations == "auto" and self.max_time is None:
+        if self.n_iterations == "auto" and self.max_time is None and self.max_cost is None:
             raise ValueError(
                 "n_iterations='auto' repeats the brackets until max_time is over, so it needs one, "
-                "but got max_time=None; give seconds, or a number of iterations"
+                "but got max_time=None; give seconds, max_cost, or a number of iterations"
             )
         limits = resource_limits(self, plan)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
@@ -328,6 +334,8 @@ classes_, n_features_in_, feature_names_in_
 
     def _forecasts(self, source: Source, start: float) -> list[Observer]:
         scheduler: Any = source.scheduler
+        if self.max_time is None and self.n_iterations == "auto":
+            return []
         return [
             Forecast(
                 scheduler.brackets,
@@ -341,8 +349,8 @@ classes_, n_features_in_, feature_names_in_
         ]
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
-        out_of_time = self.n_iterations == "auto" and loop.stopped == OUT_OF_TIME
-        return out_of_time or super()._ends_as_planned(loop)
+        is_over = loop.stopped in (OUT_OF_TIME, COST_IS_USED)
+        return (self.n_iterations == "auto" and is_over) or super()._ends_as_planned(loop)
 
     def _make_sampler(self, space: SearchSpace, random_state: int) -> Sampler:
         if not callable(self.sampler):

@@ -128,6 +128,8 @@ class Keeper(Observer):
             self.n_unpredicted += 1
             self.first_unpredicted = self.first_unpredicted or result.unpredicted
         why = result.error or result.unpredicted
+        if result.skipped is not None:
+            why = f"it was not made, because it breaks the constraint {result.skipped!r}"
         if why is not None:
             n, first = self._errors.get(result.trial, (0, why))
             self._errors[result.trial] = n + 1, first

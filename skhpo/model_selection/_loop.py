@@ -6,12 +6,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import JournalError, StorageError
 from ..interrupts import noticing
 from ..journal import Recorded, fit_event
 from ..results import TrialTable
+from ._cost import COST_IS_USED
 from ._goals import Told
 from ._observers import Observer
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..journal import Journal
     from ..schedulers import Scheduler
     from ..trial import FitResult, Trial
+    from ._cost import Budget
     from ._keeping import Keeper
 
 __all__ = ["OUT_OF_TIME", "STOPPED_BY_CALLBACK", "TrialLoop"]
@@ -56,6 +59,8 @@ class TrialLoop:
     deadline : float or None, default=None
         Value of ``time.monotonic()`` after which no new fit starts.
     observers : sequence of Observer, default=()
+    budget : Budget or None, default=None
+        What the search may use.
     keeper : Keeper or None, default=None
         Where predictions are kept; it hears of trials before the observers do.
 
@@ -84,6 +89,7 @@ class TrialLoop:
         deadline: float | None = None,
         observers: Sequence[Observer] = (),
         keeper: Keeper | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.evaluator = evaluator
@@ -93,7 +99,8 @@ class TrialLoop:
         self.journal = journal
         self.deadline = deadline
         self.keeper = keeper
-        self.observers = observers if keeper is None else [keeper, *observers]
+        self.budget = budget
+        self.observers = observers
         self.stopped: str | None = None
         self.error: StorageError | None = None
         self.table = TrialTable(n_fits)
@@ -107,6 +114,7 @@ class TrialLoop:
         self._received: deque[FitResult] = deque()
         self._recorded = Recorded() if recorded is None else recorded
         self._ended_by: str | None = None  # why no new fit starts
+        self._is_cut = False  # whether trials were asked for that do not start
         self._any_fit = False
         self._first_error: tuple[int, str | None] | None = None
 
@@ -190,10 +198,12 @@ class TrialLoop:
         self.evaluator.cancel()
 
     def _note_end(self) -> None:
-        if self._ended_by is not None and (self._open or self.scheduler.ask()):
+        if self._ended_by is not None and (self._is_cut or self._open or self.scheduler.ask()):
             self.stopped = self._ended_by
 
     def _may_look_ahead(self) -> bool:
+        if self.budget is not None and self.budget.is_in_order:
+            return False
         return self.scheduler.looks_ahead and self.evaluator.has_room
 
     def _run_asynchronously(self) -> None:
@@ -251,6 +261,11 @@ class TrialLoop:
 
     def _ask(self, *, replaying: bool = False) -> list[Trial]:
         batch = self.scheduler.ask()
+        if self.budget is not None:
+            n_admitted = self.budget.admit(batch)
+            if n_admitted < len(batch) and not replaying:
+                self._ended_by, self._is_cut = self._ended_by or COST_IS_USED, True
+                batch = batch[:n_admitted]
         for trial in batch:
             recorded = self._recorded.trials.get(trial.number, (trial.candidate, trial.resource))
             if recorded != (trial.candidate, trial.resource):
@@ -274,6 +289,8 @@ class TrialLoop:
         finished = self._take_received()
         if self.deadline is not None and time.monotonic() > self.deadline:
             self._end(OUT_OF_TIME)
+        if self.budget is not None and self.budget.is_used:
+            self._end(COST_IS_USED)
         return finished if results else None
 
     def _take_received(self) -> list[Trial]:
@@ -295,6 +312,8 @@ class TrialLoop:
         if self.journal is not None and not known:
             self.journal.append(fit_event(trial, result))
         self._rows[result.trial].append(result)
+        if self.budget is not None:
+            self.budget.spend(result)
         if result.error is None:
             self._any_fit = True
         elif self._first_error is None or result.trial < self._first_error[0]:
@@ -316,6 +335,8 @@ class TrialLoop:
                     self._held.remove(trial.parent)
                     self._dropped.append(trial.parent)
         self.scheduler.tell(trial, told.score, **told.more)
+        if self.keeper is not None:
+            self.keeper.on_trial_end(trial, results, told.score if told.is_feasible else nan)
         if self._observe("on_trial_end", trial, results, told.score):
             self._end(STOPPED_BY_CALLBACK)
 

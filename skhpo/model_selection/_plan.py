@@ -25,6 +25,7 @@ from ._checks import (
     check_resource,
 )
 from ._confirm import check_confirm, reshuffled
+from ._cost import Budget, budget_of
 from ._data import check_lengths, rows_and_targets
 from ._early_stopping import check_early_stopping, check_masks, with_masks
 from ._found_epochs import check_refit_epochs
@@ -87,6 +88,8 @@ class Plan:
         By which the best row is found.
     goals : Goals
         Objectives and constraints.
+    budget : Budget or None
+        What it may use.
     slots : callable
         See `slots_of`.
     resplit : callable
@@ -107,6 +110,7 @@ class Plan:
     setting: Setting
     metric: Any
     goals: Goals
+    budget: Budget | None
     slots: Callable[..., Any]
     resplit: Callable[[int], Splits]
     callbacks: Callbacks
@@ -202,6 +206,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         setting=setting,
         metric=metric,
         goals=goals,
+        budget=budget_of(search, len(splits) * search.n_repeats),
         slots=slots,
         resplit=resplit,
         callbacks=callbacks,

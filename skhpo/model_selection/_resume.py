@@ -38,6 +38,7 @@ _FREE = {
     "keep_from",
     "keep_models",
     "lockstep",
+    "max_cost",
     "max_time",
     "n_jobs",
     "param_distributions",

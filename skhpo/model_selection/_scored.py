@@ -14,6 +14,7 @@ from .._compat import MultimetricScorer, num_samples
 from ..exceptions import SearchStoppedWarning
 from ..objectives import hypervolume
 from ..results import TrialTable, mean_score, results_table, total_seconds, variance_of_mean
+from ..scorers import FitTime, PredictTime
 from ..trial import FitResult
 from ._ensembling import Ensembles
 from ._front_rules import FrontRule
@@ -195,6 +196,8 @@ class ScoredTrials(Ensembles):
                 stacklevel=5,
             )
         _warn_about_failures(loop.table, self.error_score)
+        if any(name in self._timed_scores() for name in self.objectives or ()):
+            _warn_about_mixed_machines(loop.table)
         if "feasible" in self.cv_results_ and not self.cv_results_["feasible"].any():
             self._warn_that_nothing_is_feasible()
         if loop.keeper is not None:
@@ -217,6 +220,24 @@ class ScoredTrials(Ensembles):
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
         """Whether what stopped the loop is what was to end it."""
         return loop.stopped == STOPPED_BY_CALLBACK
+
+    def _timed_scores(self) -> set[str]:
+        """Return the names of the metrics that are times of the machine that measured them."""
+        scorers = self.scorer_ if isinstance(self.scorer_, dict) else {"score": self.scorer_}
+        timed = (PredictTime, FitTime)
+        return {name for name, scorer in scorers.items() if isinstance(scorer, timed)}
+
+
+def _warn_about_mixed_machines(table: TrialTable) -> None:
+    """Warn where fits whose times are compared ran on several machines, or kinds of device."""
+    if len(table.places) > 1:
+        warnings.warn(
+            f"a time is an objective, but fits ran on {', '.join(sorted(table.places))}: times of "
+            "different machines are not comparable; use machines of one kind, or count parameters "
+            "('neg_n_parameters')",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def _warn_about_predictions(keeper: Keeper, n_fits: int) -> None:

@@ -95,7 +95,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     scheduler = search._make_scheduler(plan)
     check_listening(scheduler, plan.goals)
     check_keep_from(search, scheduler.max_resource)
-    if search.max_time is None:
+    if search.max_time is None and search.max_cost is None:
         check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)
     sampler = scheduler.sampler
     if search.warm_start_from is not None:

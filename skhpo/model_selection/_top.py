@@ -96,6 +96,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
 
     objectives: Any = None
     constraints: Any = None
+    max_cost: Any = None
 
     def top_estimators(self, n: int = 1, X: Any = None, y: Any = None, **params: Any) -> list[Any]:
         """Return the `n` best candidates, fitted on all data as the best one is.

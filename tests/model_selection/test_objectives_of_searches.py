@@ -4,6 +4,7 @@ import math
 import pickle
 import warnings
 from functools import wraps
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -446,3 +447,47 @@ def test_names_of_scorers_are_known_to_searches(scoring):
     assert search.best_score_ <= -1
     assert search.score(X % 7, Y) == -search.best_estimator_.tree_.node_count
     assert clone(search).get_params()["scoring"] == scoring
+
+
+@pytest.mark.parametrize("hosts", [["one", "one"], ["one", "other"]], ids=" ".join)
+def test_times_of_different_machines_are_not_comparable(monkeypatch, blobs, hosts):
+    names = cycle(hosts)
+    monkeypatch.setattr("skhpo.evaluation._fit.this_worker", lambda: f"{next(names)}:1")
+    search = SearchCV(
+        DecisionTreeClassifier(),
+        {"max_depth": [1, 2]},
+        scheduler=lambda space, seed: FullScheduler(RandomSampler(space, seed), 2),
+        scoring=["accuracy", "neg_predict_time"],
+        objectives=["accuracy", "neg_predict_time"],
+        refit="accuracy",
+        cv=2,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(*blobs)
+    found = [str(one.message) for one in caught if "not comparable" in str(one.message)]
+    assert len(found) == (hosts[0] != hosts[1])
+    assert all("one (cpu), other (cpu)" in text for text in found)
+
+
+def test_predictions_of_the_best_feasible_row_are_kept(blobs, tmp_path):
+    for _ in range(2):  # the second time by the journal
+        search = HalvingHyperbandSearchCV(
+            TorchClassifier(max_epochs=1),
+            {"module__n_units": [2, 3, 300, 400], "lr": uniform(0.001, 0.1)},
+            max_resources=3,
+            scoring={"accuracy": "accuracy", "time": "neg_fit_time"},
+            objectives=["accuracy"],
+            constraints={"n_parameters": (None, 100), "n_iter_": (None, 1)},
+            refit="accuracy",
+            return_predictions=True,
+            journal=tmp_path / "a",
+            cv=2,
+            random_state=0,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            search.fit(*blobs)
+        assert search.best_params_["max_epochs"] == 1
+        kept = search.out_of_fold_predictions()
+        assert len(kept) == len(blobs[1])

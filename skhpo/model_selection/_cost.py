@@ -1,0 +1,119 @@
+"""What a search may use until it ends: seconds of all workers, epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from .. import evaluation
+from ..trial import FitResult, Trial
+from ..wrappers import inside
+
+__all__ = ["COST_IS_USED", "Budget", "budget_of"]
+
+COST_IS_USED = "max_cost was used up"
+
+_UNITS = ("epochs", "seconds")
+
+
+class Budget:
+    """Admits trials as long as what they use stays within a limit.
+
+    Parameters
+    ----------
+    limits : dict of {"epochs", "seconds"} to float
+        Epochs are units of the resource, whatever that counts. A trial that would exceed them does
+        not start. Seconds are those of fits and scores of all workers; when they are over no fit
+        starts.
+    n_fits : int
+        Per trial.
+    continues : bool
+        Whether a trial continues the one before it, and uses what it adds.
+    own : int, default=0
+        Units of the resource of a trial that does not vary it.
+    """
+
+    def __init__(
+        self, limits: Mapping[str, float], n_fits: int, *, continues: bool, own: int = 0
+    ) -> None:
+        self.limits = limits
+        self.n_fits = n_fits
+        self.continues = continues
+        self.own = own
+        self.epochs = 0  # of the trials that were admitted
+        self.seconds = 0.0
+        self._levels: dict[int, int] = {}  # by trial
+        self._by_fit: dict[int, int] = {}  # epochs of each fit, by trial
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether what is admitted must not depend on timing."""
+        return "epochs" in self.limits
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there are no seconds left."""
+        return self.seconds >= self.limits.get("seconds", float("inf"))
+
+    def admit(self, trials: Sequence[Trial]) -> int:
+        """Return how many of the trials may start, the first ones."""
+        if not self.is_in_order:
+            return len(trials)
+        for i, trial in enumerate(trials):
+            level = self.own if trial.resource is None else trial.resource
+            done = 0
+            if self.continues and trial.parent is not None:
+                done = self._levels.get(trial.parent, 0)
+            epochs = level - done
+            if self.epochs + self.n_fits * epochs > self.limits["epochs"]:
+                return i
+            self.epochs += self.n_fits * epochs
+            self._levels[trial.number] = level
+            self._by_fit[trial.number] = epochs
+        return len(trials)
+
+    def spend(self, result: FitResult) -> None:
+        """Take account of a fit that came back; one that was not made gives its epochs back."""
+        self.seconds += result.fit_time + result.score_time
+        if result.skipped is not None:
+            self.epochs -= self._by_fit.get(result.trial, 0)
+
+
+def budget_of(search: Any, n_fits: int) -> Budget | None:
+    """Return the budget of a search, None where it has none.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    n_fits : int
+        Per trial.
+
+    Raises
+    ------
+    ValueError
+        If `max_cost` is no such thing.
+    """
+    limits = search.max_cost
+    if limits is None:
+        return None
+    wrong = [name for name in limits if name not in _UNITS]
+    if wrong or not limits:
+        raise ValueError(
+            f"max_cost must have the keys 'epochs' or 'seconds', but got {limits!r}; write "
+            "max_cost={'epochs': 5000}"
+        )
+    for name, limit in limits.items():
+        is_number = isinstance(limit, Real) and not isinstance(limit, bool)
+        if not (is_number and float(limit) > 0):
+            raise ValueError(f"max_cost must be positive numbers, but got {{{name!r}: {limit!r}}}")
+    if "epochs" in limits and search.resource is None:
+        raise ValueError(
+            "max_cost={'epochs': ...} counts the resource of the search, but it has none; use "
+            "max_cost={'seconds': ...}, or a search with resource='max_epochs'"
+        )
+    found = inside(search.estimator, search.resource)
+    way = evaluation.way_to_continue(found.estimator, found.resource)
+    own = search.estimator.get_params().get(search.resource)
+    own = own if isinstance(own, Integral) else 0
+    return Budget(limits, n_fits, continues=way != "retrain", own=int(own))
