@@ -490,4 +490,5 @@ def test_predictions_of_the_best_feasible_row_are_kept(blobs, tmp_path):
             search.fit(*blobs)
         assert search.best_params_["max_epochs"] == 1
         kept = search.out_of_fold_predictions()
-        assert len(kept) == len(blobs[1])
+        assert kept.shape == (1, len(blobs[1]), 3)
+        assert not np.isnan(kept).any()
