@@ -25,6 +25,7 @@ from ._pool import Overdue, Pool
 from ._setup import run_transform
 from ._tasks import FitGroup, Job, TransformTask, failed, is_saved
 from ._transformed import Stored, loaded, n_bytes, stored
+from ._travel import is_pickled_as_a_whole, on_disk
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Evaluator(Planner):
         super().__init__(
             setting, y, splits, n_repeats, known or {}, checkpoints, model_files, contexts
         )
-        self.X = X
+        self.X = self._shared_X = X
         self.limits: dict[str, float | None] = {"seconds": fit_timeout, "until": until}
         self.pending = 0
         self._pool = Pool(n_jobs, slots)
@@ -151,6 +152,8 @@ class Evaluator(Planner):
             on_error.enter_context(self._pool)
             if self._pool.in_processes_:
                 check_picklable(self.setting)
+                if is_pickled_as_a_whole(self.X) and (folder := self._pool.parts) is not None:
+                    self._shared_X = on_disk(self.X, folder)
             on_error.pop_all()
         return self
 
@@ -278,7 +281,7 @@ class Evaluator(Planner):
 
     def _submit(self, works: list[Job]) -> None:
         self._running[id(works)] = works
-        shared = [self.setting, self.X, self.y]
+        shared = [self.setting, self._shared_X, self.y]
         if isinstance(works[0], TransformTask):
             shared.append(self.rows[works[0].split])
             function = partial(_transform, self._pool.parts)
@@ -456,7 +459,7 @@ def _run(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> lis
 
 def _transform(folder: str | None, task: TransformTask, *args: Any) -> Any:
     """Fit transformers; what they return goes to a file where workers share a disk."""
-    transformed = run_transform(task, *args)
+    transformed = run_transform(task, *map(loaded, args))
     if folder is None or isinstance(transformed, str):
         return transformed
     return stored(transformed, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import mmap
 import os
@@ -55,32 +56,39 @@ class Stored:
     path: str
     spans: tuple[tuple[int, int], ...]
 
+    _access = mmap.ACCESS_READ
+
     @property
     def n_bytes(self) -> int:
         return max(stop for _, stop in self.spans)
 
-    def load(self) -> Prepared:
+    def load(self) -> Any:
         """Return the wrappers; their large arrays are those in the file, and read-only."""
         with open(self.path, "rb") as file:
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=self._access))
         first, *buffers = (content[start:stop] for start, stop in self.spans)
-        prepared: Prepared = pickle.loads(first, buffers=buffers)
-        return prepared
+        return pickle.loads(first, buffers=buffers)
 
     def remove(self) -> None:
         with suppress(OSError):  # Windows removes no file that a worker maps; the folder goes later
             os.unlink(self.path)
 
 
-def stored(prepared: Prepared, folder: str) -> Prepared | Stored:
+def stored(
+    value: Any, folder: str, *, pickler: Any = cloudpickle.Pickler, kind: type[Stored] | None = None
+) -> Any:
     """Write fitted wrappers to a file; those without large arrays are returned as they are.
 
     They then need neither to travel through the driver nor to lie in its memory.
 
     Parameters
     ----------
-    prepared : Prepared
+    value : Prepared
+        Or anything else.
     folder : str
+    pickler : type, default=cloudpickle.Pickler
+    kind : type or None, default=None
+        A kind of `Stored`, as which also what has no large arrays is written.
 
     Raises
     ------
@@ -95,13 +103,14 @@ def stored(prepared: Prepared, folder: str) -> Prepared | Stored:
             buffers.append(raw)
         return raw.nbytes <= _LARGE
 
-    pickled = cloudpickle.dumps(prepared, protocol=5, buffer_callback=stays_inside)
-    if not buffers:
-        return prepared
+    pickled = io.BytesIO()
+    pickler(pickled, protocol=5, buffer_callback=stays_inside).dump(value)
+    if not buffers and kind is None:
+        return value
     path, spans = os.path.join(folder, uuid.uuid4().hex), []
     try:
         with storing(path), open(path, "wb") as file:
-            for part in (pickled, *buffers):
+            for part in (pickled.getbuffer(), *buffers):
                 file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
                 start = file.tell()
                 file.write(part)
@@ -112,7 +121,7 @@ def stored(prepared: Prepared, folder: str) -> Prepared | Stored:
         if isinstance(error, StorageError):
             raise Environment(error) from error
         raise
-    return Stored(path, tuple(spans))
+    return (kind or Stored)(path, tuple(spans))
 
 
 def loaded(value: Any) -> Any:
