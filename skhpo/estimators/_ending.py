@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..searchable import EndOfTraining
 from ..training.batches import batch_sizes
 from ..training.schedule import needs_monitor
@@ -25,7 +27,9 @@ def _found(net):
     if not epoch:
         return {}
     n_batches = net.history_[epoch - 1].get("train_batch_count")  # may be recorded by a callback
-    return {"best_epoch": epoch, **({} if n_batches is None else {"best_step": epoch * n_batches})}
+    if n_batches is None:
+        return {"best_epoch": epoch}
+    return {"best_epoch": epoch, "best_step": epoch * math.ceil(n_batches / net.accumulate)}
 
 
 def _parameters(net, n_epochs):
@@ -64,5 +68,7 @@ def _steps_per_epoch(net, n_samples):
     if size == -1:
         return 1
     if settings.get("drop_last", False):
-        return max(1, n_samples // size)
-    return len(batch_sizes(n_samples, size))
+        n_batches = n_samples // size
+    else:
+        n_batches = len(batch_sizes(n_samples, size))
+    return max(1, math.ceil(n_batches / net.accumulate))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from sklearn.metrics import get_scorer, get_scorer_names
+from skorch import NeuralNet
 
 from ..arguments import COUNT_OR_ZERO, NON_NEGATIVE, check_arguments
-from ..names import nearest_first, resolve_scheduler
+from ..names import nearest_first, resolve_optimizer, resolve_scheduler
 from ..training.initialization import INITIALIZATIONS
 
 __all__ = ["STREAMS", "check_settings"]
@@ -14,10 +15,14 @@ __all__ = ["STREAMS", "check_settings"]
 # Streams of random numbers that `seeds` can set.
 STREAMS = ("init", "shuffle", "forward", "validation")
 
+# Methods of skorch's that decide when the optimizer steps.
+_STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")
+
 
 def check_settings(net):
     """Raise ValueError for an invalid value or two settings that exclude each other."""
     _check_selection(net)
+    _check_steps(net)
     _check_schedule(net)
     if net.init not in INITIALIZATIONS:
         known = ", ".join(map(repr, nearest_first(net.init, INITIALIZATIONS)))
@@ -40,6 +45,30 @@ def check_settings(net):
             known = ", ".join(map(repr, nearest_first(name, STREAMS)))
             raise ValueError(f"seeds must have keys among {known}, but got {name!r}")
         _check_item(net, "seeds", name, seed, [COUNT_OR_ZERO, None])
+
+
+def _check_steps(net):
+    if net.average_from is not None and net.average is None:
+        raise ValueError(
+            f"average_from={net.average_from} is the first epoch that is averaged, but "
+            "average=None; set it to 'ema' or 'swa', or leave average_from out"
+        )
+    changed = [f"accumulate={net.accumulate}"] if net.accumulate > 1 else []
+    if net.max_grad_norm is not None:
+        changed.append(f"max_grad_norm={net.max_grad_norm}")
+    if not changed:
+        return
+    if resolve_optimizer(net.optimizer) is torch.optim.LBFGS:
+        raise ValueError(
+            f"{changed[0]} needs an optimizer that takes one gradient per step, but "
+            f"optimizer={net.optimizer!r} asks for the loss again; leave one of them out"
+        )
+    own = [name for name in _STEPS if getattr(type(net), name) is not getattr(NeuralNet, name)]
+    if own:
+        raise ValueError(
+            f"{changed[0]} makes steps of its own, but {type(net).__name__} overrides {own[0]}; "
+            "leave one of them out"
+        )
 
 
 def _check_selection(net):

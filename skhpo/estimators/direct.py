@@ -35,6 +35,7 @@ def describe_training(net, batches, masks):
         "there are several modules": len(net._modules) + len(net._criteria) > 2,
         "there are no targets": rows.targets is None,
         "there are no batches": len(batches) == 0,
+        "gradients are accumulated": net.accumulate > 1,
         "the criterion is no module": not isinstance(net.criterion_, nn.Module),
     }
     found = next((reason for reason, holds in reasons.items() if holds), None)
@@ -52,6 +53,7 @@ def describe_training(net, batches, masks):
         "inputs": (tuple(rows.source.shape[1:]), rows.dtype[None]),
         "targets": (tuple(rows.targets.shape[1:]), rows.targets.dtype),
         "sizes": batches.sizes(),
+        "max_grad_norm": net.max_grad_norm,
         # On a GPU, kernels that accept no generator draw the masks.
         "draw_mask": masks if net.device_.type == "cpu" else None,
         **settings,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 
 import torch
 
+from ..training.averaging import WeightAverage
 from ..training.batches import RowBatches
 from ..training.direct import DirectRunner
 from ..training.engine import ActiveNetwork, train
@@ -21,6 +23,9 @@ from .watching import HookedWatcher, NetWatcher, begin_training
 __all__ = ["activate", "end_of_fit", "make_schedule", "run_epochs"]
 
 _log = logging.getLogger("skhpo.training")
+
+# Share of the epochs before "swa" averages, as in its paper.
+_SWA_STARTS_AFTER = 0.75
 
 
 def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task, fit_params):
@@ -67,7 +72,9 @@ def activate(net, train_part, checks):
     state = net._gathered_state()
     if net.lr_scheduler is not None and state.counters.n_epochs == 0 and state.schedule is None:
         n_batches = len(batches) if hasattr(batches, "__len__") else 0
-        state.schedule = make_schedule(net, net.schedule_epochs or net.max_epochs, n_batches)
+        n_steps = math.ceil(n_batches / net.accumulate)
+        state.schedule = make_schedule(net, net.schedule_epochs or net.max_epochs, n_steps)
+    state.average = _averaging(net, state.average)
     state.resume(checked=checks is not None)
     if checks is not None:
         checks.measure.may_draw = _draws(net)
@@ -82,6 +89,20 @@ def activate(net, train_part, checks):
         max_norm=net.max_norm,
         at_end=end_of_fit(net, train_part, batches, checks),
     )
+
+
+def _averaging(net, earlier):
+    """Return the average of a net's weights that goes on, a new one, or None."""
+    if net.average is None:
+        return None
+    if earlier is not None and earlier.kind == net.average:
+        earlier.decay = net.average_decay
+        return earlier
+    start = net.average_from
+    if start is None:
+        n_epochs = net.schedule_epochs or net.max_epochs
+        start = 1 if net.average == "ema" else math.floor(_SWA_STARTS_AFTER * n_epochs) + 1
+    return WeightAverage(net.average, net.average_decay, start)
 
 
 def make_schedule(net, n_epochs, n_batches):
@@ -108,7 +129,7 @@ def _choose_runner(net, batches, valid_batches, checks, fit_params):
         reason = "nothing looks into an epoch"
         by_rows = isinstance(batches, RowBatches)
         weighted = by_rows and batches.rows.weight is not None
-        runner = PlainRunner(_batch_loss(net, weighted), drawing)
+        runner = PlainRunner(_batch_loss(net, weighted), drawing, net.accumulate, net.max_grad_norm)
         if by_rows:
             runner = DirectRunner(direct_steps(net, batches), runner)
     _log.debug("%s trains by %s: %s", type(net).__name__, type(runner).__name__, reason)

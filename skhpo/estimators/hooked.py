@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from skorch import NeuralNet
+from skorch.dataset import get_len
+from skorch.utils import TeeGenerator
 from torch.utils.data import DataLoader
 
 from ..limits import check_time
@@ -11,10 +13,11 @@ from ..names import OPTIMIZERS
 from ..training.batches import RowBatches
 from ..training.device import plain_tuple
 from ..training.engine import EpochReport, EpochRunner
+from ..training.gradients import GradientSteps, parameters_of
 from .defaults import changed_settings
 from .watching import stopped_by_skorch
 
-__all__ = ["HookedRunner", "why_hooked"]
+__all__ = ["HookedRunner", "changes_steps", "why_hooked"]
 
 # Methods that only skorch's own loop calls.
 _HOOKS = (
@@ -76,21 +79,59 @@ class HookedRunner(EpochRunner):
         return [EpochReport(finished=not stopped)]
 
     def _run(self, network):
-        net, parts = self.net, (network.batches, self.valid_batches)
+        net, accumulates = self.net, changes_steps(self.net)
+        steps = self._steps(network) if accumulates else None
 
         def train_step(batch, **params):
             check_time()
             with self.drawing:
-                step = net.train_step(batch, **params)
-            network.after_batch()
+                if accumulates:
+                    step = self._accumulated(steps, batch, params)
+                else:
+                    step = net.train_step(batch, **params)
+            if not accumulates:
+                network.after_batch()
             return {**step, "y_pred": plain_tuple(step["y_pred"])}
 
         def validation_step(batch, **params):
             step = net.validation_step(batch, **params)
             return {**step, "y_pred": plain_tuple(step["y_pred"])}
 
-        steps = (True, "train", train_step), (False, "valid", validation_step)
-        for batches, (training, prefix, step_fn) in zip(parts, steps, strict=True):
+        net.run_single_epoch(
+            network.batches, training=True, prefix="train", step_fn=train_step, **self.fit_params
+        )
+        if accumulates:
+            steps.finish()
+        with network.state.averaged():
             net.run_single_epoch(
-                batches, training=training, prefix=prefix, step_fn=step_fn, **self.fit_params
+                self.valid_batches,
+                training=False,
+                prefix="valid",
+                step_fn=validation_step,
+                **self.fit_params,
             )
+
+    def _steps(self, network):
+        net = self.net
+
+        def step():
+            net._step_optimizer(None)
+            network.after_batch()
+
+        optimizers = (getattr(net, name + "_") for name in net._optimizers)
+        return GradientSteps(parameters_of(*optimizers), step, net.accumulate, net.max_grad_norm)
+
+    def _accumulated(self, steps, batch, params):
+        """Return what skorch's ``train_step`` does, which steps the optimizer for each batch."""
+        net = self.net
+        steps.begin_batch(get_len(batch[0] if isinstance(batch, tuple | list) else batch))
+        step = net.train_step_single(batch, **params)
+        named = TeeGenerator(net.get_all_learnable_params())
+        net.notify("on_grad_computed", named_parameters=named, batch=batch)
+        steps.end_batch()
+        return step
+
+
+def changes_steps(net):
+    """Whether a step of the optimizer is not that of skorch's ``train_step``."""
+    return net.accumulate > 1 or net.max_grad_norm is not None

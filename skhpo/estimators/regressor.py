@@ -91,6 +91,20 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Whether the moving averages of batch normalization are replaced, once training has ended
         and the best weights are restored, by the statistics of all training rows, in one more
         pass. Training that goes on goes on from the moving averages.
+    max_grad_norm : float or None, default=None
+        Largest Euclidean norm of the gradients of a step, of all parameters together; larger ones
+        are scaled down.
+    accumulate : int, default=1
+        Batches per step of the optimizer, which is that of one batch of all their rows. The last
+        step of an epoch may have fewer. `check_every` and schedules then count steps.
+    average : {"ema", "swa"} or None, default=None
+        Average of the weights with which the network is checked and predicts: exponential, over the
+        steps, or plain, over the ends of epochs; training goes on with the weights themselves.
+    average_decay : float, default=0.999
+        Decay of "ema" per step, in (0, 1); in the first steps smaller.
+    average_from : int or None, default=None
+        First epoch that is averaged. None is 1 for "ema", and for "swa" after three quarters of
+        `schedule_epochs`.
     random_state : int, RandomState instance, Generator or None, default=None
         Seed of the initial weights, the order of the samples, and the dropout. None draws a new
         one, `seed_`. No global generator is used.
@@ -229,6 +243,11 @@ cuda_dependent_attributes_ : object
         scale_target=None,
         max_norm=None,
         recalibrate=False,
+        max_grad_norm=None,
+        accumulate=1,
+        average=None,
+        average_decay=0.999,
+        average_from=None,
         random_state=None,
         device="auto",
         amp=False,

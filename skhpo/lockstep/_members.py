@@ -91,6 +91,8 @@ def _obstacle(net, fit_params):
         return "dataset, iterator_train or get_split_datasets feeds rows one by one"
     if net.collate is not None:
         return f"collate={net.collate!r} makes the batches"
+    if net.accumulate > 1:
+        return f"accumulate={net.accumulate} makes steps of several batches"
     for name in ("compile", "verbose"):
         if getattr(net, name):
             return f"{name}={getattr(net, name)!r} is for single networks"

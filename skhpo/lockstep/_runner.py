@@ -50,7 +50,8 @@ class LockstepRunner:
             if run.network.state.schedule is not None:
                 # Torch's schedules check that the optimizer has stepped before them.
                 run.net.optimizer_._opt_called = True
-        self.limits = _NormLimits(self.parameters, nets)
+        self.limits = _NormLimits(self.parameters, nets, "max_norm")
+        self.gradient_limits = _GradientLimits(self.parameters, nets, "max_grad_norm")
         self._make_feed()
         self.parameters.attach()
 
@@ -95,14 +96,15 @@ class LockstepRunner:
         kept = [row for row, network in enumerate(self.networks) if network in networks]
         if len(kept) < len(self.runs):
             self.runs = [self.runs[row] for row in kept]
-            parts = self.parameters, self.optimizer, self.passes, self.losses, self.limits
-            for part in parts:
+            parts = self.parameters, self.optimizer, self.passes, self.losses
+            for part in (*parts, self.limits, self.gradient_limits):
                 part.keep(kept)
             self._make_feed()
 
     def _step(self, step, x, y, weight):
         check_time()
         losses = self.passes.gradients(step, x, y, weight)
+        self.gradient_limits.keep_to(step.start, step.stop)
         self.optimizer.step(step.start, step.stop)
         if self.watched:
             self.limits.keep_to(step.start, step.stop)
@@ -142,20 +144,40 @@ class LockstepRunner:
                 self._prepare()
 
 
-class _NormLimits:
-    """The largest norm of the incoming weights of units, for each net."""
+class _Limits:
+    """A limit of each net, given by the parameter `name` of the nets."""
 
-    def __init__(self, parameters, nets):
+    def __init__(self, parameters, nets, name):
         self.parameters = parameters
         self.limits = None
-        if any(net.max_norm is not None for net in nets):
+        given = [getattr(net, name) for net in nets]
+        if any(limit is not None for limit in given):
             values = parameters.blocks[0].values
-            limits = [math.inf if net.max_norm is None else net.max_norm for net in nets]
+            limits = [math.inf if limit is None else limit for limit in given]
             self.limits = torch.tensor(limits, dtype=values.dtype, device=values.device)
 
     def keep(self, rows):
         if self.limits is not None:
             self.limits = self.limits[rows]
+
+
+class _GradientLimits(_Limits):
+    """The largest norm of all gradients of a net together."""
+
+    def keep_to(self, start, stop):
+        """Scale gradients down to their limits, as `torch.nn.utils.clip_grad_norm_` does."""
+        if self.limits is None:
+            return
+        blocks = (block.gradients for block in self.parameters.blocks)
+        gradients = [of_nets[start:stop] for of_nets in blocks if of_nets is not None]
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+        factors = (self.limits[start:stop] / (norms + 1e-6)).clamp(max=1)
+        for of_nets in gradients:
+            of_nets.mul_(factors.view(-1, *[1] * (of_nets.ndim - 1)))
+
+
+class _NormLimits(_Limits):
+    """The largest norm of the incoming weights of units, for each net."""
 
     def keep_to(self, start, stop):
         """Scale incoming weights down to their limits."""

@@ -38,6 +38,7 @@ _STREAMS = ("perturbation", "tuning")
 _UNUSED = {
     **{"amp": False, "compile": False, "max_norm": None, "check_every": None},
     **{"collate": None, "group_by_length": False},
+    **{"accumulate": 1, "average": None, "max_grad_norm": None},
 }
 
 

@@ -86,6 +86,10 @@ class Checks:
 
     def check(self) -> None:
         """Measure the monitored value, and keep the weights if it is the best so far."""
+        with self.state.averaged():
+            self._check()
+
+    def _check(self) -> None:
         counters, value = self.state.counters, self.measure()
         better = counters.best is None or (
             value < counters.best if self.lower_is_better else value > counters.best

@@ -121,7 +121,8 @@ class ActiveNetwork:
         self.limited = [] if max_norm is None else [p for _, p in parameters if p.ndim > 1]
         steps = state.schedule is not None and state.schedule.every_batch
         looks = checks is not None and checks.every is not None
-        self.each_batch = bool(self.limited or steps or looks)
+        averages = state.average is not None and state.average.kind == "ema"
+        self.each_batch = bool(self.limited or steps or looks or averages)
 
     @property
     def is_done(self) -> bool:
@@ -144,11 +145,13 @@ class ActiveNetwork:
         self.count_batch()
 
     def count_batch(self) -> None:
-        """Count a batch, for checks and schedules that step per batch."""
+        """Count a batch, for averages, checks and schedules that step per batch."""
         if not self.each_batch:
             return
         counters = self.state.counters
         counters.n_batches += 1
+        if self.state.average is not None:
+            self.state.average.after_step(self.state.modules(), counters.n_epochs + 1)
         if self.checks is not None:
             self.checks.after_batch(counters.n_batches)
         if self.state.schedule is not None:
@@ -159,10 +162,13 @@ class ActiveNetwork:
         state, start = self.state, time.perf_counter()
         go_on = report.finished
         if report.finished:
+            if state.average is not None:
+                state.average.after_epoch(state.modules(), state.counters.n_epochs + 1)
             self._record(report)
             if report.losses is not None:
                 state.history.record("dur", seconds + time.perf_counter() - start)
-            go_on = self.watcher.epoch_ends()
+            with state.averaged():
+                go_on = self.watcher.epoch_ends()
         self._n_rows = len(state.history)
         self.epochs_left -= 1
         state.counters.n_epochs += 1
@@ -170,7 +176,9 @@ class ActiveNetwork:
         if state.schedule is not None:
             state.schedule.after_epoch(state.counters.n_epochs, state.counters.last)
         # The watcher is notified in any case.
-        if not (self.watcher.epoch_counted() and go_on):
+        with state.averaged():
+            go_on = self.watcher.epoch_counted() and go_on
+        if not go_on:
             self.epochs_left = 0
 
     def _record(self, report: EpochReport) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from ..limits import check_time
 from .engine import ActiveNetwork, EpochReport, EpochRunner
+from .gradients import GradientSteps, parameters_of
 
 __all__ = ["PlainRunner"]
 
@@ -18,22 +19,34 @@ class PlainRunner(EpochRunner):
     """Trains one network by autograd, batch by batch.
 
     `loss_of` maps inputs, targets and weights of a batch to its loss; within `drawing` forward
-    passes draw random numbers.
+    passes draw random numbers. `accumulate` and `max_grad_norm` are those of `GradientSteps`.
     """
 
     def __init__(
-        self, loss_of: Callable[..., torch.Tensor], drawing: AbstractContextManager[Any]
+        self,
+        loss_of: Callable[..., torch.Tensor],
+        drawing: AbstractContextManager[Any],
+        accumulate: int = 1,
+        max_grad_norm: float | None = None,
     ) -> None:
         self.loss_of = loss_of
         self.drawing = drawing
+        self.settings = accumulate, max_grad_norm
 
     def run(self, networks: list[ActiveNetwork]) -> list[EpochReport]:
         """Train one network for an epoch."""
         (network,) = networks
-        state = network.state
-        state.set_training(True)
-        loss_of, drawing, step = self.loss_of, self.drawing, state.optimizer.step
-        parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+        network.state.set_training(True)
+        if self.settings == (1, None):
+            losses, sizes = self._train(network)
+        else:
+            losses, sizes = self._accumulate(network)
+        # One transfer per epoch: reading the loss of each batch would wait for the device.
+        return [EpochReport(torch.stack(losses).tolist(), sizes)]
+
+    def _train(self, network: ActiveNetwork) -> tuple[list[torch.Tensor], list[int]]:
+        loss_of, drawing, step = self.loss_of, self.drawing, network.state.optimizer.step
+        parameters = parameters_of(network.state.optimizer)
         after_batch = network.after_batch if network.each_batch else None
         losses, sizes = [], []
         for X, y, weight in network.batches.triples():
@@ -48,5 +61,25 @@ class PlainRunner(EpochRunner):
                 after_batch()
             losses.append(loss.detach())
             sizes.append(len(y))
-        # One transfer per epoch: reading the loss of each batch would wait for the device.
-        return [EpochReport(torch.stack(losses).tolist(), sizes)]
+        return losses, sizes
+
+    def _accumulate(self, network: ActiveNetwork) -> tuple[list[torch.Tensor], list[int]]:
+        optimizer = network.state.optimizer
+
+        def step() -> None:
+            optimizer.step()
+            network.after_batch()
+
+        steps = GradientSteps(parameters_of(optimizer), step, *self.settings)
+        losses, sizes = [], []
+        for X, y, weight in network.batches.triples():
+            check_time()
+            with self.drawing:
+                loss = self.loss_of(X, y, weight)
+            steps.begin_batch(len(y))
+            loss.backward()  # type: ignore[no-untyped-call]
+            steps.end_batch()
+            losses.append(loss.detach())
+            sizes.append(len(y))
+        steps.finish()
+        return losses, sizes

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .averaging import WeightAverage
 from .checkpoint import plain_attributes, plain_numbers
 
 if TYPE_CHECKING:
@@ -65,9 +68,11 @@ class TrainingState:
     counters : Counters
     frozen_until : dict of str to (int or True)
         Epochs for which parameters are frozen, by name; True is always.
+    average : WeightAverage or None
+        Of the weights, with which the module predicts and is checked.
     running_weights : dict or None
-        Between two calls with checks: the weights from which training continues, as the module
-        has the best ones.
+        Between two calls with checks or an average: the weights from which training continues, as
+        the module has others.
     best_weights : dict or None
         Within a call: the weights at the best check so far.
     """
@@ -78,6 +83,7 @@ class TrainingState:
     schedule: Schedule | None = None
     counters: Counters = field(default_factory=Counters)
     frozen_until: dict[str, Any] = field(default_factory=dict)
+    average: WeightAverage | None = None
     running_weights: dict[str, Any] | None = None
     best_weights: dict[str, Any] | None = None
 
@@ -106,6 +112,7 @@ class TrainingState:
         """Reset everything but the parts and the history."""
         self.streams, self.schedule, self.counters = streams, None, Counters()
         self.frozen_until, self.running_weights, self.best_weights = {}, None, None
+        self.average = None
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return the parts that are modules: networks and criteria."""
@@ -139,11 +146,27 @@ class TrainingState:
             self.best_weights = None
 
     def settle(self) -> None:
-        """Load the best weights for predictions, and keep the running ones for the next call."""
-        if self.best_weights is not None:
+        """Load the best or the averaged weights for predictions; keep the running ones."""
+        weights = self.best_weights
+        if weights is None and self.average is not None and self.running_weights is None:
+            weights = self.average.weights
+        if weights is not None:
             self.running_weights = self.copy_weights()
-            self.set_weights(self.best_weights)
+            self.set_weights(weights)
             self.best_weights = None
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Load the averaged weights, if there are any, within this context."""
+        if self.average is None or self.average.weights is None:
+            yield
+            return
+        running = self.copy_weights()
+        self.set_weights(self.average.weights)
+        try:
+            yield
+        finally:
+            self.set_weights(running)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as tensors, numbers and strings."""
@@ -152,6 +175,7 @@ class TrainingState:
             "states": {name: part.state_dict() for name, part in parts.items()},
             "plain": {name: plain_attributes(part) for name, part in self.parts.items()},
             "running": self.running_weights,
+            "average": None if self.average is None else self.average.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "history": [plain_numbers(row) for row in self.history],
@@ -168,6 +192,8 @@ class TrainingState:
         if schedule is not None:
             schedule.load_state_dict(state["schedule"])
         self.running_weights = state["running"]
+        average = state.get("average")  # which older checkpoints lack
+        self.average = None if average is None else WeightAverage.of_state(average)
         self.set_weights(state["states"])
         for name, plain in state["plain"].items():
             for layer, attributes in plain.items():

@@ -34,12 +34,23 @@ class Program:
         Batch sizes.
     draw_mask : callable or None
         See `Place`.
+    max_grad_norm : float or None, default=None
+        Largest norm of all gradients together.
     **loss_settings : dict
         See `Loss`.
     """
 
     def __init__(
-        self, module, criterion, optimizer, inputs, targets, sizes, draw_mask, **loss_settings
+        self,
+        module,
+        criterion,
+        optimizer,
+        inputs,
+        targets,
+        sizes,
+        draw_mask,
+        max_grad_norm=None,
+        **loss_settings,
     ):
         parameters = check_parts(module, criterion, optimizer)
         (row, dtype), (target_row, _) = inputs, targets
@@ -61,6 +72,7 @@ class Program:
             p: gradients[name] for name, p in parameters if name in place.read & set(gradients)
         }
         make_stepper(optimizer, self._learning)
+        self._max_grad_norm = max_grad_norm
         self._signature = Signature((module, criterion), traced)
 
     def begin(self):
@@ -75,6 +87,8 @@ class Program:
         """
         compute_gradients, scale = self._parts[x.size(0)]
         losses = compute_gradients(x, y, scale if weight is None else weight * scale)
+        if self._max_grad_norm is not None:
+            _clip(list(self._learning.values()), self._max_grad_norm)
         self._stepper.step()
         return losses
 
@@ -85,6 +99,12 @@ class Program:
     def holds(self):
         """Whether the module is unchanged since the program was made."""
         return self._signature.holds()
+
+
+def _clip(gradients, max_norm):
+    """Scale gradients as `torch.nn.utils.clip_grad_norm_` does."""
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1))
 
 
 def refuse_differences(module, place, dtype):
