@@ -6,13 +6,15 @@ import fnmatch
 import math
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from ..names import nearest_first
 from ._augmentation import IMAGES, INPUTS
 from ._modulated import Modulated
 from .layers import HyperDropout, HyperValue
 from .recurrent import HyperLSTM
 
-__all__ = ["Effects", "check_names", "find_effects"]
+__all__ = ["Effects", "check_names", "check_no_argument", "find_effects"]
 
 # Names, or last parts of names, that need a search around whole trainings.
 _NOT_WHILE_TRAINING = {
@@ -30,6 +32,8 @@ _NOT_WHILE_TRAINING = {
 _PREFIXES = ("optimizer__", "lr_scheduler__", "iterator_train__", "module__", "criterion__")
 # Names of penalties on activations.
 _ACTIVITY = ("ar", "tar")
+# Dropout whose noise is not that of `HyperDropout`.
+_SELF_NORMALIZING = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 # Names of hyperparameters in [0, 1).
 _RATES = ("p", "dropout", "weight_dropout", "input_dropout", "label_smoothing")
 # In an error; a large network has hundreds of layers.
@@ -85,11 +89,11 @@ def check_names(names, *, own=False):
             )
 
 
-def find_effects(module, context, input_shape, smooths):
+def find_effects(module, context, input_shape, smooths, arguments=()):
     """Assign hyperparameters to the layers of a converted module, and return all `Effects`.
 
-    `smooths` tells whether there are labels to be smoothed. Raises ValueError if a name matches
-    nothing, or two match the same place.
+    `smooths` tells whether there are labels to be smoothed; `arguments` are those that build the
+    module. Raises ValueError if a name matches nothing, or two match the same place.
     """
     places = _places(module)
     everywhere = _global_names(input_shape, smooths)
@@ -101,7 +105,9 @@ def find_effects(module, context, input_shape, smooths):
             patterns = name.split("|")
             found = [p for p in places if any(fnmatch.fnmatchcase(p, one) for one in patterns)]
         if not found:
-            _raise_unmatched(name, [*everywhere, *places], input_shape)
+            check_names([name])
+            check_no_argument(name, arguments)
+            _raise_unmatched(name, [*everywhere, *places], input_shape, module)
         if name == "weight_decay":
             found = [place for place in places if f".{place}".endswith(".weight_decay")]
             if not found:
@@ -121,6 +127,9 @@ def find_effects(module, context, input_shape, smooths):
             _assign(effects, *places[place], name)
         if not (place in places and isinstance(places[place][0], HyperValue)):
             effects.largest[name] = 1.0 if place.rpartition(".")[2] in _RATES else math.inf
+    if "cutout_length" in taken and input_shape is not None:
+        # The side of a longer square would be beyond the image.
+        effects.largest["cutout_length"] = float(max(input_shape[-2:]))
     effects.inputs = [name for name in (*IMAGES, *INPUTS) if name in taken]
     effects.smoothing = "label_smoothing" in taken
     effects.activity = [name for name in _ACTIVITY if name in taken]
@@ -172,7 +181,20 @@ def _assign(effects, layer, attribute, name):
             effects.per_batch.add(name)
 
 
-def _raise_unmatched(name, known, input_shape):
+def check_no_argument(name, arguments):
+    """Raise ValueError if a hyperparameter is an argument that builds the module, such as a width.
+
+    Call it for names that match nothing else.
+    """
+    if name.removeprefix("module__") in arguments:
+        argument = "module__" + name.removeprefix("module__")
+        raise ValueError(
+            f"{name!r} is an argument with which the module is built, and cannot change while it "
+            f"trains; search {argument!r} with BayesSearchCV"
+        )
+
+
+def _raise_unmatched(name, known, input_shape, module):
     check_names([name])
     shown = nearest_first(name, dict.fromkeys(known))
     more = f", and {len(shown) - _MOST_NAMES_SHOWN} more" if len(shown) > _MOST_NAMES_SHOWN else ""
@@ -182,9 +204,18 @@ def _raise_unmatched(name, known, input_shape):
         why = f" (it needs {kind}, but a sample has the shape {tuple(input_shape or ())})"
     elif name == "label_smoothing":
         why = " (there are no labels)"
+    elif any(isinstance(m, _SELF_NORMALIZING) for m in _matched_layers(name, module)):
+        why = " (an AlphaDropout keeps its rate; use torch.nn.Dropout)"
     elif name.endswith(".p"):
         why = " (a layer of torch.nn.Dropout must be there, also if its rate is 0)"
     raise ValueError(
         f"hyperparameters must match something in the module, but {name!r} matches nothing{why}; "
         f"there is, the nearest first: {', '.join(shown[:_MOST_NAMES_SHOWN])}{more}"
     )
+
+
+def _matched_layers(name, module):
+    """Return the layers whose rate a name, maybe with patterns, stands for."""
+    patterns = [one.removesuffix(".p") for one in name.split("|")]
+    named = module.named_modules()
+    return [m for k, m in named if any(fnmatch.fnmatchcase(k, one) for one in patterns)]

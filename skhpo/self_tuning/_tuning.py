@@ -76,7 +76,8 @@ class Tuning:
             )
         smooths = hasattr(net, "label_smoothing")
         shape = getattr(net, "input_shape_", None)
-        self.effects = find_effects(self.module, self.context, shape, smooths)
+        arguments = {k.removeprefix("module__") for k in net.get_params() if k[:8] == "module__"}
+        self.effects = find_effects(self.module, self.context, shape, smooths, arguments)
         self._check_limits()
         warn_of_layers(self.module)
         start = self.ranges.start
@@ -115,7 +116,8 @@ class Tuning:
             too_large = high > largest or (self.is_fixed and high == 1 == largest)
             if low < 0 or too_large:
                 shown = f"is {low:g}" if self.is_fixed else f"has the range [{low:g}, {high:g}]"
-                end = "inf)" if math.isinf(largest) else "1)" if self.is_fixed else "1]"
+                open_end = math.isinf(largest) or (self.is_fixed and largest == 1)
+                end = f"{largest:g}" + (")" if open_end else "]")
                 raise ValueError(f"{name!r} must lie in [0, {end}, but {shown}")
 
     def response_parameters(self):

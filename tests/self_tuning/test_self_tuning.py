@@ -335,3 +335,34 @@ def test_a_dataset_is_refused(digits):
     dataset = torch.utils.data.TensorDataset(*map(torch.as_tensor, digits))
     with pytest.raises(ValueError, match="needs X as an array"):
         SelfTuningClassifier().fit(dataset)
+
+
+class _SelfNormalizing(nn.Module):
+    def __init__(self, in_features, out_features, plain_width=4):
+        super().__init__()
+        self.hidden = nn.Linear(in_features, plain_width)
+        self.drop = nn.AlphaDropout(0.1)
+        self.output = nn.Linear(plain_width, out_features)
+
+    def forward(self, x):
+        return self.output(self.drop(torch.selu(self.hidden(x))))
+
+
+@pytest.mark.parametrize("variant", ["stn", "implicit"])
+@pytest.mark.parametrize("name", ["plain_width", "module__plain_width"])
+def test_a_width_of_a_users_module_is_for_another_search(digits, variant, name):
+    net = SelfTuningClassifier(_SelfNormalizing, {name: uniform(2, 9)}, variant=variant)
+    with pytest.raises(ValueError, match="search 'module__plain_width' with BayesSearchCV"):
+        net.fit(*digits)
+
+
+def test_the_rate_of_alpha_dropout_is_not_tuned(digits):
+    with pytest.raises(ValueError, match="an AlphaDropout keeps its rate"):
+        SelfTuningClassifier(_SelfNormalizing, {"drop.p": uniform(0, 0.5)}).fit(*digits)
+
+
+def test_squares_larger_than_the_image_are_refused(digits):
+    X, y = digits
+    net = SelfTuningClassifier(hyperparameters={"cutout_length": randint(0, 20)}, max_epochs=1)
+    with pytest.raises(ValueError, match=r"'cutout_length' must lie in \[0, 8\]"):
+        net.fit(X.reshape(-1, 8, 8), y)

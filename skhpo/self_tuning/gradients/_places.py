@@ -10,7 +10,7 @@ import torch
 
 from ...names import nearest_first
 from .._augmentation import IMAGES, INPUTS
-from .._effects import check_names
+from .._effects import check_names, check_no_argument
 from ..layers import HyperValue
 
 __all__ = ["ELEMENTWISE", "Places", "find_places"]
@@ -229,6 +229,7 @@ def _refuse(name, known, net):
             "variant='unrolled' follows it, and BayesSearchCV searches it"
         )
     check_names([name])
+    check_no_argument(name, [k.removeprefix("module__") for k in net.get_params()])
     shown = ", ".join(nearest_first(name, [*known, "<layer>.weight_decay"]))
     raise ValueError(
         f"hyperparameters must be in the training loss of {type(net).__name__}, but {name!r} "
