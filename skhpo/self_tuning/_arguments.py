@@ -18,6 +18,7 @@ _READ_BY = {
     "solver": (("implicit",), None),
     "n_terms": (("implicit",), None),
     "n_steps": (("unrolled",), None),
+    "mode": (("unrolled",), None),
     "n_hidden": (("global",), None),
 }
 # What None stands for.
@@ -33,6 +34,7 @@ _DEFAULTS = {
     "solver": {"implicit": "neumann"},
     "n_terms": {"implicit": 20},
     "n_steps": {"unrolled": 10},
+    "mode": {"unrolled": "reverse"},
     "n_hidden": {"global": 32},
 }
 

@@ -61,6 +61,7 @@ class SelfTuningMixin:
         "solver": [StrOptions({"neumann", "cg", "identity"}), None],
         "n_terms": [COUNT, None],
         "n_steps": [COUNT, None],
+        "mode": [StrOptions({"reverse", "forward"}), None],
         "n_hidden": [COUNT, None],
         "convert": [StrOptions({"auto"}), Options(bool, {False})],
         "refit": [StrOptions({"final", "schedule"}), None],
@@ -89,6 +90,7 @@ class SelfTuningMixin:
         solver=None,
         n_terms=None,
         n_steps=None,
+        mode=None,
         n_hidden=None,
         refit=None,
         convert="auto",
@@ -114,6 +116,7 @@ class SelfTuningMixin:
         self.solver = solver
         self.n_terms = n_terms
         self.n_steps = n_steps
+        self.mode = mode
         self.n_hidden = n_hidden
         self.refit = refit
         self.convert = convert

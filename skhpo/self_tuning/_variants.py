@@ -5,7 +5,13 @@ from __future__ import annotations
 from ._arguments import RESPONDING, value_of
 from ._runner import TuningRunner
 from ._tuning import Tuning
-from .gradients import GlobalRunner, GradientTuning, ImplicitRunner, UnrolledRunner
+from .gradients import (
+    ForwardRunner,
+    GlobalRunner,
+    GradientTuning,
+    ImplicitRunner,
+    UnrolledRunner,
+)
 
 __all__ = ["make_runner", "make_tuning"]
 
@@ -20,7 +26,8 @@ def make_runner(net, batches, valid):
     if net.variant in RESPONDING:
         return TuningRunner(net, batches, valid, value_of(net, "train_steps"))
     if net.variant == "unrolled":
-        return UnrolledRunner(net, batches, valid, n_steps=value_of(net, "n_steps"))
+        kind = ForwardRunner if value_of(net, "mode") == "forward" else UnrolledRunner
+        return kind(net, batches, valid, n_steps=value_of(net, "n_steps"))
     if net.variant == "global":
         return GlobalRunner(net, batches, valid, train_steps=value_of(net, "train_steps"))
     settings = {name: value_of(net, name) for name in ("train_steps", "solver", "n_terms")}

@@ -72,6 +72,11 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     n_steps : int or None, default=None
         Training steps through which variant="unrolled" differentiates; None is 10. Its memory grows
         with them.
+    mode : {"reverse", "forward"} or None, default=None
+        How variant="unrolled" differentiates. "reverse": back through the last `n_steps` steps.
+        "forward": derivatives for each hyperparameter are carried along from the first step
+        (Franceschi et al. 2017), for at most 20 numbers; `n_steps` are the steps between two
+        updates. None is "reverse".
     n_hidden : int or None, default=None
         Hidden units of the hypernetwork of variant="global", each with a number for every weight;
         None is 32.

@@ -79,11 +79,12 @@ class Line(nn.Module):
         return torch.tanh(self.layer(x))
 
 
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
 @pytest.mark.parametrize(
     ("optimizer", "second"),
     [("sgd", "momentum"), ("adam", "beta1"), ("adam", "beta2"), ("rmsprop", "layer.bias.lr")],
 )
-def test_the_gradient_is_that_of_the_whole_run(line, optimizer, second, monkeypatch):
+def test_the_gradient_is_that_of_the_whole_run(line, optimizer, second, mode, monkeypatch):
     """One window over all steps, against differences of validation losses of whole runs."""
     monkeypatch.setattr(_unrolled, "_AVERAGED", ())
     X, y = line
@@ -101,7 +102,13 @@ def test_the_gradient_is_that_of_the_whole_run(line, optimizer, second, monkeypa
 
     ranges = dict.fromkeys(start, uniform(0, 1))
     tuned = run(
-        ranges, initial=start, warmup_epochs=0, hyper_optimizer="sgd", hyper_lr=1.0, n_steps=5
+        ranges,
+        initial=start,
+        mode=mode,
+        warmup_epochs=0,
+        hyper_optimizer="sgd",
+        hyper_lr=1.0,
+        n_steps=5,
     )
     for name, value in start.items():
         moved = tuned.schedule_[name][-1]
@@ -130,6 +137,22 @@ def test_a_checkpoint_continues_exactly(fitted, digits):
     half.set_params(max_epochs=1).partial_fit(*digits)
     np.testing.assert_array_equal(weights_of(half), weights_of(fitted))
     assert half.schedule_ == fitted.schedule_
+
+
+def test_forward_mode_continues_exactly(digits):
+    params = {**PARAMS, "mode": "forward", "n_steps": 2, "hyperparameters": RANGES}
+    whole = SelfTuningClassifier(**params).fit(*digits)
+    file = io.BytesIO()
+    SelfTuningClassifier(**{**params, "max_epochs": 2}).fit(*digits).save_checkpoint(file)
+    file.seek(0)
+    half = SelfTuningClassifier(**params).load_checkpoint(file)
+    half.set_params(max_epochs=1).partial_fit(*digits)
+    np.testing.assert_array_equal(weights_of(half), weights_of(whole))
+    assert half.schedule_ == whole.schedule_
+    with pytest.raises(ValueError, match="for at most 20 numbers"):
+        SelfTuningClassifier(
+            **{**params, "hyperparameters": {"weight_decay[:]": uniform(0, 1)}}
+        ).fit(*digits)
 
 
 def test_rates_of_layers_and_refit(digits):

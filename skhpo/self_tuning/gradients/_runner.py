@@ -49,6 +49,7 @@ class GradientRunner(EpochRunner):
         if self.tuning.to_follow is None:
             to_tune_on = RowBatches(valid, batches.batch_size, streams["tuning"].generator())
             self.valid = _endless(to_tune_on)
+        self._current = None, None
         self._indexed = "sample_weight" in self.tuning.names
 
     def run(self, networks):
@@ -95,11 +96,18 @@ class GradientRunner(EpochRunner):
         parts = batches.order().split(batches.sizes())
         yield from ((*batches.rows.take(index), index) for index in parts)
 
+    def current_values(self, n_epochs):
+        """Return the values as tensors without a gradient; computed when they have changed."""
+        key = n_epochs if self.tuning.to_follow is not None else self.tuning.counts["updates"]
+        if self._current[0] != key:
+            with torch.no_grad():
+                self._current = key, self.tuning.tensors(n_epochs)
+        return self._current[1]
+
     def step(self, network, n_epochs, batch):
         """Update the weights at the current values; return the loss without penalties."""
         optimizer = network.state.optimizer
-        with torch.no_grad():
-            h = self.tuning.tensors(n_epochs)
+        h = self.current_values(n_epochs)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None

@@ -102,7 +102,13 @@ class TrainedNetwork:
         net = self.net
         if self.tunes:
             found = {**(net.best_hyperparameters_ if net.refit is None else _last(net))}
-            return {k: v for k, v in found.items() if not _is_rate_of_module(k, net.module_)}
+            # Settings of the optimizer are not in the loss.
+            steps = getattr(net.tuning_.effects, "steps", {})
+            return {
+                k: v
+                for k, v in found.items()
+                if k not in steps and not _is_rate_of_module(k, net.module_)
+            }
         found = {"label_smoothing": getattr(net.criterion_, "label_smoothing", 0.0)}
         if hasattr(net, "_known_classes"):
             found["label_smoothing"] = net.label_smoothing or found["label_smoothing"]

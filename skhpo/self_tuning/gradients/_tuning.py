@@ -19,8 +19,8 @@ from ._places import find_places
 
 __all__ = ["GradientTuning"]
 
-# Share of updates with a changed step or damping above which a fit warns.
-_MANY = 0.5
+# Share of updates with a raised damping above which a fit warns, and updates that show it.
+_MANY, _ENOUGH = 0.5, 10
 # Settings of optimizers in [0, 1).
 _BELOW_ONE = ("momentum", "beta1", "beta2")
 
@@ -47,6 +47,8 @@ class GradientTuning:
         Hyperparameters that had a gradient.
     hypernetwork : HyperNetwork or None
         What is trained in place of the module, with variant="global".
+    tangents : dict of str to Tensor or None
+        With variant="unrolled" in forward mode, the derivatives of weights and state so far.
     curves : dict of str to (ndarray, ndarray)
         Values of hyperparameters, and validation losses there.
     is_fixed, to_follow, best_weights : object
@@ -73,6 +75,7 @@ class GradientTuning:
         self.counts, self.moved = {"updates": 0, "diverged": 0}, set()
         self.to_follow = self.ranges if self.is_fixed else None
         self.best_weights, self.curves, self.hypernetwork = None, {}, None
+        self.tangents = None
         if net.variant == "global" and not self.is_fixed:
             self.hypernetwork = HyperNetwork(
                 *(net.module_, len(self.names), value_of(net, "n_hidden"), net._seed_of("init"))
@@ -211,7 +214,7 @@ class GradientTuning:
                     stacklevel=4,
                 )
         diverged, updates = self.counts["diverged"], self.counts["updates"]
-        if diverged > _MANY * updates:
+        if updates >= _ENOUGH and diverged > _MANY * updates:
             warnings.warn(
                 f"the series for the hypergradient was damped in {diverged} of {updates} updates "
                 f"(damping {self.damping:.3g} at last), because the curvature of the training loss "
@@ -237,6 +240,7 @@ class GradientTuning:
             "counts": dict(self.counts),
             "moved": sorted(self.moved),
             "best_weights": self.best_weights,
+            "tangents": self.tangents,
             "hypernetwork": self.hypernetwork and self.hypernetwork.state_dict(),
             "curves": {k: [part.tolist() for part in pair] for k, pair in self.curves.items()},
         }
@@ -255,6 +259,7 @@ class GradientTuning:
             self.hyper_optimizer.load_state_dict(state["hyper_optimizer"])
         self.n_steps, self.best_weights = state["n_steps"], state["best_weights"]
         self.step, self.damping = state["system"]
+        self.tangents = state["tangents"]
         if self.hypernetwork is not None:
             self.hypernetwork.load_state_dict(state["hypernetwork"])
         self.curves = {k: tuple(map(np.array, pair)) for k, pair in state["curves"].items()}

@@ -35,6 +35,8 @@ class UnrolledRunner(GradientRunner):
     long steps would cancel: there it is that of the last weights.
     """
 
+    needs_graph_of_window = True
+
     def __init__(self, net, batches, valid, *, n_steps):
         super().__init__(net, batches, valid)
         self.n_steps = n_steps
@@ -47,7 +49,7 @@ class UnrolledRunner(GradientRunner):
                 f"{rates[0]!r} is tuned, but lr_scheduler={net.lr_scheduler!r} sets it, "
                 "too; leave one of them out"
             )
-        if self.valid is not None:
+        if self.valid is not None and self.needs_graph_of_window:
             _check_memory(net, n_steps, batches.batch_size)
 
     def train(self, network, n_epochs, *, tunes):
@@ -76,8 +78,7 @@ class UnrolledRunner(GradientRunner):
 
     def _train_window(self, network, n_epochs, window, *, tunes):
         tuning, losses, total = self.tuning, [], 0.0
-        with contextlib.nullcontext() if tunes else torch.no_grad():
-            h = tuning.tensors(n_epochs)
+        h = tuning.tensors() if tunes else self.current_values(n_epochs)
         w, state = self.w.requires_grad_(), self.state
         for batch in window:
             w, state, loss = self._step(w, state, h, batch, keep=tunes)
