@@ -8,6 +8,7 @@ from ._class_effects_display import ClassEffectsDisplay
 from ._compare import compare
 from ._effect_display import EffectDisplay
 from ._effects import effects
+from ._front_display import ParetoFrontDisplay
 from ._harmonica import HarmonicaDisplay
 from ._importance import hyperparameter_importance
 from ._importance_display import ImportanceDisplay
@@ -37,6 +38,7 @@ __all__ = [
     "ImportanceDisplay",
     "IncumbentDisplay",
     "ParallelCoordinatesDisplay",
+    "ParetoFrontDisplay",
     "RungDisplay",
     "SearchCurvesDisplay",
     "SearchRecord",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..objectives import hypervolume
 from ._drawing import COLOURS, LINES, Drawing, score_limits, short
 from ._reading import read_search
 
@@ -14,16 +15,19 @@ __all__ = ["IncumbentDisplay", "incumbent"]
 _LABELS = {"fits": "fits", "resource": "{resource} in total", "seconds": "seconds of all workers"}
 
 
-def incumbent(record, *, metric=None, against="fits"):
+def incumbent(record, *, metric=None, against="fits", reference=None):
     """Return what was spent, and the best mean score so far, row by row.
 
     Parameters
     ----------
     record : SearchRecord
     metric : str or None, default=None
-        None is the one that counts.
+        None is the one that counts; "hypervolume" of a search with objectives is the volume that
+        its front dominates.
     against : {"fits", "resource", "seconds"}, default="fits"
         What is summed up. What a rung continues is not spent again.
+    reference : sequence of float or None, default=None
+        Of the hypervolume; None is the worst feasible value of each objective.
 
     Returns
     -------
@@ -42,8 +46,7 @@ def incumbent(record, *, metric=None, against="fits"):
             'against="resource" needs a search whose resource varies, and in this one none does; '
             'use "fits" or "seconds"'
         )
-    means = record.means(metric)
-    rows = record.rows(metric, "all", finite=False)
+    rows = np.flatnonzero(record.is_finished)
     n_fits = record.has_fit[0].size if record.n_rows else 0
     if against == "fits":
         cost = np.full(len(rows), n_fits)
@@ -51,12 +54,50 @@ def incumbent(record, *, metric=None, against="fits"):
         cost = (record.fit_seconds + record.score_seconds)[rows].sum(axis=(1, 2))
     else:
         cost = n_fits * record.added_resources()[rows]
+    if _is_hypervolume(record, metric):
+        return np.cumsum(cost), _hypervolumes(record, rows, reference)
+    means = record.means(metric)
     counts = np.isfinite(means[rows])
     if record.resource == "n_samples" and len(rows):
         counts &= record.resources[rows] == record.resources[rows].max()
     scores = np.where(counts, means[rows], -np.inf)
     best = np.maximum.accumulate(scores) if len(scores) else scores
     return np.cumsum(cost), np.where(np.isfinite(best), best, np.nan)
+
+
+def _is_hypervolume(record, metric):
+    return metric == "hypervolume" and metric not in record.metrics
+
+
+def reference_point(records):
+    """Return the worst feasible value of each objective, in several searches together.
+
+    Parameters
+    ----------
+    records : list of SearchRecord
+    """
+    values = [one.objective_values()[_that_count(one)] for one in records]
+    return np.concatenate(values).min(axis=0, initial=np.inf)
+
+
+def _that_count(record):
+    rows = record.rows_with()
+    return rows[record.is_feasible[rows]]
+
+
+def _hypervolumes(record, rows, reference):
+    """Return the hypervolume of the feasible ones of the rows so far."""
+    reference = reference_point([record]) if reference is None else reference
+    values, counts = record.objective_values(), set(_that_count(record).tolist())
+    front, volumes = np.empty((0, values.shape[1])), []
+    for row in rows.tolist():
+        is_new = row in counts and not (front >= values[row]).all(axis=1).any()
+        if is_new:
+            front = np.vstack([front[~(front <= values[row]).all(axis=1)], values[row]])
+        if is_new or not volumes:
+            volume = hypervolume(front, reference) if len(front) else np.nan
+        volumes.append(volume)
+    return np.array(volumes)
 
 
 class IncumbentDisplay(Drawing):
@@ -98,7 +139,7 @@ class IncumbentDisplay(Drawing):
         self.ylabel = ylabel
 
     @classmethod
-    def from_search(cls, source, *, metric=None, against="fits", ax=None):
+    def from_search(cls, source, *, metric=None, against="fits", reference=None, ax=None):
         """Draw one search.
 
         Parameters
@@ -106,10 +147,14 @@ class IncumbentDisplay(Drawing):
         source : estimator, str, path-like, (dict, dict or list of dict), or SearchRecord
             As of `read_search`.
         metric : str or None, default=None
-            Which score; None is the one that counts.
+            Which score; None is the one that counts. "hypervolume" of searches with objectives is
+            the volume that the front dominates.
         against : {"fits", "resource", "seconds"}, default="fits"
             What it cost: fits, the resource of all fits together (what a rung continues is
             counted once), or seconds of all workers together.
+        reference : sequence of float or None, default=None
+            Reference point of the hypervolume; None is the worst value of each objective among the
+            feasible rows of all searches.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -117,10 +162,12 @@ class IncumbentDisplay(Drawing):
         -------
         IncumbentDisplay
         """
-        return cls.from_searches({"": [source]}, metric=metric, against=against, ax=ax)
+        return cls.from_searches(
+            {"": [source]}, metric=metric, against=against, reference=reference, ax=ax
+        )
 
     @classmethod
-    def from_searches(cls, sources, *, metric=None, against="fits", ax=None):
+    def from_searches(cls, sources, *, metric=None, against="fits", reference=None, ax=None):
         """Draw several searches in one picture.
 
         Parameters
@@ -128,7 +175,7 @@ class IncumbentDisplay(Drawing):
         sources : dict of str to source or list of source
             By label; the searches of a list are one line, their median, and a band from the worst
             to the best of them.
-        metric, against, ax
+        metric, against, reference, ax
             As of `from_search`.
 
         Returns
@@ -140,15 +187,25 @@ class IncumbentDisplay(Drawing):
                 "several searches are drawn from a dict of labels to searches, or lists of them, "
                 f"but got {sources!r}"
             )
-        curves = {}
-        for label, given in sources.items():
-            several = given if isinstance(given, list) else [given]
-            records = [read_search(source) for source in several]
-            curves[label] = [incumbent(one, metric=metric, against=against) for one in records]
+        records = {
+            label: [read_search(one) for one in (given if isinstance(given, list) else [given])]
+            for label, given in sources.items()
+        }
+        *_, last = [one for several in records.values() for one in several]
+        if _is_hypervolume(last, metric):
+            ylabel = "hypervolume"
+            if reference is None:
+                reference = reference_point([one for group in records.values() for one in group])
+        else:
+            ylabel = f"best {last.checked_metric(metric)} so far"
+        options = {"metric": metric, "against": against, "reference": reference}
         display = cls(
-            curves=curves,
-            xlabel=_LABELS[against].format(resource=records[-1].resource),
-            ylabel=f"best {records[-1].checked_metric(metric)} so far",
+            curves={
+                label: [incumbent(one, **options) for one in several]
+                for label, several in records.items()
+            },
+            xlabel=_LABELS.get(against, against).format(resource=last.resource),
+            ylabel=ylabel,
         )
         return display.plot(ax=ax)
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 
 from ..journal import read_trials
+from ..objectives import bound_violations, total_violation
 from ..space import translated
 from ._record import Failure, SearchRecord
 from ._spaces import described_space
@@ -90,6 +91,7 @@ def read_search(source):
         resource=getattr(source, "resource", None),
         chosen=getattr(source, "best_index_", None),
         timing=getattr(source, "timing_", None),
+        objectives=tuple(getattr(source, "objectives", None) or ()),
         facts={
             "search": type(source).__name__,
             "estimator": " ".join(repr(source.estimator).split()),
@@ -109,7 +111,15 @@ def _space_of(search):
 
 
 def _of_table(
-    table, distributions, *, metric=None, resource=None, chosen=None, timing=None, facts=None
+    table,
+    distributions,
+    *,
+    metric=None,
+    resource=None,
+    chosen=None,
+    timing=None,
+    objectives=(),
+    facts=None,
 ):
     distributions = translated(distributions)
     metrics = [key.removeprefix("mean_test_") for key in table if key.startswith("mean_test_")]
@@ -146,7 +156,9 @@ def _of_table(
         resources=resources,
         resource=resource if resources is not None else None,
         tags={name: np.asarray(table[name]) for name in _TAGS if name in table},
-        metric=metrics[0] if metric is None else metric,
+        metric=(objectives or metrics)[0] if metric is None else metric,
+        objectives=objectives,
+        violation=table.get("violation"),
         chosen=None if chosen is None else int(chosen),
         facts=facts or {},
     )
@@ -214,7 +226,7 @@ def _of_journal(path):
     has_fit = np.zeros(shape, dtype=bool)
     seconds = {name: np.full(shape, np.nan) for name in ("start", "fit_time", "score_time")}
     workers = np.full(shape, None, dtype=object)
-    scores, failures, curves = {}, [], []
+    scores, measures, failures, curves = {}, {}, [], []
     for row, found in enumerate(results):
         curves.append({})
         for (split, repeat), result in found.items():
@@ -228,6 +240,8 @@ def _of_journal(path):
                 if name not in scores:
                     scores[name] = np.full(shape, np.nan)
                 scores[name][place] = score
+            for name, number in (result.measures or {}).items():
+                measures.setdefault(name, np.full(shape, np.nan))[place] = number
             if (error := result.error or result.score_error) is not None:
                 failures.append(Failure(row, split, repeat, error))
             for name, curve in (result.curves or {}).items():
@@ -251,6 +265,8 @@ def _of_journal(path):
         resource=header["resource"],
         tags={name: np.array([trial.tags[name] for trial in trials]) for name in names},
         metric=next(iter(scores), "score"),
+        objectives=tuple(name for name in settings.get("objectives") or () if name in scores),
+        violation=_violation(settings.get("constraints"), {**measures, **scores}, len(trials)),
         failures=failures,
         curves=curves,
         facts={
@@ -262,3 +278,21 @@ def _of_journal(path):
             "settings": settings,
         },
     )
+
+
+def _violation(constraints, numbers, n_rows):
+    """Return how far rows break the constraints of a journal's search, None if it has none."""
+    if not constraints:
+        return None
+    found = []
+    for name, (low, high) in constraints.items():
+        # A function is described with its module.
+        known = name if name in numbers else name.rpartition(".")[2]
+        values = np.full(n_rows, np.nan)
+        if known in numbers:
+            measured = numbers[known].reshape(n_rows, -1)
+            there = ~np.isnan(measured)
+            sums = np.where(there, measured, 0.0).sum(axis=1)
+            np.divide(sums, there.sum(axis=1), out=values, where=there.any(axis=1))
+        found += bound_violations(values, low, high)
+    return total_violation(np.column_stack(found))

@@ -68,6 +68,11 @@ class SearchRecord:
         The metric that counts where no other is asked for.
     chosen : int or None, default=None
         The row that the search itself took for the best by `metric`.
+    objectives : sequence of str, default=()
+        Metrics that the search was to make large, all of them; empty where there is one.
+    violation : ndarray of shape (n_rows,) or None, default=None
+        How far each row breaks the constraints of the search, relative to their bounds: 0 where all
+        hold. None without constraints.
     starts : ndarray of shape (n_rows, n_splits, n_repeats) or None, default=None
         When each fit started, in seconds since 1970 by its worker's clock; NaN where that is
         unknown. None where nothing is known.
@@ -102,6 +107,8 @@ class SearchRecord:
     tags: Mapping[str, np.ndarray] = field(default_factory=dict)
     metric: str = "score"
     chosen: int | None = None
+    objectives: Sequence[str] = ()
+    violation: np.ndarray | None = None
     starts: np.ndarray | None = None
     workers: np.ndarray | None = None
     failures: Sequence[Failure] = ()
@@ -177,6 +184,51 @@ class SearchRecord:
         """
         with np.errstate(invalid="ignore"):  # infinite ones of both signs
             return self.scores[self.checked_metric(metric)].mean(axis=(1, 2))
+
+    @property
+    def is_feasible(self):
+        """Of each row, whether it keeps all constraints; an ndarray of bool."""
+        return np.ones(self.n_rows, dtype=bool) if self.violation is None else self.violation == 0
+
+    def checked_objectives(self, names=None):
+        """Return names of metrics as a list, None being the objectives of the search.
+
+        Raises
+        ------
+        ValueError
+            If there is no such metric, or the search has one objective.
+        """
+        if names is None:
+            names = self.objectives
+            if not names:
+                raise ValueError(
+                    f"the search has one objective; name those to look at, of {self.metrics}"
+                )
+        return [self.checked_metric(name) for name in names]
+
+    def objective_values(self, names=None):
+        """Return the mean scores of all objectives.
+
+        Parameters
+        ----------
+        names : sequence of str or None, default=None
+            Metrics; None for the objectives of the search.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_objectives)
+        """
+        return np.column_stack([self.means(name) for name in self.checked_objectives(names)])
+
+    def rows_with(self, names=None):
+        """Return the numbers of the rows that have all objectives and can be compared.
+
+        Of subsamples of the data (``"n_samples"``) only the largest can.
+        """
+        there = np.isfinite(self.objective_values(names)).all(axis=1)
+        if self.resource == "n_samples" and there.any():
+            there &= self.resources == self.resources[there].max()
+        return np.flatnonzero(there)
 
     def rows(self, metric=None, resource="largest", *, finite=True):
         """Return the rows that can be compared with one another.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import nearest_first
-from ..objectives import pareto_ranks, total_violation
+from ..objectives import bound_violations, pareto_ranks, total_violation
 from ..results import mean_measure, mean_score, variance_of_mean
 from ..scorers import get_scorer_names
 from ..trial import FitResult
@@ -65,12 +65,7 @@ class Constraint:
 
     def violations(self, value: Any) -> list[Any]:
         """Return how far each bound is exceeded, relative to the bound; of one value or several."""
-        found = []
-        if self.low is not None:
-            found.append((self.low - value) / (abs(self.low) or 1.0))
-        if self.high is not None:
-            found.append((value - self.high) / (abs(self.high) or 1.0))
-        return found
+        return bound_violations(value, self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,17 @@ failed. Violations of constraints have shape ``(n_points, n_constraints)``; a po
 where all of its violations are at most 0, and NaN is not.
 """
 
-from ._fronts import pareto_ranks, promotion_order, spread_order, total_violation
+from ._fronts import (
+    bound_violations,
+    pareto_ranks,
+    promotion_order,
+    spread_order,
+    total_violation,
+)
 from ._hypervolume import hypervolume
 
 __all__ = [
+    "bound_violations",
     "hypervolume",
     "pareto_ranks",
     "promotion_order",

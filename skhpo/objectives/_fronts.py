@@ -7,9 +7,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["pareto_ranks", "promotion_order", "spread_order", "total_violation"]
+__all__ = [
+    "bound_violations",
+    "pareto_ranks",
+    "promotion_order",
+    "spread_order",
+    "total_violation",
+]
 
 Array = NDArray[np.float64]
+
+
+def bound_violations(value: Any, low: float | None, high: float | None) -> list[Any]:
+    """Return how far bounds are exceeded, relative to each bound (itself where that is 0).
+
+    Parameters
+    ----------
+    value : float or ndarray
+    low, high : float or None
+        None is no bound.
+
+    Returns
+    -------
+    list of float or ndarray
+        One item per bound: at most 0 where it holds.
+
+    Examples
+    --------
+    >>> from skhpo.objectives import bound_violations
+    >>> bound_violations(60.0, None, 50.0)
+    [0.2]
+    """
+    found = []
+    if low is not None:
+        found.append((low - value) / (abs(low) or 1.0))
+    if high is not None:
+        found.append((value - high) / (abs(high) or 1.0))
+    return found
 
 
 def total_violation(violations: ArrayLike) -> Array:

@@ -22,6 +22,7 @@ from skhpo import (
     read_journal,
 )
 from skhpo.exceptions import JournalError
+from skhpo.inspection import read_search
 from skhpo.model_selection import knee_point, scalarize
 from skhpo.objectives import hypervolume, pareto_ranks, promotion_order
 from skhpo.samplers import RandomSampler
@@ -492,3 +493,14 @@ def test_predictions_of_the_best_feasible_row_are_kept(blobs, tmp_path):
         kept = search.out_of_fold_predictions()
         assert kept.shape == (1, len(blobs[1]), 3)
         assert not np.isnan(kept).any()
+
+
+def test_a_journal_tells_objectives_and_violations_as_the_search_does(tmp_path):
+    constraints = {"gain": (0.2, None), "cost_": (None, 6), doubled: (None, 11.0)}
+    search, _ = random_search(
+        objectives=["gain", "saving"], constraints=constraints, journal=tmp_path / "a"
+    )
+    known, read = read_search(search.fit(X, Y)), read_search(tmp_path / "a")
+    assert known.objectives == read.objectives == ("gain", "saving")
+    np.testing.assert_allclose(read.violation, search.cv_results_["violation"])
+    np.testing.assert_array_equal(known.violation, search.cv_results_["violation"])
