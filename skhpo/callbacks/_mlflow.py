@@ -6,7 +6,7 @@ import math
 import time
 
 from ._hparams import shown
-from ._trials import curves_of, is_failed, name_of, scalars_of, values_of
+from ._trials import TrialLogger, curves_of, is_failed, name_of, scalars_of, values_of
 
 __all__ = ["MLflowLogger"]
 
@@ -14,7 +14,7 @@ __all__ = ["MLflowLogger"]
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
 
 
-class MLflowLogger:
+class MLflowLogger(TrialLogger):
     """Search callback that logs to MLflow: a run for the search, and below it one for each trial.
 
     A trial's run has its parameters (the resource is one of them), the scores of every split and
@@ -91,18 +91,7 @@ class MLflowLogger:
         else:
             client.update_run(self._parent, status="RUNNING")
 
-    def on_trial_end(self, search, trial, results, score):
-        """Log a trial.
-
-        Parameters
-        ----------
-        search : estimator
-        trial : Trial
-        results : list of FitResult
-        score : float
-        """
-        if trial.number in self._logged:
-            return
+    def _log(self, search, trial, results):
         from mlflow.entities import Metric, Param
 
         client = self._client

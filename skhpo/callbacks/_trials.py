@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["curves_of", "is_failed", "name_of", "scalars_of", "values_of"]
+__all__ = ["TrialLogger", "curves_of", "is_failed", "name_of", "scalars_of", "values_of"]
+
+
+class TrialLogger:
+    """Base of the search callbacks that log whole trials.
+
+    A subclass sets `_logged`, the numbers of the trials that are logged already, when the search
+    begins, and logs one in ``_log(search, trial, results)``.
+    """
+
+    def on_trial_end(self, search, trial, results, score):
+        """Log a trial, unless it was logged before.
+
+        Parameters
+        ----------
+        search : estimator
+        trial : Trial
+        results : list of FitResult
+        score : float
+        """
+        if trial.number not in self._logged:
+            self._log(search, trial, results)
 
 
 def name_of(trial):

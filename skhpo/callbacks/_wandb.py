@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from ._hparams import shown
-from ._trials import curves_of, is_failed, name_of, scalars_of, values_of
+from ._trials import TrialLogger, curves_of, is_failed, name_of, scalars_of, values_of
 
 __all__ = ["WandbLogger"]
 
 
-class WandbLogger:
+class WandbLogger(TrialLogger):
     """Search callback that logs to Weights & Biases: a run for each trial, in one group.
 
     A run has its parameters as config (the resource is one of them), the learning curves by
@@ -72,18 +72,7 @@ class WandbLogger:
         n_fits = search.n_splits_ * search.n_repeats
         self._logged = {trial for trial, n in counts.items() if n == n_fits}
 
-    def on_trial_end(self, search, trial, results, score):
-        """Log a trial.
-
-        Parameters
-        ----------
-        search : estimator
-        trial : Trial
-        results : list of FitResult
-        score : float
-        """
-        if trial.number in self._logged:
-            return
+    def _log(self, search, trial, results):
         values = {name: _plain(value) for name, value in values_of(search, trial).items()}
         run = self._wandb.init(
             project=self.project,

@@ -49,6 +49,22 @@ class OutputMetric:
     ------
     ValueError
         If the scorer needs something else than these outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.metrics import get_scorer
+    >>> from skhpo.ensembles import OutputMetric
+    >>> y, classes = np.array([0, 1, 1]), np.array([0, 1])
+    >>> metric = OutputMetric(
+    ...     get_scorer("accuracy"), y, method="predict_proba", classes=classes
+    ... )
+    >>> right = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    >>> metric.scores(np.stack([right, right[::-1]]))  # of two candidates
+    array([1.        , 0.33333333])
+    >>> metric.scores(right[None], weights=np.array([[1, 1, 1], [3, 0, 0]]))  # two resamples
+    array([[1.],
+           [1.]])
     """
 
     def __init__(self, scorer: Any, y: Any, *, method: str, classes: Array | None = None) -> None:
@@ -195,6 +211,18 @@ def labels_of(outputs: Array, method: str, classes: Array) -> Array:
     method : {"predict_proba", "decision_function", "predict"}
         Outputs of "predict" are positions in `classes`, or a column of votes for each.
     classes : ndarray of shape (n_classes,), or (n_labels, 2) for several labels
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhpo.ensembles import labels_of
+    >>> outputs = np.array([[0.9, 0.1], [0.2, 0.8]])
+    >>> labels_of(outputs, "predict_proba", np.array(["no", "yes"])).tolist()
+    ['no', 'yes']
     """
     if classes.ndim == 2:
         limit = 0 if method == "decision_function" else 0.5

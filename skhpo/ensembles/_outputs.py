@@ -87,7 +87,24 @@ def _in_one_pass(members: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
 
 
 def votes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Return labels as a column for each class, 1 for the label."""
+    """Return labels as a column for each class, 1 for the label.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,)
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhpo.ensembles import votes
+    >>> votes(["yes", "no"], np.array(["no", "yes"])).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
     return np.asarray(np.asarray(labels)[:, None] == classes, dtype=float)
 
 

@@ -75,24 +75,7 @@ class ChurnDisplay(Drawing):
         """
         return cls(churn=prediction_churn(search, rows, y)).plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ChurnDisplay
-            Itself.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
+    def _draw(self, ax):
         found = self.churn
         ax = self._axes(ax, (7.5, 6))
         self.image_ = ax.imshow(found.churn, vmin=0, cmap=SCORES)
@@ -115,4 +98,3 @@ class ChurnDisplay(Drawing):
             bar.ax.axhline(found.baseline, color="white", linewidth=2.5)
             bar.ax.axhline(found.baseline, color="black", linewidth=1)
             bar.set_label(f"churn, {unit} (line: median between seeds)")
-        return self

@@ -79,28 +79,10 @@ class ClassEffectsDisplay(Drawing):
         effects = class_effects(search, groups, y, explained=measure, random_state=random_state)
         return cls(effects=effects, measure=measure).plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : sequence of two matplotlib Axes, or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ClassEffectsDisplay
-            Itself.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
+    def _draw(self, ax):
         self._grid(ax, 2, 2, (5.5, 4.5))
         self._plot_rows(self.ax_[0])
         self._plot_importances(self.ax_[1])
-        return self
 
     def _plot_rows(self, ax):
         found = self.effects

@@ -23,7 +23,31 @@ _TICK_ROOM = 24
 
 
 class Drawing:
-    """Base of the displays: they hold what is drawn, and `plot` draws it."""
+    """Base of the displays: they hold what is drawn, and `plot` draws it.
+
+    A subclass draws in ``_draw(ax)``, which begins with `_axes` or `_grid`; one with further
+    arguments has its own `plot`.
+    """
+
+    def plot(self, *, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, sequence of them, or None, default=None
+            Where to draw, as many as `ax_` has; None makes a figure.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        self._draw(ax)
+        return self
 
     def _axes(self, ax, figsize):
         """Return the axes to draw on, and set `ax_` and `figure_`.

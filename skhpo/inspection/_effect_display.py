@@ -67,19 +67,7 @@ class EffectDisplay(Drawing):
         )
         return cls(effect=effect).plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        EffectDisplay
-            Itself.
-        """
+    def _draw(self, ax):
         found = self.effect
         ax = self._axes(ax, (5.6, 3.8) if len(found.params) == 1 else (5.8, 4.4))
         if len(found.params) == 1:
@@ -87,7 +75,6 @@ class EffectDisplay(Drawing):
         else:
             self._plot_pair(ax, found)
         ax.set_xlabel(short(found.params[0], 50))
-        return self
 
     def _plot_one(self, ax, found):
         [values], [scale], [tried] = found.grid_values, found.scales, found.tried

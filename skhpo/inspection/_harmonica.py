@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._matplotlib import pyplot
+from ._drawing import Drawing
 
 __all__ = ["HarmonicaDisplay"]
 
 
-class HarmonicaDisplay:
+class HarmonicaDisplay(Drawing):
     """The terms that `HarmonicaSearchCV` found by size, and its scores stage by stage.
 
     Make it with `from_search`.
@@ -102,27 +102,9 @@ class HarmonicaDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : sequence of two matplotlib Axes, or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        HarmonicaDisplay
-            Itself.
-        """
-        plt = pyplot(self)
-        if ax is None:
-            height = max(3.5, 0.3 * len(self.terms) + 1)
-            _, ax = plt.subplots(
-                1, 2, figsize=(11, height), width_ratios=(2, 3), layout="constrained"
-            )
-        left, right = self.ax_ = np.asarray(ax)
-        self.figure_ = left.figure
+    def _draw(self, ax):
+        height = max(3.5, 0.3 * len(self.terms) + 1)
+        left, right = self._grid(ax, 2, 2, (5.5, height), width_ratios=(2, 3))
         places = np.arange(len(self.terms))
         left.barh(places, self.coefficients, color=[f"C{stage}" for stage in self.stage_of_term])
         left.set_yticks(places, self.terms)
@@ -140,7 +122,6 @@ class HarmonicaDisplay:
         )
         if self.scores:
             right.legend()
-        return self
 
 
 def _mean_scores(search, metric):

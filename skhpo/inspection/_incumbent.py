@@ -209,19 +209,7 @@ class IncumbentDisplay(Drawing):
         )
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        IncumbentDisplay
-            Itself.
-        """
+    def _draw(self, ax):
         ax = self._axes(ax, (5.8, 3.6))
         for i, (label, seeds) in enumerate(self.curves.items()):
             seeds = [(x, y) for x, y in seeds if len(x)]
@@ -249,4 +237,3 @@ class IncumbentDisplay(Drawing):
         if any(self.curves):
             ax.legend(frameon=False, loc="lower right")
         ax.spines[["top", "right"]].set_visible(False)
-        return self

@@ -97,19 +97,7 @@ class ParallelCoordinatesDisplay(Drawing):
         )
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ParallelCoordinatesDisplay
-            Itself.
-        """
+    def _draw(self, ax):
         from matplotlib.collections import LineCollection
         from matplotlib.colors import Normalize
 
@@ -158,7 +146,6 @@ class ParallelCoordinatesDisplay(Drawing):
         ax.spines[:].set_visible(False)
         bar = self.figure_.colorbar(drawn, ax=ax, pad=0.01, label=self.score_name)
         bar.solids.set_alpha(1)
-        return self
 
 
 def axes_of(record, params, metric, resource):

@@ -28,6 +28,21 @@ class Failure:
     row, split, repeat : int
     error : str
         Its traceback.
+
+    Examples
+    --------
+    >>> import os, tempfile, warnings
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from skhpo import BayesSearchCV
+    >>> from skhpo.inspection import read_search
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.jsonl")
+    >>> search = BayesSearchCV(SVC(), {"C": [1.0, -1.0]}, n_iter=2, journal=path)
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     _ = search.fit(*load_iris(return_X_y=True))
+    >>> failure = read_search(path).failures[0]
+    >>> "Got -1.0 instead" in failure.error
+    True
     """
 
     row: int
@@ -93,6 +108,21 @@ class SearchRecord:
         Lists of numbers are ordered in it, whatever the search took them for.
     metrics : list of str
     n_rows : int
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from skhpo import BayesSearchCV
+    >>> from skhpo.inspection import read_search
+    >>> search = BayesSearchCV(SVC(), {"C": [0.1, 1.0, 10.0]}, n_iter=3, cv=3, random_state=0)
+    >>> record = read_search(search.fit(*load_iris(return_X_y=True)))
+    >>> record.n_rows, record.metrics, record.space.names
+    (3, ['score'], ['C'])
+    >>> record.params[record.best_row()] == search.best_params_
+    True
+    >>> record.scores["score"].shape, record.starts.shape
+    ((3, 3, 1), (3, 3, 1))
     """
 
     distributions: Any

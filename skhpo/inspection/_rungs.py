@@ -14,7 +14,38 @@ __all__ = ["RungDisplay", "SearchCurvesDisplay", "by_level"]
 _FEWEST = 4
 
 
-class RungDisplay(Drawing):
+class _ByLevel(Drawing):
+    """Base of what is drawn of the levels of a resource."""
+
+    @classmethod
+    def from_search(cls, source, *, metric=None, ax=None):
+        """Compute and draw.
+
+        Parameters
+        ----------
+        source : estimator, str, path-like, (dict, dict or list of dict), or SearchRecord
+            As of `read_search`; of a search with several levels of a resource.
+        metric : str or None, default=None
+            Which score; None is the one that counts.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : object
+            Of this class.
+
+        Raises
+        ------
+        ValueError
+            If fewer than two levels have scores.
+        """
+        record, levels, scores = by_level(source, metric)
+        display = cls._of(record, record.checked_metric(metric), levels, scores)
+        return display.plot(ax=ax)
+
+
+class RungDisplay(_ByLevel):
     """Do early ranks tell late ones? Rank correlations between the levels of the resource.
 
     Of the candidates that have scores at both levels. Where the lowest level correlates little
@@ -66,28 +97,7 @@ class RungDisplay(Drawing):
         self.resource = resource
 
     @classmethod
-    def from_search(cls, source, *, metric=None, ax=None):
-        """Compute and draw.
-
-        Parameters
-        ----------
-        source : estimator, str, path-like, (dict, dict or list of dict), or SearchRecord
-            As of `read_search`; of a search with several levels of a resource.
-        metric : str or None, default=None
-            Which score; None is the one that counts.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        RungDisplay
-
-        Raises
-        ------
-        ValueError
-            If fewer than two levels have scores.
-        """
-        record, levels, scores = by_level(source, metric)
+    def _of(cls, record, metric, levels, scores):
         n = len(levels)
         counts = np.zeros((n, n), dtype=int)
         correlations = np.full((n, n), np.nan)
@@ -98,24 +108,11 @@ class RungDisplay(Drawing):
                 a, b = scores[both, i], scores[both, j]
                 if counts[i, j] >= _FEWEST and np.ptp(a) > 0 and np.ptp(b) > 0:
                     correlations[i, j] = spearmanr(a, b).statistic
-        display = cls(
+        return cls(
             levels=levels, correlations=correlations, counts=counts, resource=record.resource
         )
-        return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        RungDisplay
-            Itself.
-        """
+    def _draw(self, ax):
         n = len(self.levels)
         ax = self._axes(ax, (2.2 + 0.75 * n, 1.5 + 0.62 * n))
         shown = np.ma.masked_invalid(
@@ -141,10 +138,9 @@ class RungDisplay(Drawing):
         ax.set(xlabel=f"early: {self.resource}", ylabel=f"late: {self.resource}")
         ax.spines[:].set_visible(False)
         self.figure_.colorbar(image, ax=ax, label="rank correlation (below: candidates)")
-        return self
 
 
-class SearchCurvesDisplay(Drawing):
+class SearchCurvesDisplay(_ByLevel):
     """The score of every candidate, rung by rung: who was promoted, who was dropped.
 
     Make it with `from_search`.
@@ -189,49 +185,15 @@ class SearchCurvesDisplay(Drawing):
         self.score_name = score_name
 
     @classmethod
-    def from_search(cls, source, *, metric=None, ax=None):
-        """Read and draw.
-
-        Parameters
-        ----------
-        source : estimator, str, path-like, (dict, dict or list of dict), or SearchRecord
-            As of `read_search`; of a search with several levels of a resource.
-        metric : str or None, default=None
-            Which score; None is the one that counts.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        SearchCurvesDisplay
-
-        Raises
-        ------
-        ValueError
-            If fewer than two levels have scores.
-        """
-        record, levels, scores = by_level(source, metric)
-        display = cls(
+    def _of(cls, record, metric, levels, scores):
+        return cls(
             levels=levels,
             scores=scores,
             resource=record.resource,
-            score_name=record.checked_metric(metric),
+            score_name=metric,
         )
-        return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        SearchCurvesDisplay
-            Itself.
-        """
+    def _draw(self, ax):
         ax = self._axes(ax, (6.0, 3.9))
         levels = np.array(self.levels, dtype=float)
         low, high = score_limits(self.scores)
@@ -279,7 +241,6 @@ class SearchCurvesDisplay(Drawing):
         ax.set(xlabel=self.resource, ylabel=self.score_name)
         ax.legend(frameon=False, loc="best")
         ax.spines[["top", "right"]].set_visible(False)
-        return self
 
 
 def by_level(source, metric):

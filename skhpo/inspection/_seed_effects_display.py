@@ -67,24 +67,7 @@ class SeedEffectsDisplay(Drawing):
         effects = seed_effects(source, metric=metric, resource=resource, random_state=random_state)
         return cls(effects=effects).plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : sequence of two matplotlib Axes, or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        SeedEffectsDisplay
-            Itself.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
+    def _draw(self, ax):
         found = self.effects
         left, right = self._grid(ax, 2, 2, (5, 3.6))
         known = np.flatnonzero(~np.isnan(found.table["share"]))
@@ -109,4 +92,3 @@ class SeedEffectsDisplay(Drawing):
             label = f"{n_within} of {len(ranks)} rows within chance of the best"
             right.set_title(label, fontsize="medium")
         right.set(xlabel="rank", ylabel=f"mean {found.metric}")
-        return self

@@ -27,6 +27,19 @@ def summary_lines(record, *, metric=None, n_rows=10):
     ------
     ValueError
         If there is no such metric.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skhpo.inspection import read_search, summary_lines
+    >>> search = GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [1, 2, 3]})
+    >>> record = read_search(search.fit(*load_iris(return_X_y=True)))
+    >>> print(*summary_lines(record, n_rows=2)[1:], sep="\\n")
+    row  score    configuration
+    2    0.96     max_depth=3
+    1    0.93333  max_depth=2
     """
     metric = record.checked_metric(metric)
     means = record.means(metric)

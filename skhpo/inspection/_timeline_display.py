@@ -92,19 +92,7 @@ class TimelineDisplay(Drawing):
         record = read_search(source)
         return cls(timeline=timeline(record), resource=record.resource).plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        TimelineDisplay
-            Itself.
-        """
+    def _draw(self, ax):
         found = self.timeline
         n_lanes = len(found.workers)
         ax = self._axes(ax, (7.0, 1.35 + min(_LANE * n_lanes, _MOST)))
@@ -136,7 +124,6 @@ class TimelineDisplay(Drawing):
         busy = f"workers are busy {found.busy_share:.0%} of the time"
         ax.set(xlabel=f"{unit} ({busy})", ylabel="worker")
         ax.spines[["top", "right", "left"]].set_visible(False)
-        return self
 
     def _draw_bars(self, ax, bars, seconds, gap):
         """Draw the bars, and the legend of those that are there."""

@@ -36,6 +36,12 @@ class CorrectedScore:
         Score of the best candidate from the same predictions, on all rows: what `score` corrects.
     n_bootstrap : int
         Resamples on which the metric was defined.
+
+    Examples
+    --------
+    >>> from skhpo.model_selection import CorrectedScore
+    >>> print(CorrectedScore(0.8312, 0.8071, 0.8544, 0.95, 0.8463, 1000))
+    0.8312 (95% interval 0.8071 to 0.8544); uncorrected 0.8463
     """
 
     score: float

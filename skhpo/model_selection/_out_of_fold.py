@@ -41,6 +41,25 @@ class OutOfFold:
         Whether a layer has some.
     tested : ndarray of int, shape (n_tested,)
         Rows of the data that some split tests.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import RepeatedKFold
+    >>> from sklearn.svm import SVC
+    >>> from skhpo import BayesSearchCV
+    >>> from skhpo.model_selection import OutOfFold
+    >>> search = BayesSearchCV(
+    ...     SVC(),
+    ...     {"C": [0.1, 1.0]},
+    ...     n_iter=2,
+    ...     cv=RepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
+    ...     return_predictions="decision_function",
+    ... )
+    >>> search = search.fit(*load_iris(return_X_y=True))
+    >>> found = OutOfFold.of(search.predictions_, rows=[0, 1])
+    >>> found.outputs.shape, found.covered.all()
+    ((2, 1, 2, 150, 3), np.True_)
     """
 
     rows: list[int]
@@ -165,6 +184,20 @@ def read_kept(
         If the search is not fitted.
     ValueError
         If nothing was kept, or not those rows; or `y` is needed, or is not what ``fit`` got.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from skhpo import BayesSearchCV
+    >>> from skhpo.model_selection import read_kept
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = BayesSearchCV(
+    ...     RandomForestClassifier(5), {"max_depth": [1, 2]}, n_iter=2, return_predictions=True
+    ... )
+    >>> found, targets, classes = read_kept(search.fit(X, y), y, "my_function")
+    >>> found.rows, found.outputs.shape, targets.shape, classes.tolist()
+    ([0, 1], (2, 1, 1, 150, 3), (150,), [0, 1, 2])
     """
     check_is_fitted(search, "cv_results_")
     known = search._rows_to_average("refit", what)
