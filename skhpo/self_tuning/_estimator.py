@@ -298,6 +298,8 @@ class SelfTuningMixin:
         return data
 
     def _run_epochs(self, train, valid, checks, **call):
+        if self.tuning_.is_fixed:
+            self.tuning_.ranges.check_epochs(self.n_iter_ + self.max_epochs)
         if self.tuning_.best_weights is not None:
             # The weights are those of a refit; tuning continues from its own.
             self._state.set_weights(self.tuning_.best_weights)

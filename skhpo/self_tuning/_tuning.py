@@ -58,7 +58,7 @@ class Tuning:
         dtype = next(floating, torch.get_default_dtype())
         self.is_fixed = are_fixed(distributions)
         if self.is_fixed:
-            self.ranges = FixedValues(distributions)
+            self.ranges = FixedValues(distributions, net.max_epochs)
         else:
             initial = {**_rates_of(net.module_, distributions), **(net.initial or {})}
             self.ranges = Ranges(distributions, initial)

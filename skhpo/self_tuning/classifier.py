@@ -21,7 +21,7 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
     ----------
     module : class, callable or torch.nn.Module, default=MLP
         As in `TorchClassifier`. Its ``forward`` is left alone.
-    hyperparameters : dict of str to frozen distribution, or of str to float, default=None
+    hyperparameters : dict of str to frozen distribution, or to given values, default=None
         What is tuned, and its range: the support of a distribution of `scipy.stats` (`uniform`,
         `loguniform` on a log scale, `randint`, `skhpo.log_randint`, or one on [0, inf)). Names:
         "<layer>.p" of a dropout layer, "weight_decay" or "<layer>.weight_decay" (half the squared
@@ -31,7 +31,8 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         (``"dropout_*.p"`` is one value for several layers), or several with "|" in between. None
         tunes the rate of each dropout layer in [0, 0.9] and "weight_decay" in [1e-6, 0.1].
         Numbers are fixed values: a plain network is trained with them, also without validation
-        data, and the settings of tuning and `refit` are ignored.
+        data, and the settings of tuning and `refit` are ignored. A list has a value for each epoch
+        (such as `schedule_` of another network), a callable gets the number of epochs before.
     initial : dict of str to float, default=None
         Initial values. Missing ones are the rate of the dropout layer, otherwise 5% of the way
         from the low end.

@@ -17,8 +17,9 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
     ----------
     module : class, callable or torch.nn.Module, default=MLP
         As in `TorchRegressor`.
-    hyperparameters : dict of str to frozen distribution, or of str to float, default=None
-        What is tuned, and its range. Numbers are fixed values.
+    hyperparameters : dict of str to frozen distribution, or to given values, default=None
+        What is tuned, and its range. Numbers are fixed values; lists, or callables that get the
+        number of epochs before, are schedules.
     initial : dict of str to float, default=None
         Initial values.
     variant : {"stn", "delta", "implicit", "unrolled", "global"}, default="stn"

@@ -129,3 +129,48 @@ def test_bad_input(digits, values, message):
     net = SelfTuningClassifier(hyperparameters=values, module__dropout=0.1, **PARAMS)
     with pytest.raises(ValueError, match=message):
         net.fit(*digits)
+
+
+def test_a_schedule_is_that_of_a_refit(digits):
+    ranges = {"input_noise": uniform(0, 2), "dropout_0.p": uniform(0, 0.5)}
+    common = {**PARAMS, "module__dropout": 0.1, "warmup_epochs": 1}
+    tuned = SelfTuningClassifier(hyperparameters=ranges, refit="schedule", **common).fit(*digits)
+    again = SelfTuningClassifier(hyperparameters=tuned.schedule_, **common).fit(*digits)
+    np.testing.assert_array_equal(
+        again.history[:, "train_loss"], tuned.refit_history_[:, "train_loss"]
+    )
+    assert again.schedule_ == tuned.schedule_
+
+
+def test_schedules_by_lists_and_functions(digits):
+    rates = [0.01, 0.005, 0.0, 0.0]
+    one, other = (
+        SelfTuningClassifier(hyperparameters={"lr": lr}, variant="unrolled", **PARAMS)
+        for lr in (rates, lambda epoch: rates[epoch])
+    )
+    for net in (one, other):
+        net.set_params(validation_fraction=None).fit(*digits)
+        assert net.schedule_["lr"] == rates
+    np.testing.assert_array_equal(one.predict_proba(digits[0]), other.predict_proba(digits[0]))
+    stopped = clone(one).set_params(max_epochs=2).fit(*digits)
+    np.testing.assert_array_equal(one.predict_proba(digits[0]), stopped.predict_proba(digits[0]))
+    with pytest.raises(ValueError, match="one for each of 6 epochs"):
+        stopped.set_params(max_epochs=4).partial_fit(*digits)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.1, 0.2], "must have one for each of 4 epochs"),
+        ([0.1, np.nan, 0.1, 0.1], "must be a finite number, or have one in each epoch"),
+        (lambda epoch: 0.5 * epoch, r"'dropout_0.p' must lie in \[0, 1"),
+        (["a"] * 4, "must be a finite number, or have one in each epoch"),
+    ],
+    ids=["short", "nan", "large", "text"],
+)
+def test_schedules_that_are_refused(digits, values, message):
+    net = SelfTuningClassifier(
+        hyperparameters={"dropout_0.p": values}, module__dropout=0.1, **PARAMS
+    )
+    with pytest.raises(ValueError, match=message):
+        net.fit(*digits)

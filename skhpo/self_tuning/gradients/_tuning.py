@@ -64,7 +64,7 @@ class GradientTuning:
         )
         self.is_fixed = are_fixed(distributions)
         if self.is_fixed:
-            self.ranges = FixedValues(distributions)
+            self.ranges = FixedValues(distributions, net.max_epochs)
         else:
             initial = {**_current_values(net, distributions), **(net.initial or {})}
             self.ranges = Ranges(distributions, initial)
