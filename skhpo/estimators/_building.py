@@ -11,14 +11,14 @@ from skorch import NeuralNet
 
 from ..define_by_run import check_all_known, split, takes_hp
 from ..names import resolve_criterion, resolve_optimizer
-from ..training.data import as_dict, wants_integers
+from ..training.data import wants_integers
 from ..training.device import low_precision, resolve_device
 from ..training.forwarding import call_module
 from ..training.groups import find_frozen, grouped
 from ..training.initialization import NamedInitialization, initialize_weights
 from ..training.loading import cast_floats
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
-from ..training.sequences import padded_batch
+from ..training.sequences import as_batch
 from .defaults import changed_settings
 from .parameters import INFERRED, arguments_of, signature_of
 
@@ -44,7 +44,8 @@ class BuildingMixin:
         self : estimator
         """
         self._settle_device_and_seed()
-        names = ("shuffle", "forward")
+        self._make_transforms()
+        names = ("shuffle", "forward", "augment")
         streams = {name: Stream(self._seed_of(name), name) for name in names}
         self._low_precision = low_precision(self.amp, self.device_)
         self.initialized_ = False
@@ -111,10 +112,8 @@ class BuildingMixin:
             )
         if few is None:
             few = np.zeros((2, *self.input_shape_), int if self._integer_inputs[None] else float)
-        if not isinstance(few, list | tuple):
-            few = padded_batch(as_dict(few))
-            few = few.get(None, few)
-        few = cast_floats(few, torch.float32, integers=not wants_integers(module))
+            few = self._seen_by_module(few)
+        few = cast_floats(as_batch(few), torch.float32, integers=not wants_integers(module))
         was_training = module.training
         module.eval()
         with torch.no_grad():

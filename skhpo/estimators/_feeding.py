@@ -27,6 +27,7 @@ from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import lengths_of, pad_items
 from ..training.sparse import is_worth_it
 from ._inputs import arranged
+from ._transforms import TransformingMixin
 from .defaults import changed_settings
 from .validation import check_container, check_inputs
 
@@ -48,7 +49,7 @@ class NetRows(Rows, skorch.dataset.Dataset):
     """`Rows` that skorch's callbacks accept as a dataset."""
 
 
-class FeedingMixin:
+class FeedingMixin(TransformingMixin):
     """Datasets and iterators of an estimator: slices of tensors, or skorch's if they are needed.
 
     Training, checks, predictions and the first batch use the same way from data to the module:
@@ -242,6 +243,11 @@ class FeedingMixin:
         return y
 
     def _batches(self, dataset, *, training):
+        batches = self._plain_batches(dataset, training=training)
+        batches.change = self._transform_of_batches(training=training)
+        return batches
+
+    def _plain_batches(self, dataset, *, training):
         if not isinstance(dataset, Rows) or not self._slices_batches(training=training):
             dataset = dataset.on_cpu() if isinstance(dataset, Rows) else dataset
             stream = self._state.streams["forward"] if training else Stream(0, "loader")
@@ -289,6 +295,7 @@ class FeedingMixin:
     def _may_skip_zeros(self, rows):
         """Whether batches may be sparse: the rows can be, and only the module gets them."""
         plain = rows.can_be_sparse and not self.compile and not self._has_own_epochs
+        plain = plain and not self._transforms
         return plain and self._forward_of_training() is self.module_
 
     def _set_batch_weight(self, weight):

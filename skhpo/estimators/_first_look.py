@@ -30,9 +30,11 @@ class FirstLookMixin(FeedingMixin):
     def _build(self, X, fit_params, y=None, n_categories=None):
         """Initialize the net for the data, and test the module on a few rows before training."""
         few, _ = self._first_batch(X, y)
+        self._make_transforms()
+        seen = self._seen_by_module(few)
         self._inferred = {"out_features": self._out_features()}
-        shape = sample_shape(few)
-        self._infer_width_of_items(few)
+        shape = sample_shape(seen)
+        self._infer_width_of_items(seen)
         if shape:
             self._inferred["in_features"] = int(np.prod(shape))
             self._inferred["in_channels"] = shape[0]
@@ -40,7 +42,7 @@ class FirstLookMixin(FeedingMixin):
         if n_categories is not None:
             self._inferred["n_categories"] = n_categories
         self._store_input_format(X, few)
-        self._few_inputs = few
+        self._few_inputs = seen
         try:
             self.initialize()
             self._learn_from(X, few, fit_params)
@@ -64,7 +66,11 @@ class FirstLookMixin(FeedingMixin):
     def _learn_from(self, X, few, fit_params):
         """Learn input and output formats of the built module from a first batch."""
         self._store_input_format(X, few)
-        output = self._test_module(self._test_batch(X, few), fit_params)
+        inputs = self._test_batch(X, few)
+        in_training = self._tested_in_training(inputs)
+        if in_training is not None:
+            self._test_module(in_training, fit_params)
+        output = self._test_module(inputs, fit_params)
         output = output[0] if isinstance(output, tuple) else output
         if isinstance(output, torch.Tensor):
             self._infer_output_format(output)
@@ -173,12 +179,20 @@ class FirstLookMixin(FeedingMixin):
 
     def _test_batch(self, X, few):
         """Return a first batch as the built module gets it, on its device."""
+        change = self._transform_of_batches(training=False)
+        if change is None:
+            return self._test_rows(X, few)
+        return change(self._test_rows(X, few))
+
+    def _test_rows(self, X, few):
         if isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X):
             return self._prepare_inputs(few)
         rows = self._as_dataset(_first_rows(X), training=False)
         if self._slices_batches(training=False):
             return rows.take(torch.arange(len(rows)))[0]
-        return next(iter(self._batches(rows, training=False).inputs()))
+        batches = self._batches(rows, training=False)
+        batches.change = None
+        return next(iter(batches.inputs()))
 
     def _few(self, dataset):
         """Return the first rows of a dataset, or all if the loader may read any of them."""

@@ -98,6 +98,7 @@ def _warn(net, batches):
         balance=batches.balance,
         sparse=batches.sparse,
     )
+    few.change = net._transform_of_batches(training=False)
     few = list(itertools.islice(few.triples(), _FEW_BATCHES))
     if len(few) < 2:
         return

@@ -13,7 +13,7 @@ from ..training.initialization import INITIALIZATIONS
 __all__ = ["STREAMS", "check_settings"]
 
 # Streams of random numbers that `seeds` can set.
-STREAMS = ("init", "shuffle", "forward", "validation")
+STREAMS = ("init", "shuffle", "forward", "validation", "augment")
 
 # Methods of skorch's that decide when the optimizer steps.
 _STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")

@@ -75,6 +75,7 @@ class TorchEstimator(
     prefixes_ = [
         *("module", "criterion", "optimizer", "callbacks", "dataset", "compile"),
         *("iterator_train", "iterator_valid", "lr_scheduler", "seeds"),
+        *("transform", "train_transform"),
     ]
     cuda_dependent_attributes_ = [
         *("module_", "criterion_", "optimizer_", "lr_schedule_", "_state"),

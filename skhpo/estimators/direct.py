@@ -33,6 +33,7 @@ def describe_training(net, batches, masks):
         "autograd looks for anomalies": torch.is_anomaly_enabled(),
         "autocast is on": torch.is_autocast_enabled(net.device_.type),
         "there are several modules": len(net._modules) + len(net._criteria) > 2,
+        "batches are transformed": batches.change is not None,
         "there are no targets": rows.targets is None,
         "there are no batches": len(batches) == 0,
         "gradients are accumulated": net.accumulate > 1,

@@ -24,6 +24,7 @@ from ..define_by_run import (
 from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
 from ..training.schedule import schedule_defaults
 from ._settings import STREAMS, check_settings
+from ._transforms import TRANSFORMS, arguments_of_transform
 from .defaults import arguments_of_callbacks
 
 __all__ = [
@@ -49,6 +50,8 @@ _GIVEN_BY_THE_NET = {
     "iterator_valid": ("dataset",),
     "dataset": ("X", "y"),
     "lr_scheduler": ("optimizer", "last_epoch", "verbose"),
+    "transform": (),
+    "train_transform": (),
 }
 _LISTED = ("module", "criterion", "optimizer", "lr_scheduler")
 
@@ -124,6 +127,8 @@ class ParametersMixin(NamesMixin):
         "average_decay": [Number(numbers.Real, 0, 1, closed="neither")],
         "average_from": [COUNT, None],
         "label_smoothing": [Number(numbers.Real, 0, 1, closed="left")],
+        "transform": [callable, None],
+        "train_transform": [callable, None],
         "collate": [None, callable, StrOptions({"pad"})],
         "group_by_length": ["boolean"],
         "batch_sampler": [StrOptions({"balanced"}), None],
@@ -165,7 +170,10 @@ class ParametersMixin(NamesMixin):
         -------
         params : dict of str to object
         """
-        params = {name: getattr(self, name) for name in self._get_param_names()}
+        params = {
+            name: vars(self).get(name) if name in TRANSFORMS else getattr(self, name)
+            for name in self._get_param_names()
+        }
         if not deep:
             return params
         defaults = {}
@@ -174,6 +182,9 @@ class ParametersMixin(NamesMixin):
                 continue
             arguments = self._arguments_of(component) or {}
             defaults |= {f"{component}__{k}": v for k, v in arguments.items()}
+        for name in TRANSFORMS:
+            arguments = self._arguments_of(name) or {}
+            defaults |= {f"{name}__{k}": v for k, v in arguments.items()}
         for name in INFERRED:
             if f"module__{name}" in defaults:
                 defaults[f"module__{name}"] = None
@@ -250,6 +261,8 @@ class ParametersMixin(NamesMixin):
 
     def _arguments_of(self, component):
         """Return the valid arguments of a component, or None if any name is valid."""
+        if component in TRANSFORMS:
+            return arguments_of_transform(vars(self).get(component), arguments_of)
         try:
             factory = self._factory_of(component)
         except ValueError:
@@ -332,6 +345,11 @@ class ParametersMixin(NamesMixin):
         if component == "lr_scheduler" and self.lr_scheduler is None:
             return
         arguments = self._arguments_of(component)
+        if arguments == {} and component in TRANSFORMS:
+            raise ValueError(
+                f"{name} needs a class or a function with such an argument as {component}, but "
+                f"{component}={vars(self).get(component)!r}; pass the class"
+            )
         if arguments is not None and argument not in arguments:
             if component == "module" and takes_hp(self.module):
                 values = {**self._module_settings(), **_without_prefix(params or {})}

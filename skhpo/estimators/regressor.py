@@ -114,8 +114,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         Whether the module computes in bfloat16 where that is safe; "auto": on CUDA devices that
         support it.
     seeds : dict of str to int, default=None
-        Seeds of single streams of randomness ("init", "shuffle", "forward", "validation"), in
-        place of `random_state`. Also parameters, ``seeds__init``.
+        Seeds of single streams of randomness ("init", "shuffle", "forward", "validation",
+        "augment"), in place of `random_state`. Also parameters, ``seeds__init``.
     warm_start : bool, default=False
         Whether ``fit`` trains a trained network further, as ``partial_fit`` does.
     verbose : int, default=0
@@ -132,6 +132,12 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     dataset : class, default=skorch.dataset.Dataset
         Another class is constructed with `X` as given (of any kind) and the encoded targets, for
         predictions without targets.
+    transform, train_transform : callable, class or None, default=None
+        Change the inputs of each batch, tensors of shape (n, ...) on the device: the first those
+        of all rows, the second then those of training rows, with draws of torch from the stream
+        "augment", anew in each epoch. They return as many rows. A class is made with the parameters
+        ``transform__*``, ``train_transform__*``; a function gets them as arguments. Objects of
+        torchvision, and those with an attribute ``per_row``, get each row by itself.
     collate : {"pad"}, callable or None, default=None
         What makes a batch of items of different lengths, in training, checks and predictions:
         "pad" fills sequences up with zeros to the longest of the batch, and passes ``lengths``,
@@ -199,8 +205,8 @@ cuda_dependent_attributes_ : object
     batch.
 
     The seed gives named streams ("init" with one per parameter name, "shuffle", "forward",
-    "validation"), so that draws from one never shift another, and fits in several threads do not
-    interfere.
+    "validation", "augment"), so that draws from one never shift another, and fits in several
+    threads do not interfere.
 
     Examples
     --------
@@ -259,6 +265,8 @@ cuda_dependent_attributes_ : object
         iterator_train=DataLoader,
         iterator_valid=DataLoader,
         dataset=skorch.dataset.Dataset,
+        transform=None,
+        train_transform=None,
         collate=None,
         group_by_length=False,
         predict_nonlinearity="auto",

@@ -89,6 +89,9 @@ def _obstacle(net, fit_params):
         return f"train_split={net.train_split!r} scores through skorch's own loop"
     if not net._slices_batches():
         return "dataset, iterator_train or get_split_datasets feeds rows one by one"
+    for name in ("transform", "train_transform"):
+        if vars(net).get(name) is not None:
+            return f"{name} changes the batches of each network by itself"
     if net.collate is not None:
         return f"collate={net.collate!r} makes the batches"
     if net.accumulate > 1:

@@ -70,6 +70,7 @@ def _is_apart(net, X):
         or net._low_precision is not None
         or isinstance(X, torch.utils.data.Dataset | Mapping)
         or net.collate is not None
+        or bool(net._transforms)
         or net._reads_as_given(X)
         or None not in net._integer_inputs
         or not net._slices_batches(training=False)

@@ -37,7 +37,7 @@ _STREAMS = ("perturbation", "tuning")
 # Parameters of the plain estimators that must keep their defaults.
 _UNUSED = {
     **{"amp": False, "compile": False, "max_norm": None, "check_every": None},
-    **{"collate": None, "group_by_length": False},
+    **{"collate": None, "group_by_length": False, "transform": None, "train_transform": None},
     **{"accumulate": 1, "average": None, "max_grad_norm": None},
 }
 
@@ -177,11 +177,11 @@ class SelfTuningMixin:
     def _check_params(self):
         super()._check_params()
         check_arguments_of(self)
+        given = self.get_params(deep=False)
         for name, default in _UNUSED.items():
-            if getattr(self, name) != default:
+            if given[name] != default:
                 raise ValueError(
-                    f"{name} must be {default!r} in a self-tuning network, but got "
-                    f"{getattr(self, name)!r}"
+                    f"{name} must be {default!r} in a self-tuning network, but got {given[name]!r}"
                 )
         for name in ("hyperparameters", "initial"):
             if not isinstance(getattr(self, name), dict | None):

@@ -70,6 +70,7 @@ class RowBatches:
         self.balance = balance
         self.sparse = sparse
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
+        self.change = None  # applied to the inputs of each batch
 
     def __len__(self):
         return len(self.sizes())
@@ -119,6 +120,8 @@ class RowBatches:
             missing = [None] * len(sizes)
             ys = missing if y is None else y.split(sizes)
             weights = missing if weight is None else weight.split(sizes)
+            if self.change is not None:
+                batches = map(self.change, batches)
             yield from zip(batches, ys, weights, strict=True)
 
 

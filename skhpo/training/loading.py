@@ -44,6 +44,7 @@ class LoaderBatches:
         self.net = net
         self.loader = loader
         self.seed = seed
+        self.change = None  # applied to the inputs of each batch
         self.drawing = OwnGenerators(stream)
         if getattr(loader, "num_workers", 0):
             # The loader seeds its workers, each differently; they would inherit the mode.
@@ -53,7 +54,8 @@ class LoaderBatches:
         return len(self.loader)
 
     def __iter__(self):
-        return (self.net._prepare_batch(batch) for batch in self._drawn())
+        prepared = (self.net._prepare_batch(batch) for batch in self._drawn())
+        return ((self._changed(X), y) for X, y in prepared)
 
     def triples(self):
         """Yield batches as ``(X, y, None)``, without weights."""
@@ -61,7 +63,11 @@ class LoaderBatches:
 
     def inputs(self):
         """Yield the inputs of the batches; targets are ignored."""
-        return (self.net._prepare_inputs(inputs_of(batch)) for batch in self._drawn())
+        prepared = (self.net._prepare_inputs(inputs_of(batch)) for batch in self._drawn())
+        return map(self._changed, prepared)
+
+    def _changed(self, X):
+        return X if self.change is None else self.change(X)
 
     def _drawn(self):
         if self.seed is not None:

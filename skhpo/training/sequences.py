@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 
 from .loading import is_pair
 
-__all__ = ["RaggedRows", "Sequences", "lengths_of", "pad_items", "padded_batch"]
+__all__ = ["RaggedRows", "Sequences", "as_batch", "lengths_of", "pad_items", "padded_batch"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,14 @@ def padded_batch(inputs):
         else:
             batch[name] = torch.as_tensor(np.asarray(value))
     return batch
+
+
+def as_batch(few):
+    """Return rows of checked data, an array or a dict, as a batch of tensors; others unchanged."""
+    if isinstance(few, list | tuple):
+        return few
+    batch = padded_batch(few if isinstance(few, Mapping) else {None: few})
+    return batch.get(None, batch)
 
 
 def pad_items(items):

@@ -50,6 +50,11 @@ class TrainedNetwork:
             raise ValueError(
                 f"validation_data must be a pair (X, y), but got {type(validation_data).__name__}"
             )
+        if net._transforms:
+            raise ValueError(
+                "hypergradient needs batches as they are in X, but the estimator has "
+                f"{' and '.join(net._transforms)}; transform X before, and set them to None"
+            )
         self.tunes = hasattr(type(net), "schedule_")
         module = net.collapse() if self.tunes else copy.deepcopy(net.module_)
         module = getattr(module, "_orig_mod", module)

@@ -30,6 +30,7 @@ from ._autograd import Networks
 from ._epoch import DirectRunner, DirectSteps
 from ._equivalence import find_differences
 from ._functions import OPERATIONS
+from ._graph import global_states
 from ._layers import RULES, is_known, is_traced, make_rule, refuse_hooks
 from ._losses import LOSSES, make_loss
 from ._masks import Masks
@@ -58,6 +59,7 @@ __all__ = [
     "compile_program",
     "find_differences",
     "fused_call",
+    "global_states",
     "is_known",
     "is_traced",
     "make_loss",

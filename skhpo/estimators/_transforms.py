@@ -1,0 +1,162 @@
+"""Functions that change the inputs of a batch: of all rows, and of training rows only."""
+
+from __future__ import annotations
+
+import copy
+import types
+import warnings
+from functools import partial
+
+import torch
+
+from ..training.direct import global_states
+from ..training.loading import cast_floats
+from ..training.memory import row_count
+from ..training.randomness import OwnGenerators, Stream
+from ..training.sequences import as_batch
+from .defaults import changed_settings
+
+__all__ = ["TRANSFORMS", "HiddenParameter", "TransformingMixin", "arguments_of_transform"]
+
+# In the order in which they are applied.
+TRANSFORMS = ("transform", "train_transform")
+
+
+class HiddenParameter:
+    """A parameter that is no attribute, as what has ``transform`` is a transformer to scikit-learn.
+
+    Code of this package reads it from ``vars``.
+    """
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, net, owner=None):
+        raise AttributeError(
+            f"{self.name!r} of a network is a parameter and no attribute; see get_params()"
+        )
+
+    def __set__(self, net, value):
+        vars(net)[self.name] = value
+
+
+def arguments_of_transform(value, arguments_of):
+    """Return the arguments of a transform that are parameters, from name to default.
+
+    Those of a class, and those of a function after the first; an object has none. None if any name
+    is valid. `arguments_of` does so for all arguments of a callable.
+    """
+    if isinstance(value, type):
+        return arguments_of(value)
+    if not isinstance(value, types.FunctionType | partial):
+        return {}
+    found = arguments_of(value)
+    return None if found is None else dict(list(found.items())[1:])
+
+
+class BatchTransform:
+    """Changes the inputs of a batch by functions, pairs of name and callable.
+
+    They draw random numbers from `stream`. Floats become those of `dtype`.
+    """
+
+    def __init__(self, functions, stream, dtype):
+        self.functions = functions
+        self.stream = stream
+        self.dtype = dtype
+
+    def __call__(self, X):
+        n_rows = row_count(X)
+        with torch.no_grad(), OwnGenerators(self.stream):
+            for name, function in self.functions:
+                X = function(X)
+                if row_count(X) != n_rows:
+                    raise ValueError(
+                        f"{name} must return as many rows as it gets, but made {row_count(X)} of "
+                        f"{n_rows}: the targets stay as they are; change rows, but leave none out"
+                    )
+        return cast_floats(X, self.dtype)
+
+
+class TransformingMixin:
+    """The transforms of a net: made anew when it is initialized, and applied to its batches."""
+
+    transform = HiddenParameter()
+    _transforms = types.MappingProxyType({})
+
+    def _make_transforms(self):
+        """Make the functions that change batches; those without effect are left out."""
+        given = {name: vars(self).get(name) for name in TRANSFORMS}
+        self._transforms = {
+            name: _made(value, changed_settings(self, name))
+            for name, value in given.items()
+            if value is not None
+        }
+
+    def _transform_of_batches(self, *, training, stream=None, dtype=None):
+        """Return what is applied to batches, None if nothing is."""
+        names = [name for name in TRANSFORMS[: 1 + training] if name in self._transforms]
+        if not names:
+            return None
+        functions = [(name, self._on_device(self._transforms[name])) for name in names]
+        if stream is None:
+            stream = self._state.streams["augment"] if training else Stream(0, "transform")
+        return BatchTransform(functions, stream, dtype or self._floating_dtype())
+
+    def _on_device(self, function):
+        device = getattr(self, "device_", None)
+        return function.to(device) if isinstance(function, torch.nn.Module) and device else function
+
+    def _seen_by_module(self, few):
+        """Return a few rows of checked data as the module, once it is made, will get them."""
+        change = self._transform_of_batches(training=False, dtype=torch.float32)
+        return (
+            few
+            if change is None
+            else change(cast_floats(as_batch(few), torch.float32, integers=True))
+        )
+
+    def _tested_in_training(self, inputs):
+        """Return rows after the transform of training, None if there is none."""
+        if "train_transform" not in self._transforms:
+            return None
+        function = self._on_device(self._transforms["train_transform"])
+        stream = Stream(self.seed_, "trial")
+        change = BatchTransform([("train_transform", function)], stream, self._floating_dtype())
+        before = global_states()
+        changed = change(inputs)
+        if global_states() != before:
+            warnings.warn(
+                "train_transform draws from a global generator of NumPy or Python, so that the "
+                "same random_state gives other rows each time; draw by torch instead",
+                stacklevel=2,
+            )
+        return changed
+
+
+def _made(value, settings):
+    """Return the function of a transform, which is a class, a function or an object."""
+    if isinstance(value, type):
+        function = value(**settings)
+    elif settings:
+        function = partial(value, **settings)
+    else:
+        function = copy.deepcopy(value) if isinstance(value, torch.nn.Module) else value
+    return _RowByRow(function) if _is_for_rows(function) else function
+
+
+def _is_for_rows(function):
+    """Whether a transform has to be called for each row, to have draws of its own for each.
+
+    Objects of torchvision draw once for all that they get.
+    """
+    of_torchvision = type(function).__module__.partition(".")[0] == "torchvision"
+    return getattr(function, "per_row", of_torchvision)
+
+
+class _RowByRow:
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, X):
+        return torch.stack([self.function(row) for row in X])
