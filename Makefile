@@ -1,7 +1,4 @@
-# make quickstart: install into .venv, search a network for a real table
-# make test:       install into .venv, run the whole test suite
-# make faults:     interrupt, kill and starve searches many times (an hour; goes on where it was ended)
-# make test-kernels: run the tests that compute with the instructions of other processors
+# The targets that `make help` lists have a text after "##".
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,33 +14,62 @@ NOT_NUMERIC := callbacks evaluation/test_engines.py evaluation/test_pool.py \
 	test_foreign_files.py test_journal.py test_migrating.py test_own_code.py test_space.py \
 	test_space_views.py test_trial.py
 
-.PHONY: quickstart test test-kernels faults clean
+# What a change breaks first, in under a minute.
+FAST := $(addprefix tests/,test_architecture.py test_documented.py test_journal.py test_levels.py \
+	test_param_columns.py test_samplers.py test_schedulers.py test_space.py test_trial.py \
+	estimators/test_meanings.py estimators/test_validation.py)
 
-quickstart: $(VENV)/installed
+.DEFAULT_GOAL := help
+.PHONY: help quickstart lint test test-fast test-kernels faults wheel clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
+
+quickstart: $(VENV)/quickstart ## install what it needs, search a network for a real table (a minute or two)
 	$(BIN)/python examples/plot_quickstart.py
 
-test: $(VENV)/installed
+lint: $(VENV)/installed ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test: lint ## lint, then run the whole test suite (under ten minutes on two cores)
 	$(BIN)/pytest -n 2 --dist loadgroup
 
-faults: $(VENV)/installed
+test-fast: $(VENV)/installed ## run what a change breaks first (under a minute)
+	$(BIN)/pytest -q -m "not slow" $(FAST)
+
+faults: $(VENV)/installed ## interrupt, kill and starve searches many times (an hour or more; goes on where it was ended)
 	$(BIN)/python benchmarks/faults.py --write docs/benchmarks/faults.md
 
-test-kernels: $(VENV)/installed
+test-kernels: $(VENV)/installed ## run the tests that compute with the instructions of other processors
 	for kernel in $(KERNELS); do \
 		echo $$kernel; \
 		env $$kernel $(BIN)/pytest -n 2 --dist loadgroup tests \
 			$(addprefix --ignore=tests/,$(NOT_NUMERIC)) || exit 1; \
 	done
 
-$(VENV)/installed: pyproject.toml constraints.txt
+wheel: $(VENV)/installed ## build a wheel and an sdist into dist/, and check them
+	$(BIN)/python -m pip install -q build twine
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+
+comma := ,
+
+# Make the environment with some extras; what pip prints is shown only if it fails.
+define install
 	$(PYTHON) -m venv $(VENV)
 	@echo 'installing into $(VENV); what pip says goes to $(VENV)/install.log'
-	@$(BIN)/python -m pip install -c constraints.txt -e ".[all,dev]" > $(VENV)/install.log 2>&1 \
+	@$(BIN)/python -m pip install -c constraints.txt -e ".[$(1)]" > $(VENV)/install.log 2>&1 \
 		|| { cat $(VENV)/install.log; exit 1; }
 	@touch $@
+endef
 
-clean:
-	rm -rf $(VENV)
+$(VENV)/quickstart: pyproject.toml constraints.txt
+	$(call install,plot$(comma)progress)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(call install,all$(comma)dev)
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) dist

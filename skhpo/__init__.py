@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ._late import late
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # Loaded at first use: a search over scikit-learn estimators never pays for importing torch.
 _HOME = {

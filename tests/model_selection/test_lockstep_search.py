@@ -346,8 +346,8 @@ class Fragile(torch.nn.Module):
 @pytest.mark.slow
 def test_a_dead_worker_costs_the_guilty_fits_only():
     estimator = TorchClassifier(Fragile, max_epochs=2)
-    space = {"module__fragility": [0.1, 0.2, 0.9, 0.3]}
+    space = {"module__fragility": [0.1, 0.9]}
     split = [UNEQUAL[0]]
-    with pytest.warns(FitFailedWarning, match="1 of 4 fits failed"):
+    with pytest.warns(FitFailedWarning, match="1 of 2 fits failed"):
         search = grid(estimator, space, cv=split, n_jobs=2, lockstep=True).fit(X, y)
-    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, False, True, False]
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]

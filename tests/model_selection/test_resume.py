@@ -1,6 +1,7 @@
 """A search that was cut short goes on from its journal, and ends as if nothing had been."""
 
 import errno
+import functools
 import json
 import os
 import subprocess
@@ -87,27 +88,32 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
+@functools.cache
+def whole(name):
+    """A search that was never cut short."""
+    return search_of(name).fit(X, y)
+
+
+@pytest.fixture
 def whole_torch():
-    return search_of("torch").fit(X, y)
+    return whole("torch")
 
 
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("stop", [3, 19, 26])
 def test_interrupted_and_resumed_equals_uninterrupted(name, stop, tmp_path):
     path = tmp_path / "run.jsonl"
-    whole = search_of(name).fit(X, y)
     with pytest.warns(UserWarning, match="cut short because it was interrupted"):
         search_of(name, journal=path, callbacks=[StopAfter(stop)]).fit(X, y)
     done = len(lines(path)) - 1
     assert done == stop
-    resumed = search_of(name, journal=path).fit(X, y)
-    assert_same_results(resumed, whole)
-    assert resumed.best_params_ == whole.best_params_
-    assert resumed.best_score_ == whole.best_score_
-    np.testing.assert_array_equal(resumed.predict(X), whole.predict(X))
+    resumed, expected = search_of(name, journal=path).fit(X, y), whole(name)
+    assert_same_results(resumed, expected)
+    assert resumed.best_params_ == expected.best_params_
+    assert resumed.best_score_ == expected.best_score_
+    np.testing.assert_array_equal(resumed.predict(X), expected.predict(X))
     fits = [(e["trial"], e["split"]) for e in lines(path)[1:]]
-    assert len(fits) == len(set(fits)) == 2 * len(whole.cv_results_["params"])
+    assert len(fits) == len(set(fits)) == 2 * len(expected.cv_results_["params"])
 
 
 def test_a_finished_search_is_answered_from_its_journal(tmp_path, monkeypatch):
@@ -128,7 +134,7 @@ def test_without_its_checkpoints_the_rungs_are_replayed(tmp_path):
     assert checkpoints
     for checkpoint in checkpoints:
         checkpoint.unlink()
-    assert_same_results(search_of("torch", journal=path).fit(X, y), search_of("torch").fit(X, y))
+    assert_same_results(search_of("torch", journal=path).fit(X, y), whole("torch"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "exchanged", "other weights", "link"])
@@ -361,7 +367,7 @@ def test_killed_at_any_moment(name, after, n_jobs, tmp_path):
     assert out.returncode == -9
     assert len(lines(path)) == 1 + after
     resumed = search_of(name, journal=path).fit(X, y)
-    assert_same_results(resumed, search_of(name).fit(X, y))
+    assert_same_results(resumed, whole(name))
     fits = [(e["trial"], e["split"]) for e in lines(path)[1:]]
     assert len(fits) == len(set(fits))
 
