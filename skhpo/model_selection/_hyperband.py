@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import samplers
 from .._compat import Interval, StrOptions
-from ..samplers import RandomSampler, Sampler
+from ..samplers import Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband, Scheduler
-from ..space import SearchSpace
 from ._base import BaseTrialSearchCV
 from ._checks import resource_limits
 from ._cost import COST_IS_USED
@@ -21,6 +19,7 @@ from ._forecast import Forecast
 from ._loop import OUT_OF_TIME, TrialLoop
 from ._observers import Observer
 from ._plan import Plan
+from ._samplers import make_sampler
 from ._source import Source
 
 __all__ = ["HalvingHyperbandSearchCV"]
@@ -63,12 +62,14 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     n_iterations : int or "auto", default=1
         How often the whole is repeated, with new candidates. "auto" is as often as `max_time`,
         or `max_cost`, allows: the search goes on until that is over, without a warning then.
-    sampler : {"random", "bayes"} or callable, default="random"
+    sampler : {"random", "bayes"}, str, Sampler or callable, default="random"
         Where new candidates come from: drawn at random, or from a Gaussian process of all scores
-        so far, as in BOHB [3]_. A callable is called as ``sampler(space, random_state)`` with a
-        `SearchSpace` and an integer; it returns a `skhpo.samplers.Sampler`. With a sampler that
-        learns no bracket starts before the one before it has ended, so that it learns from all of
-        it; that pays from the second bracket on, and most with several iterations.
+        so far, as in BOHB [3]_, or from what `skhpo.samplers.register` gave another name. A
+        callable is called as ``sampler(space, random_state)`` with a `SearchSpace` and an integer,
+        and returns a `skhpo.samplers.Sampler`, such as the class of one; an instance is copied.
+        With a sampler that learns, a bracket starts only when the one before it has ended, so that
+        it learns from all of it; that pays from the second bracket on, and most with several
+        iterations.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics candidates are promoted by the one that
         `refit` names, else by the first.
@@ -263,7 +264,7 @@ classes_, n_features_in_, feature_names_in_
         "factor": [Interval(Real, 1, None, closed="neither")],
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
         "n_iterations": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "sampler": [StrOptions({"random", "bayes"}), callable],
+        "sampler": [str, Sampler, callable],
     }
 
     _samples_in_order = True
@@ -279,7 +280,7 @@ classes_, n_features_in_, feature_names_in_
         factor: float = 3,
         n_brackets: int | str = "all",
         n_iterations: int | str = 1,
-        sampler: str | Callable[..., Sampler] = "random",
+        sampler: str | Sampler | Callable[..., Sampler] = "random",
         scoring: Any = None,
         objectives: Sequence[str] | None = None,
         constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,
@@ -319,7 +320,7 @@ classes_, n_features_in_, feature_names_in_
         limits = resource_limits(self, plan)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
         return scheduler(
-            self._make_sampler(plan.space, plan.random_state),
+            make_sampler(self.sampler, plan.space, plan.random_state),
             min_resources=limits[0],
             max_resources=limits[1],
             factor=self.factor,
@@ -351,16 +352,3 @@ classes_, n_features_in_, feature_names_in_
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
         is_over = loop.stopped in (OUT_OF_TIME, COST_IS_USED)
         return (self.n_iterations == "auto" and is_over) or super()._ends_as_planned(loop)
-
-    def _make_sampler(self, space: SearchSpace, random_state: int) -> Sampler:
-        if not callable(self.sampler):
-            known = RandomSampler if self.sampler == "random" else samplers.BayesSampler
-            own: Sampler = known(space, random_state)
-            return own
-        sampler: object = self.sampler(space, random_state)
-        if not isinstance(sampler, Sampler):
-            raise TypeError(
-                f"a callable sampler must return a skhpo.samplers.Sampler, but {self.sampler!r} "
-                f"returned {sampler!r}"
-            )
-        return sampler

@@ -7,6 +7,7 @@ from .base import Sampler, sample_at
 from .enqueued import EnqueuedSampler
 from .grid import GridSampler
 from .random import RandomSampler
+from .registry import named, register
 from .replayed import ReplayedSampler
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ __all__ = [
     "ReplayedSampler",
     "Sampler",
     "ScoreModel",
+    "named",
+    "register",
     "sample_at",
 ]
 

@@ -21,8 +21,8 @@ class Scheduler(ABC):
     in the order of `ask`, candidates in the order of sampling. A scheduler is deterministic given
     its sampler and the scores. `skhpo.testing.SchedulerContract` tests a new one.
 
-    A subclass implements `ask`, making its trials with `new_candidates` and `new_trial`, and
-    `record`.
+    A subclass implements `ask`, making its trials with `new_candidates` (or `add_candidate`) and
+    `new_trial`, and `record`.
 
     Parameters
     ----------
@@ -158,6 +158,15 @@ class Scheduler(ABC):
         first = len(self._candidates)
         self._candidates.extend(sample_at(self.sampler, n, resource))
         return list(range(first, len(self._candidates)))
+
+    def add_candidate(self, params: dict[str, Any]) -> int:
+        """Number a configuration that does not come from the sampler; return its number."""
+        self._candidates.append(params)
+        return len(self._candidates) - 1
+
+    def params_of(self, candidate: int) -> dict[str, Any]:
+        """Return the configuration of a candidate."""
+        return self._candidates[candidate]
 
     def new_trial(
         self,

@@ -294,8 +294,7 @@ class Harmonica(Scheduler):
         trials = []
         for asked in self._base.ask():
             if asked.candidate == len(self._own_candidate):
-                self._own_candidate.append(len(self._candidates))
-                self._candidates.append(dict(asked.params))
+                self._own_candidate.append(self.add_candidate(dict(asked.params)))
             trial = self.new_trial(
                 self._own_candidate[asked.candidate],
                 resource=asked.resource,

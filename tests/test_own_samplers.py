@@ -1,0 +1,72 @@
+"""Samplers and schedulers of one's own: names, and the example that shows how to write them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from scipy.stats import loguniform
+from sklearn.datasets import load_iris
+from sklearn.linear_model import SGDClassifier
+
+from skhpo import HalvingHyperbandSearchCV, SearchSpace
+from skhpo.samplers import RandomSampler, register, registry
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from plot_own_sampler import TestDEHB, TestTPE  # noqa: F401
+
+registry._known.pop("tpe")  # other tests see the names of the package alone
+
+X, y = load_iris(return_X_y=True)
+SPACE = {"alpha": loguniform(1e-5, 1)}
+
+
+@pytest.fixture
+def names(monkeypatch):
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+
+
+def alphas(sampler, seed=0):
+    search = HalvingHyperbandSearchCV(
+        SGDClassifier(random_state=0),
+        SPACE,
+        resource="max_iter",
+        max_resources=3,
+        cv=2,
+        sampler=sampler,
+        enqueue=(),
+        random_state=seed,
+        refit=False,
+    )
+    return search.fit(X, y).cv_results_["param_alpha"].tolist()
+
+
+class Constant(RandomSampler):
+    def sample(self, n):
+        return [{"alpha": 0.5} for _ in range(n)]
+
+
+def test_a_name_a_class_an_instance_and_a_function_are_the_same(names):
+    register("constant", Constant)
+    register("constant", type("Constant", (Constant,), {"__module__": __name__}))  # defined again
+    instance = Constant(SearchSpace(SPACE), 0)
+    for sampler in ("constant", Constant, instance, lambda space, seed: Constant(space, seed)):
+        assert set(alphas(sampler)) == {0.5}
+
+
+def test_an_instance_is_copied():
+    sampler = RandomSampler(SearchSpace(SPACE), 7)
+    assert alphas(sampler) == alphas(sampler, seed=1)
+    assert sampler.sample(1) == RandomSampler(SearchSpace(SPACE), 7).sample(1)
+
+
+def test_what_no_sampler_can_be_is_refused(names):
+    with pytest.raises(
+        ValueError, match=r"names \['bayes', 'random'\].*'baies'.*mean 'bayes'.*reg"
+    ):
+        alphas("baies")
+    with pytest.raises(ValueError, match="must have the space of the search"):
+        alphas(RandomSampler(SearchSpace({"alpha": loguniform(1e-3, 1)})))
+    with pytest.raises(ValueError, match=r"'random' is .* already; choose another name"):
+        register("random", Constant)
+    with pytest.raises(TypeError, match="make must be callable"):
+        register("other", 3)
