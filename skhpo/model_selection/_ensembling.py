@@ -161,7 +161,7 @@ class Ensembles(KeptOutputs):
                 "return_predictions=False; set return_predictions=True and fit it"
             )
         metrics = [key for key in self.cv_results_ if key.startswith("mean_test_")]
-        may_win = self._comparable(self.cv_results_[metrics[0]])
+        may_win = self._rows_to_win(self.cv_results_[metrics[0]])
         rows = [row for row in self.predictions_.rows if may_win[row]]
         if members == "folds":
             rows = [row for row in rows if row in set(self.models_.rows)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -28,9 +28,14 @@ class FrontRule(ABC):
         ----------
         cv_results : dict of str to array
         """
-        return self.choose(cv_results, None)
+        return self.choose(cv_results, None, lambda means: may_win(cv_results))
 
-    def choose(self, table: Mapping[str, Any], objectives: Sequence[str] | None) -> int:
+    def choose(
+        self,
+        table: Mapping[str, Any],
+        objectives: Sequence[str] | None,
+        comparable: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
+    ) -> int:
         """Return the row of the front that the rule chooses.
 
         Parameters
@@ -38,6 +43,8 @@ class FrontRule(ABC):
         table : dict of str to array
         objectives : sequence of str or None
             Of the search, where the rule has none of its own.
+        comparable : callable
+            From mean scores to which rows can be compared.
         """
         names = self.objectives or objectives
         if names is None:
@@ -53,7 +60,7 @@ class FrontRule(ABC):
                 f"{', '.join(map(repr, known))}"
             )
         values = np.column_stack([table[f"mean_test_{name}"] for name in names])
-        allowed = np.isfinite(values).all(axis=1) & may_win(table)
+        allowed = np.isfinite(values).all(axis=1) & comparable(values[:, 0])
         violation = np.asarray(table.get("violation", np.zeros(len(values))))
         if allowed.any():
             allowed &= violation <= violation[allowed].min()

@@ -189,12 +189,18 @@ def _value(column: Any, row: int) -> Any:
 
 
 def may_win(table: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Return which rows may win: of subsamples the largest, because the refit has all rows."""
-    n_rows = len(next(iter(table.values())))
+    """Return which rows may win: those that keep the constraints, of the largest subsamples.
+
+    The refit has all rows, and what was found with few of them says little of it.
+    """
+    feasible = np.asarray(table.get("feasible", ()), dtype=bool)
+    allowed = np.ones(len(next(iter(table.values()))), dtype=bool)
+    if feasible.any():
+        allowed &= feasible
     levels = table.get("n_resources")
     if levels is None or any(
         key.startswith("param_") and np.array_equal(np.ma.getdata(table[key]), levels)
         for key in table
     ):
-        return np.ones(n_rows, dtype=bool)
-    return np.asarray(levels == np.max(levels))
+        return allowed
+    return np.asarray(allowed & (levels == np.max(levels)))

@@ -131,7 +131,7 @@ class ScoredTrials(Ensembles):
         by_refit = isinstance(self.refit, str) and self.refit in names
         metric = self.refit if by_refit else names[0]
         decisive = goals.objectives[0] if goals.objectives else metric
-        goals.add_columns(table, metric, super()._comparable(table[f"mean_test_{decisive}"]))
+        goals.add_columns(table, metric, self._comparable(table[f"mean_test_{decisive}"]))
         if not goals.objectives:
             return
         values = goals.values(table)
@@ -146,21 +146,14 @@ class ScoredTrials(Ensembles):
     def _may_be_on_front(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return the feasible rows that have all objectives."""
         feasible = self.cv_results_.get("feasible", True)
-        may_win = super()._comparable(values[:, 0]) & ~np.isnan(values).any(axis=1)
+        may_win = self._comparable(values[:, 0]) & ~np.isnan(values).any(axis=1)
         return np.asarray(may_win & feasible)
-
-    def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
-        scored = super()._comparable(means)
-        if "feasible" not in self.cv_results_ or not scored.any():
-            return scored
-        violation = self.cv_results_["violation"]
-        return np.asarray(scored & (violation <= violation[scored].min()))
 
     def _find_best(self, metric: Any) -> int:
         """Return the row of the best score, of those that may win."""
         table = self.cv_results_
         if isinstance(self.refit, FrontRule):
-            return self.refit.choose(table, self._goals.objectives or None)
+            return self.refit.choose(table, self._goals.objectives or None, self._comparable)
         if callable(self.refit):
             index: Any = self.refit(table)
             if not isinstance(index, int | np.integer):

@@ -197,11 +197,19 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
     def _order(self, means: NDArray[np.float64]) -> list[int]:
         """Return the rows that may win, best first; of equal ones those with more resource."""
         level = self.cv_results_.get("n_resources", np.zeros(len(means)))
-        may_win = self._comparable(means)
+        may_win = self._rows_to_win(means)
         return [int(row) for row in np.lexsort((-level, -means)) if may_win[row]]
 
+    def _rows_to_win(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows may win: of those that can be compared the least infeasible ones."""
+        rows = self._comparable(means)
+        violation = self.cv_results_.get("violation")
+        if violation is None or not rows.any():
+            return rows
+        return np.asarray(rows & (violation <= violation[rows].min()))
+
     def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows may win: those that have a score.
+        """Return which rows can be compared: those that have a score.
 
         Of subsamples only the largest: the refit has all rows. Any other resource is a parameter of
         the estimator, which the refit has as the row has it, and all rows are scored alike.

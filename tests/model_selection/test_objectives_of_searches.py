@@ -23,7 +23,7 @@ from skhpo import (
 )
 from skhpo.exceptions import JournalError
 from skhpo.inspection import read_search
-from skhpo.model_selection import knee_point, scalarize
+from skhpo.model_selection import knee_point, one_standard_error, scalarize
 from skhpo.objectives import hypervolume, pareto_ranks, promotion_order
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
@@ -350,6 +350,55 @@ def test_stages_hear_the_score_and_the_base_all():
     assert search.cv_results_["feasible"][search.best_index_]
 
 
+def test_stages_on_other_parameters_are_neither_on_the_front_nor_the_best():
+    search = HarmonicaSearchCV(
+        Traded(),
+        {"a": uniform(0, 1), "b": [0.1, 0.2, 0.3, 0.4]},
+        n_stages=1,
+        n_samples=20,
+        n_terms=1,
+        n_iter=4,
+        stage_params={"max_epochs": 50},  # with which everything is better
+        scoring=SCORING,
+        objectives=["gain", "saving"],
+        constraints={"cost_": (None, 9)},
+        refit=scalarize({"gain": 1}),
+        cv=2,
+        random_state=0,
+    ).fit(X, Y)
+    of_base = np.flatnonzero(search.cv_results_["stage"] == 1)
+    assert set(search.pareto_front_) <= set(of_base)
+    assert search.best_index_ in of_base
+
+
+def test_members_of_an_ensemble_keep_the_constraints(blobs):
+    search = SearchCV(
+        DecisionTreeClassifier(random_state=0),
+        {"max_depth": [1, 2, 3, 4, 5]},
+        scheduler=lambda space, seed: FullScheduler(RandomSampler(space, seed), 5),
+        constraints={"n_parameters": (None, 9)},
+        return_predictions=True,
+        cv=2,
+    ).fit(*blobs)
+    table = search.cv_results_
+    assert 0 < table["feasible"].sum() < 5
+    depths = [row["max_depth"] for row in np.array(table["params"])[table["feasible"]]]
+    ensemble = search.ensemble(n_members=10)
+    assert {tree.max_depth for tree in ensemble.members_} <= set(depths)
+
+
+def test_one_standard_error_keeps_the_constraints():
+    table = {
+        "params": [{}, {}, {}],
+        "mean_test_score": np.array([0.9, 0.8, 0.7]),
+        "split0_test_score": np.array([0.9, 0.8, 0.7]),
+        "split1_test_score": np.array([0.9, 0.8, 0.7]),
+        "feasible": np.array([False, True, True]),
+        "size": np.array([1, 3, 2]),
+    }
+    assert one_standard_error("size")(table) == 1
+
+
 def test_rules_choose_a_row_of_the_front(fitted):
     values = values_of(fitted)
     for rule in (knee_point(), scalarize({"gain": 1, "saving": 0.5}), scalarize({"saving": 2})):
@@ -496,7 +545,7 @@ def test_predictions_of_the_best_feasible_row_are_kept(blobs, tmp_path):
 
 
 def test_a_journal_tells_objectives_and_violations_as_the_search_does(tmp_path):
-    constraints = {"gain": (0.2, None), "cost_": (None, 6), doubled: (None, 11.0)}
+    constraints = {"gain": (0.1, None), "cost_": (None, 6), doubled: (None, 11.0)}
     search, _ = random_search(
         objectives=["gain", "saving"], constraints=constraints, journal=tmp_path / "a"
     )
