@@ -19,8 +19,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from joblib.externals.loky.backend import resource_tracker
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from ._joblib import resource_tracker
 
 __all__ = [
     "TORCH_THREADS",

@@ -14,6 +14,7 @@ ROOT = Path(skhpo.__file__).parent
 PARTS = [
     "_late",
     "_compat",
+    "_joblib",
     "arguments",
     "exceptions",
     "files",
@@ -54,7 +55,7 @@ NEVER = {
     "define_by_run": {"keras", "skorch", "joblib", "torch"},
     "samplers": {"skorch", "joblib", "torch", "skhpo.estimators"},
     "schedulers": {"skorch", "joblib", "torch", "skhpo.estimators"},
-    "training": {"sklearn", "skorch", "joblib", "skhpo._compat"},
+    "training": {"sklearn", "skorch", "joblib", "skhpo._compat", "skhpo._joblib"},
     "evaluation": {"skhpo.samplers"},
     "inspection": {"skhpo.schedulers", "skhpo.evaluation"},
 }
@@ -93,14 +94,15 @@ def test_imports_go_down(path):
             assert f"{name}.".startswith(f"{banned}.") is False, f"{part} imports {name}"
 
 
-def test_private_scikit_learn_is_imported_in_one_file():
+@pytest.mark.parametrize(("library", "file"), [("sklearn", "_compat.py"), ("joblib", "_joblib.py")])
+def test_private_names_of_a_library_are_imported_in_one_file(library, file):
     for path in modules():
-        if path.name == "_compat.py":
+        if path.name == file:
             continue
         for name in imported(path):
             parts = name.split(".")
-            if parts[0] == "sklearn":
-                private = [part for part in parts if part.startswith("_")]
+            if parts[0] == library:
+                private = [part for part in parts if part.startswith("_") or part == "externals"]
                 assert not private, f"{path.name} imports {name}"
 
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from joblib.externals.loky.backend.reduction import dumps
 from sklearn.callback import AutoPropagatedCallback, CallbackContext
 
 from .._compat import check_method_params, safe_split
+from .._joblib import dumps
 from ..rows import as_given
 from ._blame import Environment
 

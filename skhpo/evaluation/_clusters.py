@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from joblib import parallel_config
-from joblib._parallel_backends import ThreadingBackend
+from joblib.parallel import ThreadingBackend
 
 from ..process import ignoring
 from ._engine import Ended, Engine

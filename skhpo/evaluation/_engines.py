@@ -13,9 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from joblib import Parallel
-from joblib._parallel_backends import FallbackToBackend, SequentialBackend, ThreadingBackend
-from joblib.parallel import get_active_backend
+from joblib.parallel import (
+    FallbackToBackend,
+    SequentialBackend,
+    ThreadingBackend,
+    get_active_backend,
+)
 
+from .._joblib import backend_arguments
 from ._clusters import CLUSTERS
 from ._engine import PlainEngine, ThreadEngine
 from ._processes import JoblibEngine
@@ -62,7 +67,7 @@ def active_engine(n_jobs: int | None) -> Engine:
     parallel = Parallel(n_jobs=n_jobs)
     try:
         # With its settings, the workers are those that ``joblib.Parallel`` started before.
-        n_jobs = backend.configure(n_jobs=n_jobs, parallel=parallel, **parallel._backend_kwargs)
+        n_jobs = backend.configure(n_jobs=n_jobs, parallel=parallel, **backend_arguments(parallel))
     except FallbackToBackend as fallback:
         backend = fallback.backend
     if isinstance(backend, SequentialBackend):

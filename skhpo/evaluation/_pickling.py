@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from joblib.externals.loky.backend.reduction import dumps
+from .._joblib import dumps
 
 if TYPE_CHECKING:
     from ._tasks import Setting

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import queue
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
-from joblib.externals.loky import reusable_executor
-from joblib.parallel import BatchedCalls
+from joblib.parallel import BatchedCalls, LokyBackend, MultiprocessingBackend
 
+from .._joblib import LokyWorkers, backend_arguments
 from ..process import end_with_parent, ignoring
 from ._engine import Ended, Engine
 
@@ -40,6 +37,7 @@ class JoblibEngine(Engine):
         self.local = isinstance(backend, LokyBackend | MultiprocessingBackend)
         self.tells_deaths = isinstance(backend, LokyBackend)
         self._backend = backend
+        self._workers = LokyWorkers(backend)
         self._successors: Any = None  # workers that `prepare` turned joblib to
         self._backend.start_call()
         self._end_workers_with_driver()
@@ -48,58 +46,32 @@ class JoblibEngine(Engine):
 
     def _end_workers_with_driver(self) -> None:
         """Let also those workers that never get a call see that this process is gone."""
-        workers: Any = getattr(self._backend, "_workers", None)
-        if self.tells_deaths and workers._initializer is None:
-            workers._initializer, workers._initargs = end_with_parent, (os.getpid(),)
+        if self.tells_deaths:
+            self._workers.call_first(end_with_parent, os.getpid())
 
     @property
     def folder(self) -> str:
         if not self.tells_deaths:
             return super().folder
-        folder: str = self._own_folder(self._backend._workers).resolve_temp_folder_name()
-        return os.path.dirname(folder)
-
-    def _own_folder(self, workers: Any) -> Any:
-        """Have memory maps made where `stop` looks for what to remove."""
-        folders = workers._temp_folder_manager
-        folders.set_current_context(self._backend.parallel._id)
-        return folders
+        return os.path.dirname(self._workers.folder_of_call())
 
     def submit(self, call: Callable[..., Any], shared: Sequence[Any], done: Ended) -> None:
         work = self._as_work(call, shared)
         self._backend.submit(work, callback=lambda out: done(partial(self._result, out)))
 
     def _as_work(self, call: Callable[..., Any], shared: Sequence[Any]) -> BatchedCalls:
-        set_folder = None
-        if self.tells_deaths:
-            set_folder = partial(self._own_folder, self._backend._workers)
-        nested = self._backend.get_nested_backend()
-        return BatchedCalls([(call, shared, {})], nested, set_folder)
+        set_folder = self._workers.folder_of_call if self.tells_deaths else None
+        return BatchedCalls([(call, shared, {})], self._backend.get_nested_backend(), set_folder)
 
     def look_after(self) -> None:
-        workers: Any = self._backend._workers if self.tells_deaths else None
-        thread = None if workers is None else workers._executor_manager_thread
-        if thread is None or thread.is_alive() or not workers._pending_work_items:
-            return
-        thread.terminate_broken(
-            BrokenProcessPool("the thread that hands calls to workers ended by an error of its own")
-        )
+        if self.tells_deaths:
+            self._workers.end_calls_without_thread()
 
     def prepare(self, call: Callable[..., Any], shared: Sequence[Any]) -> None:
-        if not self.tells_deaths or self._successors is not None:
-            return
-        present = self._backend._workers
-        try:
-            with reusable_executor._executor_lock:
-                reusable_executor._executor = None  # joblib would end the present ones
-                self._configure()
-            self._successors = self._backend._workers
-            # One worker alone is there the sooner; the others start with the next call.
-            self._successors._max_workers = 1
-            self._backend.submit(self._as_work(call, shared))
-            self._successors._max_workers = self.n_jobs
-        finally:
-            self._backend._workers = present
+        if self.tells_deaths and self._successors is None:
+            self._successors = self._workers.successors(
+                self._configure, lambda: self._backend.submit(self._as_work(call, shared))
+            )
 
     def _result(self, out: Any) -> Any:
         return self._backend.retrieve_result_callback(out)[0]
@@ -113,13 +85,13 @@ class JoblibEngine(Engine):
     def _configure(self) -> None:
         """Turn to joblib's workers of now, which are new ones where it has none of use."""
         parallel = self._backend.parallel
-        self._backend.configure(parallel.n_jobs, parallel, **parallel._backend_kwargs)
+        self._backend.configure(parallel.n_jobs, parallel, **backend_arguments(parallel))
         self._end_workers_with_driver()
 
     def stop(self) -> None:
         with self._end():
             if self._successors is not None:  # joblib has turned to them
-                self._backend._workers.shutdown(wait=False)
+                self._workers.executor.shutdown(wait=False)
             self._backend.terminate()
 
     @contextmanager
@@ -130,7 +102,7 @@ class JoblibEngine(Engine):
         finally:
             self._quiet.__exit__()
             if self._successors is not None:
-                self._backend._workers = self._successors
+                self._workers.executor = self._successors
                 self._backend.terminate()
 
     def abort(self) -> None:
@@ -140,7 +112,5 @@ class JoblibEngine(Engine):
     def _abort(self) -> None:
         if self.tells_deaths:
             # The thread that hands out calls fails by those that are dropped before it took them.
-            with suppress(queue.Empty):
-                while True:
-                    self._backend._workers._work_ids.get_nowait()
+            self._workers.drop_waiting()
         self._backend.abort_everything(ensure_ready=False)
