@@ -192,7 +192,7 @@ def go_through(name, part, numbers, results, end, folder):
     """Do the tries with some numbers until the end, but those that were done."""
     Child.ends_by = end
     done = {found["number"] for found in results.of(name)}
-    for number in sorted(numbers, key=is_slow):
+    for number in numbers:
         if number in done:
             continue
         if time.monotonic() >= end:
@@ -245,18 +245,26 @@ def main():
     with own_folder() as folder:
         warm(folder)
         print("\n".join(HEAD))
-        for name in args.parts:
-            part = PARTS[name]
-            numbers = range(max(1, round(part.count * args.share)))
-            end = time.monotonic() + 60 * args.minutes
-            try:
-                go_through(name, part, numbers, results, end, folder)
-            finally:
-                if found := [one for one in results.of(name) if one["hit"]]:
-                    line = "| " + " | ".join(part.row(found)) + " |"
-                    print(line, flush=True)
-                    if args.write:
-                        put(args.write, line)
+        left = dict.fromkeys(args.parts, 60 * args.minutes)
+        for slow in (False, True):
+            for name in args.parts:
+                numbers = range(max(1, round(PARTS[name].count * args.share)))
+                numbers = [number for number in numbers if is_slow(number) == slow]
+                begin = time.monotonic()
+                try:
+                    go_through(name, PARTS[name], numbers, results, begin + left[name], folder)
+                finally:
+                    report(name, results, args.write)
+                left[name] -= time.monotonic() - begin
+
+
+def report(name, results, path):
+    """Print the row of a part, and put it into a table."""
+    if tries := [one for one in results.of(name) if one["hit"]]:
+        line = "| " + " | ".join(PARTS[name].row(tries)) + " |"
+        print(line, flush=True)
+        if path:
+            put(path, line)
 
 
 if __name__ == "__main__":

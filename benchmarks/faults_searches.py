@@ -87,7 +87,7 @@ def setting_of(number):
 
 
 def is_slow(number):
-    """Whether a try has new workers, if any: they need seconds. It comes last."""
+    """Whether a try has new workers, if any: they need seconds. These come last."""
     return number // len(MODES) % 20 == 0
 
 
