@@ -49,7 +49,7 @@ FOUR = near((0.2, 0.2, 0.5), (0.8, 0.2, 0.5), (0.5, 0.8, 0.5), (0.5, 0.5, 0.9))
 )
 def test_hypervolume_is_larger_than_of_more_random_points(function, n_random):
     reference = np.full(len(function({"x": 0.0, "y": 0.0, "z": 0.0})), -0.5)
-    _, ours = run(BayesSampler(CUBE, 0), function, 22)
+    _, ours = run(BayesSampler(CUBE, 0, n_initial_points=6), function, 22)
     random = [run(RandomSampler(CUBE, seed), function, n_random)[1] for seed in range(3)]
     best = max(hypervolume(values, reference) for values in random)
     assert hypervolume(ours, reference) > best
@@ -57,15 +57,19 @@ def test_hypervolume_is_larger_than_of_more_random_points(function, n_random):
 
 def test_the_front_is_covered():
     """Between the two corners, all along the line."""
-    asked, values = run(BayesSampler(CUBE, 0), TWO, 30)
+    asked, values = run(BayesSampler(CUBE, 0, n_initial_points=6), TWO, 30)
     on_line = [p["x"] for p in asked if abs(p["y"] - 0.2) < 0.1 and abs(p["z"] - 0.5) < 0.1]
     assert np.diff(np.sort([0.2, *on_line, 0.8])).max() < 0.2
     assert values.max(axis=0).min() > -0.02
 
 
 def test_units_and_shifts_of_objectives_do_not_matter():
-    plain, _ = run(BayesSampler(CUBE, 0), TWO, 14)
-    scaled, _ = run(BayesSampler(CUBE, 0), lambda p: [TWO(p)[0] * 1024.0, TWO(p)[1] - 2.0], 14)
+    plain, _ = run(BayesSampler(CUBE, 0, n_initial_points=6), TWO, 14)
+    scaled, _ = run(
+        BayesSampler(CUBE, 0, n_initial_points=6),
+        lambda p: [TWO(p)[0] * 1024.0, TWO(p)[1] - 2.0],
+        14,
+    )
     for one, other in zip(plain, scaled, strict=True):
         assert list(one.values()) == pytest.approx(list(other.values()), abs=0.05)
 
@@ -94,6 +98,14 @@ def test_other_spaces(distributions):
     assert len(keys) == len(set(keys)) == min(space.size or 20, 20)
 
 
+@pytest.mark.parametrize(("function", "n"), [(TWO, 12), (FOUR, 18)], ids=["two", "four"])
+def test_more_initial_points_for_more_objectives(function, n):
+    spread = BayesSampler(CUBE, 0, n_initial_points=30).sample(n + 1)
+    asked, _ = run(BayesSampler(CUBE, 0), function, n + 1)
+    assert asked[:n] == spread[:n]
+    assert asked[n] != spread[n]
+
+
 # --- constraints
 
 
@@ -116,7 +128,7 @@ def test_best_feasible_configuration_is_found():
 
 
 def test_a_constraint_cuts_the_front():
-    sampler = BayesSampler(CUBE, 0)
+    sampler = BayesSampler(CUBE, 0, n_initial_points=6)
     for _ in range(16):
         for params in sampler.sample(1):
             violations = [params["x"] - 0.5]
@@ -127,7 +139,7 @@ def test_a_constraint_cuts_the_front():
 
 def test_feasible_region_is_found_from_violations_alone():
     """Nothing is fitted before a constraint holds."""
-    sampler, found = BayesSampler(CUBE, 0), []
+    sampler, found = BayesSampler(CUBE, 0, n_initial_points=6), []
     for _ in range(18):
         [params] = sampler.sample(1)
         found.append(sum((value - 0.8) ** 2 for value in params.values()) - 0.01)
@@ -159,7 +171,7 @@ def test_failed_regions_are_left(lost):
             values[place] = math.nan
         return values
 
-    asked, values = run(BayesSampler(CUBE, 0), function, 26)
+    asked, values = run(BayesSampler(CUBE, 0, n_initial_points=6), function, 26)
     assert np.isnan(values[14:]).any(axis=1).sum() <= 4
     assert sum(params["z"] > 0.6 for params in asked) >= 1
 
@@ -180,7 +192,7 @@ def test_noisy_values_count_less():
 
 def test_per_second_prefers_quick_fits():
     def spent(acquisition):
-        sampler, seconds = BayesSampler(CUBE, 0, acquisition=acquisition), []
+        sampler, seconds = BayesSampler(CUBE, 0, acquisition=acquisition, n_initial_points=6), []
         for _ in range(18):
             [params] = sampler.sample(1)
             seconds.append(math.exp(6 * params["z"]))
@@ -193,7 +205,7 @@ def test_per_second_prefers_quick_fits():
 
 def test_several_resources_have_one_model():
     """At a lower level all values are worse, and the trade-off is the same."""
-    sampler = BayesSampler(CUBE, 0)
+    sampler = BayesSampler(CUBE, 0, n_initial_points=6)
     rng = np.random.default_rng(0)
     for i in range(24):
         params = CUBE.from_unit(rng.random(3))
@@ -211,7 +223,7 @@ def test_several_resources_have_one_model():
 
 @pytest.mark.parametrize("function", [TWO, FOUR], ids=["two", "four"])
 def test_points_together_are_apart(function):
-    sampler = BayesSampler(CUBE, 0)
+    sampler = BayesSampler(CUBE, 0, n_initial_points=6)
     run(sampler, function, 10)
     u = np.array([list(params.values()) for params in sampler.sample(5)])
     gaps = np.abs(u[:, None] - u).max(axis=2)[np.triu_indices(5, 1)]
@@ -219,7 +231,7 @@ def test_points_together_are_apart(function):
 
 
 def test_predictions_have_a_column_for_each_objective():
-    sampler = BayesSampler(CUBE, 0)
+    sampler = BayesSampler(CUBE, 0, n_initial_points=6)
     run(sampler, lambda params: [1000 + 50 * params["x"], -params["y"]], 14)
     new = [{"x": 0.5, "y": 0.5, "z": 0.1}, {"x": 0.1, "y": 0.9, "z": 0.5}]
     mean, std = sampler.predict(new)
@@ -234,7 +246,7 @@ def test_of_many_observations_a_part_is_modelled(monkeypatch):
     small = Settings(most_modelled=40, n_modelled=30)
     for module in ("subset", "surrogates"):
         monkeypatch.setattr(f"skhpo.samplers._gp.{module}.SETTINGS", small)
-    sampler = BayesSampler(CUBE, 0)
+    sampler = BayesSampler(CUBE, 0, n_initial_points=6)
     rng = np.random.default_rng(0)
     for u in rng.random((80, 3)):
         params = CUBE.from_unit(u)

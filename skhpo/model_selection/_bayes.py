@@ -45,11 +45,12 @@ class BayesSearchCV(BaseTrialSearchCV):
         search.
     n_initial_points : int or "auto", default="auto"
         Candidates before the first that the model chooses; what is enqueued, or known from
-        `warm_start_from`, counts. "auto" means 6.
+        `warm_start_from`, counts. "auto" means 6, 12 with two objectives and 18 with more.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
-        What the next candidate maximises: the logarithm of the expected improvement, or that
-        less the logarithm of the time that its fits are expected to take. With the latter results
-        depend on timing, except where they are replayed from a journal.
+        What the next candidate maximises: the logarithm of the expected improvement (with several
+        objectives of the hypervolume, with constraints times the probability that they hold), or
+        that less the logarithm of the time that its fits are expected to take. With the latter
+        results depend on timing, except where they are replayed from a journal.
     n_points : int, default=1
         Candidates per round: so many are chosen at once, and run in parallel; each takes into
         account that the others run. It is never derived from `n_jobs`, because results must not
@@ -57,7 +58,7 @@ class BayesSearchCV(BaseTrialSearchCV):
         whenever a worker is free.
     stop_tol : float or None, default=None
         End the search when the largest expected improvement is below so many standard deviations
-        of the noise of the best score; 0.1 is a careful value. None never does.
+        of the noise of the best score; 0.1 is a careful value. None never does. For one objective.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics the model hears the one that `refit` names, else
         the first.
@@ -154,8 +155,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         As of `GridSearchCV`, in the order in which candidates were chosen.
     relevance_ : dict of str to ndarray
         A table for ``pandas.DataFrame``: ``param``, and ``relevance``, the inverse length scale
-        of the model along it, in units of one over the parameter's whole range; most relevant
-        first. A parameter of no effect is near 0.
+        of the model along it, in units of one over the parameter's whole range (the largest of
+        all objectives); most relevant first. A parameter of no effect is near 0.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
     pareto_front_ : ndarray of int
@@ -282,7 +283,8 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         -------
         mean, std : float, or ndarray of shape (n_configurations,)
             Of the score that the model guides the search by, averaged over splits; `std` is how
-            well the model knows the mean, and leaves out the noise of a new fit.
+            well the model knows the mean, and leaves out the noise of a new fit. Of several
+            `objectives`, arrays of shape (n_objectives,), or (n_configurations, n_objectives).
 
         Raises
         ------
@@ -291,8 +293,8 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         """
         check_is_fitted(self, "sampler_")
         if isinstance(params, Mapping):
-            mean, std = self.sampler_.predict([dict(params)])
-            return float(mean[0]), float(std[0])
+            mean, std = (part[0] for part in self.sampler_.predict([dict(params)]))
+            return (float(mean), float(std)) if np.ndim(mean) == 0 else (mean, std)
         several = list(params) if isinstance(params, Iterable) else [params]
         if not all(isinstance(one, Mapping) for one in several):
             raise TypeError(
@@ -309,6 +311,12 @@ multimetric_, classes_, n_features_in_, feature_names_in_
                 f"n_initial_points <= n_iter must hold, but got (n_initial_points="
                 f"{self.n_initial_points}, n_iter={self.n_iter}); raise n_iter, or use "
                 "n_initial_points='auto'"
+            )
+        if self.stop_tol is not None and len(plan.goals.objectives) > 1:
+            raise ValueError(
+                "stop_tol compares the expected improvement of one score with its noise, and must "
+                f"be None with objectives={list(plan.goals.objectives)}, but got "
+                f"{self.stop_tol:g}; limit n_iter or max_time instead"
             )
         sampler = BayesSampler(
             plan.space,

@@ -51,7 +51,7 @@ class BayesSampler(Sampler):
         The seed; None draws one.
     n_initial_points : int or "auto", default="auto"
         Number of configurations before the model is used, including observed ones that were not
-        proposed; "auto" means 6.
+        proposed; "auto" means 6, 12 with two objectives and 18 with more.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
         The acquisition function. "log_ei_per_second" divides the expected improvement by the
         duration expected from the observed `seconds`.
@@ -128,9 +128,7 @@ class BayesSampler(Sampler):
             acquisition=acquisition,
             stop_tol=stop_tol,
         )
-        self.n_initial_points = (
-            SETTINGS.n_initial if isinstance(n_initial_points, str) else int(n_initial_points)
-        )
+        self.n_initial_points = n_initial_points
         self.acquisition = acquisition
         self.stop_tol = stop_tol
         self.stop_reason: str | None = None
@@ -339,13 +337,19 @@ class BayesSampler(Sampler):
             self._n_repeated += 1
             score, best = max(self._elsewhere.values(), key=lambda known: known[0])
             params = best if score > -np.inf else None
-        elif len(self._units) >= self.n_initial_points and self._fit():
+        elif len(self._units) >= self._n_initial and self._fit():
             params = self._promising()
-        elif self._n_drawn < self.n_initial_points:
+        elif self._n_drawn < self._n_initial:
             params = self._next_initial()
         if params is not None or self.stop_reason is not None:
             return params
         return self._unseen()
+
+    @property
+    def _n_initial(self) -> int:
+        if isinstance(self.n_initial_points, str):
+            return SETTINGS.n_initial * min(self._observations.n_objectives, 3)
+        return int(self.n_initial_points)
 
     def _next_initial(self) -> dict[str, Any] | None:
         """The next point of the Sobol sequence; None if it is known."""

@@ -18,7 +18,8 @@ class Settings:
     Parameters
     ----------
     n_initial : int
-        Configurations before the model is used.
+        Configurations before the model is used, for each of up to three objectives: a front takes
+        more to know than a maximum.
     n_fantasies : int
         Joint draws of the scores of pending points.
     n_repeated : int
