@@ -28,6 +28,7 @@ from ._ending import end_of_training
 from ._first_look import FirstLookMixin
 from ._inputs import arranged
 from ._routing import drop_made_request_methods, routed
+from .exporting import ExportingMixin
 from .fitting import run_epochs
 from .parameters import ParametersMixin
 from .selection import hold_out
@@ -49,6 +50,7 @@ class TorchEstimator(
     BuildingMixin,
     FirstLookMixin,
     StateMixin,
+    ExportingMixin,
     CallbackSupportMixin,
 ):
     """Mixin over a skorch net. A subclass handles the targets:

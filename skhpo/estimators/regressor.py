@@ -412,6 +412,10 @@ cuda_dependent_attributes_ : object
             return output
         return (output * self.target_scale_ + self.target_mean_).astype(output.dtype)
 
+    def _shape_of_predictions(self):
+        width = int(np.prod(self._output_shape, dtype=int))
+        return tuple(self._target_shape) if width == self._out_features() else None
+
     def _shaped_outputs(self, X):
         net = self._knowing_format(X)
         output = net._predict_outputs(X)

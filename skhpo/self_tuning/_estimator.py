@@ -383,6 +383,9 @@ class SelfTuningMixin:
             )
         return curves[name]
 
+    def _plain_module(self):
+        return self.collapse().cpu()
+
     def collapse(self):
         """Return a plain module with the weights and rates found: what ``predict`` uses.
 
