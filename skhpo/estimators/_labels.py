@@ -153,7 +153,7 @@ def encode(y, classes, *, order=None):
         known = False
     if not known:
         labels = set(classes.tolist())
-        unseen = list(dict.fromkeys(label for label in y.tolist() if label not in labels))
+        unseen = list(dict.fromkeys(label for label in y.ravel().tolist() if label not in labels))
         raise ValueError(
             f"y must have only the labels {classes!r} of the first call, but has {unseen!r}; "
             "pass all labels to the first call: partial_fit(X, y, classes=...)"

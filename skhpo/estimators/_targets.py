@@ -22,16 +22,27 @@ from ._links import last_operations
 from ._outputs import meaning_of
 from .defaults import changed_settings
 
-__all__ = ["BINARY", "LabelsMixin"]
+__all__ = ["BINARY", "LabelsMixin", "check_monitor_of_positions"]
 
 BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
+
+
+def check_monitor_of_positions(net, has_positions):
+    """Raise ValueError if a net is to monitor a scorer of scikit-learn on images or the like."""
+    if has_positions and net.monitor != "valid_loss":
+        raise ValueError(
+            f"monitor={net.monitor!r} takes targets of at most two dimensions, but y has more; set "
+            "monitor='valid_loss'"
+        )
 
 
 class LabelsMixin(ClassesMixin):
     """The methods of a `TorchEstimator` for the targets of a classifier."""
 
     _multi_label = False
-    _checkpointed = ("_labels", "_meaning", "_output_shape", "_multi_label")
+    # Shape of a sample's targets if it has a label for each of many positions, else ().
+    _label_shape = ()
+    _checkpointed = ("_labels", "_meaning", "_output_shape", "_multi_label", "_label_shape")
 
     def _check_params(self):
         super()._check_params()
@@ -55,10 +66,14 @@ class LabelsMixin(ClassesMixin):
             )
 
     def _check_targets(self, y, classes, reset):
-        y = check_array(as_array(y), ensure_2d=False, dtype=None, input_name="y")
-        multi_label = y.ndim == 2 and y.shape[1] > 1 and type_of_target(y) == "multilabel-indicator"
+        y = check_array(as_array(y), ensure_2d=False, allow_nd=True, dtype=None, input_name="y")
+        several = y.ndim == 2 and y.shape[1] > 1
+        multi_label = several and type_of_target(y) == "multilabel-indicator"
+        listed = classes is not None or self.classes is not None or bool(self._label_shape)
+        if y.ndim > 2 or (several and listed and not multi_label):
+            return self._check_positions(y, classes, reset)
         if reset:
-            self._multi_label = multi_label
+            self._multi_label, self._label_shape = multi_label, ()
         elif multi_label != self._multi_label:
             raise ValueError(
                 "y must have one label per sample, or several, as in the first call, but got the "
@@ -68,13 +83,38 @@ class LabelsMixin(ClassesMixin):
             return self._check_several_labels(y, reset)
         return self._check_one_label(y, classes, reset)
 
-    def _check_several_labels(self, y, reset):
+    def _check_positions(self, y, classes, reset):
+        """Check an array with a label for each position of a sample, and encode it."""
+        self._check_shape_of_labels(y, reset)
+        return self._check_one_label(y.ravel(), classes, reset).reshape(y.shape)
+
+    def _check_shape_of_labels(self, y, reset):
+        self._refuse_classes_of_samples(y)
+        check_monitor_of_positions(self, True)
+        if reset:
+            self._multi_label, self._label_shape = False, y.shape[1:]
+        elif y.shape[1:] != tuple(self._label_shape):
+            raise ValueError(
+                f"y must have labels of the shape {tuple(self._label_shape)} for each sample, as "
+                f"in the first call, but got {y.shape[1:]}"
+            )
+
+    def _refuse_classes_of_samples(self, y):
         for name in ("class_weight", "batch_sampler"):
             if getattr(self, name) is not None:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} needs one label per sample, but y has the "
                     f"shape {y.shape}; set {name}=None"
                 )
+
+    def _has_positions(self, shape):
+        return bool(self._label_shape)
+
+    def _score_of_positions(self, y, predicted, sample_weight):
+        return float(np.average((y == predicted).mean(axis=1), weights=sample_weight))
+
+    def _check_several_labels(self, y, reset):
+        self._refuse_classes_of_samples(y)
         if reset:
             self._known_classes = np.arange(y.shape[1])
             if is_one_hot(y):
@@ -113,10 +153,17 @@ class LabelsMixin(ClassesMixin):
                     "`classes` out"
                 )
             self._learn_classes(None, classes, reset)
+            if reset:
+                shape = np.shape(self._first_batch(dataset)[1])[1:]
+                self._label_shape = shape if len(shape) > 1 else ()
             return None
         y = np.asarray(y)
+        if y.ndim > 2:
+            self._check_shape_of_labels(y, reset)
+            self._learn_classes(y.ravel(), classes, reset)
+            return self._encode_of_dataset(y)
         if reset:
-            self._multi_label = y.ndim == 2 and y.shape[1] > 1
+            self._multi_label, self._label_shape = y.ndim == 2 and y.shape[1] > 1, ()
         if self._multi_label:
             return self._check_several_labels(y, reset)
         self._learn_classes(y, classes, reset)
@@ -171,10 +218,31 @@ class LabelsMixin(ClassesMixin):
         n_classes = len(self._known_classes)
         ask = isinstance(self.predict_nonlinearity, str)
         operations, output = last_operations(output), output.detach()
+        self._output_shape = tuple(output.shape[1:])
+        if self._label_shape:
+            output = self._of_positions(output)
         self._meaning = meaning_of(
             output, operations, self.criterion_, n_classes, self._multi_label, ask=ask
         )
-        self._output_shape = tuple(output.shape[1:])
+
+    def _of_positions(self, output):
+        """Return an output with the positions as rows."""
+        if isinstance(self.criterion_, BINARY):
+            raise ValueError(
+                f"criterion {type(self.criterion_).__name__} takes numbers, but y has a label for "
+                "each position; use criterion='cross_entropy' with an output for each class, or a "
+                "TorchRegressor, for which 0 and 1 are numbers"
+            )
+        n_classes = len(self._known_classes)
+        wanted = n_classes, *self._label_shape
+        if tuple(output.shape[1:]) != wanted:
+            raise ValueError(
+                f"for {n_classes} classes and labels of shape {tuple(self._label_shape)} the "
+                f"module must return an output of shape (n, {', '.join(map(str, wanted))}), but "
+                f"returns (n, {', '.join(map(str, output.shape[1:]))}); the classes come first, as "
+                "torch's cross-entropy takes them"
+            )
+        return output.movedim(1, -1).flatten(0, -2)
 
     def _shape_targets(self, y):
         if self._multi_label:
@@ -187,7 +255,7 @@ class LabelsMixin(ClassesMixin):
         return y if self._multi_label else self._known_classes[y]
 
     def _strata(self, y):
-        return np.zeros(len(y)) if self._multi_label else y
+        return np.zeros(len(y)) if self._multi_label or self._label_shape else y
 
     def _classes_to_balance(self, y):
         return None if self.batch_sampler is None else y

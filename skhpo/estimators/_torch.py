@@ -18,6 +18,7 @@ from .._compat import num_samples, safe_indexing
 from ..preprocessing import n_categories_of
 from ..rows import is_row_numbers, row_mask
 from ..searchable import SearchTags
+from ..training.data import as_array
 from ..training.device import as_float32, plain_tuple
 from ..training.forwarding import call_module
 from ..training.loading import LabelledItems, is_pair, probed_items
@@ -129,7 +130,7 @@ class TorchEstimator(
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
             Inputs; arrays of more than two dimensions are images or sequences. The arrays of a
             dict are passed to the module by name. A `Dataset` yields pairs of input and target.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        y : array-like of shape (n_samples,) or (n_samples, ...), default=None
             Targets. None only if `X` is a `Dataset`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, relative to each other. A weight of zero removes the sample.
@@ -181,7 +182,7 @@ class TorchEstimator(
         ----------
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
             As in ``fit``.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        y : array-like of shape (n_samples,) or (n_samples, ...), default=None
             Targets; for a classifier labels, or 0 and 1 for each of several labels.
         classes : array-like of shape (n_classes,), default=None
             All labels that will occur, for a classifier; needed in the first call only if `y`
@@ -366,10 +367,12 @@ class TorchEstimator(
     def score(self, X, y=None, sample_weight=None):
         """Return the accuracy of a classifier, the coefficient of determination of a regressor.
 
+        Of targets with more than two dimensions it is that of all their values.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        y : array-like of shape (n_samples,) or (n_samples, ...), default=None
             True targets. None only if `X` is a `Dataset`, whose targets are read.
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -379,7 +382,19 @@ class TorchEstimator(
         """
         if y is None and isinstance(X, Dataset):
             y = self._labels_of_dataset(X)
-        return super().score(X, y, sample_weight)
+        if np.ndim(y) < 2 or not self._has_positions(np.shape(y)):
+            return super().score(X, y, sample_weight)
+        y, predicted = (np.asarray(as_array(one)) for one in (y, self.predict(X)))
+        if y.shape != predicted.shape:
+            raise ValueError(
+                f"y must have the shape {predicted.shape} of predictions, but has {y.shape}"
+            )
+        y, predicted = (one.reshape(len(one), -1) for one in (y, predicted))
+        return self._score_of_positions(y, predicted, sample_weight)
+
+    def _has_positions(self, shape):
+        """Whether samples with targets of a shape have a target for each of many positions."""
+        return len(shape) > 2
 
     def infer(self, x, **fit_params):
         """Pass a batch through the module.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import skorch.dataset
 import torch
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
 from torch.utils.data import DataLoader
@@ -14,6 +15,7 @@ from ..names import CRITERIA
 from ..training.data import as_array
 from ._links import last_operations
 from ._outputs import as_predictions, link_of
+from ._targets import check_monitor_of_positions
 from ._torch import TorchEstimator
 
 __all__ = ["TorchRegressor"]
@@ -83,8 +85,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         True freezes them permanently. Batch normalizations still update their statistics.
     scale_target : {"standard"} or None, default=None
         "standard" trains on targets with mean 0 and variance 1, those of the training rows, and
-        predicts in the units of `y`; several outputs are scaled each by itself. Losses are of
-        scaled targets, scorers of `monitor` get what ``predict`` returns.
+        predicts in the units of `y`; several outputs are scaled each by itself, images all alike.
+        Losses are of scaled targets, scorers of `monitor` get what ``predict`` returns.
     max_norm : float or None, default=None
         Largest Euclidean norm of the incoming weights of a unit, enforced after each step.
     recalibrate : bool, default=False
@@ -285,11 +287,7 @@ cuda_dependent_attributes_ : object
     def _check_targets(self, y, classes, reset):
         y = as_array(y)
         y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
-        if y.ndim > 2:
-            raise ValueError(
-                "y must have shape (n_samples,) or (n_samples, n_outputs), but got "
-                f"{y.shape}; flatten the targets"
-            )
+        check_monitor_of_positions(self, y.ndim > 2)
         if reset:
             self._target_shape = y.shape[1:]
             # Learned by `_learn_from_targets`, when the training rows are known.
@@ -318,11 +316,20 @@ cuda_dependent_attributes_ : object
     def _learn_from_targets(self, y, weight):
         if not self._learns_scaling:
             return
-        mean = np.average(y, axis=0, weights=weight)
-        scale = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
+
+        def average(values):
+            if values.ndim > 2:  # all pixels have one unit
+                values = values.reshape(len(values), -1).mean(axis=1)
+            return np.average(values, axis=0, weights=weight)
+
+        mean = average(y)
+        scale = np.sqrt(average((y - mean) ** 2))
         # What is constant, up to rounding, stays where it is.
         scale = np.where(scale > 10 * np.finfo(np.float64).eps * np.abs(mean), scale, 1.0)
         self._scaling, self._learns_scaling = (mean.tolist(), scale.tolist()), False
+
+    def _score_of_positions(self, y, predicted, sample_weight):
+        return r2_score(y, predicted, sample_weight=sample_weight, multioutput="variance_weighted")
 
     def _scale_targets(self, y):
         if self._scaling is None:
@@ -359,8 +366,8 @@ cuda_dependent_attributes_ : object
         if wanted not in (None, width) and type(self.criterion_) in CRITERIA.values():
             raise ValueError(
                 f"the module must return {wanted} values per sample for targets of shape (n_samples"
-                f"{', ' + str(wanted) if self._target_shape else ''}), but it returns an output of "
-                f"shape (n, {', '.join(map(str, self._output_shape))}); let the module take "
+                f"{''.join(f', {size}' for size in self._target_shape)}), but it returns an output "
+                f"of shape (n, {', '.join(map(str, self._output_shape))}); let the module take "
                 "`out_features`, or set the parameter of the module that is its width"
             )
         self._meaning = link_of(output, operations, self.criterion_)

@@ -129,8 +129,10 @@ def test_bad_targets():
         TorchRegressor().fit(X, Y * 1e300)
     with pytest.raises(ValueError, match=r"2 values per sample .* shape \(n, 5\)"):
         TorchRegressor(module__out_features=5).fit(X, X[:, :2])
-    with pytest.raises(ValueError, match=r"y must have shape .* got \(12, 2, 2\)"):
-        TorchRegressor().fit(X, np.zeros((12, 2, 2)))
+    with pytest.raises(
+        ValueError, match=r"4 values per sample .* \(n_samples, 2, 2\), .* \(n, 5\)"
+    ):
+        TorchRegressor(module__out_features=5).fit(X, np.zeros((12, 2, 2)))
 
 
 def test_module_must_make_a_module():
