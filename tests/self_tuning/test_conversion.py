@@ -105,6 +105,8 @@ def test_layers_of_ones_own_respond_without_conversion(digits):
 
 
 @pytest.mark.filterwarnings("ignore:nothing was tuned")
+# They are those of inputs with noise, which predictions have not.
+@pytest.mark.filterwarnings("ignore:the moving averages")
 @pytest.mark.parametrize("variant", ["stn", "delta"])
 def test_statistics_of_batch_normalization_are_unperturbed(digits, variant):
     """With noise of such a scale perturbed passes would see a far larger variance."""
