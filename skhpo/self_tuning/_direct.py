@@ -43,7 +43,6 @@ def direct_passes(net, batches, tuning_batches):
         if net.device_.type != "cpu":
             return "self-tuning networks have rules for the CPU alone"
         sizes = [] if tuning_batches is None else tuning_batches.sizes()
-        del found["max_grad_norm"]  # not there in a self-tuning network
         return {**found, "module": net.tuning_.module, "tuning_sizes": sizes, "kind": make}
 
     def make(**settings):
@@ -91,6 +90,7 @@ class RulePasses(Passes):
         sizes,
         tuning_sizes,
         draw_mask,
+        max_grad_norm=None,  # always, as a self-tuning estimator refuses others
         **loss_settings,
     ):
         super().__init__(net)
