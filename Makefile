@@ -20,7 +20,7 @@ FAST := $(addprefix tests/,test_architecture.py test_documented.py test_journal.
 	estimators/test_meanings.py estimators/test_validation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lint test test-fast test-kernels faults wheel clean
+.PHONY: help quickstart lint test test-fast test-kernels faults docs wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -49,6 +49,9 @@ test-kernels: $(VENV)/installed ## run the tests that compute with the instructi
 			$(addprefix --ignore=tests/,$(NOT_NUMERIC)) || exit 1; \
 	done
 
+docs: $(VENV)/docs ## build the site into docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
 wheel: $(VENV)/installed ## build a wheel and an sdist into dist/, and check them
 	$(BIN)/python -m pip install -q build twine
 	$(BIN)/python -m build --outdir dist .
@@ -71,5 +74,8 @@ $(VENV)/quickstart: pyproject.toml constraints.txt
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(call install,all$(comma)dev)
 
+$(VENV)/docs: $(VENV)/installed
+	$(call install,all$(comma)dev$(comma)docs)
+
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist docs/_build docs/gallery docs/generated

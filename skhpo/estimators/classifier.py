@@ -171,7 +171,7 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         The labels, sorted; for several labels per sample a row ``[0, 1]`` for each of them.
     n_features_in_ : int
         Size of the second dimension of `X`; not for dicts and datasets.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where `X` has string names.
     input_shape_ : tuple of int or None
         Shape of one sample.

@@ -166,7 +166,7 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     ----------
     n_features_in_ : int
         Size of the second dimension of `X`; not for dicts and datasets.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where `X` has string names.
     input_shape_ : tuple of int or None
         Shape of one sample.

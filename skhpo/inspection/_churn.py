@@ -32,6 +32,7 @@ def prediction_churn(search, rows=None, y=None):
         rows : ndarray of int, shape (n_rows,)
             The best first, as everything below.
         scores : ndarray of shape (n_rows,)
+            Mean test score of each row.
         churn : ndarray of shape (n_rows, n_rows)
             Between fits of two rows on the same split, the mean over pairs of repeats. Of
             classifiers the share of rows of the data (of labels, where each has several) predicted
@@ -55,6 +56,7 @@ def prediction_churn(search, rows=None, y=None):
             ``"score_b"``, ``"churn"``, ``"excess"`` (beyond the mean of both `seed_churn`), and
             what there is of `both_wrong`, `one_wrong`, `error_correlation`.
         unit : {"share", "residual"}
+            Share of predictions, or units of the residual.
         n_samples : int
             Rows of the data that were tested.
 

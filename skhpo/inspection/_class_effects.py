@@ -54,6 +54,7 @@ def class_effects(
         rows : ndarray of int, shape (n_rows,)
             Of ``cv_results_``, the best first.
         scores : ndarray of shape (n_rows,)
+            Mean test score of each row.
         recall, precision : ndarray of shape (n_rows, n_names)
             Precision is NaN where a class was never predicted.
         calibration : ndarray of shape (n_rows, n_names)

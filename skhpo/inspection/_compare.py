@@ -54,7 +54,9 @@ def compare(source, row_a, row_b, *, metric=None, rope=0.01, test_share=None, ra
             Probabilities that a is better than b by more than `rope`, as good, or worse, by the
             Bayesian signed-rank test (Benavoli et al., 2017, section 4.2). They sum to 1.
         n_splits : int
+            Number of splits that both rows have.
         metric : str
+            Name of the metric.
 
     Raises
     ------

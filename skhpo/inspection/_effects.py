@@ -64,6 +64,7 @@ def effects(
     -------
     sklearn.utils.Bunch
         params : list of str
+            Names of the parameters.
         grid_values : list of list
             Of each parameter, the values along it; numbers ascending, choices as listed.
         scales : list of {"linear", "log", "choice"}
@@ -72,12 +73,15 @@ def effects(
             Mean score, and the band that it is in with 95% probability. NaN where no
             configuration has both values.
         individual : ndarray of shape (n_individual, n_values)
+            Predicted scores along the grid, one line for each configuration.
         tried : list of list
             Values of the rows that have the parameters.
         scores : ndarray of shape (n_tried,)
             Their mean scores.
         rows : ndarray of int, shape (n_tried,)
+            Rows of the results that these are.
         metric : str
+            Name of the metric.
 
     Raises
     ------

@@ -93,6 +93,7 @@ def hyperparameter_importance(
         table : dict of str to ndarray
             ``"param"``, ``"importance"``, ``"std"``, ``"low"``, ``"high"``: a table for pandas.
         method, metric : str
+            As used.
         n_rows : int
             How many rows it is made of.
 

@@ -60,10 +60,12 @@ def patience_advice(source, monitor=None, *, kept=0.95):
             A line for each fit: ``"n_epochs"``, ``"best_epoch"``, ``"stop_epoch"`` under the
             advice.
         n_fits : int
+            Number of fits that were read.
         n_improving : int
             Fits whose best check was in the last epoch: more epochs may find a better one, and the
             advice says nothing of that.
         monitor : str
+            Name of what was checked.
 
     Raises
     ------

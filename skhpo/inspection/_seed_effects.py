@@ -66,8 +66,11 @@ def seed_effects(source, *, metric=None, resource="largest", n_bootstrap=2000, r
         rows : ndarray of int
             Of ``cv_results_``, the best first; those without failed fits.
         scores : ndarray of shape (n_rows,)
+            Mean test score of each row.
         n_splits, n_repeats : int
+            Numbers of splits and repeats.
         metric : str
+            Name of the metric.
 
     Raises
     ------

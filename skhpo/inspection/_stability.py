@@ -86,6 +86,7 @@ def explanation_stability(
             ``"feature"``, ``"importance"`` (the mean over fits; with "gradient" of the mean over
             rows) and ``"std"`` over fits.
         explanations : ndarray of shape (n_fits, n_features) or (n_fits, n_samples, n_features)
+            Explanation of each fit.
         fits : ndarray of int, shape (n_fits, 3)
             Row, split and repeat of each.
         rows : ndarray of int

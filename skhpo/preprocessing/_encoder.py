@@ -52,11 +52,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Fitted on the columns of categories; None if there are none.
     imputer_ : SimpleImputer or None
         Fitted on the columns of numbers.
-    categorical_ : ndarray of bool, shape (n_features_in_,)
+    categorical_ : ndarray of bool, shape (n_features,)
         Which columns are categories.
     n_features_in_ : int
         Columns of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, where they are strings.
 
     Notes

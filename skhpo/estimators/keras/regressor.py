@@ -75,7 +75,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         monitors, else of "val_loss"; the last one where nothing was validated.
     n_features_in_ : int
         Size of the second dimension of `X`; not for dicts.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where `X` has string names.
     input_shape_ : tuple of int or None
         Shape of one sample.

@@ -1,0 +1,71 @@
+"""Settings of the site, which `make docs` builds into docs/_build/html without a network."""
+
+import os
+import sys
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+sys.path.insert(0, os.path.abspath(".."))
+
+import skhpo
+
+project = "skhpo"
+author = "the skhpo developers"
+copyright = "2026, the skhpo developers"
+version = release = skhpo.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "**.zip"]
+templates_path = ["_templates"]
+root_doc = "index"
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+nitpicky = False
+
+# Members are listed and documented on the page of their class, as numpydoc finds them.
+autosummary_generate = True
+autodoc_typehints = "none"  # types are in the docstrings
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# Examples are shown with their code; pictures and output come from runs that are kept.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "plot_gallery": False,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "min_reported_time": float("inf"),
+    "backreferences_dir": None,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skhpo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+}
+html_sidebars = {"index": []}
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out members that other packages define, with references into their own sites."""
+    module = getattr(obj, "__module__", None) or getattr(
+        getattr(obj, "fget", None), "__module__", None
+    )
+    return skip or (module is not None and not module.startswith("skhpo"))
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_foreign)
