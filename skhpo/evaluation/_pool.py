@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NoReturn
 
 import sklearn
 from joblib import cpu_count
@@ -199,7 +199,7 @@ class Pool:
         until : float or None, default=None
             When all items are to be ended, as ``time.monotonic()``.
         """
-        shared = [self._ship(value) for value in shared]
+        shipped = [self._ship(value) for value in shared]
         row, slot = self._free.pop()
         call = _Call(items, row, slot, seconds, until)
         number = next(self._numbers)
@@ -215,8 +215,17 @@ class Pool:
             self._note_of(call),
             os.getpid() if self.in_processes_ and self._engine.local else None,
         )
-        call.imports = partial(_run, replace(work, items=[])), shared
-        self._engine.submit(partial(_run, work), shared, partial(_put, self._done, number))
+        call.imports = partial(_run, replace(work, items=[])), shipped
+        done = partial(_put, self._done, number)
+        try:
+            self._engine.submit(partial(_run, work), shipped, done)
+        except self._engine.lost as error:  # a worker has died, of which `wait` has not told yet
+            if len(self._calls) > 1:
+                done(partial(_raise, error))  # like those that were beside it
+                return
+            self.restart()
+            shipped = [self._ship(value) for value in shared]
+            self._engine.submit(partial(_run, work), shipped, done)
 
     def _note_of(self, call: _Call) -> _Call | Row | None:
         """Return where the call writes what it is at."""
@@ -381,6 +390,10 @@ class _Work:
 
 def _put(done: queue.SimpleQueue[Any], number: int, get: Callable[[], Any]) -> None:
     done.put((number, get))
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def _run(work: _Work, *shared: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -69,9 +69,10 @@ class JoblibEngine(Engine):
 
     def prepare(self, call: Callable[..., Any], shared: Sequence[Any]) -> None:
         if self.tells_deaths and self._successors is None:
-            self._successors = self._workers.successors(
-                self._configure, lambda: self._backend.submit(self._as_work(call, shared))
-            )
+            with suppress(*self.lost):  # it died at once, and `restart` finds others
+                self._successors = self._workers.successors(
+                    self._configure, lambda: self._backend.submit(self._as_work(call, shared))
+                )
 
     def _result(self, out: Any) -> Any:
         return self._backend.retrieve_result_callback(out)[0]

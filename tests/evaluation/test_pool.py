@@ -340,3 +340,16 @@ def test_calls_that_nothing_would_end_are_lost(monkeypatch):
         assert all(done.lost for done in ended)
         pool.restart()
         assert sorted(results(pool, square, range(4))) == [(0, 0), (1, 1), (2, 4), (3, 9)]
+
+
+def test_a_call_after_a_death_that_was_not_told_yet():
+    with joblib.parallel_config("loky"), Pool(2) as pool:
+        pool.submit(kill_yourself, [0])
+        while pool._done.empty():
+            time.sleep(0.01)
+        pool.submit(square, [2])
+        ended = [pool.wait(), pool.wait()]
+        assert sorted(done.items for done in ended) == [[0], [2]]
+        assert all(done.lost for done in ended)
+        pool.restart()
+        assert results(pool, square, [3]) == [(3, 9)]
