@@ -63,6 +63,11 @@ def fanova(space, u, y, n_bootstrap, rng):
         / totals
         for name in space.names
     }
+    # A forest of few rows flattens weak effects, or misses them: the estimate does not have what it
+    # leaves of the scores, which is mostly chance, but its interval must.
+    for name, shares in main.items():
+        missed = [_missed(parts, places[name]) for parts in replicates[1:]]
+        shares[1:] = np.maximum(shares[1:] + missed / totals[1:], 0.0)
     if len(forests) == 1:
         # Parts of one whole, whose variance rows tell badly where a search has chosen them. (In a
         # conditional space parameters share what they say of the dict.)
@@ -94,6 +99,11 @@ def _varying(space, one):
         for place, dimension in enumerate(space.dimensions)
         if dimension.name is not None and one in dimension.dicts and dimension.n_levels != 1
     ]
+
+
+def _missed(parts, places):
+    """Return what a parameter may explain that no forest has seen, of either sign."""
+    return sum(part.missed.get(places.get(one), 0.0) for one, part in parts.items()) / len(parts)
 
 
 def _explained(parts, places, mean):

@@ -114,6 +114,7 @@ class Forest:
         if self._values.shape[1] and whole @ whole > 0:
             total *= forest.var() / (whole @ whole / n)
         marginals = trees @ self._marginals / trees.sum()
+        left = y - effects @ factors
         return Calibrated(
             mean=float(trees @ self._means / trees.sum()),
             total=max(float(total), 1e-300),
@@ -123,8 +124,12 @@ class Forest:
                     zip(self.places, self.cells, factors, strict=True)
                 )
             },
-            left=(y - effects @ factors),
+            left=left,
             root=root,
+            missed={
+                place: _between(at, left, root)
+                for place, at in zip(self.places, self._pairs_at, strict=True)
+            },
         )
 
     def interaction(self, a, b, trees, calibrated):
@@ -196,10 +201,29 @@ class Calibrated:
         What main effects leave of the scores, times `root`.
     root : ndarray of shape (n,)
         Square roots of how often each row counts.
+    missed : dict of int to float
+        By place the variance of `left` between cells, less what chance gives; it may be below 0.
     """
 
-    def __init__(self, *, mean, total, curves, left, root):
-        self.mean, self.total, self.curves, self.left, self.root = mean, total, curves, left, root
+    def __init__(self, *, mean, total, curves, left, root, missed):
+        self.mean, self.total, self.curves = mean, total, curves
+        self.left, self.root, self.missed = left, root, missed
+
+
+def _between(cells, left, root):
+    """Return the variance between cells of what main effects leave, less that of chance.
+
+    Rows of a bootstrap sample vary by chance twice: as rows of the search, and as those drawn.
+    """
+    cells = np.unique(cells, return_inverse=True)[1]
+    counts = np.bincount(cells, root**2)
+    there = counts > 0
+    sums = np.bincount(cells, left * root)[there]
+    n, k = counts.sum(), int(there.sum())
+    between = float((sums**2 / counts[there]).sum()) / n
+    within = max(left @ left / n - between, 0.0)
+    by_chance = (k - 1) * within / max(n - k, 1)
+    return between - (1 + float(root.max() > 1)) * by_chance
 
 
 def _cells_of(cells, points):

@@ -80,9 +80,10 @@ def hyperparameter_importance(
         importances_std : ndarray of shape (n_params,)
             Standard deviation of the replicates.
         importances : ndarray of shape (n_params, n_bootstrap)
-            The replicates.
+            The replicates. Those of "fanova" also have what a parameter explains of the residuals
+            of unseen rows, of which the estimate has nothing.
         intervals : ndarray of shape (n_params, 2)
-            What 95% of the replicates are in.
+            What 95% of the replicates are in, and the estimate.
         interactions : dict of str to ndarray
             Pairs, the strongest first: ``"first"``, ``"second"``, ``"importance"``, ``"std"``;
             the share of variance that two parameters explain together beyond each alone. A table
@@ -216,7 +217,8 @@ def _bunch(main, pairs, **more):
     values = np.array([main[name] for name in names])
     mean, replicates = values[:, 0], values[:, 1:]
     std = replicates.std(axis=1)
-    intervals = np.percentile(replicates, [2.5, 97.5], axis=1).T
+    low, high = np.percentile(replicates, [2.5, 97.5], axis=1)
+    intervals = np.column_stack([np.minimum(low, mean), np.maximum(high, mean)])
     order = sorted(pairs, key=lambda pair: -pairs[pair][0])
     return Bunch(
         names=names,

@@ -259,3 +259,25 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match=r"all 20 rows score 0.5; take another metric"):
         hyperparameter_importance(constant)
     assert read_search(constant).n_rows == 20
+
+
+def test_intervals_have_what_a_forest_of_few_rows_cannot_see():
+    """Sobol's g-function, whose weak parameters a forest of fifty rows misses."""
+    a = dict(zip("abcdef", [0, 1, 4.5, 9, 99, 99], strict=True))
+    own = {name: 1 / (3 * (1 + value) ** 2) for name, value in a.items()}
+    whole = np.prod([1 + value for value in own.values()]) - 1
+    inside = []
+    for seed in range(4):
+        data = table(
+            {name: uniform(0, 1) for name in a},
+            lambda **u: np.prod([(abs(4 * u[k] - 2) + a[k]) / (1 + a[k]) for k in u]),
+            50,
+            seed=seed,
+        )
+        found = hyperparameter_importance(data, random_state=seed, n_bootstrap=60)
+        assert (found.intervals[:, 0] <= found.importances_mean).all()
+        assert (found.intervals[:, 1] >= found.importances_mean).all()
+        for name, (low, high) in zip(found.names, found.intervals, strict=True):
+            if name in "cd":
+                inside.append(low <= own[name] / whole <= high)
+    assert np.mean(inside) > 0.8
