@@ -1,0 +1,205 @@
+"""Hypervolume against evaluations: BayesSampler against Optuna's samplers.
+
+All get the same functions and seeds, with their own defaults, and one thread. Each function, seed
+and method is a line of a file; what is there already is not run again, so that it can be run in
+parts::
+
+    python benchmarks/objectives.py run --results objectives.jsonl --methods bayes nsga2 motpe
+    python benchmarks/objectives.py run --results objectives.jsonl --max-time 200
+    python benchmarks/objectives.py report --results objectives.jsonl
+"""
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from objectives_functions import DEVELOPMENT, REPORTED
+from threadpoolctl import threadpool_limits
+
+from skhpo.objectives import hypervolume
+from skhpo.samplers import BayesSampler, RandomSampler
+
+POINTS = (30, 50, 100)
+NAMES = {
+    "bayes": "BayesSampler",
+    "optuna gp": "Optuna GPSampler",
+    "nsga2": "Optuna NSGAIISampler",
+    "motpe": "Optuna TPESampler",
+    "random": "random",
+}
+
+
+class Run:
+    """Values and violations of the configurations of one run, and seconds per suggestion."""
+
+    def __init__(self, function):
+        self.function = function
+        self.values, self.violations, self.seconds = [], [], []
+
+    def evaluate(self, params, seconds):
+        values, violations = self.function(params)
+        self.values.append(values)
+        self.violations.append(violations)
+        self.seconds.append(seconds)
+        return values, violations
+
+
+def own(make, run, seed, n):
+    sampler = make(run.function.space, seed)
+    for _ in range(n):
+        start = time.process_time()
+        [params] = sampler.sample(1)
+        values, violations = run.evaluate(params, time.process_time() - start)
+        more = {"values": np.array(values)}
+        if violations:
+            more["violations"] = np.array(violations)
+        sampler.observe(params, values[0], None, **more)
+
+
+def optuna_sampler(name, run, seed, n):
+    import optuna
+    import torch
+
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    constraints = None
+    if run.function.violations is not None:
+        constraints = lambda trial: trial.user_attrs["violations"]  # noqa: E731
+    sampler = getattr(optuna.samplers, name)(seed=seed, constraints_func=constraints)
+    directions = ["minimize"] * len(run.function.reference)
+    study = optuna.create_study(directions=directions, sampler=sampler)
+    for _ in range(n):
+        start = time.process_time()
+        trial = study.ask()
+        params = {
+            f"x{i}": trial.suggest_float(f"x{i}", low, high)
+            for i, (low, high) in run.function.axes()
+        }
+        values, violations = run.evaluate(params, time.process_time() - start)
+        trial.set_user_attr("violations", violations)
+        study.tell(trial, [-value for value in values])
+
+
+METHODS = {
+    "bayes": lambda *given: own(BayesSampler, *given),
+    "random": lambda *given: own(RandomSampler, *given),
+    "nsga2": lambda *given: optuna_sampler("NSGAIISampler", *given),
+    "motpe": lambda *given: optuna_sampler("TPESampler", *given),
+    "optuna gp": lambda *given: optuna_sampler("GPSampler", *given),
+}
+
+
+def volumes(run, n):
+    """Hypervolume of the feasible points among the first ones, after each number of POINTS."""
+    reference = -np.array(run.function.reference)
+    found = []
+    for k in POINTS:
+        if k <= n:
+            values = np.array(run.values[:k])
+            if run.violations[0]:
+                values = values[(np.array(run.violations[:k]) <= 0.0).all(axis=1)]
+            found.append(hypervolume(values, reference))
+    return found
+
+
+def run_all(args, functions):
+    path = Path(args.results)
+    done = {(line["function"], line["seed"], line["method"]) for line in _lines(path)}
+    end = time.monotonic() + args.max_time
+    for seed in args.seeds:
+        for name in args.functions or functions:
+            for method in args.methods:
+                if (name, seed, method) in done:
+                    continue
+                if time.monotonic() > end:
+                    print("not finished: run it again")
+                    return
+                run = Run(functions[name])
+                METHODS[method](run, seed, args.n)
+                line = {
+                    "function": name,
+                    "seed": seed,
+                    "method": method,
+                    "volumes": volumes(run, args.n),
+                    "feasible": float(np.mean(np.array(run.violations) <= 0.0, axis=0).min())
+                    if run.violations[0]
+                    else 1.0,
+                    # After the initial points.
+                    "seconds": float(np.median(run.seconds[20:])),
+                }
+                with path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+    print("finished")
+
+
+def _lines(path):
+    return [json.loads(line) for line in path.open()] if path.exists() else []
+
+
+def report(args, functions):
+    found = {}
+    for line in _lines(Path(args.results)):
+        found.setdefault((line["function"], line["method"]), {})[line["seed"]] = line
+    methods = [m for m in NAMES if any((name, m) in found for name in functions)]
+    for place, n in enumerate(POINTS):
+        print(f"\nShare of the largest hypervolume that is missing after {n} evaluations\n")
+        print("| function | " + " | ".join(NAMES[m] for m in methods) + " |")
+        print("| --- |" + " --- |" * len(methods))
+        for name, function in functions.items():
+            cells = []
+            for method in methods:
+                lines = found.get((name, method), {}).values()
+                missing = [
+                    1.0 - line["volumes"][place] / function.best
+                    for line in lines
+                    if len(line["volumes"]) > place
+                ]
+                cells.append(_cell(missing))
+            print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\nSeconds per suggestion, median of the median of each run\n")
+    print("| function | " + " | ".join(NAMES[m] for m in methods) + " | of Optuna's GP |")
+    print("| --- |" + " --- |" * (len(methods) + 1))
+    for name in functions:
+        seconds = {
+            m: np.median([line["seconds"] for line in found[name, m].values()])
+            for m in methods
+            if (name, m) in found
+        }
+        cells = [f"{seconds[m]:.3f}" if m in seconds else "" for m in methods]
+        both = "bayes" in seconds and "optuna gp" in seconds
+        ratio = f"{seconds['bayes'] / seconds['optuna gp']:.2f}" if both else ""
+        print(f"| {name} | " + " | ".join(cells) + f" | {ratio} |")
+
+
+def _cell(missing):
+    if not missing:
+        return ""
+    few = "" if len(missing) == 5 else f" ({len(missing)} of 5 seeds)"
+    return f"{np.mean(missing):.4f} ± {np.std(missing):.4f}{few}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=["run", "report"])
+    parser.add_argument("--results", default="objectives.jsonl")
+    parser.add_argument("--development", action="store_true", help="the other functions")
+    parser.add_argument("--functions", nargs="+")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("-n", type=int, default=100, help="evaluations of each run")
+    parser.add_argument("--max-time", type=float, default=float("inf"), help="seconds")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    functions = DEVELOPMENT if args.development else REPORTED
+    with threadpool_limits(1):
+        if args.command == "run":
+            run_all(args, functions)
+        else:
+            report(args, functions)
+
+
+if __name__ == "__main__":
+    main()
