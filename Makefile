@@ -78,4 +78,4 @@ $(VENV)/docs: $(VENV)/installed
 	$(call install,all$(comma)dev$(comma)docs)
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) dist docs/_build docs/gallery docs/generated
+	rm -rf $(VENV) dist docs/_build docs/gallery docs/generated docs/sg_execution_times.rst
