@@ -29,7 +29,7 @@ from ..training.sparse import is_worth_it
 from ._inputs import arranged
 from ._transforms import TransformingMixin
 from .defaults import changed_settings
-from .validation import check_container, check_inputs
+from .validation import NO_BATCHES, check_container, check_inputs
 
 __all__ = ["FeedingMixin", "NetRows"]
 
@@ -229,7 +229,10 @@ class FeedingMixin(TransformingMixin):
             return targets_of(dataset, report, num_workers=workers)
         with OwnGenerators(Stream(0, "targets")):
             batches = self.get_iterator(dataset, training=False)
-            return np.concatenate([np.asarray(unpack(batch)[1]) for batch in batches])
+            targets = [np.asarray(unpack(batch)[1]) for batch in batches]
+        if not targets:
+            raise ValueError(NO_BATCHES)
+        return np.concatenate(targets)
 
     def _labels_of_dataset(self, dataset, report=None):
         """Return the targets of a dataset as predictions have them; None if its items have none."""

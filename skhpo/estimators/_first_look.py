@@ -18,6 +18,7 @@ from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
 from ._feeding import FeedingMixin, NetRows
 from .defaults import changed_settings
+from .validation import NO_BATCHES
 
 __all__ = ["FirstLookMixin"]
 
@@ -152,7 +153,7 @@ class FirstLookMixin(FeedingMixin):
         few = self._few(X)
         with OwnGenerators(Stream(0, "first batch")), MayHaveChildren():
             try:
-                batch = next(iter(self.get_iterator(few, training=False)))
+                batch = next(iter(self.get_iterator(few, training=False)), None)
             except RuntimeError as error:
                 if "equal size" not in str(error):
                     raise
@@ -161,6 +162,8 @@ class FirstLookMixin(FeedingMixin):
                     "iterator_valid__collate_fn (or collate, such as collate='pad') must make one "
                     f"of them, but: {error}"
                 ) from error
+        if batch is None:
+            raise ValueError(NO_BATCHES)
         if few is not X:
             self._check_is_complete(batch, len(few))
         return unpack(batch)

@@ -17,12 +17,17 @@ from ..training.data import as_array
 from ..training.sequences import Sequences
 
 __all__ = [
+    "NO_BATCHES",
     "check_before_search",
     "check_container",
     "check_inputs",
     "check_sample_weight",
 ]
 
+NO_BATCHES = (
+    "a Dataset must yield at least one batch, but it yielded none; one that is iterated must start "
+    "again each time, and a collate_fn or batch sampler must not drop all"
+)
 _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
 
 

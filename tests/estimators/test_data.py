@@ -244,6 +244,26 @@ class Stream(IterableDataset):
         return iter(self.rows)
 
 
+class Once(Stream):
+    """Cannot be read a second time."""
+
+    def __init__(self, X, y):
+        super().__init__(X, y)
+        self.left = iter(self.rows)
+
+    def __iter__(self):
+        return self.left
+
+
+@pytest.mark.parametrize("cls", [TorchClassifier, TorchRegressor])
+def test_a_dataset_without_batches_is_told(blobs, cls):
+    X, y = torch.from_numpy(blobs[0]), torch.from_numpy(blobs[1])
+    nothing = Stream(X[:0], y[:0])
+    for dataset in (nothing, Once(X, y)) if cls is TorchClassifier else (nothing,):
+        with pytest.raises(ValueError, match=r"at least one batch.*start again each time"):
+            fit(dataset, None, cls)
+
+
 class Plain(torch.utils.data.Dataset):
     """Shows its targets row by row only."""
 
