@@ -310,7 +310,7 @@ cuda_dependent_attributes_ : object
         if y is None and reset and self.scale_target is not None:
             y = self._labels_of_dataset(dataset)
         if y is None and reset:
-            y = self._first_batch(dataset)[1]
+            self._check_targets(self._first_batch(dataset)[1], classes, reset)
         return None if y is None else self._check_targets(y, classes, reset)
 
     def _learn_from_targets(self, y, weight):

@@ -277,6 +277,18 @@ class Plain(torch.utils.data.Dataset):
         return self.data[i] + 0 * torch.rand(1), self.labels[i]
 
 
+@pytest.mark.parametrize("scale_target", [None, "standard"])
+@pytest.mark.parametrize("make", [TensorDataset, Plain])
+def test_rows_of_a_dataset_are_checked_on_as_those_of_arrays(blobs, make, scale_target):
+    X, y = blobs[0], blobs[0][:, :1] * 3 + 1
+    rows = np.arange(20, len(X), 3)  # beyond the first batch
+    losses = []
+    for data in [(X, y), (make(torch.from_numpy(X), torch.from_numpy(y)), None)]:
+        net = TorchRegressor(patience=2, scale_target=scale_target, max_epochs=2, random_state=0)
+        losses.append(net.fit(*data, validation_data=rows).history_[:, "valid_loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 @pytest.mark.parametrize("make", [TensorDataset, Plain, Stream])
 def test_torch_datasets(blobs, make):
     X, y = torch.from_numpy(blobs[0]), torch.from_numpy(blobs[1] + 5)
