@@ -310,7 +310,7 @@ class ParametersMixin(NamesMixin):
         return _prefixed({name: definition.default for name, definition in new.items()})
 
     def _module_settings(self):
-        return _without_prefix({name: getattr(self, name) for name in vars(self)})
+        return _without_prefix(vars(self))
 
     def _written_arguments(self, shapes):
         """Return the arguments in the builder's signature that are set or inferred."""
