@@ -58,8 +58,18 @@ class EncodedTable(np.ndarray):
 def n_categories_of(X: Any) -> tuple[int, ...] | None:
     """Return the numbers of categories of the first columns of a table; None where unknown.
 
-    Known are they of an `EncodedTable`, and of a frame of pandas that begins with columns of the
+    They are known for an `EncodedTable`, and for a frame of pandas that begins with columns of the
     type "category" whose categories are 0, 1, 2, ...
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skhpo.preprocessing import TableEncoder, n_categories_of
+    >>> table = pd.DataFrame({"colour": ["red", "blue", "red"], "size": [1.0, 2.0, 3.0]})
+    >>> len(n_categories_of(TableEncoder().fit_transform(table)))
+    1
+    >>> n_categories_of(table) is None
+    True
     """
     if isinstance(X, RowSubset):
         X = getattr(X, "array", None)

@@ -30,6 +30,17 @@ class Sampler(ABC):
     ----------
     learns : bool
         Whether later configurations depend on observations. Schedulers then ask for few at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhpo.samplers import Sampler
+    >>> from skhpo.space import SearchSpace
+    >>> class Centre(Sampler):
+    ...     def sample(self, n):
+    ...         return self.space.from_units(np.full((n, self.space.n_dims), 0.5))
+    >>> Centre(SearchSpace({"x": [1, 2, 3]})).sample(2)
+    [{'x': 2}, {'x': 2}]
     """
 
     learns: ClassVar[bool] = False

@@ -24,7 +24,19 @@ _OWN = {
 
 
 def get_scorer_names() -> list[str]:
-    """Return the names of all scorers, of this package and of scikit-learn."""
+    """Return the names of all scorers, of this package and of scikit-learn.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+
+    Examples
+    --------
+    >>> from skhpo.scorers import get_scorer_names
+    >>> {"accuracy", "neg_predict_time"} <= set(get_scorer_names())
+    True
+    """
     return sorted([*_OWN, *metrics.get_scorer_names()])
 
 
