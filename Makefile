@@ -49,7 +49,8 @@ test-kernels: $(VENV)/installed ## run the tests that compute with the instructi
 			$(addprefix --ignore=tests/,$(NOT_NUMERIC)) || exit 1; \
 	done
 
-docs: $(VENV)/docs ## build the site into docs/_build/html; a warning is an error
+docs: $(VENV)/docs ## check all docstrings, build the site into docs/_build/html; a warning is an error
+	$(BIN)/pytest -q tests/test_docstrings.py
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 wheel: $(VENV)/installed ## build a wheel and an sdist into dist/, and check them

@@ -63,6 +63,12 @@ class MLP(nn.Sequential):
     ValueError
         If an argument is out of its range, or a name is unknown.
 
+    See Also
+    --------
+    ConvNet : For images.
+    TabularMLP : For tables with categories.
+    skhpo.TorchClassifier : The estimator around it.
+
     Examples
     --------
     >>> import torch
@@ -105,7 +111,18 @@ class MLP(nn.Sequential):
         return in_features
 
     def forward(self, x):
-        """Map a batch of shape (n, ...) to (n, out_features)."""
+        """Map a batch to its outputs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Samples.
+
+        Returns
+        -------
+        output : Tensor of shape (n, out_features)
+            Logits of classes, or predictions of targets.
+        """
         return super().forward(x.flatten(1) if x.ndim > 2 else x)
 
 
@@ -135,6 +152,11 @@ class TabularMLP(MLP):
     ------
     ValueError
         If an argument is out of its range, or a name is unknown.
+
+    See Also
+    --------
+    skhpo.preprocessing.TableEncoder : Makes its input.
+    MLP : For numbers only.
 
     Examples
     --------
@@ -246,6 +268,11 @@ class ConvNet(nn.Sequential):
     ValueError
         If an argument is out of its range, or the images are no images.
 
+    See Also
+    --------
+    MLP : For rows of numbers.
+    skhpo.TorchClassifier : The estimator around it.
+
     Examples
     --------
     >>> import torch
@@ -302,7 +329,18 @@ class ConvNet(nn.Sequential):
         self.output = nn.Linear(n_values, out_features)
 
     def forward(self, x):
-        """Map a batch of shape (n, channels, height, width) or (n, height, width)."""
+        """Map a batch of images to their outputs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, channels, height, width) or (n, height, width)
+            Images.
+
+        Returns
+        -------
+        output : Tensor of shape (n, out_features)
+            Logits of classes, or predictions of targets.
+        """
         return super().forward(x.unsqueeze(1) if self.is_gray else x)
 
 

@@ -116,7 +116,26 @@ def _score(params):
 
 
 class SamplerContract:
-    """What every `skhpo.samplers.Sampler` must do; inherit it and define `make_sampler`."""
+    """What every `skhpo.samplers.Sampler` must do; inherit it and define `make_sampler`.
+
+    Each method is a test that pytest collects in a subclass whose name starts with ``Test``.
+
+    See Also
+    --------
+    SchedulerContract : The same for schedulers.
+    skhpo.samplers.Sampler : What is tested.
+
+    Examples
+    --------
+    In a file of tests:
+
+    >>> from skhpo.samplers import RandomSampler
+    >>> from skhpo.testing import SamplerContract
+    >>> class TestRandomSampler(SamplerContract):
+    ...     def make_sampler(self, space, seed):
+    ...         return RandomSampler(space, seed)
+    >>> TestRandomSampler().test_same_seed_same_configurations()
+    """
 
     def make_sampler(self, space, seed):
         """Return the sampler to test.
@@ -124,7 +143,14 @@ class SamplerContract:
         Parameters
         ----------
         space : SearchSpace
+            The space to sample.
         seed : int
+            The same seed makes the same sampler.
+
+        Returns
+        -------
+        sampler : Sampler
+            A new one.
         """
         raise NotImplementedError("define make_sampler(self, space, seed)")
 
@@ -232,6 +258,26 @@ class SchedulerContract:
     """What every `skhpo.schedulers.Scheduler` must do; inherit it and define `make_scheduler`.
 
     Set `synchronous` to False where the trials depend on the order in which a batch is told.
+
+    See Also
+    --------
+    SamplerContract : The same for samplers.
+    skhpo.schedulers.Scheduler : What is tested.
+
+    Examples
+    --------
+    In a file of tests:
+
+    >>> from scipy.stats import uniform
+    >>> from skhpo.samplers import RandomSampler
+    >>> from skhpo.schedulers import Hyperband
+    >>> from skhpo.space import SearchSpace
+    >>> from skhpo.testing import SchedulerContract
+    >>> class TestHyperband(SchedulerContract):
+    ...     def make_scheduler(self, seed):
+    ...         sampler = RandomSampler(SearchSpace({"x": uniform(0, 1)}), seed)
+    ...         return Hyperband(sampler, max_resources=9)
+    >>> TestHyperband().test_same_seed_same_trials()
     """
 
     synchronous = True
@@ -242,6 +288,12 @@ class SchedulerContract:
         Parameters
         ----------
         seed : int
+            The same seed makes the same scheduler.
+
+        Returns
+        -------
+        scheduler : Scheduler
+            A new one.
         """
         raise NotImplementedError("define make_scheduler(self, seed)")
 

@@ -35,6 +35,11 @@ class MLflowLogger(TrialLogger):
     ImportError
         By ``fit`` of the search, before any training, if MLflow is not installed.
 
+    See Also
+    --------
+    TensorBoardLogger : The same for TensorBoard.
+    WandbLogger : The same for Weights & Biases.
+
     Notes
     -----
     Names are those of `TensorBoardLogger`. A search that is fitted again with its journal logs
@@ -63,7 +68,9 @@ class MLflowLogger(TrialLogger):
         Parameters
         ----------
         search : estimator
+            The search that is fitted.
         start : SearchStart
+            What the search is about to do, and what its journal has.
         """
         client = self._client = _client(self.tracking_uri)
         found = client.get_experiment_by_name(self.experiment_name)
@@ -130,6 +137,7 @@ class MLflowLogger(TrialLogger):
         Parameters
         ----------
         search : estimator
+            The search that is fitted.
         """
         score = getattr(search, "best_score_", None)
         if score is not None and math.isfinite(score):

@@ -59,6 +59,12 @@ class TensorBoardLogger:
         By ``fit`` of the search, before any training, if `log_dir` cannot be written, or holds the
         log of another search.
 
+    See Also
+    --------
+    MLflowLogger : The same for MLflow.
+    WandbLogger : The same for Weights & Biases.
+    skhpo.inspection.SearchCurvesDisplay : A picture of the scores, without a server.
+
     Notes
     -----
     *A session is a trial*, a row of ``cv_results_``. A candidate that is promoted has a session for
@@ -107,7 +113,9 @@ class TensorBoardLogger:
         Parameters
         ----------
         search : estimator
+            The search that is fitted.
         start : SearchStart
+            What the search is about to do, and what its journal has.
         """
         import_tensorboard()
         if "://" in os.fspath(self.log_dir):
@@ -138,9 +146,13 @@ class TensorBoardLogger:
         Parameters
         ----------
         search : estimator
+            The search that is fitted.
         trial : Trial
+            The trial that has ended.
         results : list of FitResult
+            One for each split and repeat.
         score : float
+            Mean score of the trial, NaN if a fit failed.
         """
         if self._broken:
             return

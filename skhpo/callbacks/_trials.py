@@ -20,9 +20,13 @@ class TrialLogger:
         Parameters
         ----------
         search : estimator
+            The search that is fitted.
         trial : Trial
+            The trial that has ended.
         results : list of FitResult
+            One for each split and repeat.
         score : float
+            Mean score of the trial, NaN if a fit failed.
         """
         if trial.number not in self._logged:
             self._log(search, trial, results)

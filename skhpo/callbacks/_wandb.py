@@ -20,6 +20,7 @@ class WandbLogger(TrialLogger):
     Parameters
     ----------
     project : str, default="skhpo"
+        Made if it is not there.
     dir : str, path-like or None, default=None
         The folder in which the package keeps its files; None leaves it to the package.
     mode : {"online", "offline", "disabled"} or None, default=None
@@ -32,6 +33,11 @@ class WandbLogger(TrialLogger):
     ------
     ImportError
         By ``fit`` of the search, before any training, if wandb is not installed.
+
+    See Also
+    --------
+    TensorBoardLogger : The same for TensorBoard.
+    MLflowLogger : The same for MLflow.
 
     Notes
     -----
@@ -62,7 +68,9 @@ class WandbLogger(TrialLogger):
         Parameters
         ----------
         search : estimator
+            The search that is fitted.
         start : SearchStart
+            What the search is about to do, and what its journal has.
         """
         self._wandb = _import_wandb()
         self._group = f"{type(search).__name__}-{start.identity[:12]}"

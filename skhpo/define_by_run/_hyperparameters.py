@@ -30,6 +30,11 @@ class HyperParameters:
     values : dict of str to object
         Values of the requested hyperparameters, in their order.
 
+    See Also
+    --------
+    distributions_of : Finds the space of a builder.
+    SearchSpace : What is searched, as a unit cube.
+
     Examples
     --------
     >>> from skhpo import HyperParameters
@@ -60,7 +65,9 @@ class HyperParameters:
         Parameters
         ----------
         name : str
+            Of the hyperparameter; within `name_scope` with a prefix.
         min_value, max_value : int
+            The ends of the range, both included.
         step : int or None, default=None
             Distance of two values; with ``sampling="log"`` their ratio.
         sampling : {"linear", "log"}, default="linear"
@@ -71,6 +78,7 @@ class HyperParameters:
         Returns
         -------
         int
+            The current value.
         """
         return self._range("Int", name, min_value, max_value, step, sampling, default)
 
@@ -88,7 +96,9 @@ class HyperParameters:
         Parameters
         ----------
         name : str
+            Of the hyperparameter; within `name_scope` with a prefix.
         min_value, max_value : float
+            The ends of the range, both included.
         step : float or None, default=None
             Distance of two values; with ``sampling="log"`` their ratio.
         sampling : {"linear", "log"}, default="linear"
@@ -99,6 +109,7 @@ class HyperParameters:
         Returns
         -------
         float
+            The current value.
         """
         return self._range("Float", name, min_value, max_value, step, sampling, default)
 
@@ -114,7 +125,9 @@ class HyperParameters:
         Parameters
         ----------
         name : str
+            Of the hyperparameter; within `name_scope` with a prefix.
         values : list
+            The choices, of any type.
         ordered : bool or None, default=None
             Ignored; accepted for keras-tuner's builders.
         default : object, default=None
@@ -123,6 +136,7 @@ class HyperParameters:
         Returns
         -------
         object
+            The current value.
         """
         values = tuple(values)
         if default is None and values and None not in values:
@@ -135,11 +149,14 @@ class HyperParameters:
         Parameters
         ----------
         name : str
+            Of the hyperparameter; within `name_scope` with a prefix.
         default : bool, default=False
+            Value that is returned while none is set.
 
         Returns
         -------
         bool
+            The current value.
         """
         return self._answer(Choice(self._named(name), (False, True), default))
 
@@ -149,16 +166,29 @@ class HyperParameters:
         Parameters
         ----------
         name : str
+            Of the hyperparameter; within `name_scope` with a prefix.
         value : object
+            The only value.
 
         Returns
         -------
         object
+            That value.
         """
         return self._answer(Fixed(self._named(name), value))
 
     def get(self, name: str) -> Any:
         """Return the value of a hyperparameter that was requested before.
+
+        Parameters
+        ----------
+        name : str
+            Of the hyperparameter.
+
+        Returns
+        -------
+        value : object
+            The current value.
 
         Raises
         ------
@@ -177,7 +207,18 @@ class HyperParameters:
 
     @contextmanager
     def name_scope(self, name: str):  # type: ignore[no-untyped-def]
-        """Prefix names with ``name_`` within this context."""
+        """Prefix names with ``name_`` within this context.
+
+        Parameters
+        ----------
+        name : str
+            What names within the context begin with.
+
+        Yields
+        ------
+        None
+            Nothing; a context for ``with``.
+        """
         self._scopes.append(name)
         try:
             yield
@@ -186,7 +227,20 @@ class HyperParameters:
 
     @contextmanager
     def conditional_scope(self, parent_name: str, parent_values: Any):  # type: ignore[no-untyped-def]
-        """Check that the parent was requested; conditions are found by running the builder."""
+        """Check that the parent was requested; conditions are found by running the builder.
+
+        Parameters
+        ----------
+        parent_name : str
+            A hyperparameter that was requested before.
+        parent_values : object or list
+            Values of it; not used.
+
+        Yields
+        ------
+        None
+            Nothing; a context for ``with``.
+        """
         self.get(parent_name)
         yield
 

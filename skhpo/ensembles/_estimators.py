@@ -80,7 +80,9 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
         **params : dict
             Metadata for ``fit`` of all estimators, such as ``sample_weight``; with metadata routing
             for those that request it.
@@ -88,6 +90,7 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         self : object
+            The fitted ensemble.
 
         Raises
         ------
@@ -147,7 +150,7 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_parameters_(self) -> int:
-        """int: numbers in the parameters of all members, each counted once."""
+        """Numbers in the parameters of all members, each counted once: an int."""
         distinct = {id(member): member for member in self.members_}.values()
         found = [_n_parameters(member) for member in distinct]
         if None in found:
@@ -158,12 +161,12 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_features_in_(self) -> int:
-        """int: columns of `X` in ``fit``."""
+        """Columns of `X` in ``fit``: an int."""
         return int(self._of_first("n_features_in_"))
 
     @property
     def feature_names_in_(self) -> Any:
-        """ndarray of str: names of the columns, where they had some."""
+        """Names of the columns, where they had some: an ndarray of str."""
         return self._of_first("feature_names_in_")
 
     def _of_first(self, name: str) -> Any:
@@ -206,6 +209,7 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         routing : MetadataRouter
+            With the requests of all estimators.
         """
         router = MetadataRouter(owner=type(self).__name__)
         for i, estimator in enumerate(self.estimators):
@@ -315,10 +319,12 @@ class EnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            A label for each sample.
         """
         check_is_fitted(self)
         outputs = self._average(X, self.method_)
@@ -410,9 +416,11 @@ class EnsembleRegressor(RegressorMixin, _Ensemble):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            The weighted average of the members.
         """
         return self._average(X, "predict")

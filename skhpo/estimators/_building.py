@@ -42,6 +42,7 @@ class BuildingMixin:
         Returns
         -------
         self : estimator
+            The estimator itself.
         """
         self._settle_device_and_seed()
         self._make_transforms()
@@ -126,6 +127,7 @@ class BuildingMixin:
         Returns
         -------
         self : estimator
+            The estimator itself.
         """
         kwargs = self.get_params_for("module")
         missing = self._missing_arguments(kwargs)
@@ -170,6 +172,7 @@ class BuildingMixin:
         Returns
         -------
         kwargs : dict
+            By name of the argument.
         """
         kwargs = NeuralNet.get_params_for(self, prefix)
         if prefix == "criterion":  # such as class weights computed by scikit-learn
@@ -197,11 +200,14 @@ class BuildingMixin:
         Parameters
         ----------
         instance_or_cls : torch.nn.Module or callable
+            The component, or what makes it.
         kwargs : dict
+            Arguments for what makes it.
 
         Returns
         -------
         instance : object
+            The component.
         """
         if isinstance(instance_or_cls, torch.nn.Module) and not kwargs:
             return copy.deepcopy(instance_or_cls)
@@ -229,6 +235,7 @@ class BuildingMixin:
         Returns
         -------
         self : estimator
+            The estimator itself.
         """
         criterion = resolve_criterion(self.criterion)
         self.criterion_ = self.initialized_instance(criterion, self.get_params_for("criterion"))
@@ -242,9 +249,15 @@ class BuildingMixin:
     def initialize_optimizer(self, triggered_directly=None):
         """Make the optimizer; Adam, AdamW and SGD with momentum in torch's fused implementation.
 
+        Parameters
+        ----------
+        triggered_directly : None
+            Ignored; accepted because skorch passes it.
+
         Returns
         -------
         self : estimator
+            The estimator itself.
         """
         named = list(self.get_all_learnable_params())
         (groups,), kwargs = self.get_params_for_optimizer("optimizer", named)

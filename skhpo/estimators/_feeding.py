@@ -330,12 +330,14 @@ class FeedingMixin(TransformingMixin):
         Parameters
         ----------
         dataset : torch Dataset
+            Rows to read.
         training : bool, default=False
             Whether `iterator_train` is used, or `iterator_valid`.
 
         Returns
         -------
         iterator : iterable of batches
+            A `DataLoader`, unless `iterator_train` or `iterator_valid` is another class.
         """
         component = "iterator_train" if training else "iterator_valid"
         factory = getattr(self, component)

@@ -197,6 +197,7 @@ class LabelsMixin(ClassesMixin):
         Returns
         -------
         self : estimator
+            The estimator itself.
         """
         kind = self._kind_of_criterion()
         if self._multi_label and kind is nn.CrossEntropyLoss:

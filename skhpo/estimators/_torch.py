@@ -149,6 +149,7 @@ class TorchEstimator(
         Returns
         -------
         self : estimator
+            The fitted estimator.
 
         Raises
         ------
@@ -197,6 +198,7 @@ class TorchEstimator(
         Returns
         -------
         self : estimator
+            The fitted estimator.
 
         Raises
         ------
@@ -280,7 +282,15 @@ class TorchEstimator(
         """Learn from checked targets of the training rows, unless that was done before."""
 
     def check_data(self, X, y=None):
-        """Check data beyond what ``fit`` checks; for subclasses."""
+        """Check data beyond what ``fit`` checks; for subclasses.
+
+        Parameters
+        ----------
+        X : array-like, dict of str to array-like, or torch Dataset
+            Inputs.
+        y : array-like, default=None
+            Targets.
+        """
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
         if y is None and not isinstance(X, Dataset) and self._has_own_dataset():
@@ -372,13 +382,16 @@ class TorchEstimator(
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+            Samples.
         y : array-like of shape (n_samples,) or (n_samples, ...), default=None
             True targets. None only if `X` is a `Dataset`, whose targets are read.
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
 
         Returns
         -------
         score : float
+            Larger is better.
         """
         if y is None and isinstance(X, Dataset):
             y = self._labels_of_dataset(X)
@@ -402,12 +415,14 @@ class TorchEstimator(
         Parameters
         ----------
         x : Tensor or dict of str to Tensor
+            A batch of inputs.
         **fit_params : dict
             Passed to ``forward``.
 
         Returns
         -------
         output : Tensor or tuple of Tensor
+            What the module returned.
         """
         x = skorch.utils.to_tensor(x, device=self.device_)
         if self._low_precision is not None:
@@ -440,6 +455,7 @@ class TorchEstimator(
         Returns
         -------
         loss : Tensor of shape ()
+            With gradients, for the optimizer.
         """
         y_pred = self._for_criterion(y_pred)
         if not isinstance(y_true, torch.Tensor):
@@ -471,6 +487,7 @@ class TorchEstimator(
         Parameters
         ----------
         X : array-like, dict of str to array-like, or torch Dataset
+            Samples.
         training : bool, default=False
             Whether the module is in training mode, with dropout active.
         device : str, default="cpu"

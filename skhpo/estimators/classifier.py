@@ -201,6 +201,13 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
 cuda_dependent_attributes_ : object
         As of skorch's nets.
 
+    See Also
+    --------
+    TorchRegressor : The same for numbers.
+    SelfTuningClassifier : Finds its regularization while it trains.
+    KerasClassifier : The same around a Keras model.
+    sklearn.neural_network.MLPClassifier : Multilayer perceptrons without torch.
+
     Notes
     -----
     Inputs become float32 (or the type of the module's parameters); integers stay integers where
@@ -286,7 +293,7 @@ cuda_dependent_attributes_ : object
 
     @property
     def classes_(self):
-        """ndarray of shape (n_classes,) or (n_labels, 2): the labels, or 0 and 1 for each."""
+        """Labels, an ndarray of shape (n_classes,), or (n_labels, 2) of 0 and 1 for each label."""
         known = getattr(self, "_known_classes", None)
         if known is None and self.initialized_ and self.classes is not None:
             known = sorted_classes(self.classes, "classes")
@@ -319,6 +326,7 @@ cuda_dependent_attributes_ : object
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+            Samples.
 
         Returns
         -------
@@ -336,10 +344,11 @@ cuda_dependent_attributes_ : object
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+            Samples.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
-            float32; the columns are in the order of `classes_`.
+            Of float32; the columns are in the order of `classes_`.
         """
         return self._knowing_format(X)._predict_outputs(X)

@@ -145,6 +145,7 @@ class ExportingMixin:
         Returns
         -------
         self : estimator
+            The estimator itself.
 
         Raises
         ------

@@ -169,6 +169,7 @@ class ParametersMixin(NamesMixin):
         Returns
         -------
         params : dict of str to object
+            By name, nested ones as ``module__n_units``.
         """
         params = {
             name: vars(self).get(name) if name in TRANSFORMS else getattr(self, name)
@@ -219,6 +220,7 @@ class ParametersMixin(NamesMixin):
         Returns
         -------
         self : estimator
+            The estimator itself.
 
         Raises
         ------

@@ -198,6 +198,13 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
 cuda_dependent_attributes_ : object
         As of skorch's nets.
 
+    See Also
+    --------
+    TorchClassifier : The same for classes.
+    SelfTuningRegressor : Finds its regularization while it trains.
+    KerasRegressor : The same around a Keras model.
+    sklearn.neural_network.MLPRegressor : Multilayer perceptrons without torch.
+
     Notes
     -----
     Inputs become float32 (or the type of the module's parameters); integers stay integers where
@@ -338,12 +345,12 @@ cuda_dependent_attributes_ : object
 
     @property
     def target_mean_(self):
-        """ndarray of shape () or (n_outputs,): what is subtracted from targets."""
+        """What is subtracted from targets, an ndarray of shape () or (n_outputs,)."""
         return self._part_of_scaling(0)
 
     @property
     def target_scale_(self):
-        """ndarray of shape () or (n_outputs,): what targets are divided by."""
+        """What targets are divided by, an ndarray of shape () or (n_outputs,)."""
         return self._part_of_scaling(1)
 
     def _part_of_scaling(self, i):
@@ -407,6 +414,7 @@ cuda_dependent_attributes_ : object
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), dict of str to array-like, or torch Dataset
+            Samples.
 
         Returns
         -------

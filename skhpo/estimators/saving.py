@@ -42,6 +42,7 @@ class CheckpointMixin:
         Returns
         -------
         self : estimator
+            The estimator itself.
 
         Raises
         ------

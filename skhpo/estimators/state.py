@@ -52,9 +52,9 @@ class StateMixin(CheckpointMixin):
     _stateful = ()
     _state = None
 
-    module_ = held_part("module", "torch.nn.Module: the network.")
-    criterion_ = held_part("criterion", "callable: the loss.")
-    optimizer_ = held_part("optimizer", "torch.optim.Optimizer: updates the weights.")
+    module_ = held_part("module", "The network, a `torch.nn.Module`.")
+    criterion_ = held_part("criterion", "The loss, a callable.")
+    optimizer_ = held_part("optimizer", "What updates the weights, a `torch.optim.Optimizer`.")
 
     @property
     def history_(self):
@@ -67,19 +67,19 @@ class StateMixin(CheckpointMixin):
 
     @property
     def lr_schedule_(self):
-        """Schedule or None: the current schedule."""
+        """The current schedule; None without one."""
         return None if self._state is None else self._state.schedule
 
     @property
     def n_iter_(self):
-        """int: epochs trained so far, over all calls."""
+        """Epochs trained so far, over all calls."""
         if self._state is None or not self._state.streams:
             raise AttributeError(f"{type(self).__name__} has no n_iter_ before fit")
         return self._state.counters.n_epochs
 
     @property
     def best_epoch_(self):
-        """int: the epoch, from 1, with the best check; the last one where there was none."""
+        """Epoch, from 1, with the best check; the last one where there was none."""
         last = self.n_iter_
         return self._state.counters.best_epoch or last
 
@@ -109,10 +109,12 @@ class StateMixin(CheckpointMixin):
         Parameters
         ----------
         path : str, path-like or binary file
+            What ``save_checkpoint`` wrote.
 
         Returns
         -------
         self : estimator
+            The estimator itself.
 
         Raises
         ------
@@ -173,7 +175,13 @@ class StateMixin(CheckpointMixin):
         BaseEstimator.__setstate__(self, state)
 
     def load_params(self, *args, **kwargs):
-        """Load what ``save_params`` saved; see skorch's `NeuralNet.load_params`."""
+        """Load what ``save_params`` saved; see skorch's `NeuralNet.load_params`.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            As in skorch.
+        """
         with self._concrete_device():
             NeuralNet.load_params(self, *args, **kwargs)
 

@@ -35,6 +35,7 @@ def batch_norm_gap(estimator, X, y, *, n_passes=5, random_state=0):
     X : array-like of shape (n_samples, ...)
         Rows like those of training, in their order; best the training rows themselves.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Their targets.
     n_passes : int, default=5
         Times that the rows are divided into batches; once if ``iterator_train__shuffle=False``,
         where batches have the rows in order, as in training.
@@ -43,7 +44,9 @@ def batch_norm_gap(estimator, X, y, *, n_passes=5, random_state=0):
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         differs : bool
             Whether `gap` is larger than `spread`, in either direction: moving averages then do not
             stand for the data, or batches are so small that their noise harms.

@@ -19,7 +19,7 @@ def prediction_churn(search, rows=None, y=None):
 
     Parameters
     ----------
-    search : BayesSearchCV, SearchCV, ...
+    search : search of this package
         Fitted with ``return_predictions=True``; the baseline needs ``n_repeats=2`` or more.
     rows : list of int or None, default=None
         Rows of ``cv_results_``; None for all that have predictions and a finite score.
@@ -28,7 +28,9 @@ def prediction_churn(search, rows=None, y=None):
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         rows : ndarray of int, shape (n_rows,)
             The best first, as everything below.
         scores : ndarray of shape (n_rows,)

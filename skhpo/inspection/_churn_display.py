@@ -29,6 +29,11 @@ class ChurnDisplay(Drawing):
     figure_ : matplotlib Figure
     image_ : matplotlib AxesImage
 
+    See Also
+    --------
+    prediction_churn : What is drawn.
+    SeedEffectsDisplay : What the scores vary with.
+
     Examples
     --------
     >>> import matplotlib
@@ -59,7 +64,7 @@ class ChurnDisplay(Drawing):
 
         Parameters
         ----------
-        search, rows, y
+        search, rows, y : object
             As of `prediction_churn`.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.

@@ -32,7 +32,7 @@ def class_effects(
 
     Parameters
     ----------
-    search : BayesSearchCV, SearchCV, ...
+    search : search of this package
         Of a classifier, fitted with ``return_predictions=True``.
     groups : array-like of shape (n_samples,) or None, default=None
         Group of each row of the data (a hospital, a source): effects are then those on groups, the
@@ -48,7 +48,9 @@ def class_effects(
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         names : list
             Classes in order (numbers of labels, where each row has several), or groups.
         rows : ndarray of int, shape (n_rows,)

@@ -20,6 +20,7 @@ class ClassEffectsDisplay(Drawing):
     effects : sklearn.utils.Bunch
         As of `class_effects`.
     measure : str, default="recall"
+        What is drawn of each class.
 
     Attributes
     ----------
@@ -28,6 +29,11 @@ class ClassEffectsDisplay(Drawing):
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
         In the order of `rows`.
+
+    See Also
+    --------
+    class_effects : What is drawn.
+    EffectDisplay : The score along a parameter.
 
     Examples
     --------
@@ -61,9 +67,12 @@ class ClassEffectsDisplay(Drawing):
 
         Parameters
         ----------
-        search, groups, y, random_state
+        search, groups, y : object
             As of `class_effects`.
         measure : {"recall", "precision", "calibration"}, default="recall"
+            What is drawn of each class.
+        random_state : int, RandomState or None, default=None
+            As of `class_effects`.
         ax : sequence of two matplotlib Axes, or None, default=None
             Where to draw; None makes a figure.
 

@@ -43,7 +43,9 @@ def compare(source, row_a, row_b, *, metric=None, rope=0.01, test_share=None, ra
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         difference : float
             Mean score of a less that of b.
         interval : (float, float)

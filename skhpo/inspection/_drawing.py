@@ -40,6 +40,7 @@ class Drawing:
         Returns
         -------
         self : object
+            The display, with what it drew as attributes.
 
         Raises
         ------

@@ -25,6 +25,12 @@ class EffectDisplay(Drawing):
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
+    See Also
+    --------
+    effects : What is drawn.
+    ImportanceDisplay : Which parameters matter.
+    sklearn.inspection.PartialDependenceDisplay : The same for the inputs of a model.
+
     Examples
     --------
     >>> import matplotlib
@@ -53,7 +59,7 @@ class EffectDisplay(Drawing):
 
         Parameters
         ----------
-        source, params, metric, resource, random_state
+        source, params, metric, resource, random_state : object
             As of `effects`.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.

@@ -62,7 +62,9 @@ def effects(
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         params : list of str
             Names of the parameters.
         grid_values : list of list

@@ -33,12 +33,19 @@ class ParetoFrontDisplay(Drawing):
     rows : ndarray of int, shape (n_rows,)
         Their numbers.
     objectives : sequence of str
+        Names of the scores.
     is_feasible, is_front : ndarray of bool, shape (n_rows,)
+        Which rows keep all bounds, and which are on the front.
 
     Attributes
     ----------
     ax_ : ndarray of matplotlib Axes
     figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skhpo.model_selection.knee_point : Chooses a row of the front.
+    skhpo.model_selection.scalarize : Chooses a row by weights.
 
     Examples
     --------

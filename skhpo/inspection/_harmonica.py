@@ -19,6 +19,7 @@ class HarmonicaDisplay(Drawing):
     terms : list of str
         The terms of all stages.
     stage_of_term : ndarray of int, shape (n_terms,)
+        The stage that found each term.
     coefficients : ndarray of float, shape (n_terms,)
         In units of the score; positive where the score is larger if what the term names is so.
     scores : list of ndarray
@@ -31,6 +32,11 @@ class HarmonicaDisplay(Drawing):
     ax_ : ndarray of two matplotlib Axes
         Terms and scores.
     figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skhpo.HarmonicaSearchCV : The search.
+    ImportanceDisplay : Which parameters matter, for any search.
 
     Examples
     --------

@@ -72,7 +72,9 @@ def hyperparameter_importance(
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         names : list of str
             The parameters, the most important first.
         importances_mean : ndarray of shape (n_params,)

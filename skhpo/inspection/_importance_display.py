@@ -33,6 +33,12 @@ class ImportanceDisplay(Drawing):
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
+    See Also
+    --------
+    hyperparameter_importance : What is drawn.
+    EffectDisplay : How the score depends on a parameter.
+    sklearn.inspection.permutation_importance : Which inputs of a model matter.
+
     Examples
     --------
     >>> import matplotlib
@@ -72,9 +78,9 @@ class ImportanceDisplay(Drawing):
 
         Parameters
         ----------
-        source, method, metric, resource, region, n_bootstrap, random_state
+        source, method, metric, resource, region, n_bootstrap, random_state : object
             As of `hyperparameter_importance`.
-        max_params, n_pairs, ax
+        max_params, n_pairs, ax : object
             As of `plot`.
 
         Returns

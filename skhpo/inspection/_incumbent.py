@@ -110,11 +110,17 @@ class IncumbentDisplay(Drawing):
     curves : dict of str to list of (ndarray, ndarray)
         By label, what was spent and the best score so far, of each seed.
     xlabel, ylabel : str
+        Labels of the axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
+
+    See Also
+    --------
+    SearchCurvesDisplay : The scores of all candidates, by resource.
+    TimelineDisplay : Which worker ran which fit.
 
     Examples
     --------
@@ -175,7 +181,7 @@ class IncumbentDisplay(Drawing):
         sources : dict of str to source or list of source
             By label; the searches of a list are one line, their median, and a band from the worst
             to the best of them.
-        metric, against, reference, ax
+        metric, against, reference, ax : object
             As of `from_search`.
 
         Returns

@@ -35,12 +35,18 @@ class ParallelCoordinatesDisplay(Drawing):
     places : ndarray of shape (n_rows, n_params)
         Where each row crosses each axis; NaN where it does not have the parameter.
     scores : ndarray of shape (n_rows,)
+        Mean score of each row.
     score_name : str, default="score"
+        Label of the colours.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
+
+    See Also
+    --------
+    SlicesDisplay : The score against each parameter.
 
     Examples
     --------

@@ -46,7 +46,9 @@ def patience_advice(source, monitor=None, *, kept=0.95):
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         min_epochs, patience : int
             Epochs, and checks without improvement, as of `TorchClassifier`.
         kept : float

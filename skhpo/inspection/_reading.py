@@ -39,6 +39,7 @@ def read_search(source):
     Returns
     -------
     SearchRecord
+        What the search found, as arrays.
 
     Raises
     ------

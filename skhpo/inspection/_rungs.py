@@ -58,16 +58,23 @@ class RungDisplay(_ByLevel):
     Parameters
     ----------
     levels : list of int
+        Levels of the resource, ascending.
     correlations : ndarray of shape (n_levels, n_levels)
         Spearman's; NaN where fewer than four candidates have both levels.
     counts : ndarray of int, shape (n_levels, n_levels)
         How many have both.
     resource : str
+        Name of the resource.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
+
+    See Also
+    --------
+    SearchCurvesDisplay : The scores from which ranks come.
+    skhpo.HalvingHyperbandSearchCV : The search with rungs.
 
     Examples
     --------
@@ -148,14 +155,21 @@ class SearchCurvesDisplay(_ByLevel):
     Parameters
     ----------
     levels : list of int
+        Levels of the resource, ascending.
     scores : ndarray of shape (n_candidates, n_levels)
         NaN where a candidate was not at a level.
     resource, score_name : str
+        Labels of the axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
+
+    See Also
+    --------
+    RungDisplay : Whether early ranks tell late ones.
+    sklearn.model_selection.LearningCurveDisplay : Scores by the size of the training set.
 
     Examples
     --------

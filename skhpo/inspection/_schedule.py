@@ -40,6 +40,10 @@ class SelfTuningScheduleDisplay:
     bands_ : dict of str to matplotlib artist
         By hyperparameter.
 
+    See Also
+    --------
+    skhpo.SelfTuningClassifier : The network that has a schedule.
+
     Examples
     --------
     >>> import matplotlib

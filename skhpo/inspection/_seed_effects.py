@@ -38,7 +38,9 @@ def seed_effects(source, *, metric=None, resource="largest", n_bootstrap=2000, r
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         table : dict of str to ndarray
             A line for each component, for pandas: ``"component"``, ``"variance"``, ``"share"`` of
             the sum, ``"low"`` and ``"high"`` (95% interval of the share), ``"variance_low"``,

@@ -26,6 +26,11 @@ class SeedEffectsDisplay(Drawing):
         Shares, and scores.
     figure_ : matplotlib Figure
 
+    See Also
+    --------
+    seed_effects : What is drawn.
+    compare : Whether two rows differ.
+
     Examples
     --------
     >>> import matplotlib
@@ -50,7 +55,7 @@ class SeedEffectsDisplay(Drawing):
 
         Parameters
         ----------
-        source, metric, resource, random_state
+        source, metric, resource, random_state : object
             As of `seed_effects`.
         ax : sequence of two matplotlib Axes, or None, default=None
             Where to draw; None makes a figure.

@@ -24,16 +24,23 @@ class SlicesDisplay(Drawing):
     values : list of list
         Of each parameter, the values on its axis: choices as listed.
     scales : list of {"linear", "log", "choice"}
+        How the values of each are spread.
     tried : list of (list, ndarray of int)
         Of each parameter, values that were tried, and which of `scores` they belong to.
     scores : ndarray of shape (n_rows,)
         In the order in which they came.
     score_name : str, default="score"
+        Label of the axis.
 
     Attributes
     ----------
     ax_ : ndarray of matplotlib Axes, of shape (n_params,)
     figure_ : matplotlib Figure
+
+    See Also
+    --------
+    ParallelCoordinatesDisplay : All parameters of a row as a line.
+    EffectDisplay : The mean score along a parameter.
 
     Examples
     --------
@@ -107,6 +114,7 @@ class SlicesDisplay(Drawing):
         Parameters
         ----------
         n_columns : int, default=4
+            Pictures side by side.
         ax : sequence of matplotlib Axes or None, default=None
             One for each parameter; None makes a figure.
 

@@ -42,7 +42,7 @@ def explanation_stability(
 
     Parameters
     ----------
-    search : BayesSearchCV, SearchCV, ...
+    search : search of this package
         Fitted with ``keep_models=n``, the number of rows that are compared; between seeds only with
         ``n_repeats=2`` or more.
     X : array-like of shape (n_samples, n_features)
@@ -69,7 +69,9 @@ def explanation_stability(
 
     Returns
     -------
-    sklearn.utils.Bunch
+    found : sklearn.utils.Bunch
+        With the attributes
+
         summary : dict of str to ndarray
             A line for each kind of pair, for pandas: ``"kind"``, ``"correlation"`` (the mean),
             ``"low"`` and ``"high"`` (what 80% of the pairs are in), ``"n_pairs"``. NaN where there

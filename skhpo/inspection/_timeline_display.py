@@ -43,6 +43,10 @@ class TimelineDisplay(Drawing):
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
+    See Also
+    --------
+    IncumbentDisplay : The best score over time.
+
     Examples
     --------
     >>> import matplotlib

@@ -141,6 +141,7 @@ class BaseTrialSearchCV(ScoredTrials):
         Returns
         -------
         self : object
+            The fitted search.
 
         Raises
         ------

@@ -98,6 +98,7 @@ class BayesSearchCV(BaseTrialSearchCV):
         Score of a fit that failed, or whose scorer did. For the model NaN is as bad as the worst
         score so far.
     return_train_score : bool, default=False
+        Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
     enqueue : "defaults" or sequence of dict, default="defaults"
@@ -192,6 +193,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
 
     See Also
     --------
+    sklearn.model_selection.RandomizedSearchCV : Candidates at random.
     HalvingHyperbandSearchCV : With ``sampler="bayes"``, for estimators that train in epochs.
 
     References

@@ -77,7 +77,7 @@ def corrected_score(
 
     Parameters
     ----------
-    search : BayesSearchCV, SearchCV, ...
+    search : search of this package
         Fitted with ``return_predictions=True``. Gets the result as its attribute
         `corrected_score_`, which its text view shows beside `best_score_`.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
@@ -99,6 +99,7 @@ def corrected_score(
     Returns
     -------
     CorrectedScore
+        The score, its interval, and how much of the best score was luck.
 
     Raises
     ------
@@ -182,17 +183,22 @@ def bias_corrected_score(
         scores of all candidates, of shape (n_resamples, n_candidates), larger being better, NaN
         where the metric is not defined. For predictions, those of `skhpo.ensembles.OutputMetric`.
     n_samples : int
+        Number of rows.
     strata : array-like of shape (n_samples,) or None, default=None
         Rows of each stratum are resampled by themselves, so that its size stays: labels.
     groups : array-like of shape (n_samples,) or None, default=None
         Rows of a group are in a resample together, or not.
     n_bootstrap : int, default=1000
+        Number of resamples.
     confidence : float, default=0.95
+        Probability of the interval.
     random_state : int, RandomState or None, default=None
+        Of the resamples.
 
     Returns
     -------
     CorrectedScore
+        The score, its interval, and how much of the best score was luck.
 
     Raises
     ------

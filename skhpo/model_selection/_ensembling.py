@@ -67,6 +67,7 @@ class Ensembles(KeptOutputs):
         Returns
         -------
         ensemble : EnsembleClassifier or EnsembleRegressor
+            Fitted, with the members and their weights.
 
         Raises
         ------

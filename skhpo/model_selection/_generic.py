@@ -19,6 +19,9 @@ __all__ = ["SearchCV"]
 class SearchCV(BaseTrialSearchCV):
     """Search with any scheduler: the loop of this package, and nothing decided in advance.
 
+    A scheduler decides which candidate is trained, and how long; everything else (splits, journal,
+    workers, refit) is as in the other searches.
+
     Parameters
     ----------
     estimator : estimator
@@ -72,6 +75,7 @@ class SearchCV(BaseTrialSearchCV):
     error_score : "raise" or float, default=nan
         Score of a fit that failed, or whose scorer did. The scheduler never promotes NaN.
     return_train_score : bool, default=False
+        Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
     enqueue : "defaults" or sequence of dict, default=()
@@ -160,6 +164,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
 
     See Also
     --------
+    sklearn.model_selection.GridSearchCV : All candidates of a grid.
     HalvingHyperbandSearchCV : The same under the Hyperband scheduler.
 
     Examples

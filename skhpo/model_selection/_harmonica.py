@@ -76,7 +76,7 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     resource : str or None, default=None
         Parameter of the estimator that counts work, also through a pipeline
         (``"net__max_epochs"``), or ``"n_samples"``. None where all fits are full ones.
-    min_resources, max_resources, factor, n_brackets
+    min_resources, max_resources, factor, n_brackets : object
         As in `HalvingHyperbandSearchCV`, for the base.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics the search is guided by the one that
@@ -118,6 +118,7 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         Score of a fit that failed, or whose scorer did. A candidate that scores NaN is left out of
         the polynomial.
     return_train_score : bool, default=False
+        Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
     enqueue : "defaults" or sequence of dict, default=()
@@ -226,6 +227,7 @@ classes_, n_features_in_, feature_names_in_
 
     See Also
     --------
+    BayesSearchCV : For up to some dozen parameters.
     skhpo.schedulers.Harmonica : The method, without estimators.
     skhpo.inspection.HarmonicaDisplay : Draws the terms and the scores stage by stage.
 

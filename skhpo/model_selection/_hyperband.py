@@ -110,6 +110,7 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Score of a fit that failed, or whose scorer did. A candidate that scores NaN is never
         promoted.
     return_train_score : bool, default=False
+        Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
     enqueue : "defaults" or sequence of dict, default="defaults"
@@ -207,6 +208,13 @@ classes_, n_features_in_, feature_names_in_
         Before any training: a name in the space or a resource that the estimator lacks, an
         empty space, the resource in the space, ``min_resources > max_resources``,
         ``factor <= 1``, more brackets than there are.
+
+    See Also
+    --------
+    BayesSearchCV : For estimators without a resource.
+    SearchCV : The same loop under any scheduler.
+    sklearn.model_selection.HalvingRandomSearchCV :
+        One bracket, whose survivors are trained again from the start.
 
     Notes
     -----

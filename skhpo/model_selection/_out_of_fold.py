@@ -164,6 +164,7 @@ def read_kept(
     Parameters
     ----------
     search : BaseTrialSearchCV
+        Fitted, with ``return_predictions=True``.
     y : array-like or None
         What ``fit`` got; None where that is still there.
     what : str
@@ -174,7 +175,9 @@ def read_kept(
     Returns
     -------
     found : OutOfFold
+        The predictions.
     y : ndarray of shape (n_tested,) or (n_tested, n_outputs)
+        The targets of the rows that were predicted.
     classes : ndarray of shape (n_classes,) or (n_labels, 2), or None
         As of `OutputMetric`; None for a regressor.
 

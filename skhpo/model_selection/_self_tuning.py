@@ -72,6 +72,7 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
     error_score : "raise" or float, default=nan
         Score of a run that failed, or whose scorer did.
     return_train_score : bool, default=False
+        Whether `cv_results_` has scores on the training part of each split, too.
     enqueue : sequence of dict, default=()
         Starting points that come first. Parameters that one leaves out are drawn.
     journal : str, path-like or None, default=None
@@ -215,6 +216,7 @@ classes_, n_features_in_, feature_names_in_
         Returns
         -------
         self : object
+            The fitted search.
         """
         if "validation_data" in params:
             raise ValueError(

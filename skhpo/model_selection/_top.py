@@ -152,6 +152,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         Parameters
         ----------
         X : array-like or torch Dataset
+            Samples.
         y : array-like, default=None
             True targets; those of a `Dataset` are read if it is None.
         **params : dict
@@ -160,6 +161,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         Returns
         -------
         float
+            Larger is better.
         """
         if y is None and is_dataset(X):
             _, y = rows_and_targets(self.estimator, X)

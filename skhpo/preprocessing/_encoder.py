@@ -59,6 +59,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     feature_names_in_ : ndarray of shape (n_features,)
         Their names, where they are strings.
 
+    See Also
+    --------
+    skhpo.modules.TabularMLP : The network that takes its output.
+    sklearn.compose.make_column_transformer : Any transformers, column by column.
+    sklearn.preprocessing.OneHotEncoder : A column for each category.
+
     Notes
     -----
     Columns may be of pandas (also of its nullable and pyarrow types), polars, pyarrow, or those of
@@ -110,12 +116,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : frame or array-like of shape (n_samples, n_columns)
+            The table.
         y : None
             Ignored.
 
         Returns
         -------
         self : TableEncoder
+            The fitted encoder.
 
         Raises
         ------
@@ -150,11 +158,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : frame or array-like of shape (n_samples, n_columns)
+            A table with the columns of ``fit``.
 
         Returns
         -------
         table : EncodedTable of shape (n_samples, n_columns_out)
-            float64; a frame after ``set_output``.
+            Of float64; a frame after ``set_output``.
 
         Raises
         ------
@@ -182,6 +191,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         names : ndarray of str
+            One for each column of the output.
         """
         check_is_fitted(self)
         names = feature_names(self, input_features)

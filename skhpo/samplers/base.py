@@ -31,6 +31,13 @@ class Sampler(ABC):
     learns : bool
         Whether later configurations depend on observations. Schedulers then ask for few at a time.
 
+    See Also
+    --------
+    RandomSampler : Draws at random.
+    GridSampler : All configurations in order.
+    BayesSampler : A Gaussian process over the scores.
+    skhpo.schedulers.Scheduler : Decides how long a configuration is trained.
+
     Examples
     --------
     >>> import numpy as np
@@ -50,20 +57,22 @@ class Sampler(ABC):
 
     @abstractmethod
     def sample(self, n: int) -> list[dict[str, Any]]:
-        """The next `n` configurations.
+        """Return the next `n` configurations.
 
         Parameters
         ----------
         n : int
             Number of configurations.
-        resource : int or None
-            An optional keyword of subclasses, ``sample(n, *, resource=None)``: the level of
-            resource at which the configurations start. See `sample_at`.
 
         Returns
         -------
         configurations : list of dict
             Fewer than `n` if the space is exhausted.
+
+        Notes
+        -----
+        A subclass may take the keyword ``resource=None``, the level of resource at which the
+        configurations start; see `sample_at`.
         """
 
     def observe(  # noqa: B027
@@ -125,7 +134,7 @@ class Sampler(ABC):
 
         Parameters
         ----------
-        params, score, noise, seconds, values, value_noise, violations
+        params, score, noise, seconds, values, value_noise, violations : object
             As in `observe`, at the largest resource of that task.
         """
 

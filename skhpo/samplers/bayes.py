@@ -72,6 +72,11 @@ class BayesSampler(Sampler):
     ValueError
         If an argument is out of its range.
 
+    See Also
+    --------
+    skhpo.BayesSearchCV : The search that uses it.
+    RandomSampler : Does not learn, and needs no time.
+
     Notes
     -----
     The kernel is a Matern kernel with smoothness 5/2 on the unit cube, with a length scale for each
@@ -234,6 +239,11 @@ class BayesSampler(Sampler):
         its scores (the median over nearest neighbours) and their correlation with those of this
         task (the length scale along the resource). Of several objectives, the same for each; those
         proposed first have the best `score`.
+
+        Parameters
+        ----------
+        params, score, noise, seconds, values, value_noise, violations : object
+            As in `observe`, at the largest resource of that task.
         """
         is_known = self._is_known(params)
         place = self._place(params)
@@ -270,6 +280,7 @@ class BayesSampler(Sampler):
         Parameters
         ----------
         configurations : sequence of dict
+            Configurations of the space.
 
         Returns
         -------

@@ -13,6 +13,8 @@ __all__ = ["GridSampler"]
 class GridSampler(Sampler):
     """All configurations of a finite space in the order of scikit-learn's `ParameterGrid`.
 
+    The last parameter of the sorted names changes fastest.
+
     Parameters
     ----------
     space : SearchSpace
@@ -22,6 +24,11 @@ class GridSampler(Sampler):
     ------
     ValueError
         If the space is infinite.
+
+    See Also
+    --------
+    sklearn.model_selection.ParameterGrid : The same as an iterable.
+    RandomSampler : The same configurations in random order.
 
     Examples
     --------

@@ -39,6 +39,12 @@ class RandomSampler(Sampler):
     random_state : int, RandomState or None, default=None
         The seed; None draws one.
 
+    See Also
+    --------
+    sklearn.model_selection.ParameterSampler : The same as an iterable.
+    GridSampler : All configurations in order.
+    BayesSampler : Learns from the scores.
+
     Examples
     --------
     >>> from skhpo.samplers import RandomSampler

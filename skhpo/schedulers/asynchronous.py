@@ -31,13 +31,28 @@ class AsynchronousHyperband(Scheduler):
     ----------
     sampler : Sampler
         Samples the candidates, also while earlier ones run.
-    min_resources, max_resources, factor, n_brackets, n_iterations, full_first
+    min_resources : int, default=1
+        The smallest resource of a candidate.
+    max_resources : int, default=81
+        Resource of the last rung of every bracket.
+    factor : float, default=3
+        As in `Hyperband`.
+    n_brackets : int or "all", default="all"
+        Number of brackets, from the most aggressive one.
+    n_iterations : int or None, default=1
+        Number of repetitions of all brackets; None is unlimited.
+    full_first : bool, default=False
         As in `Hyperband`.
 
     Attributes
     ----------
     brackets : list of brackets, each a list of (n_candidates, resource)
         Those of an iteration.
+
+    See Also
+    --------
+    Hyperband : Waits for a rung before it promotes.
+    skhpo.HalvingHyperbandSearchCV : With ``asynchronous=True`` the search that uses it.
 
     Notes
     -----
@@ -103,7 +118,13 @@ class AsynchronousHyperband(Scheduler):
         self.max_resource: int = self._plan.max_resource
 
     def ask(self) -> list[Trial]:
-        """The trial to start now; none if nothing can start before the next score."""
+        """Return the trial to start now; none if nothing can start before the next score.
+
+        Returns
+        -------
+        trials : list of Trial
+            One, or none.
+        """
         # An exhausted space completes rungs, which allows promotions.
         trial = self._promote() or self._start() or self._promote()
         return [] if trial is None else [trial]

@@ -38,6 +38,34 @@ class Scheduler(ABC):
     looks_ahead : bool
         Whether `ask` may be called while trials run. Whole batches are then told in any order, on
         which no number, candidate or promotion depends, nor on how often `ask` was called between.
+
+    See Also
+    --------
+    FullScheduler : Every candidate once.
+    Hyperband : Many candidates briefly, the best ones longer.
+    skhpo.SearchCV : The search that runs a scheduler.
+    skhpo.samplers.Sampler : Proposes the candidates.
+
+    Examples
+    --------
+    All configurations of a finite space, one after another:
+
+    >>> from skhpo.samplers import GridSampler
+    >>> from skhpo.schedulers import Scheduler
+    >>> from skhpo.space import SearchSpace
+    >>> class OneByOne(Scheduler):
+    ...     def ask(self):
+    ...         new = self.new_candidates(1)
+    ...         return [self.new_trial(candidate, resource=None, tags={}) for candidate in new]
+    ...
+    ...     def record(self, trial, score, **more):
+    ...         print(trial.params, score)
+    >>> scheduler = OneByOne(GridSampler(SearchSpace({"depth": [1, 2]})))
+    >>> while trials := scheduler.ask():
+    ...     for trial in trials:
+    ...         scheduler.tell(trial, score=trial.params["depth"] / 2)
+    {'depth': 1} 0.5
+    {'depth': 2} 1.0
     """
 
     n_trials: int | None = None
@@ -112,14 +140,25 @@ class Scheduler(ABC):
         self.record(trial, score, **known)
 
     def may_continue(self) -> set[int]:
-        """Numbers of told trials that a trial not yet asked for may name as its parent."""
+        """Return the told trials that a trial not yet asked for may name as its parent.
+
+        Returns
+        -------
+        numbers : set of int
+            Numbers of trials.
+        """
         return set()
 
     def released(self) -> Collection[int]:
-        """Numbers of told trials that `may_continue` will never return again, each once.
+        """Return the told trials that `may_continue` will never return again, each once.
 
         Called from time to time to delete their checkpoints. The default compares successive
         results of `may_continue`; a scheduler with many candidates overrides both methods.
+
+        Returns
+        -------
+        numbers : collection of int
+            Numbers of trials.
         """
         before = self._continuable.union(self._newly_told)
         self._newly_told.clear()
@@ -137,8 +176,19 @@ class Scheduler(ABC):
     ) -> None:
         """Record the score of a trial, NaN for a failed one; called by `tell`.
 
-        With `values` or `violations` where the search has objectives or constraints: a scheduler
-        for one objective need not take them.
+        A scheduler for one objective need not take `values` and `violations`: they are passed only
+        where the search has objectives or constraints.
+
+        Parameters
+        ----------
+        trial : Trial
+            One that `ask` returned.
+        score : float
+            Larger is better.
+        values : ndarray of shape (n_objectives,), default=None
+            Of all objectives, larger is better.
+        violations : ndarray of shape (n_constraints,), default=None
+            How far each bound is exceeded; at most 0 where it holds.
         """
 
     def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
@@ -147,6 +197,7 @@ class Scheduler(ABC):
         Parameters
         ----------
         n : int
+            How many.
         resource : int or None, default=None
             Resource of the first trial of each, see `skhpo.samplers.sample_at`.
 
@@ -160,12 +211,34 @@ class Scheduler(ABC):
         return list(range(first, len(self._candidates)))
 
     def add_candidate(self, params: dict[str, Any]) -> int:
-        """Number a configuration that does not come from the sampler; return its number."""
+        """Number a configuration that does not come from the sampler; return its number.
+
+        Parameters
+        ----------
+        params : dict of str to object
+            The configuration.
+
+        Returns
+        -------
+        candidate : int
+            Its number.
+        """
         self._candidates.append(params)
         return len(self._candidates) - 1
 
     def params_of(self, candidate: int) -> dict[str, Any]:
-        """Return the configuration of a candidate."""
+        """Return the configuration of a candidate.
+
+        Parameters
+        ----------
+        candidate : int
+            From `new_candidates` or `add_candidate`.
+
+        Returns
+        -------
+        params : dict of str to object
+            The configuration.
+        """
         return self._candidates[candidate]
 
     def new_trial(
@@ -183,10 +256,19 @@ class Scheduler(ABC):
         ----------
         candidate : int
             From `new_candidates`.
-        resource, tags, parent
-            As of a `skhpo.trial.Trial`.
+        resource : int or None
+            Total resource of the candidate after the trial; None for a full fit.
+        tags : mapping of str to int
+            Columns of ``cv_results_``, such as the bracket.
+        parent : int or None, default=None
+            Number of the trial that this one continues.
         number : int or None, default=None
             A reserved number; None for the next one.
+
+        Returns
+        -------
+        trial : Trial
+            To be returned by `ask`.
         """
         if number is None:
             number = self._next_number

@@ -20,6 +20,8 @@ _NO_TAGS: dict[str, int] = {}
 class FullScheduler(Scheduler):
     """Every candidate once, with a full fit: random, grid and model-based search.
 
+    Each candidate is one trial; nothing is promoted.
+
     Parameters
     ----------
     sampler : Sampler
@@ -29,11 +31,16 @@ class FullScheduler(Scheduler):
     batch_size : int or None, default=None
         Candidates that run at a time. None is one if the sampler learns, else there is no limit,
         and `ask` returns hundreds.
+    resource : int or None, default=None
+        Resource of each candidate; None for that of the estimator.
     asynchronous : bool, default=False
         `ask` returns one more candidate however many are pending; the caller decides how many run
         at a time, and `batch_size` is ignored.
-    resource : int or None, default=None
-        Resource of each candidate; None for that of the estimator.
+
+    See Also
+    --------
+    Hyperband : Trains most candidates briefly.
+    skhpo.SearchCV : The search that runs it.
 
     Examples
     --------

@@ -124,12 +124,19 @@ class _Running:
 class SuccessiveHalving(BracketScheduler):
     """One bracket of successive halving [1]_.
 
+    All candidates are trained briefly, and the best of each rung go on with more of the resource.
+
     Parameters
     ----------
     sampler : Sampler
         Samples the candidates.
     rungs : sequence of (n_candidates, resource)
         Numbers of candidates and their cumulative resources, from the bottom up.
+
+    See Also
+    --------
+    Hyperband : Several brackets.
+    sklearn.model_selection.HalvingRandomSearchCV : Trains survivors again from the start.
 
     References
     ----------

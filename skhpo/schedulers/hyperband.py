@@ -43,6 +43,12 @@ class Hyperband(BracketScheduler):
         Start one of the candidates of the last bracket, which get all of the resource at once,
         before all others; the work stays the same. For a configuration that is known beforehand.
 
+    See Also
+    --------
+    SuccessiveHalving : One bracket.
+    AsynchronousHyperband : Promotes without waiting for a rung.
+    skhpo.HalvingHyperbandSearchCV : The search that uses it.
+
     References
     ----------
     .. [1] Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: a novel bandit-based

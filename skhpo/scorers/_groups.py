@@ -87,6 +87,7 @@ def make_group_scorer(scorer: Any, groups: str, how: str = "min") -> GroupScorer
     Returns
     -------
     scorer : callable
+        Called as ``scorer(estimator, X, y, **{groups: array})``, for `scoring` of a search.
 
     Raises
     ------

@@ -46,6 +46,12 @@ def get_scorer(scoring: Any) -> Any:
     Parameters
     ----------
     scoring : str or callable
+        A name of scikit-learn's scorers or of this package's, see `get_scorer_names`.
+
+    Returns
+    -------
+    scorer : callable
+        Called as ``scorer(estimator, X, y)``; larger is better.
 
     Raises
     ------

@@ -145,6 +145,7 @@ class SelfTuningMixin:
         Returns
         -------
         params : dict of str to object
+            By name.
         """
         params = super().get_params(deep=deep)
         if deep and isinstance(self.hyperparameters, dict):
@@ -163,6 +164,7 @@ class SelfTuningMixin:
         Returns
         -------
         self : estimator
+            The estimator itself.
         """
         own = {k.removeprefix(_NESTED): v for k, v in params.items() if k.startswith(_NESTED)}
         super().set_params(**{k: v for k, v in params.items() if not k.startswith(_NESTED)})
@@ -242,6 +244,7 @@ class SelfTuningMixin:
         Returns
         -------
         self : estimator
+            The estimator itself.
         """
         super().initialize()
         self._state.streams |= {name: Stream(self.seed_, name) for name in _STREAMS}
@@ -268,9 +271,15 @@ class SelfTuningMixin:
     def initialize_optimizer(self, triggered_directly=None):
         """Make the optimizer of the weights.
 
+        Parameters
+        ----------
+        triggered_directly : None
+            Ignored; accepted because skorch passes it.
+
         Returns
         -------
         self : estimator
+            The estimator itself.
 
         Raises
         ------
@@ -338,12 +347,12 @@ class SelfTuningMixin:
 
     @property
     def schedule_(self):
-        """dict of str to list: each hyperparameter's value at the end of each epoch."""
+        """Value of each hyperparameter at the end of each epoch, a dict of str to list."""
         return self._by_name("hyperparameters")
 
     @property
     def scales_(self):
-        """dict of str to list of float: the scales of the perturbations, unconstrained."""
+        """Scales of the perturbations, unconstrained, a dict of str to list of float."""
         return self._by_name("scales")
 
     def _by_name(self, column):
@@ -356,7 +365,7 @@ class SelfTuningMixin:
 
     @property
     def best_hyperparameters_(self):
-        """dict of str to object: the values in that epoch."""
+        """Values in that epoch, a dict of str to object."""
         return {name: values[self.best_epoch_ - 1] for name, values in self.schedule_.items()}
 
     def response_curve(self, name):

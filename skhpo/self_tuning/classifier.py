@@ -121,6 +121,12 @@ input_shape_, n_features_in_, feature_names_in_, callbacks_, initialized_, init_
 prefixes_, virtual_params_, cuda_dependent_attributes_ : object
         As of `TorchClassifier`.
 
+    See Also
+    --------
+    SelfTuningSearchCV : A run per fold, and a plain network under the average.
+    TorchClassifier : Trains under fixed hyperparameters.
+    hypergradient : The same gradient at the end of training.
+
     Notes
     -----
     Perturbations, tuning batches and dropout masks have separate streams of random numbers.

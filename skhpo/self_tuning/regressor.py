@@ -92,6 +92,12 @@ n_iter_, n_parameters_, input_shape_, n_features_in_, feature_names_in_, callbac
 initialized_, init_context_, prefixes_, virtual_params_, cuda_dependent_attributes_ : object
         As of `TorchRegressor`.
 
+    See Also
+    --------
+    SelfTuningClassifier : The same for classes.
+    SelfTuningSearchCV : A run per fold, and a plain network under the average.
+    TorchRegressor : Trains under fixed hyperparameters.
+
     Examples
     --------
     >>> from scipy.stats import uniform

@@ -35,6 +35,11 @@ class log_randint:
     ValueError
         If ``1 <= low < high`` does not hold.
 
+    See Also
+    --------
+    scipy.stats.loguniform : The same for real numbers.
+    scipy.stats.randint : Integers that are equally likely.
+
     Examples
     --------
     >>> from skhpo import log_randint
@@ -63,22 +68,61 @@ class log_randint:
             )
 
     def support(self) -> tuple[int, int]:
-        """Smallest and largest integer."""
+        """Return the smallest and the largest integer.
+
+        Returns
+        -------
+        low, high : int
+            Both included.
+        """
         return self.low, self.high - 1
 
     def pmf(self, k: ArrayLike) -> Any:
-        """Probability of each of `k`."""
+        """Return the probability of each of `k`.
+
+        Parameters
+        ----------
+        k : array-like
+            Integers.
+
+        Returns
+        -------
+        probability : ndarray or float
+            For each of `k`; 0 outside of the support.
+        """
         x = np.asarray(k, dtype=float)
         inside = (x >= self.low) & (x < self.high) & (x == np.floor(x))
         return (np.log1p(1 / np.where(inside, x, np.inf)) / self._log_ratio)[()]
 
     def cdf(self, k: ArrayLike) -> Any:
-        """Probability of an integer up to `k`."""
+        """Return the probability of an integer up to `k`.
+
+        Parameters
+        ----------
+        k : array-like
+            Integers.
+
+        Returns
+        -------
+        probability : ndarray or float
+            For each of `k`.
+        """
         x = np.clip(np.floor(np.asarray(k, dtype=float)), self.low - 1, self.high - 1)
         return (np.log((x + 1) / self.low) / self._log_ratio)[()]
 
     def ppf(self, q: ArrayLike) -> Any:
-        """Smallest integer whose cdf is at least `q`; ``low - 1`` at 0, as in scipy."""
+        """Return the smallest integer whose cdf is at least `q`; ``low - 1`` at 0, as in scipy.
+
+        Parameters
+        ----------
+        q : array-like
+            Probabilities, from 0 to 1.
+
+        Returns
+        -------
+        k : ndarray or float
+            For each of `q`.
+        """
         q = np.asarray(q, dtype=float)
         x = np.ceil(self.low * np.exp(np.where((q < 0) | (q > 1), np.nan, q) * self._log_ratio)) - 1
         x = np.clip(x, self.low - 1, self.high - 1)
@@ -90,7 +134,20 @@ class log_randint:
         size: int | tuple[int, ...] | None = None,
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
     ) -> Any:
-        """Random integers: an int where `size` is None, else an array."""
+        """Draw integers: an int where `size` is None, else an array.
+
+        Parameters
+        ----------
+        size : int, tuple of int or None, default=None
+            Shape of the result.
+        random_state : int, RandomState, Generator or None, default=None
+            The seed, or a generator; None is that of numpy.
+
+        Returns
+        -------
+        k : int or ndarray of int
+            Drawn independently.
+        """
         generator = (
             random_state
             if isinstance(random_state, np.random.Generator)

@@ -75,6 +75,12 @@ class SearchSpace:
     ValueError
         If the space, or a parameter in it, is empty.
 
+    See Also
+    --------
+    log_randint : Integers on a logarithmic scale.
+    distributions_of : The space of a builder that asks for its hyperparameters.
+    sklearn.model_selection.ParameterSampler : Draws configurations without positions.
+
     Examples
     --------
     >>> from scipy.stats import loguniform
@@ -155,10 +161,12 @@ class SearchSpace:
         Parameters
         ----------
         u : array-like of shape (n_points, n_dims)
+            Points of the unit cube.
 
         Returns
         -------
         list of dict
+            A configuration for each point.
         """
         points = np.asarray(u, dtype=float)
         if type(self).from_unit is not SearchSpace.from_unit:
@@ -245,11 +253,33 @@ class SearchSpace:
         return snapped
 
     def key(self, params: Mapping[str, Any]) -> Hashable:
-        """Hashable identity of a configuration, whatever its values are."""
+        """Return what identifies a configuration, whatever types its values have.
+
+        Parameters
+        ----------
+        params : mapping of str to object
+            The configuration.
+
+        Returns
+        -------
+        key : hashable
+            Equal for equal configurations.
+        """
         return self._locate(params)
 
     def probability(self, params: Mapping[str, Any]) -> float:
-        """Probability of drawing exactly this configuration; 0.0 with a continuous parameter."""
+        """Return how likely exactly this configuration is; 0.0 with a continuous parameter.
+
+        Parameters
+        ----------
+        params : mapping of str to object
+            The configuration.
+
+        Returns
+        -------
+        probability : float
+            From 0 to 1.
+        """
         self._locate(params)
         total = 0.0
         for places in self._dicts:
@@ -264,12 +294,17 @@ class SearchSpace:
         return total / len(self._dicts)
 
     def nth(self, index: int) -> dict[str, Any]:
-        """Configuration number `index` of a finite space, in the order of `ParameterGrid`.
+        """Return configuration number `index` of a finite space, in the order of `ParameterGrid`.
 
         Parameters
         ----------
         index : int
             From 0 to ``size - 1``. The last parameter changes fastest.
+
+        Returns
+        -------
+        params : dict of str to object
+            The configuration.
         """
         if self.size is None:
             raise TypeError("the configurations of an infinite space have no number")
@@ -287,7 +322,18 @@ class SearchSpace:
         return dict(reversed(params.items()))
 
     def choices(self, name: str) -> list[Any]:
-        """List the choices of a parameter in all dicts; empty if it has a distribution."""
+        """List the choices of a parameter in all dicts; empty if it has a distribution.
+
+        Parameters
+        ----------
+        name : str
+            Of the parameter.
+
+        Returns
+        -------
+        choices : list
+            Each value once.
+        """
         return [
             axis.level(i)
             for axis in self._axes
@@ -296,7 +342,18 @@ class SearchSpace:
         ]
 
     def bounds(self, name: str) -> tuple[float, float] | None:
-        """Smallest and largest number of a parameter in all dicts; None if it has choices only."""
+        """Return the ends of a parameter in all dicts; None if it has choices only.
+
+        Parameters
+        ----------
+        name : str
+            Of the parameter.
+
+        Returns
+        -------
+        bounds : (float, float) or None
+            Smallest and largest number.
+        """
         found = [axis.bounds for axis in self._axes if axis.name == name]
         ends = [bounds for bounds in found if bounds is not None]
         if not ends:
@@ -322,14 +379,45 @@ class SearchSpace:
         return axis.ends
 
     def value_at(self, dimension: int, u: float) -> Any:
-        """The value of a coordinate's parameter, or the number of the selected dict, at `u`."""
+        """Return the value of a coordinate's parameter, or the number of the selected dict, at `u`.
+
+        Parameters
+        ----------
+        dimension : int
+            Number of the coordinate.
+        u : float
+            A position, from 0 to 1.
+
+        Returns
+        -------
+        value : object
+            The value there.
+        """
         axis = self._axis(dimension)
         if axis is None:
             return self._dict_at(u)
         return axis.value(u)
 
     def unit_at(self, dimension: int, value: Any) -> float:
-        """The position of a value along a coordinate; ValueError if it is not on it."""
+        """Return the position of a value along a coordinate.
+
+        Parameters
+        ----------
+        dimension : int
+            Number of the coordinate.
+        value : object
+            A value of its parameter, or the number of a dict.
+
+        Returns
+        -------
+        u : float
+            The position, from 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If the value is not on the coordinate.
+        """
         axis = self._axis(dimension)
         if axis is not None:
             return axis.unit(value)

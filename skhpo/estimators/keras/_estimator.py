@@ -64,12 +64,12 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
 
     @property
     def model(self):
-        """keras.Model: the fitted model, `model_`."""
+        """The fitted model, a `keras.Model`, as `model_`."""
         return self.model_
 
     @property
     def best_epoch_(self):
-        """int: the epoch, from 1, with the best monitored value; the last one without any."""
+        """Epoch, from 1, with the best monitored value; the last one without any."""
         last = self.n_iter_
         return best_epoch(self) or last
 
@@ -98,6 +98,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         Returns
         -------
         self : estimator
+            The fitted estimator.
 
         Raises
         ------

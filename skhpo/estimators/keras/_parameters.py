@@ -74,6 +74,7 @@ class ParametersMixin(NamesMixin):
         Returns
         -------
         params : dict of str to object
+            By name.
         """
         # getattr does not find one with the name of a property.
         stray = {name: vars(self)[name] for name in self._stray_names}
@@ -98,6 +99,7 @@ class ParametersMixin(NamesMixin):
         Returns
         -------
         self : estimator
+            The estimator itself.
 
         Raises
         ------

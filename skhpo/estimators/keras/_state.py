@@ -28,7 +28,7 @@ class StateMixin(CheckpointMixin):
 
     @property
     def model_(self):
-        """keras.Model: the fitted model."""
+        """The fitted model, a `keras.Model`."""
         if "_net" not in vars(self):
             if "_packed" not in vars(self):
                 raise AttributeError(f"{type(self).__name__} has no model_ before fit")
@@ -74,10 +74,12 @@ class StateMixin(CheckpointMixin):
         Parameters
         ----------
         path : str, path-like or binary file
+            What ``save_checkpoint`` wrote.
 
         Returns
         -------
         self : estimator
+            The estimator itself.
 
         Raises
         ------

@@ -16,6 +16,9 @@ __all__ = ["KerasClassifier"]
 class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
     """Classifier around a Keras 3 model.
 
+    The arguments of the function that builds the model are parameters of the estimator, so that a
+    search sets them like any others.
+
     Parameters
     ----------
     build_fn : callable, keras.Model or None, default=None
@@ -43,9 +46,11 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
     validation_split : float, default=0.0
         Share of the samples, the last ones, on which the model is evaluated after each epoch, and
         which it is not trained on.
-    validation_batch_size, validation_steps, steps_per_epoch : int or None, default=None
+    validation_batch_size, validation_steps : int or None, default=None
         As of ``keras.Model.fit``.
     validation_freq : int, default=1
+        As of ``keras.Model.fit``.
+    steps_per_epoch : int or None, default=None
         As of ``keras.Model.fit``.
     shuffle : bool, default=True
         Whether the samples come in a new order in each epoch.
@@ -175,6 +180,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         Returns
         -------
         self : estimator
+            The fitted estimator.
 
         Raises
         ------
@@ -191,6 +197,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), or list or dict of str to array-like
+            Samples.
 
         Returns
         -------
@@ -213,6 +220,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), or list or dict of str to array-like
+            Samples.
 
         Returns
         -------
@@ -236,7 +244,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
 
     @property
     def classes_(self):
-        """ndarray of shape (n_classes,) or (n_labels, 2): the labels, or 0 and 1 for each."""
+        """Labels, an ndarray of shape (n_classes,), or (n_labels, 2) of 0 and 1 for each label."""
         if not hasattr(self, "_known_classes"):
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit")
         if self._multi_label:

@@ -44,9 +44,11 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
     validation_split : float, default=0.0
         Share of the samples, the last ones, on which the model is evaluated after each epoch, and
         which it is not trained on.
-    validation_batch_size, validation_steps, steps_per_epoch : int or None, default=None
+    validation_batch_size, validation_steps : int or None, default=None
         As of ``keras.Model.fit``.
     validation_freq : int, default=1
+        As of ``keras.Model.fit``.
+    steps_per_epoch : int or None, default=None
         As of ``keras.Model.fit``.
     shuffle : bool, default=True
         Whether the samples come in a new order in each epoch.
@@ -152,6 +154,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         Returns
         -------
         self : estimator
+            The fitted estimator.
 
         Raises
         ------
@@ -168,6 +171,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), or list or dict of str to array-like
+            Samples.
 
         Returns
         -------

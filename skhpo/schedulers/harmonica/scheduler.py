@@ -133,6 +133,12 @@ class Harmonica(Scheduler):
         If nothing can be learnt from a stage because it has too few scores or all are equal. The
         base then searches the space as the previous stage left it.
 
+    See Also
+    --------
+    skhpo.HarmonicaSearchCV : The search that uses it.
+    FullScheduler : For the base: full fits.
+    Hyperband : For the base: many candidates briefly.
+
     Notes
     -----
     Trials have the tag ``stage``, from 0, which is ``n_stages`` for trials of the base, and the

@@ -99,7 +99,9 @@ def hypergradient(
     X : array-like of shape (n_samples, ...) or dict of str to array-like
         The data that it was trained on.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Its targets.
     validation_data : tuple (X, y)
+        Data that the network was not trained on.
     names : list of str, default=None
         "weight_decay", "<layer>.weight_decay" (also of a single parameter), and the same with
         "[:]" for a strength of each weight; "label_smoothing", "class_weight" (one for each
@@ -127,6 +129,7 @@ def hypergradient(
     Returns
     -------
     Hypergradient
+        The derivatives, by name, and what they were computed from.
 
     Raises
     ------
