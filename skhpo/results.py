@@ -181,7 +181,8 @@ class TrialTable:
         -------
         dict of str to ndarray of shape (n_trials, n_splits, n_repeats)
             Rows by number of the trial: ``"start"`` in seconds since 1970, NaN where it is unknown,
-            ``"worker"``, None then, ``"fit_time"`` and ``"score_time"`` in seconds.
+            ``"worker"``, None then, ``"fit_time"`` and ``"score_time"`` in seconds, ``"skipped"``
+            where it was not made, because the configuration was known to break a constraint.
         """
         names = np.array([*self.workers, None], dtype=object)  # -1 is the last one
         columns = {
@@ -189,6 +190,7 @@ class TrialTable:
             "worker": names[np.array(self._worker, dtype=int)],
             "fit_time": np.array(self._fit_time),
             "score_time": np.array(self._score_time),
+            "skipped": np.array(self._is_skipped, dtype=bool),
         }
         order = self._order()
         return {

@@ -5,16 +5,58 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+from sklearn.utils import Bunch
 
 from ..objectives import pareto_ranks
 from ._drawing import COLOURS, Drawing, short
 from ._reading import read_search
 
-__all__ = ["ParetoFrontDisplay"]
+__all__ = ["ParetoFrontDisplay", "cost_of", "front_of", "is_wide", "shown_scores"]
 
 _FRONT, _INFEASIBLE, _DOMINATED = COLOURS[0], COLOURS[3], "0.6"
-# Costs whose largest is more than so many times the smallest have a logarithmic axis.
+# Costs of which the largest is more than so many times the smallest have a logarithmic axis.
 _WIDE = 30
+
+
+def front_of(record, objectives=None):
+    """Return rows by their objectives, and which of them are on the front.
+
+    Parameters
+    ----------
+    record : SearchRecord
+    objectives : sequence of str or None, default=None
+        Metrics; None for the objectives of the search.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        The parameters of `ParetoFrontDisplay`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two objectives, or no row that has all.
+    """
+    names = list(record.checked_objectives(objectives))
+    if len(names) < 2:
+        raise ValueError(
+            f"a front has two objectives at least, but there is {names}; name two metrics, of "
+            f"{record.metrics}"
+        )
+    rows = record.rows_with(names)
+    if not len(rows):
+        raise ValueError(f"no row has scores of all objectives, {names}; let the search go on")
+    values = record.objective_values(names)[rows]
+    is_feasible = record.is_feasible[rows]
+    is_front = np.zeros(len(rows), dtype=bool)
+    is_front[is_feasible] = pareto_ranks(values[is_feasible]) == 1
+    return Bunch(
+        scores=np.stack([record.scores[name][rows].mean(axis=2) for name in names], axis=1),
+        rows=rows,
+        objectives=names,
+        is_feasible=is_feasible,
+        is_front=is_front,
+    )
 
 
 class ParetoFrontDisplay(Drawing):
@@ -100,28 +142,7 @@ class ParetoFrontDisplay(Drawing):
         ValueError
             If there are fewer than two objectives, or no row that has all.
         """
-        record = read_search(source)
-        names = list(record.checked_objectives(objectives))
-        if len(names) < 2:
-            raise ValueError(
-                f"a front has two objectives at least, but there is {names}; name two metrics, of "
-                f"{record.metrics}"
-            )
-        rows = record.rows_with(names)
-        if not len(rows):
-            raise ValueError(f"no row has scores of all objectives, {names}; let the search go on")
-        values = record.objective_values(names)[rows]
-        scores = np.stack([record.scores[name][rows].mean(axis=2) for name in names], axis=1)
-        is_feasible = record.is_feasible[rows]
-        is_front = np.zeros(len(rows), dtype=bool)
-        is_front[is_feasible] = pareto_ranks(values[is_feasible]) == 1
-        display = cls(
-            scores=scores,
-            rows=rows,
-            objectives=names,
-            is_feasible=is_feasible,
-            is_front=is_front,
-        )
+        display = cls(**front_of(read_search(source), objectives))
         return display.plot(ax=ax)
 
     def plot(self, *, ax=None):
@@ -143,7 +164,7 @@ class ParetoFrontDisplay(Drawing):
         return self
 
     def _draw(self, ax, i, j):
-        shown = [_shown(self.scores[:, k]) for k in (i, j)]
+        shown = [shown_scores(self.scores[:, k]) for k in (i, j)]
         (x, x_cost), (y, y_cost) = [(values.mean(axis=1), cost) for values, cost in shown]
         kinds = [
             ("dominated", self.is_feasible & ~self.is_front, "o", _DOMINATED, 16),
@@ -174,10 +195,10 @@ class ParetoFrontDisplay(Drawing):
             ("x", x, self.objectives[i], x_cost),
             ("y", y, self.objectives[j], y_cost),
         ):
-            ax.set(**{f"{axis}label": _cost_of(short(name)) if is_cost else short(name)})
+            ax.set(**{f"{axis}label": cost_of(short(name)) if is_cost else short(name)})
             if is_cost:
                 getattr(ax, f"invert_{axis}axis")()
-                if values.min() > 0 and values.max() > _WIDE * values.min():
+                if is_wide(values):
                     getattr(ax, f"set_{axis}scale")("log")
         ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         ax.spines[["top", "right"]].set_visible(False)
@@ -191,13 +212,18 @@ def _steps(is_cost):
     return "steps-post" if is_cost else "steps-pre"
 
 
-def _shown(scores):
+def shown_scores(scores):
     """Return what is drawn of the scores of an objective, and whether that is its cost."""
     is_cost = bool((scores <= 0).all() and (scores < 0).any())
     return (-scores if is_cost else scores), is_cost
 
 
-def _cost_of(name):
+def is_wide(costs):
+    """Return whether costs are worth a logarithmic axis."""
+    return bool(costs.min() > 0 and costs.max() > _WIDE * costs.min())
+
+
+def cost_of(name):
     """Return what a negated score is: ``neg_memory`` of the memory."""
     return name.removeprefix("neg_") if name.startswith("neg_") else f"− {name}"
 

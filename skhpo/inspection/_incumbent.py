@@ -32,7 +32,8 @@ def incumbent(record, *, metric=None, against="fits", reference=None):
     Returns
     -------
     spent, best : ndarray of shape (n_finished,)
-        In the order of rows; NaN until the first score is finite.
+        In the order of rows; NaN until the first score is finite. Of searches with constraints
+        only feasible rows are among the best.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def incumbent(record, *, metric=None, against="fits", reference=None):
     if _is_hypervolume(record, metric):
         return np.cumsum(cost), _hypervolumes(record, rows, reference)
     means = record.means(metric)
-    counts = np.isfinite(means[rows])
+    counts = np.isfinite(means[rows]) & record.is_feasible[rows]
     if record.resource == "n_samples" and len(rows):
         counts &= record.resources[rows] == record.resources[rows].max()
     scores = np.where(counts, means[rows], -np.inf)

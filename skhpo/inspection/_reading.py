@@ -9,16 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from ..journal import read_trials
-from ..objectives import bound_violations, total_violation
 from ..space import translated
-from ._record import Failure, SearchRecord
-from ._spaces import described_space
+from ._from_journal import TAGS, any_flag, record_of_journal
+from ._record import SearchRecord
 
 __all__ = ["read_search"]
 
 _FIT = re.compile(r"split(\d+)(?:_repeat(\d+))?_test_(.+)", re.DOTALL)
-_TAGS = ("bracket", "iter", "stage")
 _ACCEPTED = (
     "a fitted search of skhpo or scikit-learn, the path of a journal, or a pair "
     "(cv_results_, param_distributions)"
@@ -68,7 +65,7 @@ def read_search(source):
     if isinstance(source, SearchRecord):
         return source
     if isinstance(source, str | os.PathLike):
-        return _of_journal(source)
+        return record_of_journal(source)
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Mapping):
         return _of_table(*source)
     if isinstance(source, Mapping):
@@ -93,6 +90,7 @@ def read_search(source):
         chosen=getattr(source, "best_index_", None),
         timing=getattr(source, "timing_", None),
         objectives=tuple(getattr(source, "objectives", None) or ()),
+        bounds=_bounds(getattr(source, "constraints", None)),
         facts={
             "search": type(source).__name__,
             "estimator": " ".join(repr(source.estimator).split()),
@@ -120,6 +118,7 @@ def _of_table(
     chosen=None,
     timing=None,
     objectives=(),
+    bounds=None,
     facts=None,
 ):
     distributions = translated(distributions)
@@ -156,15 +155,30 @@ def _of_table(
         candidates=_candidates(table, params),
         resources=resources,
         resource=resource if resources is not None else None,
-        tags={name: np.asarray(table[name]) for name in _TAGS if name in table},
+        tags={name: np.asarray(table[name]) for name in TAGS if name in table},
         metric=(objectives or metrics)[0] if metric is None else metric,
         objectives=objectives,
         violation=table.get("violation"),
+        constraints={
+            key.removeprefix("constraint_"): np.asarray(table[key], dtype=float)
+            for key in table
+            if key.startswith("constraint_")
+        },
+        bounds=bounds or {},
+        skipped=any_flag(timing.get("skipped")),
         chosen=None if chosen is None else int(chosen),
         facts=facts or {},
     )
     _check_in_space(record)
     return record
+
+
+def _bounds(constraints):
+    """Return the bounds of the constraints of a search by name."""
+    return {
+        key if isinstance(key, str) else getattr(key, "__name__", type(key).__name__): tuple(bounds)
+        for key, bounds in (constraints or {}).items()
+    }
 
 
 def _without_resource(params, resource, resources, distributions):
@@ -218,82 +232,3 @@ def _check_in_space(record):
                 f"every configuration must be in the space, but row {row} is not: {error}; give "
                 "the space that was searched"
             ) from error
-
-
-def _of_journal(path):
-    header, trials, results = read_trials(path)
-    n_splits, n_repeats = header["n_splits"], header["n_repeats"]
-    shape = (len(trials), n_splits, n_repeats)
-    has_fit = np.zeros(shape, dtype=bool)
-    seconds = {name: np.full(shape, np.nan) for name in ("start", "fit_time", "score_time")}
-    workers = np.full(shape, None, dtype=object)
-    scores, measures, failures, curves = {}, {}, [], []
-    for row, found in enumerate(results):
-        curves.append({})
-        for (split, repeat), result in found.items():
-            place = row, split, repeat
-            has_fit[place] = True
-            seconds["fit_time"][place] = result.fit_time
-            seconds["score_time"][place] = result.score_time
-            if result.start is not None:
-                seconds["start"][place], workers[place] = result.start, result.worker
-            for name, score in result.test_scores.items():
-                if name not in scores:
-                    scores[name] = np.full(shape, np.nan)
-                scores[name][place] = score
-            for name, number in (result.measures or {}).items():
-                measures.setdefault(name, np.full(shape, np.nan))[place] = number
-            if (error := result.error or result.score_error) is not None:
-                failures.append(Failure(row, split, repeat, error))
-            for name, curve in (result.curves or {}).items():
-                curves[-1].setdefault(name, {})[split, repeat] = np.array(curve)
-    params = [dict(trial.params) for trial in trials]
-    fingerprint = header["fingerprint"]
-    has_levels = header["resource"] is not None
-    names = [name for name in _TAGS if trials and name in trials[0].tags]
-    settings = fingerprint.get("settings", {})
-    return SearchRecord(
-        distributions=described_space(fingerprint["space"], params),
-        params=params,
-        scores=scores or {"score": np.full(shape, np.nan)},
-        has_fit=has_fit,
-        fit_seconds=seconds["fit_time"],
-        score_seconds=seconds["score_time"],
-        starts=seconds["start"],
-        workers=workers,
-        candidates=np.array([trial.candidate for trial in trials], dtype=int),
-        resources=np.array([trial.resource for trial in trials]) if has_levels else None,
-        resource=header["resource"],
-        tags={name: np.array([trial.tags[name] for trial in trials]) for name in names},
-        metric=next(iter(scores), "score"),
-        objectives=tuple(name for name in settings.get("objectives") or () if name in scores),
-        violation=_violation(settings.get("constraints"), {**measures, **scores}, len(trials)),
-        failures=failures,
-        curves=curves,
-        facts={
-            "search": header["search"],
-            "estimator": fingerprint.get("estimator"),
-            "seed": header["seed"],
-            "continues": True,
-            "versions": fingerprint.get("versions", {}),
-            "settings": settings,
-        },
-    )
-
-
-def _violation(constraints, numbers, n_rows):
-    """Return how far rows break the constraints of a journal's search, None if it has none."""
-    if not constraints:
-        return None
-    found = []
-    for name, (low, high) in constraints.items():
-        # A function is described with its module.
-        known = name if name in numbers else name.rpartition(".")[2]
-        values = np.full(n_rows, np.nan)
-        if known in numbers:
-            measured = numbers[known].reshape(n_rows, -1)
-            there = ~np.isnan(measured)
-            sums = np.where(there, measured, 0.0).sum(axis=1)
-            np.divide(sums, there.sum(axis=1), out=values, where=there.any(axis=1))
-        found += bound_violations(values, low, high)
-    return total_violation(np.column_stack(found))

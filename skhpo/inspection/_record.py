@@ -88,6 +88,13 @@ class SearchRecord:
     violation : ndarray of shape (n_rows,) or None, default=None
         How far each row breaks the constraints of the search, relative to their bounds: 0 where all
         hold. None without constraints.
+    constraints : dict of str to ndarray of shape (n_rows,), default={}
+        By constraint its number in each row: the mean over fits, NaN where it is unknown.
+    bounds : dict of str to (float or None, float or None), default={}
+        Lowest and highest number that a constraint allows, where they are known.
+    skipped : ndarray of bool, shape (n_rows, n_splits, n_repeats), or None, default=None
+        Fits that were not made, because the configuration was known to break a constraint. They
+        are finished and have no scores, but did not fail. None where there is none.
     starts : ndarray of shape (n_rows, n_splits, n_repeats) or None, default=None
         When each fit started, in seconds since 1970 by its worker's clock; NaN where that is
         unknown. None where nothing is known.
@@ -139,6 +146,9 @@ class SearchRecord:
     chosen: int | None = None
     objectives: Sequence[str] = ()
     violation: np.ndarray | None = None
+    constraints: Mapping[str, np.ndarray] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    skipped: np.ndarray | None = None
     starts: np.ndarray | None = None
     workers: np.ndarray | None = None
     failures: Sequence[Failure] = ()
@@ -168,6 +178,22 @@ class SearchRecord:
     def levels(self):
         """The levels of the resource, ascending; empty where none varies."""
         return [] if self.resources is None else np.unique(self.resources).tolist()
+
+    def failed(self, metric=None):
+        """Return which fits have no score though they were made; an ndarray of bool.
+
+        Parameters
+        ----------
+        metric : str or None, default=None
+            None is the one that counts.
+        """
+        failed = self.has_fit & np.isnan(self.scores[self.checked_metric(metric)])
+        return failed if self.skipped is None else failed & ~self.skipped
+
+    @property
+    def n_skipped(self):
+        """Number of fits that were not made."""
+        return 0 if self.skipped is None else int(self.skipped.sum())
 
     def checked_metric(self, metric=None):
         """Return the name of a metric, None being the one that counts.
@@ -332,9 +358,10 @@ class SearchRecord:
     def best_row(self, metric=None):
         """Return the row of the best score, None where none is finished.
 
-        By the metric that counts it is the one that the search chose, if that is known. Of equal
-        scores the one with more of the resource counts, then the first; of subsamples of the data
-        (``"n_samples"``) only the largest.
+        By the metric that counts it is the one that the search chose, if that is known. Where there
+        are constraints it is among the rows that break them least. Of equal scores the one with
+        more of the resource counts, then the first; of subsamples of the data (``"n_samples"``)
+        only the largest.
         """
         if self.chosen is not None and metric in (None, self.metric):
             return self.chosen
@@ -344,6 +371,8 @@ class SearchRecord:
             rows = rows[self.resources[rows] == self.resources[rows].max()]
         if not len(rows):
             return None
+        if self.violation is not None:
+            rows = rows[self.violation[rows] == self.violation[rows].min()]
         level = np.zeros(len(rows)) if self.resources is None else self.resources[rows]
         return int(rows[np.lexsort((rows, -level, -means[rows]))[0]])
 

@@ -43,8 +43,8 @@ def summary_lines(record, *, metric=None, n_rows=10):
     """
     metric = record.checked_metric(metric)
     means = record.means(metric)
-    n_fits = int(record.has_fit.sum())
-    n_failed = int((record.has_fit & np.isnan(record.scores[metric])).sum())
+    n_fits = int(record.has_fit.sum()) - record.n_skipped
+    n_failed = int(record.failed(metric).sum())
     seconds = np.nansum(record.fit_seconds + record.score_seconds)
     lines = [
         f"{record.facts.get('search', 'search')}: {n_fits} fits in "
@@ -53,7 +53,16 @@ def summary_lines(record, *, metric=None, n_rows=10):
     ]
     lines += _time_left(record, seconds)
     finished = np.flatnonzero(~np.isnan(means))
-    order = finished[np.argsort(-means[finished], kind="stable")][:n_rows]
+    if record.violation is not None:
+        violation = record.violation[finished]
+        n, kept = int(record.is_finished.sum()), int(record.is_feasible[record.is_finished].sum())
+        lines.append(
+            f"{kept} of {n} rows keep the constraints, which come first; {record.n_skipped} fits "
+            "were not made, because one is broken"
+        )
+    else:
+        violation = np.zeros(len(finished))
+    order = finished[np.lexsort((-means[finished], violation))][:n_rows]
     if not len(order):
         return [*lines, "no row has a score yet"]
     heads = ["row", metric, *([record.resource] if record.resource else []), "configuration"]

@@ -176,7 +176,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         Where `refit_epochs` is not "same": the epochs that `best_estimator_` was trained for.
     timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
-        ``"score_time"`` (seconds).
+        ``"score_time"`` (seconds), and ``"skipped"``: whether it was not made, because the
+        configuration was known to break a constraint.
     stop_reason_ : str or None
         Why there are fewer than `n_iter` candidates; None where there are not.
     sampler_ : BayesSampler

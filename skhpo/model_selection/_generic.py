@@ -154,7 +154,8 @@ class SearchCV(BaseTrialSearchCV):
         Where `refit_epochs` is not "same": the epochs that `best_estimator_` was trained for.
     timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
-        ``"score_time"`` (seconds).
+        ``"score_time"`` (seconds), and ``"skipped"``: whether it was not made, because the
+        configuration was known to break a constraint.
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \

@@ -37,7 +37,8 @@ def summary_html(search: Any) -> str:
             for name, value in search.best_params_.items()
         )
         parts.append(f"<table>{cells}</table>")
-    parts.append(_curve(np.asarray(table[metric], dtype=float)))
+    scores = np.asarray(table[metric], dtype=float)
+    parts.append(_curve(np.where(table.get("feasible", True), scores, np.nan)))
     return (
         f'<div class="skhpo-summary"><p><b>{escape(type(search).__name__)}</b>: {escape(text)}</p>'
         '<div style="display:flex;gap:1.5em;align-items:center;flex-wrap:wrap">'

@@ -116,7 +116,8 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         Where `return_predictions` is set: the kept predictions, by fit and by row.
     timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
-        ``"score_time"`` (seconds).
+        ``"score_time"`` (seconds), and ``"skipped"``: whether it was not made, because the
+        configuration was known to break a constraint.
     stop_reason_ : str or None
         Why the search was cut short; None where it was not.
     best_estimator_, best_score_, best_index_, scorer_, n_splits_, refit_time_, multimetric_, \

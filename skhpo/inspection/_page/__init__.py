@@ -15,6 +15,7 @@ from ...files import write_atomically
 from .._importance import hyperparameter_importance
 from .._reading import read_search
 from ._assets import SCRIPT, STYLE
+from ._front import constraints_of, front_section
 from ._pictures import draw_curves, draw_effect, draw_importance, draw_incumbent, draw_parallel
 from ._text import cards, code_of, facts_of, failures_of, how_sure, table_of
 from ._timeline import draw_timeline
@@ -23,6 +24,8 @@ __all__ = ["report"]
 
 # Parameters whose effects are drawn: the most important ones.
 _N_EFFECTS = 4
+# Objectives for each of which the page says what matters to it.
+_MOST_OBJECTIVES = 4
 # More lines are a blot.
 _MOST_LINES = 1000
 
@@ -30,7 +33,8 @@ _MOST_LINES = 1000
 def report(source, path="report.html", *, metric=None, title=None, random_state=0):
     """Write one self-contained page about a search.
 
-    It says what was searched, what is best and how sure that is, which parameters matter and how,
+    It says what was searched, what is best and how sure that is, where there are several objectives
+    their front, which rows keep the constraints, which parameters matter to each objective and how,
     who went how far, which worker ran what when, which fits failed and why, and the lines of
     Python that fit the best again. Its table sorts and filters; a line or a dot shows its
     configuration. It needs no network.
@@ -42,7 +46,7 @@ def report(source, path="report.html", *, metric=None, title=None, random_state=
     path : str or path-like, default="report.html"
         Where to write it; replaced if it is there.
     metric : str or None, default=None
-        Which score; None is the one that counts.
+        Which score comes first, and orders rows; None is the one that counts.
     title : str or None, default=None
         Of the page; None is the name of the search.
     random_state : int, RandomState or None, default=0
@@ -125,9 +129,14 @@ def _sections(record, metric, random_state):
     yield f"<p>{escape(sure)}</p>" if sure else ""
     yield f'<div class="row"><pre>{escape(code_of(record, metric))}</pre>'
     yield f"<div>{draw_incumbent(record, metric)}</div></div>"
+    yield constraints_of(record)
+    yield from front_section(record)
+    others = [name for name in record.objectives if name != metric]
+    for name in [metric, *others][:_MOST_OBJECTIVES]:
+        level = _level_for_models(record, name)
+        if level is not None:
+            yield from _what_matters(record, name, level, random_state, bool(others))
     level = _level_for_models(record, metric)
-    if level is not None:
-        yield from _what_matters(record, metric, level, random_state)
     if (
         len(np.unique(record.resources[record.is_finished]) if record.resources is not None else ())
         > 1
@@ -143,13 +152,14 @@ def _sections(record, metric, random_state):
     yield f"<h2>All rows</h2>{table_of(record, metric)}"
 
 
-def _what_matters(record, metric, level, random_state):
+def _what_matters(record, metric, level, random_state, is_one_of_several):
     importance = hyperparameter_importance(
         record, metric=metric, resource=level, n_bootstrap=50, random_state=random_state
     )
     shown = "" if record.resources is None else f" with {record.resource} = {level}"
-    yield f"<h2>What matters</h2><p>A random forest of {importance.n_rows} rows{escape(shown)}; "
-    yield "bars have 95% intervals."
+    to = f" to {escape(metric)}" if is_one_of_several else ""
+    yield f"<h2>What matters{to}</h2><p>A random forest of {importance.n_rows} rows"
+    yield f"{escape(shown)}; bars have 95% intervals."
     if np.isfinite(importance.noise_share):
         yield f" Chance of folds and seeds is {importance.noise_share:.1%} of the variance."
     yield f"</p>{draw_importance(importance)}<div class='row four'>"

@@ -34,19 +34,31 @@ class Picture:
     Parameters
     ----------
     x, y : (float, float)
-        What the axes run over.
+        What the axes run over; backwards where the first number is the larger one.
     width, height : int, default=460, 260
         In pixels of the picture's own.
-    log_x : bool, default=False
-        Whether the x axis is logarithmic.
+    log_x, log_y : bool, default=False
+        Whether an axis is logarithmic.
     left, bottom, right : int, default=52, 40, 12
         Room for labels.
     """
 
-    def __init__(self, x, y, *, width=460, height=260, log_x=False, left=52, bottom=40, right=12):
-        self._log_x = log_x
+    def __init__(
+        self,
+        x,
+        y,
+        *,
+        width=460,
+        height=260,
+        log_x=False,
+        log_y=False,
+        left=52,
+        bottom=40,
+        right=12,
+    ):
+        self._log_x, self._log_y = log_x, log_y
         self._x = np.log10(x) if log_x else np.array(x, dtype=float)
-        self._y = np.array(y, dtype=float)
+        self._y = np.log10(y) if log_y else np.array(y, dtype=float)
         self.width, self.height, self._left, self._bottom = width, height, left, bottom
         self._right = right
         self.parts = []
@@ -54,10 +66,11 @@ class Picture:
     def at(self, x, y):
         """Return pixels of points."""
         x = np.log10(x) if self._log_x else np.asarray(x, dtype=float)
-        px = self._left + (x - self._x[0]) / (np.ptp(self._x) or 1.0) * (
+        y = np.log10(y) if self._log_y else np.asarray(y, dtype=float)
+        px = self._left + (x - self._x[0]) / ((self._x[1] - self._x[0]) or 1.0) * (
             self.width - self._left - self._right
         )
-        py = (self._y[1] - np.asarray(y, dtype=float)) / ((self._y[1] - self._y[0]) or 1.0)
+        py = (self._y[1] - y) / ((self._y[1] - self._y[0]) or 1.0)
         return px, 10 + np.clip(py, 0, 1) * (self.height - self._bottom - 10)
 
     def line(self, x, y, style, row=None):
@@ -83,6 +96,14 @@ class Picture:
             data = "" if rows is None else f' data-row="{rows[i]}"'
             self.parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{radius}" {style}{data}/>')
 
+    def crosses(self, x, y, style, rows):
+        """Add a cross for each point."""
+        for a, b, row in zip(*self.at(x, y), rows, strict=True):
+            self.parts.append(
+                f'<path d="M{a - 3:.1f} {b - 3:.1f}l6 6m-6 0l6-6" fill="none" {style} '
+                f'data-row="{row}"/>'
+            )
+
     def text(self, px, py, text, *, anchor="middle", more=""):
         """Add a text at a pixel."""
         self.parts.append(
@@ -102,7 +123,7 @@ class Picture:
         bottom = self.height - self._bottom
         self.x_axis(x_label, ticks=x_ticks)
         self.parts.append(f'<path class="axis" d="M{self._left} 10V{bottom}"/>')
-        for value in _ticks(self._y, False):
+        for value in _ticks(self._y, self._log_y):
             _, py = self.at([1.0 if self._log_x else self._x[0]], [value])
             self.parts.append(f'<path class="axis" d="M{self._left} {py[0]:.1f}h-4"/>')
             self.text(self._left - 7, py[0] + 4, f"{value:.4g}", anchor="end")
@@ -133,7 +154,7 @@ class Picture:
 
 def _ticks(ends, log):
     """Return about five numbers that are easy to read, between two (exponents, where `log`)."""
-    low, high = ends
+    low, high = sorted(ends)
     if log:
         step = max(1, int(np.ceil((high - low) / 5)))
         found = [10.0**k for k in range(int(np.ceil(low)), int(np.floor(high)) + 1, step)]

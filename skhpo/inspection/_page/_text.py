@@ -29,16 +29,16 @@ def cards(record, metric):
     """Return the headline numbers as HTML."""
     best = record.best_row(metric)
     n_fits, seconds = int(record.has_fit.sum()), np.nansum(record.fit_seconds)
-    shown = [
+    shown = [_score_card(record, best, metric)] if best is not None else []
+    if best is not None and len(record.objectives) > 1:
+        others = [name for name in record.objectives if name != metric]
+        shown += [_score_card(record, best, name) for name in others]
+    shown += [
         ("rows", f"{int(record.is_finished.sum()):,}"),
-        ("fits", f"{n_fits:,}"),
+        ("fits", f"{n_fits - record.n_skipped:,}"),
         ("seconds in fits", f"{seconds:,.0f}"),
-        ("failed fits", f"{n_failed(record):,}"),
+        ("failed fits", f"{int(record.failed().sum()):,}"),
     ]
-    if best is not None:
-        scores = record.scores[metric][best].mean(axis=1)
-        spread = f" ± {scores.std(ddof=1):.2g} over splits" if len(scores) > 1 else ""
-        shown.insert(0, (f"best {metric}{spread}", f"{scores.mean():.5g}"))
     return (
         '<div class="cards">'
         + "".join(
@@ -48,9 +48,11 @@ def cards(record, metric):
     )
 
 
-def n_failed(record):
-    """How many fits have no score."""
-    return int((record.has_fit & np.isnan(record.scores[record.metric])).sum())
+def _score_card(record, row, metric):
+    scores = record.scores[metric][row].mean(axis=1)
+    spread = f" ± {scores.std(ddof=1):.2g} over splits" if len(scores) > 1 else ""
+    what = f"{metric} of row {row}" if len(record.objectives) > 1 else f"best {metric}"
+    return what + spread, f"{scores.mean():.5g}"
 
 
 def how_sure(record, metric):
@@ -60,10 +62,13 @@ def how_sure(record, metric):
         return ""
     level = "all" if record.resources is None else record.resources[best]
     means = record.means(metric)
-    others = [row for row in record.rows(metric, level) if row != best]
+    feasible = record.is_feasible
+    others = [row for row in record.rows(metric, level) if row != best and feasible[row]]
     if not others or not np.isfinite(record.scores[metric][best]).all():
         return ""
     second = max(others, key=lambda row: means[row])
+    if means[second] > means[best]:  # a rule of the user's chose, not the score
+        return ""
     rope = 0.1 * float(means[best] - np.median(means[[best, *others]])) or 0.01
     found = compare(record, best, second, metric=metric, rope=rope)
     return (
@@ -113,6 +118,8 @@ def table_of(record, metric):
     means = record.means(metric)
     finished = np.flatnonzero(record.is_finished)
     order = finished[np.argsort(np.where(np.isnan(means[finished]), np.inf, -means[finished]))]
+    if record.violation is not None:
+        order = order[np.argsort(record.violation[order] > 0, kind="stable")]
     order = order[:_MOST_ROWS]
     scores = record.scores[metric].mean(axis=2)
     columns = {"row": order, "candidate": record.candidates[order]}
@@ -121,6 +128,13 @@ def table_of(record, metric):
         columns[record.resource] = record.resources[order]
     columns[metric] = means[order]
     columns["std"] = scores[order].std(axis=1)
+    for name in record.objectives:
+        if name != metric:
+            columns[name] = record.means(name)[order]
+    for name, values in record.constraints.items():
+        columns.setdefault(name, values[order])
+    if record.violation is not None:
+        columns["feasible"] = np.where(record.is_feasible[order], "yes", "no")
     columns["seconds"] = np.nansum(
         [record.fit_seconds[order], record.score_seconds[order]], axis=(0, 2, 3)
     )
@@ -151,7 +165,7 @@ def _cell(value):
 
 def failures_of(record):
     """Return the failures as HTML; empty where there is none."""
-    n = n_failed(record)
+    n = int(record.failed().sum())
     if not n and not record.failures:
         return ""
     parts = [f"<h2>Failures</h2><p>{n} fits have no score.</p>"]
