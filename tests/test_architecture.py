@@ -1,6 +1,7 @@
 """Imports only go down: each part knows the parts below it and nothing above."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -69,16 +70,19 @@ def part_of(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@functools.cache
 def imported(path):
-    """Yield absolute dotted names of everything that a file imports, or a name from its module."""
+    """Return absolute dotted names of everything that a file imports, or a name from its module."""
     package = ("skhpo", *path.relative_to(ROOT).parent.parts)
+    names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = [*base, *(node.module.split(".") if node.module else [])]
-            yield from (".".join([*module, alias.name]) for alias in node.names)
+            names += [".".join([*module, alias.name]) for alias in node.names]
+    return names
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
