@@ -74,6 +74,12 @@ def main():
 
         SelfTuningScheduleDisplay.from_estimator(net).figure_.savefig(sys.argv[1])
 
+    found = net.schedule_
+    schedule = {"module__dropout": "dropout_*.p", "label_smoothing": "label_smoothing"}
+    schedule = {name: found[tuned] for name, tuned in schedule.items()}
+    scheduled = TorchClassifier(hyperparameter_schedule=schedule, **PARAMS).fit(X_train, y_train)
+    print(f"plain network under its dropout and smoothing of each epoch: {tested(scheduled)}")
+
     search = SelfTuningSearchCV(
         TorchClassifier(**PARAMS),
         PLAIN_RANGES,

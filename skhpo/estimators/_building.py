@@ -19,6 +19,7 @@ from ..training.initialization import NamedInitialization, initialize_weights
 from ..training.loading import cast_floats
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 from ..training.sequences import as_batch
+from ._hyperparameter_schedule import scheduled_arguments
 from .defaults import changed_settings
 from .parameters import INFERRED, arguments_of, signature_of
 
@@ -50,6 +51,7 @@ class BuildingMixin:
         streams = {name: Stream(self._seed_of(name), name) for name in names}
         self._low_precision = low_precision(self.amp, self.device_)
         self.initialized_ = False
+        self._scheduled = {}
         self._made_state().restart(streams)
         NeuralNet.initialize(self)
         state = self._gathered_state()
@@ -174,7 +176,7 @@ class BuildingMixin:
         kwargs : dict
             By name of the argument.
         """
-        kwargs = NeuralNet.get_params_for(self, prefix)
+        kwargs = NeuralNet.get_params_for(self, prefix) | scheduled_arguments(self, prefix)
         if prefix == "criterion":  # such as class weights computed by scikit-learn
             arrays = {k: torch.from_numpy(v) for k, v in kwargs.items() if type(v) is np.ndarray}
             return {**kwargs, **arrays}
@@ -264,7 +266,7 @@ class BuildingMixin:
         if self.lr_multipliers:
             groups = grouped(named, self.lr_multipliers, kwargs["lr"])
         optimizer = resolve_optimizer(self.optimizer)
-        settings = changed_settings(self, "optimizer")
+        settings = {**changed_settings(self, "optimizer"), **scheduled_arguments(self, "optimizer")}
         if _fused_is_faster(optimizer, settings) and _can_fuse(self.module_):
             kwargs["fused"] = True
         self.optimizer_ = optimizer(groups, **kwargs)

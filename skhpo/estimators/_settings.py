@@ -9,6 +9,7 @@ from skorch import NeuralNet
 from ..arguments import COUNT_OR_ZERO, NON_NEGATIVE, check_arguments
 from ..names import nearest_first, resolve_optimizer, resolve_scheduler
 from ..training.initialization import INITIALIZATIONS
+from ._hyperparameter_schedule import check_hyperparameter_schedule
 
 __all__ = ["STREAMS", "check_settings"]
 
@@ -24,6 +25,7 @@ def check_settings(net):
     _check_selection(net)
     _check_steps(net)
     _check_schedule(net)
+    check_hyperparameter_schedule(net)
     if net.init not in INITIALIZATIONS:
         known = ", ".join(map(repr, nearest_first(net.init, INITIALIZATIONS)))
         raise ValueError(f"init must be one of {known}, but got {net.init!r}")

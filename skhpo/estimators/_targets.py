@@ -22,9 +22,14 @@ from ._links import last_operations
 from ._outputs import meaning_of
 from .defaults import changed_settings
 
-__all__ = ["BINARY", "LabelsMixin", "check_monitor_of_positions"]
+__all__ = ["BINARY", "LabelsMixin", "check_monitor_of_positions", "current_smoothing"]
 
 BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
+
+
+def current_smoothing(net):
+    """Return the label smoothing of a net in this epoch."""
+    return net._scheduled.get("label_smoothing", getattr(net, "label_smoothing", 0.0))
 
 
 def check_monitor_of_positions(net, has_positions):
@@ -52,7 +57,7 @@ class LabelsMixin(ClassesMixin):
                 "iterator_train__shuffle=False keeps their order; leave one of them out"
             )
         smoothing = self.label_smoothing
-        if not smoothing:
+        if not smoothing and "label_smoothing" not in (self.hyperparameter_schedule or ()):
             return
         if "label_smoothing" in changed_settings(self, "criterion"):
             raise ValueError(
@@ -275,6 +280,6 @@ class LabelsMixin(ClassesMixin):
         y_pred = self._for_criterion(y_pred)
         if self._meaning == "probabilities" and isinstance(self.criterion_, nn.NLLLoss):
             y_pred = torch.log(y_pred + torch.finfo(y_pred.dtype).eps)
-        if self.label_smoothing and isinstance(self.criterion_, BINARY):
-            y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / 2
+        if isinstance(self.criterion_, BINARY) and (smoothing := current_smoothing(self)):
+            y_true = y_true * (1 - smoothing) + smoothing / 2
         return super().get_loss(y_pred, y_true, X=X, training=training)

@@ -93,6 +93,8 @@ class TorchEstimator(
     _low_precision = None
     _class_weight_of_loader = None
     _row_bytes = None
+    # Values of `hyperparameter_schedule` in the last epoch.
+    _scheduled = _NOTHING
     # Whether `_own_runner` returns the runner of epochs.
     _has_own_epochs = False
 

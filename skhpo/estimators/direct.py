@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..training.direct import DirectSteps, Masks
-from ._targets import BINARY
+from ._targets import BINARY, current_smoothing
 
 __all__ = ["describe_training", "direct_steps"]
 
@@ -44,7 +44,7 @@ def describe_training(net, batches, masks):
         return found
     settings = {}
     if isinstance(net.criterion_, BINARY):
-        settings["smoothing"] = getattr(net, "label_smoothing", 0.0)
+        settings["smoothing"] = current_smoothing(net)
     if isinstance(net.criterion_, nn.NLLLoss):
         settings["of_probabilities"] = getattr(net, "_meaning", None) == "probabilities"
     return {

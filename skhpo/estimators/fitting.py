@@ -15,6 +15,7 @@ from ..training.engine import ActiveNetwork, train
 from ..training.plain import PlainRunner
 from ..training.randomness import may_draw
 from ..training.schedule import Schedule
+from ._hyperparameter_schedule import HyperparameterSchedule
 from ._normalization import end_of_fit
 from .direct import direct_steps
 from .hooked import HookedRunner, why_hooked
@@ -79,6 +80,9 @@ def activate(net, train_part, checks):
     if checks is not None:
         checks.measure.may_draw = _draws(net)
     needed = net.max_norm is not None or state.frozen_until
+    given = None
+    if net.hyperparameter_schedule is not None:
+        given = HyperparameterSchedule(net, state.counters.n_epochs + net.max_epochs)
     return ActiveNetwork(
         state,
         batches,
@@ -88,6 +92,7 @@ def activate(net, train_part, checks):
         parameters=list(net.get_all_learnable_params()) if needed else (),
         max_norm=net.max_norm,
         at_end=end_of_fit(net, train_part, batches, checks),
+        at_begin=given and given.begin_epoch,
     )
 
 

@@ -71,6 +71,11 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     schedule_epochs : int or None, default=None
         Length of the schedule; after it the last learning rate is kept. None is the `max_epochs`
         of the first call, in a search that varies them their largest value.
+    hyperparameter_schedule : dict of str to list or callable, default=None
+        Values that parameters have in each epoch (``{"module__dropout": [0.0, 0.1, 0.2]}``), or
+        functions from the number of epochs before to the value, in place of the parameters' own
+        ones: `lr`, ``optimizer__*``,
+        ``module__*`` (a rate of layers) and ``criterion__*``.
     init : str, default="default"
         Distribution of the initial weights: "default" (that of the layers), "zeros", "uniform",
         "normal", "orthogonal", "lecun_normal", "xavier_normal", "kaiming_normal",
@@ -185,7 +190,8 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         the last check, "valid_loss" or "valid_" and the monitor, and with that as a prefix
         "_best" (whether there was a new best one), "_trend" (slope per check) and "_spread"
         (standard deviation), both over the last `patience` checks (5 if it is None); "checks"
-        lists those of the epoch. With `lr_scheduler` also "lr".
+        lists those of the epoch. With `lr_scheduler` also "lr", with
+        `hyperparameter_schedule` "hyperparameters", the values by name.
     module_, criterion_, optimizer_ : object
         The current module, criterion and optimizer.
     device_ : torch.device
@@ -251,6 +257,7 @@ cuda_dependent_attributes_ : object
         min_epochs=1,
         lr_scheduler=None,
         schedule_epochs=None,
+        hyperparameter_schedule=None,
         init="default",
         init_gain=1.0,
         lr_multipliers=None,

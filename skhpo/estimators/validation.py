@@ -185,6 +185,13 @@ def check_before_search(estimator, X, y, sample_weight, varied, parts):
     those on which the valid names of others depend.
     """
     estimator = clone(estimator)
+    if "hyperparameter_schedule" not in varied:
+        twice = sorted(varied & set(estimator.hyperparameter_schedule or ()))
+        if twice:
+            raise ValueError(
+                f"{twice[0]!r} cannot be searched, because the estimator's hyperparameter_schedule "
+                "sets it in each epoch; leave one of them out"
+            )
     if not varied & parts:
         estimator._check_names()
     if X is not None:

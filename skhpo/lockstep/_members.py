@@ -27,6 +27,8 @@ _FREE = {
 }
 # Arguments of the package's modules that may differ within a group.
 _RATES = ("module__dropout", "module__input_dropout")
+# Parameters that may change by a schedule.
+_FOLLOWED = {"lr", "optimizer__weight_decay"}
 
 
 @dataclass
@@ -96,6 +98,9 @@ def _obstacle(net, fit_params):
         return f"collate={net.collate!r} makes the batches"
     if net.accumulate > 1:
         return f"accumulate={net.accumulate} makes steps of several batches"
+    changing = sorted(set(net.hyperparameter_schedule or ()) - _FOLLOWED)
+    if changing:
+        return f"hyperparameter_schedule changes {changing[0]}, which lockstep does not follow"
     for name in ("compile", "verbose"):
         if getattr(net, name):
             return f"{name}={getattr(net, name)!r} is for single networks"

@@ -79,7 +79,7 @@ class LockstepRunner:
         """Train each network for an epoch."""
         self._keep(networks)
         for row, network in enumerate(networks):
-            if network.state.schedule is not None:
+            if network.state.schedule is not None or network.at_begin is not None:
                 self.optimizer.refresh_settings(row)
         self._freeze_and_thaw()
         steps = [(step, *self._step(step, *batch)) for step, *batch in self.feed.epoch()]

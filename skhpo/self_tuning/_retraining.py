@@ -11,6 +11,7 @@ from ..estimators.selection import checks_of
 from ..estimators.watching import NetWatcher
 from ..training.data import as_dict
 from ..training.engine import ActiveNetwork, train
+from ..training.epoch_values import EpochValues
 
 __all__ = ["retrain"]
 
@@ -22,8 +23,10 @@ def retrain(net, train_part, checks):
     epoch, "final" the last ones. The trained `net` gets `refit_history_`.
     """
     rows = net.history[:, "hyperparameters"]
+    n_epochs = len(rows)
     if net.refit == "final":
-        rows = rows[-1:] * len(rows)
+        rows = rows[-1:] * n_epochs
+    values = EpochValues({name: [row[name] for row in rows] for name in rows[0]})
     net.tuning_.best_weights = net._state.copy_weights()
     twin = copy.copy(net)
     twin.random_state, twin.history_, twin.callbacks = net.seed_, None, None
@@ -32,13 +35,13 @@ def retrain(net, train_part, checks):
     twin._few_inputs = few.get(None, few)
     twin.initialize()
     twin._few_inputs = None
-    twin.tuning_.follow(twin, rows)
+    twin.tuning_.follow(twin, values)
     # Patience must not stop the refit earlier than the tuning.
     measure = checks.measure
-    twin_checks = checks_of(twin, measure.valid, measure.y, min_epochs=len(rows))
+    twin_checks = checks_of(twin, measure.valid, measure.y, min_epochs=n_epochs)
     batches = twin._batches(train_part, training=True)
     network = ActiveNetwork(
-        *(twin._state, batches, len(rows)),
+        *(twin._state, batches, n_epochs),
         NetWatcher(twin, {"dataset_train": train_part, "dataset_valid": None}),
         twin_checks,
         parameters=list(twin.get_all_learnable_params()),

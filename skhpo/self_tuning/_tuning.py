@@ -47,7 +47,7 @@ class Tuning:
         Training steps so far.
     is_fixed : bool
         Whether the hyperparameters are fixed numbers.
-    to_follow : list of dict, FixedValues or None
+    to_follow : EpochValues or None
         A schedule, one row per epoch, that is used instead of tuning.
     best_weights : dict or None
         After a refit: state dicts of the tuned network at its best epoch.
@@ -149,9 +149,9 @@ class Tuning:
     def find(self, net, n_rows=0):
         """Places were found when the module was converted."""
 
-    def follow(self, net, rows):
+    def follow(self, net, values):
         """Train a plain network with the values of a schedule from now on."""
-        self.to_follow = rows
+        self.to_follow = values
 
     def warn(self):
         """Nothing is unusual."""

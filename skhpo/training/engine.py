@@ -90,6 +90,9 @@ class ActiveNetwork:
     at_end : callable or None, default=None
         Called without arguments when training has ended without an error and the network has its
         best weights.
+    at_begin : callable or None, default=None
+        Called before each epoch with the number of epochs before; what it sets may change the steps
+        of the epoch. Returns columns of the epoch's row in the history.
 
     Attributes
     ----------
@@ -108,6 +111,7 @@ class ActiveNetwork:
         parameters: Sequence[tuple[str, torch.nn.Parameter]] = (),
         max_norm: float | None = None,
         at_end: Callable[[], object] | None = None,
+        at_begin: Callable[[int], dict[str, Any]] | None = None,
     ) -> None:
         self.state = state
         self.batches = batches
@@ -117,6 +121,8 @@ class ActiveNetwork:
         self.parameters = parameters
         self.max_norm = max_norm
         self.at_end = at_end
+        self.at_begin = at_begin
+        self._columns: dict[str, Any] = {}
         self._n_rows = len(state.history)
         self.limited = [] if max_norm is None else [p for _, p in parameters if p.ndim > 1]
         steps = state.schedule is not None and state.schedule.every_batch
@@ -134,6 +140,8 @@ class ActiveNetwork:
         """Prepare an epoch; return whether to train it."""
         if self.state.frozen_until:
             set_frozen(self.parameters, self.state.frozen_until, self.state.counters.n_epochs)
+        if self.at_begin is not None:
+            self._columns = self.at_begin(self.state.counters.n_epochs)
         if self.checks is not None:
             self.checks.begin_epoch()
         return self.watcher.epoch_begins()
@@ -183,7 +191,7 @@ class ActiveNetwork:
 
     def _record(self, report: EpochReport) -> None:
         history = self.state.history
-        for name, value in report.columns.items():
+        for name, value in {**self._columns, **report.columns}.items():
             history.record(name, value)
         if report.losses is not None:
             _record_losses(history, report.losses, report.sizes)

@@ -116,7 +116,8 @@ class TrainedNetwork:
             }
         found = {"label_smoothing": getattr(net.criterion_, "label_smoothing", 0.0)}
         if hasattr(net, "_known_classes"):
-            found["label_smoothing"] = net.label_smoothing or found["label_smoothing"]
+            smoothing = net._scheduled.get("label_smoothing", net.label_smoothing)
+            found["label_smoothing"] = smoothing or found["label_smoothing"]
             found["class_weight"] = _weights_of_classes(net, y)
         return found
 

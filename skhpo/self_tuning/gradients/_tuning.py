@@ -91,9 +91,9 @@ class GradientTuning:
         """Return names and parameters of the optimizer of the weights."""
         return (net.module_ if self.hypernetwork is None else self.hypernetwork).named_parameters()
 
-    def follow(self, net, rows):
+    def follow(self, net, values):
         """Train a plain network with the values of a schedule from now on."""
-        self.to_follow = rows
+        self.to_follow = values
         if self.hypernetwork is not None:
             self.hypernetwork = None
             net.initialize_optimizer()

@@ -1,0 +1,305 @@
+"""Hyperparameters of a net that change from epoch to epoch, by given values."""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from ..arguments import check_arguments
+from ..names import nearest_first, resolve_optimizer
+from ..training.checkpoint import plain_attributes
+from ..training.epoch_values import EpochValues
+from ..training.initialization import NamedInitialization
+
+__all__ = ["HyperparameterSchedule", "check_hyperparameter_schedule", "scheduled_arguments"]
+
+_KINDS = "lr, optimizer__*, label_smoothing, module__* and criterion__*"
+_OF_PARTS = ("module", "criterion")
+# In place of an attribute's name.
+_CLASS, _WEIGHTS = "(class)", "(weights)"
+
+
+def check_hyperparameter_schedule(net):
+    """Raise ValueError for a schedule that cannot be, whatever the data."""
+    given = net.hyperparameter_schedule
+    if given is None:
+        return
+    if not (isinstance(given, dict) and given and all(isinstance(name, str) for name in given)):
+        raise ValueError(
+            "hyperparameter_schedule must be None or a dict from names of parameters to a value "
+            f"for each epoch, but got {given!r}"
+        )
+    for name, value in given.items():
+        _check_name(net, name)
+        is_list = isinstance(value, list | tuple) or np.ndim(value) == 1
+        if not (is_list or (callable(value) and not hasattr(value, "rvs"))):
+            raise ValueError(
+                "hyperparameter_schedule must have a list with a value for each epoch, or a "
+                f"function of the number of epochs before, but for {name!r} it has {value!r}; a "
+                "value that stays is the parameter itself, a range is for a search"
+            )
+    if "lr" in given and net.lr_scheduler is not None:
+        raise ValueError(
+            f"hyperparameter_schedule has 'lr', but lr_scheduler={net.lr_scheduler!r} sets it, "
+            "too; leave one of them out"
+        )
+    of_optimizer = [name for name in given if _component(name) == "optimizer"]
+    if of_optimizer and getattr(net, "optimizer__param_groups", None):
+        raise ValueError(
+            f"hyperparameter_schedule has {of_optimizer[0]!r}, of which optimizer__param_groups "
+            "has values of its own; use lr_multipliers, or leave one of them out"
+        )
+    if "criterion__label_smoothing" in given and (
+        "label_smoothing" in given or getattr(net, "label_smoothing", 0)
+    ):
+        raise ValueError(
+            "label_smoothing and criterion__label_smoothing are the same; leave one of them out"
+        )
+    values = _values(net)
+    for name in given:
+        if name in ("lr", "label_smoothing"):
+            item = f"hyperparameter_schedule[{name!r}]"
+            constraint = {item: net._parameter_constraints[name]}
+            for end in values.support(name):
+                check_arguments(type(net).__name__, constraint, **{item: end})
+
+
+def _check_name(net, name):
+    known = net.get_params(deep=True)
+    component, nested, argument = name.partition("__")
+    if name not in known:
+        if not nested:
+            net._raise_unknown(name, known)
+        net._check_nested_name(name)
+    if name == "optimizer__lr" or not (
+        name == "lr"
+        or (name == "label_smoothing" and name in known)
+        or (argument and component in ("optimizer", *_OF_PARTS))
+    ):
+        can = nearest_first(name, _KINDS.replace(" and ", ", ").split(", "))
+        raise ValueError(
+            f"{name!r} cannot change while the network trains; a hyperparameter_schedule can have "
+            f"{', '.join(can)}. Search others, as with BayesSearchCV"
+        )
+    if not isinstance(known.get(name), numbers.Real | torch.Tensor | None):
+        raise ValueError(
+            f"a hyperparameter_schedule can have numbers, but {name!r} is {known[name]!r}; leave "
+            "it out"
+        )
+
+
+def _component(name):
+    return "optimizer" if name == "lr" else name.partition("__")[0]
+
+
+def _values(net, n_epochs=0):
+    """Return the values, of which those of the first epochs are checked."""
+    given = {
+        name: _plain_result_of(value) if callable(value) else list(map(_plain, value))
+        for name, value in net.hyperparameter_schedule.items()
+    }
+    return EpochValues(given, max(n_epochs, net.max_epochs, net.schedule_epochs or 0))
+
+
+def _plain_result_of(function):
+    return lambda epoch: _plain(function(epoch))
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def scheduled_arguments(net, component):
+    """Return arguments with which a component is built so that its values can change later."""
+    if not net.hyperparameter_schedule:
+        return {}
+    values, prefix = _values(net), component + "__"
+    names = [name for name in values.names if name.startswith(prefix)]
+    return {name.removeprefix(prefix): _two_values(values, name)[0] for name in names}
+
+
+def _two_values(values, name):
+    """Return two of the values that are not 0, at which a module may leave out a layer."""
+    given = values.distinct(name)
+    one = max(given, key=lambda value: (abs(value), value))
+    others = [value for value in given if value not in (0, one)]
+    if others:
+        return one, others[0]
+    return one, one / 2 if isinstance(one, float) else 0
+
+
+class HyperparameterSchedule:
+    """Sets the hyperparameters of a built net at the beginning of an epoch.
+
+    An argument of the module or the criterion stands for the attributes of layers that are equal to
+    it, found by building the part with two values; it may change nothing else.
+
+    Parameters
+    ----------
+    net : torch estimator
+        Built.
+    n_epochs : int
+        Epochs that will have been trained in all.
+
+    Raises
+    ------
+    ValueError
+        If values are missing, are refused by the part that gets them, or cannot change there.
+    """
+
+    def __init__(self, net, n_epochs):
+        self.net = net
+        self.values = _values(net, n_epochs)
+        self.values.check_epochs(n_epochs)
+        self._places = {}
+        for name in self.values.names:
+            if _component(name) == "optimizer":
+                self._check_of_optimizer(name)
+            elif _component(name) in _OF_PARTS:
+                self._places[name] = self._places_of(name)
+
+    def begin_epoch(self, epoch):
+        """Set the values of an epoch; return the columns of its row in the history."""
+        net, values = self.net, self.values[epoch]
+        net._scheduled = values
+        for name, value in values.items():
+            component, _, argument = name.partition("__")
+            if component in _OF_PARTS:
+                for layer, attribute in self._places[name]:
+                    _set(layer, attribute, value)
+            elif component == "label_smoothing":
+                if isinstance(net.criterion_, nn.CrossEntropyLoss):
+                    _set(net.criterion_, component, value)
+            else:
+                for group in net.optimizer_.param_groups:
+                    factor = group.get("lr_multiplier", 1) if component == "lr" else 1
+                    group[argument or component] = value * factor
+        return {"hyperparameters": values}
+
+    def _check_of_optimizer(self, name):
+        argument = name.removeprefix("optimizer__")
+        present = self.net.optimizer_.param_groups[0].get(argument)
+        if not isinstance(present, int | float) or isinstance(present, bool):
+            raise ValueError(
+                f"{name!r} cannot change while the network trains, because it is no number of the "
+                f"{type(self.net.optimizer_).__name__}; search it with BayesSearchCV"
+            )
+        factory = resolve_optimizer(self.net.optimizer)
+        for end in self.values.support(name):
+            with _naming(name, end):
+                factory([torch.zeros(1, requires_grad=True)], **{"lr": 0.1, argument: end})
+
+    def _places_of(self, name):
+        """Return the layers and their attributes that an argument sets."""
+        low, *_, high = 2 * self.values.distinct(name)
+        for end in (low, high):
+            with _naming(name, end):
+                self._built_with(name, end)
+        if low == high:
+            return []  # what it was built with
+        pair = _two_values(self.values, name)
+        found = _changes(name, *(self._built_with(name, value) for value in pair), pair)
+        part = getattr(self.net, _component(name) + "_")
+        part = getattr(part, "_orig_mod", part)  # if it is compiled
+        layers = dict(part.named_modules())
+        missing = [path for path, _ in found if path not in layers]
+        if missing:
+            raise ValueError(
+                f"the layer {missing[0]!r}, which {name!r} sets, must be there from the beginning, "
+                "but the value was 0 in all epochs of the first call; set schedule_epochs to the "
+                "epochs of all calls"
+            )
+        return [(layers[path], attribute) for path, attribute in found]
+
+    def _built_with(self, name, value):
+        """Build the module or the criterion with a value of an argument; nothing else is built."""
+        net, component = self.net, _component(name)
+        twin = clone(net).set_params(hyperparameter_schedule=None)
+        others = [other for other in self.values.names if _component(other) == component]
+        changed = {other: _two_values(self.values, other)[0] for other in others}
+        vars(twin).update(changed | {name: value})
+        twin._inferred, twin._few_inputs, twin.seed_ = net._inferred, None, net.seed_
+        for attribute in ("_known_classes", "_multi_label"):
+            if hasattr(net, attribute):
+                setattr(twin, attribute, getattr(net, attribute))
+        with (
+            twin._current_init_context(component),
+            NamedInitialization(net._seed_of("init")),
+        ):
+            getattr(twin, f"initialize_{component}")()
+        return getattr(twin, component + "_")
+
+
+@contextlib.contextmanager
+def _naming(name, value):
+    """Say which value it was that the constructor of a part refuses."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"hyperparameter_schedule must have valid values in all epochs, but {name!r} becomes "
+            f"{value:g}: {error}"
+        ) from error
+
+
+def _changes(name, one, other, pair):
+    """Return the (path, attribute) that differ as a pair of values; nothing else may differ."""
+    before, after = _described(one), _described(other)
+    if before.keys() != after.keys():
+        changed = sorted(before.keys() ^ after.keys(), key=str)[0]
+        raise _cannot_change(name, f"the part {'.'.join(changed)!r} is there only for some values")
+    found = []
+    for key, value in before.items():
+        if _same(value, after[key]):
+            continue
+        if key[-1] in (_CLASS, _WEIGHTS) or (value, after[key]) != pair:
+            raise _cannot_change(name, f"{'.'.join(filter(None, key))!r} depends on it")
+        found.append(key)
+    if not found:
+        raise _cannot_change(name, "no layer has it as an attribute")
+    return found
+
+
+def _cannot_change(name, why):
+    return ValueError(
+        f"{name!r} cannot change while the network trains, because {why} (an argument must be "
+        "passed on to layers as it is); search it with BayesSearchCV"
+    )
+
+
+def _described(part):
+    """Return attributes of layers and their weights, by path and name."""
+    if not isinstance(part, nn.Module):
+        return {}
+    found = {
+        (path, attribute): value
+        for path, attributes in plain_attributes(part).items()
+        for attribute, value in attributes.items()
+    }
+    for path, layer in part.named_modules():
+        found[path, _CLASS] = type(layer)
+    lazy = nn.parameter.UninitializedTensorMixin
+    for path, tensor in (*part.named_parameters(), *part.named_buffers()):
+        found[path, _WEIGHTS] = None if isinstance(tensor, lazy) else tensor
+    return found
+
+
+def _same(one, other):
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return (
+            one.shape == other.shape
+            and torch.equal(one.isnan(), other.isnan())
+            and bool(torch.equal(one.nan_to_num(), other.nan_to_num()))
+        )
+    return type(one) is type(other) and one == other
+
+
+def _set(layer, attribute, value):
+    # A program without autograd holds as long as attributes are the same objects.
+    if getattr(layer, attribute) != value:
+        setattr(layer, attribute, value)
