@@ -32,8 +32,9 @@ def mean_score(results: Sequence[FitResult], name: str, error_score: float) -> f
     """Return the score of a trial: the mean over splits and repeats of a list of FitResult.
 
     Failures count as `error_score`; where a fit was not made because the configuration breaks a
-    constraint it is NaN.
+    constraint it is NaN. Of a trial that racing stopped it is the mean over what was done.
     """
+    results = _made(results)
     if any(result.skipped for result in results):
         return np.nan
     scores = [result.test_scores.get(name, error_score) for result in results]
@@ -45,11 +46,17 @@ def variance_of_mean(results: Sequence[FitResult], name: str, error_score: float
 
     None where it is unknown: with a single fit, or where a score is not finite.
     """
+    results = _made(results)
     scores = [result.test_scores.get(name, error_score) for result in results]
     skipped = any(result.skipped for result in results)
     if len(scores) < 2 or skipped or not np.isfinite(scores).all():
         return None
     return float(np.var(scores, ddof=1) / len(scores))
+
+
+def _made(results: Sequence[FitResult]) -> Sequence[FitResult]:
+    """Return the results without those that racing left out."""
+    return [result for result in results if not result.is_raced]
 
 
 def mean_measure(results: Sequence[FitResult], name: str) -> float:
@@ -123,7 +130,7 @@ class TrialTable:
         self.test_scores, self.train_scores, self.found = Numbers(), Numbers(), Numbers()
         self.measures = Numbers()
         self.places: set[str] = set()
-        self._is_skipped = bytearray()  # by fit
+        self._is_skipped, self._is_raced = bytearray(), bytearray()  # by fit
         self.errors, self.score_errors = Errors(), Errors()
         self._numbers, self._candidates, self._parents = array("q"), array("q"), array("q")
         self._resources: list[int | None] = []
@@ -158,6 +165,7 @@ class TrialTable:
                 kind = (result.device or "cpu").partition(":")[0]
                 self.places.add(f"{result.worker.partition(':')[0]} ({kind})")
             self._is_skipped.append(result.skipped is not None)
+            self._is_raced.append(result.is_raced)
             self.errors.add(trial.number, result.error)
             self.score_errors.add(trial.number, result.score_error)
 
@@ -190,7 +198,7 @@ class TrialTable:
             "worker": names[np.array(self._worker, dtype=int)],
             "fit_time": np.array(self._fit_time),
             "score_time": np.array(self._score_time),
-            "skipped": np.array(self._is_skipped, dtype=bool),
+            "skipped": np.array(self._is_skipped, bool) & ~np.array(self._is_raced, bool),
         }
         order = self._order()
         return {
@@ -260,6 +268,7 @@ def results_table(
     resource: str | None = None,
     error_score: float = np.nan,
     return_train_score: bool = False,
+    n_splits_done: bool = False,
 ) -> dict[str, Any]:
     """Lay out a search as scikit-learn's ``cv_results_``.
 
@@ -277,6 +286,8 @@ def results_table(
     error_score : float, default=nan
         The score of a fit that failed.
     return_train_score : bool, default=False
+    n_splits_done : bool, default=False
+        Whether to say on how many splits each row was fitted.
 
     Returns
     -------
@@ -284,7 +295,8 @@ def results_table(
         Tags of the trials; ``n_resources`` and ``candidate`` where a resource varies; then
         times, parameters and scores as in ``GridSearchCV``. Values that fits found themselves
         are ``split0_<parameter>``, ..., NaN where a fit failed; ``constraint_<name>`` the means of
-        what constraints are about.
+        what constraints are about. Where racing left fits out, ``n_splits_done`` has the number of
+        splits that a row was fitted on; its means are over those, and it ranks behind all others.
     """
     order = table._order()
     columns: dict[str, Any] = {}
@@ -298,8 +310,13 @@ def results_table(
         """Return an array of shape (n_trials, n_splits, n_repeats)."""
         return values.reshape(len(table), -1, n_repeats)[order]
 
-    _mean_and_std(columns, "fit_time", by_split(np.array(table._fit_time)).mean(axis=2))
-    _mean_and_std(columns, "score_time", by_split(np.array(table._score_time)).mean(axis=2))
+    is_raced = np.array(table._is_raced, dtype=bool).reshape(len(table), -1, n_repeats)
+    is_made = ~is_raced[order][:, :, 0]
+    for name, seconds in (("fit_time", table._fit_time), ("score_time", table._score_time)):
+        _mean_and_std(columns, name, by_split(np.array(seconds)).mean(axis=2), is_made)
+    is_whole = np.asarray(is_made.all(axis=1))
+    if n_splits_done:
+        columns["n_splits_done"] = is_made.sum(axis=1)
     params: Any = [table._params[row] for row in order.tolist()]
     if resource is not None:
         params = list(map(dict, params))
@@ -314,11 +331,11 @@ def results_table(
         columns.update({f"split{i}_{name}": column.copy() for i, column in enumerate(values.T)})
     # In the order of the scorer; a result with all of them says it best.
     for name in metrics or table.test_scores.names or ["score"]:
-        _scores(columns, f"test_{name}", by_split(table.scores("test", name, error_score)))
-        columns[f"rank_test_{name}"] = _ranks(columns[f"mean_test_{name}"])
+        _scores(columns, f"test_{name}", by_split(table.scores("test", name, error_score)), is_made)
+        columns[f"rank_test_{name}"] = _ranks(columns[f"mean_test_{name}"], is_whole)
         if return_train_score:
             scores = by_split(table.scores("train", name, error_score))
-            _scores(columns, f"train_{name}", scores)
+            _scores(columns, f"train_{name}", scores, is_made)
     for name in table.measures.names:
         measured = by_split(table.measures.column(name, np.nan)).reshape(len(table), -1)
         there = ~np.isnan(measured)
@@ -354,13 +371,21 @@ def param_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.MaskedAr
     return columns
 
 
-def _mean_and_std(columns: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
+def _mean_and_std(
+    columns: dict[str, Any], name: str, values: NDArray[np.float64], is_made: NDArray[np.bool_]
+) -> None:
+    """Add mean and standard deviation over the splits, of each row over those that were fitted."""
     with np.errstate(invalid="ignore"):  # infinite scores
         columns[f"mean_{name}"] = values.mean(axis=1)
         columns[f"std_{name}"] = values.std(axis=1)
+        for row in np.flatnonzero(~is_made.all(axis=1)):
+            done = values[row, is_made[row]]
+            columns[f"mean_{name}"][row], columns[f"std_{name}"][row] = done.mean(), done.std()
 
 
-def _scores(columns: dict[str, Any], name: str, values: NDArray[np.float64]) -> None:
+def _scores(
+    columns: dict[str, Any], name: str, values: NDArray[np.float64], is_made: NDArray[np.bool_]
+) -> None:
     """Add the columns of scores of shape (n_trials, n_splits, n_repeats)."""
     means = values.mean(axis=2)
     for split, column in enumerate(means.T):
@@ -368,14 +393,21 @@ def _scores(columns: dict[str, Any], name: str, values: NDArray[np.float64]) -> 
         if values.shape[2] > 1:
             for repeat, scores in enumerate(values[:, split].T):
                 columns[f"split{split}_repeat{repeat}_{name}"] = scores.copy()
-    _mean_and_std(columns, name, means)
+    _mean_and_std(columns, name, means, is_made)
 
 
-def _ranks(means: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return ranks from 1, best first; infinity is the best, NaN the worst, as in scikit-learn."""
+def _ranks(means: NDArray[np.float64], is_whole: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return ranks from 1, best first; infinity is the best, NaN the worst, as in scikit-learn.
+
+    Rows that were not fitted on all splits come after the others.
+    """
     limits = np.finfo(means.dtype)
     filled = np.where(np.isnan(means), -np.inf, np.clip(means, limits.min, limits.max))
-    return rankdata(-filled, method="min").astype(np.int32)
+    ranks = rankdata(-filled, method="min").astype(np.int32)
+    if not is_whole.all():
+        for rows, first in ((is_whole, 0), (~is_whole, is_whole.sum())):
+            ranks[rows] = first + rankdata(-filled[rows], method="min")
+    return ranks
 
 
 def read_journal(path: str | PathLike[str]) -> dict[str, Any]:
@@ -428,4 +460,5 @@ def read_journal(path: str | PathLike[str]) -> dict[str, Any]:
         n_repeats=header["n_repeats"],
         resource=header["resource"],
         return_train_score=header["return_train_score"],
+        n_splits_done=any(table._is_raced),
     )

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FitResult", "Trial"]
+__all__ = ["RACED", "FitResult", "Trial"]
+
+# In the place of a constraint, of a fit that racing left out. No attribute has such a name.
+RACED = "(racing)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ class FitResult:
         What constraints are about, beside scores, by name.
     skipped : str or None
         Name of the constraint that was known to be broken without a fit, which therefore was not
-        made: no failure, but there are no scores.
+        made: no failure, but there are no scores. `RACED` where the trial was stopped before,
+        because it was hopeless on the splits until then.
     """
 
     trial: int
@@ -110,3 +114,8 @@ class FitResult:
     worker: str | None = None
     measures: Mapping[str, float] | None = None
     skipped: str | None = None
+
+    @property
+    def is_raced(self) -> bool:
+        """Whether the fit was not made, because its trial was stopped before."""
+        return self.skipped == RACED

@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -139,6 +139,7 @@ class Evaluator(Planner):
         self._suspects: deque[Job] = deque()
         self._died_alone: deque[Job] = deque()  # where others run beside the second try
         self._retried: set[tuple[Any, ...]] = set()
+        self._withdrawn: set[tuple[int, int, int]] = set()  # fits that run, and nobody wants
         self._seconds: float | None = None
         self._is_large = n_bytes(X) >= _LARGE
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
@@ -204,7 +205,9 @@ class Evaluator(Planner):
                 answered = list(self._answered)
                 self._answered.clear()
                 self.pending -= len(answered)
-                return answered
+                if wanted := [result for result in answered if self._is_wanted(result)]:
+                    return wanted
+                continue
             if self.time_is_over:
                 self.cancel()
             else:
@@ -220,6 +223,22 @@ class Evaluator(Planner):
         """Whether it is too late for a fit to start."""
         until = self.limits["until"]
         return until is not None and time.monotonic() > until
+
+    def withdraw(self, names: Collection[tuple[int, int, int]]) -> None:
+        """Forget fits of a trial that are pending; those that run end, and do not come back."""
+        self.pending -= self._waiting.withdraw(names)
+        self._withdrawn.update(names)
+
+    def _is_wanted(self, result: FitResult) -> bool:
+        name = result.trial, result.split, result.repeat
+        if name in self._withdrawn:
+            self._withdrawn.remove(name)
+            return False
+        return True
+
+    def trains_splits_together(self, trial: Trial) -> bool:
+        """Whether the splits of a trial are trained in lockstep, so that all end as one."""
+        return self._grouping.takes_several(trial, self._pool.slots_[0])
 
     def cancel(self) -> None:
         """Forget all fits that have not started."""
@@ -356,7 +375,8 @@ class Evaluator(Planner):
                     # What it was to be continued from may have been changed half way.
                     again.append(task if self._pool.in_processes_ else replace(task, state=None))
                     continue
-                self.note(task, outcome)
+                if task.name not in self._withdrawn:
+                    self.note(task, outcome)
                 self._answered.append(outcome.result)
             if again:
                 self._suspect(FitGroup(again), died=False)

@@ -16,13 +16,14 @@ from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, lim
 from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
 from ._setup import configured
-from ._tasks import FitGroup
+from ._tasks import FitGroup, FitTask
 from ._transformed import n_bytes
 from ._workers import import_first
 
 if TYPE_CHECKING:
+    from ..trial import Trial
     from ._callbacks import FitContexts
-    from ._tasks import FitTask, Setting
+    from ._tasks import Setting
 
 __all__ = ["FitGrouping"]
 
@@ -115,6 +116,21 @@ class FitGrouping:
             return [FitGroup([task]) for task in tasks]
         with limited(slot):
             return self._divided(tasks)
+
+    def takes_several(self, trial: Trial, slot: str | None = None) -> bool:
+        """Whether the fits of a trial are in groups; of one that `divide` had fits of, or not.
+
+        Parameters
+        ----------
+        trial : Trial
+        slot : str or None, default=None
+            A device that they may run on.
+        """
+        if self.lockstep is False or self._no_network_can_be_among():
+            return False
+        task = FitTask(trial.number, trial.candidate, 0, 0, trial.params, (trial.resource,))
+        with limited(slot):
+            return self._sizes.get(self._key(task), 1) > 1
 
     def _no_network_can_be_among(self) -> bool:
         """Whether nothing has imported the torch estimators, and it was said what that means."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,24 @@ class Waiting:
         self._ready.clear()
         self._blocked.clear()
         self._ranks.clear()
+
+    def withdraw(self, names: Collection[tuple[int, int, int]]) -> int:
+        """Forget fits that wait, each in a group of its own; return how many."""
+
+        def stays(work: Any) -> bool:
+            if not work.tasks:
+                return work.key in self._blocked
+            return any(task.name not in names for task in work.tasks)
+
+        n_before = sum(len(work.tasks) for work in self.all)
+        for key, works in list(self._blocked.items()):
+            self._blocked[key] = [work for work in works if stays(work)]
+            if not self._blocked[key]:
+                del self._blocked[key], self._ranks[key]
+        self._ready = [entry for entry in self._ready if stays(entry[-1])]
+        heapify(self._ready)
+        self.n_fits = sum(len(entry[-1].tasks) for entry in self._ready)
+        return n_before - sum(len(work.tasks) for work in self.all)
 
     def take_transformed(
         self,

@@ -41,6 +41,8 @@ def record_of_journal(path):
     for row, found in enumerate(results):
         curves.append({})
         for (split, repeat), result in found.items():
+            if result.is_raced:
+                continue
             place = row, split, repeat
             has_fit[place] = True
             skipped[place] = result.skipped is not None

@@ -136,6 +136,8 @@ def _of_table(
     resource = _without_resource(params, resource, resources, distributions)
     scores = {name: _scores(table, name) for name in metrics}
     shape = scores[metrics[0]].shape
+    n_splits_done = np.asarray(table.get("n_splits_done", np.full(n_rows, shape[1])))
+    has_fit = np.broadcast_to(np.arange(shape[1]) < n_splits_done[:, None], shape[:2])
     # Of a table the halving searches of scikit-learn leave out no fit.
     timing = timing or {
         name: np.broadcast_to(
@@ -147,7 +149,7 @@ def _of_table(
         distributions=distributions,
         params=params,
         scores=scores,
-        has_fit=np.ones(shape, dtype=bool),
+        has_fit=np.broadcast_to(has_fit[:, :, None], shape).copy(),
         fit_seconds=timing["fit_time"],
         score_seconds=timing["score_time"],
         starts=timing.get("start"),

@@ -67,6 +67,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "enqueue": [list, tuple, StrOptions({"defaults"})],
         "warm_start_from": [str, PathLike, None],
         "callbacks": [list, tuple],
+        "racing": [StrOptions({"auto"}), None],
         "confirm": [Interval(Integral, 0, None, closed="left")],
         "return_predictions": ["boolean", StrOptions(set(METHODS))],
         "keep_models": [Interval(Integral, 0, None, closed="left")],
@@ -76,6 +77,7 @@ class BaseTrialSearchCV(ScoredTrials):
     }
 
     resource: str | None = None
+    racing: str | None = None
 
     # Whether candidates are numbered as the scheduler's sampler proposes them.
     _samples_in_order = False
@@ -239,6 +241,7 @@ class BaseTrialSearchCV(ScoredTrials):
                 observers=observers,
                 keeper=keeper,
                 budget=plan.budget,
+                racing=self.racing is not None,
             )
             loop.run()
             if not len(loop.table):

@@ -138,6 +138,11 @@ class BayesSearchCV(BaseTrialSearchCV):
         Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
         ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
         this process, if they have them. `TensorBoardLogger` is one.
+    racing : "auto" or None, default=None
+        "auto" stops a candidate as soon as its mean over the first splits is below the worst split
+        of the best candidate so far, which saves the other fits; see docs/racing.md. Its other
+        scores are NaN, its means over the splits that were done, and it is never the best. Of
+        networks whose splits are trained in lockstep all are done.
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
@@ -153,7 +158,8 @@ class BayesSearchCV(BaseTrialSearchCV):
     Attributes
     ----------
     cv_results_ : dict of str to ndarray
-        As of `GridSearchCV`, in the order in which candidates were chosen.
+        As of `GridSearchCV`, in the order in which candidates were chosen; with `racing`
+        ``n_splits_done`` says on how many splits each was fitted.
     relevance_ : dict of str to ndarray
         A table for ``pandas.DataFrame``: ``param``, and ``relevance``, the inverse length scale
         of the model along it, in units of one over the parameter's whole range (the largest of
@@ -265,6 +271,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         lockstep: bool | str = "auto",
         asynchronous: bool = False,
         callbacks: Sequence[Any] = (),
+        racing: str | None = None,
         confirm: int = 0,
         return_predictions: bool | str = False,
         keep_models: int = 0,

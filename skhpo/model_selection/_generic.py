@@ -116,6 +116,11 @@ class SearchCV(BaseTrialSearchCV):
         Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
         ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
         this process, if they have them. `TensorBoardLogger` is one.
+    racing : "auto" or None, default=None
+        "auto" stops a candidate as soon as its mean over the first splits is below the worst split
+        of the best candidate so far, which saves the other fits; see docs/racing.md. Its other
+        scores are NaN, its means over the splits that were done, and it is never the best. Of
+        networks whose splits are trained in lockstep all are done.
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
@@ -135,7 +140,8 @@ class SearchCV(BaseTrialSearchCV):
     ----------
     cv_results_ : dict of str to ndarray
         As of `GridSearchCV`, one row per trial; plus the scheduler's tags, and ``n_resources`` and
-        ``candidate`` where there is a resource.
+        ``candidate`` where there is a resource; with `racing` ``n_splits_done``, the number of
+        splits that each was fitted on.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
     pareto_front_ : ndarray of int
@@ -223,6 +229,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         lockstep: bool | str = "auto",
         asynchronous: bool = False,
         callbacks: Sequence[Any] = (),
+        racing: str | None = None,
         confirm: int = 0,
         return_predictions: bool | str = False,
         keep_models: int = 0,

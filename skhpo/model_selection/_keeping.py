@@ -128,7 +128,9 @@ class Keeper(Observer):
             self.n_unpredicted += 1
             self.first_unpredicted = self.first_unpredicted or result.unpredicted
         why = result.error or result.unpredicted
-        if result.skipped is not None:
+        if result.is_raced:
+            why = "it was not made, because racing stopped its candidate after the splits before"
+        elif result.skipped is not None:
             why = f"it was not made, because it breaks the constraint {result.skipped!r}"
         if why is not None:
             n, first = self._errors.get(result.trial, (0, why))
@@ -140,6 +142,8 @@ class Keeper(Observer):
 
     def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
         """Drop what does not count, now that the score is known."""
+        if results[-1].is_raced:
+            self._drop(trial.number)
         ranked = (score, trial.resource or 0, -trial.number), trial
         may_win = not isnan(score) and self.may_win(trial)
         behind = self._left_behind(*ranked) if may_win else trial

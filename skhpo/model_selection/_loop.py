@@ -16,6 +16,7 @@ from ..results import TrialTable
 from ._cost import COST_IS_USED
 from ._goals import Told
 from ._observers import Observer
+from ._race import Race
 
 if TYPE_CHECKING:
     from ..journal import Journal
@@ -61,6 +62,8 @@ class TrialLoop:
     observers : sequence of Observer, default=()
     budget : Budget or None, default=None
         What the search may use.
+    racing : bool, default=False
+        Whether candidates are stopped that are hopeless after some of the splits, see `Race`.
     keeper : Keeper or None, default=None
         Where predictions are kept; it hears of trials before the observers do.
 
@@ -90,6 +93,7 @@ class TrialLoop:
         observers: Sequence[Observer] = (),
         keeper: Keeper | None = None,
         budget: Budget | None = None,
+        racing: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.evaluator = evaluator
@@ -100,6 +104,11 @@ class TrialLoop:
         self.deadline = deadline
         self.keeper = keeper
         self.budget = budget
+        self.race: Race | None = None
+        if racing:
+            n_repeats = evaluator.n_repeats
+            n_splits = n_fits // n_repeats
+            self.race = Race(evaluator, score, n_splits, n_repeats, asynchronous=asynchronous)
         self.observers = observers
         self.stopped: str | None = None
         self.error: StorageError | None = None
@@ -256,6 +265,8 @@ class TrialLoop:
                 self.evaluator.recall(trial)
                 for key in self.evaluator.fits(trial):
                     self._take(self.evaluator.known[key])
+                if self.race is not None:
+                    self.race.recall(trial, _in_order(self._rows[trial.number]))
                 self._tell(trial, replaying=True)
         return list(running.values())
 
@@ -275,6 +286,8 @@ class TrialLoop:
             if trial.parent is not None:
                 self._children[trial.parent] += 1
         if batch:
+            if self.race is not None:
+                self.race.start(batch)
             self._observe("on_ask", batch)
             if self.asynchronous and self.journal is not None and not replaying:
                 numbers = [trial.number for trial in batch]
@@ -285,7 +298,7 @@ class TrialLoop:
         """Wait for results; return the trials that they finish, None if nothing is pending."""
         results = self.evaluator.next()
         self._check_interrupt()
-        self._received.extend(results)
+        self._received.extend(results if self.race is None else self.race.take(results))
         finished = self._take_received()
         if self.deadline is not None and time.monotonic() > self.deadline:
             self._end(OUT_OF_TIME)
@@ -322,7 +335,7 @@ class TrialLoop:
 
     def _tell(self, trial: Trial, *, replaying: bool = False) -> None:
         results = _in_order(self._rows[trial.number])
-        told = Told(*self.score(results))
+        told = Told(*self.score(results)) if self.race is None else self.race.told(results)
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
         del self._open[trial.number], self._rows[trial.number]
@@ -336,7 +349,8 @@ class TrialLoop:
                     self._dropped.append(trial.parent)
         self.scheduler.tell(trial, told.score, **told.more)
         if self.keeper is not None:
-            self.keeper.on_trial_end(trial, results, told.score if told.is_feasible else nan)
+            may_win = told.is_feasible and not results[-1].is_raced
+            self.keeper.on_trial_end(trial, results, told.score if may_win else nan)
         if self._observe("on_trial_end", trial, results, told.score):
             self._end(STOPPED_BY_CALLBACK)
 

@@ -191,12 +191,15 @@ def _value(column: Any, row: int) -> Any:
 def may_win(table: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Return which rows may win: those that keep the constraints, of the largest subsamples.
 
-    The refit has all rows, and what was found with few of them says little of it.
+    The refit has all rows, and what was found with few of them says little of it. Nor do rows win
+    that racing stopped.
     """
     feasible = np.asarray(table.get("feasible", ()), dtype=bool)
     allowed = np.ones(len(next(iter(table.values()))), dtype=bool)
     if feasible.any():
         allowed &= feasible
+    if (n_done := table.get("n_splits_done")) is not None:
+        allowed &= n_done == np.max(n_done)
     levels = table.get("n_resources")
     if levels is None or any(
         key.startswith("param_") and np.array_equal(np.ma.getdata(table[key]), levels)

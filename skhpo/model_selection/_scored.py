@@ -103,6 +103,7 @@ class ScoredTrials(Ensembles):
             resource=self.resource,
             error_score=error_score,
             return_train_score=self.return_train_score,
+            n_splits_done=self.racing is not None,
         )
         self.timing_ = loop.table.timing(self.n_repeats)
         if loop.keeper is not None:
