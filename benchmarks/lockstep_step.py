@@ -73,10 +73,11 @@ def measure(n_networks, repeats):
         (lambda: list(map(len, runner.feed.epoch())), 3, n_steps),
         (lambda: runner.run(runner.networks), 3, n_steps),
     ]
-    for part, *_ in parts:
-        part()
-        part()
-    return np.array([[microseconds(*part) for part in parts] for _ in range(repeats)])
+    with runner.passes.context():
+        for part, *_ in parts:
+            part()
+            part()
+        return np.array([[microseconds(*part) for part in parts] for _ in range(repeats)])
 
 
 def main():

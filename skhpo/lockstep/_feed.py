@@ -54,6 +54,7 @@ class Feed:
         # Networks on the same rows share targets and weights.
         self.first_targets, kept = _places(list(zip(targets, weights, strict=True)))
         self.targets = torch.cat([targets[i] for i in kept])
+        self.target_bytes = self.targets[:1].nbytes
         self.weight = None
         if weights[0] is not None:
             self.weight = torch.cat([weights[i] for i in kept]).to(dtype)
@@ -104,25 +105,36 @@ class Feed:
         `X` and `y` have the shape (n_nets, n, ...), and `weight` (n_nets, n): the weighted sum of
         the losses of rows is the loss of the batch.
         """
-        longest = max(len(run.batches.rows) for run in self.runs)
-        # int32, as the orders of many networks may need as much memory as the rows.
-        orders = torch.zeros(len(self.runs), longest, dtype=torch.int32)
-        for row, run in enumerate(self.runs):
-            order, index = run.batches.order(), run.batches.rows.index
-            orders[row, : len(order)] = order if index is None else index[order]
+        orders = self._draw_orders()
         done = 0
         while done < len(self.steps):
-            step = self.steps[done]
             together = self._together(done)
-            yield from self._gathered(step, together, orders)
+            yield from self._gathered(self.steps[done], together, *orders)
             done += together
+
+    def _draw_orders(self):
+        """Return the rows of an epoch in the inputs and in the joined targets of the networks."""
+        longest = max(len(run.batches.rows) for run in self.runs)
+        # int32, as the orders of many networks may need as much memory as the rows.
+        of_targets = torch.zeros(len(self.runs), longest, dtype=torch.int32)
+        is_mapped = any(of_rows is not None for of_rows in self.maps)
+        of_inputs = torch.zeros_like(of_targets) if is_mapped else of_targets
+        for row, (run, of_rows) in enumerate(zip(self.runs, self.maps, strict=True)):
+            order, index = run.batches.order(), run.batches.rows.index
+            order = order if index is None else index[order]
+            of_targets[row, : len(order)] = order
+            if is_mapped:
+                of_inputs[row, : len(order)] = order if of_rows is None else of_rows[order]
+        return of_inputs, of_targets
 
     def _together(self, first):
         """Return how many steps from `first` on are gathered at once."""
         step = self.steps[first]
         if step.lengths is not None:
             return 1
-        per_step = (step.stop - step.start) * step.size * self.row_bytes
+        # Of rows in memory only the positions, 8 bytes for inputs and for targets, and targets.
+        row_bytes = 16 + self.target_bytes + (0 if self._is_in_memory else self.row_bytes)
+        per_step = (step.stop - step.start) * step.size * row_bytes
         most = max(1, _CHUNK_BYTES // per_step)
         n = 1
         for other in self.steps[first + 1 : first + most]:
@@ -133,33 +145,32 @@ class Feed:
             n += 1
         return n
 
-    def _gathered(self, step, n_steps, orders):
-        n_nets = step.stop - step.start
-        end = step.first_row + n_steps * step.size
-        order = orders[step.start : step.stop, step.first_row : end].long()
-        # Indices of rows of the inputs, and of the joined targets.
-        of_inputs = [_mapped(self.maps[step.start + i], one) for i, one in enumerate(order)]
-        firsts = torch.tensor(self.first_targets[step.start : step.stop])
-        chosen = torch.stack([torch.stack(of_inputs), order + firsts.unsqueeze(1)])
-        weight = torch.full((n_nets, step.size), 1 / step.size, dtype=self.dtype)
-        if step.lengths is not None:
-            lengths = torch.tensor(step.lengths).unsqueeze(1)
-            is_real = torch.arange(step.size) < lengths
-            # Fill up with the first row, which introduces no new values.
-            chosen = torch.where(is_real, chosen, chosen[..., :1])
-            weight = is_real.to(self.dtype) / lengths
-        # (2, n_nets, n_steps * size) -> (2, n_steps, n_nets, size)
-        chosen = chosen.unflatten(2, (n_steps, step.size)).transpose(1, 2).contiguous()
-        weight = weight.to(self.device)
-        of_targets = chosen[1].flatten().to(self.device)
-        ys = self.targets.index_select(0, of_targets).unflatten(0, chosen.shape[1:]).unbind(0)
+    def _gathered(self, step, n_steps, of_inputs, of_targets):
+        part = slice(step.start, step.stop), slice(step.first_row, None)
+        is_same = of_inputs is of_targets
+        of_inputs = _by_step(of_inputs[part], n_steps, step)
+        of_targets = of_inputs if is_same else _by_step(of_targets[part], n_steps, step)
+        firsts = self.first_targets[step.start : step.stop]
+        if any(firsts):
+            of_targets = of_targets + torch.tensor(firsts).unsqueeze(1)
+        of_targets = of_targets.to(self.device)
+        ys = self.targets.index_select(0, of_targets.flatten()).unflatten(0, of_targets.shape)
+        weight = self._share(step)
         ws = [weight] * n_steps
         if self.weight is not None:
-            weights = self.weight.index_select(0, of_targets)
-            ws = (weights.view(n_steps, n_nets, step.size) * weight).unbind(0)
-        X = self._inputs(chosen[0], self.source_of[step.start : step.stop])
-        for x, y, w in zip(X, ys, ws, strict=True):
+            weights = self.weight.index_select(0, of_targets.flatten())
+            ws = (weights.view(of_targets.shape) * weight).unbind(0)
+        X = self._inputs(of_inputs, self.source_of[step.start : step.stop])
+        for x, y, w in zip(X, ys.unbind(0), ws, strict=True):
             yield step, x, y, w
+
+    def _share(self, step):
+        """Return the weight of each row in the loss of its batch."""
+        if step.lengths is None:
+            share = torch.tensor(1 / step.size, dtype=self.dtype, device=self.device)
+            return share.expand(step.stop - step.start, step.size)  # one number, read by all
+        lengths = torch.tensor(step.lengths).unsqueeze(1)
+        return ((torch.arange(step.size) < lengths).to(self.dtype) / lengths).to(self.device)
 
     def _inputs(self, index, source_of):
         """Yield inputs of shape (n_networks, size, ...) for each step, valid until the next one.
@@ -167,26 +178,44 @@ class Feed:
         `index` has the shape (n_steps, n_networks, size).
         """
         n_steps, n_networks, size = index.shape
-        apart = len(set(source_of)) > 1
         # Rows in memory are gathered just before their use, so that they are in the cache.
         n_at_once = 1 if self._is_in_memory else n_steps
         n_rows = n_at_once * n_networks * size
         if self._buffer is None or len(self._buffer) < n_rows:
             row, dtype = self.sources[0].shape[1:], self.runs[0].batches.rows.dtype[None]
-            self._buffer = torch.empty(n_rows, *row, dtype=dtype, device=self.device)
+            with torch.inference_mode(False):  # for autograd, if a later epoch needs it
+                self._buffer = torch.empty(n_rows, *row, dtype=dtype, device=self.device)
         X = self._buffer[:n_rows]
-        # One network after the other, unless all read the same array.
-        if apart:
-            parts = index.unflatten(0, (-1, n_at_once)).transpose(1, 2).flatten(2)
-            views = X.unflatten(0, (n_networks, n_at_once, size)).unbind(1)
-        else:
-            parts = index.view(-1, 1, n_rows)
+        first = self.sources[source_of[0]]
+        index = index.to(getattr(first, "device", "cpu"))
+        if len(set(source_of)) == 1:
             views = X.unflatten(0, (n_at_once, n_networks, size)).unbind(0)
-        outs, sources = X.tensor_split(parts.shape[1]), [self.sources[i] for i in source_of]
-        for of_steps in parts.to(getattr(sources[0], "device", "cpu")):
-            for out, of_part, source in zip(outs, of_steps, sources, strict=False):
+            for of_steps in index.view(-1, n_rows).unbind(0):
+                _read(first, of_steps, X)
+                yield from views
+            return
+        # One network after the other.
+        parts = index.unflatten(0, (-1, n_at_once)).transpose(1, 2).flatten(2)
+        views = X.unflatten(0, (n_networks, n_at_once, size)).unbind(1)
+        outs, sources = X.tensor_split(n_networks), [self.sources[i] for i in source_of]
+        for of_steps in parts:
+            for out, of_part, source in zip(outs, of_steps, sources, strict=True):
                 _read(source, of_part, out)
             yield from views
+
+
+def _by_step(order, n_steps, step):
+    """Return the positions of rows in an array of shape (n_steps, n_nets, size).
+
+    `order`, of shape (n_nets, n), begins with the first row of the first step.
+    """
+    order = order[:, : n_steps * step.size].unflatten(1, (n_steps, step.size)).transpose(0, 1)
+    order = order.to(torch.int64, memory_format=torch.contiguous_format)
+    if step.lengths is None:
+        return order
+    # Fill up with the first row, which introduces no new values.
+    is_real = torch.arange(step.size) < torch.tensor(step.lengths).unsqueeze(1)
+    return torch.where(is_real, order, order[..., :1])
 
 
 def _read(source, index, out):
@@ -216,7 +245,3 @@ def _places(pairs):
 
 def _equal(a, b):
     return a is b or (a is not None and b is not None and torch.equal(a, b))
-
-
-def _mapped(of_rows, index):
-    return index if of_rows is None else of_rows[index]

@@ -69,7 +69,9 @@ class _Joined:
             for net in self.nets[start:stop]
             for group in net.optimizer_.param_groups
         ]
-        self.optimizer.step()
+        # The state that it allocates must be usable outside of inference mode.
+        with torch.inference_mode(False), torch.no_grad():
+            self.optimizer.step()
 
     def refresh_settings(self, row):
         """Do nothing: the settings of a network are read in each step."""
@@ -189,6 +191,7 @@ class _Fused:
             [[tensor[first:stop].flatten() for tensor in tensors] for tensors in lists],
             [self.counts[i, first] for i in members],
             is_first=not n_steps[members[0]][first],
+            is_fixed=True,  # `refresh_settings` makes new calls
         )
 
     def refresh_settings(self, row):

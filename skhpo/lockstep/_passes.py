@@ -111,13 +111,18 @@ class Passes:
     def gradients(self, step, x, y, weight):
         """Write the gradients of a batch to the parameters, and return the losses of the rows.
 
-        Inputs and targets have the shape (n_networks, n, ...), weights (n_networks, n).
+        To be called within `context`. Inputs and targets have the shape (n_networks, n, ...),
+        weights (n_networks, n).
         """
         networks, compute_gradients = self._passes[step.start, step.stop, step.size]
         networks.lengths = step.lengths
+        return compute_gradients(x, y, weight)
+
+    def context(self):
+        """Return the context for calls of `gradients`, in which autograd can compute its parts."""
+        uses_autograd = any(networks.parts for networks, _ in self._passes.values())
         # Autograd cannot use tensors made in inference mode.
-        with torch.no_grad() if networks.parts else torch.inference_mode():
-            return compute_gradients(x, y, weight)
+        return torch.no_grad() if uses_autograd else torch.inference_mode()
 
     def _make(self, start, stop, size, target_row, losses):
         place = self._place(start, stop, size)

@@ -82,7 +82,8 @@ class LockstepRunner:
             if network.state.schedule is not None or network.at_begin is not None:
                 self.optimizer.refresh_settings(row)
         self._freeze_and_thaw()
-        steps = [(step, *self._step(step, *batch)) for step, *batch in self.feed.epoch()]
+        with self.passes.context():
+            steps = [(step, *self._step(step, *batch)) for step, *batch in self.feed.epoch()]
         return list(map(EpochReport, self._losses_of_nets(steps), self.feed.sizes))
 
     def release(self, network):
@@ -108,9 +109,10 @@ class LockstepRunner:
         self.optimizer.step(step.start, step.stop)
         if self.watched:
             self.limits.keep_to(step.start, step.stop)
-            for row in self.watched:
-                if step.start <= row < step.stop:
-                    self._after_batch(row, self.runs[row])
+            with torch.inference_mode(False):
+                for row in self.watched:
+                    if step.start <= row < step.stop:
+                        self._after_batch(row, self.runs[row])
         return losses, weight
 
     def _after_batch(self, row, run):

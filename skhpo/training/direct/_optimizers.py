@@ -110,45 +110,42 @@ def slots(optimizer, group):
     return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
 
-def fused_call(optimizer, group, lists, counts, *, is_first=False):
+def fused_call(optimizer, group, lists, counts, *, is_first=False, is_fixed=False):
     """Return the function that steps parameters of a group by torch's fused kernel.
 
     Parameters
     ----------
     optimizer : torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD or torch.optim.RMSprop
     group : dict
-        Its settings are read in each call.
     lists : list of list of Tensor
         The parameters, their gradients, and their state in the order of `slots`.
     counts : list of Tensor of shape () and of dtype float32
         Steps of the parameters, including that of the call; not read by SGD.
     is_first : bool, default=False
         Whether there is no momentum yet.
+    is_fixed : bool, default=False
+        Whether the settings of the group are read now; else they are read in each call.
     """
     if isinstance(optimizer, torch.optim.RMSprop):
         return partial(_step_rmsprop, group, *lists)
     if isinstance(optimizer, torch.optim.SGD):
         names = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
-        if not group["momentum"]:
-            lists = [*lists, []]
+        lists = lists if group["momentum"] else [*lists, []]
+        step = partial(torch._fused_sgd_, *lists, is_first_step=is_first)
+    else:
+        names = ("lr", "weight_decay", "eps", "amsgrad", "maximize")
+        decoupled = isinstance(optimizer, torch.optim.AdamW)
+        decoupled = group.get("decoupled_weight_decay", decoupled)
+        kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        step = partial(kernel, *(lists if group["amsgrad"] else [*lists, []]), counts)
 
-        def call():
-            settings = {name: group[name] for name in names}
-            torch._fused_sgd_(*lists, **settings, is_first_step=is_first)
+    def settings():
+        found = {name: group[name] for name in names}
+        if "betas" in group:
+            found["beta1"], found["beta2"] = group["betas"]
+        return found
 
-        return call
-    decoupled = isinstance(optimizer, torch.optim.AdamW)
-    decoupled = group.get("decoupled_weight_decay", decoupled)
-    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
-    names = ("lr", "weight_decay", "eps", "amsgrad", "maximize")
-    lists = lists if group["amsgrad"] else [*lists, []]
-
-    def call():
-        beta1, beta2 = group["betas"]
-        settings = {name: group[name] for name in names}
-        kernel(*lists, counts, beta1=beta1, beta2=beta2, **settings)
-
-    return call
+    return partial(step, **settings()) if is_fixed else lambda: step(**settings())
 
 
 def _step_rmsprop(group, parameters, gradients, squares, *others):
