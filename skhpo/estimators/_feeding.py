@@ -11,8 +11,9 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from ..training.batches import BatchIndices, RowBatches
+from ..training.batches import RowBatches
 from ..training.data import Rows, wants_integers
+from ..training.items import ItemRows
 from ..training.loading import (
     EncodedTargets,
     LoaderBatches,
@@ -24,9 +25,10 @@ from ..training.loading import (
     unpack,
 )
 from ..training.randomness import OwnGenerators, Stream
-from ..training.sequences import lengths_of, pad_items
+from ..training.sequences import lengths_of
 from ..training.sparse import is_worth_it
 from ._inputs import arranged
+from ._items import ORDERS, ItemReader, collate_of, orders_batches
 from ._transforms import TransformingMixin
 from .defaults import changed_settings
 from .validation import NO_BATCHES, check_container, check_inputs
@@ -56,9 +58,10 @@ class FeedingMixin(TransformingMixin):
     ``_check_inputs``, ``_as_dataset``, ``_batches``. It has three forms.
 
     * Arrays are `Rows`, of which batches are slices.
-    * A user's iterator, or one with a user's arguments, reads `Rows`.
-    * For user-defined rows (``dataset``, ``get_dataset``, a lazy sequence), a `DataLoader` reads a
-      `Dataset` made of the data as given.
+    * The items of a torch `Dataset`, or of one that is made of the data as given (``dataset``,
+      ``get_dataset``, a lazy sequence), are `ItemRows`, read batch by batch; also `Rows` that an
+      iterator has to collate.
+    * An iterator of the user's, or one with an order of its own, makes the batches itself.
     """
 
     def _check_inputs(self, X, y=None, *, reset, needs_y):
@@ -76,22 +79,35 @@ class FeedingMixin(TransformingMixin):
         `X` is an ndarray, CSR matrix, dict of ndarray, container as given, or torch Dataset; `y`
         are encoded targets.
         """
-        if isinstance(X, torch.utils.data.Dataset):
-            if training:
-                self._refuse_balance("X as an array, but X is a torch Dataset")
+        if isinstance(X, Rows):
             return X
         y = None if y is None else self._scale_targets(y)
-        if self._slices_batches(training=training) and not self._reads_as_given(X):
+        is_dataset = isinstance(X, torch.utils.data.Dataset)
+        if not is_dataset and not self._reads_as_given(X):
+            if not self._slices_batches(training=training):
+                rows = NetRows(X, y, dtype=self._input_dtypes())
+                return self._as_items(rows, y, weight, training=training)
             rows = self._rows(X, None if y is None else self._shape_targets(y), weight)
             rows.balance = None if y is None else self._classes_to_balance(y)
             return rows
+        dataset = X if is_dataset else self.get_dataset(X, y)
+        return self._as_items(dataset, y, weight, training=training)
+
+    def _as_items(self, dataset, y=None, weight=None, *, training):
+        """Return a dataset as `ItemRows`, or unchanged if its items are not read by number."""
+        if self._reads_items(dataset, training=training):
+            balance = self._classes_to_balance(y) if training else None
+            return ItemRows(dataset, y, weight, balance, device=self.device_)
         if training:
-            self._refuse_balance("dataset and iterator_train at their defaults")
+            self._refuse_balance("a torch Dataset of which iterator_train reads any item by number")
         if weight is not None:
             self._refuse_weights(training)
-        if self._reads_as_given(X):
-            return self.get_dataset(X, y)
-        return NetRows(X, y, dtype=self._input_dtypes())
+        return dataset
+
+    def _reads_items(self, dataset, *, training):
+        """Whether batches are made of items that this net asks for by number."""
+        plain = type(self).get_iterator is FeedingMixin.get_iterator
+        return plain and orders_batches(self, dataset, training=training)
 
     def _scale_targets(self, y):
         """Scale checked targets, where that is wanted."""
@@ -100,10 +116,10 @@ class FeedingMixin(TransformingMixin):
     def _refuse_weights(self, training):
         name = "iterator_train" if training else "iterator_valid"
         raise ValueError(
-            f"sample_weight and class_weight need the default `dataset` and `{name}`, and X as an "
-            f"array, but got dataset={self.dataset!r} and {name}={getattr(self, name)!r} with "
-            f"the arguments {sorted(changed_settings(self, name))}; leave those at their "
-            "defaults"
+            "sample_weight and class_weight need rows that are read by number, but "
+            f"{name}={getattr(self, name)!r} with the arguments "
+            f"{sorted(changed_settings(self, name))} chooses them itself; leave it at its default, "
+            "or override get_loss"
         )
 
     def _classes_to_balance(self, y):
@@ -251,11 +267,10 @@ class FeedingMixin(TransformingMixin):
         return batches
 
     def _plain_batches(self, dataset, *, training):
-        if not isinstance(dataset, Rows) or not self._slices_batches(training=training):
-            dataset = dataset.on_cpu() if isinstance(dataset, Rows) else dataset
+        dataset, makes_batches = self._readable(dataset, training=training)
+        if not makes_batches:
             stream = self._state.streams["forward"] if training else Stream(0, "loader")
-            seed = self._seed_of("shuffle") if training and self._orders_batches(dataset) else None
-            return LoaderBatches(self, self.get_iterator(dataset, training=training), stream, seed)
+            return LoaderBatches(self, self.get_iterator(dataset, training=training), stream)
         settings = self.get_params_for("iterator_train" if training else "iterator_valid")
         batch_size = settings.get("batch_size", self.batch_size)
         any_size = not training and "batch_size" not in settings and batch_size != -1
@@ -273,19 +288,36 @@ class FeedingMixin(TransformingMixin):
         drop_last = bool(training and settings.get("drop_last", False))
         balance = dataset.balance if training else None
         set_weight = self._set_batch_weight
-        lengths = self._lengths_to_group(dataset.source) if training else None
-        if lengths is not None and dataset.index is not None:
-            lengths = lengths[dataset.index.numpy()]
+        lengths = self._lengths_to_group(dataset) if training else None
         return RowBatches(
             *(dataset, batch_size, generator, drop_last, set_weight, balance),
             sparse=sparse,
             lengths=lengths,
         )
 
-    def _lengths_to_group(self, X):
+    def _readable(self, dataset, *, training):
+        """Return `Rows` that make batches and True, or what an iterator reads and False."""
+        if isinstance(dataset, Rows) and not dataset.are_items:
+            if self._slices_batches(training=training):
+                return dataset, True
+            rows = dataset.on_cpu()
+            dataset = ItemRows(rows, weight=rows.weights, balance=rows.balance, device=self.device_)
+        elif not isinstance(dataset, Rows):
+            dataset = self._as_items(dataset, training=False)
+        if not isinstance(dataset, ItemRows):
+            return dataset, False
+        if not self._reads_items(dataset.dataset, training=training):
+            return dataset.given, False
+        targets = None
+        if dataset.encoded is not None:
+            targets = torch.as_tensor(self._shape_targets(dataset.encoded), device=self.device_)
+        return dataset.read_by(ItemReader(self, training=training), targets), True
+
+    def _lengths_to_group(self, rows):
         """Return the lengths by which rows are grouped into batches, None if they are not."""
         if not self.group_by_length:
             return None
+        X = rows.given if rows.are_items else rows.source
         lengths = lengths_of(X)
         if lengths is None:
             raise ValueError(
@@ -293,6 +325,8 @@ class FeedingMixin(TransformingMixin):
                 f"Dataset with an attribute `lengths`, but X is a {type(X).__name__}; set "
                 "group_by_length=False"
             )
+        if not rows.are_items and rows.index is not None:
+            lengths = lengths[rows.index.numpy()]
         return lengths
 
     def _may_skip_zeros(self, rows):
@@ -345,41 +379,20 @@ class FeedingMixin(TransformingMixin):
             return NeuralNet.get_iterator(self, dataset, training=training)
         kwargs = {"batch_size": self.batch_size, **changed_settings(self, component)}
         if self.collate is not None:
-            kwargs.setdefault("collate_fn", pad_items if self.collate == "pad" else self.collate)
+            kwargs["collate_fn"] = collate_of(self, kwargs)
         if kwargs.get("batch_sampler") is not None:
             kwargs.pop("batch_size")
         elif kwargs["batch_size"] == -1:
             kwargs["batch_size"] = len(dataset)
         if kwargs.get("num_workers"):
             kwargs.setdefault("multiprocessing_context", start_method())
+        in_any_order = isinstance(dataset, IterableDataset)
+        if training and not in_any_order and not ORDERS & set(kwargs):
+            kwargs["shuffle"] = True
         # Without a generator a DataLoader draws from torch's global one, even without shuffling.
-        if training and self._orders_batches(dataset):
-            shuffle = self._state.streams["shuffle"].generator()
-            drop_last = bool(kwargs.pop("drop_last", False))
-            lengths = self._lengths_to_group(dataset)
-            order = RowBatches(
-                dataset, kwargs.pop("batch_size"), shuffle, drop_last, lengths=lengths
-            )
-            return factory(
-                dataset, batch_sampler=BatchIndices(order), generator=torch.Generator(), **kwargs
-            )
         stream = self._state.streams["shuffle"] if training else Stream(0, "loader")
         kwargs.setdefault("generator", stream.generator())
         return factory(dataset, **kwargs)
-
-    def _orders_batches(self, dataset):
-        """Whether training batches of a dataset are those of an array of its rows.
-
-        The order is drawn from the stream "shuffle" alone, so that the same rows have the same
-        batches in whatever form they are given.
-        """
-        own = {"sampler", "batch_sampler", "shuffle", "generator"}
-        return (
-            self.iterator_train is DataLoader
-            and not own & set(changed_settings(self, "iterator_train"))
-            and type(self).get_iterator is FeedingMixin.get_iterator
-            and not isinstance(dataset, IterableDataset)
-        )
 
     def _prepare_batch(self, batch):
         X, y = unpack(batch)

@@ -146,17 +146,19 @@ class LabelsMixin(ClassesMixin):
         given = self.classes if classes is None else classes
         if y is None:
             y = stored_targets(dataset)
-        if y is None and reset and given is None:
+        needed = reset or self.class_weight is not None or self.batch_sampler is not None
+        if y is None and needed and given is None:
             y = self._read_targets(dataset)
             if y is None:
                 self._first_batch(dataset)  # raises, because there are no pairs
         if y is None:
-            if self.class_weight is not None and reset:
-                raise ValueError(
-                    f"class_weight={self.class_weight!r} needs the targets of the Dataset, but "
-                    "with `classes` given they are not read beforehand; pass them as y, or leave "
-                    "`classes` out"
-                )
+            for name in ("class_weight", "batch_sampler"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} needs the targets of the Dataset, but "
+                        "with `classes` given they are not read beforehand; pass them as y, or "
+                        "leave `classes` out"
+                    )
             self._learn_classes(None, classes, reset)
             if reset:
                 shape = np.shape(self._first_batch(dataset)[1])[1:]
@@ -174,7 +176,7 @@ class LabelsMixin(ClassesMixin):
         self._learn_classes(y, classes, reset)
         y = self._encode_of_dataset(y)
         self._class_weight_of_loader = None
-        if self.class_weight is not None:
+        if self.class_weight is not None and not self._reads_items(dataset, training=True):
             per_class = weights_of_classes(self.class_weight, self._known_classes, y)
             self._class_weight_of_loader = per_class / per_class[y].mean()
         return y

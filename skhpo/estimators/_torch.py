@@ -241,10 +241,15 @@ class TorchEstimator(
         self._check_sources(validation)
         # A net that was only initialized has not seen data.
         reset = not (continuing and self._has_seen_data)
-        inputs, targets, weight = self._check_training_data(X, y, sample_weight, classes, reset)
+        inputs, targets, weight, kept = self._check_training_data(
+            X, y, sample_weight, classes, reset
+        )
         self.check_data(X, y)
         if is_row_numbers(validation):
-            validation = self._mask(validation, X, y, sample_weight)
+            n_rows = len(inputs) if targets is None else num_samples(targets)
+            n_rows = n_rows if kept is None else len(kept)
+            mask = row_mask(validation, n_rows, "validation_data")
+            validation = mask if kept is None else mask[kept]
         self._targets_are_encoded = not isinstance(inputs, Dataset)
         if not continuing:
             let_callbacks_set_params(self, X, y)
@@ -259,15 +264,6 @@ class TorchEstimator(
 
     def _check_sources(self, validation):
         check_sources(self, validation)
-
-    def _mask(self, rows, X, y, sample_weight):
-        """Return rows to check on as a mask of those that have a weight."""
-        mask = row_mask(rows, num_samples(X) if y is None else num_samples(y), "validation_data")
-        if y is None or isinstance(X, torch.utils.data.Dataset):
-            return mask
-        weight = check_sample_weight(sample_weight, len(mask))
-        weight = self._row_weights(self._check_targets(y, None, False), weight)
-        return mask if weight is None else mask[weight > 0]
 
     @property
     def _has_seen_data(self):
@@ -298,12 +294,8 @@ class TorchEstimator(
         if y is None and not isinstance(X, Dataset) and self._has_own_dataset():
             X = self.get_dataset(X)
         if isinstance(X, Dataset):
-            if sample_weight is not None:
-                raise ValueError(
-                    "sample_weight needs X as an array, but X is a torch Dataset; override "
-                    "get_loss to weight its rows"
-                )
-            return *self._check_dataset(X, y, classes, reset), None
+            X, y = self._check_dataset(X, y, classes, reset)
+            return self._weighted(X, y, sample_weight, None if y is None else num_samples(y))
         if y is None and self.iterator_train is not DataLoader:
             # Not done by default: where y was forgotten, skorch's dataset would yield zeros.
             raise ValueError(
@@ -312,22 +304,37 @@ class TorchEstimator(
                 "own, pass skorch.dataset.Dataset(X) as X"
             )
         X, y = self._check_inputs(X, y, reset=reset, needs_y=True)
-        weight = check_sample_weight(sample_weight, num_samples(y))
-        y = self._check_targets(y, classes, reset)
-        weight = self._row_weights(y, weight)
-        if weight is None:
-            return X, y, None
-        if self._reads_as_given(X):
-            self._refuse_weights(training=True)
+        n_samples = num_samples(y)
+        return self._weighted(X, self._check_targets(y, classes, reset), sample_weight, n_samples)
+
+    def _weighted(self, X, y, sample_weight, n_samples):
+        """Return checked data without samples of weight zero, and the weights, of mean 1.
+
+        The last item is a mask of the samples that were kept, None for all.
+        """
+        if sample_weight is None and getattr(self, "class_weight", None) is None:
+            return X, y, None, None
+        if sample_weight is None and self._class_weight_of_loader is not None:
+            return X, y, None, None
+        self._check_reads_weights(X)
+        n_samples = len(X) if n_samples is None else n_samples
+        weight = self._row_weights(y, check_sample_weight(sample_weight, n_samples))
         if not weight.any():
             raise ValueError(
                 "sample_weight times class_weight leaves no sample: all products are zero"
             )
+        kept = None
         if not weight.all():
-            kept = np.flatnonzero(weight)
-            X = {k: v[kept] for k, v in X.items()} if isinstance(X, Mapping) else X[kept]
-            y, weight = y[kept], weight[kept]
-        return X, y, (weight / weight.mean()).astype(np.float32)
+            kept = weight > 0
+            X, weight = _kept(X, kept), weight[kept]
+            y = None if y is None else y[kept]
+        return X, y, (weight / weight.mean()).astype(np.float32), kept
+
+    def _check_reads_weights(self, X):
+        """Raise ValueError unless batches of data can have weights."""
+        slices = self._slices_batches() and not isinstance(X, Dataset)
+        if not slices and not self._reads_items(X, training=True):
+            self._refuse_weights(training=True)
 
     def _check_dataset(self, X, y, classes, reset):
         """Return a dataset of pairs and its encoded targets, as far as they are known."""
@@ -560,3 +567,13 @@ class TorchEstimator(
     def _snapshot(self):
         """Return the attributes with which a copy of this estimator predicts as it does now."""
         return {name + "_": copy.deepcopy(getattr(self, name + "_")) for name in self._modules}
+
+
+def _kept(X, mask):
+    """Return the samples of a mask, of checked data."""
+    rows = np.flatnonzero(mask)
+    if isinstance(X, Dataset):
+        return Subset(X, rows.tolist())
+    if isinstance(X, Mapping):
+        return {name: value[rows] for name, value in X.items()}
+    return safe_indexing(X, rows)

@@ -34,7 +34,7 @@ def describe_training(net, batches, masks):
         "autocast is on": torch.is_autocast_enabled(net.device_.type),
         "there are several modules": len(net._modules) + len(net._criteria) > 2,
         "batches are transformed": batches.change is not None,
-        "there are no targets": rows.targets is None,
+        "there are no targets": not rows.are_items and rows.targets is None,
         "there are no batches": len(batches) == 0,
         "gradients are accumulated": net.accumulate > 1,
         "the criterion is no module": not isinstance(net.criterion_, nn.Module),
@@ -42,6 +42,9 @@ def describe_training(net, batches, masks):
     found = next((reason for reason, holds in reasons.items() if holds), None)
     if found is not None:
         return found
+    if rows.formats is None:
+        return "there are several inputs, or what collates items makes them"
+    inputs, targets = rows.formats
     settings = {}
     if isinstance(net.criterion_, BINARY):
         settings["smoothing"] = current_smoothing(net)
@@ -51,8 +54,8 @@ def describe_training(net, batches, masks):
         "module": net.module_,
         "criterion": net.criterion_,
         "optimizer": net.optimizer_,
-        "inputs": (tuple(rows.source.shape[1:]), rows.dtype[None]),
-        "targets": (tuple(rows.targets.shape[1:]), rows.targets.dtype),
+        "inputs": inputs,
+        "targets": targets,
         "sizes": batches.sizes(),
         "max_grad_norm": net.max_grad_norm,
         # On a GPU, kernels that accept no generator draw the masks.

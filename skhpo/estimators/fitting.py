@@ -48,6 +48,7 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
     runner = _choose_runner(net, batches, valid_batches, checks, fit_params)
     watcher = HookedWatcher if isinstance(runner, HookedRunner) else NetWatcher
     datasets = {"dataset_train": train_part, "dataset_valid": valid}
+    datasets = {name: getattr(part, "given", part) for name, part in datasets.items()}
     network.watcher = watcher(net, datasets, context, hook_data)
     if context is not None:
         context.call_on_fit_task_begin(**hook_data)

@@ -17,6 +17,7 @@ from ..training.batches import RowBatches
 from ..training.checks import Checks
 from ..training.data import as_dict
 from ..training.holdout import holdout_rows
+from ..training.items import ItemRows
 from ..training.loading import EncodedTargets
 from ..training.randomness import Stream
 
@@ -34,15 +35,18 @@ def hold_out(net, X, y, weight, given=None):
     if given is not None:
         net._learn_from_targets(y, weight)
         return net._as_dataset(X, y, weight, training=True), _checks_on(net, given)
-    if not all(_has_numbers(column) for column in as_dict(X).values()):
+    if isinstance(X, torch.utils.data.IterableDataset):
         raise ValueError(
-            f"validation_fraction={net.validation_fraction} needs X as an array of numbers, but X "
-            f"is a {type(X).__name__}; use train_split for it, or pass validation_data to fit"
+            f"validation_fraction={net.validation_fraction} needs rows that are read by number, "
+            f"but X is a {type(X).__name__}, an IterableDataset; pass validation_data to fit"
         )
     seed = net._seed_of("validation")
-    return _parted(
-        net, X, y, weight, *holdout_rows(X, net._strata(y), net.validation_fraction, seed)
-    )
+    strata = np.zeros(len(X)) if y is None else net._strata(y)
+    content = X
+    if not all(_has_numbers(column) for column in as_dict(X).values()):
+        content = np.arange(len(strata))[:, None]  # rows of any kind are chosen by number
+    parts = holdout_rows(content, strata, net.validation_fraction, seed)
+    return _parted(net, X, y, weight, *parts)
 
 
 def _parted(net, X, y, weight, train, valid):
@@ -50,7 +54,10 @@ def _parted(net, X, y, weight, train, valid):
     if y is not None:
         net._learn_from_targets(y[train], None if weight is None else weight[train])
     if isinstance(X, torch.utils.data.Dataset):
-        X = net._as_dataset(X, training=True)
+        X = net._as_dataset(X, y, weight, training=True)
+        if isinstance(X, ItemRows):
+            checked = X.view(valid)
+            return X.view(train), checks_of(net, checked, _labels(net, checked.given, known))
         checked = Subset(X, valid)
         return Subset(X, train), checks_of(net, checked, _labels(net, checked, known))
     if net._slices_batches() and net._slices_batches(training=False) and not net._reads_as_given(X):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets import DatasetRows
 from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, limited
 from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
@@ -215,8 +214,6 @@ class FitGrouping:
             return None, "callbacks of the search look into each epoch"
         if isinstance(self.X, Mapping | Inputs) and not found.transforms_X:
             return None, "X is a dict"
-        if isinstance(self.X, DatasetRows):
-            return None, "X is a torch Dataset"
         from ..lockstep import obstacle
 
         return net, obstacle(net, arguments_inside(whole, self.setting.fit_params))

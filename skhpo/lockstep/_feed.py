@@ -65,7 +65,7 @@ class Feed:
         sources, self.source_of, self.maps = {}, [], []
         for run in self.runs:
             rows = run.batches.rows
-            X, of_rows = rows.source, None
+            X, of_rows = _Items(rows) if rows.are_items else rows.source, None
             if isinstance(X, SubsetRows):
                 X, of_rows = X.tensor, X.rows
             key = (X.data_ptr(), X.shape, X.stride()) if isinstance(X, torch.Tensor) else id(X)
@@ -76,6 +76,10 @@ class Feed:
         self._is_in_memory = all(
             isinstance(source, torch.Tensor) and source.device.type == "cpu"
             for source in self.sources
+        )
+        # What is drawn while items are read and what a step draws come from one stream.
+        self._step_by_step = self._is_in_memory or any(
+            isinstance(source, _Items) for source in self.sources
         )
         self.row_bytes = max(1, math.prod(self.sources[0].shape[1:]) * self.dtype.itemsize)
 
@@ -179,10 +183,10 @@ class Feed:
         """
         n_steps, n_networks, size = index.shape
         # Rows in memory are gathered just before their use, so that they are in the cache.
-        n_at_once = 1 if self._is_in_memory else n_steps
+        n_at_once = 1 if self._step_by_step else n_steps
         n_rows = n_at_once * n_networks * size
         if self._buffer is None or len(self._buffer) < n_rows:
-            row, dtype = self.sources[0].shape[1:], self.runs[0].batches.rows.dtype[None]
+            row, dtype = self.sources[0].shape[1:], self.runs[0].batches.rows.formats[0][1]
             with torch.inference_mode(False):  # for autograd, if a later epoch needs it
                 self._buffer = torch.empty(n_rows, *row, dtype=dtype, device=self.device)
         X = self._buffer[:n_rows]
@@ -218,8 +222,31 @@ def _by_step(order, n_steps, step):
     return torch.where(is_real, order, order[..., :1])
 
 
+class _Items:
+    """The inputs of items of a dataset, whose targets must be those that were known before."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.shape = (len(rows.dataset), *rows.formats[0][0])
+
+    def read(self, index, out):
+        """Write items into a tensor; ValueError if they are not what is known of them."""
+        # Rows by which a batch is filled up are not read again, which would draw.
+        own = index != index[0]
+        n = 1 if not own.any() else int(own.nonzero()[-1]) + 1
+        X, y = self.rows.read(index[:n].tolist())
+        known = self.rows.targets.index_select(0, index[:n].to(self.rows.targets.device))
+        if X.shape[1:] != out.shape[1:] or X.dtype != out.dtype or not torch.equal(y, known):
+            raise ValueError("items of a Dataset have another shape, type or target than before")
+        out[:n] = X
+        out[n:] = X[:1]
+
+
 def _read(source, index, out):
     """Write rows of a source into a tensor."""
+    if isinstance(source, _Items):
+        source.read(index, out)
+        return
     if isinstance(source, torch.Tensor):
         index = index.to(source.device)
         if (source.device, source.dtype) == (out.device, out.dtype):

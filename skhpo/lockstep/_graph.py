@@ -42,8 +42,7 @@ def graph_of(run):
         groups,
         frozen and (frozen, state.counters.n_epochs),
         run.batches.batch_size,
-        (tuple(rows.source.shape[1:]), rows.dtype[None]),
-        (tuple(rows.targets.shape[1:]), rows.targets.dtype),
+        rows.formats,
         net.device_,
         net._low_precision,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import clone, is_classifier
 
+from ..datasets import DatasetRows
+
 __all__ = ["built_for"]
 
 
@@ -12,7 +14,7 @@ def built_for(net, X, y):
     """Return a copy of a network, built for such data without an optimizer; None if that fails.
 
     Only the shape of `X` and its type, if numeric, are used: in a pipeline the network gets other
-    data, most often of that shape.
+    data, most often of that shape. Of a dataset a few items are read.
     """
     y = np.asarray(y)
     rows = np.arange(min(8, len(y)))
@@ -20,12 +22,15 @@ def built_for(net, X, y):
         rows = np.unique(y, return_index=True)[1]
     dtype = getattr(X, "dtype", None)
     numbers = getattr(dtype, "kind", "O") in "fiu"
-    few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
+    if isinstance(X, DatasetRows):
+        few = X[rows].given()
+    else:
+        few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
     net = clone(net)
     # The first optimizer of a process imports parts of torch for seconds.
     net._initialize_optimizer = lambda reason=None: net
     try:
-        inputs, _, _ = net._check_training_data(few, y[rows], None, None, True)
+        inputs, *_ = net._check_training_data(few, y[rows], None, None, True)
         net._build(inputs, {})
     except Exception:
         return None

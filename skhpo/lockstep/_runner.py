@@ -58,7 +58,7 @@ class LockstepRunner:
     def _first_rows(self):
         rows = [run.batches.rows for run in self.runs]
         n = min(_FEW_ROWS, self.runs[0].batches.batch_size, *map(len, rows))
-        return torch.stack([part.take(torch.arange(n))[0] for part in rows])
+        return torch.stack([part.few(n) for part in rows])
 
     def _make_feed(self):
         self.feed = Feed(self.runs, not self.passes.mixes_rows, self.parameters.dtype)

@@ -118,10 +118,22 @@ def _obstacle_of_data(built):
         return "a DataLoader makes the batches"
     if isinstance(batches.rows.source, Mapping):
         return "X is a dict"
+    if batches.rows.are_items and (reason := _obstacle_of_items(batches.rows)) is not None:
+        return reason
     if not len(batches):
         return "there is no batch"
     if built.net.device_.type not in ("cpu", "cuda"):
         return f"device {built.net.device_} has no fused optimizers"
+    return None
+
+
+def _obstacle_of_items(rows):
+    if rows.targets is None:
+        return "the targets of the Dataset are not known beforehand"
+    if rows.reader.needs_loader:
+        return "processes of a DataLoader read the items"
+    if rows.formats is None:
+        return "the items of the Dataset are no pairs of an array and a target"
     return None
 
 

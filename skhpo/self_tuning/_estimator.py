@@ -323,7 +323,8 @@ class SelfTuningMixin:
     def _own_runner(self, train_batches, checks, fit_params):
         if fit_params:
             raise ValueError(f"a self-tuning network takes no fit_params, but got {fit_params}")
-        if not isinstance(train_batches, RowBatches) or not self._slices_batches(training=False):
+        in_memory = isinstance(train_batches, RowBatches) and not train_batches.rows.are_items
+        if not in_memory or not self._slices_batches(training=False):
             raise ValueError(
                 "a self-tuning network needs X as an array, and dataset, iterator_train, "
                 "iterator_valid and train_split at their defaults"

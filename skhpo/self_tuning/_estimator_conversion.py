@@ -195,7 +195,7 @@ def _build_on_rows(net, X, y):
     with ignoring(Warning):  # each run warns
         net.check_training_readiness()
         net._check_params()
-        inputs, _, _ = net._check_training_data(X, y, None, None, True)
+        inputs, *_ = net._check_training_data(X, y, None, None, True)
         net._build(inputs, {})
     return net
 

@@ -83,7 +83,7 @@ class RowBatches:
 
     def inputs(self):
         """Yield the inputs of the batches."""
-        return (X for X, _, _ in self.triples())
+        return (X for X, _, _ in self._triples(sparse=self.sparse, targets=False))
 
     def order(self):
         """Draw the order of the rows in an epoch."""
@@ -109,9 +109,12 @@ class RowBatches:
         """Yield batches as ``(X, y, weight)``."""
         return self._triples(sparse=self.sparse)
 
-    def _triples(self, *, sparse):
-        chunks = self.rows.chunks(self.order(), self.batch_size, sparse=sparse)
+    def _triples(self, *, sparse, targets=True):
+        chunks = self.rows.chunks(self.order(), self.batch_size, sparse=sparse, targets=targets)
         for X, y, weight, sizes in chunks:
+            if len(sizes) == 1:
+                yield X if self.change is None else self.change(X), y, weight
+                continue
             if isinstance(X, Mapping):
                 columns = zip(*(v.split(sizes) for v in X.values()), strict=True)
                 batches = (dict(zip(X, column, strict=True)) for column in columns)

@@ -69,6 +69,9 @@ class Rows(torch.utils.data.Dataset):
         Of the module.
     """
 
+    # Whether they are items of a dataset, of which little is known before they are read.
+    are_items = False
+
     def __init__(self, X, y=None, weight=None, *, dtype=None, device=_CPU):
         self.device = device
         self.index = None
@@ -109,6 +112,19 @@ class Rows(torch.utils.data.Dataset):
     def y(self):
         """The encoded targets as an array."""
         return None if self.targets is None else _as_given(self._chosen(self.targets))
+
+    @property
+    def formats(self):
+        """Shape and type of a row of the inputs, and of the targets; None for several inputs."""
+        if isinstance(self.source, Mapping):
+            return None
+        inputs = tuple(self.source.shape[1:]), self.dtype[None]
+        return inputs, (tuple(self.targets.shape[1:]), self.targets.dtype)
+
+    @property
+    def weights(self):
+        """The sample weights, one for each row, as a tensor or None."""
+        return None if self.weight is None else self._chosen(self.weight)
 
     def _chosen(self, source):
         return source if self.index is None else source[self.index]
@@ -167,6 +183,10 @@ class Rows(torch.utils.data.Dataset):
         weight = None if self.weight is None else self.weight.index_select(0, on_device)
         return X, y, weight
 
+    def few(self, n):
+        """Return the inputs of the first rows."""
+        return self.take(torch.arange(n))[0]
+
     def subset(self, index):
         """Return the rows of `index` as `Rows`."""
         if self.is_ragged:  # padding all rows to one length takes memory
@@ -195,8 +215,11 @@ class Rows(torch.utils.data.Dataset):
         part.balance = None if self.balance is None else self.balance[part.index.numpy()]
         return part
 
-    def chunks(self, order, batch_size, *, sparse=False):
-        """Yield `(X, y, weight, sizes)`: gathered rows of several batches, and their sizes."""
+    def chunks(self, order, batch_size, *, sparse=False, targets=True):
+        """Yield `(X, y, weight, sizes)`: gathered rows of several batches, and their sizes.
+
+        Without `targets` what makes batches of items need not read them.
+        """
         sizes = batch_sizes(len(order), batch_size)
         # Each batch of sequences is as long as its longest.
         per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * batch_size))

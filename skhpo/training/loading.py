@@ -54,7 +54,7 @@ class LoaderBatches:
         return len(self.loader)
 
     def __iter__(self):
-        prepared = (self.net._prepare_batch(batch) for batch in self._drawn())
+        prepared = (self.net._prepare_batch(batch) for batch in self.raw())
         return ((self._changed(X), y) for X, y in prepared)
 
     def triples(self):
@@ -63,13 +63,14 @@ class LoaderBatches:
 
     def inputs(self):
         """Yield the inputs of the batches; targets are ignored."""
-        prepared = (self.net._prepare_inputs(inputs_of(batch)) for batch in self._drawn())
+        prepared = (self.net._prepare_inputs(inputs_of(batch)) for batch in self.raw())
         return map(self._changed, prepared)
 
     def _changed(self, X):
         return X if self.change is None else self.change(X)
 
-    def _drawn(self):
+    def raw(self):
+        """Yield the batches as the loader makes them."""
         if self.seed is not None:
             epoch = self.net._state.counters.n_epochs
             self.loader.generator.manual_seed(stream_seed(self.seed, "loader", str(epoch)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -37,19 +37,25 @@ class PlainRunner(EpochRunner):
         """Train one network for an epoch."""
         (network,) = networks
         network.state.set_training(True)
-        if self.settings == (1, None):
-            losses, sizes = self._train(network)
-        else:
-            losses, sizes = self._accumulate(network)
-        # One transfer per epoch: reading the loss of each batch would wait for the device.
-        return [EpochReport(torch.stack(losses).tolist(), sizes)]
+        return [EpochReport(*self.train(network, network.batches.triples()))]
 
-    def _train(self, network: ActiveNetwork) -> tuple[list[torch.Tensor], list[int]]:
+    def train(
+        self, network: ActiveNetwork, batches: Iterable[Any]
+    ) -> tuple[list[float], list[int]]:
+        """Train with batches (X, y, weight); return their losses and sizes."""
+        train = self._train if self.settings == (1, None) else self._accumulate
+        losses, sizes = train(network, batches)
+        # One transfer per epoch: reading the loss of each batch would wait for the device.
+        return torch.stack(losses).tolist(), sizes
+
+    def _train(
+        self, network: ActiveNetwork, batches: Iterable[Any]
+    ) -> tuple[list[torch.Tensor], list[int]]:
         loss_of, drawing, step = self.loss_of, self.drawing, network.state.optimizer.step
         parameters = parameters_of(network.state.optimizer)
         after_batch = network.after_batch if network.each_batch else None
         losses, sizes = [], []
-        for X, y, weight in network.batches.triples():
+        for X, y, weight in batches:
             check_time()
             with drawing:
                 loss = loss_of(X, y, weight)
@@ -63,7 +69,9 @@ class PlainRunner(EpochRunner):
             sizes.append(len(y))
         return losses, sizes
 
-    def _accumulate(self, network: ActiveNetwork) -> tuple[list[torch.Tensor], list[int]]:
+    def _accumulate(
+        self, network: ActiveNetwork, batches: Iterable[Any]
+    ) -> tuple[list[torch.Tensor], list[int]]:
         optimizer = network.state.optimizer
 
         def step() -> None:
@@ -72,7 +80,7 @@ class PlainRunner(EpochRunner):
 
         steps = GradientSteps(parameters_of(optimizer), step, *self.settings)
         losses, sizes = [], []
-        for X, y, weight in network.batches.triples():
+        for X, y, weight in batches:
             check_time()
             with self.drawing:
                 loss = self.loss_of(X, y, weight)

@@ -108,12 +108,12 @@ def test_rows_of_an_own_dataset_may_be_anything():
     ours = BayesSearchCV(net, GRID, n_iter=1, cv=2, random_state=0).fit(texts, Y)
     assert min(right.best_score_, ours.best_score_) > 0.8
     assert ours.best_estimator_.module_.linear_0.in_features == 5
-    with pytest.raises(
-        ValueError, match=r"validation_fraction=0\.2 needs X as an array of numbers"
-    ):
-        net.set_params(validation_fraction=0.2).fit(texts, Y)
-    with pytest.raises(ValueError, match="sample_weight and class_weight need the default"):
-        net.set_params(validation_fraction=None).fit(texts, Y, sample_weight=np.ones(120))
+    weight = RNG.integers(0, 3, 120)
+    expected = TorchClassifier(max_epochs=3, lr=0.05, random_state=0)
+    expected = expected.fit(X, Y, sample_weight=weight).predict_proba(X)
+    found = net.fit(texts, Y, sample_weight=weight).predict_proba(texts)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert "valid_loss" in net.set_params(validation_fraction=0.2).fit(texts, Y).history_[-1]
 
 
 LENGTHS = RNG.integers(2, 7, 60)
@@ -180,8 +180,8 @@ def test_rows_of_a_lazy_sequence_are_asked_for_in_every_epoch():
     search = BayesSearchCV(net, {"lr": [0.05]}, n_iter=1, cv=2).fit(lazy, Y[:60])
     right = GridSearchCV(net, {"lr": [0.05]}, cv=2).fit(lazy, Y[:60])
     assert min(search.best_score_, right.best_score_) > 0.7
-    with pytest.raises(ValueError, match="but X is a SliceDataset; use train_split"):
-        net.set_params(validation_fraction=0.2).fit(lazy, Y[:60])
+    net.set_params(validation_fraction=0.2).fit(lazy, Y[:60])
+    assert net.history_[-1, "train_batch_count"] == 2  # 48 of 60 rows
 
 
 class Pairs(torch.utils.data.Dataset):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from skorch.dataset import ValidSplit
-from torch.utils.data import default_collate
 
 from skhpo import exceptions
 from skhpo.estimators import MLP, ConvNet, TorchClassifier, TorchRegressor
@@ -60,8 +59,8 @@ Y = np.arange(24) % 3
         ({"label_smoothing": 0.1, "criterion": "nll"}, "label_smoothing=0.1 needs criterion"),
         ({"batch_sampler": "balancd"}, r"'batch_sampler' .* a str among {'balanced'} or None"),
         (
-            {"batch_sampler": "balanced", "iterator_train__collate_fn": default_collate},
-            "batch_sampler='balanced' needs dataset and iterator_train at their defaults",
+            {"batch_sampler": "balanced", "iterator_train__sampler": range(12)},
+            "batch_sampler='balanced' needs a torch Dataset of which iterator_train reads any item",
         ),
         (
             {"batch_sampler": "balanced", "iterator_train__shuffle": False},
@@ -96,11 +95,17 @@ def test_bad_settings(params, message, monkeypatch):
         TorchClassifier(**params).fit(X, Y)
 
 
-@pytest.mark.parametrize("params", [{"validation_fraction": 0.2}, {"batch_sampler": "balanced"}])
-def test_settings_that_need_arrays(params):
-    dataset = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
-    with pytest.raises(ValueError, match=r"needs X as an array.*, but X is a"):
-        TorchClassifier(**params).fit(dataset)
+def test_settings_that_need_rows_by_number():
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(X[0], 0), (X[1], 1)])
+
+    for params, message in (
+        ({"validation_fraction": 0.2}, "by number, but X is a Endless, an IterableDataset"),
+        ({"batch_sampler": "balanced"}, "needs a torch Dataset of which iterator_train reads any"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TorchClassifier(**params).fit(Endless())
 
 
 def test_batch_normalization_of_single_rows():

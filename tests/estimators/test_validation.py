@@ -140,14 +140,20 @@ def test_module_must_make_a_module():
         TorchClassifier(module=lambda: 3).fit(X, Y)
 
 
-def test_weights_need_rows_of_arrays():
+def test_weights_need_rows_that_are_read_by_number():
     dataset = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.zeros(4))
-    with pytest.raises(ValueError, match="sample_weight needs X as an array"):
-        TorchRegressor().fit(dataset, sample_weight=np.ones(4))
-    with pytest.raises(ValueError, match="need the default `dataset` and `iterator_train`"):
-        TorchRegressor(iterator_train__collate_fn=default_collate).fit(
-            X, Y, sample_weight=np.ones(12)
-        )
+    net = TorchRegressor(iterator_train__sampler=[0, 1, 2, 3])
+    for data in ((dataset,), (np.zeros((4, 2)), np.zeros(4))):
+        with pytest.raises(ValueError, match=r"read by number, but iterator_train=.*'sampler'"):
+            net.fit(*data, sample_weight=np.ones(4))
+    with pytest.raises(ValueError, match=r"shape \(4,\), one weight per sample, but got \(3,\)"):
+        TorchRegressor().fit(dataset, sample_weight=np.ones(3))
+
+    def first(items):
+        return default_collate(items[:1])
+
+    with pytest.raises(ValueError, match="a row for each, but of 4 items it made 1 rows"):
+        TorchRegressor(iterator_train__collate_fn=first).fit(dataset, sample_weight=np.ones(4))
 
 
 def test_trying_the_module_leaves_it_as_it_was(monkeypatch):

@@ -131,6 +131,106 @@ def test_a_regressor_and_a_sampler_that_learns():
     assert found.score(Pairs(y=values)) == pytest.approx(found.score(X, values), rel=1e-4)
 
 
+@pytest.mark.parametrize("net", [TorchClassifier, TorchRegressor])
+@pytest.mark.parametrize(
+    ("params", "fit_params"),
+    [
+        ({}, {"sample_weight": RNG.integers(0, 3, N)}),
+        ({"class_weight": {0: 3, 1: 1}}, {"sample_weight": RNG.uniform(1, 2, N)}),
+        ({"batch_sampler": "balanced"}, {}),
+        ({}, {"validation_data": np.arange(N) % 5 == 0, "sample_weight": np.arange(N) % 3}),
+    ],
+    ids=["weights", "classes", "balanced", "checked"],
+)
+def test_rows_of_a_dataset_count_as_those_of_arrays(net, params, fit_params):
+    if not set(params) <= set(net().get_params()):
+        return
+    target = Y if net is TorchClassifier else X[:, 0]
+    net = net(max_epochs=2, module__n_units=8, random_state=0, **params)
+    expected = net.fit(X, target, **fit_params)._predict_outputs(X)
+    for data in ((Pairs(y=target),), (Inputs(y=target), target)):
+        found = net.fit(*data, **fit_params)._predict_outputs(data[0])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    dataset = Pairs(y=target)
+    splits = [(np.arange(40), np.arange(40, N))]
+    given = {name: value for name, value in fit_params.items() if name == "sample_weight"}
+    searches = [grid(net, {"lr": [0.1]}, cv=splits, refit=False) for _ in range(2)]
+    assert_same(searches[0].fit(dataset, **given), searches[1].fit(X, target, **given))
+
+
+def test_rows_are_held_out_by_number():
+    net = TorchClassifier(max_epochs=3, module__n_units=8, validation_fraction=0.3, random_state=0)
+    rows = [X[i : i + 1] for i in range(N)]
+    sequences = TorchClassifier(Flat, collate="pad").set_params(
+        **{name: getattr(net, name) for name in ("max_epochs", "validation_fraction")},
+        random_state=0,
+    )
+    for one, data in ((net, (Pairs(),)), (net, (Inputs(), Y)), (sequences, (rows, Y))):
+        losses = [one.fit(*data).history_[:, ("train_loss", "valid_loss")] for _ in range(2)]
+        assert losses[0] == losses[1]
+        assert np.isfinite(losses[0]).all()
+    dataset = Pairs()
+    net.fit(dataset, Y)
+    dataset.n_read = 0
+    net.set_params(max_epochs=1).fit(dataset, Y)
+    assert dataset.n_read < N + 60  # each is trained on or checked, never both
+
+
+class Flat(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(5, 2)
+
+    def forward(self, x, mask):
+        return super().forward(x[:, 0])
+
+
+def test_networks_on_datasets_train_without_autograd_and_in_lockstep(monkeypatch, caplog):
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *args: pytest.fail("autograd"))
+    net = TorchClassifier(max_epochs=2, module__n_units=8, module__dropout=0.2, random_state=0)
+    expected = net.fit(X, Y).predict_proba(X)
+    for data in (Pairs(), tensors()):
+        np.testing.assert_allclose(net.fit(data).predict_proba(X), expected, rtol=1e-4)
+    with caplog.at_level("DEBUG", logger="skhpo"):
+        found = grid(scoring="neg_log_loss", lockstep=True).fit(Noisy())
+    assert "nets in lockstep: steps without autograd" in caplog.text
+    monkeypatch.undo()
+    assert_same(found, grid(scoring="neg_log_loss", lockstep=False).fit(Noisy()))
+
+
+class Noisy(Pairs):
+    """Draws while items are read."""
+
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return torch.from_numpy(x) + 0.1 * torch.randn(5), y
+
+
+class TwoSizes(Pairs):
+    """Images of two sizes, of which batches have one each."""
+
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return torch.from_numpy(x)[None, None].repeat(1, 3 + i % 2, 1), y
+
+
+def test_batches_of_several_shapes_go_on_by_autograd():
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    module.append(torch.nn.Linear(4, 2))
+    net = TorchClassifier(module, batch_size=1, max_epochs=2, random_state=0)
+    net.set_params(iterator_valid__batch_size=1)
+    found = net.fit(TwoSizes()).history_[:, ("train_batch_count", "train_loss")]
+    assert [n for n, _ in found] == [N, N]
+    by_autograd = TorchClassifier(module, batch_size=1, max_epochs=2, random_state=0)
+    by_autograd.get_loss = lambda *args, **kwargs: TorchClassifier.get_loss(
+        by_autograd, *args, **kwargs
+    )
+    by_autograd.set_params(iterator_valid__batch_size=1)
+    right = by_autograd.fit(TwoSizes()).history_[:, "train_loss"]
+    np.testing.assert_allclose([loss for _, loss in found], right, rtol=1e-4)
+
+
 def test_targets_are_read_once_and_items_only_for_batches(arrays):
     dataset, space = Pairs(), {"lr": [0.1]}
     search = grid(space=space, cv=2, refit=False).fit(dataset)
@@ -204,7 +304,7 @@ def drop_odd(items):
         ((Pairs(), 1 - Y), {}, ValueError, "y must agree .* for item 0 y is .* Dataset yields"),
         ((Inputs(),), {}, TypeError, "whose items are no pairs; give y"),
         ((Pairs(),), {"groups": np.ones(7)}, ValueError, "each of the 60 rows of X, but has 7"),
-        ((Pairs(),), {"sample_weight": np.ones(N)}, ValueError, "sample_weight needs X as an arr"),
+        ((Pairs(),), {"sample_weight": -np.ones(N)}, ValueError, "sample_weight must be >= 0"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import numpy as np
@@ -55,6 +56,10 @@ class DirectSteps:
                 _log.debug("steps by autograd: %s", reason)
         return self._is_known
 
+    def give_up(self):
+        """Have no program from now on."""
+        self.program, self._is_known = None, False
+
     def train(self, batches, after_batch=None):
         """Train for an epoch of batches (X, y, weight or None); return their losses and sizes."""
         losses = []
@@ -72,6 +77,8 @@ class DirectSteps:
                             after_batch()
             finally:
                 self.program.finish()
+        if not losses:
+            return [], []
         # One transfer per epoch: reading the loss of each batch would wait for the device.
         sizes = [rows.size(0) for rows in losses]
         values = torch.cat(losses).double().numpy(force=True)
@@ -93,4 +100,36 @@ class DirectRunner(EpochRunner):
         if not self.steps.can_train():
             return self.otherwise.run(networks)
         after_batch = network.after_batch if network.each_batch else None
-        return [EpochReport(*self.steps.train(network.batches.triples(), after_batch))]
+        batches = _Alike(network.batches)
+        losses, sizes = self.steps.train(batches, after_batch)
+        if batches.others is not None:
+            _log.debug("steps by autograd: batches have several shapes or types")
+            self.steps.give_up()
+            more = self.otherwise.train(network, batches.others)
+            losses, sizes = losses + more[0], sizes + more[1]
+        return [EpochReport(losses, sizes)]
+
+
+class _Alike:
+    """The batches of an epoch up to the first that is not what is known of their rows.
+
+    Those of items of a dataset may have several shapes or types. `others` are then the others.
+    """
+
+    def __init__(self, batches):
+        self.batches = batches
+        self.others = None
+
+    def __iter__(self):
+        triples = self.batches.triples()
+        if not self.batches.rows.are_items:
+            yield from triples
+            return
+        (shape, dtype), (target_shape, target_dtype) = self.batches.rows.formats
+        for batch in triples:
+            X, y, _ = batch
+            alike = X.shape[1:] == shape and X.dtype == dtype
+            if not (alike and y.shape[1:] == target_shape and y.dtype == target_dtype):
+                self.others = itertools.chain([batch], triples)
+                return
+            yield batch

@@ -1,0 +1,151 @@
+"""How a net reads the items of a dataset: in this thread, or by the processes of a loader."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+
+from ..training.items import fetch
+from ..training.loading import LoaderBatches, inputs_of, start_method
+from ..training.randomness import OwnGenerators, Stream
+from ..training.sequences import pad_items
+from .defaults import changed_settings
+
+__all__ = ["ORDERS", "ItemReader", "collate_of", "orders_batches"]
+
+# Arguments of a loader that say which items a batch has. The order is drawn from the stream
+# "shuffle" alone, so that the same rows have the same batches in whatever form they are given.
+_ORDER = {"batch_size", "shuffle", "drop_last"}
+# Those that say so in a way of their own.
+_OWN_ORDER = {"sampler", "batch_sampler", "generator"}
+# With one of these a loader is not told to shuffle.
+ORDERS = {"sampler", "batch_sampler", "shuffle"}
+# Those that do nothing without processes.
+_OF_PROCESSES = {"persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout"}
+
+
+def orders_batches(net, dataset, *, training):
+    """Whether a net decides which items of a dataset a batch has, and no iterator of the user's."""
+    name = "iterator_train" if training else "iterator_valid"
+    settings = changed_settings(net, name)
+    return (
+        getattr(net, name) is DataLoader
+        and not _OWN_ORDER & set(settings)
+        and settings.get("batch_size", 1) is not None
+        and (training or not settings.get("shuffle"))
+        and not isinstance(dataset, IterableDataset)
+    )
+
+
+def collate_of(net, settings):
+    """Return what makes a batch of items, given the settings of an iterator."""
+    if net.collate is None:
+        return settings.get("collate_fn") or default_collate
+    return pad_items if net.collate == "pad" else net.collate
+
+
+class ItemReader:
+    """Reads batches of items as a net gets them.
+
+    A dataset that draws random numbers (augmentation) does so from the stream "forward" in
+    training, from a constant one otherwise; in processes of a loader with seeds of the epoch. The
+    first batch that draws is read twice.
+
+    Parameters
+    ----------
+    net : TorchClassifier or TorchRegressor
+    training : bool
+        Whether `iterator_train` is read by, or `iterator_valid`.
+    """
+
+    def __init__(self, net, *, training):
+        self.net, self.training = net, training
+        settings = changed_settings(net, "iterator_train" if training else "iterator_valid")
+        self.collate = collate_of(net, settings)
+        of_loader = {k: v for k, v in settings.items() if k not in {*_ORDER, "collate_fn"}}
+        if not of_loader.get("num_workers"):
+            of_loader = {k: v for k, v in of_loader.items() if k not in _OF_PROCESSES and v}
+        self.settings = of_loader
+        self.stream = net._state.streams["forward"] if training else Stream(0, "loader")
+        self._loaded = None
+        # Whether the dataset draws from torch's generators; on a GPU that is not known.
+        self._draws = net.device_.type != "cpu"
+
+    @property
+    def needs_loader(self):
+        """Whether a `DataLoader` has to make the batches."""
+        return bool(self.settings)
+
+    def formats(self, dataset, number):
+        """Return shape and type of a row of the inputs and of the targets, as an item has them.
+
+        None if they depend on how items are collated, or the inputs are several.
+        """
+        if self.collate is not default_collate:
+            return None
+        X, y = self.probe(dataset, [number])
+        if not isinstance(X, torch.Tensor):
+            return None
+        return (tuple(X.shape[1:]), X.dtype), (tuple(y.shape[1:]), y.dtype)
+
+    def probe(self, dataset, numbers):
+        """Return a batch (X, y), with draws from a stream of its own."""
+        with torch.inference_mode(False), OwnGenerators(Stream(0, "probe")):
+            return self.net._prepare_batch(fetch(dataset, numbers, self.collate))
+
+    def batches(self, dataset, numbers, *, targets=True):
+        """Yield a pair (X, y) for each list of numbers of items; `y` is None without `targets`."""
+        read = self._by_loader if self.needs_loader else self._read
+        raw = iter(read(dataset, numbers))
+        for _ in numbers:
+            # Items may stay in the dataset, and be used by autograd later.
+            with torch.inference_mode(False):
+                batch = next(raw)
+                if targets:
+                    made = self.net._prepare_batch(batch)
+                else:
+                    made = self.net._prepare_inputs(inputs_of(batch)), None
+            yield made
+
+    def _read(self, dataset, numbers):
+        drawing = OwnGenerators(self.stream)
+        for some in numbers:
+            if not self._draws:
+                # Redirecting draws costs a third of the time of reading small items.
+                before = torch.default_generator.get_state()
+                batch = fetch(dataset, some, self.collate)
+                self._draws = not torch.equal(torch.default_generator.get_state(), before)
+                if not self._draws:
+                    yield batch
+                    continue
+                torch.default_generator.set_state(before)
+            with drawing:
+                batch = fetch(dataset, some, self.collate)
+            yield batch
+
+    def _by_loader(self, dataset, numbers):
+        """Read by a loader that lives as long as this reader, so that its processes may persist."""
+        if self._loaded is None or self._loaded.loader.dataset is not dataset:
+            settings = dict(self.settings)
+            if settings.get("num_workers"):
+                settings.setdefault("multiprocessing_context", start_method())
+            # Without a generator a DataLoader draws from torch's global one.
+            generator = torch.Generator() if self.training else self.stream.generator()
+            kwargs = {"collate_fn": self.collate, "generator": generator, **settings}
+            loader = DataLoader(dataset, batch_sampler=_Chosen(), **kwargs)
+            seed = self.net._seed_of("shuffle") if self.training else None
+            self._loaded = LoaderBatches(self.net, loader, self.stream, seed)
+        self._loaded.loader.batch_sampler.numbers = numbers
+        return self._loaded.raw()
+
+
+class _Chosen:
+    """A batch sampler of numbers that are given."""
+
+    numbers = ()
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __iter__(self):
+        return iter(self.numbers)
