@@ -29,6 +29,7 @@ _HOME = {
     "log_randint": "skhpo.space",
     "distributions_of": "skhpo.define_by_run",
     "hypergradient": "skhpo.self_tuning",
+    "ordered": "skhpo.space",
     "read_journal": "skhpo.results",
 }
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     )
     from .results import read_journal
     from .self_tuning import SelfTuningClassifier, SelfTuningRegressor, hypergradient
-    from .space import SearchSpace, log_randint
+    from .space import SearchSpace, log_randint, ordered
 
 __all__ = [
     "BayesSearchCV",
@@ -71,6 +72,7 @@ __all__ = [
     "distributions_of",
     "hypergradient",
     "log_randint",
+    "ordered",
     "read_journal",
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 from scipy import stats
 
 from ..arguments import Number, check_arguments
-from ..space import Steps, log_randint
+from ..space import log_randint, ordered
 
 __all__ = ["Choice", "Definition", "Fixed", "Range"]
 
@@ -136,7 +136,7 @@ class Range(Definition):
             return [low]
         whole, log = self.kind == "Int", self.sampling == "log"
         if self.step is not None and not (whole and not log and self.step == 1):
-            return Steps(self._levels())
+            return ordered(self._levels())
         if whole:
             return log_randint(low, high + 1) if log else stats.randint(low, high + 1)
         return stats.loguniform(low, high) if log else stats.uniform(low, high - low)

@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 from scipy import stats
 
-from ..space import Levels, SearchSpace, Steps, log_randint
+from ..space import Levels, SearchSpace, log_randint, ordered
 
 __all__ = ["described_space", "is_logarithmic", "ordered_space"]
 
@@ -58,7 +58,7 @@ def _in_order(values):
     )
     if not are_numbers or len(set(numbers)) < max(len(numbers), 2):
         return values
-    return Steps(sorted(numbers))
+    return ordered(sorted(numbers))
 
 
 def is_logarithmic(space, dimension):

@@ -19,6 +19,7 @@ from .._compat import BaseSearchCV, Interval, StrOptions, fit_context, num_sampl
 from ..interrupts import noticing
 from ..schedulers import Scheduler
 from ..scorers import get_scorer_names, resolved
+from ..space import as_written
 from ._confirm import confirm
 from ._found_epochs import without_validation
 from ._keeping import Keeper
@@ -55,6 +56,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "objectives": [list, tuple, None],
         "constraints": [dict, None],
         "param_distributions": [dict, list, StrOptions({"model"})],
+        "forbidden": [callable, list, tuple, None],
         "random_state": ["random_state"],
         "n_repeats": [Interval(Integral, 1, 10_000, closed="both")],
         "journal": [str, PathLike, None],
@@ -78,13 +80,26 @@ class BaseTrialSearchCV(ScoredTrials):
 
     resource: str | None = None
     racing: str | None = None
+    forbidden: Any = None
 
     # Whether candidates are numbered as the scheduler's sampler proposes them.
     _samples_in_order = False
 
     def _html_repr(self) -> str:
         """Show scikit-learn's diagram and, once fitted, what was found."""
-        return str(super()._html_repr()) + summary_html(self)
+        shown: Any = super(BaseTrialSearchCV, self._as_written())
+        return str(shown._html_repr()) + summary_html(self)
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Show distributions as they are written, which scipy's do not."""
+        return str(super(BaseTrialSearchCV, self._as_written()).__repr__(N_CHAR_MAX))
+
+    def _as_written(self) -> Self:
+        """Return a copy for printing, of which distributions show what they are."""
+        shown = copy(self)
+        if hasattr(self, "param_distributions"):
+            shown.param_distributions = as_written(self.param_distributions)
+        return shown
 
     def _set_arguments(self, arguments: dict[str, Any]) -> None:
         """Store the arguments of ``__init__``, which are its ``locals()``."""

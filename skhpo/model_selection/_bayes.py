@@ -34,10 +34,10 @@ class BayesSearchCV(BaseTrialSearchCV):
     estimator : estimator
         As in `RandomizedSearchCV`.
     param_distributions : dict, list of dicts or "model"
-        Lists are always choices; frozen `scipy.stats` distributions and `log_randint` are ranges,
-        as are those of scikit-optimize and Optuna. A list of dicts is a conditional space, with
-        one model over all of it. The scale of a distribution is that of the model: use
-        ``loguniform`` for what acts by orders of magnitude.
+        Lists are always choices, but `ordered` ones; frozen `scipy.stats` distributions and
+        `log_randint` are ranges, as are those of scikit-optimize and Optuna. A list
+        of dicts is a conditional space, with one model over all of it. The scale of a distribution
+        is that of the model: use ``loguniform`` for what acts by orders of magnitude.
         "model" is what the builder of a torch or Keras estimator asks ``hp`` for, see
         `distributions_of`; `param_distributions_` then is the space.
     n_iter : int, default=50
@@ -101,6 +101,9 @@ class BayesSearchCV(BaseTrialSearchCV):
         Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
+    forbidden : callable, list of dict or None, default=None
+        What is never tried: a function of a dict of parameters that returns True for it, or dicts
+        with values that must not meet, as in ``[{"solver": "lbfgs", "penalty": "l1"}]``.
     enqueue : "defaults" or sequence of dict, default="defaults"
         Configurations to try first. "defaults" are the estimator's own
         parameters, a number outside its range being the nearest end of it; nothing where one is
@@ -261,6 +264,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         error_score: float | str = np.nan,
         return_train_score: bool = False,
         n_repeats: int = 1,
+        forbidden: Any = None,
         enqueue: str | Sequence[Mapping[str, Any]] = "defaults",
         journal: str | PathLike[str] | None = None,
         warm_start_from: str | PathLike[str] | None = None,

@@ -78,6 +78,9 @@ class SearchCV(BaseTrialSearchCV):
         Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
+    forbidden : callable, list of dict or None, default=None
+        What is never tried: a function of a dict of parameters that returns True for it, or dicts
+        with values that must not meet, as in ``[{"solver": "lbfgs", "penalty": "l1"}]``.
     enqueue : "defaults" or sequence of dict, default=()
         Configurations to try first. "defaults" are the estimator's own
         parameters, a number outside its range being the nearest end of it; nothing where one is
@@ -219,6 +222,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         error_score: float | str = np.nan,
         return_train_score: bool = False,
         n_repeats: int = 1,
+        forbidden: Any = None,
         enqueue: str | Sequence[Mapping[str, Any]] = (),
         journal: str | PathLike[str] | None = None,
         warm_start_from: str | PathLike[str] | None = None,

@@ -17,7 +17,9 @@ __all__ = ["enqueued", "own_configuration"]
 _log = logging.getLogger(__name__)
 
 
-def enqueued(search: Any, param_distributions: Any) -> Sequence[Mapping[str, Any]]:
+def enqueued(
+    search: Any, param_distributions: Any, space: SearchSpace
+) -> Sequence[Mapping[str, Any]]:
     """Return the configurations that a search tries first.
 
     What an earlier search knows comes before the estimator's own parameters.
@@ -26,7 +28,8 @@ def enqueued(search: Any, param_distributions: Any) -> Sequence[Mapping[str, Any
     ----------
     search : BaseTrialSearchCV
     param_distributions : dict or list of dict
-        Its space.
+    space : SearchSpace
+        The same.
 
     Returns
     -------
@@ -38,6 +41,8 @@ def enqueued(search: Any, param_distributions: Any) -> Sequence[Mapping[str, Any
     if search.warm_start_from is not None:
         return ()
     own, reason = own_configuration(search.estimator, param_distributions)
+    if own is not None and not space.allows(own):
+        own, reason = None, f"{own} is forbidden"
     if own is None:
         _log.info("the estimator's own parameters are not tried first: %s", reason)
     return () if own is None else (own,)
@@ -86,7 +91,7 @@ def _nearest(space: SearchSpace, own: Mapping[str, Any]) -> Any:
         raise ValueError(f"the estimator has no {missing[0]} to begin with")
     params = {name: own[name] for name in space.names}
     is_exact = True
-    for dimension in space.dimensions:
+    for place, dimension in enumerate(space.dimensions):
         name = str(dimension.name)
         if dimension.kind == "choice":
             one = SearchSpace({name: space.choices(name)})
@@ -96,7 +101,15 @@ def _nearest(space: SearchSpace, own: Mapping[str, Any]) -> Any:
             low, high = ends
             params[name] = min(max(own[name], low), high)
             if dimension.kind == "integer":
-                params[name] = round(params[name])
+                params[name] = _in_steps(space, place, params[name])
             is_exact = is_exact and params[name] == own[name]
     space.to_unit(params)
     return params, is_exact
+
+
+def _in_steps(space: SearchSpace, place: int, number: Any) -> Any:
+    """Return a number of a coordinate with steps, the nearest integer if it is none of these."""
+    try:
+        return space.value_at(place, space.unit_at(place, number))
+    except ValueError:
+        return round(number)

@@ -147,7 +147,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     routed = search._get_routed_params_for_fit(params)
     subject = search._subject(X, y)
     distributions = subject.distributions
-    space = SearchSpace(distributions)
+    space = SearchSpace(distributions, search.forbidden)
     check_names(search.estimator, distributions)
     check_passed(params, search.resource, distributions)
     check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
@@ -202,7 +202,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         splits=splits,
         distributions=distributions,
         space=space,
-        first=[*enqueued(search, distributions), *subject.first],
+        first=[*enqueued(search, distributions, space), *subject.first],
         setting=setting,
         metric=metric,
         goals=goals,

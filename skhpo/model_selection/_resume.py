@@ -50,7 +50,13 @@ _FREE = {
 
 
 # Parameters with the defaults that they have in journals which do not name them.
-_NEW = {"constraints": None, "early_stopping_on": "inner", "objectives": None, "racing": None}
+_NEW = {
+    "constraints": None,
+    "early_stopping_on": "inner",
+    "forbidden": None,
+    "objectives": None,
+    "racing": None,
+}
 
 
 def fingerprint(

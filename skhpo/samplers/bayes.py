@@ -247,7 +247,7 @@ class BayesSampler(Sampler):
         """
         is_known = self._is_known(params)
         place = self._place(params)
-        if not is_known:
+        if not is_known and self.space.allows(params):
             ordered = -np.inf if np.isnan(score) else float(score)
             before, _ = self._elsewhere.get(place, (-np.inf, params))
             self._elsewhere[place] = max(before, ordered), params
@@ -342,6 +342,11 @@ class BayesSampler(Sampler):
         place = self._place_at.get(unit.tobytes())
         return place is not None and place not in self._elsewhere
 
+    def _are_excluded(self, u: Array) -> NDArray[np.bool_]:
+        """Whether each point is known or forbidden."""
+        known = np.array([self._is_known_at(row) for row in u], dtype=bool)
+        return known | ~self.space.allowed_points(u)
+
     def _next(self) -> dict[str, Any] | None:
         params = None
         if self._elsewhere and self._n_repeated < SETTINGS.n_repeated:
@@ -369,7 +374,7 @@ class BayesSampler(Sampler):
         u = self._block[self._n_drawn % 16]
         self._n_drawn += 1
         params = self.space.from_unit(u)
-        return None if self._is_known(params) else params
+        return None if self._is_known(params) or not self.space.allows(params) else params
 
     def _unseen(self) -> dict[str, Any] | None:
         """A random new configuration."""
@@ -398,7 +403,7 @@ class BayesSampler(Sampler):
             acquisition = models.per_second(improvement) or improvement
         found, _ = self._search.maximise(
             lambda u: acquisition(models.encode(u)) - self._edge_penalty(u),
-            lambda u: np.array([self._is_known_at(row) for row in u], dtype=bool),
+            self._are_excluded,
             models.units_of(models.best(SETTINGS.n_observed_centres)),
             SETTINGS.n_around if running is None else SETTINGS.n_around_running,
         )

@@ -116,4 +116,4 @@ class EnqueuedSampler(Sampler):
             self.space.to_unit(params)
         except ValueError as error:
             return error
-        return None
+        return None if self.space.allows(params) else ValueError("it is forbidden")

@@ -50,5 +50,10 @@ class GridSampler(Sampler):
         self._next = 0
 
     def sample(self, n: int) -> list[dict[str, Any]]:
-        first, self._next = self._next, min(self._next + n, self._size)
-        return [self.space.nth(index) for index in range(first, self._next)]
+        configurations: list[dict[str, Any]] = []
+        while len(configurations) < n and self._next < self._size:
+            params = self.space.nth(self._next)
+            self._next += 1
+            if self.space.allows(params):
+                configurations.append(params)
+        return configurations

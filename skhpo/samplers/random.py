@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..space import SearchSpace
+from ..space import MOST_REFUSED, SearchSpace
 from .base import Sampler
 
 __all__ = ["RandomSampler"]
@@ -79,36 +79,46 @@ class RandomSampler(Sampler):
     def _from_infinite(self, n: int) -> list[dict[str, Any]]:
         """Draw, if possible ahead, because many draws at once take little more time than one."""
         self._n_sampled += n
-        if (missing := n - len(self._ahead)) > 0:
+        n_refused = 0
+        while (missing := n - len(self._ahead)) > 0:
             if self._may_draw_ahead:
-                missing = max(missing, min(self._n_sampled, _MOST_AHEAD))
+                missing = max(missing, min(self._n_sampled + n_refused, _MOST_AHEAD))
             points = self._random_state.random_sample((missing, self.space.n_dims))
-            self._ahead.extend(self.space.from_units(points))
+            allowed = [p for p in self.space.from_units(points) if self.space.allows(p)]
+            n_refused = 0 if allowed else n_refused + missing
+            self.space.check_refused(n_refused)
+            self._ahead.extend(allowed)
         return [self._ahead.popleft() for _ in range(n)]
 
     def _draw(self) -> dict[str, Any] | None:
         if self._rest is None:
-            for _ in range(_MAX_REPEATS):
+            n_repeats = n_refused = 0
+            while n_repeats < _MAX_REPEATS and n_refused < MOST_REFUSED:
                 params = self._any()
+                if not self.space.allows(params):
+                    n_refused += 1
+                    continue
                 key = self.space.key(params)
                 if key not in self._drawn:
                     self._drawn.add(key)
                     return params
-            self._rest = self._list_rest()
+                n_repeats += 1
+            self._rest = self._list_rest(n_refused)
         return self._rest.pop() if self._rest else None
 
     def _any(self) -> dict[str, Any]:
         return self.space.from_unit(self._random_state.random_sample(self.space.n_dims))
 
-    def _list_rest(self) -> list[dict[str, Any]]:
+    def _list_rest(self, n_refused: int) -> list[dict[str, Any]]:
         """The remaining configurations in the order of draws without replacement, reversed."""
         size = self.space.size or 0
         if size > 10 * len(self._drawn) + 10_000:
+            self.space.check_refused(n_refused)
             return []
         missing = {
             key: params
             for params in map(self.space.nth, range(size))
-            if (key := self.space.key(params)) not in self._drawn
+            if (key := self.space.key(params)) not in self._drawn and self.space.allows(params)
         }
         rest = list(missing.values())
         # Sorted exponential variates of these rates are draws without replacement with

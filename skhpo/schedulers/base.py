@@ -205,9 +205,21 @@ class Scheduler(ABC):
         -------
         candidates : list of int
             Fewer than `n` if the space is exhausted.
+
+        Raises
+        ------
+        ValueError
+            If the sampler proposes what is forbidden.
         """
         first = len(self._candidates)
-        self._candidates.extend(sample_at(self.sampler, n, resource))
+        for params in sample_at(self.sampler, n, resource):
+            if not self.sampler.space.allows(params):
+                raise ValueError(
+                    f"a sampler must propose no configuration that is forbidden, but "
+                    f"{type(self.sampler).__name__} proposes {params!r}; leave out those for "
+                    "which space.allows(params) is False"
+                )
+            self._candidates.append(params)
         return list(range(first, len(self._candidates)))
 
     def add_candidate(self, params: dict[str, Any]) -> int:

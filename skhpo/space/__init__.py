@@ -1,8 +1,21 @@
 """The search space: a map between dicts of parameters and points of the unit cube."""
 
 from ._axes import make_axis
-from ._foreign import Levels, Steps, translated
+from ._forbidden import MOST_REFUSED
+from ._foreign import Levels, translated
 from ._log_randint import log_randint
+from ._ordered import ordered
 from ._space import Dimension, SearchSpace
+from ._views import as_written
 
-__all__ = ["Dimension", "Levels", "SearchSpace", "Steps", "log_randint", "make_axis", "translated"]
+__all__ = [
+    "MOST_REFUSED",
+    "Dimension",
+    "Levels",
+    "SearchSpace",
+    "as_written",
+    "log_randint",
+    "make_axis",
+    "ordered",
+    "translated",
+]

@@ -13,8 +13,9 @@ import numpy as np
 from scipy import stats
 
 from ._log_randint import log_randint
+from ._ordered import ordered
 
-__all__ = ["Levels", "Steps", "translated"]
+__all__ = ["Levels", "translated"]
 
 # Most steps of a range that is listed.
 _MAX_STEPS = 2**16
@@ -39,10 +40,6 @@ class Levels:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.values)
-
-
-class Steps(list[Any]):
-    """Evenly spaced numbers: our searches use their order, others see a list of choices."""
 
 
 def translated(param_distributions: Any) -> Any:
@@ -76,7 +73,7 @@ def translated(param_distributions: Any) -> Any:
 
 
 def _known(name: Any, values: Any) -> Any:
-    if isinstance(values, Steps) and len(values) > 1:
+    if isinstance(values, ordered) and len(values) > 1:
         return Levels(tuple(values), (1.0,) * len(values), "integer")
     if isinstance(values, Sequence | np.ndarray | Levels):
         return values

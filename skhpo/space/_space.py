@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._axes import Axis, Kind, make_axes
+from ._forbidden import MOST_REFUSED, make_forbidden
 from ._foreign import translated
 from ._identity import identity
 from ._views import Line, as_html, as_text, line_of
@@ -52,8 +53,12 @@ class SearchSpace:
     param_distributions : dict of str to list, array or distribution, or a list of such dicts
         As in `sklearn.model_selection.RandomizedSearchCV`. A list (tuple, 1-D array) always
         means choices, of any type. Distributions are frozen univariate ones of `scipy.stats`, or
-        `log_randint`; ranges and categories of scikit-optimize and Optuna are accepted, too. A
-        list of dicts is a conditional space.
+        `log_randint`; ranges and categories of scikit-optimize and Optuna are accepted, too.
+        `ordered` is a list of numbers whose order counts. A list of dicts is a conditional space.
+    forbidden : callable, list of dict or None, default=None
+        What is never tried: a function of a dict of parameters that returns True for it, or dicts
+        with values that must not meet, as in ``[{"solver": "lbfgs", "penalty": "l1"}]``. Points
+        of the cube and numbers of configurations stay as they are: see `allows`.
 
     Attributes
     ----------
@@ -66,14 +71,15 @@ class SearchSpace:
         Number of coordinates.
     size : int or None
         Number of configurations; None if infinite. Choices that are listed twice count once; a
-        configuration in several dicts counts in each.
+        configuration in several dicts counts in each; forbidden ones count.
 
     Raises
     ------
     TypeError
         If the values of a parameter are neither choices nor a frozen distribution.
     ValueError
-        If the space, or a parameter in it, is empty.
+        If the space, or a parameter in it, is empty, if what is forbidden is not in it, or nothing
+        else is found in it by 10,000 draws.
 
     See Also
     --------
@@ -102,7 +108,11 @@ class SearchSpace:
       lr          continuous  0.0001 to 1     loguniform(0.0001, 1)
     """
 
-    def __init__(self, param_distributions: Mapping[str, Any] | Sequence[Mapping[str, Any]]):
+    def __init__(
+        self,
+        param_distributions: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        forbidden: Callable[[dict[str, Any]], bool] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
         dicts = _checked_dicts(translated(param_distributions))
         axes: list[Axis] = []
         positions: dict[Hashable, int] = {}
@@ -133,6 +143,12 @@ class SearchSpace:
         self._sizes = [self._dict_size(places) for places in self._dicts]
         sizes = [size for size in self._sizes if size is not None]
         self.size = sum(sizes) if len(sizes) == len(dicts) else None
+        self._forbidden = make_forbidden(
+            forbidden,
+            [{name: axes[place] for name, place in places.items()} for places in self._dicts],
+        )
+        if self._forbidden is not None:
+            self._check_something_allowed()
 
     def from_unit(self, u: ArrayLike) -> dict[str, Any]:
         """The configuration at a point.
@@ -266,6 +282,51 @@ class SearchSpace:
             Equal for equal configurations.
         """
         return self._locate(params)
+
+    @property
+    def forbids(self) -> bool:
+        """Whether something is forbidden."""
+        return self._forbidden is not None
+
+    def allows(self, params: Mapping[str, Any]) -> bool:
+        """Whether a configuration of the space is not forbidden.
+
+        Samplers propose no other.
+
+        Parameters
+        ----------
+        params : mapping of str to object
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a function that says what is forbidden fails or returns no bool.
+        """
+        return self._forbidden is None or not self._forbidden(params)
+
+    def allowed_points(self, u: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether each point has a configuration that is not forbidden.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_points, n_dims)
+
+        Returns
+        -------
+        allowed : ndarray of bool, shape (n_points,)
+        """
+        if self._forbidden is None:
+            return np.ones(len(u), dtype=bool)
+        return np.array([self.allows(params) for params in self.from_units(u)], dtype=bool)
+
+    def check_refused(self, n: int) -> None:
+        """Raise ValueError if so many draws in a row, all forbidden, are too many."""
+        if n >= MOST_REFUSED:
+            raise ValueError(
+                f"forbidden must leave something to try, but forbids each of {n:,} configurations "
+                "that were drawn in a row; choose ranges, or a list of dicts, so that less of "
+                "the space is forbidden"
+            )
 
     def probability(self, params: Mapping[str, Any]) -> float:
         """Return how likely exactly this configuration is; 0.0 with a continuous parameter.
@@ -440,6 +501,7 @@ class SearchSpace:
         return (
             f"{n_names} parameter{'' if n_names == 1 else 's'}, {size} "
             f"configuration{'' if self.size == 1 else 's'}"
+            f"{', some of them forbidden' if self.forbids else ''}"
         )
 
     def _lines(self) -> list[list[Line]]:
@@ -447,6 +509,22 @@ class SearchSpace:
             [line_of(self._axes[place], given[name]) for name, place in places.items()]
             for places, given in zip(self._dicts, self._given, strict=True)
         ]
+
+    def _check_something_allowed(self) -> None:
+        """Raise ValueError if all is forbidden; also finds functions that fail."""
+        if self.size is not None and self.size <= MOST_REFUSED:
+            # All of them, so that a function that fails does so here.
+            if not sum(self.allows(self.nth(i)) for i in range(self.size)):
+                raise ValueError(
+                    "forbidden must leave something to try, but forbids all "
+                    f"{self.size} configurations of the space"
+                )
+            return
+        rng = np.random.default_rng(0)
+        n_refused = 0
+        while not self.allowed_points(rng.random((250, self.n_dims))).any():
+            n_refused += 250
+            self.check_refused(n_refused)
 
     def _axis(self, dimension: int) -> Axis | None:
         """The axis of a coordinate; None for the one that selects a dict."""

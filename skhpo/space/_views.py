@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from html import escape
+from numbers import Real
 from typing import Any
 
 from ._axes import Axis
 
-__all__ = ["Line", "as_html", "as_text", "line_of"]
+__all__ = ["Line", "as_html", "as_text", "as_written", "line_of"]
 
 # More choices, and longer texts, are cut.
 _MOST_CHOICES = 10
@@ -88,14 +89,51 @@ def _listed(axis: Axis) -> str:
 
 def _law(given: Any) -> str:
     """The name and the arguments of a distribution."""
-    dist = getattr(given, "dist", None)
-    if dist is not None and hasattr(given, "kwds"):
-        arguments = [f"{value:.12g}" for value in given.args]
-        arguments += [f"{name}={value:.12g}" for name, value in given.kwds.items()]
-        return f"{dist.name}({', '.join(arguments)})"
     if hasattr(given, "weights"):
         return f"{len(given.weights)} steps"
-    return _short(given)
+    return _short(_written(given))
+
+
+class _Written:
+    """A distribution whose repr is what it was made by."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def as_written(param_distributions: Any) -> Any:
+    """Replace scipy's frozen distributions in a space by objects that print what they are.
+
+    Parameters
+    ----------
+    param_distributions : dict, list of dict or object
+        Anything else than dicts is returned as it is.
+
+    Returns
+    -------
+    dict, list of dict or object
+        For printing only.
+    """
+    if isinstance(param_distributions, Mapping):
+        return {name: _written(values) for name, values in param_distributions.items()}
+    if isinstance(param_distributions, list | tuple):
+        return [as_written(one) for one in param_distributions]
+    return param_distributions
+
+
+def _written(given: Any) -> Any:
+    if not hasattr(given, "dist") or not hasattr(given, "kwds"):
+        return given
+    arguments = [_argument(value) for value in given.args]
+    arguments += [f"{name}={_argument(value)}" for name, value in given.kwds.items()]
+    return _Written(f"{given.dist.name}({', '.join(arguments)})")
+
+
+def _argument(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, Real) else _short(value)
 
 
 def _short(value: Any) -> str:

@@ -53,15 +53,29 @@ class StageSampler(Sampler):
         _, point = self._points.pop(id(params), (None, None))
         return self.space.to_unit(params) if point is None else point
 
+    def can_draw(self, region: Region) -> bool:
+        """Whether something in a region is found that is not forbidden."""
+        rng = np.random.default_rng(0)
+        return not self.space.forbids or any(
+            self.space.allows(self.space.from_unit(region.project(u)))
+            for u in rng.random((_MAX_REPEATS, self.space.n_dims))
+        )
+
     def _draw(self) -> NDArray[np.float64] | None:
-        for _ in range(_MAX_REPEATS):
+        n_repeats = n_refused = 0
+        while n_repeats < _MAX_REPEATS:
             point = self.region.project(self._rng.random(self.space.n_dims))
+            if self.space.forbids and not self.space.allows(self.space.from_unit(point)):
+                n_refused += 1
+                self.space.check_refused(n_refused)
+                continue
             if self.space.size is None:
                 return point
             levels = self._levels(point)
             if levels not in self._drawn:
                 self._drawn.add(levels)
                 return point
+            n_repeats += 1
         return None
 
     def _levels(self, point: NDArray[np.float64]) -> tuple[int, ...]:

@@ -337,7 +337,9 @@ class Harmonica(Scheduler):
         if problem is None:
             terms, intercept, explained, shares = self._learn(points, y, n_terms)
             region = self._region.restricted(terms, self._n_restrictions)
-        else:
+            if not self._stage_sampler.can_draw(region):
+                problem = "all that it would keep is forbidden"
+        if problem is not None:
             terms, intercept, explained, shares, region = [], math.nan, 0.0, [], self._region
             if not exhausted:
                 warnings.warn(
