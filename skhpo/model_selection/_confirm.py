@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -64,9 +65,9 @@ def check_confirm(search: BaseTrialSearchCV, distributions: Any, cv: Any, scorer
     if reshuffled(cv, 0) is None and not _may_be_random(search.estimator, distributions):
         raise ValueError(
             f"confirm={search.confirm} fits again under other seeds and on other splits, but "
-            f"{type(search.estimator).__name__} has no random_state and cv={search.cv!r} always "
-            "gives the same splits; use a cv that shuffles, like StratifiedKFold(5, shuffle=True), "
-            "or confirm=0"
+            f"{type(search.estimator).__name__} has no random_state and "
+            f"cv={reprlib.repr(search.cv)} always gives the same splits; use a cv that shuffles, "
+            "like StratifiedKFold(5, shuffle=True), or confirm=0"
         )
 
 

@@ -235,7 +235,7 @@ def check_racing(search: Any, plan: Plan, scheduler: Scheduler) -> None:
     if len(plan.splits) < 2:
         raise ValueError(
             f"{racing} stops candidates after some of the splits, and needs two at least, but "
-            f"cv={search.cv!r} gives {len(plan.splits)}; give a cv of more splits, or racing=None"
+            f"cv gives {len(plan.splits)}; give a cv of more splits, or racing=None"
         )
     if len(plan.goals.objectives) > 1:
         raise ValueError(
