@@ -20,7 +20,7 @@ FAST := $(addprefix tests/,test_architecture.py test_documented.py test_journal.
 	estimators/test_meanings.py estimators/test_validation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lint test test-fast test-kernels faults docs wheel clean
+.PHONY: help quickstart lint test test-fast test-kernels faults docs gallery wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -53,6 +53,9 @@ docs: $(VENV)/docs ## check all docstrings, build the site into docs/_build/html
 	$(BIN)/pytest -q tests/test_docstrings.py
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
+gallery: $(VENV)/docs ## run the examples that changed; their output and pictures are kept in docs/gallery
+	$(BIN)/sphinx-build -q -D plot_gallery=1 -b dummy docs docs/_build/dummy
+
 wheel: $(VENV)/installed ## build a wheel and an sdist into dist/, and check them
 	$(BIN)/python -m pip install -q build twine
 	$(BIN)/python -m build --outdir dist .
@@ -79,4 +82,4 @@ $(VENV)/docs: $(VENV)/installed
 	$(call install,all$(comma)dev$(comma)docs)
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) dist docs/_build docs/gallery docs/generated docs/sg_execution_times.rst
+	rm -rf $(VENV) dist docs/_build docs/generated docs/sg_execution_times.rst

@@ -33,11 +33,12 @@ autodoc_typehints = "none"  # types are in the docstrings
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
-# Examples are shown with their code; pictures and output come from runs that are kept.
+# Pictures and output are those in docs/gallery, which `make gallery` renews. A build runs no example.
+plot_gallery = False
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    "plot_gallery": False,
+    "thumbnail_size": (320, 224),
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,

@@ -18,8 +18,11 @@ from sklearn.svm import SVC
 
 from skhpo import HalvingHyperbandSearchCV, log_randint
 
-# Estimator, resource, its smallest and largest value, space, and what a rung does.
-SEARCHES = {
+# %%
+# Each entry has the estimator, the resource with its smallest and largest value, the space, and
+# what Hyperband does from one rung to the next.
+
+searches = {
     "forest": (
         RandomForestClassifier(),
         ("n_estimators", 3, 27),
@@ -59,35 +62,33 @@ SEARCHES = {
 }
 
 
-def main():
-    X, y = load_digits(return_X_y=True)
-    X = X / 16
-    rows = []
-    for name, (estimator, (resource, low, high), space, what) in SEARCHES.items():
-        search = HalvingHyperbandSearchCV(
-            estimator,
-            space,
-            resource=resource,
-            min_resources=low,
-            max_resources=high,
-            n_brackets=1,
-            cv=2,
-            random_state=0,
-        )
-        start = time.perf_counter()
-        search.fit(X, y)
-        rows.append(
-            {
-                "estimator": name,
-                "resource": f"{resource} {low}-{high}",
-                "fits": len(search.cv_results_["params"]) * 2,
-                "seconds": round(time.perf_counter() - start, 1),
-                "score": round(search.best_score_, 4),
-                "a rung is": what,
-            }
-        )
-    print(pd.DataFrame(rows).to_string(index=False))
+# %%
+# Each is searched with one bracket of Hyperband:
 
-
-if __name__ == "__main__":
-    main()
+X, y = load_digits(return_X_y=True)
+X = X / 16
+rows = []
+for name, (estimator, (resource, low, high), space, what) in searches.items():
+    search = HalvingHyperbandSearchCV(
+        estimator,
+        space,
+        resource=resource,
+        min_resources=low,
+        max_resources=high,
+        n_brackets=1,
+        cv=2,
+        random_state=0,
+    )
+    start = time.perf_counter()
+    search.fit(X, y)
+    rows.append(
+        {
+            "estimator": name,
+            "resource": f"{resource} {low}-{high}",
+            "fits": len(search.cv_results_["params"]) * 2,
+            "seconds": round(time.perf_counter() - start, 1),
+            "score": round(search.best_score_, 4),
+            "a rung is": what,
+        }
+    )
+print(pd.DataFrame(rows).to_string(index=False))

@@ -8,8 +8,7 @@ per fold, whose average a plain network is trained under; last Bayesian optimisa
 gradient, the learning rate, with self-tuning networks inside.
 """
 
-import sys
-
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy.stats import loguniform, uniform
@@ -18,19 +17,27 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from skhpo import BayesSearchCV, SelfTuningClassifier, SelfTuningSearchCV, TorchClassifier
+from skhpo.inspection import SelfTuningScheduleDisplay
 
-RANGES = {
-    "dropout_*.p": uniform(0, 0.9),
-    "weight_decay": loguniform(1e-6, 1),
-    "input_noise": uniform(0, 2),
-    "label_smoothing": uniform(0, 0.8),
-}
-PLAIN_RANGES = {
-    "module__dropout": uniform(0, 0.9),
-    "optimizer__weight_decay": loguniform(1e-6, 1),
-    "label_smoothing": uniform(0, 0.8),
-}
-PARAMS = {
+rng = np.random.default_rng(0)
+X, y = load_digits(return_X_y=True)
+X = (X / 16 + rng.normal(0, 0.3, X.shape)).astype(np.float32)
+labels = np.where(rng.random(len(y)) < 0.2, rng.integers(0, 10, len(y)), y)
+X_train, X_test, y_train, _, _, y_test = train_test_split(
+    X, labels, y, train_size=400, random_state=0
+)
+
+
+def tested(estimator):
+    loss = log_loss(y_test, estimator.predict_proba(X_test))
+    return f"log loss {loss:.3f}, accuracy {estimator.score(X_test, y_test):.3f}"
+
+
+# %%
+# A plain network
+# ---------------
+
+params = {
     "optimizer": "adam",
     "lr": 0.003,
     "max_epochs": 40,
@@ -40,65 +47,67 @@ PARAMS = {
     "validation_fraction": 0.5,  # chooses the epoch, of plain networks too
     "random_state": 0,
 }
+plain = TorchClassifier(**params).fit(X_train, y_train)
+print(tested(plain))
 
+# %%
+# One run that tunes itself
+# -------------------------
 
-def noisy_digits():
-    rng = np.random.default_rng(0)
-    X, y = load_digits(return_X_y=True)
-    X = (X / 16 + rng.normal(0, 0.3, X.shape)).astype(np.float32)
-    wrong = rng.random(len(y)) < 0.2
-    labels = np.where(wrong, rng.integers(0, 10, len(y)), y)
-    X_train, X_test, y_train, _, _, y_test = train_test_split(
-        X, labels, y, train_size=400, random_state=0
-    )
-    return X_train, X_test, y_train, y_test
+ranges = {
+    "dropout_*.p": uniform(0, 0.9),
+    "weight_decay": loguniform(1e-6, 1),
+    "input_noise": uniform(0, 2),
+    "label_smoothing": uniform(0, 0.8),
+}
+net = SelfTuningClassifier(hyperparameters=ranges, module__dropout=0.05, **params)
+net.fit(X_train, y_train)
+print(tested(net))
+SelfTuningScheduleDisplay.from_estimator(net)
+plt.show()
 
+# %%
+# What was found is a schedule: a plain network can train under it, epoch by epoch.
 
-def main():
-    X_train, X_test, y_train, y_test = noisy_digits()
+schedule = {"module__dropout": "dropout_*.p", "label_smoothing": "label_smoothing"}
+schedule = {name: net.schedule_[tuned] for name, tuned in schedule.items()}
+scheduled = TorchClassifier(hyperparameter_schedule=schedule, **params).fit(X_train, y_train)
+print(f"plain network under its dropout and smoothing of each epoch: {tested(scheduled)}")
 
-    def tested(estimator):
-        loss = log_loss(y_test, estimator.predict_proba(X_test))
-        return f"log loss {loss:.3f}, accuracy {estimator.score(X_test, y_test):.3f}"
+# %%
+# A run per fold
+# --------------
+# A row of the table is a run: where it started, and where it ended on each fold. A plain network is
+# then trained under the average.
 
-    plain = TorchClassifier(**PARAMS).fit(X_train, y_train)
-    print(f"plain network: {tested(plain)}\n")
+search = SelfTuningSearchCV(
+    TorchClassifier(**params),
+    {
+        "module__dropout": uniform(0, 0.9),
+        "optimizer__weight_decay": loguniform(1e-6, 1),
+        "label_smoothing": uniform(0, 0.8),
+    },
+    n_iter=2,
+    cv=3,
+    scoring="neg_log_loss",
+    random_state=0,
+).fit(X_train, y_train)
+table = pd.DataFrame(search.cv_results_).filter(regex="param_|split._(mod|opt|lab)|mean_test")
+print(table.T.to_string(float_format="{:.2g}".format))
+print("averaged:", {name: float(f"{value:.2g}") for name, value in search.best_params_.items()})
+print(f"plain network under them: {tested(search.best_estimator_)}")
 
-    net = SelfTuningClassifier(hyperparameters=RANGES, module__dropout=0.05, **PARAMS)
-    net.fit(X_train, y_train)
-    print(f"self-tuning network, one run: {tested(net)}")
-    epochs = pd.DataFrame(net.schedule_, index=range(1, net.n_iter_ + 1))
-    print(epochs.iloc[[0, 9, 19, 29, 39]].to_string(float_format="{:.2g}".format))
-    if len(sys.argv) > 1:  # python examples/plot_self_tuning.py schedule.png
-        from skhpo.inspection import SelfTuningScheduleDisplay
+# %%
+# The learning rate outside, the rest inside
+# ------------------------------------------
 
-        SelfTuningScheduleDisplay.from_estimator(net).figure_.savefig(sys.argv[1])
-
-    found = net.schedule_
-    schedule = {"module__dropout": "dropout_*.p", "label_smoothing": "label_smoothing"}
-    schedule = {name: found[tuned] for name, tuned in schedule.items()}
-    scheduled = TorchClassifier(hyperparameter_schedule=schedule, **PARAMS).fit(X_train, y_train)
-    print(f"plain network under its dropout and smoothing of each epoch: {tested(scheduled)}")
-
-    search = SelfTuningSearchCV(
-        TorchClassifier(**PARAMS),
-        PLAIN_RANGES,
-        n_iter=2,
-        cv=3,
-        scoring="neg_log_loss",
-        random_state=0,
-    ).fit(X_train, y_train)
-    print("\na row is a run: where it started, where it ended on each fold")
-    table = pd.DataFrame(search.cv_results_).filter(regex="param_|split._(mod|opt|lab)|mean_test")
-    print(table.T.to_string(float_format="{:.2g}".format))
-    print("averaged:", {name: float(f"{value:.2g}") for name, value in search.best_params_.items()})
-    print(f"plain network under them: {tested(search.best_estimator_)}")
-
-    outer = BayesSearchCV(net, {"lr": loguniform(1e-3, 1e-2)}, cv=2, random_state=0)
-    outer.set_params(n_iter=4, n_initial_points=3, scoring="neg_log_loss").fit(X_train, y_train)
-    lr = outer.best_params_["lr"]
-    print(f"\nlr outside ({lr:.2g}), the rest inside: {tested(outer.best_estimator_)}")
-
-
-if __name__ == "__main__":
-    main()
+outer = BayesSearchCV(
+    net,
+    {"lr": loguniform(1e-3, 1e-2)},
+    n_iter=4,
+    n_initial_points=3,
+    cv=2,
+    scoring="neg_log_loss",
+    random_state=0,
+).fit(X_train, y_train)
+print(f"lr {outer.best_params_['lr']:.2g}: {tested(outer.best_estimator_)}")

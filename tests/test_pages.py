@@ -1,0 +1,46 @@
+"""The code on the pages runs: the blocks ``python`` of each section, in order, by themselves."""
+
+import re
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["coming_from.md", "recipes.md", "watching.md", "what_can_go_wrong.md"]
+PAGES = [f"docs/{page}" for page in PAGES]
+
+
+def sections():
+    """Yield the code of each section of the pages, under the page and the heading."""
+    for page in PAGES:
+        for part in re.split(r"^## ", (ROOT / page).read_text(), flags=re.MULTILINE):
+            code = "\n".join(re.findall(r"^```python\n(.*?)^```", part, re.DOTALL | re.MULTILINE))
+            if code:
+                title = part.partition("\n")[0].strip("# ")
+                marks = [pytest.mark.xdist_group("keras")] if "Keras" in code else []
+                yield pytest.param(code, id=f"{Path(page).stem}-{title}", marks=marks)
+
+
+@pytest.mark.parametrize("code", list(sections()))
+def test_code_of_page_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "keras" in code and find_spec("keras") is None:
+        pytest.skip("needs keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(code, "<page>", "exec"), {"__name__": "page"})
+
+
+def test_messages_that_pages_quote_are_those_of_the_package():
+    source = "".join(path.read_text() for path in (ROOT / "skhpo").rglob("*.py"))
+    source = re.sub(r'"\s*f?"', "", source)
+    text = (ROOT / "docs/what_can_go_wrong.md").read_text()
+    quoted = re.findall(r"^> (.+)$", text, re.MULTILINE)
+    table = text[text.index("## Other messages") : text.index("## Results that")]
+    quoted += re.findall(r"^\| `([^`]* [^`]*)`", table, re.MULTILINE)
+    parts = [part.strip(" ;,?:") for line in quoted for part in line.split("...")]
+    unknown = [part for part in parts if len(part) > 3 and part not in source]
+    assert len(parts) > 20
+    assert unknown == []
