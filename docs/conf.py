@@ -33,7 +33,7 @@ autodoc_typehints = "none"  # types are in the docstrings
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
-# Pictures and output are those in docs/gallery, which `make gallery` renews. A build runs no example.
+# Pictures and output are those in docs/gallery, which `make gallery` renews; a build runs nothing.
 plot_gallery = False
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

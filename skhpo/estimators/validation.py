@@ -186,7 +186,8 @@ def check_before_search(estimator, X, y, sample_weight, varied, parts):
     """
     estimator = clone(estimator)
     if "hyperparameter_schedule" not in varied:
-        twice = sorted(varied & set(estimator.hyperparameter_schedule or ()))
+        schedule = getattr(estimator, "hyperparameter_schedule", None)  # Keras models have none
+        twice = sorted(varied & set(schedule or ()))
         if twice:
             raise ValueError(
                 f"{twice[0]!r} cannot be searched, because the estimator's hyperparameter_schedule "
