@@ -7,7 +7,7 @@ import time
 
 from .exceptions import JournalError, StorageError
 from .inspection import read_search, report, summary_lines
-from .journal import repair
+from .journal import at_work, repair
 
 # Seconds between two looks at a journal that is watched.
 _WATCH_EVERY = 2.0
@@ -81,6 +81,15 @@ def _show(options):
         raise ValueError(f"--rows must be at least 1, but got {options.rows}")
     record = read_search(options.journal)
     print("\n".join(summary_lines(record, metric=options.metric, n_rows=options.rows)))
+    for process, fits in at_work(options.journal).items():
+        splits = {}
+        for trial, split, _ in fits:
+            splits.setdefault(trial, set()).add(split)
+        doing = [
+            f"trial {trial} on split {', '.join(map(str, sorted(splits[trial])))}"
+            for trial in sorted(splits)
+        ]
+        print(f"{process} works on {'; '.join(doing) or 'no fit now'}")
 
 
 def _report(options):

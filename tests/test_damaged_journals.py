@@ -89,7 +89,10 @@ def test_damage_is_noticed_and_the_rest_repaired(asynchronous, tmp_path):
         ({"start": 1.0, "worker": 3}, "worker must be a string, but is 3"),
         ({"params": [1]}, "params must be an object of parameters"),
         ({"trial": -1}, "trial must be an integer from 0"),
-        ({"event": "fits"}, "event must be one of fit, ask, tell, confirm, but is 'fits'"),
+        (
+            {"event": "fits"},
+            "event must be one of fit, ask, tell, propose, lease, confirm, but is 'fits'",
+        ),
         ({"event": ["fit"]}, "event must be one of"),
         ({"n": 9}, "its sum"),
         ({"sum": 5}, "sum is missing"),

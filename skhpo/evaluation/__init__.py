@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._scoring import answering
     from ._seeds import derive_seed
     from ._setup import configured
+    from ._shared import SharedEvaluator
     from ._tasks import FitTask, Setting
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Packed",
     "PredictionKind",
     "Setting",
+    "SharedEvaluator",
     "answering",
     "configured",
     "derive_seed",
@@ -48,6 +50,7 @@ __getattr__ = late(
         "Packed": "._pickling",
         "PredictionKind": "._predictions",
         "Setting": "._tasks",
+        "SharedEvaluator": "._shared",
         "answering": "._scoring",
         "configured": "._setup",
         "derive_seed": "._seeds",

@@ -21,7 +21,7 @@ from ._fit import run_group
 from ._grouping import FitGrouping
 from ._pickling import check_picklable, pack
 from ._planning import Planner
-from ._pool import Overdue, Pool
+from ._pool import RUNNING, Overdue, Pool
 from ._setup import run_transform
 from ._tasks import FitGroup, Job, TransformTask, failed, is_saved
 from ._transformed import Stored, loaded, n_bytes, stored
@@ -124,9 +124,8 @@ class Evaluator(Planner):
         across: bool = True,
         contexts: FitContexts | None = None,
     ) -> None:
-        super().__init__(
-            setting, y, splits, n_repeats, known or {}, checkpoints, model_files, contexts
-        )
+        known = {} if known is None else known  # which may be empty now, and grow
+        super().__init__(setting, y, splits, n_repeats, known, checkpoints, model_files, contexts)
         self.X = self._shared_X = X
         self.limits: dict[str, float | None] = {"seconds": fit_timeout, "until": until}
         self.pending = 0
@@ -314,9 +313,14 @@ class Evaluator(Planner):
         function = partial(_run, (*splits, *keys), self._pool.in_processes_)
         self._pool.submit(function, works, tuple(shared), **self.limits)
 
-    def _wait(self) -> Done | None:
-        """Return a call that has ended; None where none does, and nothing is pending any more."""
-        done = self._pool.wait()
+    def _wait(self, seconds: float | None = None) -> Done | None:
+        """Return a call that has ended.
+
+        None where none has after so many seconds, or none will, and nothing is pending any more.
+        """
+        done = self._pool.wait(seconds)
+        if done is RUNNING:
+            return None
         if done is None:
             self.abort()
             self._running.clear()

@@ -26,7 +26,7 @@ from ._board import Board, Row
 from ._engines import active_engine
 from ._workers import import_first, this_worker
 
-__all__ = ["Done", "Overdue", "Pool"]
+__all__ = ["RUNNING", "Done", "Overdue", "Pool"]
 
 # Seconds between two looks at calls that have limits, and at workers that should bring others.
 _PATIENCE = 0.25
@@ -56,6 +56,10 @@ class Done:
     error: Exception | None = None
     lost: bool = False
     overdue: int | None = None
+
+
+# What `Pool.wait` returns where nothing has ended in time.
+RUNNING = Done([], [])
 
 
 @dataclass(frozen=True)
@@ -239,15 +243,17 @@ class Pool:
         self._board.clear(call.row)
         return Row(self._board.path, call.row)
 
-    def wait(self) -> Done | None:
+    def wait(self, seconds: float | None = None) -> Done | None:
         """Return a call that has ended, as soon as there is one; in a plain loop, run it.
+
+        After so many seconds without one `RUNNING` is returned; None waits on.
 
         What goes on long after its time is ended: workers with their lives, threads are left
         behind. None is returned if the time of all calls is over and none of them comes back.
         """
         while True:
             try:
-                number, get = self._done.get(timeout=self._patience())
+                number, get = self._done.get(timeout=self._patience(seconds))
             except queue.Empty:
                 self._engine.look_after()
                 if (done := self._end_what_is_overdue()) is not None:
@@ -255,14 +261,17 @@ class Pool:
                 untils = [call.until for call in self._calls.values() if call.until is not None]
                 if untils and time.monotonic() > max(untils) + HOPELESS + _PATIENCE:
                     return None
+                if seconds is not None:
+                    return RUNNING
                 continue
             if number in self._calls:  # else it was left behind
                 call = self._calls.pop(number)
                 self._free.append((call.row, call.slot))
                 return self._outcome(call, get)
 
-    def _patience(self) -> float:
-        return _PATIENCE if self._has_limits else _LOOK_AFTER
+    def _patience(self, seconds: float | None) -> float:
+        patience = _PATIENCE if self._has_limits else _LOOK_AFTER
+        return patience if seconds is None else min(patience, seconds)
 
     def _end_what_is_overdue(self) -> Done | None:
         for _, call, _ in self._beyond_their_time(HOPELESS / 2):

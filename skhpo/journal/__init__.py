@@ -17,6 +17,8 @@ file                what it does
 ``_checkpoints.py`` checkpoints: what rungs go on from, and models that are kept
 ``_predictions.py`` predictions
 ``_file.py``        the file: made whole, locked, appended to
+``_shared.py``      the same, locked in turns by several processes
+``_workers.py``     which of these are alive
 ``_recorded.py``    what the lines say, as a search that goes on needs it
 ``_reading.py``     trials and results of a file
 ``_repair.py``      a new journal of what is whole in a damaged one
@@ -24,13 +26,14 @@ file                what it does
 """
 
 from ._checkpoints import CheckpointFile, Checkpoints, ModelFiles
-from ._events import as_read, fit_event, params_of, result_of
+from ._events import as_read, fit_event, params_of, proposal_event, result_of
 from ._file import Journal, checked_path, worth_a_sync
 from ._lines import seal
 from ._predictions import PredictionFiles
-from ._reading import read_trials
+from ._reading import at_work, read_trials
 from ._recorded import Recorded
 from ._repair import Repaired, repair
+from ._shared import SharedJournal
 
 __all__ = [
     "CheckpointFile",
@@ -40,10 +43,13 @@ __all__ = [
     "PredictionFiles",
     "Recorded",
     "Repaired",
+    "SharedJournal",
     "as_read",
+    "at_work",
     "checked_path",
     "fit_event",
     "params_of",
+    "proposal_event",
     "read_trials",
     "repair",
     "result_of",

@@ -15,7 +15,15 @@ from ..trial import FitResult
 if TYPE_CHECKING:
     from ..trial import Trial
 
-__all__ = ["as_read", "fit_event", "params_of", "result_of", "wrong_field"]
+__all__ = [
+    "as_read",
+    "fit_event",
+    "params_of",
+    "proposal_event",
+    "proposed_in",
+    "result_of",
+    "wrong_field",
+]
 
 
 def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
@@ -52,6 +60,24 @@ def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
     if result.curves is not None:
         event["curves"] = {name: _finite(curve) for name, curve in result.curves.items()}
     return event
+
+
+def proposal_event(candidates: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the line that says which configurations some candidates have, by number."""
+    return {
+        "event": "propose",
+        "candidates": {
+            str(number): {name: _json(value) for name, value in params.items()}
+            for number, params in candidates.items()
+        },
+    }
+
+
+def proposed_in(event: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Return the configurations of a line that `proposal_event` made."""
+    return {
+        int(number): params_of({"params": params}) for number, params in event["candidates"].items()
+    }
 
 
 def result_of(event: Mapping[str, Any]) -> FitResult:
@@ -198,6 +224,15 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (int, str)) or _number(value)
 
 
+def _is_candidate(item: tuple[str, Any]) -> bool:
+    number, params = item
+    return number.isdecimal() and isinstance(params, dict) and all(map(_plain, params.values()))
+
+
+def _is_fit(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_count, value))
+
+
 # A usual fit has a sum, and of the optional fields at most "time", and "start" with "worker".
 _N_FIELDS = 17
 _COUNTS = ("n", "trial", "split", "repeat", "candidate")
@@ -254,6 +289,22 @@ _EVENTS: dict[str, dict[str, _Field]] = {
         "trials": (lambda v: isinstance(v, list) and all(map(_count, v)), "a list of numbers"),
     },
     "tell": {"n": _NUMBER, "trial": _NUMBER},
+    # Of searches that several processes work on: whose configurations are which, and who fits what.
+    "propose": {
+        "n": _NUMBER,
+        "candidates": (
+            lambda v: isinstance(v, dict) and all(map(_is_candidate, v.items())),
+            "an object of parameters by number",
+        ),
+    },
+    "lease": {
+        "n": _NUMBER,
+        "worker": (lambda v: isinstance(v, str), "a string"),
+        "fits": (
+            lambda v: isinstance(v, list) and all(map(_is_fit, v)),
+            "a list of trial, split and repeat",
+        ),
+    },
 }
 _EVENTS["confirm"] = _EVENTS["fit"]  # a further one of the same trial, after the search
 _OPTIONAL: dict[str, _Field] = {

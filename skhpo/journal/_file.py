@@ -10,7 +10,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from ._folder import Folder, digest_of
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
 from ._locks import HAS_LOCKS, lock, unlock
 from ._predictions import PredictionFiles
+from ._workers import Workers
 
-__all__ = ["Journal", "checked_path", "read_content", "worth_a_sync"]
+__all__ = ["Journal", "checked_path", "in_use", "read_content", "worth_a_sync"]
 
 _COMMON = (
     getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
@@ -142,8 +143,8 @@ class Journal:
         header: dict[str, Any],
         splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]] | None = (),
         events: Iterable[Mapping[str, Any]] = (),
-    ) -> None:
-        """Make the file with its first line, and the folder.
+    ) -> bool:
+        """Make the file with its first line, and the folder; return whether this process did.
 
         Parameters
         ----------
@@ -181,6 +182,11 @@ class Journal:
                 self._open()
         self.header, self._n, self._end = header, len(lines), len(content)
         self._is_bare = len(lines) == 1
+        return True
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Return a context in which nobody else writes: always, where a journal is not shared."""
+        return nullcontext()
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one line, and the time, which survives the death of this process.
@@ -200,7 +206,7 @@ class Journal:
             self._to_sync = True
             if worth_a_sync(event.get("fit_time", 0.0) + event.get("score_time", 0.0)):
                 self._sync_at = 0.0
-            self._is_bare = self._is_bare and event["event"] == "ask"
+            self._is_bare = self._is_bare and event["event"] not in ("fit", "confirm")
             end = self._end + len(self._pending)
             try:
                 write_all(self._descriptor, self._pending)
@@ -306,10 +312,13 @@ class Journal:
             os.unlink(self.path)
             self._folder.discard()
 
-    def _settle(self, size: int) -> None:
-        """See how much of the pending line is in a file of a size: all, or it is cut off again."""
+    def _settle(self, size: int, *, torn: bool = False) -> None:
+        """See how much of the pending line is in a file of a size: all, or it is cut off again.
+
+        `torn` says that what follows may be another process's line that it died writing.
+        """
         added = size - self._end
-        if added < 0 or added > len(self._pending):
+        if added < 0 or (added > len(self._pending) and not torn):
             raise JournalError(
                 f"a journal must be written by one search alone, but another program "
                 f"{'cut' if added < 0 else 'added to'} {str(self.path)!r}; see what it was, and go "
@@ -333,15 +342,24 @@ class Journal:
                 raise _unusable(self.path, again) from again
 
     def _lock(self) -> None:
+        self._note_file()
+        if not lock(self._descriptor, self.path, shared=self.read_only):
+            raise in_use(self.path)
+        if others := Workers(self.path).others():
+            raise JournalError(
+                f"{len(others)} processes share the journal {str(self.path)!r}, {others[0]} for "
+                "one; wait for them, or set shared=True here, too"
+            )
+
+    def _note_file(self) -> None:
         status = os.fstat(self._descriptor)
         self._file = status.st_dev, status.st_ino
-        if not lock(self._descriptor, self.path, shared=self.read_only):
-            raise _in_use(self.path)
 
     def _read(self) -> None:
         content = _read_all(self._descriptor, self.path)
-        self.header, n_events, self._end = read_lines(content, self.path, self._take)
-        self._n = n_events + 1
+        self._reader = read_lines(content, self.path, self._take)
+        self.header, self._end = self._reader.header, self._reader.end
+        self._n = self._reader.n_events + 1
         if self._end == len(content) or self.read_only:
             return
         with storing(self.path):
@@ -357,12 +375,12 @@ class Journal:
         try:
             os.link(temporary, self.path)
         except FileExistsError as error:
-            raise _in_use(self.path) from error
+            raise in_use(self.path) from error
         except OSError as error:  # a file system without hard links
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
                 raise
             if os.path.lexists(self.path):
-                raise _in_use(self.path) from error
+                raise in_use(self.path) from error
             os.rename(temporary, self.path)
         else:
             os.unlink(temporary)
@@ -452,7 +470,7 @@ def _unusable(path: str | PathLike[str], error: OSError) -> JournalError:
     )
 
 
-def _in_use(path: str | PathLike[str]) -> JournalError:
+def in_use(path: str | PathLike[str]) -> JournalError:
     return JournalError(
         f"a journal serves one search at a time, but {str(path)!r} is in use by "
         "another process; wait for it, or give this search a path of its own ('run-{data}.jsonl' "

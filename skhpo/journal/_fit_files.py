@@ -10,9 +10,12 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..files import read_file, storing, write_atomically
+
+if TYPE_CHECKING:
+    from ._workers import Workers
 
 __all__ = ["FIT_FILE", "FitFile", "FitFiles", "Name"]
 
@@ -115,14 +118,23 @@ class FitFiles:
     def __init__(self, folder: Path, journal: str) -> None:
         self.folder = folder.absolute()  # workers have other working directories
         self.journal = journal
+        self.workers: Workers | None = None  # where other processes may write such files
         self._at_first: set[str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "workers": None}
 
     def file(self, key: Name, resource: int | str | None) -> Any:
         """Return the file of a fit up to some resource."""
         return self.file_type(str(self._path(key)), f"{self._fit(key)}{resource}")
 
     def has(self, key: Name) -> bool:
-        """Whether there was a file for a fit when this was asked first."""
+        """Whether there was a file for a fit when this was asked first.
+
+        Where other processes may write one: whether there is one now.
+        """
+        if self.workers is not None:
+            return self._path(key).exists()
         if self._at_first is None:
             self._at_first = set(os.listdir(self.folder) if self.folder.is_dir() else ())
         return self._path(key).name in self._at_first
@@ -167,6 +179,8 @@ class FitFiles:
     def sweep(self, kept: Collection[Name]) -> list[str]:
         """Remove the files that are unfinished, damaged, or of other fits than those kept.
 
+        Nothing is removed while other processes may write such files, or need them.
+
         Parameters
         ----------
         kept : collection of (int, int, int)
@@ -176,7 +190,9 @@ class FitFiles:
         list of str
             Names of the damaged ones.
         """
-        damaged = []
+        damaged: list[str] = []
+        if self.workers is not None and self.workers.others():
+            return damaged
         for name in os.listdir(self.folder) if self.folder.is_dir() else ():
             match = FIT_FILE.fullmatch(name)
             if match is None or match[4] != self.suffix:

@@ -30,6 +30,7 @@ class History:
         self._asked: set[int] = set()
         self._told: set[int] = set()
         self._confirmed: set[tuple[int, int, int]] = set()
+        self._proposed: set[str] = set()
 
     def take(self, event: Mapping[str, Any]) -> str | None:
         """Take the next event, or say why it cannot be the next.
@@ -48,7 +49,7 @@ class History:
             return why
         if self.asynchronous and trial not in self._asked:
             return f"trial {trial} has a fit, and no line before it asks for the trial"
-        bit = 1 << (fit[0] * self.n_repeats + fit[1])
+        bit = self._bit(*fit)
         there = self._fits.get(trial, 0)
         if there & bit:
             return f"the fit of trial {trial}, split {fit[0]}, repeat {fit[1]} is there twice"
@@ -98,3 +99,21 @@ class History:
             return f"trial {trial} is told, and {missing} of its fits are missing"
         self._told.add(trial)
         return None
+
+    def _take_propose(self, event: Mapping[str, Any]) -> str | None:
+        if twice := self._proposed.intersection(event["candidates"]):
+            return f"candidate {min(twice)} is proposed twice"
+        self._proposed.update(event["candidates"])
+        return None
+
+    def _take_lease(self, event: Mapping[str, Any]) -> str | None:
+        for trial, split, repeat in event["fits"]:
+            if why := self._out_of_range({"split": split, "repeat": repeat}):
+                return why
+            if self._fits.get(trial, 0) & self._bit(split, repeat):
+                return f"the fit of trial {trial}, split {split}, repeat {repeat} is there already"
+        return None
+
+    def _bit(self, split: int, repeat: int) -> int:
+        place: int = split * self.n_repeats + repeat
+        return 1 << place

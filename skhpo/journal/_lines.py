@@ -12,7 +12,15 @@ from ..exceptions import JournalError
 from ._events import wrong_field
 from ._history import History
 
-__all__ = ["FORMAT", "check_beginning", "read_event", "read_header", "read_lines", "seal"]
+__all__ = [
+    "FORMAT",
+    "LineReader",
+    "check_beginning",
+    "read_event",
+    "read_header",
+    "read_lines",
+    "seal",
+]
 
 FORMAT = 2
 BEGINNING = b'{"skhpo": '
@@ -119,7 +127,7 @@ def read_event(
 
 def read_lines(
     content: bytes, path: str | PathLike[str], take: Callable[[dict[str, Any]], None]
-) -> tuple[dict[str, Any], int, int]:
+) -> LineReader:
     """Read what a journal holds.
 
     Parameters
@@ -131,37 +139,88 @@ def read_lines(
 
     Returns
     -------
-    header : dict
-    n_events : int
-    end : int
-        Where the whole lines end; a torn one may follow.
+    LineReader
+        At the end of the whole lines; a torn one may follow.
 
     Raises
     ------
     JournalError
         If something else than a torn last line is wrong.
     """
-    check_beginning(content, path)
-    first = content.partition(b"\n")[0]
-    header = read_header(first, path)
-    history = History(header)
-    start, number = len(first) + 1, 1
-    while (end := content.find(b"\n", start)) >= 0:
-        event, why = read_event(content[start:end], number, header["journal"])
-        if event is None or (why := history.take(event)):
+    reader = LineReader(content, path)
+    reader.read(content[reader.end :], take)
+    return reader
+
+
+class LineReader:
+    """Reads a journal line by line, also while it grows, and checks that the lines fit together.
+
+    Parameters
+    ----------
+    content : bytes
+        With the whole first line.
+    path : Path
+        For messages.
+
+    Attributes
+    ----------
+    header : dict
+    n_events : int
+        How many were read.
+    end : int
+        Where they end in the file.
+
+    Raises
+    ------
+    JournalError
+        If the first line is not that of a journal.
+    """
+
+    def __init__(self, content: bytes, path: str | PathLike[str]) -> None:
+        check_beginning(content, path)
+        first = content.partition(b"\n")[0]
+        self.header = read_header(first, path)
+        self.n_events = 0
+        self.end = len(first) + 1
+        self._path = str(path)
+        self._is_empty = self.end > len(content)
+        self._history = History(self.header)
+
+    def read(self, content: bytes, take: Callable[[dict[str, Any]], None]) -> None:
+        """Read what follows `end` in the file; `take` gets the events."""
+        start, number = 0, self.n_events + 1
+        while (end := content.find(b"\n", start)) >= 0:
+            event, why = read_event(content[start:end], number, self.header["journal"])
+            if event is None or (why := self._history.take(event)):
+                raise JournalError(
+                    f"line {number + 1} of the journal {self._path!r} is damaged: {why}; what is "
+                    f"whole is kept by 'python -m skhpo repair {self._path} --output NEW', or give "
+                    "a new path to start over"
+                )
+            take(event)
+            start, number = end + 1, number + 1
+        if self._is_empty or not _may_be_torn(content[start:], number):
             raise JournalError(
-                f"line {number + 1} of the journal {str(path)!r} is damaged: {why}; what is whole "
-                f"is kept by 'python -m skhpo repair {path} --output NEW', or give a new path to "
+                f"the journal {self._path!r} does not end with a line of a journal, so that "
+                "another program may have written to it; remove that line, or give a new path to "
                 "start over"
             )
-        take(event)
-        start, number = end + 1, number + 1
-    if start > len(content) or not _may_be_torn(content[start:], number):
-        raise JournalError(
-            f"the journal {str(path)!r} does not end with a line of a journal, so that another "
-            "program may have written to it; remove that line, or give a new path to start over"
-        )
-    return header, number - 1, start
+        self.n_events, self.end = number - 1, self.end + start
+
+    def check(self, event: Mapping[str, Any]) -> None:
+        """Take an event that this process is about to append.
+
+        Raises
+        ------
+        JournalError
+            If it does not follow from the others.
+        """
+        if why := self._history.take(event):
+            raise JournalError(f"a line of the journal {self._path!r} would be wrong: {why}")
+
+    def move_to(self, n_events: int, end: int) -> None:
+        """Note where the file ends after such events."""
+        self.n_events, self.end = n_events, end
 
 
 def _may_be_torn(tail: bytes, number: int) -> bool:

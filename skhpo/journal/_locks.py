@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from os import PathLike
 
@@ -12,12 +13,19 @@ try:
 except ImportError:  # Windows: a second process is not noticed there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["HAS_LOCKS", "lock", "unlock"]
+__all__ = ["HAS_LOCKS", "check_locks", "lock", "unlock"]
 
 HAS_LOCKS = fcntl is not None
 
+# Where Linux lists what is mounted, and the options with which a network file system keeps locks to
+# one machine.
+_MOUNTS = "/proc/self/mountinfo"
+_KEPT_LOCAL = {"nolock", "local_lock=flock", "local_lock=all", "localflock", "noflock"}
 
-def lock(descriptor: int, path: str | PathLike[str], *, shared: bool = False) -> bool:
+
+def lock(
+    descriptor: int, path: str | PathLike[str], *, shared: bool = False, wait: bool = False
+) -> bool:
     """Lock an open file, until it is closed; return whether it was free.
 
     Parameters
@@ -27,6 +35,8 @@ def lock(descriptor: int, path: str | PathLike[str], *, shared: bool = False) ->
         Of the file, for messages.
     shared : bool, default=False
         Whether others may have a lock of this kind at the same time.
+    wait : bool, default=False
+        Whether to wait until it is free.
 
     Raises
     ------
@@ -37,7 +47,7 @@ def lock(descriptor: int, path: str | PathLike[str], *, shared: bool = False) ->
         return True
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -53,3 +63,48 @@ def unlock(descriptor: int) -> None:
     if fcntl is not None:
         with suppress(OSError):  # it was not locked
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def check_locks(descriptor: int, path: str | PathLike[str]) -> None:
+    """Lock a new file, and raise JournalError unless all processes on its disk see the lock.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file, open for writing.
+    path : Path
+    """
+    locked = lock(descriptor, path)
+    again = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if not locked or lock(again, path):
+            raise JournalError(
+                f"shared=True needs a file system with locks, but that of {str(path)!r} gives the "
+                "same lock twice; give the journal a path on another one"
+            )
+    finally:
+        os.close(again)
+    kind, options = _mount_of(os.path.realpath(path))
+    if found := _KEPT_LOCAL.intersection(options):
+        raise JournalError(
+            f"shared=True needs locks that all machines see, but {str(path)!r} is on a file system "
+            f"({kind}) that is mounted with {', '.join(sorted(found))}, so that each machine has "
+            "its own; mount it without, or give the journal a path on another one"
+        )
+
+
+def _mount_of(path: str) -> tuple[str, list[str]]:
+    """Return the type of a file's file system, and its options, as far as the system says them."""
+    found, length = ("", [""]), -1
+    try:
+        with open(_MOUNTS) as lines:
+            for line in lines:
+                before, _, after = line.partition(" - ")
+                point = before.split()[4].encode().decode("unicode_escape").rstrip("/")
+                if len(point) >= length and f"{path}/".startswith(f"{point}/"):
+                    kind, _, options = after.split(maxsplit=2)
+                    options = f"{before.split()[5]},{options.strip()}"
+                    found, length = (kind, options.split(",")), len(point)
+    except (OSError, ValueError, IndexError):  # another system
+        return "", []
+    return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..trial import FitResult
-from ._events import params_of, result_of
+from ._events import params_of, proposed_in, result_of
 
 __all__ = ["Recorded"]
 
@@ -46,8 +46,10 @@ class Recorded:
             self.trials[number] = candidate, event["resource"]
             if candidate not in self.configurations:
                 self.configurations[candidate] = params_of(event)
+        elif kind == "propose":
+            self.configurations.update(proposed_in(event))
         elif kind == "confirm":
             self.confirmed = Recorded() if self.confirmed is None else self.confirmed
             self.confirmed.take({**event, "event": "fit"})
-        else:
+        elif kind in ("ask", "tell"):
             self.order.append((kind, event["trials" if kind == "ask" else "trial"]))

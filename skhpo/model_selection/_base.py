@@ -17,6 +17,7 @@ from sklearn.utils import get_tags
 from .. import evaluation
 from .._compat import BaseSearchCV, Interval, StrOptions, fit_context, num_samples
 from ..interrupts import noticing
+from ..journal import SharedJournal
 from ..schedulers import Scheduler
 from ..scorers import get_scorer_names, resolved
 from ..space import as_written
@@ -32,6 +33,7 @@ from ._prediction_kind import METHODS
 from ._progress import Progress, report_answered
 from ._resume import identity_of
 from ._scored import ScoredTrials
+from ._shared import SharedTrialLoop
 from ._source import Source, opened
 from ._top import RefitInputs, without_convergence_warnings
 
@@ -60,6 +62,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "random_state": ["random_state"],
         "n_repeats": [Interval(Integral, 1, 10_000, closed="both")],
         "journal": [str, PathLike, None],
+        "shared": ["boolean"],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "max_cost": [dict, None],
         "fit_timeout": [Interval(Real, 0, None, closed="neither"), None],
@@ -226,7 +229,12 @@ class BaseTrialSearchCV(ScoredTrials):
                 may_win=may_win,
             )
         until = None if self.max_time is None else start + self.max_time
-        evaluator = evaluation.Evaluator(
+        # A journal that cannot be written is read by each process for itself.
+        journal, shares = source.journal, False
+        new_evaluator: Any = evaluation.Evaluator
+        if isinstance(journal, SharedJournal) and not journal.read_only:
+            shares, new_evaluator = True, partial(evaluation.SharedEvaluator, journal=journal)
+        evaluator = new_evaluator(
             plan.setting,
             plan.X,
             plan.y,
@@ -244,7 +252,7 @@ class BaseTrialSearchCV(ScoredTrials):
             contexts=evaluation.FitContexts.of(self, fits),
         )
         with evaluator, without_convergence_warnings(self.resource):
-            loop = TrialLoop(
+            loop = (SharedTrialLoop if shares else TrialLoop)(
                 source.scheduler,
                 evaluator,
                 n_fits,

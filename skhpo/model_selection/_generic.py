@@ -92,6 +92,9 @@ class SearchCV(BaseTrialSearchCV):
         interrupted search. Checkpoints are kept in the folder ``<journal>.files``.
         ``{data}`` in it stands for a hash of the data, so that each fold of an outer
         cross-validation has a journal of its own.
+    shared : bool, default=False
+        Whether other processes work on the same search: the same program, started any number of
+        times on machines with one disk, with one `journal`. See docs/journal.md.
     warm_start_from : str, path-like or None, default=None
         Journal of an earlier search over the same space, from whose scores a sampler that learns
         starts.
@@ -225,6 +228,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         forbidden: Any = None,
         enqueue: str | Sequence[Mapping[str, Any]] = (),
         journal: str | PathLike[str] | None = None,
+        shared: bool = False,
         warm_start_from: str | PathLike[str] | None = None,
         max_time: float | None = None,
         max_cost: Mapping[str, float] | None = None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._cost import Budget
     from ._keeping import Keeper
 
-__all__ = ["OUT_OF_TIME", "STOPPED_BY_CALLBACK", "TrialLoop"]
+__all__ = ["OUT_OF_TIME", "STOPPED_BY_CALLBACK", "TrialLoop", "other_trials"]
 
 OUT_OF_TIME = "max_time was over"
 STOPPED_BY_CALLBACK = "a callback stopped it"
@@ -258,7 +258,7 @@ class TrialLoop:
             if kind == "ask":
                 batch = self._ask(replaying=True)
                 if [trial.number for trial in batch] != which:
-                    raise _other_trials(which, batch)
+                    raise other_trials(which, batch)
                 running.update({trial.number: trial for trial in batch})
             else:
                 trial = running.pop(which)
@@ -428,7 +428,7 @@ def _another_trial(trial: Trial, candidate: int, resource: int | None) -> Journa
     )
 
 
-def _other_trials(numbers: Sequence[int], batch: Sequence[Trial]) -> JournalError:
+def other_trials(numbers: Sequence[int], batch: Sequence[Trial]) -> JournalError:
     return JournalError(
         f"a journal is replayed by asking again, but the scheduler asked for trials "
         f"{[trial.number for trial in batch]} where the journal has {numbers}; start over with a "

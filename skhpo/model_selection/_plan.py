@@ -36,6 +36,7 @@ from ._out_of_fold import check_metric
 from ._own import enqueued
 from ._prediction_kind import prediction_kind
 from ._resume import fingerprint
+from ._shared import check_shared
 
 if TYPE_CHECKING:
     from ..evaluation import Setting
@@ -138,6 +139,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         If anything does not fit the estimator, the space or the data.
     """
     callbacks = Callbacks(search, search.callbacks)
+    check_shared(search)
     check_rule(search)
     scorer, metric = search._get_scorers()
     goals = goals_of(search, search._known_metrics(scorer))

@@ -45,6 +45,7 @@ _FREE = {
     "refit",
     "refit_epochs",
     "return_predictions",
+    "shared",
     "verbose",
 }
 

@@ -80,6 +80,9 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         interrupted search, also with a larger `n_iter`.
         ``{data}`` in it stands for a hash of the data, so that each fold of an outer
         cross-validation has a journal of its own.
+    shared : bool, default=False
+        Whether other processes work on the same search: the same program, started any number of
+        times on machines with one disk, with one `journal`. See docs/journal.md.
     max_time : float or None, default=None
         Seconds after which runs are given up and none starts; what is done is kept, and the best
         refitted: the time of the refit comes on top.
@@ -180,6 +183,7 @@ classes_, n_features_in_, feature_names_in_
         return_train_score: bool = False,
         enqueue: str | Sequence[Mapping[str, Any]] = (),
         journal: str | PathLike[str] | None = None,
+        shared: bool = False,
         max_time: float | None = None,
         fit_timeout: float | None = None,
         devices: str | Sequence[str] = "auto",

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from .. import evaluation
 from ..exceptions import JournalError
 from ..fingerprint import differences, digest
-from ..journal import Journal, Recorded, checked_path
+from ..journal import Journal, Recorded, SharedJournal, checked_path
 from ..samplers import EnqueuedSampler, Sampler
 from ..schedulers import Scheduler
 from ._checks import check_keep_from, check_listening
 from ._plan import Plan
 from ._race import check_racing
 from ._resume import replayed, tell_earlier_scores
+from ._shared import common_settings
 from ._size import check_size
 
 if TYPE_CHECKING:
@@ -73,23 +74,36 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
         return
     identity: Any = plan.fingerprint
     recorded = Recorded()
-    with Journal(_for_data(search.journal, identity["data"]), recorded.take) as journal:
+    path = _for_data(search.journal, identity["data"])
+    with _journal(search, path, recorded) as journal:
         if journal.header is None:
-            source = replace(_source(search, plan), journal=journal)
-            journal.start(_header(search, plan), plan.splits)
-            yield source
-            return
+            source = _with_journal(search, _source(search, plan), journal, recorded)
+            if journal.start(_header(search, plan), plan.splits):
+                yield source
+                return
         _refuse_another(search.journal, journal.header["fingerprint"], identity)
         plan = replace(
             plan,
             splits=journal.splits(plan.splits),
             setting=replace(plan.setting, seed=journal.header["seed"]),
         )
-        source = replace(_source(search, plan), journal=journal, recorded=recorded)
-        if recorded.results and search._samples_in_order:
-            sampler = source.scheduler.sampler
-            source.scheduler.sampler = replayed(recorded, plan.space, sampler)
-        yield source
+        yield _with_journal(search, _source(search, plan), journal, recorded)
+
+
+def _journal(search: BaseTrialSearchCV, path: str, recorded: Recorded) -> Journal:
+    if search.shared:
+        return SharedJournal(path, recorded.take, common_settings(search))
+    return Journal(path, recorded.take)
+
+
+def _with_journal(
+    search: BaseTrialSearchCV, source: Source, journal: Journal, recorded: Recorded
+) -> Source:
+    """Return a source that replays what its journal says, or is going to say."""
+    if (recorded.results or search.shared) and search._samples_in_order:
+        sampler = source.scheduler.sampler
+        source.scheduler.sampler = replayed(recorded, source.plan.space, sampler)
+    return replace(source, journal=journal, recorded=recorded)
 
 
 def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:

@@ -20,7 +20,8 @@ class ReplayedSampler(Sampler):
     ----------
     sampler : Sampler
     records : mapping of int to object
-        Records of configurations, by their number in the order of proposals; some may be missing.
+        Records of configurations, by their number in the order of proposals; some may be missing,
+        and others may be added later.
     restore : callable
         From a proposed configuration and its record to the recorded configuration; returns the
         same object if they do not differ.
@@ -44,7 +45,7 @@ class ReplayedSampler(Sampler):
         super().__init__(sampler.space)
         self.sampler = sampler
         self.learns = sampler.learns  # type: ignore[misc]
-        self._records = dict(records)
+        self._records = records
         self._restore = restore
         self._n_sampled = 0
 
@@ -53,7 +54,7 @@ class ReplayedSampler(Sampler):
         for proposed in sample_at(self.sampler, n, resource):
             params = proposed
             if self._n_sampled in self._records:
-                params = self._restore(proposed, self._records.pop(self._n_sampled))
+                params = self._restore(proposed, self._records[self._n_sampled])
             self._n_sampled += 1
             if params is not proposed:
                 self.sampler.replace(proposed, params)

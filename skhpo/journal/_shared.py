@@ -1,0 +1,215 @@
+"""A journal that several processes write in turns."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any
+
+from ._checkpoints import Checkpoints, ModelFiles
+from ._file import Journal, in_use
+from ._fit_files import Name
+from ._locks import lock, unlock
+from ._predictions import PredictionFiles
+from ._workers import Workers
+
+__all__ = ["SharedJournal"]
+
+# Seconds between two tries to get the first turn, and for a process that has the journal for itself
+# to be noticed: those that share it are known by their files.
+_AGAIN = 0.005
+_ALONE = 2.0
+
+
+class SharedJournal(Journal):
+    """Append-only file of a search that several processes work on.
+
+    It is locked only for a *turn*, which begins with reading what others wrote. Whoever has the
+    turn may ask the scheduler, append lines, and lease fits. A lease ends with its fit, or with its
+    process.
+
+    Parameters
+    ----------
+    path : str or path-like
+        As of a `Journal`.
+    take : callable
+        Gets the lines of others, also while the search runs.
+    settings : mapping, default={}
+        JSON: arguments of the search that all processes must have in common, beside what the first
+        line says.
+
+    Attributes
+    ----------
+    workers : Workers
+        The processes.
+    arrived : list of (int, int, int)
+        Fits of others that were read; whoever sees to them empties it.
+
+    Raises
+    ------
+    JournalError
+        As of a `Journal`; if there are no locks that all processes see; if a process works with
+        other settings.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        take: Callable[[dict[str, Any]], None],
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.workers: Workers | None = None
+        self.arrived: list[Name] = []
+        self._leases: dict[Name, str] = {}
+        self._settings = dict(settings or {})
+        self._tell = take
+        self._depth = 0
+        super().__init__(path, self._arrive)
+        self.arrived.clear()
+        self._release()
+
+    def start(self, *args: Any, **kwargs: Any) -> bool:
+        """Make the file, unless another process does; return whether this one did."""
+        self._join()
+        with self._process.door():
+            if not os.path.lexists(self.path):
+                super().start(*args, **kwargs)
+                self._read()
+                self._is_bare = True
+                self._release()
+                return True
+        self._open()
+        self._lock()
+        self._read()
+        self.arrived.clear()
+        self._release()
+        return False
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep all others from writing; what they wrote before is read first."""
+        if self.read_only:
+            yield
+            return
+        if not self._depth:
+            lock(self._descriptor, self.path, wait=True)
+        self._depth += 1
+        try:
+            if self._depth == 1:
+                self._read_on()
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._release()
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Add one line, as a `Journal` does, in a turn."""
+        with self.turn():
+            self._reader.check(event)
+            super().append(event)
+            self._reader.move_to(self._n - 1, self._end)
+
+    def lease(self, fits: Sequence[Name]) -> None:
+        """Say that this process does some fits."""
+        self.append({"event": "lease", "worker": self._process.name, "fits": list(map(list, fits))})
+
+    def is_leased(self, fit: Name) -> bool:
+        """Return whether a process that is alive does a fit."""
+        worker = self._leases.get(fit)
+        return worker is not None and self._process.is_alive(worker)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process works on the journal."""
+        return not self._process.others()
+
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        """Checkpoints or None: see `Journal`."""
+        return None if self.read_only else self._shared(Checkpoints)
+
+    @property
+    def models(self) -> ModelFiles:
+        """Checkpoints of the rows whose fitted networks are kept."""
+        files: ModelFiles = self._shared(ModelFiles)
+        return files
+
+    @property
+    def predictions(self) -> PredictionFiles:
+        """Predictions that are kept."""
+        files: PredictionFiles = self._shared(PredictionFiles)
+        return files
+
+    def close(self) -> None:
+        """Leave the others, and close the file."""
+        if self.workers is not None:
+            self.workers.leave()
+        super().close()
+
+    def _close(self) -> None:
+        super()._close()
+        if self.workers is not None:
+            self.workers.close()
+
+    def _shared(self, kind: Any) -> Any:
+        files = kind(self.files, self.header["journal"])
+        files.workers = self.workers
+        return files
+
+    @property
+    def _process(self) -> Workers:
+        assert self.workers is not None
+        return self.workers
+
+    def _join(self) -> None:
+        if self.workers is None:
+            workers = Workers(self.path)
+            workers.join(self._settings)
+            self.workers = workers
+
+    def _lock(self) -> None:
+        if self.read_only:
+            super()._lock()
+            return
+        self._join()
+        self._note_file()
+        start = time.monotonic()
+        while not lock(self._descriptor, self.path):
+            if time.monotonic() - start > _ALONE and self.is_alone:
+                raise in_use(self.path)
+            time.sleep(_AGAIN)
+
+    def _release(self) -> None:
+        if self._descriptor is not None and not self.read_only:
+            unlock(self._descriptor)
+
+    def _read_on(self) -> None:
+        """Read what others appended, and cut off what a dead one left unfinished."""
+        size = self.check_writable().st_size
+        if size > self._end:
+            with os.fdopen(os.dup(self._descriptor), "rb") as file:
+                file.seek(self._end)
+                content = file.read()
+            self._reader.read(content, self._arrive)
+            self._n, self._end = self._reader.n_events + 1, self._reader.end
+        self._settle(size, torn=True)
+
+    def _arrive(self, event: dict[str, Any]) -> None:
+        if event["event"] == "lease":
+            self._leases.update({tuple(fit): event["worker"] for fit in event["fits"]})
+            return
+        if event["event"] == "fit":
+            fit = event["trial"], event["split"], event["repeat"]
+            self._leases.pop(fit, None)
+            self.arrived.append(fit)
+            self._is_bare = False
+        self._tell(event)
+
+    def _discard(self) -> None:
+        with self._process.door(), self.turn():
+            if self.is_alone and self._is_bare:
+                super()._discard()

@@ -1,0 +1,203 @@
+"""The processes that work on a shared journal: which of them are alive."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import JournalError
+from ..files import storing, write_all
+from ._locks import HAS_LOCKS, check_locks, lock
+
+__all__ = ["Workers"]
+
+_SUFFIX = ".worker"
+_DOOR = "door"
+
+# Seconds between two signs of life, and without one after which a process counts as dead although
+# its file is locked: its machine crashed, or is cut off, and the file server does not know yet.
+_BEAT_EVERY = 5.0
+_SILENCE = 60.0
+# Seconds for which an answer whether a process is alive holds.
+_FRESH = 0.2
+
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Workers:
+    """The folder ``<journal>.workers``: a file of each process at work, locked as long as it lives.
+
+    The system lets go of the lock when the process ends, however it does. So a dead process is
+    noticed at once, without clocks. A second sign of life is the time of the file, which a thread
+    renews: a lock may survive the crash of another machine.
+
+    Parameters
+    ----------
+    journal : Path
+        The file.
+
+    Attributes
+    ----------
+    name : str or None
+        Of this process, while it is one of them.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self.folder = journal.with_name(journal.name + ".workers")
+        self.name: str | None = None
+        self._descriptor: int | None = None
+        self._stop = threading.Event()
+        self._seen: dict[str, tuple[int, float]] = {}  # last sign of life, and when it was new
+        self._known: dict[str, tuple[bool, float]] = {}  # whether alive, and when that was found
+
+    def join(self, settings: dict[str, Any]) -> None:
+        """Become one of them.
+
+        Parameters
+        ----------
+        settings : dict
+            JSON: arguments of the search that are to be the same in all of them.
+
+        Raises
+        ------
+        JournalError
+            If the file system has no locks that all processes see, or another process works with
+            other settings.
+        StorageError
+            If the system refuses.
+        """
+        if not HAS_LOCKS:
+            raise JournalError(
+                "shared=True needs locks of whole files, which Python has on Linux and macOS, but "
+                "not on this system; leave it out, and use n_jobs"
+            )
+        with storing(self.folder):
+            self.folder.mkdir(exist_ok=True)
+        with self.door():
+            self._check_settings(settings)
+            name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+            path = self._path(name)
+            with storing(path):
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+                check_locks(self._descriptor, path)
+                write_all(self._descriptor, json.dumps(settings).encode())
+        self.name = name
+        threading.Thread(target=self._beat, args=(self._stop, path), daemon=True).start()
+
+    def leave(self) -> None:
+        """Be none of them any more; what this process was at is free for the others."""
+        if self.name is None:
+            return
+        self._stop.set()
+        with suppress(OSError, JournalError), self.door():
+            os.unlink(self._path(self.name))
+            if not self.others():
+                for left in self.folder.glob(f"*{_SUFFIX}"):
+                    left.unlink()
+                os.unlink(self.folder / _DOOR)
+                os.rmdir(self.folder)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, as a forked child does; the parent goes on."""
+        self.name = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def others(self) -> list[str]:
+        """Return the names of the others that are alive."""
+        names = (path.name.removesuffix(_SUFFIX) for path in self.folder.glob(f"*{_SUFFIX}"))
+        return sorted(name for name in names if name != self.name and self.is_alive(name))
+
+    def is_alive(self, name: str) -> bool:
+        """Return whether a process is at work."""
+        if name == self.name:
+            return True
+        now = time.monotonic()
+        alive, when = self._known.get(name, (False, -_FRESH))
+        if now - when >= _FRESH:
+            alive = self._look(self._path(name), now)
+            self._known[name] = alive, now
+        return alive
+
+    def _look(self, path: Path, now: float) -> bool:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        except FileNotFoundError:
+            return False
+        except OSError:  # somebody else's, or another system's error: it is there
+            return True
+        try:
+            if lock(descriptor, path, shared=True):
+                return False
+            sign = os.fstat(descriptor).st_mtime_ns
+        finally:
+            os.close(descriptor)
+        before, since = self._seen.get(path.name, (None, now))
+        if sign != before:
+            self._seen[path.name] = sign, now
+            return True
+        return now - since < _SILENCE
+
+    @contextmanager
+    def door(self) -> Iterator[None]:
+        """Hold the lock under which processes come and go, and a journal is made."""
+        path = self.folder / _DOOR
+        while True:
+            with storing(path):
+                try:
+                    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+                except FileNotFoundError:  # the last one left meanwhile
+                    self.folder.mkdir(exist_ok=True)
+                    continue
+            try:
+                lock(descriptor, path, wait=True)
+                if _is_at(descriptor, path):
+                    yield
+                    return
+            finally:
+                os.close(descriptor)
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        for other in self.others():
+            try:
+                theirs = json.loads(self._path(other).read_text())
+            except (OSError, ValueError):  # it leaves
+                continue
+            for name, value in settings.items():
+                if theirs.get(name) != value:
+                    raise JournalError(
+                        "processes that share a journal must have the same arguments, but "
+                        f"{name} is {value!r} here and {theirs.get(name)!r} in the process "
+                        f"{other}, which is at work; start all of them with the same"
+                    )
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}{_SUFFIX}"
+
+    @staticmethod
+    def _beat(stop: threading.Event, path: Path) -> None:
+        while not stop.wait(_BEAT_EVERY):
+            with suppress(OSError):  # the disk may be back next time
+                os.utime(path)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether an open file still has its name."""
+    try:
+        there = os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return os.path.samestat(there, os.fstat(descriptor))

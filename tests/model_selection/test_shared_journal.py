@@ -1,0 +1,360 @@
+"""Processes that share a journal work on one search: nothing is lost, nothing is done twice."""
+
+import errno
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import uniform
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+
+from skhpo import HalvingHyperbandSearchCV, SearchCV
+from skhpo.__main__ import main
+from skhpo.exceptions import JournalError
+from skhpo.journal import Journal, SharedJournal, _locks, _workers
+from skhpo.samplers import RandomSampler
+from skhpo.schedulers import FullScheduler
+
+X, y = np.zeros((12, 1)), np.tile([0, 1], 6)
+HANGS = "SKHPO_TEST_HANGS"  # the file to make then
+
+pytestmark = pytest.mark.skipif(not _locks.HAS_LOCKS, reason="it needs locks of whole files")
+
+
+class Fit(ClassifierMixin, BaseEstimator):
+    """Scores its parameter. In a process whose environment says so the longest fits hang."""
+
+    def __init__(self, quality=0.0, max_epochs=1):
+        self.quality = quality
+        self.max_epochs = max_epochs
+
+    def fit(self, X, y):
+        self.classes_ = np.array([0, 1])
+        time.sleep(0.005)
+        if self.max_epochs == 3 and HANGS in os.environ:
+            Path(os.environ[HANGS]).touch()
+            time.sleep(60)
+        return self
+
+    def partial_fit(self, X, y):
+        return self.fit(X, y)
+
+    def predict(self, X):
+        return np.zeros(len(X), dtype=int)
+
+    def score(self, X, y):
+        return self.quality * self.max_epochs
+
+
+def at_random(space, random_state):
+    return FullScheduler(RandomSampler(space, random_state), 6)
+
+
+def search_of(journal=None, **how):
+    how = {
+        "cv": 2,
+        "refit": False,
+        "random_state": 0,
+        "max_resources": 3,
+        "journal": journal,
+        **how,
+    }
+    return HalvingHyperbandSearchCV(Fit(), {"quality": uniform(0, 1)}, **how)
+
+
+def table(search):
+    results = search.cv_results_
+    return {name: list(results[name]) for name in results if not name.endswith("_time")}
+
+
+def events(path, kind="fit"):
+    lines = Path(path).read_bytes().split(b"\n")[1:-1]
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def fits(path):
+    return [(event["trial"], event["split"], event["repeat"]) for event in events(path)]
+
+
+def work(journal, out, environment, how):
+    os.environ.update(environment)
+    search = search_of(journal, shared=True, **how).fit(X, y)
+    Path(out).write_bytes(pickle.dumps(table(search)))
+    os._exit(0)
+
+
+def start(journal, out, environment=(), **how):
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=work, args=(journal, out, environment, how))
+    process.start()
+    return process
+
+
+def wait_for(path):
+    for _ in range(2000):
+        if path.exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} does not come")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_processes_of_which_one_is_killed_do_each_fit_once(tmp_path, asynchronous):
+    journal = tmp_path / "j"
+
+    hangs = tmp_path / "hangs"
+    first = start(journal, tmp_path / "first", {HANGS: str(hangs)}, asynchronous=asynchronous)
+    wait_for(hangs)
+    others = [start(journal, tmp_path / f"{i}", asynchronous=asynchronous) for i in range(2)]
+    while len(set(workers_of(journal))) < 2:  # another one works beside the one that hangs
+        time.sleep(0.01)
+    before = fits(journal)
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    for process in others:
+        process.join()
+    assert [process.exitcode for process in others] == [0, 0]
+    after = fits(journal)
+    assert len(after) == len(set(after)) == 2 * len(search_of().fit(X, y).cv_results_["params"])
+    assert set(before) <= set(after)
+    tables = [pickle.loads((tmp_path / f"{i}").read_bytes()) for i in range(2)]
+    assert tables[0] == tables[1]
+    if not asynchronous:
+        assert tables[0] == table(search_of().fit(X, y))
+    leased = [tuple(fit) for event in events(journal, "lease") for fit in event["fits"]]
+    assert sorted(set(leased)) == sorted(after)
+    assert len(leased) > len(set(leased))  # what the dead one was at was taken by another one
+    assert sorted(path.name for path in tmp_path.glob("j*")) == ["j", "j.files"]
+
+
+def workers_of(journal):
+    return [event["worker"] for event in events(journal, "lease")]
+
+
+def in_threads(*searches):
+    """Fit searches at the same time; each has a journal of its own to the file."""
+    errors = []
+
+    def fit(search):
+        try:
+            search.fit(X, y)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=fit, args=(search,)) for search in searches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_what_is_kept_is_kept_for_all(tmp_path):
+    how = {"return_predictions": "predict", "shared": True}
+    both = [search_of(tmp_path / "j", **how) for _ in range(2)]
+    in_threads(*both)
+    assert len(set(workers_of(tmp_path / "j"))) == 2
+    alone = search_of(**(how | {"shared": False})).fit(X, y)
+    for search in both:
+        assert table(search) == table(alone)
+        assert search.predictions_.rows == alone.predictions_.rows
+        best = search.best_index_
+        np.testing.assert_array_equal(
+            search.predictions_.out_of_fold(best), alone.predictions_.out_of_fold(best)
+        )
+        assert table(pickle.loads(pickle.dumps(search))) == table(alone)
+
+
+def test_predictions_that_are_lost_are_made_again_by_who_misses_them(tmp_path):
+    search_of(tmp_path / "j", shared=True, return_predictions="predict").fit(X, y)
+    for path in (tmp_path / "j.files").glob("*.npy"):
+        path.unlink()
+    with pytest.warns(UserWarning, match="trained again"):
+        search = search_of(tmp_path / "j", shared=True, return_predictions="predict").fit(X, y)
+    assert np.isfinite(search.predictions_.out_of_fold(search.best_index_)).all()
+
+
+def test_a_shared_journal_goes_on_with_one_process_and_the_other_way_round(tmp_path):
+    with pytest.warns(UserWarning, match="max_cost"):
+        search_of(tmp_path / "j", max_cost={"epochs": 12}).fit(X, y)
+    alone = table(search_of().fit(X, y))
+    n_before = len(fits(tmp_path / "j"))
+    assert table(search_of(tmp_path / "j", shared=True).fit(X, y)) == alone
+    assert 0 < n_before < len(fits(tmp_path / "j"))
+    assert table(search_of(tmp_path / "j").fit(X, y)) == alone
+
+
+def test_each_process_refits_for_itself(tmp_path):
+    space = {"C": [0.1, 1.0, 10.0]}
+    rows = np.random.default_rng(0).normal(size=(12, 2))
+
+    def search():
+        return SearchCV(
+            LogisticRegression(),
+            space,
+            scheduler=at_random,
+            cv=2,
+            random_state=0,
+            journal=tmp_path / "j",
+            shared=True,
+        )
+
+    first, second = search().fit(rows, y), search().fit(rows, y)
+    np.testing.assert_array_equal(first.best_estimator_.coef_, second.best_estimator_.coef_)
+
+
+HEADER = {
+    "search": "SearchCV",
+    "seed": 1,
+    "resource": None,
+    "n_repeats": 1,
+    "n_splits": 2,
+    "return_train_score": False,
+    "asynchronous": False,
+    "fingerprint": {},
+}
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Return a function that opens the same journal once more, shared."""
+    journals = []
+
+    def open_it(settings=None, take=lambda event: None):
+        journal = SharedJournal(tmp_path / "j", take, settings)
+        journals.append(journal)
+        if journal.header is None:
+            journal.start(HEADER)
+        return journal
+
+    yield open_it
+    for journal in journals:
+        journal.close()
+
+
+def test_a_lease_lasts_as_long_as_its_process(opened, monkeypatch):
+    monkeypatch.setattr(_workers, "_FRESH", 0.0)
+    first, second = opened(), opened()
+    first.lease([(0, 0, 0), (0, 1, 0)])
+    with second.turn():
+        assert second.is_leased((0, 1, 0))
+        assert not second.is_leased((1, 0, 0))
+    first.close()
+    with second.turn():
+        assert not second.is_leased((0, 1, 0))
+
+
+def test_the_command_says_who_works_on_what(tmp_path, capsys):
+    search_of(tmp_path / "j").fit(X, y)
+    with SharedJournal(tmp_path / "j", lambda event: None) as journal:
+        journal.lease([(99, 0, 0), (99, 1, 0)])
+        main(["show", str(tmp_path / "j")])
+        assert f"{journal.workers.name} works on trial 99 on split 0, 1" in capsys.readouterr().out
+    main(["show", str(tmp_path / "j")])
+    assert "works on" not in capsys.readouterr().out
+
+
+def test_a_process_without_a_sign_of_life_is_dead_though_its_file_is_locked(opened, monkeypatch):
+    monkeypatch.setattr(_workers, "_FRESH", 0.0)
+    first, second = opened(), opened()
+    first.lease([(0, 0, 0)])
+    with second.turn():
+        assert second.is_leased((0, 0, 0))
+        monkeypatch.setattr(_workers, "_SILENCE", 0.0)
+        assert not second.is_leased((0, 0, 0))
+        os.utime(second.workers.folder / f"{first.workers.name}.worker", (1, 1))
+        assert second.is_leased((0, 0, 0))
+
+
+def test_the_line_that_a_dead_process_left_unfinished_is_cut_off(opened):
+    seen = []
+    first, second = opened(), opened(take=seen.append)
+    first.append({"event": "propose", "candidates": {"0": {}}})
+    with open(first.path, "ab") as file:
+        file.write(b'{"n": 2, "event": "prop')
+    with second.turn():
+        assert [event["candidates"] for event in seen] == [{"0": {}}]
+    assert first.path.read_bytes().endswith(b"\n")
+
+
+def test_processes_with_other_arguments_are_refused(opened):
+    opened({"n_iter": 10})
+    with pytest.raises(JournalError, match="n_iter is 20 here and 10 in the process"):
+        opened({"n_iter": 20})
+
+
+def test_other_versions_and_other_data_are_refused(tmp_path, monkeypatch):
+    search_of(tmp_path / "j", shared=True).fit(X, y)
+    with pytest.raises(JournalError, match=r"data\.X"):
+        search_of(tmp_path / "j", shared=True).fit(X + 1, y)
+    resume = sys.modules["skhpo.model_selection._resume"]
+    monkeypatch.setattr(resume, "versions", lambda *names: {"skhpo": "0.0"})
+    with pytest.raises(JournalError, match=r"versions\.skhpo"):
+        search_of(tmp_path / "j", shared=True).fit(X, y)
+
+
+def test_a_journal_is_shared_by_all_or_by_none(opened, tmp_path, monkeypatch):
+    shared = opened()
+    with pytest.raises(JournalError, match="set shared=True here, too"):
+        Journal(tmp_path / "j")
+    shared.close()
+    monkeypatch.setattr(sys.modules["skhpo.journal._shared"], "_ALONE", 0.0)
+    with Journal(tmp_path / "j"), pytest.raises(JournalError, match="in use by another process"):
+        opened()
+    assert not list(tmp_path.glob("*.workers"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"journal": None}, "journal is None; give the path"),
+        ({"confirm": 2}, "confirm=2 fits rows again"),
+        ({"racing": "auto"}, "racing='auto' holds results back"),
+    ],
+)
+def test_what_cannot_be_shared_is_told_before_anything_is_done(arguments, message, tmp_path):
+    search = search_of(shared=True)
+    if "racing" in arguments:
+        search = SearchCV(Fit(), {"quality": uniform(0, 1)}, scheduler=at_random, shared=True)
+    search.set_params(**{"journal": tmp_path / "j", **arguments})
+    with pytest.raises(ValueError, match=message):
+        search.fit(X, y)
+    assert not list(tmp_path.iterdir())
+
+
+def test_locks_that_others_do_not_see_are_found(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", lambda descriptor, kind: None)
+        with pytest.raises(JournalError, match="gives the same lock twice"):
+            search_of(tmp_path / "j", shared=True).fit(X, y)
+
+    def refused(descriptor, kind):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refused)
+        with pytest.raises(JournalError, match="must be on a file system with locks"):
+            search_of(tmp_path / "j", shared=True).fit(X, y)
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "22 27 0:21 / / rw,relatime - ext4 /dev/vda rw\n"
+        f"40 27 0:40 / {os.path.realpath(tmp_path)} rw - nfs server:/x rw,local_lock=flock\n"
+    )
+    monkeypatch.setattr(_locks, "_MOUNTS", str(mounts))
+    with pytest.raises(JournalError, match="mounted with local_lock=flock"):
+        search_of(tmp_path / "j", shared=True).fit(X, y)
+    monkeypatch.setattr(_workers, "HAS_LOCKS", False)
+    with pytest.raises(JournalError, match="leave it out, and use n_jobs"):
+        search_of(tmp_path / "j", shared=True).fit(X, y)
+    assert not (tmp_path / "j").exists()
