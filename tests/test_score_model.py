@@ -6,6 +6,7 @@ from scipy.stats import loguniform, randint, uniform
 
 from skhpo.samplers import ScoreModel
 from skhpo.samplers._gp.coordinates import Coordinates
+from skhpo.samplers._gp.posterior import Posterior
 from skhpo.space import SearchSpace
 
 CONDITIONAL = SearchSpace(
@@ -40,6 +41,24 @@ def test_functions_that_are_drawn_are_spread_as_predicted():
     ratio = drawn.std(axis=1)[3:] / std[3:]  # hyperparameters vary, too
     assert 0.8 < np.median(ratio) < 2
     np.testing.assert_allclose(mean[:3], scores[:3], atol=1)
+
+
+def test_what_is_left_of_a_score_by_a_model_without_it():
+    space = SearchSpace({"a": uniform(0, 1), "b": uniform(0, 1)})
+    rng = np.random.default_rng(0)
+    u = rng.random((9, 2))
+    scores = np.sin(6 * u[:, 0]) + u[:, 1]
+    model = ScoreModel(space, u, scores, np.linspace(0.1, 0.2, 9))
+    rows, left = model.left_out()
+    np.testing.assert_array_equal(rows, np.arange(9))
+    whole = model._posterior
+    for row in rows:
+        others = rows != row
+        without = Posterior(
+            whole.coordinates, whole.theta, whole.z[others], whole.y[others], whole.noise[others]
+        )
+        [[mean]], _ = without.predict(whole.z[[row]])
+        assert left[row] == pytest.approx((whole.y[row, 0] - mean) * scores.std(), rel=1e-6)
 
 
 @pytest.mark.parametrize("scores", [np.full(12, 3.0), np.arange(12.0)])

@@ -7,12 +7,12 @@ from scipy.sparse import csr_array
 
 from ._cells import Cells, dict_of, places_of
 
-__all__ = ["Anova"]
+__all__ = ["N_PAIR_CELLS", "Anova", "cell_numbers"]
 
 # Cells of a parameter: for its main effect, and for its interactions with each other one. More
 # cells show finer functions, and have fewer points each.
 _N_CELLS = 48
-_N_PAIR_CELLS = 8
+N_PAIR_CELLS = 8
 
 
 class Anova:
@@ -29,9 +29,9 @@ class Anova:
 
     def __init__(self, space, u):
         self._n = len(u)
-        self._cells = {name: _cell_numbers(space, name, u, _N_CELLS) for name in space.names}
+        self._cells = {name: cell_numbers(space, name, u, _N_CELLS) for name in space.names}
         self._pair_cells = {
-            name: _cell_numbers(space, name, u, _N_PAIR_CELLS) for name in space.names
+            name: cell_numbers(space, name, u, N_PAIR_CELLS) for name in space.names
         }
 
     def main(self, name, f):
@@ -71,7 +71,7 @@ class Anova:
         return (between - (n_cells - 1) * within / (self._n - n_cells)) / self._n
 
 
-def _cell_numbers(space, name, u, n):
+def cell_numbers(space, name, u, n):
     """Return the cell that each point is in, numbered from 0 without gaps."""
     d, _ = dict_of(space, u)
     numbers = np.full(len(u), -1)

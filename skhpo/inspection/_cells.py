@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Cells", "dict_of", "places_of"]
+__all__ = ["Cells", "dict_of", "missed_variance", "places_of"]
 
 
 class Cells:
@@ -73,3 +73,33 @@ def places_of(space, name):
         if dimension.name == name
         for d in dimension.dicts
     }
+
+
+def missed_variance(cells, left, root):
+    """Return what a parameter may explain of what a model leaves of scores that it has not seen.
+
+    It is the variance between the cells of the parameter, less that of chance, of either sign. Rows
+    of a bootstrap sample vary by chance twice: as rows of the search, and as those drawn.
+
+    Parameters
+    ----------
+    cells : ndarray of int, shape (n,)
+        Of rows.
+    left : ndarray of shape (n,)
+        What is left of their scores, times `root`.
+    root : ndarray of shape (n,)
+        Square roots of how often each row counts.
+
+    Returns
+    -------
+    float
+    """
+    cells = np.unique(cells, return_inverse=True)[1]
+    counts = np.bincount(cells, root**2)
+    there = counts > 0
+    sums = np.bincount(cells, left * root)[there]
+    n, k = counts.sum(), int(there.sum())
+    between = float((sums**2 / counts[there]).sum()) / n
+    within = max(left @ left / n - between, 0.0)
+    by_chance = (k - 1) * within / max(n - k, 1)
+    return between - (1 + float(root.max() > 1)) * by_chance

@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from scipy.stats import qmc
 from sklearn.tree import DecisionTreeRegressor
 
-from ._cells import Cells
+from ._cells import Cells, missed_variance
 
 __all__ = ["Calibrated", "Forest"]
 
@@ -127,7 +127,7 @@ class Forest:
             left=left,
             root=root,
             missed={
-                place: _between(at, left, root)
+                place: missed_variance(at, left, root)
                 for place, at in zip(self.places, self._pairs_at, strict=True)
             },
         )
@@ -208,22 +208,6 @@ class Calibrated:
     def __init__(self, *, mean, total, curves, left, root, missed):
         self.mean, self.total, self.curves = mean, total, curves
         self.left, self.root, self.missed = left, root, missed
-
-
-def _between(cells, left, root):
-    """Return the variance between cells of what main effects leave, less that of chance.
-
-    Rows of a bootstrap sample vary by chance twice: as rows of the search, and as those drawn.
-    """
-    cells = np.unique(cells, return_inverse=True)[1]
-    counts = np.bincount(cells, root**2)
-    there = counts > 0
-    sums = np.bincount(cells, left * root)[there]
-    n, k = counts.sum(), int(there.sum())
-    between = float((sums**2 / counts[there]).sum()) / n
-    within = max(left @ left / n - between, 0.0)
-    by_chance = (k - 1) * within / max(n - k, 1)
-    return between - (1 + float(root.max() > 1)) * by_chance
 
 
 def _cells_of(cells, points):

@@ -82,8 +82,8 @@ def hyperparameter_importance(
         importances_std : ndarray of shape (n_params,)
             Standard deviation of the replicates.
         importances : ndarray of shape (n_params, n_bootstrap)
-            The replicates. Those of "fanova" also have what a parameter explains of the residuals
-            of unseen rows, of which the estimate has nothing.
+            The replicates. Those of "fanova" and "gp" also have what a parameter explains of the
+            residuals of unseen rows, of which the estimate has nothing.
         intervals : ndarray of shape (n_params, 2)
             What 95% of the replicates are in, and the estimate.
         interactions : dict of str to ndarray

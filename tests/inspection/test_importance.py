@@ -261,20 +261,23 @@ def test_what_is_refused():
     assert read_search(constant).n_rows == 20
 
 
-def test_intervals_have_what_a_forest_of_few_rows_cannot_see():
-    """Sobol's g-function, whose weak parameters a forest of fifty rows misses."""
+@pytest.mark.parametrize(("method", "n_seeds", "n_bootstrap"), [("fanova", 4, 60), ("gp", 2, 30)])
+def test_intervals_have_what_a_model_of_few_rows_cannot_see(method, n_seeds, n_bootstrap):
+    """Sobol's g-function, whose weak parameters a model of fifty rows misses."""
     a = dict(zip("abcdef", [0, 1, 4.5, 9, 99, 99], strict=True))
     own = {name: 1 / (3 * (1 + value) ** 2) for name, value in a.items()}
     whole = np.prod([1 + value for value in own.values()]) - 1
     inside = []
-    for seed in range(4):
+    for seed in range(n_seeds):
         data = table(
             {name: uniform(0, 1) for name in a},
             lambda **u: np.prod([(abs(4 * u[k] - 2) + a[k]) / (1 + a[k]) for k in u]),
             50,
             seed=seed,
         )
-        found = hyperparameter_importance(data, random_state=seed, n_bootstrap=60)
+        found = hyperparameter_importance(
+            data, method=method, random_state=seed, n_bootstrap=n_bootstrap
+        )
         assert (found.intervals[:, 0] <= found.importances_mean).all()
         assert (found.intervals[:, 1] >= found.importances_mean).all()
         for name, (low, high) in zip(found.names, found.intervals, strict=True):

@@ -61,7 +61,7 @@ class ScoreModel:
             rows = spread(np.arange(len(y)), min(len(y), SETTINGS.most_fitted))
             self._fitted = coordinates.differences(z[rows]), y[rows], noise[rows]
             theta = fit(*self._fitted, self._prior, [self._prior.mean, self._prior.mean - 1.0])
-            kept = modelled_rows(coordinates, theta, z, y)
+            self._rows = kept = modelled_rows(coordinates, theta, z, y)
             self._posterior = Posterior(coordinates, theta, z[kept], y[kept], noise[kept])
 
     @property
@@ -74,6 +74,17 @@ class ScoreModel:
         with one_thread():
             mean, std = self._posterior.predict(self._coordinates.encode(u))
         return self._centre + self._unit * mean[:, 0], self._unit * std
+
+    def left_out(self) -> tuple[NDArray[np.intp], Array]:
+        """Return what is left of each score by a model without it, by its number.
+
+        Returns
+        -------
+        rows : ndarray of int, shape (m,)
+            All, or of many scores those in the model.
+        left : ndarray of shape (m,)
+        """
+        return self._rows, self._unit * self._posterior.left_out()[:, 0]
 
     def draw(self, u: Array, n: int, rng: np.random.Generator) -> Array:
         """Draw functions from the posterior, and return them at snapped points.

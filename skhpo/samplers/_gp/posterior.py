@@ -74,6 +74,19 @@ class Posterior:
         variance = self.scale - np.einsum("nm,nm->m", half, half)
         return k.T @ self._alpha, np.sqrt(np.maximum(variance, 1e-12 * self.scale))
 
+    def left_out(self) -> Array:
+        """Return observed scores less the mean that a posterior without each predicts for it.
+
+        In closed form (Rasmussen and Williams, 2006, equation 5.12).
+
+        Returns
+        -------
+        ndarray of shape (n, s)
+        """
+        return np.asarray(
+            self._alpha / np.einsum("ij,ij->j", self._inverse, self._inverse)[:, None]
+        )
+
     def with_fantasies(self, z: Array, n_fantasies: int, rng: np.random.Generator) -> Posterior:
         """Condition on joint draws of the scores of pending points, of shape (m, n_columns).
 
