@@ -29,11 +29,14 @@ class Cells:
     width : ndarray of shape (n_cells,)
         How likely each cell is.
     is_choice : bool
+    are_levels : bool
+        Whether each cell is one value.
     """
 
     def __init__(self, space, place, n):
         ends = space.level_ends(place)
         self.is_choice = space.dimensions[place].kind == "choice"
+        self.are_levels = ends is not None and (self.is_choice or len(ends) <= n)
         if ends is None:
             ends = np.arange(1, n + 1) / n
         elif len(ends) > n and not self.is_choice:
