@@ -67,6 +67,9 @@ class SearchTags:
     new_parameters : callable or None, default=None
         ``new_parameters(params, shapes)`` has those that the builder asked for under `params`, and
         `model_space` lacked, with their defaults.
+    n_parameters : callable or None, default=None
+        ``n_parameters(X, y)`` is how many numbers a fit to such data would train, found without
+        training; None where they cannot be counted.
     end_of_training : EndOfTraining or None, default=None
         None where an estimator does not count epochs, or always needs rows that are held out.
     """
@@ -78,6 +81,7 @@ class SearchTags:
     dataset_targets: Callable[[Any, Callable[[int], None]], Any] | None = None
     model_space: Callable[[Mapping[str, Any]], Any] | None = None
     new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+    n_parameters: Callable[[Any, Any], int | None] | None = None
     end_of_training: EndOfTraining | None = None
 
 

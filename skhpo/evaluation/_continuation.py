@@ -35,7 +35,7 @@ from sklearn.base import is_classifier
 from .._compat import imported_class
 from ..searchable import search_tags
 
-__all__ = ["advance", "begin", "end", "set_horizon", "way_to_continue"]
+__all__ = ["advance", "begin", "end", "is_one_of", "set_horizon", "way_to_continue"]
 
 # Whose ``partial_fit`` trains one epoch, which `max_iter` counts. By name: whoever has one has
 # imported it.
@@ -65,7 +65,7 @@ _TOTAL_BY_WARM_START: dict[str | None, Sequence[str]] = {
 _BAGGING = ("ensemble.BaggingClassifier", "ensemble.BaggingRegressor")
 
 
-def _is_one_of(estimator: Any, names: Sequence[str]) -> bool:
+def is_one_of(estimator: Any, names: Sequence[str]) -> bool:
     """Whether an estimator is of one of some classes of scikit-learn, or of a subclass."""
     classes = tuple(found for found in map(imported_class, names) if found is not None)
     return isinstance(estimator, classes)
@@ -112,7 +112,7 @@ def way_to_continue(estimator: Any, resource: str | None, y: Any = None) -> str:
     """
     if resource == search_tags(estimator).counted and hasattr(estimator, "partial_fit"):
         return "partial_fit"
-    if resource == "max_iter" and _is_one_of(estimator, _ONE_EPOCH_PER_PARTIAL_FIT):
+    if resource == "max_iter" and is_one_of(estimator, _ONE_EPOCH_PER_PARTIAL_FIT):
         params = estimator.get_params(deep=False)
         exact = (
             hasattr(estimator, "partial_fit")
@@ -123,7 +123,7 @@ def way_to_continue(estimator: Any, resource: str | None, y: Any = None) -> str:
             and not _has_several_columns(y)
         )
         return "partial_fit_per_epoch" if exact else "retrain"
-    if _is_one_of(estimator, _TOTAL_BY_WARM_START.get(resource, ())):
+    if is_one_of(estimator, _TOTAL_BY_WARM_START.get(resource, ())):
         return "retrain" if _stops_or_objects(estimator, y) else "warm_start"
     return "retrain"
 
@@ -138,7 +138,7 @@ def _stops_or_objects(estimator: Any, y: Any) -> bool:
     early = params.get("early_stopping", params.get("n_iter_no_change") is not None)
     if early == "auto":  # histogram boosting decides by the number of rows
         early = y is not None and len(y) > 10_000
-    bagging = _is_one_of(estimator, _BAGGING)
+    bagging = is_one_of(estimator, _BAGGING)
     return (
         early
         or (bagging and params["oob_score"])

@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils.multiclass import type_of_target
+
 from ..scorers import n_parameters
+from ..searchable import search_tags
 from ..wrappers import fitted_inside
+from ._continuation import is_one_of
 
 if TYPE_CHECKING:
     from ._setup import Work
 
 __all__ = ["known_before", "measured"]
+
+_PERCEPTRONS = ("neural_network.MLPClassifier", "neural_network.MLPRegressor")
 
 
 def measured(
@@ -92,6 +101,11 @@ def known_before(
 
 def _parameters_of_unfitted(work: Work) -> int | None:
     """Return how many parameters a network will have for such data; None if that is not known."""
+    count = search_tags(work.fresh).n_parameters
+    if count is not None:
+        return count(work.X, work.y)
+    if is_one_of(work.fresh, _PERCEPTRONS):
+        return _parameters_of_perceptron(work.fresh, work.X, work.y)
     estimators: Any = sys.modules.get("skhpo.estimators")
     if estimators is None or work.y is None or not hasattr(work.X, "shape"):
         return None
@@ -101,3 +115,16 @@ def _parameters_of_unfitted(work: Work) -> int | None:
 
     built = built_for(work.fresh, work.X, work.y)
     return None if built is None else n_parameters(built)
+
+
+def _parameters_of_perceptron(estimator: Any, X: Any, y: Any) -> int | None:
+    """Return the number of weights of a multilayer perceptron of scikit-learn; None if unknown."""
+    kind = type_of_target(y)
+    n_outputs = 1 if np.ndim(y) == 1 else np.shape(y)[1]
+    if is_classifier(estimator) and kind == "multiclass":
+        n_outputs = len(np.unique(y))
+    try:
+        sizes = [np.shape(X)[1], *np.ravel(estimator.hidden_layer_sizes).tolist(), n_outputs]
+        return sum(int(n_in + 1) * int(n_out) for n_in, n_out in pairwise(sizes))
+    except (IndexError, TypeError, ValueError):  # the fit says what is wrong
+        return None

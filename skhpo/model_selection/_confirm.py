@@ -17,6 +17,7 @@ from .. import evaluation
 from .._compat import MultimetricScorer
 from ..exceptions import SearchStoppedWarning
 from ..journal import Recorded
+from ..objectives import total_violation
 from ..results import TrialTable
 from ..space import translated
 from ._loop import TrialLoop
@@ -109,7 +110,7 @@ def confirm(search: BaseTrialSearchCV, source: Source, loop: TrialLoop, context:
     numbers = [trial.number for trial in loop.table.trials()]
     confirmed = [numbers.index(trial.number) for trial in table.trials()]
     _add_columns(search, table, confirmed)
-    _choose(search, confirmed)
+    _choose(search, confirmed, _violations(search, table, confirmed))
 
 
 def _best_rows(search: BaseTrialSearchCV, loop: TrialLoop) -> list[int]:
@@ -210,15 +211,39 @@ def _add_columns(search: BaseTrialSearchCV, table: TrialTable, rows: Sequence[in
             results[f"confirm_{statistic}_test_{name}"] = column
 
 
-def _choose(search: BaseTrialSearchCV, rows: Sequence[int]) -> None:
-    """Set the best row: of those that were fitted again, the best by the mean of all its scores."""
+def _violations(
+    search: BaseTrialSearchCV, table: TrialTable, rows: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return how far rows break the constraints in the mean of all their fits; add columns."""
+    results = search.cv_results_
+    found: list[Any] = [np.zeros(len(rows))]
+    for one in search._goals.constraints:
+        again = results.get(f"confirm_mean_test_{one.name}")
+        if again is None:
+            measured = table.measures.column(one.name, np.nan).reshape(len(rows), -1)
+            again = np.full(len(results["params"]), np.nan)
+            again[list(rows)] = measured[table._order()].mean(axis=1)
+        results[f"confirm_constraint_{one.name}"] = again
+        both = (results[f"constraint_{one.name}"] + again) / 2
+        found += one.violations(both[list(rows)])
+    return total_violation(np.column_stack(found))
+
+
+def _choose(
+    search: BaseTrialSearchCV, rows: Sequence[int], violations: NDArray[np.float64]
+) -> None:
+    """Set the best row: of those that were fitted again, the best by the mean of all its scores.
+
+    What breaks the constraints in all of its fits together comes after what does not.
+    """
     metric = _metric(search)
     results = search.cv_results_
     both = (results[f"mean_test_{metric}"] + results[f"confirm_mean_test_{metric}"]) / 2
-    known = [row for row in rows if not np.isnan(both[row])]
+    known = [(v, row) for v, row in zip(violations, rows, strict=True) if not np.isnan(both[row])]
     if not known:
         return
-    search.best_index_ = max(known, key=lambda row: both[row])
+    least = min(known)[0]
+    search.best_index_ = max((row for v, row in known if v == least), key=lambda row: both[row])
     search.best_params_ = search._params_of(search.best_index_)
     search.best_score_ = float(results[f"mean_test_{metric}"][search.best_index_])
 

@@ -210,3 +210,34 @@ def test_metadata_and_groups():
         search.fit(X, y, groups=groups)
     rows = [rows for _, _, rows in Dice.calls]
     assert not set(rows[:6]) & set(rows[6:])
+
+
+class Costly(Dice):
+    """What it costs depends on its seed, too."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.cost_ = np.random.RandomState(self.random_state).rand()
+        return self
+
+
+def test_constraints_hold_in_the_mean_of_all_fits():
+    matters = 0
+    for seed in range(6):
+        search = search_of(
+            Costly(luck=0.01),
+            {"level": [0.1, 0.2, 0.3, 0.4]},
+            random_state=seed,
+            confirm=4,
+            constraints={"cost_": (None, 0.55)},
+        ).fit(X, y)
+        table = search.cv_results_
+        again = table["confirm_constraint_cost_"]
+        confirmed = np.flatnonzero(~np.isnan(again))
+        assert table["feasible"][confirmed].all()
+        excess = np.maximum((table["constraint_cost_"] + again) / 2 - 0.55, 0)[confirmed]
+        scores = (table["mean_test_score"] + table["confirm_mean_test_score"])[confirmed]
+        least = excess <= excess.min()
+        assert search.best_index_ == confirmed[least][np.argmax(scores[least])]
+        matters += search.best_index_ != confirmed[np.argmax(scores)]
+    assert matters

@@ -155,6 +155,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             check_resource=_check_resource,
             model_space=self._model_space,
             new_parameters=self._new_parameters,
+            n_parameters=self._count_parameters,
             end_of_training=end_of_training(self),
         )
 
@@ -164,6 +165,16 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             pass
         weight = fit_params.get("sample_weight")
         check_before_search(self, X, y, weight, varied, {"build_fn", "optimizer"})
+
+    def _count_parameters(self, X, y):
+        """Return how many parameters the model would have for such data; None if it is not one."""
+        net = clone(self)
+        try:
+            inputs, _, _ = net._check_training_data(X, y, None, None, True)
+            net._build(inputs)
+        except Exception:  # the fit says what is wrong
+            return None
+        return net.n_parameters_
 
     def _check_validation_data(self, data):
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
