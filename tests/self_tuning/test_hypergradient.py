@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import loguniform, uniform
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_iris
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skhpo import SelfTuningClassifier, TorchClassifier, TorchRegressor, hypergradient
@@ -224,6 +227,22 @@ def test_names_that_are_refused(names, message):
     net = TorchClassifier(module__dropout=0.1, optimizer="adam", max_epochs=1).fit(X, y)
     with pytest.raises(ValueError, match=message):
         hypergradient(net, X, y, (X, y), names)
+
+
+def test_wrappers_change_the_data(points):
+    X, y, X_valid, y_valid = (part[:20] for part in points)
+    net = TorchRegressor(Line, optimizer="adam", max_epochs=5, random_state=0)
+    whole = TransformedTargetRegressor(
+        make_pipeline(StandardScaler(), net), transformer=StandardScaler()
+    ).fit(X, y)
+    found = hypergradient(whole, X, y, (X_valid, y_valid), solver="identity")
+    of_X, of_y = StandardScaler().fit(X), StandardScaler().fit(y[:, None])
+    pairs = [
+        (of_X.transform(one), of_y.transform(other[:, None])[:, 0])
+        for one, other in ((X, y), (X_valid, y_valid))
+    ]
+    alone = hypergradient(net.fit(*pairs[0]), *pairs[0], pairs[1], solver="identity")
+    assert found.gradient == alone.gradient
 
 
 def test_decoupled_decay_is_no_penalty(points):

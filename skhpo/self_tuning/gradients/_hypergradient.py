@@ -14,6 +14,7 @@ from ...arguments import COUNT, NON_NEGATIVE, POSITIVE, check_arguments
 from ._curvature import Curvature
 from ._solvers import SOLVERS, solve
 from ._trained import TrainedNetwork
+from ._unwrapped import unwrapped
 
 __all__ = ["Hypergradient", "hypergradient"]
 
@@ -95,7 +96,8 @@ def hypergradient(
     Parameters
     ----------
     estimator : TorchClassifier, TorchRegressor, SelfTuningClassifier or SelfTuningRegressor
-        Fitted, until the training loss changes little.
+        Fitted, until the training loss changes little; also inside of a `Pipeline`, whose
+        transformers change the data, or a `TransformedTargetRegressor`.
     X : array-like of shape (n_samples, ...) or dict of str to array-like
         The data that it was trained on.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -169,6 +171,8 @@ def hypergradient(
         **{"solver": solver, "n_terms": n_terms, "step_size": step_size},
         **{"damping": damping, "batch_size": batch_size},
     )
+    if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
+        estimator, (X, y), validation_data = unwrapped(estimator, (X, y), validation_data)
     trained = TrainedNetwork(estimator, X, y, validation_data, names, values or {}, sample_weight)
     system = _System(trained, batch_size)
     return system.solve(solver, n_terms, step_size, damping)

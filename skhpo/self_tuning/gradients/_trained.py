@@ -42,8 +42,8 @@ class TrainedNetwork:
         if not hasattr(net, "_check_targets"):
             raise TypeError(
                 "estimator must be a TorchClassifier, TorchRegressor, SelfTuningClassifier or "
-                f"SelfTuningRegressor, but got {net!r}; of a pipeline pass the last step, and "
-                "transformed data"
+                "SelfTuningRegressor, alone or inside of a Pipeline or a "
+                f"TransformedTargetRegressor, but got {net!r}"
             )
         check_is_fitted(net)
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:

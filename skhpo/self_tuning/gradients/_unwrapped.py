@@ -1,0 +1,37 @@
+"""From a fitted pipeline and its data to the network inside and the data that it sees."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["unwrapped"]
+
+
+def unwrapped(estimator, *pairs):
+    """Return the estimator inside fitted wrappers, and pairs (X, y) as the wrappers pass them on.
+
+    Wrappers are `Pipeline`, `TransformedTargetRegressor` and `FixedThresholdClassifier`.
+    """
+    while type(estimator) in (Pipeline, TransformedTargetRegressor, FixedThresholdClassifier):
+        check_is_fitted(estimator)
+        if type(estimator) is Pipeline:
+            if len(estimator) > 1:
+                pairs = [(estimator[:-1].transform(X), y) for X, y in pairs]
+            estimator = estimator[-1]
+        elif type(estimator) is TransformedTargetRegressor:
+            pairs = [(X, _transformed(estimator.transformer_, y)) for X, y in pairs]
+            estimator = estimator.regressor_
+        else:
+            estimator = estimator.estimator_
+    return estimator, *pairs
+
+
+def _transformed(transformer, y):
+    """Return targets as the regressor gets them: of two dimensions for the transformer alone."""
+    y = np.asarray(y)
+    changed = transformer.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
+    return changed.squeeze(axis=1) if changed.ndim == 2 and changed.shape[1] == 1 else changed
