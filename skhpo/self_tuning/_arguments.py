@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RESPONDING", "VARIANTS", "check_arguments_of", "value_of"]
+__all__ = ["N_TERMS", "RESPONDING", "VARIANTS", "check_arguments_of", "value_of"]
 
 VARIANTS = ("stn", "delta", "implicit", "unrolled", "global")
 RESPONDING = ("stn", "delta")
@@ -32,11 +32,14 @@ _DEFAULTS = {
     },
     "train_steps": {"stn": 2, "delta": 2, "implicit": 10, "global": 2},
     "solver": {"implicit": "neumann"},
-    "n_terms": {"implicit": 20},
     "n_steps": {"unrolled": 10},
     "mode": {"unrolled": "reverse"},
     "n_hidden": {"global": 32},
 }
+
+
+# Products with the Hessian per update; a series goes on from update to update.
+N_TERMS = {"neumann": 1, "cg": 20, "identity": 1}
 
 
 def value_of(net, name):

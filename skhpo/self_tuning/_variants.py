@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._arguments import RESPONDING, value_of
+from ._arguments import N_TERMS, RESPONDING, value_of
 from ._runner import TuningRunner
 from ._tuning import Tuning
 from .gradients import (
@@ -30,5 +30,7 @@ def make_runner(net, batches, valid):
         return kind(net, batches, valid, n_steps=value_of(net, "n_steps"))
     if net.variant == "global":
         return GlobalRunner(net, batches, valid, train_steps=value_of(net, "train_steps"))
-    settings = {name: value_of(net, name) for name in ("train_steps", "solver", "n_terms")}
+    solver = value_of(net, "solver")
+    n_terms = N_TERMS[solver] if net.n_terms is None else net.n_terms
+    settings = {"train_steps": value_of(net, "train_steps"), "solver": solver, "n_terms": n_terms}
     return ImplicitRunner(net, batches, valid, **settings)

@@ -40,13 +40,14 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         Optimizer of the hyperparameters. None: "rmsprop", where there is no response "adam", whose
         first steps are not longer than the others.
     hyper_lr : float, default=0.1
-        Its learning rate.
+        Its learning rate. With variant="unrolled" that of the logarithm of a learning rate.
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
     solver : {"neumann", "cg", "identity"} or None, default=None
         How variant="implicit" solves its linear system; None is "neumann".
     n_terms : int or None, default=None
-        Its terms; None is 20.
+        Its terms in an update; None is 1 of "neumann", whose series goes on from update to update,
+        and 20 of "cg".
     n_steps : int or None, default=None
         Training steps through which variant="unrolled" differentiates; None is 10. Its memory grows
         with them.

@@ -5,12 +5,15 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import loguniform, randint, uniform
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from skhpo import SelfTuningClassifier, SelfTuningRegressor, SelfTuningSearchCV
 from skhpo.inspection import SelfTuningScheduleDisplay
 from skhpo.self_tuning import hypergradient
+from skhpo.training.direct import DirectSteps
 
 RANGES = {
     "linear_0.weight_decay": loguniform(1e-5, 1),
@@ -96,6 +99,52 @@ def test_fixed_values_train_as_those_of_the_other_variants(digits):
     for mine, theirs in zip(weights_of(one), weights_of(other), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
     assert one.best_hyperparameters_ == fixed
+
+
+class Recorder(torch.optim.SGD):
+    """Keeps the gradients that it gets, and moves nothing."""
+
+    def step(self):
+        self.found = self.param_groups[0]["params"][0].grad.clone()
+
+
+@pytest.mark.parametrize(
+    ("settings", "accuracy"),
+    [({}, 5e-2), ({"solver": "cg"}, 1e-4)],
+    ids=["series", "cg"],
+)
+def test_a_series_goes_on_to_the_gradient_of_a_minimum(line, settings, accuracy):
+    X, y = line
+    changed = {"train_steps": 1, "warmup_epochs": 0, "max_epochs": 120, "batch_size": -1}
+    net = SelfTuningRegressor(
+        hyperparameters={"weight_decay": uniform(0, 1)},
+        initial={"weight_decay": 0.1},
+        **{**PARAMS, "n_terms": None, **changed, **settings},
+        module__activation="identity",
+        optimizer="sgd",
+        hyper_optimizer=Recorder,
+    ).set_params(module__n_layers=0, lr=0.3)
+    held_out = X[60:120], y[60:120]
+    net.fit(X[:60], y[:60], validation_data=held_out)
+    exact = hypergradient(net, X[:60], y[:60], held_out, ["weight_decay"], solver="cg")
+    (found,) = net.tuning_.hyper_optimizer.found.tolist()
+    value = net.schedule_["weight_decay"][-1]
+    expected = exact.gradient["weight_decay"] * value * (1 - value)
+    assert found == pytest.approx(expected, rel=accuracy)
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "sample_weight", "input_noise"])
+def test_steps_by_rules_are_those_by_autograd(digits, name, monkeypatch):
+    X, y = digits
+    ranges = {name: uniform(0, 0.5)}
+    net = SelfTuningClassifier(hyperparameters=ranges, **PARAMS).set_params(module__dropout=0.2)
+    held_out = X[200:], y[200:]
+    by_rules = clone(net).fit(X[:200], y[:200], validation_data=held_out)
+    monkeypatch.setattr(DirectSteps, "can_train", lambda steps: False)
+    net.fit(X[:200], y[:200], validation_data=held_out)
+    for one, other in zip(weights_of(net), weights_of(by_rules), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(net.schedule_[name], by_rules.schedule_[name], rtol=1e-4)
 
 
 def test_data_cleaning(digits):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["Curvature", "flat_gradient"]
+__all__ = ["Curvature", "StepCurvature", "flat_gradient"]
 
 
 class Curvature:
@@ -59,6 +59,60 @@ class Curvature:
             pairs = zip(total, found, strict=True)
             total = [b if a is None else a if b is None else a + b for a, b in pairs]
         return total
+
+
+class StepCurvature:
+    """The Hessian and the mixed derivative of a training step's own batch.
+
+    Vectors are lists of tensors like the weights, so that none is copied. Penalties are quadratic:
+    they have closed forms, and no graph.
+
+    Parameters
+    ----------
+    gradients : list of (Tensor or None)
+        Of the loss without penalties, with their graph.
+    weights : list of Parameter
+    objective : Objective
+    h : dict of str to Tensor
+        Values as a function of `position`.
+    position : Tensor
+    """
+
+    def __init__(self, gradients, weights, objective, h, position):
+        pairs = zip(gradients, weights, strict=True)
+        self._known = [i for i, (g, _) in enumerate(pairs) if g is not None and g.requires_grad]
+        self._gradients, self.weights = gradients, weights
+        self._objective, self._h, self._position = objective, h, position
+
+    def product(self, x):
+        """Return the product of the Hessian with x, and that of x with d2L/dw du, or None."""
+        weights = self.weights
+        image, mixed = [None] * len(weights), None
+        if self._known:
+            *image, mixed = torch.autograd.grad(
+                [self._gradients[i] for i in self._known],
+                [*weights, self._position],
+                [x[i] for i in self._known],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        pairs = zip(image, weights, strict=True)
+        image = [torch.zeros_like(w) if part is None else part for part, w in pairs]
+        of_penalty = self._objective.mixed_of_penalty(self._h, dict(zip(weights, x, strict=True)))
+        self._objective.add_gradients_of_penalty(
+            self._h, dict(zip(weights, image, strict=True)), dict(zip(weights, x, strict=True))
+        )
+        if of_penalty is not None:
+            (own,) = torch.autograd.grad(of_penalty, [self._position], retain_graph=True)
+            mixed = own if mixed is None else mixed + own
+        return image, mixed
+
+    def product_of_vector(self, x):
+        """Return the product of the Hessian with x, both as one vector."""
+        parts = x.split([w.numel() for w in self.weights])
+        pairs = zip(parts, self.weights, strict=True)
+        image, _ = self.product([part.view_as(w) for part, w in pairs])
+        return torch.cat([part.flatten() for part in image])
 
 
 def flat_gradient(output, weights, vector=None):

@@ -30,11 +30,11 @@ class GlobalRunner(GradientRunner):
                 f"but it has {next(iter(self.objective.buffers))!r}"
             )
 
-    def step(self, network, n_epochs, batch):
+    def step(self, network, n_epochs, batch, *, tunes):
         """Update the hypernetwork at a random position; return the loss without penalties."""
         tuning = self.tuning
         if tuning.hypernetwork is None:
-            return super().step(network, n_epochs, batch)
+            return super().step(network, n_epochs, batch, tunes=tunes)
         optimizer, like = network.state.optimizer, tuning.position
         s = torch.rand(len(like), generator=self.tuning_generator, device=like.device)
         s = s.to(like.dtype) * (1 - 2 * MARGIN) + MARGIN
@@ -46,16 +46,17 @@ class GlobalRunner(GradientRunner):
         optimizer.step()
         if network.each_batch:
             network.after_batch()
+        if tunes:
+            self._tune()
         return loss.detach()
 
-    def tune(self, batch):
+    def _tune(self):
         """Update the hyperparameters by the gradient of a batch of validation data."""
-        if self.tuning.n_steps % self.train_steps == 0:
-            u = self.tuning.position
-            loss = self._validation_loss(u, next(self.valid))
-            (gradient,) = torch.autograd.grad(loss, [u])
-            if gradient.isfinite().all():
-                self.tuning.move(gradient)
+        u = self.tuning.position
+        loss = self._validation_loss(u, next(self.valid))
+        (gradient,) = torch.autograd.grad(loss, [u])
+        if gradient.isfinite().all():
+            self.tuning.move(gradient)
 
     def _validation_loss(self, u, batch):
         tuning, module = self.tuning, self.objective.module

@@ -37,9 +37,8 @@ class Objective:
     def __init__(self, net, module, places, rows):
         self.net = net = copy.copy(net)
         net._batch_weight = None
-        if hasattr(net, "label_smoothing"):
-            net.label_smoothing = 0.0
         if places.smoothing:
+            net.label_smoothing, net._scheduled = 0.0, {}
             net.criterion_ = _without_smoothing(net.criterion_)
         self.criterion = net.criterion_
         self.module, self.places = module, places
@@ -98,25 +97,51 @@ class Objective:
 
     def loss_without_penalty(self, h, X, y, weight, index=None, w=None, generator=None):
         """Return the loss of a batch; see `training_loss`."""
+        X, y, weight = self.changed_batch(h, X, y, weight, index, generator)
+        if self.places.smoothing:
+            y = smoothed(self.net, y, h["label_smoothing"].view(1, 1))
+        return self._loss(h, X, y, weight, w)
+
+    def changed_batch(self, h, X, y, weight, index=None, generator=None):
+        """Return a batch with changed inputs and weights."""
         places = self.places
         if places.inputs:
             X = augment(X, places.inputs, self._single(h, places.inputs), generator)
         if places.rows:
             weight = self._row_weights(h, y, weight, index)
-        if places.smoothing:
-            y = smoothed(self.net, y, h["label_smoothing"].view(1, 1))
-        return self._loss(h, X, y, weight, w)
+        return X, y, weight
 
     @torch.no_grad()
-    def add_gradients_of_penalty(self, h):
-        """Add the gradients of the penalties to those of the parameters, in closed form."""
+    def add_gradients_of_penalty(self, h, gradients, x=None):
+        """Add the gradients of the penalties to those of parameters, in closed form.
+
+        With x, by parameter, the products of their Hessian with it.
+        """
+        for strength, parameter in self._penalised(h):
+            gradient = gradients.get(parameter)
+            if gradient is not None:
+                gradient.addcmul_(parameter if x is None else x[parameter], strength)
+
+    def mixed_of_penalty(self, h, x):
+        """Return the scalar whose gradient for h is that of the penalties along x, or None."""
+        parts = [
+            (strength * (parameter.detach() * x[parameter])).sum()
+            if strength.ndim
+            else strength * parameter.detach().flatten().dot(x[parameter].flatten())
+            for strength, parameter in self._penalised(h)
+            if parameter in x
+        ]
+        return sum(parts) if parts else None
+
+    def _penalised(self, h):
+        """Yield strengths, of one number or like the parameter, and the penalised parameters."""
         for name, penalised in self.places.decay.items():
             parts = [self.parameters[k] for k in penalised]
-            strengths = h[name].split([p.numel() for p in parts]) if h[name].ndim else None
-            for i, parameter in enumerate(parts):
-                if parameter.grad is not None:
-                    strength = h[name] if strengths is None else strengths[i].view_as(parameter)
-                    parameter.grad.addcmul_(parameter, strength)
+            strengths = [h[name]] * len(parts)
+            if h[name].ndim:
+                strengths = h[name].split([p.numel() for p in parts])
+                strengths = [s.view_as(p) for s, p in zip(strengths, parts, strict=True)]
+            yield from zip(strengths, parts, strict=True)
 
     @torch.no_grad()
     def keep_buffers(self):

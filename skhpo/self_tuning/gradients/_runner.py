@@ -10,20 +10,21 @@ import torch
 from ...limits import check_time
 from ...training.batches import RowBatches
 from ...training.engine import EpochReport, EpochRunner
-from ._curvature import Curvature
+from ._curvature import StepCurvature
 from ._objective import Objective
-from ._solvers import solve
+from ._rule_steps import RuleSteps
+from ._solvers import Series, solve
 
 __all__ = ["GradientRunner", "ImplicitRunner"]
 
-# Between two linear systems the damping shrinks and the step grows by these factors.
-_LESS_DAMPING, _LONGER_STEP = 0.7, 1.3
+# Factor by which the damping shrinks between two linear systems.
+_LESS_DAMPING = 0.7
 # Damping below it is none.
 _NO_DAMPING = 1e-6
 
 
 class GradientRunner(EpochRunner):
-    """Trains one network by autograd; a subclass has ``tune``.
+    """Trains one network by autograd; a subclass tunes in some steps.
 
     Parameters
     ----------
@@ -74,15 +75,11 @@ class GradientRunner(EpochRunner):
         losses, sizes = [], []
         for batch in self.batches(network):
             check_time()
-            losses.append(self.step(network, n_epochs, batch))
-            sizes.append(len(batch[1]))
             self.tuning.n_steps += 1
-            if tunes:
-                self.tune(batch)
+            due = tunes and self.tuning.n_steps % self.train_steps == 0
+            losses.append(self.step(network, n_epochs, batch, tunes=due))
+            sizes.append(len(batch[1]))
         return losses, sizes
-
-    def tune(self, batch):
-        """Update the hyperparameters after a training step, if it is time."""
 
     def finish_epoch(self):
         """Bring the module up to date, before it is checked."""
@@ -104,8 +101,11 @@ class GradientRunner(EpochRunner):
                 self._current = key, self.tuning.tensors(n_epochs)
         return self._current[1]
 
-    def step(self, network, n_epochs, batch):
-        """Update the weights at the current values; return the loss without penalties."""
+    def step(self, network, n_epochs, batch, *, tunes):
+        """Update the weights at the current values; return the loss without penalties.
+
+        With `tunes` a subclass updates the hyperparameters as well.
+        """
         optimizer = network.state.optimizer
         h = self.current_values(n_epochs)
         for group in optimizer.param_groups:
@@ -114,7 +114,8 @@ class GradientRunner(EpochRunner):
         with self.drawing:
             loss = self.objective.loss_without_penalty(h, *batch, generator=self.generator)
         loss.backward()
-        self.objective.add_gradients_of_penalty(h)
+        parameters = self.objective.parameters.values()
+        self.objective.add_gradients_of_penalty(h, {p: p.grad for p in parameters})
         optimizer.step()
         if network.each_batch:
             network.after_batch()
@@ -124,51 +125,92 @@ class GradientRunner(EpochRunner):
 class ImplicitRunner(GradientRunner):
     """Follows the gradient by the implicit function theorem on single batches.
 
-    Every `train_steps` steps the linear system of the last batch is solved with `solver` and
-    `n_terms` (Lorraine et al. 2020, algorithm 1, with training steps in between).
+    Every `train_steps` steps the gradient of the step's own batch keeps its graph, for products
+    with the Hessian. "neumann" is a series that goes on from update to update: with v the gradient
+    of a batch of validation data, the solution x of the last update becomes x + a (v - H x),
+    `n_terms` times (Lorraine et al. 2020, algorithm 3, from a start that averages over batches, as
+    in SOBA: Dagréou et al. 2022). The other solvers begin again.
     """
 
     def __init__(self, net, batches, valid, *, train_steps, solver, n_terms):
         super().__init__(net, batches, valid)
         self.train_steps, self.solver, self.n_terms = train_steps, solver, n_terms
+        self.by_rules = RuleSteps(net, batches, self.objective)
 
-    def tune(self, batch):
-        """Update the hyperparameters by the gradient of a batch of validation data."""
-        tuning, objective = self.tuning, self.objective
-        if tuning.n_steps % self.train_steps:
-            return
-        module, u = objective.module, tuning.position
-        w = objective.trained()
+    def train(self, network, n_epochs, *, tunes):
+        """Train and tune for an epoch; return the losses and sizes of the batches."""
+        self.by_rules.can_train()
+        try:
+            return super().train(network, n_epochs, tunes=tunes)
+        finally:
+            self.by_rules.finish()
+
+    def step(self, network, n_epochs, batch, *, tunes):
+        """Update the weights, and before, if it is time, the hyperparameters."""
+        if not tunes and self.by_rules.program is not None:
+            loss = self.by_rules.step(self.current_values(n_epochs), batch, self.generator)
+            if network.each_batch:
+                network.after_batch()
+            return loss
+        self.by_rules.finish()
+        if not tunes:
+            return super().step(network, n_epochs, batch, tunes=tunes)
+        objective, optimizer = self.objective, network.state.optimizer
+        weights = list(objective.trained().values())
+        v, direct = self._gradient_of_validation(weights)
+        h = self.tuning.tensors()
+        with self.drawing:
+            loss = objective.loss_without_penalty(h, *batch, generator=self.generator)
+        updated = [p for group in optimizer.param_groups for p in group["params"]]
+        # Those of the criterion, too.
+        others = [p for p in updated if p.requires_grad and all(p is not w for w in weights)]
+        trained = [*weights, *others]
+        found = torch.autograd.grad(loss, trained, create_graph=True, allow_unused=True)
+        own = found[: len(weights)]
+        self._move(StepCurvature(own, weights, objective, h, self.tuning.position), v, direct)
+        for parameter, gradient in zip(trained, found, strict=True):
+            parameter.grad = None if gradient is None else gradient.detach()
+        objective.add_gradients_of_penalty(h, {p: p.grad for p in trained})
+        optimizer.step()
+        if network.each_batch:
+            network.after_batch()
+        return loss.detach()
+
+    def _gradient_of_validation(self, weights):
+        """Return the gradient of a batch of validation data for weights and hyperparameters."""
+        tuning, module = self.tuning, self.objective.module
         module.eval()
         with self.tuning_drawing:
-            valid_loss = objective.validation_loss(tuning.tensors(), *next(self.valid), w)
+            loss = self.objective.validation_loss(tuning.tensors(), *next(self.valid))
         module.train()
-        found = torch.autograd.grad(valid_loss, [*w.values(), u], allow_unused=True)
-        direct = found[-1]
-        pairs = zip(found, w.values(), strict=False)
-        v = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
+        *found, direct = torch.autograd.grad(loss, [*weights, tuning.position], allow_unused=True)
+        pairs = zip(found, weights, strict=True)
+        v = [torch.zeros_like(p) if g is None else g for g, p in pairs]
+        return v, torch.zeros_like(tuning.position) if direct is None else direct
 
-        def training_loss():
-            with self.tuning_drawing:
-                return objective.training_loss(
-                    *(tuning.tensors(), *batch), w=w, generator=self.tuning_generator
-                )
-
-        curvature = Curvature([training_loss], list(w.values()))
+    def _move(self, curvature, v, direct):
+        """Update the hyperparameters."""
+        tuning = self.tuning
         damping = tuning.damping * _LESS_DAMPING
-        step = None
-        if self.solver == "neumann" and tuning.step is not None:
-            step = tuning.step * _LONGER_STEP
-        solution = solve(
-            *(self.solver, curvature.product, v, self.n_terms, step),
-            damping if damping > _NO_DAMPING else 0.0,
-        )
-        (mixed,) = curvature.mixed(solution.x, [u])
-        gradient = torch.zeros_like(u) if direct is None else direct
-        if mixed is not None:
-            gradient = gradient - mixed
+        damping = damping if damping > _NO_DAMPING else 0.0
+        if self.solver == "neumann":
+            series = Series(tuning.solution, tuning.step, damping)
+            mixed = series.continue_with(curvature.product, v, self.n_terms)
+            tuning.solution, step, damping = series.x, series.step, series.damping
+        elif self.solver == "identity":
+            step, (_, mixed) = 1.0, curvature.product(v)
+        else:
+            whole = torch.cat([part.flatten() for part in v])
+            product = curvature.product_of_vector
+            found = solve(self.solver, product, whole, self.n_terms, None, damping)
+            step, damping = found.step, found.damping
+            parts = found.x.split([part.numel() for part in v])
+            _, mixed = curvature.product(
+                [part.view_as(like) for part, like in zip(parts, v, strict=True)]
+            )
+        gradient = direct if mixed is None else direct - mixed
         if gradient.isfinite().all():
-            tuning.move(gradient.detach(), solution)
+            tuning.move(gradient.detach(), step, damping)
 
 
 def _recorded(values):

@@ -22,12 +22,88 @@ from dataclasses import dataclass, replace
 
 import torch
 
-__all__ = ["SOLVERS", "Solution", "solve"]
+__all__ = ["SOLVERS", "Series", "Solution", "solve"]
 
 # Restarts before a series is given up; each halves the step at least, or doubles the damping.
 _MOST_RESTARTS = 30
 # Terms below this share of the first one are lost in rounding, for float32 and for float64.
 _ROUNDING = {torch.float32: 1e-7, torch.float64: 1e-15}
+
+
+# Of a series that goes on over batches: the largest product of its step with a curvature that was
+# seen (at 2 it diverges), and the growth of the step between two updates.
+_SAFE, _GROWTH = 0.5, 1.02
+
+
+class Series:
+    """A Neumann series that goes on while H and v change, from batch to batch.
+
+    Notation as above, with vectors as lists of tensors. The step a adapts to the curvature along x,
+    which shows a direction that grows; where that is not positive the damping is raised.
+
+    Parameters
+    ----------
+    x : list of Tensor or None
+        The last solution; it is changed in place.
+    step : float or None
+    damping : float
+
+    Attributes
+    ----------
+    x, step, damping : as the parameters
+        After the last term.
+    """
+
+    def __init__(self, x, step, damping):
+        self.x, self.step, self.damping = x, step, damping
+
+    def continue_with(self, product, v, n_terms):
+        """Add terms; return the product of the last x but one with the mixed derivative.
+
+        Parameters
+        ----------
+        product : callable
+            Maps a vector to its products with H and with the mixed derivative (or None).
+        v : list of Tensor
+        n_terms : int
+            Each is a product.
+
+        Returns
+        -------
+        mixed : Tensor or None
+        """
+        mixed = None
+        for _ in range(n_terms):
+            begins = self.x is None or [p.shape for p in self.x] != [p.shape for p in v]
+            x = v if begins else self.x
+            image, mixed = product(x)
+            square, of_image, inner = _dot(x, x), _dot(image, image), _dot(x, image)
+            if not square or not math.isfinite(of_image):
+                self.x = None
+                continue
+            along, norm = inner / square, math.sqrt(of_image / square)
+            if begins:
+                self.step = self.step or (_SAFE / norm if norm else 1.0)
+            if along + self.damping <= 0 < norm:
+                self.damping = max(2 * self.damping, -2 * along, 1e-2 * norm)
+            seen = self.step * (norm + self.damping)
+            if seen > _SAFE:
+                self.step *= _SAFE / seen
+            if begins:
+                self.x = torch._foreach_mul(v, self.step)
+                mixed = None if mixed is None else self.step * mixed
+            elif seen > 2:
+                self.x = None
+            else:
+                torch._foreach_mul_(x, 1 - self.step * self.damping)
+                torch._foreach_add_(x, v, alpha=self.step)
+                torch._foreach_add_(x, image, alpha=-self.step)
+                self.step *= _GROWTH
+        return mixed
+
+
+def _dot(one, other):
+    return float(sum(a.flatten().dot(b.flatten()) for a, b in zip(one, other, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class GradientTuning:
     hyper_optimizer : torch.optim.Optimizer or None
     n_steps : int
         Training steps so far.
-    step, damping : float
+    step, damping, solution : float, float, list of Tensor or None
         Of the last linear system; the next one starts with them.
     counts : dict of str to int
         "updates" of the hyperparameters so far, and those that "diverged".
@@ -71,7 +71,7 @@ class GradientTuning:
         self.ranges.to(self._device, self._dtype)
         self.names = tuple(self.ranges.names)
         self.effects = self.position = self.hyper_optimizer = None
-        self.n_steps, self.step, self.damping = 0, None, 0.0
+        self.n_steps, self.step, self.damping, self.solution = 0, None, 0.0, None
         self.counts, self.moved = {"updates": 0, "diverged": 0}, set()
         self.to_follow = self.ranges if self.is_fixed else None
         self.best_weights, self.curves, self.hypernetwork = None, {}, None
@@ -165,6 +165,10 @@ class GradientTuning:
         """Return the values at unconstrained numbers."""
         return {name: self.ranges.follow(name, part) for name, part in self._parts(u).items()}
 
+    def part_of(self, name):
+        """Return the part of the position that a hyperparameter has, as a view."""
+        return self._parts(self.position)[name]
+
     def _tensor(self, name, value):
         value = torch.as_tensor(np.asarray(value), dtype=self._dtype, device=self._device)
         return value.expand(self.effects.shapes[name])
@@ -189,17 +193,29 @@ class GradientTuning:
         """Return the standard deviations of perturbations: nothing is perturbed."""
         return dict.fromkeys(self.names, 0.0)
 
-    def move(self, gradient, solution=None):
-        """Update the position by a gradient, found with a solution of a linear system."""
+    def move(self, gradient, step=None, damping=0.0):
+        """Update the position by a gradient; step and damping are those of its linear system."""
         self.counts["updates"] += 1
         for name, part in self._parts(gradient).items():
             if name not in self.moved and part.any():
                 self.moved.add(name)
-        if solution is not None:
-            self.counts["diverged"] += solution.damping > self.damping
-            self.step, self.damping = solution.step, solution.damping
+        self.counts["diverged"] += damping > self.damping
+        self.step, self.damping = step, damping
+        before = self.position.detach().clone()
         self.position.grad = gradient
         self.hyper_optimizer.step()
+        for name in self.effects.steps:
+            if name.rpartition(".")[2] == "lr" and self.ranges.is_log(name):
+                self._shorten(name, self._parts(before)[name])
+
+    @torch.no_grad()
+    def _shorten(self, name, before):
+        """Measure the step of a learning rate in its logarithm, however wide its range is."""
+        low, high = map(math.log, self.ranges.support(name))
+        share = torch.sigmoid(before)
+        slope = (high - low) * share * (1 - share)
+        part = self.part_of(name)
+        part.copy_(before + (part - before) / slope.clamp_min(1))
 
     def warn(self):
         """Warn of hyperparameters without any gradient, and of series that diverge."""
@@ -237,6 +253,7 @@ class GradientTuning:
             "hyper_optimizer": None if optimizer is None else optimizer.state_dict(),
             "n_steps": self.n_steps,
             "system": [self.step, self.damping],
+            "solution": self.solution and [part.clone() for part in self.solution],
             "counts": dict(self.counts),
             "moved": sorted(self.moved),
             "best_weights": self.best_weights,
@@ -259,6 +276,8 @@ class GradientTuning:
             self.hyper_optimizer.load_state_dict(state["hyper_optimizer"])
         self.n_steps, self.best_weights = state["n_steps"], state["best_weights"]
         self.step, self.damping = state["system"]
+        solution = state.get("solution")  # which older checkpoints lack
+        self.solution = solution and [part.to(self._device).clone() for part in solution]
         self.tangents = state["tangents"]
         if self.hypernetwork is not None:
             self.hypernetwork.load_state_dict(state["hypernetwork"])

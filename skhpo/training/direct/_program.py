@@ -80,13 +80,16 @@ class Program:
         self._stepper = make_stepper(self._optimizer, self._learning)
         self._stepper.begin()
 
-    def step(self, x, y, weight=None):
+    def step(self, x, y, weight=None, add_gradients=None):
         """Train with a batch of n rows; return their losses, of shape (n,).
 
         The loss of the batch is their mean, weighted by `weight` of shape (n,) if it is given.
+        `add_gradients` gets the gradients, by parameter, and may change them in place.
         """
         compute_gradients, scale = self._parts[x.size(0)]
         losses = compute_gradients(x, y, scale if weight is None else weight * scale)
+        if add_gradients is not None:
+            add_gradients(self._learning)
         if self._max_grad_norm is not None:
             _clip(list(self._learning.values()), self._max_grad_norm)
         self._stepper.step()
