@@ -106,7 +106,7 @@ def closed_problem(kind, seed):
 
 
 def rates(seeds):
-    print("| optimizer | start | valid loss / best fixed | refit / best fixed | time / fixed fit |")
+    print("| optimizer | start | valid loss / best fixed | time / fixed fit | / direct |")
     print("| --- | --- | ---: | ---: | ---: |")
     for optimizer in OPTIMIZERS:
         fixed = FIXED_RATES[optimizer]
@@ -116,27 +116,25 @@ def rates(seeds):
             data, valid = (X[:1000], y[:1000]), (X[1000:1400], y[1000:1400])
             common = {"variant": "unrolled", "optimizer": optimizer, "max_epochs": 20}
             common |= {"random_state": seed, "validation_fraction": 0.2, "warmup_epochs": 0}
-            losses, seconds = [], []
+            losses, direct = [], []
             for rate in fixed:
-                net = SelfTuningClassifier(hyperparameters={"lr": rate}, **common)
-                seconds.append(fit_seconds(net, data, valid))
+                net = TorchClassifier(
+                    optimizer=optimizer, lr=rate, max_epochs=20, random_state=seed
+                )
+                direct.append(fit_seconds(net, data, valid))
                 losses.append(min(net.history[:, "valid_loss"]))
             best = int(np.argmin(losses))
+            same = SelfTuningClassifier(hyperparameters={"lr": fixed[best]}, **common)
+            one = np.median([fit_seconds(same, data, valid) for _ in range(3)])
             for start, factor in zip(rows, (1 / 30, 10), strict=True):
                 net = SelfTuningClassifier(
                     hyperparameters={"lr": loguniform(1e-5, 100)},
                     **common,
                     lr=fixed[best] * factor,
-                    refit="final",
                 )
                 taken = fit_seconds(net, data, valid)
-                rows[start].append(
-                    [
-                        min(net.history[:, "valid_loss"]) / losses[best],
-                        min(net.refit_history_[:, "valid_loss"]) / losses[best],
-                        taken / np.median(seconds),
-                    ]
-                )
+                loss = min(net.history[:, "valid_loss"]) / losses[best]
+                rows[start].append([loss, taken / one, taken / np.median(direct)])
         for start, values in rows.items():
             shown = " | ".join(quartiles(column) for column in np.array(values).T)
             print(f"| {optimizer} | {start} | {shown} |", flush=True)

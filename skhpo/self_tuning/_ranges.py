@@ -149,6 +149,13 @@ class Ranges:
         bounded = self.low[i] + self.span[i] * torch.sigmoid(u)
         return bounded.exp() if self.kinds[i] == "log" else bounded
 
+    def unconstrained(self, name, value):
+        """Return the unconstrained number of a value."""
+        i = self.names.index(name)
+        low, span = float(self.low[i]), float(self.span[i])
+        high = 0.0 if self.kinds[i] == "positive" else low + span
+        return _unconstrained(value, self.kinds[i], low, high, _MARGIN)
+
     def support(self, name):
         """Return the ends of a range."""
         return self._supports[name]

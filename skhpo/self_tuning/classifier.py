@@ -35,7 +35,8 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         (such as `schedule_` of another network), a callable gets the number of epochs before.
     initial : dict of str to float, default=None
         Initial values. Missing ones are the rate of the dropout layer, otherwise 5% of the way
-        from the low end.
+        from the low end; the learning rates of variant="unrolled" that are not in it start at a
+        multiple of `lr` that is found before training.
     variant : {"stn", "delta", "implicit", "unrolled", "global"}, default="stn"
         How hyperparameters follow the validation loss. "stn": by a response of the weights.
         "delta": the weights are trained at unperturbed values and the response on the network
@@ -63,13 +64,14 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         Optimizer of the hyperparameters. None: "rmsprop", where there is no response "adam", whose
         first steps are not longer than the others.
     hyper_lr : float, default=0.1
-        Its learning rate.
+        Its learning rate. With variant="unrolled" that of the logarithm of a learning rate.
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
     solver : {"neumann", "cg", "identity"} or None, default=None
         How variant="implicit" solves its linear system, as in `hypergradient`; None is "neumann".
     n_terms : int or None, default=None
-        Its terms; None is 20.
+        Its terms in an update; None is 1 of "neumann", whose series goes on from update to update,
+        and 20 of "cg".
     n_steps : int or None, default=None
         Training steps through which variant="unrolled" differentiates; None is 10. Its memory grows
         with them.

@@ -5,12 +5,16 @@ import io
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import loguniform, uniform
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from torch import nn
 
 from skhpo import SelfTuningClassifier, SelfTuningRegressor, TorchClassifier
 from skhpo.self_tuning.gradients import _unrolled
+from skhpo.self_tuning.gradients._first_rates import best_power
 
 PARAMS = {
     "variant": "unrolled",
@@ -119,12 +123,98 @@ def test_the_gradient_is_that_of_the_whole_run(line, optimizer, second, mode, mo
         assert gradient == pytest.approx(difference * value * (1 - value), rel=1e-5, abs=1e-9)
 
 
+class Recorder(torch.optim.SGD):
+    """Keeps the gradients that it gets, and moves nothing."""
+
+    def step(self):
+        self.found = self.param_groups[0]["params"][0].grad.clone()
+
+
+def sgd_by_hand(w, g, h, state, t):
+    buffer = [h["momentum"] * b + one for b, one in zip(state or [0] * len(g), g, strict=True)]
+    return [one - h["lr"] * b for one, b in zip(w, buffer, strict=True)], buffer
+
+
+def adam_by_hand(w, g, h, state, t):
+    means, squares = state or ([0] * len(g), [0] * len(g))
+    b1, b2 = h["beta1"], h["beta2"]
+    means = [b1 * m + (1 - b1) * one for m, one in zip(means, g, strict=True)]
+    squares = [b2 * s + (1 - b2) * one**2 for s, one in zip(squares, g, strict=True)]
+    moved = [
+        one - h["lr"] * (m / (1 - b1**t)) / ((s / (1 - b2**t)).sqrt() + 1e-8)
+        for one, m, s in zip(w, means, squares, strict=True)
+    ]
+    return moved, (means, squares)
+
+
+def gradient_by_hand(step, module, batches, valid, h, average):
+    """Differentiate the validation loss through a loop that torch's autograd sees."""
+
+    def loss_at(w, X, y):
+        return (torch.tanh(X @ w[0].T + w[1])[:, 0] - y).square().mean()
+
+    w, state, passed = [p.detach().requires_grad_() for p in module.parameters()], None, []
+    h = {name: torch.tensor(value, dtype=w[0].dtype, requires_grad=True) for name, value in h}
+    for t, (X, y) in enumerate(batches, start=1):
+        loss = loss_at(w, X, y) + 0.5 * h["weight_decay"] * w[0].square().sum()
+        g = torch.autograd.grad(loss, w, create_graph=True)
+        w, state = step(w, g, h, state, t)
+        passed.append(w)
+    if average:
+        w = [sum(parts) / len(passed) for parts in zip(*passed, strict=True)]
+    loss_at(w, *valid).backward()
+    return {name: value.grad.item() for name, value in h.items()}
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize(
+    ("optimizer", "step", "start"),
+    [
+        ("sgd", sgd_by_hand, {"lr": 0.3, "momentum": 0.8, "weight_decay": 0.2}),
+        ("adam", adam_by_hand, {"lr": 0.2, "beta1": 0.7, "beta2": 0.9, "weight_decay": 0.2}),
+    ],
+)
+def test_the_gradient_is_that_of_autograd(line, optimizer, step, start, mode):
+    X, y = line
+    net = SelfTuningRegressor(
+        Line,
+        dict.fromkeys(start, uniform(0, 1)),
+        initial=start,
+        variant="unrolled",
+        mode=mode,
+        n_steps=5,
+        warmup_epochs=0,
+        max_epochs=1,
+        batch_size=20,
+        optimizer=optimizer,
+        hyper_optimizer=Recorder,
+        iterator_train__shuffle=False,
+        module__in_features=X.shape[1],
+        random_state=0,
+    )
+    module = net.initialize().module_
+    X_of_torch, y_of_torch = (torch.tensor(part.astype(np.float32)).double() for part in (X, y))
+    pairs = [part.split(20) for part in (X_of_torch, y_of_torch)]
+    *batches, valid = list(zip(*pairs, strict=True))[:6]
+    h = [(name, net.tuning_.values()[name]) for name in start]
+    expected = gradient_by_hand(
+        step, module, batches, valid, h, average=optimizer == "sgd" and mode == "reverse"
+    )
+    net.fit(X[:100], y[:100], validation_data=(X[100:120], y[100:120]))
+    gradient = dict(zip(net.tuning_.names, net.tuning_.hyper_optimizer.found, strict=True))
+    for name, value in h:
+        slope = value * (1 - value)  # values are sigmoids
+        assert gradient[name].item() / slope == pytest.approx(expected[name], rel=1e-6)
+
+
 def test_schedule(fitted):
     for name, values in fitted.schedule_.items():
         low, high = RANGES[name].support()
         assert all(low <= value <= high for value in values)
         assert values[0] != values[-1], "warm-up, then moving"
-    assert fitted.schedule_["lr"][0] == pytest.approx(0.01, rel=1e-3)
+    power = np.log(fitted.schedule_["lr"][0] / 0.01) / np.log(3)
+    assert power == pytest.approx(round(power), abs=1e-3), "a multiple that trains faster"
+    assert fitted.schedule_["lr"][0] > 0.01
     assert fitted.schedule_["beta1"][0] == pytest.approx(0.9, rel=1e-3)
 
 
@@ -167,6 +257,47 @@ def test_rates_of_layers_and_refit(digits):
     for name, weight in frozen.module_.named_parameters():
         same = torch.equal(weight, first.module_.get_parameter(name))
         assert same == name.startswith("linear_")
+
+
+@given(
+    st.integers(-8, 8),
+    st.lists(st.floats(0, 1e6) | st.just(np.nan), min_size=17, max_size=17),
+)
+def test_the_search_for_first_rates(low, losses):
+    """No neighbour is much better than what it returns, and it asks for nothing twice."""
+    asked = []
+
+    def loss_at(power):
+        asked.append(power)
+        return losses[power + 8]
+
+    found = best_power(loss_at, lambda power: low <= power <= low + 8)
+    assert len(set(asked)) == len(asked)
+    assert found in asked
+    smallest = np.nanmin([np.inf, *(losses[power + 8] for power in asked)])
+    assert not losses[found + 8] > 1.1 * smallest
+
+
+@pytest.mark.parametrize(("start", "expected"), [(-3, 0), (0, 0), (2, 0)])
+def test_the_search_finds_a_valley(start, expected):
+    found = best_power(lambda power: (power + start - expected) ** 2 + 1, lambda power: True)
+    assert found + start == expected
+
+
+def test_rates_that_are_asked_for_are_where_it_starts(digits):
+    changed = {
+        **PARAMS,
+        "max_epochs": 2,
+        "warmup_epochs": 1,
+        "hyperparameters": {"lr": loguniform(1e-4, 1)},
+    }
+    asked = SelfTuningClassifier(**changed, initial={"lr": 0.002}).fit(*digits)
+    assert asked.schedule_["lr"][0] == pytest.approx(0.002)
+    searched = SelfTuningClassifier(**changed).set_params(lr=0.002).fit(*digits)
+    assert searched.schedule_["lr"][0] > 0.01
+    # Nothing but the rate is left of the tries.
+    again = clone(asked).set_params(initial={"lr": searched.schedule_["lr"][0]}).fit(*digits)
+    np.testing.assert_allclose(weights_of(again), weights_of(searched), atol=1e-5)
 
 
 @pytest.mark.parametrize("start", [3e-5, 1.0])

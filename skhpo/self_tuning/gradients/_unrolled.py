@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import torch
 
 from ...limits import check_time
 from ...process import total_memory
+from ._first_rates import FACTOR, best_power
 from ._optimizers import FlatOptimizer, check_can_unroll
 from ._runner import GradientRunner
 
@@ -19,6 +21,11 @@ _VECTORS_PER_STEP, _RESULTS_PER_STEP = 14, 2
 # Optimizers for which the gradient is that of the average of a window; measured for learning rates
 # of an MLP that start 30 times too small (docs/benchmarks/hypergradients.md).
 _AVERAGED = (torch.optim.SGD,)
+
+
+# Windows of the steps with which learning rates are compared before training, at most an epoch,
+# and validation rows.
+_FIRST_WINDOWS, _MOST_ROWS = 5, 1024
 
 
 class UnrolledRunner(GradientRunner):
@@ -43,10 +50,10 @@ class UnrolledRunner(GradientRunner):
         self.averages = isinstance(net.optimizer_, _AVERAGED)
         steps = self.tuning.effects.steps
         check_can_unroll(net.optimizer_, steps)
-        rates = [name for name in steps if name.rpartition(".")[2] == "lr"]
-        if rates and net.lr_scheduler is not None:
+        self.rates = [name for name in steps if name.rpartition(".")[2] == "lr"]
+        if self.rates and net.lr_scheduler is not None:
             raise ValueError(
-                f"{rates[0]!r} is tuned, but lr_scheduler={net.lr_scheduler!r} sets it, "
+                f"{self.rates[0]!r} is tuned, but lr_scheduler={net.lr_scheduler!r} sets it, "
                 "too; leave one of them out"
             )
         if self.valid is not None and self.needs_graph_of_window:
@@ -58,6 +65,11 @@ class UnrolledRunner(GradientRunner):
             *(network.state.optimizer, self.objective.trained(), self.tuning.effects.steps)
         )
         self.w, self.state = self.optimizer.gather()
+        if n_epochs == 0 and self.valid is not None:
+            asked_for = self.net.initial or {}
+            names = [name for name in self.rates if name not in asked_for]
+            if names:
+                self._search_rates(network, names)
         losses, sizes, window = [], [], []
         ends = self._window_ends(len(network.batches))
         try:
@@ -71,6 +83,62 @@ class UnrolledRunner(GradientRunner):
         finally:
             self.optimizer.scatter(self.w, self.state)
         return losses, sizes
+
+    def _search_rates(self, network, names):
+        """Move learning rates to the multiple of theirs that trains the fastest.
+
+        From far below the gradient takes long, and far above the first steps destroy the network.
+        The first steps are therefore tried before training, each time from the same start.
+        """
+        tuning, ranges = self.tuning, self.tuning.ranges
+        values = {name: float(tuning.values()[name]) for name in names}
+
+        def multiple(power):
+            return {name: value * FACTOR**power for name, value in values.items()}
+
+        def may_be(power):
+            pairs = [(ranges.support(name), value) for name, value in multiple(power).items()]
+            return all(low < value < high for (low, high), value in pairs)
+
+        def loss_at(power):
+            h = {k: v.detach() for k, v in tuning.tensors().items()}
+            for name, value in multiple(power).items():
+                h[name] = torch.full_like(h[name], value)
+            with self._undone(network.state):
+                return self._loss_after_first_steps(network, h)
+
+        power = best_power(loss_at, may_be)
+        with torch.no_grad():
+            for name, value in multiple(power).items():
+                tuning.part_of(name).fill_(ranges.unconstrained(name, value))
+
+    @contextlib.contextmanager
+    def _undone(self, state):
+        """Restore weights, buffers and streams after this context."""
+        buffers = {name: buffer.clone() for name, buffer in self.objective.buffers.items()}
+        streams = {name: stream.state() for name, stream in state.streams.items()}
+        try:
+            yield
+        finally:
+            self.w, self.state = self.optimizer.gather()
+            for name, buffer in self.objective.buffers.items():
+                buffer.copy_(buffers[name])
+            for name, before in streams.items():
+                state.streams[name].set_state(before)
+
+    def _loss_after_first_steps(self, network, h):
+        """Return the validation loss after the first steps at given values."""
+        w, state = self.w.requires_grad_(), self.state
+        for batch in itertools.islice(self.batches(network), _FIRST_WINDOWS * self.n_steps):
+            check_time()
+            w, state, _ = self._step(w, state, h, batch, keep=False)
+        rows, module = self.valid_rows, self.objective.module
+        module.eval()
+        with self.tuning_drawing, torch.no_grad():
+            batch = rows.take(torch.arange(min(len(rows), _MOST_ROWS)))
+            loss = self.objective.validation_loss(h, *batch, self.optimizer.views(w))
+        module.train()
+        return float(loss)
 
     def _window_ends(self, n_batches):
         n_windows = max(1, round(n_batches / self.n_steps))
