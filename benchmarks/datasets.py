@@ -10,8 +10,8 @@ without autograd, on datasets by autograd, so there are also arrays by autograd.
 the search over the dataset runs, with all images and with a tenth.
 
 *Texts*: sequences of 5 to 120 tokens, an ``Embedding`` and a GRU over packed sequences. Two epochs
-of ``TorchClassifier(collate="pad", group_by_length=True)`` against a loop that sorts, pads and
-packs by hand, with the same optimizer.
+of ``TorchClassifier(collate="pad")`` against a loop that sorts, pads and packs by hand, with the
+same optimizer.
 
 ``python benchmarks/datasets.py`` prints the table of ``docs/benchmarks/datasets.md``.
 """
@@ -190,7 +190,7 @@ def by_hand(rows, y, batch_size, n_epochs):
 
 def compare_texts(n, n_repeats, n_epochs=2):
     rows, y = texts(n)
-    ratios = {True: [], False: []}
+    ratios = {"auto": [], False: []}
     by_hand(rows[:100], y[:100], 32, 1)  # imports
     TorchClassifier(Recurrent, collate="pad", max_epochs=1).fit(rows[:100], y[:100])
     for _ in range(n_repeats):
@@ -201,7 +201,7 @@ def compare_texts(n, n_repeats, n_epochs=2):
             )
             found.append(timed(lambda net=net: net.fit(rows, y))[0] / peer)
     print(
-        f"| {n:,} texts: fit / hand-written loop that groups by length | {spread(ratios[True])} |"
+        f"| {n:,} texts: fit / hand-written loop that groups by length | {spread(ratios['auto'])} |"
     )
     print(f"| the same with `group_by_length=False` | {spread(ratios[False])} |")
 

@@ -315,19 +315,27 @@ class FeedingMixin(TransformingMixin):
 
     def _lengths_to_group(self, rows):
         """Return the lengths by which rows are grouped into batches, None if they are not."""
-        if not self.group_by_length:
-            return None
+        if getattr(self, "batch_sampler", None) is not None:
+            return None  # which orders the rows
         X = rows.given if rows.are_items else rows.source
-        lengths = lengths_of(X)
-        if lengths is None:
+        lengths = self._lengths_of(X)
+        if lengths is None and self.group_by_length is True:
             raise ValueError(
                 "group_by_length=True needs the lengths of sequences: X as a list of them, or a "
                 f"Dataset with an attribute `lengths`, but X is a {type(X).__name__}; set "
                 "group_by_length=False"
             )
-        if not rows.are_items and rows.index is not None:
+        if lengths is not None and not rows.are_items and rows.index is not None:
             lengths = lengths[rows.index.numpy()]
         return lengths
+
+    def _lengths_of(self, X):
+        """Return the lengths of sequences that are to be grouped by them, else None."""
+        if not self.group_by_length or (self.group_by_length == "auto" and self.collate != "pad"):
+            return None
+        lengths = lengths_of(X)
+        are_equal = lengths is not None and len(lengths) and lengths.min() == lengths.max()
+        return None if are_equal and self.group_by_length == "auto" else lengths
 
     def _may_skip_zeros(self, rows):
         """Whether batches may be sparse: the rows can be, and only the module gets them."""

@@ -110,7 +110,7 @@ def _check_collate(net):
                 f"collate={net.collate!r} and {name}={vars(net)[name]!r} both make batches; set "
                 "one of them to None"
             )
-    if net.group_by_length and getattr(net, "batch_sampler", None) is not None:
+    if net.group_by_length is True and getattr(net, "batch_sampler", None) is not None:
         raise ValueError(
             f"group_by_length=True and batch_sampler={net.batch_sampler!r} both choose the rows of "
             "a batch; set one of them"

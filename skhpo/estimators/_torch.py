@@ -22,7 +22,6 @@ from ..training.data import as_array
 from ..training.device import as_float32, plain_tuple
 from ..training.forwarding import call_module
 from ..training.loading import LabelledItems, is_pair, probed_items
-from ..training.sequences import lengths_of
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from ._ending import end_of_training
@@ -522,7 +521,7 @@ class TorchEstimator(
             return self._outputs_for(X)
         of_dataset = isinstance(X, Dataset)
         X = X if of_dataset else arranged(self, X, None, reset=False)
-        lengths = lengths_of(X)
+        lengths = self._lengths_of(X)
         if lengths is None:
             return self._outputs_for(X)
         order = np.argsort(lengths, kind="stable")

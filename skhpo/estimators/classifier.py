@@ -152,9 +152,10 @@ class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
         "pad" fills sequences up with zeros to the longest of the batch, and passes ``lengths``,
         ``mask`` (True where there is an item) or ``padding_mask`` to a ``forward`` that has such
         arguments. A callable is the ``collate_fn`` of a `DataLoader`. None makes one array of them.
-    group_by_length : bool, default=False
+    group_by_length : bool or "auto", default="auto"
         Whether the sequences of a batch have about the same length, so that there is less padding.
-        A torch `Dataset` needs an attribute ``lengths`` for that.
+        A torch `Dataset` needs an attribute ``lengths`` for that. "auto": with ``collate="pad"``,
+        where lengths are known and differ.
     predict_nonlinearity : callable, None or "auto", default="auto"
         Maps the module's output to probabilities; None where it returns them. "auto" infers from
         the criterion, the module's last operation and the range of a few outputs whether these
@@ -289,7 +290,7 @@ cuda_dependent_attributes_ : object
         transform=None,
         train_transform=None,
         collate=None,
-        group_by_length=False,
+        group_by_length="auto",
         predict_nonlinearity="auto",
         compile=False,
         use_caching="auto",

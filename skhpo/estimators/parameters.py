@@ -130,7 +130,7 @@ class ParametersMixin(NamesMixin):
         "transform": [callable, None],
         "train_transform": [callable, None],
         "collate": [None, callable, StrOptions({"pad"})],
-        "group_by_length": ["boolean"],
+        "group_by_length": ["boolean", StrOptions({"auto"})],
         "batch_sampler": [StrOptions({"balanced"}), None],
         "amp": ["boolean", StrOptions({"auto"})],
         "seeds": [dict, None],

@@ -150,9 +150,10 @@ class TorchRegressor(TorchEstimator, NeuralNetRegressor):
         "pad" fills sequences up with zeros to the longest of the batch, and passes ``lengths``,
         ``mask`` (True where there is an item) or ``padding_mask`` to a ``forward`` that has such
         arguments. A callable is the ``collate_fn`` of a `DataLoader`. None makes one array of them.
-    group_by_length : bool, default=False
+    group_by_length : bool or "auto", default="auto"
         Whether the sequences of a batch have about the same length, so that there is less padding.
-        A torch `Dataset` needs an attribute ``lengths`` for that.
+        A torch `Dataset` needs an attribute ``lengths`` for that. "auto": with ``collate="pad"``,
+        where lengths are known and differ.
     predict_nonlinearity : callable, None or "auto", default="auto"
         Maps the module's output to predictions. "auto" infers it from the criterion: "poisson_nll"
         takes logarithms, unless ``criterion__log_input=False``, "bce_with_logits" takes logits.
@@ -284,7 +285,7 @@ cuda_dependent_attributes_ : object
         transform=None,
         train_transform=None,
         collate=None,
-        group_by_length=False,
+        group_by_length="auto",
         predict_nonlinearity="auto",
         compile=False,
         use_caching="auto",

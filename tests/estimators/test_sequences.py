@@ -92,8 +92,8 @@ def by_list():
         lambda rows: tuple(map(torch.from_numpy, rows)),
         as_objects,
         pd.Series,
-        Items,
-        lambda rows: Subset(Items([*rows, *rows]), range(len(rows))),
+        lambda rows: Items(rows, [len(row) for row in rows]),
+        lambda rows: Subset(Items([*rows] * 2, [len(row) for row in rows] * 2), range(len(rows))),
         lambda rows: pd.DataFrame({"x": rows}),
         lambda rows: {"x": rows},
     ],
@@ -110,7 +110,7 @@ def test_all_forms_of_sequences_are_one(by_list, form):
     np.testing.assert_allclose(alone, by_list[:1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("params", [{}, {"group_by_length": True}])
+@pytest.mark.parametrize("params", [{}, {"group_by_length": False}])
 def test_padding_changes_no_prediction(params):
     for module, rows in ((Packed, WAVES), (Attention, TEXTS)):
         net = TorchClassifier(module, collate="pad", **{**FAST, "max_epochs": 6}, **params)
@@ -132,7 +132,7 @@ def test_batches_of_similar_length_need_less_padding():
 
     lengths = [len(text) for text in TEXTS]
     for rows in (TEXTS, Items(TEXTS, lengths)):
-        for grouped in (False, True):
+        for grouped in (False, "auto"):
             padded.append(0)
             net = TorchClassifier(Counts, collate="pad", group_by_length=grouped, **FAST)
             net.fit(rows, Y)
@@ -141,6 +141,16 @@ def test_batches_of_similar_length_need_less_padding():
         np.testing.assert_allclose(proba, plain, rtol=1e-5, atol=1e-6)
     assert padded[1] < padded[0] / 2
     assert padded[1] == padded[3]
+
+
+def test_rows_without_lengths_or_of_one_length_stay_in_their_random_order():
+    short = [text[:2] for text in TEXTS]
+    for rows, y in ((Items(TEXTS), None), (short, Y)):
+        fits = [
+            TorchClassifier(Mean, collate="pad", group_by_length=grouped, **FAST).fit(rows, y)
+            for grouped in (False, "auto")
+        ]
+        assert fits[0].history_[:, "train_loss"] == fits[1].history_[:, "train_loss"]
 
 
 class TextAndNumbers(nn.Module):
@@ -164,7 +174,7 @@ def test_sequences_among_several_inputs():
 
     net = TorchClassifier(TextAndNumbers, collate="pad", **FAST)
     expected = net.fit(columns, Y).predict_proba(columns)
-    dataset = Dicts(TEXTS)
+    dataset = Dicts(TEXTS, [len(text) for text in TEXTS])
     np.testing.assert_allclose(net.fit(dataset).predict_proba(dataset), expected, rtol=1e-4)
     scores = []
     for data in ((columns, Y), (dataset,)):
