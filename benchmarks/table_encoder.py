@@ -52,6 +52,10 @@ def table(name):
     if (FOLDER / f"{name}.csv.gz").exists():
         frame = pd.read_csv(FOLDER / f"{name}.csv.gz")
         return frame, frame.pop("target")
+    if name == "titanic" and (FOLDER / "titanic.csv").exists():
+        frame = pd.read_csv(FOLDER / "titanic.csv")
+        y = frame.pop("Survived")
+        return frame.drop(columns=["PassengerId", "Name", "Ticket"]), y
     rng = np.random.default_rng(len(name))
     codes = rng.integers(0, 12, (2000, 6))
     numbers = rng.normal(size=(2000, 4)) * [1, 10, 100, 1000]
@@ -79,6 +83,7 @@ def measured(make, seed, X, X_test, y, y_test):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tables", nargs="+", default=["churn", "attrition", "titanic"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     contestants = {"one-hot, `MLP`": one_hot, "`TableEncoder`, `TabularMLP`": embeddings}
@@ -87,7 +92,7 @@ def main():
     }
     print("| table | network (lines) | " + " | ".join(MEASURES) + " | time |")
     print("| --- | --- |" + " ---: |" * (1 + len(MEASURES)))
-    for name in ("churn", "attrition"):
+    for name in args.tables:
         X, y = table(name)
         found = {contestant: [] for contestant in contestants}
         for seed in range(args.seeds):

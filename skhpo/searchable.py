@@ -61,6 +61,8 @@ class SearchTags:
         ``dataset_targets(dataset, report)`` returns the targets of a torch `Dataset` as an array,
         as predictions have them, or None if its items have none; it calls ``report(n)`` when it has
         read n items. None for an estimator that no `Dataset` is known to fit.
+    predicts_seen_classes : bool, default=False
+        Whether it is a classifier that predicts the classes of its training rows and no others.
     model_space : callable or None, default=None
         ``model_space(shapes)`` is the space that the estimator's builder asks for, a dict or a list
         of dicts; `shapes` has the numbers of features and outputs, as far as they are known.
@@ -79,6 +81,7 @@ class SearchTags:
     check_data: Callable[[Any, Any, Mapping[str, Any], set[str]], None] = _nothing
     check_resource: Callable[[str], None] = _nothing
     dataset_targets: Callable[[Any, Callable[[int], None]], Any] | None = None
+    predicts_seen_classes: bool = False
     model_space: Callable[[Mapping[str, Any]], Any] | None = None
     new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     n_parameters: Callable[[Any, Any], int | None] | None = None

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import skorch.utils
 import torch
+from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
@@ -371,6 +372,7 @@ class TorchEstimator(
             reads_rows=self.validation_fraction is None and self._reads_rows,
             check_data=self._check_before_search,
             dataset_targets=self._labels_of_dataset,
+            predicts_seen_classes=is_classifier(self) and self.classes is None,
             model_space=self._model_space,
             new_parameters=self._new_parameters,
             end_of_training=end_of_training(self),

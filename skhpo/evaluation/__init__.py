@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._pickling import Packed
     from ._predictions import PredictionKind
     from ._refit import refit, refit_together
-    from ._scoring import answering
+    from ._scoring import answering, looks_at_predictions_only
     from ._seeds import derive_seed
     from ._setup import configured
     from ._shared import SharedEvaluator
@@ -31,6 +31,7 @@ __all__ = [
     "answering",
     "configured",
     "derive_seed",
+    "looks_at_predictions_only",
     "needs_data",
     "refit",
     "refit_together",
@@ -54,6 +55,7 @@ __getattr__ = late(
         "answering": "._scoring",
         "configured": "._setup",
         "derive_seed": "._seeds",
+        "looks_at_predictions_only": "._scoring",
         "needs_data": "._models",
         "refit": "._refit",
         "refit_together": "._refit",

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone, is_classifier
-from sklearn.utils.multiclass import type_of_target
+from sklearn.base import clone
 
 from ..rows import as_given
 from ..searchable import search_tags
 from ..space import translated
 from ..wrappers import arguments_inside, inside, owner_of
+from ._classes import has_classes
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_rows",
-    "check_classes",
     "check_enqueued",
     "check_fit_arguments",
     "check_keep_from",
@@ -317,7 +315,7 @@ def _subsample_sizes(
     max_resources: Any,
 ) -> tuple[int, int]:
     largest = min(len(train) for train, _ in splits)
-    n_classes = len(np.unique(y)) if _has_classes(estimator, y) else 1
+    n_classes = len(np.unique(y)) if has_classes(estimator, y) else 1
     min_resources = 2 * n_classes if min_resources == "auto" else min_resources
     max_resources = largest if max_resources == "auto" else max_resources
     if max_resources > largest:
@@ -333,29 +331,3 @@ def _subsample_sizes(
             f"and {n_classes} classes; use min_resources='auto'"
         )
     return min_resources, max_resources
-
-
-def check_classes(
-    estimator: Any, y: Any, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
-) -> None:
-    """Warn where the training part of a split lacks a class."""
-    if not _has_classes(estimator, y):
-        return
-    labels = np.asarray(y)
-    classes = np.unique(labels)
-    for i, (train, _) in enumerate(splits):
-        missing = np.setdiff1d(classes, labels[train])
-        if len(missing):
-            warnings.warn(
-                f"the training part of split {i} lacks the classes {missing.tolist()}, so fits "
-                f"on it cannot predict them; use fewer splits, stratified ones, or merge rare "
-                f"classes",
-                UserWarning,
-                stacklevel=5,
-            )
-
-
-def _has_classes(estimator: Any, y: Any) -> bool:
-    if y is None or not is_classifier(estimator):
-        return False
-    return type_of_target(y) in {"binary", "multiclass"}

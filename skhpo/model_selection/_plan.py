@@ -18,12 +18,12 @@ from ..rows import as_given
 from ..space import SearchSpace
 from ._checks import (
     as_rows,
-    check_classes,
     check_fit_arguments,
     check_names,
     check_passed,
     check_resource,
 )
+from ._classes import check_classes
 from ._confirm import check_confirm, reshuffled
 from ._cost import Budget, budget_of
 from ._data import check_lengths, rows_and_targets
@@ -168,7 +168,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
             return splits
         return _splits(search.cv, other.split(X, y, **routed.splitter.split), num_samples(X))
 
-    check_classes(search.estimator, y, splits)
+    check_classes(search.estimator, y, splits, scorer, metric)
     check_masks(routed.estimator.fit, splits)
     seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
     known_by = None

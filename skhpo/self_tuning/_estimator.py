@@ -37,7 +37,7 @@ _STREAMS = ("perturbation", "tuning")
 # Parameters of the plain estimators that must keep their defaults.
 _UNUSED = {
     **{"amp": False, "compile": False, "max_norm": None, "check_every": None},
-    **{"collate": None, "group_by_length": False, "transform": None, "train_transform": None},
+    **{"collate": None, "group_by_length": "auto", "transform": None, "train_transform": None},
     **{"accumulate": 1, "average": None, "max_grad_norm": None},
     # Lists and functions as hyperparameters are such a schedule.
     "hyperparameter_schedule": None,

@@ -142,6 +142,39 @@ def test_folds_that_lack_a_class_are_searched_as_in_a_grid(blobs):
     assert train_together([Member(one, X[rest], y[rest]) for one in nets]) == [None, None]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("scoring", "test", "message"),
+    [
+        ("neg_log_loss", [0, 1, 2], r"split 1 .* the classes \[0, 1\], its test part \[0, 1, 2\]"),
+        ("roc_auc_ovr", [0], r"split 1 .* its test part \[0\] \(the score is NaN\); use fewer"),
+        ("accuracy", [2], None),
+        (["accuracy", "neg_log_loss"], [0, 1, 2], None),
+    ],
+)
+def test_folds_on_which_a_network_has_no_score_are_refused(blobs, scoring, test, message):
+    class Net(TorchClassifier):
+        def _run_epochs(self, *args, **kwargs):
+            assert message is None
+            super()._run_epochs(*args, **kwargs)
+
+    X, y = blobs
+    whole = np.arange(len(y))
+    folds = [(whole, whole), (np.flatnonzero(y < 2), np.flatnonzero(np.isin(y, test)))]
+    params = {"n_iter": 1, "cv": folds, "scoring": scoring, "refit": "accuracy"}
+    search = BayesSearchCV(fast(Net), {"lr": [0.01]}, **params)
+    if message is not None:
+        with pytest.raises(ValueError, match=message):
+            search.fit(X, y)
+        # As GridSearchCV has it, where the estimator is no network of ours.
+        search = BayesSearchCV(LogisticRegression(), {"C": [1.0]}, **params).fit(X, y)
+        assert np.isnan(search.best_score_)
+    elif isinstance(scoring, list):  # the best is found by another score
+        assert np.isnan(search.fit(X, y).cv_results_["mean_test_neg_log_loss"]).all()
+    else:
+        assert search.fit(X, y).cv_results_["split1_test_score"][0] == 0
+
+
 def test_a_test_part_with_a_label_of_its_own_tunes_without_it(blobs):
     X, y = blobs[0], (blobs[1] > 0).astype(int)
     y[0] = 2

@@ -1,0 +1,110 @@
+"""Splits that lack a class: a warning, or an error where their fits could not be scored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from sklearn.dummy import DummyClassifier
+from sklearn.utils.multiclass import type_of_target
+
+from .. import evaluation
+from ..searchable import search_tags
+from ..wrappers import inside
+
+__all__ = ["check_classes", "has_classes"]
+
+
+def has_classes(estimator: Any, y: Any) -> bool:
+    """Whether an estimator is a classifier, and targets are one label per row."""
+    if y is None or not is_classifier(estimator):
+        return False
+    return type_of_target(y) in {"binary", "multiclass"}
+
+
+def check_classes(
+    estimator: Any,
+    y: Any,
+    splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    scorer: Any,
+    metric: Any,
+) -> None:
+    """Warn where the training part of a split lacks a class.
+
+    Parameters
+    ----------
+    estimator : estimator
+    y : array-like
+    splits : list of (ndarray, ndarray)
+    scorer : callable
+    metric : str or bool
+        By which the best row is found.
+
+    Raises
+    ------
+    ValueError
+        If a network, which predicts the classes of its training part, has no score on a split
+        whatever it predicts: the mean over the splits, by which candidates are compared, is then
+        NaN for all of them.
+    """
+    if not has_classes(estimator, y):
+        return
+    labels = np.asarray(y)
+    classes = np.unique(labels)
+    scored = _scored_alone(estimator, scorer, metric)
+    for i, (train, test) in enumerate(splits):
+        missing = np.setdiff1d(classes, labels[train])
+        untested = np.setdiff1d(classes, labels[test])
+        if scored is not None and (len(missing) or len(untested)):
+            _check_has_score(scored, metric, labels, i, train, test)
+        if len(missing):
+            warnings.warn(
+                f"the training part of split {i} lacks the classes {missing.tolist()}, so fits "
+                f"on it cannot predict them; use fewer splits, stratified ones, or merge rare "
+                f"classes",
+                UserWarning,
+                stacklevel=5,
+            )
+
+
+def _scored_alone(estimator: Any, scorer: Any, metric: Any) -> Any:
+    """Return the scorer of the metric by which the best row is found, None if it is unknown."""
+    owner = inside(estimator).estimator
+    if not search_tags(owner).predicts_seen_classes:
+        return None
+    scorer = getattr(scorer, "_scorers", {}).get(metric, scorer)
+    known = type(scorer).__module__.startswith("sklearn.")
+    return scorer if known and evaluation.looks_at_predictions_only(scorer) else None
+
+
+def _check_has_score(
+    scorer: Any,
+    metric: str,
+    labels: NDArray[Any],
+    split: int,
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+) -> None:
+    # It predicts the frequencies of the classes, in the form in which a network predicts.
+    stand_in = DummyClassifier(strategy="prior")
+    stand_in.fit(np.zeros((len(train), 1)), labels[train])
+    reason = "the score is NaN"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            score = scorer(stand_in, np.zeros((len(test), 1)), labels[test])
+        except Exception as error:
+            score, reason = np.nan, f"{type(error).__name__}: {error}"
+    if np.isnan(score):
+        parts = (np.unique(labels[part]).tolist() for part in (train, test))
+        raise ValueError(
+            "a network must have a score on each split, but on split {} no prediction has one: "
+            "its training part has the classes {}, its test part {} ({}{}); use fewer splits, "
+            "stratified ones, merge rare classes, or set `classes` to all labels".format(
+                split, *parts, "" if metric == "score" else f"{metric}: ", reason
+            )
+        )
