@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV
+from skhpo.datasets import DatasetRows
 from skhpo.evaluation import Setting, slots_of
 from skhpo.evaluation._fit import run_group
 from skhpo.evaluation._pool import Pool
@@ -313,6 +314,44 @@ def test_data_leave_the_driver_once(engine, estimator, monkeypatch):
     alpha = "alpha" if isinstance(estimator, SGDClassifier) else "sgdclassifier__alpha"
     grid_of(estimator, {alpha: [0.1, 0.2, 0.3]}).fit(Counted(X), y)
     assert Counted.pickled == 1
+
+
+class Described:
+    """A dataset that knows a path, and opens the file where an item is needed."""
+
+    def __init__(self, path):
+        self.path, self.rows = path, None
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, i):
+        if self.rows is None:
+            self.rows = np.load(self.path, mmap_mode="r")
+        return np.array(self.rows[i]), y[i]
+
+    def __getstate__(self):
+        return {"path": self.path, "rows": None}
+
+
+def test_of_a_dataset_its_description_goes_to_a_cluster(dask_cluster, tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    dataset = Described(tmp_path / "X.npy")
+    np.testing.assert_array_equal(dataset[3][0], X[3])
+    # Named rows are not counted, which would take torch in each worker.
+    data = DatasetRows(dataset, np.arange(len(X))[::-1])
+    with joblib.parallel_config("dask"), Pool() as pool:
+        found = results(pool, read_item, range(12), shared=(data,))
+    objects = {(pid, name) for pid, name, _, _ in found}
+    assert len(objects) == len({pid for pid, _ in objects}) == 2
+    assert not any(was_open for _, _, was_open, _ in found[:1])
+    np.testing.assert_array_equal(sorted(row[0] for *_, row in found), sorted(X[-12:, 0]))
+
+
+def read_item(i, data):
+    was_open = data.dataset.rows is not None
+    row, _ = data.dataset[data.rows[i]]
+    return os.getpid(), id(data.dataset), was_open, row
 
 
 def test_data_go_to_a_dask_worker_once(dask_cluster):
