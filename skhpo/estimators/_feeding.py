@@ -309,7 +309,7 @@ class FeedingMixin(TransformingMixin):
         if not self._reads_items(dataset.dataset, training=training):
             return dataset.given, False
         targets = None
-        if dataset.encoded is not None:
+        if isinstance(dataset.encoded, np.ndarray):
             targets = torch.as_tensor(self._shape_targets(dataset.encoded), device=self.device_)
         return dataset.read_by(ItemReader(self, training=training), targets), True
 

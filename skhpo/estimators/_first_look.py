@@ -34,6 +34,8 @@ class FirstLookMixin(FeedingMixin):
         self._make_transforms()
         seen = self._seen_by_module(few)
         self._inferred = {"out_features": self._out_features()}
+        if getattr(self, "_heads", None) is not None:
+            self._inferred = {}
         shape = sample_shape(seen)
         self._infer_width_of_items(seen)
         if shape:
@@ -72,6 +74,9 @@ class FirstLookMixin(FeedingMixin):
         if in_training is not None:
             self._test_module(in_training, fit_params)
         output = self._test_module(inputs, fit_params)
+        if getattr(self, "_heads", None) is not None:
+            self._learn_heads(output)
+            return
         output = output[0] if isinstance(output, tuple) else output
         if isinstance(output, torch.Tensor):
             self._infer_output_format(output)

@@ -79,12 +79,12 @@ class ItemReader:
     def formats(self, dataset, number):
         """Return shape and type of a row of the inputs and of the targets, as an item has them.
 
-        None if they depend on how items are collated, or the inputs are several.
+        None if they depend on how items are collated, or inputs or targets are several.
         """
         if self.collate is not default_collate:
             return None
         X, y = self.probe(dataset, [number])
-        if not isinstance(X, torch.Tensor):
+        if not (isinstance(X, torch.Tensor) and isinstance(y, torch.Tensor)):
             return None
         return (tuple(X.shape[1:]), X.dtype), (tuple(y.shape[1:]), y.dtype)
 

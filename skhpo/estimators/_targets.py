@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from sklearn.utils.multiclass import type_of_target
@@ -10,6 +12,7 @@ from torch import nn
 
 from ..datasets import stored_targets
 from ..names import resolve_criterion
+from ..rows import Inputs
 from ..training.data import as_array
 from ._labels import (
     ClassesMixin,
@@ -38,6 +41,14 @@ def check_monitor_of_positions(net, has_positions):
         raise ValueError(
             f"monitor={net.monitor!r} takes targets of at most two dimensions, but y has more; set "
             "monitor='valid_loss'"
+        )
+
+
+def _refuse_dict(y):
+    if isinstance(y, Mapping | Inputs):
+        raise ValueError(
+            "y of a classifier must be labels, but is a dict of targets; for several heads use a "
+            "TorchRegressor with a criterion of your own, in which integers may be classes"
         )
 
 
@@ -71,6 +82,7 @@ class LabelsMixin(ClassesMixin):
             )
 
     def _check_targets(self, y, classes, reset):
+        _refuse_dict(y)
         y = check_array(as_array(y), ensure_2d=False, allow_nd=True, dtype=None, input_name="y")
         several = y.ndim == 2 and y.shape[1] > 1
         multi_label = several and type_of_target(y) == "multilabel-indicator"
@@ -164,6 +176,7 @@ class LabelsMixin(ClassesMixin):
                 shape = np.shape(self._first_batch(dataset)[1])[1:]
                 self._label_shape = shape if len(shape) > 1 else ()
             return None
+        _refuse_dict(y)
         y = np.asarray(y)
         if y.ndim > 2:
             self._check_shape_of_labels(y, reset)
@@ -183,7 +196,7 @@ class LabelsMixin(ClassesMixin):
 
     def _labels_of_dataset(self, dataset, report=None):
         y = super()._labels_of_dataset(dataset, report)
-        if y is None or y.ndim != 1 or self.classes is None:
+        if y is None or isinstance(y, Mapping) or y.ndim != 1 or self.classes is None:
             return y
         classes = np.unique(self.classes)
         return classes[encode(y, classes, order=np.asarray(self.classes))]

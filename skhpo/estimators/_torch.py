@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from .._compat import num_samples, safe_indexing
 from ..preprocessing import n_categories_of
-from ..rows import is_row_numbers, row_mask
+from ..rows import Inputs, as_given, is_row_numbers, row_mask
 from ..searchable import SearchTags
 from ..training.data import as_array
 from ..training.device import as_float32, plain_tuple
@@ -27,6 +27,7 @@ from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from ._ending import end_of_training
 from ._first_look import FirstLookMixin
+from ._heads import in_order, joined
 from ._inputs import arranged
 from ._routing import drop_made_request_methods, routed
 from .exporting import ExportingMixin
@@ -133,7 +134,8 @@ class TorchEstimator(
             Inputs; arrays of more than two dimensions are images or sequences. The arrays of a
             dict are passed to the module by name. A `Dataset` yields pairs of input and target.
         y : array-like of shape (n_samples,) or (n_samples, ...), default=None
-            Targets. None only if `X` is a `Dataset`.
+            Targets. None only if `X` is a `Dataset`. A regressor with a criterion of your own takes
+            a dict of them, for several heads.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, relative to each other. A weight of zero removes the sample.
         validation_data : tuple (X, y), torch Dataset or array-like of rows, default=None
@@ -293,6 +295,7 @@ class TorchEstimator(
     def _check_training_data(self, X, y, sample_weight, classes, reset):
         if y is None and not isinstance(X, Dataset) and self._has_own_dataset():
             X = self.get_dataset(X)
+        y = Inputs(y) if isinstance(y, Mapping) else y
         if isinstance(X, Dataset):
             X, y = self._check_dataset(X, y, classes, reset)
             return self._weighted(X, y, sample_weight, None if y is None else num_samples(y))
@@ -347,7 +350,7 @@ class TorchEstimator(
                     f"has {num_samples(y)}; leave it out where the Dataset yields pairs (X, y)"
                 )
             if not all(is_pair(item) for _, item in items):
-                X, items = LabelledItems(X, y), []
+                X, items = LabelledItems(X, as_given(y)), []
         encoded = self._check_dataset_targets(X, y, classes, reset)
         for number, (_, target) in items:
             if not isinstance(target, Mapping) and not self._agrees(target, encoded[number]):
@@ -387,7 +390,8 @@ class TorchEstimator(
     def score(self, X, y=None, sample_weight=None):
         """Return the accuracy of a classifier, the coefficient of determination of a regressor.
 
-        Of targets with more than two dimensions it is that of all their values.
+        Of targets with more than two dimensions it is that of all their values, of a dict of
+        targets minus the mean of the criterion.
 
         Parameters
         ----------
@@ -403,6 +407,8 @@ class TorchEstimator(
         score : float
             Larger is better.
         """
+        if getattr(self, "_heads", None) is not None:
+            return self._score_of_heads(X, y, sample_weight)
         if y is None and isinstance(X, Dataset):
             y = self._labels_of_dataset(X)
         if np.ndim(y) < 2 or not self._has_positions(np.shape(y)):
@@ -532,13 +538,13 @@ class TorchEstimator(
         else:
             part = {name: safe_indexing(value, order) for name, value in X.items()}
         outputs = self._outputs_for(part)
-        given = np.empty_like(outputs)
-        given[order] = outputs
-        return given
+        return in_order(outputs, order)
 
     def _outputs_for(self, X):
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
+        if getattr(self, "_heads", None) is not None:
+            return joined([nonlinearity(output) for output in self.forward_iter(X)])
         for output in self.forward_iter(X):
             output = output[0] if isinstance(output, tuple) else output
             outputs.append(skorch.utils.to_numpy(nonlinearity(output)))

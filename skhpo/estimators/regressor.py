@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import skorch.dataset
 import torch
@@ -12,7 +14,9 @@ from torch.utils.data import DataLoader
 
 from ..modules import MLP
 from ..names import CRITERIA
+from ..rows import Inputs, as_given
 from ..training.data import as_array
+from ._heads import HeadsMixin
 from ._links import last_operations
 from ._outputs import as_predictions, link_of
 from ._targets import check_monitor_of_positions
@@ -21,7 +25,7 @@ from ._torch import TorchEstimator
 __all__ = ["TorchRegressor"]
 
 
-class TorchRegressor(TorchEstimator, NeuralNetRegressor):
+class TorchRegressor(HeadsMixin, TorchEstimator, NeuralNetRegressor):
     """Regressor around a torch module.
 
     A skorch net that accepts the inputs of scikit-learn's regressors, trains about as fast as a
@@ -237,7 +241,7 @@ cuda_dependent_attributes_ : object
     """
 
     _meaning = "values"
-    _checkpointed = ("_target_shape", "_output_shape", "_meaning", "_scaling")
+    _checkpointed = ("_target_shape", "_output_shape", "_meaning", "_scaling", "_heads")
     # Mean and scale of the targets, as plain numbers.
     _scaling = None
     _learns_scaling = False
@@ -300,6 +304,9 @@ cuda_dependent_attributes_ : object
         return tags
 
     def _check_targets(self, y, classes, reset):
+        if isinstance(y, Mapping | Inputs) or (not reset and self._heads is not None):
+            return self._check_heads(y, reset)
+        self._heads = None
         y = as_array(y)
         y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
         check_monitor_of_positions(self, y.ndim > 2)
@@ -367,7 +374,7 @@ cuda_dependent_attributes_ : object
         return np.array(self._scaling[i])
 
     def _out_features(self):
-        if not hasattr(self, "_target_shape"):
+        if not hasattr(self, "_target_shape") or self._heads is not None:
             return None
         return int(np.prod(self._target_shape, dtype=int))
 
@@ -396,6 +403,8 @@ cuda_dependent_attributes_ : object
     def _get_predict_nonlinearity(self):
         self.check_is_fitted()
         if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
+            if self._heads is not None:
+                return lambda output: output
             return as_predictions(self._meaning)
         return super()._get_predict_nonlinearity()
 
@@ -406,11 +415,15 @@ cuda_dependent_attributes_ : object
         return np.zeros(len(y))
 
     def _shape_targets(self, y):
+        if self._heads is not None:
+            return as_given(y)
         if int(np.prod(self._output_shape, dtype=int)) == int(np.prod(y.shape[1:], dtype=int)):
             return y.reshape(-1, *self._output_shape)
         return y
 
     def _encode_batch(self, y):
+        if isinstance(y, Mapping):
+            return self._encode_heads(y)
         if not self._targets_are_encoded:
             y = self._scale_targets(y)
         y = torch.as_tensor(y, dtype=torch.float32, device=self.device_)
@@ -428,8 +441,11 @@ cuda_dependent_attributes_ : object
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             With the dimensions that `y` had in ``fit``, in the precision of the network: float32
-            unless its module has another one.
+            unless its module has another one. For a dict of targets what the module returns, a dict
+            or a tuple of arrays.
         """
+        if self._heads is not None:
+            return self._predict_outputs(X)
         output = self._shaped_outputs(X)
         if self._scaling is None or self._labels_are_encoded:
             return output

@@ -12,13 +12,14 @@ from sklearn.metrics import get_scorer
 from torch.utils.data import Subset
 
 from .._compat import safe_indexing
-from ..rows import RowSubset
+from ..rows import Inputs, RowSubset
 from ..training.batches import RowBatches
 from ..training.checks import Checks
 from ..training.data import as_dict
 from ..training.holdout import holdout_rows
 from ..training.items import ItemRows
 from ..training.loading import EncodedTargets
+from ..training.memory import row_count
 from ..training.randomness import Stream
 
 __all__ = ["Measure", "checks_of", "hold_out"]
@@ -79,6 +80,7 @@ def _parted(net, X, y, weight, train, valid):
 def _checks_on(net, given):
     """Return the checks on a pair or a dataset that ``fit`` was given."""
     X, y = given if isinstance(given, tuple | list) else (given, None)
+    y = Inputs(y) if isinstance(y, Mapping) else y
     is_dataset = isinstance(X, torch.utils.data.Dataset)
     if not (is_dataset or net._targets_are_encoded):
         raise ValueError(
@@ -173,7 +175,7 @@ class Measure:
             for X, y, weight in batches.triples():
                 net._batch_weight = weight
                 losses.append(net.get_loss(forward(X), y, X=X, training=weighted))
-                sizes.append(len(y))
+                sizes.append(row_count(y))
         net._batch_weight = None
         mean = np.average(torch.stack(losses).tolist(), weights=sizes)
         return float(mean / self.valid.weight.mean()) if weighted else float(mean)

@@ -30,7 +30,7 @@ def refit(
     would stop by a rule of its own, earlier than what was scored. `training` is entered around
     either, as in `evaluation`.
     """
-    X = as_given(X)
+    X, y = as_given(X), as_given(y)
     found = inside(estimator, setting.resource)
     if way_to_continue(found.estimator, found.resource, y) != "partial_fit_per_epoch":
         args = (X,) if y is None else (X, y)
@@ -77,7 +77,7 @@ def _fit_in_lockstep(
         return
     from ..lockstep import Member, train_together
 
-    X = as_given(X)
+    X, y = as_given(X), as_given(y)
     fits = [(one, inside(one).fresh, prepare(one, X, y, fit_params)) for one in estimators]
     members = [Member(net, p.X, p.y, dict(p.fit_params), False) for _, net, p in fits]
     for error in train_together(members):

@@ -162,9 +162,9 @@ def part_of(
 ) -> tuple[Any, Any]:
     """Return some rows of the data; not copied where they are large and can be read in place."""
     if lazily and _is_large(X) and reads_rows(estimator):
-        return RowSubset(X, rows), None if y is None else safe_indexing(y, rows)
+        return RowSubset(X, rows), None if y is None else as_given(safe_indexing(y, rows))
     X, y = safe_split(estimator, X, y, rows, other_rows)
-    return as_given(X), y
+    return as_given(X), as_given(y)
 
 
 def inner_rows(estimator: Any, prepared: Prepared, X: Any, rows: Any) -> Any:

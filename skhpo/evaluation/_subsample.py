@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 
+from ..rows import Inputs
 from ._seeds import derive_seed
 
 __all__ = ["nested_subsamples"]
@@ -33,7 +34,7 @@ def nested_subsamples(y: Any, train: Any, seed: int, split: int) -> NDArray[np.i
     """
     rng = np.random.default_rng(derive_seed(seed, "n_samples", split))
     rows = rng.permutation(train)
-    if y is None or type_of_target(y) not in {"binary", "multiclass"}:
+    if y is None or isinstance(y, Inputs) or type_of_target(y) not in {"binary", "multiclass"}:
         return rows
     labels = np.ravel(y)[rows]  # a column counts as a list
     when = np.empty(len(rows))

@@ -13,7 +13,7 @@ from sklearn.utils import indexable
 
 from .._compat import num_samples
 from ..datasets import DatasetRows
-from ..rows import with_rows
+from ..rows import Inputs, with_rows
 from ..searchable import search_tags
 from ..wrappers import inside
 
@@ -44,6 +44,7 @@ def rows_and_targets(estimator: Any, X: Any, y: Any = None, verbose: int = 0) ->
     ValueError
         If there are more or fewer targets than rows.
     """
+    y = Inputs(y) if isinstance(y, Mapping) and not hasattr(y, "shape") else y
     X = with_rows(X, y)
     if isinstance(X, DatasetRows):
         _check_takes_datasets(estimator, X)
@@ -82,6 +83,7 @@ def _read(estimator: Any, X: DatasetRows, verbose: int) -> Any:
     report = _Reading(len(X), verbose > 0)
     y = (read or targets_of)(X.dataset, report)
     report.finish()
+    y = Inputs(y) if isinstance(y, Mapping) else y
     if y is None:
         raise TypeError(
             "a search needs a target for each row, y or a torch Dataset of pairs (X, y), but y is "

@@ -200,7 +200,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     return Plan(
         X=X,
         y=y,
-        shown={"X": as_given(X), "y": y, "metadata": metadata},
+        shown={"X": as_given(X), "y": as_given(y), "metadata": metadata},
         splits=splits,
         distributions=distributions,
         space=space,

@@ -115,17 +115,21 @@ class RowBatches:
             if len(sizes) == 1:
                 yield X if self.change is None else self.change(X), y, weight
                 continue
-            if isinstance(X, Mapping):
-                columns = zip(*(v.split(sizes) for v in X.values()), strict=True)
-                batches = (dict(zip(X, column, strict=True)) for column in columns)
-            else:
-                batches = X.split(sizes)
+            batches = _split(X, sizes)
             missing = [None] * len(sizes)
-            ys = missing if y is None else y.split(sizes)
+            ys = missing if y is None else _split(y, sizes)
             weights = missing if weight is None else weight.split(sizes)
             if self.change is not None:
                 batches = map(self.change, batches)
             yield from zip(batches, ys, weights, strict=True)
+
+
+def _split(rows, sizes):
+    """Split a tensor, or a dict of them, into batches."""
+    if not isinstance(rows, Mapping):
+        return rows.split(sizes)
+    columns = zip(*(v.split(sizes) for v in rows.values()), strict=True)
+    return [dict(zip(rows, column, strict=True)) for column in columns]
 
 
 class BatchIndices:

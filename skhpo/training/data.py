@@ -96,7 +96,11 @@ class Rows(torch.utils.data.Dataset):
             source = {k: v.to(device, self.dtype[k]) for k, v in source.items()}
         self._bytes_per_row = max(1, sum(n_bytes.values()) // max(1, n_rows(X)))
         self.source = source if isinstance(X, Mapping) else source[None]
-        self.targets = None if y is None else torch.as_tensor(y, device=device)
+        self.targets = y
+        if isinstance(y, Mapping):
+            self.targets = {k: torch.as_tensor(v, device=device) for k, v in y.items()}
+        elif y is not None:
+            self.targets = torch.as_tensor(y, device=device)
         self.weight = None if weight is None else torch.as_tensor(weight, device=device)
 
     @property
@@ -111,12 +115,14 @@ class Rows(torch.utils.data.Dataset):
     @property
     def y(self):
         """The encoded targets as an array."""
+        if isinstance(self.targets, Mapping):
+            return {k: _as_given(self._chosen(v)) for k, v in self.targets.items()}
         return None if self.targets is None else _as_given(self._chosen(self.targets))
 
     @property
     def formats(self):
-        """Shape and type of a row of the inputs, and of the targets; None for several inputs."""
-        if isinstance(self.source, Mapping):
+        """Shape and type of a row of the inputs, and of the targets; None if one is several."""
+        if isinstance(self.source, Mapping) or isinstance(self.targets, Mapping):
             return None
         inputs = tuple(self.source.shape[1:]), self.dtype[None]
         return inputs, (tuple(self.targets.shape[1:]), self.targets.dtype)
@@ -179,7 +185,10 @@ class Rows(torch.utils.data.Dataset):
             if isinstance(source, RaggedRows):
                 taken["lengths", name] = source.lengths[index]
         X = taken if isinstance(self.source, Mapping) else taken[None]
-        y = None if self.targets is None else self.targets.index_select(0, on_device)
+        if isinstance(self.targets, Mapping):
+            y = {k: v.index_select(0, on_device) for k, v in self.targets.items()}
+        else:
+            y = None if self.targets is None else self.targets.index_select(0, on_device)
         weight = None if self.weight is None else self.weight.index_select(0, on_device)
         return X, y, weight
 

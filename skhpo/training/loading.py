@@ -194,6 +194,8 @@ class LabelledItems(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, i):
+        if isinstance(self.y, Mapping):
+            return self.dataset[i], {name: value[i] for name, value in self.y.items()}
         return self.dataset[i], self.y[i]
 
 
@@ -251,6 +253,8 @@ def targets_of(dataset, report=None, *, num_workers=0):
             targets += part
             if report is not None:
                 report(len(targets))
+    if isinstance(targets[0], Mapping):
+        return {name: np.asarray([one[name] for one in targets]) for name in targets[0]}
     return np.asarray(targets)
 
 
@@ -260,4 +264,4 @@ def _has(item, target):
 
 def _targets_only(items):
     check_structure(enumerate(items))
-    return [np.asarray(y) for _, y in items]
+    return [y if isinstance(y, Mapping) else np.asarray(y) for _, y in items]

@@ -34,5 +34,7 @@ class ResultBytes(TorchDispatchMode):
 
 def row_count(batch):
     """Return the number of rows of nested tensors; 0 where there is none."""
+    if isinstance(batch, torch.Tensor) and batch.ndim:
+        return len(batch)
     tensors = (leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor))
     return next((len(tensor) for tensor in tensors if tensor.ndim), 0)

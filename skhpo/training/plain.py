@@ -11,6 +11,7 @@ import torch
 from ..limits import check_time
 from .engine import ActiveNetwork, EpochReport, EpochRunner
 from .gradients import GradientSteps, parameters_of
+from .memory import row_count
 
 __all__ = ["PlainRunner"]
 
@@ -66,7 +67,7 @@ class PlainRunner(EpochRunner):
             if after_batch is not None:
                 after_batch()
             losses.append(loss.detach())
-            sizes.append(len(y))
+            sizes.append(row_count(y))
         return losses, sizes
 
     def _accumulate(
@@ -84,10 +85,10 @@ class PlainRunner(EpochRunner):
             check_time()
             with self.drawing:
                 loss = self.loss_of(X, y, weight)
-            steps.begin_batch(len(y))
+            steps.begin_batch(row_count(y))
             loss.backward()  # type: ignore[no-untyped-call]
             steps.end_batch()
             losses.append(loss.detach())
-            sizes.append(len(y))
+            sizes.append(row_count(y))
         steps.finish()
         return losses, sizes

@@ -1,0 +1,132 @@
+"""Several heads: a dict of targets, and a criterion of the user's for what the module returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import skorch.utils
+import torch
+from sklearn.utils.validation import check_array
+
+from ..names import resolve_criterion
+from ..rows import Inputs
+from ..training.data import as_array
+from .selection import Measure
+
+__all__ = ["HeadsMixin", "in_order", "joined"]
+
+
+class HeadsMixin:
+    """The methods of a regressor for a dict of targets.
+
+    Integers stay integers, for criteria of classes; other numbers become float32. The criterion
+    gets what the module returns, and the targets of the batch as a dict of tensors; predictions are
+    what the module returns, as arrays.
+    """
+
+    # Shapes of the targets of a sample, by name, where they are a dict.
+    _heads = None
+
+    def _check_heads(self, y, reset):
+        """Check a dict of targets; return `Inputs` of arrays."""
+        self._refuse_with_heads()
+        y = {name: _checked(name, value) for name, value in Inputs(_as_dict(y)).arrays.items()}
+        shapes = {name: value.shape[1:] for name, value in y.items()}
+        if reset:
+            self._heads, self._target_shape = shapes, ()
+            self._scaling, self._learns_scaling = None, False
+        elif shapes != {name: tuple(shape) for name, shape in (self._heads or {}).items()}:
+            raise ValueError(
+                f"y must be a dict of targets of the shapes {self._heads}, as in the first call, "
+                f"but has {shapes}"
+            )
+        return Inputs(y)
+
+    def _refuse_with_heads(self):
+        if self._has_own_epochs:
+            raise ValueError(
+                "a self-tuning network needs y as an array, but it is a dict of targets; use a "
+                "TorchRegressor for several heads"
+            )
+        criterion = resolve_criterion(self.criterion)
+        kind = criterion if isinstance(criterion, type) else type(criterion)
+        if kind.__module__.startswith("torch."):
+            raise ValueError(
+                "a dict of targets needs a criterion of your own, which gets what the module "
+                f"returns and a dict of tensors, but criterion={self.criterion!r}"
+            )
+        for name, needed in (
+            ("scale_target", None),
+            ("monitor", "valid_loss"),
+            ("train_split", None),
+        ):
+            if getattr(self, name) != needed:
+                raise ValueError(
+                    f"{name} must be {needed!r} where y is a dict of targets, but is "
+                    f"{getattr(self, name)!r}"
+                )
+
+    def _learn_heads(self, output):
+        """Learn what the module returns for a few rows."""
+        parts = output.values() if isinstance(output, Mapping) else output
+        if not isinstance(output, Mapping | tuple) or not all(
+            isinstance(part, torch.Tensor) for part in parts
+        ):
+            raise ValueError(
+                "for a dict of targets the module must return a dict or a tuple of tensors, but "
+                f"returns a {type(output).__name__}"
+            )
+        self._meaning, self._output_shape = "own", ()
+
+    def _encode_heads(self, y):
+        """Return the dict of targets of a batch of a `Dataset` on the device."""
+        made = {name: torch.as_tensor(value) for name, value in y.items()}
+        return {
+            name: value.to(
+                self.device_, torch.float32 if value.is_floating_point() else torch.int64
+            )
+            for name, value in made.items()
+        }
+
+    def _score_of_heads(self, X, y, sample_weight):
+        """Return minus the mean of the criterion over batches."""
+        if isinstance(X, torch.utils.data.Dataset):
+            X, _ = self._check_dataset(X, None if y is None else Inputs(_as_dict(y)), None, False)
+            rows = self._as_dataset(X, training=False)
+        else:
+            X, _ = self._check_inputs(X, Inputs(_as_dict(y)), reset=False, needs_y=True)
+            y = self._check_targets(y, None, False)
+            rows = self._as_dataset(X, y, sample_weight, training=False)
+        return -Measure(self, rows, None, None)()
+
+
+def _as_dict(y):
+    return y.arrays if isinstance(y, Inputs) else dict(y)
+
+
+def _checked(name, value):
+    value = check_array(
+        as_array(value), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=f"y[{name!r}]"
+    )
+    return value.astype(np.float32 if value.dtype.kind == "f" else np.int64)
+
+
+def joined(outputs):
+    """Join the outputs of batches, dicts or tuples of tensors, as arrays."""
+    if isinstance(outputs[0], Mapping):
+        return {name: joined([one[name] for one in outputs]) for name in outputs[0]}
+    if isinstance(outputs[0], tuple | list):
+        return tuple(map(joined, zip(*outputs, strict=True)))
+    return np.concatenate([skorch.utils.to_numpy(one) for one in outputs])
+
+
+def in_order(outputs, order):
+    """Return predictions of rows that were sorted by `order` in the order of the rows."""
+    if isinstance(outputs, Mapping):
+        return {name: in_order(value, order) for name, value in outputs.items()}
+    if isinstance(outputs, tuple):
+        return tuple(in_order(value, order) for value in outputs)
+    given = np.empty_like(outputs)
+    given[order] = outputs
+    return given
