@@ -274,6 +274,8 @@ class FeedingMixin(TransformingMixin):
         settings = self.get_params_for("iterator_train" if training else "iterator_valid")
         batch_size = settings.get("batch_size", self.batch_size)
         any_size = not training and "batch_size" not in settings and batch_size != -1
+        if dataset.are_items and dataset.reader.needs_loader:
+            any_size = False  # several batches, for several processes
         if batch_size == -1:
             batch_size = len(dataset)
         sparse = self._may_skip_zeros(dataset)
