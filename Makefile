@@ -20,12 +20,12 @@ FAST := $(addprefix tests/,test_architecture.py test_documented.py test_journal.
 	estimators/test_meanings.py estimators/test_validation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lint test test-fast test-kernels faults docs gallery wheel clean
+.PHONY: help quickstart lint test test-fast test-minimum test-kernels faults docs gallery wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
-quickstart: $(VENV)/quickstart ## install what it needs, search a network for a real table (a minute or two)
+quickstart: $(VENV)/quickstart ## install what it needs, search a network for a data set (a minute or two)
 	$(BIN)/python examples/plot_quickstart.py
 
 lint: $(VENV)/installed ## check style and types
@@ -42,6 +42,9 @@ test-fast: $(VENV)/installed ## run what a change breaks first (under a minute)
 faults: $(VENV)/installed ## interrupt, kill and starve searches many times (an hour or more; goes on where it was ended)
 	$(BIN)/python benchmarks/faults.py --write docs/benchmarks/faults.md
 
+test-minimum: $(VENV)-minimum/installed ## run the fast tests with the oldest versions of what the package needs
+	$(VENV)-minimum/bin/pytest -q -m "not slow" $(FAST)
+
 test-kernels: $(VENV)/installed ## run the tests that compute with the instructions of other processors
 	for kernel in $(KERNELS); do \
 		echo $$kernel; \
@@ -52,6 +55,7 @@ test-kernels: $(VENV)/installed ## run the tests that compute with the instructi
 docs: $(VENV)/docs ## check all docstrings, build the site into docs/_build/html; a warning is an error
 	$(BIN)/pytest -q tests/test_docstrings.py
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/pytest -q tests/test_site.py
 
 gallery: $(VENV)/docs ## run the examples that changed; their output and pictures are kept in docs/gallery
 	$(BIN)/sphinx-build -q -D plot_gallery=1 -b dummy docs docs/_build/dummy
@@ -81,5 +85,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/docs: $(VENV)/installed
 	$(call install,all$(comma)dev$(comma)docs)
 
+# The dependencies of pyproject.toml, with "==" for ">=".
+OLDEST = import re, tomllib; \
+	needed = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
+	print(*(re.sub(">=([^,]+).*", r"==\1", line) for line in needed))
+
+$(VENV)-minimum/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-minimum
+	$(VENV)-minimum/bin/python -m pip install -q $$($(PYTHON) -c '$(OLDEST)') -e . pytest hypothesis
+	@touch $@
+
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) dist docs/_build docs/generated docs/sg_execution_times.rst
+	rm -rf $(VENV) $(VENV)-minimum dist docs/_build docs/generated docs/sg_execution_times.rst

@@ -34,7 +34,7 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
 # Pictures and output are those in docs/gallery, which `make gallery` renews; a build runs nothing.
-plot_gallery = False
+plot_gallery = "False"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",

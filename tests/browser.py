@@ -86,14 +86,17 @@ def tensorboard(log_dir):
 
 
 @contextmanager
-def browser(profile, width=1280, height=720):
-    """Yields a `Page`."""
+def browser(profile, width=1280, height=720, phone=None):
+    """Yields a `Page`; of a phone that is `phone` pixels wide if that is given."""
     port = free_port()
     with running("chromedriver", f"--port={port}"):
         address = f"http://127.0.0.1:{port}"
         wait_for(lambda: open_json(f"{address}/status")["value"]["ready"], "chromedriver")
         flags = [*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
         options = {"binary": shutil.which("chromium"), "args": flags}
+        if phone is not None:
+            metrics = {"width": phone, "height": 2 * phone, "pixelRatio": 1.0, "mobile": True}
+            options["mobileEmulation"] = {"deviceMetrics": metrics}
         wanted = {
             "capabilities": {
                 "alwaysMatch": {
@@ -128,12 +131,22 @@ class Page:
         entries = open_json(f"{self.session}/se/log", {"type": "browser"})["value"]
         return [entry["message"] for entry in entries]
 
+    def errors(self):
+        """Return the errors among what `console` returns."""
+        entries = open_json(f"{self.session}/se/log", {"type": "browser"})["value"]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+
     def picture(self):
         return b64decode(open_json(f"{self.session}/screenshot")["value"])
 
     def close(self):
         request = urllib.request.Request(self.session, method="DELETE")
         urllib.request.urlopen(request, timeout=30).close()
+
+
+def open_text(address):
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read().decode()
 
 
 def open_json(address, data=None):

@@ -9,7 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["coming_from.md", "recipes.md", "watching.md", "what_can_go_wrong.md"]
-PAGES = [f"docs/{page}" for page in PAGES]
+PAGES = ["README.md", *(f"docs/{page}" for page in PAGES)]
+# What a test need not wait for.
+SMALLER = {
+    "max_resources=27": "max_resources=3",
+    "n_iter=20": "n_iter=2",
+    "max_epochs=10": "max_epochs=1",
+}
 
 
 def sections():
@@ -18,6 +24,8 @@ def sections():
         for part in re.split(r"^## ", (ROOT / page).read_text(), flags=re.MULTILINE):
             code = "\n".join(re.findall(r"^```python\n(.*?)^```", part, re.DOTALL | re.MULTILINE))
             if code:
+                for number, smaller in SMALLER.items():
+                    code = code.replace(number, smaller)
                 title = part.partition("\n")[0].strip("# ")
                 marks = [pytest.mark.xdist_group("keras")] if "Keras" in code else []
                 yield pytest.param(code, id=f"{Path(page).stem}-{title}", marks=marks)
