@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -32,7 +34,7 @@ class ResultBytes(TorchDispatchMode):
         self.n_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def row_count(batch):
+def row_count(batch: Any) -> int:
     """Return the number of rows of nested tensors; 0 where there is none."""
     if isinstance(batch, torch.Tensor) and batch.ndim:
         return len(batch)
