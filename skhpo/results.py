@@ -82,6 +82,9 @@ class Numbers:
 
     def add(self, numbers: Mapping[str, float]) -> None:
         """Add a row."""
+        if not numbers and not self._values:  # as most rows of most searches
+            self._n_rows += 1
+            return
         if len(numbers) > len(self.names):
             self.names = list(numbers)
         for name in numbers:
@@ -193,17 +196,18 @@ class TrialTable:
             where it was not made, because the configuration was known to break a constraint.
         """
         names = np.array([*self.workers, None], dtype=object)  # -1 is the last one
-        columns = {
-            "start": np.array(self._start),
-            "worker": names[np.array(self._worker, dtype=int)],
-            "fit_time": np.array(self._fit_time),
-            "score_time": np.array(self._score_time),
-            "skipped": np.array(self._is_skipped, bool) & ~np.array(self._is_raced, bool),
-        }
         order = self._order()
+
+        def by_number(values: NDArray[Any]) -> NDArray[Any]:
+            return values.reshape(len(self), -1, n_repeats)[order]
+
+        skipped = np.array(self._is_skipped, bool) & ~np.array(self._is_raced, bool)
         return {
-            name: values.reshape(len(self), -1, n_repeats)[order]
-            for name, values in columns.items()
+            "start": by_number(np.array(self._start)),
+            "worker": by_number(names[np.array(self._worker)]),
+            "fit_time": by_number(np.array(self._fit_time)),
+            "score_time": by_number(np.array(self._score_time)),
+            "skipped": by_number(skipped),
         }
 
     def candidates(self) -> list[int]:

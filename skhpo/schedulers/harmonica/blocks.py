@@ -87,6 +87,12 @@ class Block:
     columns: tuple[int, int]
     allowed: NDArray[np.bool_]  # which are products, for the first of `columns`; all others are
 
+    @property
+    def size(self) -> int:
+        """Number of products."""
+        shape = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+        return shape[0] * (shape[1] - self.allowed.shape[1]) + int(self.allowed.sum())
+
     def products(self, places: Indices) -> Indices:
         """Return the columns of the products at some places, of shape (n_places, degree)."""
         first, second = np.divmod(places, self.columns[1] - self.columns[0])

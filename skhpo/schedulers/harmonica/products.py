@@ -74,10 +74,7 @@ class Products:
         keep = not self._is_of_signs and p * p * len(self._heads) <= 6 * _MOST_VARIANCES
 
         def measured(_: int, blocks: list[Block]) -> list[tuple[int, float, Matrix | None]]:
-            of_blocks = [self._variances(block) for block in blocks]
-            return [
-                (int(np.isfinite(v).sum()), float(v.min()), v if keep else None) for v in of_blocks
-            ]
+            return [self._measured(block, keep) for block in blocks]
 
         # For each block of each head: the smallest variance, and all variances if they are kept.
         self._known: list[list[tuple[float, Matrix | None]]] = []
@@ -156,6 +153,19 @@ class Products:
             yield from map(of_head, numbers[:2])
             with ThreadPoolExecutor(_n_cores()) as pool:
                 yield from pool.map(of_head, numbers[2:])
+
+    def _measured(self, block: Block, keep: bool) -> tuple[int, float, Matrix | None]:
+        """Return how many products are not constant, the smallest variance, and all if kept."""
+        if self._is_of_signs:
+            # Of products that are 1 or -1 the one with the largest sum has the smallest variance.
+            sums = block.sums(self._ones)
+            n = len(self.columns)
+            smallest = n - max(float(sums.max()), -float(sums.min())) ** 2 / n
+            if smallest > 2 * _CONSTANT * n:
+                return block.size, smallest, None
+        variances = self._variances(block)
+        kept = variances if keep else None
+        return int(np.isfinite(variances).sum()), float(variances.min()), kept
 
     def _variances(self, block: Block) -> Matrix:
         """Return the centred sum of squares of each product; infinite if none or constant."""
