@@ -1,4 +1,4 @@
-"""Whose failure an error is: the candidate's, or that of what is around it."""
+"""Decides whether an error is the failure of a candidate or of its environment."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILURES", "Environment", "raise_unless_candidates", "refused_by_system", "saved"]
 
-# What a candidate answers for. Other exceptions, as those that libraries cancel by, go their way.
+# Failures of candidates. Other exceptions, such as those by which libraries cancel, are passed on.
 FAILURES = (Exception, SystemExit, FitTimeoutError)
 
 
 class Environment(BaseException):
-    """Carries an error that is no candidate's past everything that handles those of candidates.
+    """An error that is not a candidate's; passes everything that handles errors of candidates.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Environment(BaseException):
 
 
 def raise_unless_candidates(error: BaseException, setting: Setting) -> None:
-    """Raise what one of FAILURES is if no failure: Ctrl-C; all of them where that is wanted.
+    """Raise an error again if it is no failure of a candidate (Ctrl-C), or if all are raised.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def raise_unless_candidates(error: BaseException, setting: Setting) -> None:
 
 
 def saved(state: Any, file: CheckpointFile) -> None:
-    """Write the checkpoint of a fit; that the system refuses is nobody's fault."""
+    """Write the checkpoint of a fit; an error of the system is not the candidate's failure."""
     try:
         file.save(state)
     except StorageError as error:
@@ -57,7 +57,7 @@ def saved(state: Any, file: CheckpointFile) -> None:
 
 
 def refused_by_system(error: Exception, folder: str) -> StorageError | None:
-    """Return what kept a call from its worker as a StorageError, if that was the system.
+    """Return a StorageError if the system kept a call from reaching its worker, else None.
 
     Large arrays go to workers through files. joblib hands over what went wrong with them as text.
 

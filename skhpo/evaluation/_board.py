@@ -1,7 +1,7 @@
-"""What calls in other processes are at: who runs them, and when they are over their time.
+"""A file with the current item of each call in other processes, its process and its time limit.
 
-A file of fixed size that the driver makes and its workers on this machine map: it can be written
-while the disk is full, and read when they have died or stand still.
+The driver makes the file, of fixed size, and its workers on this machine map it. It can be written
+while the disk is full, and read when workers have died or do not respond.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROW = struct.Struct("=qqd")
 
 
 class Board:
-    """A row per call that runs at a time.
+    """One row for each call that can run at the same time.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Board:
         _ROW.pack_into(self._map, row * _ROW.size, 0, 0, 0.0)
 
     def end(self, row: int) -> Any:
-        """End the process of a call, also one that stands still."""
+        """End the process of a call, also if it does not respond."""
         process = self.read(row)[0]
         if process:
             with contextlib.suppress(OSError):  # it has ended
@@ -65,7 +65,7 @@ class Board:
 
 
 class Row:
-    """A row as the worker writes it.
+    """A row of the board, written by a worker.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Row:
         self.row = row
 
     def write(self, item: int, end: float | None) -> None:
-        """Note which item the call is at, and its end or None."""
+        """Write the number of the current item, and the end of its time or None."""
         _ROW.pack_into(_mapped(self.path), self.row * _ROW.size, os.getpid(), item, end or 0.0)
 
 

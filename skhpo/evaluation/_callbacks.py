@@ -1,7 +1,8 @@
 """scikit-learn's callbacks around the fits of a search, called as `GridSearchCV` calls them.
 
 A fit is a task of the search: it begins when a worker starts it, ends when it is scored or has
-failed, and is shown its training rows. Callbacks that want it go on to what is trained.
+failed, and gets its training rows. Callbacks that ask for it also see the estimator that is
+trained.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["FitContexts", "evaluation", "told"]
 
 
 class FitContexts:
-    """Makes what the callbacks of a search are called with, fit by fit.
+    """Makes the arguments of a search's callbacks for each fit.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class FitContexts:
         return cls(search, context) if watched else None
 
     def reach(self, depth: int) -> bool:
-        """Whether a callback of the search goes on to an estimator that is so deep in it.
+        """Whether a callback of the search is also called for an estimator at this depth.
 
         Parameters
         ----------
@@ -93,7 +94,7 @@ def _without_children(context: Any) -> tuple[Any, ...]:
 
 
 def _as_given(search: Any) -> tuple[Any, ...]:
-    """Reduce a search to its parameters, less those that are for its own process."""
+    """Reduce a search to its parameters, without those that only its own process uses."""
     state = {**search.get_params(deep=False), "callbacks": (), "cv": None}
     if hasattr(search, "_skl_callbacks"):
         state["_skl_callbacks"] = search._skl_callbacks
@@ -104,7 +105,7 @@ def _as_given(search: Any) -> tuple[Any, ...]:
 def evaluation(
     task: FitTask, setting: Setting, X: Any, y: Any, rows: Any
 ) -> Iterator[Callable[..., AbstractContextManager[None]]]:
-    """Around all that is done for a fit: callbacks are called at its end.
+    """Context of everything that is done for a fit; at its end callbacks are called.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ def evaluation(
 
 @contextmanager
 def told(context: Any, hooks: Mapping[str, Any], estimator: Any, depth: int = 0) -> Iterator[None]:
-    """Around the training of an estimator for a task; callbacks are called when it is entered.
+    """Context of the training of an estimator for a task; at its beginning callbacks are called.
 
     Parameters
     ----------

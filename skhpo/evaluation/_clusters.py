@@ -64,7 +64,7 @@ class DaskEngine(Engine):
         return future.result()
 
     def abort(self) -> None:
-        # What runs already runs on, in a thread of its worker, but nobody waits for it.
+        # A call that runs cannot be stopped: it goes on in a thread of its worker, unobserved.
         self._client.cancel(list(self._running), force=True)
 
 
@@ -119,7 +119,7 @@ class RayEngine(Engine):
 
 
 def _on_one_worker(call: Callable[..., Any], *shared: Any) -> Any:
-    """Run a call such that joblib, in it, stays on this worker, as it does on one machine."""
+    """Run a call with joblib's backend of one machine, so that nested parallelism stays here."""
     with parallel_config(ThreadingBackend(nesting_level=1), n_jobs=None):
         return call(*shared)
 
@@ -132,7 +132,7 @@ def _unpickled(call: bytes, *shared: Any) -> Any:
 
 
 def _jobs(n_jobs: int | None, room: int) -> int:
-    """Return how many calls run at a time in a cluster that has room for so many."""
+    """Return how many calls run at a time in a cluster with so many slots."""
     if n_jobs is None:
         return room
     return min(n_jobs, room) if n_jobs > 0 else max(1, room + 1 + n_jobs)

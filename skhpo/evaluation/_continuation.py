@@ -1,6 +1,6 @@
 """How a fit is continued from one resource level to a larger one.
 
-The way is found by looking at the estimator that counts the resource:
+How depends on the estimator that counts the resource:
 
 =====================================================  ====================================
 estimator and resource                                 from ``done`` to ``target``
@@ -37,15 +37,15 @@ from ..searchable import search_tags
 
 __all__ = ["advance", "begin", "end", "is_one_of", "set_horizon", "way_to_continue"]
 
-# Whose ``partial_fit`` trains one epoch, which `max_iter` counts. By name: whoever has one has
-# imported it.
+# Their ``partial_fit`` trains one epoch, which `max_iter` counts. By name, because a user who has
+# such an estimator has imported its class.
 _ONE_EPOCH_PER_PARTIAL_FIT = (
     "linear_model.SGDClassifier",
     "linear_model.SGDRegressor",
     "neural_network.MLPClassifier",
     "neural_network.MLPRegressor",
 )
-# Whose ``fit`` goes on with ``warm_start`` up to a total, by the parameter that says which.
+# Their ``fit`` continues with ``warm_start`` up to a total, which is the parameter given here.
 _TOTAL_BY_WARM_START: dict[str | None, Sequence[str]] = {
     "n_estimators": (
         "ensemble.BaggingClassifier",
@@ -95,7 +95,7 @@ def set_horizon(estimator: Any, resource: str | None, max_resource: int | None) 
 
 
 def way_to_continue(estimator: Any, resource: str | None, y: Any = None) -> str:
-    """Say how a fit of `estimator` is continued.
+    """Return how a fit of `estimator` is continued.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def advance(
     -------
     fitted : estimator
     state : estimator or None
-        What to hand back for the next level; None where that would be of no use.
+        From which the next level is continued; None if it cannot be.
     """
     way = way_to_continue(fresh, resource, y)
     net, continuing = begin(way, fresh, state, resource, done, target)
@@ -194,7 +194,7 @@ def advance(
 def begin(
     way: str, fresh: Any, state: Any, resource: str | None, done: int, target: int
 ) -> tuple[Any, bool]:
-    """Set an estimator up for being trained up to `target`.
+    """Prepare an estimator for training up to `target`.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def begin(
 
 
 def end(way: str, net: Any, resource: Any, target: int) -> Any:
-    """Return what a trained estimator is continued from: itself, or None where that is no use."""
+    """Return the trained estimator if it can be continued, else None."""
     if way == "retrain":
         return None
     if way == "partial_fit":

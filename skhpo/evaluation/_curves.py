@@ -1,4 +1,4 @@
-"""Learning curves, from wherever an estimator keeps them."""
+"""Learning curves, from the attributes in which estimators keep them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def curves_of(estimator: Any) -> dict[str, tuple[float, ...]] | None:
     estimator = fitted_inside(estimator)
     kept = getattr(estimator, "history_", None)
     if isinstance(kept, Mapping):
-        # Shorter ones (Keras' `validation_freq`) do not say of which epochs they are.
+        # For shorter ones (Keras' `validation_freq`) it is unknown which epochs they belong to.
         length = max(map(len, kept.values()), default=0)
         curves = {k: _numbers(values) for k, values in kept.items() if len(values) == length}
     elif isinstance(kept := getattr(estimator, "history", None), list):
@@ -53,7 +53,7 @@ def curves_of(estimator: Any) -> dict[str, tuple[float, ...]] | None:
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
-    """Turn rows of a history into curves; what is no measurement of an epoch is left out."""
+    """Convert rows of a history to curves; omit values that are no measurement of an epoch."""
     rows = [_flat(row) for row in rows]
     names = {
         name: None
@@ -68,7 +68,7 @@ def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Open the dicts within a row, such as what self-tuning networks tune."""
+    """Flatten dicts within a row, such as the hyperparameters of self-tuning networks."""
     inner = {
         f"{name}/{key}": number
         for name, value in row.items()

@@ -78,7 +78,7 @@ def _check(named: Sequence[str]) -> None:
 
 
 def memory_freed(exception: BaseException) -> bool:
-    """Say whether a device ran out of memory, and free what it can be freed of."""
+    """Return whether a device ran out of memory, and free unused memory."""
     cls = type(exception)
     if cls.__name__ != "OutOfMemoryError" or cls.__module__.partition(".")[0] != "torch":
         return False

@@ -1,4 +1,4 @@
-"""What a pool needs of a backend, and the two engines of this process: a loop, and threads."""
+"""The interface of engines, which run calls for a pool, and two engines: a loop and threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ended = Callable[[Callable[[], Any]], None]
 
 
 class Engine(ABC):
-    """What a pool needs of a backend: calls are started one by one, results come as they are there.
+    """Runs calls for a pool: they are started one by one, and each result comes when its call ends.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class Engine(ABC):
     in_processes : bool
         Whether calls leave this process, and so are pickled.
     tells_deaths : bool
-        Whether calls come back whose worker died.
+        Whether calls whose worker died are reported.
     isolated : bool
-        Whether each call has a process of its own, so that what dies with it is to blame.
+        Whether each call has a process of its own, so that its death is its own fault.
     lost : tuple of type
-        Exceptions that say that a worker died, or took data with it.
+        Exceptions that mean that a worker died, possibly with data that it held.
     folder : str
         Where large arrays are written on their way to workers.
     """
@@ -53,11 +53,11 @@ class Engine(ABC):
         return tempfile.gettempdir()
 
     def ship(self, value: Any) -> Any:
-        """Return what travels in the place of a value that many calls share."""
+        """Return a reference to a value that many calls share, which calls get in its place."""
         return value
 
     def holds(self, shipped: Any) -> bool:
-        """Whether what `ship` returned is still of use, after a worker died."""
+        """Whether a reference of `ship` is still valid after a worker died."""
         return True
 
     @abstractmethod
@@ -75,22 +75,22 @@ class Engine(ABC):
         """
 
     def look_after(self) -> None:  # noqa: B027
-        """Return calls as lost that nothing will end, because what hands them out has failed."""
+        """Report calls as lost that never end because the thread that starts them failed."""
 
     def leave_behind(self) -> None:  # noqa: B027
-        """Note that nobody waits for one of the calls any more, which goes on."""
+        """Give up waiting for a call, which goes on."""
 
     def prepare(self, call: Callable[..., Any], shared: Sequence[Any]) -> None:  # noqa: B027
-        """Start a first one of new workers for `restart`, with a call that nobody waits for."""
+        """Start the first of new workers for `restart`, with a call whose result is not used."""
 
     def restart(self) -> None:  # noqa: B027
-        """Replace workers after some died; what was shipped may be gone."""
+        """Replace workers after some died; shipped values may be lost."""
 
     def stop(self) -> None:  # noqa: B027
         """End the workers; nothing runs."""
 
     def abort(self) -> None:  # noqa: B027
-        """End the workers in the middle of what they do."""
+        """End the workers without waiting for their calls."""
 
 
 class PlainEngine(Engine):
@@ -101,7 +101,7 @@ class PlainEngine(Engine):
 
 
 class ThreadEngine(Engine):
-    """Threads of this process, which nobody waits for when it ends."""
+    """Threads of this process, which do not delay its end."""
 
     def __init__(self, backend: Any, n_jobs: int) -> None:
         self.n_jobs = n_jobs

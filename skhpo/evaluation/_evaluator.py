@@ -54,8 +54,8 @@ _MANY_WORKERS = 16
 class Evaluator(Planner):
     """Fits and scores trials on every split, on the active joblib backend.
 
-    Used as a context manager, which owns the workers. Trials are handed in with `submit`; `next`
-    gives results as they come.
+    Used as a context manager, which owns the workers. Trials are passed to `submit`; `next`
+    returns results when they are there.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class Evaluator(Planner):
         self._suspects: deque[Job] = deque()
         self._died_alone: deque[Job] = deque()  # where others run beside the second try
         self._retried: set[tuple[Any, ...]] = set()
-        self._withdrawn: set[tuple[int, int, int]] = set()  # fits that run, and nobody wants
+        self._withdrawn: set[tuple[int, int, int]] = set()  # running, their results unused
         self._seconds: float | None = None
         self._is_large = n_bytes(X) >= _LARGE
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
@@ -214,7 +214,7 @@ class Evaluator(Planner):
             if self._running:
                 self._take(self._wait())
                 if self._pool.n_jobs_ >= _MANY_WORKERS and not self.time_is_over:
-                    self._start_what_can_start()  # before anybody ponders what came back
+                    self._start_what_can_start()  # before results are processed
         return []
 
     @property
@@ -224,7 +224,7 @@ class Evaluator(Planner):
         return until is not None and time.monotonic() > until
 
     def withdraw(self, names: Collection[tuple[int, int, int]]) -> None:
-        """Forget fits of a trial that are pending; those that run end, and do not come back."""
+        """Drop pending fits of a trial; those that run go on, and their results are ignored."""
         self.pending -= self._waiting.withdraw(names)
         self._withdrawn.update(names)
 
@@ -236,7 +236,7 @@ class Evaluator(Planner):
         return True
 
     def trains_splits_together(self, trial: Trial) -> bool:
-        """Whether the splits of a trial are trained in lockstep, so that all end as one."""
+        """Whether the splits of a trial are trained in lockstep, so that all end together."""
         return self._grouping.takes_several(trial, self._pool.slots_[0])
 
     def cancel(self) -> None:
@@ -272,7 +272,7 @@ class Evaluator(Planner):
                 self._waiting.put_back(work)
 
     def _is_beside_another(self) -> bool:
-        """Whether transformers would be fitted to large data while others are.
+        """Whether transformers would be fitted to large data at the same time as others.
 
         That takes several times the memory of their training part. The first are fitted with
         nothing beside them, so that there is work for the others, and further ones where there is
@@ -376,7 +376,7 @@ class Evaluator(Planner):
             for task, outcome in zip(work.tasks, out, strict=True):
                 alone = len(out) == 1 and task.name in self._retried
                 if outcome.out_of_memory and not alone:
-                    # What it was to be continued from may have been changed half way.
+                    # Its state may have been changed before it failed.
                     again.append(task if self._pool.in_processes_ else replace(task, state=None))
                     continue
                 if task.name not in self._withdrawn:
@@ -386,7 +386,7 @@ class Evaluator(Planner):
                 self._suspect(FitGroup(again), died=False)
 
     def _outcomes(self, work: Job, result: Any) -> list[Outcome]:
-        """Return the outcomes of a fit or a group; none where it is given up."""
+        """Return the outcomes of a fit or a group; an empty list if it is given up."""
         if not isinstance(result, Overdue):
             outcomes: list[Outcome] = result
             return outcomes
@@ -412,7 +412,7 @@ class Evaluator(Planner):
         self._answered.extend(failed(task, error).result for task in lost)
 
     def _retry(self, done: Done) -> None:
-        """Collect all that a dying worker took with it, and start over with new workers."""
+        """Collect all work that was lost with a worker, and start again with new workers."""
         lost = [done]
         while self._pool.running and not self._pool.isolated_:
             other = self._wait()
@@ -459,7 +459,7 @@ class Evaluator(Planner):
             self._answered.append(failed(work.tasks[0], error).result)
 
     def _suspect(self, work: Job, *, died: bool = True) -> None:
-        """Try work once more with nothing beside it, the fits of a group in two halves."""
+        """Try work again with nothing else running, the fits of a group in two halves."""
         halves = [work]
         if len(work.tasks) > 1:
             middle = (len(work.tasks) + 1) // 2
@@ -471,7 +471,7 @@ class Evaluator(Planner):
 
 
 def _run(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> list[Any]:
-    """Do what a worker is given; return the outcome of each fit, as it can leave the process."""
+    """Run the fits of a worker; return their outcomes in a form that can leave the process."""
     outcomes = run_group(names, group, *map(loaded, args))
     if not leaves:
         return outcomes

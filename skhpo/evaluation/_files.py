@@ -1,4 +1,4 @@
-"""A folder for each fit, where callbacks of networks write files."""
+"""A folder for each fit, for files that callbacks of networks write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["separate_files"]
 
 
 def separate_files(estimator: Any, folder: str) -> None:
-    """Have what a fit writes by skorch's callbacks lie in a folder of its own.
+    """Set the folders of skorch's callbacks, so that the files of a fit are in a folder of its own.
 
     All fits of a search have copies of the same callbacks. Files of `Checkpoint` and
     `TrainEndCheckpoint`, from which ``load_best`` reads again, would otherwise be those of the fit

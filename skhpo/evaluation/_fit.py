@@ -1,7 +1,7 @@
-"""What one worker does with a group of fits: build, train (or continue), score.
+"""The work on a group of fits in one worker: build, train (or continue), score.
 
-A fit of its own is a group of one. Several are networks that are trained in lockstep, share parts
-of the data, and are scored by what one forward pass of all returns; nothing else differs.
+A single fit is a group of one. Several are networks that are trained in lockstep, share parts of
+the data, and are scored by one joint forward pass; nothing else differs.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Fit:
         *args: Any,
         blamed: tuple[type[BaseException], ...] = FAILURES,
     ) -> Any:
-        """Call a function unless the fit has failed; what it raises fails the fit.
+        """Call a function unless the fit has failed; if it raises an error the fit has failed.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class _Fit:
         return None
 
     def attempt_to_score(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Score unless the fit has failed; it is not to blame for what is raised then."""
+        """Score unless the fit has failed; errors of scoring are not failures of the fit."""
         return self.attempt(function, *args, blamed=(FitTimeoutError,))
 
     def fail(self, error: BaseException) -> None:
@@ -166,7 +166,7 @@ class _Fit:
         self.training = training(work.fresh if self.state is None else self.state, work.depth)
 
     def _state_to_continue(self) -> Any:
-        """Return the candidate as fitted up to the last level but one; None where that is lost."""
+        """Return the candidate as fitted up to the level before the last; None if that is lost."""
         if self.way == "retrain":
             return None
         state = self.task.state
@@ -191,7 +191,7 @@ class _Fit:
             )
 
     def member(self, step: int) -> Any:
-        """Return what is trained in lockstep in one of the steps."""
+        """Return the member that is trained in lockstep at one of the levels."""
         from ..lockstep import Member
 
         work = self.work
@@ -257,7 +257,7 @@ class _Fit:
 
 
 def _found(setting: Setting, fitted: Any) -> dict[str, float] | None:
-    """Return what is read off a fitted estimator; None where there is nothing.
+    """Return the values that the search reads from a fitted estimator, or None.
 
     Raises
     ------
@@ -281,7 +281,7 @@ def _found(setting: Setting, fitted: Any) -> dict[str, float] | None:
 
 
 def _of_known_labels(X: Any, y: Any, work: Work) -> tuple[Any, Any]:
-    """Leave out rows whose label the training part lacks: no network has an output for it."""
+    """Leave out rows with labels that the training part lacks: networks have no output for them."""
     if is_classifier(work.fresh) and np.ndim(y) == 1:
         known = np.isin(np.asarray(y), np.asarray(work.y))
         if known.any() and not known.all():
@@ -291,7 +291,7 @@ def _of_known_labels(X: Any, y: Any, work: Work) -> tuple[Any, Any]:
 
 
 def _train(fits: Sequence[_Fit]) -> None:
-    """Take all fits to their last level; those that lack a state go over the earlier ones first."""
+    """Train all fits up to their last level; those without a state begin at the first level."""
     with ExitStack() as watching:
         for fit in fits:
             watching.enter_context(fit.training)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupData", "Scored", "score_fits"]
 
-# Numbers that networks of a group return for the rows to be scored, all of them at once.
+# Largest number of outputs of a joint forward pass that are in memory at the same time.
 _MOST_OUTPUTS = 2**25
 
 
@@ -141,7 +141,7 @@ def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Scored |
     passes = {}
     for i, fit in enumerate(fits):
         if fit.error is None and _shares(fit):
-            with suppress(Exception):  # it comes again when the fit is scored alone
+            with suppress(Exception):  # raised again when the fit is scored by itself
                 shown = _shown(fit, data, part)
                 if shown is not None:
                     passes[i] = shown
@@ -156,14 +156,14 @@ def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Scored |
 
 
 def _shares(fit: Any) -> bool:
-    """Whether the fit can be scored by what its network returned in a pass of all."""
+    """Whether the fit can be scored from the outputs of the joint forward pass."""
     return hasattr(fit.net, "_predict_outputs") and looks_at_outputs_only(
         fit.setting.scorer, fit.net, fit.setting.score_params
     )
 
 
 def _keeps(fit: Any, part: str) -> bool:
-    """Whether what the fit predicts for a part is kept."""
+    """Whether predictions of the fit for a part are kept."""
     return part == "test" and fit.setting.predictions is not None
 
 
@@ -183,7 +183,7 @@ def _shown(fit: Any, data: GroupData, part: str) -> SimpleNamespace | None:
 
 
 def _in_portions(fits: Sequence[Any], passes: Mapping[int, Any]) -> Iterator[list[int]]:
-    """Divide the fits so that what they return for all rows takes little memory."""
+    """Divide the fits into portions whose outputs for all rows take little memory."""
     portion: list[int] = []
     size = 0
     for i, shown in passes.items():
@@ -205,7 +205,7 @@ def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
 
         outputs: Sequence[Any] = predict_together(nets, Xs)
         return outputs
-    except Exception as error:  # which of them it was comes out when each is asked alone
+    except Exception as error:  # found when each is scored by itself
         memory_freed(error)
         return [None] * len(nets)
 

@@ -33,7 +33,7 @@ _MOST = 20
 # all there while the group is trained.
 _LARGE = 2**24
 
-# Networks per group where it does not pay, but is insisted on.
+# Networks per group where lockstep is not faster, but was requested.
 _INSISTED = 20
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def _unless(over: Callable[[], BaseException | None]) -> Iterator[None]:
-    """Let nothing come of what is cut off in the body."""
+    """Suppress the error with which the time limit ends the body."""
     try:
         yield
     except Cut:
@@ -52,8 +52,8 @@ def _unless(over: Callable[[], BaseException | None]) -> Iterator[None]:
 class FitGrouping:
     """Divides the fits of a batch into groups, each to be trained in lockstep.
 
-    What is in a group depends on what was asked for and on nothing else: neither on the number of
-    workers nor on timing, so that results do not either.
+    Groups depend on the trials of the scheduler only, neither on the number of workers nor on
+    timing, so that results do not either.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class FitGrouping:
             return self._divided(tasks)
 
     def takes_several(self, trial: Trial, slot: str | None = None) -> bool:
-        """Whether the fits of a trial are in groups; of one that `divide` had fits of, or not.
+        """Whether the fits of a trial are in groups; `divide` need not have seen the trial.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class FitGrouping:
             return self._sizes.get(self._key(task), 1) > 1
 
     def _no_network_can_be_among(self) -> bool:
-        """Whether nothing has imported the torch estimators, and it was said what that means."""
+        """Whether the torch estimators are not imported, and the reason was logged."""
         found = "skhpo.estimators" in sys.modules
         return self.lockstep == "auto" and bool(self._reported) and not found
 
@@ -155,16 +155,16 @@ class FitGrouping:
         return [FitGroup([tasks[i] for i in part]) for part in together]
 
     def _key(self, task: FitTask) -> Any:
-        """Return what fits that may be trained as one have in common; None for others."""
+        """Return a key that is equal for fits that may go together in lockstep, or None."""
         if task.candidate in self._known:
             return self._known[task.candidate]
-        self._known[task.candidate] = None  # alone, where that takes too long
+        self._known[task.candidate] = None  # trained alone if this takes too long
         if self.limits.get("seconds") is not None:
             import_first()
         key = None
         with limited(current_slot(), **self.limits) as over, _unless(over):
             key = self._look_at(task)
-            if key is None:  # which is found out again in no time
+            if key is None:  # cheap to compute again
                 del self._known[task.candidate]
         if key is not None:
             self._known[task.candidate] = key = self._keys.setdefault(key, key)
@@ -190,7 +190,7 @@ class FitGrouping:
         return None
 
     def _size(self, net: Any) -> int:
-        """Return how many networks like this one to train as one."""
+        """Return how many networks like this one to train in lockstep."""
         from ..lockstep import built_for, pays
 
         built = None if self.y is None else built_for(net, self.X, self.y)
@@ -199,7 +199,7 @@ class FitGrouping:
 
     def _network(self, task: FitTask) -> tuple[Any, str | None]:
         """Return the network of a fit, and why it cannot be trained in lockstep."""
-        # Where nobody has imported torch there is nothing to train in lockstep, and it stays so.
+        # Without torch there are no networks; it is not imported to find that out.
         kinds: tuple[type[Any], ...] = ()
         whole = self.setting.estimator
         estimators = sys.modules.get("skhpo.estimators")

@@ -1,4 +1,4 @@
-"""What constraints are about: numbers of estimators, fitted or not."""
+"""Numbers of estimators, fitted or not, for which constraints set bounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PERCEPTRONS = ("neural_network.MLPClassifier", "neural_network.MLPRegressor")
 def measured(
     measures: Mapping[str, Any], fitted: Any, scores: Collection[str]
 ) -> dict[str, float] | None:
-    """Return what a fit is measured by, None where there is nothing.
+    """Return the measures of a fit, or None.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _number(name: str, fitted: Any, what: Any, scores: Collection[str]) -> float
 def known_before(
     bounds: Mapping[str, tuple[float | None, float | None]], work: Work
 ) -> tuple[dict[str, float], str | None]:
-    """Return what is known of an estimator without a fit, and which bound of it is broken.
+    """Return the measures that are known without a fit, and the bound that they break, if any.
 
     Parameters
     ----------

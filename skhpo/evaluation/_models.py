@@ -1,4 +1,4 @@
-"""Fitted estimators of the best rows: how they leave their worker, and are made again."""
+"""Fitted estimators of the best rows: how workers return them, and how they are restored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def kept_model(
     file: CheckpointFile, whole: Any, net: Any, checkpoint: CheckpointFile | None
 ) -> Any:
-    """Return what is kept of a fitted estimator, or write it.
+    """Return a fitted estimator in the form that is kept, or write it.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def kept_model(
 
 
 def needs_data(setting: Setting, params: Mapping[str, Any]) -> bool:
-    """Whether what is around a network has to be fitted again to make it whole."""
+    """Whether the wrappers of a network must be fitted again to restore the whole estimator."""
     return bool(inside(configured(setting, params, split=0, candidate=0), setting.resource).names)
 
 
 def restored(
     setting: Setting, task: FitTask, content: Packed | memoryview, X: Any, y: Any, train: Any
 ) -> Any:
-    """Make a fitted estimator again.
+    """Restore a fitted estimator.
 
     Parameters
     ----------

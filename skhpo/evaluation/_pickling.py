@@ -1,4 +1,4 @@
-"""What goes to other processes, and comes back from them."""
+"""Serialization of objects that go to other processes and come back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_picklable(setting: Setting) -> None:
     named = {"estimator": setting.estimator, "scoring": setting.scorer}
     named |= {f"register_layer of {k.__name__}": v for k, v in setting.layer_rules.items()}
     params = setting.estimator.get_params(deep=True) if _pickle_error(setting.estimator) else {}
-    # The innermost parameter that cannot be pickled says most.
+    # The innermost parameter that cannot be pickled is the most informative one.
     for name in sorted(params, key=lambda name: -name.count("__")):
         named = {name: params[name], **named} if _pickle_error(params[name]) else named
     for name, value in named.items():
@@ -73,7 +73,7 @@ class Packed:
 
 
 def pack(state: Any) -> Packed | None:
-    """Return a fitted estimator as `Packed`, None where it cannot travel.
+    """Return a fitted estimator as `Packed`, or None if it can be neither pickled nor saved.
 
     A pickle holds the most. Modules that cannot be pickled, or that say themselves what of them is,
     travel as a checkpoint. What can be neither costs time: it is trained again.
@@ -111,7 +111,7 @@ def packed_checkpoint(state: Any) -> Packed:
 
 
 def holds_all_in_checkpoint(state: Any) -> bool:
-    """Whether a fitted estimator can save a checkpoint from which it goes on as it would have."""
+    """Whether training continues from a checkpoint exactly as without it."""
     if not hasattr(state, "save_checkpoint"):
         return False
     # skorch callbacks have states of their own, which checkpoints do not hold.
@@ -119,7 +119,7 @@ def holds_all_in_checkpoint(state: Any) -> bool:
 
 
 def _pickles_in_its_own_way(module: Any) -> bool:
-    """Whether a class of the user's among the layers has a say in what of it is pickled."""
+    """Whether a user-defined class among the layers customizes its pickling."""
     nn = getattr(sys.modules.get("torch"), "nn", None)
     if nn is None or not isinstance(module, nn.Module):
         return False

@@ -1,4 +1,4 @@
-"""The fits of trials, and what each of them is continued from."""
+"""The fits of trials, and the states from which they continue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Planner"]
 
 
 class Planner:
-    """Makes the fits of trials, and keeps what later ones continue.
+    """Makes the fits of trials, and keeps the states from which later ones continue.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Planner:
     rows : list of (ndarray, ndarray)
         Training and test rows of each split, such that training on fewer means on the first.
     models : dict
-        Fitted estimators that came back, by (trial, split, repeat), until somebody takes them.
+        Fitted estimators that workers returned, by (trial, split, repeat), until they are taken.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Planner:
         return list(product([trial], range(len(self.rows)), range(self.n_repeats)))
 
     def recall(self, trial: Trial) -> None:
-        """Note a trial that later ones may continue, without evaluating it."""
+        """Register a trial that later ones may continue, without evaluating it."""
         self._levels[trial.number] = (*self._levels.get(trial.parent, ()), trial.resource)
         if self.checkpoints is not None:
             saved = [name for name in self.fits(trial) if name in self.known]
@@ -122,14 +122,14 @@ class Planner:
         return known, tasks
 
     def note(self, task: FitTask, outcome: Outcome) -> None:
-        """Note what a fit is continued from, and what is kept of it."""
+        """Keep the state of a fit, and its model, if the worker returned them."""
         if outcome.state is not None:
             self._states[task.name] = outcome.state
         if outcome.model is not None:
             self.models[task.name] = outcome.model
 
     def drop(self, trials: Iterable[int] | None = None) -> None:
-        """Drop what later levels would be continued from.
+        """Drop the states from which later levels would continue.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class Planner:
                     self.checkpoints.drop(name)
 
     def sweep(self) -> None:
-        """Remove the checkpoint files that nothing is continued from."""
+        """Remove the checkpoint files from which no fit will continue."""
         if self.checkpoints is None:
             return
         kept = {*self.known, *(name for name, state in self._states.items() if is_saved(state))}
@@ -194,7 +194,7 @@ class Planner:
         )
 
     def _key_of_wrappers(self, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Return what says which fits share transformers; None where there are none."""
+        """Return a key that is equal for fits that share transformers; None if there are none."""
         found, estimator = self._inside, self.setting.estimator
         if found.may_be_moved_by(params):
             changed = clone(estimator).set_params(**clone(dict(params), safe=False))

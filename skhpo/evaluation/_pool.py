@@ -46,9 +46,9 @@ class Done:
     error : Exception or None
         Why it came to nothing.
     lost : bool
-        Whether that was the death of a worker, so that the items are not to blame, or not all.
+        Whether a worker died, so that not all of the items, or none, caused it.
     overdue : int or None
-        Which item is to blame, where it was over its time and could not be interrupted.
+        The item that exceeded its time and could not be interrupted, if any.
     """
 
     items: list[Any]
@@ -64,7 +64,7 @@ RUNNING = Done([], [])
 
 @dataclass(frozen=True)
 class Overdue:
-    """What comes of an item that was over its time.
+    """The result of an item that exceeded its time.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class Pool:
     def _stop(self, kind: Any) -> None:
         if self._engine is None:
             return
-        if kind is not None and self._calls:  # an error waits for nobody
+        if kind is not None and self._calls:  # an error is raised at once
             self.abort()
             return
         while self._calls:
@@ -155,7 +155,7 @@ class Pool:
         self._engine.stop()
 
     def abort(self) -> None:
-        """Stop the workers in the middle of what they do; the pool is of no use afterwards."""
+        """Stop the workers without waiting for their calls; the pool cannot be used afterwards."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.abort()
@@ -223,7 +223,7 @@ class Pool:
         done = partial(_put, self._done, number)
         try:
             self._engine.submit(partial(_run, work), shipped, done)
-        except self._engine.lost as error:  # a worker has died, of which `wait` has not told yet
+        except self._engine.lost as error:  # a worker has died, which `wait` has not reported yet
             if len(self._calls) > 1:
                 done(partial(_raise, error))  # like those that were beside it
                 return
@@ -232,7 +232,7 @@ class Pool:
             self._engine.submit(partial(_run, work), shipped, done)
 
     def _note_of(self, call: _Call) -> _Call | Row | None:
-        """Return where the call writes what it is at."""
+        """Return the object to which the call writes its current item."""
         if not self._engine.local or (call.seconds is None and call.until is None):
             return None
         if not self.in_processes_:
@@ -248,7 +248,7 @@ class Pool:
 
         After so many seconds without one `RUNNING` is returned; None waits on.
 
-        What goes on long after its time is ended: workers with their lives, threads are left
+        Calls that go on long after their time are ended: processes are killed, threads are left
         behind. None is returned if the time of all calls is over and none of them comes back.
         """
         while True:
@@ -342,7 +342,7 @@ class Pool:
 
 
 class _Call:
-    """A call that runs; where that is in a thread, it writes down here what it is at."""
+    """A call that runs; in a thread it stores its current item here."""
 
     def __init__(
         self,
@@ -371,7 +371,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Left:
-    """Seconds left, for machines with clocks of their own."""
+    """Seconds that are left, because clocks of machines differ."""
 
     seconds: float
 
@@ -385,7 +385,7 @@ class _Raised:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker does, and under which settings."""
+    """The function that a worker calls, and its settings."""
 
     function: Callable[..., Any]
     items: list[Any]

@@ -1,7 +1,8 @@
-"""What a fit predicts for the rows that it is scored on, as numbers that can be kept.
+"""Predictions of a fit for the rows that it is scored on, as numbers that can be kept.
 
 Fits of one search must be comparable: columns are those of all labels, whatever labels the training
-part of a split had. What cannot be made comparable, or is not finite, is refused with a reason.
+part of a split had. Predictions that are not finite, or cannot be made comparable, are refused with
+a reason.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class PredictionKind:
-    """What predictions are kept: the method that makes them, and the meaning of their columns.
+    """The predictions that are kept: the method that makes them, and the meaning of their columns.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class PredictionKind:
     classes: NDArray[Any] | tuple[NDArray[Any], ...] | None = None
 
     def columns_of(self, estimator: Any, given: Any, n_rows: int) -> NDArray[np.floating[Any]]:
-        """Return what a fitted estimator has predicted in the columns of all labels.
+        """Return the predictions of a fitted estimator with a column for each of all labels.
 
         Parameters
         ----------
@@ -177,7 +178,7 @@ def _compact(values: NDArray[Any], *, is_probability: bool) -> NDArray[np.floati
 
 @contextmanager
 def noting(setting: Setting, estimator: Any, X: Any) -> Iterator[list[Any]]:
-    """While in the body, what an estimator answers about `X` by the method to keep is noted.
+    """Collect the predictions for `X` that the estimator makes within the context.
 
     Only where the scorer is scikit-learn's: others may do anything with an estimator.
 
@@ -213,7 +214,7 @@ def noting(setting: Setting, estimator: Any, X: Any) -> Iterator[list[Any]]:
 
 
 def _copied(answer: Any) -> Any:
-    """Return an answer that whoever asked cannot change any more."""
+    """Return a copy that the caller of the method cannot change."""
     return [part.copy() for part in answer] if isinstance(answer, list) else answer.copy()
 
 

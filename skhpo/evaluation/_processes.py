@@ -45,7 +45,7 @@ class JoblibEngine(Engine):
         self._quiet.__enter__()
 
     def _end_workers_with_driver(self) -> None:
-        """Let also those workers that never get a call see that this process is gone."""
+        """Make workers end with this process, also those that never get a call."""
         if self.tells_deaths:
             self._workers.call_first(end_with_parent, os.getpid())
 
@@ -84,7 +84,7 @@ class JoblibEngine(Engine):
             self._successors = None
 
     def _configure(self) -> None:
-        """Turn to joblib's workers of now, which are new ones where it has none of use."""
+        """Use joblib's current workers, or new ones if these cannot be used."""
         parallel = self._backend.parallel
         self._backend.configure(parallel.n_jobs, parallel, **backend_arguments(parallel))
         self._end_workers_with_driver()

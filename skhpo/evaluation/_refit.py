@@ -72,7 +72,7 @@ def refit_together(
 def _fit_in_lockstep(
     estimators: Sequence[Any], X: Any, y: Any, fit_params: Mapping[str, Any]
 ) -> None:
-    """Fit networks, in whatever wrappers, on the same data in lockstep, in place."""
+    """Fit networks, also inside of wrappers, on the same data in lockstep, in place."""
     if not estimators:
         return
     from ..lockstep import Member, train_together

@@ -21,7 +21,7 @@ __all__ = ["answering", "looks_at_outputs_only", "looks_at_predictions_only", "s
 
 
 def looks_at_predictions_only(scorer: Any) -> bool:
-    """Whether a scorer is known to pass X on to the estimator and do nothing else with it."""
+    """Whether a scorer is known to use X only as the argument of the estimator."""
     return all(
         type(one).__module__.startswith("sklearn.") or isinstance(one, PredictionScorer)
         for one in _each(scorer)
@@ -29,7 +29,7 @@ def looks_at_predictions_only(scorer: Any) -> bool:
 
 
 def looks_at_outputs_only(scorer: Any, net: Any, params: Mapping[str, Any]) -> bool:
-    """Whether a scorer needs no more of a network than what it returns for X.
+    """Whether a scorer only needs the outputs of a network for X.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def _each(scorer: Any) -> Collection[Any]:
 
 @contextmanager
 def answering(net: Any, X: Any, outputs: Any) -> Iterator[None]:
-    """While in the body, a network that is asked about `X` gives `outputs` without a forward pass.
+    """Within this context a network returns `outputs` for `X` without a forward pass.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a fit is set up with: an estimator with parameters and seeds, and its part of the data."""
+"""Setup of a fit: an estimator with parameters and seeds, and its part of the data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LARGE = 2**26
 
 
 class Work(NamedTuple):
-    """What a task trains: the estimator, the one inside of its wrappers, and the data that gets."""
+    """Estimator and data of a task; the estimator inside of the wrappers and its data."""
 
     whole: Any
     prepared: Prepared
@@ -52,7 +52,7 @@ class Work(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """How deep what is trained is in the estimator of the search."""
+        """Depth of the trained estimator in the estimator of the search."""
         return len(self.prepared.names)
 
     def without_rows(self) -> Work:
@@ -108,7 +108,7 @@ def prepare(
     part_for: Callable[[Any], tuple[Any, Any, Mapping[str, Any]]],
     prepared: Prepared | None = None,
 ) -> Work:
-    """Build what a task trains, and say how.
+    """Build the estimator of a task, and decide how it is trained.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def train_part(
 
 
 def reads_rows(estimator: Any) -> bool:
-    """Say whether an estimator can read rows of a large array where they are."""
+    """Return whether an estimator can read rows of a large array where they are."""
     found = inside(estimator)
     return not found.transforms_X and search_tags(found.estimator).reads_rows
 

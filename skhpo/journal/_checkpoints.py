@@ -1,4 +1,4 @@
-"""Checkpoints of fits, as their estimators write them."""
+"""Checkpoints of fits, in the format of their estimators."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["CheckpointFile", "Checkpoints", "ModelFiles"]
 
 
 class CheckpointFile(FitFile):
-    """A fit's checkpoint, which may be there or not."""
+    """The checkpoint of a fit, which may exist or not."""
 
     __slots__ = ()
     kind = "checkpoint"
 
     def save(self, estimator: Any) -> None:
-        """Write what the estimator's ``save_checkpoint`` does.
+        """Write the checkpoint that the estimator's ``save_checkpoint`` makes.
 
         Raises
         ------
@@ -39,7 +39,7 @@ class CheckpointFile(FitFile):
 
 
 class Checkpoints(FitFiles):
-    """What later rungs go on from, until none can ask for it any more."""
+    """Checkpoints from which later rungs continue, kept as long as a rung may need them."""
 
     suffix = ".pt"
     file_type = CheckpointFile

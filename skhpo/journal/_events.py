@@ -1,4 +1,4 @@
-"""Events of a search as JSON: made, read back, and what their fields must be.
+"""Events of a search as JSON: how they are made and read, and the rules of their fields.
 
 Nothing in them is executable: numbers, strings, and the `repr` of parameters that are neither.
 """
@@ -63,7 +63,7 @@ def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
 
 
 def proposal_event(candidates: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the line that says which configurations some candidates have, by number."""
+    """Return the line with the configurations of some candidates, by number."""
     return {
         "event": "propose",
         "candidates": {
@@ -110,7 +110,7 @@ def params_of(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_read(value: Any) -> Any:
-    """Return what `read_trials` makes of the value of a parameter."""
+    """Return the value of a parameter as `read_trials` returns it."""
     return _shown(_json(value))
 
 
@@ -142,7 +142,7 @@ def _decode(scores: Mapping[str, Any] | None) -> dict[str, float] | None:
 
 
 def wrong_field(content: Mapping[str, Any], *, header: bool = False) -> str | None:
-    """Say which field of an event, or of a header, is not what it must be; None if all are."""
+    """Return what is wrong with a field of an event, or of a header; None if all are right."""
     kind: Any = content.get("event")
     if kind == "fit" and not header and _is_usual(content):
         return None
@@ -160,9 +160,9 @@ def wrong_field(content: Mapping[str, Any], *, header: bool = False) -> str | No
 
 
 def _is_usual(content: Mapping[str, Any]) -> bool:
-    """Whether a fit is as nearly all are, and right: told at once, as there may be a million.
+    """Whether a fit has the usual fields with valid values; fast, as there may be a million.
 
-    What is false here may be right all the same.
+    An unusual fit may be valid, too.
     """
     n_fields = len(content) - ("time" in content) - 2 * ("worker" in content)
     if n_fields != _N_FIELDS:
@@ -239,7 +239,7 @@ _COUNTS = ("n", "trial", "split", "repeat", "candidate")
 _INTEGER, _NUMBERS = {int}, {int, float}
 _PLAIN = {int, float, str, bool, type(None)}
 
-# Whether a value may stand there, and what the rule is.
+# A check of the value, and the rule in words.
 _Field = tuple[Callable[[Any], bool], str]
 
 _NUMBER: _Field = (_count, "an integer from 0")
@@ -289,7 +289,7 @@ _EVENTS: dict[str, dict[str, _Field]] = {
         "trials": (lambda v: isinstance(v, list) and all(map(_count, v)), "a list of numbers"),
     },
     "tell": {"n": _NUMBER, "trial": _NUMBER},
-    # Of searches that several processes work on: whose configurations are which, and who fits what.
+    # Of searches with several processes: configurations of candidates, and which process fits what.
     "propose": {
         "n": _NUMBER,
         "candidates": (

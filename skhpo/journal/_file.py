@@ -1,4 +1,4 @@
-"""The journal as a file: made whole, locked, appended to."""
+"""The journal as a file: created complete, locked, appended to."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _COMMON = (
 # Errors of opening a file that can still be read.
 _CANNOT_BE_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
-# Seconds between two times that lines are made to survive a crash of the machine, unless a fit took
-# longer than the second number: losing that would cost more than to wait for the disk.
+# Lines are written to the disk after so many seconds, or at once after a fit that took longer than
+# the second number: its loss would cost more than waiting for the disk.
 _SYNC_EVERY = 0.05
 _WORTH_A_SYNC = 1.0
 
-# Locks belong to open files, which a forked child has too: it must let go of them.
+# Locks belong to open files, which a forked child has too: it must close them.
 _OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
@@ -61,10 +61,10 @@ class Journal:
     Parameters
     ----------
     path : str or path-like
-        The file; its directory must exist. What goes with it and is no JSON (checkpoints,
-        split indices) is kept in the folder `files` beside it.
+        The file; its directory must exist. Data that are no JSON (checkpoints, split
+        indices) are in the folder `files` beside it.
     take : callable or None, default=None
-        Gets the lines but the first, one by one, as they are found at opening.
+        Called with each line after the first, when the file is opened.
 
     Attributes
     ----------
@@ -73,11 +73,11 @@ class Journal:
     header : dict or None
         The first line; None where there is no file yet, which `start` makes.
     events : list of dict
-        The other lines, as found at opening; empty where `take` got them.
+        The other lines when the file was opened; empty if `take` got them.
     files : Path
         ``<path>.files``
     read_only : bool
-        Whether the system lets nothing be written to it. It can still be read.
+        Whether the system does not allow writing. It can still be read.
 
     Raises
     ------
@@ -185,11 +185,11 @@ class Journal:
         return True
 
     def turn(self) -> AbstractContextManager[None]:
-        """Return a context in which nobody else writes: always, where a journal is not shared."""
+        """Return a context in which no other process writes; if not shared, this is always so."""
         return nullcontext()
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Add one line, and the time, which survives the death of this process.
+        """Add one line, with the time; it survives the death of this process.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class Journal:
             self._end, self._n, self._pending = end, self._n + 1, b""
 
     def sync(self, *, only_if_due: bool = False) -> bool:
-        """Make what was appended survive a crash of the machine.
+        """Write appended lines to the disk, so that they survive a crash of the machine.
 
         Parameters
         ----------
@@ -226,7 +226,7 @@ class Journal:
         Returns
         -------
         bool
-            Whether everything that was appended does.
+            Whether all appended lines survive one.
 
         Raises
         ------
@@ -258,7 +258,7 @@ class Journal:
 
     @property
     def checkpoints(self) -> Checkpoints | None:
-        """Checkpoints or None: those of the fits; None where none can be written."""
+        """Checkpoints or None: those of the fits; None if none can be written."""
         return None if self.read_only else Checkpoints(self.files, self.header["journal"])
 
     @property
@@ -268,23 +268,23 @@ class Journal:
 
     @property
     def predictions(self) -> PredictionFiles:
-        """Predictions that are kept."""
+        """Files of predictions."""
         return PredictionFiles(self.files, self.header["journal"])
 
     def splits(
         self, current: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
     ) -> Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Return the splits that the journal's fits are made on.
+        """Return the splits of the journal's fits.
 
         Parameters
         ----------
         current : list of (ndarray, ndarray)
-            What the splitter gives now.
+            The splits that the splitter returns now.
 
         Raises
         ------
         JournalError
-            If they are others than the journal's and its file of them is not whole, or the folder
+            If they differ from the journal's and its file of splits is damaged, or the folder
             is not the journal's.
         """
         identity = self.header["journal"]
@@ -303,17 +303,17 @@ class Journal:
             return
         if not HAS_LOCKS:
             self._close()
-        with suppress(OSError):  # on a full disk it goes without
+        with suppress(OSError):  # not possible on a full disk
             self._folder.mark()
         if self.checkpoints is not None:
             for files in (self.checkpoints, self.models, self.predictions):
                 files.sweep(kept=())
-        with suppress(OSError):  # what is to be raised says more
+        with suppress(OSError):  # the error that is raised is more informative
             os.unlink(self.path)
             self._folder.discard()
 
     def _settle(self, size: int, *, torn: bool = False) -> None:
-        """See how much of the pending line is in a file of a size: all, or it is cut off again.
+        """Count the pending line if all of it is in a file of this size, else cut it off.
 
         `torn` says that what follows may be another process's line that it died writing.
         """
@@ -387,7 +387,7 @@ class Journal:
 
 
 def worth_a_sync(seconds: float) -> bool:
-    """Whether to wait for the disk costs less than to lose what a fit of so many seconds left."""
+    """Whether waiting for the disk costs less than the loss of a fit that took so many seconds."""
     return seconds > _WORTH_A_SYNC
 
 
@@ -436,12 +436,12 @@ def _read_all(descriptor: int, path: str | PathLike[str]) -> bytes:
     with os.fdopen(os.dup(descriptor), "rb") as file:
         file.seek(0)
         beginning = file.read(len(BEGINNING))
-        check_beginning(beginning, path)  # whatever else it is may be large
+        check_beginning(beginning, path)  # another file may be large
         return beginning + file.read()
 
 
 def _is_there(path: str | PathLike[str]) -> bool:
-    """Whether there is a file; raises JournalError for what can be none."""
+    """Whether there is a file; raises JournalError for a path that cannot be a journal."""
     try:
         status = os.stat(path)
     except FileNotFoundError:

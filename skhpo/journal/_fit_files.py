@@ -1,4 +1,4 @@
-"""Files of single fits in the folder of a journal: each says whose it is, and proves itself."""
+"""Files of single fits in the folder of a journal; each has the name of its fit and a checksum."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["FIT_FILE", "FitFile", "FitFiles", "Name"]
 Name = tuple[int, int, int]
 
 _FIT = r"(\d+)-(\d+)-(\d+)"
-# What a fit may leave in a folder, whole or not.
+# Names of files that a fit may leave in a folder, complete or not.
 FIT_FILE = re.compile(rf"{_FIT}(\.pt|\.kept\.pt|\.npy)(\..*)?")
-# What a worker that finds a file damaged adds to its name; the search counts them.
+# A worker adds this to the name of a file that is damaged; the search counts them.
 _DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class FitFile:
-    """A file of a fit, which may be there or not.
+    """A file of a fit, which may exist or not.
 
     Its first line names the fit and has a hash of the rest.
 
@@ -39,7 +39,7 @@ class FitFile:
     ----------
     path : str
     fit : str
-        Of which journal, trial, split, repeat and resource.
+        Journal, trial, split, repeat and resource.
     """
 
     path: str
@@ -48,18 +48,18 @@ class FitFile:
 
     @property
     def has_folder(self) -> bool:
-        """Whether it can be written: on other machines there may be no such folder."""
+        """Whether it can be written: other machines may not have the folder."""
         return Path(self.path).parent.is_dir()
 
     def write(self, fill: Callable[[io.BytesIO], Any], *, sync: bool = True) -> None:
-        """Write what a function writes.
+        """Write the file by a function.
 
         Parameters
         ----------
         fill : callable
             Called with a binary file.
         sync : bool, default=True
-            Whether it shall survive a crash of the machine.
+            Whether it must survive a crash of the machine.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class FitFile:
         write_atomically(self.path, content, mode=mode, sync=sync)
 
     def read(self) -> memoryview | None:
-        """Return what was written.
+        """Return the content.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class FitFiles:
         return self.file_type(str(self._path(key)), f"{self._fit(key)}{resource}")
 
     def has(self, key: Name) -> bool:
-        """Whether there was a file for a fit when this was asked first.
+        """Whether there was a file for a fit at the first call.
 
         Where other processes may write one: whether there is one now.
         """
@@ -140,7 +140,7 @@ class FitFiles:
         return self._path(key).name in self._at_first
 
     def content(self, key: Name) -> memoryview | None:
-        """Return what was written for a fit; None where there is no file, or none that is whole."""
+        """Return the content of the file of a fit; None if there is none, or it is damaged."""
         try:
             content = read_file(self._path(key))
         except OSError:
@@ -201,7 +201,7 @@ class FitFiles:
                 continue
             if name.endswith(_DAMAGED):
                 damaged.append(name.removesuffix(_DAMAGED))
-            with suppress(OSError):  # what cannot be removed does no harm
+            with suppress(OSError):  # files that cannot be removed are harmless
                 os.unlink(self.folder / name)
         return damaged
 

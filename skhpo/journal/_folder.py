@@ -1,4 +1,4 @@
-"""The folder of a journal: split indices and files of fits, and whose they are."""
+"""The folder of a journal: split indices and files of fits, and the id of their journal."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Folder", "digest_of"]
 
 _OWNER = "owner"
 _SPLITS = "splits.npz"
-# There until the journal has its header, and from when it is discarded: see `mark`.
+# Exists until the journal has its header, and again after it is discarded: see `mark`.
 _STARTING = "starting"
 _HEADER = "header.part"
-# What a crash can leave of a beginning.
+# Files that a crash during the start can leave.
 _UNFINISHED = re.compile(
     rf"{_STARTING}|{_HEADER}|({_OWNER}|{_SPLITS}|{_STARTING})\.[0-9a-f]+\.part"
 )
-# What else can be in a folder with the mark.
+# Other files that may be in a folder with the mark.
 _OURS = re.compile(rf"{_OWNER}|{_SPLITS}|{FIT_FILE.pattern}")
 
 
@@ -93,7 +93,7 @@ class Folder:
     def restore(
         self, journal: str, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
     ) -> None:
-        """Make the folder again where it is missing, and remove what a crash left of its making."""
+        """Make the folder again if it is missing, and remove files of an interrupted start."""
         if self._make() or not (self.path / _OWNER).exists():
             self._fill(journal, splits)
         with storing(self.path):
@@ -127,7 +127,7 @@ class Folder:
             )
 
     def narrow(self, mode: int) -> None:
-        """Take permissions away that the journal does not give.
+        """Remove permissions that the journal does not have.
 
         Parameters
         ----------
@@ -174,13 +174,13 @@ class Folder:
             write_atomically(self.path / _SPLITS, _packed(splits), mode=mode)
 
     def mark(self) -> None:
-        """Note that what is in the folder is of no use to anybody."""
+        """Mark the files in the folder as useless."""
         write_atomically(self.path / _STARTING, b"")
 
     def discard(self, made: bool = True) -> None:
-        """Remove what belongs to a journal that has nothing yet; the folder if this one made it.
+        """Remove the files of an empty journal, and the folder if this object made it.
 
-        The mark stays beside what a thread that nobody waited for wrote meanwhile.
+        The mark stays if an abandoned thread has written a file meanwhile.
         """
         for name in (_HEADER, _OWNER, _SPLITS):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Whether events follow from one another: nothing twice, nothing before what it needs."""
+"""Checks the order of events: none is there twice, none before an event that it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FACTS = ("candidate", "resource", "parent", "params")
 
 
 class History:
-    """What the events of a journal have said so far.
+    """The state of a search after some events of its journal.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ class History:
         self._proposed: set[str] = set()
 
     def take(self, event: Mapping[str, Any]) -> str | None:
-        """Take the next event, or say why it cannot be the next.
+        """Take the next event, or return why it cannot be the next.
 
         Returns
         -------
         str or None
-            None where it is taken.
+            None if it is taken.
         """
         why: str | None = getattr(self, f"_take_{event['event']}")(event)
         return why
@@ -61,7 +61,7 @@ class History:
                     return f"{name} of trial {trial} is {now!r} here and {before!r} before"
         self._fits[trial] = there = there | bit
         if there == self._all:
-            del self._facts[trial]  # no line can differ any more
+            del self._facts[trial]  # no further line of the trial can follow
         return None
 
     def _take_confirm(self, event: Mapping[str, Any]) -> str | None:

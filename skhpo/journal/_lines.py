@@ -1,4 +1,4 @@
-"""Lines that prove themselves: each has its number, and a checksum of it and the journal's id."""
+"""Lines with their number, and a checksum of their content and the journal's id."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def _checksum(body: bytes, journal: str) -> bytes:
 def check_beginning(beginning: bytes, path: str | PathLike[str]) -> None:
     """Raise JournalError unless a file begins like a journal.
 
-    Headers are written whole before the file gets its name, so that another beginning is never
-    that of a journal.
+    Headers are complete before the file gets its name, so that a file with another beginning is
+    no journal.
     """
     if not beginning.startswith(BEGINNING):
         what = "it does not begin with the header of one" if beginning else "it is empty"
@@ -73,7 +73,7 @@ def read_header(line: bytes, path: str | PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     JournalError
-        If it is not whole, or of another format.
+        If it is damaged, or of another format.
     """
     check_beginning(line, path)
     header = _parsed(line)
@@ -97,7 +97,7 @@ def read_header(line: bytes, path: str | PathLike[str]) -> dict[str, Any]:
 def read_event(
     line: bytes, number: int | None, journal: str
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the content of a line, and what is wrong with it.
+    """Return the content of a line, or what is wrong with it.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def read_event(
     Returns
     -------
     event : dict or None
-        None if it is not whole.
+        None if it is damaged.
     why : str or None
         None if nothing is wrong.
     """
@@ -128,7 +128,7 @@ def read_event(
 def read_lines(
     content: bytes, path: str | PathLike[str], take: Callable[[dict[str, Any]], None]
 ) -> LineReader:
-    """Read what a journal holds.
+    """Read the events of a journal.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def read_lines(
     Returns
     -------
     LineReader
-        At the end of the whole lines; a torn one may follow.
+        At the end of the complete lines; a torn one may follow.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a journal says, as trials and results."""
+"""Trials and results of a journal."""
 
 from __future__ import annotations
 

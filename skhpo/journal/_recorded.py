@@ -1,4 +1,4 @@
-"""What a journal says, as a search that goes on needs it."""
+"""The content of a journal in the form that a resumed search needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Recorded"]
 
 @dataclass
 class Recorded:
-    """Takes the lines of a journal one by one, and keeps what they say, not the lines.
+    """Takes the lines of a journal one by one, and keeps results and configurations, not lines.
 
     Attributes
     ----------
