@@ -120,11 +120,12 @@ def test_constraints_without_several_objectives(searched, tmp_path):
     page, _ = parsed(report(record, tmp_path / "page.html"))
     assert "The front" not in page.texts
     assert any("rows keep all constraints" in text for text in page.texts)
-    # Nothing is feasible: the page is still one.
+    # Nothing is feasible, and costs need a logarithmic axis below 1: the page is still one.
     worse = replace(
         record,
         violation=record.violation + 1.0,
         chosen=None,
+        scores={**record.scores, "neg_n_parameters": record.scores["neg_n_parameters"] ** 3 / 1e12},
         objectives=("accuracy", "neg_n_parameters"),
     )
     page, _ = parsed(report(worse, tmp_path / "page.html"))

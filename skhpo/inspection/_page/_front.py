@@ -16,6 +16,8 @@ from ._svg import Picture
 __all__ = ["constraints_of", "draw_front", "front_section"]
 
 _FRONT, _INFEASIBLE = COLOURS[0], COLOURS[3]
+# Room for small numbers beside an axis.
+_LEFT = 70
 # Pairs of objectives that are drawn.
 _MOST_PAIRS = 6
 
@@ -74,7 +76,7 @@ def draw_front(found, i, j):
     """Rows by two objectives; `found` as of `front_of`."""
     axes = [_Axis(found.scores[:, k], found.objectives[k]) for k in (i, j)]
     x, y = axes
-    picture = Picture(x.ends, y.ends, height=300, log_x=x.is_log, log_y=y.is_log)
+    picture = Picture(x.ends, y.ends, height=300, log_x=x.is_log, log_y=y.is_log, left=_LEFT)
     inside = found.is_feasible & ~found.is_front
     at = [np.clip(one.means, min(one.ends), max(one.ends)) for one in axes]
     picture.dots(at[0][inside], at[1][inside], 'fill="#888" fill-opacity="0.6"', found.rows[inside])
@@ -124,7 +126,8 @@ class _Axis:
 def _draw_hypervolume(record):
     spent, volumes = incumbent(record, metric="hypervolume")
     known = ~np.isnan(volumes)
-    picture = Picture((0, spent[-1]), (0, np.nanmax(volumes) * 1.05 or 1.0), height=300)
+    ends = (0, np.nanmax(volumes) * 1.05 or 1.0)
+    picture = Picture((0, spent[-1]), ends, height=300, left=_LEFT)
     picture.line(
         np.repeat(spent[known], 2)[1:],
         np.repeat(volumes[known], 2)[:-1],

@@ -138,7 +138,7 @@ class Picture:
         if ticks is None:
             ticks = [(v, f"{v:.4g}") for v in _ticks(self._x, self._log_x)]
         for value, text in ticks:
-            px, _ = self.at([value], [self._y[0]])
+            px, _ = self.at([value], [1.0])
             self.parts.append(f'<path class="axis" d="M{px[0]:.1f} {bottom}v4"/>')
             self.text(px[0], bottom + 16, text)
         self.text((self._left + right) / 2, self.height - 6, label, more='class="label"')
