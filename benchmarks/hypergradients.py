@@ -200,7 +200,7 @@ def recipe(seeds):
     kinds = {
         "stn": {},
         "delta": {"variant": "delta", "train_steps": 5},
-        "implicit": {"variant": "implicit", "train_steps": 2, "n_terms": 5},
+        "implicit": {"variant": "implicit", "train_steps": 2},
         "unrolled": {"variant": "unrolled"},
         "global": {"variant": "global"},
     }
