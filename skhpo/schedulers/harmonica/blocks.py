@@ -90,8 +90,8 @@ class Block:
     @property
     def size(self) -> int:
         """Number of products."""
-        shape = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
-        return shape[0] * (shape[1] - self.allowed.shape[1]) + int(self.allowed.sum())
+        n_rows, n_columns = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+        return n_rows * (n_columns - len(self.allowed.T)) + int(self.allowed.sum())
 
     def products(self, places: Indices) -> Indices:
         """Return the columns of the products at some places, of shape (n_places, degree)."""
