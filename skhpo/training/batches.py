@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-__all__ = ["BatchIndices", "RowBatches", "balanced_order", "batch_sizes", "order_by_length"]
+__all__ = ["RowBatches", "balanced_order", "batch_sizes", "order_by_length"]
 
 # Batches whose rows are sorted by length together: many enough that those of a batch are about
 # equal, few enough that the order of an epoch stays random.
@@ -130,26 +130,6 @@ def _split(rows, sizes):
         return rows.split(sizes)
     columns = zip(*(v.split(sizes) for v in rows.values()), strict=True)
     return [dict(zip(rows, column, strict=True)) for column in columns]
-
-
-class BatchIndices:
-    """Row numbers of the batches of an epoch, drawn as `RowBatches` draws them: a batch sampler.
-
-    Parameters
-    ----------
-    batches : RowBatches
-    """
-
-    def __init__(self, batches):
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        # A generator, that draws with its first batch: a loader with workers starts two of them.
-        for part in self.batches.order().split(self.batches.sizes()):
-            yield part.tolist()
 
 
 def balanced_order(classes, generator):
