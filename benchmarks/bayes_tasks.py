@@ -349,6 +349,33 @@ def levy_in_16(params):
     return levy({name: params[name] for name in sorted(params)[3:7]})
 
 
+def valleys(seed, n_categories=4):
+    """A valley elsewhere in each category, whose floors differ (`bayes_categories.py`)."""
+    rng = np.random.default_rng([seed, 99])
+    names = [f"k{i}" for i in range(n_categories)]
+    shifts = dict(zip(names, rng.uniform(-0.3, 0.3, (n_categories, 4)), strict=True))
+    floors = rng.permutation([0.0, *rng.uniform(10.0, 30.0, n_categories - 1)])
+    floors = dict(zip(names, floors, strict=True))
+
+    def at(x, name):
+        z = x - shifts[name]
+        valley = 10 * (z[1:] - z[:-1] ** 2) ** 2 + (1 - z[:-1]) ** 2
+        return float(valley.sum() + floors[name])
+
+    starts = rng.uniform(-2.0, 2.0, (12, 4))
+    least = min(
+        minimize(at, start, args=(name,), bounds=[(-2.0, 2.0)] * 4).fun
+        for name in names
+        for start in starts
+    )
+
+    def score(params):
+        x = _vector({name: params[name] for name in params if name != "category"})
+        return -at(x, params["category"])
+
+    return Task({**_cube(4, -2.0, 2.0), "category": ("choice", names)}, score, best=-least)
+
+
 _SVC = {"C": ("log", 1e-3, 1e4), "gamma": ("log", 1e-6, 10.0)}
 _SGD = {
     "alpha": ("log", 1e-6, 10.0),

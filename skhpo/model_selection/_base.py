@@ -100,8 +100,9 @@ class BaseTrialSearchCV(ScoredTrials):
     def _as_written(self) -> Self:
         """Return a copy for printing, of which distributions show what they are."""
         shown = copy(self)
-        if hasattr(self, "param_distributions"):
-            shown.param_distributions = as_written(self.param_distributions)
+        for name in ("param_distributions", "priors"):
+            if hasattr(self, name):
+                setattr(shown, name, as_written(getattr(self, name)))
         return shown
 
     def _set_arguments(self, arguments: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._compat import Interval, StrOptions
-from ..samplers import Sampler
+from ..samplers import CONFIDENCE, PriorBandSampler, Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband, Scheduler
 from ._base import BaseTrialSearchCV
 from ._checks import resource_limits
@@ -19,6 +19,7 @@ from ._forecast import Forecast
 from ._loop import OUT_OF_TIME, TrialLoop
 from ._observers import Observer
 from ._plan import Plan
+from ._priors import prior_of
 from ._samplers import make_sampler
 from ._source import Source
 
@@ -113,6 +114,16 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
+    priors : dict, "defaults" or None, default=None
+        What is believed to be good: by parameter a value, as in ``{"lr": 1e-3}``, around which
+        good ones are, or a frozen distribution over numbers, as in ``{"dropout": norm(0.2, 0.1)}``.
+        "defaults" are the estimator's own parameters. The likeliest candidate is tried first,
+        the others are drawn from them, from the space, and around the best one, in shares that
+        depend on the rung and on how well they explain the best scores (PriorBand [4]_); with
+        ``sampler="bayes"`` as in `BayesSearchCV`.
+    prior_confidence : {"low", "medium", "high"}, default="medium"
+        How near to a single value good ones are believed to be: within half, a quarter or an
+        eighth of the range on the scale of its distribution.
     forbidden : callable, list of dict or None, default=None
         What is never tried: a function of a dict of parameters that returns True for it, or dicts
         with values that must not meet, as in ``[{"solver": "lbfgs", "penalty": "l1"}]``.
@@ -251,6 +262,9 @@ classes_, n_features_in_, feature_names_in_
        algorithm 2.
     .. [3] S. Falkner, A. Klein, F. Hutter. BOHB: Robust and Efficient Hyperparameter Optimization
        at Scale. ICML 2018.
+    .. [4] N. Mallik, E. Bergman, C. Hvarfner, D. Stoll, M. Janowski, M. Lindauer, L. Nardi,
+       F. Hutter. PriorBand: Practical Hyperparameter Optimization in the Age of Deep Learning.
+       NeurIPS 2023.
 
     Examples
     --------
@@ -280,6 +294,8 @@ classes_, n_features_in_, feature_names_in_
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
         "n_iterations": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "sampler": [str, Sampler, callable],
+        "priors": [dict, StrOptions({"defaults"}), None],
+        "prior_confidence": [StrOptions(set(CONFIDENCE))],
     }
 
     _samples_in_order = True
@@ -309,6 +325,8 @@ classes_, n_features_in_, feature_names_in_
         error_score: float | str = np.nan,
         return_train_score: bool = False,
         n_repeats: int = 1,
+        priors: Mapping[str, Any] | str | None = None,
+        prior_confidence: str = "medium",
         forbidden: Any = None,
         enqueue: str | Sequence[Mapping[str, Any]] = "defaults",
         journal: str | PathLike[str] | None = None,
@@ -337,13 +355,34 @@ classes_, n_features_in_, feature_names_in_
         limits = resource_limits(self, plan)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
         return scheduler(
-            make_sampler(self.sampler, plan.space, plan.random_state),
+            self._make_sampler(plan, limits[0]),
             min_resources=limits[0],
             max_resources=limits[1],
             factor=self.factor,
             n_brackets=self.n_brackets,
             n_iterations=None if self.n_iterations == "auto" else self.n_iterations,
             full_first=self.enqueue == "defaults" and bool(plan.first),
+        )
+
+    def _make_sampler(self, plan: Plan, least: int) -> Sampler:
+        prior = prior_of(self, plan)
+        if prior is None:
+            return make_sampler(self.sampler, plan.space, plan.random_state)
+        if self.sampler == "bayes":
+            from ..samplers import BayesSampler  # slow to import
+
+            return BayesSampler(plan.space, plan.random_state, prior=prior)
+        if self.sampler != "random":
+            raise ValueError(
+                "priors need sampler='random' or 'bayes', which know what to do with them, but got "
+                f"sampler={self.sampler!r}; leave one of the two out"
+            )
+        return PriorBandSampler(
+            plan.space,
+            plan.random_state,
+            prior=prior,
+            min_resources=least,
+            factor=float(self.factor),
         )
 
     def _keep(self, source: Source) -> None:

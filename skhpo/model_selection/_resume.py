@@ -56,6 +56,8 @@ _NEW = {
     "early_stopping_on": "inner",
     "forbidden": None,
     "objectives": None,
+    "prior_confidence": "medium",
+    "priors": None,
     "racing": None,
 }
 

@@ -6,6 +6,8 @@ from .._late import late
 from .base import Sampler, sample_at
 from .enqueued import EnqueuedSampler
 from .grid import GridSampler
+from .prior import CONFIDENCE, Prior
+from .prior_band import PriorBandSampler
 from .random import RandomSampler
 from .registry import named, register
 from .replayed import ReplayedSampler
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
     from .bayes import BayesSampler
 
 __all__ = [
+    "CONFIDENCE",
     "BayesSampler",
     "EnqueuedSampler",
     "GridSampler",
+    "Prior",
+    "PriorBandSampler",
     "RandomSampler",
     "ReplayedSampler",
     "Sampler",

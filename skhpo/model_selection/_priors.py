@@ -1,0 +1,42 @@
+"""What the user of a search believes of good values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..samplers import CONFIDENCE, Prior
+from ._own import own_configuration
+from ._plan import Plan
+
+__all__ = ["PRIOR_WEIGHT", "prior_of"]
+
+# Factors of the weight of the prior in the acquisition function.
+PRIOR_WEIGHT = {"low": 0.5, "medium": 1.0, "high": 2.0}
+assert PRIOR_WEIGHT.keys() == CONFIDENCE.keys()
+
+
+def prior_of(search: Any, plan: Plan) -> Prior | None:
+    """Return the prior of a search, None for none.
+
+    Parameters
+    ----------
+    search : estimator
+        Has `priors` and `prior_confidence`.
+    plan : Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name or a value is not in the space.
+    """
+    beliefs = search.priors
+    if isinstance(beliefs, str):
+        beliefs, reason = own_configuration(search.estimator, plan.distributions)
+        if beliefs is None:
+            raise ValueError(
+                "priors='defaults' are the estimator's own parameters, which must be in the space, "
+                f"but {reason}; give a dict with those that are"
+            )
+    if not beliefs:
+        return None
+    return Prior(plan.space, beliefs, search.prior_confidence)

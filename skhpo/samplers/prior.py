@@ -1,0 +1,187 @@
+"""What a user believes of good values, as a density over a space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from ..space import SearchSpace
+
+__all__ = ["CONFIDENCE", "Prior"]
+
+Array = NDArray[np.float64]
+
+# The standard deviation around a single value, as a share of the parameter's range, and the
+# probability of a single choice beside its equal share (the former as in NePS; Mallik et al., 2023,
+# "PriorBand", appendix D.2).
+CONFIDENCE = {"low": (0.5, 0.25), "medium": (0.25, 0.5), "high": (0.125, 0.75)}
+
+# Cells of the unit interval of a parameter without levels.
+_N_CELLS = 512
+
+# The density is nowhere less than this share of the uniform one: nothing is ruled out.
+_LEAST = 1e-3
+
+
+class Prior:
+    """Where good configurations are believed to be, as a density over the unit cube.
+
+    The density is a product over coordinates, each constant in cells, and 1 along coordinates of
+    which nothing is believed. Where the space draws from, its own distribution, has density 1.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    beliefs : mapping of str to object
+        By parameter: a value of the space, around which the density is normal on the scale of the
+        parameter's distribution (or, for a choice, its probability is raised); or a frozen
+        distribution of `scipy.stats` over the values, for numbers only.
+    confidence : {"low", "medium", "high"}, default="medium"
+        How narrow the density around a single value is: half, a quarter or an eighth of the
+        parameter's range as standard deviation.
+
+    Raises
+    ------
+    ValueError
+        If a name or a value is not in the space.
+    TypeError
+        If a choice has a distribution.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from skhpo import SearchSpace
+    >>> from skhpo.samplers import Prior
+    >>> space = SearchSpace({"lr": loguniform(1e-5, 1), "optimizer": ["adam", "sgd"]})
+    >>> prior = Prior(space, {"lr": 1e-3, "optimizer": "adam"})
+    >>> prior.log_density(space.to_unit({"lr": 1e-3, "optimizer": "adam"})[None]).round(1)
+    array([0.9])
+    >>> prior.log_density(space.to_unit({"lr": 0.5, "optimizer": "sgd"})[None]).round(1)
+    array([-1.6])
+    """
+
+    def __init__(
+        self, space: SearchSpace, beliefs: Mapping[str, Any], confidence: str = "medium"
+    ) -> None:
+        for name in beliefs:
+            if name not in space.names:
+                near = get_close_matches(str(name), space.names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {space.names}"
+                raise ValueError(
+                    f"every name in priors must be in the space, but {name!r} is not; {hint}"
+                )
+        self.space = space
+        # By coordinate: upper ends of cells, the density in each, and the likeliest point.
+        self._cells: dict[int, tuple[Array, Array, float]] = {}
+        for name, belief in beliefs.items():
+            problem = None
+            found = False
+            for place, dimension in enumerate(space.dimensions):
+                if dimension.name == name:
+                    try:
+                        self._cells[place] = _cells(space, place, belief, confidence)
+                    except ValueError as error:
+                        problem = error
+                    else:
+                        found = True
+            if not found and problem is not None:
+                raise problem
+
+    def log_density(self, u: Array) -> Array:
+        """Logarithm of the density at points of shape (n, n_dims)."""
+        total = np.zeros(len(u))
+        for place, (ends, density, _) in self._cells.items():
+            cells = np.searchsorted(ends, u[:, place], side="right")
+            total += np.log(density[np.minimum(cells, len(ends) - 1)])
+        return total
+
+    def points(self, u: Array) -> Array:
+        """Map uniform points of shape (n, n_dims) to points drawn from the prior."""
+        points = u.copy()
+        for place, (ends, density, _) in self._cells.items():
+            starts = np.concatenate([[0.0], ends[:-1]])
+            mass = np.cumsum(density * (ends - starts))
+            cells = np.minimum(np.searchsorted(mass, u[:, place], side="right"), len(ends) - 1)
+            before = np.concatenate([[0.0], mass[:-1]])[cells]
+            share = np.clip((u[:, place] - before) / (mass[cells] - before), 0.0, 1.0)
+            points[:, place] = starts[cells] + share * (ends - starts)[cells]
+        return points
+
+    def mode(self, u: Array) -> Array:
+        """The points with each coordinate of which something is believed where it is likeliest."""
+        points = u.copy()
+        for place, (_, _, likeliest) in self._cells.items():
+            points[:, place] = likeliest
+        return points
+
+
+def _cells(
+    space: SearchSpace, place: int, belief: Any, confidence: str
+) -> tuple[Array, Array, float]:
+    """Upper ends of the cells of a coordinate, the density in each, and the likeliest point."""
+    dimension = space.dimensions[place]
+    width, share = CONFIDENCE[confidence]
+    levels = space.level_ends(place)
+    ends = np.linspace(0.0, 1.0, _N_CELLS + 1)[1:] if levels is None else np.array(levels)
+    starts = np.concatenate([[0.0], ends[:-1]])
+    centres, sizes = (starts + ends) / 2.0, ends - starts
+    if not hasattr(belief, "cdf"):
+        try:
+            centre = space.unit_at(place, belief)
+        except ValueError as error:
+            raise ValueError(f"priors must lie in the space, but {error}") from error
+        if dimension.kind == "choice":
+            mass = (1.0 - share) * sizes
+            mass[int(np.searchsorted(ends, centre, side="right"))] += share
+        else:
+            mass = norm.cdf(ends, centre, width) - norm.cdf(starts, centre, width)
+    else:
+        if dimension.kind == "choice":
+            raise TypeError(
+                f"a distribution in priors must be that of a number, but {dimension.name!r} has "
+                "choices; give the choice that is likely to be good, or make the list ordered"
+            )
+        mass = _mass(space, place, belief, centres, starts, ends, is_listed=levels is not None)
+    total = float(mass.sum())
+    if not total > 0.0:
+        low, high = space.value_at(place, 0.0), space.value_at(place, 1.0)
+        raise ValueError(
+            f"priors must lie in the space, but that of {dimension.name!r} has no probability "
+            f"from {low:g} to {high:g}"
+        )
+    density = mass / total / sizes
+    if hasattr(belief, "cdf"):
+        centre = float(centres[density.argmax()])
+    return ends, np.asarray((1.0 - _LEAST) * density + _LEAST), centre
+
+
+def _mass(
+    space: SearchSpace,
+    place: int,
+    belief: Any,
+    centres: Array,
+    starts: Array,
+    ends: Array,
+    *,
+    is_listed: bool,
+) -> Array:
+    """The probability of each cell under a distribution over values."""
+
+    def at(u: Array) -> Array:
+        return np.array([float(space.value_at(place, x)) for x in u.tolist()])
+
+    if not is_listed:
+        return np.asarray(np.maximum(belief.cdf(at(ends)) - belief.cdf(at(starts)), 0.0))
+    weight = belief.pmf if _is_discrete(belief) else belief.pdf
+    return np.asarray(weight(at(centres)), dtype=float)
+
+
+def _is_discrete(belief: Any) -> bool:
+    middle = belief.ppf(0.5) if hasattr(belief, "ppf") else belief.icdf(0.5)
+    return hasattr(belief, "pmf") and isinstance(middle, Real) and belief.pmf(middle) > 0
