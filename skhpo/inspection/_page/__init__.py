@@ -120,7 +120,7 @@ def _subtitle(record):
     if record.resources is not None:
         text += f", {record.resource} at {', '.join(map(str, record.levels))}"
     unfinished = int(record.has_fit.any(axis=(1, 2)).sum() - record.is_finished.sum())
-    return text + (f"; {unfinished} rows are not finished" if unfinished else "")
+    return text + (f"; {unfinished} rows lack some of the splits" if unfinished else "")
 
 
 def _sections(record, metric, random_state):

@@ -1,0 +1,303 @@
+"""What the network returned after so many seconds loses on the test: our searches and their peers.
+
+A quarter of each table is a test that nobody sees, the other rows are searched with five folds. All
+contestants that train networks have the same network, space and folds and the same seconds of the
+processor, in one process with one thread; what is imported and compiled once is so before. They are
+in `race_contestants.py`:
+
+* ``bayes``, ``hyperband``, ``hyperband-bayes``: `BayesSearchCV` and `HalvingHyperbandSearchCV`
+  (with ``sampler="bayes"``), all else their defaults. ``bayes-single`` has no lockstep;
+  ``bayes-racing`` has none either, and ``racing="auto"``, which does nothing where the folds are
+  trained in lockstep.
+* ``tpe-hyperband``, ``tpe-wilcoxon``, ``gp``: a loop in PyTorch by hand under Optuna, with
+  `TPESampler` and `HyperbandPruner` (all folds an epoch at a time, their mean is reported), with
+  `TPESampler` and `WilcoxonPruner` (fold by fold), and with `GPSampler`.
+* ``random-skorch``, ``halving-skorch``: `RandomizedSearchCV`, and `HalvingRandomSearchCV` over
+  ``max_epochs``, of a skorch net; halving starts again under another seed until time is over.
+* ``keras-tuner``: its Hyperband, on the first fold only, with Keras on torch.
+* ``boosting``: `HistGradientBoosting` under `RandomizedSearchCV`, what a network has to justify
+  itself against.
+
+At each tenth of the time a contestant would return its best configuration until then. After the
+race that is trained on all rows that were searched, by the same trainer for all networks, and asked
+for the test. *Regret* is the test loss minus the smallest of any network of that table and seed, in
+units of what the default parameters lose more than that (2% of their loss at least).
+
+    python benchmarks/race.py --write docs/benchmarks/race.md
+    python benchmarks/race.py --seconds 3 --seeds 1 --tables concrete --only bayes gp  # a try
+
+``--folder`` has tables of your own: a CSV (or .csv.gz) each, with a column ``target``.
+``--results`` keeps a line for each run, and what is in there is not run again; ``--stop-after``
+ends between two runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import numpy as np
+import pandas as pd
+import torch
+from race_contestants import BASELINES, CONTESTANTS, EPOCHS, Clock, Task, TimeIsOver, refitted
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.metrics import log_loss, root_mean_squared_error
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+TABLES = ["attrition", "concrete", "satimage", "churn"]
+TENTHS = np.linspace(0.1, 1.0, 10)
+
+
+def read_task(folder, name, seed):
+    """Return a table as a `Task`: a fixed quarter of it is the test; folds depend on the seed."""
+    path = next(
+        path for ending in (".csv.gz", ".csv") if (path := folder / (name + ending)).exists()
+    )
+    frame = pd.read_csv(path).dropna(subset="target")
+    y = frame.pop("target").to_numpy()
+    is_number = np.issubdtype(y.dtype, np.number)
+    is_classes = not is_number or len(np.unique(y)) <= 20
+    text = frame.select_dtypes(exclude="number").columns
+    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    names = make_pipeline(
+        SimpleImputer(strategy="most_frequent"),
+        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+    )
+    X, X_test, y, y_test = train_test_split(
+        frame, y, test_size=0.25, random_state=0, stratify=y if is_classes else None
+    )
+    columns = make_column_transformer((names, text), (numbers, frame.columns.difference(text)))
+    X, X_test = (
+        part.astype(np.float32) for part in (columns.fit_transform(X), columns.transform(X_test))
+    )
+    if is_classes:
+        classes, y = np.unique(y, return_inverse=True)
+        y_test = np.searchsorted(classes, y_test)
+    else:
+        y, y_test = (((part - y.mean()) / y.std()).astype(np.float32) for part in (y, y_test))
+    kind = StratifiedKFold if is_classes else KFold
+    folds = list(kind(5, shuffle=True, random_state=seed).split(X, y))
+    return Task(X, y, X_test, y_test, folds, is_classes)
+
+
+def loss_of(task, estimator):
+    """Return what a fitted estimator loses on the test."""
+    if task.is_classes:
+        labels = np.unique(task.y)
+        return float(log_loss(task.y_test, estimator.predict_proba(task.X_test), labels=labels))
+    return float(root_mean_squared_error(task.y_test, estimator.predict(task.X_test)))
+
+
+def run(folder, table, seed, name, seconds):
+    """Run one contestant; return a dict with its losses at each tenth."""
+    task = read_task(folder, table, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with suppress(TimeIsOver):  # whatever is imported and compiled once
+            CONTESTANTS[name](task, seed, Clock(0.5))
+        clock = Clock(seconds)
+        started = time.perf_counter()
+        with suppress(TimeIsOver):
+            CONTESTANTS[name](task, seed, clock)
+        wall = time.perf_counter() - started
+        losses, known = [], {}
+        for moment in TENTHS * seconds:
+            best = clock.best(moment)
+            key = repr(best)
+            if key not in known:
+                known[key] = loss_of(task, refitted(name, task, best, seed))
+            losses.append(known[key])
+    return {
+        "table": table,
+        "seed": seed,
+        "contestant": name,
+        "seconds": seconds,
+        "losses": losses,
+        "cv_loss": min((loss for _, loss, _ in clock.points), default=None),
+        "n_candidates": len(clock.points),
+        "wall": round(wall, 1),
+    }
+
+
+def default_loss(folder, table, seed):
+    """Return the test loss of the default parameters."""
+    task = read_task(folder, table, seed)
+    return loss_of(task, refitted("bayes", task, None, seed))
+
+
+def regrets(runs):
+    """Return normalised regret over time by contestant: arrays (n_tables_and_seeds, 10)."""
+    found = {}
+    for place in sorted({(one["table"], one["seed"]) for one in runs}):
+        mine = [one for one in runs if (one["table"], one["seed"]) == place]
+        default = next(one["losses"][-1] for one in mine if one["contestant"] == "default")
+        networks = [one for one in mine if one["contestant"] not in BASELINES]
+        best = min(min(one["losses"]) for one in networks)
+        unit = max(default - best, 0.02 * default)
+        for one in mine:
+            if one["contestant"] != "default":
+                found.setdefault(one["contestant"], []).append(
+                    (np.array(one["losses"]) - best) / unit
+                )
+    return {name: np.array(rows) for name, rows in found.items()}
+
+
+def table_of(runs):
+    """Return the results as lines of Markdown."""
+    curves = regrets(runs)
+    order = sorted(curves, key=lambda name: curves[name].mean())
+    n_places = max(map(len, curves.values()))
+    finals = {name: rows[:, -1] for name, rows in curves.items()}
+    whole = [name for name in order if len(finals[name]) == n_places and name not in BASELINES]
+    winners = np.argmin([finals[name] for name in whole], axis=0)
+    lines = [
+        "| contestant | regret at 10% | 30% | 50% | at the end | median | mean over time | wins "
+        "| candidates |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in order:
+        rows = curves[name]
+        at = " | ".join(f"{rows[:, i].mean():.2f}" for i in (0, 2, 4))
+        error = f" ± {rows[:, -1].std(ddof=1) / len(rows) ** 0.5:.2f}" if len(rows) > 1 else ""
+        wins = f"{int((winners == whole.index(name)).sum())}" if name in whole else "-"
+        n = np.mean([one["n_candidates"] for one in runs if one["contestant"] == name])
+        end = f"{rows[:, -1].mean():.2f}{error} | {np.median(rows[:, -1]):.2f}"
+        lines.append(f"| {name} | {at} | {end} | {rows.mean():.2f} | {wins} | {n:.0f} |")
+    return [*lines, "", *losses_table(runs, order)]
+
+
+def losses_table(runs, order):
+    """Return the mean test loss at the end, by table."""
+    tables = list(dict.fromkeys(one["table"] for one in runs))
+    lines = [
+        "| test loss at the end | " + " | ".join(tables) + " |",
+        "| --- |" + " ---: |" * len(tables),
+    ]
+    for name in [*order, "default"]:
+        cells = []
+        for table in tables:
+            mine = [
+                one["losses"][-1]
+                for one in runs
+                if (one["table"], one["contestant"]) == (table, name)
+            ]
+            cells.append(f"{np.mean(mine):.4f}" if mine else "-")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def draw(runs, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    curves = regrets(runs)
+    seconds = runs[0]["seconds"]
+    figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    colours = plt.get_cmap("tab10")
+    for i, name in enumerate(sorted(curves, key=lambda name: curves[name].mean())):
+        if name in BASELINES:
+            continue
+        ours = "-" if name.startswith(("bayes", "hyperband")) else "--"
+        ax.plot(
+            TENTHS * seconds, curves[name].mean(axis=0), ours, color=colours(i % 10), label=name
+        )
+    ax.set(
+        xlabel="processor seconds",
+        ylabel="mean regret on the test (defaults: 1)",
+        ylim=(-0.05, 1.5),
+        title="Solid lines: this package",
+    )
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.savefig(path, dpi=100)
+
+
+def page(runs, args, command):
+    tables = ", ".join(dict.fromkeys(one["table"] for one in runs))
+    seeds = len({one["seed"] for one in runs})
+    head, _, rest = __doc__.partition("\n")
+    return "\n".join(
+        [
+            "# The race",
+            "",
+            "```",
+            command,
+            "```",
+            "",
+            head,
+            rest.split("\n    python")[0],
+            f"Tables: {tables}. Seeds: {seeds}. {args.seconds:g} processor seconds for each run, "
+            f"up to {EPOCHS} epochs a fit. ± is the standard error over tables and seeds.",
+            "",
+            *table_of(runs),
+            "",
+            "![Regret over time](race.png)",
+            "",
+        ]
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=DATA)
+    parser.add_argument("--tables", nargs="+", help="names of files without their ending")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--results", type=Path, default=Path("race.jsonl"))
+    parser.add_argument("--stop-after", type=float, default=float("inf"), help="wall seconds")
+    parser.add_argument("--write", type=Path, help="the page; its picture lies beside it")
+    args = parser.parse_args()
+    if not args.folder.exists():
+        raise SystemExit(f"tables must be in {args.folder}, but there is no such folder")
+    tables = args.tables
+    if tables is None:
+        names = sorted(path.name.split(".")[0] for path in args.folder.glob("*.csv*"))
+        tables = TABLES if args.folder == DATA else names
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    runs = []
+    if args.results.exists():
+        runs = [json.loads(line) for line in args.results.read_text().splitlines()]
+    runs = [one for one in runs if one["seconds"] == args.seconds and one["table"] in tables]
+    done = {(one["table"], one["seed"], one["contestant"]) for one in runs}
+    for seed in range(args.seeds):
+        for table in tables:
+            for name in ["default", *args.only]:
+                if (table, seed, name) in done or time.monotonic() - start > args.stop_after:
+                    continue
+                if name == "default":
+                    losses = [default_loss(args.folder, table, seed)] * len(TENTHS)
+                    found = {"table": table, "seed": seed, "contestant": name, "losses": losses}
+                    found |= {"seconds": args.seconds, "n_candidates": 0}
+                else:
+                    found = run(args.folder, table, seed, name, args.seconds)
+                runs.append(found)
+                with open(args.results, "a") as file:
+                    file.write(json.dumps(found) + "\n")
+                print(table, seed, name, f"{found['losses'][-1]:.4f}", flush=True)
+    runs = [one for one in runs if one["contestant"] in ["default", *args.only]]
+    print("\n".join(table_of(runs)))
+    if args.write:
+        command = f"python benchmarks/race.py --seconds {args.seconds:g} --seeds {args.seeds}"
+        if args.tables:
+            command += f" --tables {' '.join(tables)}"
+        args.write.write_text(page(runs, args, f"{command} --write {args.write}"))
+        draw(runs, args.write.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

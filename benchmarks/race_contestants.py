@@ -1,0 +1,426 @@
+"""The contestants of `race.py`, each a function of a task, a seed and a clock.
+
+They report to the clock what they found, when they found it, and go on until it stops them.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.stats import loguniform, randint, uniform
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import RandomizedSearchCV
+
+from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, TorchRegressor
+from skhpo.modules import MLP
+
+__all__ = ["BASELINES", "CONTESTANTS", "EPOCHS", "Clock", "Task", "TimeIsOver", "refitted"]
+
+EPOCHS = 81  # the default of `max_resources`
+SPACE = {
+    "lr": loguniform(1e-4, 1e-1),
+    "optimizer__weight_decay": loguniform(1e-6, 1e-1),
+    "batch_size": [32, 64, 128, 256],
+    "module__dropout": uniform(0, 0.6),
+    "module__n_units": [16, 32, 64, 128],
+    "module__n_layers": [1, 2, 3],
+}
+TREES = {
+    "max_iter": randint(20, 300),
+    "learning_rate": loguniform(0.01, 0.5),
+    "max_leaf_nodes": randint(4, 64),
+    "min_samples_leaf": randint(2, 60),
+    "l2_regularization": loguniform(1e-6, 1e2),
+    "max_features": uniform(0.2, 0.8),
+}
+BASELINES = {"boosting", "default"}
+
+
+@dataclass
+class Task:
+    """A table: what is searched, what is tested, and the folds."""
+
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    folds: list
+    is_classes: bool
+
+    @property
+    def scoring(self):
+        return "neg_log_loss" if self.is_classes else "neg_root_mean_squared_error"
+
+    @property
+    def n_outputs(self):
+        return len(np.unique(self.y)) if self.is_classes else 1
+
+
+class TimeIsOver(BaseException):
+    """Raised where a contestant is to stop, past whatever takes it for an error of a trial."""
+
+
+class Clock:
+    """Notes what is found when, in seconds of the processor, and stops a contestant."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.start = time.process_time()
+        self.points = []  # seconds, loss, parameters
+
+    @property
+    def is_over(self):
+        return time.process_time() - self.start > self.seconds
+
+    def check(self):
+        if self.is_over:
+            raise TimeIsOver
+
+    def report(self, loss, params):
+        seconds = time.process_time() - self.start
+        if seconds <= self.seconds:
+            self.points.append((seconds, float(loss), dict(params)))
+        self.check()
+
+    def best(self, moment):
+        """Return the parameters of the smallest loss until then, None where there is none."""
+        known = [(loss, at, params) for at, loss, params in self.points if at <= moment]
+        known = [point for point in known if np.isfinite(point[0])]
+        return min(known, key=lambda point: point[:2])[2] if known else None
+
+
+def network(task, **params):
+    kind = TorchClassifier if task.is_classes else TorchRegressor
+    return kind(**{"max_epochs": EPOCHS, **params})
+
+
+def refitted(name, task, params, seed):
+    """Return what a contestant would return, trained on all that is searched."""
+    params = params or {}
+    if name == "boosting":
+        return boosting(task, seed).set_params(**params).fit(task.X, task.y)
+    return network(task, random_state=seed, **params).fit(task.X, task.y)
+
+
+# Ours.
+
+
+class Report:
+    """Reports rows to the clock as soon as all folds are scored, and stops the search in time."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.losses = {}
+
+    def on_fit_end(self, search, trial, result):
+        losses = self.losses.setdefault(trial.number, [])
+        losses.append(-result.test_scores.get("score", np.nan))
+        if len(losses) == search.n_splits_:
+            epochs = {} if trial.resource is None else {"max_epochs": trial.resource}
+            self.clock.report(np.mean(losses), {**trial.params, **epochs})  # NaN if it was stopped
+        self.clock.check()
+
+
+def ours(kind, task, seed, clock, **arguments):
+    search = kind(
+        network(task),
+        SPACE,
+        scoring=task.scoring,
+        cv=task.folds,
+        refit=False,
+        random_state=seed,
+        callbacks=[Report(clock)],
+        **arguments,
+    )
+    search.fit(task.X, task.y)
+
+
+# A loop by hand, under Optuna.
+
+
+def suggested(trial):
+    params = {
+        "lr": trial.suggest_float("lr", 1e-4, 1e-1, log=True),
+        "optimizer__weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
+        "batch_size": trial.suggest_categorical("batch_size", SPACE["batch_size"]),
+        "module__dropout": trial.suggest_float("dropout", 0.0, 0.6),
+        "module__n_units": trial.suggest_categorical("n_units", SPACE["module__n_units"]),
+        "module__n_layers": trial.suggest_categorical("n_layers", SPACE["module__n_layers"]),
+    }
+    return params
+
+
+class Training:
+    """A network on one fold, an epoch at a time."""
+
+    def __init__(self, task, fold, params, clock):
+        train, test = task.folds[fold]
+        self.task, self.clock, self.params = task, clock, params
+        self.X, self.X_test = torch.from_numpy(task.X[train]), torch.from_numpy(task.X[test])
+        y = torch.from_numpy(task.y)
+        self.y, self.y_test = (y[torch.from_numpy(rows)] for rows in (train, test))
+        sizes = {name[len("module__") :]: v for name, v in params.items() if "module" in name}
+        self.module = MLP(task.X.shape[1], task.n_outputs, **sizes)
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(),
+            lr=params["lr"],
+            weight_decay=params["optimizer__weight_decay"],
+        )
+        self.criterion = torch.nn.CrossEntropyLoss() if task.is_classes else torch.nn.MSELoss()
+
+    def _output(self, X):
+        out = self.module(X)
+        return out if self.task.is_classes else out[:, 0]
+
+    def epoch(self):
+        self.module.train()
+        order = torch.randperm(len(self.X))
+        for rows in order.split(self.params["batch_size"]):
+            self.optimizer.zero_grad()
+            self.criterion(self._output(self.X[rows]), self.y[rows]).backward()
+            self.optimizer.step()
+        self.clock.check()
+
+    def loss(self):
+        self.module.eval()
+        with torch.no_grad():
+            loss = float(self.criterion(self._output(self.X_test), self.y_test))
+        return loss if self.task.is_classes else loss**0.5
+
+
+def under_optuna(sampler, pruner, task, seed, clock):
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.manual_seed(seed)
+    pruners = {
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(1, EPOCHS, 3),
+        "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.1),
+        None: optuna.pruners.NopPruner,
+    }
+    samplers = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
+
+    def objective(trial):
+        params = suggested(trial)
+        try:
+            mean = epoch_by_epoch(trial, params) if pruner == "hyperband" else folds(trial, params)
+        except ValueError:  # a loss that is not finite
+            raise optuna.TrialPruned from None
+        clock.report(mean, params)
+        return mean
+
+    def epoch_by_epoch(trial, params):
+        trainings = [Training(task, fold, params, clock) for fold in range(len(task.folds))]
+        for epoch in range(1, EPOCHS + 1):
+            for training in trainings:
+                training.epoch()
+            mean = finite(np.mean([training.loss() for training in trainings]))
+            trial.report(mean, epoch)
+            if epoch < EPOCHS and trial.should_prune():
+                clock.report(mean, {**params, "max_epochs": epoch})
+                raise optuna.TrialPruned
+        return mean
+
+    def folds(trial, params):
+        losses = []
+        for fold in range(len(task.folds)):
+            training = Training(task, fold, params, clock)
+            for _ in range(EPOCHS):
+                training.epoch()
+            losses.append(finite(training.loss()))
+            trial.report(losses[-1], fold)
+            if fold + 1 < len(task.folds) and trial.should_prune():
+                return float(np.mean(losses))  # as its documentation advises
+        return float(np.mean(losses))
+
+    study = optuna.create_study(sampler=samplers[sampler](seed=seed), pruner=pruners[pruner]())
+    study.optimize(objective, n_trials=None)
+
+
+def finite(loss):
+    if not np.isfinite(loss):
+        raise ValueError("the loss is not finite")
+    return float(loss)
+
+
+# scikit-learn.
+
+
+class Scores:
+    """A scorer that reports the mean of every five fits, which are those of a candidate."""
+
+    def __init__(self, task, clock, names):
+        self.scorer = get_scorer(task.scoring)
+        self.task, self.clock, self.names = task, clock, names
+        self.losses = []
+
+    def __call__(self, estimator, X, y):
+        self.losses.append(-self.scorer(estimator, X, y))
+        if len(self.losses) == len(self.task.folds):
+            mean, self.losses = np.mean(self.losses), []
+            params = estimator.get_params()
+            self.clock.report(mean, {name: params[name] for name in self.names})
+        self.clock.check()
+        return -float(self.losses[-1] if self.losses else mean)
+
+
+def skorch_net(task):
+    from skorch import NeuralNetClassifier, NeuralNetRegressor
+
+    class Regressor(NeuralNetRegressor):
+        def get_loss(self, y_pred, y_true, *args, **kwargs):
+            return super().get_loss(y_pred[:, 0], y_true, *args, **kwargs)
+
+    kind = NeuralNetClassifier if task.is_classes else Regressor
+    return kind(
+        MLP,
+        criterion=torch.nn.CrossEntropyLoss if task.is_classes else torch.nn.MSELoss,
+        optimizer=torch.optim.AdamW,
+        max_epochs=EPOCHS,
+        train_split=None,
+        verbose=0,
+        module__in_features=task.X.shape[1],
+        module__out_features=task.n_outputs,
+    )
+
+
+def random_skorch(task, seed, clock):
+    torch.manual_seed(seed)
+    search = RandomizedSearchCV(
+        skorch_net(task),
+        SPACE,
+        n_iter=10_000,
+        scoring=Scores(task, clock, SPACE),
+        cv=task.folds,
+        refit=False,
+        error_score="raise",
+        random_state=seed,
+    )
+    search.fit(task.X, task.y)
+
+
+def halving_skorch(task, seed, clock):
+    from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+    from sklearn.model_selection import HalvingRandomSearchCV
+
+    torch.manual_seed(seed)
+    while True:
+        search = HalvingRandomSearchCV(
+            skorch_net(task),
+            SPACE,
+            resource="max_epochs",
+            min_resources=3,
+            max_resources=EPOCHS,
+            n_candidates=27,
+            scoring=Scores(task, clock, [*SPACE, "max_epochs"]),
+            cv=task.folds,
+            refit=False,
+            error_score="raise",
+            random_state=seed,
+        )
+        search.fit(task.X, task.y)
+        seed += 1000
+
+
+def boosting(task, seed):
+    kind = HistGradientBoostingClassifier if task.is_classes else HistGradientBoostingRegressor
+    return kind(random_state=seed)
+
+
+def random_boosting(task, seed, clock):
+    search = RandomizedSearchCV(
+        boosting(task, seed),
+        TREES,
+        n_iter=10_000,
+        scoring=Scores(task, clock, TREES),
+        cv=task.folds,
+        refit=False,
+        error_score="raise",
+        random_state=seed,
+    )
+    search.fit(task.X, task.y)
+
+
+# Keras.
+
+
+def keras_tuner_hyperband(task, seed, clock):
+    import keras
+    import keras_tuner
+
+    keras.utils.set_random_seed(seed)
+    train, test = task.folds[0]
+
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            clock.check()
+
+    class Model(keras_tuner.HyperModel):
+        def build(self, hp):
+            n_units = hp.Choice("module__n_units", SPACE["module__n_units"])
+            rate = hp.Float("module__dropout", 0.0, 0.6)
+            layers = [keras.layers.Input((task.X.shape[1],))]
+            for _ in range(hp.Choice("module__n_layers", SPACE["module__n_layers"])):
+                layers += [keras.layers.Dense(n_units, "relu"), keras.layers.Dropout(rate)]
+            last = "softmax" if task.is_classes else None
+            model = keras.Sequential([*layers, keras.layers.Dense(task.n_outputs, last)])
+            optimizer = keras.optimizers.AdamW(
+                hp.Float("lr", 1e-4, 1e-1, sampling="log"),
+                weight_decay=hp.Float("optimizer__weight_decay", 1e-6, 1e-1, sampling="log"),
+            )
+            model.compile(
+                optimizer, "sparse_categorical_crossentropy" if task.is_classes else "mse"
+            )
+            return model
+
+        def fit(self, hp, model, *args, callbacks=(), **kwargs):
+            batch_size = hp.Choice("batch_size", SPACE["batch_size"])
+            callbacks = [*callbacks, Stops()]
+            return model.fit(*args, batch_size=batch_size, callbacks=callbacks, **kwargs)
+
+    class Tuner(keras_tuner.Hyperband):
+        def on_trial_end(self, trial):
+            super().on_trial_end(trial)
+            values = trial.hyperparameters.values
+            if trial.score is not None:
+                params = {name: values[name] for name in SPACE}
+                params["max_epochs"] = int(values["tuner/epochs"])
+                clock.report(trial.score, params)
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = Tuner(
+            Model(),
+            objective="val_loss",
+            max_epochs=EPOCHS,
+            factor=3,
+            hyperband_iterations=1000,
+            seed=seed,
+            directory=folder,
+            max_consecutive_failed_trials=10_000,
+        )
+        tuner.search(
+            task.X[train],
+            task.y[train],
+            validation_data=(task.X[test], task.y[test]),
+            verbose=0,
+        )
+
+
+CONTESTANTS = {
+    "bayes": partial(ours, BayesSearchCV, n_iter=100_000),
+    "bayes-single": partial(ours, BayesSearchCV, n_iter=100_000, lockstep=False),
+    "bayes-racing": partial(ours, BayesSearchCV, n_iter=100_000, lockstep=False, racing="auto"),
+    "hyperband": partial(ours, HalvingHyperbandSearchCV, n_iterations=1000),
+    "hyperband-bayes": partial(ours, HalvingHyperbandSearchCV, n_iterations=1000, sampler="bayes"),
+    "tpe-hyperband": partial(under_optuna, "tpe", "hyperband"),
+    "tpe-wilcoxon": partial(under_optuna, "tpe", "wilcoxon"),
+    "gp": partial(under_optuna, "gp", None),
+    "random-skorch": random_skorch,
+    "halving-skorch": halving_skorch,
+    "keras-tuner": keras_tuner_hyperband,
+    "boosting": random_boosting,
+}
