@@ -2,6 +2,8 @@
 
 import os
 import sys
+from pathlib import Path
+from zipfile import ZipFile
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 sys.path.insert(0, os.path.abspath(".."))
@@ -20,7 +22,13 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "sg_execution_times.rst", "gallery/*.ipynb", "gallery/*.py", "**.zip"]
+exclude_patterns = [
+    "_build",
+    "**sg_execution_times.rst",
+    "gallery/*.ipynb",
+    "gallery/*.py",
+    "**.zip",
+]
 templates_path = ["_templates"]
 root_doc = "index"
 myst_enable_extensions = ["dollarmath"]
@@ -39,6 +47,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "thumbnail_size": (320, 224),
+    "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
@@ -57,6 +66,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
 }
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 
 
@@ -68,5 +78,15 @@ def skip_foreign(app, what, name, obj, skip, options):
     return skip or (module is not None and not module.startswith("skhpo"))
 
 
+def zip_examples(app):
+    """Write the archives of kept examples, which only a run of an example writes."""
+    for notebook in Path(app.srcdir, "gallery").glob("plot_*.ipynb"):
+        script = Path(app.srcdir).parent / "examples" / notebook.with_suffix(".py").name
+        with ZipFile(notebook.with_suffix(".zip"), "w") as archive:
+            archive.write(script, script.name)
+            archive.write(notebook, notebook.name)
+
+
 def setup(app):
     app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("builder-inited", zip_examples, priority=900)  # after the gallery
