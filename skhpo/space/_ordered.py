@@ -34,6 +34,11 @@ class ordered(list[Any]):
     ValueError
         If there is none, or they do not increase.
 
+    See Also
+    --------
+    log_randint : Integers on a logarithmic scale.
+    SearchSpace : What is searched, as a unit cube.
+
     Examples
     --------
     >>> from skhpo import SearchSpace, ordered

@@ -296,6 +296,12 @@ class SearchSpace:
         Parameters
         ----------
         params : mapping of str to object
+            The configuration.
+
+        Returns
+        -------
+        allowed : bool
+            False if it is forbidden.
 
         Raises
         ------
@@ -310,17 +316,30 @@ class SearchSpace:
         Parameters
         ----------
         u : ndarray of shape (n_points, n_dims)
+            Points of the unit cube.
 
         Returns
         -------
         allowed : ndarray of bool, shape (n_points,)
+            For each point.
         """
         if self._forbidden is None:
             return np.ones(len(u), dtype=bool)
         return np.array([self.allows(params) for params in self.from_units(u)], dtype=bool)
 
     def check_refused(self, n: int) -> None:
-        """Raise ValueError if so many draws in a row, all forbidden, are too many."""
+        """Check that so many draws in a row, all forbidden, are not too many.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+
+        Raises
+        ------
+        ValueError
+            If they are too many.
+        """
         if n >= MOST_REFUSED:
             raise ValueError(
                 f"forbidden must leave something to try, but forbids each of {n:,} configurations "
