@@ -115,7 +115,9 @@ def identity_of(fingerprint: Mapping[str, Any], seed: int) -> str:
     return digest(json.dumps({**fingerprint, "settings": settings, "seed": seed}, sort_keys=True))
 
 
-def replayed(recorded: Recorded, space: SearchSpace, sampler: Sampler) -> Sampler:
+def replayed(
+    recorded: Recorded, space: SearchSpace, sampler: Sampler, *, adopts: bool = False
+) -> Sampler:
     """Return a sampler that proposes what the journal has before it goes on.
 
     Parameters
@@ -123,6 +125,8 @@ def replayed(recorded: Recorded, space: SearchSpace, sampler: Sampler) -> Sample
     recorded : Recorded
     space : SearchSpace
     sampler : Sampler
+    adopts : bool, default=False
+        Whether it need not compute what others proposed.
     """
 
     def restore(proposed: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def replayed(recorded: Recorded, space: SearchSpace, sampler: Sampler) -> Sample
         )
         return params if changed else proposed
 
-    return ReplayedSampler(sampler, recorded.configurations, restore)
+    return ReplayedSampler(sampler, recorded.configurations, restore, adopts=adopts)
 
 
 def _restored(name: str, value: Any, proposed: dict[str, Any], space: SearchSpace) -> Any:

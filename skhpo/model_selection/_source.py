@@ -102,7 +102,10 @@ def _with_journal(
     """Return a source that replays what its journal says, or is going to say."""
     if (recorded.results or search.shared) and search._samples_in_order:
         sampler = source.scheduler.sampler
-        source.scheduler.sampler = replayed(recorded, source.plan.space, sampler)
+        # Asynchronously, proposals depend on timing anyway.
+        adopts = search.shared and search.asynchronous
+        space = source.plan.space
+        source.scheduler.sampler = replayed(recorded, space, sampler, adopts=adopts)
     return replace(source, journal=journal, recorded=recorded)
 
 

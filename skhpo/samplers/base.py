@@ -147,6 +147,23 @@ class Sampler(ABC):
             The proposed configuration, and the one that runs.
         """
 
+    def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
+        """Take a configuration from another process in the place of the next proposal.
+
+        The default proposes one and replaces it. A sampler that computes its proposals, and whose
+        later ones need not be the same in all processes, spares itself the computation.
+
+        Parameters
+        ----------
+        params : dict of str to object
+            The configuration, which runs now.
+        resource : int or None, default=None
+            As of `sample_at`.
+        """
+        for proposed in sample_at(self, 1, resource):
+            if self.space.key(proposed) != self.space.key(params):
+                self.replace(proposed, params)
+
 
 def sample_at(sampler: Sampler, n: int, resource: int | None) -> list[dict[str, Any]]:
     """Return the next configurations of a sampler, for a level of resource.

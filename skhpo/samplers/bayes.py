@@ -285,6 +285,13 @@ class BayesSampler(Sampler):
             self._set_unit(place, by)
         self._run(by)
 
+    def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
+        if len(self._units) < self._n_initial:  # else a design would have its points twice
+            super().adopt(params, resource)
+            return
+        self._n_repeated += self._places.get(self.space.key(params)) in self._elsewhere
+        self._run(params)
+
     def _run(self, params: dict[str, Any]) -> None:
         place = self._place(params)
         self._elsewhere.pop(place, None)

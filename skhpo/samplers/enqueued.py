@@ -96,6 +96,12 @@ class EnqueuedSampler(Sampler):
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
         self.sampler.replace(params, by)
 
+    def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
+        if self._queue:
+            super().adopt(params, resource)
+        else:
+            self.sampler.adopt(params, resource)
+
     def _complete(self, given: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Draw the missing parameters, from a dict of the space that has the given ones."""
         reason = None

@@ -25,6 +25,9 @@ class ReplayedSampler(Sampler):
     restore : callable
         From a proposed configuration and its record to the recorded configuration; returns the
         same object if they do not differ.
+    adopts : bool, default=False
+        Whether single configurations with a record are adopted by the other sampler, which does not
+        propose them (`Sampler.adopt`). What it proposes later may then be something else.
 
     Examples
     --------
@@ -41,15 +44,20 @@ class ReplayedSampler(Sampler):
         sampler: Sampler,
         records: Mapping[int, Any],
         restore: Callable[[dict[str, Any], Any], dict[str, Any]],
+        *,
+        adopts: bool = False,
     ) -> None:
         super().__init__(sampler.space)
         self.sampler = sampler
         self.learns = sampler.learns  # type: ignore[misc]
         self._records = records
         self._restore = restore
+        self._adopts = adopts
         self._n_sampled = 0
 
     def sample(self, n: int, *, resource: int | None = None) -> list[dict[str, Any]]:
+        if n == 1 and self._adopts and (adopted := self._adopted(resource)) is not None:
+            return [adopted]
         out = []
         for proposed in sample_at(self.sampler, n, resource):
             params = proposed
@@ -60,6 +68,19 @@ class ReplayedSampler(Sampler):
                 self.sampler.replace(proposed, params)
             out.append(params)
         return out
+
+    def _adopted(self, resource: int | None) -> dict[str, Any] | None:
+        """Return the next configuration as its record says, None where it does not say all."""
+        if self._n_sampled not in self._records:
+            return None
+        params = self._restore({}, self._records[self._n_sampled])
+        try:
+            self.space.to_unit(params)
+        except (ValueError, TypeError):
+            return None
+        self._n_sampled += 1
+        self.sampler.adopt(params, resource)
+        return params
 
     def observe(
         self,
