@@ -7,6 +7,7 @@ import stat
 
 import pytest
 
+from skhpo import files
 from skhpo.exceptions import StorageError
 from skhpo.files import write_atomically
 
@@ -80,3 +81,20 @@ def test_a_folder_that_is_gone_is_named(tmp_path):
     path = tmp_path / "gone" / "file"
     with pytest.raises(StorageError, match=r"No such file.*its folder is gone"):
         write_atomically(path, b"")
+
+
+def test_where_the_drive_has_to_be_told_it_is_told(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    told, synced = [], []
+    monkeypatch.setattr(files, "_FULL_SYNC", 51)  # as on macOS
+    monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: told.append(command))
+    monkeypatch.setattr(os, "fsync", synced.append)
+    files.write_atomically(tmp_path / "a", b"content")
+    assert (told, synced) == ([51], [])
+
+    def unknown(descriptor, command):
+        raise OSError(errno.ENOTSUP, "not by this file system")
+
+    monkeypatch.setattr(fcntl, "fcntl", unknown)
+    files.write_atomically(tmp_path / "b", b"content")
+    assert len(synced) == 1

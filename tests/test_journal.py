@@ -14,8 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skhpo.exceptions import JournalError
-from skhpo.journal import Journal, _file, _folder, _locks, fit_event, read_trials, result_of
+from skhpo.journal import (
+    Journal,
+    SharedJournal,
+    _file,
+    _folder,
+    _locks,
+    fit_event,
+    read_trials,
+    result_of,
+)
 from skhpo.trial import FitResult, Trial
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 
 HEADER = {
     "search": "SearchCV",
@@ -176,8 +190,9 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="it looks up what is open in /proc")
-def test_open_files_keep_their_names_where_there_are_no_locks(tmp_path, monkeypatch):
-    """As on Windows, which has no locks and neither removes nor renames an open file."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_system_that_keeps_the_names_of_open_files_and_locks_bytes(tmp_path, monkeypatch, shared):
+    """As Windows, which neither removes nor renames an open file, and locks no whole ones."""
 
     def refusing(function):
         def refuse(path, *args):
@@ -191,17 +206,47 @@ def test_open_files_keep_their_names_where_there_are_no_locks(tmp_path, monkeypa
     for name in ("unlink", "rename", "replace"):
         monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     monkeypatch.setattr(_locks, "fcntl", None)
+    monkeypatch.setattr(_locks, "msvcrt", BytesAreLocked())
     for module in (_file, _folder):
-        monkeypatch.setattr(module, "HAS_LOCKS", False)
+        monkeypatch.setattr(module, "OPEN_FILES_MOVE", False)
     path = tmp_path / "run"
-    with suppress(KeyboardInterrupt), Journal(path) as journal:
+
+    def opened():
+        return SharedJournal(path, events.append) if shared else Journal(path, events.append)
+
+    events = []
+    with suppress(KeyboardInterrupt), opened() as journal:
         journal.start(HEADER, SPLITS)
         raise KeyboardInterrupt
-    assert not list(tmp_path.iterdir())
-    with Journal(path) as journal:
+    assert not list(tmp_path.glob("run*[!s]"))  # but for the folder of processes
+    with opened() as journal:
         journal.start(HEADER, SPLITS)
         journal.append(ask(0))
         journal.sync()
-    with Journal(path) as journal:
-        assert [event["trials"] for event in journal.events] == [[0]]
-        journal.append(ask(1))
+        if shared:
+            with opened() as other:
+                other.append(ask(1))
+            journal.append(ask(2))
+        else:
+            with pytest.raises(JournalError, match="in use"):
+                opened()
+            journal.append(ask(1))
+    events.clear()
+    with opened() as journal:
+        assert [event["trials"] for event in events] == [[0], [1], [2]][: 2 + shared]
+        journal.append(ask(3))
+
+
+class BytesAreLocked:
+    """In the place of Windows's ``msvcrt``: locks of bytes, which end with the open file."""
+
+    LK_NBLCK, LK_UNLCK = 1, 2
+
+    def locking(self, descriptor, how, n_bytes):
+        kind = fcntl.LOCK_EX | fcntl.LOCK_NB if how == self.LK_NBLCK else fcntl.LOCK_UN
+        assert os.lseek(descriptor, 0, os.SEEK_CUR) > 2**30
+        assert n_bytes == 1
+        try:
+            fcntl.flock(descriptor, kind)
+        except BlockingIOError as error:
+            raise OSError(errno.EACCES, "locked") from error

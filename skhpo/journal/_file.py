@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import JournalError, StorageError
-from ..files import storing, write_all
+from ..files import storing, to_disk, write_all
 from ._checkpoints import Checkpoints, ModelFiles
 from ._folder import Folder, digest_of
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
-from ._locks import HAS_LOCKS, lock, unlock
+from ._locks import OPEN_FILES_MOVE, lock, unlock
 from ._predictions import PredictionFiles
 from ._workers import Workers
 
@@ -173,13 +173,14 @@ class Journal:
             self._descriptor = os.open(temporary, flags, 0o666)
             self._lock()
             write_all(self._descriptor, content)
-            os.fsync(self._descriptor)
-            if HAS_LOCKS:
+            to_disk(self._descriptor)
+            if OPEN_FILES_MOVE:
                 self._put_in_place(temporary)
             else:  # Windows, where open files keep their names
                 self._close()
                 self._put_in_place(temporary)
                 self._open()
+                self._lock()
         self.header, self._n, self._end = header, len(lines), len(content)
         self._is_bare = len(lines) == 1
         return True
@@ -235,7 +236,7 @@ class Journal:
         """
         if self._to_sync and not (only_if_due and time.monotonic() < self._sync_at):
             with storing(self.path):
-                os.fsync(self._descriptor)
+                to_disk(self._descriptor)
             self._to_sync = False
             self._sync_at = time.monotonic() + _SYNC_EVERY
         return not self._to_sync
@@ -301,7 +302,7 @@ class Journal:
             self.check_writable()
         except StorageError:  # there is another file
             return
-        if not HAS_LOCKS:
+        if not OPEN_FILES_MOVE:
             self._close()
         with suppress(OSError):  # not possible on a full disk
             self._folder.mark()

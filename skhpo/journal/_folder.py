@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..exceptions import JournalError
 from ..files import read_file, storing, write_atomically
 from ._fit_files import FIT_FILE
-from ._locks import HAS_LOCKS, lock
+from ._locks import OPEN_FILES_MOVE, lock
 
 __all__ = ["Folder", "digest_of"]
 
@@ -205,7 +205,7 @@ class Folder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        if not HAS_LOCKS:
+        if not OPEN_FILES_MOVE:
             yield
             return
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

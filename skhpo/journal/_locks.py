@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from contextlib import suppress
 from os import PathLike
 
@@ -10,12 +12,24 @@ from ..exceptions import JournalError
 
 try:
     import fcntl
-except ImportError:  # Windows: a second process is not noticed there
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
+    import msvcrt
+except ImportError:  # all others
+    msvcrt = None  # type: ignore[assignment]
 
-__all__ = ["HAS_LOCKS", "check_locks", "lock", "unlock"]
+__all__ = ["HAS_LOCKS", "OPEN_FILES_MOVE", "check_locks", "lock", "unlock"]
 
-HAS_LOCKS = fcntl is not None
+HAS_LOCKS = fcntl is not None or msvcrt is not None
+
+# Whether open files can be renamed and removed, and folders locked: not on Windows.
+OPEN_FILES_MOVE = fcntl is not None
+
+# The byte that Windows locks in the place of a file, far behind what is written, because nobody
+# else can read a locked one; and seconds between two tries to lock it.
+_BYTE = 2**31 - 2
+_AGAIN = 0.01
 
 # Where Linux lists what is mounted, and the options with which a network file system keeps locks to
 # one machine.
@@ -43,11 +57,15 @@ def lock(
     JournalError
         If its file system has no locks.
     """
-    if fcntl is None:
-        return True
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        if fcntl is not None:
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        elif msvcrt is not None:
+            while not _lock_byte(descriptor, msvcrt.LK_NBLCK):  # type: ignore[attr-defined]
+                if not wait:
+                    return False
+                time.sleep(_AGAIN)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -60,9 +78,26 @@ def lock(
 
 def unlock(descriptor: int) -> None:
     """Let go of a lock, also for forked children that have the file open."""
-    if fcntl is not None:
-        with suppress(OSError):  # it was not locked
+    with suppress(OSError):  # it was not locked
+        if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+        elif msvcrt is not None:
+            _lock_byte(descriptor, msvcrt.LK_UNLCK)  # type: ignore[attr-defined]
+
+
+def _lock_byte(descriptor: int, how: int) -> bool:
+    """Lock or unlock the byte that stands for a file; return whether nobody else had locked it."""
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, _BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, how, 1)  # type: ignore[attr-defined]
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    finally:
+        os.lseek(descriptor, place, os.SEEK_SET)
+    return True
 
 
 def check_locks(descriptor: int, path: str | PathLike[str]) -> None:

@@ -77,8 +77,8 @@ class Workers:
         """
         if not HAS_LOCKS:
             raise JournalError(
-                "shared=True needs locks of whole files, which Python has on Linux and macOS, but "
-                "not on this system; leave it out, and use n_jobs"
+                "shared=True needs locks of files, which Python does not have on this system; "
+                "leave it out, and use n_jobs"
             )
         with storing(self.folder):
             self.folder.mkdir(exist_ok=True)
@@ -98,8 +98,10 @@ class Workers:
         if self.name is None:
             return
         self._stop.set()
+        path = self._path(self.name)
         with suppress(OSError, JournalError), self.door():
-            os.unlink(self._path(self.name))
+            self.close()  # Windows removes no open file
+            os.unlink(path)
             if not self.others():
                 for left in self.folder.glob(f"*{_SUFFIX}"):
                     left.unlink()
