@@ -82,7 +82,7 @@ class SharedEvaluator(Evaluator):
                 continue
             if self._running:
                 self._take(self._wait(_LOOK_AT_MOST if waits else None))
-            elif waits:
+            else:
                 time.sleep(seconds)
                 seconds = min(2 * seconds, _LOOK_AT_MOST)
         return []

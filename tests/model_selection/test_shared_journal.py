@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from scipy.stats import uniform
@@ -146,7 +147,8 @@ def in_threads(*searches):
 
     def fit(search):
         try:
-            search.fit(X, y)
+            with joblib.parallel_config("threading"):
+                search.fit(X, y)
         except BaseException as error:
             errors.append(error)
 
@@ -161,7 +163,7 @@ def in_threads(*searches):
 
 def test_what_is_kept_is_kept_for_all(tmp_path):
     how = {"return_predictions": "predict", "shared": True}
-    both = [search_of(tmp_path / "j", **how) for _ in range(2)]
+    both = [search_of(tmp_path / "j", n_jobs=n_jobs, **how) for n_jobs in (1, 2)]
     in_threads(*both)
     assert len(set(workers_of(tmp_path / "j"))) == 2
     alone = search_of(**(how | {"shared": False})).fit(X, y)
