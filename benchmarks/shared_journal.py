@@ -78,7 +78,7 @@ def work(kind, journal, out):
     results = table(search)
     if search.return_predictions:
         results["out of fold"] = search.predictions_.out_of_fold(search.best_index_)
-        results["models"] = np.array(len(search.models_.of_row(search.best_index_)))
+        results["models"] = np.array(search.models_.rows)
     out.write_bytes(pickle.dumps(results))
     os._exit(0)
 
@@ -229,9 +229,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10, help="of each kind of search")
     parser.add_argument("--kills", type=int, default=12, help="in a run")
-    parser.add_argument("--between", type=float, default=0.5, help="most seconds between two")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=0.06, help="of the seconds slept")
+    parser.add_argument("--between", type=float, default=1.0, help="most seconds between two")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=0.03, help="of the seconds slept")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random.seed(args.seed)

@@ -62,7 +62,7 @@ def lock(
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
         elif msvcrt is not None:
-            while not _lock_byte(descriptor, msvcrt.LK_NBLCK):  # type: ignore[attr-defined]
+            while not _lock_byte(descriptor, msvcrt.LK_NBLCK):
                 if not wait:
                     return False
                 time.sleep(_AGAIN)
@@ -82,7 +82,7 @@ def unlock(descriptor: int) -> None:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         elif msvcrt is not None:
-            _lock_byte(descriptor, msvcrt.LK_UNLCK)  # type: ignore[attr-defined]
+            _lock_byte(descriptor, msvcrt.LK_UNLCK)
 
 
 def _lock_byte(descriptor: int, how: int) -> bool:
