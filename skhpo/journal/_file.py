@@ -86,6 +86,8 @@ class Journal:
         dropped, with a warning), or is in use.
     """
 
+    _sync_every = _SYNC_EVERY
+
     def __init__(
         self, path: str | PathLike[str], take: Callable[[dict[str, Any]], None] | None = None
     ) -> None:
@@ -238,7 +240,7 @@ class Journal:
             with storing(self.path):
                 to_disk(self._descriptor)
             self._to_sync = False
-            self._sync_at = time.monotonic() + _SYNC_EVERY
+            self._sync_at = time.monotonic() + self._sync_every
         return not self._to_sync
 
     def check_writable(self) -> os.stat_result:

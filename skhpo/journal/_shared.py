@@ -23,6 +23,10 @@ __all__ = ["SharedJournal"]
 _AGAIN = 0.005
 _ALONE = 2.0
 
+# Seconds between two times that lines of short fits are made to survive a crash of the machine: all
+# processes wait for the disk one after the other.
+_SYNC_EVERY = 1.0
+
 
 class SharedJournal(Journal):
     """Append-only file of a search that several processes work on.
@@ -54,6 +58,8 @@ class SharedJournal(Journal):
         As of a `Journal`; if there are no locks that all processes see; if a process works with
         other settings.
     """
+
+    _sync_every = _SYNC_EVERY
 
     def __init__(
         self,
@@ -196,6 +202,7 @@ class SharedJournal(Journal):
                 content = file.read()
             self._reader.read(content, self._arrive)
             self._n, self._end = self._reader.n_events + 1, self._reader.end
+            self._to_sync = True  # before files are removed that these lines replace
         self._settle(size, torn=True)
 
     def _arrive(self, event: dict[str, Any]) -> None:
