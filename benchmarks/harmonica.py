@@ -135,7 +135,7 @@ def hundred(space, random_state):
 
 
 def harmonica(seed, n_samples, **kwargs):
-    settings = {"n_stages": 3, "degree": 3, "n_terms": 5, "n_restrictions": 1} | kwargs
+    settings = {"n_stages": 3, "degree": 3, "n_terms": 5} | kwargs
     return Harmonica(SearchSpace(SPACE), seed, hundred, n_samples=n_samples, **settings)
 
 

@@ -133,7 +133,7 @@ def test_harmonica_does_not_restrict_to_what_is_forbidden():
     def score(params):
         return 3.0 * params["x1"] * params["x0"]
 
-    scheduler = Harmonica(space, 0, n_stages=1, n_samples=40, n_terms=1, n_restrictions=1)
+    scheduler = Harmonica(space, 0, n_stages=1, n_samples=40, n_terms=1)
     while trials := scheduler.ask():
         assert all(trial.params["x0"] == -1 for trial in trials)
         for trial in trials:

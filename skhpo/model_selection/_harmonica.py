@@ -54,7 +54,7 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     n_terms : int or sequence of int, default=5
         The most terms of a stage, or of each stage, as in ``(8, 8, 5)``. Further terms of the same
         parameters (another range, another choice) may join them.
-    n_restrictions : int, default=4
+    n_restrictions : int, default=1
         How many ways to fix the terms of a stage are kept, the best first, but at most one of
         eight that there could be; each later candidate follows one of them, drawn at random.
     alpha : float or "auto", default="auto"
@@ -296,7 +296,7 @@ classes_, n_features_in_, feature_names_in_
         n_samples: int | str = "auto",
         degree: int | str = "auto",
         n_terms: int = 5,
-        n_restrictions: int = 4,
+        n_restrictions: int = 1,
         alpha: float | str = "auto",
         stage_resource: int | None = None,
         stage_params: dict[str, Any] | None = None,

@@ -103,7 +103,7 @@ class Harmonica(Scheduler):
     n_terms : int or sequence of int, default=5
         Largest number of terms of a stage; a sequence has one number per stage. Further functions
         of the same parameters can be added to a term and do not count.
-    n_restrictions : int, default=4
+    n_restrictions : int, default=1
         Number of patterns of values of the terms that a stage keeps, best first, but at most an
         eighth of the possible ones. Each later sample follows one of them, drawn at random.
     alpha : float or "auto", default="auto"
@@ -155,7 +155,7 @@ class Harmonica(Scheduler):
     >>> from skhpo.schedulers import Harmonica
     >>> from skhpo.space import SearchSpace
     >>> space = SearchSpace({f"x{i}": [-1, 1] for i in range(20)})
-    >>> scheduler = Harmonica(space, 0, n_stages=1, n_restrictions=1)
+    >>> scheduler = Harmonica(space, 0, n_stages=1)
     >>> while trials := scheduler.ask():
     ...     for trial in trials:
     ...         x = trial.params
@@ -176,7 +176,7 @@ class Harmonica(Scheduler):
         n_samples: int | Literal["auto"] = "auto",
         degree: int | Literal["auto"] = "auto",
         n_terms: int | Sequence[int] = 5,
-        n_restrictions: int = 4,
+        n_restrictions: int = 1,
         alpha: float | Literal["auto"] = "auto",
         resource: int | None = None,
         params: Mapping[str, Any] | None = None,
