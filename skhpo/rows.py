@@ -163,7 +163,8 @@ class FrameRows(RowSubset):
         return len(self.frame)
 
     def __getitem__(self, index: Any) -> Any:
-        return FrameRows(self.frame.iloc[index])
+        rows = index[0] if isinstance(index, tuple) else index  # an array takes (rows, ...), too
+        return FrameRows(self.frame.iloc[rows])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array: NDArray[Any] = self.frame.to_numpy(self.dtype if dtype is None else dtype)

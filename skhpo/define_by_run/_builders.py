@@ -94,8 +94,8 @@ def distributions_of(
     ...         hp.Int(f"units_{i}", 32, 64, step=32)
     >>> for space in distributions_of(build):
     ...     print(space)
-    {'n_layers': [1], 'units_0': [32, 64]}
-    {'n_layers': [2], 'units_0': [32, 64], 'units_1': [32, 64]}
+    {'n_layers': [1], 'units_0': ordered([32, 64])}
+    {'n_layers': [2], 'units_0': ordered([32, 64]), 'units_1': ordered([32, 64])}
     """
     return explored(builder, arguments, max_runs=max_runs, anew=True).distributions()
 

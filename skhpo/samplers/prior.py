@@ -63,7 +63,7 @@ class Prior:
     >>> prior.log_density(space.to_unit({"lr": 1e-3, "optimizer": "adam"})[None]).round(1)
     array([0.9])
     >>> prior.log_density(space.to_unit({"lr": 0.5, "optimizer": "sgd"})[None]).round(1)
-    array([-1.6])
+    array([-2.5])
     """
 
     def __init__(
