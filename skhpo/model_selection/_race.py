@@ -149,6 +149,9 @@ class Race:
         n_done = len(entrant.taken) // self.n_repeats
         while n_done < self.n_splits:
             names = list(product([n_done], range(self.n_repeats)))
+            if self._was_stopped(entrant, n_done):
+                yield from self._stopped(entrant, n_done)
+                break
             if n_done and not self._is_known(entrant, names):
                 if not self._has_incumbent(entrant):
                     self._held[entrant.trial.number] = entrant
@@ -165,6 +168,11 @@ class Race:
         del self._entrants[entrant.trial.number]
         self._finish(entrant.position, entrant.taken)
 
+    def _was_stopped(self, entrant: _Entrant, n_done: int) -> bool:
+        """Whether a journal says so, which may end before it says it of all fits."""
+        known = self.evaluator.known.get((entrant.trial.number, n_done, 0))
+        return known is not None and known.is_raced
+
     def _is_known(self, entrant: _Entrant, names: Sequence[tuple[int, int]]) -> bool:
         known = self.evaluator.known
         return any((entrant.trial.number, *name) in known for name in names)
@@ -173,8 +181,6 @@ class Race:
         return self.asynchronous or entrant.after < len(self._best)
 
     def _is_hopeless(self, entrant: _Entrant) -> bool:
-        if entrant.taken[-1].is_raced:  # says a journal that ends there
-            return True
         incumbent = self._best_finished if self.asynchronous else self._best[entrant.after]
         if incumbent is None or any(result.skipped for result in entrant.taken):
             return False

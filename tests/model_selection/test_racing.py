@@ -184,6 +184,19 @@ def test_resumes_wherever_it_was_cut(tmp_path, raced, asynchronous):
         assert record.has_fit.sum() == n_fits
 
 
+def test_resumes_where_the_journal_ends_among_the_repeats_of_a_split(tmp_path):
+    path = tmp_path / "run.jsonl"
+    whole = race_of_grid(journal=path, n_repeats=2)
+    n_fits = len(FITS)
+    lines = path.read_text().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if "skipped" in json.loads(line))
+    path.write_text("".join(lines[: first + 1]))
+    again = race_of_grid(journal=path, n_repeats=2)
+    assert len(FITS) == n_fits - sum(json.loads(line)["event"] == "fit" for line in lines[1:first])
+    for name in ("n_splits_done", "mean_test_score"):
+        np.testing.assert_array_equal(again.cv_results_[name], whole.cv_results_[name])
+
+
 def test_a_journal_without_racing_is_that_of_another_search(tmp_path):
     path = tmp_path / "run.jsonl"
     race_of_grid(journal=path, racing=None)
