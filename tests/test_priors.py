@@ -92,6 +92,24 @@ def test_dicts_of_a_conditional_space():
     assert np.median(numbers) == pytest.approx(5, abs=1)
 
 
+def test_dicts_that_have_what_is_believed_are_likelier():
+    space = SearchSpace(
+        [
+            {"k": ["s"], "C": loguniform(1e-3, 1)},
+            {"k": ["t"], "C": loguniform(1e-3, 1), "g": uniform(0, 1)},
+        ]
+    )
+    prior = Prior(space, {"k": "t", "g": 0.1}, "high")
+    u = np.random.default_rng(0).random((4000, space.n_dims))
+    assert all(params["k"] == "t" for params in space.from_units(prior.mode(u[:20])))
+    drawn = space.from_units(prior.points(u))
+    assert np.mean([params["k"] == "t" for params in drawn]) == pytest.approx(0.875, abs=0.02)
+    assert np.exp(prior.log_density(space.snap(u))).mean() == pytest.approx(1.0, rel=0.05)
+    # What only one of them has says nothing of the other.
+    of_other = Prior(space, {"g": 0.1}, "high").log_density(space.to_unit({"k": "s", "C": 1})[None])
+    assert of_other == 0.0
+
+
 @pytest.mark.parametrize(
     ("beliefs", "error", "match"),
     [
@@ -101,8 +119,9 @@ def test_dicts_of_a_conditional_space():
         ({"optimizer": "rmsprop"}, ValueError, "optimizer='rmsprop' is not in the space"),
         ({"optimizer": norm(0, 1)}, TypeError, "'optimizer' has choices"),
         ({"dropout": norm(90, 0.1)}, ValueError, "has no probability from 0 to 1"),
+        ({"dropout": norm}, TypeError, "must be frozen, but 'dropout' got the unfrozen 'norm'"),
     ],
-    ids=["unknown", "typo", "outside", "choice", "law of choices", "elsewhere"],
+    ids=["unknown", "typo", "outside", "choice", "law of choices", "elsewhere", "unfrozen"],
 )
 def test_bad_beliefs(beliefs, error, match):
     with pytest.raises(error, match=match):
@@ -144,6 +163,14 @@ def test_a_wrong_prior_is_given_up():
     assert believed(40) < 0.5 * before
 
 
+def test_what_breaks_a_constraint_is_not_the_best():
+    one, other = (PriorBandSampler(SPACE, 0, prior=Prior(SPACE, BELIEFS)) for _ in range(2))
+    for params in one.sample(9):
+        one.observe(params, params["dropout"], 9, violations=np.array([-1.0, 0.5]))
+    other.sample(9)
+    assert one.sample(20, resource=9) == other.sample(20, resource=9)
+
+
 def test_bayes_begins_with_the_beliefs_and_leaves_a_wrong_one():
     space = SearchSpace({"a": uniform(0, 1), "b": uniform(0, 1)})
     sampler = BayesSampler(
@@ -157,6 +184,17 @@ def test_bayes_begins_with_the_beliefs_and_leaves_a_wrong_one():
         if len(found) == 1:
             assert params["a"] == pytest.approx(0.9)
     assert max(found) > -0.005
+
+
+def test_what_other_processes_chose_counts_for_the_influence_of_the_prior():
+    space = SearchSpace({"a": uniform(0, 1), "b": uniform(0, 1)})
+    prior = Prior(space, {"a": 0.9, "b": 0.9}, "high")
+    sampler = BayesSampler(space, 0, n_initial_points=3, prior=prior, prior_weight=10.0)
+    for a, b in np.random.default_rng(0).random((20, 2)).tolist():
+        sampler.adopt({"a": a, "b": b})
+        sampler.observe({"a": a, "b": b}, -((a - 0.2) ** 2) - (b - 0.3) ** 2, None)
+    [params] = sampler.sample(1)
+    assert abs(params["a"] - 0.2) + abs(params["b"] - 0.3) < 0.2
 
 
 # --- searches
@@ -212,6 +250,18 @@ def test_bad_priors_of_searches(make, kwargs, match):
     search = make(param_distributions={"alpha": loguniform(1e-6, 1)}, **kwargs)
     with pytest.raises(ValueError, match=match):
         search.fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_confidence_counts_where_the_gaussian_process_proposes():
+    search = hyperband(
+        param_distributions={"alpha": loguniform(1e-6, 1)},
+        priors={"alpha": 1e-3},
+        prior_confidence="high",
+        sampler="bayes",
+        refit=False,
+    )
+    assert search.fit(X, y).sampler_.prior_weight == 2 * BayesSampler(SPACE).prior_weight
 
 
 def test_priors_are_shown_as_they_are_written():

@@ -19,11 +19,15 @@ from ._forecast import Forecast
 from ._loop import OUT_OF_TIME, TrialLoop
 from ._observers import Observer
 from ._plan import Plan
-from ._priors import prior_of
+from ._priors import PRIOR_WEIGHT, prior_of
 from ._samplers import make_sampler
 from ._source import Source
 
 __all__ = ["HalvingHyperbandSearchCV"]
+
+# Of priors, where the Gaussian process proposes: as for 50 candidates, the default of
+# `BayesSearchCV`, because how many there are is not known before.
+_WEIGHT = 5.0
 
 
 class HalvingHyperbandSearchCV(BaseTrialSearchCV):
@@ -371,7 +375,12 @@ classes_, n_features_in_, feature_names_in_
         if self.sampler == "bayes":
             from ..samplers import BayesSampler  # slow to import
 
-            return BayesSampler(plan.space, plan.random_state, prior=prior)
+            return BayesSampler(
+                plan.space,
+                plan.random_state,
+                prior=prior,
+                prior_weight=_WEIGHT * PRIOR_WEIGHT[self.prior_confidence],
+            )
         if self.sampler != "random":
             raise ValueError(
                 "priors need sampler='random' or 'bayes', which know what to do with them, but got "

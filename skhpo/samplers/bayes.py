@@ -289,7 +289,9 @@ class BayesSampler(Sampler):
         if len(self._units) < self._n_initial:  # else a design would have its points twice
             super().adopt(params, resource)
             return
-        self._n_repeated += self._places.get(self.space.key(params)) in self._elsewhere
+        is_repeated = self._places.get(self.space.key(params)) in self._elsewhere
+        self._n_repeated += is_repeated
+        self._n_chosen += not is_repeated
         self._run(params)
 
     def _run(self, params: dict[str, Any]) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, rv_continuous, rv_discrete
 
 from ..space import SearchSpace
 
-__all__ = ["CONFIDENCE", "Prior"]
+__all__ = ["CONFIDENCE", "Prior", "active_coordinates"]
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,9 @@ class Prior:
     """Where good configurations are believed to be, as a density over the unit cube.
 
     The density is a product over coordinates, each constant in cells, and 1 along coordinates of
-    which nothing is believed. Where the space draws from, its own distribution, has density 1.
+    which nothing is believed. Where the space draws from, its own distribution, has density 1. Of
+    a conditional space, dicts that have what is believed of their parameters are likelier than
+    those that cannot have it, as the single choice of a list is.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ class Prior:
     ValueError
         If a name or a value is not in the space.
     TypeError
-        If a choice has a distribution.
+        If a choice has a distribution, or one is not frozen.
 
     Examples
     --------
@@ -77,8 +79,11 @@ class Prior:
                     f"every name in priors must be in the space, but {name!r} is not; {hint}"
                 )
         self.space = space
+        first = space.dimensions[0]
+        self._n_dicts = (first.n_levels or 1) if first.name is None else 1
         # By coordinate: upper ends of cells, the density in each, and the likeliest point.
         self._cells: dict[int, tuple[Array, Array, float]] = {}
+        impossible: set[int] = set()  # dicts without what is believed of one of their parameters
         for name, belief in beliefs.items():
             problem = None
             found = False
@@ -88,17 +93,23 @@ class Prior:
                         self._cells[place] = _cells(space, place, belief, confidence)
                     except ValueError as error:
                         problem = error
+                        impossible.update(dimension.dicts)
                     else:
                         found = True
             if not found and problem is not None:
                 raise problem
+        possible = sorted(set(range(self._n_dicts)) - impossible)
+        if impossible and possible:
+            self._cells[0] = _cells_of_dicts(self._n_dicts, possible, confidence)
 
     def log_density(self, u: Array) -> Array:
         """Logarithm of the density at points of shape (n, n_dims)."""
         total = np.zeros(len(u))
+        is_active = active_coordinates(self.space, u)
         for place, (ends, density, _) in self._cells.items():
             cells = np.searchsorted(ends, u[:, place], side="right")
-            total += np.log(density[np.minimum(cells, len(ends) - 1)])
+            logs = np.log(density[np.minimum(cells, len(ends) - 1)])
+            total += np.where(is_active[:, place], logs, 0.0)
         return total
 
     def points(self, u: Array) -> Array:
@@ -121,12 +132,37 @@ class Prior:
         return points
 
 
+def active_coordinates(space: SearchSpace, u: Array) -> NDArray[np.bool_]:
+    """Which coordinates of points of shape (n, n_dims) are of a parameter that they have."""
+    first = space.dimensions[0]
+    if first.name is not None:
+        return np.ones(u.shape, dtype=bool)
+    n_dicts = first.n_levels or 1
+    chosen = np.minimum((u[:, 0] * n_dicts).astype(int), n_dicts - 1)
+    return np.stack([np.isin(chosen, one.dicts) for one in space.dimensions], axis=1)
+
+
+def _cells_of_dicts(
+    n_dicts: int, possible: Sequence[int], confidence: str
+) -> tuple[Array, Array, float]:
+    """As `_cells`, of the coordinate that selects a dict, of which some have what is believed."""
+    _, share = CONFIDENCE[confidence]
+    density = np.full(n_dicts, 1.0 - share)
+    density[list(possible)] += share * n_dicts / len(possible)
+    return np.arange(1.0, n_dicts + 1.0) / n_dicts, density, (possible[0] + 0.5) / n_dicts
+
+
 def _cells(
     space: SearchSpace, place: int, belief: Any, confidence: str
 ) -> tuple[Array, Array, float]:
     """Upper ends of the cells of a coordinate, the density in each, and the likeliest point."""
     dimension = space.dimensions[place]
     width, share = CONFIDENCE[confidence]
+    if isinstance(belief, rv_continuous | rv_discrete):
+        raise TypeError(
+            f"distributions in priors must be frozen, but {dimension.name!r} got the unfrozen "
+            f"{belief.name!r}; call it with its arguments, as in scipy.stats.norm(0.2, 0.1)"
+        )
     levels = space.level_ends(place)
     ends = np.linspace(0.0, 1.0, _N_CELLS + 1)[1:] if levels is None else np.array(levels)
     starts = np.concatenate([[0.0], ends[:-1]])

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 
 from ..space import SearchSpace
 from .base import Sampler
-from .prior import Prior
+from .prior import Prior, active_coordinates
 from .random import RandomSampler
 
 __all__ = ["PriorBandSampler"]
@@ -36,7 +36,7 @@ class PriorBandSampler(Sampler):
     as soon as there are ``factor`` scores at one level, around the best configuration. The better
     the prior explains the best scores, compared with the density around the best one, the more of
     these are drawn from it, so that a wrong prior is given up. The first candidate is the
-    likeliest one.
+    likeliest one. What breaks a constraint is never the best.
 
     Parameters
     ----------
@@ -110,7 +110,9 @@ class PriorBandSampler(Sampler):
     def observe(
         self, params: dict[str, Any], score: float, resource: int | None, **more: Any
     ) -> None:
-        if math.isfinite(score):
+        violations = more.get("violations")
+        breaks_a_constraint = violations is not None and bool((np.asarray(violations) > 0).any())
+        if math.isfinite(score) and not breaks_a_constraint:
             level = math.inf if resource is None else float(resource)
             self._scores.setdefault(level, []).append((score, self.space.to_unit(params)))
 
@@ -160,6 +162,7 @@ class PriorBandSampler(Sampler):
     def _log_density_around(self, centre: Array, u: Array) -> Array:
         """The logarithm of the density with which points are drawn around a centre."""
         total = np.zeros(len(u))
+        is_active = active_coordinates(self.space, u)
         for j, is_choice in enumerate(self._is_choice):
             distance = np.abs(u[:, j] - centre[j])
             if is_choice:
@@ -168,7 +171,7 @@ class PriorBandSampler(Sampler):
             else:
                 bell = np.exp(-0.5 * (distance / _STEP) ** 2) / (_STEP * math.sqrt(2 * math.pi))
                 density = bell / _inside(centre[j])
-            total += np.log(density)
+            total += np.where(is_active[:, j], np.log(density), 0.0)
         return total
 
     def _around(self, centre: Array, anywhere: Array) -> Array:
