@@ -13,6 +13,7 @@ Regret is 0 for the best and 1 for the expected best of ten random configuration
 
 import argparse
 import warnings
+from functools import cache
 
 import numpy as np
 from bayes_regret import expected_best_of
@@ -103,15 +104,10 @@ def hyperband(task, kind, seed):
     return [per_iteration[i] for i in range(3)]
 
 
-_UNITS = {}
-
-
+@cache
 def regret_unit(task):
-    key = id(task)
-    if key not in _UNITS:
-        _, scores = with_scores(task, 2000, 12345)
-        _UNITS[key] = task.best - expected_best_of(scores, 10)
-    return _UNITS[key]
+    _, scores = with_scores(task, 2000, 12345)
+    return task.best - expected_best_of(scores, 10)
 
 
 def main():

@@ -229,11 +229,6 @@ class TrialTable:
             for row in self._order().tolist()
         ]
 
-    @property
-    def n_skipped(self) -> int:
-        """Fits that were not made, because the configuration was known to break a constraint."""
-        return sum(self._is_skipped)
-
     def scores(self, part: str, name: str, missing: float) -> NDArray[np.float64]:
         """Return scores fit by fit, on the "test" or "train" part, with `missing` for failed ones.
 
