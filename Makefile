@@ -20,7 +20,7 @@ FAST := $(addprefix tests/,test_architecture.py test_documented.py test_journal.
 	estimators/test_meanings.py estimators/test_validation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lint test test-fast test-minimum test-kernels faults docs gallery wheel clean
+.PHONY: help quickstart lint test test-slow test-fast test-minimum test-kernels faults docs gallery wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -33,8 +33,11 @@ lint: $(VENV)/installed ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then run the whole test suite (under ten minutes on two cores)
-	$(BIN)/pytest -n 2 --dist loadgroup
+test: lint ## lint, then run the test suite (under ten minutes on two cores)
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: $(VENV)/installed ## run what takes long, and has a small sibling in the test suite
+	$(BIN)/pytest -n 2 --dist loadgroup -m slow tests
 
 test-fast: $(VENV)/installed ## run what a change breaks first (under a minute)
 	$(BIN)/pytest -q -m "not slow" $(FAST)

@@ -91,6 +91,8 @@ class RandomSampler(Sampler):
         return [self._ahead.popleft() for _ in range(n)]
 
     def _draw(self) -> dict[str, Any] | None:
+        if len(self._drawn) == self.space.size:
+            return None
         if self._rest is None:
             n_repeats = n_refused = 0
             while n_repeats < _MAX_REPEATS and n_refused < MOST_REFUSED:

@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris, make_classification, make_regression
 from sklearn.decomposition import NMF
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -627,7 +627,7 @@ def test_a_class_that_a_training_part_lacks_is_a_warning():
 @pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
 @pytest.mark.parametrize(
     ("estimator", "space"),
-    [(LogisticRegression(), {"C": [0.1, 1.0]}), (Ridge(), {"alpha": [0.1, 1.0]})],
+    [(RidgeClassifier(), {"alpha": [0.1, 1.0]}), (Ridge(), {"alpha": [0.1, 1.0]})],
     ids=["classifier", "regressor"],
 )
 def test_contract_of_scikit_learn(estimator, space):
