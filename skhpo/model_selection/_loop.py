@@ -318,12 +318,7 @@ class TrialLoop:
 
     def _take(self, result: FitResult) -> None:
         trial = self._open[result.trial]
-        name = result.trial, result.split, result.repeat
-        known = name in self.evaluator.known
-        if self.keeper is not None:
-            result = self.keeper.take(trial, result, self.evaluator.models.pop(name, None))
-        if self.journal is not None and not known:
-            self.journal.append(fit_event(trial, result))
+        result = self._record(trial, result)
         self._rows[result.trial].append(result)
         if self.budget is not None:
             self.budget.spend(result)
@@ -332,6 +327,16 @@ class TrialLoop:
         elif self._first_error is None or result.trial < self._first_error[0]:
             self._first_error = result.trial, result.error
         self._observe("on_fit_end", trial, result)
+
+    def _record(self, trial: Trial, result: FitResult) -> FitResult:
+        """Put away what is kept of a fit, and write its line unless it is there; return it."""
+        name = result.trial, result.split, result.repeat
+        known = name in self.evaluator.known
+        if self.keeper is not None:
+            result = self.keeper.take(trial, result, self.evaluator.models.pop(name, None))
+        if self.journal is not None and not known:
+            self.journal.append(fit_event(trial, result))
+        return result
 
     def _tell(self, trial: Trial, *, replaying: bool = False) -> None:
         results = _in_order(self._rows[trial.number])

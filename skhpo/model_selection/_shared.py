@@ -75,10 +75,10 @@ class SharedTrialLoop(TrialLoop):
                 self._recorded.take(event)
         return batch
 
-    def _take(self, result: FitResult) -> None:
+    def _record(self, trial: Trial, result: FitResult) -> FitResult:
         with self.journal.turn():  # another process may have done the same fit
             name = result.trial, result.split, result.repeat
-            super()._take(self.evaluator.known.get(name, result))
+            return super()._record(trial, self.evaluator.known.get(name, result))
 
     def _fit_again(self, names: Collection[tuple[int, int, int]]) -> None:
         self.evaluator.alone = True
