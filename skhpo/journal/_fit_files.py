@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..exceptions import JournalError, StorageError
 from ..files import read_file, storing, write_atomically
 
 if TYPE_CHECKING:
-    from ._workers import Workers
+    from ._shared import SharedJournal
 
 __all__ = ["FIT_FILE", "FitFile", "FitFiles", "Name"]
 
@@ -118,11 +119,11 @@ class FitFiles:
     def __init__(self, folder: Path, journal: str) -> None:
         self.folder = folder.absolute()  # workers have other working directories
         self.journal = journal
-        self.workers: Workers | None = None  # where other processes may write such files
+        self.shared: SharedJournal | None = None  # where other processes may write such files
         self._at_first: set[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "workers": None}
+        return {**self.__dict__, "shared": None}
 
     def file(self, key: Name, resource: int | str | None) -> Any:
         """Return the file of a fit up to some resource."""
@@ -133,7 +134,7 @@ class FitFiles:
 
         Where other processes may write one: whether there is one now.
         """
-        if self.workers is not None:
+        if self.shared is not None:
             return self._path(key).exists()
         if self._at_first is None:
             self._at_first = set(os.listdir(self.folder) if self.folder.is_dir() else ())
@@ -190,9 +191,15 @@ class FitFiles:
         list of str
             Names of the damaged ones.
         """
+        if self.shared is None:
+            return self._sweep(kept)
+        with suppress(StorageError, JournalError), self.shared.turn():  # so that none can begin
+            if self.shared.is_alone:
+                return self._sweep({*kept, *self.shared.arrived})
+        return []
+
+    def _sweep(self, kept: Collection[Name]) -> list[str]:
         damaged: list[str] = []
-        if self.workers is not None and self.workers.others():
-            return damaged
         for name in os.listdir(self.folder) if self.folder.is_dir() else ():
             match = FIT_FILE.fullmatch(name)
             if match is None or match[4] != self.suffix:

@@ -109,10 +109,10 @@ def check_locks(descriptor: int, path: str | PathLike[str]) -> None:
         Of the file, open for writing.
     path : Path
     """
-    locked = lock(descriptor, path)
+    lock(descriptor, path, wait=True)  # another process may look whether it is locked
     again = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     try:
-        if not locked or lock(again, path):
+        if lock(again, path):
             raise JournalError(
                 f"shared=True needs a file system with locks, but that of {str(path)!r} gives the "
                 "same lock twice; give the journal a path on another one"

@@ -100,11 +100,10 @@ class SharedJournal(Journal):
         if self.read_only:
             yield
             return
-        if not self._depth:
-            lock(self._descriptor, self.path, wait=True)
         self._depth += 1
         try:
             if self._depth == 1:
+                lock(self._descriptor, self.path, wait=True)
                 self._read_on()
             yield
         finally:
@@ -116,8 +115,10 @@ class SharedJournal(Journal):
         """Add one line, as a `Journal` does, in a turn."""
         with self.turn():
             self._reader.check(event)
-            super().append(event)
-            self._reader.move_to(self._n - 1, self._end)
+            try:
+                super().append(event)
+            finally:  # Ctrl-C may come when the line is there
+                self._reader.move_to(self._n - 1, self._end)
 
     def lease(self, fits: Sequence[Name]) -> None:
         """Say that this process does some fits."""
@@ -163,7 +164,7 @@ class SharedJournal(Journal):
 
     def _shared(self, kind: Any) -> Any:
         files = kind(self.files, self.header["journal"])
-        files.workers = self.workers
+        files.shared = None if self.read_only else self
         return files
 
     @property
@@ -173,9 +174,8 @@ class SharedJournal(Journal):
 
     def _join(self) -> None:
         if self.workers is None:
-            workers = Workers(self.path)
-            workers.join(self._settings)
-            self.workers = workers
+            self.workers = Workers(self.path)
+            self.workers.join(self._settings)
 
     def _lock(self) -> None:
         if self.read_only:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -22,6 +23,8 @@ __all__ = ["Workers"]
 
 _SUFFIX = ".worker"
 _DOOR = "door"
+# Host, process, and what no other one has.
+_OURS = re.compile(rf".+-\d+-[0-9a-f]{{6}}{re.escape(_SUFFIX)}", re.DOTALL)
 
 # Seconds between two signs of life, and without one after which a process counts as dead although
 # its file is locked: its machine crashed, or is cut off, and the file server does not know yet.
@@ -30,7 +33,13 @@ _SILENCE = 60.0
 # Seconds for which an answer whether a process is alive holds.
 _FRESH = 0.2
 
-_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# O_NONBLOCK: opening a pipe must not block.
+_FLAGS = (
+    getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 class Workers:
@@ -70,8 +79,8 @@ class Workers:
         Raises
         ------
         JournalError
-            If the file system has no locks that all processes see, or another process works with
-            other settings.
+            If the file system has no locks that all processes see, another process works with
+            other settings, or the folder is a link or a file.
         StorageError
             If the system refuses.
         """
@@ -80,18 +89,18 @@ class Workers:
                 "shared=True needs locks of files, which Python does not have on this system; "
                 "leave it out, and use n_jobs"
             )
-        with storing(self.folder):
-            self.folder.mkdir(exist_ok=True)
-        with self.door():
-            self._check_settings(settings)
-            name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-            path = self._path(name)
-            with storing(path):
-                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
-                check_locks(self._descriptor, path)
-                write_all(self._descriptor, json.dumps(settings).encode())
-        self.name = name
-        threading.Thread(target=self._beat, args=(self._stop, path), daemon=True).start()
+        self._make()
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        path = self._path(name)
+        try:
+            with self.door():
+                self._check_settings(settings)
+                self.name = name
+                self._sign_in(path, settings)
+        except BaseException:
+            self.leave()  # else it would count as alive as long as this process lives
+            raise
+        threading.Thread(target=self._beat, args=(path, settings), daemon=True).start()
 
     def leave(self) -> None:
         """Be none of them any more; what this process was at is free for the others."""
@@ -101,11 +110,12 @@ class Workers:
         path = self._path(self.name)
         with suppress(OSError, JournalError), self.door():
             self.close()  # Windows removes no open file
-            os.unlink(path)
+            path.unlink(missing_ok=True)
             if not self.others():
-                for left in self.folder.glob(f"*{_SUFFIX}"):
+                for left in self._files():
                     left.unlink()
-                os.unlink(self.folder / _DOOR)
+                if not os.lstat(self.folder / _DOOR).st_size:  # else somebody else's
+                    os.unlink(self.folder / _DOOR)
                 os.rmdir(self.folder)
         self.close()
 
@@ -117,8 +127,9 @@ class Workers:
             os.close(descriptor)
 
     def others(self) -> list[str]:
-        """Return the names of the others that are alive."""
-        names = (path.name.removesuffix(_SUFFIX) for path in self.folder.glob(f"*{_SUFFIX}"))
+        """Return the names of the others that are alive now."""
+        self._known.clear()
+        names = (path.name.removesuffix(_SUFFIX) for path in self._files())
         return sorted(name for name in names if name != self.name and self.is_alive(name))
 
     def is_alive(self, name: str) -> bool:
@@ -160,7 +171,7 @@ class Workers:
                 try:
                     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
                 except FileNotFoundError:  # the last one left meanwhile
-                    self.folder.mkdir(exist_ok=True)
+                    self._make()
                     continue
             try:
                 lock(descriptor, path, wait=True)
@@ -184,14 +195,54 @@ class Workers:
                         f"{other}, which is at work; start all of them with the same"
                     )
 
+    def _make(self) -> None:
+        with storing(self.folder), suppress(FileExistsError):
+            self.folder.mkdir()
+        if self.folder.is_symlink() or self.folder.is_file():
+            raise JournalError(
+                f"the folder of processes that share a journal must be a folder, but "
+                f"{str(self.folder)!r} is a link or a file; move what is there, or give the "
+                "journal another path"
+            )
+
+    def _files(self) -> list[Path]:
+        """Return the files of processes, alive or dead; whatever else is there is not ours."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return [
+                    Path(entry.path)
+                    for entry in entries
+                    if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                ]
+        except OSError:  # there is none, or it is not for us
+            return []
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{_SUFFIX}"
 
-    @staticmethod
-    def _beat(stop: threading.Event, path: Path) -> None:
-        while not stop.wait(_BEAT_EVERY):
-            with suppress(OSError):  # the disk may be back next time
-                os.utime(path)
+    def _sign_in(self, path: Path, settings: dict[str, Any]) -> None:
+        before = self._descriptor
+        with storing(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+            if before is not None:
+                os.close(before)
+            check_locks(self._descriptor, path)
+            write_all(self._descriptor, json.dumps(settings).encode())
+
+    def _beat(self, path: Path, settings: dict[str, Any]) -> None:
+        while not self._stop.wait(_BEAT_EVERY):
+            with suppress(OSError, JournalError):  # the disk may be back next time
+                try:
+                    os.utime(path)
+                except FileNotFoundError:
+                    if not self._stop.is_set():
+                        self._come_back(path, settings)
+
+    def _come_back(self, path: Path, settings: dict[str, Any]) -> None:
+        """Be one of them again: the last one that left had counted this process as dead."""
+        with self.door():
+            if self.name is not None:
+                self._sign_in(path, settings)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -20,10 +20,11 @@ from sklearn.linear_model import LogisticRegression
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV
 from skhpo.__main__ import main
-from skhpo.exceptions import JournalError
-from skhpo.journal import Journal, SharedJournal, _locks, _workers
+from skhpo.exceptions import JournalError, StorageError
+from skhpo.journal import Journal, SharedJournal, _locks, _workers, fit_event
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
+from skhpo.trial import FitResult, Trial
 
 X, y = np.zeros((12, 1)), np.tile([0, 1], 6)
 HANGS = "SKHPO_TEST_HANGS"  # the file to make then
@@ -196,6 +197,19 @@ def test_a_shared_journal_goes_on_with_one_process_and_the_other_way_round(tmp_p
     assert table(search_of(tmp_path / "j").fit(X, y)) == alone
 
 
+def test_callbacks_do_not_keep_others_from_the_journal(tmp_path):
+    class Looks:
+        n_free = 0
+
+        def on_fit_end(self, search, trial, result):
+            with open(tmp_path / "j", "rb") as other:
+                self.n_free += _locks.lock(other.fileno(), tmp_path / "j")
+
+    looks = Looks()
+    search_of(tmp_path / "j", shared=True, callbacks=[looks]).fit(X, y)
+    assert looks.n_free == len(fits(tmp_path / "j"))
+
+
 def test_each_process_refits_for_itself(tmp_path):
     space = {"C": [0.1, 1.0, 10.0]}
     rows = np.random.default_rng(0).normal(size=(12, 2))
@@ -213,6 +227,10 @@ def test_each_process_refits_for_itself(tmp_path):
 
     first, second = search().fit(rows, y), search().fit(rows, y)
     np.testing.assert_array_equal(first.best_estimator_.coef_, second.best_estimator_.coef_)
+
+
+def fit_of(trial):
+    return fit_event(Trial(trial, trial, {}), FitResult(trial, 0, test_scores={"score": 0.5}))
 
 
 HEADER = {
@@ -278,6 +296,66 @@ def test_a_process_without_a_sign_of_life_is_dead_though_its_file_is_locked(open
         assert second.is_leased((0, 0, 0))
 
 
+def test_a_process_that_was_taken_for_dead_comes_back(opened, monkeypatch):
+    monkeypatch.setattr(_workers, "_FRESH", 0.0)
+    monkeypatch.setattr(_workers, "_BEAT_EVERY", 0.01)
+    first, second = opened(), opened()
+    own = first.workers.folder / f"{first.workers.name}.worker"
+    own.unlink()  # as the last one does that leaves
+    wait_for(own)
+    with second.workers.door():  # when it is whole
+        assert second.workers.others() == [first.workers.name]
+    first.close()
+    second.close()
+    assert not own.parent.exists()
+
+
+def test_files_of_others_are_kept_as_long_as_one_is_at_work_or_has_left_lines(opened):
+    first, second = opened(), opened()
+    for number in range(3):
+        (first.files / f"{number}-0-0.pt").touch()
+    first.checkpoints.sweep({(0, 0, 0)})
+    assert len(list(first.files.glob("*.pt"))) == 3
+    second.append(fit_of(1))
+    second.close()
+    first.checkpoints.sweep({(0, 0, 0)})
+    assert sorted(path.name for path in first.files.glob("*.pt")) == ["0-0-0.pt", "1-0-0.pt"]
+
+
+def test_the_folder_of_processes_holds_nothing_else(opened, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "j.workers").symlink_to(tmp_path / "victim")
+    with pytest.raises(JournalError, match="is a link or a file"):
+        opened()
+    (tmp_path / "j.workers").unlink()
+    (tmp_path / "j.workers").mkdir()
+    for name in ("notes.worker", "door"):
+        (tmp_path / "j.workers" / name).write_text("of the user")
+    os.mkfifo(tmp_path / "j.workers" / "pipe-1-abcdef.worker")
+    with opened() as journal:
+        assert journal.is_alone
+    left = sorted(path.name for path in (tmp_path / "j.workers").iterdir())
+    assert left == ["door", "notes.worker", "pipe-1-abcdef.worker"]
+
+
+def test_a_process_that_cannot_join_leaves_no_trace(opened, tmp_path, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_workers, "write_all", full)
+        with pytest.raises(StorageError, match="No space left"):
+            opened()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_look_at_a_new_process_is_not_taken_for_missing_locks(tmp_path):
+    with open(tmp_path / "new", "w") as own, open(tmp_path / "new") as other:
+        assert _locks.lock(other.fileno(), "new", shared=True)
+        threading.Timer(0.1, _locks.unlock, [other.fileno()]).start()
+        _locks.check_locks(own.fileno(), tmp_path / "new")
+
+
 def test_the_line_that_a_dead_process_left_unfinished_is_cut_off(opened):
     seen = []
     first, second = opened(), opened(take=seen.append)
@@ -287,6 +365,31 @@ def test_the_line_that_a_dead_process_left_unfinished_is_cut_off(opened):
     with second.turn():
         assert [event["candidates"] for event in seen] == [{"0": {}}]
     assert first.path.read_bytes().endswith(b"\n")
+
+
+def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypatch):
+    shared = sys.modules["skhpo.journal._shared"]
+    file = sys.modules["skhpo.journal._file"]
+    first, second = opened(), opened()
+
+    def interrupted(function):
+        def do(*args, **kwargs):
+            function(*args, **kwargs)
+            raise KeyboardInterrupt
+
+        return do
+
+    for module, name in ((shared, "lock"), (file, "write_all")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupted(getattr(module, name)))
+            with pytest.raises(KeyboardInterrupt):
+                first.append({"event": "propose", "candidates": {"0": {}}})
+        with open(first.path, "rb") as other:
+            assert _locks.lock(other.fileno(), first.path)
+    assert len(events(first.path, "propose")) == 1  # the second time it came behind the line
+    second.append({"event": "propose", "candidates": {"1": {}}})
+    first.append({"event": "propose", "candidates": {"2": {}}})
+    assert [event["n"] for event in events(first.path, "propose")] == [1, 2, 3]
 
 
 def test_processes_with_other_arguments_are_refused(opened):
