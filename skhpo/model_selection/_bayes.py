@@ -64,8 +64,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         As in `GridSearchCV`. With several metrics the model hears the one that `refit` names, else
         the first.
     objectives : sequence of str or None, default=None
-        Names of metrics of `scoring` that are all to be large. The search then looks for the front
-        of candidates that none is better than in everything: `pareto_front_`.
+        Names of metrics of `scoring`; larger is better. The search then looks for the front, the
+        candidates that no other one beats in all objectives: `pareto_front_`.
         None is one objective. See docs/objectives.md.
     constraints : dict or None, default=None
         Bounds ``(low, high)``, None being no bound, of a metric, of ``"n_parameters"``, of another
@@ -114,7 +114,7 @@ class BayesSearchCV(BaseTrialSearchCV):
         eighth of the range on the scale of its distribution.
     forbidden : callable, list of dict or None, default=None
         What is never tried: a function of a dict of parameters that returns True for it, or dicts
-        with values that must not meet, as in ``[{"solver": "lbfgs", "penalty": "l1"}]``.
+        with values that must not occur together: ``[{"solver": "lbfgs", "penalty": "l1"}]``.
     enqueue : "defaults" or sequence of dict, default="defaults"
         Configurations to try first. "defaults" are the estimator's own
         parameters, a number outside its range being the nearest end of it; nothing where one is
@@ -133,28 +133,29 @@ class BayesSearchCV(BaseTrialSearchCV):
         Journal of an earlier search over the same space, from whose scores the model starts.
     max_time : float or None, default=None
         Seconds after which fits that run are given up and none starts; what is done is kept, and
-        the best refitted: the time of the refit comes on top.
+        the best refitted: the refit takes further time.
     max_cost : dict or None, default=None
         What the search may use: ``{"seconds": 3600}`` of all workers, after which no fit starts,
-        with their scores. What a journal answers counts.
+        with their scores. Fits in the journal count, too.
     fit_timeout : float or None, default=None
-        Seconds after which a fit, with its scores, has failed; docs/limits.md says what cannot
-        be interrupted.
+        Seconds after which a fit, with its scores, counts as failed; docs/limits.md says what
+        cannot be interrupted.
     devices : "auto", str or list of str, default="auto"
         Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
         the visible CUDA devices; a list has one slot for each time that a device is named, and a
         running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
     lockstep : {"auto"} or bool, default="auto"
         Train networks of one architecture, folds and candidates, in lockstep, as one: the same
-        results, up to rounding, in less time. "auto" does where it pays, False never, True always,
-        with an error if something stands in the way.
+        results, up to rounding, in less time. "auto" does so where it is faster, False never, True
+        always, with an error where it is impossible.
     asynchronous : bool, default=False
         Choose and start the next candidate as soon as a worker is free. Results then depend on
         timing.
     callbacks : sequence of object, default=()
-        Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
-        ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
-        this process, if they have them. `TensorBoardLogger` is one.
+        Objects whose methods ``on_search_begin(search, start)``,
+        ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results, score)`` and
+        ``on_search_end(search)`` are called, in this process, if they have them.
+        `TensorBoardLogger` is one.
     racing : "auto" or None, default=None
         "auto" stops a candidate as soon as its mean over the first splits is below the worst split
         of the best candidate so far, which saves the other fits; see docs/racing.md. Its other
@@ -184,10 +185,10 @@ class BayesSearchCV(BaseTrialSearchCV):
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
     pareto_front_ : ndarray of int
-        Where `objectives` are given: rows that none is better than in everything, by the first
-        objective. ``cv_results_["pareto_rank"]`` has the number of the front of each row, and with
-        `constraints` there are ``feasible``, ``violation`` (the sum of what bounds are exceeded by,
-        relative to them) and ``constraint_<name>``.
+        Where `objectives` are given: rows that no other row beats in all objectives, in the order
+        of the first. ``cv_results_["pareto_rank"]`` has the number of the front of each row; with
+        `constraints` there are ``feasible``, ``violation`` (by how much bounds are exceeded,
+        relative to them, summed) and ``constraint_<name>``.
     hypervolume_, reference_point_ : float, ndarray of shape (n_objectives,)
         Where `objectives` are given: the volume between the front and the worst value of each
         objective among all feasible rows.

@@ -79,9 +79,9 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         As in `GridSearchCV`. With several metrics candidates are promoted by the one that
         `refit` names, else by the first.
     objectives : sequence of str or None, default=None
-        Names of metrics of `scoring` that are all to be large. The search then looks for the front
-        of candidates that none is better than in everything: they
-        are promoted front by front, and inside a front such that they are far apart.
+        Names of metrics of `scoring`; larger is better. The search then looks for the front, the
+        candidates that no other one beats in all objectives: `pareto_front_`. Candidates are
+        promoted front by front, and within a front those that are far apart.
         None is one objective. See docs/objectives.md.
     constraints : dict or None, default=None
         Bounds ``(low, high)``, None being no bound, of a metric, of ``"n_parameters"``, of another
@@ -130,7 +130,7 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         eighth of the range on the scale of its distribution.
     forbidden : callable, list of dict or None, default=None
         What is never tried: a function of a dict of parameters that returns True for it, or dicts
-        with values that must not meet, as in ``[{"solver": "lbfgs", "penalty": "l1"}]``.
+        with values that must not occur together: ``[{"solver": "lbfgs", "penalty": "l1"}]``.
     enqueue : "defaults" or sequence of dict, default="defaults"
         Configurations to try first. "defaults" are the estimator's own parameters, a number outside
         its range being the nearest end of it: they start before all others, with the whole
@@ -151,29 +151,30 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         starts.
     max_time : float or None, default=None
         Seconds after which fits that run are given up and none starts; what is done is kept, and
-        the best refitted: the time of the refit comes on top.
+        the best refitted: the refit takes further time.
     max_cost : dict or None, default=None
         What the search may use: ``{"seconds": 3600}`` of all workers, after which no fit starts,
         or ``{"epochs": 5000}``, units of the resource over all fits: no trial starts that would
-        exceed them, whatever `n_jobs`. What a journal answers counts.
+        exceed them, whatever `n_jobs`. Fits in the journal count, too.
     fit_timeout : float or None, default=None
-        Seconds after which a fit, with its scores, has failed; docs/limits.md says what cannot
-        be interrupted.
+        Seconds after which a fit, with its scores, counts as failed; docs/limits.md says what
+        cannot be interrupted.
     devices : "auto", str or list of str, default="auto"
         Where fits run whose estimator leaves it open (``device="auto"``). "auto" spreads them over
         the visible CUDA devices; a list has one slot for each time that a device is named, and a
         running fit holds one slot. For workers on this machine; others resolve "auto" themselves.
     lockstep : {"auto"} or bool, default="auto"
         Train networks of one architecture, folds and candidates, in lockstep, as one: the same
-        results, up to rounding, in less time. "auto" does where it pays, False never, True always,
-        with an error if something stands in the way.
+        results, up to rounding, in less time. "auto" does so where it is faster, False never, True
+        always, with an error where it is impossible.
     asynchronous : bool, default=False
         Start the next fit as soon as one ends, promoting the best of what is known by then [2]_.
         The work is the same, rung by rung; who is promoted depends on timing.
     callbacks : sequence of object, default=()
-        Whose methods ``on_search_begin(search, start)``, ``on_fit_end(search, trial, result)``,
-        ``on_trial_end(search, trial, results, score)`` and ``on_search_end(search)`` are called, in
-        this process, if they have them. `TensorBoardLogger` is one.
+        Objects whose methods ``on_search_begin(search, start)``,
+        ``on_fit_end(search, trial, result)``, ``on_trial_end(search, trial, results, score)`` and
+        ``on_search_end(search)`` are called, in this process, if they have them.
+        `TensorBoardLogger` is one.
     confirm : int, default=0
         Fit so many of the best candidates once more when the search is over, under other seeds, and
         on other splits where `cv` shuffles, and choose the best of these by all of its scores.
@@ -194,17 +195,17 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         ``"n_samples"``. ``mean_fit_time`` counts what the rung added, in seconds, without
         transformers that other candidates share.
     best_index_ : int
-        The best row: the score counts, whatever the resource, which the refit has as the row has
-        it (fewer epochs may be better). Where that is ``"n_samples"``, of the largest subsamples.
+        The row with the best score, whatever its resource (fewer epochs may be better); the refit
+        has the resource of this row. For ``"n_samples"`` the best row of the largest subsamples.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
     sampler_ : Sampler
         What the candidates came from; of ``"bayes"`` the fitted model.
     pareto_front_ : ndarray of int
-        Where `objectives` are given: rows that none is better than in everything, by the first
-        objective. ``cv_results_["pareto_rank"]`` has the number of the front of each row, and with
-        `constraints` there are ``feasible``, ``violation`` (the sum of what bounds are exceeded by,
-        relative to them) and ``constraint_<name>``.
+        Where `objectives` are given: rows that no other row beats in all objectives, in the order
+        of the first. ``cv_results_["pareto_rank"]`` has the number of the front of each row; with
+        `constraints` there are ``feasible``, ``violation`` (by how much bounds are exceeded,
+        relative to them, summed) and ``constraint_<name>``.
     hypervolume_, reference_point_ : float, ndarray of shape (n_objectives,)
         Where `objectives` are given: the volume between the front and the worst value of each
         objective among all feasible rows.

@@ -85,10 +85,10 @@ class SelfTuningSearchCV(BaseTrialSearchCV):
         times on machines with one disk, with one `journal`. See docs/journal.md.
     max_time : float or None, default=None
         Seconds after which runs are given up and none starts; what is done is kept, and the best
-        refitted: the time of the refit comes on top.
+        refitted: the refit takes further time.
     fit_timeout : float or None, default=None
-        Seconds after which a run, with its scores, has failed; docs/limits.md says what cannot
-        be interrupted.
+        Seconds after which a run, with its scores, counts as failed; docs/limits.md says what
+        cannot be interrupted.
     devices : "auto", str or list of str, default="auto"
         Where runs are, whose estimator leaves it open, as in `BayesSearchCV`.
     callbacks : sequence of object, default=()

@@ -57,8 +57,8 @@ class SearchSpace:
         `ordered` is a list of numbers whose order counts. A list of dicts is a conditional space.
     forbidden : callable, list of dict or None, default=None
         What is never tried: a function of a dict of parameters that returns True for it, or dicts
-        with values that must not meet, as in ``[{"solver": "lbfgs", "penalty": "l1"}]``. Points
-        of the cube and numbers of configurations stay as they are: see `allows`.
+        with values that must not occur together: ``[{"solver": "lbfgs", "penalty": "l1"}]``.
+        Points of the cube and numbers of configurations stay as they are: see `allows`.
 
     Attributes
     ----------
