@@ -2,7 +2,13 @@
 
 import errno
 
-__all__ = ["JournalError", "NonFiniteLossError", "SearchStoppedWarning", "StorageError"]
+__all__ = [
+    "BatchNormWarning",
+    "JournalError",
+    "NonFiniteLossError",
+    "SearchStoppedWarning",
+    "StorageError",
+]
 
 # What helps against the errors of a system that are common, by number.
 _ADVICE: dict[int | None, str] = {
@@ -19,7 +25,22 @@ _ADVICE: dict[int | None, str] = {
 
 
 class BatchNormWarning(UserWarning):
-    """The moving averages of batch normalization do not stand for the training rows."""
+    """The moving averages of batch normalization do not stand for the training rows.
+
+    Warned of at the end of a fit with `validation_fraction`, because predictions use the averages.
+    ``recalibrate=True`` computes them again from the training rows.
+
+    See Also
+    --------
+    skhpo.inspection.batch_norm_gap : What the averages change, layer by layer.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skhpo.exceptions import BatchNormWarning
+    >>> with warnings.catch_warnings(action="ignore", category=BatchNormWarning):
+    ...     pass  # a fit whose averages do not matter
+    """
 
 
 class JournalError(ValueError):

@@ -35,6 +35,9 @@ _FOLLOWED = {"lr", "optimizer__weight_decay"}
 class Member:
     """One network of a group, and its training data.
 
+    `train_together` trains the networks of a list of members. They may differ in their data, and
+    in all that does not change the graph of the network.
+
     Parameters
     ----------
     net : TorchClassifier or TorchRegressor
@@ -45,6 +48,21 @@ class Member:
         Further arguments of ``net.fit``: ``sample_weight``, ....
     continuing : bool, default=False
         Whether to train as ``net.partial_fit`` does, for ``net.max_epochs`` more epochs.
+
+    See Also
+    --------
+    train_together : Trains members in lockstep.
+    predict_together : Outputs of several networks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skhpo import TorchClassifier
+    >>> from skhpo.lockstep import Member, train_together
+    >>> X, y = load_iris(return_X_y=True)
+    >>> nets = [TorchClassifier(lr=lr, max_epochs=1, random_state=0) for lr in (1e-3, 1e-2)]
+    >>> train_together([Member(net, X, y) for net in nets])
+    [None, None]
     """
 
     net: Any

@@ -67,6 +67,12 @@ class CostScorer(ABC):
         estimator : estimator
             Fitted.
         X : array-like of shape (n_samples, n_features)
+            The rows that the scorer gets.
+
+        Returns
+        -------
+        float
+            Of which the score is the negative.
         """
 
     def get_metadata_routing(self) -> MetadataRequest:
@@ -91,6 +97,10 @@ class PredictTime(CostScorer):
     batch_size : int, default=1000
         Rows of each prediction; those of `X` are repeated where there are fewer. 1 is the latency
         of a single row.
+
+    See Also
+    --------
+    get_scorer : This scorer, and those of other costs, by name.
 
     Examples
     --------
