@@ -35,6 +35,7 @@ def train_together(members, *, most=None):
     Parameters
     ----------
     members : list of Member
+        The networks, unfitted or to be continued, each with its data.
     most : int or None, default=None
         Largest number of networks in a group; None is the best measured one for their size.
 

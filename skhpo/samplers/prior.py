@@ -40,6 +40,7 @@ class Prior:
     Parameters
     ----------
     space : SearchSpace
+        What the density is over.
     beliefs : mapping of str to object
         By parameter: a value of the space, around which the density is normal on the scale of the
         parameter's distribution (or, for a choice, its probability is raised); or a frozen
@@ -54,6 +55,11 @@ class Prior:
         If a name or a value is not in the space.
     TypeError
         If a choice has a distribution, or one is not frozen.
+
+    See Also
+    --------
+    PriorBandSampler : Draws from a prior, for Hyperband.
+    BayesSampler : Weighs the expected improvement with a prior.
 
     Examples
     --------
@@ -103,7 +109,18 @@ class Prior:
             self._cells[0] = _cells_of_dicts(self._n_dicts, possible, confidence)
 
     def log_density(self, u: Array) -> Array:
-        """Logarithm of the density at points of shape (n, n_dims)."""
+        """Return the logarithm of the density at points.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_points, n_dims)
+            Points of the unit cube.
+
+        Returns
+        -------
+        ndarray of shape (n_points,)
+            0 where the density is that of the space.
+        """
         total = np.zeros(len(u))
         is_active = active_coordinates(self.space, u)
         for place, (ends, density, _) in self._cells.items():
@@ -113,7 +130,18 @@ class Prior:
         return total
 
     def points(self, u: Array) -> Array:
-        """Map uniform points of shape (n, n_dims) to points drawn from the prior."""
+        """Map uniform points to points drawn from the prior.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_points, n_dims)
+            Uniform points of the unit cube.
+
+        Returns
+        -------
+        ndarray of shape (n_points, n_dims)
+            A new array.
+        """
         points = u.copy()
         for place, (ends, density, _) in self._cells.items():
             starts = np.concatenate([[0.0], ends[:-1]])
@@ -125,7 +153,18 @@ class Prior:
         return points
 
     def mode(self, u: Array) -> Array:
-        """The points with each coordinate of which something is believed where it is likeliest."""
+        """Return the points, with the likeliest value in each coordinate that has a belief.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_points, n_dims)
+            Points of the unit cube.
+
+        Returns
+        -------
+        ndarray of shape (n_points, n_dims)
+            A new array.
+        """
         points = u.copy()
         for place, (_, _, likeliest) in self._cells.items():
             points[:, place] = likeliest

@@ -41,12 +41,20 @@ class PriorBandSampler(Sampler):
     Parameters
     ----------
     space : SearchSpace
+        Where candidates come from.
     random_state : int, RandomState or None, default=None
         The seed; None draws one.
     prior : Prior
+        What is believed.
     min_resources : int, default=1
+        That of the scheduler.
     factor : float, default=3
-        Those of the scheduler.
+        That of the scheduler.
+
+    See Also
+    --------
+    BayesSampler : Also takes a prior, and learns from all scores.
+    skhpo.HalvingHyperbandSearchCV : Makes this sampler of `priors`.
 
     References
     ----------

@@ -76,7 +76,13 @@ class CostScorer(ABC):
         """
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """Return what scikit-learn is to pass: nothing."""
+        """Return what scikit-learn is to pass: nothing.
+
+        Returns
+        -------
+        MetadataRequest
+            Without any request.
+        """
         return MetadataRequest(owner=self)
 
     def _accept_sample_weight(self) -> bool:
