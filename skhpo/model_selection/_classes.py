@@ -32,6 +32,7 @@ def check_classes(
     splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
     scorer: Any,
     metric: Any,
+    error_score: Any = np.nan,
 ) -> None:
     """Warn where the training part of a split lacks a class.
 
@@ -43,6 +44,8 @@ def check_classes(
     scorer : callable
     metric : str or bool
         By which the best row is found.
+    error_score : float or "raise", default=nan
+        The score where the scorer raises an error.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def check_classes(
         missing = np.setdiff1d(classes, labels[train])
         untested = np.setdiff1d(classes, labels[test])
         if scored is not None and (len(missing) or len(untested)):
-            _check_has_score(scored, metric, labels, i, train, test)
+            _check_has_score(scored, metric, error_score, labels, i, train, test)
         if len(missing):
             warnings.warn(
                 f"the training part of split {i} lacks the classes {missing.tolist()}, so fits "
@@ -77,6 +80,8 @@ def _scored_alone(estimator: Any, scorer: Any, metric: Any) -> Any:
     if not search_tags(owner).predicts_seen_classes:
         return None
     scorer = getattr(scorer, "_scorers", {}).get(metric, scorer)
+    if hasattr(scorer, "_scorers"):  # no metric is named, as with refit=False
+        return None
     known = type(scorer).__module__.startswith("sklearn.")
     return scorer if known and evaluation.looks_at_predictions_only(scorer) else None
 
@@ -84,6 +89,7 @@ def _scored_alone(estimator: Any, scorer: Any, metric: Any) -> Any:
 def _check_has_score(
     scorer: Any,
     metric: str,
+    error_score: Any,
     labels: NDArray[Any],
     split: int,
     train: NDArray[np.intp],
@@ -98,7 +104,8 @@ def _check_has_score(
         try:
             score = scorer(stand_in, np.zeros((len(test), 1)), labels[test])
         except Exception as error:
-            score, reason = np.nan, f"{type(error).__name__}: {error}"
+            score = np.nan if error_score == "raise" else error_score
+            reason = f"{type(error).__name__}: {error}"
     if np.isnan(score):
         parts = (np.unique(labels[part]).tolist() for part in (train, test))
         raise ValueError(

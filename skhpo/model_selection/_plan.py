@@ -168,7 +168,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
             return splits
         return _splits(search.cv, other.split(X, y, **routed.splitter.split), num_samples(X))
 
-    check_classes(search.estimator, y, splits, scorer, metric)
+    check_classes(search.estimator, y, splits, scorer, metric, search.error_score)
     check_masks(routed.estimator.fit, splits)
     seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
     known_by = None

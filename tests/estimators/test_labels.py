@@ -175,6 +175,25 @@ def test_folds_on_which_a_network_has_no_score_are_refused(blobs, scoring, test,
         assert search.fit(X, y).cv_results_["split1_test_score"][0] == 0
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"scoring": "neg_log_loss", "error_score": -9.0},
+        {"scoring": ["accuracy", "f1_macro"], "objectives": ["accuracy", "f1_macro"]},
+    ],
+    ids=["number", "objectives"],
+)
+def test_folds_on_which_a_network_has_a_number_are_searched(blobs, params):
+    X, y = blobs
+    folds = [(np.flatnonzero(y < 2), np.arange(len(y)))]
+    net = fast(TorchClassifier)
+    search = BayesSearchCV(net, {"lr": [0.01]}, n_iter=1, cv=folds, refit=False, **params)
+    rows = search.fit(X, y).cv_results_
+    name = "accuracy" if "objectives" in params else "score"
+    assert np.isfinite(rows[f"split0_test_{name}"]).all()
+
+
 def test_a_test_part_with_a_label_of_its_own_tunes_without_it(blobs):
     X, y = blobs[0], (blobs[1] > 0).astype(int)
     y[0] = 2
