@@ -243,6 +243,10 @@ def test_wrappers_change_the_data(points):
     ]
     alone = hypergradient(net.fit(*pairs[0]), *pairs[0], pairs[1], solver="identity")
     assert found.gradient == alone.gradient
+    columns = hypergradient(
+        *(whole.fit(X, y[:, None]), X, y[:, None], (X_valid, y_valid[:, None])), solver="identity"
+    )
+    assert columns.gradient[DECAY] == pytest.approx(alone.gradient[DECAY])
 
 
 def test_decoupled_decay_is_no_penalty(points):

@@ -278,10 +278,11 @@ def test_the_search_for_first_rates(low, losses):
     assert not losses[found + 8] > 1.1 * smallest
 
 
-@pytest.mark.parametrize(("start", "expected"), [(-3, 0), (0, 0), (2, 0)])
-def test_the_search_finds_a_valley(start, expected):
-    found = best_power(lambda power: (power + start - expected) ** 2 + 1, lambda power: True)
-    assert found + start == expected
+@pytest.mark.parametrize("start", [-3, 0, 2])
+@pytest.mark.parametrize("smallest", [1, -5])  # some losses are negative
+def test_the_search_finds_a_valley(start, smallest):
+    found = best_power(lambda power: (power + start) ** 2 + smallest, lambda power: True)
+    assert found + start == 0
 
 
 def test_rates_that_are_asked_for_are_where_it_starts(digits):

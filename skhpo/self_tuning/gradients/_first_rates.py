@@ -40,8 +40,9 @@ def best_power(loss_at, may_be):
                 misses += 1
         if best > 0:
             break
-    # Few steps favour large rates, whose noise costs only later.
-    return min(power for power, loss in losses.items() if loss <= _NEARLY * losses[best])
+    # Few steps favour large rates, whose noise costs only later. Losses may be negative.
+    nearly = losses[best] * (_NEARLY if losses[best] > 0 else 1 / _NEARLY)
+    return min(power for power, loss in losses.items() if loss <= nearly)
 
 
 def _finite(loss):

@@ -135,7 +135,8 @@ class UnrolledRunner(GradientRunner):
         rows, module = self.valid_rows, self.objective.module
         module.eval()
         with self.tuning_drawing, torch.no_grad():
-            batch = rows.take(torch.arange(min(len(rows), _MOST_ROWS)))
+            n = min(len(rows), _MOST_ROWS)  # evenly spaced: they may be sorted by class
+            batch = rows.take(torch.arange(n) * len(rows) // n)
             loss = self.objective.validation_loss(h, *batch, self.optimizer.views(w))
         module.train()
         return float(loss)

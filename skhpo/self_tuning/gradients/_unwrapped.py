@@ -33,5 +33,7 @@ def unwrapped(estimator, *pairs):
 def _transformed(transformer, y):
     """Return targets as the regressor gets them: of two dimensions for the transformer alone."""
     y = np.asarray(y)
-    changed = transformer.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
+    if y.ndim > 1:
+        return transformer.transform(y)
+    changed = transformer.transform(y.reshape(-1, 1))
     return changed.squeeze(axis=1) if changed.ndim == 2 and changed.shape[1] == 1 else changed
