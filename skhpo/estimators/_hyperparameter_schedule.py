@@ -11,7 +11,7 @@ from sklearn.base import clone
 from torch import nn
 
 from ..arguments import check_arguments
-from ..names import nearest_first, resolve_optimizer
+from ..names import nearest_first, resolve_optimizer, resolve_scheduler
 from ..training.checkpoint import plain_attributes
 from ..training.epoch_values import EpochValues
 from ..training.initialization import NamedInitialization
@@ -20,6 +20,8 @@ __all__ = ["HyperparameterSchedule", "check_hyperparameter_schedule", "scheduled
 
 _KINDS = "lr, optimizer__*, label_smoothing, module__* and criterion__*"
 _OF_PARTS = ("module", "criterion")
+# Schedules of the learning rate that set the momentum, too.
+_CYCLES = (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.CyclicLR)
 # In place of an attribute's name.
 _CLASS, _WEIGHTS = "(class)", "(weights)"
 
@@ -48,6 +50,12 @@ def check_hyperparameter_schedule(net):
             f"hyperparameter_schedule has 'lr', but lr_scheduler={net.lr_scheduler!r} sets it, "
             "too; leave one of them out"
         )
+    if "optimizer__momentum" in given and _cycles_momentum(net):
+        raise ValueError(
+            f"hyperparameter_schedule has 'optimizer__momentum', but lr_scheduler="
+            f"{net.lr_scheduler!r} sets it in each batch; set lr_scheduler__cycle_momentum=False, "
+            "or leave one of them out"
+        )
     of_optimizer = [name for name in given if _component(name) == "optimizer"]
     if of_optimizer and getattr(net, "optimizer__param_groups", None):
         raise ValueError(
@@ -67,6 +75,12 @@ def check_hyperparameter_schedule(net):
             constraint = {item: net._parameter_constraints[name]}
             for end in values.support(name):
                 check_arguments(type(net).__name__, constraint, **{item: end})
+
+
+def _cycles_momentum(net):
+    if net.lr_scheduler is None or resolve_scheduler(net.lr_scheduler) not in _CYCLES:
+        return False
+    return vars(net).get("lr_scheduler__cycle_momentum") is not False
 
 
 def _check_name(net, name):
@@ -167,12 +181,12 @@ class HyperparameterSchedule:
         """Set the values of an epoch; return the columns of its row in the history."""
         net, values = self.net, self.values[epoch]
         net._scheduled = values
+        self._set_parts(values)
         for name, value in values.items():
             component, _, argument = name.partition("__")
             if component in _OF_PARTS:
-                for layer, attribute in self._places[name]:
-                    _set(layer, attribute, value)
-            elif component == "label_smoothing":
+                continue
+            if component == "label_smoothing":
                 if isinstance(net.criterion_, nn.CrossEntropyLoss):
                     _set(net.criterion_, component, value)
             else:
@@ -180,6 +194,17 @@ class HyperparameterSchedule:
                     factor = group.get("lr_multiplier", 1) if component == "lr" else 1
                     group[argument or component] = value * factor
         return {"hyperparameters": values}
+
+    def return_to_best(self):
+        """Set the values of the epoch with the best check in the parts, whose weights predict."""
+        best_epoch = self.net._state.counters.best_epoch
+        if best_epoch:
+            self._set_parts(self.values[best_epoch - 1])
+
+    def _set_parts(self, values):
+        for name, places in self._places.items():
+            for layer, attribute in places:
+                _set(layer, attribute, values[name])
 
     def _check_of_optimizer(self, name):
         argument = name.removeprefix("optimizer__")

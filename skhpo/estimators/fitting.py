@@ -94,6 +94,7 @@ def activate(net, train_part, checks):
         max_norm=net.max_norm,
         at_end=end_of_fit(net, train_part, batches, checks),
         at_begin=given and given.begin_epoch,
+        at_leave=given and checks and given.return_to_best,
     )
 
 

@@ -93,6 +93,8 @@ class ActiveNetwork:
     at_begin : callable or None, default=None
         Called before each epoch with the number of epochs before; what it sets may change the steps
         of the epoch. Returns columns of the epoch's row in the history.
+    at_leave : callable or None, default=None
+        Called without arguments when the network has its best weights, also after an error.
 
     Attributes
     ----------
@@ -112,6 +114,7 @@ class ActiveNetwork:
         max_norm: float | None = None,
         at_end: Callable[[], object] | None = None,
         at_begin: Callable[[int], dict[str, Any]] | None = None,
+        at_leave: Callable[[], object] | None = None,
     ) -> None:
         self.state = state
         self.batches = batches
@@ -122,6 +125,7 @@ class ActiveNetwork:
         self.max_norm = max_norm
         self.at_end = at_end
         self.at_begin = at_begin
+        self.at_leave = at_leave
         self._columns: dict[str, Any] = {}
         self._n_rows = len(state.history)
         self.limited = [] if max_norm is None else [p for _, p in parameters if p.ndim > 1]
@@ -204,6 +208,8 @@ class ActiveNetwork:
         """Set the best weights for predictions, and drop the row of an unfinished epoch."""
         del self.state.history[self._n_rows :]
         self.state.settle()
+        if self.at_leave is not None:
+            self.at_leave()
 
 
 def train(

@@ -126,6 +126,26 @@ def test_an_attribute_of_ones_own(digits):
     assert noisy.module_.noise == 5.0
 
 
+class Scaled(nn.Linear):
+    def __init__(self, in_features, out_features, scale=1.0):
+        super().__init__(in_features, out_features)
+        self.scale = scale
+
+    def forward(self, x):
+        return self.scale * super().forward(x)
+
+
+def test_the_best_weights_predict_with_the_values_of_their_epoch(digits):
+    schedule = {"module__scale": [1.0, 1000.0, 2.0]}
+    net = TorchRegressor(Scaled, max_epochs=2, random_state=0, hyperparameter_schedule=schedule)
+    net.fit(*digits, validation_data=digits)
+    assert net.best_epoch_ == 1
+    loss = np.mean((net.predict(digits[0]) - digits[1]) ** 2)
+    assert loss == pytest.approx(net.history_[0, "valid_loss"], rel=1e-4)
+    net.set_params(max_epochs=1).partial_fit(*digits)
+    assert net.module_.scale == 2.0
+
+
 def test_the_criterion_and_the_momentum(digits):
     schedule = {"criterion__delta": [1, 4], "optimizer__momentum": [0.0, 0.9]}
     net = TorchRegressor(
@@ -208,6 +228,11 @@ def test_bad_input(digits, schedule, message):
     ("params", "schedule", "message"),
     [
         ({"lr_scheduler": "cosine"}, {"lr": [0.1, 0.2]}, "lr_scheduler='cosine' sets it, too"),
+        (
+            {"optimizer": "sgd", "lr_scheduler": "one_cycle"},
+            {"optimizer__momentum": [0.1, 0.2]},
+            "sets it in each batch",
+        ),
         ({"module": Own}, {"module__keep": [1.0, 0.5]}, "'dropped' depends on it"),
         ({"module": Own}, {"module__gain": [1.0, 0.5]}, "weights.*depends on it"),
         (
@@ -216,7 +241,7 @@ def test_bad_input(digits, schedule, message):
             "optimizer__param_groups has values of its own",
         ),
     ],
-    ids=["two schedules", "derived", "weights", "groups"],
+    ids=["two schedules", "cycle", "derived", "weights", "groups"],
 )
 def test_what_excludes_a_schedule(digits, params, schedule, message):
     net = TorchRegressor(max_epochs=2, hyperparameter_schedule=schedule, **params)
