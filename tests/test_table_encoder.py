@@ -50,6 +50,21 @@ def fitted(people):
     ).fit(X, y)
 
 
+def test_rare_categories_of_many_count_as_one():
+    n_rows = np.repeat([12, 10, 9, 1], [2, 2, 2, 17])
+    many = np.repeat([f"level {i:02}" for i in range(len(n_rows))], n_rows).astype(object)
+    few = np.array([f"level {i:02}" for i in range(20)] * len(many), dtype=object)[: len(many)]
+    few[20:] = few[0]
+    table = np.column_stack([few, many])
+    assert TableEncoder(min_frequency=None).fit(table).n_categories_ == (22, 25)
+    encoder = TableEncoder().fit(table)
+    assert encoder.n_categories_ == (22, 7)
+    found = encoder.transform(table)[:, 1]
+    assert found[: -sum(n_rows[4:])].tolist() == [2] * 12 + [3] * 12 + [4] * 10 + [5] * 10
+    assert set(found[-sum(n_rows[4:]) :]) == {6}
+    assert encoder.transform(np.array([["level 00", "new"]], dtype=object))[0, 1] == 0
+
+
 def test_columns(people):
     X, _ = people
     encoder = TableEncoder().fit(X)

@@ -21,6 +21,9 @@ __all__ = ["TableEncoder"]
 
 # Integers of a category that ``fit`` has not seen, and of a missing one; the others follow.
 _UNKNOWN, _MISSING, _FIRST = 0, 1, 2
+# With min_frequency="auto": columns with more categories are those in which some count as one, and
+# the rows below which they do (docs/benchmarks/table_encoder.md).
+_MANY, _RARE = 20, 10
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -37,8 +40,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     categorical_features : "from_dtype" or array-like of str, int or bool, default="from_dtype"
         Which columns are categories. "from_dtype": those with strings, and those of the type
         "category"; truth values are numbers. Or names, positions or a mask of columns.
-    min_frequency : int, float or None, default=None
-        Rarer categories of a column (fewer rows, or a smaller share) count as one.
+    min_frequency : int, float, "auto" or None, default="auto"
+        Rarer categories of a column (fewer rows, or a smaller share) count as one. "auto": those
+        with fewer than 10 rows, in columns with more than 20 categories; None: no category.
     max_categories : int or None, default=None
         Most categories of a column; the rarest ones count as one.
     imputation : {"mean", "median", "most_frequent"}, default="mean"
@@ -86,16 +90,21 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     _parameter_constraints = {
         "categorical_features": [StrOptions({"from_dtype"}), "array-like"],
-        "min_frequency": [COUNT, Number(numbers.Real, 0, 1, closed="neither"), None],
+        "min_frequency": [
+            *(StrOptions({"auto"}), COUNT, Number(numbers.Real, 0, 1, closed="neither"), None)
+        ],
         "max_categories": [COUNT, None],
         "imputation": [StrOptions({"mean", "median", "most_frequent"})],
     }
+
+    # By column, the integers that those of `encoder_` become; None: the same.
+    _merged: list[NDArray[Any]] | None = None
 
     def __init__(
         self,
         *,
         categorical_features: Any = "from_dtype",
-        min_frequency: float | None = None,
+        min_frequency: float | str | None = "auto",
         max_categories: int | None = None,
         imputation: str = "mean",
     ) -> None:
@@ -141,10 +150,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 handle_unknown="use_encoded_value",
                 unknown_value=-1,
                 encoded_missing_value=-1,
-                min_frequency=self.min_frequency,
+                min_frequency=None if self.min_frequency == "auto" else self.min_frequency,
                 max_categories=self.max_categories,
             ).fit(categories)
             self._has_missing = _is_missing(categories).any(axis=0)
+            self._merged = None
+            if self.min_frequency == "auto":
+                self._merged = [_merged_if_rare(codes) for codes in self._codes(categories).T]
             self.n_categories_ = tuple(int(1 + n) for n in self._codes(categories).max(axis=0))
         if others is not None:
             self.imputer_ = SimpleImputer(
@@ -253,6 +265,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         found: NDArray[Any] = self.encoder_.transform(categories) + _FIRST
         found[found < _FIRST] = _UNKNOWN
         found[_is_missing(categories) & self._has_missing] = _MISSING
+        for column, codes in enumerate(self._merged or ()):
+            found[:, column] = codes[found[:, column].astype(int)]
         return found
 
     def _as_frame(self, table: NDArray[Any], index: Any) -> Any:
@@ -263,6 +277,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         others = list(table[:, len(n_codes) :].T)
         frame = pd.DataFrame(dict(enumerate([*parts, *others])))
         return frame if index is None else frame.set_axis(index)
+
+
+def _merged_if_rare(codes: NDArray[Any]) -> NDArray[Any]:
+    """Return integers in place of those of a column, where rare categories of many are one."""
+    n_rows = np.bincount(codes.astype(int), minlength=_FIRST)
+    is_rare = (n_rows < _RARE) & (len(n_rows) - _FIRST > _MANY)
+    is_rare[:_FIRST] = False
+    return np.where(is_rare, np.sum(~is_rare), np.cumsum(~is_rare) - 1)
 
 
 def _is_missing(categories: NDArray[Any]) -> NDArray[np.bool_]:
