@@ -324,8 +324,8 @@ class FeedingMixin(TransformingMixin):
         if lengths is None and self.group_by_length is True:
             raise ValueError(
                 "group_by_length=True needs the lengths of sequences: X as a list of them, or a "
-                f"Dataset with an attribute `lengths`, but X is a {type(X).__name__}; set "
-                "group_by_length=False"
+                "Dataset with an attribute `lengths`, a number for each item, but X is a "
+                f"{type(X).__name__}; set group_by_length=False"
             )
         if lengths is not None and not rows.are_items and rows.index is not None:
             lengths = lengths[rows.index.numpy()]
@@ -335,7 +335,7 @@ class FeedingMixin(TransformingMixin):
         """Return the lengths of sequences that are to be grouped by them, else None."""
         if not self.group_by_length or (self.group_by_length == "auto" and self.collate != "pad"):
             return None
-        lengths = lengths_of(X)
+        lengths = lengths_of(X.given if isinstance(X, ItemRows) else X)
         are_equal = lengths is not None and len(lengths) and lengths.min() == lengths.max()
         return None if are_equal and self.group_by_length == "auto" else lengths
 

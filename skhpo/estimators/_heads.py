@@ -13,6 +13,7 @@ from ..names import resolve_criterion
 from ..rows import Inputs
 from ..training.data import as_array
 from .selection import Measure
+from .validation import check_sample_weight
 
 __all__ = ["HeadsMixin", "in_order", "joined"]
 
@@ -91,11 +92,15 @@ class HeadsMixin:
 
     def _score_of_heads(self, X, y, sample_weight):
         """Return minus the mean of the criterion over batches."""
+        y = None if y is None else Inputs(_as_dict(y))
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, len(X) if y is None else len(y))
+            sample_weight = sample_weight.astype(np.float32)
         if isinstance(X, torch.utils.data.Dataset):
-            X, _ = self._check_dataset(X, None if y is None else Inputs(_as_dict(y)), None, False)
-            rows = self._as_dataset(X, training=False)
+            X, _ = self._check_dataset(X, y, None, False)
+            rows = self._as_dataset(X, None, sample_weight, training=False)
         else:
-            X, _ = self._check_inputs(X, Inputs(_as_dict(y)), reset=False, needs_y=True)
+            X, _ = self._check_inputs(X, y, reset=False, needs_y=True)
             y = self._check_targets(y, None, False)
             rows = self._as_dataset(X, y, sample_weight, training=False)
         return -Measure(self, rows, None, None)()

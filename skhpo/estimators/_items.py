@@ -48,8 +48,8 @@ class ItemReader:
     """Reads batches of items as a net gets them.
 
     A dataset that draws random numbers (augmentation) does so from the stream "forward" in
-    training, from a constant one otherwise; in processes of a loader with seeds of the epoch. The
-    first batch that draws is read twice.
+    training, from a constant one otherwise; in processes of a loader with seeds of the epoch. If
+    the first batch draws nothing, the first one that does is read twice.
 
     Parameters
     ----------
@@ -70,6 +70,7 @@ class ItemReader:
         self._loaded = None
         # Whether the dataset draws from torch's generators; on a GPU that is not known.
         self._draws = net.device_.type != "cpu"
+        self._has_read = False
 
     @property
     def needs_loader(self):
@@ -108,9 +109,9 @@ class ItemReader:
             yield made
 
     def _read(self, dataset, numbers):
-        drawing = OwnGenerators(self.stream)
+        drawing = _Noting(self.stream)
         for some in numbers:
-            if not self._draws:
+            if not self._draws and self._has_read:
                 # Redirecting draws costs a third of the time of reading small items.
                 before = torch.default_generator.get_state()
                 batch = fetch(dataset, some, self.collate)
@@ -121,6 +122,7 @@ class ItemReader:
                 torch.default_generator.set_state(before)
             with drawing:
                 batch = fetch(dataset, some, self.collate)
+            self._draws, self._has_read = self._draws or drawing.drew, True
             yield batch
 
     def _by_loader(self, dataset, numbers):
@@ -137,6 +139,16 @@ class ItemReader:
             self._loaded = LoaderBatches(self.net, loader, self.stream, seed)
         self._loaded.loader.batch_sampler.numbers = numbers
         return self._loaded.raw()
+
+
+class _Noting(OwnGenerators):
+    """Notes whether anything was drawn."""
+
+    drew = False
+
+    def generator(self, device):
+        self.drew = True
+        return super().generator(device)
 
 
 class _Chosen:

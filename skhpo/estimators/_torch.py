@@ -296,6 +296,7 @@ class TorchEstimator(
         if y is None and not isinstance(X, Dataset) and self._has_own_dataset():
             X = self.get_dataset(X)
         y = Inputs(y) if isinstance(y, Mapping) else y
+        self._class_weight_of_loader = None
         if isinstance(X, Dataset):
             X, y = self._check_dataset(X, y, classes, reset)
             return self._weighted(X, y, sample_weight, None if y is None else num_samples(y))
@@ -353,16 +354,27 @@ class TorchEstimator(
                 X, items = LabelledItems(X, as_given(y)), []
         encoded = self._check_dataset_targets(X, y, classes, reset)
         for number, (_, target) in items:
-            if not isinstance(target, Mapping) and not self._agrees(target, encoded[number]):
+            if isinstance(y, Inputs):
+                given = {k: as_array(v)[0] for k, v in y[[number]].arrays.items()}
+            else:
+                given = np.asarray(y)[number]
+            if not self._agrees(target, given if isinstance(y, Inputs) else encoded[number]):
                 raise ValueError(
                     "y must agree with the targets of the Dataset X, on which the network is "
-                    f"trained, but for item {number} y is {np.asarray(y)[number]!r} and the "
+                    f"trained, but for item {number} y is {given!r} and the "
                     f"Dataset yields {target!r}; leave y out, or let items be inputs only"
                 )
         return X, encoded
 
     def _agrees(self, target, encoded):
-        """Whether the target of an item of a `Dataset` is what was encoded."""
+        """Whether the target of an item of a `Dataset` is what was encoded, or given as a dict."""
+        if isinstance(target, Mapping) or isinstance(encoded, Mapping):
+            if not isinstance(target, Mapping) or not isinstance(encoded, Mapping):
+                return False
+            return target.keys() == encoded.keys() and all(
+                np.array_equal(as_array(value), as_array(encoded[name]))
+                for name, value in target.items()
+            )
         try:
             own = self._encode_of_dataset(np.asarray([target]))[0]
         except ValueError:  # an unknown label

@@ -178,7 +178,7 @@ class Measure:
                 sizes.append(row_count(y))
         net._batch_weight = None
         mean = np.average(torch.stack(losses).tolist(), weights=sizes)
-        return float(mean / self.valid.weight.mean()) if weighted else float(mean)
+        return float(mean / self.valid.weights.mean()) if weighted else float(mean)
 
     def _drawing(self):
         if not self.may_draw:

@@ -185,20 +185,22 @@ def _padded(inputs):
 def lengths_of(X):
     """Return the lengths of the rows of sequences, or of the first of several; None if unknown.
 
-    Those of a dataset are its attribute ``lengths``.
+    Those of a dataset are its attribute ``lengths``, if that has one for each item.
     """
     if isinstance(X, Mapping):
         found = (lengths_of(value) for value in X.values() if not hasattr(value, "ndim"))
         return next((lengths for lengths in found if lengths is not None), None)
     if isinstance(X, Sequences | RaggedRows):
         return np.asarray(X.lengths)
+    if isinstance(X, torch.utils.data.IterableDataset):
+        return None
     if isinstance(X, torch.utils.data.Subset):
         lengths = lengths_of(X.dataset)
         return None if lengths is None else lengths[np.asarray(X.indices, dtype=int)]
     if isinstance(X, torch.utils.data.Dataset):
-        wrapped = getattr(X, "dataset", None)
-        lengths = getattr(X, "lengths", None)
-        if lengths is None and wrapped is not None:
-            return lengths_of(wrapped)
-        return None if lengths is None else np.asarray(lengths)
+        lengths, wrapped = getattr(X, "lengths", None), getattr(X, "dataset", None)
+        if lengths is None:
+            lengths = None if wrapped is None else lengths_of(wrapped)
+        # They may be something else, and a wrapper may choose or repeat items.
+        return np.asarray(lengths) if np.shape(lengths) == (len(X),) else None
     return None

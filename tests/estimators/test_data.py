@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -342,6 +343,23 @@ def test_what_a_dataset_draws_belongs_to_the_fit(num_workers):
     assert len(first.unique(dim=0)) == len(first) == 16
 
 
+def test_items_are_read_once_whether_they_draw_or_not():
+    class Counting(Noise):
+        n_read = 0
+
+        def __init__(self, *, draws):
+            self.draws = draws
+
+        def __getitem__(self, i):
+            self.n_read += 1
+            return torch.rand(2) if self.draws else torch.ones(2), torch.tensor(i % 2)
+
+    datasets = [Counting(draws=draws) for draws in (True, False)]
+    for dataset in datasets:
+        fit(dataset, None, batch_size=4, classes=[0, 1]).predict(dataset)
+    assert datasets[0].n_read == datasets[1].n_read
+
+
 def test_named_classes_of_a_dataset(blobs):
     X, y = map(torch.from_numpy, blobs)
     net = fit(Plain(X, y), None, classes=["ant", "bee", "cat"], class_weight=None)
@@ -353,6 +371,16 @@ def test_class_weight_with_a_dataset(blobs):
     weight = {0: 1e-6, 1: 1.0, 2: 1e-6}
     net = fit(TensorDataset(X, y), None, class_weight=weight, max_epochs=20, lr=0.01)
     assert (net.predict(X) == 1).mean() > 0.9
+
+
+def test_weights_of_classes_outlive_no_dataset(blobs):
+    X, y = blobs
+    dataset = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    net = TorchClassifier(max_epochs=1, class_weight={0: 9, 1: 1, 2: 1}, random_state=0)
+    net.set_params(iterator_train__sampler=range(len(y))).fit(dataset)
+    net.set_params(iterator_train__sampler=None)
+    expected = clone(net).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(net.fit(X, y).predict_proba(X), expected)
 
 
 def test_own_iterator_and_dataset(blobs):

@@ -147,3 +147,27 @@ def test_other_estimators_take_no_dict_of_targets():
 def test_later_targets_must_be_those_of_the_first_call(fitted):
     with pytest.raises(ValueError, match=r"of the shapes .*'kind': .*, as in the first call, but"):
         fitted.partial_fit(X, {"age": Y["age"]})
+
+
+def test_targets_that_disagree_with_those_of_the_items():
+    for other in ({**Y, "kind": 2 - Y["kind"]}, {"age": Y["age"]}, Y["age"]):
+        with pytest.raises(ValueError, match="y must agree with the targets of the Dataset"):
+            heads().fit(Pairs(), other)
+
+
+def test_weights_of_a_score_are_used_or_refused(fitted):
+    class Weighted(Both):
+        reduction = "mean"
+
+        def forward(self, output, target):
+            losses = nn.functional.mse_loss(output["age"], target["age"], reduction="none")
+            return losses[:, 0] if self.reduction == "none" else losses.mean()
+
+    for data in ((X, Y), (Pairs(),)):
+        with pytest.raises(ValueError, match="need a criterion with a `reduction`"):
+            fitted.score(*data, sample_weight=np.ones(N))
+    net = heads(max_epochs=1).set_params(criterion=Weighted).fit(X, Y)
+    weight = np.arange(N)
+    right = np.average((net.predict(X)["age"] - Y["age"])[:, 0] ** 2, weights=weight)
+    for data in ((X, Y), (Pairs(),)):
+        assert net.score(*data, sample_weight=weight) == pytest.approx(-right, rel=1e-4)

@@ -153,6 +153,30 @@ def test_rows_without_lengths_or_of_one_length_stay_in_their_random_order():
         assert fits[0].history_[:, "train_loss"] == fits[1].history_[:, "train_loss"]
 
 
+class Twice(Dataset):
+    """Has each item of a dataset twice."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return 2 * len(self.dataset)
+
+    def __getitem__(self, i):
+        return self.dataset[i // 2]
+
+
+def test_lengths_are_those_of_the_rows_that_are_predicted():
+    items = Items(TEXTS, [len(text) for text in TEXTS])
+    net = TorchClassifier(Mean, collate="pad", validation_fraction=0.3, monitor="accuracy", **FAST)
+    proba = net.fit(items).predict_proba(items)
+    assert "valid_accuracy" in net.history_[-1]
+    found = net.predict_proba(Twice(items))
+    np.testing.assert_allclose(found, proba.repeat(2, axis=0), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="`lengths`, a number for each item, but X"):
+        net.set_params(group_by_length=True).fit(Twice(items))
+
+
 class TextAndNumbers(nn.Module):
     def __init__(self, out_features):
         super().__init__()
