@@ -155,6 +155,8 @@ class SearchRecord:
     curves: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     space: SearchSpace = field(init=False)
+    # Places of rows in the unit cube, which a page asks for again and again.
+    _places: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
         object.__setattr__(self, "space", ordered_space(self.distributions))
@@ -387,7 +389,11 @@ class SearchRecord:
         -------
         ndarray of shape (n, n_dims)
         """
-        points = [self.space.to_unit(self.params[row]) for row in rows]
+        rows = [int(row) for row in rows]
+        for row in rows:
+            if row not in self._places:
+                self._places[row] = self.space.to_unit(self.params[row])
+        points = [self._places[row] for row in rows]
         return np.array(points).reshape(len(points), self.space.n_dims)
 
     def _level(self, resource):
