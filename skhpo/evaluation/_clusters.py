@@ -17,6 +17,8 @@ __all__ = ["CLUSTERS"]
 
 # Seconds in which a cluster without workers has some again.
 _WORKERS_COME_WITHIN = 300
+# Seconds in which Ray kills the workers of calls that are cancelled.
+_STOPS_WITHIN = 10
 
 
 class DaskEngine(Engine):
@@ -114,8 +116,12 @@ class RayEngine(Engine):
         return self._pickle.loads(future.result())
 
     def abort(self) -> None:
-        for ref in self._running:
+        stopped = list(self._running)
+        for ref in stopped:
             self._ray.cancel(ref, force=True)
+        if stopped:
+            # Else the next search's first tasks may get the workers that are about to be killed.
+            self._ray.wait(stopped, num_returns=len(stopped), timeout=_STOPS_WITHIN)
 
 
 def _on_one_worker(call: Callable[..., Any], *shared: Any) -> Any:

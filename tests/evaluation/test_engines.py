@@ -430,7 +430,18 @@ def test_a_cluster_is_of_use_after_an_interrupt(engine, tmp_path):
         raise KeyboardInterrupt
     (tmp_path / "go").touch()  # what runs on a Dask worker cannot be stopped
     with Pool() as pool:
-        assert sorted(results(pool, abs, range(4))) == [0, 1, 2, 3]
+        waiting, found = [0, 1, 2, 3], []
+        while waiting or pool.running:
+            while waiting and pool.free:
+                pool.submit(abs, [waiting.pop(0)])
+            done = pool.wait()
+            # A worker may still be killed that ended its call just as it was stopped: a search then
+            # fits again, once, what was lost.
+            assert done.error is None or done.lost
+            found += [None] if done.lost else done.results
+            waiting += done.items if done.lost else []
+    assert sorted(number for number in found if number is not None) == [0, 1, 2, 3]
+    assert found.count(None) <= 2  # one for each worker
 
 
 @on(CLUSTERS)
