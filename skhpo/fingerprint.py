@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 from .own_code import hash_of_code
 
 __all__ = ["describe", "differences", "digest", "versions"]
+
+_METHODS = types.MethodType | types.BuiltinMethodType | types.MethodWrapperType
 
 
 def digest(value: Any) -> str:
@@ -42,8 +45,9 @@ def describe(value: Any, _depth: int = 0) -> Any:
     value : object
         Scalars, containers, arrays and tensors are described by what they hold, scipy's frozen
         distributions by name and arguments, estimators by class and parameters, functions by
-        name and what they close over, torch modules by class, parts and weights, anything else
-        by class and attributes; functions and classes of the user's own by their code too.
+        name and what they close over, bound methods also by what they are bound to, torch modules
+        by class, parts and weights, anything else by class and attributes; functions and classes
+        of the user's own by their code too.
 
     Returns
     -------
@@ -80,6 +84,9 @@ def describe(value: Any, _depth: int = 0) -> Any:
             "args": inner(value.args),
             "kw": inner(value.keywords),
         }
+    if isinstance(value, _METHODS) and not isinstance(value.__self__, types.ModuleType):
+        name = getattr(value, "__func__", value.__name__)
+        return {"method": inner(name), "of": inner(value.__self__)}
     if hasattr(value, "__code__"):
         return _function(value, inner)
     if hasattr(value, "dist") and hasattr(value, "kwds"):  # scipy's frozen distributions

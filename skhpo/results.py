@@ -67,8 +67,8 @@ def mean_measure(results: Sequence[FitResult], name: str) -> float:
 
 
 def total_seconds(results: Sequence[FitResult]) -> float:
-    """Return what the fits of a list of FitResult took together."""
-    return float(sum(result.fit_time for result in results))
+    """Return what the fits of a list of FitResult took together, without those racing left out."""
+    return float(sum(result.fit_time for result in _made(results)))
 
 
 class Numbers:

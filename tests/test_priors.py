@@ -11,6 +11,7 @@ from sklearn.linear_model import SGDClassifier
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, SearchSpace, log_randint, ordered
 from skhpo.samplers import BayesSampler, Prior, PriorBandSampler
+from skhpo.samplers.prior import trust
 from skhpo.testing import SamplerContract
 
 X, y = load_iris(return_X_y=True)
@@ -197,6 +198,15 @@ def test_what_other_processes_chose_counts_for_the_influence_of_the_prior():
     assert abs(params["a"] - 0.2) + abs(params["b"] - 0.3) < 0.2
 
 
+def test_scores_that_contradict_a_prior_end_its_influence():
+    density = np.array([3.0, 2.0, 2.5, 1.0, 0.0, 0.5, -1.0, -2.0])
+    assert trust(density) == 1.0
+    assert trust(density[::-1]) < 0.01
+    assert trust(density[:3]) == trust(np.zeros(9)) == 1.0  # nothing is known
+    weaker = [trust(np.r_[density[:n], density[n:][::-1]][::-1]) for n in (0, 3, 8)]
+    assert weaker == sorted(weaker, reverse=True)
+
+
 # --- searches
 
 
@@ -243,6 +253,8 @@ def test_own_parameters_as_priors():
         (bayes, {"priors": {"alpha": 7.0}}, "priors must lie in the space"),
         (bayes, {"priors": "own"}, "'priors' parameter"),
         (hyperband, {"priors": {"alpha": 0.1}, "prior_confidence": "very"}, "prior_confidence"),
+        (bayes, {"prior_confidence": "high"}, "priors is None; give priors"),
+        (hyperband, {"priors": {}, "prior_confidence": "low"}, "priors is {}; give priors"),
         (hyperband, {"priors": {"alpha": 0.1}, "sampler": PriorBandSampler}, "know what to do"),
     ],
 )

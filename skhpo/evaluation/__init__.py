@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from .._late import late
 
 if TYPE_CHECKING:
+    from ._blame import raised_by
     from ._callbacks import FitContexts, told
     from ._continuation import way_to_continue
     from ._devices import slots_of
@@ -33,6 +34,7 @@ __all__ = [
     "derive_seed",
     "looks_at_predictions_only",
     "needs_data",
+    "raised_by",
     "refit",
     "refit_together",
     "restored",
@@ -57,6 +59,7 @@ __getattr__ = late(
         "derive_seed": "._seeds",
         "looks_at_predictions_only": "._scoring",
         "needs_data": "._models",
+        "raised_by": "._blame",
         "refit": "._refit",
         "refit_together": "._refit",
         "restored": "._models",

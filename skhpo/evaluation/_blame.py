@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,18 @@ from ..limits import FitTimeoutError
 
 if TYPE_CHECKING:
     from ..journal import CheckpointFile
+    from ..trial import FitResult
     from ._tasks import Setting
 
-__all__ = ["FAILURES", "Environment", "raise_unless_candidates", "refused_by_system", "saved"]
+__all__ = [
+    "FAILURES",
+    "Environment",
+    "failure",
+    "raise_unless_candidates",
+    "raised_by",
+    "refused_by_system",
+    "saved",
+]
 
 # Failures of candidates. Other exceptions, such as those by which libraries cancel, are passed on.
 FAILURES = (Exception, SystemExit, FitTimeoutError)
@@ -46,6 +56,45 @@ def raise_unless_candidates(error: BaseException, setting: Setting) -> None:
         raise KeyboardInterrupt from error
     if setting.raise_errors:
         raise error
+
+
+class Failure(str):
+    """The traceback of a fit that failed, with the exception: whoever gets it may raise it later.
+
+    Parameters
+    ----------
+    text : str
+    raised : BaseException
+    """
+
+    raised: BaseException
+
+    def __new__(cls, text: str, raised: BaseException | None = None) -> Failure:
+        made = super().__new__(cls, text)
+        made.raised = RuntimeError(text) if raised is None else raised
+        return made
+
+
+def failure(error: BaseException, text: str, setting: Setting) -> str:
+    """Return the text of an error for a result; with the error itself, where those are kept."""
+    if not setting.keep_errors:
+        return text
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # it could not leave a worker
+        return Failure(text)
+    return Failure(text, error)
+
+
+def raised_by(result: FitResult) -> BaseException | None:
+    """Return the exception of what failed in a fit, its scores included; None if nothing did."""
+    for text in (result.error, result.score_error, result.unpredicted):
+        if text is not None:
+            error = text.raised if isinstance(text, Failure) else RuntimeError(text)
+            if error.__traceback__ is None:  # it was raised in another process
+                error.add_note(text)
+            return error
+    return None
 
 
 def saved(state: Any, file: CheckpointFile) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..wrappers import whats_lost
+from ._blame import failure
 from ._fit import run_group
 from ._grouping import FitGrouping
 from ._pickling import check_picklable, pack
@@ -139,6 +140,7 @@ class Evaluator(Planner):
         self._died_alone: deque[Job] = deque()  # where others run beside the second try
         self._retried: set[tuple[Any, ...]] = set()
         self._withdrawn: set[tuple[int, int, int]] = set()  # running, their results unused
+        self._unused_seconds = 0.0
         self._seconds: float | None = None
         self._is_large = n_bytes(X) >= _LARGE
         if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
@@ -232,12 +234,19 @@ class Evaluator(Planner):
         name = result.trial, result.split, result.repeat
         if name in self._withdrawn:
             self._withdrawn.remove(name)
+            self._unused_seconds += result.fit_time + result.score_time
             return False
         return True
 
+    def take_unused_seconds(self) -> float:
+        """Return what fits took, since the last call, that were withdrawn while they ran."""
+        seconds, self._unused_seconds = self._unused_seconds, 0.0
+        return seconds
+
     def trains_splits_together(self, trial: Trial) -> bool:
         """Whether the splits of a trial are trained in lockstep, so that all end together."""
-        return self._grouping.takes_several(trial, self._pool.slots_[0])
+        transforms = self._key_of_wrappers(trial.params) is not None
+        return self._grouping.takes_several(trial, self._pool.slots_[0], transforms=transforms)
 
     def cancel(self) -> None:
         """Forget all fits that have not started."""
@@ -397,9 +406,11 @@ class Evaluator(Planner):
         return [failed(task, error, share, result.run) for task in work.tasks]
 
     def _error_of(self, overdue: Overdue) -> str | None:
-        if overdue.error is not None and self.setting.raise_errors:
+        if overdue.error is None:
+            return None
+        if self.setting.raise_errors:
             raise TimeoutError(overdue.error)
-        return overdue.error
+        return failure(TimeoutError(overdue.error), overdue.error, self.setting)
 
     def _update_mean_time(self, results: Sequence[FitResult]) -> None:
         if not results:
@@ -453,6 +464,7 @@ class Evaluator(Planner):
     def _fail(self, work: Job, error: str) -> None:
         if self.setting.raise_errors:
             raise TimeoutError(error)
+        error = failure(TimeoutError(error), error, self.setting)
         if isinstance(work, TransformTask):
             self._give_up(work.key, error)
         else:

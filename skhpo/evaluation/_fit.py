@@ -21,7 +21,7 @@ from ..limits import FitTimeoutError, current_slot, time_for
 from ..searchable import search_tags
 from ..trial import FitResult
 from ..wrappers import fitted_inside
-from ._blame import FAILURES, raise_unless_candidates, saved
+from ._blame import FAILURES, failure, raise_unless_candidates, saved
 from ._callbacks import evaluation
 from ._continuation import advance, begin, end, way_to_continue
 from ._curves import curves_of
@@ -136,7 +136,8 @@ class _Fit:
     def fail(self, error: BaseException) -> None:
         raise_unless_candidates(error, self.setting)
         self.out_of_memory = memory_freed(error)
-        self.error = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(error))
+        self.error = failure(error, text, self.setting)
 
     def build(self, data: GroupData, training: Callable[..., AbstractContextManager[None]]) -> None:
         self.work = work = prepare(

@@ -116,15 +116,21 @@ class FitGrouping:
         with limited(slot):
             return self._divided(tasks)
 
-    def takes_several(self, trial: Trial, slot: str | None = None) -> bool:
-        """Whether the fits of a trial are in groups; `divide` need not have seen the trial.
+    def takes_several(
+        self, trial: Trial, slot: str | None = None, *, transforms: bool = False
+    ) -> bool:
+        """Whether splits of a trial are in one group; `divide` need not have seen the trial.
 
         Parameters
         ----------
         trial : Trial
         slot : str or None, default=None
             A device that they may run on.
+        transforms : bool, default=False
+            Whether fits share fitted transformers, each split its own.
         """
+        if transforms and n_bytes(self.X) >= _LARGE:
+            return False
         if self.lockstep is False or self._no_network_can_be_among():
             return False
         task = FitTask(trial.number, trial.candidate, 0, 0, trial.params, (trial.resource,))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..limits import FitTimeoutError
-from ._blame import FAILURES, raise_unless_candidates
+from ._blame import FAILURES, failure, raise_unless_candidates
 from ._devices import memory_freed
 from ._scoring import looks_at_predictions_only
 
@@ -256,4 +256,4 @@ def predicted(
         raise_unless_candidates(error, setting)
         if memory_freed(error):
             raise
-        return None, "".join(traceback.format_exception(error))
+        return None, failure(error, "".join(traceback.format_exception(error)), setting)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._compat import MultimetricScorer, PassthroughScorer, check_method_params
 from ..limits import FitTimeoutError
 from ..scorers import PredictionScorer
-from ._blame import FAILURES, raise_unless_candidates
+from ._blame import FAILURES, failure, raise_unless_candidates
 from ._devices import memory_freed
 
 if TYPE_CHECKING:
@@ -99,9 +99,10 @@ def score(
     except FAILURES as exception:
         raise_unless_candidates(exception, setting)
         # A multimetric scorer of scikit-learn raises only errors that no estimator is to blame for.
-        if (several and isinstance(exception, Exception)) or memory_freed(exception):
+        nobodys = several and isinstance(exception, Exception) and not setting.keep_errors
+        if nobodys or memory_freed(exception):
             raise
-        return {}, traceback.format_exc()
+        return {}, failure(exception, traceback.format_exc(), setting)
     if not isinstance(scores, Mapping):
         scores = {"score": scores}
     # It puts a traceback in the place of a failed score.

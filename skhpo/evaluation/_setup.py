@@ -15,7 +15,7 @@ from ..rows import RowSubset, as_given
 from ..searchable import search_tags
 from ..wrappers import Prepared, inside
 from ..wrappers import prepare as prepare_wrappers
-from ._blame import FAILURES, raise_unless_candidates
+from ._blame import FAILURES, failure, raise_unless_candidates
 from ._continuation import set_horizon
 from ._files import separate_files
 from ._seeds import derive_seed, seed_components
@@ -99,7 +99,7 @@ def run_transform(
         return prepare_wrappers(estimator, *part, setting.resource)
     except FAILURES as error:
         raise_unless_candidates(error, setting)
-        return traceback.format_exc()
+        return failure(error, traceback.format_exc(), setting)
 
 
 def prepare(

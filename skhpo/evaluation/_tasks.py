@@ -56,6 +56,8 @@ class Setting:
     return_train_score : bool, default=False
     raise_errors : bool, default=False
         Whether a failing fit raises, or is reported in its result.
+    keep_errors : bool, default=False
+        Whether its result has the exception, too, see `Failure`.
     curves : bool, default=False
         Whether results have the learning curves of the estimators that keep some.
     starts : object or None, default=None
@@ -90,6 +92,7 @@ class Setting:
     max_resource: int | None = None
     return_train_score: bool = False
     raise_errors: bool = False
+    keep_errors: bool = False
     curves: bool = False
     starts: Any = None
     validates_on_fold: bool = False

@@ -12,6 +12,7 @@ file                what it does
 ``_history.py``     whether events follow from one another
 ``_lines.py``       events as lines with a number and a checksum
 ``_locks.py``       who is at work
+``_waiting.py``     waiting for a lock, and who has it
 ``_folder.py``      the folder beside the file: whose it is, split indices
 ``_fit_files.py``   files of single fits in it
 ``_checkpoints.py`` checkpoints: what rungs go on from, and models that are kept

@@ -26,8 +26,17 @@ __all__ = [
 ]
 
 
-def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
-    """Return the line of a finished fit."""
+def fit_event(trial: Trial, result: FitResult, *, early: bool = False) -> dict[str, Any]:
+    """Return the line of a finished fit.
+
+    Parameters
+    ----------
+    trial : Trial
+    result : FitResult
+    early : bool, default=False
+        Whether it does not count yet, because racing waits for others. It never does where a later
+        line says that racing left it out.
+    """
     event = {
         "event": "fit",
         "trial": trial.number,
@@ -45,6 +54,8 @@ def fit_event(trial: Trial, result: FitResult) -> dict[str, Any]:
         "device": result.device,
         "error": result.error,
     }
+    if early:
+        event["early"] = True
     if result.start is not None:
         event["start"], event["worker"] = result.start, result.worker
     if result.score_error is not None:
@@ -309,6 +320,7 @@ _EVENTS: dict[str, dict[str, _Field]] = {
 _EVENTS["confirm"] = _EVENTS["fit"]  # a further one of the same trial, after the search
 _OPTIONAL: dict[str, _Field] = {
     "time": (_number, "a number of seconds"),
+    "early": _BOOL,
     "start": _SECONDS,
     "worker": (lambda v: isinstance(v, str), "a string"),
     "score_error": (lambda v: isinstance(v, str), "a string"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..trial import RACED
+
 __all__ = ["History"]
 
 # What all fits of a trial have in common.
@@ -27,6 +29,7 @@ class History:
         self._all = (1 << self.n_splits * self.n_repeats) - 1
         self._fits: dict[int, int] = {}  # of each trial, a bit for each that is there
         self._facts: dict[int, tuple[Any, ...]] = {}  # of each trial that lacks fits
+        self._early: set[tuple[int, int, int]] = set()  # fits that racing may leave out yet
         self._asked: set[int] = set()
         self._told: set[int] = set()
         self._confirmed: set[tuple[int, int, int]] = set()
@@ -51,7 +54,7 @@ class History:
             return f"trial {trial} has a fit, and no line before it asks for the trial"
         bit = self._bit(*fit)
         there = self._fits.get(trial, 0)
-        if there & bit:
+        if there & bit and not self._is_left_out(event, (trial, *fit)):
             return f"the fit of trial {trial}, split {fit[0]}, repeat {fit[1]} is there twice"
         facts = tuple(event[name] for name in _FACTS)
         known = self._facts.setdefault(trial, facts)
@@ -59,10 +62,15 @@ class History:
             for name, now, before in zip(_FACTS, facts, known, strict=True):
                 if now != before:
                     return f"{name} of trial {trial} is {now!r} here and {before!r} before"
+        (self._early.add if event.get("early") else self._early.discard)((trial, *fit))
         self._fits[trial] = there = there | bit
         if there == self._all:
             del self._facts[trial]  # no further line of the trial can follow
         return None
+
+    def _is_left_out(self, event: Mapping[str, Any], name: tuple[int, int, int]) -> bool:
+        """Whether racing leaves a fit out that was there before its turn."""
+        return name in self._early and event.get("skipped") == RACED
 
     def _take_confirm(self, event: Mapping[str, Any]) -> str | None:
         name = event["trial"], event["split"], event["repeat"]

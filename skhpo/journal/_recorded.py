@@ -20,6 +20,8 @@ class Recorded:
     ----------
     results : dict of (int, int, int) to FitResult
         By trial, split and repeat.
+    early : set of (int, int, int)
+        Fits that did not count when they were written, because racing waited for others.
     trials : dict of int to (int, int or None)
         Candidate and resource of the trials that have a fit, by number.
     configurations : dict of int to dict
@@ -32,6 +34,7 @@ class Recorded:
     """
 
     results: dict[tuple[int, int, int], FitResult] = field(default_factory=dict)
+    early: set[tuple[int, int, int]] = field(default_factory=set)
     trials: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     configurations: dict[int, dict[str, Any]] = field(default_factory=dict)
     order: list[tuple[str, Any]] = field(default_factory=list)
@@ -42,7 +45,9 @@ class Recorded:
         kind = event["event"]
         if kind == "fit":
             number, candidate = event["trial"], event["candidate"]
-            self.results[number, event["split"], event["repeat"]] = result_of(event)
+            name = number, event["split"], event["repeat"]
+            self.results[name] = result_of(event)
+            (self.early.add if event.get("early") else self.early.discard)(name)
             self.trials[number] = candidate, event["resource"]
             if candidate not in self.configurations:
                 self.configurations[candidate] = params_of(event)

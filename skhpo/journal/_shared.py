@@ -12,8 +12,10 @@ from typing import Any
 from ._checkpoints import Checkpoints, ModelFiles
 from ._file import Journal, in_use
 from ._fit_files import Name
+from ._lines import read_lines
 from ._locks import lock, unlock
 from ._predictions import PredictionFiles
+from ._waiting import holder_of, wait_for_lock
 from ._workers import Workers
 
 __all__ = ["SharedJournal"]
@@ -22,6 +24,9 @@ __all__ = ["SharedJournal"]
 # to be noticed: those that share it are known by their files.
 _AGAIN = 0.005
 _ALONE = 2.0
+
+# Seconds of tries after which a process that opens the journal waits in the system's queue.
+_LONG = 10.0
 
 # Seconds between two times that lines of short fits are made to survive a crash of the machine: all
 # processes wait for the disk one after the other.
@@ -103,7 +108,7 @@ class SharedJournal(Journal):
         self._depth += 1
         try:
             if self._depth == 1:
-                lock(self._descriptor, self.path, wait=True)
+                wait_for_lock(self._descriptor, self.path, self._explain_wait)
                 self._read_on()
             yield
         finally:
@@ -114,11 +119,13 @@ class SharedJournal(Journal):
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one line, as a `Journal` does, in a turn."""
         with self.turn():
-            self._reader.check(event)
             try:
+                self._reader.check(event)
                 super().append(event)
-            finally:  # Ctrl-C may come when the line is there
-                self._reader.move_to(self._n - 1, self._end)
+            except BaseException:  # Ctrl-C may come when the line is there, or before
+                self._read_again()
+                raise
+            self._reader.move_to(self._n - 1, self._end)
 
     def lease(self, fits: Sequence[Name]) -> None:
         """Say that this process does some fits."""
@@ -185,9 +192,21 @@ class SharedJournal(Journal):
         self._note_file()
         start = time.monotonic()
         while not lock(self._descriptor, self.path):
-            if time.monotonic() - start > _ALONE and self.is_alone:
+            waited = time.monotonic() - start
+            if waited > _ALONE and (self.is_alone or self._is_with_a_stranger()):
                 raise in_use(self.path)
+            if waited > _LONG:
+                wait_for_lock(self._descriptor, self.path, self._explain_wait)
+                return
             time.sleep(_AGAIN)
+
+    def _is_with_a_stranger(self) -> bool:
+        """Whether the lock is that of a search that does not share the journal."""
+        process = holder_of(self.path)
+        return process is not None and self._process.name_of(process) is None
+
+    def _explain_wait(self, seconds: float) -> str:
+        return self._process.explain_wait(self.path, seconds)
 
     def _release(self) -> None:
         if self._descriptor is not None and not self.read_only:
@@ -204,6 +223,12 @@ class SharedJournal(Journal):
             self._n, self._end = self._reader.n_events + 1, self._reader.end
             self._to_sync = True  # before files are removed that these lines replace
         self._settle(size, torn=True)
+
+    def _read_again(self) -> None:
+        """Forget an event that was checked and may have no line: order and end are the file's."""
+        with os.fdopen(os.dup(self._descriptor), "rb") as file:
+            file.seek(0)
+            self._reader = read_lines(file.read(self._end), self.path, lambda event: None)
 
     def _arrive(self, event: dict[str, Any]) -> None:
         if event["event"] == "lease":

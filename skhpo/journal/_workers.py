@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..exceptions import JournalError
 from ..files import storing, write_all
 from ._locks import HAS_LOCKS, check_locks, lock
+from ._waiting import holder_of, is_stopped, wait_for_lock
 
 __all__ = ["Workers"]
 
@@ -162,6 +164,12 @@ class Workers:
             return True
         return now - since < _SILENCE
 
+    def name_of(self, process: int) -> str | None:
+        """Return the name of a process of this machine; None if it is none of them."""
+        names = [path.name.removesuffix(_SUFFIX) for path in self._files()]
+        own = f"{socket.gethostname()}-{process}-"
+        return next((name for name in names if name.startswith(own)), None)
+
     @contextmanager
     def door(self) -> Iterator[None]:
         """Hold the lock under which processes come and go, and a journal is made."""
@@ -174,12 +182,32 @@ class Workers:
                     self._make()
                     continue
             try:
-                lock(descriptor, path, wait=True)
+                wait_for_lock(descriptor, path, partial(self.explain_wait, path))
                 if _is_at(descriptor, path):
                     yield
                     return
             finally:
                 os.close(descriptor)
+
+    def explain_wait(self, path: Path, seconds: float) -> str:
+        """Return what is to be known of a long wait for the lock of a file."""
+        waiting = f"waiting for {seconds:g} s for the lock of {str(path)!r}"
+        process = holder_of(path)
+        if process is None:
+            return (
+                f"{waiting}, which another process has, maybe of another machine; if it was "
+                "stopped, let it go on or end it, and this search goes on"
+            )
+        name = self.name_of(process)
+        who = f"process {process}" if name is None else f"process {process} ({name})"
+        if is_stopped(process):
+            return (
+                f"{waiting}, which {who} has, and that was stopped; let it go on "
+                f"('kill -CONT {process}') or end it ('kill -9 {process}'): nothing is lost"
+            )
+        return f"{waiting}, which {who} has" + (
+            "" if name is not None else ", a program that does not share the journal; wait for it"
+        )
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         for other in self.others():

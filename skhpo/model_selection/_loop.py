@@ -9,6 +9,7 @@ from contextlib import suppress
 from math import nan
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation import raised_by
 from ..exceptions import JournalError, StorageError
 from ..interrupts import noticing
 from ..journal import Recorded, fit_event
@@ -108,7 +109,10 @@ class TrialLoop:
         if racing:
             n_repeats = evaluator.n_repeats
             n_splits = n_fits // n_repeats
-            self.race = Race(evaluator, score, n_splits, n_repeats, asynchronous=asynchronous)
+            early = () if recorded is None else recorded.early
+            self.race = Race(
+                evaluator, score, n_splits, n_repeats, asynchronous=asynchronous, early=early
+            )
         self.observers = observers
         self.stopped: str | None = None
         self.error: StorageError | None = None
@@ -121,6 +125,8 @@ class TrialLoop:
         self._held: set[int] = set()  # trials that are released but for these
         self._dropped: list[int] = []
         self._received: deque[FitResult] = deque()
+        self._early: deque[FitResult] = deque()  # what racing may hold back
+        self._noted_early: set[tuple[int, int, int]] = set()  # of those with a line
         self._recorded = Recorded() if recorded is None else recorded
         self._ended_by: str | None = None  # why no new fit starts
         self._is_cut = False  # whether trials were asked for that do not start
@@ -150,6 +156,7 @@ class TrialLoop:
         except KeyboardInterrupt:
             self.evaluator.abort()
             self._take_received()
+            self._note_early()
             self.stopped = "it was interrupted"
             if not self._any_finished():
                 raise
@@ -298,12 +305,19 @@ class TrialLoop:
         """Wait for results; return the trials that they finish, None if nothing is pending."""
         results = self.evaluator.next()
         self._check_interrupt()
-        self._received.extend(results if self.race is None else self.race.take(results))
+        if self.race is None:
+            self._received.extend(results)
+        else:
+            self._early.extend(results)
+            self._received.extend(self.race.take(results))
         finished = self._take_received()
+        self._note_early()
         if self.deadline is not None and time.monotonic() > self.deadline:
             self._end(OUT_OF_TIME)
-        if self.budget is not None and self.budget.is_used:
-            self._end(COST_IS_USED)
+        if self.budget is not None:
+            self.budget.seconds += self.evaluator.take_unused_seconds()
+            if self.budget.is_used:
+                self._end(COST_IS_USED)
         return finished if results else None
 
     def _take_received(self) -> list[Trial]:
@@ -316,8 +330,26 @@ class TrialLoop:
                 finished.append(self._open[result.trial])
         return finished
 
+    def _note_early(self) -> None:
+        """Write down what racing holds back, so that no end of the search loses it."""
+        while self._early:
+            result = self._early.popleft()
+            if self.journal is None or self.race is None or not self.race.is_held(result):
+                continue
+            name, trial = (result.trial, result.split, result.repeat), self._open[result.trial]
+            has_failed = raised_by(result) is not None
+            if name in self.evaluator.known or (has_failed and self.evaluator.setting.keep_errors):
+                continue  # an error ends the search, but in its turn
+            if self.keeper is not None and not has_failed:
+                result = self.keeper.take(trial, result, self.evaluator.models.pop(name, None))
+                self.race.hold(result)
+            self.journal.append(fit_event(trial, result, early=True))
+            self._noted_early.add(name)
+
     def _take(self, result: FitResult) -> None:
         trial = self._open[result.trial]
+        if self.evaluator.setting.keep_errors and (error := raised_by(result)) is not None:
+            raise error
         result = self._record(trial, result)
         self._rows[result.trial].append(result)
         if self.budget is not None:
@@ -331,10 +363,13 @@ class TrialLoop:
     def _record(self, trial: Trial, result: FitResult) -> FitResult:
         """Put away what is kept of a fit, and write its line unless it is there; return it."""
         name = result.trial, result.split, result.repeat
-        known = name in self.evaluator.known
+        known = self.evaluator.known.get(name)
+        is_there = known is not None or name in self._noted_early
+        if result.is_raced:  # also in the place of what was written early
+            is_there = known is not None and known.is_raced
         if self.keeper is not None:
             result = self.keeper.take(trial, result, self.evaluator.models.pop(name, None))
-        if self.journal is not None and not known:
+        if self.journal is not None and not is_there:
             self.journal.append(fit_event(trial, result))
         return result
 

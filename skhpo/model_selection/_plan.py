@@ -185,7 +185,9 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         score_params=routed.scorer.score,
         resource=search.resource,
         return_train_score=search.return_train_score,
-        raise_errors=search.error_score == "raise",
+        # Racing decides first which fits count.
+        raise_errors=search.error_score == "raise" and search.racing is None,
+        keep_errors=search.error_score == "raise" and search.racing is not None,
         curves=callbacks.want_curves,
         starts=subject.starts,
         validates_on_fold=subject.starts is not None or search.early_stopping_on == "fold",

@@ -12,6 +12,7 @@ __all__ = ["PRIOR_WEIGHT", "prior_of"]
 
 # Factors of the weight of the prior in the acquisition function.
 PRIOR_WEIGHT = {"low": 0.5, "medium": 1.0, "high": 2.0}
+_DEFAULT = "medium"  # confidence, of all searches
 assert PRIOR_WEIGHT.keys() == CONFIDENCE.keys()
 
 
@@ -27,9 +28,14 @@ def prior_of(search: Any, plan: Plan) -> Prior | None:
     Raises
     ------
     TypeError, ValueError
-        If a name or a value is not in the space.
+        If a name or a value is not in the space, or there is a confidence in nothing.
     """
     beliefs = search.priors
+    if not beliefs and search.prior_confidence != _DEFAULT:
+        raise ValueError(
+            f"prior_confidence={search.prior_confidence!r} says how narrow priors around single "
+            f"values are, but priors is {beliefs!r}; give priors, or leave prior_confidence out"
+        )
     if isinstance(beliefs, str):
         beliefs, reason = own_configuration(search.estimator, plan.distributions)
         if beliefs is None:

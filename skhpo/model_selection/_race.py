@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..schedulers import Scheduler
 from ..trial import RACED, FitResult, Trial
@@ -15,7 +17,7 @@ from ._goals import Told
 if TYPE_CHECKING:
     from ._plan import Plan
 
-__all__ = ["Race", "check_racing"]
+__all__ = ["Race", "check_racing", "noise_of_part"]
 
 # Trials of one batch that are compared with the same incumbent. Fewer wait for one another where
 # many workers are; more are fitted on all splits before anything is known.
@@ -60,10 +62,11 @@ class Race:
     `RACED`, so that everything else gets as many results of a trial as without racing.
 
     Results do not depend on `n_jobs`: the rule is applied after each split, in their order, and
-    results of later splits that are there before are held back, and dropped where the candidate
-    is stopped. It is compared with the incumbent of those asked for before its batch, of large
-    batches also of the rounds of 10 before its own. Only where trials are told as they finish
-    (`asynchronous`) it is the best that is finished.
+    results of later splits that are there before are held back (`is_held`), and left out where the
+    candidate is stopped; what their fits took is in the results that stand for them. It is compared
+    with the incumbent of those asked for before its batch, of large batches also of the rounds of
+    10 before its own. Only where trials are told as they finish (`asynchronous`) it is the best
+    that is finished.
 
     Networks whose splits are trained in lockstep are left alone, because all splits end at once.
 
@@ -74,6 +77,9 @@ class Race:
         From the results of a trial to the fields of a `Told`.
     n_splits, n_repeats : int
     asynchronous : bool
+    early : collection of (int, int, int), default=()
+        Of the known results of the evaluator those that were written while they were held back. The
+        rule is applied to them; all others had counted.
     """
 
     def __init__(
@@ -84,8 +90,10 @@ class Race:
         n_repeats: int,
         *,
         asynchronous: bool,
+        early: Collection[tuple[int, int, int]] = (),
     ) -> None:
         self.evaluator = evaluator
+        self.early = early
         self.score = score
         self.n_splits = n_splits
         self.n_repeats = n_repeats
@@ -125,6 +133,15 @@ class Race:
                 passed += self._advance(entrant)
         return passed
 
+    def is_held(self, result: FitResult) -> bool:
+        """Return whether a result that came has not been returned, and may still be."""
+        entrant = self._entrants.get(result.trial)
+        return entrant is not None and (result.split, result.repeat) in entrant.arrived
+
+    def hold(self, result: FitResult) -> None:
+        """Hold a result in the place of one that is held."""
+        self._entrants[result.trial].arrived[result.split, result.repeat] = result
+
     def recall(self, trial: Trial, results: Sequence[FitResult]) -> None:
         """Take note of a trial that was finished in the order of a journal."""
         self._finish(self._entrants.pop(trial.number).position, results)
@@ -140,9 +157,11 @@ class Race:
         if done == self.n_splits:
             return told
         known = self._best_finished if self.asynchronous else self._best[-1]
-        own = 0.0 if told.noise is None else told.noise * done
-        usual = 0.0 if known is None else known.variance * self.n_splits
-        return told._replace(noise=max(own, usual) / done or None)
+        usual = None if known is None else known.variance
+        noise = noise_of_part(told.noise, done, usual, self.n_splits)
+        if told.value_noise is None:
+            return told._replace(noise=noise)
+        return told._replace(noise=noise, value_noise=np.array([noise], dtype=float))
 
     def _advance(self, entrant: _Entrant) -> Iterator[FitResult]:
         """Yield what counts now: the next splits, and of a stopped trial all others."""
@@ -152,7 +171,7 @@ class Race:
             if self._was_stopped(entrant, n_done):
                 yield from self._stopped(entrant, n_done)
                 break
-            if n_done and not self._is_known(entrant, names):
+            if n_done and not self._had_counted(entrant, n_done):
                 if not self._has_incumbent(entrant):
                     self._held[entrant.trial.number] = entrant
                     return
@@ -173,9 +192,11 @@ class Race:
         known = self.evaluator.known.get((entrant.trial.number, n_done, 0))
         return known is not None and known.is_raced
 
-    def _is_known(self, entrant: _Entrant, names: Sequence[tuple[int, int]]) -> bool:
-        known = self.evaluator.known
-        return any((entrant.trial.number, *name) in known for name in names)
+    def _had_counted(self, entrant: _Entrant, n_done: int) -> bool:
+        """Whether a journal has a split, or one behind it, that was written in its turn."""
+        left = product([entrant.trial.number], range(n_done, self.n_splits), range(self.n_repeats))
+        known, early = self.evaluator.known, self.early
+        return any(name in known and name not in early for name in left)
 
     def _has_incumbent(self, entrant: _Entrant) -> bool:
         return self.asynchronous or entrant.after < len(self._best)
@@ -194,7 +215,15 @@ class Race:
         pending = [name for name in left if name not in entrant.arrived]
         self.evaluator.withdraw({(number, *name) for name in pending})
         for split, repeat in left:
-            result = FitResult(trial=number, split=split, repeat=repeat, skipped=RACED)
+            unused = entrant.arrived.get((split, repeat))
+            result = FitResult(
+                trial=number,
+                split=split,
+                repeat=repeat,
+                fit_time=0.0 if unused is None else unused.fit_time,
+                score_time=0.0 if unused is None else unused.score_time,
+                skipped=RACED,
+            )
             entrant.taken.append(result)
             yield result
 
@@ -218,6 +247,25 @@ class Race:
             by_split.setdefault(result.split, []).append(result)
         worst = min(self.score(split)[0] for split in by_split.values())
         return _Incumbent(told.score, worst, told.noise or 0.0)
+
+
+def noise_of_part(
+    own: float | None, n_done: int, usual: float | None, n_splits: int
+) -> float | None:
+    """Return the variance of the mean of a candidate that racing stopped; None if it is unknown.
+
+    Parameters
+    ----------
+    own : float or None
+        Of the mean over the splits that were done, by how these differ.
+    n_done : int
+        Their number.
+    usual : float or None
+        Of the mean over all splits, of the incumbent.
+    n_splits : int
+    """
+    per_split = max((own or 0.0) * n_done, (usual or 0.0) * n_splits)
+    return per_split / n_done or None
 
 
 def _better(old: _Incumbent | None, new: _Incumbent | None) -> _Incumbent | None:

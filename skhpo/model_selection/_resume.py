@@ -16,6 +16,7 @@ from ..journal import as_read, read_trials
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
 from ..space import translated
+from ._race import noise_of_part
 
 if TYPE_CHECKING:
     from ..journal import Recorded
@@ -200,15 +201,21 @@ def tell_earlier_scores(
     if goals is not None:
         _check_measured(path, finished, goals)
     same = _same_task(header["fingerprint"], identity)
+    usual = _variance_of_best(finished, metric)
     last = {trial.candidate: trial.number for trial, _ in finished}
     for trial, fits in finished:
         params = _in_space(path, trial, space)
         name = _metric_of(fits, metric)
         score = mean_score(fits, name, np.nan)
         noise = variance_of_mean(fits, name, np.nan)
+        n_done = len({fit.split for fit in fits if not fit.is_raced})
+        if n_done < header["n_splits"]:
+            noise = noise_of_part(noise, n_done, usual, header["n_splits"])
         more: dict[str, Any] = {"noise": noise, "seconds": total_seconds(fits)}
         if goals is not None:
             more |= goals.told(fits, np.nan)
+        if n_done < header["n_splits"] and more.get("value_noise") is not None:
+            more["value_noise"] = np.array([noise], dtype=float)  # of one objective, see racing
         if same:
             resource = trial.resource
             if max_resource is not None:
@@ -216,6 +223,18 @@ def tell_earlier_scores(
             sampler.observe(params, score, resource, **more)
         elif trial.number == last[trial.candidate]:
             sampler.observe_elsewhere(params, score, **more)
+
+
+def _variance_of_best(
+    finished: Sequence[tuple[Trial, list[FitResult]]], metric: Any
+) -> float | None:
+    """Return the variance of the mean of the best trial that racing did not stop, None for none."""
+    whole = [fits for _, fits in finished if not fits[-1].is_raced]
+    scores = [mean_score(fits, _metric_of(fits, metric), np.nan) for fits in whole]
+    if not scores or np.isnan(scores).all():
+        return None
+    best = whole[int(np.nanargmax(scores))]
+    return variance_of_mean(best, _metric_of(best, metric), np.nan)
 
 
 def _check_measured(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from ._gp.search import AcquisitionSearch
 from ._gp.settings import SETTINGS
 from ._gp.surrogates import Surrogates
 from .base import Sampler
-from .prior import Prior
+from .prior import Prior, trust
 from .random import RandomSampler
 
 __all__ = ["BayesSampler"]
@@ -68,7 +68,9 @@ class BayesSampler(Sampler):
         initial ones are drawn from it, and the expected improvement is multiplied by the prior's
         density to the power of ``prior_weight / n`` for the n-th configuration that the model
         chooses (Hvarfner et al., 2022, "piBO: augmenting acquisition functions with user beliefs
-        for Bayesian optimization", equation 5), so that a wrong prior loses its influence.
+        for Bayesian optimization", equation 5), so that a wrong prior loses its influence; and, at
+        once, by the odds that denser configurations have the better scores, where these are below
+        1 (no part of piBO).
     prior_weight : float, default=5.0
         That of the prior, a tenth of the number of configurations there.
 
@@ -426,15 +428,16 @@ class BayesSampler(Sampler):
         models = self._surrogates
         running = self._units.values[list(self._pending)] if self._pending else None
         improvement = models.acquisition(running)
+        self._n_chosen += 1
+        belief = self._belief(models)
         acquisition: Acquisition | PerSecond = improvement
         if self.acquisition == "log_ei_per_second":
             acquisition = models.per_second(improvement) or improvement
         centres = models.units_of(models.best(SETTINGS.n_observed_centres))
         if self.prior is not None and len(centres):
             centres = np.vstack([centres, self.space.snap(self.prior.mode(centres[:1]))])
-        self._n_chosen += 1
         found, _ = self._search.maximise(
-            lambda u: acquisition(models.encode(u)) - self._edge_penalty(u) + self._belief(u),
+            lambda u: acquisition(models.encode(u)) - self._edge_penalty(u) + belief(u),
             self._are_excluded,
             centres,
             SETTINGS.n_around if running is None else SETTINGS.n_around_running,
@@ -447,11 +450,13 @@ class BayesSampler(Sampler):
                 return params
         return None
 
-    def _belief(self, u: Array) -> Array | float:
+    def _belief(self, models: Surrogates) -> Callable[[Array], Array | float]:
         """The logarithm of what the acquisition is multiplied by for the prior."""
         if self.prior is None:
-            return 0.0
-        return self.prior_weight / self._n_chosen * self.prior.log_density(u)
+            return lambda u: 0.0
+        tried = models.units_of(models.best(len(self._observations)))
+        weight = self.prior_weight / self._n_chosen * trust(self.prior.log_density(tried))
+        return lambda u: weight * self.prior.log_density(u)
 
     def _edge_penalty(self, u: Array) -> Array:
         """Penalty on the logarithm of the acquisition near the ends of numeric ranges.

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rv_continuous, rv_discrete
+from scipy.stats import norm, rankdata, rv_continuous, rv_discrete
+from scipy.stats import t as student
 
 from ..space import SearchSpace
 
-__all__ = ["CONFIDENCE", "Prior", "active_coordinates"]
+__all__ = ["CONFIDENCE", "Prior", "active_coordinates", "trust"]
 
 Array = NDArray[np.float64]
 
@@ -27,6 +28,9 @@ _N_CELLS = 512
 
 # The density is nowhere less than this share of the uniform one: nothing is ruled out.
 _LEAST = 1e-3
+
+# With fewer configurations a correlation of ranks says nothing.
+_LEAST_TRIED = 4
 
 
 class Prior:
@@ -169,6 +173,26 @@ class Prior:
         for place, (_, _, likeliest) in self._cells.items():
             points[:, place] = likeliest
         return points
+
+
+def trust(log_density: Array) -> float:
+    """Return how far scores leave a prior its influence: from 1 to 0, where they contradict it.
+
+    Under a prior that helps, denser configurations are the better ones. The trust is the odds of a
+    positive rank correlation of density and score (of the t statistic of Spearman's coefficient),
+    and 1 where these are even or better.
+
+    Parameters
+    ----------
+    log_density : ndarray of shape (n,)
+        Of the configurations that were tried, the best one first.
+    """
+    n = len(log_density)
+    if n < _LEAST_TRIED or np.ptp(log_density) == 0.0:
+        return 1.0
+    correlation = np.corrcoef(rankdata(log_density), np.arange(n, 0, -1))[0, 1]
+    statistic = correlation * np.sqrt((n - 2) / max(1.0 - correlation**2, 1e-12))
+    return float(min(1.0, student.cdf(statistic, n - 2) / student.sf(statistic, n - 2)))
 
 
 def active_coordinates(space: SearchSpace, u: Array) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """Racing over folds: who is stopped, what is fitted, told, kept and resumed."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -113,9 +114,6 @@ def test_stops_below_the_worst_split_of_the_best_so_far(raced):
 
 
 def test_large_batches_are_compared_in_rounds():
-    def at_once(space, random_state):
-        return FullScheduler(GridSampler(space), 24)
-
     found = []
     for n_jobs in (1, 3):
         with parallel_config("threading"):
@@ -156,6 +154,67 @@ def test_a_failed_fit_ends_a_candidate_once_there_is_another():
         search = race_of_grid(estimator=Scripted(fails=[(5, 0)]))
     assert search.cv_results_["n_splits_done"][5] == 1
     assert np.isnan(search.cv_results_["mean_test_score"][5])
+
+
+AWAITED = {"fits": 0}
+
+
+class FirstIsLast(Scripted):
+    """Whose very first fit ends after so many have begun."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        end = time.monotonic() + 20
+        while (
+            self.candidate == self.split_ == 0
+            and len(FITS) < AWAITED["fits"]
+            and time.monotonic() < end
+        ):
+            time.sleep(0.001)
+        return self
+
+
+def at_once(space, random_state):
+    return FullScheduler(GridSampler(space), 24)
+
+
+def test_what_waits_for_its_turn_is_in_the_journal(tmp_path, monkeypatch):
+    monkeypatch.setitem(AWAITED, "fits", 18)
+    path = tmp_path / "run.jsonl"
+    arguments = {"scheduler": at_once, "n": 24, "journal": path, "return_predictions": "predict"}
+    late = FirstIsLast(table="many")
+    with parallel_config("threading"):
+        whole = race_of_grid(estimator=late, n_jobs=3, **arguments)
+    AWAITED["fits"] = 0
+    lines = path.read_text().splitlines(keepends=True)
+    events = [json.loads(line) for line in lines]
+    early = [i for i, event in enumerate(events) if event.get("early")]
+    first_raced = next(i for i, event in enumerate(events) if "skipped" in event)
+    assert len(early) >= 10
+    assert early[0] < first_raced
+    names = ("n_splits_done", "mean_test_score", "rank_test_score")
+    of_file = read_journal(path)
+    assert whole.cv_results_["n_splits_done"].tolist() == expected_splits(
+        MANY, lambda i: i - i % 10
+    )
+    for name in names:
+        np.testing.assert_array_equal(of_file[name], whole.cv_results_[name])
+    for n_lines in (first_raced, early[-1] + 1, len(lines) - 1):
+        path.write_text("".join(lines[:n_lines]))
+        there = {
+            (event["candidate"], event["split"])
+            for event in events[1:n_lines]
+            if "skipped" not in event
+        }
+        again = race_of_grid(estimator=late, **arguments)
+        assert there.isdisjoint(FITS)
+        for name in names:
+            np.testing.assert_array_equal(again.cv_results_[name], whole.cv_results_[name])
+        rows = again.predictions_.rows
+        assert rows == whole.predictions_.rows
+        np.testing.assert_array_equal(
+            again.out_of_fold_predictions(rows[0]), whole.out_of_fold_predictions(rows[0])
+        )
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -238,6 +297,56 @@ def test_kept_predictions_and_ensembles_leave_stopped_rows_out():
         search.out_of_fold_predictions(stopped)
 
 
+class Own(ValueError):
+    """Whose arguments are its own."""
+
+
+class RaisesOwn(FirstIsLast):
+    def fit(self, X, y):
+        try:
+            return super().fit(X, y)
+        except ValueError:
+            raise Own(f"no: {self.candidate}, {self.split_}") from None
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_an_error_is_raised_where_its_fit_counts_whatever_n_jobs(counts, monkeypatch):
+    n_done = expected_splits(MANY, lambda i: i - i % 10)
+    stopped = next(i for i in range(10, 24) if n_done[i] == 1)
+    broken = RaisesOwn(table="many", fails=[(stopped, 0 if counts else 3)])
+    for n_jobs in (1, 4):
+        monkeypatch.setitem(AWAITED, "fits", 40 if n_jobs > 1 else 0)
+        with parallel_config("threading"):
+            arguments = {"estimator": broken, "n": 24, "n_jobs": n_jobs, "error_score": "raise"}
+            if counts:
+                with pytest.raises(Own, match=f"no: {stopped}, 0"):
+                    race_of_grid(at_once, **arguments)
+            else:
+                search = race_of_grid(at_once, **arguments)
+                assert search.cv_results_["n_splits_done"].tolist() == n_done
+
+
+def test_scores_of_a_raced_journal_have_the_same_noise_elsewhere(tmp_path, raced):
+    heard = []
+
+    class Listening(GridSampler):
+        def observe(self, params, score, resource=None, *, noise=None, seconds=None):
+            heard.append((params["candidate"], noise))
+
+    race_of_grid(journal=tmp_path / "run.jsonl")
+    race_of_grid(
+        lambda space, _: FullScheduler(Listening(space), 1),
+        warm_start_from=tmp_path / "run.jsonl",
+        racing=None,
+    )
+    n_done = raced[0].cv_results_["n_splits_done"]
+    best = SCORES[raced[0].best_index_].var(ddof=1)
+    for i, noise in heard[: len(SCORES)]:
+        own = SCORES[i, : n_done[i]].var(ddof=1) if n_done[i] > 1 else 0.0
+        expected = max(own, best) if n_done[i] < N_SPLITS else own
+        assert noise == pytest.approx(expected / n_done[i])
+
+
 def test_bayes_gives_the_same_with_any_number_of_jobs():
     found = []
     for n_jobs in (1, 3):
@@ -316,6 +425,32 @@ def test_splits_that_are_trained_as_one_are_all_done():
         n_done[lockstep] = search.fit(rows, labels).cv_results_["n_splits_done"]
     assert (n_done["auto"] == 3).all()
     assert n_done[False].min() < 3
+
+
+def test_large_data_with_transformers_are_raced(monkeypatch):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from skhpo.estimators import TorchClassifier
+    from skhpo.evaluation import _grouping
+    from skhpo.modules import MLP
+
+    monkeypatch.setattr(_grouping, "_LARGE", 0)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 3)).astype("float32")
+    labels = (rows[:, 0] > 0).astype(int)
+    net = TorchClassifier(MLP, max_epochs=3, optimizer="adam", random_state=0)
+    search = BayesSearchCV(
+        make_pipeline(StandardScaler(), net),
+        {"torchclassifier__lr": uniform(1e-9, 0.1)},
+        n_iter=3,
+        enqueue=[{"torchclassifier__lr": 0.05}, {"torchclassifier__lr": 1e-9}],
+        cv=3,
+        racing="auto",
+        random_state=0,
+        refit=False,
+    )
+    assert search.fit(rows, labels).cv_results_["n_splits_done"].min() < 3
 
 
 class Pending:

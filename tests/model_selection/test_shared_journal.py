@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from skhpo import HalvingHyperbandSearchCV, SearchCV
 from skhpo.__main__ import main
 from skhpo.exceptions import JournalError, StorageError
-from skhpo.journal import Journal, SharedJournal, _locks, _workers, fit_event
+from skhpo.journal import Journal, SharedJournal, _locks, _waiting, _workers, fit_event
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
 from skhpo.trial import FitResult, Trial
@@ -368,7 +368,6 @@ def test_the_line_that_a_dead_process_left_unfinished_is_cut_off(opened):
 
 
 def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypatch):
-    shared = sys.modules["skhpo.journal._shared"]
     file = sys.modules["skhpo.journal._file"]
     first, second = opened(), opened()
 
@@ -379,7 +378,7 @@ def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypat
 
         return do
 
-    for module, name in ((shared, "lock"), (file, "write_all")):
+    for module, name in ((_waiting, "lock"), (file, "write_all")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, interrupted(getattr(module, name)))
             with pytest.raises(KeyboardInterrupt):
@@ -390,6 +389,58 @@ def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypat
     second.append({"event": "propose", "candidates": {"1": {}}})
     first.append({"event": "propose", "candidates": {"2": {}}})
     assert [event["n"] for event in events(first.path, "propose")] == [1, 2, 3]
+
+
+def test_a_line_that_could_not_be_written_may_be_another_process_own(opened, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    first, second = opened(), opened()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["skhpo.journal._file"], "write_all", full)
+        with pytest.raises(StorageError, match="No space left"):
+            first.append({"event": "propose", "candidates": {"0": {}}})
+    second.append({"event": "propose", "candidates": {"0": {}}})
+    first.append({"event": "propose", "candidates": {"1": {}}})
+    assert [event["n"] for event in events(first.path, "propose")] == [1, 2]
+
+
+def stop_in_a_turn(path):
+    with SharedJournal(path, lambda event: None) as journal, journal.turn():
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hold_alone(path, ready):
+    with Journal(path):
+        ready.touch()
+        time.sleep(60)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="the system lists no locks")
+def test_who_has_the_lock_is_known(opened, tmp_path, monkeypatch):
+    fork = multiprocessing.get_context("fork")
+    journal = opened()
+    stopped = fork.Process(target=stop_in_a_turn, args=(journal.path,))
+    stopped.start()
+    while not _waiting.is_stopped(stopped.pid):
+        time.sleep(0.01)
+    monkeypatch.setattr(_waiting, "_PATIENCE", 0.05)
+    end = threading.Timer(0.3, os.kill, [stopped.pid, signal.SIGKILL])
+    end.start()
+    with pytest.warns(UserWarning, match=rf"-{stopped.pid}-.*'kill -CONT {stopped.pid}'"):
+        journal.append({"event": "propose", "candidates": {"0": {}}})
+    stopped.join()
+    journal.close()
+    # A search that does not share is refused at once, also where several wait for it.
+    alone = fork.Process(target=hold_alone, args=(journal.path, tmp_path / "ready"))
+    alone.start()
+    wait_for(tmp_path / "ready")
+    monkeypatch.setattr(sys.modules["skhpo.journal._shared"], "_ALONE", 0.0)
+    monkeypatch.setattr(SharedJournal, "is_alone", False)
+    with pytest.raises(JournalError, match="in use by another process"):
+        opened()
+    alone.kill()
+    alone.join()
 
 
 def test_processes_with_other_arguments_are_refused(opened):
