@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedEvaluator"]
 
-# Seconds between two looks at what others did, at first and at most, while there is nothing to do.
+# Seconds between two looks at what others did, at first and at most, while there is nothing to do;
+# and where they wrote lines.
 _LOOK_AT_FIRST, _LOOK_AT_MOST = 0.005, 0.1
+_LOOK_AT_LINES = 0.01
 
 _Name = tuple[int, int, int]
 
@@ -75,7 +77,7 @@ class SharedEvaluator(Evaluator):
             if self.time_is_over:
                 self.cancel()
             else:
-                self._lease()
+                self.lease()
                 self._start_what_can_start()
             waits = self._pool.free > 0 and bool(self._free or self._elsewhere)
             if self._answered:
@@ -83,9 +85,16 @@ class SharedEvaluator(Evaluator):
             if self._running:
                 self._take(self._wait(_LOOK_AT_MOST if waits else None))
             else:
-                time.sleep(seconds)
+                self._wait_for_others(seconds)
                 seconds = min(2 * seconds, _LOOK_AT_MOST)
         return []
+
+    def _wait_for_others(self, seconds: float) -> None:
+        """Wait so long, or until there are further lines, but not for the next one each time."""
+        end = time.monotonic() + seconds
+        time.sleep(min(seconds, _LOOK_AT_LINES))
+        while time.monotonic() < end and not self.journal.has_grown:
+            time.sleep(_LOOK_AT_FIRST)
 
     def take_answered(self) -> list[FitResult]:
         """Return the results that are there, without waiting."""
@@ -112,8 +121,10 @@ class SharedEvaluator(Evaluator):
         self._free.clear()
         self._elsewhere.clear()
 
-    def _lease(self) -> None:
+    def lease(self) -> None:
         """Lease fits that nobody does, as many groups as there are free workers."""
+        if self.time_is_over or self._pool.free <= len(self._waiting):
+            return
         with self.journal.turn():
             self._collect()
             groups: list[FitGroup] = []

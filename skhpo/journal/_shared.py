@@ -142,6 +142,11 @@ class SharedJournal(Journal):
         return not self._process.others()
 
     @property
+    def has_grown(self) -> bool:
+        """Whether this machine sees lines that were not read."""
+        return os.fstat(self._descriptor).st_size > self._end
+
+    @property
     def checkpoints(self) -> Checkpoints | None:
         """Checkpoints or None: see `Journal`."""
         return None if self.read_only else self._shared(Checkpoints)

@@ -76,8 +76,10 @@ class SharedTrialLoop(TrialLoop):
         return batch
 
     def _record(self, trial: Trial, result: FitResult) -> FitResult:
+        name = result.trial, result.split, result.repeat
+        if name in self.evaluator.known:  # that of another process: there is nothing to write
+            return super()._record(trial, self.evaluator.known[name])
         with self.journal.turn():  # another process may have done the same fit
-            name = result.trial, result.split, result.repeat
             return super()._record(trial, self.evaluator.known.get(name, result))
 
     def _fit_again(self, names: Collection[tuple[int, int, int]]) -> None:
@@ -93,6 +95,7 @@ class SharedTrialLoop(TrialLoop):
                     self._follow()
                     while self._ended_by is None and self._may_ask() and (batch := self._ask()):
                         self._submit(batch)
+                    self.evaluator.lease()  # before another process takes what was asked for here
             finished = self._take_results()
             self._settle()
         self._note_end()

@@ -452,11 +452,12 @@ class BayesSampler(Sampler):
 
     def _belief(self, models: Surrogates) -> Callable[[Array], Array | float]:
         """The logarithm of what the acquisition is multiplied by for the prior."""
-        if self.prior is None:
+        prior = self.prior
+        if prior is None:
             return lambda u: 0.0
         tried = models.units_of(models.best(len(self._observations)))
-        weight = self.prior_weight / self._n_chosen * trust(self.prior.log_density(tried))
-        return lambda u: weight * self.prior.log_density(u)
+        weight = self.prior_weight / self._n_chosen * trust(prior.log_density(tried))
+        return lambda u: weight * prior.log_density(u)
 
     def _edge_penalty(self, u: Array) -> Array:
         """Penalty on the logarithm of the acquisition near the ends of numeric ranges.

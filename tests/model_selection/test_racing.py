@@ -179,7 +179,7 @@ def at_once(space, random_state):
 
 
 def test_what_waits_for_its_turn_is_in_the_journal(tmp_path, monkeypatch):
-    monkeypatch.setitem(AWAITED, "fits", 18)
+    monkeypatch.setitem(AWAITED, "fits", 60)  # 40 are those of the first round
     path = tmp_path / "run.jsonl"
     arguments = {"scheduler": at_once, "n": 24, "journal": path, "return_predictions": "predict"}
     late = FirstIsLast(table="many")
@@ -190,7 +190,7 @@ def test_what_waits_for_its_turn_is_in_the_journal(tmp_path, monkeypatch):
     events = [json.loads(line) for line in lines]
     early = [i for i, event in enumerate(events) if event.get("early")]
     first_raced = next(i for i, event in enumerate(events) if "skipped" in event)
-    assert len(early) >= 10
+    assert len(early) >= 6
     assert early[0] < first_raced
     names = ("n_splits_done", "mean_test_score", "rank_test_score")
     of_file = read_journal(path)
