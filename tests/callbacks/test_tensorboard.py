@@ -61,7 +61,6 @@ SEARCHES = [
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("torch", [True, False])
 def test_every_search_class(tmp_path, name, torch):
-    n_jobs = 2 if torch and name == "HalvingHyperbandSearchCV" else 1
     options = {
         "scheduler": four,
         "n_iter": 3,
@@ -85,7 +84,6 @@ def test_every_search_class(tmp_path, name, torch):
         space,
         cv=2,
         random_state=0,
-        n_jobs=n_jobs,
         callbacks=[TensorBoardLogger(tmp_path)],
         **options,
     )

@@ -106,8 +106,11 @@ def engine(request):
         yield name
 
 
-def on(names):
-    return pytest.mark.parametrize("engine", names, indirect=True)
+def on(names, slow=()):
+    """Run a test on engines; on those that are `slow` with what takes long."""
+    marks = {name: [pytest.mark.slow] for name in slow}
+    engines = [pytest.param(name, marks=marks.get(name, [])) for name in names]
+    return pytest.mark.parametrize("engine", engines, indirect=True)
 
 
 def table(search):
@@ -143,7 +146,7 @@ def assert_says_who_ran_what(search, engine, begin):
     assert in_driver == [engine == "threading"] * workers.size
 
 
-@on(ENGINES)
+@on(ENGINES, slow=["ray"])
 def test_a_pipeline_whose_states_travel(engine):
     assert_same_results(
         HalvingHyperbandSearchCV(
@@ -163,7 +166,7 @@ def test_a_pipeline_whose_states_travel(engine):
     )
 
 
-@on(ENGINES)
+@on(ENGINES, slow=["ray"])
 def test_a_network_with_checkpoints(engine, tmp_path, monkeypatch):
     from skhpo import TorchClassifier  # here, so that no other test's workers import torch
 

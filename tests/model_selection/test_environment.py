@@ -304,7 +304,7 @@ def test_the_state_of_the_process_is_as_it_was(two_threads):
     searches[-1].set_params(n_initial_points=2, cv=2)
     for search in searches:
         search.set_params(error_score="raise", refit=True, random_state=0)
-        with ignoring(ConvergenceWarning):
+        with joblib.parallel_config("threading"), ignoring(ConvergenceWarning):
             clone(search).fit(X, y)  # what is imported for the first time adds filters of its own
         before = process_state()
         with joblib.parallel_config("threading"), ignoring(ConvergenceWarning):
