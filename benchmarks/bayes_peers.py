@@ -44,11 +44,11 @@ def random(task, evaluate, seed, n):
     return run_sampler(RandomSampler(task.space, seed), evaluate, n)
 
 
-def optuna_study(task, sampler):
+def optuna_study(task, sampler, n_objectives=1):
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(direction="maximize", sampler=sampler)
+    return optuna.create_study(directions=["maximize"] * n_objectives, sampler=sampler)
 
 
 def optuna_params(task, trial):

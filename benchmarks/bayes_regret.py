@@ -13,14 +13,13 @@ the whole can be run in parts::
 """
 
 import argparse
-import json
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 from bayes_peers import METHODS
 from bayes_tasks import CACHE, DEVELOPMENT, REPORTED
+from lines import read_lines, run_missing
 from scipy.special import gammaln
 from threadpoolctl import threadpool_limits
 
@@ -65,26 +64,18 @@ def run(task, method, seed, n):
 
 
 def run_all(args, tasks):
-    path = Path(args.results)
-    done = {(line["task"], line["seed"], line["method"]) for line in _lines(path)}
-    end = time.monotonic() + args.max_time
-    for seed in args.seeds:
-        for name in args.tasks or tasks:
-            for method in args.methods:
-                if (name, seed, method) in done:
-                    continue
-                if time.monotonic() > end:
-                    print("not finished: run it again")
-                    return
-                found = run(tasks[name], method, seed, args.n)
-                line = {"task": name, "seed": seed, "method": method, **found}
-                with path.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-    print("finished")
-
-
-def _lines(path):
-    return [json.loads(line) for line in path.open()] if path.exists() else []
+    cases = [
+        {"task": name, "seed": seed, "method": method}
+        for seed in args.seeds
+        for name in args.tasks or tasks
+        for method in args.methods
+    ]
+    run_missing(
+        args.results,
+        cases,
+        lambda task, seed, method: run(tasks[task], method, seed, args.n),
+        args.max_time,
+    )
 
 
 def expected_best_of(values, k):
@@ -113,7 +104,7 @@ def regrets(results, tasks):
     """By task and method: regret of the incumbent after each evaluation, (n_seeds, n)."""
     lines = list(
         {
-            (line["task"], line["seed"], line["method"]): line for line in _lines(Path(results))
+            (line["task"], line["seed"], line["method"]): line for line in read_lines(results)
         }.values()
     )
     out = {}

@@ -10,12 +10,12 @@ parts::
 """
 
 import argparse
-import json
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
+from bayes_peers import optuna_params, optuna_study
+from lines import read_lines, run_missing
 from objectives_functions import DEVELOPMENT, REPORTED
 from threadpoolctl import threadpool_limits
 
@@ -64,23 +64,18 @@ def optuna_sampler(name, run, seed, n):
     import torch
 
     torch.set_num_threads(1)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     constraints = None
     if run.function.violations is not None:
         constraints = lambda trial: trial.user_attrs["violations"]  # noqa: E731
     sampler = getattr(optuna.samplers, name)(seed=seed, constraints_func=constraints)
-    directions = ["minimize"] * len(run.function.reference)
-    study = optuna.create_study(directions=directions, sampler=sampler)
+    study = optuna_study(run.function, sampler, len(run.function.reference))
     for _ in range(n):
         start = time.process_time()
         trial = study.ask()
-        params = {
-            f"x{i}": trial.suggest_float(f"x{i}", low, high)
-            for i, (low, high) in run.function.axes()
-        }
+        params = optuna_params(run.function, trial)
         values, violations = run.evaluate(params, time.process_time() - start)
         trial.set_user_attr("violations", violations)
-        study.tell(trial, [-value for value in values])
+        study.tell(trial, values)
 
 
 METHODS = {
@@ -105,43 +100,37 @@ def volumes(run, n):
     return found
 
 
+def measure(function, method, seed, n):
+    run = Run(function)
+    METHODS[method](run, seed, n)
+    return {
+        "volumes": volumes(run, n),
+        "feasible": float(np.mean(np.array(run.violations) <= 0.0, axis=0).min())
+        if run.violations[0]
+        else 1.0,
+        # After the initial points.
+        "seconds": float(np.median(run.seconds[20:])),
+    }
+
+
 def run_all(args, functions):
-    path = Path(args.results)
-    done = {(line["function"], line["seed"], line["method"]) for line in _lines(path)}
-    end = time.monotonic() + args.max_time
-    for seed in args.seeds:
-        for name in args.functions or functions:
-            for method in args.methods:
-                if (name, seed, method) in done:
-                    continue
-                if time.monotonic() > end:
-                    print("not finished: run it again")
-                    return
-                run = Run(functions[name])
-                METHODS[method](run, seed, args.n)
-                line = {
-                    "function": name,
-                    "seed": seed,
-                    "method": method,
-                    "volumes": volumes(run, args.n),
-                    "feasible": float(np.mean(np.array(run.violations) <= 0.0, axis=0).min())
-                    if run.violations[0]
-                    else 1.0,
-                    # After the initial points.
-                    "seconds": float(np.median(run.seconds[20:])),
-                }
-                with path.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-    print("finished")
-
-
-def _lines(path):
-    return [json.loads(line) for line in path.open()] if path.exists() else []
+    cases = [
+        {"function": name, "seed": seed, "method": method}
+        for seed in args.seeds
+        for name in args.functions or functions
+        for method in args.methods
+    ]
+    run_missing(
+        args.results,
+        cases,
+        lambda function, seed, method: measure(functions[function], method, seed, args.n),
+        args.max_time,
+    )
 
 
 def report(args, functions):
     found = {}
-    for line in _lines(Path(args.results)):
+    for line in read_lines(args.results):
         found.setdefault((line["function"], line["method"]), {})[line["seed"]] = line
     methods = [m for m in NAMES if any((name, m) in found for name in functions)]
     for place, n in enumerate(POINTS):

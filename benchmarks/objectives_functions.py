@@ -33,16 +33,19 @@ class Function:
         self.reference, self.best, self.violations = reference, best, violations
 
     @property
-    def space(self):
-        axes = {f"x{i}": stats.uniform(low, high - low) for i, (low, high) in self.axes()}
-        return SearchSpace(axes)
-
     def axes(self):
-        return enumerate(self.bounds)
+        """As of the tasks of one objective."""
+        return {f"x{i}": ("float", low, high) for i, (low, high) in enumerate(self.bounds)}
+
+    @property
+    def space(self):
+        return SearchSpace(
+            {name: stats.uniform(low, high - low) for name, (_, low, high) in self.axes.items()}
+        )
 
     def __call__(self, params):
         """Values, maximised, and violations, an empty list without constraints."""
-        x = np.array([params[f"x{i}"] for i, _ in self.axes()])
+        x = np.array([params[name] for name in self.axes])
         values = [-float(value) for value in self.objectives(x)]
         broken = [] if self.violations is None else [float(v) for v in self.violations(x)]
         return values, broken

@@ -1,18 +1,21 @@
 """Hypervolume of accuracy and size of a network against epochs, and the scatter of measured times.
 
-*Front*: an MLP on digits, on a table, and on 2,000 images of MNIST (where ``../shared/data`` has
-it); the objectives are accuracy on held-out rows and the negative logarithm of the number of
-parameters. All get the same epochs:
+*Front*: an MLP on 2,000 rows of two tables and of MNIST (``../shared/data``; without it on tables
+and digits of scikit-learn). The objectives are accuracy on held-out rows and the negative logarithm
+of the number of parameters. All get the same epochs:
 
-* ``objectives``: Hyperband that promotes along fronts;
+* ``objectives``: Hyperband that promotes along fronts, ``bayes``: the same with that sampler;
 * ``first``: the same Hyperband promoting by accuracy; its front is found afterwards;
 * ``nsga2``, ``motpe``: Optuna's samplers for several objectives, whose trials have all epochs,
   because Optuna cannot prune with several objectives.
 
-*Times*: ``"neg_predict_time"`` of networks of two widths, each fitted several times, while other
-processes keep all cores busy.
+Each search is a line of a file, and what is there already is not run again.
 
-Run it with ``python benchmarks/objectives_networks.py front`` and ``... times``.
+*Times*: ``"neg_predict_time"`` of networks of several widths, each fitted several times, while
+other processes keep all cores busy.
+
+Run it with ``python benchmarks/objectives_networks.py front --results front.jsonl``, the same with
+``report``, and ``... times``.
 """
 
 import argparse
@@ -23,9 +26,11 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import torch
+from lines import read_lines, run_missing
 from scipy.stats import loguniform, randint
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import ShuffleSplit, train_test_split
 from sklearn.preprocessing import StandardScaler
 
@@ -34,8 +39,11 @@ from skhpo.inspection import IncumbentDisplay
 from skhpo.objectives import hypervolume
 from skhpo.scorers import PredictTime, n_parameters
 
-MNIST = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mnist10k.npz"
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+N_ROWS = 2000
 MAX_EPOCHS = 27
+N_TRIALS = 26  # of Optuna: as many epochs as Hyperband has in two iterations, which are 714
+BUDGETS = tuple(MAX_EPOCHS * n for n in (6, 13, 19, 26))
 SPACE = {
     "module__n_units": log_randint(2, 512),
     "module__n_layers": randint(1, 4),
@@ -46,13 +54,33 @@ SPACE = {
 REFERENCE = (0.0, -7.0)
 
 
-def datasets():
-    yield "digits", *load_digits(return_X_y=True)
-    yield "breast cancer", *load_breast_cancer(return_X_y=True)
-    if MNIST.exists():
-        with np.load(MNIST) as archive:
-            X, y = archive["X"][:2000], archive["y"][:2000]
-        yield "MNIST 2000", X.reshape(len(X), -1), y
+def _table(name):
+    frame = pd.read_csv(SHARED / f"{name}.csv.gz").sample(N_ROWS, random_state=0)
+    X = pd.get_dummies(frame.drop(columns="target"), dtype=float).fillna(0.0)
+    return X.to_numpy(), np.unique(frame["target"], return_inverse=True)[1]
+
+
+def _mnist():
+    with np.load(SHARED / "mnist10k.npz") as archive:
+        return archive["X"][:N_ROWS].reshape(N_ROWS, -1), archive["y"][:N_ROWS]
+
+
+DATA = {
+    "churn": lambda: _table("churn"),
+    "satimage": lambda: _table("satimage"),
+    "MNIST": _mnist,
+}
+if not SHARED.exists():
+    DATA = {
+        "breast cancer": lambda: load_breast_cancer(return_X_y=True),
+        "wine": lambda: load_wine(return_X_y=True),
+        "digits": lambda: load_digits(return_X_y=True),
+    }
+
+
+def scaled(name):
+    X, y = DATA[name]()
+    return StandardScaler().fit_transform(X).astype(np.float32), y
 
 
 def size(estimator, X, y):
@@ -67,12 +95,14 @@ def split(seed):
     return ShuffleSplit(1, test_size=0.4, random_state=seed)
 
 
-def hyperband(X, y, seed, objectives):
+def hyperband(X, y, seed, objectives, sampler="random"):
     """Return epochs so far and hypervolume of a search."""
     search = HalvingHyperbandSearchCV(
         net(),
         SPACE,
         max_resources=MAX_EPOCHS,
+        n_iterations=2,
+        sampler=sampler,
         scoring={"accuracy": "accuracy", "size": size},
         objectives=objectives,
         refit=False,
@@ -80,14 +110,14 @@ def hyperband(X, y, seed, objectives):
         random_state=seed,
         enqueue=(),
     ).fit(X, y)
-    search.objectives = ["accuracy", "size"]  # by which both are looked at
+    search.objectives = ["accuracy", "size"]  # by which both are judged
     display = IncumbentDisplay.from_search(
         search, metric="hypervolume", against="resource", reference=REFERENCE
     )
     return display.curves[""][0]
 
 
-def peer(X, y, seed, sampler, n_trials):
+def peer(X, y, seed, sampler):
     """Return epochs so far and hypervolume of a study of Optuna."""
     train, test = next(split(seed).split(X, y))
     values = []
@@ -105,49 +135,74 @@ def peer(X, y, seed, sampler, n_trials):
         return values[-1]
 
     study = optuna.create_study(directions=["maximize"] * 2, sampler=sampler(seed=seed))
-    study.optimize(objective, n_trials=n_trials)
+    study.optimize(objective, n_trials=N_TRIALS)
     volumes = [hypervolume(values[: i + 1], REFERENCE) for i in range(len(values))]
-    return MAX_EPOCHS * np.arange(1, n_trials + 1), np.array(volumes)
+    return MAX_EPOCHS * np.arange(1, N_TRIALS + 1), np.array(volumes)
 
 
-def front(n_seeds, names):
-    methods = {
-        "objectives": lambda *given: hyperband(*given, ["accuracy", "size"]),
-        "first": lambda *given: hyperband(*given, None),
-        "nsga2": lambda *given: peer(*given, optuna.samplers.NSGAIISampler, n_trials=13),
-        "motpe": lambda *given: peer(*given, optuna.samplers.TPESampler, n_trials=13),
+BOTH = ["accuracy", "size"]
+METHODS = {
+    "objectives": lambda *given: hyperband(*given, BOTH),
+    "bayes": lambda *given: hyperband(*given, BOTH, "bayes"),
+    "first": lambda *given: hyperband(*given, None),
+    "nsga2": lambda *given: peer(*given, optuna.samplers.NSGAIISampler),
+    "motpe": lambda *given: peer(*given, optuna.samplers.TPESampler),
+}
+
+
+def measure(data, seed, method):
+    X, y = scaled(data)
+    start = time.perf_counter()
+    epochs, volumes = METHODS[method](X, y, seed)
+    places = np.searchsorted(epochs, BUDGETS, side="right") - 1
+    return {
+        "volumes": [float(volumes[place]) for place in places],
+        "epochs": int(epochs[-1]),
+        "seconds": time.perf_counter() - start,
     }
-    half, whole = 6.5 * MAX_EPOCHS, 13 * MAX_EPOCHS
-    print("| data | search | hypervolume at half of the epochs | at all | seconds |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, X, y in datasets():
-        if name not in names:
+
+
+def front(args):
+    cases = [
+        {"data": name, "seed": seed, "method": method}
+        for seed in range(args.seeds)
+        for name in args.data
+        for method in args.methods
+    ]
+    run_missing(args.results, cases, measure, args.max_time)
+
+
+def report(args):
+    found = {}
+    for line in read_lines(args.results):
+        found.setdefault((line["data"], line["method"]), {})[line["seed"]] = line["volumes"]
+    print("| data | search | " + " | ".join(f"after {n} epochs" for n in BUDGETS) + " |")
+    print("| --- | --- |" + " --- |" * len(BUDGETS))
+    for (name, method), runs in found.items():
+        volumes = np.array(list(runs.values()))
+        mean, error = volumes.mean(axis=0), volumes.std(axis=0, ddof=1) / len(volumes) ** 0.5
+        cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(mean, error, strict=True)]
+        print(f"| {name} | {method} | " + " | ".join(cells) + " |")
+    print("\n| data | search | less | at the same epochs | at half of the peer's epochs | seeds |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, own in found:
+        if own not in ("objectives", "bayes"):
             continue
-        X = StandardScaler().fit_transform(X).astype(np.float32)
-        found = {method: [] for method in methods}
-        for seed in range(n_seeds):
-            for method, run in methods.items():
-                start = time.perf_counter()
-                epochs, volumes = run(X, y, seed)
-                seconds = time.perf_counter() - start
-                at = [volumes[np.searchsorted(epochs, e, side="right") - 1] for e in (half, whole)]
-                found[method].append([*at, seconds])
-        for method, runs in found.items():
-            mean, error = np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1) / n_seeds**0.5
-            print(
-                f"| {name} | {method} | {mean[0]:.3f} ± {error[0]:.3f} "
-                f"| {mean[1]:.3f} ± {error[1]:.3f} | {mean[2]:.1f} |"
+        for peer_of in ("objectives", "first", "nsga2", "motpe"):
+            if peer_of == own or (name, peer_of) not in found:
+                continue
+            both = sorted(found[name, own].keys() & found[name, peer_of])
+            mine, theirs = (
+                np.array([found[name, method][seed] for seed in both]) for method in (own, peer_of)
             )
-        ahead = np.array(found["objectives"])[:, :2]
-        for method in list(methods)[1:]:
-            other = np.array(found[method])
-            same, early = ahead - other[:, :2], ahead[:, 0] - other[:, 1]
-            print(
-                f"<!-- {name}, objectives less {method}: at half {same[:, 0].mean():+.3f} "
-                f"(ahead in {(same[:, 0] > 0).sum()}), at all {same[:, 1].mean():+.3f} (ahead in "
-                f"{(same[:, 1] > 0).sum()} of {n_seeds}), half less all {early.mean():+.3f} -->",
-                flush=True,
-            )
+            cells = [_difference(mine[:, -1] - theirs[:, -1])]
+            cells.append(_difference(mine[:, 1] - theirs[:, -1]))
+            print(f"| {name} | {own} | {peer_of} | {' | '.join(cells)} | {len(both)} |")
+
+
+def _difference(less):
+    error = less.std(ddof=1) / len(less) ** 0.5 if len(less) > 1 else np.nan
+    return f"{less.mean():+.3f} ± {error:.3f} (ahead in {(less > 0).sum()})"
 
 
 def busy():
@@ -187,18 +242,27 @@ def times(n_fits, n_busy):
         one.terminate()
 
 
-if __name__ == "__main__":
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["front", "times"])
+    parser.add_argument("what", choices=["front", "report", "times"])
+    parser.add_argument("--results", default="objectives_networks.jsonl")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--data", nargs="+", default=["digits", "breast cancer", "MNIST 2000"])
+    parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--max-time", type=float, default=float("inf"), help="seconds")
     parser.add_argument("--fits", type=int, default=10)
     parser.add_argument("--busy", type=int, default=4)
-    arguments = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if arguments.what == "front":
-        front(arguments.seeds, arguments.data)
+    if args.what == "front":
+        front(args)
+    elif args.what == "report":
+        report(args)
     else:
-        times(arguments.fits, arguments.busy)
+        times(args.fits, args.busy)
+
+
+if __name__ == "__main__":
+    main()
