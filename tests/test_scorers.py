@@ -19,6 +19,7 @@ from skhpo.scorers import (
     CalibrationError,
     Memory,
     PredictTime,
+    _timing,
     get_scorer,
     get_scorer_names,
     make_group_scorer,
@@ -68,6 +69,44 @@ def test_the_shortest_of_several_predictions_counts():
             return super().predict(X)
 
     assert PredictTime(batch_size=10)(Sometimes().fit(X, Y), X) > -0.02 / 10
+
+
+class Clocks:
+    """Clocks of a thread whose calls last three seconds, one of them on a processor."""
+
+    def __init__(self, waits, slower):
+        self.waits, self.slower = waits, slower
+        self.elapsed = self.used = self.n_waits = 0.0
+
+    def call(self):
+        self.elapsed += 3.0
+        self.used += 1.0 * self.slower
+        self.n_waits += self.waits
+
+    def reference(self):
+        return 0.25 * self.slower
+
+    def install(self, monkeypatch):
+        monkeypatch.setattr(_timing.time, "perf_counter", lambda: self.elapsed)
+        monkeypatch.setattr(_timing.time, "thread_time", lambda: self.used)
+        monkeypatch.setattr(_timing, "_n_waits", lambda: self.n_waits)
+        monkeypatch.setattr(_timing, "_reference", self.reference)
+        monkeypatch.setattr(_timing, "_best_reference", lambda best=[0.25]: best)
+
+
+@pytest.mark.parametrize(
+    ("waits", "slower", "seconds"),
+    [
+        pytest.param(0, 1.0, 1.0, id="processor time where others had the processor"),
+        pytest.param(0, 1.5, 1.0, id="as fast as the reference at its best"),
+        pytest.param(1, 1.0, 3.0, id="all of the time where the call waited by itself"),
+    ],
+)
+def test_time_is_that_of_a_machine_without_other_work(monkeypatch, waits, slower, seconds):
+    clocks = Clocks(waits, slower)
+    with monkeypatch.context() as patch:
+        clocks.install(patch)
+        assert _timing.seconds_alone(clocks.call) == pytest.approx(seconds)
 
 
 def test_memory_is_what_a_prediction_holds_at_its_peak():

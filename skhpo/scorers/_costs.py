@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from .._compat import num_samples, safe_indexing
 from ..rows import as_given, with_rows
 from ..wrappers import fitted_inside
 from ._peak import peak_bytes
+from ._timing import seconds_alone
 
 __all__ = [
     "CostScorer",
@@ -29,11 +29,6 @@ __all__ = [
 
 # Rows of a prediction that is measured, always as many: time per row depends on their number.
 BATCH_SIZE = 1000
-
-# A prediction is repeated until the repeats took so many seconds. The shortest counts: other
-# processes only ever make one longer.
-_SECONDS = 0.05
-_LEAST, _MOST = 5, 200
 
 _fit_seconds: ContextVar[float] = ContextVar("_fit_seconds")
 
@@ -96,7 +91,10 @@ class CostScorer(ABC):
 class PredictTime(CostScorer):
     """Seconds that ``predict`` takes per row.
 
-    The shortest of several predictions, after one that is not counted.
+    The prediction is repeated, after one that is not counted, and other work on the machine taken
+    out as far as possible: time in which the thread waits for a processor does not count on Linux,
+    and a fixed computation beside each repeat shows how much others slow the processor. A
+    prediction that waits, for a device or threads of its own, counts by its shortest repeat.
 
     Parameters
     ----------
@@ -124,14 +122,7 @@ class PredictTime(CostScorer):
     def cost(self, estimator: Any, X: Any) -> float:
         rows = _rows(X, self.batch_size)
         estimator.predict(rows)
-        spent, shortest, n_repeats = 0.0, np.inf, 0
-        while n_repeats < _LEAST or (spent < _SECONDS and n_repeats < _MOST):
-            start = time.perf_counter()
-            estimator.predict(rows)
-            seconds = time.perf_counter() - start
-            spent, shortest = spent + seconds, min(shortest, seconds)
-            n_repeats += 1
-        return float(shortest) / self.batch_size
+        return seconds_alone(lambda: estimator.predict(rows)) / self.batch_size
 
 
 class Memory(CostScorer):
