@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -24,8 +25,9 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
     ----------
     source : estimator, str, path-like, (dict, dict or list of dict), or SearchRecord
         As of `read_search`.
-    metric : str or None, default=None
-        Which score; None is the one that counts.
+    metric : str, sequence of str or None, default=None
+        Which score, or scores, one of each direction of the study. None are the objectives of a
+        search with several, else the score that counts.
     study_name : str or None, default=None
         Name of the study; None leaves it to Optuna.
     storage : str, optuna.storages.BaseStorage or None, default=None
@@ -38,10 +40,14 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
         To be maximised. A trial is a candidate: its value is its mean score at the largest
         resource that it was given, its intermediate values are those at all of them. It is
         complete if it reached the largest level of the search, else pruned, failed if its score
-        is not a number. Its user attributes say the candidate, its rows, the scores of splits and
-        the seconds of its fits. Trials whose fits are not all finished are left out. A trial starts
-        when its first fit did, and takes as long as its fits together; where starts are not known,
-        of tables and other searches, they are made up so that the last trial ends now.
+        is not a number. With several scores all are values of the trial, which has no intermediate
+        ones and is never pruned, because Optuna knows neither then, and a front has candidates of
+        every level. Where the search has constraints, trials have their violation, so that
+        ``best_trials`` are feasible. User attributes are the candidate, its rows, the scores of
+        splits and the seconds of its fits. Trials whose fits are not all finished are left out. A
+        trial starts when its first fit did, and takes as long as its fits together; where starts
+        are not known, of tables and other searches, they are made up so that the last trial ends
+        now.
 
     Raises
     ------
@@ -65,12 +71,18 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
     """
     optuna = _import_optuna()
     record = read_search(source)
-    metric = record.checked_metric(metric)
+    metrics = _metrics(record, metric)
     distributions = {name: _distribution(optuna, record, name) for name in record.space.names}
     rows_of = {}
-    for row in record.rows(metric, "all", finite=False).tolist():
+    for row in record.rows(metrics[0], "all", finite=False).tolist():
         rows_of.setdefault(int(record.candidates[row]), []).append(row)
-    study = optuna.create_study(direction="maximize", study_name=study_name, storage=storage)
+    study = optuna.create_study(
+        directions=["maximize"] * len(metrics), study_name=study_name, storage=storage
+    )
+    if len(metrics) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(metrics)
     seconds = {
         candidate: float(np.nansum(record.fit_seconds[rows] + record.score_seconds[rows]))
         for candidate, rows in rows_of.items()
@@ -78,7 +90,7 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
     start = datetime.now() - timedelta(seconds=sum(seconds.values()))
     starts = {} if record.starts is None else _starts(record, rows_of)
     for candidate in sorted(rows_of):
-        trial = _trial(optuna, record, metric, rows_of[candidate], distributions)
+        trial = _trial(optuna, record, metrics, rows_of[candidate], distributions)
         trial.datetime_start = start = starts.get(candidate, start)
         start = trial.datetime_complete = start + timedelta(seconds=seconds[candidate])
         study.add_trial(trial)
@@ -98,36 +110,51 @@ def _starts(record, rows_of):
     }
 
 
-def _trial(optuna, record, metric, rows, distributions):
-    means = record.means(metric)
+def _metrics(record, given):
+    """Return names of metrics as a list."""
+    if given is None and len(record.objectives) > 1:
+        given = record.objectives
+    if given is None or isinstance(given, str):
+        return [record.checked_metric(given)]
+    return record.checked_objectives(given)
+
+
+def _trial(optuna, record, metrics, rows, distributions):
+    means = np.column_stack([record.means(name) for name in metrics])
     if record.resources is not None:
         rows = sorted(rows, key=lambda row: record.resources[row])
     last = rows[-1]
-    state, value = optuna.trial.TrialState.COMPLETE, float(means[last])
+    state, values = optuna.trial.TrialState.COMPLETE, means[last].tolist()
     steps = {}
-    if record.resources is not None:
+    if record.resources is not None and len(metrics) == 1:
         steps = {
-            int(record.resources[row]): float(means[row])
+            int(record.resources[row]): float(means[row, 0])
             for row in rows
-            if not np.isnan(means[row])
+            if not np.isnan(means[row, 0])
         }
         if record.resources[last] < record.levels[-1]:
             state = optuna.trial.TrialState.PRUNED
-    if math.isnan(value):
-        state, value = optuna.trial.TrialState.FAIL, None
+    if any(math.isnan(value) for value in values):
+        state, values = optuna.trial.TrialState.FAIL, None
+    constraints = {}
+    if record.violation is not None:
+        constraints = {"constraints": [float(record.violation[last])]}
     params = record.params[last]
     return optuna.trial.create_trial(
         state=state,
-        value=value,
+        values=values,
         params={name: _plain(params[name]) for name in params},
         distributions={name: distributions[name] for name in params},
         intermediate_values=steps,
         user_attrs={
             "candidate": int(record.candidates[last]),
             "rows": rows,
-            "split_scores": [repr(s) for s in record.scores[metric][last].ravel().tolist()],
+            "split_scores": [
+                repr(s) for name in metrics for s in record.scores[name][last].ravel().tolist()
+            ],
             "fit_seconds": float(np.nansum(record.fit_seconds[rows])),
         },
+        system_attrs=constraints,
     )
 
 

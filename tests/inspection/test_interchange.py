@@ -144,6 +144,36 @@ def test_distributions_and_what_optuna_makes_of_them(tmp_path):
         to_optuna(search, metric="f1")
 
 
+def test_a_study_of_several_objectives_has_their_front():
+    search = HalvingHyperbandSearchCV(
+        DecisionTreeClassifier(random_state=0),
+        {"max_leaf_nodes": randint(2, 30), "min_samples_leaf": randint(1, 40)},
+        resource="max_depth",
+        max_resources=3,
+        sampler="random",
+        scoring=["accuracy", "neg_n_parameters"],
+        objectives=["accuracy", "neg_n_parameters"],
+        constraints={"accuracy": (0.9, None)},
+        refit="accuracy",
+        cv=2,
+        random_state=0,
+    ).fit(X, y)
+    study = to_optuna(search)
+    assert study.directions == [optuna.study.StudyDirection.MAXIMIZE] * 2
+    assert study.metric_names == ["accuracy", "neg_n_parameters"]
+    table = search.cv_results_
+    last = [trial.user_attrs["rows"][-1] for trial in study.trials]
+    for row, trial in zip(last, study.trials, strict=True):
+        assert trial.values == [table[f"mean_test_{name}"][row] for name in study.metric_names]
+    best = {trial.user_attrs["candidate"] for trial in study.best_trials}
+    front = set(table["candidate"][[row for row in search.pareto_front_ if row in last]].tolist())
+    assert front <= best < {trial.user_attrs["candidate"] for trial in study.trials}
+    assert all(trial.values[0] >= 0.9 for trial in study.best_trials)
+    one = to_optuna(search, metric="accuracy")
+    assert one.best_value == table["mean_test_accuracy"][table["n_resources"] == 3].max()
+    assert to_optuna(search, metric=["neg_n_parameters", "accuracy"]).metric_names[1] == "accuracy"
+
+
 def test_failures_and_endless_ranges():
     def eight(space, random_state):
         return FullScheduler(RandomSampler(space, random_state), n_candidates=8)
