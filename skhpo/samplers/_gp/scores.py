@@ -132,9 +132,11 @@ class ObjectiveTransform(ScoreTransform):
 class SlackTransform:
     """Reduces the influence of large violations of a constraint; keeps which are feasible.
 
-    Violations become slack, larger is better: the logarithm of 1 + size, with the sign (bilog;
-    Eriksson and Poloczek, 2021, "Scalable constrained Bayesian optimization", section 3.2), in
-    units of the median size; then mean 0 and variance 1.
+    Violations become slack, larger is better, in units of the median size. Near the limit they
+    keep their shape, because that is where the model must be exact; sizes of more than
+    `Settings.slack_tail` units grow by their logarithm. Then mean 0 and variance 1. (The logarithm
+    everywhere, as in Eriksson and Poloczek, 2021, "Scalable constrained Bayesian optimization",
+    section 3.2, bends at the limit, which the model explains as noise.)
 
     Parameters
     ----------
@@ -158,7 +160,9 @@ class SlackTransform:
         half = float(np.median(sizes[is_size] / 2.0)) if is_size.any() else 0.5
         with np.errstate(over="ignore"):
             relative = np.minimum(sizes / 2.0 / (half or 1.0), SETTINGS.gap)
-        slack = -np.sign(violations) * np.log1p(relative)
+        tail = SETTINGS.slack_tail
+        far = np.maximum(relative / tail, 1.0)
+        slack = -np.sign(violations) * np.where(far > 1.0, tail * (1.0 + np.log(far)), relative)
         mean, std = float(slack.mean()), float(slack.std())
         self.is_constant = not std > 0.0
         self.y = (slack - mean) / (std or 1.0)

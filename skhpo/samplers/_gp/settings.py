@@ -67,6 +67,8 @@ class Settings:
     tail : float
         One of several objectives: values further below the median than so many times the distance
         from the median to the upper quartile are bad, and grow by their logarithm.
+    slack_tail : float
+        Violations of constraints beyond so many times their median size grow by their logarithm.
     gap : float
         Absurd scores: above the median by so many times the median deviation, or the median.
     noise_power : float
@@ -116,6 +118,7 @@ class Settings:
     enough_per_coordinate: int = 4
     winsor: float = 30.0
     tail: float = 5.0
+    slack_tail: float = 3.0
     gap: float = 1e9
     noise_power: float = 0.5
     noise_limit: float = 10.0
