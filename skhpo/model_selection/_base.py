@@ -111,6 +111,10 @@ class BaseTrialSearchCV(ScoredTrials):
             if name != "self":
                 setattr(self, name, value)
 
+    def _settings(self) -> dict[str, Any]:
+        """Return the parameters, those left to the search being what it chose."""
+        return dict(self.get_params(deep=False))
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags = deepcopy(get_tags(self.estimator).target_tags)

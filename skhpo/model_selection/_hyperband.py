@@ -67,11 +67,13 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     n_iterations : int or "auto", default=1
         How often the whole is repeated, with new candidates. "auto" is as often as `max_time`,
         or `max_cost`, allows: the search goes on until that is over, without a warning then.
-    sampler : {"random", "bayes"}, str, Sampler or callable, default="random"
+    sampler : {"auto", "random", "bayes"}, str, Sampler or callable, default="auto"
         Where new candidates come from: drawn at random, or from a Gaussian process of all scores
-        so far, as in BOHB [3]_, or from what `skhpo.samplers.register` gave another name. A
-        callable is called as ``sampler(space, random_state)`` with a `SearchSpace` and an integer,
-        and returns a `skhpo.samplers.Sampler`, such as the class of one; an instance is copied.
+        so far, as in BOHB [3]_, or from what `skhpo.samplers.register` gave another name. "auto" is
+        "bayes" with several objectives, of whose front random candidates find less, else "random".
+        A callable is called as ``sampler(space, random_state)`` with a `SearchSpace` and an
+        integer, and returns a `skhpo.samplers.Sampler`, such as the class of one; an instance is
+        copied.
         With a sampler that learns, a bracket starts only when the one before it has ended, so that
         it learns from all of it; that pays from the second bracket on, and most with several
         iterations.
@@ -316,7 +318,7 @@ classes_, n_features_in_, feature_names_in_
         factor: float = 3,
         n_brackets: int | str = "all",
         n_iterations: int | str = 1,
-        sampler: str | Sampler | Callable[..., Sampler] = "random",
+        sampler: str | Sampler | Callable[..., Sampler] = "auto",
         scoring: Any = None,
         objectives: Sequence[str] | None = None,
         constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,
@@ -369,11 +371,19 @@ classes_, n_features_in_, feature_names_in_
             full_first=self.enqueue == "defaults" and bool(plan.first),
         )
 
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "sampler": self._chosen_sampler()}
+
+    def _chosen_sampler(self) -> str | Sampler | Callable[..., Sampler]:
+        if isinstance(self.sampler, str) and self.sampler == "auto":
+            return "bayes" if self.objectives is not None and len(self.objectives) > 1 else "random"
+        return self.sampler
+
     def _make_sampler(self, plan: Plan, least: int) -> Sampler:
-        prior = prior_of(self, plan)
+        prior, sampler = prior_of(self, plan), self._chosen_sampler()
         if prior is None:
-            return make_sampler(self.sampler, plan.space, plan.random_state)
-        if self.sampler == "bayes":
+            return make_sampler(sampler, plan.space, plan.random_state)
+        if sampler == "bayes":
             from ..samplers import BayesSampler  # slow to import
 
             return BayesSampler(
@@ -382,7 +392,7 @@ classes_, n_features_in_, feature_names_in_
                 prior=prior,
                 prior_weight=_WEIGHT * PRIOR_WEIGHT[self.prior_confidence],
             )
-        if self.sampler != "random":
+        if sampler != "random":
             raise ValueError(
                 "priors need sampler='random' or 'bayes', which know what to do with them, but got "
                 f"sampler={self.sampler!r}; leave one of the two out"

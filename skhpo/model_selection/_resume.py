@@ -83,7 +83,7 @@ def fingerprint(
     dict
         JSON.
     """
-    settings = search.get_params(deep=False)
+    settings = search._settings()
     for name, default in _NEW.items():  # so that journals of before go on
         if settings.get(name, default) == default:
             settings.pop(name, None)

@@ -112,6 +112,21 @@ def test_a_sampler_of_ones_own():
     assert_same_results(drawn, search_of(sampler="random").fit(X, y))
 
 
+def test_auto_learns_where_there_are_several_objectives(tmp_path):
+    path = tmp_path / "run.jsonl"
+    drawn = search_of(sampler="random", journal=path).fit(X, y)
+    n_fits = len(EPOCHS)
+    assert_same_results(search_of(sampler="auto", journal=path, refit=False).fit(X, y), drawn)
+    assert len(EPOCHS) == n_fits  # the journal is one of the same search
+    both = {"score": Curve.score, "x": lambda fitted, X, y: -fitted.x}
+    one, several = (
+        search_of(sampler="auto", max_resources=1, scoring=both, objectives=names, refit="score")
+        for names in (["score"], ["score", "x"])
+    )
+    assert isinstance(one.fit(X, y).sampler_, RandomSampler)
+    assert isinstance(several.fit(X, y).sampler_, BayesSampler)
+
+
 def test_bad_input_is_told_before_any_training():
     EPOCHS.clear()
     with pytest.raises(ValueError, match=r"'sampler' parameter .*'bayes'.* Got 'tpe'"):

@@ -72,6 +72,7 @@ def hyperband(**kwargs):
         "objectives": ["gain", "saving"],
         "refit": "gain",
         "max_resources": 9,
+        "sampler": "random",  # how candidates are promoted is tested, not which are proposed
         "cv": 2,
         "random_state": 0,
         **kwargs,
