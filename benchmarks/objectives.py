@@ -105,9 +105,7 @@ def measure(function, method, seed, n):
     METHODS[method](run, seed, n)
     return {
         "volumes": volumes(run, n),
-        "feasible": float(np.mean(np.array(run.violations) <= 0.0, axis=0).min())
-        if run.violations[0]
-        else 1.0,
+        "feasible": float((np.array(run.violations).reshape(n, -1) <= 0.0).all(axis=1).mean()),
         # After the initial points.
         "seconds": float(np.median(run.seconds[20:])),
     }
@@ -161,6 +159,21 @@ def report(args, functions):
         both = "bayes" in seconds and "optuna gp" in seconds
         ratio = f"{seconds['bayes'] / seconds['optuna gp']:.2f}" if both else ""
         print(f"| {name} | " + " | ".join(cells) + f" | {ratio} |")
+    shares(functions, found)
+
+
+def shares(functions, found):
+    """Print the share of evaluations that break a constraint, and that of random ones."""
+    print("\nShare of evaluations that break a constraint\n")
+    print("| function | random | BayesSampler | ratio |")
+    print("| --- | --- | --- | --- |")
+    for name, function in functions.items():
+        if function.violations is None or (name, "bayes") not in found:
+            continue
+        drawn = RandomSampler(function.space, 0).sample(10_000)
+        random = np.mean([max(function(params)[1]) > 0.0 for params in drawn])
+        own = np.mean([1.0 - line["feasible"] for line in found[name, "bayes"].values()])
+        print(f"| {name} | {random:.2f} | {own:.2f} | {own / random:.2f} |")
 
 
 def _cell(missing):

@@ -4,18 +4,21 @@
 and digits of scikit-learn). The objectives are accuracy on held-out rows and the negative logarithm
 of the number of parameters. All get the same epochs:
 
-* ``objectives``: Hyperband that promotes along fronts, ``bayes``: the same with that sampler;
+* ``objectives``: Hyperband that promotes along fronts, with random candidates;
+* ``bayes``: the same with those of the model, which is the default;
 * ``first``: the same Hyperband promoting by accuracy; its front is found afterwards;
 * ``nsga2``, ``motpe``: Optuna's samplers for several objectives, whose trials have all epochs,
   because Optuna cannot prune with several objectives.
 
 Each search is a line of a file, and what is there already is not run again.
 
+*Share*: how many networks of ``BayesSearchCV`` are larger than a constraint allows.
+
 *Times*: ``"neg_predict_time"`` of networks of several widths, each fitted several times, while
 other processes keep all cores busy.
 
 Run it with ``python benchmarks/objectives_networks.py front --results front.jsonl``, the same with
-``report``, and ``... times``.
+``report``, ``... share`` and ``... times``.
 """
 
 import argparse
@@ -34,9 +37,16 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import ShuffleSplit, train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from skhpo import HalvingHyperbandSearchCV, TorchClassifier, log_randint
+from skhpo import (
+    BayesSearchCV,
+    HalvingHyperbandSearchCV,
+    SearchSpace,
+    TorchClassifier,
+    log_randint,
+)
 from skhpo.inspection import IncumbentDisplay
 from skhpo.objectives import hypervolume
+from skhpo.samplers import RandomSampler
 from skhpo.scorers import PredictTime, n_parameters
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -162,6 +172,50 @@ def measure(data, seed, method):
     }
 
 
+# The size that a network may have, and how many a search of BayesSearchCV tries.
+MOST_PARAMETERS, N_TRIED = 1000, 40
+
+
+def share(args):
+    """Print the share of networks that are larger than allowed.
+
+    They are drawn at random, or proposed by BayesSearchCV, for which the size is a metric like any
+    other: it is known after the fit. As ``{"n_parameters": ...}`` it is known before, and no such
+    network is fitted.
+    """
+    print("| data | random | BayesSearchCV | ratio | best feasible accuracy |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in args.data:
+        X, y = scaled(name)
+        n_inputs, n_outputs = X.shape[1], len(np.unique(y))
+        drawn = RandomSampler(SearchSpace(SPACE), 0).sample(10_000)
+        sizes = []
+        for params in drawn:
+            units, layers = params["module__n_units"], params["module__n_layers"]
+            within = (n_inputs + 1 + (layers - 1) * (units + 1)) * units
+            sizes.append(within + (units + 1) * n_outputs)
+        random, shares, best = np.mean(np.array(sizes) > MOST_PARAMETERS), [], []
+        for seed in range(args.seeds):
+            search = BayesSearchCV(
+                net().set_params(max_epochs=MAX_EPOCHS),
+                SPACE,
+                n_iter=N_TRIED,
+                scoring={"accuracy": "accuracy", "size": size},
+                constraints={"size": (-np.log10(MOST_PARAMETERS), None)},
+                refit="accuracy",
+                cv=split(seed),
+                random_state=seed,
+            ).fit(X, y)
+            shares.append(1.0 - search.cv_results_["feasible"].mean())
+            best.append(search.best_score_)
+        mean, error = np.mean(shares), np.std(shares, ddof=1) / len(shares) ** 0.5
+        print(
+            f"| {name} | {random:.2f} | {mean:.2f} ± {error:.2f} | {mean / random:.2f} "
+            f"| {np.mean(best):.3f} |",
+            flush=True,
+        )
+
+
 def front(args):
     cases = [
         {"data": name, "seed": seed, "method": method}
@@ -244,7 +298,7 @@ def times(n_fits, n_busy):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["front", "report", "times"])
+    parser.add_argument("what", choices=["front", "report", "share", "times"])
     parser.add_argument("--results", default="objectives_networks.jsonl")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
@@ -260,6 +314,8 @@ def main():
         front(args)
     elif args.what == "report":
         report(args)
+    elif args.what == "share":
+        share(args)
     else:
         times(args.fits, args.busy)
 

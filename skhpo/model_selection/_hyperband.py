@@ -374,7 +374,7 @@ classes_, n_features_in_, feature_names_in_
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "sampler": self._chosen_sampler()}
 
-    def _chosen_sampler(self) -> str | Sampler | Callable[..., Sampler]:
+    def _chosen_sampler(self) -> Any:
         if isinstance(self.sampler, str) and self.sampler == "auto":
             return "bayes" if self.objectives is not None and len(self.objectives) > 1 else "random"
         return self.sampler
