@@ -11,17 +11,19 @@ in `race_contestants.py`:
   trained in lockstep.
 * ``tpe-hyperband``, ``tpe-wilcoxon``, ``gp``: a loop in PyTorch by hand under Optuna, with
   `TPESampler` and `HyperbandPruner` (all folds an epoch at a time, their mean is reported), with
-  `TPESampler` and `WilcoxonPruner` (fold by fold), and with `GPSampler`.
+  `TPESampler` and `WilcoxonPruner` (fold by fold), and with `GPSampler`; the default parameters are
+  tried first, as in the searches of this package.
 * ``random-skorch``, ``halving-skorch``: `RandomizedSearchCV`, and `HalvingRandomSearchCV` over
   ``max_epochs``, of a skorch net; halving starts again under another seed until time is over.
 * ``keras-tuner``: its Hyperband, on the first fold only, with Keras on torch.
 * ``boosting``: `HistGradientBoosting` under `RandomizedSearchCV`, what a network has to justify
   itself against.
 
-At each tenth of the time a contestant would return its best configuration until then. After the
-race that is trained on all rows that were searched, by the same trainer for all networks, and asked
-for the test. *Regret* is the test loss minus the smallest of any network of that table and seed, in
-units of what the default parameters lose more than that (2% of their loss at least).
+At each twentieth of the time a contestant would return its best configuration until then, or the
+default parameters if it has none. After the race that is trained on all rows that were searched, by
+the same trainer for all networks, and asked for the test. *Regret* is the test loss minus the
+smallest of any network of that table and seed, in units of what the default parameters lose more
+than that (2% of their loss at least).
 
     python benchmarks/race.py --write docs/benchmarks/race.md
     python benchmarks/race.py --seconds 3 --seeds 1 --tables concrete --only bayes gp  # a try
@@ -57,7 +59,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 TABLES = ["attrition", "concrete", "satimage", "churn"]
-TENTHS = np.linspace(0.1, 1.0, 10)
+MOMENTS = np.linspace(0.05, 1.0, 20)  # shares of the time
 
 
 def read_task(folder, name, seed):
@@ -101,7 +103,7 @@ def loss_of(task, estimator):
 
 
 def run(folder, table, seed, name, seconds):
-    """Run one contestant; return a dict with its losses at each tenth."""
+    """Run one contestant; return a dict with its losses at each twentieth."""
     task = read_task(folder, table, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,7 +115,7 @@ def run(folder, table, seed, name, seconds):
             CONTESTANTS[name](task, seed, clock)
         wall = time.perf_counter() - started
         losses, known = [], {}
-        for moment in TENTHS * seconds:
+        for moment in MOMENTS * seconds:
             best = clock.best(moment)
             key = repr(best)
             if key not in known:
@@ -125,6 +127,7 @@ def run(folder, table, seed, name, seconds):
         "contestant": name,
         "seconds": seconds,
         "losses": losses,
+        "at": clock.improvements(),
         "cv_loss": min((loss for _, loss, _ in clock.points), default=None),
         "n_candidates": len(clock.points),
         "wall": round(wall, 1),
@@ -135,6 +138,12 @@ def default_loss(folder, table, seed):
     """Return the test loss of the default parameters."""
     task = read_task(folder, table, seed)
     return loss_of(task, refitted("bayes", task, None, seed))
+
+
+def complete(runs, names):
+    """Return the runs of the tables and seeds that all these contestants have run."""
+    done = {(one["table"], one["seed"], one["contestant"]) for one in runs}
+    return [one for one in runs if all((one["table"], one["seed"], n) in done for n in names)]
 
 
 def regrets(runs):
@@ -162,6 +171,7 @@ def table_of(runs):
     finals = {name: rows[:, -1] for name, rows in curves.items()}
     whole = [name for name in order if len(finals[name]) == n_places and name not in BASELINES]
     winners = np.argmin([finals[name] for name in whole], axis=0)
+    at_shares = [int(np.argmin(abs(MOMENTS - share))) for share in (0.1, 0.3, 0.5)]
     lines = [
         "| contestant | regret at 10% | 30% | 50% | at the end | median | mean over time | wins "
         "| candidates |",
@@ -169,13 +179,46 @@ def table_of(runs):
     ]
     for name in order:
         rows = curves[name]
-        at = " | ".join(f"{rows[:, i].mean():.2f}" for i in (0, 2, 4))
+        at = " | ".join(f"{rows[:, i].mean():.2f}" for i in at_shares)
         error = f" ± {rows[:, -1].std(ddof=1) / len(rows) ** 0.5:.2f}" if len(rows) > 1 else ""
         wins = f"{int((winners == whole.index(name)).sum())}" if name in whole else "-"
         n = np.mean([one["n_candidates"] for one in runs if one["contestant"] == name])
         end = f"{rows[:, -1].mean():.2f}{error} | {np.median(rows[:, -1]):.2f}"
         lines.append(f"| {name} | {at} | {end} | {rows.mean():.2f} | {wins} | {n:.0f} |")
-    return [*lines, "", *losses_table(runs, order)]
+    return [*lines, "", *times_table(curves), "", *losses_table(runs, order)]
+
+
+def is_ours(name):
+    return name.startswith(("bayes", "hyperband"))
+
+
+def times_table(curves):
+    """Return when each search of this package had what a peer has at the end.
+
+    That is the first moment with at most the peer's last test loss, as a share of the first
+    moment at which the peer itself had it: the median over tables and seeds.
+    """
+    ours = [name for name in curves if is_ours(name)]
+    peers = [name for name in curves if not is_ours(name) and name not in BASELINES]
+    lines = [
+        "| time to the last loss of ... | " + " | ".join(ours) + " |",
+        "| --- |" + " --- |" * len(ours),
+    ]
+    for peer in peers:
+        cells = []
+        for name in ours:
+            rows = list(zip(curves[name], curves[peer], strict=True))
+            shares = [reached(own, of[-1]) / reached(of, of[-1]) for own, of in rows]
+            never = sum(map(np.isinf, shares))
+            cells.append(f"{np.median(shares):.2f} (never: {never} of {len(shares)})")
+        lines.append(f"| {peer} | {' | '.join(cells)} |")
+    return lines
+
+
+def reached(curve, regret):
+    """Return the first moment with at most this regret; infinity if there is none."""
+    there = np.flatnonzero(curve <= regret)
+    return MOMENTS[there[0]] if len(there) else np.inf
 
 
 def losses_table(runs, order):
@@ -211,9 +254,9 @@ def draw(runs, path):
     for i, name in enumerate(sorted(curves, key=lambda name: curves[name].mean())):
         if name in BASELINES:
             continue
-        ours = "-" if name.startswith(("bayes", "hyperband")) else "--"
+        ours = "-" if is_ours(name) else "--"
         ax.plot(
-            TENTHS * seconds, curves[name].mean(axis=0), ours, color=colours(i % 10), label=name
+            MOMENTS * seconds, curves[name].mean(axis=0), ours, color=colours(i % 10), label=name
         )
     ax.set(
         xlabel="processor seconds",
@@ -266,7 +309,7 @@ def main():
     tables = args.tables
     if tables is None:
         names = sorted(path.name.split(".")[0] for path in args.folder.glob("*.csv*"))
-        tables = TABLES if args.folder == DATA else names
+        tables = TABLES if args.folder.resolve() == DATA.resolve() else names
     torch.set_num_threads(1)
     start = time.monotonic()
     runs = []
@@ -280,7 +323,7 @@ def main():
                 if (table, seed, name) in done or time.monotonic() - start > args.stop_after:
                     continue
                 if name == "default":
-                    losses = [default_loss(args.folder, table, seed)] * len(TENTHS)
+                    losses = [default_loss(args.folder, table, seed)] * len(MOMENTS)
                     found = {"table": table, "seed": seed, "contestant": name, "losses": losses}
                     found |= {"seconds": args.seconds, "n_candidates": 0}
                 else:
@@ -290,6 +333,7 @@ def main():
                     file.write(json.dumps(found) + "\n")
                 print(table, seed, name, f"{found['losses'][-1]:.4f}", flush=True)
     runs = [one for one in runs if one["contestant"] in ["default", *args.only]]
+    runs = complete(runs, set(args.only) - BASELINES)
     print("\n".join(table_of(runs)))
     if args.write:
         command = f"python benchmarks/race.py --seconds {args.seconds:g} --seeds {args.seeds}"

@@ -20,15 +20,29 @@ from skhpo.modules import MLP
 
 __all__ = ["BASELINES", "CONTESTANTS", "EPOCHS", "Clock", "Task", "TimeIsOver", "refitted"]
 
+MANY = 100_000  # candidates, more than there is time for
 EPOCHS = 81  # the default of `max_resources`
-SPACE = {
-    "lr": loguniform(1e-4, 1e-1),
-    "optimizer__weight_decay": loguniform(1e-6, 1e-1),
+# The space of the networks, once for all: ranges (the smallest, the largest, "log" or
+# "linear"), and lists.
+NUMBERS = {
+    "lr": (1e-4, 1e-1, "log"),
+    "optimizer__weight_decay": (1e-6, 1e-1, "log"),
+    "module__dropout": (0.0, 0.6, "linear"),
+}
+CHOICES = {
     "batch_size": [32, 64, 128, 256],
-    "module__dropout": uniform(0, 0.6),
     "module__n_units": [16, 32, 64, 128],
     "module__n_layers": [1, 2, 3],
 }
+SPACE = {
+    **{
+        name: loguniform(low, high) if scale == "log" else uniform(low, high - low)
+        for name, (low, high, scale) in NUMBERS.items()
+    },
+    **CHOICES,
+}
+# The estimators' own parameters, which searches of this package try first, and Optuna's here, too.
+DEFAULTS = {name: TorchClassifier().get_params()[name] for name in SPACE}
 TREES = {
     "max_iter": randint(20, 300),
     "learning_rate": loguniform(0.01, 0.5),
@@ -85,6 +99,15 @@ class Clock:
         if seconds <= self.seconds:
             self.points.append((seconds, float(loss), dict(params)))
         self.check()
+
+    def improvements(self):
+        """Return when the smallest loss so far was found, as pairs of seconds and loss."""
+        found, least = [], float("inf")
+        for at, loss, _ in self.points:
+            if loss < least:
+                least = loss
+                found.append((round(at, 2), loss))
+        return found
 
     def best(self, moment):
         """Return the parameters of the smallest loss until then, None where there is none."""
@@ -143,15 +166,12 @@ def ours(kind, task, seed, clock, **arguments):
 
 
 def suggested(trial):
-    params = {
-        "lr": trial.suggest_float("lr", 1e-4, 1e-1, log=True),
-        "optimizer__weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-        "batch_size": trial.suggest_categorical("batch_size", SPACE["batch_size"]),
-        "module__dropout": trial.suggest_float("dropout", 0.0, 0.6),
-        "module__n_units": trial.suggest_categorical("n_units", SPACE["module__n_units"]),
-        "module__n_layers": trial.suggest_categorical("n_layers", SPACE["module__n_layers"]),
+    """Return parameters as a trial of Optuna suggests them."""
+    numbers = {
+        name: trial.suggest_float(name, low, high, log=scale == "log")
+        for name, (low, high, scale) in NUMBERS.items()
     }
-    return params
+    return numbers | {name: trial.suggest_categorical(name, CHOICES[name]) for name in CHOICES}
 
 
 class Training:
@@ -238,6 +258,7 @@ def under_optuna(sampler, pruner, task, seed, clock):
         return float(np.mean(losses))
 
     study = optuna.create_study(sampler=samplers[sampler](seed=seed), pruner=pruners[pruner]())
+    study.enqueue_trial(DEFAULTS)
     study.optimize(objective, n_trials=None)
 
 
@@ -288,41 +309,42 @@ def skorch_net(task):
     )
 
 
-def random_skorch(task, seed, clock):
+def under_sklearn(kind, estimator, space, task, seed, clock, names=(), **arguments):
+    """Run a search of scikit-learn, which reports its candidates by its scorer."""
     torch.manual_seed(seed)
-    search = RandomizedSearchCV(
-        skorch_net(task),
-        SPACE,
-        n_iter=10_000,
-        scoring=Scores(task, clock, SPACE),
+    search = kind(
+        estimator,
+        space,
+        scoring=Scores(task, clock, [*space, *names]),
         cv=task.folds,
         refit=False,
         error_score="raise",
         random_state=seed,
+        **arguments,
     )
     search.fit(task.X, task.y)
+
+
+def random_skorch(task, seed, clock):
+    net = skorch_net(task)
+    under_sklearn(RandomizedSearchCV, net, SPACE, task, seed, clock, n_iter=MANY)
 
 
 def halving_skorch(task, seed, clock):
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
     from sklearn.model_selection import HalvingRandomSearchCV
 
-    torch.manual_seed(seed)
     while True:
-        search = HalvingRandomSearchCV(
+        under_sklearn(
+            HalvingRandomSearchCV,
             skorch_net(task),
             SPACE,
+            *(task, seed, clock, ["max_epochs"]),
             resource="max_epochs",
             min_resources=3,
             max_resources=EPOCHS,
             n_candidates=27,
-            scoring=Scores(task, clock, [*SPACE, "max_epochs"]),
-            cv=task.folds,
-            refit=False,
-            error_score="raise",
-            random_state=seed,
         )
-        search.fit(task.X, task.y)
         seed += 1000
 
 
@@ -332,17 +354,8 @@ def boosting(task, seed):
 
 
 def random_boosting(task, seed, clock):
-    search = RandomizedSearchCV(
-        boosting(task, seed),
-        TREES,
-        n_iter=10_000,
-        scoring=Scores(task, clock, TREES),
-        cv=task.folds,
-        refit=False,
-        error_score="raise",
-        random_state=seed,
-    )
-    search.fit(task.X, task.y)
+    trees = boosting(task, seed)
+    under_sklearn(RandomizedSearchCV, trees, TREES, task, seed, clock, n_iter=MANY)
 
 
 # Keras.
@@ -359,26 +372,30 @@ def keras_tuner_hyperband(task, seed, clock):
         def on_epoch_end(self, epoch, logs=None):
             clock.check()
 
+    def number(hp, name):
+        low, high, scale = NUMBERS[name]
+        return hp.Float(name, low, high, sampling=scale)
+
     class Model(keras_tuner.HyperModel):
         def build(self, hp):
-            n_units = hp.Choice("module__n_units", SPACE["module__n_units"])
-            rate = hp.Float("module__dropout", 0.0, 0.6)
+            n_units, n_layers = (
+                hp.Choice(name, CHOICES[name]) for name in ("module__n_units", "module__n_layers")
+            )
+            rate = number(hp, "module__dropout")
             layers = [keras.layers.Input((task.X.shape[1],))]
-            for _ in range(hp.Choice("module__n_layers", SPACE["module__n_layers"])):
+            for _ in range(n_layers):
                 layers += [keras.layers.Dense(n_units, "relu"), keras.layers.Dropout(rate)]
             last = "softmax" if task.is_classes else None
             model = keras.Sequential([*layers, keras.layers.Dense(task.n_outputs, last)])
-            optimizer = keras.optimizers.AdamW(
-                hp.Float("lr", 1e-4, 1e-1, sampling="log"),
-                weight_decay=hp.Float("optimizer__weight_decay", 1e-6, 1e-1, sampling="log"),
-            )
+            decay = number(hp, "optimizer__weight_decay")
+            optimizer = keras.optimizers.AdamW(number(hp, "lr"), weight_decay=decay)
             model.compile(
                 optimizer, "sparse_categorical_crossentropy" if task.is_classes else "mse"
             )
             return model
 
         def fit(self, hp, model, *args, callbacks=(), **kwargs):
-            batch_size = hp.Choice("batch_size", SPACE["batch_size"])
+            batch_size = hp.Choice("batch_size", CHOICES["batch_size"])
             callbacks = [*callbacks, Stops()]
             return model.fit(*args, batch_size=batch_size, callbacks=callbacks, **kwargs)
 
@@ -410,12 +427,20 @@ def keras_tuner_hyperband(task, seed, clock):
         )
 
 
+def bayes(**arguments):
+    return partial(ours, BayesSearchCV, n_iter=MANY, **arguments)
+
+
+def hyperband(**arguments):
+    return partial(ours, HalvingHyperbandSearchCV, n_iterations=1000, **arguments)
+
+
 CONTESTANTS = {
-    "bayes": partial(ours, BayesSearchCV, n_iter=100_000),
-    "bayes-single": partial(ours, BayesSearchCV, n_iter=100_000, lockstep=False),
-    "bayes-racing": partial(ours, BayesSearchCV, n_iter=100_000, lockstep=False, racing="auto"),
-    "hyperband": partial(ours, HalvingHyperbandSearchCV, n_iterations=1000),
-    "hyperband-bayes": partial(ours, HalvingHyperbandSearchCV, n_iterations=1000, sampler="bayes"),
+    "bayes": bayes(),
+    "bayes-single": bayes(lockstep=False),
+    "bayes-racing": bayes(lockstep=False, racing="auto"),
+    "hyperband": hyperband(),
+    "hyperband-bayes": hyperband(sampler="bayes"),
     "tpe-hyperband": partial(under_optuna, "tpe", "hyperband"),
     "tpe-wilcoxon": partial(under_optuna, "tpe", "wilcoxon"),
     "gp": partial(under_optuna, "gp", None),
