@@ -193,32 +193,31 @@ def is_ours(name):
 
 
 def times_table(curves):
-    """Return when each search of this package had what a peer has at the end.
+    """Return when each search of this package had what a peer has when time is over.
 
-    That is the first moment with at most the peer's last test loss, as a share of the first
-    moment at which the peer itself had it: the median over tables and seeds.
+    That is the first moment from which on its test loss is at most the peer's last one, as a share
+    of the time: the mean over tables and seeds; 1 if it never is.
     """
     ours = [name for name in curves if is_ours(name)]
     peers = [name for name in curves if not is_ours(name) and name not in BASELINES]
     lines = [
-        "| time to the last loss of ... | " + " | ".join(ours) + " |",
-        "| --- |" + " --- |" * len(ours),
+        "| share of the time until the last loss of ... | " + " | ".join(ours) + " |",
+        "| --- |" + " ---: |" * len(ours),
     ]
     for peer in peers:
         cells = []
         for name in ours:
-            rows = list(zip(curves[name], curves[peer], strict=True))
-            shares = [reached(own, of[-1]) / reached(of, of[-1]) for own, of in rows]
-            never = sum(map(np.isinf, shares))
-            cells.append(f"{np.median(shares):.2f} (never: {never} of {len(shares)})")
+            pairs = zip(curves[name], curves[peer], strict=True)
+            shares = [reached(own, of[-1]) for own, of in pairs]
+            cells.append(f"{np.mean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
         lines.append(f"| {peer} | {' | '.join(cells)} |")
     return lines
 
 
 def reached(curve, regret):
-    """Return the first moment with at most this regret; infinity if there is none."""
-    there = np.flatnonzero(curve <= regret)
-    return MOMENTS[there[0]] if len(there) else np.inf
+    """Return the first moment from which on the regret is at most this."""
+    n_worse = int(np.max(np.flatnonzero(curve > regret), initial=-1)) + 1
+    return MOMENTS[min(n_worse, len(MOMENTS) - 1)]
 
 
 def losses_table(runs, order):
@@ -339,6 +338,8 @@ def main():
         command = f"python benchmarks/race.py --seconds {args.seconds:g} --seeds {args.seeds}"
         if args.tables:
             command += f" --tables {' '.join(tables)}"
+        if len(args.only) < len(CONTESTANTS):
+            command += f" --only {' '.join(args.only)}"
         args.write.write_text(page(runs, args, f"{command} --write {args.write}"))
         draw(runs, args.write.with_suffix(".png"))
 
