@@ -57,6 +57,9 @@ class SearchTags:
     check_resource : callable
         ``check_resource(resource)`` raises if a search over this parameter could not go on with
         what it trained.
+    check_epochs : callable
+        ``check_epochs(n_epochs)`` raises if a parameter has no value for the last of so many
+        epochs.
     dataset_targets : callable or None, default=None
         ``dataset_targets(dataset, report)`` returns the targets of a torch `Dataset` as an array,
         as predictions have them, or None if its items have none; it calls ``report(n)`` when it has
@@ -80,6 +83,7 @@ class SearchTags:
     reads_rows: bool = False
     check_data: Callable[[Any, Any, Mapping[str, Any], set[str]], None] = _nothing
     check_resource: Callable[[str], None] = _nothing
+    check_epochs: Callable[[int], None] = _nothing
     dataset_targets: Callable[[Any, Callable[[int], None]], Any] | None = None
     predicts_seen_classes: bool = False
     model_space: Callable[[Mapping[str, Any]], Any] | None = None

@@ -16,7 +16,12 @@ from ..training.checkpoint import plain_attributes
 from ..training.epoch_values import EpochValues
 from ..training.initialization import NamedInitialization
 
-__all__ = ["HyperparameterSchedule", "check_hyperparameter_schedule", "scheduled_arguments"]
+__all__ = [
+    "HyperparameterSchedule",
+    "check_epochs_of_schedule",
+    "check_hyperparameter_schedule",
+    "scheduled_arguments",
+]
 
 _KINDS = "lr, optimizer__*, label_smoothing, module__* and criterion__*"
 _OF_PARTS = ("module", "criterion")
@@ -75,6 +80,13 @@ def check_hyperparameter_schedule(net):
             constraint = {item: net._parameter_constraints[name]}
             for end in values.support(name):
                 check_arguments(type(net).__name__, constraint, **{item: end})
+
+
+def check_epochs_of_schedule(net, n_epochs):
+    """Raise ValueError for lists that have no value for the last of `n_epochs` epochs."""
+    if net.hyperparameter_schedule is not None:
+        check_hyperparameter_schedule(net)
+        _values(net).check_epochs(n_epochs)
 
 
 def _cycles_momentum(net):
@@ -176,24 +188,59 @@ class HyperparameterSchedule:
                 self._check_of_optimizer(name)
             elif _component(name) in _OF_PARTS:
                 self._places[name] = self._places_of(name)
+        self._compared = self._values_of_checks()
 
     def begin_epoch(self, epoch):
         """Set the values of an epoch; return the columns of its row in the history."""
         net, values = self.net, self.values[epoch]
         net._scheduled = values
         self._set_parts(values)
+        self._set_criterion(values)
         for name, value in values.items():
             component, _, argument = name.partition("__")
             if component in _OF_PARTS:
                 continue
-            if component == "label_smoothing":
-                if isinstance(net.criterion_, nn.CrossEntropyLoss):
-                    _set(net.criterion_, component, value)
-            else:
+            if component != "label_smoothing":
                 for group in net.optimizer_.param_groups:
                     factor = group.get("lr_multiplier", 1) if component == "lr" else 1
                     group[argument or component] = value * factor
         return {"hyperparameters": values}
+
+    @contextlib.contextmanager
+    def compared(self):
+        """Let the criterion be the same in all epochs within this context, for checks.
+
+        It has the values of the estimator's own parameters, else the defaults of the criterion; an
+        argument without a default has that of the first epoch.
+        """
+        net = self.net
+        current = net._scheduled
+        self._set_criterion(self._compared)
+        net._scheduled = {k: v for k, v in current.items() if k != "label_smoothing"}
+        try:
+            yield
+        finally:
+            net._scheduled = current
+            self._set_criterion(current)
+
+    def _values_of_checks(self):
+        """Return the values of the criterion with which checks of all epochs are compared."""
+        found = {k: v for k, v in self.values[0].items() if _component(k) == "criterion"}
+        if found:
+            with contextlib.suppress(TypeError):  # an argument that has no default
+                part = self._built("criterion", {})
+                layers = dict(part.named_modules()) if isinstance(part, nn.Module) else {}
+                for name in found:
+                    for path, _, attribute in self._places[name][:1]:
+                        found[name] = getattr(layers[path], attribute)
+        if "label_smoothing" in self.values.names:
+            found["label_smoothing"] = self.net.label_smoothing
+        return found
+
+    def _set_criterion(self, values):
+        self._set_parts({k: v for k, v in values.items() if _component(k) == "criterion"})
+        if "label_smoothing" in values and isinstance(self.net.criterion_, nn.CrossEntropyLoss):
+            _set(self.net.criterion_, "label_smoothing", values["label_smoothing"])
 
     def return_to_best(self):
         """Set the values of the epoch with the best check in the parts, whose weights predict."""
@@ -202,8 +249,8 @@ class HyperparameterSchedule:
             self._set_parts(self.values[best_epoch - 1])
 
     def _set_parts(self, values):
-        for name, places in self._places.items():
-            for layer, attribute in places:
+        for name in values.keys() & self._places.keys():
+            for _, layer, attribute in self._places[name]:
                 _set(layer, attribute, values[name])
 
     def _check_of_optimizer(self, name):
@@ -220,7 +267,7 @@ class HyperparameterSchedule:
                 factory([torch.zeros(1, requires_grad=True)], **{"lr": 0.1, argument: end})
 
     def _places_of(self, name):
-        """Return the layers and their attributes that an argument sets."""
+        """Return the layers that an argument sets, as paths, layers and attributes."""
         low, *_, high = 2 * self.values.distinct(name)
         for end in (low, high):
             with _naming(name, end):
@@ -239,15 +286,20 @@ class HyperparameterSchedule:
                 "but the value was 0 in all epochs of the first call; set schedule_epochs to the "
                 "epochs of all calls"
             )
-        return [(layers[path], attribute) for path, attribute in found]
+        return [(path, layers[path], attribute) for path, attribute in found]
 
     def _built_with(self, name, value):
         """Build the module or the criterion with a value of an argument; nothing else is built."""
-        net, component = self.net, _component(name)
-        twin = clone(net).set_params(hyperparameter_schedule=None)
+        component = _component(name)
         others = [other for other in self.values.names if _component(other) == component]
         changed = {other: _two_values(self.values, other)[0] for other in others}
-        vars(twin).update(changed | {name: value})
+        return self._built(component, changed | {name: value})
+
+    def _built(self, component, changed):
+        """Build the module or the criterion of the net with some parameters changed."""
+        net = self.net
+        twin = clone(net).set_params(hyperparameter_schedule=None)
+        vars(twin).update(changed)
         twin._inferred, twin._few_inputs, twin.seed_ = net._inferred, None, net.seed_
         for attribute in ("_known_classes", "_multi_label"):
             if hasattr(net, attribute):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -28,6 +29,7 @@ from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_tab
 from ._ending import end_of_training
 from ._first_look import FirstLookMixin
 from ._heads import in_order, joined
+from ._hyperparameter_schedule import check_epochs_of_schedule
 from ._inputs import arranged
 from ._routing import drop_made_request_methods, routed
 from .exporting import ExportingMixin
@@ -386,6 +388,7 @@ class TorchEstimator(
         return SearchTags(
             reads_rows=self.validation_fraction is None and self._reads_rows,
             check_data=self._check_before_search,
+            check_epochs=partial(check_epochs_of_schedule, self),
             dataset_targets=self._labels_of_dataset,
             predicts_seen_classes=is_classifier(self) and self.classes is None,
             model_space=self._model_space,

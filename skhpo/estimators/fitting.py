@@ -78,12 +78,13 @@ def activate(net, train_part, checks):
         state.schedule = make_schedule(net, net.schedule_epochs or net.max_epochs, n_steps)
     state.average = _averaging(net, state.average)
     state.resume(checked=checks is not None)
-    if checks is not None:
-        checks.measure.may_draw = _draws(net)
     needed = net.max_norm is not None or state.frozen_until
     given = None
     if net.hyperparameter_schedule is not None:
         given = HyperparameterSchedule(net, state.counters.n_epochs + net.max_epochs)
+    at_check = given.compared if given else contextlib.nullcontext
+    if checks is not None:
+        checks.measure.may_draw, checks.measure.compared = _draws(net), at_check
     return ActiveNetwork(
         state,
         batches,
@@ -95,6 +96,7 @@ def activate(net, train_part, checks):
         at_end=end_of_fit(net, train_part, batches, checks),
         at_begin=given and given.begin_epoch,
         at_leave=given and checks and given.return_to_best,
+        at_check=at_check,
     )
 
 

@@ -102,7 +102,7 @@ class HookedRunner(EpochRunner):
         )
         if accumulates:
             steps.finish()
-        with network.state.averaged():
+        with network.state.averaged(), network.at_check():
             net.run_single_epoch(
                 self.valid_batches,
                 training=False,

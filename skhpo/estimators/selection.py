@@ -141,7 +141,7 @@ class Measure:
     """The monitored value of a net on held-out rows: of a scorer, or the loss if that is None.
 
     `valid` has encoded targets, `y` those of the user. `may_draw` tells whether a forward pass may
-    draw random numbers.
+    draw random numbers; within a context of `compared` losses of all epochs are comparable.
     """
 
     def __init__(self, net, valid, y, scorer):
@@ -150,6 +150,7 @@ class Measure:
         self.y = y
         self.scorer = scorer
         self.may_draw = True
+        self.compared = contextlib.nullcontext
 
     def __call__(self):
         """Return the current value."""
@@ -171,7 +172,7 @@ class Measure:
         losses, sizes = [], []
         batches = net._batches(self.valid, training=False)
         forward = net._forward_of_training() if isinstance(batches, RowBatches) else net.infer
-        with torch.no_grad(), self._drawing():
+        with torch.no_grad(), self._drawing(), self.compared():
             for X, y, weight in batches.triples():
                 net._batch_weight = weight
                 losses.append(net.get_loss(forward(X), y, X=X, training=weighted))

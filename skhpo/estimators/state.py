@@ -132,6 +132,8 @@ class StateMixin(CheckpointMixin):
         saved = checkpoint["schedule"]
         schedule = saved and make_schedule(self, saved["epochs"], saved["batches"])
         self._state.load_state_dict(checkpoint, schedule)
+        if self.hyperparameter_schedule and self.history_:
+            self._scheduled = self.history_[-1].get("hyperparameters", {})
         return self
 
     def __copy__(self):

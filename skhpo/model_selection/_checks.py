@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from ._goals import Goals
     from ._plan import Plan
 
+# The parameter of an estimator whose values may be lists with one for each epoch.
+_SCHEDULE = "hyperparameter_schedule"
+
 __all__ = [
     "as_rows",
     "check_enqueued",
+    "check_epochs",
     "check_fit_arguments",
     "check_keep_from",
     "check_listening",
@@ -232,6 +236,42 @@ def check_keep_from(search: Any, max_resource: int | None) -> None:
             f"keep_from must be a resource of the search, but got keep_from={least}, and {most}; "
             "leave it out, or lower it"
         )
+
+
+def check_epochs(search: Any, distributions: Any, max_resource: int | None) -> None:
+    """Raise ValueError where a parameter has no value for the last epoch of the longest fit.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    distributions : dict or list of dict
+        Its space.
+    max_resource : int or None
+        Its largest resource.
+    """
+    inner = inside(search.estimator)
+    counted = search_tags(inner.estimator).counted
+    for space in _dicts(distributions):
+        if inner.may_be_moved_by(space):
+            continue
+        own = inner.own(space)
+        if search.resource == inner.prefix + counted:
+            longest = max_resource
+        else:
+            longest = _largest(own.get(counted, [vars(inner.estimator).get(counted)]))
+        schedules = own.get(_SCHEDULE)
+        for schedule in schedules if isinstance(schedules, list | tuple) else [None]:
+            changed = {} if schedule is None else {_SCHEDULE: schedule}
+            one = clone(inner.estimator).set_params(**changed) if changed else inner.estimator
+            if longest is not None:
+                search_tags(one).check_epochs(longest)
+
+
+def _largest(values: Any) -> int | None:
+    """Return the largest integer of a list or a distribution, None if it is unknown."""
+    values = values.support() if hasattr(values, "support") else values
+    known = [int(one) for one in values if isinstance(one, int | np.integer)]
+    return max(known, default=None)
 
 
 def check_fit_arguments(

@@ -14,7 +14,7 @@ from ..fingerprint import differences, digest
 from ..journal import Journal, Recorded, SharedJournal, checked_path
 from ..samplers import EnqueuedSampler, Sampler
 from ..schedulers import Scheduler
-from ._checks import check_keep_from, check_listening
+from ._checks import check_epochs, check_keep_from, check_listening
 from ._plan import Plan
 from ._race import check_racing
 from ._resume import replayed, tell_earlier_scores
@@ -113,6 +113,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     scheduler = search._make_scheduler(plan)
     check_listening(scheduler, plan.goals)
     check_keep_from(search, scheduler.max_resource)
+    check_epochs(search, plan.distributions, scheduler.max_resource)
     check_racing(search, plan, scheduler)
     if search.max_time is None and search.max_cost is None:
         check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)

@@ -6,9 +6,11 @@ is the same for one network and for many.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,6 +97,8 @@ class ActiveNetwork:
         of the epoch. Returns columns of the epoch's row in the history.
     at_leave : callable or None, default=None
         Called without arguments when the network has its best weights, also after an error.
+    at_check : callable, default=contextlib.nullcontext
+        Returns a context within which losses of all epochs are comparable.
 
     Attributes
     ----------
@@ -115,6 +119,7 @@ class ActiveNetwork:
         at_end: Callable[[], object] | None = None,
         at_begin: Callable[[int], dict[str, Any]] | None = None,
         at_leave: Callable[[], object] | None = None,
+        at_check: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self.state = state
         self.batches = batches
@@ -126,6 +131,7 @@ class ActiveNetwork:
         self.at_end = at_end
         self.at_begin = at_begin
         self.at_leave = at_leave
+        self.at_check = at_check
         self._columns: dict[str, Any] = {}
         self._n_rows = len(state.history)
         self.limited = [] if max_norm is None else [p for _, p in parameters if p.ndim > 1]

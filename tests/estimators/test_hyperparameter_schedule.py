@@ -146,6 +146,52 @@ def test_the_best_weights_predict_with_the_values_of_their_epoch(digits):
     assert net.module_.scale == 2.0
 
 
+@pytest.mark.parametrize("params", [{}, {"callbacks": []}])
+def test_checks_of_all_epochs_are_compared_under_one_criterion(digits, params):
+    X, y = digits
+    settings = {**PARAMS, "lr": 0.0, "validation_fraction": 0.3, **params}
+    plain = TorchClassifier(**settings, criterion__label_smoothing=0.1).fit(X, y)
+    schedule = {"criterion__label_smoothing": [0.5, 0.4, 0.3, 0.0]}
+    net = TorchClassifier(
+        **settings, criterion__label_smoothing=0.1, hyperparameter_schedule=schedule
+    ).fit(X, y)
+    assert net.history_[:, "valid_loss"] == pytest.approx(plain.history_[:, "valid_loss"])
+    assert net.criterion_.label_smoothing == 0.5  # of the first epoch, the best one
+    two = TorchClassifier(**settings, criterion="bce_with_logits", label_smoothing=0.1)
+    losses = two.fit(X, y % 2).history_[:, "valid_loss"]
+    two.set_params(hyperparameter_schedule={"label_smoothing": [0.5, 0.4, 0.3, 0.2]})
+    assert two.fit(X, y % 2).history_[:, "valid_loss"] == pytest.approx(losses)
+
+
+def test_a_checkpoint_has_the_values_of_its_last_epoch(digits):
+    X, y = digits[0], digits[1] % 2
+    net = TorchClassifier(**PARAMS, criterion="bce_with_logits")
+    net.set_params(hyperparameter_schedule={"label_smoothing": [0.4, 0.3, 0.2, 0.1]}).fit(X, y)
+    file = io.BytesIO()
+    net.save_checkpoint(file)
+    file.seek(0)
+    other = clone(net).load_checkpoint(file)
+    output, target = torch.randn(5, 1), torch.ones(5, 1)
+    assert other.get_loss(output, target) == net.get_loss(output, target)
+
+
+@pytest.mark.parametrize(
+    ("space", "schedule"),
+    [
+        ({"lr": [0.1, 0.2]}, {"module__dropout": [0.1] * 8}),
+        ({"hyperparameter_schedule": [None, {"lr": [0.1] * 8}]}, None),
+    ],
+)
+def test_lists_must_be_as_long_as_the_longest_fit_of_a_search(digits, space, schedule, monkeypatch):
+    monkeypatch.setattr(TorchClassifier, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    net = TorchClassifier(module__n_units=8, hyperparameter_schedule=schedule)
+    with pytest.raises(ValueError, match="one for each of 9 epochs"):
+        HalvingHyperbandSearchCV(net, space, max_resources=9).fit(*digits)
+    net.set_params(max_epochs=1)
+    with pytest.raises(ValueError, match="one for each of 9 epochs"):
+        BayesSearchCV(net, {**space, "max_epochs": [1, 9]}, n_iter=2).fit(*digits)
+
+
 def test_the_criterion_and_the_momentum(digits):
     schedule = {"criterion__delta": [1, 4], "optimizer__momentum": [0.0, 0.9]}
     net = TorchRegressor(
