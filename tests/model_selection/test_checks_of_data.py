@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import make_scorer, precision_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -64,3 +65,24 @@ def test_candidates_may_bring_what_is_missing():
     pipe = make_pipeline(TorchRegressor())
     space = {"torchregressor": [DecisionTreeClassifier(max_depth=d) for d in (1, 2)]}
     BayesSearchCV(pipe, space, n_iter=2, cv=2, error_score="raise").fit(X, WORDS)
+
+
+def test_a_score_that_a_constant_lacks_is_one(blobs):
+    X, y = blobs[0], (blobs[1] == 0).astype(int)
+    rare = np.flatnonzero(y)
+    train, test = np.r_[rare[:10], np.flatnonzero(y == 0)], rare[10:]
+    # NaN where no row is predicted to be of class 1, as by the constant that is best.
+    precise = make_scorer(precision_score, zero_division=np.nan)
+    search = BayesSearchCV(
+        TorchClassifier(lr=0.03, module__n_units=8),
+        {"max_epochs": [20]},
+        scoring={"precision": precise, "auc": "roc_auc"},
+        refit="precision",
+        cv=[(train, test)],
+        n_iter=1,
+        random_state=0,
+    ).fit(X, y)
+    assert search.cv_results_["mean_test_precision"][0] > 0.5
+    search.set_params(refit="auc", cv=[(train, test)])
+    with pytest.raises(ValueError, match="no prediction has one"):
+        search.fit(X, y)
