@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from ..training.items import fetch
 from ..training.loading import LoaderBatches, inputs_of, start_method
-from ..training.randomness import OwnGenerators, Stream
+from ..training.randomness import OwnGenerators, Stream, noticing_draws
 from ..training.sequences import pad_items
 from .defaults import changed_settings
 
@@ -68,8 +70,10 @@ class ItemReader:
         self.settings = of_loader
         self.stream = net._state.streams["forward"] if training else Stream(0, "loader")
         self._loaded = None
-        # Whether the dataset draws from torch's generators; on a GPU that is not known.
-        self._draws = net.device_.type != "cpu"
+        # Whether draws of the dataset are redirected. Whether there are any is not known on a GPU,
+        # nor in a thread, beside others that draw.
+        in_thread = threading.current_thread() is not threading.main_thread()
+        self._draws = net.device_.type != "cpu" or in_thread
         self._has_read = False
 
     @property
@@ -113,13 +117,12 @@ class ItemReader:
         for some in numbers:
             if not self._draws and self._has_read:
                 # Redirecting draws costs a third of the time of reading small items.
-                before = torch.default_generator.get_state()
-                batch = fetch(dataset, some, self.collate)
-                self._draws = not torch.equal(torch.default_generator.get_state(), before)
+                with noticing_draws() as drew:
+                    batch = fetch(dataset, some, self.collate)
+                    self._draws = drew()
                 if not self._draws:
                     yield batch
                     continue
-                torch.default_generator.set_state(before)
             with drawing:
                 batch = fetch(dataset, some, self.collate)
             self._draws, self._has_read = self._draws or drawing.drew, True

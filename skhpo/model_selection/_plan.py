@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 
 from .. import evaluation
 from .._compat import check_method_params, num_samples
-from ..rows import as_given
+from ..rows import Inputs, as_given
 from ..space import SearchSpace
 from ._checks import (
     as_rows,
@@ -160,13 +160,13 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
     check_confirm(search, distributions, cv, scorer)
     slots = evaluation.slots_of(search.devices)
-    splits = _splits(search.cv, cv.split(X, y, **routed.splitter.split), num_samples(X))
+    splits = _splits(search.cv, cv, X, y, routed.splitter.split)
 
     def resplit(seed: int) -> Splits:
         other = reshuffled(cv, seed)
         if other is None:
             return splits
-        return _splits(search.cv, other.split(X, y, **routed.splitter.split), num_samples(X))
+        return _splits(search.cv, other, X, y, routed.splitter.split)
 
     check_classes(search.estimator, y, splits, scorer, metric, search.error_score)
     check_masks(routed.estimator.fit, splits)
@@ -226,7 +226,21 @@ def _noted(refit: Any, distributions: Any) -> str | None:
     return refit.noted_attribute({name for space in spaces for name in space})
 
 
-def _splits(cv: Any, parts: Iterable[tuple[Any, Any]], n_samples: int) -> Splits:
+def _splits(cv: Any, splitter: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Splits:
+    """Return the splits of a splitter that was made of `cv`, as row numbers."""
+    n_samples = num_samples(X)
+    try:
+        parts = list(splitter.split(X, y, **params))
+    except (TypeError, ValueError) as error:
+        if not isinstance(y, Inputs):
+            raise
+        labels = (name for name, one in y.arrays.items() if np.asarray(one).dtype.kind in "biuOUS")
+        name = next(labels, next(iter(y.arrays)))
+        raise ValueError(
+            f"cv must not look at targets that are a dict, but {cv!r} does; split by one of them, "
+            f"as by cv=list(StratifiedKFold(5).split(rows, y[{name!r}])) with "
+            "rows=numpy.zeros(n_samples)"
+        ) from error
     splits = [(as_rows(train, n_samples), as_rows(test, n_samples)) for train, test in parts]
     if not splits:
         raise ValueError(f"cv must yield at least one split, but {cv!r} yields none")

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from .batches import batch_sizes
 from .data import Rows
+from .loading import read_items
 from .memory import row_count
 
 __all__ = ["ItemRows", "fetch"]
@@ -148,10 +149,7 @@ class ItemRows(Rows):
 
 
 def fetch(dataset: Dataset, numbers: list[int], collate=default_collate):
-    """Return items of a map-style dataset as a batch.
-
-    A dataset with ``__getitems__``, as torch's loaders use it, reads them together.
-    """
+    """Return items of a map-style dataset as a batch."""
     if collate is default_collate:
         inner, rows = dataset, numbers
         while type(inner) is Subset:
@@ -159,6 +157,4 @@ def fetch(dataset: Dataset, numbers: list[int], collate=default_collate):
         if type(inner) is TensorDataset:
             index = torch.as_tensor(rows)
             return [tensor[index] for tensor in inner.tensors]
-    read = getattr(dataset, "__getitems__", None)
-    items = read(numbers) if callable(read) else [dataset[i] for i in numbers]
-    return collate(items)
+    return collate(read_items(dataset, numbers))

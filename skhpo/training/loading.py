@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "is_pair",
     "is_read_by_rows",
     "probed_items",
+    "read_items",
     "start_method",
     "targets_of",
     "unpack",
@@ -111,6 +113,15 @@ def start_method():
     return None if multiprocessing.get_start_method(allow_none=True) in (None, *known) else known[0]
 
 
+def read_items(dataset, numbers):
+    """Return items of a map-style dataset, for what collates them.
+
+    A dataset with ``__getitems__``, as torch's loaders use it, reads them together.
+    """
+    read = getattr(dataset, "__getitems__", None)
+    return read(numbers) if callable(read) else [dataset[i] for i in numbers]
+
+
 class EncodedTargets(torch.utils.data.Dataset):
     """A user's dataset with targets encoded by `encode`, a function of arrays."""
 
@@ -122,7 +133,13 @@ class EncodedTargets(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, i):
-        X, y, *rest = self.dataset[i]
+        return self._encoded(self.dataset[i])
+
+    def __getitems__(self, numbers):
+        return [self._encoded(item) for item in read_items(self.dataset, numbers)]
+
+    def _encoded(self, item):
+        X, y, *rest = item
         return X, self.encode(np.asarray([y]))[0], *rest
 
 
@@ -194,16 +211,23 @@ class LabelledItems(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, i):
+        return self.dataset[i], self._target(i)
+
+    def __getitems__(self, numbers):
+        items = read_items(self.dataset, numbers)
+        return [(item, self._target(i)) for item, i in zip(items, numbers, strict=True)]
+
+    def _target(self, i):
         if isinstance(self.y, Mapping):
-            return self.dataset[i], {name: value[i] for name, value in self.y.items()}
-        return self.dataset[i], self.y[i]
+            return {name: value[i] for name, value in self.y.items()}
+        return self.y[i]
 
 
 def probed_items(dataset):
     """Return a few items of a map-style dataset as pairs (number, item), and check their structure.
 
-    Raises ValueError if they differ in structure, or one cannot be read. No global generator of
-    torch is used.
+    Raises ValueError if they differ in structure, or one cannot be read; warns if the first one is
+    another when it is read again. No global generator of torch is used.
     """
     items = []
     with OwnGenerators(Stream(0, "probe")):
@@ -216,7 +240,34 @@ def probed_items(dataset):
                     f"{number} this {type(dataset).__name__} raised {type(error).__name__}: {error}"
                 ) from error
     check_structure(items)
+    with OwnGenerators(Stream(0, "probe")):
+        again = dataset[items[0][0]]
+    if not _is_same(items[0][1], again):
+        warnings.warn(
+            f"an item of a Dataset must be the same when it is read again under the same seed, but "
+            f"item {items[0][0]} of this {type(dataset).__name__} is another one, so that the same "
+            "random_state gives other results each time; draw random numbers by torch, whose "
+            "seed is that of the fit, and not by NumPy, Python's random or a generator of your own",
+            UserWarning,
+            stacklevel=2,
+        )
     return items
+
+
+def _is_same(one, other):
+    """Whether two items are equal, as far as they consist of numbers."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_is_same(one[k], other[k]) for k in one)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, torch.Tensor) and one.layout is torch.strided:
+        return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
+    if isinstance(one, np.ndarray | np.generic | int | float):
+        has_nan = np.asarray(one).dtype.kind in "fc"
+        return np.array_equal(one, other, equal_nan=has_nan)
+    return True
 
 
 def is_pair(item):

@@ -6,6 +6,7 @@ while a network is built or trained a thread-local mode redirects draws to the s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import numbers
 import threading
@@ -24,6 +25,7 @@ __all__ = [
     "draw_seed",
     "layer_may_draw",
     "may_draw",
+    "noticing_draws",
     "stream_seed",
 ]
 
@@ -174,6 +176,25 @@ def _dropout(generator, input, p=0.5, training=True, inplace=False):
         return F.dropout(input, p, training, inplace)
     noise = torch.empty_like(input).bernoulli_(1 - p, generator=generator).div_(1 - p)
     return input.mul_(noise) if inplace else input * noise
+
+
+@contextlib.contextmanager
+def noticing_draws():
+    """Yield a function that returns whether this thread drew within this context.
+
+    It tells so of torch's default generator of the CPU, which it leaves as it was. Other fits draw
+    from generators of their own, or wait.
+    """
+    with _DEFAULT_GENERATORS_LENT:
+        before = torch.default_generator.get_state()
+
+        def drew():
+            if torch.equal(torch.default_generator.get_state(), before):
+                return False
+            torch.default_generator.set_state(before)
+            return True
+
+        yield drew
 
 
 class LentGenerators:

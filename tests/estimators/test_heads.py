@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import StratifiedKFold
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -132,6 +133,14 @@ def test_what_does_not_fit_is_told_before_training(params, y, message, monkeypat
     monkeypatch.setattr(torch.Tensor, "backward", lambda *args: pytest.fail("trained"))
     with pytest.raises(ValueError, match=message):
         heads().set_params(**params).fit(X, y)
+
+
+def test_splits_by_a_head_are_passed_as_splits():
+    search = BayesSearchCV(heads(max_epochs=1), {"lr": [0.01]}, n_iter=1, cv=StratifiedKFold(2))
+    with pytest.raises(ValueError, match=r"cv=list\(StratifiedKFold\(5\).split\(rows, y\['kind'\]"):
+        search.fit(X, Y)
+    search.set_params(cv=list(StratifiedKFold(2).split(np.zeros(N), Y["kind"])), refit=False)
+    assert np.isfinite(search.fit(X, Y).cv_results_["split1_test_score"]).all()
 
 
 def test_other_estimators_take_no_dict_of_targets():

@@ -1,5 +1,8 @@
 """A search over a torch Dataset has the scores of one over the same rows as arrays."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -177,6 +180,66 @@ def test_rows_are_held_out_by_number():
     dataset.n_read = 0
     net.set_params(max_epochs=1).fit(dataset, Y)
     assert dataset.n_read < N + 60  # each is trained on or checked, never both
+
+
+class Together(Pairs):
+    """Reads many items at once, and no single one beyond the first looks."""
+
+    def __getitems__(self, numbers):
+        self.n_calls = getattr(self, "n_calls", 0) + 1
+        return [self[i] for i in numbers]
+
+
+class InputsTogether(Together):
+    def __getitem__(self, i):
+        return super().__getitem__(i)[0]
+
+
+def test_items_are_read_together_where_a_dataset_can():
+    net = TorchClassifier(max_epochs=1, module__n_units=8, random_state=0)
+    few = {"data": (Together(), Y), "inputs": (InputsTogether(), Y), "pairs": (Together(),)}
+    for data in few.values():
+        valid = Together()
+        net.fit(*data, validation_data=valid)
+        assert data[0].n_calls >= 2  # its two batches
+        assert valid.n_calls >= 1
+
+
+class ByNumPy(Pairs):
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x + RNG.normal(), y
+
+
+def test_draws_that_have_no_seed():
+    net = TorchClassifier(max_epochs=1, module__n_units=8)
+    with pytest.warns(UserWarning, match="must be the same when it is read again"):
+        net.fit(ByNumPy())
+
+
+class Disturbed(Pairs):
+    """While an item is read, another thread draws from torch's generator."""
+
+    def __getitem__(self, i):
+        if self.n_read == N:
+            other = threading.Thread(target=torch.rand, args=(1,))
+            other.start()
+            other.join()
+        return super().__getitem__(i)
+
+
+def test_draws_of_other_threads_are_left_alone():
+    net = TorchClassifier(max_epochs=2, module__n_units=8, random_state=0)
+    state = torch.get_rng_state()
+    try:
+        torch.manual_seed(0)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(net.fit, Disturbed(), Y).result()
+        found = torch.rand(1)
+        torch.manual_seed(0)
+        assert found == torch.rand(2)[1]
+    finally:
+        torch.set_rng_state(state)
 
 
 class Flat(torch.nn.Linear):
