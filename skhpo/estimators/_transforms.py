@@ -65,6 +65,10 @@ class BatchTransform:
         self.stream = stream
         self.dtype = dtype
 
+    def without_stream(self):
+        """Return the same change with draws from a stream of its own."""
+        return BatchTransform(self.functions, Stream(0, "probe"), self.dtype)
+
     def __call__(self, X):
         n_rows = row_count(X)
         with torch.no_grad(), OwnGenerators(self.stream):
@@ -110,11 +114,10 @@ class TransformingMixin:
     def _seen_by_module(self, few):
         """Return a few rows of checked data as the module, once it is made, will get them."""
         change = self._transform_of_batches(training=False, dtype=torch.float32)
-        return (
-            few
-            if change is None
-            else change(cast_floats(as_batch(few), torch.float32, integers=True))
-        )
+        if change is None:
+            return few
+        # A transform may work in place, and the rows are the user's.
+        return change(cast_floats(copy.deepcopy(as_batch(few)), torch.float32, integers=True))
 
     def _tested_in_training(self, inputs):
         """Return rows after the transform of training, None if there is none."""
@@ -124,7 +127,7 @@ class TransformingMixin:
         stream = Stream(self.seed_, "trial")
         change = BatchTransform([("train_transform", function)], stream, self._floating_dtype())
         before = global_states()
-        changed = change(inputs)
+        changed = change(copy.deepcopy(inputs))  # it may work in place
         if global_states() != before:
             warnings.warn(
                 "train_transform draws from a global generator of NumPy or Python, so that the "

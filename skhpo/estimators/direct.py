@@ -33,18 +33,16 @@ def describe_training(net, batches, masks):
         "autograd looks for anomalies": torch.is_anomaly_enabled(),
         "autocast is on": torch.is_autocast_enabled(net.device_.type),
         "there are several modules": len(net._modules) + len(net._criteria) > 2,
-        "batches are transformed": batches.change is not None,
         "there are no targets": not rows.are_items and rows.targets is None,
         "there are no batches": len(batches) == 0,
-        "gradients are accumulated": net.accumulate > 1,
         "the criterion is no module": not isinstance(net.criterion_, nn.Module),
     }
     found = next((reason for reason, holds in reasons.items() if holds), None)
     if found is not None:
         return found
-    if rows.formats is None:
+    if batches.formats is None:
         return "there are several inputs, or what collates items makes them"
-    inputs, targets = rows.formats
+    inputs, targets = batches.formats
     settings = {}
     if isinstance(net.criterion_, BINARY):
         settings["smoothing"] = current_smoothing(net)
@@ -58,6 +56,7 @@ def describe_training(net, batches, masks):
         "targets": targets,
         "sizes": batches.sizes(),
         "max_grad_norm": net.max_grad_norm,
+        "accumulate": net.accumulate,
         # On a GPU, kernels that accept no generator draw the masks.
         "draw_mask": masks if net.device_.type == "cpu" else None,
         **settings,

@@ -68,6 +68,8 @@ class Feed:
             X, of_rows = _Items(rows) if rows.are_items else rows.source, None
             if isinstance(X, SubsetRows):
                 X, of_rows = X.tensor, X.rows
+            if run.batches.change is not None:
+                X = _Changed(X, run.batches)
             key = (X.data_ptr(), X.shape, X.stride()) if isinstance(X, torch.Tensor) else id(X)
             sources.setdefault(key, X)
             self.source_of.append(list(sources).index(key))
@@ -79,7 +81,7 @@ class Feed:
         )
         # What is drawn while items are read and what a step draws come from one stream.
         self._step_by_step = self._is_in_memory or any(
-            isinstance(source, _Items) for source in self.sources
+            isinstance(source, _Items | _Changed) for source in self.sources
         )
         self.row_bytes = max(1, math.prod(self.sources[0].shape[1:]) * self.dtype.itemsize)
 
@@ -113,7 +115,7 @@ class Feed:
         done = 0
         while done < len(self.steps):
             together = self._together(done)
-            yield from self._gathered(self.steps[done], together, *orders)
+            yield from self._gathered(self.steps[done : done + together], *orders)
             done += together
 
     def _draw_orders(self):
@@ -149,7 +151,8 @@ class Feed:
             n += 1
         return n
 
-    def _gathered(self, step, n_steps, of_inputs, of_targets):
+    def _gathered(self, steps, of_inputs, of_targets):
+        step, n_steps = steps[0], len(steps)  # all of the same form
         part = slice(step.start, step.stop), slice(step.first_row, None)
         is_same = of_inputs is of_targets
         of_inputs = _by_step(of_inputs[part], n_steps, step)
@@ -164,9 +167,8 @@ class Feed:
         if self.weight is not None:
             weights = self.weight.index_select(0, of_targets.flatten())
             ws = (weights.view(of_targets.shape) * weight).unbind(0)
-        X = self._inputs(of_inputs, self.source_of[step.start : step.stop])
-        for x, y, w in zip(X, ys.unbind(0), ws, strict=True):
-            yield step, x, y, w
+        X = self._inputs(of_inputs, self.source_of[step.start : step.stop], step.lengths)
+        yield from zip(steps, X, ys.unbind(0), ws, strict=True)
 
     def _share(self, step):
         """Return the weight of each row in the loss of its batch."""
@@ -176,17 +178,18 @@ class Feed:
         lengths = torch.tensor(step.lengths).unsqueeze(1)
         return ((torch.arange(step.size) < lengths).to(self.dtype) / lengths).to(self.device)
 
-    def _inputs(self, index, source_of):
+    def _inputs(self, index, source_of, lengths):
         """Yield inputs of shape (n_networks, size, ...) for each step, valid until the next one.
 
-        `index` has the shape (n_steps, n_networks, size).
+        `index` has the shape (n_steps, n_networks, size); `lengths` are the rows of each network
+        that are not filled up, None for all.
         """
         n_steps, n_networks, size = index.shape
         # Rows in memory are gathered just before their use, so that they are in the cache.
         n_at_once = 1 if self._step_by_step else n_steps
         n_rows = n_at_once * n_networks * size
         if self._buffer is None or len(self._buffer) < n_rows:
-            row, dtype = self.sources[0].shape[1:], self.runs[0].batches.rows.formats[0][1]
+            row, dtype = self.sources[0].shape[1:], self.runs[0].batches.formats[0][1]
             with torch.inference_mode(False):  # for autograd, if a later epoch needs it
                 self._buffer = torch.empty(n_rows, *row, dtype=dtype, device=self.device)
         X = self._buffer[:n_rows]
@@ -195,16 +198,17 @@ class Feed:
         if len(set(source_of)) == 1:
             views = X.unflatten(0, (n_at_once, n_networks, size)).unbind(0)
             for of_steps in index.view(-1, n_rows).unbind(0):
-                _read(first, of_steps, X)
+                _read(first, of_steps, X, lengths[0] if lengths and n_networks == 1 else n_rows)
                 yield from views
             return
         # One network after the other.
         parts = index.unflatten(0, (-1, n_at_once)).transpose(1, 2).flatten(2)
         views = X.unflatten(0, (n_networks, n_at_once, size)).unbind(1)
         outs, sources = X.tensor_split(n_networks), [self.sources[i] for i in source_of]
+        lengths = lengths or [n_at_once * size] * n_networks
         for of_steps in parts:
-            for out, of_part, source in zip(outs, of_steps, sources, strict=True):
-                _read(source, of_part, out)
+            for out, of_part, source, n in zip(outs, of_steps, sources, lengths, strict=True):
+                _read(source, of_part, out, n)
             yield from views
 
 
@@ -229,11 +233,11 @@ class _Items:
         self.rows = rows
         self.shape = (len(rows.dataset), *rows.formats[0][0])
 
-    def read(self, index, out):
-        """Write items into a tensor; ValueError if they are not what is known of them."""
-        # Rows by which a batch is filled up are not read again, which would draw.
-        own = index != index[0]
-        n = 1 if not own.any() else int(own.nonzero()[-1]) + 1
+    def read(self, index, out, n):
+        """Write items into a tensor; ValueError if they are not what is known of them.
+
+        Those after the first `n`, by which a batch is filled up, are not read, which would draw.
+        """
         X, y = self.rows.read(index[:n].tolist())
         known = self.rows.targets.index_select(0, index[:n].to(self.rows.targets.device))
         if X.shape[1:] != out.shape[1:] or X.dtype != out.dtype or not torch.equal(y, known):
@@ -242,10 +246,32 @@ class _Items:
         out[n:] = X[:1]
 
 
-def _read(source, index, out):
-    """Write rows of a source into a tensor."""
-    if isinstance(source, _Items):
-        source.read(index, out)
+class _Changed:
+    """The inputs of one network after its transform, which changes a batch and may draw."""
+
+    def __init__(self, source, batches):
+        self.source = source
+        self.change = batches.change
+        self.format = batches.rows.formats[0]
+        self.shape = (len(batches.rows), *batches.formats[0][0])
+
+    def read(self, index, out, n):
+        """Write the rows of a batch, of which the first `n` are not filled up, into a tensor."""
+        row, dtype = self.format
+        with torch.inference_mode(False):
+            given = torch.empty(n, *row, dtype=dtype, device=out.device)
+            _read(self.source, index[:n], given, n)
+            X = self.change(given)
+        if X.shape[1:] != out.shape[1:] or X.dtype != out.dtype:
+            raise ValueError("a transform returned rows of another shape or type than before")
+        out[:n] = X
+        out[n:] = X[:1]
+
+
+def _read(source, index, out, n):
+    """Write rows of a source into a tensor, of which the first `n` are not filled up."""
+    if isinstance(source, _Items | _Changed):
+        source.read(index, out, n)
         return
     if isinstance(source, torch.Tensor):
         index = index.to(source.device)

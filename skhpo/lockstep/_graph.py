@@ -19,7 +19,7 @@ _FREE = {
 
 def graph_of(run):
     """Return a hashable description of everything that networks of a group must share."""
-    net, state, rows = run.net, run.network.state, run.batches.rows
+    net, state = run.net, run.network.state
     smoothing = ("label_smoothing",) if isinstance(net.criterion_, nn.CrossEntropyLoss) else ()
     positions = {id(p): name for name, p in net.module_.named_parameters()}
     groups = tuple(
@@ -42,7 +42,9 @@ def graph_of(run):
         groups,
         frozen and (frozen, state.counters.n_epochs),
         run.batches.batch_size,
-        rows.formats,
+        net.accumulate,
+        run.batches.formats,
+        run.batches.rows.formats,
         net.device_,
         net._low_precision,
     )

@@ -77,7 +77,9 @@ def _products(net):
             if isinstance(layer, kinds):
                 layer.register_forward_hook(count)
         with torch.no_grad():
-            module(torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_))
+            few = torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_)
+            change = net._transform_of_batches(training=False)
+            module(few if change is None else change(few))
     except Exception:
         return 0  # the error is raised where the net is trained
     return sum(found)

@@ -109,13 +109,8 @@ def _obstacle(net, fit_params):
         return f"train_split={net.train_split!r} scores through skorch's own loop"
     if not net._slices_batches():
         return "dataset, iterator_train or get_split_datasets feeds rows one by one"
-    for name in ("transform", "train_transform"):
-        if vars(net).get(name) is not None:
-            return f"{name} changes the batches of each network by itself"
     if net.collate is not None:
         return f"collate={net.collate!r} makes the batches"
-    if net.accumulate > 1:
-        return f"accumulate={net.accumulate} makes steps of several batches"
     changing = sorted(set(net.hyperparameter_schedule or ()) - _FOLLOWED)
     if changing:
         return f"hyperparameter_schedule changes {changing[0]}, which lockstep does not follow"
@@ -177,7 +172,7 @@ def group_key(net) -> Hashable:
         elif isinstance(value, bool | int | str | tuple | type(None)):
             of_module.append((name, _hashable(value)))
     module = id(net.module) if isinstance(net.module, torch.nn.Module) else net.module
-    plain = ("criterion", "optimizer", "batch_size", "device", "amp")
+    plain = ("criterion", "optimizer", "batch_size", "accumulate", "device", "amp")
     return (
         type(net),
         _hashable(module),

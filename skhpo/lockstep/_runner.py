@@ -52,17 +52,19 @@ class LockstepRunner:
                 run.net.optimizer_._opt_called = True
         self.limits = _NormLimits(self.parameters, nets, "max_norm")
         self.gradient_limits = _GradientLimits(self.parameters, nets, "max_grad_norm")
+        self.accumulate = nets[0].accumulate
         self._make_feed()
         self.parameters.attach()
 
     def _first_rows(self):
-        rows = [run.batches.rows for run in self.runs]
-        n = min(_FEW_ROWS, self.runs[0].batches.batch_size, *map(len, rows))
-        return torch.stack([part.few(n) for part in rows])
+        batches = [run.batches for run in self.runs]
+        n = min(_FEW_ROWS, batches[0].batch_size, *(len(one.rows) for one in batches))
+        return torch.stack([one.few(n) for one in batches])
 
     def _make_feed(self):
         self.feed = Feed(self.runs, not self.passes.mixes_rows, self.parameters.dtype)
         self.watched = [row for row, run in enumerate(self.runs) if run.network.each_batch]
+        self.waiting = _Waiting(self.parameters, self.accumulate, self.feed)
         self._prepare()
 
     def _prepare(self):
@@ -105,15 +107,20 @@ class LockstepRunner:
     def _step(self, step, x, y, weight):
         check_time()
         losses = self.passes.gradients(step, x, y, weight)
-        self.gradient_limits.keep_to(step.start, step.stop)
-        self.optimizer.step(step.start, step.stop)
+        start, stop = self.waiting.rows_to_step(step)
+        if start < stop:
+            self._step_optimizers(start, stop)
+        return losses, weight
+
+    def _step_optimizers(self, start, stop):
+        self.gradient_limits.keep_to(start, stop)
+        self.optimizer.step(start, stop)
         if self.watched:
-            self.limits.keep_to(step.start, step.stop)
+            self.limits.keep_to(start, stop)
             with torch.inference_mode(False):
                 for row in self.watched:
-                    if step.start <= row < step.stop:
+                    if start <= row < stop:
                         self._after_batch(row, self.runs[row])
-        return losses, weight
 
     def _after_batch(self, row, run):
         run.network.count_batch()
@@ -146,6 +153,50 @@ class LockstepRunner:
                 self._prepare()
 
 
+class _Waiting:
+    """Gradients of batches that wait for a step of their network, with `accumulate`.
+
+    A network steps after so many batches, and after its last one, with the mean over their rows.
+    """
+
+    def __init__(self, parameters, accumulate, feed):
+        self.parameters, self.accumulate, self.n_batches = parameters, accumulate, feed.n_batches
+        self.batch_size = feed.runs[0].batches.batch_size
+        self.sums = self.n_rows = None
+
+    def rows_to_step(self, step):
+        """Take the gradients of a batch; return the range of networks that step now."""
+        if self.accumulate == 1:
+            return step.start, step.stop
+        gradients = [b.gradients for b in self.parameters.blocks if b.gradients is not None]
+        number = step.first_row // self.batch_size
+        if number == 0 and step.start == 0:  # of an epoch
+            self.sums = [torch.zeros_like(of_nets) for of_nets in gradients]
+            self.n_rows = gradients[0].new_zeros(len(gradients[0]))
+        lengths = step.lengths or [step.size] * (step.stop - step.start)
+        n_rows = self.n_rows.new_tensor(lengths)
+        part = slice(step.start, step.stop)
+        self.n_rows[part] += n_rows
+        for total, of_nets in zip(self.sums, gradients, strict=True):
+            total[part] += of_nets[part] * _like(n_rows, of_nets)
+        start = step.start
+        if (number + 1) % self.accumulate:
+            # Those with fewer batches come last.
+            while start < step.stop and self.n_batches[start] > number + 1:
+                start += 1
+        part = slice(start, step.stop)
+        for total, of_nets in zip(self.sums, gradients, strict=True):
+            of_nets[part] = total[part] / _like(self.n_rows[part], of_nets)
+            total[part] = 0
+        self.n_rows[part] = 0
+        return start, step.stop
+
+
+def _like(numbers, tensor):
+    """Return a number for each network in the dimensions of a tensor of networks."""
+    return numbers.view(-1, *[1] * (tensor.ndim - 1))
+
+
 class _Limits:
     """A limit of each net, given by the parameter `name` of the nets."""
 
@@ -175,7 +226,7 @@ class _GradientLimits(_Limits):
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
         factors = (self.limits[start:stop] / (norms + 1e-6)).clamp(max=1)
         for of_nets in gradients:
-            of_nets.mul_(factors.view(-1, *[1] * (of_nets.ndim - 1)))
+            of_nets.mul_(_like(factors, of_nets))
 
 
 class _NormLimits(_Limits):

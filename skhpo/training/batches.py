@@ -71,9 +71,28 @@ class RowBatches:
         self.sparse = sparse
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
         self.change = None  # applied to the inputs of each batch
+        self._formats = None
 
     def __len__(self):
         return len(self.sizes())
+
+    def few(self, n):
+        """Return the inputs of the first rows as a batch has them, drawing from no stream."""
+        X = self.rows.few(n)
+        return X if self.change is None else self.change.without_stream()(X)
+
+    @property
+    def formats(self):
+        """Shape and type of a row of the inputs of a batch, and of the targets.
+
+        None if one is several, or they are only known of a batch.
+        """
+        if self.change is None or self.rows.formats is None:
+            return self.rows.formats
+        if self._formats is None:
+            X = self.few(min(2, len(self.rows)))
+            self._formats = (tuple(X.shape[1:]), X.dtype), self.rows.formats[1]
+        return self._formats
 
     def __iter__(self):
         for X, y, weight in self._triples(sparse=False):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from skhpo import HalvingHyperbandSearchCV, SelfTuningClassifier, TorchClassifier
+from skhpo.lockstep import Member, train_together
 from skhpo.modules import MLP, ConvNet
 
 rng = np.random.default_rng(0)
@@ -47,10 +48,10 @@ class Flip(nn.Module):
 
 
 class Sees(MLP):
-    """Keeps what it gets in training."""
+    """Keeps what it gets in training, and cannot be traced."""
 
     def forward(self, x):
-        if self.training:
+        if self.training and bool(x.isfinite().all()):
             SEEN.append(x.clone())
         return super().forward(x)
 
@@ -161,6 +162,60 @@ def test_a_transform_that_changes_the_shape_shapes_the_module():
     assert lazy.fit(X, y).module_[1].in_features == 32
 
 
+class ByAutograd(TorchClassifier):
+    def get_loss(self, *args, **kwargs):
+        return super().get_loss(*args, **kwargs)
+
+
+class InPlace:
+    """Keeps what it returned, and changes in place what it gets."""
+
+    def __call__(self, X):
+        self.last = X.mul_(2).transpose(2, 3)
+        return self.last
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"train_transform": noise, "transform": lambda X: X[..., :4] / 2},
+        {"train_transform": Flip, "transform": InPlace, "accumulate": 2},
+    ],
+    ids=["shape", "rows"],
+)
+def test_steps_without_autograd_and_in_lockstep_see_the_same_rows(params, monkeypatch, caplog):
+    # 43 and 47 rows: the batches differ in number and length, so that some are filled up.
+    params |= {"batch_size": 12, "module__dropout": 0.2, "max_epochs": 3}
+    parts = [(X[k:], y[k:]) for k in (1, 5, 2)]
+    right = [ByAutograd(random_state=0, **params).fit(*part) for part in parts]
+    kept = [one.predict_proba(X) for one in right]
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *args: pytest.fail("autograd"))
+    dataset = TensorDataset(*map(torch.tensor, parts[0]))
+    for data in (parts[0], (dataset,)):
+        found = net(**params).fit(*data)
+        np.testing.assert_allclose(found.predict_proba(X), kept[0], rtol=1e-3, atol=1e-5)
+        losses = found.history_[:, "train_loss"]
+        assert losses == pytest.approx(right[0].history_[:, "train_loss"], rel=1e-4)
+    nets = [net(**params) for _ in parts]
+    with caplog.at_level("DEBUG", logger="skhpo"):
+        members = [Member(one, *part) for one, part in zip(nets, parts, strict=True)]
+        assert train_together(members) == [None] * 3
+    assert "3 nets in lockstep: steps without autograd" in caplog.text
+    for one, expected in zip(nets, kept, strict=True):
+        np.testing.assert_allclose(one.predict_proba(X), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_rows_of_random_shapes_go_on_by_autograd():
+    def cropped(X):
+        return X[..., : 5 + int(torch.randint(0, 4, ()))]
+
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    module.append(nn.Linear(2, 2))
+    params = {"train_transform": cropped, "batch_size": 12, "max_epochs": 3, "random_state": 0}
+    one, other = (kind(module, **params).fit(X, y) for kind in (TorchClassifier, ByAutograd))
+    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-3)
+
+
 @pytest.mark.parametrize("lockstep", ["auto", False])
 def test_their_strength_is_searched(lockstep, caplog):
     caplog.set_level(logging.DEBUG, "skhpo")
@@ -175,7 +230,7 @@ def test_their_strength_is_searched(lockstep, caplog):
         lockstep=lockstep,
     ).fit(X, y)
     assert "train_transform__strength" in search.best_params_
-    assert "changes the batches" in caplog.text or lockstep is False
+    assert ("nets in lockstep" in caplog.text) is bool(lockstep)
     best = clone(search.estimator).set_params(**search.best_params_)
     oracle = GridSearchCV(best, {"lr": [0.01]}, cv=2).fit(X, y)
     row = search.best_index_

@@ -72,6 +72,11 @@ class DirectSteps:
                     check_time()
                     rows = step(X, y, weight)
                     losses.append(rows if weight is None else rows * weight)
+                    if after_batch is not None and not self.program.n_waiting:
+                        with torch.inference_mode(False):
+                            after_batch()
+                if self.program.n_waiting:
+                    self.program.complete_step()
                     if after_batch is not None:
                         with torch.inference_mode(False):
                             after_batch()
@@ -113,7 +118,8 @@ class DirectRunner(EpochRunner):
 class _Alike:
     """The batches of an epoch up to the first that is not what is known of their rows.
 
-    Those of items of a dataset may have several shapes or types. `others` are then the others.
+    Those of items of a dataset, and what transforms return, may have several shapes or types.
+    `others` are then the others.
     """
 
     def __init__(self, batches):
@@ -122,14 +128,25 @@ class _Alike:
 
     def __iter__(self):
         triples = self.batches.triples()
-        if not self.batches.rows.are_items:
+        if not self.batches.rows.are_items and self.batches.change is None:
             yield from triples
             return
-        (shape, dtype), (target_shape, target_dtype) = self.batches.rows.formats
+        (shape, dtype), (target_shape, target_dtype) = self.batches.formats
+        triples = _as_autograd_needs(triples)
         for batch in triples:
             X, y, _ = batch
             alike = X.shape[1:] == shape and X.dtype == dtype
             if not (alike and y.shape[1:] == target_shape and y.dtype == target_dtype):
                 self.others = itertools.chain([batch], triples)
                 return
-            yield batch
+            yield X.contiguous(), *batch[1:]
+
+
+def _as_autograd_needs(batches):
+    """Yield batches that autograd can use, and that a transform can change or keep."""
+    while True:
+        with torch.inference_mode(False):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch

@@ -36,9 +36,18 @@ class Program:
         See `Place`.
     max_grad_norm : float or None, default=None
         Largest norm of all gradients together.
+    accumulate : int, default=1
+        Batches per step of the optimizer; see `GradientSteps`.
     **loss_settings : dict
         See `Loss`.
+
+    Attributes
+    ----------
+    n_waiting : int
+        Batches whose gradients wait for a step of the optimizer.
     """
+
+    n_waiting = 0
 
     def __init__(
         self,
@@ -50,6 +59,7 @@ class Program:
         sizes,
         draw_mask,
         max_grad_norm=None,
+        accumulate=1,
         **loss_settings,
     ):
         parameters = check_parts(module, criterion, optimizer)
@@ -73,27 +83,56 @@ class Program:
         }
         make_stepper(optimizer, self._learning)
         self._max_grad_norm = max_grad_norm
+        self._accumulate = accumulate
+        self._sums, self._n_rows = None, 0
         self._signature = Signature((module, criterion), traced)
 
     def begin(self):
         """Start before the first step."""
         self._stepper = make_stepper(self._optimizer, self._learning)
         self._stepper.begin()
+        self.n_waiting = self._n_rows = 0
 
     def step(self, x, y, weight=None, add_gradients=None):
         """Train with a batch of n rows; return their losses, of shape (n,).
 
-        The loss of the batch is their mean, weighted by `weight` of shape (n,) if it is given.
+        The loss of the batch is their mean, weighted by `weight` of shape (n,) if it is given. With
+        `accumulate` the optimizer steps after so many batches, and by `complete_step`.
         `add_gradients` gets the gradients, by parameter, and may change them in place.
         """
         compute_gradients, scale = self._parts[x.size(0)]
         losses = compute_gradients(x, y, scale if weight is None else weight * scale)
         if add_gradients is not None:
             add_gradients(self._learning)
+        if self._accumulate == 1:
+            self._step()
+            return losses
+        self._wait(x.size(0))
+        if self.n_waiting == self._accumulate:
+            self.complete_step()
+        return losses
+
+    def _wait(self, n_rows):
+        """Add the gradients of a batch to those that wait."""
+        gradients = list(self._learning.values())
+        if self.n_waiting:
+            torch._foreach_add_(self._sums, gradients, alpha=n_rows)
+        else:
+            self._sums = torch._foreach_mul(gradients, n_rows)
+        self.n_waiting += 1
+        self._n_rows += n_rows
+
+    def complete_step(self):
+        """Step with the gradients that wait: their mean over all rows."""
+        gradients = list(self._learning.values())
+        torch._foreach_copy_(gradients, torch._foreach_mul(self._sums, 1 / self._n_rows))
+        self.n_waiting, self._n_rows, self._sums = 0, 0, None
+        self._step()
+
+    def _step(self):
         if self._max_grad_norm is not None:
             _clip(list(self._learning.values()), self._max_grad_norm)
         self._stepper.step()
-        return losses
 
     def finish(self):
         """Finish after the last step."""
