@@ -149,6 +149,15 @@ def memory_of(n):
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def compare_memory(n, n_repeats):
+    small, large = ([memory_of(rows) / 1e6 for _ in range(n_repeats)] for rows in (n // 10, n))
+    n_bytes = (n - n // 10) * int(np.prod(SHAPE))
+    for rows, found in ((n // 10, small), (n, large)):
+        print(f"| MB allocated with {rows:,} images | {spread(found)} |", flush=True)
+    difference = statistics.median(large) - statistics.median(small)
+    print(f"| more for {n_bytes / 1e6:.0f} MB more of data | {difference:.0f} MB |")
+
+
 class Recurrent(nn.Module):
     def __init__(self, out_features=2, n_tokens=2000, width=64):
         super().__init__()
@@ -211,20 +220,19 @@ def main():
     parser.add_argument("--memory-of", type=int)
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", default=["texts", "images", "memory"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.memory_of is not None:
         measure_memory(args.memory_of)
         return
     print("| what | median (range) |\n| --- | --- |")
-    compare_texts(args.n // 4, args.repeats)
-    compare_images(args.n, args.repeats)
-    small, large = memory_of(args.n // 10), memory_of(args.n)
-    n_bytes = (args.n - args.n // 10) * int(np.prod(SHAPE))
-    print(
-        f"| memory allocated, {args.n:,} images less {args.n // 10:,} "
-        f"({n_bytes / 1e6:.0f} MB more of data) | {(large - small) / 1e6:.0f} MB |"
-    )
+    if "texts" in args.parts:
+        compare_texts(args.n // 4, args.repeats)
+    if "images" in args.parts:
+        compare_images(args.n, args.repeats)
+    if "memory" in args.parts:
+        compare_memory(args.n, args.repeats)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,12 @@ _UNUSED = {
     # Lists and functions as hyperparameters are such a schedule.
     "hyperparameter_schedule": None,
 }
+# What to do in place of some of them.
+_INSTEAD = {
+    "collate": "its steps take rows as one tensor: pad sequences to one length, pass an array",
+    "transform": "change X before, or put a layer that does so into the module",
+    "train_transform": "put layers that augment rows into the module, with rates to tune",
+}
 
 
 class SelfTuningMixin:
@@ -185,7 +191,8 @@ class SelfTuningMixin:
         for name, default in _UNUSED.items():
             if given[name] != default:
                 raise ValueError(
-                    f"{name} must be {default!r} in a self-tuning network, but got {given[name]!r}"
+                    f"{name} must be {default!r} in a self-tuning network, but got "
+                    f"{given[name]!r}; {_INSTEAD.get(name, 'its training steps are its own')}"
                 )
         for name in ("hyperparameters", "initial"):
             if not isinstance(getattr(self, name), dict | None):

@@ -351,6 +351,33 @@ def test_of_a_dataset_its_description_goes_to_a_cluster(dask_cluster, tmp_path):
     np.testing.assert_array_equal(sorted(row[0] for *_, row in found), sorted(X[-12:, 0]))
 
 
+@pytest.mark.slow
+@on(CLUSTERS)
+def test_a_search_over_a_dataset_scores_as_arrays(engine, tmp_path):
+    """The small sibling is the test before, and those of ``test_search_datasets.py`` here."""
+    torch = pytest.importorskip("torch")
+    from skhpo import TorchClassifier
+
+    class Images(torch.utils.data.Dataset):
+        __len__, __getitem__ = Described.__len__, Described.__getitem__
+        __init__, __getstate__ = Described.__init__, Described.__getstate__
+
+        def __setstate__(self, state):
+            self.__dict__ = state
+
+    small = X.astype(np.float32)
+    np.save(tmp_path / "X.npy", small)
+    net = TorchClassifier(max_epochs=1, module__n_units=4)
+    search = grid_of(net, {"lr": [0.01, 0.1]}, refit=False)
+    found = sklearn.clone(search).fit(Images(tmp_path / "X.npy"))
+    assert_says_who_ran_what(found, engine, 0)
+    with joblib.parallel_config("loky"):
+        right = sklearn.clone(search).set_params(n_jobs=1).fit(small, y)
+    np.testing.assert_allclose(
+        found.cv_results_["mean_test_score"], right.cv_results_["mean_test_score"], rtol=1e-5
+    )
+
+
 def read_item(i, data):
     was_open = data.dataset.rows is not None
     row, _ = data.dataset[data.rows[i]]
