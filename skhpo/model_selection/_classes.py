@@ -121,7 +121,7 @@ def _check_has_score(
     )
 
 
-class _StandIn(ClassifierMixin, BaseEstimator):
+class _StandIn(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Predicts given probabilities, as a network that has seen these classes does."""
 
     def __init__(self, classes: NDArray[Any], outputs: NDArray[np.float64]) -> None:
