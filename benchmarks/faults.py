@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads would not survive a fork
@@ -102,6 +103,15 @@ PARTS = {
         "{left} workers left after 10 s",
         "0, 0, 0, 0",
         ("lost", "twice", "different", "left"),
+    ),
+    "kept": Part(
+        partial(kill, keeps=True),
+        "kills with predictions kept, and the networks of two rows",
+        100,
+        "{lost} fits lost, {twice} done twice, {unpredicted} without predictions, {different} "
+        "resumed differently (predictions and networks, too), {left} workers left after 10 s",
+        "0, 0, 0, 0, 0",
+        ("lost", "twice", "unpredicted", "different", "left"),
     ),
     "damage": Part(
         damage,

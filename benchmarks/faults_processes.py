@@ -26,6 +26,7 @@ from faults_searches import (
     setting_of,
     table,
     undisturbed,
+    without_predictions,
     workers_of,
 )
 from joblib import _memmapping_reducer
@@ -37,9 +38,9 @@ from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
 
-def kill(number, folder):
+def kill(number, folder, *, keeps=False):
     """SIGKILL to the driver or a worker at a random moment."""
-    setting = setting_of(number)
+    setting = setting_of(number, keeps)
     journal, left, right = folder / "run", 0, True
     with Child(partial(fit, journal, setting), new_workers=setting.new_workers) as child:
         hit = child.run(setting.moment())
@@ -51,13 +52,14 @@ def kill(number, folder):
             left = left_after(workers, 10)
             # A search goes on without a worker that is gone.
             right = not of_worker or as_undisturbed(child.value, setting)
-    before = fits(journal)
+    before, unpredicted = fits(journal), keeps and without_predictions(journal, setting)
     right = ends_the_same(journal, setting) and right
     after = fits(journal)
     return {
         "hit": hit,
         "mode": setting.mode,
         "new workers": setting.new_workers and setting.has_workers,
+        **({"unpredicted": unpredicted + without_predictions(journal, setting)} if keeps else {}),
         "lost": len(set(before) - set(after)),
         "twice": len(after) - len(set(after)),
         "different": not right,

@@ -61,11 +61,14 @@ class Setting:
     shape : str
     new_workers : bool
         Whether workers import what they need; else they are forked.
+    keeps : bool, default=False
+        Whether predictions are kept, and the networks of the two best rows.
     """
 
     mode: str
     shape: str
     new_workers: bool
+    keeps: bool = False
 
     @property
     def has_workers(self):
@@ -78,12 +81,12 @@ class Setting:
         return random.uniform(0, undisturbed(self)[1])
 
 
-def setting_of(number):
+def setting_of(number, keeps=False):
     """Return the setting of a try: all modes in turn, in shapes in turn."""
     mode, turn = list(MODES)[number % len(MODES)], number // len(MODES)
     if is_slow(number):
-        return Setting(mode, "both", True)
-    return Setting(mode, "deep" if turn % 2 else "wide", False)
+        return Setting(mode, "both", True, keeps)
+    return Setting(mode, "deep" if turn % 2 else "wide", False, keeps)
 
 
 def is_slow(number):
@@ -113,6 +116,8 @@ def fit(journal, setting, *, serially=False, **settings):
         refit=False,
         journal=journal,
         n_jobs=1 if serially else n_jobs,
+        return_predictions=setting.keeps,
+        keep_models=2 * setting.keeps,
         **{"lockstep": False, **arguments, **SHAPES[setting.shape]},
     )
     with contextlib.ExitStack() as stack:
@@ -123,9 +128,27 @@ def fit(journal, setting, *, serially=False, **settings):
 
 
 def table(search):
-    """Return what a search found, times apart."""
+    """Return what a search found, times apart, and what it keeps of its fits."""
     results = search.cv_results_
-    return {name: results[name] for name in results if not name.endswith("_time")}
+    found = {name: results[name] for name in results if not name.endswith("_time")}
+    if hasattr(search, "predictions_"):
+        for row in search.predictions_.rows:
+            found[f"predictions of row {row}"] = search.out_of_fold_predictions(row)
+    if hasattr(search, "models_"):
+        for row in search.models_.rows:
+            kept = search.kept_models(row)
+            found[f"models of row {row}"] = np.array([net.predict_proba(X) for net in kept])
+    return found
+
+
+def without_predictions(journal, setting):
+    """Return how many fits of a journal must have predictions, and have none."""
+    folder, largest = Path(f"{journal}.files"), SHAPES[setting.shape]["max_resources"]
+    return sum(
+        not (folder / f"{event['trial']}-{event['split']}-{event['repeat']}.npy").exists()
+        for event in events(journal)
+        if event["event"] == "fit" and event["resource"] == largest and not event["error"]
+    )
 
 
 def same(a, b):

@@ -4,20 +4,18 @@
   the ratio of their processor times within a turn, so that a busy machine disturbs both alike.
 * ``bytes``: what lies in files and in memory, over what the documentation states, and what the
   memory of the process has at its peak beyond that of a search without.
-* ``kills``: searches with predictions are killed at random moments and go on from their journals;
-  built on the functions of ``faults.py``.
+* ``fits``: the same for fits that take a given time of the processor, from 2 to 40 ms.
 
 Run it with ``python benchmarks/predictions_overhead.py``, or some parts of it: ``--parts time``.
-``--repeats 15`` and ``--kills 100`` say how often; with ``--write`` the rows of a file are
+``--repeats 15`` says how often; with ``--write`` the rows of a file are
 replaced: docs/benchmarks/predictions_overhead.md.
 """
 
 import argparse
 import gc
+import multiprocessing
 import os
-import random
 import resource
-import signal
 import tempfile
 import time
 import warnings
@@ -28,6 +26,7 @@ import numpy as np
 import torch
 from joblib import parallel_config
 from scipy.stats import loguniform
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
@@ -41,6 +40,7 @@ from skhpo.schedulers import FullScheduler
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
 NET = make_pipeline(StandardScaler(), TorchClassifier(optimizer="adam"))
+FORK = multiprocessing.get_context("fork")
 TIMES = 10  # that the rows are repeated where bytes are counted
 HEAD = ["| what | tried | found | to reach |", "| --- | --- | --- | --- |"]
 
@@ -121,32 +121,82 @@ def time_of(fit, **arguments):
     return time.process_time() - start
 
 
+class Busy(ClassifierMixin, BaseEstimator):
+    """Keeps the processor busy for some milliseconds, and predicts frequencies of classes."""
+
+    def __init__(self, milliseconds=1, i=0):
+        self.milliseconds = milliseconds
+        self.i = i
+
+    def fit(self, X, y):
+        end = time.process_time() + self.milliseconds / 1000
+        self.classes_, counts = np.unique(y, return_counts=True)
+        self.shares_ = counts / counts.sum()
+        while time.process_time() < end:
+            pass
+        return self
+
+    def predict_proba(self, X):
+        return np.tile(self.shares_, (len(X), 1))
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[self.shares_.argmax()])
+
+
+def busy(milliseconds):
+    """Return a function that fits a search whose fits take so long."""
+
+    def fit(**more):
+        return SearchCV(
+            Busy(milliseconds),
+            {"i": list(range(1000))},
+            scheduler=thirty_at_random,
+            cv=3,
+            random_state=0,
+            refit=False,
+            **more,
+        ).fit(X, y)
+
+    return fit
+
+
 def times(args):
     """Yield a row for each search, with and without a journal."""
     for name, fit in SEARCHES.items():
         for beside in (False, True):
-            ratios = []
-            for turn in range(args.repeats + 1):
-                seconds = {}
-                for kept in (False, True) if turn % 2 else (True, False):
-                    with tempfile.TemporaryDirectory() as folder:
-                        journal = Path(folder) / "run.jsonl" if beside else None
-                        seconds[kept] = time_of(fit, journal=journal, return_predictions=kept)
-                if turn:  # the first one warms up
-                    ratios.append(seconds[True] / seconds[False])
-            low, middle, high = np.percentile(ratios, [25, 50, 75])
-            where = "beside a journal" if beside else "in memory"
-            yield (
-                f"time of a search with predictions {where} over one without: {name}",
-                f"{args.repeats} pairs of {seconds[False]:.1f} s",
-                f"{middle:.3f} ({low:.3f} to {high:.3f})",
-                "1.03",
-            )
+            yield compared(name, fit, beside, args.repeats)
+
+
+def fits(args):
+    """Yield a row for fits of each length, beside a journal."""
+    for milliseconds in (2, 5, 10, 20, 40):
+        yield compared(f"fits of {milliseconds} ms", busy(milliseconds), True, args.repeats)
+
+
+def compared(name, fit, beside, repeats):
+    """Return a row that compares a search with predictions and one without."""
+    ratios = []
+    for turn in range(repeats + 1):
+        seconds = {}
+        for kept in (False, True) if turn % 2 else (True, False):
+            with tempfile.TemporaryDirectory() as folder:
+                journal = Path(folder) / "run.jsonl" if beside else None
+                seconds[kept] = time_of(fit, journal=journal, return_predictions=kept)
+        if turn:  # the first one warms up
+            ratios.append(seconds[True] / seconds[False])
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    where = "beside a journal" if beside else "in memory"
+    return (
+        f"time of a search with predictions {where} over one without: {name}",
+        f"{repeats} pairs of {seconds[False]:.1f} s",
+        f"{middle:.3f} ({low:.3f} to {high:.3f})",
+        "1.03",
+    )
 
 
 def peak_of(kept):
     """Return how much a search of a process of its own adds to its memory, in bytes."""
-    receive, send = faults.fork.Pipe(duplex=False)
+    receive, send = FORK.Pipe(duplex=False)
 
     def run():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -160,7 +210,7 @@ def peak_of(kept):
         send.send(((after - before) * 1024, n_bytes))
         os._exit(0)
 
-    process = faults.fork.Process(target=run)
+    process = FORK.Process(target=run)
     process.start()
     found = receive.recv()
     process.join()
@@ -212,66 +262,7 @@ def sizes(args):
     )
 
 
-def kept_and_table(search):
-    """Return what a search found, times apart, and all predictions that it kept."""
-    results = search.cv_results_
-    found = {name: results[name] for name in results if not name.endswith("_time")}
-    for row in search.predictions_.rows:
-        found[f"predictions of row {row}"] = search.out_of_fold_predictions(row)
-    return found
-
-
-def without_predictions(journal):
-    """Return the fits in a journal that must have predictions, and have none."""
-    folder = Path(f"{journal}.files")
-    fits = [event for event in faults.events(journal) if event["event"] == "fit"]
-    names = [
-        f"{event['trial']}-{event['split']}-{event['repeat']}.npy"
-        for event in fits
-        if event["resource"] == 9 and event["error"] is None
-    ]
-    return [name for name in names if not (folder / name).exists()]
-
-
-def kills(args):
-    """Yield a row of SIGKILL to the driver or a worker at random moments, in every mode."""
-    faults.MODES = {
-        mode: (n_jobs, backend, {**arguments, "return_predictions": True})
-        for mode, (n_jobs, backend, arguments) in faults.MODES.items()
-    }
-    faults.table = kept_and_table
-    tried = lost = twice = unpredicted = different = 0
-    expected = faults.references(faults.MODES)
-    runs = faults.until_over(-(-args.kills // len(expected)), args.minutes)
-    for run in runs:
-        for mode, (reference, seconds) in expected.items():
-            with faults.new_journal() as journal:
-                process, _ = faults.start(journal, mode)
-                process.join(random.uniform(0, seconds))
-                if process.is_alive():
-                    workers = faults.workers_of(process.pid)
-                    victim = random.choice(workers) if workers and run % 2 else process.pid
-                    os.kill(victim, signal.SIGKILL)
-                    process.join()
-                before = faults.fits(journal)
-                unpredicted += len(without_predictions(journal))
-                again, _ = faults.undisturbed(journal, mode)
-                after = faults.fits(journal)
-                unpredicted += len(without_predictions(journal))
-                lost += len(set(before) - set(after))
-                twice += len(after) - len(set(after))
-                different += not faults.resumed(again, reference, mode)
-                tried += 1
-    yield (
-        "kills of the driver or a worker at random moments, with predictions kept",
-        tried,
-        f"{lost} fits lost, {twice} done twice, {unpredicted} without predictions, {different} "
-        "resumed differently",
-        "0, 0, 0, 0",
-    )
-
-
-PARTS = {"time": times, "bytes": sizes, "kills": kills}
+PARTS = {"time": times, "bytes": sizes, "fits": fits}
 
 
 def main():
@@ -279,12 +270,8 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--searches", nargs="+", default=None, help="parts of names, for time")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=np.inf, help="of kills, at most")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="file whose table gets the rows")
     args = parser.parse_args()
-    random.seed(args.seed)
     torch.set_num_threads(1)
     if args.searches:
         for name in [name for name in SEARCHES if not any(p in name for p in args.searches)]:
