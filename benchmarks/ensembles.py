@@ -1,12 +1,18 @@
 """Ensembles of a search's candidates against its refitted best, on rows that no search has seen.
 
 Bayes searches over small networks on four tables. On the rest of each table are compared, by log
-loss or RMSE: the refitted best, the ensemble (members "refit" and "folds"), the best five averaged,
-and scikit-learn's stacking of these five. Ratios are to the refitted best, below 1 being better.
+loss or RMSE: the refitted best, the ensemble (members "refit" and "folds"), the best five and ten
+averaged, and scikit-learn's stacking of the five. Ratios are to the refitted best, below 1 being
+better. *limit* is the ensemble that is selected on the very rows that it is measured on: it says
+what there is to gain.
 
 Run ``python benchmarks/ensembles.py run`` and then ``... table``. Results are appended to a file, a
-line for each search, and searches that are there are not run again. Without the tables
+line for each search, and searches that are there are not run again; with ``--journals FOLDER`` also
+the fits of a search that was interrupted, or is measured again. Without the tables
 (``../shared/data``) three data sets of scikit-learn take their place.
+
+``--scoring default`` guides searches by accuracy, and ``--without-regularisation`` leaves dropout
+and weight decay out of their space: what single networks are worth then.
 """
 
 import argparse
@@ -37,6 +43,7 @@ from skhpo import (
     TorchRegressor,
     log_randint,
 )
+from skhpo.ensembles import select_members
 
 # Rows to search on; those that are left say how good a model is.
 TABLES = {"attrition": 850, "churn": 1000, "satimage": 1000, "concrete": 600}
@@ -70,16 +77,18 @@ def search_of(seed, args, regression):
         "lr": loguniform(1e-4, 1e-1),
         "module__n_units": log_randint(8, 129),
         "module__n_layers": [1, 2, 3],
-        "module__dropout": uniform(0, 0.6),
-        "optimizer__weight_decay": loguniform(1e-6, 1e-1),
     }
+    if not args.without_regularisation:
+        space["module__dropout"] = uniform(0, 0.6)
+        space["optimizer__weight_decay"] = loguniform(1e-6, 1e-1)
+    loss = "neg_root_mean_squared_error" if regression else "neg_log_loss"
     folds = KFold if regression else StratifiedKFold
     return BayesSearchCV(
         net,
         {f"{name}__{key}": values for key, values in space.items()},
         n_iter=args.candidates,
         cv=folds(5, shuffle=True, random_state=seed),
-        scoring="neg_root_mean_squared_error" if regression else "neg_log_loss",
+        scoring=loss if args.scoring == "loss" else None,
         random_state=seed,
         return_predictions=True,
         keep_models=args.keep,
@@ -103,15 +112,30 @@ def case(name, seed, args):
         y, truth = ((one - mean) / std for one in (y, truth))
         y = y.astype(np.float32)
 
-    def loss(model):
-        if regression:
-            return float(root_mean_squared_error(truth, model.predict(new)))
-        return float(log_loss(truth, model.predict_proba(new)))
+    def outputs(model):
+        return model.predict(new) if regression else model.predict_proba(new)
 
-    search, whole = seconds_of(lambda: search_of(seed, args, regression).fit(X, y))
-    folds, of_folds = seconds_of(lambda: search.ensemble(members="folds"))
-    refit, of_refit = seconds_of(search.ensemble)
-    five = search.top_estimators(5)
+    def losses(averages):
+        metric = root_mean_squared_error if regression else log_loss
+        return np.array([float(metric(truth, average)) for average in averages])
+
+    def loss(model):
+        return losses([outputs(model)])[0]
+
+    search = search_of(seed, args, regression)
+    if args.journals:
+        search.set_params(journal=Path(args.journals) / f"{name}-{seed}.jsonl")
+    search, whole = seconds_of(lambda: search.fit(X, y))
+    if args.journals:  # of which some may have been made before
+        whole = float(np.sum(search.cv_results_["mean_fit_time"])) * search.n_splits_
+    metric = "neg_root_mean_squared_error" if regression else "neg_log_loss"
+    folds, of_folds = seconds_of(lambda: search.ensemble(metric=metric, members="folds"))
+    refit, of_refit = seconds_of(lambda: search.ensemble(metric=metric))
+    ranked = search.top_estimators(args.candidates)
+    five = ranked[:5]
+    of_all = np.array([outputs(one) for one in ranked])
+    counts = select_members(of_all, lambda averages: -losses(averages))
+    limit = np.tensordot(counts / counts.sum(), of_all, axes=1)
     of = EnsembleRegressor if regression else EnsembleClassifier
     stacking = StackingRegressor if regression else StackingClassifier
     final = RidgeCV() if regression else LogisticRegression(max_iter=1000)
@@ -125,7 +149,9 @@ def case(name, seed, args):
         "refit": loss(refit),
         "folds": loss(folds),
         "five": loss(of.from_fitted(five)),
+        "ten": losses([of_all[:10].mean(axis=0)])[0],
         "stacking": loss(stack),
+        "limit": losses([limit])[0],
         "distinct": len(refit.members_),
         "seconds": {
             "search": whole,
@@ -142,7 +168,7 @@ def run(args):
     if Path(args.results).exists():
         lines = Path(args.results).read_text().splitlines()
         done = {tuple(json.loads(line)["case"]) for line in lines}
-    todo = [(name, seed) for seed in range(args.seeds) for name in TABLES]
+    todo = [(name, seed) for seed in range(args.seeds) for name in args.tables]
     for name, seed in [one for one in todo if one not in done][: args.at_once]:
         row = {"case": [name, seed], **case(name, seed, args)}
         with open(args.results, "a") as file:
@@ -155,7 +181,7 @@ def table(args):
     tables = defaultdict(list)
     for row in rows:
         tables[row["case"][0]].append(row)
-    names = ["refit", "folds", "five", "stacking"]
+    names = ["refit", "folds", "five", "ten", "stacking", "limit"]
     print(f"| table (searches) | best | {' | '.join(names)} | members |")
     print("| --- " * (len(names) + 3) + "|")
     for name, own in tables.items():
@@ -189,7 +215,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--keep", type=int, default=20, help="rows whose networks are kept")
+    parser.add_argument("--keep", type=int, default=60, help="rows whose networks are kept")
+    parser.add_argument("--scoring", choices=["loss", "default"], default="loss")
+    parser.add_argument("--without-regularisation", action="store_true")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--journals", help="folder of the searches' journals; none by default")
     parser.add_argument("--at-once", type=int, help="searches of this run; all by default")
     args = parser.parse_args()
     torch.set_num_threads(1)
