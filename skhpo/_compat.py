@@ -4,6 +4,7 @@ When a scikit-learn release moves one of these, only this file changes.
 """
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from sklearn.base import _fit_context
@@ -19,6 +20,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import _safe_split as safe_split
 from sklearn.utils.validation import _check_feature_names_in as feature_names
 from sklearn.utils.validation import _check_method_params as check_method_params
@@ -40,6 +42,7 @@ __all__ = [
     "feature_names",
     "fit_context",
     "imported_class",
+    "metadata_of_scorer",
     "num_samples",
     "output_container",
     "routing_enabled",
@@ -64,6 +67,17 @@ def output_container(transformer: Any) -> str:
     """Return what a transformer's ``transform`` is to return: "default", "pandas" or "polars"."""
     container: str = _get_output_config("transform", transformer)["dense"]
     return container
+
+
+def metadata_of_scorer(scorer: Any, names: Iterable[str]) -> set[str]:
+    """Return which metadata of ``fit`` of a search its scorer gets, of those with some names.
+
+    With metadata routing what it requests, else ``sample_weight`` where it takes that.
+    """
+    if routing_enabled():
+        return set(get_routing_for_object(scorer).consumes("score", names))
+    accepts = getattr(scorer, "_accept_sample_weight", None)
+    return {"sample_weight"} & set(names) if accepts is not None and accepts() else set()
 
 
 def scorer_parts(scorer: Any) -> tuple[Any, int, Any] | None:

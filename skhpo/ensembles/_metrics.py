@@ -44,6 +44,8 @@ class OutputMetric:
         What the outputs are.
     classes : ndarray or None, default=None
         Sorted labels; None for a regressor. Outputs of ``predict`` are positions in them.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        What each row counts; None counts all alike.
 
     Raises
     ------
@@ -67,11 +69,20 @@ class OutputMetric:
            [1.]])
     """
 
-    def __init__(self, scorer: Any, y: Any, *, method: str, classes: Array | None = None) -> None:
+    def __init__(
+        self,
+        scorer: Any,
+        y: Any,
+        *,
+        method: str,
+        classes: Array | None = None,
+        sample_weight: Any = None,
+    ) -> None:
         self.scorer = scorer
         self.y = np.asarray(y)
         self.method = method
         self.classes = classes
+        self.sample_weight = None if sample_weight is None else np.asarray(sample_weight, float)
         self._check()
         self._rows, self._finish, self._sign = _fast_parts(scorer, self.y, method, classes)
 
@@ -92,10 +103,11 @@ class OutputMetric:
         once = weights is None
         if weights is None:
             weights = np.ones((1, len(self.y)), dtype=int)
+        weighted = weights if self.sample_weight is None else weights * self.sample_weight
         if self._rows is not None:
-            scores = self._by_rows(outputs, weights)
+            scores = self._by_rows(outputs, weighted)
         elif self._is_binary_auc():
-            scores = np.stack([self._auc(one, weights) for one in outputs], axis=1)
+            scores = np.stack([self._auc(one, weighted) for one in outputs], axis=1)
         else:
             scores = np.array([[self._asked(one, row) for one in outputs] for row in weights])
         return np.asarray(scores[0] if once else scores, dtype=float)
@@ -136,10 +148,12 @@ class OutputMetric:
     def _asked(self, outputs: Array, counts: Array) -> float:
         """Ask the scorer itself."""
         rows = np.repeat(np.arange(len(self.y)), counts)
+        weight = self.sample_weight
+        more = {} if weight is None else {"sample_weight": weight[rows]}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             try:
-                return float(self.scorer(self._answering(outputs), rows, self.y[rows]))
+                return float(self.scorer(self._answering(outputs), rows, self.y[rows], **more))
             except ValueError:
                 if np.all(counts == 1):
                     raise

@@ -296,7 +296,9 @@ class BaseTrialSearchCV(ScoredTrials):
             raise loop.error
         setting = plan.setting
         candidates = loop.table.candidates()
-        self._refit_inputs = RefitInputs(setting.seed, candidates, setting.max_resource, given)
+        self._refit_inputs = RefitInputs(
+            setting.seed, candidates, setting.max_resource, given, plan.metadata
+        )
         self.__dict__.pop("_top", None)
         self._warn(loop)
         warn_about_newcomers(self, loop.table, plan.X, plan.y)
@@ -329,7 +331,7 @@ class BaseTrialSearchCV(ScoredTrials):
         refit_context.call_on_fit_task_begin(estimator=self, **plan.shown)
         start = time.perf_counter()
         with noticing():
-            best = self._refitted_ensemble(plan.X, plan.y, dict(plan.setting.fit_params))
+            best = self._refitted_ensemble(plan)
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
         if hasattr(best, "feature_names_in_"):

@@ -64,6 +64,7 @@ def corrected_score(
     *,
     metric: Any = None,
     groups: Any = None,
+    sample_weight: Any = None,
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
     random_state: Any = 0,
@@ -87,6 +88,8 @@ def corrected_score(
         computed for all rows at once, as far as the splits test no row twice.
     groups : array-like of shape (n_samples,), default=None
         Rows of a group are in a resample together; by default those that ``fit`` got as ``groups``.
+    sample_weight : array-like of shape (n_samples,), default=None
+        What ``fit`` got, where the scores of the search weigh rows; needed only where that is gone.
     n_bootstrap : int, default=1000
         Resamples. Common metrics (accuracy, log loss, Brier score, area under the ROC curve of two
         classes, squared and absolute errors, R2) take seconds; any other is computed once per
@@ -128,10 +131,11 @@ def corrected_score(
     rows = search._rows_to_average("refit", "corrected_score")
     y = search._targets(y, "corrected_score(search, y)")
     found = OutOfFold.of(search.predictions_, rows)
-    scores = metric_of(search, metric, y, found)
+    call = "corrected_score(search, y, sample_weight=sample_weight)"
+    scores = metric_of(search, metric, y, found, weight=sample_weight, call=call)
     if groups is None:
         groups = search._refit_inputs.argument("groups")
-        if groups is None and search._refit_inputs.was_given("groups"):
+        if groups is None and "groups" in search._refit_inputs.names:
             raise ValueError(
                 "rows of a group must be resampled together, but the groups that fit got are gone, "
                 "because a search keeps no data; give them: corrected_score(search, groups=groups)"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,12 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .. import evaluation
-from ..ensembles import EnsembleClassifier, EnsembleRegressor, select_members
+from ..ensembles import EnsembleClassifier, EnsembleRegressor, OutputMetric, select_members
 from ._out_of_fold import OutOfFold, check_predicts, metric_of
 from ._outputs import KeptOutputs
+
+if TYPE_CHECKING:
+    from ._plan import Plan
 
 __all__ = ["Ensembles"]
 
@@ -62,7 +67,8 @@ class Ensembles(KeptOutputs):
             gone (after unpickling, say), or was a list; for "folds" `y` is enough, unless there are
             transformers around the networks.
         **params : dict
-            What ``fit`` got besides. Looked at only if `X` is given.
+            What ``fit`` got besides. Looked at only if `X` is given, but for ``sample_weight``,
+            with which the metric weighs rows where the scores of the search did.
 
         Returns
         -------
@@ -93,7 +99,10 @@ class Ensembles(KeptOutputs):
         call = f"ensemble(members={members!r}, X=X, y=y)"
         y = self._targets(y, call)
         rows = self._rows_to_average(members, "an ensemble")
-        selection = self._selected(rows, y, metric, n_members, n_initial, n_bags)
+        weight = params.get("sample_weight")
+        with_weight = f"{call[:-1]}, sample_weight=sample_weight)"
+        scores = partial(metric_of, self, metric, y, weight=weight, call=with_weight)
+        selection = self._selected(rows, scores, n_members, n_initial, n_bags)
         if members == "folds":
             fitted: list[Any] = []
             for row, repeat in selection.keys:
@@ -107,24 +116,26 @@ class Ensembles(KeptOutputs):
 
         return self._averaging(self._fitted(selection.keys, inputs), selection, 1)
 
-    def _refitted_ensemble(self, X: Any, y: Any, fit_params: dict[str, Any]) -> Any:
+    def _refitted_ensemble(self, plan: Plan) -> Any:
         """Return what ``refit="ensemble"`` makes the best estimator."""
         rows = self._rows_to_average("refit", "refit='ensemble'")
-        selection = self._selected(rows, y, None, _N_MEMBERS, 0, 1)
-        fitted = self._fitted(selection.keys, lambda n: (X, y, fit_params))
+        weight = (plan.shown["metadata"] or {}).get("sample_weight")
+        scores = partial(metric_of, self, None, plan.y, weight=weight)
+        selection = self._selected(rows, scores, _N_MEMBERS, 0, 1)
+        inputs = plan.X, plan.y, dict(plan.setting.fit_params)
+        fitted = self._fitted(selection.keys, lambda n: inputs)
         return self._averaging(fitted, selection, 1)
 
     def _selected(
         self,
         rows: list[int],
-        y: Any,
-        metric: Any,
+        metric: Callable[[OutOfFold], OutputMetric],
         n_members: int,
         n_initial: int,
         n_bags: int,
     ) -> _Selection:
         found = OutOfFold.of(self.predictions_, rows)
-        scores = metric_of(self, metric, y, found)
+        scores = metric(found)
         n_repeats = found.outputs.shape[1]
         outputs = found.outputs.reshape(-1, *found.outputs.shape[2:])
 

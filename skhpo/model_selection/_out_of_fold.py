@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,14 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import check_scoring
 from sklearn.utils.validation import check_is_fitted
 
-from .._compat import MultimetricScorer, PassthroughScorer, num_samples, safe_indexing, scorer_parts
+from .._compat import (
+    MultimetricScorer,
+    PassthroughScorer,
+    metadata_of_scorer,
+    num_samples,
+    safe_indexing,
+    scorer_parts,
+)
 from ..ensembles import OutputMetric
 from ..wrappers import owner_of
 
@@ -132,8 +139,10 @@ def _layers(test_rows: Sequence[NDArray[np.intp]]) -> list[list[int]]:
     return [splits for splits, _ in layers]
 
 
-def metric_of(search: Any, metric: Any, y: Any, found: OutOfFold) -> OutputMetric:
-    """Return a metric of the tested rows.
+def metric_of(
+    search: Any, metric: Any, y: Any, found: OutOfFold, *, weight: Any = None, call: str = ""
+) -> OutputMetric:
+    """Return a metric of the tested rows, which weighs them where the scores of the search did.
 
     Parameters
     ----------
@@ -144,16 +153,48 @@ def metric_of(search: Any, metric: Any, y: Any, found: OutOfFold) -> OutputMetri
     y : array-like
         Of all rows.
     found : OutOfFold
+    weight : array-like or None, default=None
+        Of all rows, as ``fit`` got them; None for those, where they are still there.
+    call : str, default=""
+        With which it can be given, for messages.
 
     Raises
     ------
     ValueError
-        If it cannot be computed from what was kept, or `y` is not what ``fit`` got.
+        If it cannot be computed from what was kept, `y` is not what ``fit`` got, or weights are
+        gone.
     """
-    kept = search.predictions_
+    kept, inputs = search.predictions_, search._refit_inputs
     own, classes = _targets(kept, y, found)
     scorer = _scorer(search, search.scorer_, metric)
-    return OutputMetric(scorer, own, method=kept.method, classes=classes)
+    if _weighs(scorer, inputs.names, metric):
+        weight = inputs.argument("sample_weight") if weight is None else weight
+        if weight is None:
+            raise ValueError(
+                "the metric must weigh rows as the scores of the search did, but the sample_weight "
+                f"that fit got is gone, because a search keeps no data; give it: {call}"
+            )
+        if np.shape(weight) != (kept.n_samples,):
+            raise ValueError(
+                f"sample_weight must be what fit got, {kept.n_samples} numbers, but its shape is "
+                f"{np.shape(weight)}"
+            )
+        weight = np.asarray(weight)[found.tested]
+    else:
+        weight = None
+    return OutputMetric(scorer, own, method=kept.method, classes=classes, sample_weight=weight)
+
+
+def _weighs(scorer: Any, names: Iterable[str], metric: Any) -> bool:
+    """Return whether a scorer gets weights of what ``fit`` got; ValueError if it gets more."""
+    used = metadata_of_scorer(scorer, names)
+    if used - {"sample_weight"}:
+        raise ValueError(
+            "a metric of kept predictions gets no metadata but sample_weight, but "
+            f"{'the metric of the search' if metric is None else metric} requests {sorted(used)}; "
+            "give another metric"
+        )
+    return bool(used)
 
 
 def read_kept(
@@ -233,7 +274,9 @@ def check_predicts(estimator: Any, what: str) -> None:
         )
 
 
-def check_metric(search: Any, scorer: Any, kind: PredictionKind, y: Any) -> None:
+def check_metric(
+    search: Any, scorer: Any, kind: PredictionKind, y: Any, names: Iterable[str]
+) -> None:
     """Raise ValueError if the metric of a search cannot be computed from what it is going to keep.
 
     Parameters
@@ -243,10 +286,14 @@ def check_metric(search: Any, scorer: Any, kind: PredictionKind, y: Any) -> None
         Of the search.
     kind : PredictionKind
     y : array-like
+    names : iterable of str
+        Metadata that ``fit`` got.
     """
     check_predicts(search.estimator, f"refit={search.refit!r}")
+    own = _scorer(search, scorer, None)
+    _weighs(own, names, None)
     OutputMetric(
-        _scorer(search, scorer, None),
+        own,
         np.asarray(y),
         method=kind.method,
         classes=_classes(kind.classes),

@@ -77,6 +77,8 @@ class Plan:
         All data; rows of `X` are read where they are, if that is possible.
     shown : dict of str to object
         The data as callbacks of scikit-learn are shown them.
+    metadata : frozenset of str
+        Names of what ``fit`` got besides.
     splits : list of (ndarray, ndarray)
     distributions : dict or list of dict
     space : SearchSpace
@@ -104,6 +106,7 @@ class Plan:
     X: Any
     y: Any
     shown: dict[str, Any]
+    metadata: frozenset[str]
     splits: Splits
     distributions: Any
     space: SearchSpace
@@ -175,8 +178,9 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     if callbacks.want_start or (search.journal, search.warm_start_from) != (None, None):
         known_by = fingerprint(search, distributions, cv, X, y, params)
     predictions = prediction_kind(search, distributions, y, splits)
+    given = frozenset(name for name, value in params.items() if value is not None)
     if search._refits_ensemble and predictions is not None:
-        check_metric(search, scorer, predictions, y)
+        check_metric(search, scorer, predictions, y, given)
     setting = evaluation.Setting(
         estimator=clone(subject.estimator),
         scorer=scorer,
@@ -203,6 +207,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         X=X,
         y=y,
         shown={"X": as_given(X), "y": as_given(y), "metadata": metadata},
+        metadata=given,
         splits=splits,
         distributions=distributions,
         space=space,

@@ -56,12 +56,15 @@ class RefitInputs:
     data : dict of str to weakref, or None
         What ``fit`` got, by argument, while somebody else holds it; a search holds no data, and a
         pickled one has None.
+    names : frozenset of str, default=frozenset()
+        Metadata that ``fit`` got, whether or not they are still there.
     """
 
     seed: int
     candidates: list[int]
     max_resource: int | None
     data: dict[str, weakref.ref[Any]] | None
+    names: frozenset[str] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None}
@@ -84,11 +87,7 @@ class RefitInputs:
 
     def argument(self, name: str) -> Any:
         """Return an argument of ``fit``, None if it is gone or was not given."""
-        return self.data[name]() if self.was_given(name) and self.data else None
-
-    def was_given(self, name: str) -> bool:
-        """Whether ``fit`` got an argument, as far as that is still known."""
-        return name in (self.data or {})
+        return self.data[name]() if self.data and name in self.data else None
 
 
 class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no annotations

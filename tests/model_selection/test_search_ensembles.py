@@ -5,13 +5,22 @@ import pickle
 import numpy as np
 import pytest
 from scipy.stats import loguniform
-from sklearn.base import clone
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, RidgeClassifier
-from sklearn.metrics import accuracy_score, log_loss, make_scorer, r2_score
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    get_scorer,
+    log_loss,
+    make_scorer,
+    r2_score,
+    roc_auc_score,
+)
 from sklearn.model_selection import (
     GroupKFold,
     PredefinedSplit,
@@ -238,6 +247,86 @@ def test_groups_of_fit_stay_together():
     search.fit(X, y, groups=groups.copy())
     with pytest.raises(ValueError, match="groups that fit got are gone"):
         corrected_score(search, n_bootstrap=50)
+
+
+class TestWeights:
+    """Scores that weigh rows: scikit-learn gives ``sample_weight`` of fit to the scorer."""
+
+    weight = np.random.RandomState(0).exponential(size=120) ** 2
+
+    @pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc", "f1", None])
+    def test_metrics_weigh_rows(self, scoring):
+        search = search_of(space={"max_depth": [2]}, scoring=scoring)
+        search.fit(X, y, sample_weight=self.weight)
+        found = corrected_score(search, n_bootstrap=20)
+        kept = search.out_of_fold_predictions()[0]
+        labels = kept.argmax(axis=1)
+        expected = {
+            "neg_log_loss": lambda **kw: -log_loss(y, kept, **kw),
+            "roc_auc": lambda **kw: roc_auc_score(y, kept[:, 1], **kw),
+            "f1": lambda **kw: f1_score(y, labels, **kw),
+            None: lambda **kw: accuracy_score(y, labels, **kw),
+        }[scoring]
+        assert found.uncorrected == pytest.approx(expected(sample_weight=self.weight))
+        assert found.uncorrected != pytest.approx(expected())
+        assert search.ensemble().oof_score_ == pytest.approx(found.uncorrected)
+        ensemble = search.ensemble(X=X, y=y, sample_weight=self.weight)
+        assert ensemble.oof_score_ == pytest.approx(found.uncorrected)
+
+    def test_those_that_are_gone_are_asked_for(self):
+        search = search_of(refit="ensemble", scoring="neg_log_loss")
+        search.fit(X, y.tolist(), sample_weight=self.weight.tolist())
+        loaded = pickle.loads(pickle.dumps(search))
+        with pytest.raises(ValueError, match=r"that fit got is gone.*ensemble\(.* sample_weight=s"):
+            loaded.ensemble(X=X, y=y)
+        with pytest.raises(ValueError, match=r"give it: corrected_score\(search, y, sample_weight"):
+            corrected_score(loaded, y)
+        with pytest.raises(ValueError, match=r"120 numbers, but its shape is \(3,\)"):
+            corrected_score(loaded, y, sample_weight=[1, 2, 3])
+        found = corrected_score(loaded, y, sample_weight=self.weight, n_bootstrap=20)
+        expected = search.best_estimator_.oof_score_
+        assert found.uncorrected <= expected < 0
+        again = loaded.ensemble(X=X, y=y, sample_weight=self.weight)
+        assert again.oof_score_ == expected
+
+    @config_context(enable_metadata_routing=True)
+    def test_routing_says_who_gets_them(self):
+        ignores = get_scorer("neg_log_loss").set_score_request(sample_weight=False)
+        search = search_of(scoring=ignores, space={"max_depth": [2]})
+        search.estimator.set_fit_request(sample_weight=True)
+        search.fit(X, y, sample_weight=self.weight)
+        proba = search.out_of_fold_predictions()[0]
+        found = corrected_score(search, y, n_bootstrap=20)
+        assert found.uncorrected == pytest.approx(-log_loss(y, proba))
+        weighs = get_scorer("neg_log_loss").set_score_request(sample_weight=True)
+        search.set_params(scoring=weighs).fit(X, y, sample_weight=self.weight)
+        found = corrected_score(search, y, n_bootstrap=20)
+        assert found.uncorrected == pytest.approx(-log_loss(y, proba, sample_weight=self.weight))
+        unweighted = corrected_score(search, y, metric="neg_log_loss", n_bootstrap=20)
+        assert unweighted.uncorrected == pytest.approx(-log_loss(y, proba))
+
+    @config_context(enable_metadata_routing=True)
+    def test_other_metadata_are_refused_before_any_training(self):
+        class Fitting(ClassifierMixin, BaseEstimator):
+            def __init__(self, max_depth=1):
+                self.max_depth = max_depth
+
+            def fit(self, X, y):
+                raise AssertionError
+
+            predict = fit
+
+        cost = make_scorer(lambda y, p, amount=1.0: float(np.mean((y == p) * amount)))
+        cost.set_score_request(amount=True)
+        search = search_of(Fitting(), scoring=cost, refit="ensemble", error_score="raise")
+        with pytest.raises(ValueError, match=r"requests \['amount'\]; give another metric"):
+            search.fit(X, y, amount=self.weight)
+
+
+def test_groups_that_are_gone_are_asked_for_after_pickling():
+    search = search_of(cv=GroupKFold(3)).fit(X, y, groups=np.arange(120) % 10)
+    with pytest.raises(ValueError, match="groups that fit got are gone"):
+        corrected_score(pickle.loads(pickle.dumps(search)), y)
 
 
 def test_fits_that_failed_are_no_candidates():
