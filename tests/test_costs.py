@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.base import BaseEstimator, ClassifierMixin
 
-from skhpo import SearchSpace
+from skhpo import HalvingHyperbandSearchCV, SearchSpace
 from skhpo.evaluation._tasks import FitGroup, FitTask
 from skhpo.evaluation._waiting import Waiting
 from skhpo.journal import Journal, Recorded, fit_event, seal
@@ -54,6 +55,21 @@ def operations(function):
     finally:
         sys.settrace(before)
     return n
+
+
+class LevelClassifier(ClassifierMixin, BaseEstimator):
+    """Is fitted at once."""
+
+    def __init__(self, x=0.0, level=1):
+        self.x = x
+        self.level = level
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.zeros(len(X), dtype=int)
 
 
 class Workers:
@@ -154,6 +170,27 @@ def test_a_line_of_a_journal_costs_the_same_however_many_there_are():
     assert many < 1.05 * few
 
 
+def test_replaying_a_fit_costs_the_same_however_many_there_are(tmp_path):
+    def replayed(n):
+        search = HalvingHyperbandSearchCV(
+            LevelClassifier(),
+            {"x": stats.uniform()},
+            resource="level",
+            max_resources=3,
+            n_iterations=n,
+            cv=[(np.arange(4), np.arange(4, 8))],
+            refit=False,
+            random_state=0,
+            journal=tmp_path / f"{n}.jsonl",
+        )
+        X, y = np.zeros((8, 1)), np.tile([0, 1], 4)
+        search.fit(X, y)
+        return operations(partial(search.fit, X, y))
+
+    few, more, many = map(replayed, (5, 20, 35))
+    assert many - more < 1.02 * (more - few)
+
+
 def test_what_a_journal_said_takes_fewer_bytes_than_its_lines_as_dicts(tmp_path):
     n, path = 3000, tmp_path / "run.jsonl"
     with Journal(path) as journal:
@@ -192,6 +229,16 @@ def test_lines_of_short_fits_are_synced_together(fit_time, n_syncs, tmp_path, mo
     assert len(synced) == n_syncs
 
 
+def test_a_row_of_the_table_costs_the_same_however_many_there_are():
+    def per_row(n):
+        table = TrialTable(1)
+        for trial, result in fits(n):
+            table.add(trial, [result])
+        return operations(partial(results_table, table, resource="max_epochs")) / n
+
+    assert per_row(500) < per_row(50)
+
+
 def test_a_fit_that_is_done_takes_few_bytes():
     n = 5000
     given = list(fits(n))
@@ -204,7 +251,7 @@ def test_a_fit_that_is_done_takes_few_bytes():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 120 * n
-    assert peak < 700 * n
+    assert peak < 440 * n
 
 
 def test_quantiles_are_asked_for_many_configurations_at_once():

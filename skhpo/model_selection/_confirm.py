@@ -117,7 +117,7 @@ def _best_rows(search: BaseTrialSearchCV, loop: TrialLoop) -> list[int]:
     """Return the row at which each of the best candidates was best."""
     candidates = loop.table.candidates()
     best: dict[int, int] = {}
-    for row in search._order(search.cv_results_[f"mean_test_{_metric(search)}"]):
+    for row in search._order(search.cv_results_[f"mean_test_{_metric(search)}"]).tolist():
         best.setdefault(candidates[row], row)
     return list(best.values())[: search.confirm]
 

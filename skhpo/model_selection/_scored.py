@@ -165,11 +165,11 @@ class ScoredTrials(Ensembles):
                 )
             return int(index)
         order = self._order(table[f"mean_test_{metric}"])
-        if not order and "violation" in table:
+        if not len(order) and "violation" in table:
             return int(np.argmin(table["violation"]))
-        if not order:  # no scorer gave anything: any row that was given the most
+        if not len(order):  # no scorer gave anything: any row that was given the most
             return int(np.argmax(table.get("n_resources", [0])))
-        return order[0]
+        return int(order[0])
 
     def _best_and_level(self) -> tuple[float, int | None] | None:
         """Return the score that the search ends with, and its level of the resource."""

@@ -50,7 +50,7 @@ class RefitInputs:
     ----------
     seed : int
         Of the search.
-    candidates : list of int
+    candidates : sequence of int
         Per row of ``cv_results_``.
     max_resource : int or None
     data : dict of str to weakref, or None
@@ -61,7 +61,7 @@ class RefitInputs:
     """
 
     seed: int
-    candidates: list[int]
+    candidates: Sequence[int]
     max_resource: int | None
     data: dict[str, weakref.ref[Any]] | None
     names: frozenset[str] = frozenset()
@@ -178,7 +178,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         by_name = isinstance(self.refit, str) and not self._refits_ensemble
         metric = f"mean_test_{self.refit}" if by_name else names[0]
         means = table[metric]
-        order = self._order(means)
+        order = self._order(means).tolist()
         if self.objectives:
             order = self._along_the_fronts(order)
         chosen = callable(self.refit) or self.confirm or self.objectives
@@ -195,11 +195,11 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         values = np.column_stack([table[f"mean_test_{name}"][rows] for name in self.objectives])
         return [rows[i] for i in promotion_order(values)]
 
-    def _order(self, means: NDArray[np.float64]) -> list[int]:
+    def _order(self, means: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the rows that may win, best first; of equal ones those with more resource."""
         level = self.cv_results_.get("n_resources", np.zeros(len(means)))
-        may_win = self._rows_to_win(means)
-        return [int(row) for row in np.lexsort((-level, -means)) if may_win[row]]
+        rows = np.lexsort((-level, -means))
+        return rows[self._rows_to_win(means)[rows]]
 
     def _rows_to_win(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows may win: of those that can be compared the least infeasible ones."""
