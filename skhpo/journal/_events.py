@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..trial import FitResult
@@ -179,29 +180,27 @@ def _is_usual(content: Mapping[str, Any]) -> bool:
     if n_fields != _N_FIELDS:
         return False
     try:
-        counts = [content[name] for name in _COUNTS]
-        times = [content["fit_time"], content["score_time"], content.get("start", 0)]
-        scores, params, tags = content["test_scores"], content["params"], content["tags"]
-        if not type(scores) is type(params) is type(tags) is dict:
+        counts = _counts_of(content)
+        times = (*_times_of(content), content.get("start", 0))
+        scores, params, tags = objects = _objects_of(content)
+        resource, parent, train_scores, error, device, _ = _others_of(content)
+        if not _OBJECT.issuperset(map(type, objects)):
             return False
-        numbers = [*times, content.get("time", 0), *scores.values()]
-        plain = [*params.values(), *tags.values()]
-        floats = [value for value in plain if type(value) is float]
-        resource, parent = content["resource"], content["parent"]
+        numbers = (*times, content.get("time", 0), *scores.values())
+        plain = (*params.values(), *tags.values())
         return (
-            set(map(type, counts)) == _INTEGER
+            _INTEGER.issuperset(map(type, counts))
             and min(counts) >= 0
-            and set(map(type, numbers)) <= _NUMBERS
+            and _NUMBERS.issuperset(map(type, numbers))
             and min(times) >= 0
-            and set(map(type, plain)) <= _PLAIN
+            and _PLAIN.issuperset(map(type, plain))
             # No other sum is finite.
-            and math.isfinite(sum(numbers) + sum(floats))
+            and math.isfinite(sum(numbers, sum([v for v in plain if type(v) is float])))
             and (resource is None or type(resource) is int)
             and (parent is None or (type(parent) is int and parent >= 0))
-            and content["train_scores"] is content["error"] is None
-            and (content["device"] is None or type(content["device"]) is str)
+            and train_scores is error is None
+            and (device is None or type(device) is str)
             and type(content.get("worker", "")) is str
-            and "sum" in content
         )
     except (KeyError, OverflowError):
         return False
@@ -246,8 +245,11 @@ def _is_fit(value: Any) -> bool:
 
 # A usual fit has a sum, and of the optional fields at most "time", and "start" with "worker".
 _N_FIELDS = 17
-_COUNTS = ("n", "trial", "split", "repeat", "candidate")
-_INTEGER, _NUMBERS = {int}, {int, float}
+_counts_of = itemgetter("n", "trial", "split", "repeat", "candidate")
+_times_of = itemgetter("fit_time", "score_time")
+_objects_of = itemgetter("test_scores", "params", "tags")
+_others_of = itemgetter("resource", "parent", "train_scores", "error", "device", "sum")
+_OBJECT, _INTEGER, _NUMBERS = {dict}, {int}, {int, float}
 _PLAIN = {int, float, str, bool, type(None)}
 
 # A check of the value, and the rule in words.

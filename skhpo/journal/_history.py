@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from ..trial import RACED
@@ -11,6 +12,7 @@ __all__ = ["History"]
 
 # What all fits of a trial have in common.
 _FACTS = ("candidate", "resource", "parent", "params")
+_facts_of = itemgetter(*_FACTS)
 
 
 class History:
@@ -56,7 +58,7 @@ class History:
         there = self._fits.get(trial, 0)
         if there & bit and not self._is_left_out(event, (trial, *fit)):
             return f"the fit of trial {trial}, split {fit[0]}, repeat {fit[1]} is there twice"
-        facts = tuple(event[name] for name in _FACTS)
+        facts = _facts_of(event)
         known = self._facts.setdefault(trial, facts)
         if facts != known:
             for name, now, before in zip(_FACTS, facts, known, strict=True):
