@@ -1,10 +1,12 @@
 """Rows of `scale.py` about the process that runs a search, whoever does the fits."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 
 import numpy as np
 from scale_rows import Figure, exponent, median_seconds, row
@@ -21,7 +23,7 @@ from skhpo.journal import fit_event, seal
 from skhpo.journal._lines import read_lines
 from skhpo.results import TrialTable, results_table
 from skhpo.samplers import RandomSampler
-from skhpo.schedulers import FullScheduler
+from skhpo.schedulers import AsynchronousHyperband, FullScheduler
 from skhpo.trial import FitResult, Trial
 
 SPACE = {"lr": loguniform(1e-4, 1), "units": randint(8, 512), "quality": uniform()}
@@ -118,6 +120,29 @@ def in_no_time():
     return Figure(shown(sizes, each, "ms"), spent[-1] / peer[-1], 1 + exponent(sizes, spent))
 
 
+@row("asking, telling and releasing a trial of an asynchronous bracket", "O(log n)")
+def asynchronous_bracket():
+    levels, sizes, spent = (2_187, 19_683), [], []
+    for level in levels:
+        scheduler = AsynchronousHyperband(
+            RandomSampler(SearchSpace(SPACE), 0), max_resources=level, n_brackets=1
+        )
+        running = deque()
+        start = time.process_time()
+        while True:
+            while len(running) < 100 and (asked := scheduler.ask()):
+                running.extend(asked)
+            if not running:
+                break
+            trial = running.popleft()
+            scheduler.tell(trial, trial.params["quality"])
+            scheduler.released()
+        spent.append((time.process_time() - start) / scheduler.n_trials)
+        sizes.append(scheduler.n_trials)
+    each = [1e6 * seconds for seconds in spent]
+    return Figure(shown(sizes, each, "us"), exponent=1 + exponent(sizes, spent))
+
+
 @row("submitting where so many fits wait", "flat")
 def waiting():
     sizes, spent = (1_000, 10_000, 100_000), []
@@ -161,19 +186,26 @@ def journal_lines(n_fits):
     return b"".join(lines)
 
 
-@row("reading a line of a journal", "20 us, exponent 1.0")
+@row("reading a line of a journal, over json.loads of it", "20 us, exponent 1.0")
 def reading():
-    sizes, spent = (2_000, 20_000), []
+    sizes, spent, ratios = (2_000, 20_000), [], []
     for size in sizes:
         content = journal_lines(size)
-        spent.append(
-            median_seconds(
-                lambda c=content: read_lines(c, "it", lambda _: None), 3, time.process_time
-            )
-            / size
-        )
+        lines = content.splitlines()
+        pairs = []
+        for _ in range(7):
+            start = time.process_time()
+            read_lines(content, "it", lambda _: None)
+            middle = time.process_time()
+            for line in lines:
+                json.loads(line)
+            pairs.append((middle - start, time.process_time() - middle))
+        own, peer = np.array(pairs).T
+        spent.append(float(np.median(own)) / size)
+        ratios = own / peer
     each = [1e6 * seconds for seconds in spent]
-    return Figure(shown(sizes, each, "us"), exponent=1 + exponent(sizes, spent))
+    ratio = float(np.median(ratios)), min(ratios), max(ratios)
+    return Figure(shown(sizes, each, "us"), ratio, 1 + exponent(sizes, spent))
 
 
 @row("replaying a fit of a journal, read and all", "100 us, exponent 1.0")

@@ -1,13 +1,12 @@
 """Rows of `scale.py`: what samplers and schedulers compute between fits."""
 
-import resource
 import statistics
 import time
 
 import numpy as np
 from bayes_peers import optuna_params, optuna_study
 from bayes_tasks import Task
-from scale_rows import Figure, exponent, row
+from scale_rows import Figure, exponent, peak_bytes, row
 from scipy.stats import uniform
 from threadpoolctl import threadpool_limits
 
@@ -19,7 +18,7 @@ REPEATS = 5
 
 
 def _stage(space, **arguments):
-    """Processor seconds from the last score of a stage to what follows, and megabytes at most."""
+    """Seconds from the last score of a stage to what follows (processor, wall), and megabytes."""
     scheduler = Harmonica(SearchSpace(space), 0, n_stages=1, n_restrictions=1, **arguments)
     trials = scheduler.ask()
     rng = np.random.default_rng(0)
@@ -32,17 +31,20 @@ def _stage(space, **arguments):
             signs = [1 if repr(trial.params[n]) == levels[n] else -1 for n in names[:6]]
         a, b, c, d, e, f = signs
         scheduler.tell(trial, 2 * a + 1.5 * b * c + d * e * f + 0.5 * rng.normal())
-    start = time.process_time()  # of all threads
+    start, wall = time.process_time(), time.perf_counter()  # of all threads
     scheduler.ask()
-    seconds = time.process_time() - start
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, len(trials)
+    seconds = time.process_time() - start, time.perf_counter() - wall
+    return *seconds, peak_bytes() / 1e6, len(trials)
 
 
 def _harmonica(name, make):
     @row(f"Harmonica's polynomial, {name}", "10 s, 500 MB")
     def measure():
-        seconds, megabytes, n = _stage(make())
-        return Figure(f"{n} samples: {seconds:.1f} s of processor time, {megabytes:.0f} MB in all")
+        seconds, wall, megabytes, n = _stage(make())
+        return Figure(
+            f"{n} samples: {seconds:.1f} s of processor time in {wall:.1f} s, "
+            f"{megabytes:.0f} MB in all"
+        )
 
 
 _harmonica("1,000 two-valued", lambda: {f"p{i:04}": [0, 1] for i in range(1000)})

@@ -239,9 +239,9 @@ def _lost():
 
 
 class _VirtualPool(_pool.Pool):
-    def wait(self):
+    def wait(self, seconds=None):
         self._engine.deliver()
-        return super().wait()
+        return super().wait(seconds)
 
 
 @contextmanager
