@@ -9,10 +9,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from skhpo import HalvingHyperbandSearchCV, SearchSpace
+from skhpo import HalvingHyperbandSearchCV, SearchSpace, TorchClassifier
 from skhpo.evaluation._tasks import FitGroup, FitTask
 from skhpo.evaluation._waiting import Waiting
 from skhpo.journal import Journal, Recorded, fit_event, seal
@@ -252,6 +253,30 @@ def test_a_fit_that_is_done_takes_few_bytes():
     tracemalloc.stop()
     assert held < 120 * n
     assert peak < 440 * n
+
+
+def test_rows_that_are_held_out_pass_a_network_once_a_rung_as_others_do():
+    passed = []
+
+    class Counting(torch.nn.Linear):
+        def forward(self, X):
+            passed.append(len(X))
+            return super().forward(X)
+
+    X = np.random.default_rng(0).normal(size=(300, 4)).astype("float32")
+    y = np.tile([0, 1], 150)
+    net = TorchClassifier(
+        Counting,
+        module__in_features=4,
+        module__out_features=2,
+        max_epochs=1,
+        batch_size=50,
+        validation_fraction=0.1,
+        random_state=0,
+    ).fit(X, y)
+    passed.clear()
+    net.partial_fit(X, y)
+    assert sum(passed) == 300
 
 
 def test_quantiles_are_asked_for_many_configurations_at_once():

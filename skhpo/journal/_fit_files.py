@@ -138,7 +138,7 @@ class FitFiles:
             return self._path(key).exists()
         if self._at_first is None:
             self._at_first = set(os.listdir(self.folder) if self.folder.is_dir() else ())
-        return self._path(key).name in self._at_first
+        return self._name(key) in self._at_first
 
     def content(self, key: Name) -> memoryview | None:
         """Return the content of the file of a fit; None if there is none, or it is damaged."""
@@ -215,8 +215,11 @@ class FitFiles:
     def _fit(self, key: Name) -> str:
         return f"{self.journal}/{'-'.join(map(str, key))}/"
 
+    def _name(self, key: Name) -> str:
+        return f"{'-'.join(map(str, key))}{self.suffix}"
+
     def _path(self, key: Name) -> Path:
-        return self.folder / f"{'-'.join(map(str, key))}{self.suffix}"
+        return self.folder / self._name(key)
 
     def _begin(self, content: bytes, key: Name) -> int:
         """Return where a file's content begins; 0 if it is not whole, or of another fit."""
