@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,6 +78,7 @@ class Workers:
     """An evaluator that has its results in an order of its own, one at a time."""
 
     known = {}
+    setting = SimpleNamespace(keep_errors=False)
 
     def __init__(self, n):
         self.n = n
