@@ -2,6 +2,7 @@
 
 import logging
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,6 +121,7 @@ class Shuffled:
     """An evaluator with room for so many fits, which end in any order."""
 
     n_splits = 2
+    setting = SimpleNamespace(keep_errors=False)
 
     def __init__(self, room, rng):
         self.known = {}

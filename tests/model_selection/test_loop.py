@@ -1,5 +1,7 @@
 """The loop against a scheduler and an evaluator that only pretend."""
 
+from types import SimpleNamespace
+
 import pytest
 from journals import HEADER
 
@@ -17,6 +19,7 @@ class Instant:
     """Answers at once, `at_a_time` results together; notes what it was asked to drop."""
 
     n_splits = 2
+    setting = SimpleNamespace(keep_errors=False)
     has_room_ahead = False
 
     def __init__(self, at_a_time=1, room=1):
