@@ -59,6 +59,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 TABLES = ["attrition", "concrete", "satimage", "churn"]
+WORST_DRAWN = 2  # so that one table does not hide the others
 MOMENTS = np.linspace(0.05, 1.0, 20)  # shares of the time
 
 
@@ -254,13 +255,12 @@ def draw(runs, path):
         if name in BASELINES:
             continue
         ours = "-" if is_ours(name) else "--"
-        ax.plot(
-            MOMENTS * seconds, curves[name].mean(axis=0), ours, color=colours(i % 10), label=name
-        )
+        mean = np.minimum(curves[name], WORST_DRAWN).mean(axis=0)
+        ax.plot(MOMENTS * seconds, mean, ours, color=colours(i % 10), label=name)
     ax.set(
         xlabel="processor seconds",
-        ylabel="mean regret on the test (defaults: 1)",
-        ylim=(-0.05, 1.5),
+        ylabel=f"mean test regret, each at most {WORST_DRAWN} (defaults: 1)",
+        ylim=(-0.05, 1.2),
         title="Solid lines: this package",
     )
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
