@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ __all__ = ["Feed"]
 
 # Rows of several steps are gathered at once, up to this size.
 _CHUNK_BYTES = 2**21
+# Several arrays are copied to one, from which a step gathers its rows by one call instead of one
+# for each network, up to this size; the time of a call matters less for larger rows.
+_JOINED_BYTES = 2**25
 
 
 @dataclass
@@ -79,11 +83,22 @@ class Feed:
             isinstance(source, torch.Tensor) and source.device.type == "cpu"
             for source in self.sources
         )
+        self.first_inputs = [0] * len(self.runs)
+        if len(self.sources) > 1 and self._is_in_memory:
+            self._copy_to_one()
         # What is drawn while items are read and what a step draws come from one stream.
         self._step_by_step = self._is_in_memory or any(
             isinstance(source, _Items | _Changed) for source in self.sources
         )
         self.row_bytes = max(1, math.prod(self.sources[0].shape[1:]) * self.dtype.itemsize)
+
+    def _copy_to_one(self):
+        """Join small arrays of the same kind."""
+        kinds = {(source.shape[1:], source.dtype) for source in self.sources}
+        if len(kinds) == 1 and sum(source.nbytes for source in self.sources) <= _JOINED_BYTES:
+            firsts = [0, *itertools.accumulate(map(len, self.sources))]
+            self.first_inputs = [firsts[i] for i in self.source_of]
+            self.sources, self.source_of = [torch.cat(self.sources)], [0] * len(self.runs)
 
     def _plan(self):
         sizes = [run.batches.sizes() for run in self.runs]
@@ -123,14 +138,16 @@ class Feed:
         longest = max(len(run.batches.rows) for run in self.runs)
         # int32, as the orders of many networks may need as much memory as the rows.
         of_targets = torch.zeros(len(self.runs), longest, dtype=torch.int32)
-        is_mapped = any(of_rows is not None for of_rows in self.maps)
+        is_mapped = any(of_rows is not None for of_rows in self.maps) or any(self.first_inputs)
         of_inputs = torch.zeros_like(of_targets) if is_mapped else of_targets
-        for row, (run, of_rows) in enumerate(zip(self.runs, self.maps, strict=True)):
+        each = zip(self.runs, self.maps, self.first_inputs, strict=True)
+        for row, (run, of_rows, first) in enumerate(each):
             order, index = run.batches.order(), run.batches.rows.index
             order = order if index is None else index[order]
             of_targets[row, : len(order)] = order
             if is_mapped:
                 of_inputs[row, : len(order)] = order if of_rows is None else of_rows[order]
+                of_inputs[row, : len(order)] += first
         return of_inputs, of_targets
 
     def _together(self, first):

@@ -134,15 +134,16 @@ class _Fused:
         """Make new calls, after parameters were frozen or unfrozen, or settings changed."""
         self._calls = {}
         trained = [[float(block.gradients is not None)] for block in self.blocks]
-        self._ones = torch.tensor(trained, dtype=torch.float32, device=self.counts.device)
+        ones = torch.tensor(trained, dtype=torch.float32, device=self.counts.device)
+        self._ones = ones.repeat(1, self.counts.shape[1])
 
     def step(self, start, stop):
         """Step the optimizers of the networks from `start` to `stop`."""
         key = start, stop
         if key not in self._calls:
             self._calls[key] = self._make_calls(start, stop)
-        counts, calls, are_first = self._calls[key]
-        counts.add_(self._ones)
+        counts, ones, calls, are_first = self._calls[key]
+        counts.add_(ones)
         for call in calls:
             call()
         if are_first:
@@ -161,7 +162,7 @@ class _Fused:
         ]
         members = [i for of_group in groups.values() for i in of_group]
         are_first = not all(all(n_steps[i][start:stop]) for i in members)
-        return self.counts[:, start:stop], calls, are_first
+        return self.counts[:, start:stop], self._ones[:, start:stop], calls, are_first
 
     def _runs(self, start, stop, n_steps):
         """Yield ranges of networks whose steps are one call."""

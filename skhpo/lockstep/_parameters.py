@@ -9,6 +9,10 @@ from torch import nn
 
 __all__ = ["Block", "Parameters"]
 
+# Layers with fewer outputs, which do not fill a vector register, take 0.3 to 0.9 of the time with
+# their weights in the order (out, in). One output is the same in both orders, and computed as here.
+_MANY_OUTPUTS = 16
+
 
 @dataclass(eq=False)
 class Block:
@@ -23,8 +27,8 @@ class Block:
     gradients : Tensor of shape (n_networks, ...) or None
         None if it is not trained.
     is_transposed : bool
-        Whether matrices are stored transposed, as those of linear layers, (in, out): products with
-        a transposed right factor take more than twice as long.
+        Whether matrices are stored transposed, as those of most linear layers, (in, out): products
+        with a transposed right factor take more than twice as long.
     """
 
     name: str
@@ -52,7 +56,7 @@ class Parameters:
     def __init__(self, modules, groups=(), trained=True):
         self.modules = modules
         groups = dict(groups)
-        linear = {m.weight for m in modules[0].modules() if type(m) is nn.Linear}
+        linear = {m.weight for m in modules[0].modules() if _is_transposed(m)}
         rows = [dict(module.named_parameters()) for module in modules]
         self.blocks = []
         for name, parameter in rows[0].items():
@@ -115,3 +119,7 @@ class Parameters:
                 block.gradients = block.gradients[rows]
         self.buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
         self.attach()
+
+
+def _is_transposed(layer):
+    return type(layer) is nn.Linear and not 1 < layer.out_features < _MANY_OUTPUTS

@@ -111,7 +111,8 @@ def _together(nets, X):
     nonlinearities = [net._get_predict_nonlinearity() for net in nets]
     with torch.no_grad():
         for x, _, _ in RowBatches(rows, max(_FEWEST_ROWS, together)).triples():
-            output = passes.forward(x.expand(len(nets), *x.shape)).clone()
+            output = passes.forward(x.expand(len(nets), *x.shape))
+            output = output.clone(memory_format=torch.contiguous_format)
             for own, nonlinearity, one in zip(found, nonlinearities, output, strict=True):
                 own.append(skorch.utils.to_numpy(nonlinearity(one)))
     return [np.concatenate(own) for own in found]

@@ -85,7 +85,7 @@ class LockstepRunner:
                 self.optimizer.refresh_settings(row)
         self._freeze_and_thaw()
         with self.passes.context():
-            steps = [(step, *self._step(step, *batch)) for step, *batch in self.feed.epoch()]
+            steps = [(step, self._step(step, *batch)) for step, *batch in self.feed.epoch()]
         return list(map(EpochReport, self._losses_of_nets(steps), self.feed.sizes))
 
     def release(self, network):
@@ -110,7 +110,7 @@ class LockstepRunner:
         start, stop = self.waiting.rows_to_step(step)
         if start < stop:
             self._step_optimizers(start, stop)
-        return losses, weight
+        return losses * weight
 
     def _step_optimizers(self, start, stop):
         self.gradient_limits.keep_to(start, stop)
@@ -130,16 +130,15 @@ class LockstepRunner:
     def _losses_of_nets(self, steps):
         """Return the losses of each network's batches; one transfer from the device."""
         shapes = {}
-        for number, (_, rows, _) in enumerate(steps):
+        for number, (_, rows) in enumerate(steps):
             shapes.setdefault(rows.shape, []).append(number)
         values = [None] * len(steps)
         for numbers in shapes.values():
-            rows, weights = (torch.stack([steps[n][part] for n in numbers]) for part in (1, 2))
-            of_steps = (rows * weights).sum(-1).tolist()
+            of_steps = torch.stack([steps[n][1] for n in numbers]).sum(-1).tolist()
             for number, of_step in zip(numbers, of_steps, strict=True):
                 values[number] = of_step
         losses = [[] for _ in self.runs]
-        for (step, *_), of_step in zip(steps, values, strict=True):
+        for (step, _), of_step in zip(steps, values, strict=True):
             for row, loss in enumerate(of_step, step.start):
                 losses[row].append(loss)
         return losses

@@ -6,7 +6,7 @@ import scipy.sparse
 import torch
 
 from skhpo.estimators import MLP, TorchClassifier
-from skhpo.lockstep import Member
+from skhpo.lockstep import Member, _feed
 from skhpo.lockstep._feed import Feed
 from skhpo.lockstep._together import _build
 from skhpo.rows import RowSubset
@@ -24,9 +24,12 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_batches_are_those_of_each_network(case, weighted):
+def test_batches_are_those_of_each_network(case, weighted, joined, monkeypatch):
+    if not joined:
+        monkeypatch.setattr(_feed, "_JOINED_BYTES", 0)  # as of large arrays
     runs = []
     for k, inputs in enumerate(CASES[case]):
         y = np.arange(inputs.shape[0]) * (k + 1) % 3

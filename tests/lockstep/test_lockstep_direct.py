@@ -42,8 +42,9 @@ class Residual(nn.Module):
         return self.second(torch.relu(self.dropout(self.first(x))) + x)
 
 
-def flat(*layers, rate=0.0):
-    return Double(nn.Linear(8, 6), *layers, nn.Dropout(rate), nn.Linear(6, 3))
+def flat(*layers, rate=0.0, width=6):
+    """With 16 units and more weights are stored in another order."""
+    return Double(nn.Linear(8, width), *layers, nn.Dropout(rate), nn.Linear(width, 3))
 
 
 def images(rate):
@@ -59,9 +60,9 @@ def words(rate):
 
 CASES = {
     "one layer": (lambda rate: Double(nn.Linear(8, 3, bias=False)), FLAT),
-    "tanh": (lambda rate: flat(nn.Tanh()), FLAT),
+    "tanh": (lambda rate: flat(nn.Tanh(), width=18), FLAT),
     "dropout": (lambda rate: flat(nn.ReLU(), rate=rate), FLAT),
-    "batch norm": (lambda rate: flat(nn.BatchNorm1d(6), nn.GELU(), rate=rate), FLAT),
+    "batch norm": (lambda rate: flat(nn.BatchNorm1d(18), nn.GELU(), rate=rate, width=18), FLAT),
     "layer norm": (lambda rate: flat(nn.LayerNorm(6), nn.SiLU(), rate=rate), FLAT),
     "group norm": (lambda rate: flat(nn.GroupNorm(2, 6), nn.ELU(), rate=rate), FLAT),
     "traced": (Residual, FLAT),

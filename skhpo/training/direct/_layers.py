@@ -14,9 +14,8 @@ from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
 from ._graph import Graph
 from ._normalizations import BatchNorm, GroupNorm, LayerNorm
 from ._place import Rule, Unknown
-from ._products import Convolution, Embedding
+from ._products import Convolution, Embedding, SparseLinear
 from ._shapes import POOLS, Flatten, Unflatten
-from ._sparse import SparseLinear
 from ._tables import Table
 
 __all__ = [

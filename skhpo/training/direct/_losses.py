@@ -77,16 +77,18 @@ class CrossEntropy(_ClassLoss):
         # For several networks a tensor of shape (n_networks, 1, 1).
         self._share = criterion.label_smoothing
         self._is_smoothed = isinstance(self._share, torch.Tensor) or self._share > 0
-        self._logits = self._logs = None
+        self._logits = self._logs = self._ones = None
 
     def forward(self, output, y, scale):
-        output, y = output.mT, y.unsqueeze(-2)
-        if self._logits is None:
-            self._logits = torch.empty_like(output, memory_format=torch.contiguous_format)
-            self._ones = torch.ones_like(self._logits[..., :1, :])
+        logits, y = output.mT, y.unsqueeze(-2)
+        if self._ones is None:
+            self._ones = torch.ones_like(logits[..., :1, :])
             self._minus_ones = -self._ones
-        self._logits.copy_(output)
-        self._logs = torch.log_softmax(self._logits, -2, out=self._logs)
+            if not logits.is_contiguous():
+                self._logits = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        if self._logits is not None:
+            logits = self._logits.copy_(logits)
+        self._logs = torch.log_softmax(logits, -2, out=self._logs)
         self._gradient = torch.exp(self._logs, out=self._gradient)
         if self._weight is None and not self._is_smoothed:
             losses = self._logs.gather(-2, y).squeeze(-2).neg_()

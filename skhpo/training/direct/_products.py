@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..sparse import SparseBatch
 from ._place import Rule, Unknown, on_meta
 
-__all__ = ["Convolution", "Embedding", "Linear"]
+__all__ = ["Convolution", "Embedding", "Linear", "SparseLinear"]
 
 _aten = torch.ops.aten
 _CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -29,13 +30,15 @@ class Linear(Rule):
         self._transposed = self._weight.mT
         # Weights of several networks may be a view of memory in the order (n_networks, in, out).
         gradient = self._weight_gradient
-        self._is_kept_transposed = gradient is not None and gradient.stride(-1) != 1
+        is_transposed = gradient is not None and gradient.stride(-1) != 1
+        self._kept_transposed = gradient.mT if is_transposed else None
         leading = () if place.n_networks is None else (place.n_networks,)
-        many, has_bias = bool(leading), self._bias is not None
+        many = bool(leading)
         self._product = torch.bmm if many else torch.mm
-        self._affine = torch.baddbmm if many else torch.addmm
-        if many and has_bias:
-            self._bias = self._bias.unsqueeze(1)
+        # Of weights in their own order the outputs are computed as (n_networks, out, n).
+        self._goes_across = many and layer.out_features > 1 and self._weight.stride(-1) == 1
+        if many and self._bias is not None:
+            self._bias = self._bias.unsqueeze(-1 if self._goes_across else 1)
         # Further dimensions are flattened to rows of a matrix.
         self._flat = self._full = None
         if len(place.shape) > 2:
@@ -49,31 +52,55 @@ class Linear(Rule):
         if self._flat is not None:
             x = x.reshape(*self._flat, x.shape[-1])
         self._x = x
-        if self._bias is None:
-            self._out = self._product(x, self._transposed, out=self._out)
+        if self._bias is None or self._ones is None:
+            factors = (self._weight, x.mT) if self._goes_across else (x, self._transposed)
+            self._out = self._product(*factors, out=self._out)
+            if self._bias is not None:
+                # Takes half the time of `baddbmm`, which copies the bias to all rows first.
+                self._out.add_(self._bias)
         else:
-            self._out = self._affine(self._bias, x, self._transposed, out=self._out)
-        return self._out if self._flat is None else self._out.view(*self._full, -1)
+            self._out = torch.addmm(self._bias, x, self._transposed, out=self._out)
+        out = self._out.mT if self._goes_across else self._out
+        return out if self._flat is None else out.reshape(*self._full, -1)
 
     def backward(self, gradient):
         if self._flat is not None:
             gradient = gradient.reshape(*self._flat, gradient.shape[-1])
-        across = gradient.mT
-        if self._is_kept_transposed:
-            self._product(self._x.mT, gradient, out=self._weight_gradient.mT)
+        if self._kept_transposed is not None:
+            self._product(self._x.mT, gradient, out=self._kept_transposed)
         elif self._weight_gradient is not None:
-            self._product(across, self._x, out=self._weight_gradient)
+            self._product(gradient.mT, self._x, out=self._weight_gradient)
         if self._bias_gradient is not None:
             if self._ones is None:
                 torch.sum(gradient, 1, out=self._bias_gradient)
             else:
-                torch.mv(across, self._ones, out=self._bias_gradient)
+                torch.mv(gradient.mT, self._ones, out=self._bias_gradient)
         if not self._needs_gradient:
             return None
         self._x_gradient = self._product(gradient, self._weight, out=self._x_gradient)
         if self._flat is None:
             return self._x_gradient
         return self._x_gradient.view(*self._full, -1)
+
+
+class SparseLinear(Linear):
+    """A linear layer that computes with the nonzero values of a `SparseBatch`."""
+
+    def forward(self, x):
+        if type(x) is not SparseBatch:
+            return super().forward(x)
+        self._x = x
+        out = x.times(self._weight)
+        return out if self._bias is None else out.add_(self._bias)
+
+    def backward(self, gradient):
+        if type(self._x) is not SparseBatch:
+            return super().backward(gradient)
+        if self._weight_gradient is not None:
+            self._x.gradient_times(gradient, out=self._weight_gradient)
+        if self._bias_gradient is not None:
+            torch.sum(gradient, 0, out=self._bias_gradient)
+        return None  # a batch needs no gradient
 
 
 class MergedChannels(Rule):
