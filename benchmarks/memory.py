@@ -9,10 +9,13 @@ Processes can only be read one after another, while they map and unmap the file.
 add up to too much now and then (to more of the file than there is), so the table has the 95th
 percentile of the readings beside the largest one.
 
-Run it with ``python benchmarks/memory.py``.
+Run it with ``python benchmarks/memory.py``. With ``--fit`` it measures instead how much one fit of
+64 units on images raises the resident size of a process that has fitted a small one before; with
+``PYTHONPATH`` set to a checkout it does so for that one.
 """
 
 import argparse
+import gc
 import os
 import tempfile
 import threading
@@ -93,10 +96,34 @@ def write(path, n_rows, rng):
     X.flush()
 
 
+def resident(name):
+    """Return the resident size ("VmRSS") of this process, or the largest one ("VmHWM"), in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(name))
+
+
+def peak_of_fit(n_rows=4000, n_features=784):
+    """Return the MB that a fit adds at most to the resident size, and those of its inputs."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n_rows, n_features), dtype=np.float32)
+    y = rng.integers(0, 10, n_rows)
+    net = TorchClassifier(module__n_units=64, batch_size=64, max_epochs=3, random_state=0)
+    net.fit(X[:200, :64], y[:200])  # imports parts of torch
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the largest size from here on
+    before = resident("VmRSS")
+    net.fit(X, y)
+    return resident("VmHWM") - before, X.nbytes / 1e6
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=1.0)
+    parser.add_argument("--fit", action="store_true", help="one fit in place of searches")
     args = parser.parse_args()
+    if args.fit:
+        print("a fit adds {:.1f} MB to {:.1f} MB of inputs".format(*peak_of_fit()))
+        return
     n_rows = int(args.gigabytes * 1e9 / 4 / N_FEATURES)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -27,7 +27,7 @@ __all__ = [
 # Largest array that is converted at once; larger ones are converted batch by batch.
 MAX_CONVERTED_BYTES = 2**30
 # Shuffled rows are gathered for many batches at once, up to this size.
-_CHUNK_BYTES = 2**23
+_CHUNK_BYTES = 2**21
 _CPU = torch.device("cpu")
 
 
