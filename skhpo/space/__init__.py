@@ -1,11 +1,12 @@
 """The search space: a map between dicts of parameters and points of the unit cube."""
 
 from ._axes import make_axis
+from ._cube import Dimension
 from ._forbidden import MOST_REFUSED
 from ._foreign import Levels, translated
 from ._log_randint import log_randint
 from ._ordered import ordered
-from ._space import Dimension, SearchSpace
+from ._space import SearchSpace
 from ._views import as_written
 
 __all__ = [
