@@ -6,6 +6,8 @@ import copy
 import functools
 import inspect
 import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +32,7 @@ __all__ = [
 class GaussianNLL(nn.GaussianNLLLoss):
     """`GaussianNLLLoss` of a module that returns a pair of mean and variance."""
 
-    def forward(self, output, target, var=None):
+    def forward(self, output: Any, target: torch.Tensor, var: Any = None) -> torch.Tensor:
         """Return the loss of a pair of tensors, or of torch's three arguments."""
         if var is not None:
             return super().forward(output, target, var)
@@ -103,18 +105,18 @@ SCHEDULERS = {
 }
 
 
-def resolve_optimizer(value):
+def resolve_optimizer(value: Any) -> Any:
     """Return the optimizer class (or factory) that `value` is or names."""
     return _resolve("optimizer", value)
 
 
-def resolve_criterion(value):
+def resolve_criterion(value: Any) -> Any:
     """Return the criterion class, factory or module that `value` is or names."""
     criterion = _resolve("criterion", value, or_instance=nn.Module)
     return GaussianNLL if criterion is nn.GaussianNLLLoss else criterion
 
 
-def resolve_activation(value):
+def resolve_activation(value: Any) -> Any:
     """Return a factory of activations, given a name, a class, a factory, a module or a function."""
     if isinstance(value, nn.Module):
         return functools.partial(copy.deepcopy, value)
@@ -127,7 +129,7 @@ def resolve_activation(value):
     return _resolve("activation", value)
 
 
-def _maps_tensors(function):
+def _maps_tensors(function: Callable[..., Any]) -> bool:
     """Whether a function has a required argument, and so is not a factory."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -140,20 +142,20 @@ def _maps_tensors(function):
 class Function(nn.Module):
     """A module that applies a function."""
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.function(x)
 
 
-def resolve_scheduler(value):
+def resolve_scheduler(value: Any) -> Any:
     """Return the schedule class (or factory) that `value` is or names."""
     return _resolve("lr_scheduler", value)
 
 
-_TABLES = {
+_TABLES: dict[str, Mapping[str, type]] = {
     "optimizer": OPTIMIZERS,
     "criterion": CRITERIA,
     "activation": ACTIVATIONS,
@@ -162,12 +164,12 @@ _TABLES = {
 
 
 @functools.cache
-def _by_plain_name(kind):
+def _by_plain_name(kind: str) -> dict[str, type]:
     named = {_plain(name): cls for name, cls in _TABLES[kind].items()}
     return named | {_plain(cls.__name__): cls for cls in _TABLES[kind].values()}
 
 
-def _resolve(kind, value, or_instance=()):
+def _resolve(kind: str, value: Any, or_instance: type | tuple[type, ...] = ()) -> Any:
     if isinstance(value, str):
         found = _by_plain_name(kind).get(_plain(value))
         if found is not None:
@@ -181,6 +183,6 @@ def _resolve(kind, value, or_instance=()):
     raise ValueError(f"{kind} must be a class or a known name, but got {value!r}")
 
 
-def _plain(name):
+def _plain(name: str) -> str:
     """Make "CrossEntropyLoss", "cross_entropy" and "cross-entropy" one name."""
     return name.lower().replace("_", "").replace("-", "").removesuffix("loss")

@@ -49,6 +49,7 @@ class WeightAverage:
         self.start = start
         self.n = 0
         self.weights: dict[str, dict[str, Any]] | None = None
+        self._pairs: Pairs | None = None
         self._forget()
 
     def _forget(self) -> None:

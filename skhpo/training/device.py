@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..limits import current_slot
@@ -9,7 +11,7 @@ from ..limits import current_slot
 __all__ = ["as_float32", "low_precision", "plain_tuple", "resolve_device"]
 
 
-def resolve_device(device):
+def resolve_device(device: Any) -> torch.device:
     """Return a torch device; ValueError if it does not exist.
 
     "auto" is the device that a search assigned to the running fit, if any, else the first
@@ -18,8 +20,9 @@ def resolve_device(device):
     if device is None:
         return torch.device("cpu")
     if isinstance(device, str) and device == "auto":
-        if current_slot() is not None:
-            return torch.device(current_slot())
+        slot = current_slot()
+        if slot is not None:
+            return torch.device(slot)
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if _count(kind)))
     try:
         resolved = torch.device(device)
@@ -38,7 +41,7 @@ def resolve_device(device):
     return resolved
 
 
-def _count(kind):
+def _count(kind: str) -> int:
     if kind == "cpu":
         return 1
     if kind == "cuda":
@@ -46,12 +49,12 @@ def _count(kind):
     if kind == "mps":
         return int(torch.backends.mps.is_available())
     try:
-        return torch.get_device_module(kind).device_count()
+        return int(torch.get_device_module(kind).device_count())
     except (AttributeError, RuntimeError):
         return int(kind == "meta")
 
 
-def low_precision(amp, device):
+def low_precision(amp: bool | str, device: torch.device) -> str | None:
     """Return the device type on which forward passes run in bfloat16, or None.
 
     "auto" means CUDA devices that support it; most CPUs are slower with it. ValueError if `amp` is
@@ -71,7 +74,7 @@ def low_precision(amp, device):
     return device.type if has_bfloat16 else None
 
 
-def as_float32(output):
+def as_float32(output: Any) -> Any:
     """Convert bfloat16 outputs, also in a tuple or dict, to float32."""
     if isinstance(output, tuple):
         items = [as_float32(item) for item in output]
@@ -83,6 +86,6 @@ def as_float32(output):
     return output
 
 
-def plain_tuple(output):
+def plain_tuple(output: Any) -> Any:
     """Convert a named tuple to a plain tuple, as skorch needs it; return others unchanged."""
     return tuple(output) if hasattr(output, "_fields") else output

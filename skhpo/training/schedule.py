@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch.optim import lr_scheduler as torch_schedules
 
 from ..names import resolve_scheduler
@@ -39,7 +41,16 @@ class Schedule:
         Whether the monitored value is a loss.
     """
 
-    def __init__(self, scheduler, optimizer, arguments, epochs, batches, *, lower_is_better=True):
+    def __init__(
+        self,
+        scheduler: Any,
+        optimizer: torch.optim.Optimizer,
+        arguments: Mapping[str, Any],
+        epochs: int,
+        batches: int,
+        *,
+        lower_is_better: bool = True,
+    ) -> None:
         self.epochs = epochs
         self.batches = batches
         factory = resolve_scheduler(scheduler)
@@ -51,7 +62,7 @@ class Schedule:
         length = _LENGTH.get(factory)
         # With a user-defined length, torch decides what follows it (restarts of a cosine).
         self.ends = length is not None and length not in kwargs
-        if self.ends:
+        if length is not None and self.ends:
             kwargs[length] = epochs * batches if self.every_batch else epochs
         if factory is torch_schedules.OneCycleLR:
             kwargs = {"max_lr": [group["lr"] for group in optimizer.param_groups], **kwargs}
@@ -83,12 +94,12 @@ class Schedule:
             self.torch_schedule.step()
 
 
-def schedule_defaults(scheduler):
+def schedule_defaults(scheduler: Any) -> dict[str, Any]:
     """Return the defaults of a schedule's arguments that differ from torch's; None if inferred."""
     if scheduler is None:
         return {}
     factory = resolve_scheduler(scheduler)
-    defaults = {_LENGTH[factory]: None} if factory in _LENGTH else {}
+    defaults: dict[str, Any] = {_LENGTH[factory]: None} if factory in _LENGTH else {}
     if factory is torch_schedules.LinearLR and isinstance(scheduler, str):
         defaults |= {"start_factor": 1.0, "end_factor": 0.0}
     elif factory is torch_schedules.OneCycleLR:
@@ -98,12 +109,12 @@ def schedule_defaults(scheduler):
     return defaults
 
 
-def needs_monitor(scheduler):
+def needs_monitor(scheduler: Any) -> bool:
     """Whether a schedule steps by a monitored value."""
     factory = resolve_scheduler(scheduler)
     return inspect.isclass(factory) and issubclass(factory, _PLATEAU)
 
 
-def _has_momentum(optimizer):
+def _has_momentum(optimizer: torch.optim.Optimizer) -> bool:
     group = optimizer.param_groups[0]
     return bool(group.get("momentum")) or "betas" in group

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,13 +18,15 @@ _OF_MODULE = {
 _RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
-def structure(module, free=(), *, rated=False):
+def structure(
+    module: nn.Module, free: Iterable[str] = (), *, rated: bool = False
+) -> tuple[Hashable, ...]:
     """Return a hashable description of a module: types, settings and shapes.
 
     Settings of the outermost module in `free` are left out, and with `rated` the rates of dropout.
     """
-    layers = []
-    seen = set()
+    layers: list[Hashable] = []
+    seen: set[int] = set()
     for name, layer in module.named_modules(remove_duplicate=False):
         out = {*_OF_MODULE, *(free if layer is module else ())}
         if rated and isinstance(layer, _RATED):
@@ -38,7 +41,7 @@ def structure(module, free=(), *, rated=False):
     return tuple(layers)
 
 
-def _frozen(value):
+def _frozen(value: Any) -> Hashable:
     if isinstance(value, list | tuple):
         return type(value), tuple(_frozen(item) for item in value)
     if isinstance(value, Mapping):
@@ -49,11 +52,12 @@ def _frozen(value):
         return "nan"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | type):
         return type(value), value
+    named: Hashable = value
     if isinstance(value, torch.dtype | torch.device) or (callable(value) and _is_global(value)):
-        return value
+        return named
     # Other objects are equal only if they are identical.
     return id(value)
 
 
-def _is_global(function):
+def _is_global(function: Any) -> bool:
     return hasattr(function, "__qualname__") and "<locals>" not in function.__qualname__
