@@ -94,11 +94,11 @@ class BaseTrialSearchCV(ScoredTrials):
         return str(shown._html_repr()) + summary_html(self)
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """Show distributions as they are written, which scipy's do not."""
+        """Show distributions as the user wrote them, which scipy does not."""
         return str(super(BaseTrialSearchCV, self._as_written()).__repr__(N_CHAR_MAX))
 
     def _as_written(self) -> Self:
-        """Return a copy for printing, of which distributions show what they are."""
+        """Return a copy for printing, whose distributions show their names and arguments."""
         shown = copy(self)
         for name in ("param_distributions", "priors"):
             if hasattr(self, name):
@@ -121,14 +121,14 @@ class BaseTrialSearchCV(ScoredTrials):
         return tags
 
     def _get_scorers(self) -> Any:
-        """Return what scikit-learn returns, which does not know the names of our scorers."""
+        """Return scikit-learn's scorers; names of this package's scorers are replaced before."""
         known = copy(self)
         known.scoring = resolved(self.scoring)
         return super(BaseTrialSearchCV, known)._get_scorers()
 
     @abstractmethod
     def _make_scheduler(self, plan: Plan) -> Scheduler:
-        """Return the scheduler of this search, which nothing has been asked of.
+        """Return a new scheduler for this search.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class BaseTrialSearchCV(ScoredTrials):
         self.n_splits_ = len(source.plan.splits)
 
     def _forecasts(self, source: Source, start: float) -> list[Observer]:
-        """Return observers that say what is reached within `max_time`, or how long all takes."""
+        """Return observers that forecast what `max_time` allows, or the duration of the search."""
         return []
 
     @fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
@@ -193,7 +193,7 @@ class BaseTrialSearchCV(ScoredTrials):
         return self
 
     def _begin(self, source: Source) -> None:
-        """Call the callbacks that are told of the beginning."""
+        """Notify the callbacks of the start of the search."""
         plan = source.plan
         if plan.callbacks.want_start and plan.fingerprint is not None:
             plan.callbacks.on_search_begin(
@@ -287,7 +287,7 @@ class BaseTrialSearchCV(ScoredTrials):
         context: Any,
         given: dict[str, Any] | None,
     ) -> None:
-        """Say what went wrong, and refit."""
+        """Issue the warnings of the search, and refit."""
         if self.verbose > 0:
             progress.finish(self._best_and_level(), loop.stopped)
         if loop.evaluator.known:

@@ -1,4 +1,4 @@
-"""What is wrong with a search is said before anything is trained."""
+"""Checks of the arguments of a search, before anything is trained."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_names(estimator: Any, param_distributions: Any) -> None:
 
 
 def check_enqueued(enqueue: Any, n_iter: int) -> None:
-    """Raise ValueError if more is enqueued than is going to be tried."""
+    """Raise ValueError if more configurations are enqueued than the search tries."""
     if not isinstance(enqueue, str) and len(enqueue) > n_iter:
         raise ValueError(
             f"len(enqueue) <= n_iter must hold, but got {len(enqueue)} configurations and "
@@ -80,7 +80,7 @@ def check_enqueued(enqueue: Any, n_iter: int) -> None:
 
 
 def check_resource(estimator: Any, resource: str, param_distributions: Any) -> None:
-    """Raise ValueError unless the estimator has the resource and the space leaves it alone.
+    """Raise ValueError unless the estimator has the resource and the space does not.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def check_resource(estimator: Any, resource: str, param_distributions: Any) -> N
 
 
 def check_passed(names: Iterable[str], resource: str | None, param_distributions: Any) -> None:
-    """Raise ValueError where ``fit`` is passed what the search sets itself.
+    """Raise ValueError if ``fit`` is passed an argument that the search sets itself.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def _check_name(estimator: Any, name: str, space: Mapping[str, Any], what: str) 
 def _with_choices(
     estimator: Any, name: str, space: Mapping[str, Any]
 ) -> Iterator[tuple[Any, tuple[str, Any] | None]]:
-    """Yield the estimator, or where the space replaces what has the parameter, all it may be."""
+    """Yield the estimator, or one for each choice of the component that has the parameter."""
     parts = name.split("__")
     owners = ["__".join(parts[:i]) for i in range(len(parts) - 1, 0, -1)]
     owner = next((o for o in owners if o in space and not hasattr(space[o], "rvs")), None)
@@ -156,7 +156,7 @@ def _with_choices(
         try:
             changed.set_params(**{owner: clone(choice, safe=False)})
         except (ValueError, AttributeError, TypeError):
-            pass  # the owner's own name is wrong, which is said when its turn comes
+            pass  # the name of its owner is wrong, too, and is reported when it is checked
         else:
             yield changed, (owner, choice)
 
@@ -184,7 +184,7 @@ def _nearest(name: str, known: Iterable[str]) -> Any:
 
 
 def check_listening(scheduler: Scheduler, goals: Goals) -> None:
-    """Raise TypeError unless a scheduler and its sampler take what comes with a score.
+    """Raise TypeError unless a scheduler and its sampler accept the keywords of a score.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def check_listening(scheduler: Scheduler, goals: Goals) -> None:
 
 
 def check_keep_from(search: Any, max_resource: int | None) -> None:
-    """Raise ValueError unless `keep_from` says something of a search.
+    """Raise ValueError if `keep_from` has no meaning for a search.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def _largest(values: Any) -> int | None:
 def check_fit_arguments(
     estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], param_distributions: Any
 ) -> None:
-    """Raise what every ``fit`` would raise, as far as that is known before the first of them.
+    """Raise the errors that every ``fit`` would raise, as far as they are known before.
 
     Raises
     ------

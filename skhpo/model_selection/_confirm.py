@@ -1,4 +1,4 @@
-"""The best rows of a search once more, under other seeds and on other splits."""
+"""Further fits of the best rows of a search, under other seeds and on other splits."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _choose(
 
 
 class _ConfirmLoop(TrialLoop):
-    """The loop of the further fits; what is known already stays where all of them fail."""
+    """The loop of the further fits; if all of them fail, earlier results stay."""
 
     def _raise_if_all_failed(self) -> None:
         pass
@@ -259,7 +259,7 @@ class _ConfirmLoop(TrialLoop):
 
 
 class _Given:
-    """In the place of a scheduler: some trials, at once."""
+    """Replaces a scheduler: returns all of its trials at once."""
 
     looks_ahead = False
 
@@ -271,14 +271,14 @@ class _Given:
         return trials
 
     def tell(self, trial: Trial, score: float, **more: float | None) -> None:
-        """Nothing depends on it."""
+        """Do nothing: no further trial depends on the score."""
 
     def released(self) -> Collection[int]:
         return ()
 
 
 class _ConfirmJournal:
-    """A journal as the loop of the further fits sees it, whose lines say that they are such."""
+    """A journal for the loop of the further fits, which marks their lines as such."""
 
     def __init__(self, journal: Any) -> None:
         self._journal = journal

@@ -22,7 +22,7 @@ _AT_A_TIME = 100
 
 @dataclass(frozen=True)
 class CorrectedScore:
-    """What choosing the best candidate of a search is worth on rows that had no say in it.
+    """Score of the best candidate of a search on rows by which it was not chosen.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class Budget:
 
     @property
     def is_in_order(self) -> bool:
-        """Whether what is admitted must not depend on timing."""
+        """Whether the trials that are admitted must not depend on timing."""
         return "epochs" in self.limits
 
     @property
@@ -74,7 +74,7 @@ class Budget:
         return len(trials)
 
     def spend(self, result: FitResult) -> None:
-        """Take account of a fit that came back; one that was not made gives its epochs back."""
+        """Count what a finished fit used; a fit that was not made returns its epochs."""
         self.seconds += result.fit_time + result.score_time
         if result.skipped is not None:
             self.epochs -= self._by_fit.get(result.trial, 0)

@@ -1,4 +1,4 @@
-"""The data of a search as rows and targets, which are read once where a dataset has them."""
+"""The data of a search as rows and targets; the targets of a dataset are read once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["check_lengths", "rows_and_targets"]
 
 _log = logging.getLogger(__name__)
 
-# Seconds between two lines that tell how many targets were read; shorter readings need none.
+# Seconds between two reports of the number of targets that were read.
 _EVERY = 2.0
 
 
@@ -98,7 +98,7 @@ def _read(estimator: Any, X: DatasetRows, verbose: int) -> Any:
 
 
 class _Reading:
-    """Tells how many targets were read, on stderr or in the log."""
+    """Reports the number of targets that were read, on stderr or in the log."""
 
     def __init__(self, n: int, printed: bool) -> None:
         self.n = n

@@ -153,7 +153,7 @@ class Ensembles(KeptOutputs):
         return _Selection(keys, weights, float(score(average[None])[0]))
 
     def _targets(self, y: Any, call: str) -> Any:
-        """Return y: what is given, else what ``fit`` got."""
+        """Return the targets that are given, else those of ``fit``."""
         if y is not None:
             return y
         y = self._refit_inputs.argument("y")

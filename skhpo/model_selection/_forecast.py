@@ -19,7 +19,7 @@ __all__ = ["Forecast"]
 
 _log = logging.getLogger(__name__)
 
-# Seconds from which on it is worth a line that a search without an end to its time takes so long.
+# A search without a time limit that is likely to take more seconds than this logs a forecast.
 _LONG = 3600.0
 
 
@@ -132,6 +132,6 @@ class Forecast(Observer):
 
 
 def _work(rungs: Sequence[tuple[int, int]]) -> int:
-    """Return what a bracket trains, of the resource."""
+    """Return the total resource that a bracket trains."""
     levels = [0, *(level for _, level in rungs)]
     return sum(n * (level - before) for (n, level), before in zip(rungs, levels, strict=False))

@@ -1,4 +1,4 @@
-"""What a search is to reach: objectives, and constraints that the candidates must keep."""
+"""The goals of a search: objectives, and constraints of its candidates."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Told(NamedTuple):
 
     @property
     def more(self) -> dict[str, Any]:
-        """What there is beside the score, by keyword."""
+        """The values beside the score, by keyword."""
         fields = self._asdict()
         del fields["score"]
         always = ("noise", "seconds")
@@ -90,7 +90,7 @@ class Goals:
 
     @property
     def measures(self) -> dict[str, Any]:
-        """What each fit notes of the estimator: an attribute or a callable, by name."""
+        """What each fit measures of its estimator: an attribute or a callable, by name."""
         return {
             one.name: one.name if one.of == "attribute" else one.of
             for one in self.constraints
@@ -136,7 +136,7 @@ class Goals:
         return np.column_stack([table[f"mean_test_{name}"] for name in self.objectives])
 
     def add_columns(self, table: dict[str, Any], metric: str, may_win: NDArray[np.bool_]) -> None:
-        """Add what constraints and objectives say of each row to ``cv_results_``.
+        """Add the columns of constraints and objectives to ``cv_results_``.
 
         Parameters
         ----------
@@ -206,7 +206,7 @@ def _objectives(search: Any, metrics: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def check_rule(search: Any) -> None:
-    """Raise ValueError where a search with objectives does not say which row is refitted."""
+    """Raise ValueError if `refit` of a search with objectives does not select a row."""
     if search.refit is not True or not search.objectives or len(search.objectives) < 2:
         return
     names = list(search.objectives)

@@ -98,7 +98,7 @@ class Keeper(Observer):
         self._lost: set[Name] = set()
 
     def take(self, trial: Trial, result: FitResult, model: Any = None) -> FitResult:
-        """Put away what is kept of a fit; return its result without predictions.
+        """Store what is kept of a fit; return its result without predictions.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class Keeper(Observer):
             self._models.drop(self._names(worst.number))
 
     def _left_behind(self, rank: _Rank, trial: Trial) -> Trial | None:
-        """Put a trial among the leaders; return the one that is none any more."""
+        """Add a trial to the leaders; return the one that it replaces."""
         own = [leader for leader in self._leaders if leader[1].candidate == trial.candidate]
         if own and rank < own[0][0]:
             return trial

@@ -16,7 +16,7 @@ __all__ = ["KeptOutputs"]
 
 
 class KeptOutputs(TopEstimators):
-    """The part of a search class that gives what was kept of its fits."""
+    """The part of a search class that returns predictions and estimators of its fits."""
 
     def out_of_fold_predictions(self, row: int | None = None) -> NDArray[np.floating[Any]]:
         """Return what a row's fits predicted for the rows of the data that they had not seen.

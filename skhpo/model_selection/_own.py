@@ -85,7 +85,7 @@ def own_configuration(
 
 
 def _nearest(space: SearchSpace, own: Mapping[str, Any]) -> Any:
-    """Return what of one dict is nearest to an estimator's parameters, and whether it is equal."""
+    """Return the configuration of one dict nearest to an estimator's, and whether it is equal."""
     missing = [name for name in space.names if name not in own]
     if missing:
         raise ValueError(f"the estimator has no {missing[0]} to begin with")

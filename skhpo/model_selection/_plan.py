@@ -1,4 +1,4 @@
-"""What a search is about to do: everything of the user's is checked, and nothing is opened."""
+"""The plan of a search: all arguments are checked, and no file is opened."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Plan:
 
 
 def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any]) -> Plan:
-    """Check everything that a search was given, and find out what it is going to do.
+    """Check all arguments of a search, and return its plan.
 
     Parameters
     ----------

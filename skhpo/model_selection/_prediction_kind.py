@@ -1,4 +1,4 @@
-"""Which predictions a search keeps, and what their columns mean; known before any training."""
+"""Which predictions a search keeps, and the meaning of their columns, known before training."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["METHODS", "prediction_kind"]
 
 METHODS = ("predict_proba", "decision_function", "predict")
 
-# Estimators with the choices of a space that are looked at for their methods. More of them than
-# this differ in numbers of choices, hardly in methods.
+# Number of estimators, made with choices of the space, whose methods are compared. Further ones
+# differ in numbers, hardly in methods.
 _MOST_LOOKED_AT = 64
 
 Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]

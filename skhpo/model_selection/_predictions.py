@@ -30,7 +30,7 @@ Name = tuple[int, int, int]
 
 
 def temporary_folder(owner: object) -> Path:
-    """Make a folder that is gone with its owner, or at the latest with this process."""
+    """Make a folder that is removed with its owner, at the latest when this process ends."""
     with storing(tempfile.gettempdir()):
         path = tempfile.mkdtemp(prefix="skhpo-kept-")
     remove_at_last(path)
@@ -107,7 +107,7 @@ class PredictionStore:
             self.files.sweep(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle carries: all that lies in memory or in temporary files."""
+        """Return the state of a pickle: all predictions in memory and in temporary files."""
         state = self.__dict__.copy()
         if self.files is not None and not self._beside_journal:
             held = {name: self.files.get(name) for name in self.files.names()}

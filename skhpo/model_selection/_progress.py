@@ -71,7 +71,7 @@ class Progress(Observer):
     def finish(
         self, best: tuple[float, int | None] | None = None, stopped: str | None = None
     ) -> None:
-        """Leave a last line behind.
+        """Write the last line.
 
         Parameters
         ----------

@@ -106,7 +106,7 @@ class Race:
         self._best_finished: _Incumbent | None = None
 
     def start(self, trials: Sequence[Trial]) -> None:
-        """Take note of trials that were asked for together."""
+        """Register trials that were asked for together."""
         first = self._n_asked
         for i, trial in enumerate(trials):
             entrant = _Entrant(trial, first + i, first + i - i % _ROUND)
@@ -143,7 +143,7 @@ class Race:
         self._entrants[result.trial].arrived[result.split, result.repeat] = result
 
     def recall(self, trial: Trial, results: Sequence[FitResult]) -> None:
-        """Take note of a trial that was finished in the order of a journal."""
+        """Register a finished trial, in the order of a journal."""
         self._finish(self._entrants.pop(trial.number).position, results)
 
     def told(self, results: Sequence[FitResult]) -> Told:
@@ -188,7 +188,7 @@ class Race:
         self._finish(entrant.position, entrant.taken)
 
     def _was_stopped(self, entrant: _Entrant, n_done: int) -> bool:
-        """Whether a journal says so, which may end before it says it of all fits."""
+        """Whether a journal has a stopped fit of the trial; it may end before the others."""
         known = self.evaluator.known.get((entrant.trial.number, n_done, 0))
         return known is not None and known.is_raced
 
@@ -228,7 +228,7 @@ class Race:
             yield result
 
     def _finish(self, position: int, results: Sequence[FitResult]) -> None:
-        """Take note of what a trial was, and of which incumbents are known now."""
+        """Register the result of a trial, and update the known incumbents."""
         own = self._as_incumbent(results)
         self._best_finished = _better(self._best_finished, own)
         self._finished[position] = own

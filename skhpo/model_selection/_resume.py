@@ -1,4 +1,4 @@
-"""What a search is known by, and what is taken over from the journals of earlier ones."""
+"""The fingerprint of a search, and what it takes from journals of earlier searches."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def fingerprint(
         JSON.
     """
     settings = search._settings()
-    for name, default in _NEW.items():  # so that journals of before go on
+    for name, default in _NEW.items():  # so that older journals can be continued
         if settings.get(name, default) == default:
             settings.pop(name, None)
     return {
@@ -141,7 +141,7 @@ def replayed(
 
 
 def _restored(name: str, value: Any, proposed: dict[str, Any], space: SearchSpace) -> Any:
-    """Return a value of the space that reads like one of a journal; at a loss the proposed one."""
+    """Return the value of the space that reads like one of a journal, else the proposed one."""
     if name in proposed and as_read(proposed[name]) == value:
         return proposed[name]
     choices = space.choices(name)

@@ -1,4 +1,4 @@
-"""What the fits of a search become: scores for the scheduler, a table, the best row, warnings."""
+"""From the fits of a search to scores for the scheduler, a table, the best row and warnings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ScoredTrials(Ensembles):
         return f"{text}\nbest_score_ {best:.4g}, corrected {corrected}"
 
     def _score_of(self, plan: Plan) -> Callable[[Sequence[FitResult]], Told]:
-        """Return the function from a trial's results to what the scheduler hears."""
+        """Return the function from a trial's results to the score that the scheduler gets."""
         error_score = np.nan if self.error_score == "raise" else self.error_score
         scorer, goals = plan.setting.scorer, plan.goals
 
@@ -72,7 +72,7 @@ class ScoredTrials(Ensembles):
         return score
 
     def _guiding_metric(self, scorer: Any, results: Sequence[FitResult]) -> str:
-        """Return the metric that the scheduler hears: what `refit` names, else the first one."""
+        """Return the metric that the scheduler gets: what `refit` names, else the first one."""
         if isinstance(self.refit, str) and not self._refits_ensemble:
             return self.refit
         if self.objectives:
@@ -88,7 +88,7 @@ class ScoredTrials(Ensembles):
         return None if callable(self.scoring) else ("score",)
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
-        """Set everything that is known once the last fit is done."""
+        """Set the attributes that are known after the last fit."""
         scorer, metric = plan.setting.scorer, plan.metric
         for name in _ONLY_WITH_SOME_ARGUMENTS:
             self.__dict__.pop(name, None)  # of an earlier fit
@@ -126,7 +126,7 @@ class ScoredTrials(Ensembles):
                 self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
 
     def _add_goals(self, goals: Goals) -> None:
-        """Add what objectives and constraints say of the rows, and the front."""
+        """Add columns of objectives and constraints, and the front."""
         table = self.cv_results_
         names = [key[len("mean_test_") :] for key in table if key.startswith("mean_test_")]
         by_refit = isinstance(self.refit, str) and self.refit in names
@@ -167,7 +167,7 @@ class ScoredTrials(Ensembles):
         order = self._order(table[f"mean_test_{metric}"])
         if not len(order) and "violation" in table:
             return int(np.argmin(table["violation"]))
-        if not len(order):  # no scorer gave anything: any row that was given the most
+        if not len(order):  # no scorer returned a score: any row with the largest resource
             return int(np.argmax(table.get("n_resources", [0])))
         return int(order[0])
 
@@ -179,7 +179,7 @@ class ScoredTrials(Ensembles):
         return self.best_score_, None if levels is None else levels[self.best_index_]
 
     def _warn(self, loop: TrialLoop) -> None:
-        """Say what went wrong, once for the whole search."""
+        """Issue each warning once for the whole search."""
         if loop.stopped is not None and not self._ends_as_planned(loop):
             done = len(loop.table)
             warnings.warn(

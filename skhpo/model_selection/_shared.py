@@ -101,7 +101,7 @@ class SharedTrialLoop(TrialLoop):
         self._note_end()
 
     def _follow(self) -> None:
-        """Ask and tell what others did, then tell what is finished and was not told."""
+        """Replay what other processes did, then tell the finished trials that were not told."""
         order = self._recorded.order
         while self._n_followed < len(order) and self._ended_by is None:
             kind, which = order[self._n_followed]

@@ -1,4 +1,4 @@
-"""Whether a search is one that this machine can keep the results of."""
+"""Whether the results of a search fit into the memory of this machine."""
 
 from __future__ import annotations
 

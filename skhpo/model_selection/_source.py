@@ -99,7 +99,7 @@ def _journal(search: BaseTrialSearchCV, path: str, recorded: Recorded) -> Journa
 def _with_journal(
     search: BaseTrialSearchCV, source: Source, journal: Journal, recorded: Recorded
 ) -> Source:
-    """Return a source that replays what its journal says, or is going to say."""
+    """Return a source that replays what its journal contains, now or later."""
     if (recorded.results or search.shared) and search._samples_in_order:
         sampler = source.scheduler.sampler
         # Asynchronously, proposals depend on timing anyway.

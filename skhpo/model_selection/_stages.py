@@ -49,7 +49,7 @@ def stage_table(space: SearchSpace, stage: Any) -> dict[str, Any]:
 
 
 def _label(space: SearchSpace, term: Any) -> list[tuple[str, str]]:
-    """Return pairs of a parameter and what is the case where its function is positive."""
+    """Return pairs of a parameter and the values for which its function is positive."""
     return [
         (space.dimensions[factor.dimension].name or "dict", factor.label)
         for factor in term.factors

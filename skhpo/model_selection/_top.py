@@ -71,7 +71,7 @@ class RefitInputs:
 
     @staticmethod
     def weak_references(**arguments: Any) -> dict[str, weakref.ref[Any]] | None:
-        """Refer to arguments without keeping them alive; None if that cannot be done of all."""
+        """Return weak references to arguments; None if one of them does not support that."""
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
             return {name: weakref.ref(value) for name, value in given.items()}
