@@ -108,7 +108,8 @@ class SharedJournal(Journal):
         self._depth += 1
         try:
             if self._depth == 1:
-                wait_for_lock(self._descriptor, self.path, self._explain_wait)
+                with self._process.waiting():
+                    lock(self._descriptor, self.path, wait=True)
                 self._read_on()
             yield
         finally:

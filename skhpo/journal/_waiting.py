@@ -10,20 +10,22 @@ from os import PathLike
 
 from ._locks import lock
 
-__all__ = ["holder_of", "is_stopped", "wait_for_lock"]
+__all__ = ["PATIENCE", "holder_of", "is_stopped", "wait_for_lock"]
 
 # Where Linux lists the locks of this machine, and its processes.
 _LOCKS, _PROCESSES = "/proc/locks", "/proc"
 
 # Seconds after which a wait is reported. A turn takes milliseconds; it takes seconds where a
 # sampler that learns from many scores proposes for many workers.
-_PATIENCE = 30.0
+PATIENCE = 30.0
 
 
 def wait_for_lock(
     descriptor: int, path: str | PathLike[str], explain: Callable[[float], str]
 ) -> None:
     """Lock an open file, and wait until that is possible; a long wait is reported, once.
+
+    For what is rarely waited for: each wait starts a thread.
 
     Parameters
     ----------
@@ -37,9 +39,9 @@ def wait_for_lock(
         return
 
     def report() -> None:
-        warnings.warn(explain(_PATIENCE), UserWarning, stacklevel=1)
+        warnings.warn(explain(PATIENCE), UserWarning, stacklevel=1)
 
-    timer = threading.Timer(_PATIENCE, report)
+    timer = threading.Timer(PATIENCE, report)
     timer.daemon = True
     timer.start()
     try:

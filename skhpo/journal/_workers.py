@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,6 +19,7 @@ from typing import Any
 
 from ..exceptions import JournalError
 from ..files import storing, write_all
+from . import _waiting
 from ._locks import HAS_LOCKS, check_locks, lock
 from ._waiting import holder_of, is_stopped, wait_for_lock
 
@@ -63,10 +65,12 @@ class Workers:
     """
 
     def __init__(self, journal: Path) -> None:
+        self._journal = journal
         self.folder = journal.with_name(journal.name + ".workers")
         self.name: str | None = None
         self._descriptor: int | None = None
         self._stop = threading.Event()
+        self._waits_since: float | None = None
         self._seen: dict[str, tuple[int, float]] = {}  # last sign of life, and when it was new
         self._known: dict[str, tuple[bool, float]] = {}  # whether alive, and when that was found
 
@@ -164,6 +168,15 @@ class Workers:
             return True
         return now - since < _SILENCE
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait for the lock of the journal; the thread that shows life reports a long wait."""
+        self._waits_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waits_since = None
+
     def name_of(self, process: int) -> str | None:
         """Return the name of a process of this machine; None if it is none of them."""
         names = [path.name.removesuffix(_SUFFIX) for path in self._files()]
@@ -257,8 +270,19 @@ class Workers:
             check_locks(self._descriptor, path)
             write_all(self._descriptor, json.dumps(settings).encode())
 
+    def _report_wait(self, reported: float | None) -> float | None:
+        """Warn of a long wait unless that is the one that was reported; return which one is."""
+        since = self._waits_since
+        if since is None or since == reported or time.monotonic() - since < _waiting.PATIENCE:
+            return reported
+        explained = self.explain_wait(self._journal, _waiting.PATIENCE)
+        warnings.warn(explained, UserWarning, stacklevel=1)
+        return since
+
     def _beat(self, path: Path, settings: dict[str, Any]) -> None:
+        reported = None
         while not self._stop.wait(_BEAT_EVERY):
+            reported = self._report_wait(reported)
             with suppress(OSError, JournalError):  # the disk may be back next time
                 try:
                     os.utime(path)

@@ -368,6 +368,7 @@ def test_the_line_that_a_dead_process_left_unfinished_is_cut_off(opened):
 
 
 def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypatch):
+    shared = sys.modules["skhpo.journal._shared"]
     file = sys.modules["skhpo.journal._file"]
     first, second = opened(), opened()
 
@@ -378,7 +379,7 @@ def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypat
 
         return do
 
-    for module, name in ((_waiting, "lock"), (file, "write_all")):
+    for module, name in ((shared, "lock"), (file, "write_all")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, interrupted(getattr(module, name)))
             with pytest.raises(KeyboardInterrupt):
@@ -419,12 +420,13 @@ def hold_alone(path, ready):
 @pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="the system lists no locks")
 def test_who_has_the_lock_is_known(opened, tmp_path, monkeypatch):
     fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(_workers, "_BEAT_EVERY", 0.02)
+    monkeypatch.setattr(_waiting, "PATIENCE", 0.05)
     journal = opened()
     stopped = fork.Process(target=stop_in_a_turn, args=(journal.path,))
     stopped.start()
     while not _waiting.is_stopped(stopped.pid):
         time.sleep(0.01)
-    monkeypatch.setattr(_waiting, "_PATIENCE", 0.05)
     end = threading.Timer(0.3, os.kill, [stopped.pid, signal.SIGKILL])
     end.start()
     with pytest.warns(UserWarning, match=rf"-{stopped.pid}-.*'kill -CONT {stopped.pid}'"):
