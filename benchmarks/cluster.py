@@ -107,7 +107,7 @@ CASES = [
     ),
     Case("Bayes, asynchronous", 10, 150),
     Case("Bayes, asynchronous, fits of an hour", 200, 500, 3600.0),
-    Case("Bayes, asynchronous, fits of an hour", 1_000, 2_000, 3600.0),
+    Case("Bayes, asynchronous, fits of an hour", 1_000, 1_100, 3600.0),
     Case("Harmonica", 1_000, 3_000),
 ]
 

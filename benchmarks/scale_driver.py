@@ -247,27 +247,34 @@ def syncing():
 MEMORY = """
 import contextlib
 import sys
+import tracemalloc
 sys.path[:0] = {path!r}
 from scale_driver import *
-from scale_rows import peak_bytes
-search = {search}
-with contextlib.ExitStack() as stack:
-    if {ours}:
-        stack.enter_context(simulated(Cluster(100, epochs=4.0)))
-    before = peak_bytes()
-    search.fit(X, y)
-print((peak_bytes() - before) / len(search.cv_results_["params"]))
+
+def peak(n):
+    search = {search}
+    with contextlib.ExitStack() as stack:
+        if {ours}:
+            stack.enter_context(simulated(Cluster(100, epochs=4.0)))
+        tracemalloc.start()
+        search.fit(X, y)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return found, len(search.cv_results_["params"])
+
+peak(100)
+(few, n), (many, m) = map(peak, {sizes})
+print((many - few) / (m - n))
 """
 
 
 @row("memory of the driver at its peak, a fit", "0.7 KB")
 def memory():
-    n = 30_000
-    ours = f"hyperband({n}, Epochs())"
-    theirs = f"RandomizedSearchCV(Nothing(), SPACE, n_iter={n}, cv=SPLIT, refit=False)"
+    ours = "hyperband(n, Epochs())"
+    theirs = "RandomizedSearchCV(Nothing(), SPACE, n_iter=n, cv=SPLIT, refit=False)"
     found = []
-    for search, own in ((ours, True), (theirs, False)):
-        code = MEMORY.format(path=sys.path, search=search, ours=own)
+    for search, own, sizes in ((ours, True, (2000, 6000)), (theirs, False, (500, 1500))):
+        code = MEMORY.format(path=sys.path, search=search, ours=own, sizes=sizes)
         printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         found.append(float(printed.stdout) / 1e3)
     return Figure(f"{found[0]:.2f} KB (RandomizedSearchCV {found[1]:.2f})", found[0] / found[1])
