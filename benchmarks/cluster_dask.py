@@ -5,7 +5,7 @@
 * *killed*: a search while a worker is killed every second that all are there. Each fit must have
   its own score, and none may be done again whose result had come back: so many fits at most are
   done twice as the killed workers had in their tasks.
-* *bytes*: what a fit of a task takes on its way to a worker.
+* *bytes*: of tasks of one fit, on their way to a worker.
 
 Run it with ``python benchmarks/cluster_dask.py``.
 """
@@ -168,13 +168,8 @@ def main():
     print(f"| rows, fits without their own score | {len(scores):,}, {wrong} |")
     again = sum(notes.values()) - len(notes)
     print(f"| fits never done, done again | {args.killed_fits - len(notes)}, {again} |")
-    print(f"| bytes of a fit in a task, first tenth | {tenth(sizes, 0)} |")
-    print(f"| the same, last tenth | {tenth(sizes, -1)} |")
-
-
-def tenth(sizes, which):
-    n_fits, n_bytes = np.array_split(np.array(sizes), 10)[which].sum(axis=0)
-    return f"{n_bytes / n_fits:,.0f}"
+    ones = [n_bytes for n_fits, n_bytes in sizes if n_fits == 1]
+    print(f"| bytes of the first and of the last task of one fit | {ones[0]:,}, {ones[-1]:,} |")
 
 
 if __name__ == "__main__":
