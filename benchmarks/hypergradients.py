@@ -3,7 +3,8 @@
 * ``closed``: relative errors of `hypergradient` for the weight decay of ridge and logistic
   regressions (100 rows, 10 columns), against closed forms.
 * ``rates``: learning rates by ``variant="unrolled"``, started 30 times too small and 10 times too
-  large, against the best of 20 fixed ones: digits, 64-64-10, 20 epochs.
+  large, against the best of 20 fixed ones: digits, 64-64-10, 20 epochs of 8 batches; and the task
+  of ``benchmarks/self_tuning.py`` (MLP, 60 epochs of 4 batches).
 * ``cleaning``: digits of which 30% of the labels to train on are drawn anew among the others; a
   weight for each row by ``variant="implicit"``, against training on all rows, on all but the 30%
   with the highest loss, and on those with true labels. All are checked on the same 300 clean rows.
@@ -106,38 +107,51 @@ def closed_problem(kind, seed):
 
 
 def rates(seeds):
-    print("| optimizer | start | valid loss / best fixed | time / fixed fit | / direct |")
-    print("| --- | --- | ---: | ---: | ---: |")
-    for optimizer in OPTIMIZERS:
-        fixed = FIXED_RATES[optimizer]
-        rows = {"30 x too small": [], "10 x too large": []}
-        for seed in seeds:
-            X, y = digits(seed)
-            data, valid = (X[:1000], y[:1000]), (X[1000:1400], y[1000:1400])
-            common = {"variant": "unrolled", "optimizer": optimizer, "max_epochs": 20}
-            common |= {"random_state": seed, "validation_fraction": 0.2, "warmup_epochs": 0}
-            losses, direct = [], []
-            for rate in fixed:
-                net = TorchClassifier(
-                    optimizer=optimizer, lr=rate, max_epochs=20, random_state=seed
-                )
-                direct.append(fit_seconds(net, data, valid))
-                losses.append(min(net.history[:, "valid_loss"]))
-            best = int(np.argmin(losses))
-            same = SelfTuningClassifier(hyperparameters={"lr": fixed[best]}, **common)
-            one = np.median([fit_seconds(same, data, valid) for _ in range(3)])
-            for start, factor in zip(rows, (1 / 30, 10), strict=True):
-                net = SelfTuningClassifier(
-                    hyperparameters={"lr": loguniform(1e-5, 100)},
-                    **common,
-                    lr=fixed[best] * factor,
-                )
-                taken = fit_seconds(net, data, valid)
-                loss = min(net.history[:, "valid_loss"]) / losses[best]
-                rows[start].append([loss, taken / one, taken / np.median(direct)])
-        for start, values in rows.items():
-            shown = " | ".join(quartiles(column) for column in np.array(values).T)
-            print(f"| {optimizer} | {start} | {shown} |", flush=True)
+    print("| task | optimizer | start | valid loss / best fixed | time / fit |")
+    print("| --- | --- | --- | ---: | ---: |")
+    for task, (ranges, find_data, settings) in rate_tasks().items():
+        for optimizer in OPTIMIZERS:
+            fixed, common = ranges[optimizer], {**settings, "optimizer": optimizer}
+            rows = {"30 x too small": [], "10 x too large": []}
+            for seed in seeds:
+                data, valid = find_data(seed)
+                common["random_state"] = seed
+                losses, seconds = [], []
+                for rate in fixed:
+                    net = TorchClassifier(lr=rate, **common)
+                    seconds.append(fit_seconds(net, data, valid))
+                    losses.append(min(net.history[:, "valid_loss"]))
+                best = int(np.argmin(losses))
+                for start, factor in zip(rows, (1 / 30, 10), strict=True):
+                    net = SelfTuningClassifier(
+                        hyperparameters={"lr": loguniform(1e-5, 100)},
+                        variant="unrolled",
+                        warmup_epochs=0,
+                        lr=fixed[best] * factor,
+                        **common,
+                    )
+                    taken = fit_seconds(net, data, valid) / np.median(seconds)
+                    rows[start].append([min(net.history[:, "valid_loss"]) / losses[best], taken])
+            for start, values in rows.items():
+                shown = " | ".join(quartiles(column) for column in np.array(values).T)
+                print(f"| {task} | {optimizer} | {start} | {shown} |", flush=True)
+
+
+def rate_tasks():
+    """Return ranges of fixed rates, data and settings of each task."""
+    # Run as a script, this folder is on the path.
+    from self_tuning import BATCH_SIZE, EPOCHS, Mlp, data
+
+    def clean(seed):
+        X, y = digits(seed)
+        return (X[:1000], y[:1000]), (X[1000:1400], y[1000:1400])
+
+    noisy_rates = {"adam": np.geomspace(1e-4, 0.1, 20), "sgd": np.geomspace(0.01, 3, 20)}
+    noisy = {"module": Mlp, "batch_size": BATCH_SIZE, "max_epochs": EPOCHS}
+    return {
+        "clean digits": (FIXED_RATES, clean, {"max_epochs": 20}),
+        "self-tuning recipe": (noisy_rates, lambda seed: data("mlp", seed)[:2], noisy),
+    }
 
 
 def fit_seconds(net, data, valid):

@@ -14,7 +14,7 @@ _READ_BY = {
     "convert": (RESPONDING, "auto"),
     "val_steps": (RESPONDING, 1),
     "response_lr": (("delta",), None),
-    "train_steps": (("stn", "delta", "implicit", "global"), None),
+    "train_steps": (VARIANTS, None),
     "solver": (("implicit",), None),
     "n_terms": (("implicit",), None),
     "n_steps": (("unrolled",), None),
@@ -57,4 +57,16 @@ def check_arguments_of(net):
             raise ValueError(
                 f"{name} is read by variant={readers}, but got {name}={value!r} with "
                 f"variant={net.variant!r}; leave it at {default!r}"
+            )
+    if net.variant == "unrolled" and net.train_steps is not None:
+        n_steps = value_of(net, "n_steps")
+        if value_of(net, "mode") == "forward":
+            raise ValueError(
+                "with mode='forward' the steps between two updates are n_steps, but got "
+                f"train_steps={net.train_steps}; leave it at None"
+            )
+        if net.train_steps < n_steps:
+            raise ValueError(
+                "train_steps must be at least n_steps with variant='unrolled', but got "
+                f"train_steps={net.train_steps} and n_steps={n_steps}; lower n_steps, too"
             )

@@ -26,8 +26,10 @@ def make_runner(net, batches, valid):
     if net.variant in RESPONDING:
         return TuningRunner(net, batches, valid, value_of(net, "train_steps"))
     if net.variant == "unrolled":
-        kind = ForwardRunner if value_of(net, "mode") == "forward" else UnrolledRunner
-        return kind(net, batches, valid, n_steps=value_of(net, "n_steps"))
+        n_steps = value_of(net, "n_steps")
+        if value_of(net, "mode") == "forward":
+            return ForwardRunner(net, batches, valid, n_steps=n_steps)
+        return UnrolledRunner(net, batches, valid, n_steps=n_steps, train_steps=net.train_steps)
     if net.variant == "global":
         return GlobalRunner(net, batches, valid, train_steps=value_of(net, "train_steps"))
     solver = value_of(net, "solver")

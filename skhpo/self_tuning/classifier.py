@@ -49,7 +49,9 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         docs/hypergradients.md compares what each can tune. Arguments that a variant does not read
         must keep their defaults.
     train_steps : int or None, default=None
-        Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10.
+        Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10, for
+        "unrolled" `n_steps`, or four times as many where only learning rates and other settings of
+        the optimizer are tuned.
     val_steps : int, default=1
         Tuning steps that follow them, for "stn" and "delta".
     warmup_epochs : int, default=5
@@ -64,7 +66,7 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         Optimizer of the hyperparameters. None: "rmsprop", where there is no response "adam", whose
         first steps are not longer than the others.
     hyper_lr : float, default=0.1
-        Its learning rate. With variant="unrolled" that of the logarithm of a learning rate.
+        Its learning rate. With variant="unrolled" twice that of the logarithm of a learning rate.
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
     solver : {"neumann", "cg", "identity"} or None, default=None

@@ -25,7 +25,9 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
     variant : {"stn", "delta", "implicit", "unrolled", "global"}, default="stn"
         How hyperparameters follow the validation loss.
     train_steps : int or None, default=None
-        Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10.
+        Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10, for
+        "unrolled" `n_steps`, or four times as many where only learning rates and other settings of
+        the optimizer are tuned.
     val_steps : int, default=1
         Tuning steps that follow them, for "stn" and "delta".
     warmup_epochs : int, default=5
@@ -40,7 +42,7 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         Optimizer of the hyperparameters. None: "rmsprop", where there is no response "adam", whose
         first steps are not longer than the others.
     hyper_lr : float, default=0.1
-        Its learning rate. With variant="unrolled" that of the logarithm of a learning rate.
+        Its learning rate. With variant="unrolled" twice that of the logarithm of a learning rate.
     response_lr : float or None, default=None
         Learning rate of the response where variant="delta"; None is `lr`.
     solver : {"neumann", "cg", "identity"} or None, default=None

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import loguniform, uniform
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, TargetEncoder
 from torch import nn
 
 from skhpo import SelfTuningClassifier, TorchClassifier, TorchRegressor, hypergradient
@@ -247,6 +247,15 @@ def test_wrappers_change_the_data(points):
         *(whole.fit(X, y[:, None]), X, y[:, None], (X_valid, y_valid[:, None])), solver="identity"
     )
     assert columns.gradient[DECAY] == pytest.approx(alone.gradient[DECAY])
+
+
+def test_training_data_that_only_a_fit_knows_is_refused(points):
+    X, y = points[0], points[1]
+    encoder = ColumnTransformer([("encode", TargetEncoder(), [0])], remainder="passthrough")
+    net = TorchClassifier(max_epochs=1, random_state=0)
+    fitted = make_pipeline(encoder, net).fit(np.round(X), y > 0)
+    with pytest.raises(ValueError, match=r"TargetEncoder is cross-fitted .* pipeline\[-1\]"):
+        hypergradient(fitted, X, y > 0, (X, y > 0), ["weight_decay"])
 
 
 def test_decoupled_decay_is_no_penalty(points):

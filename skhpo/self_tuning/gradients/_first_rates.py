@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["FACTOR", "best_power"]
 
 # Of neighbouring rates; the gradient goes on from there.
@@ -9,23 +11,31 @@ FACTOR = 3.0
 # Rates in a row that are no better, after which the search ends: upwards losses rise steeply, but
 # far above they may be those of dead units, the same for all rates.
 _PATIENCE = {1: 1, -1: 2}
-# Multiple of the smallest loss up to which a smaller rate is as good.
-_NEARLY = 1.1
+
+# Share of the fall of the loss that a smaller rate must reach.
+_MOST = 0.9
 
 
-def best_power(loss_at, may_be):
+def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     """Return the lowest power of `FACTOR` with about the smallest loss, by climbing from 0.
+
+    Half a power to either side of the best whole one is tried as well.
 
     Parameters
     ----------
     loss_at : callable
-        Maps a power, a whole number, to a loss; one that is not finite is the worst.
+        Maps a power to a loss; one that is not finite is the worst.
     may_be : callable
         Maps a power to whether rates are inside of their ranges there.
+    first : float, default=inf
+        Loss before the steps.
+    nearly : float, default=1.1
+        Multiple of the smallest loss up to which a smaller rate is as good, if it also reaches most
+        of the fall from `first`.
 
     Returns
     -------
-    power : int
+    power : float
     """
     losses = {0: _finite(loss_at(0))}
     best = 0
@@ -40,10 +50,17 @@ def best_power(loss_at, may_be):
                 misses += 1
         if best > 0:
             break
+    for power in (best + 0.5, best - 0.5):
+        if may_be(power):
+            losses[power] = _finite(loss_at(power))
+    best = min(losses, key=losses.get)
     # Few steps favour large rates, whose noise costs only later. Losses may be negative.
-    nearly = losses[best] * (_NEARLY if losses[best] > 0 else 1 / _NEARLY)
-    return min(power for power, loss in losses.items() if loss <= nearly)
+    smallest = losses[best]
+    limit = smallest * (nearly if smallest > 0 else 1 / nearly)
+    if math.isfinite(first) and math.isfinite(smallest):
+        limit = min(limit, max(smallest, first - _MOST * (first - smallest)))
+    return min(power for power, loss in losses.items() if loss <= limit)
 
 
 def _finite(loss):
-    return loss if loss < float("inf") else float("inf")
+    return loss if loss < math.inf else math.inf

@@ -27,7 +27,7 @@ class ForwardRunner(UnrolledRunner):
     needs_graph_of_window = False
 
     def __init__(self, net, batches, valid, *, n_steps):
-        super().__init__(net, batches, valid, n_steps=n_steps)
+        super().__init__(net, batches, valid, n_steps=n_steps, train_steps=n_steps)
         position = self.tuning.position
         if self.valid is not None and len(position) > _MOST_NUMBERS:
             raise ValueError(
@@ -35,24 +35,22 @@ class ForwardRunner(UnrolledRunner):
                 f"{len(position)}; use mode='reverse', or variant='implicit'"
             )
 
-    def _train_window(self, network, n_epochs, window, *, tunes):
-        if not tunes:
-            return super()._train_window(network, n_epochs, window, tunes=tunes)
+    def _differentiable_steps(self, window, after_batch):
         losses = []
+        self.w, self.state = self.optimizer.gather()
         for batch in window:
             losses.append(self._step_with_tangents(batch))
-            self.tuning.n_steps += 1
-            if network.each_batch:
-                network.after_batch()
-        self._move_along_tangents()
-        return losses
+            if after_batch is not None:
+                after_batch()
+        self.optimizer.scatter(self.w, self.state)
+        return losses, self._move_along_tangents
 
     def _step_with_tangents(self, batch):
         """Update weights, state and tangents; return the loss."""
         tuning, before = self.tuning, {"w": self.w, **self.state}
         inputs = {key: part.detach().requires_grad_() for key, part in before.items()}
         state = {key: part for key, part in inputs.items() if key != "w"}
-        w, state, loss = self._step(inputs["w"], state, tuning.tensors(), batch, keep=True)
+        w, state, loss = self.plain.step(inputs["w"], state, tuning.tensors(), batch, keep=True)
         tuning.tangents = _mapped(
             *([*inputs.values(), tuning.position], {"w": w, **state}, self._tangents())
         )

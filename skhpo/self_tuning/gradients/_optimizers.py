@@ -122,6 +122,23 @@ class FlatOptimizer:
                 own["step"] = steps[i][0].detach().float().clone()
             self.optimizer.state[p] = own
 
+    def settings_of_groups(self):
+        """Return the tuned settings of each group of the optimizer, as dicts of key to name.
+
+        None if parameters of one group have different ones.
+        """
+        found = []
+        for group in self.optimizer.param_groups:
+            own = [
+                {key: tuned for (key, of), tuned in self.names.items() if of == name}
+                for name, of_parameter in zip(self.parameters, self.groups, strict=True)
+                if of_parameter is group
+            ]
+            if any(names != own[0] for names in own):
+                return None
+            found.append(own[0] if own else {})
+        return found
+
     def views(self, w):
         """Return the parameters as views of a vector, by name."""
         return dict(zip(self.parameters, self._split(w), strict=True))

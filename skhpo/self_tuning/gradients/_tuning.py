@@ -21,6 +21,9 @@ __all__ = ["GradientTuning"]
 
 # Share of updates with a raised damping above which a fit warns, and updates that show it.
 _MANY, _ENOUGH = 0.5, 10
+# Of a step of hyper_lr, in the logarithm of a learning rate: rates that follow a window quickly run
+# into its short-horizon bias (docs/benchmarks/hypergradients.md).
+_SHARE_OF_RATES = 0.5
 # Settings of optimizers in [0, 1).
 _BELOW_ONE = ("momentum", "beta1", "beta2")
 
@@ -49,6 +52,8 @@ class GradientTuning:
         What is trained in place of the module, with variant="global".
     tangents : dict of str to Tensor or None
         With variant="unrolled" in forward mode, the derivatives of weights and state so far.
+    levels : list of float or None
+        With tuned learning rates, the first and the best loss of a batch so far.
     curves : dict of str to (ndarray, ndarray)
         Values of hyperparameters, and validation losses there.
     is_fixed, to_follow, best_weights : object
@@ -75,7 +80,7 @@ class GradientTuning:
         self.counts, self.moved = {"updates": 0, "diverged": 0}, set()
         self.to_follow = self.ranges if self.is_fixed else None
         self.best_weights, self.curves, self.hypernetwork = None, {}, None
-        self.tangents = None
+        self.tangents = self.levels = None
         if net.variant == "global" and not self.is_fixed:
             self.hypernetwork = HyperNetwork(
                 *(net.module_, len(self.names), value_of(net, "n_hidden"), net._seed_of("init"))
@@ -215,7 +220,7 @@ class GradientTuning:
         share = torch.sigmoid(before)
         slope = (high - low) * share * (1 - share)
         part = self.part_of(name)
-        part.copy_(before + (part - before) / slope.clamp_min(1))
+        part.copy_(before + _SHARE_OF_RATES * (part - before) / slope.clamp_min(1))
 
     def warn(self):
         """Warn of hyperparameters without any gradient, and of series that diverge."""
@@ -258,6 +263,7 @@ class GradientTuning:
             "moved": sorted(self.moved),
             "best_weights": self.best_weights,
             "tangents": self.tangents,
+            "levels": self.levels and list(self.levels),
             "hypernetwork": self.hypernetwork and self.hypernetwork.state_dict(),
             "curves": {k: [part.tolist() for part in pair] for k, pair in self.curves.items()},
         }
@@ -279,6 +285,8 @@ class GradientTuning:
         solution = state.get("solution")  # which older checkpoints lack
         self.solution = solution and [part.to(self._device).clone() for part in solution]
         self.tangents = state["tangents"]
+        levels = state.get("levels")  # which older checkpoints lack, too
+        self.levels = levels and list(levels)
         if self.hypernetwork is not None:
             self.hypernetwork.load_state_dict(state["hypernetwork"])
         self.curves = {k: tuple(map(np.array, pair)) for k, pair in state["curves"].items()}

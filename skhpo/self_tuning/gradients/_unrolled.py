@@ -10,7 +10,9 @@ import torch
 from ...limits import check_time
 from ...process import total_memory
 from ._first_rates import FACTOR, best_power
+from ._guard import Snapshot, has_diverged
 from ._optimizers import FlatOptimizer, check_can_unroll
+from ._plain_steps import PlainSteps
 from ._runner import GradientRunner
 
 __all__ = ["UnrolledRunner", "unrolled_bytes"]
@@ -23,17 +25,29 @@ _VECTORS_PER_STEP, _RESULTS_PER_STEP = 14, 2
 _AVERAGED = (torch.optim.SGD,)
 
 
-# Windows of the steps with which learning rates are compared before training, at most an epoch,
-# and validation rows.
-_FIRST_WINDOWS, _MOST_ROWS = 5, 1024
+# Steps with which learning rates are compared before training, at most so many epochs, and
+# validation rows.
+_FIRST_STEPS, _FIRST_EPOCHS, _MOST_ROWS = 50, 15, 1024
+# Multiple of the smallest loss in these steps up to which a smaller rate is as good: noise of the
+# steps costs later, and does not shrink with the gradient unless the steps do.
+_NEARLY, _NEARLY_OF_AVERAGED = 1.3, 1.1
+# With learning rates and other settings of the optimizer alone, one window of so many is unrolled:
+# rates are found before training, and move slowly (docs/benchmarks/hypergradients.md).
+_WINDOWS_OF_SETTINGS = 4
+# Factor of rates after a window that destroyed the network, and tries of a window.
+_LOWER, _MOST_TRIES = 0.5, 10
 
 
 class UnrolledRunner(GradientRunner):
     """Differentiates through windows of `n_steps` training steps (Shaban et al. 2019).
 
-    An epoch is divided into windows of about `n_steps` steps. After each of them the gradient of
-    the loss of a batch of validation data goes back through its steps, those of the optimizer
-    included, and the hyperparameters move.
+    An epoch is divided into windows of about `n_steps` steps. After some of them, on average one in
+    `train_steps` steps, the gradient of the loss of a batch of validation data goes back through
+    the window's steps, those of the optimizer included, and the hyperparameters move. The others
+    are trained without autograd, where all layers have rules.
+
+    Where learning rates are tuned, a window that destroyed the network is trained again at half of
+    them.
 
     The end of a window is short-sighted: a smaller learning rate lowers the loss at once, by
     damping the noise of the last steps, and costs only later (Wu et al. 2018). For SGD the gradient
@@ -44,9 +58,10 @@ class UnrolledRunner(GradientRunner):
 
     needs_graph_of_window = True
 
-    def __init__(self, net, batches, valid, *, n_steps):
+    def __init__(self, net, batches, valid, *, n_steps, train_steps=None):
         super().__init__(net, batches, valid)
         self.n_steps = n_steps
+        self.plain = PlainSteps(*(net, batches, self.objective, self.drawing, self.generator))
         self.averages = isinstance(net.optimizer_, _AVERAGED)
         steps = self.tuning.effects.steps
         check_can_unroll(net.optimizer_, steps)
@@ -56,6 +71,11 @@ class UnrolledRunner(GradientRunner):
                 f"{self.rates[0]!r} is tuned, but lr_scheduler={net.lr_scheduler!r} sets it, "
                 "too; leave one of them out"
             )
+        if train_steps is None:
+            only_settings = set(steps) == set(self.tuning.names)
+            self.every = _WINDOWS_OF_SETTINGS if only_settings else 1
+        else:
+            self.every = max(1, round(train_steps / n_steps))
         if self.valid is not None and self.needs_graph_of_window:
             _check_memory(net, n_steps, batches.batch_size)
 
@@ -64,24 +84,22 @@ class UnrolledRunner(GradientRunner):
         self.optimizer = FlatOptimizer(
             *(network.state.optimizer, self.objective.trained(), self.tuning.effects.steps)
         )
-        self.w, self.state = self.optimizer.gather()
+        self.plain.begin_epoch(self.optimizer)
         if n_epochs == 0 and self.valid is not None:
             asked_for = self.net.initial or {}
             names = [name for name in self.rates if name not in asked_for]
             if names:
                 self._search_rates(network, names)
         losses, sizes, window = [], [], []
-        ends = self._window_ends(len(network.batches))
-        try:
-            for number, batch in enumerate(self.batches(network), start=1):
-                check_time()
-                window.append(batch)
-                if not tunes or number in ends:
-                    losses += self._train_window(network, n_epochs, window, tunes=tunes)
-                    sizes += [len(batch[1]) for batch in window]
-                    window = []
-        finally:
-            self.optimizer.scatter(self.w, self.state)
+        n_windows, done = max(1, round(len(network.batches) / self.n_steps)), 0
+        ends = {round(len(network.batches) * (i + 1) / n_windows) for i in range(n_windows)}
+        for number, batch in enumerate(self.batches(network), start=1):
+            window.append(batch)
+            if number in ends:
+                due = tunes and (n_epochs * n_windows + done + 1) % self.every == 0
+                losses += self._train_window(network, n_epochs, window, tunes=tunes, due=due)
+                sizes += [len(batch[1]) for batch in window]
+                done, window = done + 1, []
         return losses, sizes
 
     def _search_rates(self, network, names):
@@ -92,6 +110,7 @@ class UnrolledRunner(GradientRunner):
         """
         tuning, ranges = self.tuning, self.tuning.ranges
         values = {name: float(tuning.values()[name]) for name in names}
+        n_steps = min(_FIRST_STEPS, _FIRST_EPOCHS * len(network.batches))
 
         def multiple(power):
             return {name: value * FACTOR**power for name, value in values.items()}
@@ -105,75 +124,98 @@ class UnrolledRunner(GradientRunner):
             for name, value in multiple(power).items():
                 h[name] = torch.full_like(h[name], value)
             with self._undone(network.state):
-                return self._loss_after_first_steps(network, h)
+                epochs = (self.batches(network) for _ in itertools.count())
+                batches = itertools.chain.from_iterable(epochs)
+                self.plain.run(h, itertools.islice(batches, n_steps))
+                return self._loss_of_rows(h)
 
-        power = best_power(loss_at, may_be)
+        nearly = _NEARLY_OF_AVERAGED if self.averages else _NEARLY
+        first = self._loss_of_rows(tuning.tensors())
+        power = best_power(loss_at, may_be, first, nearly)
         with torch.no_grad():
             for name, value in multiple(power).items():
                 tuning.part_of(name).fill_(ranges.unconstrained(name, value))
+        self._current = None, None
 
     @contextlib.contextmanager
     def _undone(self, state):
-        """Restore weights, buffers and streams after this context."""
-        buffers = {name: buffer.clone() for name, buffer in self.objective.buffers.items()}
+        """Restore weights, the state of the optimizer, buffers and streams after this context."""
         streams = {name: stream.state() for name, stream in state.streams.items()}
+        before = Snapshot(self.objective, state.optimizer)
         try:
             yield
         finally:
-            self.w, self.state = self.optimizer.gather()
-            for name, buffer in self.objective.buffers.items():
-                buffer.copy_(buffers[name])
-            for name, before in streams.items():
-                state.streams[name].set_state(before)
+            before.restore()
+            for name, kept in streams.items():
+                state.streams[name].set_state(kept)
 
-    def _loss_after_first_steps(self, network, h):
-        """Return the validation loss after the first steps at given values."""
-        w, state = self.w.requires_grad_(), self.state
-        for batch in itertools.islice(self.batches(network), _FIRST_WINDOWS * self.n_steps):
-            check_time()
-            w, state, _ = self._step(w, state, h, batch, keep=False)
-        rows, module = self.valid_rows, self.objective.module
-        module.eval()
+    def _loss_of_rows(self, h):
+        """Return the loss of some validation rows."""
+        rows = self.valid_rows
+        n = min(len(rows), _MOST_ROWS)  # evenly spaced: they may be sorted by class
+        return self._loss_of(h, rows.take(torch.arange(n) * len(rows) // n))
+
+    def _loss_of(self, h, batch, weights=None):
+        self.objective.module.eval()
         with self.tuning_drawing, torch.no_grad():
-            n = min(len(rows), _MOST_ROWS)  # evenly spaced: they may be sorted by class
-            batch = rows.take(torch.arange(n) * len(rows) // n)
-            loss = self.objective.validation_loss(h, *batch, self.optimizer.views(w))
-        module.train()
-        return float(loss)
+            loss = float(self.objective.validation_loss(h, *batch, weights))
+        self.objective.module.train()
+        return loss
 
-    def _window_ends(self, n_batches):
-        n_windows = max(1, round(n_batches / self.n_steps))
-        return {round(n_batches * (i + 1) / n_windows) for i in range(n_windows)}
-
-    def _train_window(self, network, n_epochs, window, *, tunes):
-        tuning, losses, total = self.tuning, [], 0.0
-        h = tuning.tensors() if tunes else self.current_values(n_epochs)
-        w, state = self.w.requires_grad_(), self.state
-        for batch in window:
-            w, state, loss = self._step(w, state, h, batch, keep=tunes)
-            losses.append(loss)
-            total = total + w if self.averages else w
-            tuning.n_steps += 1
-            if network.each_batch:
-                network.after_batch()
-        if tunes:
-            self._move(total / len(window) if self.averages else w)
-        self.w, self.state = w.detach(), {key: part.detach() for key, part in state.items()}
+    def _train_window(self, network, n_epochs, window, *, tunes, due):
+        """Train with some batches, and move the hyperparameters if it is `due`."""
+        after_batch = network.after_batch if network.each_batch else None
+        guards = tunes and bool(self.rates)
+        for _ in range(_MOST_TRIES):
+            before = Snapshot(self.objective, network.state.optimizer) if guards else None
+            tangents = self.tuning.tangents
+            if due:
+                losses, move = self._differentiable_steps(window, after_batch)
+            else:
+                h = self.current_values(n_epochs)
+                losses, move = self.plain.run(h, window, after_batch), None
+            if not guards or not self._has_diverged(window[-1][:3], before):
+                break
+            before.restore()
+            self.tuning.tangents = tangents
+            self._lower_rates()
+        self.tuning.n_steps += len(window)
+        if move is not None:
+            move()
         return losses
 
-    def _step(self, w, state, h, batch, *, keep):
-        """Return weights and state after a step, and the loss; with `keep` differentiable."""
-        objective, parameters = self.objective, self.optimizer.views(w)
-        with self.drawing:
-            loss = objective.loss_without_penalty(
-                *(h, *batch), w=parameters, generator=self.generator
+    def _has_diverged(self, batch, before):
+        h = self.current_values(0)
+        return has_diverged(
+            *(self.tuning, self._loss_of(h, batch)),
+            lambda: self._loss_of(h, batch, before.weights),
+        )
+
+    @torch.no_grad()
+    def _lower_rates(self):
+        ranges, tuning = self.tuning.ranges, self.tuning
+        for name in self.rates:
+            low, _ = ranges.support(name)
+            value = max(low, _LOWER * float(tuning.tensors()[name]))
+            tuning.part_of(name).fill_(ranges.unconstrained(name, value))
+        self._current = None, None
+
+    def _differentiable_steps(self, window, after_batch):
+        """Return the losses of a window, and the function that moves the hyperparameters by it."""
+        h, losses, total = self.tuning.tensors(), [], 0.0
+        w, state = self.optimizer.gather()
+        for batch in window:
+            check_time()
+            w, state, loss = self.plain.step(
+                w if losses else w.requires_grad_(), state, h, batch, keep=True
             )
-        objective.keep_buffers()
-        total = loss + objective.penalty(h, parameters)
-        (g,) = torch.autograd.grad(total, w, create_graph=keep)
-        with contextlib.nullcontext() if keep else torch.no_grad():
-            w, state = self.optimizer.step(w, g, state, h)
-        return w if keep else w.requires_grad_(), state, loss.detach()
+            losses.append(loss)
+            total = total + w if self.averages else w
+            if after_batch is not None:
+                after_batch()
+        self.optimizer.scatter(w, state)
+        of_validation = total / len(window) if self.averages else w
+        return losses, lambda: self._move(of_validation)
 
     def _move(self, w):
         """Update the hyperparameters by the gradient of a batch of validation data."""

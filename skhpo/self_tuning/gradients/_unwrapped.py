@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import TargetEncoder
 from sklearn.utils.validation import check_is_fitted
 
 __all__ = ["unwrapped"]
@@ -20,6 +21,7 @@ def unwrapped(estimator, *pairs):
         check_is_fitted(estimator)
         if type(estimator) is Pipeline:
             if len(estimator) > 1:
+                _refuse_other_training_data(estimator[:-1])
                 pairs = [(estimator[:-1].transform(X), y) for X, y in pairs]
             estimator = estimator[-1]
         elif type(estimator) is TransformedTargetRegressor:
@@ -28,6 +30,17 @@ def unwrapped(estimator, *pairs):
         else:
             estimator = estimator.estimator_
     return estimator, *pairs
+
+
+def _refuse_other_training_data(transformers):
+    """Raise ValueError if rows to train on are transformed in another way than others."""
+    inside = [*transformers.get_params().values(), *(step for _, step in transformers.steps)]
+    if any(isinstance(part, TargetEncoder) for part in inside):
+        raise ValueError(
+            "the transformers must give the network's training data by transform, but that of a "
+            "TargetEncoder is cross-fitted (fit_transform); pass the network alone, "
+            "pipeline[-1], with the data that it was trained on, and transformed validation data"
+        )
 
 
 def _transformed(transformer, y):
