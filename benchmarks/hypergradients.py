@@ -3,7 +3,7 @@
 * ``closed``: relative errors of `hypergradient` for the weight decay of ridge and logistic
   regressions (100 rows, 10 columns), against closed forms.
 * ``rates``: learning rates by ``variant="unrolled"``, started 30 times too small and 10 times too
-  large, against the best of 20 fixed ones: digits, 64-64-10, 20 epochs of 8 batches; and the task
+  large, against the best of 20 fixed ones: digits, 64-64-10, 20 epochs of 32 batches; and the task
   of ``benchmarks/self_tuning.py`` (MLP, 60 epochs of 4 batches).
 * ``cleaning``: digits of which 30% of the labels to train on are drawn anew among the others; a
   weight for each row by ``variant="implicit"``, against training on all rows, on all but the 30%
