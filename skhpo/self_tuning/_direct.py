@@ -91,6 +91,7 @@ class RulePasses(Passes):
         tuning_sizes,
         draw_mask,
         max_grad_norm=None,  # always, as a self-tuning estimator refuses others
+        accumulate=1,  # always, for the same reason
         **loss_settings,
     ):
         super().__init__(net)
