@@ -205,7 +205,7 @@ def accuracy(estimator, X, y):
     return estimator.score(X, y)
 
 
-@on(ENGINES)
+@on(ENGINES, slow=["ray"])
 def test_rows_as_the_resource(engine):
     assert_same_results(
         HalvingHyperbandSearchCV(

@@ -122,7 +122,10 @@ def test_what_cannot_travel_is_left_behind():
     assert isinstance(pack(SGDClassifier().fit(X, y)).unpacked(None), SGDClassifier)
 
 
-@pytest.mark.parametrize("module", [WeightNorm, WithLock, "skorch"])
+# Which states travel is seen without processes, above.
+@pytest.mark.parametrize(
+    "module", [pytest.param(WeightNorm, marks=pytest.mark.slow), WithLock, "skorch"]
+)
 def test_rungs_in_processes(module):
     if module == "skorch":
         net = NeuralNetClassifier(

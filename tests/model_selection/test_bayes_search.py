@@ -499,7 +499,12 @@ def test_bad_input_is_told_before_any_training(change, message):
 @pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
 @pytest.mark.parametrize(
     ("estimator", "space"),
-    [(LogisticRegression(), {"C": loguniform(0.1, 10)}), (Ridge(), {"alpha": [0.1, 1.0]})],
+    [
+        (LogisticRegression(), {"C": loguniform(0.1, 10)}),
+        # A search is checked around a regressor in the tests of Hyperband.
+        pytest.param(Ridge(), {"alpha": [0.1, 1.0]}, marks=pytest.mark.slow),
+    ],
+    ids=["classifier", "regressor"],
 )
 def test_contract_of_scikit_learn(estimator, space):
     search = BayesSearchCV(estimator, space, n_iter=2, cv=2, random_state=0)

@@ -297,6 +297,10 @@ def two_threads():
 
 
 def test_the_state_of_the_process_is_as_it_was(two_threads):
+    def fit(search):
+        with joblib.parallel_config("threading"):  # each thread has a configuration of its own
+            search.fit(X, y)
+
     searches = [
         hyperband(n_jobs=2, lockstep=True),
         BayesSearchCV(MLPClassifier(max_iter=1), {"alpha": loguniform(0.1, 1.0)}, n_iter=3),
@@ -304,13 +308,13 @@ def test_the_state_of_the_process_is_as_it_was(two_threads):
     searches[-1].set_params(n_initial_points=2, cv=2)
     for search in searches:
         search.set_params(error_score="raise", refit=True, random_state=0)
-        with joblib.parallel_config("threading"), ignoring(ConvergenceWarning):
-            clone(search).fit(X, y)  # what is imported for the first time adds filters of its own
+        with ignoring(ConvergenceWarning):
+            fit(clone(search))  # what is imported for the first time adds filters of its own
         before = process_state()
-        with joblib.parallel_config("threading"), ignoring(ConvergenceWarning):
+        with ignoring(ConvergenceWarning):
             if search is searches[0]:
-                search.fit(X, y)
-            threads = [threading.Thread(target=clone(search).fit, args=(X, y)) for _ in range(2)]
+                fit(search)
+            threads = [threading.Thread(target=fit, args=(clone(search),)) for _ in range(2)]
             for thread in threads:
                 thread.start()
             for thread in threads:

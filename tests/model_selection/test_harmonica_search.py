@@ -294,7 +294,11 @@ def test_the_display_computes_then_draws():
 @pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
 @pytest.mark.parametrize(
     ("estimator", "space"),
-    [(RidgeClassifier(), {"alpha": [0.1, 1.0]}), (Ridge(), {"alpha": [0.1, 1.0]})],
+    [
+        (RidgeClassifier(), {"alpha": [0.1, 1.0]}),
+        # A search is checked around a regressor in the tests of Hyperband.
+        pytest.param(Ridge(), {"alpha": [0.1, 1.0]}, marks=pytest.mark.slow),
+    ],
     ids=["classifier", "regressor"],
 )
 def test_contract_of_scikit_learn(estimator, space):
