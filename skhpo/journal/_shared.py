@@ -123,10 +123,10 @@ class SharedJournal(Journal):
             try:
                 self._reader.check(event)
                 super().append(event)
+                self._reader.move_to(self._n - 1, self._end)
             except BaseException:  # Ctrl-C may come when the line is there, or before
                 self._read_again()
                 raise
-            self._reader.move_to(self._n - 1, self._end)
 
     def lease(self, fits: Sequence[Name]) -> None:
         """Say that this process does some fits."""

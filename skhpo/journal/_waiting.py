@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
@@ -10,7 +11,9 @@ from os import PathLike
 
 from ._locks import lock
 
-__all__ = ["PATIENCE", "holder_of", "is_stopped", "wait_for_lock"]
+__all__ = ["PATIENCE", "holder_of", "is_stopped", "report", "wait_for_lock"]
+
+_log = logging.getLogger(__name__)
 
 # Where Linux lists the locks of this machine, and its processes.
 _LOCKS, _PROCESSES = "/proc/locks", "/proc"
@@ -38,16 +41,21 @@ def wait_for_lock(
     if lock(descriptor, path):
         return
 
-    def report() -> None:
-        warnings.warn(explain(PATIENCE), UserWarning, stacklevel=1)
-
-    timer = threading.Timer(PATIENCE, report)
+    timer = threading.Timer(PATIENCE, lambda: report(explain(PATIENCE)))
     timer.daemon = True
     timer.start()
     try:
         lock(descriptor, path, wait=True)
     finally:
         timer.cancel()
+
+
+def report(explained: str) -> None:
+    """Warn from a thread of its own; where warnings are errors, which would end it, log instead."""
+    try:
+        warnings.warn(explained, UserWarning, stacklevel=2)
+    except UserWarning:
+        _log.warning(explained)
 
 
 def holder_of(path: str | PathLike[str]) -> int | None:

@@ -10,7 +10,6 @@ import secrets
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -21,7 +20,7 @@ from ..exceptions import JournalError
 from ..files import storing, write_all
 from . import _waiting
 from ._locks import HAS_LOCKS, check_locks, lock
-from ._waiting import holder_of, is_stopped, wait_for_lock
+from ._waiting import holder_of, is_stopped, report, wait_for_lock
 
 __all__ = ["Workers"]
 
@@ -275,8 +274,7 @@ class Workers:
         since = self._waits_since
         if since is None or since == reported or time.monotonic() - since < _waiting.PATIENCE:
             return reported
-        explained = self.explain_wait(self._journal, _waiting.PATIENCE)
-        warnings.warn(explained, UserWarning, stacklevel=1)
+        report(self.explain_wait(self._journal, _waiting.PATIENCE))
         return since
 
     def _beat(self, path: Path, settings: dict[str, Any]) -> None:

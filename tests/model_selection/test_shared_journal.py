@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import joblib
@@ -387,9 +388,13 @@ def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypat
         with open(first.path, "rb") as other:
             assert _locks.lock(other.fileno(), first.path)
     assert len(events(first.path, "propose")) == 1  # the second time it came behind the line
+    with monkeypatch.context() as patch:
+        patch.setattr(first._reader, "move_to", interrupted(lambda *place: None))
+        with pytest.raises(KeyboardInterrupt):
+            first.append({"event": "propose", "candidates": {"3": {}}})
     second.append({"event": "propose", "candidates": {"1": {}}})
     first.append({"event": "propose", "candidates": {"2": {}}})
-    assert [event["n"] for event in events(first.path, "propose")] == [1, 2, 3]
+    assert [event["n"] for event in events(first.path, "propose")] == [1, 2, 3, 4]
 
 
 def test_a_line_that_could_not_be_written_may_be_another_process_own(opened, monkeypatch):
@@ -443,6 +448,24 @@ def test_who_has_the_lock_is_known(opened, tmp_path, monkeypatch):
         opened()
     alone.kill()
     alone.join()
+
+
+def test_a_wait_is_reported_where_warnings_are_errors_and_signs_of_life_go_on(
+    opened, monkeypatch, caplog
+):
+    monkeypatch.setattr(_workers, "_BEAT_EVERY", 0.01)
+    monkeypatch.setattr(_waiting, "PATIENCE", 0.0)
+    workers = opened().workers
+    own = workers.folder / f"{workers.name}.worker"
+    with warnings.catch_warnings(), workers.waiting():
+        warnings.simplefilter("error")
+        for _ in range(500):
+            if caplog.records:
+                break
+            time.sleep(0.01)
+        own.unlink()
+        wait_for(own)  # which the thread that shows life makes again
+    assert "for the lock of" in caplog.text
 
 
 def test_processes_with_other_arguments_are_refused(opened):
