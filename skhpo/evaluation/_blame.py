@@ -91,7 +91,8 @@ def raised_by(result: FitResult) -> BaseException | None:
     for text in (result.error, result.score_error, result.unpredicted):
         if text is not None:
             error = text.raised if isinstance(text, Failure) else RuntimeError(text)
-            if error.__traceback__ is None:  # it was raised in another process
+            was_elsewhere = error.__traceback__ is None  # it was raised in another process
+            if was_elsewhere and text not in getattr(error, "__notes__", ()):
                 error.add_note(text)
             return error
     return None

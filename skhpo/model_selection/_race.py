@@ -122,11 +122,14 @@ class Race:
             As they come from the evaluator.
         """
         passed: list[FitResult] = []
+        arrived: dict[int, _Entrant] = {}
         for result in results:
             entrant = self._entrants.get(result.trial)
             if entrant is not None:
                 entrant.arrived[result.split, result.repeat] = result
-                passed += self._advance(entrant)
+                arrived[result.trial] = entrant
+        for entrant in arrived.values():
+            passed += self._advance(entrant)
         while ready := [one for one in self._held.values() if self._has_incumbent(one)]:
             for entrant in ready:
                 del self._held[entrant.trial.number]

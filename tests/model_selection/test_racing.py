@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import KFold, ShuffleSplit
 
 from skhpo import BayesSearchCV, SearchCV, read_journal
+from skhpo.evaluation import raised_by
+from skhpo.evaluation._blame import Failure
 from skhpo.inspection import read_search
 from skhpo.model_selection import one_standard_error
 from skhpo.model_selection._goals import Told
@@ -174,6 +176,10 @@ class FirstIsLast(Scripted):
         return self
 
 
+def _name(event):
+    return event.get("candidate"), event.get("split")
+
+
 def at_once(space, random_state):
     return FullScheduler(GridSampler(space), 24)
 
@@ -192,6 +198,9 @@ def test_what_waits_for_its_turn_is_in_the_journal(tmp_path, monkeypatch):
     first_raced = next(i for i, event in enumerate(events) if "skipped" in event)
     assert len(early) >= 6
     assert early[0] < first_raced
+    seconds = {_name(events[i]): events[i]["fit_time"] for i in early}
+    unused = {_name(event) for event in events if "skipped" in event} & set(seconds)
+    assert unused
     names = ("n_splits_done", "mean_test_score", "rank_test_score")
     of_file = read_journal(path)
     assert whole.cv_results_["n_splits_done"].tolist() == expected_splits(
@@ -201,13 +210,13 @@ def test_what_waits_for_its_turn_is_in_the_journal(tmp_path, monkeypatch):
         np.testing.assert_array_equal(of_file[name], whole.cv_results_[name])
     for n_lines in (first_raced, early[-1] + 1, len(lines) - 1):
         path.write_text("".join(lines[:n_lines]))
-        there = {
-            (event["candidate"], event["split"])
-            for event in events[1:n_lines]
-            if "skipped" not in event
-        }
+        there = {_name(event) for event in events[1:n_lines] if "skipped" not in event}
         again = race_of_grid(estimator=late, **arguments)
         assert there.isdisjoint(FITS)
+        # What was not used is in the costs of the search, however often it was interrupted.
+        for event in map(json.loads, path.read_text().splitlines()):
+            if "skipped" in event and _name(event) in there & unused:
+                assert event["fit_time"] == seconds[_name(event)]
         for name in names:
             np.testing.assert_array_equal(again.cv_results_[name], whole.cv_results_[name])
         rows = again.predictions_.rows
@@ -324,6 +333,12 @@ def test_an_error_is_raised_where_its_fit_counts_whatever_n_jobs(counts, monkeyp
             else:
                 search = race_of_grid(at_once, **arguments)
                 assert search.cv_results_["n_splits_done"].tolist() == n_done
+
+
+def test_an_error_of_another_process_has_its_traceback_once():
+    result = FitResult(0, 0, error=Failure("Traceback of a worker", Own("no")))
+    raised_by(result)
+    assert raised_by(result).__notes__ == ["Traceback of a worker"]
 
 
 def test_scores_of_a_raced_journal_have_the_same_noise_elsewhere(tmp_path, raced):
