@@ -85,8 +85,9 @@ def describe(value: Any, _depth: int = 0) -> Any:
             "kw": inner(value.keywords),
         }
     if isinstance(value, _METHODS) and not isinstance(value.__self__, types.ModuleType):
-        name = getattr(value, "__func__", value.__name__)
-        return {"method": inner(name), "of": inner(value.__self__)}
+        is_own = isinstance(value, types.MethodType)
+        function = value.__func__ if is_own else value.__name__
+        return {"method": inner(function), "of": inner(value.__self__)}
     if hasattr(value, "__code__"):
         return _function(value, inner)
     if hasattr(value, "dist") and hasattr(value, "kwds"):  # scipy's frozen distributions

@@ -1,8 +1,10 @@
 """Descriptions are the same for equal things, in any process, and differ for others."""
 
+import functools
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -52,6 +54,7 @@ THINGS = {
     "other lambda": lambda: [lambda x: x + 2],
     "method": lambda: Counting(1).get_extra_state,
     "method of another": lambda: Counting(2).get_extra_state,
+    "method without a name": lambda: types.MethodType(functools.partial(max, 1), 2),
     "built-in method": lambda: {3, 4}.__contains__,
     "built-in method of another": lambda: {3, 5}.__contains__,
     "class": lambda: nn.Linear,

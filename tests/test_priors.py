@@ -202,6 +202,7 @@ def test_scores_that_contradict_a_prior_end_its_influence():
     density = np.array([3.0, 2.0, 2.5, 1.0, 0.0, 0.5, -1.0, -2.0])
     assert trust(density) == 1.0
     assert trust(density[::-1]) < 0.01
+    assert trust(np.linspace(1.0, 0.0, 300)) == 1.0  # whose odds are no number of the machine
     assert trust(density[:3]) == trust(np.zeros(9)) == 1.0  # nothing is known
     weaker = [trust(np.r_[density[:n], density[n:][::-1]][::-1]) for n in (0, 3, 8)]
     assert weaker == sorted(weaker, reverse=True)

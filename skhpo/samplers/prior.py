@@ -191,8 +191,10 @@ def trust(log_density: Array) -> float:
     if n < _LEAST_TRIED or np.ptp(log_density) == 0.0:
         return 1.0
     correlation = np.corrcoef(rankdata(log_density), np.arange(n, 0, -1))[0, 1]
+    if correlation >= 0:
+        return 1.0
     statistic = correlation * np.sqrt((n - 2) / max(1.0 - correlation**2, 1e-12))
-    return float(min(1.0, student.cdf(statistic, n - 2) / student.sf(statistic, n - 2)))
+    return float(student.cdf(statistic, n - 2) / student.sf(statistic, n - 2))
 
 
 def active_coordinates(space: SearchSpace, u: Array) -> NDArray[np.bool_]:
