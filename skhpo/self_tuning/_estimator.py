@@ -132,11 +132,21 @@ class SelfTuningMixin:
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
         super()._fit(X, y, sample_weight, classes, continuing, task, fit_params, validation)
         tunes = not are_fixed(self.hyperparameters)
-        if task == "fit" and tunes and self.max_epochs <= self.warmup_epochs:
+        if not (task == "fit" and tunes):
+            return self
+        if self.max_epochs <= self.warmup_epochs:
             warnings.warn(
                 "nothing was tuned, because all epochs were for warming up: max_epochs="
                 f"{self.max_epochs} and warmup_epochs={self.warmup_epochs}; raise max_epochs, or "
                 "lower warmup_epochs",
+                stacklevel=4,
+            )
+        elif self.variant not in RESPONDING and not self.tuning_.counts["updates"]:
+            warnings.warn(
+                f"nothing was tuned in {self.tuning_.n_steps} training steps, because no update of "
+                f"the hyperparameters was due (train_steps={self.train_steps} with "
+                f"variant={self.variant!r}, after warmup_epochs={self.warmup_epochs}), or the "
+                "gradients were not finite; raise max_epochs, or lower train_steps",
                 stacklevel=4,
             )
         return self

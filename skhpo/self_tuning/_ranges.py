@@ -154,7 +154,7 @@ class Ranges:
         i = self.names.index(name)
         low, span = float(self.low[i]), float(self.span[i])
         high = 0.0 if self.kinds[i] == "positive" else low + span
-        return _unconstrained(value, self.kinds[i], low, high, _MARGIN)
+        return _unconstrained(value, self.kinds[i], low, high, _NO_MARGIN)
 
     def support(self, name):
         """Return the ends of a range."""

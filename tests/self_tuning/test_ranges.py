@@ -40,6 +40,13 @@ def test_what_starts_somewhere_is_there(share, name):
     assert ranges.as_dict(ranges.start)[name] == pytest.approx(value, rel=2e-2, abs=6e-3)
 
 
+@pytest.mark.parametrize("name", ["uniform(0, 1)", "loguniform(1e-4, 1)", "halfnorm()"])
+def test_what_training_sets_is_not_moved_away_from_an_end(name):
+    ranges = Ranges({"lr": eval(name, vars(stats))}, {})
+    u = torch.tensor(ranges.unconstrained("lr", 1e-3))
+    assert float(ranges.follow("lr", u)) == pytest.approx(1e-3, rel=1e-3)
+
+
 def test_formulas():
     ranges = Ranges(DISTRIBUTIONS, {})
     u = torch.randn(50, len(ranges), generator=torch.Generator().manual_seed(0), dtype=torch.double)

@@ -339,6 +339,15 @@ def test_a_window_that_destroys_the_network_is_trained_again(digits, train_steps
     assert net.schedule_["lr"][-1] < 3
 
 
+def test_a_run_that_is_too_short_for_an_update_warns(digits):
+    net = SelfTuningClassifier(hyperparameters={"lr": loguniform(1e-4, 1)}, **PARAMS)
+    with pytest.warns(
+        UserWarning, match=r"nothing was tuned in \d+ training steps.*train_steps=99"
+    ):
+        net.set_params(train_steps=99, max_epochs=2).fit(*digits)
+    assert len(set(net.schedule_["lr"])) == 1
+
+
 def test_averages_keep_the_learning_rate_of_sgd_from_shrinking(digits, monkeypatch):
     net = SelfTuningClassifier(hyperparameters={"lr": loguniform(1e-3, 10)}, **PARAMS)
     net.set_params(optimizer="sgd", lr=0.3, max_epochs=12, batch_size=10)
