@@ -61,12 +61,14 @@ def test_an_instance_is_copied():
 
 def test_what_no_sampler_can_be_is_refused(names):
     with pytest.raises(
-        ValueError, match=r"names \['bayes', 'random'\].*'baies'.*mean 'bayes'.*reg"
+        ValueError, match=r"names \['auto', 'bayes', 'random'\].*'baies'.*mean 'bayes'.*reg"
     ):
         alphas("baies")
     with pytest.raises(ValueError, match="must have the space of the search"):
         alphas(RandomSampler(SearchSpace({"alpha": loguniform(1e-3, 1)})))
     with pytest.raises(ValueError, match=r"'random' is .* already; choose another name"):
         register("random", Constant)
+    with pytest.raises(ValueError, match=r"'auto' leaves the choice .*; choose another name"):
+        register("auto", Constant)
     with pytest.raises(TypeError, match="make must be callable"):
         register("other", 3)

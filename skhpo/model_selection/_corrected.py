@@ -89,7 +89,8 @@ def corrected_score(
     groups : array-like of shape (n_samples,), default=None
         Rows of a group are in a resample together; by default those that ``fit`` got as ``groups``.
     sample_weight : array-like of shape (n_samples,), default=None
-        What ``fit`` got, where the scores of the search weigh rows; needed only where that is gone.
+        What ``fit`` got, where the scores of the search weigh rows; needed only where that is gone,
+        and an error where no rows are weighed.
     n_bootstrap : int, default=1000
         Resamples. Common metrics (accuracy, log loss, Brier score, area under the ROC curve of two
         classes, squared and absolute errors, R2) take seconds; any other is computed once per
@@ -109,8 +110,8 @@ def corrected_score(
     NotFittedError
         If the search is not fitted.
     ValueError
-        If no predictions were kept, the metric needs others, `y` or `groups` are needed, or a
-        number is out of its range.
+        If no predictions were kept, the metric needs others, `y`, `groups` or `sample_weight` are
+        needed, or a number is out of its range.
 
     Examples
     --------
@@ -133,6 +134,11 @@ def corrected_score(
     found = OutOfFold.of(search.predictions_, rows)
     call = "corrected_score(search, y, sample_weight=sample_weight)"
     scores = metric_of(search, metric, y, found, weight=sample_weight, call=call)
+    if sample_weight is not None and scores.sample_weight is None:
+        raise ValueError(
+            "sample_weight must be what fit got, for a metric that gets it, but fit got none, or "
+            "the metric does not get it; leave it out"
+        )
     if groups is None:
         groups = search._refit_inputs.argument("groups")
         if groups is None and "groups" in search._refit_inputs.names:

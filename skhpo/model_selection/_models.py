@@ -73,7 +73,7 @@ class ModelStore:
             self.files.sweep(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state of a pickle: all predictions in memory and in temporary files."""
+        """Return the state of a pickle: all estimators in memory and in temporary files."""
         state = self.__dict__.copy()
         if not self._beside_journal and self.files is not None:
             held = {name: bytes(self.files.content(name) or b"") for name in self.files.names()}

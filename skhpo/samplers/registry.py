@@ -22,6 +22,7 @@ def _bayes(space: SearchSpace, random_state: int) -> Sampler:
 
 
 _known: dict[str, MakeSampler] = {"bayes": _bayes, "random": RandomSampler}
+_AUTO = "auto"  # of HalvingHyperbandSearchCV, which replaces it by one of these names
 
 
 def register(name: str, make: MakeSampler) -> None:
@@ -41,7 +42,7 @@ def register(name: str, make: MakeSampler) -> None:
     Raises
     ------
     ValueError
-        If the name has another sampler already.
+        If the name has another sampler already, or is "auto".
     TypeError
         If `make` is not callable.
 
@@ -60,6 +61,11 @@ def register(name: str, make: MakeSampler) -> None:
         raise TypeError(
             f"make must be callable as make(space, random_state), but got {make!r}; pass a class "
             "or a function"
+        )
+    if name == _AUTO:
+        raise ValueError(
+            f"{_AUTO!r} leaves the choice of a sampler to the search, and cannot be the name of "
+            "one; choose another name"
         )
     if name in _known and _origin(_known[name]) != _origin(make):
         raise ValueError(
@@ -84,9 +90,10 @@ def named(name: str) -> MakeSampler:
         If the name is not known.
     """
     if name not in _known:
-        near = difflib.get_close_matches(name, _known, n=1)
+        names = sorted([_AUTO, *_known])
+        near = difflib.get_close_matches(name, names, n=1)
         raise ValueError(
-            f"The 'sampler' parameter must be one of the names {sorted(_known)}, a Sampler or a "
+            f"The 'sampler' parameter must be one of the names {names}, a Sampler or a "
             f"callable. Got {name!r} instead"
             + (f" (did you mean {near[0]!r}?)" if near else "")
             + "; skhpo.samplers.register adds a name"

@@ -298,6 +298,8 @@ class TestWeights:
         proba = search.out_of_fold_predictions()[0]
         found = corrected_score(search, y, n_bootstrap=20)
         assert found.uncorrected == pytest.approx(-log_loss(y, proba))
+        with pytest.raises(ValueError, match="the metric does not get it; leave it out"):
+            corrected_score(search, y, sample_weight=self.weight)
         weighs = get_scorer("neg_log_loss").set_score_request(sample_weight=True)
         search.set_params(scoring=weighs).fit(X, y, sample_weight=self.weight)
         found = corrected_score(search, y, n_bootstrap=20)
