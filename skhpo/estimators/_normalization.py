@@ -80,7 +80,7 @@ def _passes(net):
     net.module_ = getattr(module, "_orig_mod", module)  # what is compiled does not see hooks
     try:
         with drawing:
-            yield net._forward_of_training()
+            yield net._forward_in_training
     finally:
         net.module_ = module
 

@@ -469,6 +469,13 @@ class TorchEstimator(
         plain = type(self).infer is TorchEstimator.infer and self.input_shape_ is not None
         return self.module_ if plain and self._low_precision is None else self.infer
 
+    def _forward_in_training(self, X):
+        """Return the module's output for a batch of `Rows`."""
+        is_several = isinstance(
+            X, dict | list | tuple
+        )  # a transform may make several inputs of one
+        return self.infer(X) if is_several else self._forward_of_training()(X)
+
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss of a batch, weighted where there are weights.
 

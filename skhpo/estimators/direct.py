@@ -41,7 +41,7 @@ def describe_training(net, batches, masks):
     if found is not None:
         return found
     if batches.formats is None:
-        return "there are several inputs, or what collates items makes them"
+        return "there are several inputs, or what collates or transforms rows makes them"
     inputs, targets = batches.formats
     settings = {}
     if isinstance(net.criterion_, BINARY):

@@ -152,7 +152,7 @@ def _batch_loss(net, weighted):
         if weighted:
             net._batch_weight = weight
         # Looked up at each call, as it may be replaced between epochs.
-        return net.get_loss(net._forward_of_training()(X), y, X=X, training=True)
+        return net.get_loss(net._forward_in_training(X), y, X=X, training=True)
 
     return loss_of
 

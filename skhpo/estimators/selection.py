@@ -171,7 +171,7 @@ class Measure:
         weighted = getattr(self.valid, "weight", None) is not None
         losses, sizes = [], []
         batches = net._batches(self.valid, training=False)
-        forward = net._forward_of_training() if isinstance(batches, RowBatches) else net.infer
+        forward = net._forward_in_training if isinstance(batches, RowBatches) else net.infer
         with torch.no_grad(), self._drawing(), self.compared():
             for X, y, weight in batches.triples():
                 net._batch_weight = weight

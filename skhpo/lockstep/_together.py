@@ -123,6 +123,8 @@ def _obstacle_of_data(built):
         return reason
     if not len(batches):
         return "there is no batch"
+    if batches.formats is None:
+        return "inputs or targets of a batch are several tensors"
     if built.net.device_.type not in ("cpu", "cuda"):
         return f"device {built.net.device_} has no fused optimizers"
     return None

@@ -12,6 +12,8 @@ __all__ = ["RowBatches", "balanced_order", "batch_sizes", "order_by_length"]
 # Batches whose rows are sorted by length together: many enough that those of a batch are about
 # equal, few enough that the order of an epoch stays random.
 _BATCHES_SORTED_TOGETHER = 50
+# Rows of which a transform shows what it makes of a batch: as many as it gets before training.
+_FEW = 8
 
 
 def batch_sizes(n, batch_size):
@@ -90,9 +92,11 @@ class RowBatches:
         if self.change is None or self.rows.formats is None:
             return self.rows.formats
         if self._formats is None:
-            X = self.few(min(2, len(self.rows)))
-            self._formats = (tuple(X.shape[1:]), X.dtype), self.rows.formats[1]
-        return self._formats
+            X = self.few(min(_FEW, len(self.rows)))
+            # A transform may make several inputs of one.
+            inputs = (tuple(X.shape[1:]), X.dtype) if isinstance(X, torch.Tensor) else None
+            self._formats = inputs, self.rows.formats[1]
+        return None if self._formats[0] is None else self._formats
 
     def __iter__(self):
         for X, y, weight in self._triples(sparse=False):

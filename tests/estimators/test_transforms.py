@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -203,6 +204,35 @@ def test_steps_without_autograd_and_in_lockstep_see_the_same_rows(params, monkey
     assert "3 nets in lockstep: steps without autograd" in caplog.text
     for one, expected in zip(nets, kept, strict=True):
         np.testing.assert_allclose(one.predict_proba(X), expected, rtol=1e-3, atol=1e-5)
+
+
+class Halves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(32, 2)
+
+    def forward(self, left, right):
+        return self.layer(left.flatten(1)) - self.layer(right.flatten(1))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda X: {"left": X[..., :4], "right": X[..., 4:]},
+        lambda X: X.split(4, dim=-1),
+    ],
+    ids=["dict", "tuple"],
+)
+def test_a_transform_may_make_several_inputs(transform):
+    settings = {"module": Halves, "batch_size": 12}
+    given = {"left": X[..., :4], "right": X[..., 4:]}
+    wanted = net(**settings).fit(given, y).predict_proba(given)
+    nets = [net(**settings, transform=transform) for _ in range(2)]
+    assert train_together([Member(one, X, y) for one in nets]) == [None] * 2
+    for one in (*nets, net(**settings, transform=transform).fit(X, y)):
+        np.testing.assert_allclose(one.predict_proba(X), wanted, rtol=1e-4)
+    checked = net(**settings, transform=transform).fit(X, y, validation_data=(X, y))
+    assert checked.history_[-1]["valid_loss"] == pytest.approx(log_loss(y, wanted), rel=1e-4)
 
 
 def test_rows_of_random_shapes_go_on_by_autograd():
