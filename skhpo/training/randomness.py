@@ -194,7 +194,10 @@ def noticing_draws():
             torch.default_generator.set_state(before)
             return True
 
-        yield drew
+        try:
+            yield drew
+        finally:
+            drew()  # an error may have come first
 
 
 class LentGenerators:

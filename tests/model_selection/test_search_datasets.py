@@ -205,6 +205,24 @@ def test_items_are_read_together_where_a_dataset_can():
         assert valid.n_calls >= 1
 
 
+class Ragged(Pairs):
+    """Has arrays of arrays, which have no truth value when they are compared."""
+
+    def __getitem__(self, i):
+        parts = np.empty(2, dtype=object)
+        parts[:] = np.full(2, i), np.full(3, i)
+        return parts, self.labels[i]
+
+
+def test_items_may_be_of_any_type():
+    def joined(items):
+        X = np.stack([np.concatenate(parts) for parts, _ in items])
+        return torch.as_tensor(X, dtype=torch.float32), torch.as_tensor([y for _, y in items])
+
+    net = TorchClassifier(max_epochs=1, module__n_units=8, collate=joined)
+    assert net.fit(Ragged()).predict(Ragged()).shape == (N,)
+
+
 class ByNumPy(Pairs):
     def __getitem__(self, i):
         x, y = super().__getitem__(i)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.estimators import MLP, TorchClassifier
-from skhpo.training.randomness import OwnGenerators, Stream, may_draw
+from skhpo.training.randomness import OwnGenerators, Stream, may_draw, noticing_draws
 
 
 class Drawing(nn.Module):
@@ -233,3 +233,15 @@ def test_only_what_may_draw_is_watched():
     assert may_draw(MLP(3, 2, dropout=0.1))
     assert may_draw(nn.Sequential(nn.LSTM(2, 2, 2, dropout=0.1)))
     assert may_draw(nn.Sequential(Own()))
+
+
+def test_draws_before_an_error_leave_the_default_generator_as_it_was():
+    def fails_after_a_draw():
+        with noticing_draws():
+            torch.rand(3)
+            raise OSError("unreadable")
+
+    before = torch.get_rng_state()
+    with pytest.raises(OSError, match="unreadable"):
+        fails_after_a_draw()
+    assert torch.equal(torch.get_rng_state(), before)
