@@ -105,7 +105,7 @@ class DirectRunner(EpochRunner):
         if not self.steps.can_train():
             return self.otherwise.run(networks)
         after_batch = network.after_batch if network.each_batch else None
-        batches = _Alike(network.batches)
+        batches = _Alike(network.batches, self.steps.program.accumulate)
         losses, sizes = self.steps.train(batches, after_batch)
         if batches.others is not None:
             _log.debug("steps by autograd: batches have several shapes or types")
@@ -119,11 +119,12 @@ class _Alike:
     """The batches of an epoch up to the first that is not what is known of their rows.
 
     Those of items of a dataset, and what transforms return, may have several shapes or types.
-    `others` are then the others.
+    `others` are then the others, from the first of its step of `accumulate` batches on.
     """
 
-    def __init__(self, batches):
+    def __init__(self, batches, accumulate):
         self.batches = batches
+        self.accumulate = accumulate
         self.others = None
 
     def __iter__(self):
@@ -132,14 +133,23 @@ class _Alike:
             yield from triples
             return
         (shape, dtype), (target_shape, target_dtype) = self.batches.formats
-        triples = _as_autograd_needs(triples)
+        triples, of_a_step = _as_autograd_needs(triples), []
         for batch in triples:
             X, y, _ = batch
             alike = X.shape[1:] == shape and X.dtype == dtype
             if not (alike and y.shape[1:] == target_shape and y.dtype == target_dtype):
-                self.others = itertools.chain([batch], triples)
+                self.others = itertools.chain(of_a_step, [batch], triples)
                 return
-            yield X.contiguous(), *batch[1:]
+            of_a_step.append(batch)
+            if len(of_a_step) == self.accumulate:
+                yield from map(_contiguous, of_a_step)
+                of_a_step = []
+        yield from map(_contiguous, of_a_step)
+
+
+def _contiguous(batch):
+    X, *rest = batch
+    return X.contiguous(), *rest
 
 
 def _as_autograd_needs(batches):

@@ -83,7 +83,7 @@ class Program:
         }
         make_stepper(optimizer, self._learning)
         self._max_grad_norm = max_grad_norm
-        self._accumulate = accumulate
+        self.accumulate = accumulate
         self._sums, self._n_rows = None, 0
         self._signature = Signature((module, criterion), traced)
 
@@ -104,11 +104,11 @@ class Program:
         losses = compute_gradients(x, y, scale if weight is None else weight * scale)
         if add_gradients is not None:
             add_gradients(self._learning)
-        if self._accumulate == 1:
+        if self.accumulate == 1:
             self._step()
             return losses
         self._wait(x.size(0))
-        if self.n_waiting == self._accumulate:
+        if self.n_waiting == self.accumulate:
             self.complete_step()
         return losses
 
