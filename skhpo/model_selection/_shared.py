@@ -20,6 +20,9 @@ __all__ = ["SharedTrialLoop", "check_shared", "common_settings"]
 # them, others would ask for other trials.
 _COMMON = ("max_cost", "n_iter", "refit")
 
+# Trials of others that are planned while they wait: half a millisecond each.
+_MANY = 10
+
 
 def check_shared(search: BaseTrialSearchCV) -> None:
     """Raise ValueError where a search cannot be shared between processes."""
@@ -90,18 +93,34 @@ class SharedTrialLoop(TrialLoop):
         self._n_followed = 0
         finished: list[Trial] | None = []
         while finished is not None:
-            if self._ended_by is None:
-                with self.journal.turn():
-                    self._follow()
-                    while self._ended_by is None and self._may_ask() and (batch := self._ask()):
-                        self._submit(batch)
-                    self.evaluator.lease()  # before another process takes what was asked for here
+            while self._ended_by is None and not self._take_turn():
+                self._replay_others()  # while they go on
             finished = self._take_results()
             self._settle()
         self._note_end()
 
+    def _take_turn(self) -> bool:
+        """Follow, ask and lease; return False if others would wait long, because much is new."""
+        with self.journal.turn():
+            new = self._recorded.order[self._n_followed :]
+            if sum(len(which) for kind, which in new if kind == "ask") > _MANY:
+                return False
+            self._follow()
+            while self._ended_by is None and self._may_ask() and (batch := self._ask()):
+                self._submit(batch)
+            self.evaluator.lease()  # before another process takes what was asked for here
+        return True
+
     def _follow(self) -> None:
         """Replay what other processes did, then tell the finished trials that were not told."""
+        self._replay_others()
+        self._take_what_is_there()
+        for number in [n for n, rows in self._rows.items() if len(rows) == self.n_fits]:
+            if self._ended_by is None:
+                self._tell(self._open[number])
+
+    def _replay_others(self) -> None:
+        """Ask and tell in the order of the journal."""
         order = self._recorded.order
         while self._n_followed < len(order) and self._ended_by is None:
             kind, which = order[self._n_followed]
@@ -114,10 +133,6 @@ class SharedTrialLoop(TrialLoop):
             else:
                 self._take_what_is_there()
                 self._tell(self._open[which], replaying=True)
-        self._take_what_is_there()
-        for number in [n for n, rows in self._rows.items() if len(rows) == self.n_fits]:
-            if self._ended_by is None:
-                self._tell(self._open[number])
 
     def _take_what_is_there(self) -> None:
         self._received.extend(self.evaluator.take_answered())

@@ -211,6 +211,27 @@ def test_callbacks_do_not_keep_others_from_the_journal(tmp_path):
     assert looks.n_free == len(fits(tmp_path / "j"))
 
 
+def test_a_process_that_joins_late_keeps_nobody_waiting_while_it_replays(tmp_path):
+    def many(space, random_state):
+        return FullScheduler(RandomSampler(space, random_state), 20)
+
+    class Looks:
+        n_free = 0
+
+        def on_fit_end(self, search, trial, result):
+            with open(tmp_path / "j", "rb") as other:
+                self.n_free += _locks.lock(other.fileno(), tmp_path / "j")
+
+    how = {"cv": 2, "random_state": 0, "refit": False, "journal": tmp_path / "j", "shared": True}
+    how |= {"scheduler": many, "asynchronous": True}
+    space = {"quality": uniform(0, 1)}
+    first = SearchCV(Fit(), space, **how).fit(X, y)
+    looks = Looks()
+    late = SearchCV(Fit(), space, callbacks=[looks], **how).fit(X, y)
+    assert table(late) == table(first)
+    assert looks.n_free == len(fits(tmp_path / "j")) == 40
+
+
 def test_each_process_refits_for_itself(tmp_path):
     space = {"C": [0.1, 1.0, 10.0]}
     rows = np.random.default_rng(0).normal(size=(12, 2))
