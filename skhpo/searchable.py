@@ -29,12 +29,17 @@ class EndOfTraining:
         on the same schedule. ValueError where a parameter needs rows that are held out.
     steps_per_epoch : callable
         ``steps_per_epoch(n_samples)`` of such a fit.
+    why_same : callable
+        ``why_same()`` is why a refit had better hold rows out again, as a part of a sentence; None
+        where fits hold rows out themselves, predict with what is best on them, and nothing else
+        needs these rows.
     """
 
     finds: bool
     found: Callable[[], Mapping[str, int]]
     parameters: Callable[[int], dict[str, Any]]
     steps_per_epoch: Callable[[int], int]
+    why_same: Callable[[], str | None]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ from skorch.callbacks.scoring import ScoringBase
 
 from ..names import nearest_first
 
-__all__ = ["check_monitors", "given_callbacks", "let_callbacks_set_params", "with_epoch_table"]
+__all__ = [
+    "check_monitors",
+    "given_callbacks",
+    "let_callbacks_set_params",
+    "own_classes",
+    "with_epoch_table",
+]
 
 _PRINT = inspect.signature(PrintLog).parameters["sink"].default
 _OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
@@ -62,7 +68,7 @@ def check_monitors(net, valid, checks):
             base = monitor.removesuffix("_best")
             if not any(base in _constants_of(owner) for owner in owners):
                 _raise_without_validation(net, checks, name, monitor, base)
-        elif not any(_own_classes(owner) for owner in owners):
+        elif not any(own_classes(owner) for owner in owners):
             known = ", ".join(map(repr, nearest_first(monitor, recorded)))
             raise ValueError(
                 f"what a callback monitors must be recorded in each epoch, but {name} monitors "
@@ -119,7 +125,7 @@ def _raise_without_validation(net, checks, name, monitor, base):
     )
 
 
-def _own_classes(cls):
+def own_classes(cls):
     """Return the user's classes among the bases of a class."""
     return [base for base in cls.__mro__ if base.__module__.partition(".")[0] not in _OF_PACKAGES]
 
@@ -128,7 +134,7 @@ def _constants_of(cls):
     """Return the constants in the user's code of a class."""
     codes = (
         getattr(value, "__code__", None)
-        for base in _own_classes(cls)
+        for base in own_classes(cls)
         for value in vars(base).values()
     )
     return {constant for code in codes if code is not None for constant in code.co_consts}

@@ -7,6 +7,7 @@ import math
 from ..searchable import EndOfTraining
 from ..training.batches import batch_sizes
 from ..training.schedule import needs_monitor
+from ._callbacks import own_classes
 from .parameters import arguments_of
 
 __all__ = ["end_of_training"]
@@ -19,7 +20,22 @@ def end_of_training(net):
         found=lambda: _found(net),
         parameters=lambda n_epochs: _parameters(net, n_epochs),
         steps_per_epoch=lambda n_samples: _steps_per_epoch(net, n_samples),
+        why_same=lambda: _why_same(net),
     )
+
+
+def _why_same(net):
+    if net.validation_fraction is None:
+        return "validation_fraction=None holds no rows out"
+    classes = [one if isinstance(one, type) else type(one) for one in _callbacks_of(net)]
+    own = [cls for cls in classes if own_classes(cls)]
+    if own:
+        return f"callbacks of your own ({own[0].__name__}) may need rows that are held out"
+    try:
+        _parameters(net, 1)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _found(net):
@@ -39,8 +55,7 @@ def _parameters(net, n_epochs):
             f"lr_scheduler={net.lr_scheduler!r} waits for the monitored value to stall; choose "
             "another schedule, such as 'cosine'"
         )
-    for callback in net.callbacks if isinstance(net.callbacks, list | tuple) else ():
-        one = callback[1] if isinstance(callback, tuple) else callback
+    for one in _callbacks_of(net):
         monitor = _monitor_of(one)
         if isinstance(monitor, str) and monitor.startswith("valid_"):
             raise ValueError(
@@ -54,6 +69,11 @@ def _parameters(net, n_epochs):
         "patience": None,
         "check_every": None,
     }
+
+
+def _callbacks_of(net):
+    given = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
+    return [one[1] if isinstance(one, tuple) else one for one in given]
 
 
 def _monitor_of(callback):

@@ -77,7 +77,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "return_predictions": ["boolean", StrOptions(set(METHODS))],
         "keep_models": [Interval(Integral, 0, None, closed="left")],
         "keep_from": [Interval(Integral, 1, None, closed="left"), None],
-        "refit_epochs": [StrOptions({"same", "median", "scaled"})],
+        "refit_epochs": [StrOptions({"auto", "same", "median", "scaled"})],
         "early_stopping_on": [StrOptions({"inner", "fold"})],
     }
 

@@ -68,7 +68,8 @@ def check_early_stopping(search: Any, distributions: Any, fit_params: Mapping[st
     if search.refit is not False and search.refit_epochs == "same":
         raise ValueError(
             "early_stopping_on='fold' leaves the refit no fold to stop on, so it needs "
-            "refit_epochs='median' or 'scaled', but refit_epochs='same'; set it, or refit=False"
+            "refit_epochs='auto', 'median' or 'scaled', but refit_epochs='same'; set it, or "
+            "refit=False"
         )
     inner = inside(search.estimator)
     spaces = translated(distributions)

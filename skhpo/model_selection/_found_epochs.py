@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from ._early_stopping import VALIDATION_ARGUMENTS
 
 __all__ = [
     "check_refit_epochs",
+    "chosen_way",
     "found_in_row",
     "set_found_epochs",
     "warn_of_none_found",
@@ -24,8 +26,14 @@ __all__ = [
     "without_validation",
 ]
 
+_log = logging.getLogger(__name__)
+
 # Parameters of which some values need rows that are held out.
 _MAY_NEED_CHECKS = ("callbacks", "lr_scheduler")
+# The refit has at most so many times the rows that the fits trained on, where epochs are counted:
+# more than of two folds with a fifth of the rows held out (2.5). A network needs fewer epochs of
+# more rows, so those that were found on a small sample would be far too many.
+_MOST_TIMES_THE_ROWS = 3
 
 
 def with_found_epochs(
@@ -116,6 +124,59 @@ def set_found_epochs(
     return n_epochs
 
 
+def chosen_way(
+    estimator: Any,
+    found: Sequence[Mapping[str, float]],
+    fit_params: Mapping[str, Any],
+    n_samples: int,
+    *,
+    on_fold: bool,
+) -> str:
+    """Return what ``refit_epochs="auto"`` is for a configured estimator, "median" or "same".
+
+    "median" where the fits were stopped on the fold, which the refit lacks, or on rows that they
+    held out by themselves and nothing else needs; a line of the log has the reason for "same".
+    The parameters are those of `set_found_epochs` and of ``fit``.
+    """
+    reason = None if on_fold else _why_same(estimator, found, fit_params, n_samples)
+    way = "median" if reason is None else "same"
+    _log.info("refit_epochs='auto' is %r%s", way, "" if reason is None else f": {reason}")
+    return way
+
+
+def _why_same(
+    estimator: Any,
+    found: Sequence[Mapping[str, float]],
+    fit_params: Mapping[str, Any],
+    n_samples: int,
+) -> str | None:
+    owner = inside(estimator).estimator
+    end = search_tags(owner).end_of_training
+    if end is None:
+        return f"a {type(owner).__name__} finds no epochs"
+    given = arguments_inside(estimator, fit_params)
+    passed = sorted(given.keys() & {*VALIDATION_ARGUMENTS, *_set_parameters(end)})
+    if passed:
+        return f"fit was passed {passed[0]}"
+    reason = end.why_same()
+    if reason is not None:
+        return reason
+    known = [one for one in found if not math.isnan(one.get("best_epoch", math.nan))]
+    if not known:
+        return "no fit is known to have been checked"
+    steps = [one["best_step"] / one["best_epoch"] for one in known if "best_step" in one]
+    if steps and end.steps_per_epoch(n_samples) > _MOST_TIMES_THE_ROWS * float(np.median(steps)):
+        return "the fits had less than a third of the rows, so that their epochs were shorter"
+    return None
+
+
+def _set_parameters(end: EndOfTraining) -> set[str]:
+    try:
+        return {*end.parameters(1)}
+    except ValueError:  # which `why_same` reports
+        return set()
+
+
 def found_in_row(table: Mapping[str, Any], row: int) -> list[dict[str, float]]:
     """Return what the fits of a row of ``cv_results_`` found, by split."""
     found: list[dict[str, float]] = []
@@ -155,10 +216,10 @@ def check_refit_epochs(search: Any, distributions: Any, fit_params: Mapping[str,
         Arguments of ``fit`` of the estimator.
     """
     refit_epochs, estimator = search.refit_epochs, search.estimator
-    if refit_epochs == "same":
+    on_fold = search.early_stopping_on == "fold"
+    if refit_epochs == "same" or (refit_epochs == "auto" and not (on_fold and search.refit)):
         return
     inner = inside(estimator)
-    on_fold = search.early_stopping_on == "fold"
     spaces = translated(distributions)
     for space in [spaces] if isinstance(spaces, Mapping) else spaces:
         if inner.may_be_moved_by(space):

@@ -97,11 +97,13 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         As in `GridSearchCV`; the refit is a plain ``fit`` with `best_params_` on all data.
         "ensemble" makes what `ensemble` returns the best estimator, and keeps predictions for it;
         `best_params_` and `best_score_` stay those of the best row.
-    refit_epochs : {"same", "median", "scaled"}, default="same"
-        Epochs of the refit where fits are checked on rows held out. "same" holds rows out again;
-        "median" trains on *all* rows for the median over the splits of the best epoch, "scaled" for
-        as many steps of the optimizer, so that more rows do not mean more steps. Of the two
-        "median" was the better one on four tables; see docs/end_of_training.md.
+    refit_epochs : {"auto", "same", "median", "scaled"}, default="auto"
+        Epochs of the refit where fits are checked on rows held out. "same" holds rows out again,
+        as `GridSearchCV` does; "median" trains on *all* rows for the median over the splits of the
+        best epoch, "scaled" for as many steps of the optimizer, so that more rows do not mean more
+        steps. "auto" is "median" where the estimator itself holds rows out and predicts with what
+        is best on them (`validation_fraction`), or fits are stopped on the fold, and else "same";
+        see docs/end_of_training.md.
     early_stopping_on : {"inner", "fold"}, default="inner"
         What fits are checked on while they train: what the estimator says, such as a
         `validation_fraction` of their training rows; or the test part of the split, which leaves
@@ -210,7 +212,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     predictions_ : KeptPredictions
         Where `return_predictions` is set: the kept predictions, by fit and by row.
     refit_epochs_ : int
-        Where `refit_epochs` is not "same": the epochs that `best_estimator_` was trained for.
+        Where `refit_epochs` is not, or does not mean, "same": the epochs that `best_estimator_`
+        was trained for.
     timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
         ``"score_time"`` (seconds), and ``"skipped"``: whether it was not made, because the
@@ -313,7 +316,7 @@ classes_, n_features_in_, feature_names_in_
         constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,
         n_jobs: int | None = None,
         refit: Any = True,
-        refit_epochs: str = "same",
+        refit_epochs: str = "auto",
         early_stopping_on: str = "inner",
         cv: Any = None,
         verbose: int = 0,

@@ -23,6 +23,7 @@ from ..objectives import promotion_order
 from ..process import ignoring
 from ._data import rows_and_targets
 from ._found_epochs import (
+    chosen_way,
     found_in_row,
     set_found_epochs,
     warn_of_none_found,
@@ -261,7 +262,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         missing = [key for key in dict.fromkeys(keys) if key not in self._top]
         if missing:
             X, y, fit_params = inputs(len(missing))
-            if self.refit_epochs != "same":
+            if self.refit_epochs in ("median", "scaled"):
                 fit_params = without_validation(fit_params)
             setting = evaluation.Setting(
                 estimator=clone(self.estimator),
@@ -307,8 +308,13 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         )
         if self.refit_epochs == "same":
             return estimator, None
-        found = found_in_row(self.cv_results_, row)
-        n_epochs = set_found_epochs(estimator, found, self.refit_epochs, n_samples)
+        found, way = found_in_row(self.cv_results_, row), self.refit_epochs
+        if way == "auto":
+            on_fold = self.early_stopping_on == "fold"
+            way = chosen_way(estimator, found, setting.fit_params, n_samples, on_fold=on_fold)
+            if way == "same":
+                return estimator, None
+        n_epochs = set_found_epochs(estimator, found, way, n_samples)
         if n_epochs is None:
             warn_of_none_found(self.refit_epochs, params)
         return estimator, n_epochs

@@ -43,7 +43,7 @@ def test_the_best_epoch_is_that_of_what_is_monitored(net, blobs):
     )
 
 
-@pytest.mark.parametrize("how", ["median", "scaled"])
+@pytest.mark.parametrize("how", ["auto", "scaled"])
 def test_the_refit_of_a_search(net, blobs, how):
     search = SearchCV(
         net,
@@ -58,9 +58,21 @@ def test_the_refit_of_a_search(net, blobs, how):
     # 100 rows, 80 to train on, are 3 batches of 32; all 150 rows are 5.
     steps = np.median([table[f"split{i}_best_step"][0] for i in range(3)])
     assert steps == 3 * epochs
-    assert best.n_iter_ == (epochs if how == "median" else max(1, np.floor(steps / 5 + 0.5)))
+    assert best.n_iter_ == (epochs if how == "auto" else max(1, np.floor(steps / 5 + 0.5)))
     assert best.validation_split == 0
     assert "val_loss" not in best.history_
+
+
+def test_the_default_is_the_same_where_validation_only_watches(net, blobs):
+    # Without EarlyStopping a fit predicts with its last epoch, which is what is scored.
+    search = SearchCV(
+        clone(net).set_params(callbacks=None, epochs=2),
+        {"n_units": [8]},
+        scheduler=lambda space, random_state: FullScheduler(GridSampler(space), n_candidates=1),
+        cv=2,
+    ).fit(*blobs)
+    assert search.best_estimator_.n_iter_ == 2
+    assert "val_loss" in search.best_estimator_.history_
 
 
 def test_what_needs_validation_is_refused_before_training(net, blobs):

@@ -34,7 +34,7 @@ def best_epochs(search, row=0):
 def test_the_fold_is_what_is_checked_on(blobs, lockstep):
     X, y = blobs
     pipeline = make_pipeline(StandardScaler(), clone(NET).set_params(patience=3))
-    fold = {"early_stopping_on": "fold", "refit_epochs": "median", "lockstep": lockstep}
+    fold = {"early_stopping_on": "fold", "lockstep": lockstep}
     search = search_over(pipeline, {"torchclassifier__lr": [0.1, 0.2]}, **fold)
     with pytest.warns(UserWarning, match="early_stopping_on='fold' ends each fit"):
         search.fit(X, y)
@@ -109,13 +109,13 @@ def test_a_journal_of_a_search_without_the_parameter_goes_on(blobs, tmp_path):
         search.fit(*blobs)
 
 
-FOLD = {"early_stopping_on": "fold", "refit_epochs": "median"}
+FOLD = {"early_stopping_on": "fold"}
 
 
 @pytest.mark.parametrize(
     ("estimator", "space", "kwargs", "given", "message"),
     [
-        (NET, {"lr": [1]}, {"early_stopping_on": "fold"}, {}, "leaves the refit no fold"),
+        (NET, {"lr": [1]}, {**FOLD, "refit_epochs": "same"}, {}, "leaves the refit no fold"),
         (LogisticRegression(), {"C": [1.0]}, FOLD, {}, "LogisticRegression.fit has no such arg"),
         (NET, {"validation_fraction": [None, 0.1]}, FOLD, {}, "and validation_fraction=0.1"),
         (NET, {"lr": [1]}, FOLD, {"validation_data": [1, 2]}, "and validation_data; leave one"),

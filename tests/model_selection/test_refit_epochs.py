@@ -1,14 +1,17 @@
 """The refit for the epochs that the fits on the folds found."""
 
+import logging
+import re
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_validate
+from sklearn.model_selection import ShuffleSplit, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV, TorchClassifier, TorchRegressor
 from skhpo.model_selection import with_found_epochs
@@ -49,6 +52,62 @@ def test_the_refit_has_all_rows_and_the_median_epoch(searched, blobs):
     assert best.history_[-1]["train_batch_count"] == 10
     again = TorchClassifier(**best.get_params()).fit(*blobs)
     np.testing.assert_array_equal(again.predict_proba(blobs[0]), best.predict_proba(blobs[0]))
+
+
+def test_by_default_it_is_the_median_where_fits_hold_rows_out(searched, blobs, caplog):
+    caplog.set_level(logging.INFO, "skhpo")
+    net = clone(NET).set_params(lr_scheduler="cosine")
+    default = search_over(net, {"lr": [0.1, 0.3]}, refit_epochs="auto").fit(*blobs)
+    assert SearchCV(net, {}, scheduler=grid).refit_epochs == "auto"
+    assert default.refit_epochs_ == searched.refit_epochs_
+    ours, theirs = (one.predict_proba(blobs[0]) for one in (default, searched))
+    np.testing.assert_array_equal(ours, theirs)
+    assert "refit_epochs='auto' is 'median'" in caplog.text
+
+
+class Own(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        net.history_[-1]["valid_loss"]
+
+
+@pytest.mark.parametrize(
+    ("params", "kwargs", "given", "reason"),
+    [
+        ({"validation_fraction": None, "patience": None}, {}, {}, "holds no rows out"),
+        ({"validation_fraction": None}, {}, {"validation_data": range(0, 150, 5)}, "passed val"),
+        ({"callbacks": [Own]}, {}, {}, r"callbacks of your own \(Own\) may need"),
+        ({"lr_scheduler": "plateau"}, {}, {}, "waits for the monitored value to stall"),
+        ({}, {"cv": ShuffleSplit(2, train_size=0.2)}, {}, "less than a third of the rows"),
+    ],
+    ids=["no checks", "given rows", "own callback", "plateau", "few rows"],
+)
+def test_and_else_what_the_fits_were(params, kwargs, given, reason, blobs, caplog):
+    caplog.set_level(logging.INFO, "skhpo")
+    net = clone(NET).set_params(max_epochs=3, **params)
+    search = search_over(net, {"lr": [0.3]}, refit_epochs="auto", **kwargs)
+    search.fit(*blobs, **{name: np.array(rows) for name, rows in given.items()})
+    assert not hasattr(search, "refit_epochs_")
+    best = search.best_estimator_
+    for name in ("max_epochs", "schedule_epochs", "validation_fraction", "patience"):
+        assert getattr(best, name) == getattr(net, name)
+    assert ("valid_loss" in best.history_[-1]) == (reason != "holds no rows out")
+    assert any(re.search(f"is 'same': .*{reason}", line) for line in caplog.messages)
+
+
+def test_each_row_has_its_own_way(blobs):
+    space = {"lr_scheduler": ["cosine", "plateau"]}
+    search = search_over(clone(NET).set_params(max_epochs=3), space, refit_epochs="auto")
+    ways = {
+        net.lr_scheduler: net.validation_fraction
+        for net in search.fit(*blobs).top_estimators(2, *blobs)
+    }
+    assert ways == {"cosine": None, "plateau": 0.2}
+
+
+def test_estimators_that_count_no_epochs_are_refitted_as_ever(blobs):
+    search = search_over(LogisticRegression(), {"C": [1.0]}, refit_epochs="auto").fit(*blobs)
+    right = LogisticRegression(C=1.0).fit(*blobs)
+    np.testing.assert_array_equal(search.best_estimator_.coef_, right.coef_)
 
 
 def test_the_schedule_keeps_its_length(searched):
@@ -95,7 +154,6 @@ def test_in_a_pipeline_under_hyperband(blobs):
         max_resources=9,
         cv=2,
         random_state=0,
-        refit_epochs="median",
     ).fit(*blobs)
     net = search.best_estimator_[-1]
     assert net.n_iter_ == np.floor(np.median(found(search)) + 0.5)
@@ -114,9 +172,9 @@ def test_others_of_the_best_are_fitted_alike(blobs):
 def test_regression_and_a_table_of_a_resumed_search(line, tmp_path):
     net = TorchRegressor(lr=0.05, max_epochs=4, validation_fraction=0.2)
     kwargs = {"n_iter": 2, "cv": 2, "random_state": 0, "journal": tmp_path / "run.jsonl"}
-    first = BayesSearchCV(net, {"lr": [0.05, 0.1]}, **kwargs).fit(*line)
+    first = BayesSearchCV(net, {"lr": [0.05, 0.1]}, refit_epochs="same", **kwargs).fit(*line)
     # The journal has what was found, and another refit needs no other search.
-    again = BayesSearchCV(net, {"lr": [0.05, 0.1]}, refit_epochs="median", **kwargs).fit(*line)
+    again = BayesSearchCV(net, {"lr": [0.05, 0.1]}, **kwargs).fit(*line)
     assert found(again) == found(first)
     assert again.best_estimator_.n_iter_ == again.refit_epochs_
 

@@ -25,7 +25,25 @@ def end_of_training(net):
         found=lambda: _found(net),
         parameters=lambda n_epochs: _parameters(net, n_epochs),
         steps_per_epoch=lambda n_samples: _steps_per_epoch(net, n_samples),
+        why_same=lambda: _why_same(net),
     )
+
+
+def _why_same(net):
+    if not net.validation_split:
+        return "validation_split=0 holds no rows out"
+    callbacks = list(net.callbacks or ())
+    own = [type(one) for one in callbacks if type(one).__module__.partition(".")[0] != "keras"]
+    if own:
+        return f"callbacks of your own ({own[0].__name__}) may need rows that are held out"
+    stopping = filter(_stops_early, callbacks)
+    if not any(str(one.monitor).startswith("val_") for one in stopping):
+        return "no EarlyStopping ends the fits by the rows that validation_split holds out"
+    try:
+        _parameters(net, 1)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def best_epoch(net):
