@@ -37,14 +37,13 @@ _STREAMS = ("perturbation", "tuning")
 # Parameters of the plain estimators that must keep their defaults.
 _UNUSED = {
     **{"amp": False, "compile": False, "max_norm": None, "check_every": None},
-    **{"collate": None, "group_by_length": "auto", "transform": None, "train_transform": None},
+    **{"transform": None, "train_transform": None},
     **{"accumulate": 1, "average": None, "max_grad_norm": None},
     # Lists and functions as hyperparameters are such a schedule.
     "hyperparameter_schedule": None,
 }
 # What to do in place of some of them.
 _INSTEAD = {
-    "collate": "its steps take rows as one tensor: pad sequences to one length, pass an array",
     "transform": "change X before, or put a layer that does so into the module",
     "train_transform": "put layers that augment rows into the module, with rates to tune",
 }
@@ -204,6 +203,11 @@ class SelfTuningMixin:
                     f"{name} must be {default!r} in a self-tuning network, but got "
                     f"{given[name]!r}; {_INSTEAD.get(name, 'its training steps are its own')}"
                 )
+        if callable(self.collate):
+            raise ValueError(
+                "collate must be None or 'pad' in a self-tuning network, whose steps read rows by "
+                f"number, but got {self.collate!r}; pass sequences as a list, with collate='pad'"
+            )
         for name in ("hyperparameters", "initial"):
             if not isinstance(getattr(self, name), dict | None):
                 raise ValueError(f"{name} must be None or a dict, but got {getattr(self, name)!r}")

@@ -6,6 +6,7 @@ import contextlib
 
 import torch
 
+from ..training.forwarding import call_module
 from ._augmentation import augment
 from ._modulated import response_rows
 from ._penalties import activity_penalty
@@ -70,8 +71,7 @@ class AutogradPasses(Passes):
         context.rows = response_rows(self._parts, response, centred=context.tangent)
 
     def _output(self, X):
-        module = self.tuning.module
-        output = module(X) if isinstance(X, torch.Tensor) else module(**X)
+        output = call_module(self.tuning.module, X)
         output = output[0] if isinstance(output, tuple) else output
         return output.linearised() if isinstance(output, Dual) else output
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ._context import repeat_rows
 from ._modulated import RESPONSE_SCALE, Modulated
@@ -166,12 +167,12 @@ class HyperLSTM(Modulated, nn.LSTM):
         context = self.context
         if context is None or (context.response is None and not context.regularises):
             return nn.LSTM.forward(self, x, hx)
-        if isinstance(x, nn.utils.rnn.PackedSequence) or x.ndim != 3:
-            raise TypeError(
-                "HyperLSTM needs a tensor of three dimensions; pad sequences instead of packing "
-                "them"
-            )
-        if not self.batch_first:
+        lengths = None
+        if isinstance(x, nn.utils.rnn.PackedSequence):
+            x, lengths = pad_packed_sequence(x, batch_first=True)
+        elif x.ndim != 3:
+            raise TypeError("HyperLSTM needs a tensor of three dimensions, or packed sequences")
+        elif not self.batch_first:
             x = x.transpose(0, 1)
         directions = ("", "_reverse") if self.bidirectional else ("",)
         states = []
@@ -180,7 +181,7 @@ class HyperLSTM(Modulated, nn.LSTM):
             for direction in directions:
                 i = len(states)
                 state = None if hx is None else (hx[0][i], hx[1][i])
-                output, state = self._run(x, f"l{layer}{direction}", state)
+                output, state = self._run(x, f"l{layer}{direction}", state, lengths)
                 outputs.append(output)
                 states.append(state)
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
@@ -189,10 +190,15 @@ class HyperLSTM(Modulated, nn.LSTM):
         if context.outputs is not None:
             context.outputs.append(x.linearised() if isinstance(x, Dual) else x)
         states = tuple(torch.stack(part) for part in zip(*states, strict=True))
+        if lengths is not None:
+            return pack_padded_sequence(x, lengths, True, enforce_sorted=False), states
         return (x if self.batch_first else x.transpose(0, 1)), states
 
-    def _run(self, x, suffix, state):
-        """Run one direction of one layer over x of shape (n, steps, n_in)."""
+    def _run(self, x, suffix, state, lengths=None):
+        """Run one direction of one layer over x of shape (n, steps, n_in).
+
+        Where there are lengths the state stays as it is outside of a sequence.
+        """
         into, hidden = self.maps[f"ih_{suffix}"], self.maps[f"hh_{suffix}"]
         gates = into(x).unbind(1)
         n, like = x.shape[0], self.maps[f"ih_{suffix}"].weight
@@ -204,8 +210,12 @@ class HyperLSTM(Modulated, nn.LSTM):
         outputs = [None] * len(gates)
         for step in reversed(steps) if suffix.endswith("reverse") else steps:
             i, f, g, o = (gates[step] + hidden(h)).chunk(4, 1)
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-            h = torch.sigmoid(o) * torch.tanh(c)
+            new_c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            new_h = torch.sigmoid(o) * torch.tanh(new_c)
+            if lengths is not None:
+                inside = (step < lengths).to(like.device)[:, None]
+                new_c, new_h = torch.where(inside, new_c, c), torch.where(inside, new_h, h)
+            h, c = new_h, new_c
             outputs[step] = h
         hidden.end()
         return torch.stack(outputs, 1), (h, c)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-__all__ = ["call_module"]
+__all__ = ["arguments_for", "call_module"]
 
 
 def call_module(module, inputs, fit_params=None):
@@ -31,6 +31,12 @@ def call_module(module, inputs, fit_params=None):
     or ``src_key_padding_mask`` (True where there is none); for an input ``text`` also
     ``text_lengths``, ``text_mask`` and so on.
     """
+    args, named = arguments_for(module, inputs, fit_params)
+    return module(*args, **named)
+
+
+def arguments_for(module, inputs, fit_params=None):
+    """Return the arguments of ``forward``, by position and by name; see `call_module`."""
     fit_params = fit_params or {}
     if isinstance(inputs, Mapping):
         args = [value for name, value in inputs.items() if isinstance(name, int)]
@@ -43,10 +49,10 @@ def call_module(module, inputs, fit_params=None):
                 f"X and the arguments of fit must not have the same names, but both have "
                 f"{', '.join(sorted(twice))}; leave it out in one of them"
             )
-        return module(*args, **named, **fit_params)
+        return args, {**named, **fit_params}
     if type(inputs) in (list, tuple) and _n_needed(module) == len(inputs) > 1:
-        return module(*inputs, **fit_params)
-    return module(inputs, **fit_params)
+        return list(inputs), fit_params
+    return [inputs], fit_params
 
 
 def _parameters(module):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import loguniform, uniform
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 from skhpo import SelfTuningClassifier
 from skhpo.self_tuning import Context, HyperEmbedding, HyperLSTM
@@ -33,6 +34,26 @@ class Reader(nn.Module):
     def forward(self, x):
         outputs, _ = self.lstm(self.embedding(x))
         return self.output(self.drop(outputs[:, -1]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_sequences_give_what_each_gives_alone(kind):
+    kwargs = KINDS[kind]
+    torch.manual_seed(0)
+    hyper = HyperLSTM(3, 4, **kwargs).double()
+    plain = nn.LSTM(3, 4, **kwargs).double()
+    hyper.attach(context := Context(["a", "b"]), scale=1.0)
+    rows = [torch.randn(n, 3, dtype=torch.float64) for n in (4, 7, 1)]
+    context.response = response = torch.randn(3, 2, dtype=torch.float64)
+    outputs, (h, c) = hyper(pack_sequence(rows, enforce_sorted=False))
+    outputs, lengths = pad_packed_sequence(outputs, batch_first=True)
+    assert lengths.tolist() == [4, 7, 1]
+    for i, row in enumerate(rows):
+        plain.load_state_dict(hyper.folded(response[i : i + 1]))
+        of_one, (h_one, c_one) = plain(row)
+        torch.testing.assert_close(outputs[i, : len(row)], of_one, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(h[:, i], h_one, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(c[:, i], c_one, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -173,9 +194,68 @@ def test_words_are_dropped_in_all_examples():
     assert 10 < gone[0].sum() < 40
 
 
-def test_packed_sequences_are_refused():
+def test_other_than_sequences_are_refused():
     layer = HyperLSTM(3, 4).attach(context := Context(["a"]))
     context.response = torch.zeros(2, 1)
-    packed = nn.utils.rnn.pack_sequence([torch.zeros(3, 3), torch.zeros(2, 3)])
-    with pytest.raises(TypeError, match="pad sequences"):
-        layer(packed)
+    with pytest.raises(TypeError, match="three dimensions, or packed"):
+        layer(torch.zeros(5, 3))
+
+
+class PackedReader(Reader):
+    """The same for sequences of different lengths."""
+
+    def forward(self, x, lengths):
+        x = pack_padded_sequence(self.embedding(x), lengths, True, enforce_sorted=False)
+        return self.output(self.drop(self.lstm(x)[1][0][-1]))
+
+
+@pytest.mark.filterwarnings("ignore:an LSTM that responds", "ignore:these layers")
+@pytest.mark.parametrize("variant", ["stn", "implicit"])
+def test_sequences_of_different_lengths(variant):
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(1, 12, n).tolist() for n in rng.integers(2, 9, 60)]
+    y = np.array([text[-1] % 2 for text in texts])
+    name = "weight_decay" if variant == "implicit" else "drop.p"
+    net = SelfTuningClassifier(
+        PackedReader,
+        {name: uniform(1e-4, 0.5)},
+        variant=variant,
+        collate="pad",
+        max_epochs=3,
+        warmup_epochs=1,
+        train_steps=1,
+        random_state=0,
+    ).fit(texts, y)
+    assert len(set(net.schedule_[name])) > 1
+    # What a sequence gets does not depend on what it is padded to.
+    together = net.predict_proba(texts)
+    alone = np.concatenate([net.predict_proba([text]) for text in texts[:5]])
+    np.testing.assert_allclose(together[:5], alone, atol=1e-5)
+
+
+def test_padding_changes_nothing_where_all_have_one_length():
+    rng = np.random.default_rng(0)
+    X = rng.integers(1, 12, (40, 4))
+    params = {"max_epochs": 2, "warmup_epochs": 1, "random_state": 0, "group_by_length": False}
+    fits = [
+        SelfTuningClassifier(Pooled, {"drop.p": uniform(0, 0.5)}, collate=collate, **params)
+        for collate in (None, "pad")
+    ]
+    # Rows to tune on are held out by their content in one case, by number in the other.
+    given = {"validation_data": np.arange(40) < 10}
+    of_array, padded = (net.fit(X, X[:, 0] % 2, **given).predict_proba(X) for net in fits)
+    np.testing.assert_allclose(padded, of_array, rtol=1e-4)
+    with pytest.raises(ValueError, match="collate must be None or 'pad' in a self-tuning"):
+        fits[0].set_params(collate=torch.utils.data.default_collate).fit(X, X[:, 0] % 2)
+
+
+class Pooled(nn.Module):
+    def __init__(self, out_features):
+        super().__init__()
+        self.embedding = nn.Embedding(12, 5)
+        self.drop = nn.Dropout(0.1)
+        self.output = nn.Linear(5, out_features)
+
+    def forward(self, x, mask=None):
+        weight = torch.ones(x.shape) if mask is None else mask.float()
+        return self.output(self.drop((self.embedding(x) * weight[..., None]).sum(1)))

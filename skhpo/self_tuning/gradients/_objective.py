@@ -12,6 +12,7 @@ import copy
 import torch
 from torch.func import functional_call
 
+from ...training.forwarding import arguments_for
 from ...training.randomness import Stream, may_draw
 from .._augmentation import augment
 from .._context import Context
@@ -162,13 +163,13 @@ class Objective:
             net.criterion_ = _with(self.criterion, self.places.criterion, h)
         self.context.values = self._single(h, self.places.values) or None
         net._batch_weight = weight
-        args, kwargs = ((X,), {}) if isinstance(X, torch.Tensor) else ((), X)
+        args, kwargs = arguments_for(module, X)
         if w is None:
             output = module(*args, **kwargs)
         else:
             # Running statistics are updated in place, in copies.
             self.copies = {k: b.clone() for k, b in self.buffers.items()}
-            output = functional_call(module, {**w, **self.copies}, args, kwargs)
+            output = functional_call(module, {**w, **self.copies}, tuple(args), kwargs)
         loss = net.get_loss(output, y, X=X, training=weight is not None)
         self.context.values = None
         return loss
