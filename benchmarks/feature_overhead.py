@@ -1,4 +1,7 @@
-"""What validation, schedules, images and low precision cost beside the same written by hand.
+"""What the features of a fit cost beside the same written by hand.
+
+Validation, schedules, augmentation, several batches per step, clipped gradients, averaged weights,
+images and low precision.
 
 Pairs of fits: a loop of one's own in plain PyTorch (fused Adam, as `TorchClassifier` takes by
 itself), and `TorchClassifier` doing the same. The two take turns, and the figures are ratios of
@@ -28,7 +31,25 @@ LEARNING_RATE = 1e-3
 MNIST = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mnist10k.npz"
 
 
-def by_hand(make, X, y, epochs, *, validate=False, cosine=False, amp=False, device="cpu"):
+def noise(X, strength=0.1):
+    return X + strength * torch.randn_like(X)
+
+
+def by_hand(
+    make,
+    X,
+    y,
+    epochs,
+    *,
+    validate=False,
+    cosine=False,
+    amp=False,
+    augment=None,
+    accumulate=1,
+    max_norm=None,
+    decay=None,
+    device="cpu",
+):
     """The loop that one writes."""
     torch.manual_seed(0)
     X, y = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
@@ -42,19 +63,30 @@ def by_hand(make, X, y, epochs, *, validate=False, cosine=False, amp=False, devi
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs) if cosine else None
     casting = torch.autocast(device, torch.bfloat16) if amp else nullcontext()
     best, best_state = float("inf"), None
+    averaged = None if decay is None else copy.deepcopy(net)
     for _ in range(epochs):
         net.train()
         order = torch.randperm(len(X)).to(device)
         total = 0.0
-        for start in range(0, len(X), BATCH_SIZE):
+        starts = range(0, len(X), BATCH_SIZE)
+        for number, start in enumerate(starts, 1):
             batch = order[start : start + BATCH_SIZE]
-            optimizer.zero_grad()
+            inputs = X[batch] if augment is None else augment(X[batch])
             with casting:
-                output = net(X[batch])
+                output = net(inputs)
             loss = criterion(output.float(), y[batch])
-            loss.backward()
-            optimizer.step()
+            (loss / accumulate).backward()
             total = total + loss.detach() * len(batch)
+            if number % accumulate and number < len(starts):
+                continue
+            if max_norm is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), max_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            if averaged is not None:
+                with torch.no_grad():
+                    for mean, new in zip(averaged.parameters(), net.parameters(), strict=True):
+                        mean.lerp_(new, 1 - decay)
         float(total)
         if cosine:
             schedule.step()
@@ -97,6 +129,10 @@ def pairs(device):
             {"validation_fraction": 0.1, "patience": 1000},
         ),
         "cosine schedule": ({"cosine": True}, {"lr_scheduler": "cosine"}),
+        "`train_transform`, noise": ({"augment": noise}, {"train_transform": noise}),
+        "`accumulate=4`": ({"accumulate": 4}, {"accumulate": 4}),
+        "`max_grad_norm=1`": ({"max_norm": 1.0}, {"max_grad_norm": 1.0}),
+        '`average="ema"`': ({"decay": 0.999}, {"average": "ema"}),
     }
     for name, (hand, own) in rows.items():
         yield (

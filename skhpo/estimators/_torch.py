@@ -24,6 +24,7 @@ from ..training.data import as_array
 from ..training.device import as_float32, plain_tuple
 from ..training.forwarding import call_module
 from ..training.loading import LabelledItems, is_pair, probed_items
+from ._agreement import check_agreement
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from ._ending import end_of_training
@@ -355,34 +356,8 @@ class TorchEstimator(
             if not all(is_pair(item) for _, item in items):
                 X, items = LabelledItems(X, as_given(y)), []
         encoded = self._check_dataset_targets(X, y, classes, reset)
-        for number, (_, target) in items:
-            if isinstance(y, Inputs):
-                given = {k: as_array(v)[0] for k, v in y[[number]].arrays.items()}
-            else:
-                given = np.asarray(y)[number]
-            if not self._agrees(target, given if isinstance(y, Inputs) else encoded[number]):
-                raise ValueError(
-                    "y must agree with the targets of the Dataset X, on which the network is "
-                    f"trained, but for item {number} y is {given!r} and the "
-                    f"Dataset yields {target!r}; leave y out, or let items be inputs only"
-                )
+        check_agreement(self, X, items, y, encoded)
         return X, encoded
-
-    def _agrees(self, target, encoded):
-        """Whether the target of an item of a `Dataset` is what was encoded, or given as a dict."""
-        if isinstance(target, Mapping) or isinstance(encoded, Mapping):
-            if not isinstance(target, Mapping) or not isinstance(encoded, Mapping):
-                return False
-            return target.keys() == encoded.keys() and all(
-                np.array_equal(as_array(value), as_array(encoded[name]))
-                for name, value in target.items()
-            )
-        try:
-            own = self._encode_of_dataset(np.asarray([target]))[0]
-        except ValueError:  # an unknown label
-            return False
-        own, encoded = (np.ravel(value).astype(np.float32) for value in (own, encoded))
-        return np.array_equal(own, encoded)
 
     def __skhpo_tags__(self):
         return SearchTags(

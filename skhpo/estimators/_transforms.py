@@ -9,8 +9,7 @@ from functools import partial
 
 import torch
 
-from ..training.direct import global_states
-from ..training.loading import cast_floats
+from ..training.loading import cast_floats, is_same
 from ..training.memory import row_count
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import as_batch
@@ -117,7 +116,22 @@ class TransformingMixin:
         if change is None:
             return few
         # A transform may work in place, and the rows are the user's.
-        return change(cast_floats(copy.deepcopy(as_batch(few)), torch.float32, integers=True))
+        rows = cast_floats(copy.deepcopy(as_batch(few)), torch.float32, integers=True)
+        changed = change(copy.deepcopy(rows))
+        self._check_repeats("transform", change, rows)
+        return changed
+
+    def _check_repeats(self, name, change, rows):
+        """Warn if a transform makes something else of the same rows with the same draws."""
+        one, other = (change.without_stream()(copy.deepcopy(rows)) for _ in range(2))
+        if not is_same(one, other):
+            warnings.warn(
+                f"{name} must make the same of the same rows under the same seed, but a second "
+                "call made something else of them, so that results depend on how often it is "
+                "called; keep no state in it, and draw by torch, whose seed is that of the fit, "
+                "not by NumPy, Python's random or a generator of your own",
+                stacklevel=2,
+            )
 
     def _tested_in_training(self, inputs):
         """Return rows after the transform of training, None if there is none."""
@@ -126,14 +140,8 @@ class TransformingMixin:
         function = self._on_device(self._transforms["train_transform"])
         stream = Stream(self.seed_, "trial")
         change = BatchTransform([("train_transform", function)], stream, self._floating_dtype())
-        before = global_states()
         changed = change(copy.deepcopy(inputs))  # it may work in place
-        if global_states() != before:
-            warnings.warn(
-                "train_transform draws from a global generator of NumPy or Python, so that the "
-                "same random_state gives other rows each time; draw by torch instead",
-                stacklevel=2,
-            )
+        self._check_repeats("train_transform", change, inputs)
         return changed
 
 

@@ -47,6 +47,7 @@ class StateMixin(CheckpointMixin):
     )
     _checkpoint_plain = (
         *("seed_", "n_features_in_", "input_shape_", "_inferred", "_integer_inputs", "_row_bytes"),
+        "_columns",
     )
     # Names (without the final underscore) of further attributes that have a state dict.
     _stateful = ()

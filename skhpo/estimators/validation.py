@@ -109,12 +109,27 @@ def _check_dict(estimator, X, reset):
         )
         _check_fits_float32(arrays[name])
     check_consistent_length(*arrays.values())
+    _check_columns(estimator, X, reset)
     if not reset and set(arrays) != set(estimator._integer_inputs):
         raise ValueError(
             f"X must have the keys {sorted(estimator._integer_inputs)} as in fit, but got "
             f"{sorted(arrays)}"
         )
     return arrays
+
+
+def _check_columns(estimator, X, reset):
+    """Learn the columns of frames in a dict, or raise ValueError if they are others now."""
+    columns = {k: [str(one) for one in v.columns] for k, v in X.items() if hasattr(v, "columns")}
+    if reset:
+        estimator._columns = columns
+        return
+    for name in columns.keys() & getattr(estimator, "_columns", {}).keys():
+        if columns[name] != estimator._columns[name]:
+            raise ValueError(
+                f"{name} must have the columns {estimator._columns[name]} as in fit, in that "
+                f"order, but has {columns[name]}"
+            )
 
 
 def _refuse_dates(X, name="X"):

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..datasets import check_structure, probe_rows, stored_targets
-from .randomness import OwnGenerators, Stream, stream_seed
+from .randomness import OwnGenerators, Stream, noticing_seeds, stream_seed
 
 __all__ = [
     "EncodedTargets",
@@ -24,6 +24,7 @@ __all__ = [
     "inputs_of",
     "is_pair",
     "is_read_by_rows",
+    "is_same",
     "probed_items",
     "read_items",
     "start_method",
@@ -227,10 +228,11 @@ def probed_items(dataset):
     """Return a few items of a map-style dataset as pairs (number, item), and check their structure.
 
     Raises ValueError if they differ in structure, or one cannot be read; warns if the first one is
-    another when it is read again. No global generator of torch is used.
+    another when it is read again, or items seed torch's generator. No global generator of torch is
+    used.
     """
     items = []
-    with OwnGenerators(Stream(0, "probe")):
+    with noticing_seeds() as seeded, OwnGenerators(Stream(0, "probe")):
         for number in probe_rows(len(dataset)):
             try:
                 items.append((number, dataset[number]))
@@ -239,10 +241,19 @@ def probed_items(dataset):
                     f"a Dataset must yield the items 0 to {len(dataset) - 1}, but for item "
                     f"{number} this {type(dataset).__name__} raised {type(error).__name__}: {error}"
                 ) from error
+        if seeded():
+            warnings.warn(
+                "what an item of a Dataset draws by torch comes from the seed of the fit, but this "
+                f"{type(dataset).__name__} seeds torch's global generator when an item is read, "
+                "which has no effect on these draws and disturbs others; draw from a generator of "
+                "the item, generator=torch.Generator().manual_seed(number)",
+                UserWarning,
+                stacklevel=2,
+            )
     check_structure(items)
     with OwnGenerators(Stream(0, "probe")):
         again = dataset[items[0][0]]
-    if not _is_same(items[0][1], again):
+    if not is_same(items[0][1], again):
         warnings.warn(
             f"an item of a Dataset must be the same when it is read again under the same seed, but "
             f"item {items[0][0]} of this {type(dataset).__name__} is another one, so that the same "
@@ -254,14 +265,14 @@ def probed_items(dataset):
     return items
 
 
-def _is_same(one, other):
+def is_same(one, other):
     """Whether two items are equal, as far as they consist of numbers."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(_is_same(one[k], other[k]) for k in one)
+        return one.keys() == other.keys() and all(is_same(one[k], other[k]) for k in one)
     if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(map(_is_same, one, other))
+        return len(one) == len(other) and all(map(is_same, one, other))
     if isinstance(one, torch.Tensor):
         if one.layout is not torch.strided or one.is_nested or one.is_quantized or one.is_meta:
             return True

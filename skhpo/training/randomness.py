@@ -26,6 +26,7 @@ __all__ = [
     "layer_may_draw",
     "may_draw",
     "noticing_draws",
+    "noticing_seeds",
     "stream_seed",
 ]
 
@@ -198,6 +199,28 @@ def noticing_draws():
             yield drew
         finally:
             drew()  # an error may have come first
+
+
+@contextlib.contextmanager
+def noticing_seeds():
+    """Yield a function that returns whether torch's default generator was seeded in this context.
+
+    The generator is left as it was. Draws, also those of other threads, are no seeds. A seed that
+    it has already cannot be told from none.
+    """
+    with _DEFAULT_GENERATORS_LENT:
+        seed, state = torch.initial_seed(), torch.default_generator.get_state()
+
+        def seeded():
+            if torch.initial_seed() == seed:
+                return False
+            torch.default_generator.set_state(state)
+            return True
+
+        try:
+            yield seeded
+        finally:
+            seeded()
 
 
 class LentGenerators:

@@ -1,9 +1,11 @@
 """Frames with columns of several types are never made one array as a whole."""
 
+import pickle
 import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 from skhpo import TorchClassifier, TorchRegressor
 from skhpo import rows as rows_module
@@ -91,3 +93,27 @@ def test_no_array_of_all_rows_is_made_but_the_one_that_is_trained_on(monkeypatch
 )
 def test_what_stays_as_it_is(in_chunks, X):
     assert not FrameRows.fits(X)
+
+
+class ImageAndTable(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.output = torch.nn.Linear(4 + 2, 2)
+
+    def forward(self, image, table):
+        return self.output(torch.cat([image, table], 1))
+
+
+def test_columns_of_a_frame_in_a_dict_stay_as_they_were(tmp_path):
+    table, y = frame()[["a", "b"]], np.arange(400) % 2
+    X = {"image": np.ones((400, 4)), "table": table}
+    net = TorchClassifier(ImageAndTable, max_epochs=1, random_state=0).fit(X, y)
+    net.save_checkpoint(tmp_path / "net")
+    again = TorchClassifier(ImageAndTable).load_checkpoint(tmp_path / "net")
+    other = {**X, "table": table[["b", "a"]]}
+    for one in (net, again, pickle.loads(pickle.dumps(net))):
+        with pytest.raises(ValueError, match=r"table must have the columns \['a', 'b'\] as in fit"):
+            one.predict(other)
+    np.testing.assert_array_equal(
+        net.predict_proba({**X, "table": table.to_numpy(float)}), net.predict_proba(X)
+    )

@@ -309,7 +309,7 @@ def test_draws_that_have_no_seed():
     def by_numpy(images):
         return images + np.random.rand()  # noqa: NPY002
 
-    with pytest.warns(UserWarning, match="draws from a global generator of NumPy"):
+    with pytest.warns(UserWarning, match="^train_transform must make the same .* not by NumPy"):
         net(train_transform=by_numpy).fit(X, y)
 
 
@@ -326,3 +326,33 @@ def test_torchvision():
     np.testing.assert_array_equal(*proba)
     searched = net(train_transform=v2.RandomRotation, train_transform__degrees=20, **settings)
     assert searched.fit(X, y).n_iter_ == 1
+
+
+class Counts:
+    n = 0
+
+    def __call__(self, X):
+        self.n += 1
+        return X / self.n
+
+
+class Averages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+
+    def forward(self, X):
+        self.mean.mul_(0.9).add_(0.1 * X.mean())
+        return X - self.mean
+
+
+def with_generator():
+    generator = torch.Generator().manual_seed(0)
+    return lambda X: X + torch.randn(X.shape, generator=generator)
+
+
+@pytest.mark.parametrize("name", ["transform", "train_transform"])
+@pytest.mark.parametrize("made", [Counts, Averages, with_generator])
+def test_what_depends_on_earlier_calls_causes_a_warning(made, name):
+    with pytest.warns(UserWarning, match=f"^{name} must make the same of the same rows"):
+        net(**{name: made()}, max_epochs=1).fit(X, y)

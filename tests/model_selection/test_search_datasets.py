@@ -235,6 +235,32 @@ def test_draws_that_have_no_seed():
         net.fit(ByNumPy())
 
 
+class Stored(Pairs):
+    targets = Y
+
+
+def test_targets_that_differ_from_those_of_any_item_are_an_error():
+    y = Y.copy()
+    y[N // 2 + 1] = 1 - y[N // 2 + 1]  # no item that is read before
+    for data in (Stored(), tensors()):
+        with pytest.raises(ValueError, match=f"for item {N // 2 + 1} y is"):
+            grid().fit(data, y)
+
+
+class Seeding(Pairs):
+    def __getitem__(self, i):
+        torch.manual_seed(i)
+        x, y = super().__getitem__(i)
+        return torch.from_numpy(x) + torch.randn(1), y
+
+
+def test_items_that_seed_the_global_generator_cause_a_warning():
+    state = torch.get_rng_state()
+    with pytest.warns(UserWarning, match=r"this Seeding seeds torch's global generator"):
+        TorchClassifier(max_epochs=1, module__n_units=8).fit(Seeding())
+    torch.set_rng_state(state)
+
+
 class Disturbed(Pairs):
     """While an item is read, another thread draws from torch's generator."""
 

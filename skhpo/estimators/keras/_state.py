@@ -23,7 +23,7 @@ class StateMixin(CheckpointMixin):
     _checkpoint_sections = ("variables", "generators")
     _checkpoint_plain = (
         *("n_iter_", "n_parameters_", "seed_", "history_", "n_features_in_", "input_shape_"),
-        *("_integer_inputs", "_inferred", "_inputs"),
+        *("_integer_inputs", "_inferred", "_inputs", "_columns"),
     )
 
     @property
