@@ -190,7 +190,7 @@ def _read(source, monitor):
             raise ValueError(
                 "patience_advice needs histories of a search's fits, but it has kept none; set "
                 "keep_models to a number of rows, or give a list of fitted networks, such as "
-                "search.top_estimators(20)"
+                "search.top_estimators(20) with refit_epochs='same'"
             )
     if isinstance(source, SearchRecord | str | os.PathLike):
         return _from_curves(read_search(source), monitor)

@@ -102,7 +102,14 @@ def test_the_advice_is_what_training_does_with_it():
 
 def test_networks_that_a_search_has_kept():
     net = TorchClassifier(max_epochs=5, validation_fraction=0.3, device="cpu")
-    search = BayesSearchCV(net, {"lr": [1e-2, 1e-1]}, n_iter=2, cv=2, keep_models=2, random_state=0)
+    search = BayesSearchCV(
+        *(net, {"lr": [1e-2, 1e-1]}),
+        n_iter=2,
+        cv=2,
+        keep_models=2,
+        random_state=0,
+        refit_epochs="same",  # networks with checks
+    )
     found = patience_advice(search.fit(X, y))
     assert found.n_fits == 4
     assert found.monitor == "valid_loss"
