@@ -18,6 +18,7 @@ PARTS = [
     "_joblib",
     "arguments",
     "exceptions",
+    "faults",
     "files",
     "interrupts",
     "process",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..faults import warn_of_mistake
 from ._builders import asked_for, explored, recall, takes_hp
 from ._definitions import Definition
 from ._hyperparameters import HyperParameters
@@ -24,7 +25,8 @@ def definitions_of(builder: Any) -> dict[str, Definition] | None:
         return {}
     try:
         return explored(builder).definitions
-    except Exception:
+    except Exception as error:
+        warn_of_mistake(error, "the hyperparameters of a builder are not known")
         return None
 
 
@@ -35,7 +37,8 @@ def is_asked_for(builder: Callable[..., Any], name: str, values: Mapping[str, An
         return True
     try:
         asked = asked_for(builder, {}, split(builder, values)[1].given)
-    except Exception:
+    except Exception as error:
+        warn_of_mistake(error, f"whether a builder asks for {name!r} is not known")
         return False
     found = recall(builder)
     if found is not None and name in asked:

@@ -227,12 +227,14 @@ class HyperparameterSchedule:
         """Return the values of the criterion with which checks of all epochs are compared."""
         found = {k: v for k, v in self.values[0].items() if _component(k) == "criterion"}
         if found:
-            with contextlib.suppress(TypeError):  # an argument that has no default
+            try:
                 part = self._built("criterion", {})
-                layers = dict(part.named_modules()) if isinstance(part, nn.Module) else {}
-                for name in found:
-                    for path, _, attribute in self._places[name][:1]:
-                        found[name] = getattr(layers[path], attribute)
+            except TypeError:  # an argument that has no default
+                part = None
+            layers = dict(part.named_modules()) if isinstance(part, nn.Module) else {}
+            for name in found if layers else ():
+                for path, _, attribute in self._places[name][:1]:
+                    found[name] = getattr(layers[path], attribute)
         if "label_smoothing" in self.values.names:
             found["label_smoothing"] = self.net.label_smoothing
         return found

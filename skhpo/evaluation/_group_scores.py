@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compat import num_samples, safe_indexing
+from ..faults import warn_of_mistake
 from ..scorers import fit_took
 from ._devices import memory_freed
 from ._predictions import noting, predicted
@@ -25,6 +26,7 @@ __all__ = ["GroupData", "Scored", "score_fits"]
 
 # Largest number of outputs of a joint forward pass that are in memory at the same time.
 _MOST_OUTPUTS = 2**25
+_ALONE = "networks are scored one by one"
 
 
 class GroupData:
@@ -141,10 +143,13 @@ def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Scored |
     passes = {}
     for i, fit in enumerate(fits):
         if fit.error is None and _shares(fit):
-            with suppress(Exception):  # raised again when the fit is scored by itself
+            try:
                 shown = _shown(fit, data, part)
-                if shown is not None:
-                    passes[i] = shown
+            except Exception as error:  # raised again when the fit is scored by itself
+                warn_of_mistake(error, _ALONE)
+                continue
+            if shown is not None:
+                passes[i] = shown
     at_once = {i: passes[i] for i in passes if not fits[i].alone or _keeps(fits[i], part)}
     for portion in _in_portions(fits, at_once):
         outputs = _outputs([fits[i].net for i in portion], [passes[i].X for i in portion])
@@ -206,6 +211,7 @@ def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
         outputs: Sequence[Any] = predict_together(nets, Xs)
         return outputs
     except Exception as error:  # found when each is scored by itself
+        warn_of_mistake(error, _ALONE)
         memory_freed(error)
         return [None] * len(nets)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._joblib import dumps
+from ..faults import warn_of_mistake
 
 if TYPE_CHECKING:
     from ._tasks import Setting
@@ -90,6 +91,7 @@ def pack(state: Any) -> Packed | None:
         try:
             return way(state)
         except Exception as error:
+            warn_of_mistake(error, "a fitted network may be trained again")
             last = error
     _log.info(
         "a fitted %s cannot go to another process, so that its earlier rungs are trained again: %s",

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import nn
 
+from ..faults import warn_of_mistake
 from ..training.device import resolve_device
 from ._members import obstacle
 
@@ -63,11 +64,10 @@ def _products(net):
     """Return the multiplications for a row in linear layers and convolutions."""
     if net.input_shape_ is None:
         return 0
-    found = []
+    calls = []
 
-    def count(layer, args, output):
-        # Each output value is a sum of as many products as a unit has weights.
-        found.append(output.numel() // len(output) * layer.weight[0].numel())
+    def note(layer, args, output):
+        calls.append((layer, output.shape[1:]))
 
     kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
     dtype = net._input_dtypes()
@@ -75,14 +75,16 @@ def _products(net):
         module = copy.deepcopy(net.module_).eval()
         for layer in module.modules():
             if isinstance(layer, kinds):
-                layer.register_forward_hook(count)
+                layer.register_forward_hook(note)
         with torch.no_grad():
             few = torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_)
             change = net._transform_of_batches(training=False)
             module(few if change is None else change(few))
-    except Exception:
-        return 0  # the error is raised where the net is trained
-    return sum(found)
+    except Exception as error:  # the error is raised where the net is trained
+        warn_of_mistake(error, "the work of a network is not known")
+        return 0
+    # Each output value is a sum of as many products as a unit has weights.
+    return sum(math.prod(shape) * layer.weight[0].numel() for layer, shape in calls)
 
 
 def max_group_size(net):

@@ -154,12 +154,8 @@ class Passes:
 
 @contextlib.contextmanager
 def _refused():
-    """Convert errors within this context to LockstepError."""
+    """Convert Unknown within this context to LockstepError."""
     try:
         yield
-    except (LockstepError, MemoryError, torch.OutOfMemoryError):
-        raise
     except Unknown as reason:
         raise LockstepError(str(reason)) from reason
-    except Exception as error:  # a module that differs from its class
-        raise LockstepError(f"{type(error).__name__}: {error}") from error

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 
 from ..datasets import DatasetRows
+from ..faults import warn_of_mistake
 
 __all__ = ["built_for"]
 
@@ -32,6 +33,7 @@ def built_for(net, X, y):
     try:
         inputs, *_ = net._check_training_data(few, y[rows], None, None, True)
         net._build(inputs, {})
-    except Exception:
+    except Exception as error:  # the fit raises it again
+        warn_of_mistake(error, "the size of a network is not known")
         return None
     return net

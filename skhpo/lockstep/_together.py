@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -203,6 +204,15 @@ def _train_again(nets, error, errors):
                 again.append(_build(built.number, built.member))
             if not halved:
                 _train_alone(again.pop())
+    numbers = [built.number for built in nets]
+    if not (halved or any(errors[number] is not None for number in numbers)):
+        warnings.warn(
+            f"{len(nets)} networks that failed in lockstep with {type(error).__name__} ({error}) "
+            "were trained again, one by one, without an error; either skhpo, or a rule that was "
+            "given to register_layer, has a mistake: please report it, or set lockstep=False",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     if again:
         half = len(again) // 2
         _train(again[:half], errors)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..training.randomness import stream_seed
-from ..training.tracing import Tracer
+from ..training.tracing import Tracer, Untraceable
 from ._modulated import RESPONSE_SCALE, Modulated, response_rows
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
 from .recurrent import HyperEmbedding, HyperLSTM
@@ -127,7 +127,7 @@ def functions_of(module):
     """Return the names of functions and methods that ``forward`` calls; None if untraceable."""
     try:
         graph = _Tracer().trace(module)
-    except Exception:
+    except Untraceable:
         return None
     calls = (node for node in graph.nodes if node.op in ("call_function", "call_method"))
     return {getattr(node.target, "__name__", node.target) for node in calls}

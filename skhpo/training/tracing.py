@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from functools import partial
 
 from torch import fx
 
-__all__ = ["Tracer"]
+__all__ = ["Tracer", "Untraceable"]
+
+
+class Untraceable(Exception):
+    """A module's ``forward`` is no graph; the message gives its error."""
 
 
 class Tracer(fx.Tracer):
@@ -18,8 +23,10 @@ class Tracer(fx.Tracer):
     """
 
     def trace(self, root):
-        """Return the graph of a module, without changing it."""
-        self.root = root = copy.deepcopy(root)
+        """Return the graph of a module, without changing it; Untraceable if it has none."""
+        with _users_code():
+            root = copy.deepcopy(root)
+        self.root = root
         self.graph = fx.Graph(tracer_cls=type(self))
         self.submodule_paths = {module: name for name, module in root.named_modules()}
         self.tensor_attrs = {}
@@ -30,8 +37,10 @@ class Tracer(fx.Tracer):
             proxies = _Proxies(module._parameters)
             proxies.of = partial(self._read, cache)
             vars(module)["_parameters"] = proxies
-        forward, args = self.create_args_for_root(type(root).forward, True)
-        self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
+        with _users_code():
+            forward, args = self.create_args_for_root(type(root).forward, True)
+            output = self.create_arg(forward(*args))
+        self.create_node("output", "output", (output,), {})
         return self.graph
 
     def _called(self, module, *args, **kwargs):
@@ -39,6 +48,15 @@ class Tracer(fx.Tracer):
 
     def _read(self, cache, name, parameter):
         return self.getattr(name, parameter, cache)
+
+
+@contextlib.contextmanager
+def _users_code():
+    """Convert errors within this context to Untraceable: a ``forward`` may raise any for nodes."""
+    try:
+        yield
+    except Exception as error:
+        raise Untraceable(str(error)) from error
 
 
 class _Proxies(dict):

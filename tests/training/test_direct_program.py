@@ -289,6 +289,33 @@ def frozen():
     return mlp(nn.ReLU()).requires_grad_(False)
 
 
+def weight_of_another():
+    module = mlp(nn.ReLU())
+    del module[0].weight
+    module[0].weight = torch.ones(6, 5)
+    return module
+
+
+def bias_as_buffer():
+    module = mlp(nn.ReLU())
+    del module[0].bias
+    module[0].register_buffer("bias", torch.ones(6))
+    return module
+
+
+class Callable:
+    def __call__(self, x):
+        return x
+
+
+class WithoutFunction(nn.Linear):
+    forward = Callable()
+
+
+def without_function():
+    return mlp(WithoutFunction(6, 6))
+
+
 def complex_numbers():
     return nn.Sequential(nn.Linear(5, 3, dtype=torch.complex64))
 
@@ -299,6 +326,9 @@ def complex_numbers():
         (hooked, "1 has hooks"),
         (parametrized, "0 has parametrizations"),
         (shared, "layers share a parameter"),
+        (weight_of_another, "0 has a weight that is no parameter"),
+        (bias_as_buffer, "0 has a weight that is no parameter"),
+        (without_function, "WithoutFunction"),
         (frozen, "no parameter is trained"),
         (complex_numbers, "parameters that are not all float32 or all float64"),
         (lambda: mlp(nn.ReLU()).bfloat16(), "parameters that are not all float32"),

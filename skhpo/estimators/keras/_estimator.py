@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from ..._compat import num_samples
 from ...exceptions import NonFiniteLossError
+from ...faults import warn_of_mistake
 from ...limits import check_time, current_slot
 from ...searchable import SearchTags
 from ...training.data import as_dict, n_rows, sample_shape
@@ -172,7 +173,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         try:
             inputs, _, _ = net._check_training_data(X, y, None, None, True)
             net._build(inputs)
-        except Exception:  # the fit says what is wrong
+        except Exception as error:  # the fit says what is wrong
+            warn_of_mistake(error, "the number of parameters is not known")
             return None
         return net.n_parameters_
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..randomness import OwnGenerators, may_draw
 from ._masks import Masks
-from ._place import Rule, Unknown
+from ._place import Rule, Unknown, users_code
 
 __all__ = ["ByAutograd", "Networks", "Part", "make_local_rule"]
 
@@ -188,9 +188,7 @@ def make_local_rule(module, place):
     """
     networks, kind, path = place.networks, type(module), place.path
     if kind in networks.rules:
-        layers = networks.layers(module, path)
-        form = networks.rules[kind](networks, layers, path)
-        function = lambda part, x: form(x, part, None)  # noqa: E731
+        function = _registered(kind, networks, networks.layers(module, path), path)
     elif kind is nn.Linear and module.bias is not None and len(place.shape) == 2:
         function = partial(_linear, path)
     elif _draws(module):
@@ -199,6 +197,19 @@ def make_local_rule(module, place):
         function = _vmapped(module, path)
     networks.parts.append(kind.__name__)
     return ByAutograd(function, [place.shape], place, [place.needs_gradient])
+
+
+def _registered(kind, networks, layers, path):
+    """Return the function of a layer by the rule that its user registered."""
+    name = f"the rule of {kind.__name__}"
+    with users_code(name):
+        form = networks.rules[kind](networks, layers, path)
+
+    def function(part, x):
+        with users_code(name):
+            return form(x, part, None)
+
+    return function
 
 
 def _draws(layer):
@@ -216,7 +227,7 @@ def _one_by_one(networks, layers):
     def function(part, x):
         outputs = []
         for layer, stream, one in zip(layers, networks.streams, x.unbind(0), strict=True):
-            with OwnGenerators(stream):
+            with OwnGenerators(stream), users_code(type(layer).__name__):
                 outputs.append(layer(one))
         return torch.stack(outputs)
 
@@ -225,10 +236,8 @@ def _one_by_one(networks, layers):
 
 def _vmapped(module, path):
     name = type(module).__name__
-    try:
+    with users_code(f"{name} cannot be copied"):
         module = copy.deepcopy(module)
-    except Exception as error:
-        raise Unknown(f"{name} cannot be copied: {error}") from error
     layers = [part for part in module.modules() if type(part).__module__.startswith("torch.nn.")]
     if any(_draws(layer) for layer in layers):
         raise Unknown(f"{name} uses randomness that cannot be assigned to one network")
@@ -252,11 +261,8 @@ def vmapped(function, name):
     """Return a function of one network as a function of several."""
 
     def call(*args):
-        try:
-            # Random draws raise: vmap cannot use a separate stream for each network.
+        # Random draws raise: vmap cannot use a separate stream for each network.
+        with users_code(f"{name} under vmap"):
             return torch.func.vmap(function)(*args)
-        except Exception as error:
-            text = str(error).partition("\n")[0]
-            raise Unknown(f"{name} under vmap: {text}") from error
 
     return call

@@ -12,7 +12,7 @@ from ..structure import structure
 from ._graph import global_states
 from ._layers import make_rule
 from ._masks import Masks
-from ._place import Unknown
+from ._place import Unknown, users_code
 
 __all__ = ["find_differences"]
 
@@ -63,11 +63,13 @@ def find_differences(modules, place, x):
 
 def _call(module, x, slopes, number):
     """Return the output of a module, its gradients and its buffers by name."""
-    module, name = copy.deepcopy(module), type(module).__name__
+    name = type(module).__name__
+    with users_code(f"{name} cannot be copied"):
+        module = copy.deepcopy(module)
     before = structure(module)
     for _ in range(3):  # another thread may have drawn in the meantime
         states = global_states()
-        with OwnGenerators(_stream(number)):
+        with OwnGenerators(_stream(number)), users_code(name):
             output = module(x)
         if global_states() == states:
             break
@@ -80,9 +82,10 @@ def _call(module, x, slopes, number):
     found = {"the output": output.detach()}
     if output.requires_grad and output.shape == slopes.shape:
         trained = {k: p for k, p in module.named_parameters() if p.requires_grad}
-        gradients = torch.autograd.grad(
-            output, trained.values(), slopes.to(output.dtype), allow_unused=True
-        )
+        with users_code(name):
+            gradients = torch.autograd.grad(
+                output, trained.values(), slopes.to(output.dtype), allow_unused=True
+            )
         found |= {k: g for k, g in zip(trained, gradients, strict=True) if g is not None}
     return found | dict(module.named_buffers())
 

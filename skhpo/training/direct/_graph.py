@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 from ..randomness import DRAWING
 from ..structure import structure
-from ..tracing import Tracer
+from ..tracing import Tracer, Untraceable
 from ._autograd import ByAutograd, vmapped
 from ._functions import FUNCTIONS, OPERATIONS
-from ._place import Rule, Unknown, on_meta
+from ._place import Rule, Unknown, on_meta, users_code
 from ._shapes import Reshape
 
 __all__ = ["Graph", "global_states"]
@@ -186,7 +186,8 @@ class Graph(Rule):
         if node.target in _VIEWS:
             self._add_view(node)
         elif node.target in FUNCTIONS and len(node.all_input_nodes) == 1:
-            layer = FUNCTIONS[node.target](*node.args[1:], **node.kwargs)
+            with users_code(f"{node} has arguments without a rule"):
+                layer = FUNCTIONS[node.target](*node.args[1:], **node.kwargs)
             self._add_rule_of(node, layer, f"({node})")
         elif node.target in OPERATIONS:
             self._add_operation(node)
@@ -203,7 +204,8 @@ class Graph(Rule):
             return shape[args[1]] if node.target == "size" and len(args) > 1 else shape
         if node.target not in _OF_SHAPES or node.kwargs:
             raise Unknown(f"{node.target} has no rule")
-        return node.target(*args)
+        with users_code(f"{node} of {args}"):
+            return node.target(*args)
 
     def _add_view(self, node):
         source, *args = fx.node.map_arg(node.args, lambda arg: self._known.get(arg, arg))
@@ -283,12 +285,14 @@ def _trace(module, is_known):
     try:
         with _WithoutDraws():
             graph = tracer.trace(module)
-    except Exception as error:
+    except Untraceable as error:
         raise Unknown(f"{name} cannot be traced: {error}") from error
     if global_states() != states:
         raise Unknown(f"{name} draws from a global generator")
-    pairs = zip(module.buffers(), tracer.root.buffers(), strict=True)
     before, after = (_user_structure(one, is_known) for one in (module, tracer.root))
+    pairs = zip(
+        module.buffers(), tracer.root.buffers(), strict=False
+    )  # as many, if before == after
     if before != after or not all(torch.equal(*pair) for pair in pairs):
         raise Unknown(f"{name} keeps more than tensors and settings")
     return graph

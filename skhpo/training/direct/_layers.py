@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
+import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
@@ -163,7 +164,7 @@ def is_traced(module, rules=RULES):
 
 
 def refuse_hooks(module):
-    """Raise Unknown if a module has hooks, parametrizations or a replaced ``forward``."""
+    """Raise Unknown if a module has hooks, or replaced parameters or ``forward``."""
     if has_global_hooks():
         raise Unknown("torch has global hooks")
     for name, layer in module.named_modules():
@@ -172,6 +173,13 @@ def refuse_hooks(module):
             raise Unknown(f"{name or 'the module'} has hooks")
         if hasattr(layer, "parametrizations"):
             raise Unknown(f"{name or 'the module'} has parametrizations")
+        if type(layer) in RULES and any(map(partial(_is_replaced, layer), ("weight", "bias"))):
+            raise Unknown(f"{name or 'the module'} has a weight that is no parameter")
+
+
+def _is_replaced(layer, name):
+    """Whether another tensor is in the place of a parameter, of which rules do not know."""
+    return name not in layer._parameters and isinstance(getattr(layer, name, None), torch.Tensor)
 
 
 def has_global_hooks():

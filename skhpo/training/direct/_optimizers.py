@@ -189,10 +189,10 @@ def make_stepper(optimizer, gradients):
     # A schedule of torch wraps `step` only to count calls.
     is_noted = getattr(step, "_wrapped_by_lr_sched", False)
     is_own = step is None or (is_noted and step.__wrapped__ is type(optimizer).step)
-    is_plain = is_own and not any(has_hooks) and all(map(_is_plain, optimizer.param_groups))
     is_known = type(optimizer) in (*FUSED, torch.optim.RMSprop)
-    kind = _Fused if is_plain and is_known else Stepper
-    return kind(optimizer, gradients)
+    is_plain = is_known and is_own and not any(has_hooks)
+    is_plain = is_plain and all(map(_is_plain, optimizer.param_groups))
+    return (_Fused if is_plain else Stepper)(optimizer, gradients)
 
 
 def _is_plain(group):

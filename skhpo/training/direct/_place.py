@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +10,27 @@ from typing import Any
 
 import torch
 
-__all__ = ["Place", "Rule", "Unknown"]
+__all__ = ["Place", "Rule", "Unknown", "on_meta", "users_code"]
 
 
 class Unknown(Exception):
     """There is no rule; the message gives the reason."""
+
+
+@contextlib.contextmanager
+def users_code(what):
+    """Convert errors of code within this context that is not of this package to Unknown.
+
+    Autograd may handle what fails here. All that is not within such a context is this package's
+    own, whose errors are mistakes.
+    """
+    try:
+        yield
+    except (Unknown, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        text = str(error).partition("\n")[0]
+        raise Unknown(f"{what}: {type(error).__name__}: {text}") from error
 
 
 @dataclass(frozen=True)

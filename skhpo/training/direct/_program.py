@@ -213,5 +213,3 @@ def compile_program(*parts, kind=Program, **settings):
         return kind(*parts, **settings), None
     except Unknown as unknown:
         return None, str(unknown)
-    except Exception as error:  # a module that differs from its class; autograd may handle it
-        return None, f"{type(error).__name__}: {error}"

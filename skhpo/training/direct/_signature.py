@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import operator
+import types
 
 from ._layers import has_global_hooks, has_hooks
+from ._place import Unknown
 
 __all__ = ["Signature"]
+
+_EMPTY = types.CellType()
 
 
 class Signature:
     """Tensors, settings and hooks of modules, which are kept alive for comparison.
 
     With `reads_classes` also the attributes of classes and the globals that a traced ``forward``
-    may read.
+    may read. Raises `Unknown` if ``forward`` is no function.
     """
 
     def __init__(self, modules, reads_classes):
@@ -45,9 +49,11 @@ class Signature:
 
 def _read_by(kind):
     """Return class attributes, globals and closures that ``forward`` may read."""
+    if not isinstance(kind.forward, types.FunctionType):
+        raise Unknown(f"forward of {kind.__name__} is no function")
     own = [vars(base) for base in kind.__mro__ if not base.__module__.startswith("torch.")]
     names, outer = kind.forward.__code__.co_names, kind.forward.__globals__
-    cells = [cell.cell_contents for cell in kind.forward.__closure__ or ()]
+    cells = [cell.cell_contents for cell in kind.forward.__closure__ or () if cell != _EMPTY]
     return [*map(dict, own), *(outer.get(name) for name in names), *cells]
 
 
