@@ -371,7 +371,11 @@ class BayesSampler(Sampler):
 
     def _are_excluded(self, u: Array) -> NDArray[np.bool_]:
         """Whether each point is known or forbidden."""
-        known = np.array([self._is_known_at(row) for row in u], dtype=bool)
+        known = np.zeros(len(u), dtype=bool)
+        data, size = u.tobytes(), u[:1].nbytes
+        for i in range(len(u)):  # most are in no dict, and looked up fast
+            if data[i * size : (i + 1) * size] in self._place_at:
+                known[i] = self._is_known_at(u[i])
         return known | ~self.space.allowed_points(u)
 
     def _next(self) -> dict[str, Any] | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from ...objectives import pareto_ranks
-from .acquisition import Acquisition, log_h
+from .acquisition import Acquisition, log_h, log_sums
 from .boxes import non_dominated_boxes
 from .posterior import Posterior
 
@@ -44,25 +43,80 @@ class LogExpectedHypervolumeImprovement(Acquisition):
         self.posteriors = posteriors
         wanted = posteriors[0].coordinates.wanted(points)
         means = np.stack([posterior.predict(wanted)[0] for posterior in posteriors], axis=2)
-        # By fantasy; none where no point is feasible.
-        self._boxes: list[tuple[Array, Array] | None] = []
-        for fantasy in range(means.shape[1]):
-            known = means[:, fantasy] if feasible is None else means[feasible[:, fantasy], fantasy]
-            boxes = None
-            if len(known):
-                front = known[pareto_ranks(known) == 1]
-                boxes = non_dominated_boxes(front, reference_point(known))
-            self._boxes.append(boxes)
+        counts = np.ones(means.shape[:2], dtype=bool) if feasible is None else feasible
+        # Where no point is feasible, all are worth the same.
+        self._n_fantasies = means.shape[1]
+        self._known = np.flatnonzero(counts.any(axis=0))
+        boxes = []
+        for fantasy in self._known:
+            known = means[counts[:, fantasy], fantasy]
+            boxes.append(non_dominated_boxes(_best_of(known), reference_point(known)))
+        self._boxes = _Boxes(boxes)
 
     def by_fantasy(self, z: Array) -> Array:
         predicted = [posterior.predict(z) for posterior in self.posteriors]
         std = np.stack([std for _, std in predicted], axis=1)
-        values = np.zeros((len(z), len(self._boxes)))
-        for fantasy, boxes in enumerate(self._boxes):
-            if boxes is not None:
-                mean = np.stack([mean[:, fantasy] for mean, _ in predicted], axis=1)
-                values[:, fantasy] = log_expected_volume(mean, std, *boxes)
+        means = np.stack([mean for mean, _ in predicted], axis=2)
+        values = np.zeros((len(z), self._n_fantasies))
+        if len(self._known):
+            values[:, self._known] = self._boxes.log_volumes(means[:, self._known], std)
         return values
+
+
+class _Boxes:
+    """Boxes of several fantasies, of whose ends each is computed once.
+
+    Parameters
+    ----------
+    boxes : sequence of (lower, upper)
+        By fantasy, of shape (n_boxes, n_objectives).
+    """
+
+    def __init__(self, boxes: Sequence[tuple[Array, Array]]) -> None:
+        sizes = [len(lower) for lower, _ in boxes]
+        self._starts = np.cumsum([0, *sizes[:-1]])
+        # By objective: finite ends, the fantasy of each, and where those of the boxes are.
+        self._ends: list[tuple[Array, NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]] = []
+        for k in range(boxes[0][0].shape[1] if boxes else 0):
+            ends, owners, low, high = [], [], [], []
+            n = 0
+            for fantasy, (lower, upper) in enumerate(boxes):
+                both = np.concatenate([lower[:, k], upper[:, k]])
+                own, places = np.unique(both, return_inverse=True)
+                finite = own[np.isfinite(own)]  # an infinite one is the last
+                ends.append(finite)
+                owners += [fantasy] * len(finite)
+                places = np.where(places < len(finite), places + n, -1)
+                low.append(places[: len(lower)])
+                high.append(places[len(lower) :])
+                n += len(finite)
+            self._ends.append(
+                (
+                    np.concatenate(ends),
+                    np.array(owners, dtype=np.intp),
+                    np.concatenate(low),
+                    np.concatenate(high),
+                )
+            )
+
+    def log_volumes(self, means: Array, std: Array) -> Array:
+        """Return expectations of shape (m, s) for means (m, s, n_objectives), see below."""
+        total: Any = 0.0
+        for k, (ends, owners, low, high) in enumerate(self._ends):
+            sigma = std[:, [k]]
+            # The last column is that of infinite ends.
+            log_psi = np.full((len(means), len(ends) + 1), -np.inf)
+            log_psi[:, :-1] = log_h((means[:, owners, k] - ends) / sigma) + np.log(sigma)
+            at_low, at_high = log_psi[:, low], log_psi[:, high]
+            with np.errstate(divide="ignore"):
+                total = total + at_low + np.log(-np.expm1(at_high - at_low))
+        return log_sums(total, self._starts)
+
+
+def _best_of(points: Array) -> Array:
+    """Return the points that no other one dominates."""
+    better = (points[:, None] >= points).all(axis=2) & (points[:, None] > points).any(axis=2)
+    return points[~better.any(axis=0)]
 
 
 def reference_point(points: Array) -> Array:
@@ -92,15 +146,4 @@ def log_expected_volume(mean: Array, std: Array, lower: Array, upper: Array) -> 
     -------
     values : ndarray of shape (m,)
     """
-    total = np.zeros((len(mean), len(lower)))
-    for mu, sigma, low, high in zip(mean.T, std.T, lower.T, upper.T, strict=True):
-        # Boxes share their ends.
-        ends, places = np.unique(np.concatenate([low, high]), return_inverse=True)
-        is_finite = np.isfinite(ends)
-        log_psi = np.full((len(mu), len(ends)), -np.inf)
-        x = (mu[:, None] - ends[is_finite]) / sigma[:, None]
-        log_psi[:, is_finite] = log_h(x) + np.log(sigma)[:, None]
-        at_low, at_high = log_psi[:, places[: len(low)]], log_psi[:, places[len(low) :]]
-        with np.errstate(divide="ignore"):
-            total += at_low + np.log(-np.expm1(at_high - at_low))
-    return np.asarray(logsumexp(total, axis=1))
+    return _Boxes([(lower, upper)]).log_volumes(mean[:, None], std)[:, 0]
