@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compat import Interval, StrOptions
-from ..samplers import BayesSampler, RandomSampler, Sampler
 from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperband, Scheduler
 from ..space import SearchSpace
 from ..trial import Trial
@@ -20,6 +19,7 @@ from ._base import BaseTrialSearchCV
 from ._checks import check_names, resource_limits
 from ._loop import TrialLoop
 from ._plan import Plan
+from ._samplers import make_sampler, proposes_by_model
 from ._stages import important_parameters, stage_table
 
 __all__ = ["HarmonicaSearchCV"]
@@ -69,8 +69,10 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     base : {"auto", "hyperband", "random", "bayes"} or callable, default="auto"
         What searches the space that is left: "hyperband" needs a resource and is "auto" where
         there is one; "random" and "bayes" (a Gaussian process) try `n_iter` candidates, with the
-        largest resource. A callable is called as ``base(space, random_state)`` with a
-        `SearchSpace` and an integer; it returns a `skhpo.schedulers.Scheduler`.
+        largest resource. With several objectives the candidates of "hyperband" come from the
+        Gaussian process, too, and "auto" without a resource is "bayes". A callable is called as
+        ``base(space, random_state)`` with a `SearchSpace` and an integer; it returns a
+        `skhpo.schedulers.Scheduler`.
     n_iter : int, default=100
         Candidates of the base, if it is "random" or "bayes".
     resource : str or None, default=None
@@ -377,7 +379,8 @@ classes_, n_features_in_, feature_names_in_
             return base
         name = self.base
         if name == "auto":
-            name = "random" if self.resource is None else "hyperband"
+            full = "bayes" if proposes_by_model(self) else "random"
+            name = full if self.resource is None else "hyperband"
         limits = resource_limits(self, plan)
         if name == "hyperband":
             if self.resource is None:
@@ -387,6 +390,7 @@ classes_, n_features_in_, feature_names_in_
                 )
             return partial(
                 _hyperband,
+                sampler="bayes" if proposes_by_model(self) else "random",
                 kind=AsynchronousHyperband if self.asynchronous else Hyperband,
                 min_resources=limits[0],
                 max_resources=limits[1],
@@ -395,7 +399,7 @@ classes_, n_features_in_, feature_names_in_
             )
         return partial(
             _full,
-            sampler=RandomSampler if name == "random" else BayesSampler,
+            sampler=name,
             n_candidates=self.n_iter,
             resource=None if self.resource is None else limits[1],
             asynchronous=self.asynchronous,
@@ -419,20 +423,28 @@ classes_, n_features_in_, feature_names_in_
 
 
 def _hyperband(
-    space: SearchSpace, random_state: int, *, kind: Callable[..., Scheduler], **kwargs: Any
+    space: SearchSpace,
+    random_state: int,
+    *,
+    sampler: str,
+    kind: Callable[..., Scheduler],
+    **kwargs: Any,
 ) -> Scheduler:
-    return kind(RandomSampler(space, random_state), **kwargs)
+    return kind(make_sampler(sampler, space, random_state), **kwargs)
 
 
 def _full(
     space: SearchSpace,
     random_state: int,
     *,
-    sampler: Callable[[SearchSpace, int], Sampler],
+    sampler: str,
     n_candidates: int,
     resource: int | None,
     asynchronous: bool,
 ) -> Scheduler:
     return FullScheduler(
-        sampler(space, random_state), n_candidates, resource=resource, asynchronous=asynchronous
+        make_sampler(sampler, space, random_state),
+        n_candidates,
+        resource=resource,
+        asynchronous=asynchronous,
     )

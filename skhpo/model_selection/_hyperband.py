@@ -20,7 +20,7 @@ from ._loop import OUT_OF_TIME, TrialLoop
 from ._observers import Observer
 from ._plan import Plan
 from ._priors import PRIOR_WEIGHT, prior_of
-from ._samplers import make_sampler
+from ._samplers import make_sampler, proposes_by_model
 from ._source import Source
 
 __all__ = ["HalvingHyperbandSearchCV"]
@@ -379,7 +379,7 @@ classes_, n_features_in_, feature_names_in_
 
     def _chosen_sampler(self) -> Any:
         if isinstance(self.sampler, str) and self.sampler == "auto":
-            return "bayes" if self.objectives is not None and len(self.objectives) > 1 else "random"
+            return "bayes" if proposes_by_model(self) else "random"
         return self.sampler
 
     def _make_sampler(self, plan: Plan, least: int) -> Sampler:

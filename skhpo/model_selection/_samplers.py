@@ -9,7 +9,7 @@ from ..fingerprint import describe
 from ..samplers import Sampler, named
 from ..space import SearchSpace
 
-__all__ = ["make_sampler"]
+__all__ = ["make_sampler", "proposes_by_model"]
 
 
 def make_sampler(sampler: Any, space: SearchSpace, random_state: int) -> Sampler:
@@ -48,3 +48,11 @@ def make_sampler(sampler: Any, space: SearchSpace, random_state: int) -> Sampler
             f"{made!r}"
         )
     return made
+
+
+def proposes_by_model(search: Any) -> bool:
+    """Whether the candidates of a search come from a model unless it is told otherwise.
+
+    So it is with several objectives, of whose front random candidates find less.
+    """
+    return search.objectives is not None and len(search.objectives) > 1

@@ -2,14 +2,25 @@
 
 import io
 import pickle
+from functools import wraps
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, KerasClassifier, KerasRegressor
+from skhpo import (
+    BayesSearchCV,
+    HalvingHyperbandSearchCV,
+    KerasClassifier,
+    KerasRegressor,
+    SearchCV,
+)
+from skhpo.samplers import GridSampler
+from skhpo.schedulers import FullScheduler
 
 pytestmark = [
     pytest.mark.xdist_group("keras"),
@@ -71,6 +82,35 @@ def test_arguments_of_fit_are_those_of_the_fit(blobs):
     with pytest.raises(ValueError, match=r"'epochs' .* an int in the range \[1, inf\)"):
         net.fit(X, y, epochs=0)
     assert net.epochs == 1
+
+
+def test_objectives_and_constraints_of_keras_models_in_pipelines(blobs, monkeypatch):
+    trained = []
+    fit = KerasClassifier.fit
+
+    @wraps(fit)
+    def counting(self, *args, **kwargs):
+        trained.append(self.units)
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(KerasClassifier, "fit", counting)
+    search = SearchCV(
+        make_pipeline(StandardScaler(), KerasClassifier(build, epochs=1)),
+        {"kerasclassifier__units": [2, 900]},
+        scheduler=lambda space, seed: FullScheduler(GridSampler(space), 2),
+        scoring=["accuracy", "neg_predict_time", "neg_n_parameters", "neg_memory"],
+        objectives=["accuracy", "neg_predict_time", "neg_memory"],
+        constraints={"n_parameters": (None, 100)},
+        refit="neg_predict_time",
+        cv=2,
+    ).fit(*blobs)
+    table, sizes = search.cv_results_, [(8 + 1) * n + (n + 1) * 3 for n in (2, 900)]
+    assert set(trained) == {2}
+    np.testing.assert_array_equal(table["constraint_n_parameters"], sizes)
+    np.testing.assert_array_equal(table["mean_test_neg_n_parameters"], [-sizes[0], np.nan])
+    assert table["mean_test_neg_predict_time"][0] < 0
+    assert table["mean_test_neg_memory"][0] < -1000 * 3 * 4
+    assert search.pareto_front_.tolist() == [search.best_index_] == [0]
 
 
 def test_arguments_of_fit_in_a_search(blobs, monkeypatch):

@@ -12,6 +12,8 @@ from joblib import parallel_config
 from scipy.stats import uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skhpo import (
@@ -25,8 +27,8 @@ from skhpo.exceptions import JournalError
 from skhpo.inspection import read_search
 from skhpo.model_selection import knee_point, one_standard_error, scalarize
 from skhpo.objectives import hypervolume, pareto_ranks, promotion_order
-from skhpo.samplers import RandomSampler
-from skhpo.schedulers import FullScheduler
+from skhpo.samplers import BayesSampler, GridSampler, RandomSampler
+from skhpo.schedulers import FullScheduler, Hyperband
 
 X, Y = np.arange(40.0)[:, None], np.arange(40) % 2
 
@@ -300,6 +302,37 @@ def test_networks_with_too_many_parameters_are_not_fitted(blobs, tmp_path, error
     np.testing.assert_array_equal(shown["mean_test_accuracy"], table["mean_test_accuracy"])
 
 
+@pytest.mark.parametrize(
+    ("lockstep", "n_jobs"), [(True, 1), (False, 2)], ids=["in lockstep", "two workers"]
+)
+def test_networks_in_pipelines_are_counted_before_they_are_trained(blobs, lockstep, n_jobs):
+    def n_inputs(pipeline):
+        return pipeline[-1].n_features_in_
+
+    with parallel_config("threading"):
+        search = SearchCV(
+            make_pipeline(PolynomialFeatures(), StandardScaler(), TorchClassifier(max_epochs=1)),
+            {"torchclassifier__module__n_units": [2, 4, 500, 1000]},
+            scheduler=lambda space, seed: FullScheduler(GridSampler(space), 4),
+            scoring=["accuracy", "neg_predict_time", "neg_n_parameters"],
+            objectives=["accuracy", "neg_predict_time"],
+            constraints={"n_parameters": (None, 1000), n_inputs: (45, 45)},
+            refit=scalarize({"accuracy": 1, "neg_predict_time": 1e-3}),
+            lockstep=lockstep,
+            n_jobs=n_jobs,
+            cv=2,
+        ).fit(*blobs)
+    table, units = search.cv_results_, np.array([2, 4, 500, 1000])
+    sizes = (45 + 1) * units + (units + 1) * 3  # of 8 columns, 45 are made
+    np.testing.assert_array_equal(table["constraint_n_parameters"], sizes)
+    np.testing.assert_array_equal(table["feasible"], units < 100)
+    np.testing.assert_array_equal(table["mean_fit_time"] > 0, units < 100)
+    np.testing.assert_array_equal(table["constraint_n_inputs"], [45, 45, np.nan, np.nan])
+    assert (table["mean_test_neg_predict_time"][:2] < 0).all()
+    assert search.best_index_ in search.pareto_front_
+    assert set(search.pareto_front_) <= {0, 1}
+
+
 def test_networks_trained_together_are_measured_alone(blobs, monkeypatch):
     rows = []
     predict = TorchClassifier.predict
@@ -349,6 +382,45 @@ def test_stages_hear_the_score_and_the_base_all():
     ).fit(X, Y)
     assert search.best_index_ in search.pareto_front_
     assert search.cv_results_["feasible"][search.best_index_]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "resource", "base"),
+    [
+        (["gain", "saving"], None, lambda *given: FullScheduler(BayesSampler(*given), 2)),
+        (
+            ["gain", "saving"],
+            "max_epochs",
+            lambda *given: Hyperband(BayesSampler(*given), max_resources=3),
+        ),
+        (["gain"], None, lambda *given: FullScheduler(RandomSampler(*given), 2)),
+        (None, "max_epochs", lambda *given: Hyperband(RandomSampler(*given), max_resources=3)),
+    ],
+    ids=["full", "hyperband", "one objective", "no objectives"],
+)
+def test_after_stages_candidates_of_several_objectives_come_from_a_model(
+    objectives, resource, base
+):
+    candidates = []
+    for made_by in ("auto", base):
+        search = HarmonicaSearchCV(
+            Traded(),
+            {"a": uniform(0, 1), "b": uniform(0, 0.5)},
+            n_stages=1,
+            n_samples=10,
+            n_terms=1,
+            base=made_by,
+            resource=resource,
+            max_resources=3 if resource else "auto",
+            n_iter=2,
+            scoring=SCORING,
+            objectives=objectives,
+            refit="gain",
+            cv=2,
+            random_state=0,
+        ).fit(X, Y)
+        candidates.append(search.cv_results_["params"])
+    assert candidates[0] == candidates[1]
 
 
 def test_stages_on_other_parameters_are_neither_on_the_front_nor_the_best():
