@@ -20,10 +20,12 @@ SPACE = SearchSpace({"x": stats.uniform(), "y": stats.uniform()})
 
 
 def measured(trial):
-    """Return two objectives and a constraint of a configuration; some fail in one objective."""
+    """Return two objectives and a constraint, of which some configurations lack one."""
     x, y = trial.params["x"], trial.params["y"]
     second = math.nan if y > 0.9 else round(4 * y)
-    return {"values": np.array([round(4 * x), second]), "violations": np.array([x - 0.8, -1.0])}
+    excess = math.nan if y < 0.1 else x - 0.8
+    first = math.inf if x > 0.9 else round(4 * x)
+    return {"values": np.array([first, second]), "violations": np.array([excess, -1.0])}
 
 
 def with_values(cls):

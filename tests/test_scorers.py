@@ -24,6 +24,7 @@ from skhpo.scorers import (
     get_scorer_names,
     make_group_scorer,
     n_parameters,
+    resolved,
     worst_class_recall,
 )
 
@@ -220,5 +221,8 @@ def test_wrong_arguments_of_a_group_scorer(arguments, message):
 
 def test_names_are_those_of_scikit_learn_and_ours():
     assert {"accuracy", "neg_memory", "worst_class_recall"} <= set(get_scorer_names())
-    with pytest.raises(ValueError, match="neg_predict_tme"):
+    with pytest.raises(ValueError, match="got 'neg_predict_tme'; nearest are 'neg_predict_time', "):
         get_scorer("neg_predict_tme")
+    for scoring in ("acuracy", ["acuracy"], {"a": "acuracy"}):
+        with pytest.raises(ValueError, match="got 'acuracy'; nearest are 'accuracy', "):
+            resolved(scoring)

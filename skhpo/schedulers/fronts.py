@@ -56,8 +56,8 @@ class FrontContenders:
         (violation,) = total_violation(violations[None])
         if not len(self._candidates):
             self._values = np.empty((0, len(values)))
-        worse = self._dominated(values, violation, 1)
-        better = self._dominated(values, violation, -1)
+        new, known = (values, violation), (self._values, self._violation)
+        worse, better = _is_better(new, known), _is_better(known, new)
         self._n_better += worse
         self._candidates = np.append(self._candidates, candidate)
         self._values = np.vstack([self._values, values])
@@ -80,15 +80,6 @@ class FrontContenders:
         """Return the candidates for which no slot is left."""
         return [] if self._slots else self.close()
 
-    def _dominated(self, values: NDArray[Any], violation: float, sign: int) -> NDArray[np.bool_]:
-        """Return who is worse than such a candidate; with ``sign=-1``, who is better."""
-        ahead, by = sign * (values - self._values), sign * (self._violation - violation)
-        # Infinities that are equal.
-        ahead[np.isnan(ahead)] = by[np.isnan(by)] = 0
-        dominated = (ahead >= 0).all(axis=1) & (ahead > 0).any(axis=1)
-        both_feasible = (self._violation == 0) & (violation == 0)
-        return np.where(both_feasible, dominated, by > 0)
-
     def _drop(self, out: NDArray[np.bool_]) -> list[int]:
         out &= ~np.isin(self._candidates, list(self._promoted))
         dropped: list[int] = self._candidates[out].tolist()
@@ -96,3 +87,14 @@ class FrontContenders:
             self._candidates, self._values = self._candidates[~out], self._values[~out]
             self._violation, self._n_better = self._violation[~out], self._n_better[~out]
         return dropped
+
+
+Measured = tuple[NDArray[Any], Any]  # values, and violations
+
+
+def _is_better(one: Measured, other: Measured) -> NDArray[np.bool_]:
+    """Whether one is feasible and dominates the other, or is less infeasible."""
+    (values, violation), (others, violation_of_others) = one, other
+    dominates = (values >= others).all(axis=1) & (values > others).any(axis=1)
+    both_feasible = (violation == 0) & (violation_of_others == 0)
+    return np.where(both_feasible, dominates, violation < violation_of_others)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn import metrics
 
+from ..arguments import nearest_first
 from ._costs import FitTime, Memory, NParameters, PredictTime
 from ._metrics import CalibrationError, worst_class_recall
 
@@ -64,6 +65,7 @@ def get_scorer(scoring: Any) -> Any:
     >>> get_scorer("neg_predict_time")
     PredictTime(batch_size=1000)
     """
+    _check_name(scoring)
     if isinstance(scoring, str) and scoring in _OWN:
         return _OWN[scoring]
     return metrics.get_scorer(scoring)
@@ -72,14 +74,28 @@ def get_scorer(scoring: Any) -> Any:
 def resolved(scoring: Any) -> Any:
     """Return the `scoring` of a search with scorers in the place of this package's names.
 
-    Everything else is left to scikit-learn, errors too.
+    Everything else is left to scikit-learn, errors too, but for names that nobody knows.
     """
+    _check_name(scoring)
     if isinstance(scoring, str):
         return _OWN.get(scoring, scoring)
     if isinstance(scoring, Mapping):
         return {name: resolved(one) for name, one in scoring.items()}
     if isinstance(scoring, list | tuple | set) and all(isinstance(one, str) for one in scoring):
         names = list(scoring)
+        for name in names:
+            _check_name(name)
         if len(set(names)) == len(names) and not _OWN.keys().isdisjoint(names):
             return {name: resolved(name) for name in names}
     return scoring
+
+
+def _check_name(scoring: Any) -> None:
+    """Raise ValueError for a name that no scorer has."""
+    if not isinstance(scoring, str) or scoring in _OWN or scoring in metrics.get_scorer_names():
+        return
+    near = ", ".join(map(repr, nearest_first(scoring, get_scorer_names())[:3]))
+    raise ValueError(
+        f"a scorer must have one of the names of skhpo.scorers.get_scorer_names(), but got "
+        f"{scoring!r}; nearest are {near}"
+    )
