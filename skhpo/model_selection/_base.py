@@ -25,7 +25,7 @@ from ._confirm import confirm
 from ._found_epochs import without_validation
 from ._keeping import Keeper
 from ._loop import TrialLoop
-from ._model_space import distributions_for, warn_about_newcomers
+from ._model_space import model_distributions, warn_about_newcomers
 from ._notebook import summary_html
 from ._observers import Observer, SearchStart
 from ._plan import Plan, Subject, plan_search
@@ -138,7 +138,9 @@ class BaseTrialSearchCV(ScoredTrials):
 
     def _subject(self, X: Any, y: Any) -> Subject:
         """Return what is fitted on the splits, and over which space, as a `Subject`."""
-        return Subject(self.estimator, distributions_for(self, X, y))
+        if self.param_distributions == "model":
+            return Subject(self.estimator, model_distributions(self, X, y))
+        return Subject(self.estimator, self.param_distributions)
 
     def _keep(self, source: Source) -> None:
         """Set the attributes that are known before the first fit."""
@@ -301,7 +303,8 @@ class BaseTrialSearchCV(ScoredTrials):
         )
         self.__dict__.pop("_top", None)
         self._warn(loop)
-        warn_about_newcomers(self, loop.table, plan.X, plan.y)
+        if self.param_distributions == "model":
+            warn_about_newcomers(self, loop.table, plan.X, plan.y)
         if self.refit:
             self._refit(plan, context)
 

@@ -17,7 +17,7 @@ from ._base import BaseTrialSearchCV
 from ._checks import check_enqueued
 from ._loop import TrialLoop
 from ._plan import Plan
-from ._priors import PRIOR_WEIGHT, prior_of
+from ._samplers import PRIOR_WEIGHT, prior_of
 from ._source import Source
 
 __all__ = ["BayesSearchCV"]

@@ -51,8 +51,6 @@ def check_confirm(search: BaseTrialSearchCV, distributions: Any, cv: Any, scorer
     cv : splitter
     scorer : callable
     """
-    if not search.confirm:
-        return
     if callable(search.refit):
         raise ValueError(
             f"confirm={search.confirm} chooses the best row itself, and so does a callable refit; "

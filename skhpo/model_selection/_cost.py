@@ -80,23 +80,20 @@ class Budget:
             self.epochs -= self._by_fit.get(result.trial, 0)
 
 
-def budget_of(search: Any, n_fits: int) -> Budget | None:
-    """Return the budget of a search, None where it has none.
+def budget_of(search: Any, n_splits: int) -> Budget:
+    """Return the budget of a search that has one.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
-    n_fits : int
-        Per trial.
+    n_splits : int
 
     Raises
     ------
     ValueError
         If `max_cost` is no such thing.
     """
-    limits = search.max_cost
-    if limits is None:
-        return None
+    limits, n_fits = search.max_cost, n_splits * search.n_repeats
     wrong = [name for name in limits if name not in _UNITS]
     if wrong or not limits:
         raise ValueError(

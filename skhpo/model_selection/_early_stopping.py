@@ -63,8 +63,6 @@ def check_early_stopping(search: Any, distributions: Any, fit_params: Mapping[st
     fit_params : dict
         Arguments of ``fit`` of the estimator.
     """
-    if search.early_stopping_on == "inner":
-        return
     if search.refit is not False and search.refit_epochs == "same":
         raise ValueError(
             "early_stopping_on='fold' leaves the refit no fold to stop on, so it needs "

@@ -19,8 +19,7 @@ from ._forecast import Forecast
 from ._loop import OUT_OF_TIME, TrialLoop
 from ._observers import Observer
 from ._plan import Plan
-from ._priors import PRIOR_WEIGHT, prior_of
-from ._samplers import make_sampler, proposes_by_model
+from ._samplers import PRIOR_WEIGHT, make_sampler, prior_of, proposes_by_model
 from ._source import Source
 
 __all__ = ["HalvingHyperbandSearchCV"]

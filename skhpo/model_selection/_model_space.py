@@ -14,19 +14,17 @@ from ..wrappers import inside, owner_of
 if TYPE_CHECKING:
     from ..results import TrialTable
 
-__all__ = ["distributions_for", "warn_about_newcomers"]
+__all__ = ["model_distributions", "warn_about_newcomers"]
 
 
-def distributions_for(search: Any, X: Any, y: Any) -> Any:
-    """Return the space of a search; where it is "model", what the estimator's builder asks for.
+def model_distributions(search: Any, X: Any, y: Any) -> Any:
+    """Return the space that a search gets from the builder of its estimator.
 
     Raises
     ------
     TypeError
         If the estimator, inside of its wrappers, has no builder that takes ``hp``.
     """
-    if search.param_distributions != "model":
-        return search.param_distributions
     owner, prefix = owner_of(search.estimator)
     model_space = search_tags(owner).model_space
     if model_space is None:
@@ -43,8 +41,6 @@ def distributions_for(search: Any, X: Any, y: Any) -> Any:
 
 def warn_about_newcomers(search: Any, table: TrialTable, X: Any, y: Any) -> None:
     """Say which parameters appeared in a trial only, and had their defaults there."""
-    if search.param_distributions != "model":
-        return
     owner, prefix = owner_of(search.estimator)
     shapes = _shapes(search, X, y, prefix)
     new_parameters = search_tags(owner).new_parameters

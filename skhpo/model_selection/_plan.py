@@ -142,13 +142,15 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         If anything does not fit the estimator, the space or the data.
     """
     callbacks = Callbacks(search, search.callbacks)
-    check_shared(search)
+    if search.shared:
+        check_shared(search)
     check_rule(search)
     scorer, metric = search._get_scorers()
     goals = goals_of(search, search._known_metrics(scorer))
     X, y = rows_and_targets(search.estimator, X, y, search.verbose)
     check_lengths(X, params)
-    params = with_masks(check_method_params(X, params=params), num_samples(X))
+    if params:
+        params = with_masks(check_method_params(X, params=params), num_samples(X))
     routed = search._get_routed_params_for_fit(params)
     subject = search._subject(X, y)
     distributions = subject.distributions
@@ -158,10 +160,13 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
     if search.resource is not None:
         check_resource(search.estimator, search.resource, distributions)
-    check_early_stopping(search, distributions, routed.estimator.fit)
-    check_refit_epochs(search, distributions, routed.estimator.fit)
+    if search.early_stopping_on == "fold":
+        check_early_stopping(search, distributions, routed.estimator.fit)
+    if search.refit_epochs != "same":
+        check_refit_epochs(search, distributions, routed.estimator.fit)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
-    check_confirm(search, distributions, cv, scorer)
+    if search.confirm:
+        check_confirm(search, distributions, cv, scorer)
     slots = evaluation.slots_of(search.devices)
     splits = _splits(search.cv, cv, X, y, routed.splitter.split)
 
@@ -172,12 +177,15 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         return _splits(search.cv, other, X, y, routed.splitter.split)
 
     check_classes(search.estimator, y, splits, scorer, metric, search.error_score)
-    check_masks(routed.estimator.fit, splits)
+    if params:
+        check_masks(routed.estimator.fit, splits)
     seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
     known_by = None
     if callbacks.want_start or (search.journal, search.warm_start_from) != (None, None):
         known_by = fingerprint(search, distributions, cv, X, y, params)
-    predictions = prediction_kind(search, distributions, y, splits)
+    predictions, kept = None, search.return_predictions or search._refits_ensemble
+    if kept is not False:
+        predictions = prediction_kind(search.estimator, distributions, y, splits, kept)
     given = frozenset(name for name, value in params.items() if value is not None)
     if search._refits_ensemble and predictions is not None:
         check_metric(search, scorer, predictions, y, given)
@@ -215,7 +223,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         setting=setting,
         metric=metric,
         goals=goals,
-        budget=budget_of(search, len(splits) * search.n_repeats),
+        budget=None if search.max_cost is None else budget_of(search, len(splits)),
         slots=slots,
         resplit=resplit,
         callbacks=callbacks,

@@ -27,27 +27,26 @@ Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
 def prediction_kind(
-    search: Any, distributions: Any, y: Any, splits: Splits
-) -> evaluation.PredictionKind | None:
-    """Return what predictions a search keeps; None for none.
+    estimator: Any, distributions: Any, y: Any, splits: Splits, asked: bool | str
+) -> evaluation.PredictionKind:
+    """Return what predictions a search keeps.
 
     Parameters
     ----------
-    search : BaseTrialSearchCV
+    estimator : estimator
+        That of the search.
     distributions : dict or list of dict
         Its space.
     y : array-like
     splits : list of (ndarray, ndarray)
+    asked : True or str
+        The method; True for the first one that the candidates have.
 
     Raises
     ------
     ValueError
         If no candidate has the method, or its outputs on some split could mean anything.
     """
-    asked = search.return_predictions or search._refits_ensemble
-    if asked is False:
-        return None
-    estimator = search.estimator
     method = _method(estimator, distributions, asked)
     if not is_classifier(estimator):
         return evaluation.PredictionKind(method)

@@ -286,8 +286,6 @@ def check_racing(search: Any, plan: Plan, scheduler: Scheduler) -> None:
     plan : Plan
     scheduler : Scheduler
     """
-    if search.racing is None:
-        return
     racing = f"racing={search.racing!r}"
     if len(plan.splits) < 2:
         raise ValueError(

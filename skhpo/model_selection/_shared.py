@@ -25,9 +25,7 @@ _MANY = 10
 
 
 def check_shared(search: BaseTrialSearchCV) -> None:
-    """Raise ValueError where a search cannot be shared between processes."""
-    if not search.shared:
-        return
+    """Raise ValueError where a shared search cannot be shared between processes."""
     if search.journal is None:
         raise ValueError(
             "shared=True lets several processes work on one search through its journal, but "

@@ -12,6 +12,7 @@ from .. import evaluation
 from ..exceptions import JournalError
 from ..fingerprint import differences, digest
 from ..journal import Journal, Recorded, SharedJournal, checked_path
+from ..process import total_memory
 from ..samplers import EnqueuedSampler, Sampler
 from ..schedulers import Scheduler
 from ._checks import check_epochs, check_keep_from, check_listening
@@ -19,12 +20,16 @@ from ._plan import Plan
 from ._race import check_racing
 from ._resume import replayed, tell_earlier_scores
 from ._shared import common_settings
-from ._size import check_size
 
 if TYPE_CHECKING:
     from ._base import BaseTrialSearchCV
 
 __all__ = ["Source", "opened"]
+
+# What a trial and each of its fits take at the peak, in bytes: docs/benchmarks/cluster.md. A plan
+# is refused only if half of that would be too much.
+_OF_TRIAL = 500
+_OF_FIT = 60
 
 # Part of a journal's path that stands for a hash of the data.
 _DATA = "{data}"
@@ -114,9 +119,10 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     check_listening(scheduler, plan.goals)
     check_keep_from(search, scheduler.max_resource)
     check_epochs(search, plan.distributions, scheduler.max_resource)
-    check_racing(search, plan, scheduler)
+    if search.racing is not None:
+        check_racing(search, plan, scheduler)
     if search.max_time is None and search.max_cost is None:
-        check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)
+        _check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)
     sampler = scheduler.sampler
     if search.warm_start_from is not None:
         tell_earlier_scores(
@@ -169,4 +175,32 @@ def _refuse_another(path: Any, old: dict[str, Any], new: dict[str, Any]) -> None
             "another one:\n" + "\n".join(found) + "\nundo the change, or give a new path; where "
             "each fold of an outer cross-validation fits the search, a path with {data} in it, "
             "like 'run-{data}.jsonl', is one journal for each"
+        )
+
+
+def _check_size(n_trials: int | None, n_fits: int) -> None:
+    """Refuse a search whose results alone exceed the memory of this machine.
+
+    Parameters
+    ----------
+    n_trials : int or None
+        None where that is unknown.
+    n_fits : int
+        Per trial.
+
+    Raises
+    ------
+    ValueError
+        With the numbers.
+    """
+    memory = total_memory()
+    if n_trials is None or memory is None:
+        return
+    needed = n_trials * (_OF_TRIAL + n_fits * _OF_FIT)
+    if needed / 2 > memory:
+        raise ValueError(
+            f"the results of a search must fit into memory, but those of {n_trials:,} trials with "
+            f"{n_fits} fits each, {n_trials * n_fits:,} fits, take about {needed / 1e9:,.0f} GB "
+            f"and this machine has {memory / 1e9:,.0f} GB; plan fewer iterations or candidates, or "
+            "set max_time, which ends a search when it is over"
         )
