@@ -176,7 +176,9 @@ class BuildingMixin:
         kwargs : dict
             By name of the argument.
         """
-        kwargs = NeuralNet.get_params_for(self, prefix) | scheduled_arguments(self, prefix)
+        kwargs = NeuralNet.get_params_for(self, prefix)
+        if self.hyperparameter_schedule:
+            kwargs |= scheduled_arguments(self, prefix)
         if prefix == "criterion":  # such as class weights computed by scikit-learn
             arrays = {k: torch.from_numpy(v) for k, v in kwargs.items() if type(v) is np.ndarray}
             return {**kwargs, **arrays}
@@ -266,7 +268,9 @@ class BuildingMixin:
         if self.lr_multipliers:
             groups = grouped(named, self.lr_multipliers, kwargs["lr"])
         optimizer = resolve_optimizer(self.optimizer)
-        settings = {**changed_settings(self, "optimizer"), **scheduled_arguments(self, "optimizer")}
+        settings = changed_settings(self, "optimizer")
+        if self.hyperparameter_schedule:
+            settings |= scheduled_arguments(self, "optimizer")
         if _fused_is_faster(optimizer, settings) and _can_fuse(self.module_):
             kwargs["fused"] = True
         self.optimizer_ = optimizer(groups, **kwargs)

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from ..rows import RowSubset
 from ..training.data import sample_shape
+from ..training.forwarding import ResultBytes, row_count
 from ..training.loading import MayHaveChildren, inputs_of, unpack
-from ..training.memory import ResultBytes, row_count
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
 from ._feeding import FeedingMixin, NetRows

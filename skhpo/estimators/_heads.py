@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array
 from ..names import resolve_criterion
 from ..rows import Inputs
 from ..training.data import as_array
+from ._training_data import check_dataset
 from .selection import Measure
 from .validation import check_sample_weight
 
@@ -97,7 +98,7 @@ class HeadsMixin:
             sample_weight = check_sample_weight(sample_weight, len(X) if y is None else len(y))
             sample_weight = sample_weight.astype(np.float32)
         if isinstance(X, torch.utils.data.Dataset):
-            X, _ = self._check_dataset(X, y, None, False)
+            X, _ = check_dataset(self, X, y, None, False)
             rows = self._as_dataset(X, None, sample_weight, training=False)
         else:
             X, _ = self._check_inputs(X, y, reset=False, needs_y=True)

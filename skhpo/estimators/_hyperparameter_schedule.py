@@ -34,8 +34,6 @@ _CLASS, _WEIGHTS = "(class)", "(weights)"
 def check_hyperparameter_schedule(net):
     """Raise ValueError for a schedule that cannot be, whatever the data."""
     given = net.hyperparameter_schedule
-    if given is None:
-        return
     if not (isinstance(given, dict) and given and all(isinstance(name, str) for name in given)):
         raise ValueError(
             "hyperparameter_schedule must be None or a dict from names of parameters to a value "
@@ -84,9 +82,8 @@ def check_hyperparameter_schedule(net):
 
 def check_epochs_of_schedule(net, n_epochs):
     """Raise ValueError for lists that have no value for the last of `n_epochs` epochs."""
-    if net.hyperparameter_schedule is not None:
-        check_hyperparameter_schedule(net)
-        _values(net).check_epochs(n_epochs)
+    check_hyperparameter_schedule(net)
+    _values(net).check_epochs(n_epochs)
 
 
 def _cycles_momentum(net):
@@ -142,8 +139,6 @@ def _plain(value):
 
 def scheduled_arguments(net, component):
     """Return arguments with which a component is built so that its values can change later."""
-    if not net.hyperparameter_schedule:
-        return {}
     values, prefix = _values(net), component + "__"
     names = [name for name in values.names if name.startswith(prefix)]
     return {name.removeprefix(prefix): _two_values(values, name)[0] for name in names}

@@ -25,7 +25,8 @@ def check_settings(net):
     _check_selection(net)
     _check_steps(net)
     _check_schedule(net)
-    check_hyperparameter_schedule(net)
+    if net.hyperparameter_schedule is not None:
+        check_hyperparameter_schedule(net)
     if net.init not in INITIALIZATIONS:
         known = ", ".join(map(repr, nearest_first(net.init, INITIALIZATIONS)))
         raise ValueError(f"init must be one of {known}, but got {net.init!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
@@ -14,17 +13,15 @@ import torch
 from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from skorch.utils import to_device
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from .._compat import num_samples, safe_indexing
 from ..preprocessing import n_categories_of
-from ..rows import Inputs, as_given, is_row_numbers, row_mask
+from ..rows import is_row_numbers, row_mask
 from ..searchable import SearchTags
 from ..training.data import as_array
 from ..training.device import as_float32, plain_tuple
 from ..training.forwarding import call_module
-from ..training.loading import LabelledItems, is_pair, probed_items
-from ._agreement import check_agreement
 from ._building import BuildingMixin
 from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from ._ending import end_of_training
@@ -33,13 +30,13 @@ from ._heads import in_order, joined
 from ._hyperparameter_schedule import check_epochs_of_schedule
 from ._inputs import arranged
 from ._routing import drop_made_request_methods, routed
+from ._training_data import check_training_data
 from .exporting import ExportingMixin
 from .fitting import run_epochs
 from .parameters import ParametersMixin
-from .selection import hold_out
+from .selection import ARGUMENTS, check_sources, hold_out, one_argument
 from .state import StateMixin
-from .validation import check_before_search, check_sample_weight
-from .validation_data import ARGUMENTS, check_sources, one_argument
+from .validation import check_before_search
 
 __all__ = ["TorchEstimator"]
 
@@ -296,74 +293,16 @@ class TorchEstimator(
         """
 
     def _check_training_data(self, X, y, sample_weight, classes, reset):
-        if y is None and not isinstance(X, Dataset) and self._has_own_dataset():
-            X = self.get_dataset(X)
-        y = Inputs(y) if isinstance(y, Mapping) else y
-        self._class_weight_of_loader = None
-        if isinstance(X, Dataset):
-            X, y = self._check_dataset(X, y, classes, reset)
-            return self._weighted(X, y, sample_weight, None if y is None else num_samples(y))
-        if y is None and self.iterator_train is not DataLoader:
-            # Not done by default: where y was forgotten, skorch's dataset would yield zeros.
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None; if "
-                f"iterator_train={self.iterator_train!r} and iterator_valid yield targets of their "
-                "own, pass skorch.dataset.Dataset(X) as X"
-            )
-        X, y = self._check_inputs(X, y, reset=reset, needs_y=True)
-        n_samples = num_samples(y)
-        return self._weighted(X, self._check_targets(y, classes, reset), sample_weight, n_samples)
-
-    def _weighted(self, X, y, sample_weight, n_samples):
-        """Return checked data without samples of weight zero, and the weights, of mean 1.
-
-        The last item is a mask of the samples that were kept, None for all.
-        """
-        if sample_weight is None and getattr(self, "class_weight", None) is None:
-            return X, y, None, None
-        if sample_weight is None and self._class_weight_of_loader is not None:
-            return X, y, None, None
-        self._check_reads_weights(X)
-        n_samples = len(X) if n_samples is None else n_samples
-        weight = self._row_weights(y, check_sample_weight(sample_weight, n_samples))
-        if not weight.any():
-            raise ValueError(
-                "sample_weight times class_weight leaves no sample: all products are zero"
-            )
-        kept = None
-        if not weight.all():
-            kept = weight > 0
-            X, weight = _kept(X, kept), weight[kept]
-            y = None if y is None else y[kept]
-        return X, y, (weight / weight.mean()).astype(np.float32), kept
-
-    def _check_reads_weights(self, X):
-        """Raise ValueError unless batches of data can have weights."""
-        slices = self._slices_batches() and not isinstance(X, Dataset)
-        if not slices and not self._reads_items(X, training=True):
-            self._refuse_weights(training=True)
-
-    def _check_dataset(self, X, y, classes, reset):
-        """Return a dataset of pairs and its encoded targets, as far as they are known."""
-        by_number = not isinstance(X, IterableDataset)
-        items = probed_items(X) if by_number and y is not None else []
-        if y is not None and by_number:
-            if num_samples(y) != len(X):
-                raise ValueError(
-                    f"y must have a target for each of the {len(X)} items of the Dataset X, but "
-                    f"has {num_samples(y)}; leave it out where the Dataset yields pairs (X, y)"
-                )
-            if not all(is_pair(item) for _, item in items):
-                X, items = LabelledItems(X, as_given(y)), []
-        encoded = self._check_dataset_targets(X, y, classes, reset)
-        check_agreement(self, X, items, y, encoded)
-        return X, encoded
+        return check_training_data(self, X, y, sample_weight, classes, reset)
 
     def __skhpo_tags__(self):
+        of_schedule = {}
+        if self.hyperparameter_schedule is not None:
+            of_schedule["check_epochs"] = partial(check_epochs_of_schedule, self)
         return SearchTags(
+            **of_schedule,
             reads_rows=self.validation_fraction is None and self._reads_rows,
             check_data=self._check_before_search,
-            check_epochs=partial(check_epochs_of_schedule, self),
             dataset_targets=self._labels_of_dataset,
             predicts_seen_classes=is_classifier(self) and self.classes is None,
             model_space=self._model_space,
@@ -571,13 +510,3 @@ class TorchEstimator(
     def _snapshot(self):
         """Return the attributes with which a copy of this estimator predicts as it does now."""
         return {name + "_": copy.deepcopy(getattr(self, name + "_")) for name in self._modules}
-
-
-def _kept(X, mask):
-    """Return the samples of a mask, of checked data."""
-    rows = np.flatnonzero(mask)
-    if isinstance(X, Dataset):
-        return Subset(X, rows.tolist())
-    if isinstance(X, Mapping):
-        return {name: value[rows] for name, value in X.items()}
-    return safe_indexing(X, rows)

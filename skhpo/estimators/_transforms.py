@@ -9,8 +9,8 @@ from functools import partial
 
 import torch
 
+from ..training.forwarding import row_count
 from ..training.loading import cast_floats, is_same
-from ..training.memory import row_count
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import as_batch
 from .defaults import changed_settings

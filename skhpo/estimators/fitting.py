@@ -7,21 +7,22 @@ import logging
 import math
 
 import torch
+from torch import nn
 
 from ..training.averaging import WeightAverage
 from ..training.batches import RowBatches
-from ..training.direct import DirectRunner
+from ..training.direct import DirectRunner, DirectSteps, Masks
 from ..training.engine import ActiveNetwork, train
 from ..training.plain import PlainRunner
 from ..training.randomness import may_draw
 from ..training.schedule import Schedule
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._normalization import end_of_fit
-from .direct import direct_steps
+from ._targets import BINARY, current_smoothing
 from .hooked import HookedRunner, why_hooked
 from .watching import HookedWatcher, NetWatcher, begin_training
 
-__all__ = ["activate", "end_of_fit", "make_schedule", "run_epochs"]
+__all__ = ["activate", "describe_training", "end_of_fit", "make_schedule", "run_epochs"]
 
 _log = logging.getLogger("skhpo.training")
 
@@ -140,9 +141,61 @@ def _choose_runner(net, batches, valid_batches, checks, fit_params):
         weighted = by_rows and batches.rows.weight is not None
         runner = PlainRunner(_batch_loss(net, weighted), drawing, net.accumulate, net.max_grad_norm)
         if by_rows:
-            runner = DirectRunner(direct_steps(net, batches), runner)
+            runner = DirectRunner(_direct_steps(net, batches), runner)
     _log.debug("%s trains by %s: %s", type(net).__name__, type(runner).__name__, reason)
     return runner
+
+
+def _direct_steps(net, batches):
+    """Return the `DirectSteps` of a built estimator."""
+    masks = Masks(lambda: net._state.streams["forward"].generator())
+    return DirectSteps(lambda: describe_training(net, batches, masks))
+
+
+def describe_training(net, batches, masks):
+    """Return the arguments of `Program`, or the reason why an estimator trains by autograd."""
+    rows = batches.rows
+    reasons = {
+        f"the device is of type {net.device_.type}": net.device_.type not in ("cpu", "cuda"),
+        "the module is compiled": net.compile,
+        "infer is overridden, or computes in low precision": (
+            net._forward_of_training() is not net.module_
+        ),
+        "get_loss is overridden": (
+            "get_loss" in vars(net)
+            or not type(net).get_loss.__module__.startswith("skhpo.estimators.")
+        ),
+        "autograd looks for anomalies": torch.is_anomaly_enabled(),
+        "autocast is on": torch.is_autocast_enabled(net.device_.type),
+        "there are several modules": len(net._modules) + len(net._criteria) > 2,
+        "there are no targets": not rows.are_items and rows.targets is None,
+        "there are no batches": len(batches) == 0,
+        "the criterion is no module": not isinstance(net.criterion_, nn.Module),
+    }
+    found = next((reason for reason, holds in reasons.items() if holds), None)
+    if found is not None:
+        return found
+    if batches.formats is None:
+        return "there are several inputs, or what collates or transforms rows makes them"
+    inputs, targets = batches.formats
+    settings = {}
+    if isinstance(net.criterion_, BINARY):
+        settings["smoothing"] = current_smoothing(net)
+    if isinstance(net.criterion_, nn.NLLLoss):
+        settings["of_probabilities"] = getattr(net, "_meaning", None) == "probabilities"
+    return {
+        "module": net.module_,
+        "criterion": net.criterion_,
+        "optimizer": net.optimizer_,
+        "inputs": inputs,
+        "targets": targets,
+        "sizes": batches.sizes(),
+        "max_grad_norm": net.max_grad_norm,
+        "accumulate": net.accumulate,
+        # On a GPU, kernels that accept no generator draw the masks.
+        "draw_mask": masks if net.device_.type == "cpu" else None,
+        **settings,
+    }
 
 
 def _batch_loss(net, weighted):
@@ -160,7 +213,7 @@ def _batch_loss(net, weighted):
 def _draws(net):
     """Whether a forward pass in training may draw random numbers."""
     parts = [getattr(net, name + "_") for name in net._modules + net._criteria]
-    return not all(isinstance(part, torch.nn.Module) and not may_draw(part) for part in parts)
+    return not all(isinstance(part, nn.Module) and not may_draw(part) for part in parts)
 
 
 def _explain_single_rows(error, net):

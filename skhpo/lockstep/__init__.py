@@ -1,10 +1,9 @@
 """Joint training and prediction of networks that share a graph."""
 
 from ._errors import LockstepError
-from ._group_size import pays
+from ._group_size import built_for, pays
 from ._members import Member, group_key, obstacle
 from ._prediction import predict_together
-from ._probe import built_for
 from ._registry import LAYER_RULES, register_layer
 from ._together import train_together
 

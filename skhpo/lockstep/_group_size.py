@@ -1,18 +1,21 @@
-"""When lockstep is faster, and the size of groups."""
+"""When lockstep is faster, and the size of groups; networks that are built to know their size."""
 
 from __future__ import annotations
 
 import copy
 import math
 
+import numpy as np
 import torch
+from sklearn.base import clone, is_classifier
 from torch import nn
 
+from ..datasets import DatasetRows
 from ..faults import warn_of_mistake
 from ..training.device import resolve_device
 from ._members import obstacle
 
-__all__ = ["max_group_size", "pays"]
+__all__ = ["built_for", "max_group_size", "pays"]
 
 # Measured (docs/benchmarks/lockstep.md): larger groups gain little, and exceed the cache of a core.
 _MOST = {"cpu": 20, "cuda": 256}
@@ -112,3 +115,31 @@ def _bytes_of(net):
     of_row = 4 * math.prod(net.input_shape_ or (1,)) * _COPIES
     of_parameters = sum(p.numel() * p.element_size() for p in net.module_.parameters())
     return max(1, _COPIES * of_parameters + batch_size * of_row)
+
+
+def built_for(net, X, y):
+    """Return a copy of a network, built for such data without an optimizer; None if that fails.
+
+    Only the shape of `X` and its type, if numeric, are used: in a pipeline the network gets other
+    data, most often of that shape. Of a dataset a few items are read.
+    """
+    y = np.asarray(y)
+    rows = np.arange(min(8, len(y)))
+    if is_classifier(net) and y.ndim == 1:
+        rows = np.unique(y, return_index=True)[1]
+    dtype = getattr(X, "dtype", None)
+    numbers = getattr(dtype, "kind", "O") in "fiu"
+    if isinstance(X, DatasetRows):
+        few = X[rows].given()
+    else:
+        few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
+    net = clone(net)
+    # The first optimizer of a process imports parts of torch for seconds.
+    net._initialize_optimizer = lambda reason=None: net
+    try:
+        inputs, *_ = net._check_training_data(few, y[rows], None, None, True)
+        net._build(inputs, {})
+    except Exception as error:  # the fit raises it again
+        warn_of_mistake(error, "the size of a network is not known")
+        return None
+    return net

@@ -1,4 +1,4 @@
-"""Which networks may be trained in lockstep, inferred from their parameters alone."""
+"""Which networks may be trained in lockstep: by their parameters alone, and once they are built."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..estimators.defaults import changed_settings
-from ..estimators.validation_data import ARGUMENTS
+from ..estimators.selection import ARGUMENTS
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
-from ._optimizers import OPTIMIZERS
+from ..training.structure import structure
+from ._optimizers import OPTIMIZERS, settings_of
 
-__all__ = ["Member", "group_key", "obstacle", "overridden"]
+__all__ = ["Member", "graph_of", "group_key", "obstacle", "overridden"]
+
+# Settings of optimizers that may differ from network to network.
+_FREE_SETTINGS = {
+    *("lr", "betas", "eps", "weight_decay", "momentum", "dampening", "lr_multiplier"),
+    *("max_momentum", "base_momentum", "max_lr", "min_lr", "alpha", "rho", "lambd", "t0"),
+    *("momentum_decay", "lr_decay", "etas", "step_sizes"),
+}
 
 # Methods that a subclass may define without changing how a network is trained.
 _FREE = {
@@ -188,3 +197,36 @@ def _hashable(value):
     except TypeError:
         return repr(value)
     return value
+
+
+def graph_of(run):
+    """Return a hashable description of everything that networks of a group must share."""
+    net, state = run.net, run.network.state
+    smoothing = ("label_smoothing",) if isinstance(net.criterion_, nn.CrossEntropyLoss) else ()
+    positions = {id(p): name for name, p in net.module_.named_parameters()}
+    groups = tuple(
+        (
+            tuple(positions.get(id(p)) for p in group["params"]),
+            tuple((k, v) for k, v in setting if k not in _FREE_SETTINGS),
+            bool(group.get("momentum")),
+        )
+        for group, setting in zip(
+            net.optimizer_.param_groups, settings_of(net.optimizer_), strict=True
+        )
+    )
+    frozen = tuple(state.frozen_until.items())
+    return (
+        type(net),
+        structure(net.module_, rated=True),
+        structure(net.criterion_, smoothing),
+        getattr(net, "_meaning", None),
+        type(net.optimizer_),
+        groups,
+        frozen and (frozen, state.counters.n_epochs),
+        run.batches.batch_size,
+        net.accumulate,
+        run.batches.formats,
+        run.batches.rows.formats,
+        net.device_,
+        net._low_precision,
+    )

@@ -13,15 +13,14 @@ import torch
 
 from ..estimators.fitting import activate, run_epochs
 from ..estimators.hooked import why_hooked
-from ..estimators.validation_data import ARGUMENTS, one_argument
+from ..estimators.selection import ARGUMENTS, one_argument
 from ..estimators.watching import begin_training
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
 from ..training.engine import ActiveNetwork, train
 from ._errors import LockstepError, log
-from ._graph import graph_of
 from ._group_size import max_group_size
-from ._members import Member, obstacle
+from ._members import Member, graph_of, obstacle
 from ._runner import LockstepRunner
 
 __all__ = ["train_together"]

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 from ..samplers import Sampler
 from ..trial import Trial
-from ._checks import exactly
 from .base import Scheduler
 from .bracket import Plan
 from .contenders import Contenders, RungScores
 from .fronts import FrontContenders
-from .hyperband import hyperband_plan
+from .hyperband import exactly, hyperband_plan
 
 __all__ = ["AsynchronousHyperband"]
 

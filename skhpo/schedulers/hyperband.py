@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from numbers import Integral, Real
 from typing import Literal
 
-from ..arguments import check_arguments
+from .._compat import StrOptions
+from ..arguments import COUNT, Number, check_arguments
 from ..samplers import Sampler
-from ._checks import BRACKETS, exactly
 from .bracket import Plan
 from .halving import BracketScheduler
 
-__all__ = ["Hyperband", "hyperband_plan"]
+__all__ = ["Hyperband", "exactly", "hyperband_plan"]
 
 # A factor near 1 would make millions.
 _MOST_RUNGS = 200
+_CONSTRAINTS = {
+    "min_resources": [COUNT],
+    "max_resources": [COUNT],
+    "factor": [Number(Real, 1, None, closed="neither")],
+    "n_brackets": [COUNT, StrOptions({"all"})],
+}
 
 
 class Hyperband(BracketScheduler):
@@ -89,6 +96,13 @@ class Hyperband(BracketScheduler):
         super().__init__(sampler, Plan(brackets, n_iterations, full_first=full_first))
 
 
+def exactly(factor: float | Fraction) -> Fraction:
+    """Convert a number to a fraction without rounding."""
+    if isinstance(factor, Fraction):
+        return factor
+    return Fraction(int(factor) if isinstance(factor, Integral) else float(factor))
+
+
 def hyperband_plan(
     min_resources: int = 1,
     max_resources: int = 81,
@@ -130,7 +144,7 @@ def hyperband_plan(
     """
     check_arguments(
         "Hyperband",
-        BRACKETS,
+        _CONSTRAINTS,
         min_resources=min_resources,
         max_resources=max_resources,
         factor=factor,

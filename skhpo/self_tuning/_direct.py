@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..estimators.direct import describe_training
+from ..estimators.fitting import describe_training
 from ..training.direct import (
     DirectSteps,
     Masks,

@@ -94,7 +94,7 @@ class SearchSpace(UnitCube):
         axes = [
             {name: self._axes[place] for name, place in places.items()} for places in self._dicts
         ]
-        self._forbidden = make_forbidden(forbidden, axes)
+        self._forbidden = None if forbidden is None else make_forbidden(forbidden, axes)
         if self._forbidden is not None:
             self._check_something_allowed()
 

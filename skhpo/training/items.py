@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from .batches import batch_sizes
 from .data import Rows
+from .forwarding import row_count
 from .loading import read_items
-from .memory import row_count
 
 __all__ = ["ItemRows", "fetch"]
 

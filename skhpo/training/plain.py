@@ -10,8 +10,8 @@ import torch
 
 from ..limits import check_time
 from .engine import ActiveNetwork, EpochReport, EpochRunner
+from .forwarding import row_count
 from .gradients import GradientSteps, parameters_of
-from .memory import row_count
 
 __all__ = ["PlainRunner"]
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from skhpo import SelfTuningClassifier, SelfTuningRegressor
 from skhpo.estimators import MLP, ConvNet
-from skhpo.estimators.direct import describe_training
+from skhpo.estimators.fitting import describe_training
 from skhpo.self_tuning import HyperLockedDropout, HyperValue
 from skhpo.self_tuning._direct import RulePasses
 from skhpo.self_tuning._passes import AutogradPasses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...estimators.direct import describe_training
+from ...estimators.fitting import describe_training
 from ...training.direct import DirectSteps, Masks
 
 __all__ = ["RuleSteps"]

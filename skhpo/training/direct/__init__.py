@@ -36,9 +36,15 @@ from ._losses import LOSSES, make_loss
 from ._masks import Masks
 from ._optimizers import FUSED, fused_call, make_stepper, slots
 from ._place import Place, Rule, Unknown
-from ._program import Program, check_parts, compile_program, make_pass, refuse_differences
+from ._program import (
+    Program,
+    Signature,
+    check_parts,
+    compile_program,
+    make_pass,
+    refuse_differences,
+)
 from ._shapes import Reshape
-from ._signature import Signature
 
 __all__ = [
     "FUSED",
