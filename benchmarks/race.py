@@ -6,7 +6,9 @@ processor, in one process with one thread; what is imported and compiled once is
 in `race_contestants.py`:
 
 * ``bayes``, ``hyperband``, ``hyperband-bayes``: `BayesSearchCV` and `HalvingHyperbandSearchCV`
-  (with ``sampler="bayes"``), all else their defaults. ``bayes-single`` has no lockstep;
+  (with ``sampler="bayes"``), all else their defaults. ``hyperband-folds`` has
+  ``fold_schedule="auto"``, and returns only what was fitted on all folds. ``bayes-single`` has no
+  lockstep;
   ``bayes-racing`` has none either, and ``racing="auto"``, which does nothing where the folds are
   trained in lockstep.
 * ``tpe-hyperband``, ``tpe-wilcoxon``, ``gp``: a loop in PyTorch by hand under Optuna, with
@@ -298,6 +300,7 @@ def main():
     parser.add_argument("--tables", nargs="+", help="names of files without their ending")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--results", type=Path, default=Path("race.jsonl"))
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="wall seconds")
@@ -316,7 +319,7 @@ def main():
         runs = [json.loads(line) for line in args.results.read_text().splitlines()]
     runs = [one for one in runs if one["seconds"] == args.seconds and one["table"] in tables]
     done = {(one["table"], one["seed"], one["contestant"]) for one in runs}
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         for table in tables:
             for name in ["default", *args.only]:
                 if (table, seed, name) in done or time.monotonic() - start > args.stop_after:

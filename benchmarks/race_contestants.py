@@ -441,6 +441,7 @@ CONTESTANTS = {
     "bayes-racing": bayes(lockstep=False, racing="auto"),
     "hyperband": hyperband(),
     "hyperband-bayes": hyperband(sampler="bayes"),
+    "hyperband-folds": hyperband(fold_schedule="auto"),
     "tpe-hyperband": partial(under_optuna, "tpe", "hyperband"),
     "tpe-wilcoxon": partial(under_optuna, "tpe", "wilcoxon"),
     "gp": partial(under_optuna, "gp", None),

@@ -34,7 +34,7 @@ def mean_score(results: Sequence[FitResult], name: str, error_score: float) -> f
     """Return the score of a trial: the mean over splits and repeats of a list of FitResult.
 
     Failures count as `error_score`; where a fit was not made because the configuration breaks a
-    constraint it is NaN. Of a trial that racing stopped it is the mean over what was done.
+    constraint it is NaN. Of a trial on some of the splits it is the mean over those.
     """
     results = _made(results)
     if any(result.skipped for result in results):
@@ -57,8 +57,8 @@ def variance_of_mean(results: Sequence[FitResult], name: str, error_score: float
 
 
 def _made(results: Sequence[FitResult]) -> Sequence[FitResult]:
-    """Return the results without those that racing left out."""
-    return [result for result in results if not result.is_raced]
+    """Return the results without those of fits that were left out."""
+    return [result for result in results if not result.is_left_out]
 
 
 def mean_measure(results: Sequence[FitResult], name: str) -> float:
@@ -69,7 +69,7 @@ def mean_measure(results: Sequence[FitResult], name: str) -> float:
 
 
 def total_seconds(results: Sequence[FitResult]) -> float:
-    """Return what the fits of a list of FitResult took together, without those racing left out."""
+    """Return what the fits of a list of FitResult took together, without those left out."""
     return float(sum(result.fit_time for result in _made(results)))
 
 
@@ -135,7 +135,7 @@ class TrialTable:
         self.test_scores, self.train_scores, self.found = Numbers(), Numbers(), Numbers()
         self.measures = Numbers()
         self.places: set[str] = set()
-        self._is_skipped, self._is_raced = bytearray(), bytearray()  # by fit
+        self._is_skipped, self._is_left_out = bytearray(), bytearray()  # by fit
         self.errors, self.score_errors = Errors(), Errors()
         self._numbers, self._candidates, self._parents = array("q"), array("q"), array("q")
         self._resources: list[int | None] = []
@@ -148,6 +148,11 @@ class TrialTable:
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+    @property
+    def n_made(self) -> int:
+        """Fits that were not left out."""
+        return len(self._is_left_out) - sum(self._is_left_out)
 
     def add(self, trial: Trial, results: Sequence[FitResult]) -> None:
         """Add a trial and its results, in order of split and repeat."""
@@ -170,7 +175,7 @@ class TrialTable:
                 kind = (result.device or "cpu").partition(":")[0]
                 self.places.add(f"{result.worker.partition(':')[0]} ({kind})")
             self._is_skipped.append(result.skipped is not None)
-            self._is_raced.append(result.is_raced)
+            self._is_left_out.append(result.is_left_out)
             self.errors.add(trial.number, result.error)
             self.score_errors.add(trial.number, result.score_error)
 
@@ -203,7 +208,7 @@ class TrialTable:
         def by_number(values: NDArray[Any]) -> NDArray[Any]:
             return values.reshape(len(self), -1, n_repeats)[order]
 
-        skipped = np.array(self._is_skipped, bool) & ~np.array(self._is_raced, bool)
+        skipped = np.array(self._is_skipped, bool) & ~np.array(self._is_left_out, bool)
         return {
             "start": by_number(np.array(self._start)),
             "worker": by_number(names[np.array(self._worker)]),
@@ -295,7 +300,7 @@ def results_table(
         Tags of the trials; ``n_resources`` and ``candidate`` where a resource varies; then
         times, parameters and scores as in ``GridSearchCV``. Values that fits found themselves
         are ``split0_<parameter>``, ..., NaN where a fit failed; ``constraint_<name>`` the means of
-        what constraints are about. Where racing left fits out, ``n_splits_done`` has the number of
+        what constraints are about. Where fits were left out, ``n_splits_done`` has the number of
         splits that a row was fitted on; its means are over those, and it ranks behind all others.
     """
     order = table._order()
@@ -310,8 +315,8 @@ def results_table(
         """Return an array of shape (n_trials, n_splits, n_repeats)."""
         return values.reshape(len(table), -1, n_repeats)[order]
 
-    is_raced = np.array(table._is_raced, dtype=bool).reshape(len(table), -1, n_repeats)
-    is_made = ~is_raced[order][:, :, 0]
+    is_left_out = np.array(table._is_left_out, dtype=bool).reshape(len(table), -1, n_repeats)
+    is_made = ~is_left_out[order][:, :, 0]
     for name, seconds in (("fit_time", table._fit_time), ("score_time", table._score_time)):
         _mean_and_std(columns, name, by_split(np.array(seconds)).mean(axis=2), is_made)
     is_whole = np.asarray(is_made.all(axis=1))
@@ -468,5 +473,5 @@ def read_journal(path: str | PathLike[str]) -> dict[str, Any]:
         n_repeats=header["n_repeats"],
         resource=header["resource"],
         return_train_score=header["return_train_score"],
-        n_splits_done=any(table._is_raced),
+        n_splits_done=any(table._is_left_out),
     )

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["RACED", "FitResult", "Trial"]
+__all__ = ["RACED", "UNSCHEDULED", "FitResult", "Trial"]
 
-# In the place of a constraint, of a fit that racing left out. No attribute has such a name.
+# In the place of a constraint, of a fit that racing, or the schedule of folds, left out. No
+# attribute has such a name.
 RACED = "(racing)"
+UNSCHEDULED = "(fold schedule)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class FitResult:
     skipped : str or None
         Name of the constraint that was known to be broken without a fit, which therefore was not
         made: no failure, but there are no scores. `RACED` where the trial was stopped before,
-        because it was hopeless on the splits until then.
+        because it was hopeless on the splits until then; `UNSCHEDULED` where its level of the
+        resource has fewer splits.
     """
 
     trial: int
@@ -116,6 +119,6 @@ class FitResult:
     skipped: str | None = None
 
     @property
-    def is_raced(self) -> bool:
-        """Whether the fit was not made, because its trial was stopped before."""
-        return self.skipped == RACED
+    def is_left_out(self) -> bool:
+        """Whether the fit was not made, and its trial is scored on the other splits."""
+        return self.skipped in (RACED, UNSCHEDULED)

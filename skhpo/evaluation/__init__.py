@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ._devices import slots_of
     from ._evaluator import Evaluator
     from ._files import separate_files
+    from ._folds import FoldSchedule
     from ._models import needs_data, restored
     from ._pickling import Packed
     from ._predictions import PredictionKind
@@ -25,6 +26,7 @@ __all__ = [
     "Evaluator",
     "FitContexts",
     "FitTask",
+    "FoldSchedule",
     "Packed",
     "PredictionKind",
     "Setting",
@@ -50,6 +52,7 @@ __getattr__ = late(
         "Evaluator": "._evaluator",
         "FitContexts": "._callbacks",
         "FitTask": "._tasks",
+        "FoldSchedule": "._folds",
         "Packed": "._pickling",
         "PredictionKind": "._predictions",
         "Setting": "._tasks",

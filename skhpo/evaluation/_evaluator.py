@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..journal import Checkpoints, ModelFiles
     from ..trial import FitResult, Trial
     from ._callbacks import FitContexts
+    from ._folds import FoldSchedule
     from ._pool import Done
     from ._tasks import Outcome, Setting
 
@@ -87,6 +88,8 @@ class Evaluator(Planner):
         Whether a group may have fits of several trials, which must be submitted together.
     contexts : FitContexts or None, default=None
         What callbacks of scikit-learn are told of the fits, where there are some.
+    folds : FoldSchedule or None, default=None
+        On how many splits trials are fitted. None is on all.
 
     Attributes
     ----------
@@ -124,9 +127,11 @@ class Evaluator(Planner):
         lockstep: bool | str = False,
         across: bool = True,
         contexts: FitContexts | None = None,
+        folds: FoldSchedule | None = None,
     ) -> None:
         known = {} if known is None else known  # which may be empty now, and grow
-        super().__init__(setting, y, splits, n_repeats, known, checkpoints, model_files, contexts)
+        kept = checkpoints, model_files
+        super().__init__(setting, y, splits, n_repeats, known, *kept, contexts, folds)
         self.X = self._shared_X = X
         self.limits: dict[str, float | None] = {"seconds": fit_timeout, "until": until}
         self.pending = 0

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from ..trial import UNSCHEDULED, FitResult
 from ..wrappers import inside
+from ._folds import FoldSchedule
 from ._subsample import nested_subsamples
 from ._tasks import SAVED, FitTask, is_saved
 
 if TYPE_CHECKING:
     from ..journal import Checkpoints, ModelFiles
-    from ..trial import FitResult, Trial
+    from ..trial import Trial
     from ._callbacks import FitContexts
     from ._tasks import Outcome, Setting
 
@@ -39,6 +41,8 @@ class Planner:
     checkpoints : Checkpoints or None
     model_files : ModelFiles or None
     contexts : FitContexts or None
+    folds : FoldSchedule or None, default=None
+        On how many splits trials are fitted. None is on all.
 
     Attributes
     ----------
@@ -58,6 +62,7 @@ class Planner:
         checkpoints: Checkpoints | None,
         model_files: ModelFiles | None,
         contexts: FitContexts | None,
+        folds: FoldSchedule | None = None,
     ) -> None:
         self.setting = setting
         self.y = y
@@ -67,6 +72,7 @@ class Planner:
         self.model_files = model_files
         self.models: dict[tuple[int, int, int], Any] = {}
         self.contexts = contexts
+        self.folds = FoldSchedule(len(splits)) if folds is None else folds
         self.rows = splits
         if setting.resource == "n_samples":
             self.rows = [
@@ -105,7 +111,7 @@ class Planner:
         Returns
         -------
         known : list of FitResult
-            Of those that are there already.
+            Of those that are there already, or left out.
         tasks : list of FitTask
             The others. Those of earlier candidates have the smaller rank.
         """
@@ -114,9 +120,12 @@ class Planner:
         for trial in trials:
             self.recall(trial)
             wrappers = self._key_of_wrappers(trial.params)
+            n_done = self.folds.n_done(trial.resource)
             for name in self.fits(trial):
                 if name in self.known:
                     known.append(self.known[name])
+                elif name[1] >= n_done:
+                    known.append(FitResult(*name, skipped=UNSCHEDULED))
                 else:
                     tasks.append(self._task(trial, name, rank, wrappers, leaves))
         return known, tasks

@@ -163,6 +163,6 @@ class SharedEvaluator(Evaluator):
         for name in self.journal.arrived:
             if name in self._expected:
                 self._answered.append(self.known[name])
-                if self.checkpoints is not None:
+                if self.checkpoints is not None and not self.known[name].is_left_out:
                     self._states.setdefault(name, SAVED)
         self.journal.arrived.clear()

@@ -41,7 +41,7 @@ def record_of_journal(path):
     for row, found in enumerate(results):
         curves.append({})
         for (split, repeat), result in found.items():
-            if result.is_raced:
+            if result.is_left_out:
                 continue
             place = row, split, repeat
             has_fit[place] = True

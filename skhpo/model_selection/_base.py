@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
@@ -73,6 +74,7 @@ class BaseTrialSearchCV(ScoredTrials):
         "warm_start_from": [str, PathLike, None],
         "callbacks": [list, tuple],
         "racing": [StrOptions({"auto"}), None],
+        "fold_schedule": [StrOptions({"auto"}), list, tuple, None],
         "confirm": [Interval(Integral, 0, None, closed="left")],
         "return_predictions": ["boolean", StrOptions(set(METHODS))],
         "keep_models": [Interval(Integral, 0, None, closed="left")],
@@ -83,6 +85,7 @@ class BaseTrialSearchCV(ScoredTrials):
 
     resource: str | None = None
     racing: str | None = None
+    fold_schedule: str | Sequence[int] | None = None
     forbidden: Any = None
 
     # Whether candidates are numbered as the scheduler's sampler proposes them.
@@ -257,6 +260,7 @@ class BaseTrialSearchCV(ScoredTrials):
             lockstep=self.lockstep,
             across=not self.asynchronous,
             contexts=evaluation.FitContexts.of(self, fits),
+            folds=source.folds,
         )
         with evaluator, without_convergence_warnings(self.resource):
             loop = (SharedTrialLoop if shares else TrialLoop)(

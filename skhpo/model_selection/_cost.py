@@ -32,19 +32,32 @@ class Budget:
         Whether a trial continues the one before it, and uses what it adds.
     own : int, default=0
         Units of the resource of a trial that does not vary it.
+    folds : FoldSchedule or None, default=None
+        On how many splits trials are fitted. None is on all.
     """
 
     def __init__(
-        self, limits: Mapping[str, float], n_fits: int, *, continues: bool, own: int = 0
+        self,
+        limits: Mapping[str, float],
+        n_fits: int,
+        *,
+        continues: bool,
+        own: int = 0,
+        folds: evaluation.FoldSchedule | None = None,
     ) -> None:
         self.limits = limits
         self.n_fits = n_fits
         self.continues = continues
         self.own = own
+        self.folds = evaluation.FoldSchedule(n_fits) if folds is None else folds
         self.epochs = 0  # of the trials that were admitted
         self.seconds = 0.0
         self._levels: dict[int, int] = {}  # by trial
-        self._by_fit: dict[int, int] = {}  # epochs of each fit, by trial
+        self._by_split: dict[int, list[int]] = {}  # epochs of each fit, by trial
+
+    def with_folds(self, folds: evaluation.FoldSchedule) -> Budget:
+        """Return a new budget with the same limits."""
+        return Budget(self.limits, self.n_fits, continues=self.continues, own=self.own, folds=folds)
 
     @property
     def is_in_order(self) -> bool:
@@ -62,22 +75,21 @@ class Budget:
             return len(trials)
         for i, trial in enumerate(trials):
             level = self.own if trial.resource is None else trial.resource
-            done = 0
-            if self.continues and trial.parent is not None:
-                done = self._levels.get(trial.parent, 0)
-            epochs = level - done
-            if self.epochs + self.n_fits * epochs > self.limits["epochs"]:
+            before = None if trial.parent is None else self._levels.get(trial.parent)
+            by_split = self.folds.added(before, level, continues=self.continues)
+            epochs = sum(by_split) * (self.n_fits // self.folds.n_splits)
+            if self.epochs + epochs > self.limits["epochs"]:
                 return i
-            self.epochs += self.n_fits * epochs
+            self.epochs += epochs
             self._levels[trial.number] = level
-            self._by_fit[trial.number] = epochs
+            self._by_split[trial.number] = by_split
         return len(trials)
 
     def spend(self, result: FitResult) -> None:
         """Count what a finished fit used; a fit that was not made returns its epochs."""
         self.seconds += result.fit_time + result.score_time
-        if result.skipped is not None:
-            self.epochs -= self._by_fit.get(result.trial, 0)
+        if result.skipped is not None and result.trial in self._by_split:
+            self.epochs -= self._by_split[result.trial][result.split]
 
 
 def budget_of(search: Any, n_splits: int) -> Budget:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._observers import Observer
 
 if TYPE_CHECKING:
+    from ..evaluation import FoldSchedule
     from ..trial import FitResult, Trial
 
 __all__ = ["Forecast"]
@@ -37,8 +38,9 @@ class Forecast(Observer):
         Those of an iteration.
     n_iterations : int or None
         None is without end.
-    n_fits : int
-        Fits per trial.
+    folds : FoldSchedule
+        On how many splits trials are fitted.
+    n_repeats : int
     start : float
         When the search began, by ``time.monotonic()``.
     max_time : float or None
@@ -53,7 +55,8 @@ class Forecast(Observer):
         self,
         plan: Sequence[Sequence[tuple[int, int]]],
         n_iterations: int | None,
-        n_fits: int,
+        folds: FoldSchedule,
+        n_repeats: int,
         start: float,
         max_time: float | None,
         known: Collection[tuple[int, int, int]],
@@ -62,7 +65,8 @@ class Forecast(Observer):
     ) -> None:
         self.plan = plan
         self.n_iterations = n_iterations
-        self.n_fits = n_fits
+        self.folds = folds
+        self.n_repeats = n_repeats
         self.start = start
         self.max_time = max_time
         self.known = known
@@ -83,7 +87,7 @@ class Forecast(Observer):
         if self._told:
             return
         level: Any = trial.resource
-        work = level - self._levels.get(trial.parent, 0)
+        work = self.folds.added(self._levels.get(trial.parent), level)[result.split]
         self._done += work
         if (result.trial, result.split, result.repeat) not in self.known:
             self._fresh += work
@@ -103,13 +107,14 @@ class Forecast(Observer):
 
     def _tell(self, bracket: int, seconds: float) -> None:
         rate = self._fresh / max(seconds, 1e-9)
-        works = [self.n_fits * _work(rungs) for rungs in self.plan]
+        works = [self._work(rungs) for rungs in self.plan]
         planned = math.inf if self.n_iterations is None else self.n_iterations * sum(works)
         end = seconds + (planned - self._done) / rate
         if self.max_time is None:
             if end >= _LONG:
-                n_fits = self.n_fits * sum(n for rungs in self.plan for n, _ in rungs)
-                n_fits *= self.n_iterations or 0
+                rungs = [rung for bracket in self.plan for rung in bracket]
+                n_fits = sum(n * self.folds.n_done(level) for n, level in rungs)
+                n_fits *= self.n_repeats * (self.n_iterations or 0)
                 _log.info(
                     f"bracket {bracket} ended after {seconds:.3g} s; the {n_fits:,} fits of all "
                     f"brackets are likely to take {end / 3600:.3g} h; max_time ends it earlier"
@@ -130,8 +135,9 @@ class Forecast(Observer):
         if self.verbose:
             print(text, file=sys.stderr, flush=True)
 
-
-def _work(rungs: Sequence[tuple[int, int]]) -> int:
-    """Return the total resource that a bracket trains."""
-    levels = [0, *(level for _, level in rungs)]
-    return sum(n * (level - before) for (n, level), before in zip(rungs, levels, strict=False))
+    def _work(self, rungs: Sequence[tuple[int, int]]) -> int:
+        """Return the total resource that a bracket trains."""
+        levels = [None, *(level for _, level in rungs)]
+        pairs = zip(rungs, levels, strict=False)
+        work = sum(n * sum(self.folds.added(before, level)) for (n, level), before in pairs)
+        return self.n_repeats * work

@@ -35,6 +35,32 @@ class Told(NamedTuple):
         """Whether all constraints hold."""
         return self.violations is None or bool((self.violations <= 0).all())
 
+    def on_part(self, n_done: int, n_splits: int, whole: Told | None) -> Told:
+        """Return what is told where a trial was fitted on some of the splits only.
+
+        Fewer splits say less of the mean, and how much less one split alone does not say: scores
+        are taken to vary over the splits as much as those of another trial do, at least.
+
+        Parameters
+        ----------
+        n_done, n_splits : int
+            Splits that were fitted, and all of them.
+        whole : Told or None
+            Of a trial that was fitted on all, the best one; None for none.
+        """
+
+        def larger(own: Any, usual: Any) -> NDArray[np.float64]:
+            # None becomes NaN, which means unknown.
+            per_split = np.array(own, float) * n_done, np.array(usual, float) * n_splits
+            return np.asarray(np.fmax(*per_split) / n_done)
+
+        noise = float(larger(self.noise, None if whole is None else whole.noise))
+        told = self._replace(noise=noise if noise > 0 else None)
+        if self.value_noise is None:
+            return told
+        usual = None if whole is None else whole.value_noise
+        return told._replace(value_noise=larger(self.value_noise, usual))
+
     @property
     def more(self) -> dict[str, Any]:
         """The values beside the score, by keyword."""

@@ -121,6 +121,13 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Whether `cv_results_` has scores on the training part of each split, too.
     n_repeats : int, default=1
         Fits per candidate and split, under different seeds; the score is their mean.
+    fold_schedule : "auto", sequence of int or None, default=None
+        On how many of the splits, the first ones, candidates are fitted at each level of the
+        resource, from the smallest level on: ``(1, 2, 3, 5)``. The last number is that of all
+        splits; "auto" grows geometrically to it. None fits all candidates on all splits. A
+        candidate that goes on is trained from the start on splits that it has not been fitted on.
+        Only rows on all splits can be the best, which are those with `max_resources` where fewer
+        epochs have fewer splits; see docs/racing.md.
     priors : dict, "defaults" or None, default=None
         What is believed to be good: by parameter a value, as in ``{"lr": 1e-3}``, around which
         good ones are, or a frozen distribution over numbers, as in ``{"dropout": norm(0.2, 0.1)}``.
@@ -195,8 +202,9 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     cv_results_ : dict of str to ndarray
         As of `GridSearchCV`, one row per candidate and rung; plus ``bracket``, ``iter`` (the
         rung), ``n_resources`` and ``candidate``. ``params`` contains the resource, except
-        ``"n_samples"``. ``mean_fit_time`` counts what the rung added, in seconds, without
-        transformers that other candidates share.
+        ``"n_samples"``. With `fold_schedule` ``n_splits_done``, the number of splits that a row was
+        fitted on; its means are over those. ``mean_fit_time`` counts what the rung added, in
+        seconds, without transformers that other candidates share.
     best_index_ : int
         The row with the best score, whatever its resource (fewer epochs may be better); the refit
         has the resource of this row. For ``"n_samples"`` the best row of the largest subsamples.
@@ -234,7 +242,7 @@ classes_, n_features_in_, feature_names_in_
     ValueError
         Before any training: a name in the space or a resource that the estimator lacks, an
         empty space, the resource in the space, ``min_resources > max_resources``,
-        ``factor <= 1``, more brackets than there are.
+        ``factor <= 1``, more brackets than there are, a `fold_schedule` that does not fit.
 
     See Also
     --------
@@ -334,6 +342,7 @@ classes_, n_features_in_, feature_names_in_
         error_score: float | str = np.nan,
         return_train_score: bool = False,
         n_repeats: int = 1,
+        fold_schedule: str | Sequence[int] | None = None,
         priors: Mapping[str, Any] | str | None = None,
         prior_confidence: str = "medium",
         forbidden: Any = None,
@@ -419,7 +428,8 @@ classes_, n_features_in_, feature_names_in_
             Forecast(
                 scheduler.brackets,
                 None if self.n_iterations == "auto" else self.n_iterations,
-                self.n_splits_ * self.n_repeats,
+                source.folds,
+                self.n_repeats,
                 start,
                 self.max_time,
                 source.recorded.results,

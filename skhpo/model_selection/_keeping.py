@@ -9,6 +9,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from ..journal import worth_a_sync
+from ..trial import RACED
 from ._models import KeptModels, ModelStore
 from ._observers import Observer
 from ._predictions import KeptPredictions, Name, PredictionStore
@@ -95,6 +96,7 @@ class Keeper(Observer):
         self._leaders: list[tuple[_Rank, Trial]] = []  # one of a candidate, the best one last
         self._ranked: list[tuple[_Rank, Trial]] = []  # whose models are kept, the best one last
         self._errors: dict[int, tuple[int, str]] = {}  # by trial: how many, and the first
+        self._parts: set[int] = set()  # trials on some of the splits only
         self._lost: set[Name] = set()
 
     def take(self, trial: Trial, result: FitResult, model: Any = None) -> FitResult:
@@ -128,8 +130,10 @@ class Keeper(Observer):
             self.n_unpredicted += 1
             self.first_unpredicted = self.first_unpredicted or result.unpredicted
         why = result.error or result.unpredicted
-        if result.is_raced:
+        if result.skipped == RACED:
             why = "it was not made, because racing stopped its candidate after the splits before"
+        elif result.is_left_out:
+            why = "it was not made, because fold_schedule has fewer splits for its resource"
         elif result.skipped is not None:
             why = f"it was not made, because it breaks the constraint {result.skipped!r}"
         if why is not None:
@@ -142,7 +146,8 @@ class Keeper(Observer):
 
     def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:
         """Drop what does not count, now that the score is known."""
-        if results[-1].is_raced:
+        if results[-1].is_left_out:
+            self._parts.add(trial.number)
             self._drop(trial.number)
         ranked = (score, trial.resource or 0, -trial.number), trial
         may_win = not isnan(score) and self.may_win(trial)
@@ -250,6 +255,8 @@ class Keeper(Observer):
             return f"that of split {name[1]} failed, or can neither be saved nor pickled"
         if not self._counts(trial):
             return self._too_little(trial)
+        if trial.number in self._parts:
+            return self._why_unpredicted(trial, name)
         return (
             f"it is not among the {self.n_models} best; set keep_models to a larger number than "
             f"{self.n_models}"

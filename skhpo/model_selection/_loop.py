@@ -15,6 +15,7 @@ from ..interrupts import noticing
 from ..journal import Recorded, fit_event
 from ..results import TrialTable
 from ._cost import COST_IS_USED
+from ._folds import PartNoise
 from ._goals import Told
 from ._observers import Observer
 from ._race import Race
@@ -113,6 +114,7 @@ class TrialLoop:
             self.race = Race(
                 evaluator, score, n_splits, n_repeats, asynchronous=asynchronous, early=early
             )
+        self._part_noise = PartNoise(n_fits // evaluator.n_repeats)
         self.observers = observers
         self.stopped: str | None = None
         self.error: StorageError | None = None
@@ -355,7 +357,7 @@ class TrialLoop:
         if self.budget is not None:
             self.budget.spend(result)
         if result.error is None:
-            self._any_fit = True
+            self._any_fit |= not result.is_left_out
         elif self._first_error is None or result.trial < self._first_error[0]:
             self._first_error = result.trial, result.error
         self._observe("on_fit_end", trial, result)
@@ -365,8 +367,8 @@ class TrialLoop:
         name = result.trial, result.split, result.repeat
         known = self.evaluator.known.get(name)
         is_there = known is not None or name in self._noted_early
-        if result.is_raced:  # also in the place of what was written early
-            is_there = known is not None and known.is_raced
+        if result.is_left_out:  # also in the place of what was written early
+            is_there = known is not None and known.is_left_out
         if self.keeper is not None:
             result = self.keeper.take(trial, result, self.evaluator.models.pop(name, None))
         if self.journal is not None and not is_there:
@@ -375,7 +377,10 @@ class TrialLoop:
 
     def _tell(self, trial: Trial, *, replaying: bool = False) -> None:
         results = _in_order(self._rows[trial.number])
-        told = Told(*self.score(results)) if self.race is None else self.race.told(results)
+        if self.race is not None:
+            told = self.race.told(results)
+        else:
+            told = self._part_noise.told(Told(*self.score(results)), results)
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
         del self._open[trial.number], self._rows[trial.number]
@@ -389,7 +394,7 @@ class TrialLoop:
                     self._dropped.append(trial.parent)
         self.scheduler.tell(trial, told.score, **told.more)
         if self.keeper is not None:
-            may_win = told.is_feasible and not results[-1].is_raced
+            may_win = told.is_feasible and not results[-1].is_left_out
             self.keeper.on_trial_end(trial, results, told.score if may_win else nan)
         if self._observe("on_trial_end", trial, results, told.score):
             self._end(STOPPED_BY_CALLBACK)
@@ -440,7 +445,8 @@ class TrialLoop:
     def _raise_if_all_failed(self) -> None:
         if self._any_fit or self._first_error is None:
             return
-        n_fits = len(self.table) * self.n_fits + sum(map(len, self._rows.values()))
+        rows = [result for row in self._rows.values() for result in row]
+        n_fits = self.table.n_made + sum(not result.is_left_out for result in rows)
         raise ValueError(
             f"All the {n_fits} fits failed; the first one like this:\n{self._first_error[1]}"
         )

@@ -58,7 +58,10 @@ class Progress(Observer):
         self._rewrite = sys.stderr.isatty()
 
     def on_fit_end(self, trial: Trial, result: FitResult) -> None:
-        self.done += 1
+        if not result.is_left_out:
+            self.done += 1
+        elif self.total is not None:
+            self.total -= 1
         row = self._rows.setdefault(trial.number, [])
         row.append(result)
         if len(row) == self.n_fits:
@@ -86,6 +89,8 @@ class Progress(Observer):
     def _note(self, trial: Trial, results: Sequence[FitResult]) -> None:
         results = sorted(results, key=lambda result: (result.split, result.repeat))
         told = self.score(results)
+        if results[-1].is_left_out:  # it cannot be the best
+            return
         if not math.isnan(told.score) and told.is_feasible:
             self.best[trial.resource] = max(told.score, self.best.get(trial.resource, -math.inf))
 

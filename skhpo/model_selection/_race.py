@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..schedulers import Scheduler
 from ..trial import RACED, FitResult, Trial
+from ._folds import n_splits_done
 from ._goals import Told
 
 if TYPE_CHECKING:
     from ._plan import Plan
 
-__all__ = ["Race", "check_racing", "noise_of_part"]
+__all__ = ["Race", "check_racing"]
 
 # Trials of one batch that are compared with the same incumbent. Fewer wait for one another where
 # many workers are; more are fitted on all splits before anything is known.
@@ -26,11 +25,14 @@ _ROUND = 10
 
 @dataclass(frozen=True, slots=True)
 class _Incumbent:
-    """The best candidate so far: its score, that of its worst split, the variance of the mean."""
+    """The best candidate so far: what was told of it, and the score of its worst split."""
 
-    score: float
+    told: Told
     worst: float
-    variance: float
+
+    @property
+    def score(self) -> float:
+        return self.told.score
 
 
 @dataclass(slots=True)
@@ -156,15 +158,11 @@ class Race:
         taken to vary over the splits as much as the incumbent does, at least.
         """
         told = Told(*self.score(results))
-        done = len({result.split for result in results if not result.is_raced})
-        if done == self.n_splits:
+        n_done = n_splits_done(results)
+        if n_done == self.n_splits:
             return told
         known = self._best_finished if self.asynchronous else self._best[-1]
-        usual = None if known is None else known.variance
-        noise = noise_of_part(told.noise, done, usual, self.n_splits)
-        if told.value_noise is None:
-            return told._replace(noise=noise)
-        return told._replace(noise=noise, value_noise=np.array([noise], dtype=float))
+        return told.on_part(n_done, self.n_splits, None if known is None else known.told)
 
     def _advance(self, entrant: _Entrant) -> Iterator[FitResult]:
         """Yield what counts now: the next splits, and of a stopped trial all others."""
@@ -193,7 +191,7 @@ class Race:
     def _was_stopped(self, entrant: _Entrant, n_done: int) -> bool:
         """Whether a journal has a stopped fit of the trial; it may end before the others."""
         known = self.evaluator.known.get((entrant.trial.number, n_done, 0))
-        return known is not None and known.is_raced
+        return known is not None and known.is_left_out
 
     def _had_counted(self, entrant: _Entrant, n_done: int) -> bool:
         """Whether a journal has a split, or one behind it, that was written in its turn."""
@@ -241,7 +239,7 @@ class Race:
 
     def _as_incumbent(self, results: Sequence[FitResult]) -> _Incumbent | None:
         told = Told(*self.score(results))
-        if any(result.is_raced for result in results) or not told.is_feasible:
+        if any(result.is_left_out for result in results) or not told.is_feasible:
             return None
         if math.isnan(told.score):
             return None
@@ -249,26 +247,7 @@ class Race:
         for result in results:
             by_split.setdefault(result.split, []).append(result)
         worst = min(self.score(split)[0] for split in by_split.values())
-        return _Incumbent(told.score, worst, told.noise or 0.0)
-
-
-def noise_of_part(
-    own: float | None, n_done: int, usual: float | None, n_splits: int
-) -> float | None:
-    """Return the variance of the mean of a candidate that racing stopped; None if it is unknown.
-
-    Parameters
-    ----------
-    own : float or None
-        Of the mean over the splits that were done, by how these differ.
-    n_done : int
-        Their number.
-    usual : float or None
-        Of the mean over all splits, of the incumbent.
-    n_splits : int
-    """
-    per_split = max((own or 0.0) * n_done, (usual or 0.0) * n_splits)
-    return per_split / n_done or None
+        return _Incumbent(told, worst)
 
 
 def _better(old: _Incumbent | None, new: _Incumbent | None) -> _Incumbent | None:

@@ -16,7 +16,8 @@ from ..journal import as_read, read_trials
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
 from ..space import translated
-from ._race import noise_of_part
+from ._folds import n_splits_done
+from ._goals import Told
 
 if TYPE_CHECKING:
     from ..journal import Recorded
@@ -55,6 +56,7 @@ _FREE = {
 _NEW = {
     "constraints": None,
     "early_stopping_on": "inner",
+    "fold_schedule": None,
     "forbidden": None,
     "objectives": None,
     "prior_confidence": "medium",
@@ -201,40 +203,37 @@ def tell_earlier_scores(
     if goals is not None:
         _check_measured(path, finished, goals)
     same = _same_task(header["fingerprint"], identity)
-    usual = _variance_of_best(finished, metric)
+    heard = [_told(fits, metric, goals) for _, fits in finished]
+    n_splits = header["n_splits"]
+    best = _best_whole(heard, [n_splits_done(fits) == n_splits for _, fits in finished])
     last = {trial.candidate: trial.number for trial, _ in finished}
-    for trial, fits in finished:
+    for (trial, fits), told in zip(finished, heard, strict=True):
         params = _in_space(path, trial, space)
-        name = _metric_of(fits, metric)
-        score = mean_score(fits, name, np.nan)
-        noise = variance_of_mean(fits, name, np.nan)
-        n_done = len({fit.split for fit in fits if not fit.is_raced})
-        if n_done < header["n_splits"]:
-            noise = noise_of_part(noise, n_done, usual, header["n_splits"])
-        more: dict[str, Any] = {"noise": noise, "seconds": total_seconds(fits)}
-        if goals is not None:
-            more |= goals.told(fits, np.nan)
-        if n_done < header["n_splits"] and more.get("value_noise") is not None:
-            more["value_noise"] = np.array([noise], dtype=float)  # of one objective, see racing
+        n_done = n_splits_done(fits)
+        if n_done < n_splits:
+            told = told.on_part(n_done, n_splits, best)
         if same:
             resource = trial.resource
             if max_resource is not None:
                 resource = min(max_resource if resource is None else resource, max_resource)
-            sampler.observe(params, score, resource, **more)
+            sampler.observe(params, told.score, resource, **told.more)
         elif trial.number == last[trial.candidate]:
-            sampler.observe_elsewhere(params, score, **more)
+            sampler.observe_elsewhere(params, told.score, **told.more)
 
 
-def _variance_of_best(
-    finished: Sequence[tuple[Trial, list[FitResult]]], metric: Any
-) -> float | None:
-    """Return the variance of the mean of the best trial that racing did not stop, None for none."""
-    whole = [fits for _, fits in finished if not fits[-1].is_raced]
-    scores = [mean_score(fits, _metric_of(fits, metric), np.nan) for fits in whole]
-    if not scores or np.isnan(scores).all():
-        return None
-    best = whole[int(np.nanargmax(scores))]
-    return variance_of_mean(best, _metric_of(best, metric), np.nan)
+def _told(fits: Sequence[FitResult], metric: Any, goals: Goals | None) -> Told:
+    """Return what a trial of an earlier search scored."""
+    name = _metric_of(fits, metric)
+    more = {} if goals is None else goals.told(fits, np.nan)
+    noise = variance_of_mean(fits, name, np.nan)
+    return Told(mean_score(fits, name, np.nan), noise, total_seconds(fits), **more)
+
+
+def _best_whole(heard: Sequence[Told], is_whole: Sequence[bool]) -> Told | None:
+    """Return the best of the trials that were fitted on all splits, None for none."""
+    pairs = zip(heard, is_whole, strict=True)
+    whole = [told for told, all_splits in pairs if all_splits and not np.isnan(told.score)]
+    return max(whole, key=lambda told: told.score, default=None)
 
 
 def _check_measured(

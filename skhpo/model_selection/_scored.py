@@ -103,7 +103,7 @@ class ScoredTrials(Ensembles):
             resource=self.resource,
             error_score=error_score,
             return_train_score=self.return_train_score,
-            n_splits_done=self.racing is not None,
+            n_splits_done=self.racing is not None or self.fold_schedule is not None,
         )
         self.timing_ = loop.table.timing(self.n_repeats)
         if loop.keeper is not None:
@@ -260,7 +260,7 @@ def _warn_about_failures(table: TrialTable, error_score: float | str) -> None:
     table : TrialTable
     error_score : "raise" or float
     """
-    n_fits = len(table) * table.n_fits
+    n_fits = table.n_made
     if table.errors.n:
         warnings.warn(
             f"{table.errors.n} of {n_fits} fits failed, and count with error_score; the first "

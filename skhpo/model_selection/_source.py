@@ -16,6 +16,7 @@ from ..process import total_memory
 from ..samplers import EnqueuedSampler, Sampler
 from ..schedulers import Scheduler
 from ._checks import check_epochs, check_keep_from, check_listening
+from ._folds import fold_schedule_of
 from ._plan import Plan
 from ._race import check_racing
 from ._resume import replayed, tell_earlier_scores
@@ -46,6 +47,8 @@ class Source:
     scheduler : Scheduler
     sampler : Sampler
         What the scheduler was made with; others may stand before it now, which propose first.
+    folds : FoldSchedule
+        On how many splits trials are fitted.
     journal : Journal or None, default=None
     recorded : Recorded
         What the journal answers.
@@ -54,6 +57,7 @@ class Source:
     plan: Plan
     scheduler: Scheduler
     sampler: Sampler
+    folds: evaluation.FoldSchedule
     journal: Journal | None = None
     recorded: Recorded = field(default_factory=Recorded)
 
@@ -121,6 +125,9 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     check_epochs(search, plan.distributions, scheduler.max_resource)
     if search.racing is not None:
         check_racing(search, plan, scheduler)
+    folds = evaluation.FoldSchedule(len(plan.splits))
+    if search.fold_schedule is not None:
+        folds = fold_schedule_of(search, plan, scheduler)
     if search.max_time is None and search.max_cost is None:
         _check_size(scheduler.n_trials, len(plan.splits) * search.n_repeats)
     sampler = scheduler.sampler
@@ -138,7 +145,8 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
         seed = evaluation.derive_seed(plan.setting.seed, "enqueue")
         scheduler.sampler = EnqueuedSampler(sampler, plan.first, seed)
     setting = replace(plan.setting, max_resource=scheduler.max_resource)
-    return Source(replace(plan, setting=setting), scheduler, sampler)
+    budget = None if plan.budget is None else plan.budget.with_folds(folds)
+    return Source(replace(plan, setting=setting, budget=budget), scheduler, sampler, folds)
 
 
 def _header(search: BaseTrialSearchCV, plan: Plan) -> dict[str, Any]:

@@ -213,12 +213,14 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
     def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows can be compared: those that have a score on all splits.
 
+        Where none has, because the search ended early, those with a score on most.
         Of subsamples only the largest: the refit has all rows. Any other resource is a parameter of
         the estimator, which the refit has as the row has it, and all rows are scored alike.
         """
         scored = ~np.isnan(means)
-        if "n_splits_done" in self.cv_results_:
-            scored &= self.cv_results_["n_splits_done"] == self.n_splits_
+        if "n_splits_done" in self.cv_results_ and scored.any():
+            n_done = self.cv_results_["n_splits_done"]
+            scored &= n_done == n_done[scored].max()
         if self.resource == "n_samples" and scored.any():
             level = self.cv_results_["n_resources"]
             scored &= level == level[scored].max()
