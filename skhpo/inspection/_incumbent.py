@@ -48,22 +48,23 @@ def incumbent(record, *, metric=None, against="fits", reference=None):
             'use "fits" or "seconds"'
         )
     rows = np.flatnonzero(record.is_finished)
-    n_fits = record.has_fit[0].size if record.n_rows else 0
     if against == "fits":
-        cost = np.full(len(rows), n_fits)
+        cost = record.has_fit
     elif against == "seconds":
-        cost = (record.fit_seconds + record.score_seconds)[rows].sum(axis=(1, 2))
+        cost = np.where(record.has_fit, record.fit_seconds + record.score_seconds, 0.0)
     else:
-        cost = n_fits * record.added_resources()[rows]
+        cost = record.added_resources()
+    # Rows on some of the splits cost something, too.
+    spent = np.cumsum(cost.sum(axis=(1, 2)))[rows]
     if _is_hypervolume(record, metric):
-        return np.cumsum(cost), _hypervolumes(record, rows, reference)
+        return spent, _hypervolumes(record, rows, reference)
     means = record.means(metric)
     counts = np.isfinite(means[rows]) & record.is_feasible[rows]
     if record.resource == "n_samples" and len(rows):
         counts &= record.resources[rows] == record.resources[rows].max()
     scores = np.where(counts, means[rows], -np.inf)
     best = np.maximum.accumulate(scores) if len(scores) else scores
-    return np.cumsum(cost), np.where(np.isfinite(best), best, np.nan)
+    return spent, np.where(np.isfinite(best), best, np.nan)
 
 
 def _is_hypervolume(record, metric):

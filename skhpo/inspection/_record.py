@@ -344,17 +344,20 @@ class SearchRecord:
         )
 
     def added_resources(self):
-        """Return the resource that each row was trained with itself, without what it continued.
+        """Return the resource that each fit was trained with itself, without what it continued.
 
         Returns
         -------
-        ndarray of shape (n_rows,)
+        ndarray of shape (n_rows, n_splits, n_repeats)
+            0 where there is no fit.
         """
-        added = np.array(self.resources, dtype=float)
+        added = np.where(self.has_fit, self.resources[:, None, None], 0.0)
         if self.facts.get("continues"):
             order = np.lexsort((self.resources, self.candidates))
             same = np.diff(self.candidates[order]) == 0
-            added[order[1:][same]] -= self.resources[order[:-1][same]]
+            rows, before = order[1:][same], order[:-1][same]
+            continued = self.has_fit[rows] & self.has_fit[before]
+            added[rows] -= np.where(continued, self.resources[before, None, None], 0.0)
         return added
 
     def best_row(self, metric=None):

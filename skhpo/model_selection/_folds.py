@@ -74,21 +74,23 @@ class PartNoise:
 
     How much scores vary over splits is known badly from a few and not at all from one: they are
     taken to vary as much as those of the best trial on all splits, at least.
-
-    Parameters
-    ----------
-    n_splits : int
     """
 
-    def __init__(self, n_splits: int) -> None:
-        self.n_splits = n_splits
+    def __init__(self) -> None:
         self._best: Told | None = None
 
     def told(self, told: Told, results: Sequence[FitResult]) -> Told:
-        """Return what the scheduler is told of a trial; its fits are `results`."""
-        n_done = n_splits_done(results)
-        if n_done < self.n_splits:
-            return told.on_part(n_done, self.n_splits, self._best)
+        """Return what the scheduler is told of a trial.
+
+        Parameters
+        ----------
+        told : Told
+            The means over its splits, with the noise that these show.
+        results : list of FitResult
+            Of all its fits, in order of split and repeat.
+        """
+        if results[-1].is_left_out:
+            return told.on_part(n_splits_done(results), results[-1].split + 1, self._best)
         if not isnan(told.score) and (self._best is None or told.score > self._best.score):
             self._best = told
         return told

@@ -114,7 +114,7 @@ class TrialLoop:
             self.race = Race(
                 evaluator, score, n_splits, n_repeats, asynchronous=asynchronous, early=early
             )
-        self._part_noise = PartNoise(n_fits // evaluator.n_repeats)
+        self._part_noise = PartNoise()
         self.observers = observers
         self.stopped: str | None = None
         self.error: StorageError | None = None

@@ -18,6 +18,7 @@ from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, read
 from skhpo.evaluation import FoldSchedule
 from skhpo.exceptions import SearchStoppedWarning
 from skhpo.inspection import read_search
+from skhpo.inspection._incumbent import incumbent
 from skhpo.model_selection._goals import Told
 
 X, Y = np.arange(40.0)[:, None], np.arange(40) % 2
@@ -172,6 +173,8 @@ def test_a_journal_goes_on_where_it_was_and_is_read_alike(tmp_path, asynchronous
     np.testing.assert_array_equal(read["n_splits_done"], results["n_splits_done"])
     np.testing.assert_array_equal(read["rank_test_score"], results["rank_test_score"])
     for record in (read_search(search), read_search(path)):
+        assert incumbent(record, against="resource")[0][-1] == used
+        assert incumbent(record)[0][-1] == results["n_splits_done"].sum()
         np.testing.assert_array_equal(record.has_fit[:, :, 0], ~np.isnan(scores_by_split(results)))
 
 
