@@ -68,9 +68,11 @@ class FeedingMixin(TransformingMixin):
         """Check `X` and `y` as far as possible."""
         if self._has_own_dataset():
             return check_container(self, X, y, reset=reset)
-        X = arranged(self, X, y, reset=reset)
-        if is_read_by_rows(X):
-            return check_container(self, as_container(X), y, reset=reset)
+        is_plain = isinstance(X, np.ndarray) and X.dtype != object
+        if self.collate == "pad" or not is_plain:
+            X = arranged(self, X, y, reset=reset)
+            if is_read_by_rows(X):
+                return check_container(self, as_container(X), y, reset=reset)
         return check_inputs(self, X, y, reset=reset, needs_y=needs_y)
 
     def _as_dataset(self, X, y=None, weight=None, *, training):

@@ -215,7 +215,9 @@ class TorchEstimator(
         return self._fit(X, y, sample_weight, classes, continuing, task, fit_params, validation)
 
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
-        fit_params, split_params = routed(self, task, fit_params)
+        split_params = fit_params
+        if fit_params:
+            fit_params, split_params = routed(self, task, fit_params)
         data = self._prepare_fit(
             X, y, sample_weight, classes, continuing, fit_params, split_params, validation
         )

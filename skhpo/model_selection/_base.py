@@ -211,15 +211,16 @@ class BaseTrialSearchCV(ScoredTrials):
                 )
             )
 
-    def _run(self, source: Source, context: Any, start: float) -> tuple[TrialLoop, Progress]:
-        """Ask, evaluate, tell until it is done; return the ended loop and its progress."""
+    def _run(self, source: Source, context: Any, start: float) -> tuple[TrialLoop, Progress | None]:
+        """Ask, evaluate, tell until it is done; return the ended loop, and what printed of it."""
         plan, n_trials = source.plan, source.scheduler.n_trials
         n_fits = self.n_splits_ * self.n_repeats
         total = None if n_trials is None else n_trials * n_fits
         score = self._score_of(plan)
-        progress = Progress(total, n_fits, score, self.resource)
+        progress = None
         observers: list[Observer] = [plan.callbacks]
         if self.verbose > 0:
+            progress = Progress(total, n_fits, score, self.resource)
             observers.append(progress)
         observers += self._forecasts(source, start)
         new = None
@@ -289,12 +290,12 @@ class BaseTrialSearchCV(ScoredTrials):
         self,
         plan: Plan,
         loop: TrialLoop,
-        progress: Progress,
+        progress: Progress | None,
         context: Any,
         given: dict[str, Any] | None,
     ) -> None:
         """Issue the warnings of the search, and refit."""
-        if self.verbose > 0:
+        if progress is not None:
             progress.finish(self._best_and_level(), loop.stopped)
         if loop.evaluator.known:
             report_answered(loop, printed=self.verbose > 0)

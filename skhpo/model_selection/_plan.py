@@ -162,7 +162,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         check_resource(search.estimator, search.resource, distributions)
     if search.early_stopping_on == "fold":
         check_early_stopping(search, distributions, routed.estimator.fit)
-    if search.refit_epochs != "same":
+    if search.refit_epochs in ("median", "scaled") or search.early_stopping_on == "fold":
         check_refit_epochs(search, distributions, routed.estimator.fit)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
     if search.confirm:

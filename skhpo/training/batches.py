@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 __all__ = ["RowBatches", "balanced_order", "batch_sizes", "order_by_length"]
 
@@ -16,7 +18,7 @@ _BATCHES_SORTED_TOGETHER = 50
 _FEW = 8
 
 
-def batch_sizes(n, batch_size):
+def batch_sizes(n: int, batch_size: int) -> list[int]:
     """Return the sizes of the batches of `n` rows.
 
     The last one may be smaller; a last batch of one row is joined to the one before, because batch
@@ -54,16 +56,16 @@ class RowBatches:
 
     def __init__(
         self,
-        rows,
-        batch_size,
-        generator=None,
-        drop_last=False,
-        on_weight=None,
-        balance=None,
+        rows: Any,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        drop_last: bool = False,
+        on_weight: Callable[[torch.Tensor | None], object] | None = None,
+        balance: NDArray[Any] | None = None,
         *,
-        sparse=False,
-        lengths=None,
-    ):
+        sparse: bool = False,
+        lengths: Any = None,
+    ) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.generator = generator
@@ -72,19 +74,19 @@ class RowBatches:
         self.balance = balance
         self.sparse = sparse
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
-        self.change = None  # applied to the inputs of each batch
-        self._formats = None
+        self.change: Any = None  # applied to the inputs of each batch
+        self._formats: Any = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.sizes())
 
-    def few(self, n):
+    def few(self, n: int) -> Any:
         """Return the inputs of the first rows as a batch has them, drawing from no stream."""
         X = self.rows.few(n)
         return X if self.change is None else self.change.without_stream()(X)
 
     @property
-    def formats(self):
+    def formats(self) -> Any:
         """Shape and type of a row of the inputs of a batch, and of the targets.
 
         None if one is several, or they are only known of a batch.
@@ -98,17 +100,17 @@ class RowBatches:
             self._formats = inputs, self.rows.formats[1]
         return None if self._formats[0] is None else self._formats
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for X, y, weight in self._triples(sparse=False):
             if self.on_weight is not None:
                 self.on_weight(weight)
             yield X, torch.zeros(len(self.rows)) if y is None else y
 
-    def inputs(self):
+    def inputs(self) -> Iterator[Any]:
         """Yield the inputs of the batches."""
         return (X for X, _, _ in self._triples(sparse=self.sparse, targets=False))
 
-    def order(self):
+    def order(self) -> torch.Tensor:
         """Draw the order of the rows in an epoch."""
         n = len(self.rows)
         if self.generator is None:
@@ -121,18 +123,18 @@ class RowBatches:
             order = order_by_length(order, self.lengths, self.batch_size, self.generator)
         return order[: n // self.batch_size * self.batch_size] if self.drop_last else order
 
-    def sizes(self):
+    def sizes(self) -> list[int]:
         """Return the sizes of an epoch's batches."""
         n = len(self.rows)
         if self.drop_last:
             return [self.batch_size] * (n // self.batch_size)
         return batch_sizes(n, self.batch_size)
 
-    def triples(self):
+    def triples(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield batches as ``(X, y, weight)``."""
         return self._triples(sparse=self.sparse)
 
-    def _triples(self, *, sparse, targets=True):
+    def _triples(self, *, sparse: bool, targets: bool = True) -> Iterator[tuple[Any, Any, Any]]:
         chunks = self.rows.chunks(self.order(), self.batch_size, sparse=sparse, targets=targets)
         for X, y, weight, sizes in chunks:
             if len(sizes) == 1:
@@ -147,7 +149,7 @@ class RowBatches:
             yield from zip(batches, ys, weights, strict=True)
 
 
-def _split(rows, sizes):
+def _split(rows: Any, sizes: list[int]) -> Any:
     """Split a tensor, or a dict of them, into batches."""
     if not isinstance(rows, Mapping):
         return rows.split(sizes)
@@ -155,7 +157,7 @@ def _split(rows, sizes):
     return [dict(zip(rows, column, strict=True)) for column in columns]
 
 
-def balanced_order(classes, generator):
+def balanced_order(classes: NDArray[Any], generator: torch.Generator) -> torch.Tensor:
     """Return an order of n_samples rows in which the classes alternate.
 
     Rows of rare classes occur several times, in a new order each time; of frequent classes only
@@ -172,7 +174,9 @@ def balanced_order(classes, generator):
     return order
 
 
-def order_by_length(order, lengths, batch_size, generator):
+def order_by_length(
+    order: torch.Tensor, lengths: torch.Tensor, batch_size: int, generator: torch.Generator
+) -> torch.Tensor:
     """Return an order of an epoch in which the rows of a batch have about the same length.
 
     Parameters

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 __all__ = ["ResultBytes", "arguments_for", "call_module", "row_count"]
 
 
-def call_module(module, inputs, fit_params=None):
+def call_module(module: nn.Module, inputs: Any, fit_params: Mapping[str, Any] | None = None) -> Any:
     """Pass a batch through a module.
 
     Parameters
@@ -38,7 +39,9 @@ def call_module(module, inputs, fit_params=None):
     return module(*args, **named)
 
 
-def arguments_for(module, inputs, fit_params=None):
+def arguments_for(
+    module: nn.Module, inputs: Any, fit_params: Mapping[str, Any] | None = None
+) -> tuple[list[Any], Mapping[str, Any]]:
     """Return the arguments of ``forward``, by position and by name; see `call_module`."""
     fit_params = fit_params or {}
     if isinstance(inputs, Mapping):
@@ -58,7 +61,7 @@ def arguments_for(module, inputs, fit_params=None):
     return [inputs], fit_params
 
 
-def _parameters(module):
+def _parameters(module: Any) -> Mapping[str, inspect.Parameter]:
     module = getattr(module, "_orig_mod", module)  # of a compiled one
     try:
         return inspect.signature(module.forward).parameters
@@ -66,14 +69,16 @@ def _parameters(module):
         return {}
 
 
-def _n_needed(module):
+def _n_needed(module: nn.Module) -> int:
     """Return how many arguments a module must be given by position."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = _parameters(module).values()
     return sum(one.kind in kinds and one.default is one.empty for one in found)
 
 
-def _arguments_of_lengths(module, inputs, lengths, taken):
+def _arguments_of_lengths(
+    module: nn.Module, inputs: Any, lengths: Mapping[Any, torch.Tensor], taken: set[str]
+) -> dict[str, Any]:
     arguments = {}
     known = _parameters(module).keys() - taken
     for number, (name, values) in enumerate(lengths.items()):
@@ -85,20 +90,20 @@ def _arguments_of_lengths(module, inputs, lengths, taken):
     return arguments
 
 
-def _lengths(padded, lengths):
+def _lengths(padded: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return lengths.cpu()  # where torch's packed sequences need them
 
 
-def _mask(padded, lengths):
+def _mask(padded: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     place = torch.arange(padded.shape[1], device=padded.device)
     return place < lengths.to(padded.device)[:, None]
 
 
-def _padding(padded, lengths):
+def _padding(padded: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return ~_mask(padded, lengths)
 
 
-_FROM_LENGTHS = {
+_FROM_LENGTHS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "lengths": _lengths,
     "mask": _mask,
     "attention_mask": _mask,
@@ -114,18 +119,18 @@ class ResultBytes(TorchDispatchMode):
     A pass without gradients never needs more at once, because it frees some of them earlier.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.n_bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         # A view, such as a transposed weight, takes no memory.
         if not any(returned.alias_info for returned in func._schema.returns):
             self.add(made)
         return made
 
-    def add(self, tensors):
+    def add(self, tensors: Any) -> None:
         """Add the bytes of nested tensors."""
         tensors = (leaf for leaf in tree_leaves(tensors) if isinstance(leaf, torch.Tensor))
         self.n_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)

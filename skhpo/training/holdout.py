@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from .data import as_dict, n_rows
 from .randomness import stream_seed
@@ -13,7 +16,9 @@ __all__ = ["holdout_rows"]
 _WORDS_AT_ONCE = 2**20
 
 
-def holdout_rows(X, strata, fraction, seed):
+def holdout_rows(
+    X: Any, strata: NDArray[Any], fraction: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return sorted indices of training and held-out rows; ValueError if nothing can be held out.
 
     Rows are chosen by a keyed hash of their content: equal rows are on the same side, and the order
@@ -48,7 +53,7 @@ def holdout_rows(X, strata, fraction, seed):
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _digest_rows(X, seed):
+def _digest_rows(X: Any, seed: int) -> NDArray[Any]:
     """Return a hash of each row: the sum of its 32-bit words times random 64-bit numbers.
 
     Multilinear hashing (Lemire & Kaser, "Strongly universal string hashing is fast", 2014), mixed
@@ -71,7 +76,7 @@ def _digest_rows(X, seed):
     return _mixed(sums)
 
 
-def _mixed(sums):
+def _mixed(sums: NDArray[Any]) -> NDArray[Any]:
     # The last steps of SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number
     # generators", 2014).
     sums = (sums ^ (sums >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
@@ -79,20 +84,22 @@ def _mixed(sums):
     return sums ^ (sums >> 31)
 
 
-def _sums_of_sparse_rows(X, numbers):
+def _sums_of_sparse_rows(X: Any, numbers: NDArray[Any]) -> NDArray[Any]:
     words = _words(X.data)
     places = X.indices.astype(np.int64)[:, None] * words.shape[1] + np.arange(words.shape[1])
     sums = np.zeros(X.nnz + 1, dtype=np.uint64)
     np.cumsum((words * numbers[places]).sum(1, dtype=np.uint64), out=sums[1:])
-    return sums[X.indptr[1:]] - sums[X.indptr[:-1]]
+    of_rows: NDArray[Any] = sums[X.indptr[1:]] - sums[X.indptr[:-1]]
+    return of_rows
 
 
-def _words(rows):
+def _words(rows: Any) -> NDArray[Any]:
     """Return the bytes of rows as unsigned integers of at most 32 bits."""
     if scipy.sparse.issparse(rows):
-        rows = rows.toarray()
+        rows = rows.toarray()  # type: ignore[attr-defined]
     rows = np.ascontiguousarray(rows)
     if rows.dtype == np.longdouble:  # some of its bytes are undefined
         rows = rows.astype(np.float64)
     kind = {1: np.uint8, 2: np.uint16}.get(rows.itemsize, np.uint32)
-    return rows.reshape(len(rows), -1).view(kind)
+    words: NDArray[Any] = rows.reshape(len(rows), -1).view(kind)
+    return words

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from .randomness import OwnGenerators, Stream, stream_seed
 
@@ -15,7 +18,7 @@ __all__ = ["INITIALIZATIONS", "NamedInitialization", "initialize_weights"]
 # Standard deviation (or bound) of the plain distributions, at a gain of one.
 _SMALL = 0.05
 # Variances by fan-in and fan-out, at a gain of one.
-_FANS = {
+_FANS: dict[str, Callable[[int, int], float]] = {
     "lecun": lambda fan_in, fan_out: 1 / fan_in,
     "xavier": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     "kaiming": lambda fan_in, fan_out: 2 / fan_in,
@@ -43,32 +46,32 @@ class NamedInitialization(OwnGenerators):
     keeps its first draws.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         super().__init__(Stream(seed, "init"))
         self.seed = seed
         self._n_draws = 0
-        self._name = None
+        self._name: str | None = None
         # From the address of a storage to the calls that filled it, the first of which is a draw.
         # The calls hold their tensor, so that its address is not reused.
-        self._fills = {}
+        self._fills: dict[int, list[tuple[Any, Any, Any]]] = {}
 
-    def generator(self, device):
+    def generator(self, device: torch.device) -> torch.Generator:
         if self._name is not None:
             return self._named
         self._n_draws += 1
         return self.generator_of(device, f"draw {self._n_draws}")
 
-    def generator_of(self, device, name):
+    def generator_of(self, device: torch.device, name: str) -> torch.Generator:
         """Return a new generator for the parameter of a name."""
         return torch.Generator(device).manual_seed(stream_seed(self.seed, "init", name))
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         n_draws = self._n_draws
         out = super().__torch_function__(func, types, args, kwargs)
         self._note(func, args, kwargs or {}, drew=self._n_draws > n_draws)
         return out
 
-    def _note(self, func, args, kwargs, drew):
+    def _note(self, func: Any, args: Any, kwargs: Any, drew: bool) -> None:
         name = getattr(func, "__name__", "")
         if name in _LOOKS:
             return
@@ -90,13 +93,13 @@ class NamedInitialization(OwnGenerators):
             for tensor in tensors:
                 self._fills.pop(_address(tensor), None)
 
-    def settle(self, module):
+    def settle(self, module: nn.Module) -> None:
         """Draw the parameters and buffers of a module again, from the streams of their names."""
         named = [*module.named_parameters(), *module.named_buffers()]
         with torch.no_grad(), contextlib.ExitStack() as stack:
             stack.callback(setattr, self, "_name", None)
             for name, tensor in named:
-                if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+                if isinstance(tensor, UninitializedTensorMixin):
                     continue
                 calls = self._fills.pop(_address(tensor), ())
                 self._name = name
@@ -105,9 +108,9 @@ class NamedInitialization(OwnGenerators):
                     super().__torch_function__(func, (), args, kwargs)
 
 
-def _tensors(value):
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
-        if not isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
+        if not isinstance(value, UninitializedTensorMixin):
             yield value
     elif isinstance(value, list | tuple):
         for item in value:
@@ -117,15 +120,20 @@ def _tensors(value):
             yield from _tensors(item)
 
 
-def _address(tensor):
+def _address(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _covers_its_storage(tensor):
+def _covers_its_storage(tensor: torch.Tensor) -> bool:
     return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
 
 
-def initialize_weights(module, init, gain, generator):
+def initialize_weights(
+    module: nn.Module,
+    init: str,
+    gain: float,
+    generator: Callable[[torch.device, str], torch.Generator],
+) -> None:
     """Draw the weights of a module in place; biases become zero, normalizations stay.
 
     `init` is one of `INITIALIZATIONS`: "default" keeps what the layers drew, times `gain`;
@@ -145,7 +153,7 @@ def initialize_weights(module, init, gain, generator):
                 parameter.zero_()
 
 
-def _draw(weight, init, gain, generator):
+def _draw(weight: torch.Tensor, init: str, gain: float, generator: torch.Generator) -> None:
     scheme, _, shape = init.partition("_")
     if init == "default":
         weight.mul_(gain)

@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import numbers
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +73,7 @@ DRAWING = _WITH_GENERATOR | _WITHOUT_GENERATOR
 _DEFAULT_GENERATORS_LENT = threading.RLock()
 
 
-def draw_seed(random_state):
+def draw_seed(random_state: Any) -> int:
     """Return an integer seed, without using a global generator.
 
     An integer is the seed; None draws one from the operating system; a generator of NumPy draws
@@ -79,7 +81,7 @@ def draw_seed(random_state):
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
-    if isinstance(random_state, numbers.Integral) and random_state >= 0:
+    if isinstance(random_state, numbers.Integral) and int(random_state) >= 0:
         return int(random_state)
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(np.iinfo(np.int32).max))
@@ -90,7 +92,7 @@ def draw_seed(random_state):
     )
 
 
-def stream_seed(seed, *names):
+def stream_seed(seed: int, *names: str) -> int:
     """Return the 63-bit seed of the stream with these names."""
     text = "/".join([str(seed), *names])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
@@ -99,12 +101,12 @@ def stream_seed(seed, *names):
 class Stream:
     """A named stream ("shuffle", "forward", ...): one generator per device, made on demand."""
 
-    def __init__(self, seed, name):
+    def __init__(self, seed: int, name: str) -> None:
         self.seed = seed
         self.name = name
-        self._generators = {}
+        self._generators: dict[str, torch.Generator] = {}
 
-    def generator(self, device="cpu"):
+    def generator(self, device: str | torch.device = "cpu") -> torch.Generator:
         """Return the generator of a device."""
         device = torch.device(device)
         if device.type == "cuda" and device.index is None:
@@ -126,15 +128,15 @@ class Stream:
                 self.generator(key).set_state(value.cpu())
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _restore_stream, (self.seed, self.name, self.state())
 
 
-def _restore_stream(seed, name, state):
+def _restore_stream(seed: int, name: str, state: dict[str, torch.Tensor]) -> Stream:
     return Stream(seed, name).set_state(state)
 
 
-def _exists(device):
+def _exists(device: torch.device) -> bool:
     if device.type == "cuda":
         return (device.index or 0) < torch.cuda.device_count()
     return device.type == "cpu" or torch.get_device_module(device).is_available()
@@ -148,11 +150,11 @@ class OwnGenerators(TorchFunctionMode):
     of several fits wait for each other. Draws by NumPy or Python's `random` are not redirected.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: Stream) -> None:
         super().__init__()
         self.stream = stream
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _WITH_GENERATOR:
             if kwargs.get("generator") is None:
@@ -166,12 +168,18 @@ class OwnGenerators(TorchFunctionMode):
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def generator(self, device):
+    def generator(self, device: torch.device) -> torch.Generator:
         """Return the generator that the next call draws from."""
         return self.stream.generator(device)
 
 
-def _dropout(generator, input, p=0.5, training=True, inplace=False):
+def _dropout(
+    generator: torch.Generator,
+    input: torch.Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+) -> torch.Tensor:
     """Compute `torch.nn.functional.dropout` on a CPU, bit for bit, without the lock."""
     if not training or not 0 < p < 1:
         return F.dropout(input, p, training, inplace)
@@ -180,7 +188,7 @@ def _dropout(generator, input, p=0.5, training=True, inplace=False):
 
 
 @contextlib.contextmanager
-def noticing_draws():
+def noticing_draws() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether this thread drew within this context.
 
     It tells so of torch's default generator of the CPU, which it leaves as it was. Other fits draw
@@ -189,7 +197,7 @@ def noticing_draws():
     with _DEFAULT_GENERATORS_LENT:
         before = torch.default_generator.get_state()
 
-        def drew():
+        def drew() -> bool:
             if torch.equal(torch.default_generator.get_state(), before):
                 return False
             torch.default_generator.set_state(before)
@@ -202,7 +210,7 @@ def noticing_draws():
 
 
 @contextlib.contextmanager
-def noticing_seeds():
+def noticing_seeds() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether torch's default generator was seeded in this context.
 
     The generator is left as it was. Draws, also those of other threads, are no seeds. A seed that
@@ -211,7 +219,7 @@ def noticing_seeds():
     with _DEFAULT_GENERATORS_LENT:
         seed, state = torch.initial_seed(), torch.default_generator.get_state()
 
-        def seeded():
+        def seeded() -> bool:
             if torch.initial_seed() == seed:
                 return False
             torch.default_generator.set_state(state)
@@ -231,11 +239,11 @@ class LentGenerators:
     stream.
     """
 
-    def __init__(self, stream, *devices):
+    def __init__(self, stream: Any, *devices: torch.device) -> None:
         self.stream = stream
         self.devices = devices
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         _DEFAULT_GENERATORS_LENT.acquire()
         self._lent = []
         for device in self.devices:
@@ -243,14 +251,14 @@ class LentGenerators:
             self._lent.append((own, default, default.get_state()))
             default.set_state(own.get_state())
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for own, default, state_before in self._lent:
             own.set_state(default.get_state())
             default.set_state(state_before)
         _DEFAULT_GENERATORS_LENT.release()
 
 
-def _default_generator(device):
+def _default_generator(device: torch.device) -> torch.Generator:
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         return torch.cuda.default_generators[index]
@@ -259,7 +267,7 @@ def _default_generator(device):
     return torch.default_generator
 
 
-def _device_of(args, kwargs):
+def _device_of(args: Any, kwargs: Any) -> torch.device:
     for value in (*args, *kwargs.values()):
         if isinstance(value, torch.Tensor):
             return value.device
@@ -267,7 +275,7 @@ def _device_of(args, kwargs):
     return torch.get_default_device() if device is None else torch.device(device)
 
 
-def may_draw(module):
+def may_draw(module: nn.Module) -> bool:
     """Whether a forward pass in training mode may draw random numbers.
 
     False only if every part is a layer of torch or of this package that never draws.
@@ -275,7 +283,7 @@ def may_draw(module):
     return any(layer_may_draw(layer) for layer in module.modules())
 
 
-def layer_may_draw(layer):
+def layer_may_draw(layer: nn.Module) -> bool:
     """Whether a layer, without its children, may draw."""
     home = type(layer).__module__
     if not (home.startswith("torch.nn.modules.") or home == "skhpo.modules"):

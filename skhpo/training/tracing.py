@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
-from torch import fx
+from torch import fx, nn
 
 __all__ = ["Tracer", "Untraceable"]
 
@@ -22,7 +24,7 @@ class Tracer(fx.Tracer):
     networks in other threads would get graph nodes instead of tensors.
     """
 
-    def trace(self, root):
+    def trace(self, root: nn.Module) -> fx.Graph:  # type: ignore[override]
         """Return the graph of a module, without changing it; Untraceable if it has none."""
         with _users_code():
             root = copy.deepcopy(root)
@@ -30,7 +32,7 @@ class Tracer(fx.Tracer):
         self.graph = fx.Graph(tracer_cls=type(self))
         self.submodule_paths = {module: name for name, module in root.named_modules()}
         self.tensor_attrs = {}
-        cache = {}
+        cache: dict[str, Any] = {}
         for module in root.modules():
             # torch calls this instead of `forward` and its hooks.
             vars(module)["_compiled_call_impl"] = partial(self._called, module)
@@ -43,15 +45,15 @@ class Tracer(fx.Tracer):
         self.create_node("output", "output", (output,), {})
         return self.graph
 
-    def _called(self, module, *args, **kwargs):
+    def _called(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return self.call_module(module, module._call_impl, args, kwargs)
 
-    def _read(self, cache, name, parameter):
+    def _read(self, cache: dict[str, Any], name: str, parameter: nn.Parameter) -> Any:
         return self.getattr(name, parameter, cache)
 
 
 @contextlib.contextmanager
-def _users_code():
+def _users_code() -> Iterator[None]:
     """Convert errors within this context to Untraceable: a ``forward`` may raise any for nodes."""
     try:
         yield
@@ -59,8 +61,10 @@ def _users_code():
         raise Untraceable(str(error)) from error
 
 
-class _Proxies(dict):
+class _Proxies(dict[str, Any]):
     """Parameters of a module; access by name returns a node of the graph."""
 
-    def __getitem__(self, name):
+    of: Callable[[str, Any], Any]
+
+    def __getitem__(self, name: str) -> Any:
         return self.of(name, super().__getitem__(name))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ class CudaGraph:
     A replay writes the function's result into `out`.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[[], torch.Tensor]) -> None:
         self._graph = torch.cuda.CUDAGraph()
         side, current = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(current)
@@ -32,7 +34,7 @@ class CudaGraph:
                 self._graph.capture_end()
         current.wait_stream(side)
 
-    def replay(self):
+    def replay(self) -> None:
         """Run the kernels."""
         self._graph.replay()
 
@@ -44,13 +46,17 @@ class Captured:
     move. `capture` maps a function without arguments to its replay.
     """
 
-    def __init__(self, function, capture=CudaGraph):
+    def __init__(
+        self,
+        function: Callable[..., torch.Tensor],
+        capture: Callable[[Callable[[], torch.Tensor]], Any] | None = CudaGraph,
+    ) -> None:
         self._function = function
         self._capture = capture
         self._n_calls = 0
-        self._graph = None
+        self._graph: Any = None
 
-    def __call__(self, *tensors):
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
         """Return the function's result as a new tensor."""
         self._n_calls += 1
         if self._n_calls <= _WARM_UP or self._capture is None:
@@ -66,4 +72,5 @@ class Captured:
         for own, tensor in zip(self._inputs, tensors, strict=True):
             own.copy_(tensor)
         self._graph.replay()
-        return self._graph.out.clone()
+        out: torch.Tensor = self._graph.out
+        return out.clone()

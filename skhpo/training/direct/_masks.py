@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 
@@ -15,16 +16,17 @@ class Masks:
     `generator` is a function that returns the generator.
     """
 
-    def __init__(self, generator=None):
+    def __init__(self, generator: Callable[[], torch.Generator] | None = None) -> None:
         self._generator = generator
-        self._uniform = {}
-        self._scales = {}
+        self._uniform: dict[int, torch.Tensor] = {}
+        self._scales: dict[float, torch.Tensor] = {}
 
-    def __call__(self, mask, rate):
+    def __call__(self, mask: torch.Tensor, rate: float) -> None:
         """Fill a mask with draws from the generator."""
+        assert self._generator is not None
         self.fill(mask, rate, self._generator())
 
-    def fill(self, mask, rate, generator):
+    def fill(self, mask: torch.Tensor, rate: float, generator: torch.Generator) -> None:
         """Fill a mask; a value is zero with probability `rate`, between 0 and 1."""
         if mask.is_contiguous() and _draws_uniform_numbers():
             n = mask.numel()
@@ -40,7 +42,7 @@ class Masks:
 
 
 @functools.cache
-def _draws_uniform_numbers():
+def _draws_uniform_numbers() -> bool:
     """Whether ``bernoulli_`` equals a comparison of doubles, which takes half the time."""
     ours, theirs = (torch.Generator().manual_seed(0) for _ in range(2))
     wanted = torch.empty(1000).bernoulli_(0.3, generator=theirs)

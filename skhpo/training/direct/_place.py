@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 __all__ = ["Place", "Rule", "Unknown", "on_meta", "users_code"]
 
@@ -18,7 +19,7 @@ class Unknown(Exception):
 
 
 @contextlib.contextmanager
-def users_code(what):
+def users_code(what: str) -> Iterator[None]:
     """Convert errors of code within this context that is not of this package to Unknown.
 
     Autograd may handle what fails here. All that is not within such a context is this package's
@@ -68,23 +69,25 @@ class Place:
         Further arguments for rules of other packages.
     """
 
-    shape: tuple
-    parameters: dict
-    buffers: dict
-    draw_mask: Callable | None
+    shape: tuple[int, ...]
+    parameters: dict[str, tuple[torch.Tensor, torch.Tensor | None]]
+    buffers: dict[str, torch.Tensor]
+    draw_mask: Callable[..., object] | None
     n_networks: int | None = None
     networks: Any = None
     path: str = ""
     needs_gradient: bool = False
     may_overwrite: bool = False
     is_integer: bool = False
-    read: set = field(default_factory=set)
-    graphs: dict = field(default_factory=dict)
-    rules: Mapping | None = None
+    read: set[str] = field(default_factory=set)
+    graphs: dict[nn.Module, Any] = field(default_factory=dict)
+    rules: Mapping[Any, Any] | None = None
     extra: object = None
 
     @classmethod
-    def of(cls, module, shape, draw_mask, *, is_integer):
+    def of(
+        cls, module: nn.Module, shape: tuple[int, ...], draw_mask: Any, *, is_integer: bool
+    ) -> Place:
         """Return the place of a whole module."""
         parameters = {
             name: (
@@ -96,11 +99,11 @@ class Place:
         buffers = dict(module.named_buffers(remove_duplicate=False))
         return cls(shape, parameters, buffers, draw_mask, is_integer=is_integer)
 
-    def at(self, **changes):
+    def at(self, **changes: Any) -> Place:
         """Return another place in the same program."""
         return dataclasses.replace(self, **changes)
 
-    def parameter(self, name):
+    def parameter(self, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Return value and gradient of a parameter of the layer; None where there is none."""
         name = self.path + name
         if name not in self.parameters:
@@ -108,12 +111,15 @@ class Place:
         self.read.add(name)
         return self.parameters[name]
 
-    def layers(self, layer):
+    def layers(self, layer: nn.Module) -> list[nn.Module]:
         """Return the layer of each network."""
-        return [layer] if self.networks is None else self.networks.layers(layer, self.path)
+        if self.networks is None:
+            return [layer]
+        found: list[nn.Module] = self.networks.layers(layer, self.path)
+        return found
 
     @property
-    def trains(self):
+    def trains(self) -> bool:
         """Whether a parameter of the layer or of its children is trained."""
         return any(
             gradient is not None
@@ -138,21 +144,23 @@ class Rule:
     keeps_output = aliases = False
     # Maps a change of the input, which it may overwrite, to the change of the output to first
     # order; called between `forward` and `backward`. None if not implemented.
-    tangent = None
+    tangent: Callable[..., torch.Tensor] | None = None
 
-    def __init__(self, layer, place):
+    def __init__(self, layer: Any, place: Place) -> None:
         self.shape = place.shape
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         """Return the output."""
         raise NotImplementedError
 
-    def backward(self, gradient):
+    def backward(self, gradient: Any) -> Any:
         """Return the gradient of the input, given that of the output; None if not needed."""
         raise NotImplementedError
 
 
-def on_meta(function, shape, *tensors):
+def on_meta(
+    function: Callable[..., torch.Tensor], shape: tuple[int, ...], *tensors: torch.Tensor | None
+) -> tuple[int, ...]:
     """Return the shape of a function's result for an input of a shape."""
     meta = [None if t is None else torch.empty(t.shape, device="meta") for t in tensors]
     return tuple(function(torch.empty(shape, device="meta"), *meta).shape)
