@@ -57,7 +57,10 @@ NETS = {
     "64-128-10": (MLP, {"n_units": 128}, digits, 6),
     "64-256-10": (MLP, {"n_units": 256}, digits, 4),
     "64-256-256-10": (MLP, {"n_units": 256, "n_layers": 2}, digits, 2),
+    "64-350-350-10": (MLP, {"n_units": 350, "n_layers": 2}, digits, 2),
     "784-64-10 (MNIST)": (MLP, {"n_units": 64}, mnist, 1),
+    "784-128-10 (MNIST)": (MLP, {"n_units": 128}, mnist, 1),
+    "784-190-10 (MNIST)": (MLP, {"n_units": 190}, mnist, 1),
     "ConvNet, 4 channels, 8 x 8": (ConvNet, {"n_channels": 4}, images, 2),
     "ConvNet, 16 channels, 8 x 8": (ConvNet, {"n_channels": 16}, images, 1),
 }

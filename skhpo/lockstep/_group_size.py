@@ -24,8 +24,8 @@ _MOST = {"cpu": 20, "cuda": 256}
 _SHARE = 0.25
 _CPU_BYTES = 2**29
 # From these sizes on arithmetic takes more time on a CPU than the overhead of operations.
-_MOST_PRODUCTS = 10**7
-_MOST_PARAMETERS = 200_000
+_MOST_PRODUCTS = 8 * 10**6
+_MOST_PARAMETERS = 125_000
 # Assumed size of a batch of all rows.
 _ROWS = 1024
 # Values per parameter of a network: itself, its gradient, and two of the optimizer.
@@ -36,8 +36,8 @@ def pays(net, n_members):
     """Return how many networks like this one to train jointly; 1 if that would not be faster.
 
     At most 20 on a CPU and 256 on a GPU, and no more than fit into 512 MiB, or a quarter of the
-    GPU's memory. On a CPU 1, if its linear layers and convolutions have more than 10 million
-    multiplications in the forward pass of a batch, or it has more than 200,000 parameters.
+    GPU's memory. On a CPU 1, if its linear layers and convolutions have more than 8 million
+    multiplications in the forward pass of a batch, or it has more than 125,000 parameters.
 
     Parameters
     ----------

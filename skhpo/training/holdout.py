@@ -81,7 +81,8 @@ def _mixed(sums: NDArray[Any]) -> NDArray[Any]:
     # generators", 2014).
     sums = (sums ^ (sums >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
     sums = (sums ^ (sums >> 27)) * np.uint64(0x94D049BB133111EB)
-    return sums ^ (sums >> 31)
+    mixed: NDArray[Any] = sums ^ (sums >> 31)
+    return mixed
 
 
 def _sums_of_sparse_rows(X: Any, numbers: NDArray[Any]) -> NDArray[Any]:

@@ -62,7 +62,7 @@ class PlainRunner(EpochRunner):
                 loss = loss_of(X, y, weight)
             for parameter in parameters:
                 parameter.grad = None
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             step()
             if after_batch is not None:
                 after_batch()
@@ -86,7 +86,7 @@ class PlainRunner(EpochRunner):
             with self.drawing:
                 loss = self.loss_of(X, y, weight)
             steps.begin_batch(row_count(y))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             steps.end_batch()
             losses.append(loss.detach())
             sizes.append(row_count(y))

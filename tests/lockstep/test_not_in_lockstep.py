@@ -339,6 +339,9 @@ def test_as_many_go_together_as_there_are_and_as_fit():
 def test_arithmetic_is_not_trained_in_lockstep_on_a_cpu():
     wide = net_of(0, module__n_units=600, module__n_layers=2)
     assert pays(built_for(wide, X, Y), 7) == 1
+    for n_units, n in ((300, 7), (350, 1)):  # 94,000 and 126,000 parameters
+        net = net_of(0, module__n_units=n_units, module__n_layers=2)
+        assert pays(built_for(net, X, Y), 7) == n
     images = np.zeros((60, 1, 28, 28))
     assert pays(built_for(net_of(0, ConvNet), images, Y), 7) == 1
     assert pays(built_for(net_of(0, ConvNet, batch_size=4), images, Y), 7) == 7
