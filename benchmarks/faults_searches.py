@@ -28,6 +28,7 @@ from scipy.stats import loguniform
 from sklearn.datasets import load_iris
 
 from skhpo import HalvingHyperbandSearchCV, TorchClassifier
+from skhpo.journal import PredictionFiles
 from skhpo.process import remove_at_last, remove_now
 
 # By name: the number of jobs, the backend, and arguments of the search.
@@ -143,9 +144,14 @@ def table(search):
 
 def without_predictions(journal, setting):
     """Return how many fits of a journal must have predictions, and have none."""
-    folder, largest = Path(f"{journal}.files"), SHAPES[setting.shape]["max_resources"]
+    if not Path(journal).exists():
+        return 0
+    with open(journal, "rb") as file:
+        identity = json.loads(file.readline())["journal"]
+    kept = PredictionFiles(Path(f"{journal}.files"), identity)
+    largest = SHAPES[setting.shape]["max_resources"]
     return sum(
-        not (folder / f"{event['trial']}-{event['split']}-{event['repeat']}.npy").exists()
+        kept.get((event["trial"], event["split"], event["repeat"])) is None
         for event in events(journal)
         if event["event"] == "fit" and event["resource"] == largest and not event["error"]
     )

@@ -7,9 +7,10 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from .exceptions import StorageError
 
@@ -18,15 +19,22 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["read_file", "storing", "to_disk", "write_all", "write_atomically"]
+__all__ = [
+    "append_at",
+    "opened",
+    "read_file",
+    "storing",
+    "to_disk",
+    "write_all",
+    "write_atomically",
+]
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS
 
 # Windows lacks O_NOFOLLOW and O_CLOEXEC, and needs O_BINARY.
-_FLAGS = (
+_WRITE = (
     os.O_WRONLY
     | os.O_CREAT
-    | os.O_EXCL
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
@@ -42,21 +50,28 @@ _READ = (
 
 
 def write_atomically(
-    path: str | PathLike[str], content: bytes | memoryview, *, mode: int = 0o666, sync: bool = True
+    path: str | PathLike[str],
+    content: bytes | memoryview | Iterable[bytes],
+    *,
+    mode: int = 0o666,
+    sync: bool = True,
 ) -> None:
     """Write a file atomically: at any time there is the old or the complete new content.
 
-    A temporary file in the same folder is renamed, and removed if writing fails or is interrupted.
-    A link at `path` is replaced, never followed. `mode` are the permissions before the umask; with
-    `sync` the content survives a crash of the machine. StorageError is raised if writing fails.
+    The content may come in parts. A temporary file in the same folder is renamed, and removed if
+    writing fails or is interrupted. A link at `path` is replaced, never followed. `mode` are the
+    permissions before the umask; with `sync` the content survives a crash of the machine.
+    StorageError is raised if writing fails.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    parts = (content,) if isinstance(content, bytes | memoryview) else content
     with storing(path):
         try:
-            descriptor = os.open(temporary, _FLAGS, mode)
+            descriptor = os.open(temporary, _WRITE | os.O_EXCL, mode)
             try:
-                write_all(descriptor, content)
+                for part in parts:
+                    write_all(descriptor, part)
                 if sync:
                     to_disk(descriptor)
             finally:
@@ -66,6 +81,35 @@ def write_atomically(
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
+
+
+def append_at(
+    path: str | PathLike[str], end: int, content: bytes, *, mode: int = 0o666, sync: bool = False
+) -> int:
+    """Append to a file that this process alone writes, and return where that begins.
+
+    What is beyond `end` is the rest of a write that failed, and cut off. Where there is less (the
+    file was removed, say), the content begins there. A write that fails is undone, and StorageError
+    raised. `mode` and `sync` are those of `write_atomically`.
+    """
+    with storing(path):
+        descriptor = os.open(path, _WRITE | os.O_APPEND, mode)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size > end:
+                os.ftruncate(descriptor, end)
+            begin = min(size, end)
+            try:
+                write_all(descriptor, content)
+                if sync:
+                    to_disk(descriptor)
+            except BaseException:
+                with contextlib.suppress(OSError):  # cut off by the next one
+                    os.ftruncate(descriptor, begin)
+                raise
+            return begin
+        finally:
+            os.close(descriptor)
 
 
 def to_disk(descriptor: int) -> None:
@@ -105,8 +149,15 @@ def storing(path: str | PathLike[str]) -> Iterator[None]:
 
 def read_file(path: str | PathLike[str]) -> bytes:
     """Read a file of this package; OSError if it is missing, unreadable, or not a regular file."""
+    with opened(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file of this package to read it; OSError as of `read_file`."""
     descriptor = os.open(path, _READ)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-        return file.read()
+        yield file

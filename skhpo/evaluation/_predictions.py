@@ -78,8 +78,9 @@ class PredictionKind:
                 f"{self.method} must return something for each of {n_rows} rows, but returned an "
                 f"array of shape {values.shape}"
             )
-        n_bad = values.size - np.count_nonzero(np.isfinite(values))
-        if n_bad:
+        are_finite = np.isfinite(values)
+        if not are_finite.all():
+            n_bad = values.size - np.count_nonzero(are_finite)
             raise ValueError(
                 f"predictions that are kept must be finite, but {n_bad} of the {values.size} "
                 f"numbers of {self.method} are not"
@@ -131,6 +132,8 @@ class PredictionKind:
                 f"{self.method} must return a column for each of {len(own)} classes, but returned "
                 f"an array of shape {given.shape}"
             )
+        if np.array_equal(own, classes):
+            return given
         aligned = np.zeros((len(given), len(classes)), dtype=given.dtype)
         aligned[:, _positions(own, classes)] = given
         return aligned
@@ -165,11 +168,11 @@ def _compact(values: NDArray[Any], *, is_probability: bool) -> NDArray[np.floati
     """Return numbers as float32 where that rounds them little, measured by their spread."""
     if values.dtype == np.float32:
         return values.copy()
-    wide = values.astype(np.float64)
     with np.errstate(over="ignore"):
-        small = wide.astype(np.float32)
+        small = values.astype(np.float32)
     if is_probability:  # whose scale is 1
         return small
+    wide = values.astype(np.float64)
     if not np.isfinite(small).all():
         return wide
     rounds_little = np.abs(small - wide).max(initial=0) <= _ROUNDING * wide.std()

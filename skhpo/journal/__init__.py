@@ -16,7 +16,8 @@ file                what it does
 ``_folder.py``      the folder beside the file: whose it is, split indices
 ``_fit_files.py``   files of single fits in it
 ``_checkpoints.py`` checkpoints: what rungs go on from, and models that are kept
-``_predictions.py`` predictions
+``_records.py``     arrays of fits, one after the other in a file
+``_predictions.py`` predictions: such files, one for each process
 ``_file.py``        the file: made whole, locked, appended to
 ``_shared.py``      the same, locked in turns by several processes
 ``_workers.py``     which of these are alive

@@ -20,6 +20,7 @@ from ..exceptions import JournalError
 from ..files import read_file, storing, write_atomically
 from ._fit_files import FIT_FILE
 from ._locks import OPEN_FILES_MOVE, lock
+from ._records import RECORD_FILE
 
 __all__ = ["Folder", "digest_of"]
 
@@ -33,7 +34,7 @@ _UNFINISHED = re.compile(
     rf"{_STARTING}|{_HEADER}|({_OWNER}|{_SPLITS}|{_STARTING})\.[0-9a-f]+\.part"
 )
 # Other files that may be in a folder with the mark.
-_OURS = re.compile(rf"{_OWNER}|{_SPLITS}|{FIT_FILE.pattern}")
+_OURS = re.compile(rf"{_OWNER}|{_SPLITS}|{FIT_FILE.pattern}|{RECORD_FILE.pattern}")
 
 
 class Folder:

@@ -1,17 +1,34 @@
-"""Predictions of fits: arrays of numbers."""
+"""Predictions of fits: arrays of numbers, appended to one file for each process that searches.
+
+A file for each fit would cost more than all else that is done for its predictions. What is dropped
+stays where it is until there is more of it than of the others; then, and when the search is over,
+the file is written again without it. Journals of earlier versions have a file for each fit, in
+NumPy's format, which is read and removed, never written.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import secrets
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from ..files import append_at, opened, storing, write_atomically
 from ._fit_files import FitFile, FitFiles, Name
+from ._records import RECORD_FILE, Place, find_records, pack, unpack
 
 __all__ = ["PredictionFiles"]
+
+# Bytes of dropped records in a file, besides as many as it has others.
+_MOST_DROPPED = 2**26
 
 
 class _PredictionFile(FitFile):
@@ -20,10 +37,32 @@ class _PredictionFile(FitFile):
 
 
 class PredictionFiles(FitFiles):
-    """Predictions for the test parts of splits, as arrays in NumPy's format."""
+    """Predictions for the test parts of splits, by (trial, split, repeat).
+
+    Parameters
+    ----------
+    folder : Path
+        That of the journal.
+    journal : str
+        Its id.
+    """
 
     suffix = ".npy"
     file_type = _PredictionFile
+
+    def __init__(self, folder: Path, journal: str) -> None:
+        super().__init__(folder, journal)
+        self._places: dict[Name, list[Place]] = {}
+        self._ends: dict[str, int] = {}  # of each file, as far as it was read
+        self._inodes: dict[str, int] = {}  # another one: the file was written again
+        self._own: str | None = None  # to which this process appends
+        self._n_dropped = 0  # bytes of it
+        self._looked = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a pickle, which finds by itself what there is."""
+        fresh = type(self)(self.folder, self.journal)
+        return {**fresh.__dict__, "shared": None}
 
     def put(self, key: Name, predictions: NDArray[Any], *, sync: bool = False) -> None:
         """Write the predictions of a fit.
@@ -32,7 +71,7 @@ class PredictionFiles(FitFiles):
         ----------
         key : (int, int, int)
         predictions : ndarray
-            Of numbers.
+            Of float32 or float64.
         sync : bool, default=False
             Whether they shall survive a crash of the machine.
 
@@ -41,11 +80,167 @@ class PredictionFiles(FitFiles):
         StorageError
             If the system refuses.
         """
-        self.file(key, "").write(
-            lambda file: npy.write_array(file, predictions, allow_pickle=False), sync=sync
-        )
+        mode = 0o666
+        if self._own is None:
+            with storing(self.folder):
+                mode &= os.stat(self.folder).st_mode
+            self._look()
+            number = 1 + max(map(_number, self._ends), default=-1)
+            self._own = f"predictions-{number:06}-{secrets.token_hex(8)}.bin"
+            self._ends[self._own] = 0
+        own, record = self._own, pack(self.journal, key, predictions)
+        begin = append_at(self.folder / own, self._ends.get(own, 0), record, mode=mode, sync=sync)
+        self._ends[own] = begin + len(record)
+        self._places.setdefault(key, []).append(Place(own, begin, len(record)))
 
     def get(self, key: Name) -> NDArray[np.floating[Any]] | None:
-        """Return the predictions of a fit; None where there is no file, or none that is whole."""
+        """Return the predictions of a fit; None where there are none, or none that are whole."""
+        self._look_at_first()
+        for look_again in (True, False):
+            for place in sorted(self._places.get(key, ()), reverse=True):
+                with suppress(OSError):  # removed, or cut
+                    found = unpack(self._read(place), self.journal, key)
+                    if found is not None:
+                        return found
+            if look_again:  # another process may have written them, or their file again
+                self._look()
+        self._places.pop(key, None)
         content = self.content(key)
         return None if content is None else npy.read_array(io.BytesIO(content), allow_pickle=False)
+
+    def has(self, key: Name) -> bool:
+        """Whether there was something of a fit at the first call, or was put since.
+
+        Where other processes may write it: whether there is something now.
+        """
+        self._look_at_first()
+        if key not in self._places and self.shared is not None:
+            self._look()
+        return key in self._places or super().has(key)
+
+    def names(self) -> list[Name]:
+        """Return the fits of which there is something."""
+        self._look_at_first()
+        return sorted({*self._places, *super().names()})
+
+    def drop(self, key: Name) -> None:
+        """Remove the predictions of a fit: now from what can be read, later from the disk."""
+        self._look_at_first()
+        places = self._places.pop(key, ())
+        self._n_dropped += sum(place.size for place in places if place.file == self._own)
+        if super().has(key):
+            super().drop(key)
+        own = self._own
+        if own is not None and self._n_dropped > max(_MOST_DROPPED, self._ends.get(own, 0) / 2):
+            self._rewrite(own)
+
+    def copy_whole(self, keys: Iterable[Name], other: FitFiles) -> int:
+        """Copy what is whole of some fits to other files; return of how many.
+
+        Parameters
+        ----------
+        keys : iterable of (int, int, int)
+        other : PredictionFiles
+        """
+        assert isinstance(other, PredictionFiles)
+        n_copied = 0
+        for key in keys:
+            found = self.get(key)
+            if found is not None:
+                other.put(key, found)
+                n_copied += 1
+        return n_copied
+
+    def _sweep(self, kept: Collection[Name]) -> list[str]:
+        damaged = super()._sweep(kept)
+        self._look()
+        self._places = {key: places for key, places in self._places.items() if key in kept}
+        for name in os.listdir(self.folder) if self.folder.is_dir() else ():
+            match = RECORD_FILE.fullmatch(name)
+            if match is None:
+                continue
+            if match[2] is None:
+                self._rewrite(name)
+            else:
+                with suppress(OSError):  # half of a file that was written again: harmless
+                    os.unlink(self.folder / name)
+        return damaged
+
+    def _look_at_first(self) -> None:
+        if not self._looked:
+            self._look()
+
+    def _look(self) -> None:
+        """Find what was written since the last look."""
+        self._looked = True
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        names = list(filter(_is_complete, names))
+        for name in set(self._ends) - set(names):
+            self._forget(name)
+        for name in names:
+            path = str(self.folder / name)
+            with suppress(OSError):  # removed in this moment, or not readable
+                status = os.stat(path, follow_symlinks=False)
+                moved = self._inodes.setdefault(name, status.st_ino) != status.st_ino
+                if moved or status.st_size < self._ends.get(name, 0):
+                    self._forget(name)
+                    self._inodes[name] = status.st_ino
+                begin = self._ends.setdefault(name, 0)
+                if status.st_size > begin:
+                    found, self._ends[name] = find_records(path, self.journal, begin)
+                    for key, at, size in found:
+                        self._places.setdefault(key, []).append(Place(name, at, size))
+
+    def _forget(self, name: str) -> None:
+        """Forget what was read of a file."""
+        self._ends.pop(name, None)
+        self._inodes.pop(name, None)
+        left = {
+            key: [place for place in places if place.file != name]
+            for key, places in self._places.items()
+        }
+        self._places = {key: places for key, places in left.items() if places}
+
+    def _rewrite(self, name: str) -> None:
+        """Write a file again without what was dropped; where the system refuses, it stays."""
+        path = self.folder / name
+        left = sorted(
+            (place, key)
+            for key, places in self._places.items()
+            for place in places
+            if place.file == name
+        )
+        with suppress(OSError):
+            status = os.stat(path)
+            if sum(place.size for place, _ in left) == status.st_size:
+                return
+            if left:
+                records = (self._read(place) for place, _ in left)
+                write_atomically(path, records, mode=status.st_mode & 0o666)
+            else:
+                os.unlink(path)
+            self._forget(name)
+            begin = 0
+            for place, key in left:
+                self._places.setdefault(key, []).append(Place(name, begin, place.size))
+                begin += place.size
+            self._ends[name] = begin
+        if name == self._own:
+            self._n_dropped = 0
+
+    def _read(self, place: Place) -> bytes:
+        with opened(self.folder / place.file) as file:
+            file.seek(place.begin)
+            record = file.read(place.size)
+        if len(record) < place.size:
+            raise OSError(errno.EIO, "The file was cut", os.fspath(self.folder / place.file))
+        return record
+
+
+def _is_complete(name: str) -> bool:
+    match = RECORD_FILE.fullmatch(name)
+    return match is not None and match[2] is None
+
+
+def _number(name: str) -> int:
+    return int(name.split("-")[1])

@@ -486,12 +486,13 @@ def test_beyond_a_limit_they_lie_in_files_that_go_with_the_search(monkeypatch, t
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     search = kept(LogisticRegression(), {"C": [0.1, 1]})
-    assert len(list(tmp_path.rglob("*.npy"))) == 4
+    (path,) = tmp_path.rglob("predictions-*.bin")
+    assert path.read_bytes().count(b"skhpo predictions ") == 4
     expected = cross_val_predict(LogisticRegression(C=0.1), X, y, cv=MIXED, method="predict_proba")
     np.testing.assert_allclose(search.out_of_fold_predictions(0)[0], expected, rtol=1e-5)
     del search
     gc.collect()
-    assert not list(tmp_path.rglob("*.npy"))
+    assert not path.exists()
 
 
 def test_a_search_without_them_has_no_file_and_no_attribute(tmp_path, monkeypatch):

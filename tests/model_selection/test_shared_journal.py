@@ -181,7 +181,7 @@ def test_what_is_kept_is_kept_for_all(tmp_path):
 
 def test_predictions_that_are_lost_are_made_again_by_who_misses_them(tmp_path):
     search_of(tmp_path / "j", shared=True, return_predictions="predict").fit(X, y)
-    for path in (tmp_path / "j.files").glob("*.npy"):
+    for path in (tmp_path / "j.files").glob("predictions-*.bin"):
         path.unlink()
     with pytest.warns(UserWarning, match="trained again"):
         search = search_of(tmp_path / "j", shared=True, return_predictions="predict").fit(X, y)
