@@ -69,12 +69,12 @@ def output_container(transformer: Any) -> str:
     return container
 
 
-def metadata_of_scorer(scorer: Any, names: Iterable[str]) -> set[str]:
+def metadata_of_scorer(scorer: Any, names: Iterable[str], *, routed: bool) -> set[str]:
     """Return which metadata of ``fit`` of a search its scorer gets, of those with some names.
 
-    With metadata routing what it requests, else ``sample_weight`` where it takes that.
+    Where metadata are routed what it requests, else ``sample_weight`` where it takes that.
     """
-    if routing_enabled():
+    if routed:
         return set(get_routing_for_object(scorer).consumes("score", names))
     accepts = getattr(scorer, "_accept_sample_weight", None)
     return {"sample_weight"} & set(names) if accepts is not None and accepts() else set()

@@ -16,7 +16,14 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from .. import evaluation
-from .._compat import BaseSearchCV, Interval, StrOptions, fit_context, num_samples
+from .._compat import (
+    BaseSearchCV,
+    Interval,
+    StrOptions,
+    fit_context,
+    num_samples,
+    routing_enabled,
+)
 from ..interrupts import noticing
 from ..journal import SharedJournal
 from ..schedulers import Scheduler
@@ -304,7 +311,7 @@ class BaseTrialSearchCV(ScoredTrials):
         setting = plan.setting
         candidates = loop.table.candidates()
         self._refit_inputs = RefitInputs(
-            setting.seed, candidates, setting.max_resource, given, plan.metadata
+            setting.seed, candidates, setting.max_resource, given, plan.metadata, routing_enabled()
         )
         self.__dict__.pop("_top", None)
         self._warn(loop)

@@ -17,6 +17,7 @@ from .._compat import (
     PassthroughScorer,
     metadata_of_scorer,
     num_samples,
+    routing_enabled,
     safe_indexing,
     scorer_parts,
 )
@@ -167,7 +168,7 @@ def metric_of(
     kept, inputs = search.predictions_, search._refit_inputs
     own, classes = _targets(kept, y, found)
     scorer = _scorer(search, search.scorer_, metric)
-    if _weighs(scorer, inputs.names, metric):
+    if _weighs(scorer, inputs.names, metric, routed=inputs.routed):
         weight = inputs.argument("sample_weight") if weight is None else weight
         if weight is None:
             raise ValueError(
@@ -185,9 +186,9 @@ def metric_of(
     return OutputMetric(scorer, own, method=kept.method, classes=classes, sample_weight=weight)
 
 
-def _weighs(scorer: Any, names: Iterable[str], metric: Any) -> bool:
+def _weighs(scorer: Any, names: Iterable[str], metric: Any, *, routed: bool) -> bool:
     """Return whether a scorer gets weights of what ``fit`` got; ValueError if it gets more."""
-    used = metadata_of_scorer(scorer, names)
+    used = metadata_of_scorer(scorer, names, routed=routed)
     if used - {"sample_weight"}:
         raise ValueError(
             "a metric of kept predictions gets no metadata but sample_weight, but "
@@ -291,7 +292,7 @@ def check_metric(
     """
     check_predicts(search.estimator, f"refit={search.refit!r}")
     own = _scorer(search, scorer, None)
-    _weighs(own, names, None)
+    _weighs(own, names, None, routed=routing_enabled())
     OutputMetric(
         own,
         np.asarray(y),

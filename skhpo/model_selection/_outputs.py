@@ -94,7 +94,8 @@ class KeptOutputs(TopEstimators):
             return list(kept.of_row(row))
         what = "kept_models fits what is around the networks again"
         X, y, fit_params = self._inputs(X, y, params, f"{what}, on", "kept_models(row, X, y)")
-        return list(kept.of_row(row, X, y, fit_params))
+        with self._refit_inputs.routing():
+            return list(kept.of_row(row, X, y, fit_params))
 
     def _checked_row(self, row: int | None) -> int:
         n_rows = len(self.cv_results_["params"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
@@ -59,6 +60,8 @@ class RefitInputs:
         pickled one has None.
     names : frozenset of str, default=frozenset()
         Metadata that ``fit`` got, whether or not they are still there.
+    routed : bool, default=False
+        Whether metadata routing was enabled then.
     """
 
     seed: int
@@ -66,6 +69,7 @@ class RefitInputs:
     max_resource: int | None
     data: dict[str, weakref.ref[Any]] | None
     names: frozenset[str] = frozenset()
+    routed: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None}
@@ -78,6 +82,11 @@ class RefitInputs:
             return {name: weakref.ref(value) for name, value in given.items()}
         except TypeError:
             return None
+
+    def routing(self) -> AbstractContextManager[None]:
+        """Return a context in which metadata are routed, or not, as they were in ``fit``."""
+        context: AbstractContextManager[None] = config_context(enable_metadata_routing=self.routed)
+        return context
 
     def arguments(self) -> dict[str, Any] | None:
         """Return the arguments of ``fit``, None if any is gone."""
@@ -240,7 +249,8 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             X, y = given.pop("X"), given.pop("y", None)
             params = given
         X, y = rows_and_targets(self.estimator, X, y)
-        routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
+        with self._refit_inputs.routing():
+            routed = self._get_routed_params_for_fit(check_method_params(X, params=params))
         return X, y, routed.estimator.fit
 
     def _fitted(
@@ -263,23 +273,31 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 self._top[self.best_index_, 0] = self.best_estimator_
         missing = [key for key in dict.fromkeys(keys) if key not in self._top]
         if missing:
-            X, y, fit_params = inputs(len(missing))
-            if self.refit_epochs in ("median", "scaled"):
-                fit_params = without_validation(fit_params)
-            setting = evaluation.Setting(
-                estimator=clone(self.estimator),
-                scorer=None,
-                seed=self._refit_inputs.seed,
-                fit_params=fit_params,
-                resource=self.resource,
-                max_resource=self._refit_inputs.max_resource,
-            )
-            n_samples = num_samples(X)
-            fresh = [self._unfitted(setting, row, repeat, n_samples) for row, repeat in missing]
-            with without_convergence_warnings(self.resource):
-                evaluation.refit_together(fresh, setting, X, y, self.lockstep)
-            self._top.update(zip(missing, fresh, strict=True))
+            with self._refit_inputs.routing():
+                self._fit_missing(missing, inputs)
         return [self._top[key] for key in keys]
+
+    def _fit_missing(
+        self,
+        missing: Sequence[tuple[int, int]],
+        inputs: Callable[[int], tuple[Any, Any, dict[str, Any]]],
+    ) -> None:
+        X, y, fit_params = inputs(len(missing))
+        if self.refit_epochs in ("median", "scaled"):
+            fit_params = without_validation(fit_params)
+        setting = evaluation.Setting(
+            estimator=clone(self.estimator),
+            scorer=None,
+            seed=self._refit_inputs.seed,
+            fit_params=fit_params,
+            resource=self.resource,
+            max_resource=self._refit_inputs.max_resource,
+        )
+        n_samples = num_samples(X)
+        fresh = [self._unfitted(setting, row, repeat, n_samples) for row, repeat in missing]
+        with without_convergence_warnings(self.resource):
+            evaluation.refit_together(fresh, setting, X, y, self.lockstep)
+        self._top.update(zip(missing, fresh, strict=True))
 
     def _unfitted(self, setting: evaluation.Setting, row: int, repeat: int, n_samples: int) -> Any:
         estimator, _ = self._for_refit(setting, row, n_samples, repeat)

@@ -306,6 +306,16 @@ class TestWeights:
         assert found.uncorrected == pytest.approx(-log_loss(y, proba, sample_weight=self.weight))
         unweighted = corrected_score(search, y, metric="neg_log_loss", n_bootstrap=20)
         assert unweighted.uncorrected == pytest.approx(-log_loss(y, proba))
+        search.set_params(scoring=ignores).fit(X, y, sample_weight=self.weight)
+        with config_context(enable_metadata_routing=False):  # it was enabled in fit
+            found = corrected_score(search, y, n_bootstrap=20)
+        assert found.uncorrected == pytest.approx(-log_loss(y, proba))
+        search.estimator.set_fit_request(sample_weight=False)
+        search.set_params(scoring=weighs, refit=False).fit(X, y, sample_weight=self.weight)
+        with config_context(enable_metadata_routing=False):
+            (best,) = search.top_estimators(1)
+        unweighted = clone(best).fit(X, y)
+        np.testing.assert_array_equal(best.predict_proba(X), unweighted.predict_proba(X))
 
     @config_context(enable_metadata_routing=True)
     def test_other_metadata_are_refused_before_any_training(self):
