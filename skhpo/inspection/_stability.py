@@ -144,8 +144,8 @@ def explanation_stability(
         models += kept
     if len(fits) < 2:
         raise ValueError(
-            "explanations of two fits at least are compared, but there is one; search with several "
-            "splits or repeats, or keep more models"
+            "explanations of two fits at least are compared, but there is one; give rows of which "
+            f"models are kept ({search.models_.rows}), or search with several splits or repeats"
         )
     fits = np.array(fits)
     if method == "permutation":

@@ -177,6 +177,11 @@ class Ensembles(KeptOutputs):
         rows = [row for row in self.predictions_.rows if may_win[row]]
         if members == "folds":
             rows = [row for row in rows if row in set(self.models_.rows)]
+        if not may_win.any():
+            raise ValueError(
+                f"{what} needs rows with a score, on all splits, but fits or scores of all rows "
+                "failed: see the warnings of the search, or set error_score='raise'"
+            )
         if not rows:
             kept = "predictions" + (" and estimators" if members == "folds" else "")
             raise ValueError(

@@ -22,6 +22,7 @@ from .._compat import (
     scorer_parts,
 )
 from ..ensembles import OutputMetric
+from ..scorers import resolved
 from ..wrappers import owner_of
 
 if TYPE_CHECKING:
@@ -315,7 +316,8 @@ def _classes(classes: Any) -> NDArray[Any] | None:
 def _scorer(search: Any, scorer: Any, metric: Any) -> Any:
     """Return the scorer of a metric, or of a search: one that asks for outputs and nothing else."""
     if metric is not None:
-        return _checked(check_scoring(search.estimator, scoring=metric), search, metric)
+        scorer = check_scoring(search.estimator, scoring=resolved(metric))
+        return _checked(scorer, search, metric)
     several = scorer._scorers if isinstance(scorer, MultimetricScorer) else scorer
     if isinstance(several, dict):
         name = search.refit if search.refit in several else next(iter(several))

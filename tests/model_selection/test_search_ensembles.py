@@ -368,6 +368,13 @@ class TestBadInput:
         with pytest.raises(ValueError, match="corrected_score needs predictions"):
             corrected_score(search)
 
+    def test_no_row_has_a_score(self):
+        fails = make_scorer(lambda y, p: 1 / 0)
+        with pytest.warns(UserWarning, match="Scoring failed"):
+            search = search_of(scoring=fails, refit=False, space={"max_depth": [1, 2]}).fit(X, y)
+        with pytest.raises(ValueError, match="an ensemble needs rows with a score"):
+            search.ensemble()
+
     def test_models_were_not_kept(self, search):
         with pytest.raises(ValueError, match="set keep_models to a number"):
             search.ensemble(members="folds")
@@ -391,7 +398,7 @@ class TestBadInput:
             ({"y": y[:50]}, "y must be what fit got, 120 rows, but has 50"),
             ({"y": y + 1}, "has labels that were not there"),
             ({"metric": lambda estimator, X, y: 1.0}, "must be a name or made by make_scorer"),
-            ({"metric": "acuracy"}, "acuracy"),
+            ({"metric": "acuracy"}, "got 'acuracy'; nearest are 'accuracy'"),
         ],
         ids=["none", "bool", "members", "few", "labels", "function", "name"],
     )
