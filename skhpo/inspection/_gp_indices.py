@@ -58,9 +58,9 @@ def gp_indices(space, u, y, variances, n_bootstrap, rng):
             explained = anova.main(name, f)
             if start is not None:
                 explained = explained + [_missed(cells[name], left, root) for root in roots]
-            found.append(np.maximum(explained / totals, 0.0))
+            found.append(np.clip(explained / totals, 0.0, 1.0))
         for (a, b), found in interactions.items():
-            found.append(np.maximum(anova.interaction(a, b, f) / totals, 0.0))
+            found.append(np.clip(anova.interaction(a, b, f) / totals, 0.0, 1.0))
     return _joined(main), _joined(interactions)
 
 
