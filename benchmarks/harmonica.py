@@ -14,12 +14,12 @@ Run it with ``python benchmarks/harmonica.py``; ``--part`` runs one table of it.
 
 import argparse
 import itertools
-import resource
 import subprocess
 import sys
 import time
 
 import numpy as np
+from scale_rows import peak_bytes
 from sklearn.linear_model import Lasso
 from sklearn.preprocessing import PolynomialFeatures
 
@@ -218,7 +218,7 @@ def memory():
 
 
 def large_stage():
-    start = _peak()
+    start = peak_bytes()
     space = SearchSpace({f"x{i:03}": [-1, 1] for i in range(100)})
     scheduler = Harmonica(space, 0, n_stages=1, n_samples=500, degree=3, n_terms=8)
     rng = np.random.default_rng(0)
@@ -229,12 +229,8 @@ def large_stage():
     scheduler.ask()
     seconds = time.process_time() - seconds
     print("| | GB |\n| --- | --- |")
-    print(f"| before the stage | {start:.2f} |\n| peak | {_peak():.2f} |")
+    print(f"| before the stage | {start / 1e9:.2f} |\n| peak | {peak_bytes() / 1e9:.2f} |")
     print(f"\n{seconds:.2f} s of computing; {len(scheduler.stages[0].terms)} terms found of 2")
-
-
-def _peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main():

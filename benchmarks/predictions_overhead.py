@@ -15,7 +15,6 @@ import argparse
 import gc
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 import warnings
@@ -25,6 +24,7 @@ import faults
 import numpy as np
 import torch
 from joblib import parallel_config
+from scale_rows import peak_bytes
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_diabetes, load_digits
@@ -200,15 +200,16 @@ def peak_of(kept):
     receive, send = FORK.Pipe(duplex=False)
 
     def run():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path("/proc/self/clear_refs").write_text("5")  # a forked process has the peak of its parent
+        before = peak_bytes()
         search = many_rows(kept)
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        after = peak_bytes()
         found = search.predictions_ if kept else None
         n_bytes = 0
         if found:
             splits = range(len(found.test_rows))
             n_bytes = sum(found.of_fit(row, i).nbytes for row in found.rows for i in splits)
-        send.send(((after - before) * 1024, n_bytes))
+        send.send((after - before, n_bytes))
         os._exit(0)
 
     process = FORK.Process(target=run)
