@@ -22,6 +22,7 @@ PARTS = [
     "files",
     "interrupts",
     "process",
+    "bfloat16",
     "limits",
     "datasets",
     "rows",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, loguniform, randint, uniform
 from sklearn.linear_model import Lasso
 
-from skhpo.schedulers.harmonica import blocks
+from skhpo.schedulers.harmonica import blocks, screen
 from skhpo.schedulers.harmonica import products as products_module
 from skhpo.schedulers.harmonica.coding import WHOLE, Factor, code
 from skhpo.schedulers.harmonica.products import Products
@@ -125,7 +125,7 @@ def brute_force(columns, groups, degree, residual):
     sizes=st.lists(st.integers(1, 3), min_size=1, max_size=6),
     degree=st.integers(1, 4),
     tile=st.sampled_from([2, 3, 128]),
-    keep=st.booleans(),
+    keep=st.sampled_from(["blocks", "nothing", "screen"]),
     seed=st.integers(0, 1000),
 )
 def test_a_scan_ranks_as_brute_force_does(kind, sizes, degree, tile, keep, seed):
@@ -137,9 +137,13 @@ def test_a_scan_ranks_as_brute_force_does(kind, sizes, degree, tile, keep, seed)
     residuals -= residuals.mean(axis=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_TILE", tile)
-        if not keep:
+        if keep != "blocks":
             patch.setattr(products_module, "_MOST_OF_BLOCKS", 0)
             patch.setattr(products_module, "_MOST_VARIANCES", 0)
+        if keep == "screen":
+            patch.setattr(screen, "_WORTH", 0)
+            patch.setattr(screen, "is_fast", lambda: True)
+            patch.setattr(screen, "_TILE", tile)
         products = Products(columns, groups, degree)
         found = products.best(residuals, 5)
     for own, residual in zip(found, residuals.T, strict=True):
@@ -151,6 +155,27 @@ def test_a_scan_ranks_as_brute_force_does(kind, sizes, degree, tile, keep, seed)
             best = sorted((g for p, g in by_product.items() if len(p) == size and g), reverse=True)
             of_size = [by_product[product] for product in own if len(product) == size]
             assert of_size == pytest.approx(best[:5], rel=2e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(p=st.integers(4, 12), tile=st.sampled_from([3, 128]), seed=st.integers(0, 1000))
+def test_a_screen_misses_no_product_that_reaches_a_bound(p, tile, seed):
+    rng = np.random.default_rng(seed)
+    columns = columns_of("bits", [1] * p, 50, rng).astype(np.float32)
+    weights = (rng.normal(size=50) * 10.0 ** rng.integers(-4, 5)).astype(np.float32)
+    pairs = np.array(list(itertools.combinations(range(2, p), 2)))
+    own = columns[:, [1]] * columns[:, pairs[:, 0]] * columns[:, pairs[:, 1]]
+    sums = np.abs(weights.astype(float) @ own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screen, "_TILE", tile)
+        screened = screen.Screen(columns, np.arange(p))
+        assert sums.max() <= screened.largest([(0,), (1,)], weights)[1]
+        bound = rng.choice(sums)
+        found = screened.reaching([(0,), (1,)], weights, [bound] * 2, most=len(pairs))[1]
+    assert screened.n_products((1,)) == len(pairs)
+    if found is not None:  # the bound is smaller than the error
+        reached = {(1, *pair) for pair in pairs[sums >= bound].tolist()}
+        assert reached <= set(map(tuple, found.tolist()))
 
 
 def test_equal_products_are_found_in_the_order_of_their_columns():

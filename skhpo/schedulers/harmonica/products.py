@@ -16,13 +16,19 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...process import one_thread
+from ...process import TORCH_THREADS, one_thread
 from .blocks import Block, Indices, Matrix, Product, Weights, blocks_of, heads_of
+from .screen import HEADS, Screen, screen_for
 
 __all__ = ["Product", "Products"]
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
+
+# Of a block: how many products are not constant, their smallest variance, and all if they are kept.
+_Known = tuple[int, float, Matrix | None]
+# Products of some degree, which are to be added to the best ones, and their gains.
+_Found = tuple["_Best", Indices, Array]
 
 # A product whose variance is a smaller share than this of its square counts as constant.
 _CONSTANT = 1e-4
@@ -72,15 +78,30 @@ class Products:
         if n_samples * p * len(self._heads) <= _MOST_OF_BLOCKS:
             self._blocks = [blocks_of(self.columns, groups, *head) for head in self._heads]
         keep = not self._is_of_signs and p * p * len(self._heads) <= 6 * _MOST_VARIANCES
+        self._screen: Screen | None = None
+        if self._is_of_signs and not self._blocks:
+            self._screen = screen_for(self.columns, groups, len(self._heads) * p * p / 6)
 
-        def measured(_: int, blocks: list[Block]) -> list[tuple[int, float, Matrix | None]]:
-            return [self._measured(block, keep) for block in blocks]
+        def measured(numbers: range) -> list[list[_Known]]:
+            prefixes = [self._heads[number][1] for number in numbers]
+            found = [(0, 0.0)] * len(numbers)
+            if self._screen is not None and all(prefixes):
+                largest = self._screen.largest(prefixes, self._ones.values)
+                found = [
+                    (self._screen.n_products(prefix), n_samples - sums**2 / n_samples)
+                    for prefix, sums in zip(prefixes, largest, strict=True)
+                ]
+            return [
+                [(*of_head, None)]
+                if of_head[1] > 2 * _CONSTANT * n_samples
+                else [self._measured(block, keep) for block in self._blocks_of(number)]
+                for number, of_head in zip(numbers, found, strict=True)
+            ]
 
-        # For each block of each head: the smallest variance, and all variances if they are kept.
-        self._known: list[list[tuple[float, Matrix | None]]] = []
-        for (d, _), of_head in zip(self._heads, self._of_each_head(measured), strict=True):
+        # For each block of each head; where the products of a head were screened, for all of them.
+        self._known = list(self._of_each_head(measured))
+        for (d, _), of_head in zip(self._heads, self._known, strict=True):
             self.counts[d - 1] += sum(count for count, _, _ in of_head)
-            self._known.append([(smallest, variances) for _, smallest, variances in of_head])
 
     def values(self, products: Sequence[Product]) -> NDArray[np.float64]:
         """Return the values of some products, of shape (n_samples, n_products)."""
@@ -113,15 +134,48 @@ class Products:
         wanted = [Weights(residual, len(self.groups)) for residual in residuals.T]
         kept = [[_Best(n, d + 1) for d in range(self.degree)] for _ in wanted]
 
-        def found(number: int, blocks: list[Block]) -> list[tuple[_Best, Indices, Array]]:
+        def screened(numbers: range) -> list[list[_Found | None]]:
+            """Return for each head and each residual what reaches the least gain of the best."""
+            prefixes = [self._heads[number][1] for number in numbers]
+            if self._screen is None or not all(prefixes):
+                return [[None] * len(wanted)] * len(numbers)
             new = []
-            for block, known in zip(blocks, self._known[number], strict=True):
-                smallest, variances = known
-                for weights, best, residual in zip(wanted, kept, residuals.T, strict=True):
-                    of_degree = best[block.degree - 1]
-                    sums = block.sums(weights)
-                    # Positive, because the sum of what is not a product is 0.
-                    bound = max((1 - _SAME) * np.sqrt(of_degree.least * smallest), _TINY)
+            for weights, best, residual in zip(wanted, kept, residuals.T, strict=True):
+                of_degree = [best[self._heads[number][0] - 1] for number in numbers]
+                bounds = [
+                    _least_sum(own.least, min((v for _, v, _ in self._known[number]), default=0.0))
+                    for own, number in zip(of_degree, numbers, strict=True)
+                ]
+                reached = self._screen.reaching(prefixes, weights.values, bounds, _ONE_BY_ONE[0])
+                new.append(
+                    [
+                        None
+                        if products is None
+                        else (own, products, self._gains(products, residual))
+                        for own, products in zip(of_degree, reached, strict=True)
+                    ]
+                )
+            return list(map(list, zip(*new, strict=True)))
+
+        def found(numbers: range) -> list[list[_Found]]:
+            new = []
+            for number, of_head in zip(numbers, screened(numbers), strict=True):
+                left = [i for i, own in enumerate(of_head) if own is None]
+                new.append([own for own in of_head if own is not None])
+                if left:
+                    new[-1] += scanned(number, left)
+            return new
+
+        def scanned(number: int, left: list[int]) -> list[_Found]:
+            new = []
+            known = itertools.cycle(self._known[number])
+            for block, (_, smallest, variances) in zip(
+                self._blocks_of(number), known, strict=False
+            ):
+                for i in left:
+                    of_degree = kept[i][block.degree - 1]
+                    sums = block.sums(wanted[i])
+                    bound = _least_sum(of_degree.least, smallest)
                     if smallest == np.inf or max(sums.max(), -sums.min()) < bound:
                         continue
                     places = np.flatnonzero(np.abs(sums) >= bound)
@@ -131,7 +185,7 @@ class Products:
                     if variances is not None:
                         places = _gaining(sums**2 / variances, of_degree.least, n)
                     products = block.products(places)
-                    new.append((of_degree, products, self._gains(products, residual)))
+                    new.append((of_degree, products, self._gains(products, residuals[:, i])))
             return new
 
         for of_head in self._of_each_head(found):
@@ -139,22 +193,28 @@ class Products:
                 of_degree.take(products, gains)
         return [[p for of_degree in best for p in of_degree.products()] for best in kept]
 
-    def _of_each_head(self, task: Callable[[int, list[Block]], T]) -> Iterator[T]:
-        """Yield the result of a task for the number and blocks of each head, pairs first."""
-        numbers = range(len(self._heads))
-        with one_thread():
+    def _blocks_of(self, number: int) -> list[Block]:
+        if self._blocks:
+            return self._blocks[number]
+        return blocks_of(self.columns, self.groups, *self._heads[number])
+
+    def _of_each_head(self, task: Callable[[range], list[T]]) -> Iterator[T]:
+        """Yield the results of a task for the numbers of some heads; those of pairs come first."""
+        size = 1 if self._screen is None else HEADS
+        n_heads = len(self._heads)
+        starts = [*range(min(2, n_heads)), *range(2, n_heads, size)]
+        numbers = [range(*ends) for ends in itertools.pairwise([*starts, n_heads])]
+        with one_thread(), TORCH_THREADS:
+            if self._screen is not None:
+                TORCH_THREADS.set(1)
+            yield from itertools.chain.from_iterable(map(task, numbers[:2]))
             if self._blocks:
-                yield from map(task, numbers, self._blocks)
+                yield from itertools.chain.from_iterable(map(task, numbers[2:]))
                 return
-
-            def of_head(number: int) -> T:
-                return task(number, blocks_of(self.columns, self.groups, *self._heads[number]))
-
-            yield from map(of_head, numbers[:2])
             with ThreadPoolExecutor(_n_cores()) as pool:
-                yield from pool.map(of_head, numbers[2:])
+                yield from itertools.chain.from_iterable(pool.map(task, numbers[2:]))
 
-    def _measured(self, block: Block, keep: bool) -> tuple[int, float, Matrix | None]:
+    def _measured(self, block: Block, keep: bool) -> _Known:
         """Return how many products are not constant, the smallest variance, and all if kept."""
         if self._is_of_signs:
             # Of products that are 1 or -1 the one with the largest sum has the smallest variance.
@@ -200,6 +260,14 @@ def _n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _least_sum(gain: float, variance: float) -> float:
+    """Return the least sum of a product that may gain so much with such a variance.
+
+    It is positive, because the sum of what is not a product is 0.
+    """
+    return max((1 - _SAME) * float(np.sqrt(gain * variance)), _TINY)
 
 
 def _gaining(gains: Matrix, least: float, n: int) -> Indices:
