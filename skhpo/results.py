@@ -49,15 +49,18 @@ def variance_of_mean(results: Sequence[FitResult], name: str, error_score: float
     None where it is unknown: with a single fit, or where a score is not finite.
     """
     results = _made(results)
+    if len(results) < 2 or any(result.skipped for result in results):
+        return None
     scores = [result.test_scores.get(name, error_score) for result in results]
-    skipped = any(result.skipped for result in results)
-    if len(scores) < 2 or skipped or not np.isfinite(scores).all():
+    if not np.isfinite(scores).all():
         return None
     return float(np.var(scores, ddof=1) / len(scores))
 
 
 def _made(results: Sequence[FitResult]) -> Sequence[FitResult]:
     """Return the results without those of fits that were left out."""
+    if not any(result.skipped for result in results):  # as in most searches
+        return results
     return [result for result in results if not result.is_left_out]
 
 
@@ -137,7 +140,7 @@ class TrialTable:
         self.places: set[str] = set()
         self._is_skipped, self._is_left_out = bytearray(), bytearray()  # by fit
         self.errors, self.score_errors = Errors(), Errors()
-        self._numbers, self._candidates, self._parents = array("q"), array("q"), array("q")
+        self._numbers, self._candidates, self._parents = array("i"), array("i"), array("i")
         self._resources: list[int | None] = []
         self._params: list[Mapping[str, Any]] = []
         self._tags: list[Mapping[str, int]] = []
@@ -219,7 +222,7 @@ class TrialTable:
 
     def candidates(self) -> Sequence[int]:
         """Return the candidate of each trial, by number."""
-        return array("q", np.array(self._candidates)[self._order()].tobytes())
+        return array("i", np.array(self._candidates)[self._order()].tobytes())
 
     def trials(self) -> list[Trial]:
         """Return the trials by number."""
@@ -309,7 +312,7 @@ def results_table(
         columns[tag] = np.array([tags[tag] for tags in table._tags])[order]
     if resource is not None:
         columns["n_resources"] = np.array(table._resources)[order]
-        columns["candidate"] = np.array(table._candidates)[order]
+        columns["candidate"] = np.array(table._candidates)[order].astype(np.int64)
 
     def by_split(values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return an array of shape (n_trials, n_splits, n_repeats)."""
