@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
 import re
 from typing import TYPE_CHECKING, Any
+
+import cloudpickle
 
 from ..exceptions import StorageError
 from ..interrupts import is_interrupt
@@ -80,7 +81,7 @@ def failure(error: BaseException, text: str, setting: Setting) -> str:
     if not setting.keep_errors:
         return text
     try:
-        pickle.loads(pickle.dumps(error))
+        cloudpickle.loads(cloudpickle.dumps(error))  # also of a class of the user's script
     except Exception:  # it could not leave a worker
         return Failure(text)
     return Failure(text, error)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.model_selection import KFold, ShuffleSplit
 
 from skhpo import BayesSearchCV, SearchCV, read_journal
 from skhpo.evaluation import raised_by
-from skhpo.evaluation._blame import Failure
+from skhpo.evaluation._blame import Failure, failure
 from skhpo.inspection import read_search
 from skhpo.model_selection import one_standard_error
 from skhpo.model_selection._goals import Told
@@ -339,6 +340,13 @@ def test_an_error_of_another_process_has_its_traceback_once():
     result = FitResult(0, 0, error=Failure("Traceback of a worker", Own("no")))
     raised_by(result)
     assert raised_by(result).__notes__ == ["Traceback of a worker"]
+
+
+def test_an_error_whose_class_is_from_the_users_script_is_raised():
+    # In a worker such a class is sent by value, and is no attribute of its module.
+    own = type("OwnError", (ValueError,), {"__module__": "__main__"})("too large")
+    text = failure(own, "Traceback of a worker", SimpleNamespace(keep_errors=True))
+    assert raised_by(FitResult(0, 0, error=text)) is own
 
 
 def test_scores_of_a_raced_journal_have_the_same_noise_elsewhere(tmp_path, raced):
