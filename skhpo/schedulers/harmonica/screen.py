@@ -30,8 +30,8 @@ __all__ = ["HEADS", "Screen", "screen_for"]
 # and columns are filled up to a multiple: others take up to three times as long.
 HEADS, _TILE, _SAMPLES = 8, 128, 32
 
-# Products times samples from which it pays to import and try what multiplies so.
-_WORTH = 1e10
+# Products times samples from which it pays (500 functions of 500 samples are half of it).
+_WORTH = 2e10
 
 # Bound on the relative error of a sum: twice that of rounding it.
 _ERROR = 2 * ROUNDING
