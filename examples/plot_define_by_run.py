@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import RandomizedSearchCV, ShuffleSplit, train_test_split
 
 from skhpo import HalvingHyperbandSearchCV, KerasClassifier, SearchSpace, distributions_of
+from skhpo.inspection import SearchCurvesDisplay
 
 import keras  # isort: skip (after the estimator, so that it runs on torch)
 
@@ -60,6 +61,7 @@ results = pd.DataFrame(hyperband.cv_results_)
 per_rung = results.groupby(["bracket", "n_resources"])["mean_test_score"]
 print(per_rung.agg(["size", "max"]).to_string(float_format="{:.3f}".format))
 print(f"Best: {hyperband.best_score_:.3f} with {hyperband.best_params_}")
+SearchCurvesDisplay.from_search(hyperband)
 
 # %%
 # Random search with as many epochs

@@ -7,6 +7,7 @@ that they had not seen. That is enough to choose those that do well together, an
 the best score is luck.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import loguniform, uniform
 from sklearn.datasets import load_digits
@@ -51,12 +52,20 @@ print(f"  95% interval:                        {-found.high:.3f} to {-found.low:
 # that only counts errors (accuracy) an ensemble gains less.
 
 refit, folds = search.ensemble(), search.ensemble(members="folds")
-for name, model in {
-    "the best network": search.best_estimator_,
-    f"{len(refit.members_)} refitted networks": refit,
-    f"{len(folds.members_)} networks of the folds": folds,
-}.items():
-    print(f"{name:26s}{log_loss(y_new, model.predict_proba(X_new)):.3f}")
+losses = {
+    name: log_loss(y_new, model.predict_proba(X_new))
+    for name, model in {
+        "the best network": search.best_estimator_,
+        f"{len(refit.members_)} refitted networks": refit,
+        f"{len(folds.members_)} networks of the folds": folds,
+    }.items()
+}
+for name, loss in losses.items():
+    print(f"{name:26s}{loss:.3f}")
+_, ax = plt.subplots(figsize=(6, 2), layout="constrained")
+ax.barh(list(losses), list(losses.values()))
+ax.invert_yaxis()
+ax.set_xlabel("log loss on new digits")
 
 # %%
 # The members, which are chosen with replacement, have weights:

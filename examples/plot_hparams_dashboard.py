@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from skhpo import HalvingHyperbandSearchCV, SearchSpace, TensorBoardLogger, TorchClassifier
+from skhpo.inspection import ParallelCoordinatesDisplay
 
 LOG = Path("hparams_log")
 X, y = load_digits(return_X_y=True)
@@ -55,6 +56,11 @@ search.fit(X_train, y_train)
 sessions = sorted(path.name for path in LOG.glob("trial-*"))
 print(f"{len(sessions)} sessions in {LOG}, from {sessions[0]} to {sessions[-1]}")
 print(f"best parameters: {search.best_params_}")
+
+# %%
+# The same picture as the dashboard's parallel coordinates, without the dashboard:
+
+ParallelCoordinatesDisplay.from_search(search)
 
 # %%
 # The best three, of which only the first has been fitted on all training data so far:

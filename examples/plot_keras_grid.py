@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, train_test_split
 
 from skhpo import KerasClassifier
+from skhpo.inspection import SlicesDisplay
 
 import keras  # isort: skip (after the estimator, so that it runs on torch)
 
@@ -54,6 +55,11 @@ columns = [
 results = pd.DataFrame(grid.cv_results_)[columns].sort_values("rank_test_score")
 print(results.to_string(index=False, float_format="{:.3f}".format))
 print(f"Best: {grid.best_score_:.3f} with {grid.best_params_}")
+
+# %%
+# The scores against each parameter. Displays take searches of scikit-learn, too:
+
+SlicesDisplay.from_search(grid)
 
 # %%
 # The refitted Keras model, with its history, is the estimator's:

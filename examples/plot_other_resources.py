@@ -17,6 +17,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 
 from skhpo import HalvingHyperbandSearchCV, log_randint
+from skhpo.inspection import IncumbentDisplay
 
 # %%
 # Each entry has the estimator, the resource with its smallest and largest value, the space, and
@@ -67,7 +68,7 @@ searches = {
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
-rows = []
+rows, fitted = [], {}
 for name, (estimator, (resource, low, high), space, what) in searches.items():
     search = HalvingHyperbandSearchCV(
         estimator,
@@ -80,7 +81,7 @@ for name, (estimator, (resource, low, high), space, what) in searches.items():
         random_state=0,
     )
     start = time.perf_counter()
-    search.fit(X, y)
+    fitted[name] = search.fit(X, y)
     rows.append(
         {
             "estimator": name,
@@ -92,3 +93,8 @@ for name, (estimator, (resource, low, high), space, what) in searches.items():
         }
     )
 print(pd.DataFrame(rows).to_string(index=False))
+
+# %%
+# The best score so far of each, against the time of its fits:
+
+IncumbentDisplay.from_searches(fitted, against="seconds")

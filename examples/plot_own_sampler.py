@@ -110,6 +110,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV
+from skhpo.inspection import IncumbentDisplay
 
 register("tpe", TPE)
 X, y = load_breast_cancer(return_X_y=True)
@@ -119,7 +120,7 @@ space = {
     "sgdclassifier__penalty": ["l1", "l2"],
     "sgdclassifier__loss": ["hinge", "log_loss", "modified_huber"],
 }
-search = HalvingHyperbandSearchCV(
+hyperband = HalvingHyperbandSearchCV(
     model,
     space,
     resource="sgdclassifier__max_iter",
@@ -128,8 +129,8 @@ search = HalvingHyperbandSearchCV(
     cv=3,
     random_state=0,
 )
-search.fit(X, y)
-print(f"Hyperband with TPE: {search.best_score_:.3f} with {search.best_params_}")
+hyperband.fit(X, y)
+print(f"Hyperband with TPE: {hyperband.best_score_:.3f} with {hyperband.best_params_}")
 
 # %%
 # A scheduler implements `ask`, which returns the trials to start next, and `record`, which hears
@@ -219,3 +220,9 @@ search = SearchCV(
 )
 search.fit(X, y)
 print(f"DEHB: {search.best_score_:.3f} with {search.best_params_}")
+
+# %%
+# The best score so far, against the epochs of all fits:
+
+searches = {"Hyperband with TPE": hyperband, "DEHB": search}
+IncumbentDisplay.from_searches(searches, against="resource")

@@ -4,7 +4,7 @@ When a scikit-learn release moves one of these, only this file changes.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sklearn.base import _fit_context
@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._pprint import _EstimatorPrettyPrinter
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -45,6 +46,7 @@ __all__ = [
     "metadata_of_scorer",
     "num_samples",
     "output_container",
+    "print_inside",
     "routing_enabled",
     "safe_indexing",
     "safe_split",
@@ -61,6 +63,26 @@ def imported_class(name: str) -> Any:
     """
     module, _, own = name.rpartition(".")
     return getattr(sys.modules.get(f"sklearn.{module}"), own, None)
+
+
+def print_inside(cls: Any, shown: Callable[[Any], Any]) -> None:
+    """Have estimators of a class print alike alone and inside of other estimators.
+
+    scikit-learn prints a pipeline without ``__repr__`` of its steps, from their parameters. Its
+    printer has a function for each ``__repr__`` that it knows: this adds one.
+
+    Parameters
+    ----------
+    cls : type
+        Has a ``__repr__`` of its own.
+    shown : callable
+        From an estimator to one whose parameters print as they should.
+    """
+
+    def pprint(printer: Any, estimator: Any, *args: Any) -> None:
+        printer._pprint_estimator(shown(estimator), *args)
+
+    _EstimatorPrettyPrinter._dispatch[cls.__repr__] = pprint
 
 
 def output_container(transformer: Any) -> str:

@@ -1,5 +1,6 @@
 """What all tests share. One thread for torch: threads of several tests would queue up."""
 
+import gc
 import inspect
 import re
 
@@ -9,13 +10,38 @@ import torch
 from sklearn.datasets import make_classification, make_regression
 
 torch.set_num_threads(1)
+gc.disable()  # until all tests are collected, which makes millions of objects that stay
+
+
+# Tests of worker processes, by file or by a part of their name.
+IN_PROCESSES = (
+    "test_pool.py",
+    "test_environment.py",
+    "test_faults.py",
+    "test_limits.py",
+    "loky-2",
+    "processes",
+    "number_of_workers",
+    "whatever_n_jobs",
+)
 
 
 def pytest_collection_modifyitems(items):
-    # Importing Keras takes seconds: one process of a parallel run does it.
+    # Importing Keras takes seconds, and so does starting workers: one process of a parallel run
+    # does it, and its workers are reused from test to test.
     for item in items:
         if item.nodeid.startswith("skhpo/estimators/keras/"):
             item.add_marker(pytest.mark.xdist_group("keras"))
+        elif item.get_closest_marker("xdist_group") is None and any(
+            part in item.nodeid for part in IN_PROCESSES
+        ):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
+
+def pytest_collection_finish():
+    # Later collections of garbage need not look at what was imported.
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

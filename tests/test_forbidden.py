@@ -1,6 +1,7 @@
 """Combinations of values that are forbidden are never proposed, and never fitted."""
 
 import pickle
+from html import unescape
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import loguniform, uniform
 from sklearn.datasets import load_iris
 from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from skhpo import (
@@ -17,6 +21,7 @@ from skhpo import (
     HarmonicaSearchCV,
     SearchCV,
     SearchSpace,
+    SelfTuningClassifier,
     ordered,
 )
 from skhpo.samplers import BayesSampler, EnqueuedSampler, GridSampler, RandomSampler, Sampler
@@ -318,6 +323,28 @@ def test_own_parameters_in_steps_that_are_no_integers_stay_what_they_are():
 
 
 # --- what is shown
+
+
+def at_random(space, random_state):
+    return FullScheduler(RandomSampler(space, random_state), n_candidates=2)
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (BayesSearchCV(SVC(), {"C": loguniform(1e-4, 0.1)}), "loguniform(0.0001, 0.1)"),
+        (SearchCV(SVC(), {"C": [1, 2]}, scheduler=at_random), "scheduler=at_random"),
+        (BayesSearchCV(SVC(), {"C": [1]}, forbidden=lambda params: False), "forbidden=<lambda>"),
+        (SelfTuningClassifier(hyperparameters={"a": uniform(0, 1)}), "uniform(0, 1)"),
+    ],
+    ids=["space", "scheduler", "forbidden", "self-tuning"],
+)
+def test_nothing_prints_an_address_alone_or_inside_of_something_else(shown, text):
+    for one in (shown, make_pipeline(StandardScaler(), shown), GridSearchCV(shown, {"x": [1]})):
+        for printed in (repr(one), one._repr_html_()):
+            assert "object at 0x" not in printed
+            assert "<function" not in unescape(printed)
+            assert text in unescape(printed)
 
 
 def test_a_search_shows_its_distributions_as_they_are_written():

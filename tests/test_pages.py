@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -52,3 +53,33 @@ def test_messages_that_pages_quote_are_those_of_the_package():
     unknown = [part for part in parts if len(part) > 3 and part not in source]
     assert len(parts) > 20
     assert unknown == []
+
+
+@cache
+def anchors_of(page):
+    """Return the names of the headings of a page, as MyST and GitHub make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).strip().replace(" ", "-") for line in headings}
+
+
+def links_of(page):
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"\]\(([^()\s]+)\)", text)
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("docs/benchmarks/*.md")]
+    broken, n_links = [], 0
+    for page in pages:
+        for link in links_of(page):
+            path, _, anchor = link.partition("#")
+            if ":" in path:  # to elsewhere
+                continue
+            n_links += 1
+            target = page.parent / path if path else page
+            missing = not target.exists()
+            if missing or (anchor and target.suffix == ".md" and anchor not in anchors_of(target)):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert n_links > 200
+    assert broken == []

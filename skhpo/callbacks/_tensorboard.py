@@ -122,10 +122,11 @@ class TensorBoardLogger:
             raise ValueError(f"log_dir must be a local folder, but is {self.log_dir!r}")
         self._folder = Path(self.log_dir).absolute()  # the working directory may change
         self._domains = {name: domain_of(start.space, name) for name in start.space.names}
-        if search.resource is not None:
+        resource = getattr(search, "resource_", None)
+        if resource is not None:
             largest = start.max_resource
             interval = None if largest is None else (1.0, float(largest))
-            self._domains[search.resource] = Domain("number", interval=interval)
+            self._domains[resource] = Domain("number", interval=interval)
         fits = Counter(trial for trial, _, _ in start.known)
         n_fits = search.n_splits_ * search.n_repeats
         self._kept = {trial for trial, count in fits.items() if count == n_fits}

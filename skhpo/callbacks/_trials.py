@@ -41,8 +41,8 @@ def name_of(trial):
 def values_of(search, trial):
     """Return the parameters of a trial; the resource is one of them."""
     values = dict(trial.params)
-    if search.resource is not None:
-        values[search.resource] = trial.resource
+    if trial.resource is not None:
+        values[search.resource_] = trial.resource
     return values
 
 

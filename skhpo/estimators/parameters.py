@@ -8,7 +8,6 @@ import numbers
 import types
 
 import torch
-from sklearn.base import BaseEstimator
 from skorch.setter import optimizer_setter
 
 from .._compat import Options, StrOptions, validate_parameter_constraints
@@ -23,6 +22,7 @@ from ..define_by_run import (
 )
 from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
 from ..training.schedule import schedule_defaults
+from ._printing import PrintingMixin
 from ._settings import STREAMS, check_settings
 from ._transforms import TRANSFORMS, arguments_of_transform
 from .defaults import arguments_of_callbacks
@@ -103,7 +103,7 @@ class NamesMixin:
         )
 
 
-class ParametersMixin(NamesMixin):
+class ParametersMixin(PrintingMixin, NamesMixin):
     """`get_params`, `set_params` and checks of names and values."""
 
     _stray_names = ()
@@ -394,9 +394,6 @@ class ParametersMixin(NamesMixin):
 
     def _validate_params(self):
         self._check_params()
-
-    def __repr__(self, N_CHAR_MAX=700):
-        return BaseEstimator.__repr__(self, N_CHAR_MAX)
 
 
 def _prefixed(params):

@@ -86,7 +86,7 @@ def read_search(source):
         source.cv_results_,
         space,
         metric=refit if isinstance(refit, str) else None,
-        resource=getattr(source, "resource", None),
+        resource=getattr(source, "resource_", getattr(source, "resource", None)),
         chosen=getattr(source, "best_index_", None),
         timing=getattr(source, "timing_", None),
         objectives=tuple(getattr(source, "objectives", None) or ()),

@@ -22,6 +22,7 @@ from .._compat import (
     StrOptions,
     fit_context,
     num_samples,
+    print_inside,
     routing_enabled,
 )
 from ..interrupts import noticing
@@ -39,6 +40,7 @@ from ._observers import Observer, SearchStart
 from ._plan import Plan, Subject, plan_search
 from ._prediction_kind import METHODS
 from ._progress import Progress, report_answered
+from ._resource import resource_of
 from ._resume import identity_of
 from ._scored import ScoredTrials
 from ._shared import SharedTrialLoop
@@ -100,19 +102,22 @@ class BaseTrialSearchCV(ScoredTrials):
 
     def _html_repr(self) -> str:
         """Show scikit-learn's diagram and, once fitted, what was found."""
-        shown: Any = super(BaseTrialSearchCV, self._as_written())
-        return str(shown._html_repr()) + summary_html(self)
+        return str(super()._html_repr()) + summary_html(self)
+
+    def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
+        params: Any = super()._get_params_html(*args, **kwargs)
+        params.update({name: as_written(value) for name, value in params.items()})
+        return params
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """Show distributions as the user wrote them, which scipy does not."""
         return str(super(BaseTrialSearchCV, self._as_written()).__repr__(N_CHAR_MAX))
 
     def _as_written(self) -> Self:
-        """Return a copy for printing, whose distributions show their names and arguments."""
+        """Return a copy for printing, whose parameters have no addresses in their texts."""
         shown = copy(self)
-        for name in ("param_distributions", "priors"):
-            if hasattr(self, name):
-                setattr(shown, name, as_written(getattr(self, name)))
+        for name, value in self.get_params(deep=False).items():
+            setattr(shown, name, as_written(value))
         return shown
 
     def _set_arguments(self, arguments: dict[str, Any]) -> None:
@@ -123,7 +128,10 @@ class BaseTrialSearchCV(ScoredTrials):
 
     def _settings(self) -> dict[str, Any]:
         """Return the parameters, those left to the search being what it chose."""
-        return dict(self.get_params(deep=False))
+        settings = dict(self.get_params(deep=False))
+        if "resource" in settings:
+            settings["resource"] = resource_of(self, self.param_distributions)
+        return settings
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -155,6 +163,8 @@ class BaseTrialSearchCV(ScoredTrials):
     def _keep(self, source: Source) -> None:
         """Set the attributes that are known before the first fit."""
         self.param_distributions_ = source.plan.distributions
+        if "resource" in self.get_params(deep=False):
+            self.resource_ = source.plan.setting.resource
         self.n_splits_ = len(source.plan.splits)
 
     def _forecasts(self, source: Source, start: float) -> list[Observer]:
@@ -227,7 +237,7 @@ class BaseTrialSearchCV(ScoredTrials):
         progress = None
         observers: list[Observer] = [plan.callbacks]
         if self.verbose > 0:
-            progress = Progress(total, n_fits, score, self.resource)
+            progress = Progress(total, n_fits, score, plan.setting.resource)
             observers.append(progress)
         observers += self._forecasts(source, start)
         new = None
@@ -270,7 +280,7 @@ class BaseTrialSearchCV(ScoredTrials):
             contexts=evaluation.FitContexts.of(self, fits),
             folds=source.folds,
         )
-        with evaluator, without_convergence_warnings(self.resource):
+        with evaluator, without_convergence_warnings(plan.setting.resource):
             loop = (SharedTrialLoop if shares else TrialLoop)(
                 source.scheduler,
                 evaluator,
@@ -331,7 +341,7 @@ class BaseTrialSearchCV(ScoredTrials):
         refit_context = context.subcontext(task_name="refit-with-best-params")
         training = partial(evaluation.told, refit_context, {"estimator": self, **plan.shown})
         start = time.perf_counter()
-        with noticing(), without_convergence_warnings(self.resource):
+        with noticing(), without_convergence_warnings(setting.resource):
             evaluation.refit(best, setting, plan.X, plan.y, training)
         self.refit_time_ = time.perf_counter() - start
         self.best_estimator_ = best
@@ -352,3 +362,6 @@ class BaseTrialSearchCV(ScoredTrials):
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         refit_context.call_on_fit_task_end(estimator=self, **plan.shown)
+
+
+print_inside(BaseTrialSearchCV, BaseTrialSearchCV._as_written)

@@ -14,13 +14,11 @@ from sklearn.base import clone
 from ..rows import as_given
 from ..searchable import search_tags
 from ..space import translated
-from ..wrappers import arguments_inside, inside, owner_of
-from ._classes import has_classes
+from ..wrappers import arguments_inside, inside
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
     from ._goals import Goals
-    from ._plan import Plan
 
 # The parameter of an estimator whose values may be lists with one for each epoch.
 _SCHEDULE = "hyperparameter_schedule"
@@ -32,10 +30,10 @@ __all__ = [
     "check_fit_arguments",
     "check_keep_from",
     "check_listening",
+    "check_name",
     "check_names",
     "check_passed",
-    "check_resource",
-    "resource_limits",
+    "dicts_of",
 ]
 
 
@@ -65,9 +63,9 @@ def check_names(estimator: Any, param_distributions: Any) -> None:
     A name may belong to something that the same dict puts in place, as in
     ``{"clf": [SVC()], "clf__C": [1, 10]}``; then every choice there must have it.
     """
-    for space in _dicts(param_distributions):
+    for space in dicts_of(param_distributions):
         for name in space:
-            _check_name(estimator, name, space, "every name in the space")
+            check_name(estimator, name, space, "every name in the space")
 
 
 def check_enqueued(enqueue: Any, n_iter: int) -> None:
@@ -77,27 +75,6 @@ def check_enqueued(enqueue: Any, n_iter: int) -> None:
             f"len(enqueue) <= n_iter must hold, but got {len(enqueue)} configurations and "
             f"n_iter={n_iter}; raise n_iter, or leave some out"
         )
-
-
-def check_resource(estimator: Any, resource: str, param_distributions: Any) -> None:
-    """Raise ValueError unless the estimator has the resource and the space does not.
-
-    Parameters
-    ----------
-    estimator : estimator
-    resource : str
-    param_distributions : dict or list of dict
-    """
-    for space in _dicts(param_distributions):
-        if resource in space:
-            raise ValueError(
-                f"the resource must not be in the space, because the search sets it, but "
-                f"resource={resource!r} is in param_distributions; remove it there"
-            )
-        if resource != "n_samples":
-            _check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
-    owner, prefix = owner_of(estimator)
-    search_tags(owner).check_resource(resource.removeprefix(prefix))
 
 
 def check_passed(names: Iterable[str], resource: str | None, param_distributions: Any) -> None:
@@ -116,19 +93,21 @@ def check_passed(names: Iterable[str], resource: str | None, param_distributions
                 f"fit must not be passed {name!r}, which is the resource that the search sets; "
                 "leave it out"
             )
-        if any(name in space for space in _dicts(param_distributions)):
+        if any(name in space for space in dicts_of(param_distributions)):
             raise ValueError(
                 f"fit must not be passed {name!r}, which is in param_distributions; leave it out "
                 "there, or here"
             )
 
 
-def _dicts(param_distributions: Any) -> Sequence[Mapping[str, Any]]:
+def dicts_of(param_distributions: Any) -> Sequence[Mapping[str, Any]]:
+    """Return the dicts of a space, with distributions of other packages translated."""
     dicts = translated(param_distributions)
     return [dicts] if isinstance(dicts, Mapping) else dicts
 
 
-def _check_name(estimator: Any, name: str, space: Mapping[str, Any], what: str) -> None:
+def check_name(estimator: Any, name: str, space: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError unless a name, which is `what`, is a parameter of the estimator."""
     for changed, choice in _with_choices(estimator, name, space):
         known = changed.get_params(deep=True)
         if name in known or _takes(changed, name, known):
@@ -212,12 +191,13 @@ def check_listening(scheduler: Scheduler, goals: Goals) -> None:
             )
 
 
-def check_keep_from(search: Any, max_resource: int | None) -> None:
+def check_keep_from(search: Any, resource: str | None, max_resource: int | None) -> None:
     """Raise ValueError if `keep_from` has no meaning for a search.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
+    resource : str or None
     max_resource : int or None
         Its largest resource.
     """
@@ -230,15 +210,17 @@ def check_keep_from(search: Any, max_resource: int | None) -> None:
             f"keep_from says of which rows something is kept, but got keep_from={least} with "
             "return_predictions=False and keep_models=0; set one of them, or leave keep_from out"
         )
-    if search.resource is None or (max_resource is not None and least > max_resource):
-        most = "there is none" if search.resource is None else f"its largest is {max_resource}"
+    if resource is None or (max_resource is not None and least > max_resource):
+        most = "there is none" if resource is None else f"its largest is {max_resource}"
         raise ValueError(
             f"keep_from must be a resource of the search, but got keep_from={least}, and {most}; "
             "leave it out, or lower it"
         )
 
 
-def check_epochs(search: Any, distributions: Any, max_resource: int | None) -> None:
+def check_epochs(
+    search: Any, distributions: Any, resource: str | None, max_resource: int | None
+) -> None:
     """Raise ValueError where a parameter has no value for the last epoch of the longest fit.
 
     Parameters
@@ -246,16 +228,17 @@ def check_epochs(search: Any, distributions: Any, max_resource: int | None) -> N
     search : BaseTrialSearchCV
     distributions : dict or list of dict
         Its space.
+    resource : str or None
     max_resource : int or None
         Its largest resource.
     """
     inner = inside(search.estimator)
     counted = search_tags(inner.estimator).counted
-    for space in _dicts(distributions):
+    for space in dicts_of(distributions):
         if inner.may_be_moved_by(space):
             continue
         own = inner.own(space)
-        if search.resource == inner.prefix + counted:
+        if resource == inner.prefix + counted:
             longest = max_resource
         else:
             longest = _largest(own.get(counted, [vars(inner.estimator).get(counted)]))
@@ -288,7 +271,7 @@ def check_fit_arguments(
     """
     found = inside(estimator)
     owner = found.estimator
-    if any(found.may_be_moved_by(space) for space in _dicts(param_distributions)):
+    if any(found.may_be_moved_by(space) for space in dicts_of(param_distributions)):
         return  # by something that may take other arguments
     given = arguments_inside(estimator, fit_params)
     try:
@@ -300,7 +283,7 @@ def check_fit_arguments(
         raise ValueError(
             f"{type(owner).__name__} requires y to be passed, but the target y is None"
         )
-    varied = set().union(*(found.own(space) for space in _dicts(param_distributions)))
+    varied = set().union(*(found.own(space) for space in dicts_of(param_distributions)))
     X = None if found.names else as_given(X)
     y = None if found.keeps_unfitted else y
     search_tags(owner).check_data(X, y, given, varied)
@@ -315,59 +298,3 @@ def check_fit_arguments(
                 f"fit, but {type(owner).__name__}.fit{signature} has no "
                 f"argument {name!r}; {fix}"
             )
-
-
-def resource_limits(search: Any, plan: Plan) -> tuple[int, int]:
-    """Return the smallest and the largest resource of a search as numbers.
-
-    Parameters
-    ----------
-    search : estimator
-        Has `min_resources` and `max_resources`, numbers or "auto".
-    plan : Plan
-
-    Returns
-    -------
-    min_resources, max_resources : int
-        "auto" being a 27th of the largest and 81; where the resource is ``"n_samples"`` twice the
-        number of classes (or 2), and the smallest training part.
-
-    Raises
-    ------
-    ValueError
-        Unless subsamples of these sizes exist and hold every class.
-    """
-    limits = search.min_resources, search.max_resources
-    if search.resource == "n_samples":
-        return _subsample_sizes(search.estimator, plan.y, plan.splits, *limits)
-    least, most = limits
-    most = 81 if most == "auto" else most
-    # A fit of its own costs what ten epochs of a small network do, and first epochs hardly rank:
-    # shorter rungs save little and lose the better ones (docs/benchmarks/anytime.md).
-    return max(1, most // 27) if least == "auto" else least, most
-
-
-def _subsample_sizes(
-    estimator: Any,
-    y: Any,
-    splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
-    min_resources: Any,
-    max_resources: Any,
-) -> tuple[int, int]:
-    largest = min(len(train) for train, _ in splits)
-    n_classes = len(np.unique(y)) if has_classes(estimator, y) else 1
-    min_resources = 2 * n_classes if min_resources == "auto" else min_resources
-    max_resources = largest if max_resources == "auto" else max_resources
-    if max_resources > largest:
-        raise ValueError(
-            f"max_resources <= rows of the smallest training part must hold where the resource "
-            f"is 'n_samples', but got max_resources={max_resources} and {largest} rows; "
-            f"lower it, or use max_resources='auto'"
-        )
-    if min_resources < n_classes:
-        raise ValueError(
-            f"min_resources >= number of classes must hold where the resource is "
-            f"'n_samples', so that no class is lost, but got min_resources={min_resources} "
-            f"and {n_classes} classes; use min_resources='auto'"
-        )
-    return min_resources, max_resources

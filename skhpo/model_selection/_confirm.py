@@ -162,7 +162,7 @@ def _fitted_again(
         lockstep=search.lockstep,
         contexts=evaluation.FitContexts.of(search, fits),
     )
-    with evaluator, without_convergence_warnings(search.resource):
+    with evaluator, without_convergence_warnings(setting.resource):
         confirming = _ConfirmLoop(
             scheduler,
             evaluator,

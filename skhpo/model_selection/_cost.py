@@ -92,12 +92,14 @@ class Budget:
             self.epochs -= self._by_split[result.trial][result.split]
 
 
-def budget_of(search: Any, n_splits: int) -> Budget:
+def budget_of(search: Any, resource: str | None, n_splits: int) -> Budget:
     """Return the budget of a search that has one.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
+    resource : str or None
+        Its name.
     n_splits : int
 
     Raises
@@ -116,13 +118,13 @@ def budget_of(search: Any, n_splits: int) -> Budget:
         is_number = isinstance(limit, Real) and not isinstance(limit, bool)
         if not (is_number and float(limit) > 0):
             raise ValueError(f"max_cost must be positive numbers, but got {{{name!r}: {limit!r}}}")
-    if "epochs" in limits and search.resource is None:
+    if "epochs" in limits and resource is None:
         raise ValueError(
             "max_cost={'epochs': ...} counts the resource of the search, but it has none; use "
             "max_cost={'seconds': ...}, or a search with resource='max_epochs'"
         )
-    found = inside(search.estimator, search.resource)
+    found = inside(search.estimator, resource)
     way = evaluation.way_to_continue(found.estimator, found.resource)
-    own = search.estimator.get_params().get(search.resource)
+    own = search.estimator.get_params().get(resource)
     own = own if isinstance(own, Integral) else 0
     return Budget(limits, n_fits, continues=way != "retrain", own=int(own))

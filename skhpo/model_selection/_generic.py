@@ -34,9 +34,11 @@ class SearchCV(BaseTrialSearchCV):
     scheduler : callable
         Called as ``scheduler(space, random_state)`` with a `SearchSpace` and an integer; returns
         a `Scheduler`, which says what to try and with how much of the resource.
-    resource : str or None, default=None
+    resource : str or None, default="auto"
         Parameter of the estimator that a trial's resource sets, also through a pipeline
-        (``"net__max_epochs"``), or ``"n_samples"``. None where all fits are full ones.
+        (``"net__max_epochs"``), or ``"n_samples"``. "auto" is the one that counts the epochs of a
+        network, wherever it is in the estimator, if the scheduler allots a resource; else None:
+        all fits are full ones.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics the scheduler hears the one that `refit`
         names, else the first.
@@ -168,6 +170,8 @@ class SearchCV(BaseTrialSearchCV):
     refit_epochs_ : int
         Where `refit_epochs` is not, or does not mean, "same": the epochs that `best_estimator_`
         was trained for.
+    resource_ : str or None
+        The name of the resource: `resource`, or what "auto" found.
     timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
         ``"score_time"`` (seconds), and ``"skipped"``: whether it was not made, because the
@@ -215,7 +219,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         param_distributions: Any,
         *,
         scheduler: Callable[[SearchSpace, int], Scheduler],
-        resource: str | None = None,
+        resource: str | None = "auto",
         scoring: Any = None,
         objectives: Sequence[str] | None = None,
         constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,

@@ -16,9 +16,10 @@ from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperb
 from ..space import SearchSpace
 from ..trial import Trial
 from ._base import BaseTrialSearchCV
-from ._checks import check_names, resource_limits
+from ._checks import check_names
 from ._loop import TrialLoop
 from ._plan import Plan
+from ._resource import resource_limits
 from ._samplers import make_sampler, proposes_by_model
 from ._stages import important_parameters, stage_table
 
@@ -75,9 +76,10 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         `skhpo.schedulers.Scheduler`.
     n_iter : int, default=100
         Candidates of the base, if it is "random" or "bayes".
-    resource : str or None, default=None
+    resource : str or None, default="auto"
         Parameter of the estimator that counts work, also through a pipeline
-        (``"net__max_epochs"``), or ``"n_samples"``. None where all fits are full ones.
+        (``"net__max_epochs"``), or ``"n_samples"``. "auto" is the one that counts the epochs of a
+        network, wherever it is in the estimator, else None: all fits are full ones.
     min_resources, max_resources, factor, n_brackets : object
         As in `HalvingHyperbandSearchCV`, for the base.
     scoring : str, callable, list, tuple or dict, default=None
@@ -216,6 +218,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     refit_epochs_ : int
         Where `refit_epochs` is not, or does not mean, "same": the epochs that `best_estimator_`
         was trained for.
+    resource_ : str or None
+        The name of the resource: `resource`, or what "auto" found.
     timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
         ``"score_time"`` (seconds), and ``"skipped"``: whether it was not made, because the
@@ -308,7 +312,7 @@ classes_, n_features_in_, feature_names_in_
         stage_params: dict[str, Any] | None = None,
         base: str | Callable[..., Scheduler] = "auto",
         n_iter: int = 100,
-        resource: str | None = None,
+        resource: str | None = "auto",
         min_resources: int | str = "auto",
         max_resources: int | str = "auto",
         factor: float = 3,
@@ -346,14 +350,15 @@ classes_, n_features_in_, feature_names_in_
         self._set_arguments(locals())
 
     def _make_scheduler(self, plan: Plan) -> Scheduler:
+        resource = plan.setting.resource
         if self.stage_params:
             check_names(self.estimator, {name: [v] for name, v in self.stage_params.items()})
-            if self.resource in self.stage_params:
+            if resource in self.stage_params:
                 raise ValueError(
-                    f"the resource must not be in stage_params, but {self.resource!r} is; use "
+                    f"the resource must not be in stage_params, but {resource!r} is; use "
                     "stage_resource for what the stages are given of it"
                 )
-        if self.stage_resource is not None and self.resource is None:
+        if self.stage_resource is not None and resource is None:
             raise ValueError(
                 f"stage_resource needs a resource, but got stage_resource={self.stage_resource} "
                 "and resource=None; name the parameter that counts work, such as 'max_epochs'"
@@ -380,10 +385,10 @@ classes_, n_features_in_, feature_names_in_
         name = self.base
         if name == "auto":
             full = "bayes" if proposes_by_model(self) else "random"
-            name = full if self.resource is None else "hyperband"
+            name = full if plan.setting.resource is None else "hyperband"
         limits = resource_limits(self, plan)
         if name == "hyperband":
-            if self.resource is None:
+            if plan.setting.resource is None:
                 raise ValueError(
                     "base='hyperband' needs a resource, but got resource=None; name the parameter "
                     "that counts work, such as 'max_epochs', or use base='random'"
@@ -401,7 +406,7 @@ classes_, n_features_in_, feature_names_in_
             _full,
             sampler=name,
             n_candidates=self.n_iter,
-            resource=None if self.resource is None else limits[1],
+            resource=None if plan.setting.resource is None else limits[1],
             asynchronous=self.asynchronous,
         )
 

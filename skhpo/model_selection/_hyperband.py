@@ -13,12 +13,12 @@ from .._compat import Interval, StrOptions
 from ..samplers import CONFIDENCE, PriorBandSampler, Sampler
 from ..schedulers import AsynchronousHyperband, Hyperband, Scheduler
 from ._base import BaseTrialSearchCV
-from ._checks import resource_limits
 from ._cost import COST_IS_USED
 from ._forecast import Forecast
 from ._loop import OUT_OF_TIME, TrialLoop
 from ._observers import Observer
 from ._plan import Plan
+from ._resource import resource_limits
 from ._samplers import PRIOR_WEIGHT, make_sampler, prior_of, proposes_by_model
 from ._source import Source
 
@@ -49,10 +49,11 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         list of dicts is a conditional space. The resource must not be in it.
         "model" is what the builder of a torch or Keras estimator asks ``hp`` for, see
         `distributions_of`; `param_distributions_` then is the space.
-    resource : str, default="max_epochs"
+    resource : str, default="auto"
         Parameter of the estimator that counts work, also through a pipeline
         (``"net__max_epochs"``), or ``"n_samples"`` for growing (stratified, nested) subsamples of
-        the training rows. Which fits are continued and which repeated, see Notes.
+        the training rows. "auto" is the one that counts the epochs of a network, wherever it is
+        in the estimator. Which fits are continued and which repeated, see Notes.
     min_resources : int or "auto", default="auto"
         Resource of the first rung of the most aggressive bracket. ``"auto"`` is a 27th of
         `max_resources`, at least 1; for ``"n_samples"`` twice the number of classes.
@@ -227,6 +228,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     refit_epochs_ : int
         Where `refit_epochs` is not, or does not mean, "same": the epochs that `best_estimator_`
         was trained for.
+    resource_ : str
+        The name of the resource: `resource`, or what "auto" found.
     timing_ : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         Of each fit ``"start"`` (seconds since 1970), ``"worker"``, ``"fit_time"`` and
         ``"score_time"`` (seconds), and ``"skipped"``: whether it was not made, because the
@@ -322,7 +325,7 @@ classes_, n_features_in_, feature_names_in_
         estimator: Any,
         param_distributions: Any,
         *,
-        resource: str = "max_epochs",
+        resource: str = "auto",
         min_resources: int | str = "auto",
         max_resources: int | str = "auto",
         factor: float = 3,
@@ -369,6 +372,13 @@ classes_, n_features_in_, feature_names_in_
             raise ValueError(
                 "n_iterations='auto' repeats the brackets until max_time is over, so it needs one, "
                 "but got max_time=None; give seconds, max_cost, or a number of iterations"
+            )
+        if plan.setting.resource is None:
+            raise ValueError(
+                "Hyperband needs a resource, which it gives its candidates more and more of, but "
+                f"{type(self.estimator).__name__} has no parameter that counts the epochs of a "
+                "network, or it is in the space; name another one as `resource`, such as "
+                "'max_iter' or 'n_estimators', or 'n_samples', which every estimator has"
             )
         limits = resource_limits(self, plan)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband

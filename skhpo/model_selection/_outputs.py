@@ -115,4 +115,4 @@ class KeptOutputs(TopEstimators):
 
     def _may_win(self, trial: Trial, max_resource: int | None) -> bool:
         """Whether the row of a trial may be the best one: see `_comparable`."""
-        return self.resource != "n_samples" or trial.resource == max_resource
+        return getattr(self, "resource_", None) != "n_samples" or trial.resource == max_resource

@@ -21,7 +21,6 @@ from ._checks import (
     check_fit_arguments,
     check_names,
     check_passed,
-    check_resource,
 )
 from ._classes import check_classes
 from ._confirm import check_confirm, reshuffled
@@ -35,6 +34,7 @@ from ._one_standard_error import OneStandardError
 from ._out_of_fold import check_metric
 from ._own import enqueued
 from ._prediction_kind import prediction_kind
+from ._resource import check_resource, resource_of
 from ._resume import fingerprint
 from ._shared import check_shared
 
@@ -156,10 +156,11 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     distributions = subject.distributions
     space = SearchSpace(distributions, search.forbidden)
     check_names(search.estimator, distributions)
-    check_passed(params, search.resource, distributions)
+    resource = resource_of(search, distributions)
+    check_passed(params, resource, distributions)
     check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
-    if search.resource is not None:
-        check_resource(search.estimator, search.resource, distributions)
+    if resource is not None and search.resource != "auto":  # which the scheduler may not need
+        check_resource(search.estimator, resource, distributions)
     if search.early_stopping_on == "fold":
         check_early_stopping(search, distributions, routed.estimator.fit)
     if search.refit_epochs in ("median", "scaled") or search.early_stopping_on == "fold":
@@ -195,7 +196,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         seed=seed,
         fit_params=routed.estimator.fit,
         score_params=routed.scorer.score,
-        resource=search.resource,
+        resource=resource,
         return_train_score=search.return_train_score,
         # Racing decides first which fits count.
         raise_errors=search.error_score == "raise" and search.racing is None,
@@ -223,7 +224,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         setting=setting,
         metric=metric,
         goals=goals,
-        budget=None if search.max_cost is None else budget_of(search, len(splits)),
+        budget=None if search.max_cost is None else budget_of(search, resource, len(splits)),
         slots=slots,
         resplit=resplit,
         callbacks=callbacks,

@@ -100,7 +100,7 @@ class ScoredTrials(Ensembles):
             loop.table,
             n_repeats=self.n_repeats,
             metrics=list(self.scorer_) if several else None,
-            resource=self.resource,
+            resource=plan.setting.resource,
             error_score=error_score,
             return_train_score=self.return_train_score,
             n_splits_done=self.racing is not None or self.fold_schedule is not None,

@@ -19,6 +19,7 @@ from ._checks import check_epochs, check_keep_from, check_listening
 from ._folds import fold_schedule_of
 from ._plan import Plan
 from ._race import check_racing
+from ._resource import check_resource
 from ._resume import replayed, tell_earlier_scores
 from ._shared import common_settings
 
@@ -87,7 +88,7 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
     with _journal(search, path, recorded) as journal:
         if journal.header is None:
             source = _with_journal(search, _source(search, plan), journal, recorded)
-            if journal.start(_header(search, plan), plan.splits):
+            if journal.start(_header(search, source.plan), plan.splits):
                 yield source
                 return
         _refuse_another(search.journal, journal.header["fingerprint"], identity)
@@ -121,8 +122,14 @@ def _with_journal(
 def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     scheduler = search._make_scheduler(plan)
     check_listening(scheduler, plan.goals)
-    check_keep_from(search, scheduler.max_resource)
-    check_epochs(search, plan.distributions, scheduler.max_resource)
+    resource = plan.setting.resource
+    if search.resource == "auto" and resource is not None:
+        if scheduler.max_resource is None:
+            resource = None
+        else:
+            check_resource(search.estimator, resource, plan.distributions)
+    check_keep_from(search, resource, scheduler.max_resource)
+    check_epochs(search, plan.distributions, resource, scheduler.max_resource)
     if search.racing is not None:
         check_racing(search, plan, scheduler)
     folds = evaluation.FoldSchedule(len(plan.splits))
@@ -144,7 +151,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     if plan.first:
         seed = evaluation.derive_seed(plan.setting.seed, "enqueue")
         scheduler.sampler = EnqueuedSampler(sampler, plan.first, seed)
-    setting = replace(plan.setting, max_resource=scheduler.max_resource)
+    setting = replace(plan.setting, resource=resource, max_resource=scheduler.max_resource)
     budget = None if plan.budget is None else plan.budget.with_folds(folds)
     return Source(replace(plan, setting=setting, budget=budget), scheduler, sampler, folds)
 
@@ -154,7 +161,7 @@ def _header(search: BaseTrialSearchCV, plan: Plan) -> dict[str, Any]:
     return {
         "search": type(search).__name__,
         "seed": plan.setting.seed,
-        "resource": search.resource,
+        "resource": plan.setting.resource,
         "n_repeats": search.n_repeats,
         "n_splits": len(plan.splits),
         "return_train_score": search.return_train_score,

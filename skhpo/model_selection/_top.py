@@ -230,7 +230,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         if "n_splits_done" in self.cv_results_ and scored.any():
             n_done = self.cv_results_["n_splits_done"]
             scored &= n_done == n_done[scored].max()
-        if self.resource == "n_samples" and scored.any():
+        if getattr(self, "resource_", None) == "n_samples" and scored.any():
             level = self.cv_results_["n_resources"]
             scored &= level == level[scored].max()
         return scored
@@ -285,17 +285,18 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         X, y, fit_params = inputs(len(missing))
         if self.refit_epochs in ("median", "scaled"):
             fit_params = without_validation(fit_params)
+        resource = getattr(self, "resource_", None)
         setting = evaluation.Setting(
             estimator=clone(self.estimator),
             scorer=None,
             seed=self._refit_inputs.seed,
             fit_params=fit_params,
-            resource=self.resource,
+            resource=resource,
             max_resource=self._refit_inputs.max_resource,
         )
         n_samples = num_samples(X)
         fresh = [self._unfitted(setting, row, repeat, n_samples) for row, repeat in missing]
-        with without_convergence_warnings(self.resource):
+        with without_convergence_warnings(resource):
             evaluation.refit_together(fresh, setting, X, y, self.lockstep)
         self._top.update(zip(missing, fresh, strict=True))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from html import escape
 from numbers import Real
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from ._axes import Axis
@@ -15,6 +16,7 @@ __all__ = ["Line", "as_html", "as_text", "as_written", "line_of"]
 # More choices, and longer texts, are cut.
 _MOST_CHOICES = 10
 _LONGEST = 60
+_FUNCTIONS = FunctionType, BuiltinFunctionType, MethodType
 # Columns of the table.
 _HEAD = ("parameter", "kind", "values", "distribution")
 
@@ -95,7 +97,7 @@ def _law(given: Any) -> str:
 
 
 class _Written:
-    """A distribution whose repr is what it was made by."""
+    """A value whose repr is what it was made by, or its name."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -104,27 +106,29 @@ class _Written:
         return self.text
 
 
-def as_written(param_distributions: Any) -> Any:
-    """Replace scipy's frozen distributions in a space by objects that print what they are.
+def as_written(given: Any) -> Any:
+    """Replace values whose repr has an address by objects that print what they are.
 
     Parameters
     ----------
-    param_distributions : dict, list of dict or object
-        Anything else than dicts is returned as it is.
+    given : object
+        Frozen distributions of scipy and functions are replaced, also in dicts, lists and tuples.
 
     Returns
     -------
-    dict, list of dict or object
+    object
         For printing only.
     """
-    if isinstance(param_distributions, Mapping):
-        return {name: _written(values) for name, values in param_distributions.items()}
-    if isinstance(param_distributions, list | tuple):
-        return [as_written(one) for one in param_distributions]
-    return param_distributions
+    if type(given) is dict:
+        return {name: as_written(value) for name, value in given.items()}
+    if type(given) in (list, tuple):
+        return type(given)(as_written(value) for value in given)
+    return _written(given)
 
 
 def _written(given: Any) -> Any:
+    if isinstance(given, _FUNCTIONS):
+        return _Written(given.__qualname__.rpartition("<locals>.")[2])
     if not hasattr(given, "dist") or not hasattr(given, "kwds"):
         return given
     arguments = [_argument(value) for value in given.args]

@@ -91,9 +91,9 @@ def test_every_search_class(tmp_path, name, torch):
         warnings.simplefilter("ignore", ConvergenceWarning)
         search.fit(X, y)
     log = read(tmp_path)
-    assert_rows_are_the_table(log, search, resource=search.resource)
+    assert_rows_are_the_table(log, search, resource=getattr(search, "resource_", None))
     assert {row.status for row in log.rows} == {"SUCCESS"}
-    assert set(log.hparams) == {*space, *({search.resource} - {None})}
+    assert set(log.hparams) == {*space, *({getattr(search, "resource_", None)} - {None})}
     curves = {tag for tags in log.scalars.values() for tag in tags if tag[:5] == "epoch"}
     assert bool(curves) == torch
 

@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
+from some_checks import check_some
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, log_randint
 from skhpo.exceptions import JournalError, SearchStoppedWarning
@@ -494,22 +495,31 @@ def test_bad_input_is_told_before_any_training(change, message):
     assert not FITS
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
-@pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
+IN_CHECKS = [
+    "ignore:invalid value encountered in cast:RuntimeWarning",
+    "ignore::sklearn.exceptions.FitFailedWarning",
+    "ignore:Scoring failed:UserWarning",
+]
+
+
+# All checks of a search are in the suite for Hyperband, with which the others share their code.
+@pytest.mark.slow
+@pytest.mark.filterwarnings(*IN_CHECKS)
 @pytest.mark.parametrize(
     ("estimator", "space"),
-    [
-        (LogisticRegression(), {"C": loguniform(0.1, 10)}),
-        # A search is checked around a regressor in the tests of Hyperband.
-        pytest.param(Ridge(), {"alpha": [0.1, 1.0]}, marks=pytest.mark.slow),
-    ],
+    [(LogisticRegression(), {"C": loguniform(0.1, 10)}), (Ridge(), {"alpha": [0.1, 1.0]})],
     ids=["classifier", "regressor"],
 )
 def test_contract_of_scikit_learn(estimator, space):
     search = BayesSearchCV(estimator, space, n_iter=2, cv=2, random_state=0)
     expected = EXPECTED_FAILED_CHECKS.get("BayesSearchCV", {})
     check_estimator(search, expected_failed_checks=expected, on_skip=None)
+
+
+@pytest.mark.filterwarnings(*IN_CHECKS)
+def test_some_of_the_contract():
+    space = {"C": loguniform(0.1, 10)}
+    check_some(BayesSearchCV(LogisticRegression(), space, n_iter=2, cv=2, random_state=0))
 
 
 class FailsAbove(Bowl):

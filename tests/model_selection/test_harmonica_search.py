@@ -10,6 +10,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.utils.estimator_checks import check_estimator
+from some_checks import check_some
 
 from skhpo import HarmonicaSearchCV, read_journal
 from skhpo.exceptions import SearchStoppedWarning
@@ -72,6 +73,7 @@ def harmonica(space=SPACE, **kwargs):
         "n_iter": 10,
         "cv": 2,
         "random_state": 0,
+        "resource": None,
     } | kwargs
     return HarmonicaSearchCV(Formula(), space, **kwargs)
 
@@ -289,19 +291,28 @@ def test_the_display_computes_then_draws():
         HarmonicaDisplay.from_search(harmonica())
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
-@pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning")
+IN_CHECKS = [
+    "ignore:invalid value encountered in cast:RuntimeWarning",
+    "ignore::sklearn.exceptions.FitFailedWarning",
+    "ignore:Scoring failed:UserWarning",
+]
+
+
+# All checks of a search are in the suite for Hyperband, with which the others share their code.
+@pytest.mark.slow
+@pytest.mark.filterwarnings(*IN_CHECKS)
 @pytest.mark.parametrize(
     ("estimator", "space"),
-    [
-        (RidgeClassifier(), {"alpha": [0.1, 1.0]}),
-        # A search is checked around a regressor in the tests of Hyperband.
-        pytest.param(Ridge(), {"alpha": [0.1, 1.0]}, marks=pytest.mark.slow),
-    ],
+    [(RidgeClassifier(), {"alpha": [0.1, 1.0]}), (Ridge(), {"alpha": [0.1, 1.0]})],
     ids=["classifier", "regressor"],
 )
 def test_contract_of_scikit_learn(estimator, space):
     search = HarmonicaSearchCV(estimator, space, n_iter=2, cv=2, random_state=0)
     expected = EXPECTED_FAILED_CHECKS.get("HarmonicaSearchCV", {})
     check_estimator(search, expected_failed_checks=expected, on_skip=None)
+
+
+@pytest.mark.filterwarnings(*IN_CHECKS)
+def test_some_of_the_contract():
+    space = {"alpha": [0.1, 1.0]}
+    check_some(HarmonicaSearchCV(RidgeClassifier(), space, n_iter=2, cv=2, random_state=0))

@@ -216,7 +216,7 @@ def test_a_candidate_that_fails_late_does_not_win():
 )
 def test_the_same_whatever_n_jobs(estimator, space, resource):
     limits = (
-        {"min_resources": 9, "max_resources": 81}
+        {"min_resources": 9, "max_resources": 27}
         if resource == "n_samples"
         else {"max_resources": 9}
     )
@@ -544,6 +544,7 @@ def test_samples_as_a_resource_by_themselves():
         LogisticRegression(),
         {"C": loguniform(1e-3, 1e3)},
         resource="n_samples",
+        n_brackets=1,
         cv=3,
         random_state=0,
     ).fit(X, y)

@@ -514,6 +514,7 @@ def test_a_search_without_them_has_no_file_and_no_attribute(tmp_path, monkeypatc
             n_stages=1,
             n_terms=1,
             n_iter=1,
+            resource=None,
         ),
         SelfTuningSearchCV(
             TorchRegressor(max_epochs=2, optimizer="adam"),

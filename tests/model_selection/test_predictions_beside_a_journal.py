@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
@@ -53,6 +54,11 @@ def hyperband(journal, **kwargs):
         journal=journal,
         **kwargs,
     )
+
+
+@cache
+def without_journal(asynchronous):
+    return hyperband(None, asynchronous=asynchronous).fit(X, y)
 
 
 def all_kept(search):
@@ -106,13 +112,13 @@ def test_beside_a_journal_are_those_of_the_rows_that_count(journal, asynchronous
     (path,) = files(journal)
     n_bytes = sum(search.predictions_.of_fit(*name).nbytes for name in fits_kept(search))
     assert n_bytes < path.stat().st_size < n_bytes + 250 * len(fits_kept(search))
-    assert_same(search, hyperband(None, asynchronous=asynchronous).fit(X, y))
+    assert_same(search, without_journal(asynchronous))
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("n_fits", [1, 9, 20, 37])
 def test_a_search_that_goes_on_has_them_all(journal, asynchronous, n_fits):
-    whole = hyperband(None, asynchronous=asynchronous).fit(X, y)
+    whole = without_journal(asynchronous)
     with pytest.raises(KeyboardInterrupt) if n_fits == 1 else pytest.warns(match="interrupted"):
         stopped = hyperband(journal, asynchronous=asynchronous, callbacks=[StopAfter(n_fits)])
         stopped.fit(X, y)
@@ -131,7 +137,7 @@ def test_nothing_is_lost_where_a_replay_is_interrupted(journal, asynchronous):
         with pytest.warns(match="interrupted"):
             stopped.fit(X, y)
     search = hyperband(journal, asynchronous=asynchronous).set_params(keep_models=2).fit(X, y)
-    assert_same(search, hyperband(None, asynchronous=asynchronous).fit(X, y))
+    assert_same(search, without_journal(asynchronous))
     assert len(search.models_.rows) == 2
     for row in search.models_.rows:
         assert len(search.kept_models(row)) == 2
@@ -208,7 +214,7 @@ def test_a_search_that_was_written_without_them_gets_them(journal):
     assert not records(journal)
     with pytest.warns(UserWarning, match=LOST):
         search = hyperband(journal).fit(X, y)
-    whole = hyperband(None).fit(X, y)
+    whole = without_journal(False)
     rows = whole.predictions_.rows
     assert set(search.predictions_.rows) >= {
         row for row in rows if whole.cv_results_["n_resources"][row] == 9
