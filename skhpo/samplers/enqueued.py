@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Sampler, sample_at
+from .base import Sampler, WrappingSampler, sample_at
 
 __all__ = ["EnqueuedSampler"]
 
@@ -16,7 +16,7 @@ __all__ = ["EnqueuedSampler"]
 _TRIES = 1000
 
 
-class EnqueuedSampler(Sampler):
+class EnqueuedSampler(WrappingSampler):
     """Proposes given configurations first, then those of another sampler.
 
     Parameters
@@ -50,15 +50,13 @@ class EnqueuedSampler(Sampler):
         configurations: Sequence[Mapping[str, Any]],
         random_state: int | None = None,
     ) -> None:
-        super().__init__(sampler.space)
+        super().__init__(sampler)
         for given in configurations:
             if not isinstance(given, Mapping):
                 raise TypeError(
                     "what is enqueued must be a list of dicts, each with values of parameters, as "
                     f"in [{{'alpha': 0.1}}], but there is {given!r}"
                 )
-        self.sampler = sampler
-        self.learns = sampler.learns  # type: ignore[misc]
         rng = np.random.default_rng(random_state)
         self._queue = deque(self._complete(given, rng) for given in configurations)
         self._first = {self.space.key(params) for params in self._queue}
@@ -69,32 +67,6 @@ class EnqueuedSampler(Sampler):
             finite = self.space.size is not None
             out += [p for p in more if not (finite and self.space.key(p) in self._first)]
         return out
-
-    def observe(
-        self,
-        params: dict[str, Any],
-        score: float,
-        resource: int | None,
-        *,
-        noise: float | None = None,
-        seconds: float | None = None,
-        **more: Any,
-    ) -> None:
-        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds, **more)
-
-    def observe_elsewhere(
-        self,
-        params: dict[str, Any],
-        score: float,
-        *,
-        noise: float | None = None,
-        seconds: float | None = None,
-        **more: Any,
-    ) -> None:
-        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds, **more)
-
-    def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
-        self.sampler.replace(params, by)
 
     def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
         if self._queue:

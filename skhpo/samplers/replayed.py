@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .base import Sampler, sample_at
+from .base import Sampler, WrappingSampler, sample_at
 
 __all__ = ["ReplayedSampler"]
 
 
-class ReplayedSampler(Sampler):
+class ReplayedSampler(WrappingSampler):
     """Proposes what an interrupted search proposed, then continues as another sampler would.
 
     The other sampler is asked as well, so that it gets into the same state. If its proposal differs
@@ -47,9 +47,7 @@ class ReplayedSampler(Sampler):
         *,
         adopts: bool = False,
     ) -> None:
-        super().__init__(sampler.space)
-        self.sampler = sampler
-        self.learns = sampler.learns  # type: ignore[misc]
+        super().__init__(sampler)
         self._records = records
         self._restore = restore
         self._adopts = adopts
@@ -81,29 +79,3 @@ class ReplayedSampler(Sampler):
         self._n_sampled += 1
         self.sampler.adopt(params, resource)
         return params
-
-    def observe(
-        self,
-        params: dict[str, Any],
-        score: float,
-        resource: int | None,
-        *,
-        noise: float | None = None,
-        seconds: float | None = None,
-        **more: Any,
-    ) -> None:
-        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds, **more)
-
-    def observe_elsewhere(
-        self,
-        params: dict[str, Any],
-        score: float,
-        *,
-        noise: float | None = None,
-        seconds: float | None = None,
-        **more: Any,
-    ) -> None:
-        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds, **more)
-
-    def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
-        self.sampler.replace(params, by)
