@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from ..estimators.fitting import activate, run_epochs
 from ..estimators.hooked import why_hooked
 from ..estimators.selection import ARGUMENTS, one_argument
 from ..estimators.watching import begin_training
+from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
 from ..training.engine import ActiveNetwork, train
@@ -203,15 +203,8 @@ def _train_again(nets, error, errors):
                 again.append(_build(built.number, built.member))
             if not halved:
                 _train_alone(again.pop())
-    numbers = [built.number for built in nets]
-    if not (halved or any(errors[number] is not None for number in numbers)):
-        warnings.warn(
-            f"{len(nets)} networks that failed in lockstep with {type(error).__name__} ({error}) "
-            "were trained again, one by one, without an error; either skhpo, or a rule that was "
-            "given to register_layer, has a mistake: please report it, or set lockstep=False",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    if not (halved or any(errors[built.number] is not None for built in nets)):
+        warn_of_mistake(error, f"{len(nets)} networks were trained one by one, not in lockstep")
     if again:
         half = len(again) // 2
         _train(again[:half], errors)

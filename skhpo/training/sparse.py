@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -16,13 +19,13 @@ _COST_OF_VALUE, _COST_OF_COLUMN = 30, 200
 _MIN_FEATURES = 4096
 
 
-def is_worth_it(matrix, batch_size):
+def is_worth_it(matrix: Any, batch_size: int) -> bool:
     """Whether products with batches of a CSR matrix are faster than with dense ones."""
     if matrix.shape[1] < _MIN_FEATURES:
         return False
-    density = matrix.nnz / (matrix.shape[0] * matrix.shape[1])
+    density: float = matrix.nnz / (matrix.shape[0] * matrix.shape[1])
     columns = min(density, 1 / batch_size)  # that are read, for each row
-    return density * _COST_OF_VALUE + columns * _COST_OF_COLUMN < 0.7
+    return bool(density * _COST_OF_VALUE + columns * _COST_OF_COLUMN < 0.7)
 
 
 class SparseBatch(torch.Tensor):
@@ -32,16 +35,23 @@ class SparseBatch(torch.Tensor):
     a dense tensor, so that any module accepts it.
     """
 
-    def __new__(cls, matrix):
+    matrix: Any
+    _dense: torch.Tensor | None
+    _compact: tuple[torch.Tensor | None, Any] | None
+    _is_overwritten: bool
+
+    def __new__(cls, matrix: Any) -> SparseBatch:
         dtype = torch.from_numpy(matrix.data[:0]).dtype
-        batch = torch.Tensor._make_wrapper_subclass(cls, matrix.shape, dtype=dtype)
+        batch: SparseBatch = torch.Tensor._make_wrapper_subclass(cls, matrix.shape, dtype=dtype)
         batch.matrix = matrix
         batch._dense = batch._compact = None
         batch._is_overwritten = False
         return batch
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function is F.linear and _can_multiply(*args, **kwargs):
             return _linear(*args, **kwargs)
@@ -49,32 +59,34 @@ class SparseBatch(torch.Tensor):
             return function(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         given = args, kwargs or {}
         if function._schema.is_mutable and isinstance(args[0], SparseBatch):
             args[0]._is_overwritten = True
         args, kwargs = tree_map_only(SparseBatch, SparseBatch.to_dense, given)
         return function(*args, **kwargs)
 
-    def __repr__(self):
+    def __repr__(self) -> str:  # type: ignore[override]
         return f"{type(self).__name__}({self.matrix!r})"
 
-    def numpy(self, *, force=False):
+    def numpy(self, *, force: bool = False) -> Any:
         return self.to_dense().numpy()
 
-    def to_dense(self):
+    def to_dense(self) -> torch.Tensor:  # type: ignore[override]
         """Return a dense tensor, the same one each time."""
         if self._dense is None:
             self._dense = torch.from_numpy(self.matrix.toarray())
         return self._dense
 
-    def split(self, sizes, dim=0):
+    def split(self, sizes: Sequence[int], dim: int = 0) -> list[SparseBatch]:  # type: ignore[override]
         """Return parts of the rows, of these sizes."""
         stops = np.cumsum(sizes)
         pairs = zip(stops - sizes, stops, strict=True)
         return [SparseBatch(self.matrix[start:stop]) for start, stop in pairs]
 
-    def times(self, weight):
+    def times(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the product (n, n_units) with the weight (n_units, n_features) of a layer."""
         columns, matrix = self._of_columns()
         if columns is not None:  # twice as fast as index_select
@@ -82,7 +94,7 @@ class SparseBatch(torch.Tensor):
         # NumPy transposes in two thirds of torch's time.
         return torch.from_numpy(matrix @ np.ascontiguousarray(weight.numpy().T))
 
-    def gradient_times(self, gradient, out):
+    def gradient_times(self, gradient: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Write the gradient of that weight into `out`, given that of the product."""
         columns, matrix = self._of_columns()
         product = torch.from_numpy(matrix.T @ gradient.contiguous().numpy()).t()
@@ -90,7 +102,7 @@ class SparseBatch(torch.Tensor):
             return out.copy_(product)
         return out.zero_().scatter_(1, columns.expand(len(out), -1), product)
 
-    def _of_columns(self):
+    def _of_columns(self) -> tuple[torch.Tensor | None, Any]:
         """Return the nonzero columns (None for all) and the matrix of these columns."""
         if self._compact is None:
             matrix = self.matrix
@@ -105,7 +117,7 @@ class SparseBatch(torch.Tensor):
         return self._compact
 
 
-def _can_multiply(batch, weight, bias=None):
+def _can_multiply(batch: Any, weight: torch.Tensor, bias: torch.Tensor | None = None) -> bool:
     return (
         type(batch) is SparseBatch
         and not batch._is_overwritten
@@ -117,8 +129,10 @@ def _can_multiply(batch, weight, bias=None):
     )
 
 
-def _linear(batch, weight, bias=None):
-    product = _Product.apply(weight, batch)
+def _linear(
+    batch: SparseBatch, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    product: torch.Tensor = _Product.apply(weight, batch)
     return product if bias is None else product + bias
 
 
@@ -126,22 +140,22 @@ class _Product(torch.autograd.Function):
     """Product of sparse rows with a weight; it and `_Gradient` are each other's derivative."""
 
     @staticmethod
-    def forward(ctx, weight, batch):
+    def forward(ctx: Any, weight: torch.Tensor, batch: SparseBatch) -> torch.Tensor:  # type: ignore[override]
         ctx.batch = batch
         return batch.times(weight.detach())
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, None]:  # type: ignore[override]
         return _Gradient.apply(gradient, ctx.batch), None
 
 
 class _Gradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, gradient, batch):
+    def forward(ctx: Any, gradient: torch.Tensor, batch: SparseBatch) -> torch.Tensor:  # type: ignore[override]
         ctx.batch = batch
         out = gradient.new_empty(gradient.shape[1], batch.matrix.shape[1])
         return batch.gradient_times(gradient.detach(), out)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, None]:  # type: ignore[override]
         return _Product.apply(gradient, ctx.batch), None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch.optim import optimizer as torch_optimizer
@@ -15,23 +17,27 @@ __all__ = ["FUSED", "fused_call", "make_stepper", "slots"]
 class Stepper:
     """Steps torch's optimizer; `gradients` is a dict from trained parameters to gradients."""
 
-    def __init__(self, optimizer, gradients):
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradients: dict[torch.nn.Parameter, torch.Tensor],
+    ) -> None:
         self.optimizer = optimizer
         self.gradients = gradients
 
-    def begin(self):
+    def begin(self) -> None:
         """Set the gradients of the parameters."""
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = self.gradients.get(parameter)
 
-    def step(self):
+    def step(self) -> None:
         """Step all trained parameters."""
         # The state that it allocates must be usable by autograd.
         with torch.inference_mode(False), torch.no_grad():
             self.optimizer.step()
 
-    def finish(self):
+    def finish(self) -> None:
         """Write the counts of steps to the optimizer's state."""
 
 
@@ -42,14 +48,14 @@ class _Fused(Stepper):
     allocates the state, is torch's.
     """
 
-    def begin(self):
+    def begin(self) -> None:
         super().begin()
-        self._calls = None
-        self._counts = []
+        self._calls: list[Callable[[], object]] | None = None
+        self._counts: list[tuple[torch.Tensor, list[Any]]] = []
         # Torch's schedules check that the optimizer has stepped before them.
-        self.optimizer._opt_called = True
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]
 
-    def step(self):
+    def step(self) -> None:
         if self._calls is None:
             if not self._has_state():
                 super().step()
@@ -58,15 +64,15 @@ class _Fused(Stepper):
         for call in self._calls:
             call()
 
-    def finish(self):
+    def finish(self) -> None:
         for count, states in self._counts:
             for state in states:
                 state["step"].copy_(count)
 
-    def _trained(self, group):
+    def _trained(self, group: dict[str, Any]) -> list[torch.nn.Parameter]:
         return [p for p in group["params"] if p in self.gradients]
 
-    def _has_state(self):
+    def _has_state(self) -> bool:
         state = self.optimizer.state
         return all(
             state.get(parameter, {}).get(name) is not None
@@ -75,9 +81,9 @@ class _Fused(Stepper):
             for name in slots(self.optimizer, group)
         )
 
-    def _make_calls(self):
+    def _make_calls(self) -> Iterator[Callable[[], object]]:
         for group in self.optimizer.param_groups:
-            parts = {}
+            parts: dict[float | None, list[torch.nn.Parameter]] = {}
             for parameter in self._trained(group):
                 count = self.optimizer.state.get(parameter, {}).get("step")
                 count = None if count is None else count.item()
@@ -99,7 +105,7 @@ class _Fused(Stepper):
                 yield fused_call(self.optimizer, group, lists, [count] * len(parameters))
 
 
-def slots(optimizer, group):
+def slots(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of an optimizer's state per parameter."""
     if isinstance(optimizer, torch.optim.SGD):
         return ("momentum_buffer",) if group["momentum"] else ()
@@ -110,7 +116,15 @@ def slots(optimizer, group):
     return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
 
-def fused_call(optimizer, group, lists, counts, *, is_first=False, is_fixed=False):
+def fused_call(
+    optimizer: torch.optim.Optimizer,
+    group: dict[str, Any],
+    lists: Sequence[list[torch.Tensor]],
+    counts: Sequence[Any],
+    *,
+    is_first: bool = False,
+    is_fixed: bool = False,
+) -> Callable[[], object]:
     """Return the function that steps parameters of a group by torch's fused kernel.
 
     Parameters
@@ -139,7 +153,7 @@ def fused_call(optimizer, group, lists, counts, *, is_first=False, is_fixed=Fals
         kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
         step = partial(kernel, *(lists if group["amsgrad"] else [*lists, []]), counts)
 
-    def settings():
+    def settings() -> dict[str, Any]:
         found = {name: group[name] for name in names}
         if "betas" in group:
             found["beta1"], found["beta2"] = group["betas"]
@@ -148,7 +162,9 @@ def fused_call(optimizer, group, lists, counts, *, is_first=False, is_fixed=Fals
     return partial(step, **settings()) if is_fixed else lambda: step(**settings())
 
 
-def _step_rmsprop(group, parameters, gradients, squares, *others):
+def _step_rmsprop(
+    group: dict[str, Any], parameters: Any, gradients: Any, squares: Any, *others: Any
+) -> None:
     """Step RMSprop as torch does, which has no fused kernel for it."""
     alpha, step = group["alpha"], -group["lr"]
     if group["maximize"]:
@@ -176,7 +192,9 @@ def _step_rmsprop(group, parameters, gradients, squares, *others):
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
-def make_stepper(optimizer, gradients):
+def make_stepper(
+    optimizer: torch.optim.Optimizer, gradients: dict[torch.nn.Parameter, torch.Tensor]
+) -> Stepper:
     """Return the stepper of an optimizer; `Unknown` is raised if it needs more than gradients."""
     if isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam):
         raise Unknown(f"{type(optimizer).__name__} needs more than dense gradients")
@@ -195,7 +213,7 @@ def make_stepper(optimizer, gradients):
     return (_Fused if is_plain else Stepper)(optimizer, gradients)
 
 
-def _is_plain(group):
+def _is_plain(group: dict[str, Any]) -> bool:
     """Whether the fused kernels support all settings of a group."""
     numbers = (group["lr"], *group.get("betas", ()))
     return not (
