@@ -249,6 +249,10 @@ def test_rows_of_random_shapes_go_on_by_autograd(accumulate):
         part = X[first:], y[first:]
         one, other = (kind(module, **params).fit(*part) for kind in (TorchClassifier, ByAutograd))
         np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-5)
+    # A group cannot go on; that is no mistake of which anything warns.
+    together = [TorchClassifier(module, **params) for _ in range(2)]
+    assert train_together([Member(one, *part) for one in together]) == [None] * 2
+    np.testing.assert_allclose(together[0].predict_proba(X), other.predict_proba(X), rtol=1e-4)
 
 
 @pytest.mark.parametrize("lockstep", ["auto", False])
