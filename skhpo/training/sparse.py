@@ -59,7 +59,7 @@ class SparseBatch(torch.Tensor):
             return function(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given = args, kwargs or {}
@@ -132,7 +132,7 @@ def _can_multiply(batch: Any, weight: torch.Tensor, bias: torch.Tensor | None = 
 def _linear(
     batch: SparseBatch, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    product: torch.Tensor = _Product.apply(weight, batch)
+    product: torch.Tensor = _Product.apply(weight, batch)  # type: ignore[no-untyped-call]
     return product if bias is None else product + bias
 
 
@@ -140,22 +140,22 @@ class _Product(torch.autograd.Function):
     """Product of sparse rows with a weight; it and `_Gradient` are each other's derivative."""
 
     @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, batch: SparseBatch) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, weight: torch.Tensor, batch: SparseBatch) -> torch.Tensor:
         ctx.batch = batch
         return batch.times(weight.detach())
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, None]:  # type: ignore[override]
-        return _Gradient.apply(gradient, ctx.batch), None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, None]:
+        return _Gradient.apply(gradient, ctx.batch), None  # type: ignore[no-untyped-call]
 
 
 class _Gradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gradient: torch.Tensor, batch: SparseBatch) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, gradient: torch.Tensor, batch: SparseBatch) -> torch.Tensor:
         ctx.batch = batch
         out = gradient.new_empty(gradient.shape[1], batch.matrix.shape[1])
         return batch.gradient_times(gradient.detach(), out)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, None]:  # type: ignore[override]
-        return _Product.apply(gradient, ctx.batch), None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, None]:
+        return _Product.apply(gradient, ctx.batch), None  # type: ignore[no-untyped-call]

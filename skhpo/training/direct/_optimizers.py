@@ -93,7 +93,7 @@ class _Fused(Stepper):
                     [parameter.detach() for parameter in parameters],
                     [self.gradients[parameter] for parameter in parameters],
                 ]
-                states = [self.optimizer.state.get(parameter) for parameter in parameters]
+                states: list[Any] = [self.optimizer.state.get(p) for p in parameters]
                 names = slots(self.optimizer, group)
                 lists += [[state[name] for state in states] for name in names]
                 if count is not None:
@@ -143,7 +143,14 @@ def fused_call(
     if isinstance(optimizer, torch.optim.RMSprop):
         return partial(_step_rmsprop, group, *lists)
     if isinstance(optimizer, torch.optim.SGD):
-        names = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
+        names: tuple[str, ...] = (
+            "weight_decay",
+            "momentum",
+            "lr",
+            "dampening",
+            "nesterov",
+            "maximize",
+        )
         lists = lists if group["momentum"] else [*lists, []]
         step = partial(torch._fused_sgd_, *lists, is_first_step=is_first)
     else:
