@@ -90,7 +90,8 @@ def append_at(
 
     What is beyond `end` is the rest of a write that failed, and cut off. Where there is less (the
     file was removed, say), the content begins there. A write that fails is undone, and StorageError
-    raised. `mode` and `sync` are those of `write_atomically`.
+    raised. The file is closed each time, so that other machines see the content. `mode` and `sync`
+    are those of `write_atomically`.
     """
     with storing(path):
         descriptor = os.open(path, _WRITE | os.O_APPEND, mode)

@@ -180,7 +180,8 @@ class PredictionFiles(FitFiles):
         for name in names:
             path = str(self.folder / name)
             with suppress(OSError):  # removed in this moment, or not readable
-                status = os.stat(path, follow_symlinks=False)
+                with opened(path) as file:  # of a network disk only this asks for the size of now
+                    status = os.fstat(file.fileno())
                 moved = self._inodes.setdefault(name, status.st_ino) != status.st_ino
                 if moved or status.st_size < self._ends.get(name, 0):
                     self._forget(name)

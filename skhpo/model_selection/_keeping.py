@@ -189,6 +189,9 @@ class Keeper(Observer):
     def to_make_again(self) -> set[Name]:
         """Return fits that the journal answers, and whose predictions are missing or damaged."""
         held = self._predictions
+        arrived = {name for name in self._lost if held.store.has_file(name)}  # late, of others
+        held.names |= arrived
+        self._lost -= arrived
         answered = [name for name in held.names if name in self.known]
         damaged = {name for name in answered if held.store.get(name) is None}
         held.names -= damaged
