@@ -163,6 +163,12 @@ def test_constrained_improvement_is_that_of_random_draws():
     assert np.exp(acquisition(np.array([[1]]))) == pytest.approx(expected, rel=0.02)
     alone = Feasible(Equal(1), slack, limits)(np.array([[1]]))
     assert np.exp(alone) == pytest.approx(holds.mean(), rel=0.02)
+    # 0.4 and 0.25 standard deviations from the limits, of the 0.5 that count as sure.
+    careful = Feasible(Equal(1), slack, limits, penalty=20.0)(np.array([[1]]))
+    assert careful == pytest.approx(alone - 20.0 * (0.1 + 0.25))
+    sure = [FlatPosterior([[1.0], [0.7]], [0.1, 0.5])]
+    values = [Feasible(Equal(1), sure, [0.1], penalty)(np.array([[1]])) for penalty in (0.0, 20.0)]
+    assert values[0] == values[1]
 
 
 def test_values_of_an_objective_keep_their_shape_but_for_the_bad_tail():

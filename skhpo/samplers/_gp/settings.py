@@ -29,6 +29,11 @@ class Settings:
     edge_penalty : float
         Penalty on the logarithm of the acquisition at the ends of a range, where uncertainty, and
         so with noise the expected improvement, is largest.
+    sure : float
+        Standard deviations between a limit and the predicted violation from which on a constraint
+        counts as kept: a probability of 69%.
+    unsure_penalty : float
+        Penalty on the logarithm of the acquisition for each standard deviation below that.
     most_noise : float
         Upper bound of the logarithm of the noise variance, for a signal variance of 1, in the model
         that chooses: 3% of the signal. A model that explains few scores as noise only explores.
@@ -97,6 +102,8 @@ class Settings:
     n_repeated: int = 3
     max_repeats: int = 1000
     edge_penalty: float = 0.3
+    sure: float = 0.5
+    unsure_penalty: float = 10.0
     most_noise: float = -3.5
     length_at_1: float = -0.3
     length_per_log: float = 0.5

@@ -180,7 +180,9 @@ class Surrogates:
             return LogExpectedImprovement(targets[0])
         limits = [surrogate.limit for surrogate in self._slack]
         improvement = self._improvement(targets, slack, limits, running)
-        return Feasible(improvement, slack, limits) if slack else improvement
+        if not slack:
+            return improvement
+        return Feasible(improvement, slack, limits, SETTINGS.unsure_penalty)
 
     def _improvement(
         self,
