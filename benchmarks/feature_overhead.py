@@ -7,7 +7,7 @@ Pairs of fits: a loop of one's own in plain PyTorch (fused Adam, as `TorchClassi
 itself), and `TorchClassifier` doing the same. The two take turns, and the figures are ratios of
 times within a turn, so that a busy machine disturbs both alike.
 
-    python benchmarks/feature_overhead.py [--repeats 15]
+    python benchmarks/feature_overhead.py [--repeats 15] [part of a name ...]
 """
 
 from __future__ import annotations
@@ -163,6 +163,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     torch.set_num_threads(1)
     wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
@@ -170,6 +171,8 @@ def main():
     print("| fit | by hand, s (median) | TorchClassifier, s | ratio (median) | quartiles | range |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name, *contestants in pairs(args.device):
+        if args.names and not any(part in name for part in args.names):
+            continue
         seconds = [[], []]
         for turn in range(args.repeats + 1):
             for i in (0, 1) if turn % 2 else (1, 0):

@@ -121,35 +121,41 @@ def probe_rows(n: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, n - 1, min(n, _N_PROBED)).round()})
 
 
-def check_structure(items: Iterable[tuple[int, Any]]) -> None:
+def check_structure(items: Iterable[tuple[int, Any]], *, shapes: bool = False) -> None:
     """Raise ValueError if items of a dataset differ in structure.
 
-    Lengths of arrays may differ, their dimensions may not.
+    Lengths of arrays may differ unless `shapes` is true, their dimensions may not.
 
     Parameters
     ----------
     items : iterable of (int, object)
         Numbers of items, and the items.
+    shapes : bool, default=False
     """
     first: tuple[int, Any] | None = None
     for number, item in items:
-        found = structure_of(item)
+        found = structure_of(item, shapes=shapes)
         if first is None:
             first = number, found
         elif found != first[1]:
             raise ValueError(
                 f"all items of a Dataset must have the same structure, but item {first[0]} is "
                 f"{first[1]} and item {number} is {found}; return the same kinds in the same order"
+                + (", or pad sequences by collate='pad'" if shapes else "")
             )
 
 
-def structure_of(item: Any) -> str:
-    """Describe what an item consists of: containers, their keys, and the dimensions of arrays."""
+def structure_of(item: Any, *, shapes: bool = False) -> str:
+    """Describe what an item consists of: containers, keys, dimensions or shapes of arrays."""
+
+    def inside(value: Any) -> str:
+        return structure_of(value, shapes=shapes)
+
     if isinstance(item, Mapping):
-        inner = ", ".join(f"{key!r}: {structure_of(value)}" for key, value in item.items())
+        inner = ", ".join(f"{key!r}: {inside(value)}" for key, value in item.items())
         return f"{{{inner}}}"
     if isinstance(item, tuple):
-        return f"({', '.join(map(structure_of, item))})"
+        return f"({', '.join(map(inside, item))})"
     if isinstance(item, str | bytes):
         return "a text"
     if isinstance(item, list):
@@ -157,6 +163,8 @@ def structure_of(item: Any) -> str:
     shape = getattr(item, "shape", None)
     if isinstance(item, bool | int | float) or (shape is not None and len(shape) == 0):
         return "a number"
+    if shape is not None and shapes:
+        return f"an array of shape {tuple(shape)}"
     if shape is not None:
         return f"an array of {len(shape)} dimension{'s' if len(shape) > 1 else ''}"
     return f"a {type(item).__name__}"

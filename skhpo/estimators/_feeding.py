@@ -18,6 +18,7 @@ from ..training.loading import (
     EncodedTargets,
     LoaderBatches,
     as_container,
+    cast_bytes,
     cast_floats,
     is_read_by_rows,
     start_method,
@@ -411,4 +412,9 @@ class FeedingMixin(TransformingMixin):
         return self._prepare_inputs(X), self._encode_batch(y)
 
     def _prepare_inputs(self, X):
-        return cast_floats(to_device(X, self.device_), self._floating_dtype())
+        X = cast_floats(to_device(X, self.device_), self._floating_dtype())
+        if "transform" in self._transforms:  # which may scale bytes
+            return X
+        return cast_bytes(
+            X, torch.int64 if wants_integers(self.module_) else self._floating_dtype()
+        )

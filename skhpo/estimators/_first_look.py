@@ -13,10 +13,12 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from ..rows import RowSubset
 from ..training.data import sample_shape
 from ..training.forwarding import ResultBytes, row_count
+from ..training.items import fetch
 from ..training.loading import MayHaveChildren, inputs_of, unpack
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
 from ._feeding import FeedingMixin, NetRows
+from ._items import collate_of
 from .defaults import changed_settings
 from .validation import NO_BATCHES
 
@@ -171,7 +173,18 @@ class FirstLookMixin(FeedingMixin):
             raise ValueError(NO_BATCHES)
         if few is not X:
             self._check_is_complete(batch, len(few))
+            self._check_training_collates(few)
         return unpack(batch)
+
+    def _check_training_collates(self, few):
+        """Raise ValueError if what collates items for training drops some of a few."""
+        collate = collate_of(self, changed_settings(self, "iterator_train"))
+        same = collate_of(self, changed_settings(self, "iterator_valid"))
+        if collate is not same and self._reads_items(few, training=True):
+            with OwnGenerators(Stream(0, "first batch")):
+                X = inputs_of(fetch(few, list(range(len(few))), collate))
+            if 0 < row_count(X) < len(few):
+                raise ValueError(_drops(len(few), row_count(X)))
 
     def _check_is_complete(self, batch, n_items):
         """Raise ValueError unless a first batch of a few items has a row for each of them."""
@@ -180,10 +193,7 @@ class FirstLookMixin(FeedingMixin):
             n_items = min(n_items, settings["batch_size"])
         n_made = row_count(inputs_of(batch)) or n_items
         if n_made != n_items:
-            raise ValueError(
-                f"what collates the items of a Dataset must return a row for each, but of "
-                f"{n_items} items it made {n_made} rows; leave items out of the Dataset instead"
-            )
+            raise ValueError(_drops(n_items, n_made))
 
     def _test_batch(self, X, few):
         """Return a first batch as the built module gets it, on its device."""
@@ -225,6 +235,13 @@ class FirstLookMixin(FeedingMixin):
             for name, array in arrays.items()
             if not isinstance(name, tuple)
         }
+
+
+def _drops(n_items, n_made):
+    return (
+        f"what collates the items of a Dataset must return a row for each, but of {n_items} items "
+        f"it made {n_made} rows; leave items out of the Dataset instead"
+    )
 
 
 def _plain_keys(batch):

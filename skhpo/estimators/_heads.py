@@ -112,9 +112,13 @@ def _as_dict(y):
 
 
 def _checked(name, value):
-    value = check_array(
-        as_array(value), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=f"y[{name!r}]"
-    )
+    value, shown = as_array(value), f"y[{name!r}]"
+    if np.asarray(value).dtype.kind in "OUS":
+        raise ValueError(
+            f"{shown} must be of numbers, but is of the type {np.asarray(value).dtype}; give each "
+            "label a number, as by sklearn.preprocessing.LabelEncoder"
+        )
+    value = check_array(value, ensure_2d=False, allow_nd=True, dtype="numeric", input_name=shown)
     return value.astype(np.float32 if value.dtype.kind == "f" else np.int64)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from ..training.forwarding import row_count
-from ..training.loading import cast_floats, is_same
+from ..training.loading import cast_bytes, cast_floats, is_same
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import as_batch
 from .defaults import changed_settings
@@ -78,7 +78,7 @@ class BatchTransform:
                         f"{name} must return as many rows as it gets, but made {row_count(X)} of "
                         f"{n_rows}: the targets stay as they are; change rows, but leave none out"
                     )
-        return cast_floats(X, self.dtype)
+        return cast_bytes(cast_floats(X, self.dtype), self.dtype)
 
 
 class TransformingMixin:

@@ -104,9 +104,21 @@ def _check_dict(estimator, X, reset):
             arrays[name] = value
             continue
         _refuse_dates(value, name)
-        arrays[name] = check_array(
-            as_array(value), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=str(name)
-        )
+        try:
+            arrays[name] = check_array(
+                as_array(value),
+                ensure_2d=False,
+                allow_nd=True,
+                dtype="numeric",
+                input_name=str(name),
+            )
+        except ValueError as error:
+            if "string" not in str(error):
+                raise
+            raise ValueError(
+                f"{name} must be of numbers, but {error}; encode categories before, as by "
+                "skhpo.preprocessing.TableEncoder"
+            ) from error
         _check_fits_float32(arrays[name])
     check_consistent_length(*arrays.values())
     _check_columns(estimator, X, reset)

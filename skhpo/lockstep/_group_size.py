@@ -131,6 +131,8 @@ def built_for(net, X, y):
     numbers = getattr(dtype, "kind", "O") in "fiu"
     if isinstance(X, DatasetRows):
         few = X[rows].given()
+    elif isinstance(X, list | tuple) and len(set(map(np.shape, X))) > 1:
+        return None  # sequences of different lengths, which nothing collates: the fit says so
     else:
         few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
     net = clone(net)

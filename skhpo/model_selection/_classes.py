@@ -12,10 +12,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
 from .. import evaluation
+from ..rows import Inputs
 from ..searchable import search_tags
 from ..wrappers import inside
 
-__all__ = ["check_classes", "has_classes"]
+__all__ = ["check_classes", "check_metrics_take", "has_classes"]
 
 
 def has_classes(estimator: Any, y: Any) -> bool:
@@ -70,6 +71,26 @@ def check_classes(
                 f"classes",
                 UserWarning,
                 stacklevel=5,
+            )
+
+
+def check_metrics_take(y: Any, scorer: Any) -> None:
+    """Raise ValueError for a metric of scikit-learn where targets have more than two dimensions.
+
+    It would fail in all fits, which `GridSearchCV` shows only after training them. `y` may be
+    `Inputs`, a dict of targets.
+    """
+    several = isinstance(y, Inputs)
+    if not several and np.ndim(y) < 3:
+        return
+    for name, one in getattr(scorer, "_scorers", {"scoring": scorer}).items():
+        metric = getattr(one, "_score_func", None)
+        if metric is not None and metric.__module__.startswith("sklearn."):
+            found = "is a dict" if several else f"has the shape {np.shape(y)}"
+            raise ValueError(
+                f"metrics of scikit-learn take targets of one or two dimensions, but y {found} and "
+                f"{name} is {metric.__name__}; leave scoring at None, which is the estimator's own "
+                "score, or give a function of your own (estimator, X, y)"
             )
 
 

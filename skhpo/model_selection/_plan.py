@@ -22,7 +22,7 @@ from ._checks import (
     check_names,
     check_passed,
 )
-from ._classes import check_classes
+from ._classes import check_classes, check_metrics_take
 from ._confirm import check_confirm, reshuffled
 from ._cost import Budget, budget_of
 from ._data import check_lengths, rows_and_targets
@@ -177,6 +177,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
             return splits
         return _splits(search.cv, other, X, y, routed.splitter.split)
 
+    check_metrics_take(y, scorer)
     check_classes(search.estimator, y, splits, scorer, metric, search.error_score)
     if params:
         check_masks(routed.estimator.fit, splits)

@@ -250,7 +250,8 @@ def as_array(X):
     """Convert a tensor to an array; return anything else unchanged."""
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
-        return (X.float() if X.dtype is torch.bfloat16 else X).numpy()
+        of_numpy = (torch.float16, torch.float32, torch.float64)
+        return (X.float() if X.is_floating_point() and X.dtype not in of_numpy else X).numpy()
     return X
 
 

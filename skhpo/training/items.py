@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
+from ..datasets import check_structure
 from .batches import batch_sizes
 from .data import Rows
 from .forwarding import row_count
@@ -137,24 +138,33 @@ class ItemRows(Rows):
         numbers = [part.tolist() for part in chosen]
         batches = self.reader.batches(self.dataset, numbers, targets=targets)
         for part, (X, y) in zip(chosen, batches, strict=True):
-            weight = None
+            n_made, weight = row_count(X), None
+            # In training a batch may have further rows, made of those of its items.
+            further = self.reader.training and self.weight is None and n_made > len(part)
+            if n_made != len(part) and not further:
+                raise ValueError(
+                    "what collates the items of a Dataset must return a row for each, but of "
+                    f"{len(part)} items it made {n_made} rows; leave items out of the Dataset "
+                    "instead"
+                )
             if self.weight is not None:
                 weight = self.weight.index_select(0, part.to(self.device))
-                if row_count(X) != len(part):
-                    raise ValueError(
-                        "where rows have weights, what collates the items of a Dataset must return "
-                        f"a row for each, but of {len(part)} items it made {row_count(X)} rows"
-                    )
             yield X, y, weight, [len(part)]
 
 
 def fetch(dataset: Dataset, numbers: list[int], collate=default_collate):
     """Return items of a map-style dataset as a batch."""
-    if collate is default_collate:
-        inner, rows = dataset, numbers
-        while type(inner) is Subset:
-            inner, rows = inner.dataset, [inner.indices[i] for i in rows]
-        if type(inner) is TensorDataset:
-            index = torch.as_tensor(rows)
-            return [tensor[index] for tensor in inner.tensors]
-    return collate(read_items(dataset, numbers))
+    if collate is not default_collate:
+        return collate(read_items(dataset, numbers))
+    inner, rows = dataset, numbers
+    while type(inner) is Subset:
+        inner, rows = inner.dataset, [inner.indices[i] for i in rows]
+    if type(inner) is TensorDataset:
+        index = torch.as_tensor(rows)
+        return [tensor[index] for tensor in inner.tensors]
+    items = read_items(dataset, numbers)
+    try:
+        return collate(items)
+    except Exception as error:
+        check_structure(zip(rows, items, strict=True), shapes=True)
+        raise ValueError(f"items of a Dataset must make a batch, but: {error}") from error

@@ -20,6 +20,7 @@ __all__ = [
     "LoaderBatches",
     "MayHaveChildren",
     "as_container",
+    "cast_bytes",
     "cast_floats",
     "inputs_of",
     "is_pair",
@@ -173,6 +174,17 @@ def cast_floats(X, dtype, *, integers=False):
     return X
 
 
+def cast_bytes(X, dtype):
+    """Cast nested tensors of bytes, as images are read, to a dtype."""
+    if isinstance(X, torch.Tensor):
+        return X.to(dtype) if X.dtype is torch.uint8 else X
+    if type(X) is dict:
+        return {name: cast_bytes(value, dtype) for name, value in X.items()}
+    if type(X) in (list, tuple):
+        return type(X)(cast_bytes(value, dtype) for value in X)
+    return X
+
+
 def is_read_by_rows(X):
     """Whether X is a collection of separate rows.
 
@@ -231,9 +243,16 @@ def probed_items(dataset):
     another when it is read again, or items seed torch's generator. No global generator of torch is
     used.
     """
+    try:
+        numbers = probe_rows(len(dataset))
+    except TypeError as error:
+        raise TypeError(
+            f"a torch Dataset must have a length, but {type(dataset).__name__} has none ({error}); "
+            "give it __len__, or make it an IterableDataset"
+        ) from error
     items = []
     with noticing_seeds() as seeded, OwnGenerators(Stream(0, "probe")):
-        for number in probe_rows(len(dataset)):
+        for number in numbers:
             try:
                 items.append((number, dataset[number]))
             except Exception as error:
@@ -276,6 +295,8 @@ def is_same(one, other):
     if isinstance(one, torch.Tensor):
         if one.layout is not torch.strided or one.is_nested or one.is_quantized or one.is_meta:
             return True
+        if one.is_floating_point():  # types of one byte know hardly any operation
+            one, other = one.float(), other.float()
         return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
     if isinstance(one, np.ndarray | np.generic | int | float):
         kind = np.asarray(one).dtype.kind

@@ -131,7 +131,8 @@ def padded_batch(inputs):
             batch[name] = ragged.index_select(0, torch.arange(len(ragged)))
             batch["lengths", name] = ragged.lengths
         else:
-            batch[name] = torch.as_tensor(np.asarray(value))
+            made = value if isinstance(value, torch.Tensor) else np.asarray(value)
+            batch[name] = torch.as_tensor(made)
     return batch
 
 

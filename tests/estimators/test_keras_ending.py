@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
+from torch.utils.data import TensorDataset
 
-from skhpo import KerasClassifier, SearchCV
+from skhpo import BayesSearchCV, KerasClassifier, SearchCV
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
@@ -89,3 +91,17 @@ def test_what_needs_validation_is_refused_before_training(net, blobs):
         search_over([keras.callbacks.ReduceLROnPlateau()]).fit(*blobs)
     with pytest.raises(ValueError, match="sets 'epochs' for the refit, but fit was passed it"):
         search_over(None).fit(*blobs, epochs=3)
+
+
+def test_what_a_keras_model_does_not_take(net, blobs):
+    X, y = blobs
+    data = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    search = BayesSearchCV(net, {"n_units": [4, 8]}, n_iter=1, cv=2)
+    for fit in (clone(net).fit, search.fit):
+        with pytest.raises(TypeError, match="takes arrays, but X is a torch Dataset"):
+            fit(data)
+        with pytest.raises(ValueError, match="must come from one source, but fit got validation_d"):
+            fit(X, y, validation_data=(X[:9], y[:9]))
+    search.set_params(cv=[(np.flatnonzero(y < 2), np.arange(len(y)))], scoring="neg_log_loss")
+    with pytest.raises(ValueError, match="on split 0 no prediction has one"):
+        search.fit(X, y)

@@ -7,10 +7,11 @@ import copy
 import math
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import NotFittedError
 
 from ..._compat import num_samples
+from ...datasets import is_dataset
 from ...exceptions import NonFiniteLossError
 from ...faults import warn_of_mistake
 from ...limits import check_time, current_slot
@@ -113,6 +114,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
 
     def _fit(self, X, y, sample_weight, classes, validation_data, continuing):
         self._check_params()
+        self._check_sources(validation_data)
         import_keras()
         if continuing:
             require_torch("going on with a trained model")
@@ -154,6 +156,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             counted=_COUNTED,
             check_data=self._check_before_search,
             check_resource=_check_resource,
+            dataset_targets=self._refuse_dataset,
+            predicts_seen_classes=is_classifier(self),
             model_space=self._model_space,
             new_parameters=self._new_parameters,
             n_parameters=self._count_parameters,
@@ -162,8 +166,10 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
 
     def _check_before_search(self, X, y, fit_params, varied):
         others = {k: v for k, v in fit_params.items() if k not in _OF_DATA}
-        with clone(self)._overridden(others):
-            pass
+        net = clone(self)
+        with net._overridden(others):
+            if "validation_split" not in varied:
+                net._check_sources(fit_params.get("validation_data"))
         weight = fit_params.get("sample_weight")
         check_before_search(self, X, y, weight, varied, {"build_fn", "optimizer"})
 
@@ -177,6 +183,21 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             warn_of_mistake(error, "the number of parameters is not known")
             return None
         return net.n_parameters_
+
+    def _refuse_dataset(self, dataset, report=None):
+        raise TypeError(
+            f"{type(self).__name__} takes arrays, but X is a torch Dataset "
+            f"({type(dataset).__name__}); use a TorchClassifier or TorchRegressor, or give X and y "
+            "as arrays"
+        )
+
+    def _check_sources(self, data):
+        if data is not None and self.validation_split:
+            raise ValueError(
+                "rows to check on must come from one source, but fit got validation_data and "
+                f"validation_split={self.validation_split!r} holds rows out; set "
+                "validation_split=0, or leave validation_data out"
+            )
 
     def _check_validation_data(self, data):
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
@@ -193,6 +214,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
 
     def _check_inputs(self, X, y, *, reset, needs_y):
         """Check `X`; a list of arrays, one for each input of the model, is a dict by position."""
+        if is_dataset(X):
+            self._refuse_dataset(X)
         if isinstance(X, list | tuple) and X and all(hasattr(one, "shape") for one in X):
             if reset and y is not None:
                 # As many arrays as samples: each array is a sample.
