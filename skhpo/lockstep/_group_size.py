@@ -131,7 +131,7 @@ def built_for(net, X, y):
     numbers = getattr(dtype, "kind", "O") in "fiu"
     if isinstance(X, DatasetRows):
         few = X[rows].given()
-    elif isinstance(X, list | tuple) and len(set(map(np.shape, X))) > 1:
+    elif isinstance(X, list | tuple) and _has_lengths(X):
         return None  # sequences of different lengths, which nothing collates: the fit says so
     else:
         few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
@@ -145,3 +145,8 @@ def built_for(net, X, y):
         warn_of_mistake(error, "the size of a network is not known")
         return None
     return net
+
+
+def _has_lengths(rows):
+    """Whether the rows of a list have different lengths."""
+    return len({len(one) if hasattr(one, "__len__") else None for one in rows}) > 1

@@ -77,12 +77,10 @@ def check_classes(
 def check_metrics_take(y: Any, scorer: Any) -> None:
     """Raise ValueError for a metric of scikit-learn where targets have more than two dimensions.
 
-    It would fail in all fits, which `GridSearchCV` shows only after training them. `y` may be
-    `Inputs`, a dict of targets.
+    It would fail in all fits, which `GridSearchCV` shows only after training them. `y` has such
+    targets, or is `Inputs`, a dict of targets.
     """
     several = isinstance(y, Inputs)
-    if not several and np.ndim(y) < 3:
-        return
     for name, one in getattr(scorer, "_scorers", {"scoring": scorer}).items():
         metric = getattr(one, "_score_func", None)
         if metric is not None and metric.__module__.startswith("sklearn."):

@@ -217,8 +217,6 @@ def check_refit_epochs(search: Any, distributions: Any, fit_params: Mapping[str,
     """
     refit_epochs, estimator = search.refit_epochs, search.estimator
     on_fold = search.early_stopping_on == "fold"
-    if refit_epochs == "same" or (refit_epochs == "auto" and not (on_fold and search.refit)):
-        return
     inner = inside(estimator)
     spaces = translated(distributions)
     for space in [spaces] if isinstance(spaces, Mapping) else spaces:

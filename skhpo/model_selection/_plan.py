@@ -163,7 +163,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         check_resource(search.estimator, resource, distributions)
     if search.early_stopping_on == "fold":
         check_early_stopping(search, distributions, routed.estimator.fit)
-    if search.refit_epochs in ("median", "scaled") or search.early_stopping_on == "fold":
+    on_fold = search.early_stopping_on == "fold" and search.refit
+    if search.refit_epochs in ("median", "scaled") or on_fold:
         check_refit_epochs(search, distributions, routed.estimator.fit)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
     if search.confirm:
@@ -177,7 +178,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
             return splits
         return _splits(search.cv, other, X, y, routed.splitter.split)
 
-    check_metrics_take(y, scorer)
+    if isinstance(y, Inputs) or np.ndim(y) > 2:
+        check_metrics_take(y, scorer)
     check_classes(search.estimator, y, splits, scorer, metric, search.error_score)
     if params:
         check_masks(routed.estimator.fit, splits)
