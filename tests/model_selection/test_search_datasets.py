@@ -439,7 +439,9 @@ def test_what_drops_rows_is_told(arrays):
     both = {f"iterator_{part}__collate_fn": drop_odd for part in ("train", "valid")}
     with pytest.raises(ValueError, match=r"of 8 items it made [0-7] rows"):
         NeverFitted(**both).fit(Pairs(), Y)
-    net = TorchClassifier(max_epochs=1, iterator_train__collate_fn=drop_odd).fit(Pairs(), Y)
+    with pytest.raises(ValueError, match=r"of 8 items it made [0-7] rows"):
+        NeverFitted(iterator_train__collate_fn=drop_odd).fit(Pairs(), Y)
+    net = TorchClassifier(max_epochs=1).fit(Pairs(), Y)
     net.set_params(iterator_valid__collate_fn=drop_odd)
-    with pytest.raises(ValueError, match=r"a row for each, but for 60 items there are \d+ predic"):
+    with pytest.raises(ValueError, match=r"a row for each, but of 60 items it made \d+ rows"):
         net.predict(Pairs())
