@@ -200,7 +200,9 @@ class ParetoFrontDisplay(Drawing):
                 getattr(ax, f"invert_{axis}axis")()
                 if is_wide(values):
                     getattr(ax, f"set_{axis}scale")("log")
-        ax.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+        ax.legend(
+            frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=3
+        )
         ax.spines[["top", "right"]].set_visible(False)
 
 
