@@ -46,19 +46,8 @@ class FrontRule(ABC):
         comparable : callable
             From mean scores to which rows can be compared.
         """
-        names = self.objectives or objectives
-        if names is None:
-            raise ValueError(
-                f"{self!r} needs to know the objectives; give them to the search, or to the rule: "
-                "knee_point(['accuracy', 'time'])"
-            )
-        missing = [name for name in names if f"mean_test_{name}" not in table]
-        if missing:
-            known = [key[len("mean_test_") :] for key in table if key.startswith("mean_test_")]
-            raise ValueError(
-                f"{self!r} needs scores of {missing[0]!r}, but there are "
-                f"{', '.join(map(repr, known))}"
-            )
+        metrics = [key[len("mean_test_") :] for key in table if key.startswith("mean_test_")]
+        names = self.names(objectives, metrics)
         values = np.column_stack([table[f"mean_test_{name}"] for name in names])
         allowed = np.isfinite(values).all(axis=1) & comparable(values[:, 0])
         violation = np.asarray(table.get("violation", np.zeros(len(values))))
@@ -69,6 +58,35 @@ class FrontRule(ABC):
             raise ValueError(f"{self!r} needs a row with all of its scores, but there is none")
         rows = rows[pareto_ranks(values[rows]) == 1]
         return int(rows[self.best(values[rows], names)])
+
+    def names(
+        self, objectives: Sequence[str] | None, metrics: Sequence[str] | None
+    ) -> Sequence[str]:
+        """Return what the rule compares.
+
+        Parameters
+        ----------
+        objectives : sequence of str or None
+            Of the search, where the rule has none of its own.
+        metrics : sequence of str or None
+            Of the search; None if they are not known yet.
+
+        Raises
+        ------
+        ValueError
+            If there are no objectives, or one is no metric.
+        """
+        names = self.objectives or objectives
+        if not names:
+            raise ValueError(
+                f"{self!r} needs to know the objectives; give them to the search, or to the rule: "
+                "knee_point(['accuracy', 'time'])"
+            )
+        missing = [] if metrics is None else [name for name in names if name not in metrics]
+        if missing:
+            known = ", ".join(map(repr, metrics or ()))
+            raise ValueError(f"{self!r} needs scores of {missing[0]!r}, but there are {known}")
+        return names
 
     @abstractmethod
     def best(self, values: NDArray[np.float64], names: Sequence[str]) -> int:

@@ -28,6 +28,7 @@ from ._cost import Budget, budget_of
 from ._data import check_lengths, rows_and_targets
 from ._early_stopping import check_early_stopping, check_masks, with_masks
 from ._found_epochs import check_refit_epochs
+from ._front_rules import FrontRule
 from ._goals import Goals, check_rule, goals_of
 from ._observers import Callbacks
 from ._one_standard_error import OneStandardError
@@ -146,7 +147,10 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         check_shared(search)
     check_rule(search)
     scorer, metric = search._get_scorers()
-    goals = goals_of(search, search._known_metrics(scorer))
+    metrics = search._known_metrics(scorer)
+    goals = goals_of(search, metrics)
+    if isinstance(search.refit, FrontRule):
+        search.refit.names(goals.objectives, metrics)
     X, y = rows_and_targets(search.estimator, X, y, search.verbose)
     check_lengths(X, params)
     if params:

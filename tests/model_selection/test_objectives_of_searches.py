@@ -486,6 +486,20 @@ def test_rules_choose_a_row_of_the_front(fitted):
     assert weighted == np.nanargmax(values @ [1, 0.5])
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"refit": scalarize({"gain": 1, "cost": 1})}, "'cost', but there are 'gain', 'saving'"),
+        ({"refit": knee_point(), "objectives": None}, "needs to know the objectives"),
+    ],
+    ids=["unknown metric", "no objectives"],
+)
+def test_rules_are_checked_before_any_fit(monkeypatch, kwargs, message):
+    monkeypatch.setattr(Traded, "fit", lambda *args: pytest.fail("was trained"))
+    with pytest.raises(ValueError, match=message):
+        hyperband(**kwargs).fit(X, Y)
+
+
 def test_a_knee_is_where_both_are_good():
     table = {"mean_test_a": np.array([0.0, 8, 9, 10]), "mean_test_b": np.array([10.0, 8, 2, 0])}
     assert knee_point(["a", "b"])(table) == 1
