@@ -139,9 +139,12 @@ def chosen_way(
     The parameters are those of `set_found_epochs` and of ``fit``.
     """
     reason = None if on_fold else _why_same(estimator, found, fit_params, n_samples)
-    way = "median" if reason is None else "same"
-    _log.info("refit_epochs='auto' is %r%s", way, "" if reason is None else f": {reason}")
-    return way
+    if reason is None:
+        _log.info("refit_epochs='auto' is 'median'")
+        return "median"
+    level = logging.INFO if _checked(found) else logging.DEBUG  # else it is what is expected
+    _log.log(level, "refit_epochs='auto' is 'same': %s", reason)
+    return "same"
 
 
 def _why_same(
@@ -161,7 +164,7 @@ def _why_same(
     reason = end.why_same()
     if reason is not None:
         return reason
-    known = [one for one in found if not math.isnan(one.get("best_epoch", math.nan))]
+    known = _checked(found)
     if not known:
         return "no fit is known to have been checked"
     steps = [one["best_step"] / one["best_epoch"] for one in known if "best_step" in one]
@@ -175,6 +178,11 @@ def _set_parameters(end: EndOfTraining) -> set[str]:
         return {*end.parameters(1)}
     except ValueError:  # which `why_same` reports
         return set()
+
+
+def _checked(found: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Return what the fits found that were checked on rows held out."""
+    return [one for one in found if not math.isnan(one.get("best_epoch", math.nan))]
 
 
 def found_in_row(table: Mapping[str, Any], row: int) -> list[dict[str, float]]:

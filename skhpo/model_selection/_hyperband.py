@@ -377,8 +377,9 @@ classes_, n_features_in_, feature_names_in_
             raise ValueError(
                 "Hyperband needs a resource, which it gives its candidates more and more of, but "
                 f"{type(self.estimator).__name__} has no parameter that counts the epochs of a "
-                "network, or it is in the space; name another one as `resource`, such as "
-                "'max_iter' or 'n_estimators', or 'n_samples', which every estimator has"
+                "network, or it is in the space; take it out there, or name another one as "
+                "`resource`, such as 'max_iter' or 'n_estimators', or 'n_samples', which every "
+                "estimator has"
             )
         limits = resource_limits(self, plan)
         scheduler = AsynchronousHyperband if self.asynchronous else Hyperband

@@ -161,10 +161,11 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     space = SearchSpace(distributions, search.forbidden)
     check_names(search.estimator, distributions)
     resource = resource_of(search, distributions)
-    check_passed(params, resource, distributions)
+    named = None if search.resource == "auto" else resource  # "auto": if the scheduler needs one
+    check_passed(params, named, distributions)
     check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
-    if resource is not None and search.resource != "auto":  # which the scheduler may not need
-        check_resource(search.estimator, resource, distributions)
+    if named is not None:
+        check_resource(search.estimator, named, distributions)
     if search.early_stopping_on == "fold":
         check_early_stopping(search, distributions, routed.estimator.fit)
     on_fold = search.early_stopping_on == "fold" and search.refit

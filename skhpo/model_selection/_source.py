@@ -15,7 +15,7 @@ from ..journal import Journal, Recorded, SharedJournal, checked_path
 from ..process import total_memory
 from ..samplers import EnqueuedSampler, Sampler
 from ..schedulers import Scheduler
-from ._checks import check_epochs, check_keep_from, check_listening
+from ._checks import check_epochs, check_keep_from, check_listening, check_passed
 from ._folds import fold_schedule_of
 from ._plan import Plan
 from ._race import check_racing
@@ -127,6 +127,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
         if scheduler.max_resource is None:
             resource = None
         else:
+            check_passed(plan.metadata, resource, plan.distributions)
             check_resource(search.estimator, resource, plan.distributions)
     check_keep_from(search, resource, scheduler.max_resource)
     check_epochs(search, plan.distributions, resource, scheduler.max_resource)

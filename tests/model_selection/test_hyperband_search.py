@@ -404,7 +404,7 @@ def test_verbose_shows_how_far_it_is(capsys):
         ({"param_distributions": {"quality": []}}, "quality"),
         (
             {"param_distributions": {"quality": [1], "max_epochs": [2]}},
-            "resource='max_epochs' is in",
+            "it is in the space; take it out",
         ),
         ({"resource": "max_iter"}, "no parameter 'max_iter'"),
         ({"param_distributions": {"quality__x": [1]}}, "no parameter 'quality__x'"),

@@ -82,7 +82,7 @@ class Own(Callback):
     ids=["no checks", "given rows", "own callback", "plateau", "few rows"],
 )
 def test_and_else_what_the_fits_were(params, kwargs, given, reason, blobs, caplog):
-    caplog.set_level(logging.INFO, "skhpo")
+    caplog.set_level(logging.DEBUG, "skhpo")
     net = clone(NET).set_params(max_epochs=3, **params)
     search = search_over(net, {"lr": [0.3]}, refit_epochs="auto", **kwargs)
     search.fit(*blobs, **{name: np.array(rows) for name, rows in given.items()})
