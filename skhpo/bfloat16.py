@@ -17,8 +17,8 @@ from .process import TORCH_THREADS, one_thread
 
 __all__ = ["ROUNDING", "is_fast", "rounded"]
 
-# Largest relative difference between a number and the nearest one of 16 bits.
-ROUNDING = 2.0**-9
+# Largest relative difference between a number and the nearest one of 16 bits: that of 257 and 256.
+ROUNDING = 2.0**-8
 
 # Rows, columns and inner length of the products that are timed, and how often.
 _SHAPE, _REPEATS = (128, 1024, 256), 5

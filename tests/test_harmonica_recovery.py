@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, loguniform, randint, uniform
 from sklearn.linear_model import Lasso
 
+from skhpo.bfloat16 import ROUNDING, rounded
 from skhpo.schedulers.harmonica import blocks, screen
 from skhpo.schedulers.harmonica import products as products_module
 from skhpo.schedulers.harmonica.coding import WHOLE, Factor, code
@@ -155,6 +156,12 @@ def test_a_scan_ranks_as_brute_force_does(kind, sizes, degree, tile, keep, seed)
             best = sorted((g for p, g in by_product.items() if len(p) == size and g), reverse=True)
             of_size = [by_product[product] for product in own if len(product) == size]
             assert of_size == pytest.approx(best[:5], rel=2e-3)
+
+
+def test_numbers_of_16_bits_are_as_near_as_the_bound_of_a_screen_says():
+    numbers = np.arange(128, 1024, 1 / 16)
+    far = np.abs(rounded(numbers).float().numpy() - numbers) / numbers
+    assert ROUNDING / 2 < far.max() <= ROUNDING
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,7 +7,7 @@ so, and the few that reach the bound, less the largest possible error, are compu
 Functions that are 1 or -1 have no error of rounding, so that the error of a sum is at most that of
 its weights and of the sum itself:
 
-    |sum - computed| <= sum_i |w_i - rounded w_i| + r |sum|,    r = 2^-9
+    |sum - computed| <= sum_i |w_i - rounded w_i| + r |sum|,    r = 2^-8
 
 For `blocks` small matrices and half of the samples are best, here large ones of few shapes: the
 sums of several heads are one matrix product, of all samples.
