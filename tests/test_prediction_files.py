@@ -56,7 +56,7 @@ def test_what_was_put_last_is_there_unless_it_was_dropped(steps):
             elif what == "sweep":
                 files._sweep(how[0])
                 there = {key: there[key] for key in there if key in how[0]}
-                dropped = set()
+                dropped &= how[0]  # it may have been found again by reopening
             elif what == "reopen":
                 files = pickle.loads(pickle.dumps(files))
             elif what == "half":  # as a process leaves it that was killed
@@ -88,6 +88,7 @@ def test_dropped_records_take_no_more_than_the_others(tmp_path, monkeypatch):
         assert path.stat().st_size < 2 * (trial // 10 + 1) * 2100 + 14_000
     assert files.names() == [(trial, 0, 0) for trial in range(0, 100, 10)]
     files.sweep(kept=files.names())
+    (path,) = tmp_path.iterdir()
     assert path.stat().st_size < 10 * 2100
     assert files.get((90, 0, 0))[0] == 90
 
@@ -140,3 +141,33 @@ def test_what_another_process_writes_is_found_and_again_where_it_moved(tmp_path)
     writes.sweep(kept=[(0, 1, 0), (0, 2, 0)])
     assert reads.get((0, 2, 0))[0] == 2
     assert reads.get((0, 0, 0)) is None
+
+
+def test_what_moved_twice_is_found_where_the_system_reuses_inodes(tmp_path):
+    writes, reads = (PredictionFiles(tmp_path, "journal") for _ in range(2))
+    for trial in range(6):
+        writes.put((trial, 0, 0), np.full(50, trial, dtype="f4"))
+    assert reads.has((5, 0, 0))
+    for trial in range(2):
+        writes.drop((trial, 0, 0))
+        writes.sweep(kept=writes.names())
+    for trial in range(6, 9):  # so that it is as long as it was
+        writes.put((trial, 0, 0), np.full(50, trial, dtype="f4"))
+    for trial in range(2, 9):
+        assert reads.get((trial, 0, 0))[0] == trial
+
+
+def test_a_file_without_a_record_is_removed(tmp_path, monkeypatch):
+    files = PredictionFiles(tmp_path, "journal")
+
+    def refusing(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refusing)
+        with pytest.raises(StorageError):
+            files.put((0, 0, 0), np.zeros(3))
+    files.sweep(kept=())
+    assert not list(tmp_path.iterdir())
+    files.put((0, 0, 0), np.ones(3))
+    assert files.get((0, 0, 0))[0] == 1

@@ -54,7 +54,6 @@ class PredictionFiles(FitFiles):
         super().__init__(folder, journal)
         self._places: dict[Name, list[Place]] = {}
         self._ends: dict[str, int] = {}  # of each file, as far as it was read
-        self._inodes: dict[str, int] = {}  # another one: the file was written again
         self._own: str | None = None  # to which this process appends
         self._n_dropped = 0  # bytes of it
         self._looked = False
@@ -85,8 +84,7 @@ class PredictionFiles(FitFiles):
             with storing(self.folder):
                 mode &= os.stat(self.folder).st_mode
             self._look()
-            number = 1 + max(map(_number, self._ends), default=-1)
-            self._own = f"predictions-{number:06}-{secrets.token_hex(8)}.bin"
+            self._own = _new_name(1 + max(map(_number, self._ends), default=-1))
             self._ends[self._own] = 0
         own, record = self._own, pack(self.journal, key, predictions)
         begin = append_at(self.folder / own, self._ends.get(own, 0), record, mode=mode, sync=sync)
@@ -182,10 +180,8 @@ class PredictionFiles(FitFiles):
             with suppress(OSError):  # removed in this moment, or not readable
                 with opened(path) as file:  # of a network disk only this asks for the size of now
                     status = os.fstat(file.fileno())
-                moved = self._inodes.setdefault(name, status.st_ino) != status.st_ino
-                if moved or status.st_size < self._ends.get(name, 0):
+                if status.st_size < self._ends.get(name, 0):
                     self._forget(name)
-                    self._inodes[name] = status.st_ino
                 begin = self._ends.setdefault(name, 0)
                 if status.st_size > begin:
                     found, self._ends[name] = find_records(path, self.journal, begin)
@@ -195,7 +191,6 @@ class PredictionFiles(FitFiles):
     def _forget(self, name: str) -> None:
         """Forget what was read of a file."""
         self._ends.pop(name, None)
-        self._inodes.pop(name, None)
         left = {
             key: [place for place in places if place.file != name]
             for key, places in self._places.items()
@@ -203,7 +198,10 @@ class PredictionFiles(FitFiles):
         self._places = {key: places for key, places in left.items() if places}
 
     def _rewrite(self, name: str) -> None:
-        """Write a file again without what was dropped; where the system refuses, it stays."""
+        """Write a file again without what was dropped; where the system refuses, it stays.
+
+        It gets another name, by which other processes know that places in it are others.
+        """
         path = self.folder / name
         left = sorted(
             (place, key)
@@ -211,22 +209,30 @@ class PredictionFiles(FitFiles):
             for place in places
             if place.file == name
         )
+        is_own, new = name == self._own, _new_name(_number(name))
         with suppress(OSError):
             status = os.stat(path)
-            if sum(place.size for place, _ in left) == status.st_size:
+            if left and sum(place.size for place, _ in left) == status.st_size:
                 return
             if left:
                 records = (self._read(place) for place, _ in left)
-                write_atomically(path, records, mode=status.st_mode & 0o666)
-            else:
+                write_atomically(self.folder / new, records, mode=status.st_mode & 0o666)
+            try:
                 os.unlink(path)
+            except OSError:  # on Windows, where another process reads it
+                with suppress(OSError):
+                    os.unlink(self.folder / new)
+                raise
             self._forget(name)
             begin = 0
             for place, key in left:
-                self._places.setdefault(key, []).append(Place(name, begin, place.size))
+                self._places.setdefault(key, []).append(Place(new, begin, place.size))
                 begin += place.size
-            self._ends[name] = begin
-        if name == self._own:
+            if left:
+                self._ends[new] = begin
+            if is_own:
+                self._own = new if left else None
+        if is_own:
             self._n_dropped = 0
 
     def _read(self, place: Place) -> bytes:
@@ -241,6 +247,10 @@ class PredictionFiles(FitFiles):
 def _is_complete(name: str) -> bool:
     match = RECORD_FILE.fullmatch(name)
     return match is not None and match[2] is None
+
+
+def _new_name(number: int) -> str:
+    return f"predictions-{number:06}-{secrets.token_hex(8)}.bin"
 
 
 def _number(name: str) -> int:
