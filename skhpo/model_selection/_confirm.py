@@ -105,6 +105,12 @@ def confirm(search: BaseTrialSearchCV, source: Source, loop: TrialLoop, context:
         table = _fitted_again(search, source, loop, rows, context)
     else:
         table = TrialTable(loop.n_fits)
+        warnings.warn(
+            f"confirm={search.confirm} was left out because {loop.stopped}; the best row is the "
+            "one that the search found",
+            SearchStoppedWarning,
+            stacklevel=4,
+        )
     numbers = [trial.number for trial in loop.table.trials()]
     confirmed = [numbers.index(trial.number) for trial in table.trials()]
     _add_columns(search, table, confirmed)
@@ -202,7 +208,8 @@ def _add_columns(search: BaseTrialSearchCV, table: TrialTable, rows: Sequence[in
     for key in [key for key in results if key.startswith("mean_test_")]:
         name = key[len("mean_test_") :]
         scores = table.test_scores.column(name, error_score)
-        by_split = scores.reshape(len(rows), -1, search.n_repeats).mean(axis=2)[order]
+        shape = len(rows), table.n_fits // search.n_repeats, search.n_repeats  # rows may be none
+        by_split = scores.reshape(shape).mean(axis=2)[order]
         for statistic, values in (("mean", by_split.mean(axis=1)), ("std", by_split.std(axis=1))):
             column: NDArray[np.float64] = np.full(len(results["params"]), np.nan)
             column[list(rows)] = values
@@ -218,7 +225,7 @@ def _violations(
     for one in search._goals.constraints:
         again = results.get(f"confirm_mean_test_{one.name}")
         if again is None:
-            measured = table.measures.column(one.name, np.nan).reshape(len(rows), -1)
+            measured = table.measures.column(one.name, np.nan).reshape(len(rows), table.n_fits)
             again = np.full(len(results["params"]), np.nan)
             again[list(rows)] = measured[table._order()].mean(axis=1)
         results[f"confirm_constraint_{one.name}"] = again

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.model_selection import GroupKFold, ShuffleSplit, StratifiedKFold
 from sklearn.svm import SVC
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo.exceptions import SearchStoppedWarning
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
@@ -147,6 +149,19 @@ def test_no_time_is_left():
     search = search_of(max_time=1e-9)
     with pytest.raises(ValueError, match="no trial was finished"):
         search.fit(X, y)
+
+
+def test_a_search_that_was_cut_short_keeps_what_it_found():
+    stops = SimpleNamespace(on_trial_end=lambda *_: True)
+
+    def one_by_one(space, random_state):
+        return FullScheduler(GridSampler(space), n_candidates=space.size, batch_size=1)
+
+    search = search_of(callbacks=[stops]).set_params(scheduler=one_by_one)
+    with pytest.warns(SearchStoppedWarning, match="confirm=2 was left out because a callback"):
+        search.fit(X, y)
+    assert search.best_index_ == np.argmax(search.cv_results_["mean_test_score"])
+    assert np.isnan(search.cv_results_["confirm_mean_test_score"]).all()
 
 
 @pytest.mark.parametrize("make", [BayesSearchCV, HalvingHyperbandSearchCV])
