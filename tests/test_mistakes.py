@@ -1,5 +1,7 @@
 """Mistakes of the package are seen, also where it could do without what failed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,40 @@ class Own(nn.Module):
 
     def forward(self, x):
         return self.layer(torch.relu(x.flatten(1)))
+
+
+class Remembering(Own):
+    def forward(self, x):
+        self.last = x.detach()  # for a look at it later
+        return self.layer(x)
+
+
+class Averaging(Own):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return self.layer(x - self.mean)
+
+
+class Naming(Own):
+    def forward(self, x):
+        return self.layer(torch.flatten(input=x, start_dim=1))
+
+
+def pooling(shape, pool):
+    return nn.Sequential(nn.Unflatten(1, shape), pool, nn.Flatten(), nn.LazyLinear(2))
+
+
+def lines():
+    return pooling((1, 4), nn.MaxPool1d(np.int64(2)))
+
+
+def images():
+    return pooling((1, 2, 2), nn.AvgPool2d(np.int64(2)))
 
 
 def builder(hp):
@@ -120,9 +156,34 @@ def test_mistakes_where_the_package_can_do_without_are_warned_of(
         call(nets)
 
 
+@pytest.mark.parametrize("module", [Remembering, Averaging, Naming, lines, images])
+def test_what_a_module_may_do_is_no_mistake(module):
+    members = [Member(net_of(module, k), X, Y) for k in range(2)]
+    assert train_together(members) == [None, None]  # and nothing warns
+    alone = net_of(module).fit(X, Y).predict_proba(X)
+    np.testing.assert_allclose(members[0].net.predict_proba(X), alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ("[][0]", True),
+        ("bytearray(2**62)", False),
+        ("(lambda x: x)()", False),
+        ("object()()", True),
+    ],
+)
+def test_too_little_memory_and_refused_arguments_are_none(line, is_one):
+    code = compile(line, str(Path(skhpo.__file__).with_name("line.py")), "exec")
+    with pytest.raises((LookupError, MemoryError, TypeError)) as raised:
+        exec(code)
+    assert is_mistake(raised.value) == is_one
+
+
 def test_errors_of_the_user_are_none():
     assert built_for(net_of(Failing), X, Y) is None  # and nothing warns
     assert definitions_of(lambda hp: nn.Linear(hp.missing, 1)) is None
+    assert definitions_of(lambda hp, width: nn.Linear(width, 1)) is None  # which has no default
     with pytest.raises(ValueError, match="batch_size") as refused:
         net_of().set_params(batch_size=0).fit(X, Y)
     assert not is_mistake(refused.value)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ..randomness import DRAWING
 from ..structure import structure
@@ -208,6 +209,8 @@ class Graph(Rule):
             return node.target(*args)
 
     def _add_view(self, node):
+        if not node.args:
+            raise Unknown(f"{node} of {dict(node.kwargs)}")
         source, *args = fx.node.map_arg(node.args, lambda arg: self._known.get(arg, arg))
         if node.kwargs.keys() - {"dim", "start_dim", "end_dim"} or source not in self._shapes:
             raise Unknown(f"{node} of {args}, {dict(node.kwargs)}")
@@ -289,6 +292,8 @@ def _trace(module, is_known):
         raise Unknown(f"{name} cannot be traced: {error}") from error
     if global_states() != states:
         raise Unknown(f"{name} draws from a global generator")
+    if any(isinstance(leaf, fx.Proxy) for m in tracer.root.modules() for leaf in _kept_by(m)):
+        raise Unknown(f"{name} keeps what it computes")
     before, after = (_user_structure(one, is_known) for one in (module, tracer.root))
     pairs = zip(
         module.buffers(), tracer.root.buffers(), strict=False
@@ -296,6 +301,11 @@ def _trace(module, is_known):
     if before != after or not all(torch.equal(*pair) for pair in pairs):
         raise Unknown(f"{name} keeps more than tensors and settings")
     return graph
+
+
+def _kept_by(module):
+    """Return what a module has as attributes and buffers, also in lists and dicts."""
+    return tree_leaves(vars(module))
 
 
 def _user_structure(module, is_known):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import torch
 from torch import nn
 
@@ -108,9 +110,10 @@ class Pool(Rule):
 
     def _pair(self, value, other):
         """Return a setting for both dimensions."""
+        is_one = isinstance(value, numbers.Integral)  # also of NumPy
         if self._n_dims == 1:
-            return [other, value if isinstance(value, int) else value[0]]
-        return [value, value] if isinstance(value, int) else list(value)
+            return [other, value if is_one else value[0]]
+        return [value, value] if is_one else list(value)
 
 
 class MaxPool(Pool):
