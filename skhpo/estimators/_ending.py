@@ -31,6 +31,12 @@ def _why_same(net):
     own = [cls for cls in classes if own_classes(cls)]
     if own:
         return f"callbacks of your own ({own[0].__name__}) may need rows that are held out"
+    bases = own_classes(type(net))
+    hooks = [name for base in bases for name in vars(base) if name.startswith("on_")]
+    if hooks:
+        return f"{hooks[0]} of your {type(net).__name__} may need rows that are held out"
+    if any(callable(_monitor_of(one)) for one in _callbacks_of(net)):
+        return "what a callback monitors by a function may need rows that are held out"
     try:
         _parameters(net, 1)
     except ValueError as error:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import ShuffleSplit, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV, TorchClassifier, TorchRegressor
 from skhpo.model_selection import with_found_epochs
@@ -70,16 +70,30 @@ class Own(Callback):
         net.history_[-1]["valid_loss"]
 
 
+class Watching(TorchClassifier):
+    def on_epoch_end(self, net, *args, **kwargs):
+        super().on_epoch_end(net, *args, **kwargs)
+        self.history_[-1]["valid_loss"]
+
+
+def at_best(net):
+    return net.history_[-1]["valid_loss_best"]
+
+
+SAVING = Checkpoint(at_best, None, None, None, None, sink=lambda text: None)
+
+
 @pytest.mark.parametrize(
     ("params", "kwargs", "given", "reason"),
     [
         ({"validation_fraction": None, "patience": None}, {}, {}, "holds no rows out"),
         ({"validation_fraction": None}, {}, {"validation_data": range(0, 150, 5)}, "passed val"),
         ({"callbacks": [Own]}, {}, {}, r"callbacks of your own \(Own\) may need"),
+        ({"callbacks": [SAVING]}, {}, {}, "monitors by a function may need"),
         ({"lr_scheduler": "plateau"}, {}, {}, "waits for the monitored value to stall"),
         ({}, {"cv": ShuffleSplit(2, train_size=0.2)}, {}, "less than a third of the rows"),
     ],
-    ids=["no checks", "given rows", "own callback", "plateau", "few rows"],
+    ids=["no checks", "given rows", "own callback", "function", "plateau", "few rows"],
 )
 def test_and_else_what_the_fits_were(params, kwargs, given, reason, blobs, caplog):
     caplog.set_level(logging.DEBUG, "skhpo")
@@ -92,6 +106,12 @@ def test_and_else_what_the_fits_were(params, kwargs, given, reason, blobs, caplo
         assert getattr(best, name) == getattr(net, name)
     assert ("valid_loss" in best.history_[-1]) == (reason != "holds no rows out")
     assert any(re.search(f"is 'same': .*{reason}", line) for line in caplog.messages)
+
+
+def test_a_class_of_the_user_may_need_the_rows(blobs):
+    net = Watching(**NET.get_params(deep=False) | {"max_epochs": 2})
+    search = search_over(net, {"module__n_units": [8]}, refit_epochs="auto").fit(*blobs)
+    assert search.best_estimator_.validation_fraction == 0.2
 
 
 def test_each_row_has_its_own_way(blobs):
