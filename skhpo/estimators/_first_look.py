@@ -181,8 +181,11 @@ class FirstLookMixin(FeedingMixin):
         collate = collate_of(self, changed_settings(self, "iterator_train"))
         same = collate_of(self, changed_settings(self, "iterator_valid"))
         if collate is not same and self._reads_items(few, training=True):
-            with OwnGenerators(Stream(0, "first batch")):
-                X = inputs_of(fetch(few, list(range(len(few))), collate))
+            try:
+                with OwnGenerators(Stream(0, "first batch")):
+                    X = inputs_of(fetch(few, list(range(len(few))), collate))
+            except Exception:
+                return  # it may need a whole batch; any other error is raised in training
             if 0 < row_count(X) < len(few):
                 raise ValueError(_drops(len(few), row_count(X)))
 

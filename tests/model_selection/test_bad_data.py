@@ -81,6 +81,20 @@ def test_a_batch_of_training_may_have_further_rows():
         net.fit(Items(), sample_weight=np.arange(N))
 
 
+def whole(items):
+    assert len(items) == 16  # as for a loss within batches
+    return default_collate(items)
+
+
+def test_a_batch_of_training_may_have_to_be_whole():
+    settings = {"iterator_train__collate_fn": whole, "batch_size": 16}
+    net = TorchClassifier(max_epochs=1, module__n_units=4, **settings)
+    assert net.fit(Items()).predict(Items()).shape == (N,)
+    net.set_params(batch_size=32)
+    with pytest.raises(AssertionError):
+        net.fit(Items())
+
+
 def test_texts_without_a_way_to_collate_them():
     texts = [[1] * n for n in RNG.integers(1, 9, N)]
     net = TorchClassifier(nn.EmbeddingBag, max_epochs=1)
