@@ -117,8 +117,7 @@ def _linear(func, args, kwargs):
 def _differentiated(func, args, kwargs):
     places = [i for i, arg in enumerate(args) if isinstance(arg, Dual)]
     if not places or len(places) < sum(_map_count(arg) for arg in args):
-        name = getattr(func, "__name__", func)
-        raise NotImplementedError(f"variant='delta' cannot linearise {name}; use variant='stn'")
+        raise NotImplementedError(_refusal(func))
     fixed = list(args)
 
     def of_values(*values):
@@ -128,8 +127,16 @@ def _differentiated(func, args, kwargs):
 
     values = tuple(args[i].value for i in places)
     tangents = tuple(args[i].tangent for i in places)
-    value, tangent = torch.func.jvp(of_values, values, tangents)
+    try:
+        value, tangent = torch.func.jvp(of_values, values, tangents)
+    except NotImplementedError as error:
+        raise NotImplementedError(_refusal(func)) from error
     return _pair(_detached(value), tangent)
+
+
+def _refusal(func):
+    name = getattr(func, "__name__", func)
+    return f"variant='delta' cannot linearise {name}; use variant='stn'"
 
 
 def _map_count(arg):

@@ -93,3 +93,5 @@ def test_what_cannot_be_linearised_is_refused():
     dual = Dual(torch.ones(3), torch.ones(3))
     with pytest.raises(NotImplementedError, match="use variant='stn'"):
         torch.linalg.multi_dot([dual, dual])
+    with pytest.raises(NotImplementedError, match="use variant='stn'"):
+        nn.utils.rnn.pack_padded_sequence(Dual(torch.ones(2, 3), torch.ones(2, 3)), [2, 1, 1])
