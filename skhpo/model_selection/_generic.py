@@ -253,6 +253,12 @@ multimetric_, classes_, n_features_in_, feature_names_in_
     ) -> None:
         self._set_arguments(locals())
 
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings()
+        if self.resource == "auto":  # whether it is used follows from the scheduler
+            settings["resource"] = None
+        return settings
+
     def _make_scheduler(self, plan: Plan) -> Scheduler:
         scheduler: Scheduler = self.scheduler(plan.space, plan.random_state)
         return scheduler

@@ -19,7 +19,7 @@ from ._base import BaseTrialSearchCV
 from ._checks import check_names
 from ._loop import TrialLoop
 from ._plan import Plan
-from ._resource import resource_limits
+from ._resource import own_amount, resource_limits
 from ._samplers import make_sampler, proposes_by_model
 from ._stages import important_parameters, stage_table
 
@@ -63,7 +63,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         subset of terms with the least squared error and leaves out those that an information
         criterion does not want.
     stage_resource : int or None, default=None
-        What the candidates of the stages are given of `resource`; None for the largest amount.
+        What the candidates of the stages are given of `resource`. None is the largest amount; with
+        ``resource="auto"`` it is what the estimator has itself (`max_epochs`), if that is less.
     stage_params : dict or None, default=None
         Parameters of the estimator that only the fits of the stages have, such as a smaller
         network: ``{"module__n_layers": 2}``. None of them may be in the space.
@@ -79,7 +80,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     resource : str or None, default="auto"
         Parameter of the estimator that counts work, also through a pipeline
         (``"net__max_epochs"``), or ``"n_samples"``. "auto" is the one that counts the epochs of a
-        network, wherever it is in the estimator, else None: all fits are full ones.
+        network, wherever it is in the estimator, where the base is "hyperband", or `stage_resource`
+        or `max_resources` is given; else None: all fits are full ones.
     min_resources, max_resources, factor, n_brackets : object
         As in `HalvingHyperbandSearchCV`, for the base.
     scoring : str, callable, list, tuple or dict, default=None
@@ -373,19 +375,48 @@ classes_, n_features_in_, feature_names_in_
             n_terms=self.n_terms,
             n_restrictions=self.n_restrictions,
             alpha=self.alpha,
-            resource=self.stage_resource,
+            resource=self._stage_amount(resource),
             params=self.stage_params,
         )
+
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings()
+        settings["stage_resource"] = self._stage_amount(settings["resource"])
+        if self._uses_no_resource(settings["resource"]):
+            settings["resource"] = None
+        return settings
+
+    def _stage_amount(self, resource: str | None) -> int | None:
+        """Return what the stages are given of the resource, None for the largest amount."""
+        amount: int | None = self.stage_resource
+        if amount is not None or self.resource != "auto":
+            return amount
+        return own_amount(self, resource) if self._base_name(resource) == "hyperband" else None
+
+    def _uses_no_resource(self, resource: str | None) -> bool:
+        """Whether all fits are full ones: nothing says how much of what "auto" found they get."""
+        if resource is None or self.resource != "auto":
+            return resource is None
+        amounts = (self.stage_resource, self.max_resources)
+        return self._base_name(resource) in ("random", "bayes") and amounts == (None, "auto")
+
+    def _base_name(self, resource: str | None) -> str | None:
+        """Return which scheduler of the package is the base, None for another one."""
+        name: str | Callable[..., Scheduler] = self.base
+        if not isinstance(name, str):
+            return None
+        if name != "auto":
+            return name
+        if resource is not None:
+            return "hyperband"
+        return "bayes" if proposes_by_model(self) else "random"
 
     def _base(self, plan: Plan) -> Callable[..., Scheduler]:
         """Return the function that makes the scheduler of what is left of the space."""
         if callable(self.base):
             base: Callable[..., Scheduler] = self.base
             return base
-        name = self.base
-        if name == "auto":
-            full = "bayes" if proposes_by_model(self) else "random"
-            name = full if plan.setting.resource is None else "hyperband"
+        name = str(self._base_name(plan.setting.resource))
         limits = resource_limits(self, plan)
         if name == "hyperband":
             if plan.setting.resource is None:
@@ -406,7 +437,7 @@ classes_, n_features_in_, feature_names_in_
             _full,
             sampler=name,
             n_candidates=self.n_iter,
-            resource=None if plan.setting.resource is None else limits[1],
+            resource=None if self._uses_no_resource(plan.setting.resource) else limits[1],
             asynchronous=self.asynchronous,
         )
 

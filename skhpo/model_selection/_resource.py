@@ -16,7 +16,10 @@ from ._classes import has_classes
 if TYPE_CHECKING:
     from ._plan import Plan
 
-__all__ = ["check_resource", "resource_limits", "resource_of"]
+__all__ = ["check_resource", "own_amount", "resource_limits", "resource_of"]
+
+# What "auto" is as the largest amount of any resource but rows.
+_MOST = 81
 
 
 def resource_of(search: Any, param_distributions: Any) -> str | None:
@@ -66,6 +69,20 @@ def check_resource(estimator: Any, resource: str, param_distributions: Any) -> N
     search_tags(owner).check_resource(resource.removeprefix(prefix))
 
 
+def own_amount(search: Any, resource: str | None) -> int | None:
+    """Return what the estimator itself has of a resource; None if the largest is not more.
+
+    Parameters
+    ----------
+    search : estimator
+        Has `max_resources`, a number or "auto".
+    resource : str or None
+    """
+    own = search.estimator.get_params().get(resource)
+    most = _MOST if search.max_resources == "auto" else search.max_resources
+    return int(own) if isinstance(own, int | np.integer) and 0 < own < most else None
+
+
 def resource_limits(search: Any, plan: Plan) -> tuple[int, int]:
     """Return the smallest and the largest resource of a search as numbers.
 
@@ -91,7 +108,7 @@ def resource_limits(search: Any, plan: Plan) -> tuple[int, int]:
     if plan.setting.resource == "n_samples":
         return _subsample_sizes(search.estimator, plan.y, plan.splits, *limits)
     least, most = limits
-    most = 81 if most == "auto" else most
+    most = _MOST if most == "auto" else most
     # A fit of its own costs what ten epochs of a small network do, and first epochs hardly rank:
     # shorter rungs save little and lose the better ones (docs/benchmarks/anytime.md).
     return max(1, most // 27) if least == "auto" else least, most

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -52,6 +54,56 @@ def test_without_epochs_hyperband_asks_for_a_name():
 def test_where_it_is_not_needed_there_may_be_none():
     assert harmonica(NET, {"lr": [0.1, 0.01], "batch_size": [16, 32]}).resource_ == "max_epochs"
     assert harmonica(SVC(), {"C": [1, 10], "gamma": [0.1, 1]}).resource_ is None
+
+
+def test_stages_train_as_long_as_the_network_says():
+    space = {"lr": [0.1, 0.01], "batch_size": [16, 32]}
+    search = harmonica(NET, space)
+    in_stages = search.cv_results_["stage"] == 0
+    assert set(search.cv_results_["n_resources"][in_stages]) == {2}
+    assert max(search.cv_results_["n_resources"]) == 3
+    small = {"cv": 2, "n_samples": 4, "n_stages": 1, "n_terms": 1, "n_iter": 1, "refit": False}
+    search = HarmonicaSearchCV(NET, space, base="random", **small).fit(X, y)
+    assert search.resource_ is None
+    assert "n_resources" not in search.cv_results_
+
+
+def full_fits(space, seed):
+    return FullScheduler(GridSampler(space), 1)
+
+
+class TakesEpochs(DummyClassifier):
+    def __init__(self, constant=0, max_epochs=1):
+        super().__init__(strategy="constant", constant=constant)
+        self.max_epochs = max_epochs
+
+    def fit(self, X, y, max_epochs=None):
+        self.epochs_ = max_epochs or self.max_epochs
+        return super().fit(X, y)
+
+
+def test_what_the_scheduler_does_not_set_may_be_passed():
+    space = {"constant": [0, 1]}
+    search = SearchCV(TakesEpochs(), space, scheduler=full_fits, cv=2).fit(X, y, max_epochs=3)
+    assert search.best_estimator_.epochs_ == 3
+    with pytest.raises(ValueError, match="fit must not be passed 'max_epochs', which is the res"):
+        HalvingHyperbandSearchCV(TakesEpochs(), space).fit(X, y, max_epochs=3)
+
+
+def test_journals_of_full_fits_are_continued(tmp_path):
+    search = SearchCV(NET, {"lr": [0.1]}, scheduler=full_fits, journal=tmp_path / "run", **CV)
+    clone(search).set_params(resource=None).fit(X, y)
+    seen = []
+    search.set_params(callbacks=[Seen(seen)]).fit(X, y)
+    assert seen == [0]  # trials that were known
+
+
+class Seen:
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_search_begin(self, search, start):
+        self.seen += sorted({trial for trial, _, _ in start.known})
 
 
 def test_of_any_scheduler_it_is_what_its_trials_have():
