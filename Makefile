@@ -2,7 +2,9 @@
 
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
+EXTRAS := all,dev
 
 # Settings that choose other kernels of torch, MKL and oneDNN.
 KERNELS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE \
@@ -19,8 +21,14 @@ FAST := $(addprefix tests/,test_architecture.py test_documented.py test_journal.
 	test_param_columns.py test_samplers.py test_schedulers.py test_space.py test_trial.py \
 	estimators/test_meanings.py estimators/test_validation.py)
 
+# What starts processes: workers of searches, and of the loaders of datasets.
+PROCESSES := $(addprefix tests/,evaluation/test_datasets_travel.py evaluation/test_engines.py \
+	evaluation/test_pool.py estimators/test_data.py estimators/test_data_path.py \
+	model_selection/test_environment.py model_selection/test_search_datasets.py)
+
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lint test test-slow test-fast test-minimum test-kernels faults docs gallery wheel clean
+.PHONY: help quickstart lint test test-slow test-fast test-minimum test-spawn test-portable \
+	test-kernels faults docs gallery wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -46,7 +54,16 @@ faults: $(VENV)/installed ## interrupt, kill and starve searches many times (an 
 	$(BIN)/python benchmarks/faults.py --write docs/benchmarks/faults.md
 
 test-minimum: $(VENV)-minimum/installed ## run the fast tests with the oldest versions of what the package needs
-	$(VENV)-minimum/bin/pytest -q -m "not slow" $(FAST)
+	$(VENV)-minimum/$(SCRIPTS)/pytest -q -m "not slow" $(FAST)
+
+test-spawn: $(VENV)/installed ## run the tests that start processes, by "spawn" as on macOS and Windows
+	START_METHOD=spawn $(BIN)/pytest -n 2 --dist loadgroup -m "not slow" $(PROCESSES)
+
+# What other systems than Linux are tested with: no Keras, Dask, Ray, and no types.
+test-portable: EXTRAS := plot,progress,tensorboard
+test-portable: TOOLS := hypothesis pytest pytest-xdist
+test-portable: $(VENV)/installed ## run the tests that need few extras, as CI does on macOS and Windows
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" tests
 
 test-kernels: $(VENV)/installed ## run the tests that compute with the instructions of other processors
 	for kernel in $(KERNELS); do \
@@ -74,7 +91,7 @@ comma := ,
 define install
 	$(PYTHON) -m venv $(VENV)
 	@echo 'installing into $(VENV); what pip says goes to $(VENV)/install.log'
-	@$(BIN)/python -m pip install -c constraints.txt -e ".[$(1)]" > $(VENV)/install.log 2>&1 \
+	@$(BIN)/python -m pip install -c constraints.txt -e ".[$(1)]" $(TOOLS) > $(VENV)/install.log 2>&1 \
 		|| { cat $(VENV)/install.log; exit 1; }
 	@touch $@
 endef
@@ -83,7 +100,7 @@ $(VENV)/quickstart: pyproject.toml constraints.txt
 	$(call install,plot$(comma)progress)
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(call install,all$(comma)dev)
+	$(call install,$(EXTRAS))
 
 $(VENV)/docs: $(VENV)/installed
 	$(call install,all$(comma)dev$(comma)docs)
@@ -95,7 +112,7 @@ OLDEST = import re, tomllib; \
 
 $(VENV)-minimum/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-minimum
-	$(VENV)-minimum/bin/python -m pip install -q $$($(PYTHON) -c '$(OLDEST)') -e . pytest hypothesis
+	$(VENV)-minimum/$(SCRIPTS)/python -m pip install -q $$($(PYTHON) -c '$(OLDEST)') -e . pytest hypothesis
 	@touch $@
 
 clean: ## remove the environment and what was built

@@ -2,6 +2,8 @@
 
 import gc
 import inspect
+import multiprocessing
+import os
 import re
 
 import numpy as np
@@ -15,6 +17,8 @@ except ImportError:  # before pytest 9.2, which reads what xdist writes
     coerce_node_id = None
 
 torch.set_num_threads(1)
+if "START_METHOD" in os.environ:  # of processes, for `make test-spawn`
+    multiprocessing.set_start_method(os.environ["START_METHOD"])
 gc.disable()  # until all tests are collected, which makes millions of objects that stay
 
 

@@ -129,6 +129,7 @@ def test_a_link_to_a_journal_is_that_journal(tmp_path):
 # --- what is around it
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     path = tmp_path / "run"
     write(path)

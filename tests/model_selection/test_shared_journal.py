@@ -96,6 +96,8 @@ def work(journal, out, environment, how):
 
 
 def start(journal, out, environment=(), **how):
+    if not hasattr(os, "fork"):
+        pytest.skip("forks")
     fork = multiprocessing.get_context("fork")
     process = fork.Process(target=work, args=(journal, out, environment, how))
     process.start()
