@@ -344,6 +344,28 @@ def test_what_is_unknown_has_a_reason(make, reason):
     assert reason in why
 
 
+class TableAndValues(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.table, self.layer, self.function = nn.Embedding(9, 3), nn.Linear(5, 15), function
+
+    def forward(self, x):
+        return self.layer(self.function(x)) + self.table(x).flatten(1)
+
+
+FUNCTIONS = {"tanh": torch.tanh, "sigmoid": nn.Sigmoid(), "softmax": lambda x: x.softmax(1)}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_integers_are_unknown(name):
+    module = TableAndValues(FUNCTIONS[name])
+    adam = torch.optim.Adam(module.parameters())
+    integers = (5,), torch.int64
+    program, why = compiled(module, nn.CrossEntropyLoss(), adam, inputs=integers)
+    assert program is None
+    assert "integers" in why or "Softmax" in why
+
+
 def test_unknown_losses_and_optimizers_have_a_reason():
     module = mlp(nn.ReLU())
     adam = torch.optim.Adam(module.parameters())

@@ -42,6 +42,8 @@ class Activation(Rule):
 
     def __init__(self, layer, place):
         super().__init__(layer, place)
+        if place.is_integer:  # whose output has another type
+            raise Unknown(f"{type(layer).__name__} of an input that is of integers")
         self.layer = layer
         self.keeps_output = self.of_output
         self._overwrites = self.of_output and place.may_overwrite
@@ -263,7 +265,7 @@ class Softmax(Rule):
     def __init__(self, layer, place):
         super().__init__(layer, place)
         n_dims = len(place.shape)
-        if layer.dim is None or layer.dim % n_dims == 0:
+        if layer.dim is None or layer.dim % n_dims == 0 or place.is_integer:
             raise Unknown(f"{type(layer).__name__}(dim={layer.dim})")
         self.dim = layer.dim % n_dims - n_dims
         logs = isinstance(layer, nn.LogSoftmax)
