@@ -267,7 +267,8 @@ def by_level(source, metric):
     if len(levels) < 2:
         raise ValueError(
             "rungs are seen in a search with at least 2 levels of its resource that have scores, "
-            f"but this one has {len(levels)}; search with HalvingHyperbandSearchCV, or let it go on"
+            f"but this one has {len(levels)}; search with HalvingHyperbandSearchCV, where several "
+            "levels have all splits (see fold_schedule), or let it go on"
         )
     candidates, places = np.unique(record.candidates[finished], return_inverse=True)
     scores = np.full((len(candidates), len(levels)), np.nan)

@@ -112,13 +112,17 @@ class OneStandardError:
         cv_results : dict of str to array
         """
         scores = self._scores(cv_results)
+        # Where a search with a fold_schedule was cut short, rows may have some of the splits only.
+        n_splits = int(np.max(cv_results.get("n_splits_done", scores.shape[1])))
+        scores = scores[:, :n_splits]
         means = scores.mean(axis=1)
         means[~may_win(cv_results)] = np.nan
         if np.isnan(means).all():
             raise ValueError(f"{self!r} needs a row with scores on all splits, but there is none")
         best = int(np.nanargmax(means))
         behind = scores[best] - scores
-        error = behind.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
+        # One split alone says nothing of how far they vary: only the best row is as good.
+        error = behind.std(axis=1, ddof=1) / np.sqrt(n_splits) if n_splits > 1 else 0.0
         close = np.flatnonzero(~np.isnan(means) & (behind.mean(axis=1) <= error))
         complexity = self._complexity(cv_results, close)
         least = close[complexity == complexity.min()]

@@ -67,6 +67,17 @@ def test_rows_that_failed_cannot_win():
     assert one_standard_error("size")(table(rows, param_size=np.ma.array([1, 2]))) == 1
 
 
+def test_where_no_row_has_all_splits_those_with_most_are_compared():
+    nan = np.nan
+    scores = [[0.9, 0.8, nan], [0.88, 0.82, nan], [0.99, nan, nan]]
+    rule = one_standard_error("size")
+    found = table(scores, size=np.array([3, 2, 1]))
+    assert rule({**found, "n_splits_done": np.array([2, 2, 1])}) == 1
+    scores = [[0.9, nan, nan], [0.88, nan, nan]]
+    found = table(scores, size=np.array([2, 1]))
+    assert rule({**found, "n_splits_done": np.array([1, 1])}) == 0
+
+
 def test_only_the_largest_subsamples_may_win():
     rows = [[0.8, 0.9], [0.8, 0.9]]
     levels = {"n_resources": np.array([10, 30]), "param_size": np.ma.array([1, 1])}
