@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from html import escape
 from numbers import Real
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -129,6 +130,10 @@ def as_written(given: Any) -> Any:
 def _written(given: Any) -> Any:
     if isinstance(given, _FUNCTIONS):
         return _Written(given.__qualname__.rpartition("<locals>.")[2])
+    if isinstance(given, partial):
+        parts = [repr(as_written(value)) for value in (given.func, *given.args)]
+        parts += [f"{name}={as_written(value)!r}" for name, value in given.keywords.items()]
+        return _Written(f"partial({', '.join(parts)})")
     if not hasattr(given, "dist") or not hasattr(given, "kwds"):
         return given
     arguments = [_argument(value) for value in given.args]

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -76,6 +77,11 @@ def test_repr_shows_what_was_changed():
     assert repr(TorchClassifier(module__n_units=7, lr=0.1)) == (
         "TorchClassifier(lr=0.1, module__n_units=7)"
     )
+
+
+def test_repr_of_functions_has_no_address():
+    whole = make_pipeline(StandardScaler(), TorchClassifier(transform=partial(np.clip, a_max=1)))
+    assert "transform=partial(clip, a_max=1)" in repr(whole)
 
 
 def test_subclass_has_all_parameters():
