@@ -10,6 +10,8 @@ from numbers import Real
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
+
 from ._axes import Axis
 
 __all__ = ["Line", "as_html", "as_text", "as_written", "line_of"]
@@ -17,7 +19,8 @@ __all__ = ["Line", "as_html", "as_text", "as_written", "line_of"]
 # More choices, and longer texts, are cut.
 _MOST_CHOICES = 10
 _LONGEST = 60
-_FUNCTIONS = FunctionType, BuiltinFunctionType, MethodType
+# The last ones are NumPy's.
+_FUNCTIONS = FunctionType, BuiltinFunctionType, MethodType, type(np.clip)
 # Columns of the table.
 _HEAD = ("parameter", "kind", "values", "distribution")
 
