@@ -32,6 +32,8 @@ IN_PROCESSES = (
     "processes",
     "number_of_workers",
     "whatever_n_jobs",
+    "for_any_n_jobs",
+    "what_does_not_matter_may_change",
 )
 
 

@@ -12,6 +12,7 @@ from sklearn.decomposition import NMF
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -541,8 +542,8 @@ def test_the_refit_trains_as_long_as_what_was_scored(prefix):
 
 def test_samples_as_a_resource_by_themselves():
     search = HalvingHyperbandSearchCV(
-        LogisticRegression(),
-        {"C": loguniform(1e-3, 1e3)},
+        GaussianNB(),
+        {"var_smoothing": loguniform(1e-9, 1)},
         resource="n_samples",
         n_brackets=1,
         cv=3,

@@ -47,7 +47,7 @@ def hyperband(**kwargs):
         make_pipeline(StandardScaler(), NET),
         {"torchclassifier__lr": [0.3, 0.1, 0.03]},
         resource="torchclassifier__max_epochs",
-        max_resources=9,
+        max_resources=3,
         factor=3,
         n_brackets=1,
         keep_from=1,
