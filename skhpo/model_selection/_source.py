@@ -129,6 +129,12 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
         else:
             check_passed(plan.metadata, resource, plan.distributions)
             check_resource(search.estimator, resource, plan.distributions)
+    if resource is None and scheduler.max_resource is not None:
+        raise ValueError(
+            f"{type(scheduler).__name__} gives its trials a resource, but the search has none "
+            f"(resource={search.resource!r}); name one, such as 'max_epochs', 'max_iter' or "
+            "'n_samples', or use a scheduler of full fits"
+        )
     check_keep_from(search, resource, scheduler.max_resource)
     check_epochs(search, plan.distributions, resource, scheduler.max_resource)
     if search.racing is not None:

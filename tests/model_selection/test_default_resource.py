@@ -106,6 +106,19 @@ class Seen:
         self.seen += sorted({trial for trial, _, _ in start.known})
 
 
+@pytest.mark.parametrize("resource", ["auto", None])
+def test_what_a_scheduler_gives_needs_a_name(resource):
+    search = SearchCV(
+        SVC(),
+        {"C": [1, 10]},
+        scheduler=lambda space, seed: Hyperband(RandomSampler(space, seed), max_resources=3),
+        resource=resource,
+        **CV,
+    )
+    with pytest.raises(ValueError, match=r"Hyperband gives its trials a resource, but .* name one"):
+        search.fit(X, y)
+
+
 def test_of_any_scheduler_it_is_what_its_trials_have():
     search = with_scheduler(lambda space, seed: FullScheduler(GridSampler(space), 2))
     assert search.resource_ is None
