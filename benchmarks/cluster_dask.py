@@ -81,22 +81,22 @@ def theirs(n, seed):
     return RandomizedSearchCV(Nap(), SPACE, n_iter=n, cv=SPLIT, refit=False, random_state=seed)
 
 
-def fits_per_second(search, n):
+def fits_per_second(search, n, backend="dask"):
     start = time.perf_counter()
-    with joblib.parallel_config("dask"):
+    with joblib.parallel_config(backend):
         search.fit(X, y)
     return n / (time.perf_counter() - start)
 
 
 @contextmanager
-def killing(client, every, n_workers):
-    """Kill a worker now and then, when all are there; yields the pids."""
+def killing(workers, every, n_workers):
+    """Kill one of ``workers()``, which are pids, now and then, when all are there; yields those."""
     stop, killed = threading.Event(), []
 
     def kill():
         while not stop.wait(every):
-            pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if pid]
-            if len(pids) == n_workers:
+            pids = workers()
+            if len(pids) >= n_workers:
                 killed.append(pids[len(killed) % len(pids)])
                 os.kill(killed[-1], signal.SIGKILL)
 
@@ -157,7 +157,11 @@ def main():
         print(f"| ratio, {args.repeats} in turn | {ratio} |", flush=True)
         with tempfile.TemporaryDirectory() as folder, sizes_of_tasks() as sizes:
             search = ours(args.killed_fits, 7, folder)
-            with killing(client, 1.0, args.workers) as killed:
+
+            def workers():
+                return [pid for pid in client.run(os.getpid, on_error="ignore").values() if pid]
+
+            with killing(workers, 1.0, args.workers) as killed:
                 rate = fits_per_second(search, args.killed_fits)
             notes = Counter(q for file in Path(folder).iterdir() for q in file.read_text().split())
     print(f"| fits per second of {args.killed_fits:,} while workers are killed | {rate:.0f} |")

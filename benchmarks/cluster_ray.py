@@ -8,48 +8,20 @@ Run it with ``python benchmarks/cluster_ray.py``.
 
 import argparse
 import os
-import signal
 import statistics
 import tempfile
-import threading
-import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
-import joblib
 import numpy as np
 import ray
-from cluster_dask import X, ours, theirs, y
+from cluster_dask import fits_per_second, killing, ours, theirs
 from ray.util.joblib import register_ray
 
 
-def fits_per_second(search, n):
-    start = time.perf_counter()
-    with joblib.parallel_config("ray"):
-        search.fit(X, y)
-    return n / (time.perf_counter() - start)
-
-
-@contextmanager
-def killing(folder, every, n_workers):
-    """Kill a worker now and then that has done a fit; yields the pids."""
-    stop, killed = threading.Event(), []
-
-    def kill():
-        while not stop.wait(every):
-            there = [int(name) for name in os.listdir(folder) if os.path.exists(f"/proc/{name}")]
-            if len(there) >= n_workers:
-                killed.append(there[len(killed) % len(there)])
-                os.kill(killed[-1], signal.SIGKILL)
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        stop.set()
-        thread.join()
+def done_by(folder):
+    """Return the pids that have done a fit and are there."""
+    return [int(name) for name in os.listdir(folder) if os.path.exists(f"/proc/{name}")]
 
 
 def main():
@@ -70,13 +42,13 @@ def main():
     )
     register_ray()
     print(f"{args.workers} workers, fits of 10 ms\n\n| what | |\n| --- | ---: |")
-    fits_per_second(ours(100, 0), 100)
+    fits_per_second(ours(100, 0), 100, "ray")
     if args.repeats:
-        fits_per_second(theirs(100, 0), 100)
+        fits_per_second(theirs(100, 0), 100, "ray")
         rates = {"skhpo": [], "joblib": []}
         for seed in range(args.repeats):
-            rates["skhpo"].append(fits_per_second(ours(n, seed), n))
-            rates["joblib"].append(fits_per_second(theirs(n, seed), n))
+            rates["skhpo"].append(fits_per_second(ours(n, seed), n, "ray"))
+            rates["joblib"].append(fits_per_second(theirs(n, seed), n, "ray"))
         ratios = [own / peer for own, peer in zip(*rates.values(), strict=True)]
         found = " and ".join(f"{statistics.median(rate):.0f}" for rate in rates.values())
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -84,8 +56,8 @@ def main():
         print(f"| ratio, {args.repeats} in turn | {ratio} |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         search = ours(args.killed_fits, 7, folder)
-        with killing(folder, 1.0, args.workers) as killed:
-            rate = fits_per_second(search, args.killed_fits)
+        with killing(lambda: done_by(folder), 1.0, args.workers) as killed:
+            rate = fits_per_second(search, args.killed_fits, "ray")
         notes = Counter(q for file in Path(folder).iterdir() for q in file.read_text().split())
     print(f"| fits per second of {args.killed_fits:,} while workers are killed | {rate:.0f} |")
     print(f"| workers killed | {len(killed)} |")

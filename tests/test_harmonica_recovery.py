@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, loguniform, randint, uniform
 from sklearn.linear_model import Lasso
 
-from skhpo.bfloat16 import ROUNDING, rounded
+from skhpo.bfloat16 import ROUNDING, adds_in_32_bits, rounded
 from skhpo.schedulers.harmonica import blocks, screen
 from skhpo.schedulers.harmonica import products as products_module
 from skhpo.schedulers.harmonica.coding import WHOLE, Factor, code
@@ -414,3 +414,15 @@ def test_pairs_across_tiles_are_those_of_brute_force():
     for size in (1, 2, 3):
         best = sorted((g for p, g in by_product.items() if len(p) == size), reverse=True)[:30]
         assert [by_product[p] for p in found if len(p) == size] == pytest.approx(best, rel=2e-3)
+
+
+@pytest.mark.parametrize("n_lanes", [1, 16])
+def test_products_that_are_added_up_in_16_bits_are_found_out(n_lanes):
+    rng = np.random.default_rng(1)
+    left, right = rounded(rng.normal(size=(8, 256))), rounded(rng.choice([-1.0, 1.0], (256, 64)))
+    assert adds_in_32_bits((left.float() @ right.float()).bfloat16(), left, right)
+    lanes = rounded(np.zeros((n_lanes, 8, 64)))
+    for start in range(0, 256, n_lanes):
+        for lane in range(n_lanes):
+            lanes[lane] += left[:, start + lane, None] * right[start + lane]
+    assert not adds_in_32_bits(lanes.float().sum(0).bfloat16(), left, right)
