@@ -37,6 +37,10 @@ IN_PROCESSES = (
 )
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "xdist_group(name): of xdist, which may not be installed")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items):
     # Importing Keras takes seconds, and so does starting workers: one process of a parallel run
