@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from skhpo.evaluation import _evaluator, _pool
-from skhpo.evaluation._engine import Engine
+from skhpo.evaluation._engines import Engine
 from skhpo.evaluation._tasks import Outcome
 from skhpo.trial import FitResult
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import skhpo.define_by_run._builders
 import skhpo.estimators._first_look
-import skhpo.evaluation._pickling
+import skhpo.evaluation._travel
 import skhpo.lockstep._prediction
 import skhpo.lockstep._runner
 import skhpo.training.direct._graph
@@ -17,8 +17,8 @@ import skhpo.training.direct._layers
 import skhpo.training.tracing
 from skhpo import TorchClassifier
 from skhpo.define_by_run import definitions_of
-from skhpo.evaluation._group_scores import _outputs
-from skhpo.evaluation._pickling import pack
+from skhpo.evaluation._scoring import _outputs
+from skhpo.evaluation._travel import pack
 from skhpo.faults import is_mistake
 from skhpo.lockstep import Member, built_for, pays, train_together
 from skhpo.self_tuning._module_conversion import functions_of
@@ -143,7 +143,7 @@ def nets():
         (lambda nets: built_for(net_of(), X, Y), skhpo.estimators._first_look, "sample_shape"),
         (lambda nets: pays(nets[0], 5), TorchClassifier, "_transform_of_batches"),
         (lambda nets: _outputs(nets, [X, X]), skhpo.lockstep._prediction, "_key"),
-        (lambda nets: pack(nets[0]), skhpo.evaluation._pickling, "dumps"),
+        (lambda nets: pack(nets[0]), skhpo.evaluation._travel, "dumps"),
         (lambda nets: definitions_of(builder), skhpo.define_by_run._builders, "explore"),
     ],
     ids=["probe", "work", "outputs", "pack", "builder"],

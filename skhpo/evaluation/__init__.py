@@ -6,21 +6,18 @@ from .._late import late
 
 if TYPE_CHECKING:
     from ._blame import raised_by
-    from ._callbacks import FitContexts, told
+    from ._callbacks import FitContexts, separate_files, told
     from ._continuation import way_to_continue
-    from ._devices import slots_of
     from ._evaluator import Evaluator
-    from ._files import separate_files
-    from ._folds import FoldSchedule
-    from ._models import needs_data, restored
-    from ._pickling import Packed
+    from ._models import needs_data, refit, refit_together, restored
+    from ._planning import FoldSchedule
     from ._predictions import PredictionKind
-    from ._refit import refit, refit_together
     from ._scoring import answering, looks_at_predictions_only
-    from ._seeds import derive_seed
-    from ._setup import configured
+    from ._setup import configured, derive_seed
     from ._shared import SharedEvaluator
     from ._tasks import FitTask, Setting
+    from ._travel import Packed
+    from ._workers import slots_of
 
 __all__ = [
     "Evaluator",
@@ -52,22 +49,22 @@ __getattr__ = late(
         "Evaluator": "._evaluator",
         "FitContexts": "._callbacks",
         "FitTask": "._tasks",
-        "FoldSchedule": "._folds",
-        "Packed": "._pickling",
+        "FoldSchedule": "._planning",
+        "Packed": "._travel",
         "PredictionKind": "._predictions",
         "Setting": "._tasks",
         "SharedEvaluator": "._shared",
         "answering": "._scoring",
         "configured": "._setup",
-        "derive_seed": "._seeds",
+        "derive_seed": "._setup",
         "looks_at_predictions_only": "._scoring",
         "needs_data": "._models",
         "raised_by": "._blame",
-        "refit": "._refit",
-        "refit_together": "._refit",
+        "refit": "._models",
+        "refit_together": "._models",
         "restored": "._models",
-        "separate_files": "._files",
-        "slots_of": "._devices",
+        "separate_files": "._callbacks",
+        "slots_of": "._workers",
         "told": "._callbacks",
         "way_to_continue": "._continuation",
     },

@@ -18,22 +18,26 @@ from numpy.typing import NDArray
 
 from ..wrappers import whats_lost
 from ._blame import failure
-from ._fit import run_group
+from ._fit import run_and_pack
 from ._grouping import FitGrouping
-from ._pickling import check_picklable, pack
 from ._planning import Planner
 from ._pool import RUNNING, Overdue, Pool
-from ._setup import run_transform
-from ._tasks import FitGroup, Job, TransformTask, failed, is_saved
-from ._transformed import Stored, loaded, n_bytes, stored
-from ._travel import is_pickled_as_a_whole, on_disk
+from ._setup import transform_and_store
+from ._tasks import FitGroup, Job, TransformTask, failed
+from ._travel import (
+    Stored,
+    check_picklable,
+    is_pickled_as_a_whole,
+    n_bytes,
+    on_disk,
+)
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
     from ..journal import Checkpoints, ModelFiles
     from ..trial import FitResult, Trial
     from ._callbacks import FitContexts
-    from ._folds import FoldSchedule
+    from ._planning import FoldSchedule
     from ._pool import Done
     from ._tasks import Outcome, Setting
 
@@ -316,7 +320,7 @@ class Evaluator(Planner):
         shared = [self.setting, self._shared_X, self.y]
         if isinstance(works[0], TransformTask):
             shared.append(self.rows[works[0].split])
-            function = partial(_transform, self._pool.parts)
+            function = partial(transform_and_store, self._pool.parts)
             self._pool.submit(function, works, tuple(shared), **self.limits)
             return
         tasks = [task for work in works for task in work.tasks]
@@ -324,7 +328,7 @@ class Evaluator(Planner):
         keys = list({task.key: None for task in tasks if task.key is not None})
         shared += [self.rows[split] for split in splits]
         shared += [self._waiting.transformed[key] for key in keys]
-        function = partial(_run, (*splits, *keys), self._pool.in_processes_)
+        function = partial(run_and_pack, (*splits, *keys), self._pool.in_processes_)
         self._pool.submit(function, works, tuple(shared), **self.limits)
 
     def _wait(self, seconds: float | None = None) -> Done | None:
@@ -485,25 +489,6 @@ class Evaluator(Planner):
             if len(half.tasks) < 2:
                 self._retried.add(half.name)
             (self._died_alone if died and self._pool.isolated_ else self._suspects).append(half)
-
-
-def _run(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> list[Any]:
-    """Run the fits of a worker; return their outcomes in a form that can leave the process."""
-    outcomes = run_group(names, group, *map(loaded, args))
-    if not leaves:
-        return outcomes
-    return [
-        out if out.state is None or is_saved(out.state) else replace(out, state=pack(out.state))
-        for out in outcomes
-    ]
-
-
-def _transform(folder: str | None, task: TransformTask, *args: Any) -> Any:
-    """Fit transformers; what they return goes to a file where workers share a disk."""
-    transformed = run_transform(task, *map(loaded, args))
-    if folder is None or isinstance(transformed, str):
-        return transformed
-    return stored(transformed, folder)
 
 
 def _explain(error: BaseException | None) -> str:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from numbers import Real
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,27 +18,23 @@ from sklearn.base import is_classifier
 
 from .._compat import safe_indexing
 from ..limits import FitTimeoutError, current_slot, time_for
-from ..searchable import search_tags
 from ..trial import FitResult
-from ..wrappers import fitted_inside
 from ._blame import FAILURES, failure, raise_unless_candidates, saved
 from ._callbacks import evaluation
 from ._continuation import advance, begin, end, way_to_continue
-from ._curves import curves_of
-from ._devices import memory_freed
-from ._group_scores import GroupData, Scored, score_fits
-from ._measures import known_before, measured
+from ._measures import curves_of, found, known_before, measured
 from ._models import kept_model
-from ._pickling import Packed, holds_all_in_checkpoint
-from ._setup import prepare
+from ._scoring import Scored, score_fits
+from ._setup import GroupData, prepare
 from ._tasks import SAVED, Outcome, failed, is_saved, skipped
-from ._workers import this_worker
+from ._travel import Packed, holds_all_in_checkpoint, loaded, pack
+from ._workers import memory_freed, this_worker
 
 if TYPE_CHECKING:
     from ._setup import Work
     from ._tasks import FitGroup, FitTask, Setting
 
-__all__ = ["run_group"]
+__all__ = ["run_and_pack", "run_group"]
 
 
 def run_group(
@@ -89,6 +85,17 @@ def run_group(
     scores = zip(fits, test_scores, train_scores, strict=True)
     run = {"start": began, "worker": this_worker()}
     return [fit.outcome(times, run, test, train) for fit, test, train in scores]
+
+
+def run_and_pack(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> list[Any]:
+    """Run a group in a worker; return its outcomes, packed where they leave the process."""
+    outcomes = run_group(names, group, *map(loaded, args))
+    if not leaves:
+        return outcomes
+    return [
+        out if out.state is None or is_saved(out.state) else replace(out, state=pack(out.state))
+        for out in outcomes
+    ]
 
 
 class _Fit:
@@ -249,36 +256,12 @@ class _Fit:
             device=current_slot(),
             score_error=test.error or (train and train.error),
             curves=curves_of(self.fitted) if setting.curves else None,
-            found=_found(setting, self.fitted),
+            found=found(setting, self.fitted),
             predictions=test.predictions,
             unpredicted=test.unpredicted,
             measures=measured(setting.measures, self.fitted, test.scores),
         )
         return Outcome(result, self.state, model=self.model)
-
-
-def _found(setting: Setting, fitted: Any) -> dict[str, float] | None:
-    """Return the values that the search reads from a fitted estimator, or None.
-
-    Raises
-    ------
-    ValueError
-        If it has no such number: no fit is to blame for that.
-    """
-    found = {} if setting.starts is None else dict(setting.starts.found(fitted))
-    if setting.noted is not None:
-        value = getattr(fitted_inside(fitted), setting.noted, None)
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(
-                f"what a rule for refit goes by must be a number, but {setting.noted!r} of a "
-                f"fitted {type(fitted_inside(fitted)).__name__} is {value!r}; give a column, a "
-                "parameter, another attribute or a function"
-            )
-        found[setting.noted] = float(value)
-    end = search_tags(fitted_inside(fitted)).end_of_training
-    if end is not None:
-        found.update({name: float(value) for name, value in end.found().items()})
-    return found or None
 
 
 def _of_known_labels(X: Any, y: Any, work: Work) -> tuple[Any, Any]:

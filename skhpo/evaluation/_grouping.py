@@ -16,7 +16,7 @@ from ..rows import Inputs
 from ..wrappers import arguments_inside, inside
 from ._setup import configured
 from ._tasks import FitGroup, FitTask
-from ._transformed import n_bytes
+from ._travel import n_bytes
 from ._workers import import_first
 
 if TYPE_CHECKING:

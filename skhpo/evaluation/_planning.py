@@ -1,20 +1,22 @@
-"""The fits of trials, and the states from which they continue."""
+"""The fits of trials: on which splits and rows, and the states from which they continue."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils.multiclass import type_of_target
 
+from ..rows import Inputs
 from ..trial import UNSCHEDULED, FitResult
 from ..wrappers import inside
-from ._folds import FoldSchedule
-from ._subsample import nested_subsamples
+from ._setup import derive_seed
 from ._tasks import SAVED, FitTask, is_saved
 
 if TYPE_CHECKING:
@@ -23,7 +25,50 @@ if TYPE_CHECKING:
     from ._callbacks import FitContexts
     from ._tasks import Outcome, Setting
 
-__all__ = ["Planner"]
+__all__ = ["FoldSchedule", "Planner", "nested_subsamples"]
+
+
+@dataclass(frozen=True)
+class FoldSchedule:
+    """Numbers of splits by level of resource, nested: a trial is fitted on the first ones.
+
+    The other fits of a trial are left out: their results are there at once, without a score. A
+    candidate that goes on to a level with more splits is continued on those that it has, and
+    trained from the start on the others, through the same levels.
+
+    Parameters
+    ----------
+    n_splits : int
+        Of the search.
+    by_level : mapping of int to int, default={}
+        Numbers of splits; at other levels a trial is fitted on all.
+    """
+
+    n_splits: int
+    by_level: Mapping[int, int] = field(default_factory=dict)
+
+    def n_done(self, level: int | None) -> int:
+        """Return on how many splits a trial with so much of the resource is fitted."""
+        return self.n_splits if level is None else self.by_level.get(level, self.n_splits)
+
+    def added(self, before: int | None, level: int, *, continues: bool = True) -> list[int]:
+        """Return how much of the resource a trial uses on each split.
+
+        Parameters
+        ----------
+        before : int or None
+            Resource of the trial that it continues; None if it is the first of its candidate.
+        level : int
+            Its own.
+        continues : bool, default=True
+            Whether fits are continued; else all are made from the start.
+        """
+        n_continued = self.n_done(before) if continues and before is not None else 0
+        n_done = self.n_done(level)
+        return [
+            (level - (before or 0) if split < n_continued else level) if split < n_done else 0
+            for split in range(self.n_splits)
+        ]
 
 
 class Planner:
@@ -209,3 +254,34 @@ class Planner:
             changed = clone(estimator).set_params(**clone(dict(params), safe=False))
             found = inside(changed, self.setting.resource)
         return found.key_of_wrappers(params) if found.transforms_X else None
+
+
+def nested_subsamples(y: Any, train: Any, seed: int, split: int) -> NDArray[np.intp]:
+    """Order training rows so that every leading part is a good subsample.
+
+    Parameters
+    ----------
+    y : array-like or None
+        Target of all rows.
+    train : ndarray of int
+        Training rows of the split.
+    seed, split : int
+
+    Returns
+    -------
+    ndarray of int
+        `train` reordered. The first ``n`` rows are a subsample of size ``n`` and part of every
+        larger one. For a classification target the first rows show every class once, and class
+        frequencies in any leading part differ from those in `train` by about one row.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "n_samples", split))
+    rows = rng.permutation(train)
+    if y is None or isinstance(y, Inputs) or type_of_target(y) not in {"binary", "multiclass"}:
+        return rows
+    labels = np.ravel(y)[rows]  # a column counts as a list
+    when = np.empty(len(rows))
+    for label in np.unique(labels):
+        (members,) = np.nonzero(labels == label)
+        when[members] = (np.arange(len(members)) + rng.uniform()) / len(members)
+        when[members[0]] -= 1.0
+    return rows[np.argsort(when, kind="stable")]

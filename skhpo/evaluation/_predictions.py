@@ -7,10 +7,8 @@ a reason.
 
 from __future__ import annotations
 
-import functools
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +17,12 @@ from numpy.typing import NDArray
 
 from ..limits import FitTimeoutError
 from ._blame import FAILURES, failure, raise_unless_candidates
-from ._devices import memory_freed
-from ._scoring import looks_at_predictions_only
+from ._workers import memory_freed
 
 if TYPE_CHECKING:
     from ._tasks import Setting
 
-__all__ = ["PredictionKind", "noting", "predicted"]
+__all__ = ["PredictionKind", "predicted"]
 
 # Of the spread of values, what rounding them to float32 may change. Differences of scores between
 # configurations are a thousand times as large.
@@ -177,48 +174,6 @@ def _compact(values: NDArray[Any], *, is_probability: bool) -> NDArray[np.floati
         return wide
     rounds_little = np.abs(small - wide).max(initial=0) <= _ROUNDING * wide.std()
     return small if rounds_little else wide
-
-
-@contextmanager
-def noting(setting: Setting, estimator: Any, X: Any) -> Iterator[list[Any]]:
-    """Collect the predictions for `X` that the estimator makes within the context.
-
-    Only where the scorer is scikit-learn's: others may do anything with an estimator.
-
-    Yields
-    ------
-    list
-        Empty, or with the answer.
-    """
-    noted: list[Any] = []
-    method = setting.predictions and setting.predictions.method
-    own = getattr(estimator, "__dict__", None)
-    asks = getattr(estimator, method, None) if method else None
-    if asks is None or own is None or not looks_at_predictions_only(setting.scorer):
-        yield noted
-        return
-
-    @functools.wraps(asks)  # scikit-learn looks at its name
-    def asked(given: Any, *args: Any, **kwargs: Any) -> Any:
-        answer = asks(given, *args, **kwargs)
-        if given is X and not (args or kwargs or noted):
-            noted.append(_copied(answer))
-        return answer
-
-    before = own.get(method, asked)
-    own[method] = asked
-    try:
-        yield noted
-    finally:
-        if before is asked:
-            del own[method]
-        else:
-            own[method] = before
-
-
-def _copied(answer: Any) -> Any:
-    """Return a copy that the caller of the method cannot change."""
-    return [part.copy() for part in answer] if isinstance(answer, list) else answer.copy()
 
 
 def predicted(

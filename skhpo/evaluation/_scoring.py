@@ -1,23 +1,173 @@
-"""Scores of a fitted estimator, as plain numbers."""
+"""Scores of fits as plain numbers, of a group by one joint forward pass."""
 
 from __future__ import annotations
 
+import functools
 import traceback
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from numbers import Number
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._compat import MultimetricScorer, PassthroughScorer, check_method_params
+import numpy as np
+from numpy.typing import NDArray
+
+from .._compat import (
+    MultimetricScorer,
+    PassthroughScorer,
+    check_method_params,
+    num_samples,
+)
+from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError
-from ..scorers import PredictionScorer
+from ..scorers import PredictionScorer, fit_took
 from ._blame import FAILURES, failure, raise_unless_candidates
-from ._devices import memory_freed
+from ._predictions import predicted
+from ._workers import memory_freed
 
 if TYPE_CHECKING:
+    from ._setup import GroupData
     from ._tasks import Setting
 
-__all__ = ["answering", "looks_at_outputs_only", "looks_at_predictions_only", "score"]
+__all__ = [
+    "Scored",
+    "answering",
+    "looks_at_outputs_only",
+    "looks_at_predictions_only",
+    "score",
+    "score_fits",
+]
+
+
+# Largest number of outputs of a joint forward pass that are in memory at the same time.
+_MOST_OUTPUTS = 2**25
+
+_ALONE = "networks are scored one by one"
+
+
+class Scored(NamedTuple):
+    """Scores of a fit on a part of the data, and what it predicted there if that is kept.
+
+    Parameters
+    ----------
+    scores : dict of str to float
+    error : str or None
+        Traceback of a scorer that failed.
+    predictions : ndarray or None
+    unpredicted : str or None
+        Why there are none.
+    """
+
+    scores: dict[str, float]
+    error: str | None
+    predictions: NDArray[np.floating[Any]] | None = None
+    unpredicted: str | None = None
+
+
+def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Scored | None]:
+    """Score all fits on a part of the data, in one forward pass where the scorer allows it.
+
+    Predictions of the test part are kept from the same pass.
+
+    Returns
+    -------
+    list of Scored or None
+        None for fits that have failed.
+    """
+    passes = {}
+    for i, fit in enumerate(fits):
+        if fit.error is None and _shares(fit):
+            try:
+                shown = _shown(fit, data, part)
+            except Exception as error:  # raised again when the fit is scored by itself
+                warn_of_mistake(error, _ALONE)
+                continue
+            if shown is not None:
+                passes[i] = shown
+    at_once = {i: passes[i] for i in passes if not fits[i].alone or _keeps(fits[i], part)}
+    for portion in _in_portions(fits, at_once):
+        outputs = _outputs([fits[i].net for i in portion], [passes[i].X for i in portion])
+        for i, output in zip(portion, outputs, strict=True):
+            passes[i].outputs = output
+    return [
+        fit.attempt_to_score(_score, fit, data, part, passes.get(i)) for i, fit in enumerate(fits)
+    ]
+
+
+def _shares(fit: Any) -> bool:
+    """Whether the fit can be scored from the outputs of the joint forward pass."""
+    return hasattr(fit.net, "_predict_outputs") and looks_at_outputs_only(
+        fit.setting.scorer, fit.net, fit.setting.score_params
+    )
+
+
+def _keeps(fit: Any, part: str) -> bool:
+    """Whether predictions of the fit for a part are kept."""
+    return part == "test" and fit.setting.predictions is not None
+
+
+def _shown(fit: Any, data: GroupData, part: str) -> SimpleNamespace | None:
+    """Return what a scorer is shown: the network's own inputs, and what takes them.
+
+    None for a fit of its own whose rows would have to be transformed for that, unless what its
+    network returns is kept, too.
+    """
+    work = fit.work
+    on_purpose = _keeps(fit, part) or not fit.alone
+    if not on_purpose and data.inner_rows(fit.task, fit.fitted, work.prepared, part) is None:
+        return None
+    X, y = data.to_score_inside(fit.task, fit.fitted, work.prepared, part)
+    shown = work.prepared.assembled(work.whole, fit.net, transforming=False)
+    return SimpleNamespace(estimator=shown, X=X, y=y, outputs=None)
+
+
+def _in_portions(fits: Sequence[Any], passes: Mapping[int, Any]) -> Iterator[list[int]]:
+    """Divide the fits into portions whose outputs for all rows take little memory."""
+    portion: list[int] = []
+    size = 0
+    for i, shown in passes.items():
+        width = np.prod(getattr(fits[i].net, "_output_shape", (1,)), dtype=int)
+        size += num_samples(shown.X) * width
+        if portion and size > _MOST_OUTPUTS:
+            yield portion
+            portion, size = [], num_samples(shown.X) * width
+        portion.append(i)
+    if portion:
+        yield portion
+
+
+def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
+    try:
+        if len(nets) == 1:
+            return [nets[0]._predict_outputs(Xs[0])]
+        from ..lockstep import predict_together
+
+        outputs: Sequence[Any] = predict_together(nets, Xs)
+        return outputs
+    except Exception as error:  # found when each is scored by itself
+        warn_of_mistake(error, _ALONE)
+        memory_freed(error)
+        return [None] * len(nets)
+
+
+def _score(fit: Any, data: GroupData, part: str, shown: Any) -> Scored:
+    rows = data.rows(fit.task, part)
+    ready: AbstractContextManager[None] = nullcontext()
+    if shown is None:
+        estimator = fit.fitted
+        X, y = data.to_score(fit.task, estimator, part)
+    else:
+        estimator, X, y = shown.estimator, shown.X, shown.y
+        if shown.outputs is not None:
+            ready = answering(fit.net, X, shown.outputs)
+    if not _keeps(fit, part):
+        with ready, fit_took(fit.seconds_of_all_levels):
+            return Scored(*score(fit.setting, estimator, X, y, data.X, rows))
+    with ready, fit_took(fit.seconds_of_all_levels):
+        with noting(fit.setting, estimator, X) as noted:
+            scores, error = score(fit.setting, estimator, X, y, data.X, rows)
+        return Scored(scores, error, *predicted(fit.setting, estimator, X, len(rows), noted))
 
 
 def looks_at_predictions_only(scorer: Any) -> bool:
@@ -49,6 +199,48 @@ def looks_at_outputs_only(scorer: Any, net: Any, params: Mapping[str, Any]) -> b
 
 def _each(scorer: Any) -> Collection[Any]:
     return getattr(scorer, "_scorers", {"score": scorer}).values()
+
+
+@contextmanager
+def noting(setting: Setting, estimator: Any, X: Any) -> Iterator[list[Any]]:
+    """Collect the predictions for `X` that the estimator makes within the context.
+
+    Only where the scorer is scikit-learn's: others may do anything with an estimator.
+
+    Yields
+    ------
+    list
+        Empty, or with the answer.
+    """
+    noted: list[Any] = []
+    method = setting.predictions and setting.predictions.method
+    own = getattr(estimator, "__dict__", None)
+    asks = getattr(estimator, method, None) if method else None
+    if asks is None or own is None or not looks_at_predictions_only(setting.scorer):
+        yield noted
+        return
+
+    @functools.wraps(asks)  # scikit-learn looks at its name
+    def asked(given: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = asks(given, *args, **kwargs)
+        if given is X and not (args or kwargs or noted):
+            noted.append(_copied(answer))
+        return answer
+
+    before = own.get(method, asked)
+    own[method] = asked
+    try:
+        yield noted
+    finally:
+        if before is asked:
+            del own[method]
+        else:
+            own[method] = before
+
+
+def _copied(answer: Any) -> Any:
+    """Return a copy that the caller of the method cannot change."""
+    return [part.copy() for part in answer] if isinstance(answer, list) else answer.copy()
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,23 +18,71 @@ from ..searchable import search_tags
 from ..wrappers import Prepared, inside
 from ..wrappers import prepare as prepare_wrappers
 from ._blame import FAILURES, failure, raise_unless_candidates
+from ._callbacks import separate_files
 from ._continuation import set_horizon
-from ._files import separate_files
-from ._seeds import derive_seed, seed_components
+from ._scoring import looks_at_predictions_only
+from ._travel import loaded, stored
 
 if TYPE_CHECKING:
+    from ..wrappers import Prepared
     from ._tasks import FitTask, Setting, TransformTask
 
 __all__ = [
+    "GroupData",
     "Work",
     "configured",
+    "derive_seed",
     "inner_rows",
     "part_of",
     "prepare",
     "reads_rows",
     "run_transform",
+    "seed_components",
     "train_part",
+    "transform_and_store",
 ]
+
+
+def derive_seed(seed: int, *key: int | str) -> int:
+    """Return a seed for the fit that `key` names.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the search.
+    *key : int or str
+        What is fitted: a purpose, then numbers such as candidate and split.
+
+    Returns
+    -------
+    int
+        In [0, 2**31), which is what every scikit-learn estimator accepts.
+    """
+    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
+    sequence = np.random.SeedSequence(seed, spawn_key=words)
+    return int(sequence.generate_state(1)[0] >> 1)
+
+
+def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> None:
+    """Set every ``random_state`` parameter that is None or an integer, nested ones too.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Changed in place.
+    seed_for : callable
+        From a parameter's name (``"net__random_state"``) and value to its seed.
+    """
+    params = estimator.get_params(deep=True)
+    names = (name for name in params if name.rpartition("__")[2] == "random_state")
+    seeds = {
+        name: seed_for(name, params[name])
+        for name in names
+        if params[name] is None or isinstance(params[name], Integral)
+    }
+    if seeds:
+        estimator.set_params(**seeds)
+
 
 # Bytes from which on rows are not copied out of an array.
 _LARGE = 2**26
@@ -100,6 +150,14 @@ def run_transform(
     except FAILURES as error:
         raise_unless_candidates(error, setting)
         return failure(error, traceback.format_exc(), setting)
+
+
+def transform_and_store(folder: str | None, task: TransformTask, *args: Any) -> Any:
+    """Fit transformers; what they return goes to a file where workers share a disk."""
+    transformed = run_transform(task, *map(loaded, args))
+    if folder is None or isinstance(transformed, str):
+        return transformed
+    return stored(transformed, folder)
 
 
 def prepare(
@@ -176,3 +234,85 @@ def inner_rows(estimator: Any, prepared: Prepared, X: Any, rows: Any) -> Any:
 
 def _is_large(X: Any) -> bool:
     return type(X) in (np.ndarray, np.memmap) and X.nbytes >= _LARGE
+
+
+class GroupData:
+    """Parts of the data for the fits of a group. Each is made once: many of them share it.
+
+    Parameters
+    ----------
+    setting : Setting
+    X, y : array-like
+        All data.
+    shared : dict
+        Rows of splits by their numbers, fitted wrappers by their keys.
+    keep : bool
+        Whether there are several fits, so that parts are worth being kept.
+    """
+
+    def __init__(
+        self, setting: Setting, X: Any, y: Any, shared: Mapping[Any, Any], *, keep: bool
+    ) -> None:
+        self.setting = setting
+        self.X = X
+        self.y = y
+        self.shared = shared
+        self.lazily = looks_at_predictions_only(setting.scorer)
+        self.keep = keep
+        self._made: dict[Any, Any] = {}
+
+    def rows(self, task: FitTask, part: str) -> Any:
+        train, test = self.shared[task.split]
+        return test if part == "test" else train[: task.n_train]
+
+    def prepared(self, task: FitTask) -> Prepared | None:
+        return self.shared.get(task.key)
+
+    def to_train(self, task: FitTask, estimator: Any) -> tuple[Any, Any, Mapping[str, Any]]:
+        made: tuple[Any, Any, Mapping[str, Any]] = self._once(
+            (task.split, task.n_train, reads_rows(estimator)),
+            lambda: train_part(self.setting, estimator, self.X, self.y, self.rows(task, "train")),
+        )
+        return made
+
+    def to_score(self, task: FitTask, estimator: Any, part: str) -> tuple[Any, Any]:
+        """Return the rows as given by the user."""
+        made: tuple[Any, Any] = self._once(
+            (part, task.split, task.n_train, reads_rows(estimator)),
+            lambda: self._given(task, estimator, part),
+        )
+        return made
+
+    def _given(self, task: FitTask, estimator: Any, part: str) -> tuple[Any, Any]:
+        others = (self.rows(task, "train"),) if part == "test" else ()
+        rows = self.rows(task, part)
+        return part_of(estimator, self.X, self.y, rows, *others, lazily=self.lazily)
+
+    def to_score_inside(
+        self, task: FitTask, whole: Any, prepared: Prepared, part: str
+    ) -> tuple[Any, Any]:
+        """Return the rows as the estimator inside gets them, and targets as given."""
+        if task.key is None:
+            return self.to_score(task, whole, part)
+
+        def transformed() -> tuple[Any, Any]:
+            if (X := self.inner_rows(task, whole, prepared, part)) is not None:
+                return X, None if self.y is None else safe_indexing(self.y, self.rows(task, part))
+            X, y = self._given(task, whole, part)
+            return prepared.inner_data(X)[0], y
+
+        made: tuple[Any, Any] = self._once((part, task.split, task.n_train, task.key), transformed)
+        return made
+
+    def inner_rows(self, task: FitTask, whole: Any, prepared: Prepared, part: str) -> Any:
+        """Return the rows as the estimator inside reads them in place; None where it cannot."""
+        if task.key is None or not self.lazily:
+            return None
+        return inner_rows(whole, prepared, self.X, self.rows(task, part))
+
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        if not self.keep:
+            return make()
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]

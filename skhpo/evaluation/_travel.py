@@ -1,23 +1,272 @@
-"""Datasets and lists on their way to worker processes: pickled once, whatever they consist of."""
+"""What goes to other processes and comes back: pickles, checkpoints, arrays in files."""
 
 from __future__ import annotations
 
+import io
+import logging
 import mmap
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
 
+from .._joblib import dumps
 from ..datasets import DatasetRows
+from ..exceptions import StorageError
+from ..faults import warn_of_mistake
+from ..files import storing
 from ..rows import Inputs
-from ._transformed import Stored, stored
+from ._blame import Environment
 
-__all__ = ["StoredData", "is_pickled_as_a_whole", "on_disk"]
+if TYPE_CHECKING:
+    from ._tasks import Setting
+
+__all__ = [
+    "Packed",
+    "Stored",
+    "StoredData",
+    "check_picklable",
+    "holds_all_in_checkpoint",
+    "is_pickled_as_a_whole",
+    "loaded",
+    "n_bytes",
+    "on_disk",
+    "pack",
+    "packed_checkpoint",
+    "stored",
+]
+
+
+_log = logging.getLogger(__name__)
+
+
+def check_picklable(setting: Setting) -> None:
+    """Raise TypeError, naming the culprit, if what all fits share cannot go to other processes."""
+    named = {"estimator": setting.estimator, "scoring": setting.scorer}
+    named |= {f"register_layer of {k.__name__}": v for k, v in setting.layer_rules.items()}
+    params = setting.estimator.get_params(deep=True) if _pickle_error(setting.estimator) else {}
+    # The innermost parameter that cannot be pickled is the most informative one.
+    for name in sorted(params, key=lambda name: -name.count("__")):
+        named = {name: params[name], **named} if _pickle_error(params[name]) else named
+    for name, value in named.items():
+        error = _pickle_error(value)
+        if error is not None:
+            raise TypeError(
+                f"with worker processes everything must be picklable, but {name}={value!r} is "
+                f"not ({error}); define it at the top level of a module, or use threads: "
+                "joblib.parallel_config('threading')"
+            ) from error
+
+
+def _pickle_error(value: Any) -> Exception | None:
+    try:
+        dumps(value)
+    except Exception as error:
+        return error
+    return None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A fitted estimator on its way between processes.
+
+    Parameters
+    ----------
+    content : bytes
+    is_checkpoint : bool
+        Whether it is a checkpoint, or else a pickle.
+    """
+
+    content: bytes
+    is_checkpoint: bool
+
+    def unpacked(self, fresh: Any) -> Any:
+        """Return the estimator; of a checkpoint, `fresh` as the fitted one that it holds.
+
+        Parameters
+        ----------
+        fresh : estimator
+            Unfitted, with the same parameters.
+        """
+        if self.is_checkpoint:
+            return fresh.load_checkpoint(io.BytesIO(self.content))
+        return pickle.loads(self.content)
+
+
+def pack(state: Any) -> Packed | None:
+    """Return a fitted estimator as `Packed`, or None if it can be neither pickled nor saved.
+
+    A pickle holds the most. Modules that cannot be pickled, or that say themselves what of them is,
+    travel as a checkpoint. What can be neither costs time: it is trained again.
+
+    Parameters
+    ----------
+    state : estimator
+    """
+    ways = [_pickled]
+    if holds_all_in_checkpoint(state):
+        first = _pickles_in_its_own_way(getattr(state, "module_", None))
+        ways = [packed_checkpoint, _pickled] if first else [_pickled, packed_checkpoint]
+    for way in ways:
+        try:
+            return way(state)
+        except Exception as error:
+            warn_of_mistake(error, "a fitted network may be trained again")
+            last = error
+    _log.info(
+        "a fitted %s cannot go to another process, so that its earlier rungs are trained again: %s",
+        type(state).__name__,
+        last,
+    )
+    return None
+
+
+def _pickled(state: Any) -> Packed:
+    return Packed(bytes(dumps(state)), is_checkpoint=False)
+
+
+def packed_checkpoint(state: Any) -> Packed:
+    """Return a fitted estimator as a checkpoint."""
+    buffer = io.BytesIO()
+    state.save_checkpoint(buffer)
+    return Packed(buffer.getvalue(), is_checkpoint=True)
+
+
+def holds_all_in_checkpoint(state: Any) -> bool:
+    """Whether training continues from a checkpoint exactly as without it."""
+    if not hasattr(state, "save_checkpoint"):
+        return False
+    # skorch callbacks have states of their own, which checkpoints do not hold.
+    return not getattr(state, "callbacks", None) or state.callbacks == "disable"
+
+
+def _pickles_in_its_own_way(module: Any) -> bool:
+    """Whether a user-defined class among the layers customizes its pickling."""
+    nn = getattr(sys.modules.get("torch"), "nn", None)
+    if nn is None or not isinstance(module, nn.Module):
+        return False
+    plain = {name: getattr(nn.Module, name) for name in ("__getstate__", "__setstate__")}
+    plain |= {name: getattr(object, name) for name in ("__reduce__", "__reduce_ex__")}
+    classes = {type(layer) for layer in module.modules()}
+    return any(
+        getattr(cls, name) is not default
+        for cls in classes
+        if cls.__module__.partition(".")[0] != "torch"
+        for name, default in plain.items()
+    )
+
+
+# Bytes from which on an array lies in a file; joblib's own bound.
+_LARGE = 10**6
+
+# Where arrays begin in a file: no processor loads across such a border.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Fitted wrappers with their large arrays in a file, which other processes map.
+
+    Parameters
+    ----------
+    path : str
+    spans : tuple of (int, int)
+        Where in it the pickle is, and then its buffers.
+    """
+
+    path: str
+    spans: tuple[tuple[int, int], ...]
+
+    _access = mmap.ACCESS_READ
+
+    @property
+    def n_bytes(self) -> int:
+        return max(stop for _, stop in self.spans)
+
+    def load(self) -> Any:
+        """Return the wrappers; their large arrays are those in the file, and read-only."""
+        with open(self.path, "rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=self._access))
+        first, *buffers = (content[start:stop] for start, stop in self.spans)
+        return pickle.loads(first, buffers=buffers)
+
+    def remove(self) -> None:
+        with suppress(OSError):  # Windows removes no file that a worker maps; the folder goes later
+            os.unlink(self.path)
+
+
+def stored(
+    value: Any, folder: str, *, pickler: Any = cloudpickle.Pickler, kind: type[Stored] | None = None
+) -> Any:
+    """Write fitted wrappers to a file; those without large arrays are returned as they are.
+
+    They then need neither to travel through the driver nor to lie in its memory.
+
+    Parameters
+    ----------
+    value : Prepared
+        Or anything else.
+    folder : str
+    pickler : type, default=cloudpickle.Pickler
+    kind : type or None, default=None
+        A kind of `Stored`, as which also what has no large arrays is written.
+
+    Raises
+    ------
+    Environment
+        If the system refuses.
+    """
+    buffers: list[memoryview] = []
+
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes > _LARGE:
+            buffers.append(raw)
+        return raw.nbytes <= _LARGE
+
+    pickled = io.BytesIO()
+    pickler(pickled, protocol=5, buffer_callback=stays_inside).dump(value)
+    if not buffers and kind is None:
+        return value
+    path, spans = os.path.join(folder, uuid.uuid4().hex), []
+    try:
+        with storing(path), open(path, "wb") as file:
+            for part in (pickled.getbuffer(), *buffers):
+                file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
+                start = file.tell()
+                file.write(part)
+                spans.append((start, file.tell()))
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(path)
+        if isinstance(error, StorageError):
+            raise Environment(error) from error
+        raise
+    return (kind or Stored)(path, tuple(spans))
+
+
+def loaded(value: Any) -> Any:
+    """Return what is stored, and anything else as it is."""
+    return value.load() if isinstance(value, Stored) else value
+
+
+def n_bytes(data: Any) -> int:
+    """Return the bytes of arrays, of sparse ones, of frames and of several; 0 of anything else."""
+    if isinstance(data, Mapping | Inputs):
+        return sum(map(n_bytes, (data.arrays if isinstance(data, Inputs) else data).values()))
+    if hasattr(data, "memory_usage"):  # a frame or series
+        return int(np.sum(data.memory_usage()))
+    arrays = [getattr(data, name, None) for name in ("data", "indices", "indptr")]  # if sparse
+    sizes = [getattr(array, "nbytes", 0) for array in (data, *arrays)]
+    return int(sizes[0] or sum(sizes[1:]))
+
 
 # What this process has read last, by the path: all calls of a search share one dataset.
 _last_read: dict[str, Any] = {}

@@ -11,8 +11,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from skhpo import BayesSearchCV, TorchClassifier
 from skhpo.datasets import DatasetRows
-from skhpo.evaluation._transformed import loaded
-from skhpo.evaluation._travel import is_pickled_as_a_whole, on_disk
+from skhpo.evaluation._travel import is_pickled_as_a_whole, loaded, on_disk
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4000, 100))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skhpo.evaluation import _pool
-from skhpo.evaluation._engine import Engine
+from skhpo.evaluation._engines import Engine
 from skhpo.evaluation._pool import Pool
 
 

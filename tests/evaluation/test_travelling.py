@@ -14,7 +14,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from skhpo import HalvingHyperbandSearchCV, TorchClassifier
-from skhpo.evaluation._pickling import pack
+from skhpo.evaluation._travel import pack
 
 X, y = load_iris(return_X_y=True)
 X = X.astype(np.float32)
