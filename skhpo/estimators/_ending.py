@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+from sklearn.base import clone
+
 from ..searchable import EndOfTraining
 from ..training.batches import batch_sizes
 from ..training.schedule import needs_monitor
-from ._callbacks import own_classes
-from .parameters import arguments_of
+from ._callbacks import given_callbacks, own_classes
 
 __all__ = ["end_of_training"]
 
@@ -27,15 +28,15 @@ def end_of_training(net):
 def _why_same(net):
     if net.validation_fraction is None:
         return "validation_fraction=None holds no rows out"
-    classes = [one if isinstance(one, type) else type(one) for one in _callbacks_of(net)]
-    own = [cls for cls in classes if own_classes(cls)]
+    callbacks = _callbacks_of(net)
+    own = [cls for cls in map(type, callbacks) if own_classes(cls)]
     if own:
         return f"callbacks of your own ({own[0].__name__}) may need rows that are held out"
     bases = own_classes(type(net))
     hooks = [name for base in bases for name in vars(base) if name.startswith("on_")]
     if hooks:
         return f"{hooks[0]} of your {type(net).__name__} may need rows that are held out"
-    if any(callable(_monitor_of(one)) for one in _callbacks_of(net)):
+    if any(callable(getattr(one, "monitor", None)) for one in callbacks):
         return "what a callback monitors by a function may need rows that are held out"
     try:
         _parameters(net, 1)
@@ -62,7 +63,7 @@ def _parameters(net, n_epochs):
             "another schedule, such as 'cosine'"
         )
     for one in _callbacks_of(net):
-        monitor = _monitor_of(one)
+        monitor = getattr(one, "monitor", None)
         if isinstance(monitor, str) and monitor.startswith("valid_"):
             raise ValueError(
                 "a fit on all rows must not need rows that are held out, but a callback monitors "
@@ -78,14 +79,12 @@ def _parameters(net, n_epochs):
 
 
 def _callbacks_of(net):
-    given = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
-    return [one[1] if isinstance(one, tuple) else one for one in given]
-
-
-def _monitor_of(callback):
-    if not isinstance(callback, type):
-        return getattr(callback, "monitor", None)
-    return (arguments_of(callback) or {}).get("monitor")
+    """Return the user's callbacks as a fit has them: made, and with what parameters set of them."""
+    if not net.callbacks or net.callbacks == "disable":
+        return []
+    net = clone(net)
+    net._initialize_callbacks()
+    return list(given_callbacks(net).values())
 
 
 def _steps_per_epoch(net, n_samples):

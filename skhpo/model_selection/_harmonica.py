@@ -71,7 +71,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
     base : {"auto", "hyperband", "random", "bayes"} or callable, default="auto"
         What searches the space that is left: "hyperband" needs a resource and is "auto" where
         there is one; "random" and "bayes" (a Gaussian process) try `n_iter` candidates, with the
-        largest resource. With several objectives the candidates of "hyperband" come from the
+        largest resource (with ``resource="auto"`` and no `max_resources`, with what the estimator
+        has itself). With several objectives the candidates of "hyperband" come from the
         Gaussian process, too, and "auto" without a resource is "bayes". A callable is called as
         ``base(space, random_state)`` with a `SearchSpace` and an integer; it returns a
         `skhpo.schedulers.Scheduler`.
@@ -437,9 +438,17 @@ classes_, n_features_in_, feature_names_in_
             _full,
             sampler=name,
             n_candidates=self.n_iter,
-            resource=None if self._uses_no_resource(plan.setting.resource) else limits[1],
+            resource=self._full_amount(plan.setting.resource, limits[1]),
             asynchronous=self.asynchronous,
         )
+
+    def _full_amount(self, resource: str | None, largest: int) -> int | None:
+        """Return what each candidate of a base without rungs is given of the resource."""
+        if self._uses_no_resource(resource):
+            return None
+        own = self.estimator.get_params().get(resource)
+        chosen = self.resource == "auto" and self.max_resources == "auto"
+        return int(own) if chosen and isinstance(own, Integral) and own > 0 else largest
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         super()._store(plan, loop)

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 from some_checks import check_some
 
-from skhpo import HarmonicaSearchCV, read_journal
+from skhpo import HarmonicaSearchCV, TorchClassifier, read_journal
 from skhpo.exceptions import SearchStoppedWarning
 from skhpo.inspection import HarmonicaDisplay
 from skhpo.samplers import RandomSampler
@@ -136,6 +136,18 @@ def test_stages_without_a_resource_of_their_own_get_all_of_it():
     table = frame(harmonica(resource="max_epochs", max_resources=3, base="random").fit(X, y))
     assert set(table["n_resources"]) == {3}
     assert "bracket" not in table
+
+
+@pytest.mark.parametrize(("most", "expected"), [("auto", 2), (4, 4)])
+def test_a_base_of_full_fits_gives_what_the_network_has_itself(most, expected):
+    search = HarmonicaSearchCV(
+        TorchClassifier(module__n_units=2, max_epochs=2, batch_size=-1),
+        {"lr": [0.01, 0.1], "module__n_layers": [1, 2]},
+        **{"n_stages": 1, "n_samples": 4, "n_terms": 1, "base": "random", "n_iter": 1},
+        **{"stage_resource": 1, "max_resources": most, "cv": 2, "random_state": 0},
+    ).fit(X, y)
+    assert search.cv_results_["n_resources"].tolist() == [1] * 4 + [expected]
+    assert search.top_estimators(1)[0].max_epochs in (1, expected)
 
 
 @pytest.mark.parametrize("resource", [None, "max_epochs"])

@@ -108,6 +108,23 @@ def test_and_else_what_the_fits_were(params, kwargs, given, reason, blobs, caplo
     assert any(re.search(f"is 'same': .*{reason}", line) for line in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    ("own", "params", "is_known"),
+    [
+        (EarlyStopping("valid_loss"), {"callbacks__x__monitor": "train_loss"}, True),
+        (EarlyStopping, {"callbacks__x__monitor": "train_loss"}, True),
+        (EarlyStopping("valid_loss"), {"callbacks__x": None}, True),
+        (EarlyStopping("train_loss"), {"callbacks__x__monitor": "valid_loss"}, False),
+        (EarlyStopping("train_loss"), {"callbacks__x": EarlyStopping("valid_loss")}, False),
+        (Checkpoint(None, None, None, None, None), {"callbacks__x__monitor": at_best}, False),
+    ],
+)
+def test_callbacks_are_looked_at_with_what_parameters_set_of_them(own, params, is_known, blobs):
+    net = clone(NET).set_params(max_epochs=2, patience=None, callbacks=[("x", own)], **params)
+    search = search_over(net, {"lr": [0.3]}, refit_epochs="auto", cv=2).fit(*blobs)
+    assert (search.best_estimator_.validation_fraction is None) == is_known
+
+
 def test_a_class_of_the_user_may_need_the_rows(blobs):
     net = Watching(**NET.get_params(deep=False) | {"max_epochs": 2})
     search = search_over(net, {"module__n_units": [8]}, refit_epochs="auto").fit(*blobs)
