@@ -20,8 +20,8 @@ from ..training.loading import cast_floats
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 from ..training.sequences import as_batch
 from ._hyperparameter_schedule import scheduled_arguments
-from .defaults import changed_settings
 from .parameters import INFERRED, arguments_of, signature_of
+from .settings import changed_settings
 
 __all__ = ["BuildingMixin"]
 

@@ -31,7 +31,7 @@ from ..training.sparse import is_worth_it
 from ._inputs import arranged
 from ._items import ORDERS, ItemReader, collate_of, orders_batches
 from ._transforms import TransformingMixin
-from .defaults import changed_settings
+from .settings import changed_settings
 from .validation import NO_BATCHES, check_container, check_inputs
 
 __all__ = ["FeedingMixin", "NetRows"]

@@ -19,7 +19,7 @@ from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
 from ._feeding import FeedingMixin, NetRows
 from ._items import collate_of
-from .defaults import changed_settings
+from .settings import changed_settings
 from .validation import NO_BATCHES
 
 __all__ = ["FirstLookMixin"]

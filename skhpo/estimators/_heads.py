@@ -12,9 +12,8 @@ from sklearn.utils.validation import check_array
 from ..names import resolve_criterion
 from ..rows import Inputs
 from ..training.data import as_array
-from ._training_data import check_dataset
-from .selection import Measure
-from .validation import check_sample_weight
+from .held_out import Measure
+from .validation import check_dataset, check_sample_weight
 
 __all__ = ["HeadsMixin", "in_order", "joined"]
 

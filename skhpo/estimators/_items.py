@@ -11,7 +11,7 @@ from ..training.items import fetch
 from ..training.loading import LoaderBatches, inputs_of, start_method
 from ..training.randomness import OwnGenerators, Stream, noticing_draws
 from ..training.sequences import pad_items
-from .defaults import changed_settings
+from .settings import changed_settings
 
 __all__ = ["ORDERS", "ItemReader", "collate_of", "orders_batches"]
 

@@ -23,20 +23,18 @@ from ..training.data import as_array
 from ..training.device import as_float32, plain_tuple
 from ..training.forwarding import call_module
 from ._building import BuildingMixin
-from ._callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
-from ._ending import end_of_training
 from ._first_look import FirstLookMixin
 from ._heads import in_order, joined
 from ._hyperparameter_schedule import check_epochs_of_schedule
 from ._inputs import arranged
 from ._routing import drop_made_request_methods, routed
-from ._training_data import check_training_data
+from .callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
 from .exporting import ExportingMixin
 from .fitting import run_epochs
+from .held_out import ARGUMENTS, check_sources, end_of_training, hold_out, one_argument
 from .parameters import ParametersMixin
-from .selection import ARGUMENTS, check_sources, hold_out, one_argument
 from .state import StateMixin
-from .validation import check_before_search
+from .validation import check_before_search, check_training_data
 
 __all__ = ["TorchEstimator"]
 

@@ -13,44 +13,9 @@ from ..training.forwarding import row_count
 from ..training.loading import cast_bytes, cast_floats, is_same
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import as_batch
-from .defaults import changed_settings
+from .settings import TRANSFORMS, HiddenParameter, changed_settings
 
-__all__ = ["TRANSFORMS", "HiddenParameter", "TransformingMixin", "arguments_of_transform"]
-
-# In the order in which they are applied.
-TRANSFORMS = ("transform", "train_transform")
-
-
-class HiddenParameter:
-    """A parameter that is no attribute, as what has ``transform`` is a transformer to scikit-learn.
-
-    Code of this package reads it from ``vars``.
-    """
-
-    def __set_name__(self, owner, name):
-        self.name = name
-
-    def __get__(self, net, owner=None):
-        raise AttributeError(
-            f"{self.name!r} of a network is a parameter and no attribute; see get_params()"
-        )
-
-    def __set__(self, net, value):
-        vars(net)[self.name] = value
-
-
-def arguments_of_transform(value, arguments_of):
-    """Return the arguments of a transform that are parameters, from name to default.
-
-    Those of a class, and those of a function after the first; an object has none. None if any name
-    is valid. `arguments_of` does so for all arguments of a callable.
-    """
-    if isinstance(value, type):
-        return arguments_of(value)
-    if not isinstance(value, types.FunctionType | partial):
-        return {}
-    found = arguments_of(value)
-    return None if found is None else dict(list(found.items())[1:])
+__all__ = ["TransformingMixin"]
 
 
 class BatchTransform:

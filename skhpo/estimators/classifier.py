@@ -8,9 +8,8 @@ from skorch import NeuralNetClassifier
 from torch.utils.data import DataLoader
 
 from ..modules import MLP
-from ._labels import multi_label_classes, sorted_classes
 from ._outputs import as_probabilities, two_columns
-from ._targets import LabelsMixin
+from ._targets import LabelsMixin, multi_label_classes, sorted_classes
 from ._torch import TorchEstimator
 
 __all__ = ["TorchClassifier"]

@@ -1,28 +1,34 @@
-"""The epochs of a prepared fit: state, choice of the runner, and notifications."""
+"""The epochs of a prepared fit: state, runner, notifications, and its batch normalization."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
+import warnings
+from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
+from ..exceptions import BatchNormWarning
 from ..training.averaging import WeightAverage
 from ..training.batches import RowBatches
+from ..training.device import plain_tuple
 from ..training.direct import DirectRunner, DirectSteps, Masks
 from ..training.engine import ActiveNetwork, train
+from ..training.normalization import by_batches, has_batch_norm, renew_statistics
 from ..training.plain import PlainRunner
-from ..training.randomness import may_draw
+from ..training.randomness import Stream, may_draw
 from ..training.schedule import Schedule
 from ._hyperparameter_schedule import HyperparameterSchedule
-from ._normalization import end_of_fit
 from ._targets import BINARY, current_smoothing
-from .hooked import HookedRunner, why_hooked
-from .watching import HookedWatcher, NetWatcher, begin_training
+from .callbacks import HookedRunner, HookedWatcher, NetWatcher, begin_training, why_hooked
 
 __all__ = ["activate", "describe_training", "end_of_fit", "make_schedule", "run_epochs"]
+
 
 _log = logging.getLogger("skhpo.training")
 
@@ -222,3 +228,118 @@ def _explain_single_rows(error, net):
             "batch normalization needs at least two rows in each batch, but got one row with "
             f"batch_size={net.batch_size}; raise batch_size, or leave the normalization out"
         ) from error
+
+
+# Batches on which both modes are compared: enough for a spread, and few beside an epoch.
+_FEW_BATCHES = 8
+
+# A smaller gap, as a share of the loss of the first epoch, does not matter.
+_SMALL = 0.1
+
+
+def end_of_fit(net, dataset, batches, checks):
+    """Return what is to be done when a net has been trained, and has its best weights; or None.
+
+    Parameters
+    ----------
+    net : TorchClassifier or TorchRegressor
+    dataset : Rows or Dataset
+        The training part.
+    batches : iterable of batches
+        Those of training.
+    checks : Checks or None
+    """
+    if not any(map(has_batch_norm, net._state.modules().values())):
+        return None
+    if net.recalibrate:
+        return partial(_recalibrate, net, dataset)
+    if checks is not None and isinstance(batches, RowBatches):
+        return partial(_warn, net, batches)
+    return None
+
+
+def _recalibrate(net, dataset):
+    """Replace the moving averages by those of all training rows, for predictions only."""
+    state = net._state
+    if state.running_weights is None:
+        state.running_weights = state.copy_weights()  # with the averages that training goes on with
+    batches = net._batches(dataset, training=False)
+    if isinstance(batches, RowBatches):
+        # Rows of a class or a source may lie side by side.
+        batches.generator = Stream(net.seed_, "recalibration").generator()
+        batches.batch_size = max(batches.batch_size, 2)
+    with _passes(net) as forward:
+        renew_statistics(state.modules().values(), forward, _of_two(batches.inputs()))
+
+
+def _of_two(batches):
+    """Yield batches, except for one row that is left over."""
+    for number, batch in enumerate(batches):
+        if number == 0 or _n_rows(batch) > 1:
+            yield batch
+
+
+def _n_rows(batch):
+    while isinstance(batch, dict | list | tuple):
+        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
+    return len(batch)
+
+
+@contextlib.contextmanager
+def _passes(net):
+    """Yield the function that passes inputs through a net, in whatever mode it is."""
+    module = net.module_
+    drawing = net._drawing_from(Stream(net.seed_, "recalibration"))
+    net.module_ = getattr(module, "_orig_mod", module)  # what is compiled does not see hooks
+    try:
+        with drawing:
+            yield net._forward_in_training
+    finally:
+        net.module_ = module
+
+
+def _warn(net, batches):
+    """Warn if the loss with moving averages is much higher than with statistics of batches."""
+    first = next((row["train_loss"] for row in net.history_ if "train_loss" in row), None)
+    if first is None:
+        return
+    stream = Stream(net.seed_, "recalibration")
+    few = RowBatches(
+        batches.rows,
+        batches.batch_size,
+        None if batches.generator is None else stream.generator(),
+        balance=batches.balance,
+        sparse=batches.sparse,
+    )
+    few.change = net._transform_of_batches(training=False)
+    few = list(itertools.islice(few.triples(), _FEW_BATCHES))
+    if len(few) < 2:
+        return
+    modules = list(net._state.modules().values())
+    with torch.no_grad(), _passes(net) as forward:
+        losses = [[], []]
+        for mode, of_mode in zip(
+            (by_batches(modules), _as_predicted(modules)), losses, strict=True
+        ):
+            with mode:
+                for X, y, _ in few:
+                    output = plain_tuple(forward(X))
+                    of_mode.append(float(net.get_loss(output, y, X=X, training=False)))
+    of_batches, of_averages = losses
+    gap = np.mean(of_averages) - np.mean(of_batches)
+    if gap > max(np.std(of_batches, ddof=1), _SMALL * abs(first)):
+        warnings.warn(
+            "the moving averages of batch normalization do not stand for the training rows: the "
+            "loss is higher with them than with the statistics of batches, by more than batches "
+            "differ; use recalibrate=True, shuffle the rows, or train for more steps "
+            "(skhpo.inspection.batch_norm_gap shows how far they are off)",
+            BatchNormWarning,
+            stacklevel=2,
+        )
+
+
+@contextlib.contextmanager
+def _as_predicted(modules):
+    for module in modules:
+        module.eval()
+    yield

@@ -23,9 +23,13 @@ from ..define_by_run import (
 from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
 from ..training.schedule import schedule_defaults
 from ._printing import PrintingMixin
-from ._settings import STREAMS, check_settings
-from ._transforms import TRANSFORMS, arguments_of_transform
-from .defaults import arguments_of_callbacks
+from .settings import (
+    STREAMS,
+    TRANSFORMS,
+    arguments_of_callbacks,
+    arguments_of_transform,
+    check_settings,
+)
 
 __all__ = [
     "INFERRED",

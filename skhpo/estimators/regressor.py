@@ -17,8 +17,7 @@ from ..names import CRITERIA
 from ..rows import Inputs, as_given
 from ..training.data import as_array
 from ._heads import HeadsMixin
-from ._links import last_operations
-from ._outputs import as_predictions, link_of
+from ._outputs import as_predictions, last_operations, link_of
 from ._targets import check_monitor_of_positions
 from ._torch import TorchEstimator
 

@@ -1,4 +1,4 @@
-"""Checks of the user's data."""
+"""Checks of the user's data: inputs, weights, pairs of arrays and torch datasets."""
 
 from __future__ import annotations
 
@@ -10,24 +10,33 @@ import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from .._compat import num_samples
-from ..rows import FrameRows, RowSubset
+from .._compat import num_samples, safe_indexing
+from ..datasets import stored_targets
+from ..rows import FrameRows, Inputs, RowSubset, as_given
 from ..training.data import as_array
+from ..training.loading import LabelledItems, is_pair, probed_items
+from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
 
 __all__ = [
     "NO_BATCHES",
+    "check_agreement",
     "check_before_search",
     "check_container",
+    "check_dataset",
     "check_inputs",
     "check_sample_weight",
+    "check_training_data",
 ]
+
 
 NO_BATCHES = (
     "a Dataset must yield at least one batch, but it yielded none; one that is iterated must start "
     "again each time, and a collate_fn or batch sampler must not drop all"
 )
+
 _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
 
 
@@ -234,3 +243,148 @@ def check_before_search(estimator, X, y, sample_weight, varied, parts):
         y = estimator._check_targets(y, None, True)
         if "class_weight" not in varied:
             estimator._row_weights(y, weight)
+
+
+def check_training_data(net, X, y, sample_weight, classes, reset):
+    """Return checked inputs, encoded targets, weights, and a mask of the samples that were kept.
+
+    The last two are None without weights, the mask also where none is zero. With `reset` the net
+    learns from the first targets.
+    """
+    if y is None and not isinstance(X, Dataset) and net._has_own_dataset():
+        X = net.get_dataset(X)
+    y = Inputs(y) if isinstance(y, Mapping) else y
+    net._class_weight_of_loader = None
+    if isinstance(X, Dataset):
+        X, y = check_dataset(net, X, y, classes, reset)
+        return _weighted(net, X, y, sample_weight, None if y is None else num_samples(y))
+    if y is None and net.iterator_train is not DataLoader:
+        # Not done by default: where y was forgotten, skorch's dataset would yield zeros.
+        raise ValueError(
+            f"{type(net).__name__} requires y to be passed, but the target y is None; if "
+            f"iterator_train={net.iterator_train!r} and iterator_valid yield targets of their "
+            "own, pass skorch.dataset.Dataset(X) as X"
+        )
+    X, y = net._check_inputs(X, y, reset=reset, needs_y=True)
+    n_samples = num_samples(y)
+    return _weighted(net, X, net._check_targets(y, classes, reset), sample_weight, n_samples)
+
+
+def _weighted(net, X, y, sample_weight, n_samples):
+    """Return checked data without samples of weight zero, and the weights, of mean 1.
+
+    The last item is a mask of the samples that were kept, None for all.
+    """
+    if sample_weight is None and getattr(net, "class_weight", None) is None:
+        return X, y, None, None
+    if sample_weight is None and net._class_weight_of_loader is not None:
+        return X, y, None, None
+    _check_reads_weights(net, X)
+    n_samples = len(X) if n_samples is None else n_samples
+    weight = net._row_weights(y, check_sample_weight(sample_weight, n_samples))
+    if not weight.any():
+        raise ValueError("sample_weight times class_weight leaves no sample: all products are zero")
+    kept = None
+    if not weight.all():
+        kept = weight > 0
+        X, weight = _kept(X, kept), weight[kept]
+        y = None if y is None else y[kept]
+    return X, y, (weight / weight.mean()).astype(np.float32), kept
+
+
+def _check_reads_weights(net, X):
+    """Raise ValueError unless batches of data can have weights."""
+    slices = net._slices_batches() and not isinstance(X, Dataset)
+    if not slices and not net._reads_items(X, training=True):
+        net._refuse_weights(training=True)
+
+
+def check_dataset(net, X, y, classes, reset):
+    """Return a dataset of pairs and its encoded targets, as far as they are known."""
+    by_number = not isinstance(X, IterableDataset)
+    items = probed_items(X) if by_number and y is not None else []
+    if y is not None and by_number:
+        if num_samples(y) != len(X):
+            raise ValueError(
+                f"y must have a target for each of the {len(X)} items of the Dataset X, but "
+                f"has {num_samples(y)}; leave it out where the Dataset yields pairs (X, y)"
+            )
+        if not all(is_pair(item) for _, item in items):
+            X, items = LabelledItems(X, as_given(y)), []
+    encoded = net._check_dataset_targets(X, y, classes, reset)
+    check_agreement(net, X, items, y, encoded)
+    return X, encoded
+
+
+def _kept(X, mask):
+    """Return the samples of a mask, of checked data."""
+    rows = np.flatnonzero(mask)
+    if isinstance(X, Dataset):
+        return Subset(X, rows.tolist())
+    if isinstance(X, Mapping):
+        return {name: value[rows] for name, value in X.items()}
+    return safe_indexing(X, rows)
+
+
+def check_agreement(net, dataset, items, y, encoded):
+    """Raise ValueError unless targets are those of the items of a dataset.
+
+    They are compared with a few items, and with all targets that the dataset stores, where these
+    are what the items have.
+
+    Parameters
+    ----------
+    net : TorchClassifier or TorchRegressor
+    dataset : torch.utils.data.Dataset
+    items : list of (int, tuple)
+        Numbers of some items, and the items, pairs of inputs and target.
+    y, encoded : array-like, or Inputs
+        The targets as they are given, and as the net encodes them.
+    """
+    for number, (_, target) in items:
+        if isinstance(y, Inputs):
+            given = {k: as_array(v)[0] for k, v in y[[number]].arrays.items()}
+        else:
+            given = np.asarray(y)[number]
+        if not _agrees(net, target, given if isinstance(y, Inputs) else encoded[number]):
+            _raise(number, given, target)
+    if not items or isinstance(y, Inputs):
+        return
+    stored = stored_targets(dataset)
+    # Images as targets are too many numbers.
+    if stored is None or len(stored) != len(dataset) or stored.ndim > 2:
+        return
+    if all(np.array_equal(np.asarray(item[1]), stored[i]) for i, item in items):
+        own = np.asarray(net._encode_of_dataset(stored), np.float32)
+        n = len(dataset)
+        same = own.reshape(n, -1) == np.asarray(encoded, np.float32).reshape(n, -1)
+        for number in np.flatnonzero(~same.all(axis=1))[:1].tolist():
+            with OwnGenerators(Stream(0, "probe")):
+                _, target = dataset[number]
+            if not _agrees(net, target, encoded[number]):
+                _raise(number, np.asarray(y)[number], target)
+
+
+def _agrees(net, target, encoded):
+    """Whether the target of an item is what was encoded, or given as a dict."""
+    if isinstance(target, Mapping) or isinstance(encoded, Mapping):
+        if not isinstance(target, Mapping) or not isinstance(encoded, Mapping):
+            return False
+        return target.keys() == encoded.keys() and all(
+            np.array_equal(as_array(value), as_array(encoded[name]))
+            for name, value in target.items()
+        )
+    try:
+        own = net._encode_of_dataset(np.asarray([target]))[0]
+    except ValueError:  # an unknown label
+        return False
+    own, encoded = (np.ravel(value).astype(np.float32) for value in (own, encoded))
+    return np.array_equal(own, encoded)
+
+
+def _raise(number, given, target):
+    raise ValueError(
+        "y must agree with the targets of the Dataset X, on which the network is trained, but for "
+        f"item {number} y is {given!r} and the Dataset yields {target!r}; leave y out, or let "
+        "items be inputs only"
+    )

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..estimators.defaults import changed_settings
-from ..estimators.selection import ARGUMENTS
+from ..estimators.held_out import ARGUMENTS
+from ..estimators.settings import changed_settings
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
 from ..training.structure import structure

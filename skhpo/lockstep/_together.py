@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..estimators.callbacks import begin_training, why_hooked
 from ..estimators.fitting import activate, run_epochs
-from ..estimators.hooked import why_hooked
-from ..estimators.selection import ARGUMENTS, one_argument
-from ..estimators.watching import begin_training
+from ..estimators.held_out import ARGUMENTS, one_argument
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches

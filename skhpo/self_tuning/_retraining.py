@@ -6,9 +6,9 @@ import copy
 
 import torch
 
+from ..estimators.callbacks import NetWatcher
 from ..estimators.fitting import end_of_fit
-from ..estimators.selection import checks_of
-from ..estimators.watching import NetWatcher
+from ..estimators.held_out import checks_of
 from ..training.data import as_dict
 from ..training.engine import ActiveNetwork, train
 from ..training.epoch_values import EpochValues

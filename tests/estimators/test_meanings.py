@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from skhpo import BayesSearchCV
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
-from skhpo.estimators._links import last_operations
+from skhpo.estimators._outputs import last_operations
 from skhpo.lockstep import predict_together
 
 FAST = {"max_epochs": 30, "lr": 0.05, "random_state": 0}

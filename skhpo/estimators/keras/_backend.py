@@ -10,7 +10,7 @@ import sys
 import torch
 
 from ...process import ignoring
-from .._links import last_operations
+from .._outputs import last_operations
 
 __all__ = [
     "choose_backend",

@@ -7,7 +7,7 @@ import math
 import warnings
 
 from ...names import nearest_first
-from .._links import UNIT, only
+from .._outputs import UNIT, only
 from ._backend import compile_arguments, config_of, import_keras
 
 __all__ = [

@@ -9,8 +9,8 @@ from ..._compat import Options, StrOptions, validate_parameter_constraints
 from ...arguments import COUNT, Number
 from ...define_by_run import definitions_of, explored, is_asked_for, newcomers, takes_hp
 from ...names import nearest_first
-from ..defaults import same_value
 from ..parameters import NamesMixin, named_in_init
+from ..settings import same_value
 from ._builders import INFERRED, builder_arguments, builder_of
 from ._compiling import optimizer_arguments, resolve_optimizer
 

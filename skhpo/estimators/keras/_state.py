@@ -7,7 +7,7 @@ import torch
 
 from ...define_by_run import recall, remember
 from ...training.checkpoint import check_keys
-from ..saving import CheckpointMixin
+from ..state import CheckpointMixin
 from ._backend import import_keras
 from ._randomness import OwnGlobals
 from ._recipe import Recipe

@@ -10,9 +10,8 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array
 
 from ...training.data import as_array
-from .._labels import ClassesMixin, is_one_hot, warn_of_one_hot
-from .._links import SOFTMAX, only
-from .._outputs import are_logits, sum_to_one
+from .._outputs import SOFTMAX, are_logits, only, sum_to_one
+from .._targets import ClassesMixin, is_one_hot, warn_of_one_hot
 from ._backend import import_keras
 from ._compiling import is_of_keras, loss_name, takes_logits, warn_of_logits
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 
-from .._labels import multi_label_classes
+from .._targets import multi_label_classes
 from ._estimator import KerasEstimator
 from ._targets import LabelsMixin
 

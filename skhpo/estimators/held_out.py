@@ -1,19 +1,22 @@
-"""Rows on which a network is checked while it trains: where they come from, and the checks."""
+"""Rows that a network is checked on while it trains, and when training should have ended."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from torch.utils.data import Subset
 
 from .._compat import safe_indexing
 from ..rows import Inputs, RowSubset, is_row_numbers
-from ..training.batches import RowBatches
+from ..searchable import EndOfTraining
+from ..training.batches import RowBatches, batch_sizes
 from ..training.checks import Checks
 from ..training.data import as_dict
 from ..training.forwarding import row_count
@@ -22,9 +25,19 @@ from ..training.items import ItemRows
 from ..training.loading import EncodedTargets
 from ..training.randomness import Stream
 from ..training.schedule import needs_monitor
-from ._training_data import check_dataset
+from .callbacks import given_callbacks, own_classes
+from .validation import check_dataset
 
-__all__ = ["ARGUMENTS", "Measure", "check_sources", "checks_of", "hold_out", "one_argument"]
+__all__ = [
+    "ARGUMENTS",
+    "Measure",
+    "check_sources",
+    "checks_of",
+    "end_of_training",
+    "hold_out",
+    "one_argument",
+]
+
 
 # Arguments of ``fit`` with rows to check on.
 ARGUMENTS = ("validation_data", "X_val", "y_val")
@@ -252,3 +265,88 @@ class Measure:
             return contextlib.nullcontext()
         # A new stream for each check: checks must not shift the streams of training.
         return self.net._drawing_from(Stream(self.net.seed_, "check"))
+
+
+def end_of_training(net):
+    """Return the `EndOfTraining` of a torch estimator."""
+    return EndOfTraining(
+        finds=net.validation_fraction is not None,
+        found=lambda: _found(net),
+        parameters=lambda n_epochs: _parameters(net, n_epochs),
+        steps_per_epoch=lambda n_samples: _steps_per_epoch(net, n_samples),
+        why_same=lambda: _why_same(net),
+    )
+
+
+def _why_same(net):
+    if net.validation_fraction is None:
+        return "validation_fraction=None holds no rows out"
+    callbacks = _callbacks_of(net)
+    own = [cls for cls in map(type, callbacks) if own_classes(cls)]
+    if own:
+        return f"callbacks of your own ({own[0].__name__}) may need rows that are held out"
+    bases = own_classes(type(net))
+    hooks = [name for base in bases for name in vars(base) if name.startswith("on_")]
+    if hooks:
+        return f"{hooks[0]} of your {type(net).__name__} may need rows that are held out"
+    if any(callable(getattr(one, "monitor", None)) for one in callbacks):
+        return "what a callback monitors by a function may need rows that are held out"
+    try:
+        _parameters(net, 1)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _found(net):
+    epoch = net._state.counters.best_epoch
+    if not epoch:
+        return {}
+    n_batches = net.history_[epoch - 1].get("train_batch_count")  # may be recorded by a callback
+    if n_batches is None:
+        return {"best_epoch": epoch}
+    return {"best_epoch": epoch, "best_step": epoch * math.ceil(n_batches / net.accumulate)}
+
+
+def _parameters(net, n_epochs):
+    if net.lr_scheduler is not None and needs_monitor(net.lr_scheduler):
+        raise ValueError(
+            "a fit on all rows must not need rows that are held out, but "
+            f"lr_scheduler={net.lr_scheduler!r} waits for the monitored value to stall; choose "
+            "another schedule, such as 'cosine'"
+        )
+    for one in _callbacks_of(net):
+        monitor = getattr(one, "monitor", None)
+        if isinstance(monitor, str) and monitor.startswith("valid_"):
+            raise ValueError(
+                "a fit on all rows must not need rows that are held out, but a callback monitors "
+                f"{monitor!r} ({one!r}); leave it out: `patience` ends the fits that hold rows out"
+            )
+    return {
+        "max_epochs": n_epochs,
+        "schedule_epochs": net.schedule_epochs or net.max_epochs,
+        "validation_fraction": None,
+        "patience": None,
+        "check_every": None,
+    }
+
+
+def _callbacks_of(net):
+    """Return the user's callbacks as a fit has them: made, and with what parameters set of them."""
+    if not net.callbacks or net.callbacks == "disable":
+        return []
+    net = clone(net)
+    net._initialize_callbacks()
+    return list(given_callbacks(net).values())
+
+
+def _steps_per_epoch(net, n_samples):
+    settings = net.get_params_for("iterator_train")
+    size = settings.get("batch_size", net.batch_size)
+    if size == -1:
+        return 1
+    if settings.get("drop_last", False):
+        n_batches = n_samples // size
+    else:
+        n_batches = len(batch_sizes(n_samples, size))
+    return max(1, math.ceil(n_batches / net.accumulate))
