@@ -22,6 +22,7 @@ from ..training.sequences import as_batch
 from ._hyperparameter_schedule import scheduled_arguments
 from .parameters import INFERRED, arguments_of, signature_of
 from .settings import changed_settings
+from .transforms import seen_by_module
 
 __all__ = ["BuildingMixin"]
 
@@ -115,7 +116,7 @@ class BuildingMixin:
             )
         if few is None:
             few = np.zeros((2, *self.input_shape_), int if self._integer_inputs[None] else float)
-            few = self._seen_by_module(few)
+            few = seen_by_module(self, few)
         few = cast_floats(as_batch(few), torch.float32, integers=not wants_integers(module))
         was_training = module.training
         module.eval()

@@ -30,8 +30,8 @@ from ..training.sequences import lengths_of
 from ..training.sparse import is_worth_it
 from ._inputs import arranged
 from ._items import ORDERS, ItemReader, collate_of, orders_batches
-from ._transforms import TransformingMixin
-from .settings import changed_settings
+from .settings import TRANSFORMS, HiddenParameter, changed_settings
+from .transforms import batch_transform, made_transforms
 from .validation import NO_BATCHES, check_container, check_inputs
 
 __all__ = ["FeedingMixin", "NetRows"]
@@ -52,7 +52,7 @@ class NetRows(Rows, skorch.dataset.Dataset):
     """`Rows` that skorch's callbacks accept as a dataset."""
 
 
-class FeedingMixin(TransformingMixin):
+class FeedingMixin:
     """Datasets and iterators of an estimator: slices of tensors, or skorch's if they are needed.
 
     Training, checks, predictions and the first batch use the same way from data to the module:
@@ -63,7 +63,17 @@ class FeedingMixin(TransformingMixin):
       ``get_dataset``, a lazy sequence), are `ItemRows`, read batch by batch; also `Rows` that an
       iterator has to collate.
     * An iterator of the user's, or one with an order of its own, makes the batches itself.
+
+    What `transform` and `train_transform` make of the inputs is applied to batches as they come.
     """
+
+    transform = HiddenParameter()
+    _transforms = {}
+
+    def _make_transforms(self):
+        """Make the functions that change batches; those without effect are left out."""
+        given = [name for name in TRANSFORMS if vars(self).get(name) is not None]
+        self._transforms = made_transforms(self, given) if given else {}
 
     def _check_inputs(self, X, y=None, *, reset, needs_y):
         """Check `X` and `y` as far as possible."""
@@ -266,7 +276,8 @@ class FeedingMixin(TransformingMixin):
 
     def _batches(self, dataset, *, training):
         batches = self._plain_batches(dataset, training=training)
-        batches.change = self._transform_of_batches(training=training)
+        if self._transforms:
+            batches.change = batch_transform(self, training=training)
         return batches
 
     def _plain_batches(self, dataset, *, training):

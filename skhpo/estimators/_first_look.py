@@ -20,6 +20,7 @@ from ..training.sequences import Sequences
 from ._feeding import FeedingMixin, NetRows
 from ._items import collate_of
 from .settings import changed_settings
+from .transforms import batch_transform, seen_by_module, transformed_in_training
 from .validation import NO_BATCHES
 
 __all__ = ["FirstLookMixin"]
@@ -34,12 +35,13 @@ class FirstLookMixin(FeedingMixin):
         """Initialize the net for the data, and test the module on a few rows before training."""
         few, _ = self._first_batch(X, y)
         self._make_transforms()
-        seen = self._seen_by_module(few)
+        seen = seen_by_module(self, few) if self._transforms else few
         self._inferred = {"out_features": self._out_features()}
-        if getattr(self, "_heads", None) is not None:
+        if self._heads is not None:
             self._inferred = {}
         shape = sample_shape(seen)
-        self._infer_width_of_items(seen)
+        if isinstance(seen, Mapping):
+            self._infer_width_of_items(seen)
         if shape:
             self._inferred["in_features"] = int(np.prod(shape))
             self._inferred["in_channels"] = shape[0]
@@ -62,7 +64,7 @@ class FirstLookMixin(FeedingMixin):
 
     def _infer_width_of_items(self, few):
         """Infer ``in_features`` from a single input that is a sequence of vectors."""
-        single = few.get(0) if isinstance(few, Mapping) and {0} >= _plain_keys(few) else None
+        single = few.get(0) if {0} >= _plain_keys(few) else None
         values = single.values if isinstance(single, Sequences) else single
         n_before = 1 if isinstance(single, Sequences) else 2
         if values is not None and values.ndim > n_before:
@@ -72,11 +74,10 @@ class FirstLookMixin(FeedingMixin):
         """Learn input and output formats of the built module from a first batch."""
         self._store_input_format(X, few)
         inputs = self._test_batch(X, few)
-        in_training = self._tested_in_training(inputs)
-        if in_training is not None:
-            self._test_module(in_training, fit_params)
+        if "train_transform" in self._transforms:
+            self._test_module(transformed_in_training(self, inputs), fit_params)
         output = self._test_module(inputs, fit_params)
-        if getattr(self, "_heads", None) is not None:
+        if self._heads is not None:
             self._learn_heads(output)
             return
         output = output[0] if isinstance(output, tuple) else output
@@ -200,10 +201,9 @@ class FirstLookMixin(FeedingMixin):
 
     def _test_batch(self, X, few):
         """Return a first batch as the built module gets it, on its device."""
-        change = self._transform_of_batches(training=False)
-        if change is None:
-            return self._test_rows(X, few)
-        return change(self._test_rows(X, few))
+        rows = self._test_rows(X, few)
+        change = batch_transform(self, training=False) if self._transforms else None
+        return rows if change is None else change(rows)
 
     def _test_rows(self, X, few):
         if isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X):

@@ -26,9 +26,6 @@ class HeadsMixin:
     what the module returns, as arrays.
     """
 
-    # Shapes of the targets of a sample, by name, where they are a dict.
-    _heads = None
-
     def _check_heads(self, y, reset):
         """Check a dict of targets; return `Inputs` of arrays."""
         self._refuse_with_heads()

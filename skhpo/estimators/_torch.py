@@ -92,6 +92,8 @@ class TorchEstimator(
     _low_precision = None
     _class_weight_of_loader = None
     _row_bytes = None
+    # Shapes of the targets of a sample, by name, where they are a dict (`HeadsMixin`).
+    _heads = None
     # Values of `hyperparameter_schedule` in the last epoch.
     _scheduled = _NOTHING
     # Whether `_own_runner` returns the runner of epochs.
@@ -247,21 +249,27 @@ class TorchEstimator(
             X, y, sample_weight, classes, reset
         )
         self.check_data(X, y)
-        if is_row_numbers(validation):
+        if validation is not None and is_row_numbers(validation):
             n_rows = len(inputs) if targets is None else num_samples(targets)
             n_rows = n_rows if kept is None else len(kept)
             mask = row_mask(validation, n_rows, "validation_data")
             validation = mask if kept is None else mask[kept]
         self._targets_are_encoded = not isinstance(inputs, Dataset)
         if not continuing:
-            let_callbacks_set_params(self, X, y)
+            if self.callbacks:
+                let_callbacks_set_params(self, X, y)
             self._build(inputs, fit_params, targets, n_categories_of(X))
         elif reset:
             self._learn_from(inputs, self._first_batch(inputs, targets)[0], fit_params)
-        dataset, checks = self._hold_out(inputs, targets, weight, validation)
+        if validation is None and self.validation_fraction is None:
+            self._learn_from_targets(targets, weight)
+            dataset, checks = self._as_dataset(inputs, targets, weight, training=True), None
+        else:
+            dataset, checks = hold_out(self, inputs, targets, weight, validation)
         whole = inputs if checks is None else dataset
         train, valid = self._split(dataset, whole, targets, split_params)
-        check_monitors(self, valid, checks)
+        if self.callbacks:
+            check_monitors(self, valid, checks)
         return train, valid, checks
 
     def _check_sources(self, validation):
@@ -270,13 +278,6 @@ class TorchEstimator(
     @property
     def _has_seen_data(self):
         return hasattr(self, "_output_shape")
-
-    def _hold_out(self, X, y, weight, validation):
-        """Return the training part, and the checks on other rows or None."""
-        if validation is None and self.validation_fraction is None:
-            self._learn_from_targets(y, weight)
-            return self._as_dataset(X, y, weight, training=True), None
-        return hold_out(self, X, y, weight, validation)
 
     def _learn_from_targets(self, y, weight):
         """Learn from checked targets of the training rows, unless that was done before."""
@@ -336,7 +337,7 @@ class TorchEstimator(
         score : float
             Larger is better.
         """
-        if getattr(self, "_heads", None) is not None:
+        if self._heads is not None:
             return self._score_of_heads(X, y, sample_weight)
         if y is None and isinstance(X, Dataset):
             y = self._labels_of_dataset(X)
@@ -372,10 +373,7 @@ class TorchEstimator(
         x = skorch.utils.to_tensor(x, device=self.device_)
         if self._low_precision is not None:
             with torch.autocast(self._low_precision, torch.bfloat16):
-                return as_float32(self._forward(x, fit_params))
-        return self._forward(x, fit_params)
-
-    def _forward(self, x, fit_params):
+                return as_float32(call_module(self.module_, x, fit_params))
         return call_module(self.module_, x, fit_params)
 
     def _forward_of_training(self):
@@ -385,10 +383,9 @@ class TorchEstimator(
 
     def _forward_in_training(self, X):
         """Return the module's output for a batch of `Rows`."""
-        is_several = isinstance(
-            X, dict | list | tuple
-        )  # a transform may make several inputs of one
-        return self.infer(X) if is_several else self._forward_of_training()(X)
+        # A transform may make several inputs of one.
+        forward = self.infer if isinstance(X, dict | list | tuple) else self._forward_of_training()
+        return forward(X)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss of a batch, weighted where there are weights.
@@ -479,7 +476,7 @@ class TorchEstimator(
     def _outputs_for(self, X):
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
-        if getattr(self, "_heads", None) is not None:
+        if self._heads is not None:
             return joined([nonlinearity(output) for output in self.forward_iter(X)])
         for output in self.forward_iter(X):
             output = output[0] if isinstance(output, tuple) else output

@@ -26,6 +26,7 @@ from ..training.schedule import Schedule
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._targets import BINARY, current_smoothing
 from .callbacks import HookedRunner, HookedWatcher, NetWatcher, begin_training, why_hooked
+from .transforms import batch_transform
 
 __all__ = ["activate", "describe_training", "end_of_fit", "make_schedule", "run_epochs"]
 
@@ -83,7 +84,7 @@ def activate(net, train_part, checks):
         n_batches = len(batches) if hasattr(batches, "__len__") else 0
         n_steps = math.ceil(n_batches / net.accumulate)
         state.schedule = make_schedule(net, net.schedule_epochs or net.max_epochs, n_steps)
-    state.average = _averaging(net, state.average)
+    state.average = None if net.average is None else _averaging(net, state.average)
     state.resume(checked=checks is not None)
     needed = net.max_norm is not None or state.frozen_until
     given = None
@@ -108,9 +109,7 @@ def activate(net, train_part, checks):
 
 
 def _averaging(net, earlier):
-    """Return the average of a net's weights that goes on, a new one, or None."""
-    if net.average is None:
-        return None
+    """Return the average of a net's weights that goes on, or a new one."""
     if earlier is not None and earlier.kind == net.average:
         earlier.decay = net.average_decay
         return earlier
@@ -311,7 +310,7 @@ def _warn(net, batches):
         balance=batches.balance,
         sparse=batches.sparse,
     )
-    few.change = net._transform_of_batches(training=False)
+    few.change = batch_transform(net, training=False)
     few = list(itertools.islice(few.triples(), _FEW_BATCHES))
     if len(few) < 2:
         return

@@ -49,7 +49,8 @@ def one_argument(validation_data=None, X_val=None, y_val=None):
     Raises ValueError for other types, and if it got several.
     """
     if X_val is None and y_val is None:
-        _check_type(validation_data)
+        if validation_data is not None:
+            _check_type(validation_data)
         return validation_data
     if validation_data is not None:
         raise ValueError(
@@ -65,7 +66,7 @@ def one_argument(validation_data=None, X_val=None, y_val=None):
 def _check_type(given):
     is_pair = isinstance(given, tuple | list) and len(given) == 2
     is_dataset = isinstance(given, torch.utils.data.Dataset)
-    if not (given is None or is_pair or is_dataset or is_row_numbers(given)):
+    if not (is_pair or is_dataset or is_row_numbers(given)):
         shape = getattr(given, "shape", None)
         found = type(given).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
         raise ValueError(

@@ -113,7 +113,8 @@ _STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")
 def check_settings(net):
     """Raise ValueError for an invalid value or two settings that exclude each other."""
     _check_selection(net)
-    _check_steps(net)
+    if net.average_from is not None or net.accumulate > 1 or net.max_grad_norm is not None:
+        _check_steps(net)
     _check_schedule(net)
     if net.hyperparameter_schedule is not None:
         check_hyperparameter_schedule(net)
@@ -125,8 +126,10 @@ def check_settings(net):
             f"init={net.init!r} and init_gain={net.init_gain} would replace the weights of an "
             "instance given as module; leave them at their defaults, or pass the class"
         )
-    _check_groups(net)
-    _check_collate(net)
+    if net.lr_multipliers is not None or net.freeze is not None:
+        _check_groups(net)
+    if net.collate is not None or net.group_by_length is True:
+        _check_collate(net)
     for name in ("shuffle", "drop_last"):
         if vars(net).get(f"iterator_valid__{name}"):
             raise ValueError(

@@ -15,7 +15,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sklearn.callback import AutoPropagatedCallback, CallbackContext
@@ -126,9 +126,6 @@ def evaluation(
         ``training(estimator, depth)`` is the context manager around the training of an estimator,
         which is so deep in that of the search; callbacks are called when it is entered.
     """
-    if task.context is None:
-        yield lambda estimator, depth=0: nullcontext()
-        return
     packed = isinstance(task.context, bytes)
     search, context = pickle.loads(task.context) if packed else task.context
 

@@ -152,8 +152,10 @@ class Evaluator(Planner):
         self._unused_seconds = 0.0
         self._seconds: float | None = None
         self._is_large = n_bytes(X) >= _LARGE
-        if (lost := whats_lost(setting.estimator, setting.resource)) is not None:
-            _log.info(lost)
+        if _log.isEnabledFor(logging.INFO):
+            lost = whats_lost(setting.estimator, setting.resource)
+            if lost is not None:
+                _log.info(lost)
         self._grouping = FitGrouping(
             setting, X, y, lockstep, across=across, contexts=contexts, limits=self.limits
         )

@@ -67,8 +67,10 @@ def run_group(
             watching.enter_context(time_for(n_fits))
         began, start = round(time.time(), 4), time.perf_counter()
         for fit in fits:
-            rows = data.rows(fit.task, "train")
-            training = watching.enter_context(evaluation(fit.task, setting, X, y, rows))
+            training = None
+            if fit.task.context is not None:
+                rows = data.rows(fit.task, "train")
+                training = watching.enter_context(evaluation(fit.task, setting, X, y, rows))
             fit.attempt(fit.build, data, training)
         _train([fit for fit in fits if fit.error is None])
         for fit in fits:
@@ -146,7 +148,9 @@ class _Fit:
         text = "".join(traceback.format_exception(error))
         self.error = failure(error, text, self.setting)
 
-    def build(self, data: GroupData, training: Callable[..., AbstractContextManager[None]]) -> None:
+    def build(
+        self, data: GroupData, training: Callable[..., AbstractContextManager[None]] | None
+    ) -> None:
         self.work = work = prepare(
             self.setting,
             self.task,
@@ -171,7 +175,10 @@ class _Fit:
             self.steps = [(0, work.levels[-1])]
         elif self.state is not None:
             self.steps = self.steps[-1:]
-        self.training = training(work.fresh if self.state is None else self.state, work.depth)
+        self.training: AbstractContextManager[None] = nullcontext()
+        if training is not None:
+            net = work.fresh if self.state is None else self.state
+            self.training = training(net, work.depth)
 
     def _state_to_continue(self) -> Any:
         """Return the candidate as fitted up to the level before the last; None if that is lost."""

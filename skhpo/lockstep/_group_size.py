@@ -11,6 +11,7 @@ from sklearn.base import clone, is_classifier
 from torch import nn
 
 from ..datasets import DatasetRows
+from ..estimators.transforms import batch_transform
 from ..faults import warn_of_mistake
 from ..training.device import resolve_device
 from ._members import obstacle
@@ -81,7 +82,7 @@ def _products(net):
                 layer.register_forward_hook(note)
         with torch.no_grad():
             few = torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_)
-            change = net._transform_of_batches(training=False)
+            change = batch_transform(net, training=False)
             module(few if change is None else change(few))
     except Exception as error:  # the error is raised where the net is trained
         warn_of_mistake(error, "the work of a network is not known")

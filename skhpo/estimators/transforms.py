@@ -1,0 +1,130 @@
+"""Functions that change the inputs of a batch: of all rows, and of training rows only."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from functools import partial
+
+import torch
+
+from ..training.forwarding import row_count
+from ..training.loading import cast_bytes, cast_floats, is_same
+from ..training.randomness import OwnGenerators, Stream
+from ..training.sequences import as_batch
+from .settings import TRANSFORMS, changed_settings
+
+__all__ = ["batch_transform", "made_transforms", "seen_by_module", "transformed_in_training"]
+
+
+class BatchTransform:
+    """Changes the inputs of a batch by functions, pairs of name and callable.
+
+    They draw random numbers from `stream`. Floats become those of `dtype`.
+    """
+
+    def __init__(self, functions, stream, dtype):
+        self.functions = functions
+        self.stream = stream
+        self.dtype = dtype
+
+    def without_stream(self):
+        """Return the same change with draws from a stream of its own."""
+        return BatchTransform(self.functions, Stream(0, "probe"), self.dtype)
+
+    def __call__(self, X):
+        n_rows = row_count(X)
+        with torch.no_grad(), OwnGenerators(self.stream):
+            for name, function in self.functions:
+                X = function(X)
+                if row_count(X) != n_rows:
+                    raise ValueError(
+                        f"{name} must return as many rows as it gets, but made {row_count(X)} of "
+                        f"{n_rows}: the targets stay as they are; change rows, but leave none out"
+                    )
+        return cast_bytes(cast_floats(X, self.dtype), self.dtype)
+
+
+def made_transforms(net, names):
+    """Return the functions of some transforms of a net, by name."""
+    return {name: _made(vars(net)[name], changed_settings(net, name)) for name in names}
+
+
+def batch_transform(net, *, training, stream=None, dtype=None):
+    """Return the `BatchTransform` of a net's batches, None if nothing changes them."""
+    made = net._transforms
+    names = [name for name in TRANSFORMS[: 1 + training] if name in made]
+    if not names:
+        return None
+    functions = [(name, _on_device(net, made[name])) for name in names]
+    if stream is None:
+        stream = net._state.streams["augment"] if training else Stream(0, "transform")
+    return BatchTransform(functions, stream, dtype or net._floating_dtype())
+
+
+def seen_by_module(net, few):
+    """Return a few rows of checked data as the module, once it is made, will get them."""
+    change = batch_transform(net, training=False, dtype=torch.float32)
+    if change is None:
+        return few
+    # A transform may work in place, and the rows are the user's.
+    rows = cast_floats(copy.deepcopy(as_batch(few)), torch.float32, integers=True)
+    changed = change(copy.deepcopy(rows))
+    _check_repeats("transform", change, rows)
+    return changed
+
+
+def transformed_in_training(net, inputs):
+    """Return rows after the transform of training."""
+    function = _on_device(net, net._transforms["train_transform"])
+    stream = Stream(net.seed_, "trial")
+    change = BatchTransform([("train_transform", function)], stream, net._floating_dtype())
+    changed = change(copy.deepcopy(inputs))  # it may work in place
+    _check_repeats("train_transform", change, inputs)
+    return changed
+
+
+def _on_device(net, function):
+    device = getattr(net, "device_", None)
+    return function.to(device) if isinstance(function, torch.nn.Module) and device else function
+
+
+def _check_repeats(name, change, rows):
+    """Warn if a transform makes something else of the same rows with the same draws."""
+    one, other = (change.without_stream()(copy.deepcopy(rows)) for _ in range(2))
+    if not is_same(one, other):
+        warnings.warn(
+            f"{name} must make the same of the same rows under the same seed, but a second "
+            "call made something else of them, so that results depend on how often it is "
+            "called; keep no state in it, and draw by torch, whose seed is that of the fit, "
+            "not by NumPy, Python's random or a generator of your own",
+            stacklevel=2,
+        )
+
+
+def _made(value, settings):
+    """Return the function of a transform, which is a class, a function or an object."""
+    if isinstance(value, type):
+        function = value(**settings)
+    elif settings:
+        function = partial(value, **settings)
+    else:
+        function = copy.deepcopy(value) if isinstance(value, torch.nn.Module) else value
+    return _RowByRow(function) if _is_for_rows(function) else function
+
+
+def _is_for_rows(function):
+    """Whether a transform has to be called for each row, to have draws of its own for each.
+
+    Objects of torchvision draw once for all that they get.
+    """
+    of_torchvision = type(function).__module__.partition(".")[0] == "torchvision"
+    return getattr(function, "per_row", of_torchvision)
+
+
+class _RowByRow:
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, X):
+        return torch.stack([self.function(row) for row in X])
