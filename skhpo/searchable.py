@@ -77,6 +77,9 @@ class SearchTags:
     new_parameters : callable or None, default=None
         ``new_parameters(params, shapes)`` has those that the builder asked for under `params`, and
         `model_space` lacked, with their defaults.
+    output_size : callable or None, default=None
+        Of an estimator with ``predict_outputs(X)``, from which it predicts: ``output_size()`` is
+        how many numbers that has for a sample, once it is fitted.
     n_parameters : callable or None, default=None
         ``n_parameters(X, y)`` is how many numbers a fit to such data would train, found without
         training; None where they cannot be counted.
@@ -93,6 +96,7 @@ class SearchTags:
     predicts_seen_classes: bool = False
     model_space: Callable[[Mapping[str, Any]], Any] | None = None
     new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+    output_size: Callable[[], int] | None = None
     n_parameters: Callable[[Any, Any], int | None] | None = None
     end_of_training: EndOfTraining | None = None
 

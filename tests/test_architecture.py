@@ -63,6 +63,9 @@ NEVER = {
     "inspection": {"skhpo.schedulers", "skhpo.evaluation"},
 }
 
+# Attributes that estimators share with classes of scikit-learn.
+OF_SKLEARN = {"_callbacks", "_parameter_constraints", "_skl_callbacks"}
+
 
 def modules():
     return [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
@@ -142,3 +145,42 @@ def test_every_public_name_is_there_and_importing_the_package_is_light():
     assert {getattr(skhpo, name) for name in skhpo.__all__}
     code = "import sys, skhpo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def is_underscored(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def attributes(tree):
+    """Yield nodes that read or set attributes with one underscore, and their names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_underscored(node.attr):
+            yield node, node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
+            name = getattr(node.args[1], "value", None)
+            if isinstance(name, str) and is_underscored(name):
+                yield node, name
+
+
+def defined(tree):
+    """Return the names with one underscore of functions, variables and attributes of a file."""
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    stored = (node for node, _ in attributes(tree) if isinstance(node, ast.Attribute))
+    names |= {node.attr for node in stored if isinstance(node.ctx, ast.Store)}
+    return {name for name in names if is_underscored(name)}
+
+
+def test_other_packages_read_no_underscored_attributes_of_estimators():
+    trees = {path: ast.parse(path.read_text()) for path in modules()}
+    of_estimators = set()
+    for path, tree in trees.items():
+        if part_of(path) == "estimators" and "keras" not in path.parts:
+            of_estimators |= defined(tree)
+    # Self-tuning networks are torch estimators; loaders of training are handed one.
+    for part in set(PARTS) - {"estimators", "self_tuning", "training"}:
+        own = {path: tree for path, tree in trees.items() if part_of(path) == part}
+        theirs = of_estimators.difference(*map(defined, own.values())) - OF_SKLEARN
+        for path, tree in own.items():
+            read = {name for _, name in attributes(tree)} & theirs
+            assert not read, f"{path.name} reads {read}: give them a public name, or move the code"

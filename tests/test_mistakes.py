@@ -142,7 +142,7 @@ def nets():
     ("call", "place", "name"),
     [
         (lambda nets: built_for(net_of(), X, Y), skhpo.estimators._first_look, "sample_shape"),
-        (lambda nets: pays(nets[0], 5), skhpo.lockstep._group_size, "batch_transform"),
+        (lambda nets: pays(nets[0], 5), skhpo.lockstep._group_size, "zeros_for"),
         (lambda nets: _outputs(nets, [X, X]), skhpo.lockstep._prediction, "_key"),
         (lambda nets: pack(nets[0]), skhpo.evaluation._travel, "dumps"),
         (lambda nets: definitions_of(builder), skhpo.define_by_run._builders, "explore"),

@@ -355,7 +355,7 @@ class FeedingMixin:
 
     def _may_skip_zeros(self, rows):
         """Whether batches may be sparse: the rows can be, and only the module gets them."""
-        plain = rows.can_be_sparse and not self.compile and not self._has_own_epochs
+        plain = rows.can_be_sparse and not self.compile and not self.has_own_epochs
         plain = plain and not self._transforms
         return plain and self._forward_of_training() is self.module_
 

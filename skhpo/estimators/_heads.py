@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import skorch.utils
 import torch
 from sklearn.utils.validation import check_array
 
@@ -15,7 +14,7 @@ from ..training.data import as_array
 from .held_out import Measure
 from .validation import check_dataset, check_sample_weight
 
-__all__ = ["HeadsMixin", "in_order", "joined"]
+__all__ = ["HeadsMixin"]
 
 
 class HeadsMixin:
@@ -42,7 +41,7 @@ class HeadsMixin:
         return Inputs(y)
 
     def _refuse_with_heads(self):
-        if self._has_own_epochs:
+        if self.has_own_epochs:
             raise ValueError(
                 "a self-tuning network needs y as an array, but it is a dict of targets; use a "
                 "TorchRegressor for several heads"
@@ -116,23 +115,3 @@ def _checked(name, value):
         )
     value = check_array(value, ensure_2d=False, allow_nd=True, dtype="numeric", input_name=shown)
     return value.astype(np.float32 if value.dtype.kind == "f" else np.int64)
-
-
-def joined(outputs):
-    """Join the outputs of batches, dicts or tuples of tensors, as arrays."""
-    if isinstance(outputs[0], Mapping):
-        return {name: joined([one[name] for one in outputs]) for name in outputs[0]}
-    if isinstance(outputs[0], tuple | list):
-        return tuple(map(joined, zip(*outputs, strict=True)))
-    return np.concatenate([skorch.utils.to_numpy(one) for one in outputs])
-
-
-def in_order(outputs, order):
-    """Return predictions of rows that were sorted by `order` in the order of the rows."""
-    if isinstance(outputs, Mapping):
-        return {name: in_order(value, order) for name, value in outputs.items()}
-    if isinstance(outputs, tuple):
-        return tuple(in_order(value, order) for value in outputs)
-    given = np.empty_like(outputs)
-    given[order] = outputs
-    return given

@@ -472,7 +472,7 @@ class LabelsMixin(ClassesMixin):
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         y_pred = self._for_criterion(y_pred)
-        if self._meaning == "probabilities" and isinstance(self.criterion_, nn.NLLLoss):
+        if isinstance(self.criterion_, nn.NLLLoss) and self._meaning == "probabilities":
             y_pred = torch.log(y_pred + torch.finfo(y_pred.dtype).eps)
         if isinstance(self.criterion_, BINARY) and (smoothing := current_smoothing(self)):
             y_true = y_true * (1 - smoothing) + smoothing / 2

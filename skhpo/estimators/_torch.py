@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from functools import partial
 from types import MappingProxyType
 
@@ -12,27 +13,22 @@ import skorch.utils
 import torch
 from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from skorch.utils import to_device
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset
 
-from .._compat import num_samples, safe_indexing
-from ..preprocessing import n_categories_of
-from ..rows import is_row_numbers, row_mask
 from ..searchable import SearchTags
 from ..training.data import as_array
-from ..training.device import as_float32, plain_tuple
+from ..training.device import as_float32
 from ..training.forwarding import call_module
 from ._building import BuildingMixin
 from ._first_look import FirstLookMixin
-from ._heads import in_order, joined
 from ._hyperparameter_schedule import check_epochs_of_schedule
-from ._inputs import arranged
 from ._routing import drop_made_request_methods, routed
-from .callbacks import check_monitors, let_callbacks_set_params, with_epoch_table
+from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
-from .fitting import run_epochs
-from .held_out import ARGUMENTS, check_sources, end_of_training, hold_out, one_argument
+from .fitting import prepare_fit, run_epochs
+from .held_out import ARGUMENTS, check_sources, end_of_training, one_argument
 from .parameters import ParametersMixin
+from .predicting import PredictingMixin
 from .state import StateMixin
 from .validation import check_before_search, check_training_data
 
@@ -49,6 +45,7 @@ class TorchEstimator(
     ParametersMixin,
     BuildingMixin,
     FirstLookMixin,
+    PredictingMixin,
     StateMixin,
     ExportingMixin,
     CallbackSupportMixin,
@@ -97,7 +94,7 @@ class TorchEstimator(
     # Values of `hyperparameter_schedule` in the last epoch.
     _scheduled = _NOTHING
     # Whether `_own_runner` returns the runner of epochs.
-    _has_own_epochs = False
+    has_own_epochs = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -218,8 +215,8 @@ class TorchEstimator(
         split_params = fit_params
         if fit_params:
             fit_params, split_params = routed(self, task, fit_params)
-        data = self._prepare_fit(
-            X, y, sample_weight, classes, continuing, fit_params, split_params, validation
+        data = prepare_fit(
+            self, X, y, sample_weight, classes, continuing, fit_params, split_params, validation
         )
         given = {"X": X, "y": y, "sample_weight": sample_weight}
         self._run_epochs(*data, **given, task=task, fit_params=fit_params)
@@ -227,50 +224,6 @@ class TorchEstimator(
 
     def _run_epochs(self, train, valid, checks, **call):
         run_epochs(self, train, valid, checks, **call)
-
-    def _prepare_fit(
-        self,
-        X,
-        y,
-        sample_weight,
-        classes,
-        continuing,
-        fit_params,
-        split_params=_NOTHING,
-        validation=None,
-    ):
-        """Check everything, build the net, and return ``(train, valid, checks)``."""
-        self.check_training_readiness()
-        self._check_params()
-        self._check_sources(validation)
-        # A net that was only initialized has not seen data.
-        reset = not (continuing and self._has_seen_data)
-        inputs, targets, weight, kept = self._check_training_data(
-            X, y, sample_weight, classes, reset
-        )
-        self.check_data(X, y)
-        if validation is not None and is_row_numbers(validation):
-            n_rows = len(inputs) if targets is None else num_samples(targets)
-            n_rows = n_rows if kept is None else len(kept)
-            mask = row_mask(validation, n_rows, "validation_data")
-            validation = mask if kept is None else mask[kept]
-        self._targets_are_encoded = not isinstance(inputs, Dataset)
-        if not continuing:
-            if self.callbacks:
-                let_callbacks_set_params(self, X, y)
-            self._build(inputs, fit_params, targets, n_categories_of(X))
-        elif reset:
-            self._learn_from(inputs, self._first_batch(inputs, targets)[0], fit_params)
-        if validation is None and self.validation_fraction is None:
-            self._learn_from_targets(targets, weight)
-            dataset, checks = self._as_dataset(inputs, targets, weight, training=True), None
-        else:
-            dataset, checks = hold_out(self, inputs, targets, weight, validation)
-        whole = inputs if checks is None else dataset
-        train, valid = self._split(dataset, whole, targets, split_params)
-        if self.callbacks:
-            check_monitors(self, valid, checks)
-        return train, valid, checks
 
     def _check_sources(self, validation):
         check_sources(self, validation)
@@ -308,6 +261,7 @@ class TorchEstimator(
             predicts_seen_classes=is_classifier(self) and self.classes is None,
             model_space=self._model_space,
             new_parameters=self._new_parameters,
+            output_size=lambda: math.prod(self._output_shape),
             end_of_training=end_of_training(self),
         )
 
@@ -429,66 +383,6 @@ class TorchEstimator(
         several = isinstance(output, tuple)
         of_torch = several and type(self.criterion_).__module__.startswith("torch.")
         return output[0] if of_torch else output
-
-    def forward_iter(self, X, training=False, device="cpu"):
-        """Yield the outputs of the module, batch by batch.
-
-        Parameters
-        ----------
-        X : array-like, dict of str to array-like, or torch Dataset
-            Samples.
-        training : bool, default=False
-            Whether the module is in training mode, with dropout active.
-        device : str, default="cpu"
-            Device of the outputs.
-
-        Yields
-        ------
-        output : Tensor or tuple of Tensor
-        """
-        self.check_is_fitted()
-        net = self if self._has_seen_data else copy.copy(self)
-        if not isinstance(X, Dataset):
-            X, _ = net._check_inputs(X, reset=net is not self, needs_y=False)
-        if net is not self:
-            net._store_input_format(X, net._first_batch(X)[0])
-        dataset = net._as_dataset(X, training=False)
-        for inputs in net._batches(dataset, training=False).inputs():
-            output = self.evaluation_step((inputs, None), training=training)
-            yield to_device(plain_tuple(output), device=device)
-
-    def _predict_outputs(self, X):
-        if not self.group_by_length:
-            return self._outputs_for(X)
-        of_dataset = isinstance(X, Dataset)
-        X = X if of_dataset else arranged(self, X, None, reset=False)
-        lengths = self._lengths_of(X)
-        if lengths is None:
-            return self._outputs_for(X)
-        order = np.argsort(lengths, kind="stable")
-        if of_dataset:
-            part = Subset(X, order.tolist())
-        else:
-            part = {name: safe_indexing(value, order) for name, value in X.items()}
-        outputs = self._outputs_for(part)
-        return in_order(outputs, order)
-
-    def _outputs_for(self, X):
-        nonlinearity = self._get_predict_nonlinearity()
-        outputs = []
-        if self._heads is not None:
-            return joined([nonlinearity(output) for output in self.forward_iter(X)])
-        for output in self.forward_iter(X):
-            output = output[0] if isinstance(output, tuple) else output
-            outputs.append(skorch.utils.to_numpy(nonlinearity(output)))
-        predictions = np.concatenate(outputs, axis=0)
-        by_number = isinstance(X, Dataset) and not isinstance(X, IterableDataset)
-        if by_number and len(X) != len(predictions):
-            raise ValueError(
-                "what collates the items of a Dataset must return a row for each, but for "
-                f"{len(X)} items there are {len(predictions)} predictions"
-            )
-        return predictions
 
     @contextlib.contextmanager
     def _as_callbacks_expect(self):

@@ -358,4 +358,4 @@ cuda_dependent_attributes_ : object
         probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             Of float32; the columns are in the order of `classes_`.
         """
-        return self._knowing_format(X)._predict_outputs(X)
+        return self._knowing_format(X).predict_outputs(X)

@@ -8,12 +8,17 @@ import logging
 import math
 import warnings
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
+from .._compat import num_samples
 from ..exceptions import BatchNormWarning
+from ..preprocessing import n_categories_of
+from ..rows import is_row_numbers, row_mask
 from ..training.averaging import WeightAverage
 from ..training.batches import RowBatches
 from ..training.device import plain_tuple
@@ -25,16 +30,93 @@ from ..training.randomness import Stream, may_draw
 from ..training.schedule import Schedule
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._targets import BINARY, current_smoothing
-from .callbacks import HookedRunner, HookedWatcher, NetWatcher, begin_training, why_hooked
+from .callbacks import (
+    HookedRunner,
+    HookedWatcher,
+    NetWatcher,
+    begin_training,
+    check_monitors,
+    let_callbacks_set_params,
+    why_hooked,
+)
+from .held_out import hold_out
 from .transforms import batch_transform
 
-__all__ = ["activate", "describe_training", "end_of_fit", "make_schedule", "run_epochs"]
+__all__ = [
+    "activate",
+    "build",
+    "describe_training",
+    "end_of_fit",
+    "is_of_probabilities",
+    "make_schedule",
+    "prepare_fit",
+    "run_epochs",
+    "trains_by_rows",
+]
 
+
+_NOTHING = MappingProxyType({})
 
 _log = logging.getLogger("skhpo.training")
 
 # Share of the epochs before "swa" averages, as in its paper.
 _SWA_STARTS_AFTER = 0.75
+
+
+def prepare_fit(
+    net,
+    X,
+    y,
+    sample_weight,
+    classes,
+    continuing,
+    fit_params,
+    split_params=_NOTHING,
+    validation=None,
+):
+    """Check everything, build the net, and return ``(train, valid, checks)``."""
+    net.check_training_readiness()
+    net._check_params()
+    net._check_sources(validation)
+    # A net that was only initialized has not seen data.
+    reset = not (continuing and net._has_seen_data)
+    inputs, targets, weight, kept = net._check_training_data(X, y, sample_weight, classes, reset)
+    net.check_data(X, y)
+    if validation is not None and is_row_numbers(validation):
+        n_rows = len(inputs) if targets is None else num_samples(targets)
+        n_rows = n_rows if kept is None else len(kept)
+        mask = row_mask(validation, n_rows, "validation_data")
+        validation = mask if kept is None else mask[kept]
+    net._targets_are_encoded = not isinstance(inputs, Dataset)
+    if not continuing:
+        if net.callbacks:
+            let_callbacks_set_params(net, X, y)
+        net._build(inputs, fit_params, targets, n_categories_of(X))
+    elif reset:
+        net._learn_from(inputs, net._first_batch(inputs, targets)[0], fit_params)
+    if validation is None and net.validation_fraction is None:
+        net._learn_from_targets(targets, weight)
+        dataset, checks = net._as_dataset(inputs, targets, weight, training=True), None
+    else:
+        dataset, checks = hold_out(net, inputs, targets, weight, validation)
+    whole = inputs if checks is None else dataset
+    train, valid = net._split(dataset, whole, targets, split_params)
+    if net.callbacks:
+        check_monitors(net, valid, checks)
+    return train, valid, checks
+
+
+def build(net, X, y, *, optimizer=True):
+    """Build a net for data without training it, as `prepare_fit` does.
+
+    Without an optimizer that takes less time: the first one of a process imports parts of torch.
+    """
+    if not optimizer:
+        net._initialize_optimizer = lambda reason=None: net
+    net.check_training_readiness()
+    net._check_params()
+    inputs, *_ = net._check_training_data(X, y, None, None, True)
+    net._build(inputs, {})
 
 
 def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task, fit_params):
@@ -135,7 +217,7 @@ def _choose_runner(net, batches, valid_batches, checks, fit_params):
     drawing = net._drawing_from(net._state.streams["forward"])
     if not _draws(net):
         drawing = contextlib.nullcontext()
-    if net._has_own_epochs:
+    if net.has_own_epochs:
         reason = f"{type(net).__name__} has training steps of its own"
         runner = net._own_runner(batches, checks, fit_params)
     elif (reason := why_hooked(net, batches, valid_batches, fit_params)) is not None:
@@ -187,7 +269,7 @@ def describe_training(net, batches, masks):
     if isinstance(net.criterion_, BINARY):
         settings["smoothing"] = current_smoothing(net)
     if isinstance(net.criterion_, nn.NLLLoss):
-        settings["of_probabilities"] = getattr(net, "_meaning", None) == "probabilities"
+        settings["of_probabilities"] = is_of_probabilities(net)
     return {
         "module": net.module_,
         "criterion": net.criterion_,
@@ -201,6 +283,16 @@ def describe_training(net, batches, masks):
         "draw_mask": masks if net.device_.type == "cpu" else None,
         **settings,
     }
+
+
+def trains_by_rows(net):
+    """Whether batches of training are slices of one array, by the parameters of a net."""
+    return net._slices_batches()
+
+
+def is_of_probabilities(net):
+    """Whether the criterion takes logarithms, and the module returns probabilities."""
+    return isinstance(net.criterion_, nn.NLLLoss) and net._meaning == "probabilities"
 
 
 def _batch_loss(net, weighted):

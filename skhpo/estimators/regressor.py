@@ -444,7 +444,7 @@ cuda_dependent_attributes_ : object
             or a tuple of arrays.
         """
         if self._heads is not None:
-            return self._predict_outputs(X)
+            return self.predict_outputs(X)
         output = self._shaped_outputs(X)
         if self._scaling is None or self._labels_are_encoded:
             return output
@@ -456,7 +456,7 @@ cuda_dependent_attributes_ : object
 
     def _shaped_outputs(self, X):
         net = self._knowing_format(X)
-        output = net._predict_outputs(X)
+        output = net.predict_outputs(X)
         if not hasattr(net, "_target_shape") and output.shape[1:] == (1,):
             return output[:, 0]
         if int(np.prod(output.shape[1:], dtype=int)) == self._out_features():

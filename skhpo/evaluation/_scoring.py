@@ -22,6 +22,7 @@ from .._compat import (
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError
 from ..scorers import PredictionScorer, fit_took
+from ..searchable import search_tags
 from ._blame import FAILURES, failure, raise_unless_candidates
 from ._predictions import predicted
 from ._workers import memory_freed
@@ -97,7 +98,7 @@ def score_fits(fits: Sequence[Any], data: GroupData, part: str) -> list[Scored |
 
 def _shares(fit: Any) -> bool:
     """Whether the fit can be scored from the outputs of the joint forward pass."""
-    return hasattr(fit.net, "_predict_outputs") and looks_at_outputs_only(
+    return search_tags(fit.net).output_size is not None and looks_at_outputs_only(
         fit.setting.scorer, fit.net, fit.setting.score_params
     )
 
@@ -127,7 +128,8 @@ def _in_portions(fits: Sequence[Any], passes: Mapping[int, Any]) -> Iterator[lis
     portion: list[int] = []
     size = 0
     for i, shown in passes.items():
-        width = np.prod(getattr(fits[i].net, "_output_shape", (1,)), dtype=int)
+        output_size = search_tags(fits[i].net).output_size
+        width = 1 if output_size is None else output_size()
         size += num_samples(shown.X) * width
         if portion and size > _MOST_OUTPUTS:
             yield portion
@@ -140,7 +142,7 @@ def _in_portions(fits: Sequence[Any], passes: Mapping[int, Any]) -> Iterator[lis
 def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
     try:
         if len(nets) == 1:
-            return [nets[0]._predict_outputs(Xs[0])]
+            return [nets[0].predict_outputs(Xs[0])]
         from ..lockstep import predict_together
 
         outputs: Sequence[Any] = predict_together(nets, Xs)
@@ -255,16 +257,16 @@ def answering(net: Any, X: Any, outputs: Any) -> Iterator[None]:
     outputs : ndarray
         What it returns for `X`.
     """
-    pass_through = net._predict_outputs
+    pass_through = net.predict_outputs
 
     def predict_outputs(given: Any) -> Any:
         return outputs.copy() if given is X else pass_through(given)
 
-    vars(net)["_predict_outputs"] = predict_outputs
+    vars(net)["predict_outputs"] = predict_outputs
     try:
         yield
     finally:
-        del vars(net)["_predict_outputs"]
+        del vars(net)["predict_outputs"]
 
 
 def score(

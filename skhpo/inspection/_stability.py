@@ -218,10 +218,12 @@ def _gradients(models, X):
                 'method="gradient" needs torch networks, TorchClassifier or TorchRegressor, but '
                 f'got a {type(net).__name__}; use method="permutation"'
             )
-        if net._transforms:
+        params = net.get_params(deep=False)
+        given_transforms = [k for k in ("transform", "train_transform") if params[k] is not None]
+        if given_transforms:
             raise ValueError(
                 'method="gradient" needs networks that take X as it is, but this one has '
-                f'{" and ".join(net._transforms)}; use method="permutation"'
+                f'{" and ".join(given_transforms)}; use method="permutation"'
             )
         given = model[:-1].transform(X) if isinstance(model, Pipeline) else X
         given = given.toarray() if issparse(given) else np.asarray(given)

@@ -11,7 +11,8 @@ from sklearn.base import clone, is_classifier
 from torch import nn
 
 from ..datasets import DatasetRows
-from ..estimators.transforms import batch_transform
+from ..estimators.fitting import build
+from ..estimators.predicting import zeros_for
 from ..faults import warn_of_mistake
 from ..training.device import resolve_device
 from ._members import obstacle
@@ -74,16 +75,13 @@ def _products(net):
         calls.append((layer, output.shape[1:]))
 
     kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
-    dtype = net._input_dtypes()
     try:
         module = copy.deepcopy(net.module_).eval()
         for layer in module.modules():
             if isinstance(layer, kinds):
                 layer.register_forward_hook(note)
         with torch.no_grad():
-            few = torch.zeros(2, *net.input_shape_, dtype=dtype, device=net.device_)
-            change = batch_transform(net, training=False)
-            module(few if change is None else change(few))
+            module(zeros_for(net))
     except Exception as error:  # the error is raised where the net is trained
         warn_of_mistake(error, "the work of a network is not known")
         return 0
@@ -137,11 +135,8 @@ def built_for(net, X, y):
     else:
         few = np.zeros((len(rows), *np.shape(X)[1:]), dtype=dtype if numbers else np.float32)
     net = clone(net)
-    # The first optimizer of a process imports parts of torch for seconds.
-    net._initialize_optimizer = lambda reason=None: net
     try:
-        inputs, *_ = net._check_training_data(few, y[rows], None, None, True)
-        net._build(inputs, {})
+        build(net, few, y[rows], optimizer=False)
     except Exception as error:  # the fit raises it again
         warn_of_mistake(error, "the size of a network is not known")
         return None

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from ..estimators.fitting import is_of_probabilities
 from ..training.direct import LOSSES
 from ._errors import LockstepError
 
@@ -29,7 +30,7 @@ class RowLosses:
         if getattr(criterion, "ignore_index", -1) >= 0:
             raise LockstepError("the criterion ignores a class")
         self.settings = {}
-        if isinstance(criterion, nn.NLLLoss) and nets[0]._meaning == "probabilities":
+        if is_of_probabilities(nets[0]):
             self.settings["of_probabilities"] = True
         values = next(nets[0].module_.parameters())
         self.dtype, self.device = values.dtype, values.device

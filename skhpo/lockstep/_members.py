@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..estimators.fitting import is_of_probabilities, trains_by_rows
 from ..estimators.held_out import ARGUMENTS
 from ..estimators.settings import changed_settings
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
+from ..training.device import low_precision
 from ..training.structure import structure
 from ._optimizers import OPTIMIZERS, settings_of
 
@@ -105,7 +107,7 @@ def _obstacle(net, fit_params):
     anew = overridden(type(net))
     if anew:
         return f"{type(net).__name__} overrides {', '.join(anew)}"
-    if net._has_own_epochs:
+    if net.has_own_epochs:
         return f"{type(net).__name__} has training steps of its own"
     if net.callbacks and net.callbacks != "disable":
         return "callbacks look into each batch"
@@ -116,7 +118,7 @@ def _obstacle(net, fit_params):
         return f"{', '.join(forwarded)} is passed to the module's forward"
     if net.train_split:
         return f"train_split={net.train_split!r} scores through skorch's own loop"
-    if not net._slices_batches():
+    if not trains_by_rows(net):
         return "dataset, iterator_train or get_split_datasets feeds rows one by one"
     if net.collate is not None:
         return f"collate={net.collate!r} makes the batches"
@@ -219,7 +221,7 @@ def graph_of(run):
         type(net),
         structure(net.module_, rated=True),
         structure(net.criterion_, smoothing),
-        getattr(net, "_meaning", None),
+        is_of_probabilities(net),
         type(net.optimizer_),
         groups,
         frozen and (frozen, state.counters.n_epochs),
@@ -228,5 +230,5 @@ def graph_of(run):
         run.batches.formats,
         run.batches.rows.formats,
         net.device_,
-        net._low_precision,
+        low_precision(net.amp, net.device_),
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import skorch.utils
 import torch
 
-from ..estimators.validation import check_inputs
+from ..estimators.predicting import input_format, nonlinearity_of, predicts_rows, rows_to_predict
 from ..training.batches import RowBatches
 from ..training.structure import structure
 from ._errors import LockstepError, log
@@ -52,8 +50,8 @@ def predict_together(nets, Xs):
     groups = {}
     for number, (net, X) in enumerate(zip(nets, Xs, strict=True)):
         net.check_is_fitted()
-        if _is_apart(net, X):
-            outputs[number] = net._predict_outputs(X)
+        if overridden(type(net)) or not predicts_rows(net, X):
+            outputs[number] = net.predict_outputs(X)
         else:
             groups.setdefault(_key(net, X), []).append(number)
     for numbers in groups.values():
@@ -64,28 +62,12 @@ def predict_together(nets, Xs):
     return outputs
 
 
-def _is_apart(net, X):
-    return (
-        net.compile
-        or net._low_precision is not None
-        or isinstance(X, torch.utils.data.Dataset | Mapping)
-        or net.collate is not None
-        or bool(net._transforms)
-        or net._reads_as_given(X)
-        or None not in net._integer_inputs
-        or not net._slices_batches(training=False)
-        or bool(overridden(type(net)))
-    )
-
-
 def _key(net, X):
     net._set_training(False)
     return (
         id(X),
         structure(net.module_, rated=True),
-        net.input_shape_,
-        tuple(getattr(net, "feature_names_in_", ())),
-        tuple(net._integer_inputs.items()),
+        input_format(net),
         net.device_,
     )
 
@@ -96,19 +78,18 @@ def _outputs(nets, X):
             return _together(nets, X)
         except LockstepError as reason:
             log.debug("%d nets predict alone: %s", len(nets), reason)
-    return [net._predict_outputs(X) for net in nets]
+    return [net.predict_outputs(X) for net in nets]
 
 
 def _together(nets, X):
     modules = [net.module_ for net in nets]
-    X, _ = check_inputs(nets[0], X, None, reset=False, needs_y=False)
-    rows = nets[0]._rows(X)
+    rows, at_once = rows_to_predict(nets[0], X)
     few = rows.take(torch.arange(min(_FEWEST_ROWS, len(rows))))[0]
     parameters = Parameters(modules, {}, trained=False)
     passes = Passes(modules, parameters, few.expand(len(nets), *few.shape))
-    together = nets[0]._rows_at_once() // len(nets)
+    together = at_once // len(nets)
     found = [[] for _ in nets]
-    nonlinearities = [net._get_predict_nonlinearity() for net in nets]
+    nonlinearities = [nonlinearity_of(net) for net in nets]
     with torch.no_grad():
         for x, _, _ in RowBatches(rows, max(_FEWEST_ROWS, together)).triples():
             output = passes.forward(x.expand(len(nets), *x.shape))

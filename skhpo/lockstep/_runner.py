@@ -7,6 +7,7 @@ import math
 import torch
 
 from ..limits import check_time
+from ..training.device import low_precision
 from ..training.engine import EpochReport
 from ._errors import LockstepError, log
 from ._feed import Feed
@@ -40,7 +41,7 @@ class LockstepRunner:
         for run in self.runs:
             run.network.state.set_training(True)
         streams = [run.network.state.streams["forward"] for run in self.runs]
-        rows, precision = self._first_rows(), nets[0]._low_precision
+        rows, precision = self._first_rows(), low_precision(nets[0].amp, nets[0].device_)
         self.passes = Passes(modules, self.parameters, rows, streams, precision)
         parts = ", ".join(self.passes.by_autograd)
         how = f"by autograd where there is no rule: {parts}" if parts else "without autograd"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..estimators.callbacks import begin_training, why_hooked
-from ..estimators.fitting import activate, run_epochs
+from ..estimators.fitting import activate, prepare_fit, run_epochs
 from ..estimators.held_out import ARGUMENTS, one_argument
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
@@ -102,8 +102,8 @@ def _build(number, member):
         checkpoint = buffer.getvalue()
     weight, classes = (member.fit_params.get(name) for name in ("sample_weight", "classes"))
     validation = one_argument(**{k: v for k, v in member.fit_params.items() if k in ARGUMENTS})
-    data = net._prepare_fit(
-        member.X, member.y, weight, classes, continuing, {}, validation=validation
+    data = prepare_fit(
+        net, member.X, member.y, weight, classes, continuing, {}, validation=validation
     )
     network = activate(net, data[0], data[2])
     return _Built(number, member, data, network, checkpoint)

@@ -73,7 +73,7 @@ class SelfTuningMixin:
         "convert": [StrOptions({"auto"}), Options(bool, {False})],
         "refit": [StrOptions({"final", "schedule"}), None],
     }
-    _has_own_epochs = True
+    has_own_epochs = True
     cuda_dependent_attributes_ = [
         *("module_", "criterion_", "optimizer_", "lr_schedule_", "_state", "tuning_"),
     ]

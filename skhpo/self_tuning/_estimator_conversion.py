@@ -12,6 +12,7 @@ from sklearn.base import clone, is_classifier
 
 from .._compat import safe_indexing
 from ..estimators import TorchClassifier, TorchRegressor
+from ..estimators.fitting import build
 from ..names import resolve_optimizer
 from ..process import ignoring
 from ..rows import as_given, with_rows
@@ -193,10 +194,7 @@ def _build_on_rows(net, X, y):
     if net.device == "auto":
         net.set_params(device="cpu")
     with ignoring(Warning):  # each run warns
-        net.check_training_readiness()
-        net._check_params()
-        inputs, *_ = net._check_training_data(X, y, None, None, True)
-        net._build(inputs, {})
+        build(net, X, y)
     return net
 
 

@@ -52,7 +52,7 @@ def assert_alike(nets, expected, X):
         assert (one.running_weights is None) == (two.running_weights is None)
         assert one.frozen_until == two.frozen_until
     for output, other in zip(predict_together(nets, [X] * len(nets)), expected, strict=True):
-        np.testing.assert_allclose(output, other._predict_outputs(X), atol=1e-8)
+        np.testing.assert_allclose(output, other.predict_outputs(X), atol=1e-8)
 
 
 def assert_trains_alike(make, X, y, rows=None, further=0, **fit_params):

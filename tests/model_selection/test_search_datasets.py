@@ -150,10 +150,10 @@ def test_rows_of_a_dataset_count_as_those_of_arrays(net, params, fit_params):
         return
     target = Y if net is TorchClassifier else X[:, 0]
     net = net(max_epochs=2, module__n_units=8, random_state=0, **params)
-    expected = net.fit(X, target, **fit_params)._predict_outputs(X)
+    expected = net.fit(X, target, **fit_params).predict_outputs(X)
     checks = [row.get("valid_loss", 0) for row in net.history_]
     for data in ((Pairs(y=target),), (Inputs(y=target), target)):
-        found = net.fit(*data, **fit_params)._predict_outputs(data[0])
+        found = net.fit(*data, **fit_params).predict_outputs(data[0])
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
         found = [row.get("valid_loss", 0) for row in net.history_]
         np.testing.assert_allclose(found, checks, rtol=1e-4)

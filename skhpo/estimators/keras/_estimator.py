@@ -319,7 +319,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         history.history = {name: list(values) for name, values in self.history_.items()}
         history.epoch = list(range(self.n_iter_))
 
-    def _predict_outputs(self, X):
+    def predict_outputs(self, X):
         """Return the model's outputs, computed in batches without global generators."""
         self._check_is_fitted()
         X, _ = self._check_inputs(X, None, reset=False, needs_y=False)

@@ -227,7 +227,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             The columns are in the order of `classes_`.
         """
-        outputs = self._predict_outputs(X)
+        outputs = self.predict_outputs(X)
         logits, n_classes = self._meaning == "logits", len(self._known_classes)
         if self._multi_label and not self._one_hot:
             return expit(outputs) if logits else outputs

@@ -178,7 +178,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the precision in which the model computes, which is float32 unless set otherwise.
         """
-        outputs = self._predict_outputs(X)
+        outputs = self.predict_outputs(X)
         if self._meaning == "logits":
             outputs = expit(outputs)
         elif self._meaning == "class_logits":

@@ -199,7 +199,7 @@ def smoothed(net, y, strength):
         strength = strength.view(-1, *[1] * (y.ndim - 1))
         y = y.to(strength.dtype)
         return torch.lerp(y, y.new_full((), 0.5), strength)
-    n_classes = len(net._known_classes)
+    n_classes = len(net.classes_)
     target = strength.new_zeros(len(y), n_classes).scatter_(1, y.unsqueeze(1), 1)
     return target.lerp(strength.new_full((), 1 / n_classes), strength)
 

@@ -7,6 +7,7 @@ import inspect
 from dataclasses import dataclass, field
 
 import torch
+from sklearn.base import is_classifier
 
 from ...names import nearest_first
 from .._augmentation import IMAGES, INPUTS
@@ -126,9 +127,9 @@ def _known(net, module, parameters):
         colours = len(shape) == 3 and shape[0] == 3
         images = (k for k in _CONTINUOUS if colours or k not in ("saturation", "hue"))
         known |= dict.fromkeys(images, "inputs")
-    if hasattr(net, "_known_classes"):
+    if is_classifier(net):
         known["label_smoothing"] = "smoothing"
-        if not net._multi_label:
+        if net.classes_.ndim == 1:
             known["class_weight"] = "rows"
     known |= {m.name: "values" for m in module.modules() if isinstance(m, HyperValue)}
     known |= {_CRITERION + k: "criterion" for k in _criterion_numbers(net.criterion_)}
@@ -212,7 +213,7 @@ def _assign(found, kind, name, net, n_rows):
         found.smoothing = True
         return ()
     getattr(found, kind).append(name)
-    sizes = {"sample_weight": n_rows, "class_weight": len(getattr(net, "_known_classes", ()))}
+    sizes = {"sample_weight": n_rows, "class_weight": len(getattr(net, "classes_", ()))}
     return (sizes[name],) if name in sizes else ()
 
 

@@ -8,9 +8,11 @@ import warnings
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ..._compat import num_samples
+from ...estimators import TorchClassifier, TorchRegressor
 from ...estimators.validation import check_inputs, check_sample_weight
 from ._objective import Objective
 from ._places import find_places
@@ -39,7 +41,7 @@ class TrainedNetwork:
     """
 
     def __init__(self, net, X, y, validation_data, names, values, sample_weight):
-        if not hasattr(net, "_check_targets"):
+        if not isinstance(net, TorchClassifier | TorchRegressor):
             raise TypeError(
                 "estimator must be a TorchClassifier, TorchRegressor, SelfTuningClassifier or "
                 "SelfTuningRegressor, alone or inside of a Pipeline or a "
@@ -50,10 +52,12 @@ class TrainedNetwork:
             raise ValueError(
                 f"validation_data must be a pair (X, y), but got {type(validation_data).__name__}"
             )
-        if net._transforms:
+        params = net.get_params(deep=False)
+        transforms = [k for k in ("transform", "train_transform") if params[k] is not None]
+        if transforms:
             raise ValueError(
                 "hypergradient needs batches as they are in X, but the estimator has "
-                f"{' and '.join(net._transforms)}; transform X before, and set them to None"
+                f"{' and '.join(transforms)}; transform X before, and set them to None"
             )
         self.tunes = hasattr(type(net), "schedule_")
         module = net.collapse() if self.tunes else copy.deepcopy(net.module_)
@@ -115,7 +119,7 @@ class TrainedNetwork:
                 if k not in steps and not _is_rate_of_module(k, net.module_)
             }
         found = {"label_smoothing": getattr(net.criterion_, "label_smoothing", 0.0)}
-        if hasattr(net, "_known_classes"):
+        if is_classifier(net):
             smoothing = net._scheduled.get("label_smoothing", net.label_smoothing)
             found["label_smoothing"] = smoothing or found["label_smoothing"]
             found["class_weight"] = _weights_of_classes(net, y)
@@ -198,7 +202,7 @@ def _is_rate_of_module(name, module):
 
 def _weights_of_classes(net, y):
     """Return the weight of each class in the training loss; 1 for classes without rows."""
-    weights = np.ones(len(net._known_classes))
+    weights = np.ones(len(net.classes_))
     per_row = None if net.class_weight is None else net._row_weights(y, None)
     if per_row is not None:
         weights[y] = per_row

@@ -1,0 +1,163 @@
+"""The outputs of a network from which it predicts, by itself and beside others."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import skorch.utils
+import torch
+from skorch.utils import to_device
+from torch.utils.data import Dataset, IterableDataset, Subset
+
+from .._compat import safe_indexing
+from ..training.device import plain_tuple
+from ._inputs import arranged
+from .transforms import batch_transform
+from .validation import check_inputs
+
+__all__ = [
+    "PredictingMixin",
+    "input_format",
+    "nonlinearity_of",
+    "predicts_rows",
+    "rows_to_predict",
+    "zeros_for",
+]
+
+
+class PredictingMixin:
+    """Outputs of the module for samples, batch by batch."""
+
+    def forward_iter(self, X, training=False, device="cpu"):
+        """Yield the outputs of the module, batch by batch.
+
+        Parameters
+        ----------
+        X : array-like, dict of str to array-like, or torch Dataset
+            Samples.
+        training : bool, default=False
+            Whether the module is in training mode, with dropout active.
+        device : str, default="cpu"
+            Device of the outputs.
+
+        Yields
+        ------
+        output : Tensor or tuple of Tensor
+        """
+        self.check_is_fitted()
+        net = self if self._has_seen_data else copy.copy(self)
+        if not isinstance(X, Dataset):
+            X, _ = net._check_inputs(X, reset=net is not self, needs_y=False)
+        if net is not self:
+            net._store_input_format(X, net._first_batch(X)[0])
+        dataset = net._as_dataset(X, training=False)
+        for inputs in net._batches(dataset, training=False).inputs():
+            output = self.evaluation_step((inputs, None), training=training)
+            yield to_device(plain_tuple(output), device=device)
+
+    def predict_outputs(self, X):
+        """Return the outputs of the module that predictions are made of.
+
+        Parameters
+        ----------
+        X : array-like, dict of str to array-like, or torch Dataset
+            Samples.
+
+        Returns
+        -------
+        outputs : ndarray of shape (n_samples, ...)
+            After the nonlinearity: probabilities of a classifier, values of a regressor, in the
+            units in which it was trained. Of several heads what the module returns, as arrays.
+        """
+        if not self.group_by_length:
+            return self._outputs_for(X)
+        of_dataset = isinstance(X, Dataset)
+        X = X if of_dataset else arranged(self, X, None, reset=False)
+        lengths = self._lengths_of(X)
+        if lengths is None:
+            return self._outputs_for(X)
+        order = np.argsort(lengths, kind="stable")
+        if of_dataset:
+            part = Subset(X, order.tolist())
+        else:
+            part = {name: safe_indexing(value, order) for name, value in X.items()}
+        outputs = self._outputs_for(part)
+        return _in_order(outputs, order)
+
+    def _outputs_for(self, X):
+        nonlinearity = self._get_predict_nonlinearity()
+        outputs = []
+        if self._heads is not None:
+            return _joined([nonlinearity(output) for output in self.forward_iter(X)])
+        for output in self.forward_iter(X):
+            output = output[0] if isinstance(output, tuple) else output
+            outputs.append(skorch.utils.to_numpy(nonlinearity(output)))
+        predictions = np.concatenate(outputs, axis=0)
+        by_number = isinstance(X, Dataset) and not isinstance(X, IterableDataset)
+        if by_number and len(X) != len(predictions):
+            raise ValueError(
+                "what collates the items of a Dataset must return a row for each, but for "
+                f"{len(X)} items there are {len(predictions)} predictions"
+            )
+        return predictions
+
+
+def zeros_for(net, n_rows=2):
+    """Return zeros in place of a few rows, as the module of a built net gets them."""
+    shape, dtype = (n_rows, *net.input_shape_), net._input_dtypes()
+    few = torch.zeros(shape, dtype=dtype, device=net.device_)
+    change = batch_transform(net, training=False) if net._transforms else None
+    return few if change is None else change(few)
+
+
+def predicts_rows(net, X):
+    """Whether predictions for `X` are those of the module alone, for slices of one array."""
+    return not (
+        net.compile
+        or net._low_precision is not None
+        or isinstance(X, Dataset | Mapping)
+        or net.collate is not None
+        or net._transforms
+        or net._reads_as_given(X)
+        or None not in net._integer_inputs
+        or not net._slices_batches(training=False)
+    )
+
+
+def input_format(net):
+    """Return a hashable description of the arrays that a net takes."""
+    names = tuple(getattr(net, "feature_names_in_", ()))
+    return net.input_shape_, names, tuple(net._integer_inputs.items())
+
+
+def rows_to_predict(net, X):
+    """Return an array as `Rows` of a net, checked, and how many of them it takes at once."""
+    X, _ = check_inputs(net, X, None, reset=False, needs_y=False)
+    return net._rows(X), net._rows_at_once()
+
+
+def nonlinearity_of(net):
+    """Return the function from outputs of the module to those that predictions are made of."""
+    return net._get_predict_nonlinearity()
+
+
+def _joined(outputs):
+    """Join the outputs of batches, dicts or tuples of tensors, as arrays."""
+    if isinstance(outputs[0], Mapping):
+        return {name: _joined([one[name] for one in outputs]) for name in outputs[0]}
+    if isinstance(outputs[0], tuple | list):
+        return tuple(map(_joined, zip(*outputs, strict=True)))
+    return np.concatenate([skorch.utils.to_numpy(one) for one in outputs])
+
+
+def _in_order(outputs, order):
+    """Return predictions of rows that were sorted by `order` in the order of the rows."""
+    if isinstance(outputs, Mapping):
+        return {name: _in_order(value, order) for name, value in outputs.items()}
+    if isinstance(outputs, tuple):
+        return tuple(_in_order(value, order) for value in outputs)
+    given = np.empty_like(outputs)
+    given[order] = outputs
+    return given
