@@ -1,30 +1,44 @@
-"""The estimator inside wrappers, and the names of its parameters."""
+"""The estimator inside wrappers that only transform its inputs and outputs.
+
+These are `Pipeline`, `TransformedTargetRegressor` and `FixedThresholdClassifier`, in any order and
+depth, but not their subclasses. A fit is divided: `prepare` runs the wrappers' own ``fit`` around a
+stand-in, which records the data for the estimator inside; then that one is trained in some way;
+then `Prepared.assembled` replaces the stand-in by it. What the wrappers do (metadata routing,
+checks of y, caches) is not implemented again.
+
+Anything else is fitted as a whole, and `whats_lost` explains what that costs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
 
-from .._compat import imported_class, routing_enabled
+from ._compat import imported_class, routing_enabled
+from .rows import TransformedRows
 
 __all__ = [
     "Inside",
+    "Prepared",
     "arguments_inside",
-    "child_of",
     "fitted_inside",
-    "holder",
     "inside",
-    "name_of_child",
     "owner_of",
+    "prepare",
     "whats_lost",
 ]
+
 
 # The parameter with the estimator inside, and the attribute with the fitted one. Classes by name,
 # so that they need not be imported.
@@ -32,6 +46,7 @@ _HOLDERS = {
     "compose.TransformedTargetRegressor": ("regressor", "regressor_"),
     "model_selection.FixedThresholdClassifier": ("estimator", "estimator_"),
 }
+
 # Wrappers that fit what is inside several times, or on parts.
 _OTHERS = {
     "calibration.CalibratedClassifierCV": ("estimator", None),
@@ -116,7 +131,7 @@ def inside(estimator: Any, resource: str | None = None) -> Inside:
     if resource == "n_samples":
         resource = None
     names, transforms_X, keeps_unfitted = [], False, False
-    while (name := name_of_child(estimator)) is not None:
+    while (name := _name_of_child(estimator)) is not None:
         if resource is not None and not resource.startswith(f"{name}__"):
             break
         names.append(name)
@@ -124,7 +139,7 @@ def inside(estimator: Any, resource: str | None = None) -> Inside:
             transforms_X |= len(estimator.steps) > 1
         else:
             keeps_unfitted = True
-        estimator = child_of(estimator, name)
+        estimator = _child_of(estimator, name)
         resource = None if resource is None else resource.removeprefix(f"{name}__")
     return Inside(tuple(names), estimator, resource, transforms_X, keeps_unfitted)
 
@@ -137,7 +152,7 @@ def arguments_inside(estimator: Any, fit_params: Mapping[str, Any]) -> Mapping[s
     ValueError
         If a wrapper refuses some.
     """
-    while (name := name_of_child(estimator)) is not None:
+    while (name := _name_of_child(estimator)) is not None:
         if routing_enabled():
             fit_params = dict(process_routing(estimator, "fit", **fit_params)[name]["fit"])
         elif type(estimator) is Pipeline:
@@ -147,7 +162,7 @@ def arguments_inside(estimator: Any, fit_params: Mapping[str, Any]) -> Mapping[s
                 f"FixedThresholdClassifier.fit takes {', '.join(fit_params)} only with metadata "
                 "routing; call sklearn.set_config(enable_metadata_routing=True)"
             )
-        estimator = child_of(estimator, name)
+        estimator = _child_of(estimator, name)
     return fit_params
 
 
@@ -157,7 +172,7 @@ def fitted_inside(estimator: Any) -> Any:
         if isinstance(estimator, Pipeline):
             child = estimator.steps[-1][1]
         else:
-            _, attribute = _holder(type(estimator))
+            _, attribute = _any_holder(type(estimator))
             child = None if attribute is None else getattr(estimator, attribute, None)
         if not hasattr(child, "fit"):
             return estimator
@@ -169,7 +184,7 @@ def owner_of(estimator: Any, prefix: str = "") -> tuple[Any, str]:
     if isinstance(estimator, Pipeline) and estimator.steps:
         name, child = estimator.steps[-1]
     else:
-        name, _ = _holder(type(estimator))
+        name, _ = _any_holder(type(estimator))
         child = getattr(estimator, name) if name is not None else None
     return owner_of(child, f"{prefix}{name}__") if hasattr(child, "fit") else (estimator, prefix)
 
@@ -196,33 +211,33 @@ def whats_lost(estimator: Any, resource: str | None = None) -> str | None:
 
 def _shows_what_is_inside(estimator: Any) -> bool:
     """Return whether `fitted_inside` will find the network of an unfitted estimator."""
-    while isinstance(estimator, Pipeline) or _holder(type(estimator))[1] is not None:
-        estimator = child_of(estimator, str(_holder(type(estimator))[0]))
+    while isinstance(estimator, Pipeline) or _any_holder(type(estimator))[1] is not None:
+        estimator = _child_of(estimator, str(_any_holder(type(estimator))[0]))
     return _is_network(estimator)
 
 
-def name_of_child(estimator: Any) -> str | None:
+def _name_of_child(estimator: Any) -> str | None:
     """Return the name of a wrapper's parameter with the estimator inside; None if no wrapper."""
     if type(estimator) is Pipeline and estimator.steps:
         name = estimator.steps[-1][0]
     else:
-        name = holder(type(estimator))[0]
+        name = _holder(type(estimator))[0]
     if name is None:
         return None
-    child = child_of(estimator, name)
+    child = _child_of(estimator, name)
     return name if hasattr(child, "fit") and not isinstance(child, type) else None
 
 
-def child_of(wrapper: Any, name: str) -> Any:
+def _child_of(wrapper: Any, name: str) -> Any:
     return wrapper.steps[-1][1] if isinstance(wrapper, Pipeline) else getattr(wrapper, name)
 
 
-def holder(cls: type[Any]) -> tuple[str | None, str | None]:
+def _holder(cls: type[Any]) -> tuple[str | None, str | None]:
     """Return parameter and attribute of a supported wrapper with the estimator inside."""
     return _found(_HOLDERS, cls)
 
 
-def _holder(cls: type[Any]) -> tuple[str | None, str | None]:
+def _any_holder(cls: type[Any]) -> tuple[str | None, str | None]:
     return _found({**_HOLDERS, **_OTHERS}, cls)
 
 
@@ -256,3 +271,186 @@ def _is_network(value: Any) -> bool:
     if isinstance(value, type | FrozenEstimator):
         return False
     return hasattr(value, "initialize_module") or hasattr(value, "__skhpo_tags__")
+
+
+# Transformers that map each value separately, so that rows may be transformed in any portions.
+# Classes by name, so that they need not be imported.
+_NUMBER_BY_NUMBER = (
+    "preprocessing.MaxAbsScaler",
+    "preprocessing.MinMaxScaler",
+    "preprocessing.PowerTransformer",
+    "preprocessing.QuantileTransformer",
+    "preprocessing.RobustScaler",
+    "preprocessing.StandardScaler",
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Wrappers fitted on a training part, and the data for the estimator inside.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The path to the estimator, see `Inside`.
+    wrapper : estimator
+        The outermost one, fitted; without wrappers the estimator itself, unfitted.
+    X, y : array-like
+        As the estimator inside gets them; some transformers (target encoders) transform training
+        data differently than ``transform`` does.
+    fit_params : dict
+    """
+
+    names: tuple[str, ...]
+    wrapper: Any
+    X: Any
+    y: Any
+    fit_params: dict[str, Any]
+
+    def assembled(self, whole: Any, fitted: Any, *, transforming: bool = True) -> Any:
+        """Return the whole estimator, fitted.
+
+        Parameters
+        ----------
+        whole : estimator
+            Unfitted, with all parameters.
+        fitted : estimator
+            The estimator inside.
+        transforming : bool, default=True
+            If False, the result has no transformers, and takes transformed X.
+        """
+        return _assembled(self.wrapper, whole, self.names, fitted, transforming)
+
+    def inner_data(self, X: Any, y: Any = None) -> tuple[Any, Any]:
+        """Transform other data than the training part for the estimator inside."""
+        for wrapper in self._wrappers():
+            if isinstance(wrapper, Pipeline):
+                X = _transformed(_steps(wrapper), X)
+            elif hasattr(wrapper, "transformer_") and y is not None:
+                y = _transformed_target(wrapper, y)
+        return X, y
+
+    def inner_rows(self, X: NDArray[Any], rows: NDArray[np.intp]) -> TransformedRows | None:
+        """Return rows of an array that are transformed for the estimator inside when they are read.
+
+        None if a transformer may need all of them at once.
+        """
+        pipelines = (wrapper for wrapper in self._wrappers() if isinstance(wrapper, Pipeline))
+        steps = [step for pipeline in pipelines for step in _steps(pipeline)]
+        known = [imported_class(name) for name in _NUMBER_BY_NUMBER]
+        if not all(type(step) in known for step in steps):
+            return None
+        found = TransformedRows(X, rows, partial(_transformed, steps))
+        return found if type(found.first) is np.ndarray else None
+
+    def _wrappers(self) -> Iterator[Any]:
+        """Yield the fitted wrappers, the outermost first."""
+        wrapper = self.wrapper
+        for _ in self.names:
+            yield wrapper
+            wrapper = _fitted_child(wrapper)
+
+
+def prepare(
+    estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], resource: str | None = None
+) -> Prepared:
+    """Fit the transformers of an unfitted estimator in place, but not the estimator inside."""
+    found = inside(estimator, resource)
+    if not found.names:
+        return Prepared((), estimator, X, y, dict(fit_params))
+    stand_in = _StandIn(found.estimator)
+    wrapper = _with_inside(estimator, found.names, stand_in)
+    args = (X,) if y is None else (X, y)
+    wrapper.fit(*args, **fit_params)
+    return Prepared(found.names, wrapper, *stand_in.release())
+
+
+class _StandIn:
+    """Replaces the estimator inside wrappers, and records the data that it would be fitted on."""
+
+    def __init__(self, estimator: Any) -> None:
+        self._estimator = estimator
+        self._taken: Any = None
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> _StandIn:
+        self._taken = X, y, params
+        return self
+
+    def release(self) -> tuple[Any, Any, dict[str, Any]]:
+        """Return the arguments of ``fit``, and drop all references."""
+        taken: tuple[Any, Any, dict[str, Any]] = self._taken
+        self._taken = self._estimator = None
+        return taken
+
+    def set_callbacks(self, *callbacks: Any) -> _StandIn:
+        self._skl_callbacks = list(callbacks)
+        return self
+
+    def __sklearn_clone__(self) -> _StandIn:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        # Wrappers ask for tags, for requests of metadata, and whether there are methods.
+        if name.startswith("_") and not name.startswith("__sklearn"):
+            raise AttributeError(name)
+        return getattr(self._estimator, name)
+
+
+def _steps(pipeline: Pipeline) -> list[Any]:
+    """Return its transformers."""
+    return [step for _, step in pipeline.steps[:-1] if step is not None and step != "passthrough"]
+
+
+def _transformed(steps: Sequence[Any], X: Any) -> Any:
+    for step in steps:
+        X = step.transform(X)
+    return X
+
+
+def _fitted_child(wrapper: Any) -> Any:
+    if isinstance(wrapper, Pipeline):
+        return wrapper.steps[-1][1]
+    return getattr(wrapper, str(_holder(type(wrapper))[1]))
+
+
+def _with_inside(wrapper: Any, names: Sequence[str], leaf: Any) -> Any:
+    """Return copies of wrappers with another estimator inside."""
+    if not names:
+        return leaf
+    name, *others = names
+    copied = copy.copy(wrapper)
+    child = _with_inside(_child_of(wrapper, name), others, leaf)
+    if isinstance(wrapper, Pipeline):
+        copied.steps = [*wrapper.steps[:-1], (name, child)]
+    else:
+        setattr(copied, name, child)
+    return copied
+
+
+def _assembled(
+    wrapper: Any, whole: Any, names: Sequence[str], fitted: Any, transforming: bool
+) -> Any:
+    if not names:
+        return fitted
+    name, *others = names
+    unfitted = _child_of(whole, name)
+    child = _assembled(_fitted_child(wrapper), unfitted, others, fitted, transforming)
+    done = copy.copy(wrapper)
+    if isinstance(wrapper, Pipeline):
+        done.steps = [*(wrapper.steps[:-1] if transforming else ()), (name, child)]
+        return done
+    setattr(done, name, unfitted)
+    setattr(done, str(_holder(type(wrapper))[1]), child)
+    for attribute in ("n_features_in_", "feature_names_in_"):
+        if hasattr(child, attribute) and not hasattr(done, attribute):
+            setattr(done, attribute, getattr(child, attribute))
+    return done
+
+
+def _transformed_target(wrapper: Any, y: Any) -> NDArray[Any]:
+    y = np.asarray(y)
+    transformed: NDArray[Any] = wrapper.transformer_.transform(
+        y.reshape(-1, 1) if y.ndim == 1 else y
+    )
+    column = transformed.ndim == 2 and transformed.shape[1] == 1
+    return transformed[:, 0] if column and y.ndim == 1 else transformed
