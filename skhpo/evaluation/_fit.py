@@ -18,7 +18,6 @@ from sklearn.base import is_classifier
 
 from .._compat import safe_indexing
 from ..limits import FitTimeoutError, current_slot, time_for
-from ..trial import FitResult
 from ._blame import FAILURES, failure, raise_unless_candidates, saved
 from ._callbacks import evaluation
 from ._continuation import advance, begin, end, way_to_continue
@@ -251,10 +250,7 @@ class _Fit:
             return failed(self.task, self.error, times[0], run, out_of_memory=self.out_of_memory)
         assert test is not None
         setting = self.setting
-        result = FitResult(
-            trial=self.task.trial,
-            split=self.task.split,
-            repeat=self.task.repeat,
+        result = self.task.result(
             test_scores=test.scores,
             train_scores=None if train is None else train.scores,
             fit_time=times[0],

@@ -178,6 +178,10 @@ class FitTask:
         """What tells it from all other fits."""
         return self.trial, self.split, self.repeat
 
+    def result(self, **fields: Any) -> FitResult:
+        """Return the result of this fit."""
+        return FitResult(*self.name, **fields)
+
 
 @dataclass(frozen=True, slots=True)
 class FitGroup:
@@ -238,15 +242,7 @@ def failed(
     out_of_memory: bool = False,
 ) -> Outcome:
     """Return the outcome of a fit that came to nothing; `run` has its start and its worker."""
-    result = FitResult(
-        trial=task.trial,
-        split=task.split,
-        repeat=task.repeat,
-        fit_time=seconds,
-        device=current_slot(),
-        error=error,
-        **(run or {}),
-    )
+    result = task.result(fit_time=seconds, device=current_slot(), error=error, **(run or {}))
     return Outcome(result, out_of_memory=out_of_memory)
 
 
@@ -254,12 +250,4 @@ def skipped(
     task: FitTask, constraint: str, measures: Mapping[str, float], run: Mapping[str, Any]
 ) -> Outcome:
     """Return the outcome of a fit that was not made, because it breaks a constraint."""
-    result = FitResult(
-        trial=task.trial,
-        split=task.split,
-        repeat=task.repeat,
-        measures=measures,
-        skipped=constraint,
-        **run,
-    )
-    return Outcome(result)
+    return Outcome(task.result(measures=measures, skipped=constraint, **run))

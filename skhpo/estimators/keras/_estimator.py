@@ -160,6 +160,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             predicts_seen_classes=is_classifier(self),
             model_space=self._model_space,
             new_parameters=self._new_parameters,
+            output_size=self._out_features,
             n_parameters=self._count_parameters,
             end_of_training=end_of_training(self),
         )
@@ -320,7 +321,18 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         history.epoch = list(range(self.n_iter_))
 
     def predict_outputs(self, X):
-        """Return the model's outputs, computed in batches without global generators."""
+        """Return the model's outputs, computed in batches without global generators.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), or list or dict of str to array-like
+            Samples.
+
+        Returns
+        -------
+        outputs : ndarray of shape (n_samples, ...)
+            What the model returns.
+        """
         self._check_is_fitted()
         X, _ = self._check_inputs(X, None, reset=False, needs_y=False)
         model, size = self.model_, max(self.batch_size or 0, _PREDICTED_AT_ONCE)
