@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._testing import assert_allclose
 
-from skhpo import HalvingHyperbandSearchCV, KerasClassifier, KerasRegressor
+from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, KerasClassifier, KerasRegressor
 from skhpo.estimators.keras._builders import mlp
 from skhpo.exceptions import NonFiniteLossError
 
@@ -175,6 +175,20 @@ def test_models_are_freed(digits):
     del net
     gc.collect()
     assert [model() for model in models] == [None] * 3
+
+
+def test_scores_and_kept_predictions_are_of_one_pass(digits, monkeypatch):
+    rows, passed = [], KerasClassifier.predict_outputs
+
+    def counting(net, X):
+        rows.append(len(X))
+        return passed(net, X)
+
+    monkeypatch.setattr(KerasClassifier, "predict_outputs", counting)
+    net = KerasClassifier(create_model, epochs=1, random_state=0)
+    search = BayesSearchCV(net, {"units": [4]}, n_iter=1, cv=2, return_predictions=True)
+    search.set_params(refit=False, scoring=["accuracy", "neg_log_loss"]).fit(*digits)
+    assert sum(rows) == len(digits[0])
 
 
 def test_hyperband_continues_fits(digits, tmp_path):
