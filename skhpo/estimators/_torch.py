@@ -1,9 +1,10 @@
-"""Base of the torch classifier and regressor: fitting and predicting."""
+"""Base of the torch classifier and regressor: what scikit-learn calls."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import math
 from functools import partial
 from types import MappingProxyType
@@ -11,8 +12,10 @@ from types import MappingProxyType
 import numpy as np
 import skorch.utils
 import torch
+from sklearn import get_config
 from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils.metadata_routing import process_routing
 from torch.utils.data import Dataset
 
 from ..searchable import SearchTags
@@ -22,7 +25,6 @@ from ..training.forwarding import call_module
 from ._building import BuildingMixin
 from ._first_look import FirstLookMixin
 from ._hyperparameter_schedule import check_epochs_of_schedule
-from ._routing import drop_made_request_methods, routed
 from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
 from .fitting import prepare_fit, run_epochs
@@ -34,10 +36,9 @@ from .validation import check_before_search, check_training_data
 
 __all__ = ["TorchEstimator"]
 
+
 # Parameters on which the valid names of others depend.
 _PARTS = {"module", "criterion", "optimizer", "lr_scheduler", "callbacks"}
-
-
 _NOTHING = MappingProxyType({})
 
 
@@ -98,7 +99,7 @@ class TorchEstimator(
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        drop_made_request_methods(cls)
+        _drop_made_request_methods(cls)
 
     @property
     def _default_callbacks(self):
@@ -214,7 +215,7 @@ class TorchEstimator(
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
         split_params = fit_params
         if fit_params:
-            fit_params, split_params = routed(self, task, fit_params)
+            fit_params, split_params = _routed(self, task, fit_params)
         data = prepare_fit(
             self, X, y, sample_weight, classes, continuing, fit_params, split_params, validation
         )
@@ -401,3 +402,32 @@ class TorchEstimator(
     def _snapshot(self):
         """Return the attributes with which a copy of this estimator predicts as it does now."""
         return {name + "_": copy.deepcopy(getattr(self, name + "_")) for name in self._modules}
+
+
+def _drop_made_request_methods(cls):
+    """Drop the ``set_*_request`` methods that scikit-learn derived from the signatures of a class.
+
+    They would reject the metadata of the module's ``forward``, which may have any name.
+    """
+    for method in ("fit", "partial_fit"):
+        name = f"set_{method}_request"
+        if name in vars(cls) and not inspect.isfunction(vars(cls)[name]):
+            delattr(cls, name)
+
+
+def _routed(net, method, fit_params):
+    """Return the parameters of the module's ``forward``, and those of `train_split`.
+
+    Without routing both get all of them, as in skorch. With routing TypeError is raised for a
+    parameter that was not requested.
+    """
+    if not get_config()["enable_metadata_routing"]:
+        return fit_params, fit_params
+    requests = net._get_metadata_request()
+    if method == "partial_fit" and not any(requests.partial_fit.requests.values()):
+        # Without requests for partial_fit those for fit hold, as in a search.
+        method = "fit"
+    found = process_routing(net, method, **fit_params)
+    asked = getattr(requests, method).requests
+    of_forward = {k: v for k, v in fit_params.items() if asked.get(k)}
+    return of_forward, found.get("splitter", {"split": {}})["split"]
