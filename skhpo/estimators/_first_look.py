@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from ..rows import RowSubset
-from ..training.data import sample_shape
+from ..training.data import as_dict, sample_shape
 from ..training.forwarding import ResultBytes, row_count
 from ..training.items import fetch
 from ..training.loading import MayHaveChildren, inputs_of, unpack
@@ -128,9 +128,19 @@ class FirstLookMixin(FeedingMixin):
                 shapes = ", ".join(f"{name} {_shape(value)}" for name, value in named)
                 raise ValueError(
                     f"the module must accept a batch of the data, but for inputs of shape {shapes} "
-                    f"it raised {type(error).__name__}: {error}"
+                    f"it raised {type(error).__name__}: {error}{self._converted(inputs)}"
                 ) from error
         return output
+
+    def _converted(self, inputs):
+        """Return a note for errors of the module if integers of the data became floats."""
+        floats = {name for name, value in as_dict(inputs).items() if _is_floating(value)}
+        if not any(was and name in floats for name, was in self._integer_inputs.items()):
+            return ""
+        return (
+            "; integers become floats where the module has no Embedding, so if it needs integers, "
+            "convert them in forward (x.long())"
+        )
 
     def _infer_measured(self, inputs, fit_params):
         """Pass a batch through the module, and store the memory that a row needs."""

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from torch import nn
 
 from ..arguments import check_arguments
+from ..fingerprint import numbers_of
 from ..names import nearest_first, resolve_optimizer, resolve_scheduler
 from ..training.checkpoint import plain_attributes
 from ..training.epoch_values import EpochValues
@@ -365,12 +366,21 @@ def _described(part):
 
 def _same(one, other):
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return (
-            one.shape == other.shape
-            and torch.equal(one.isnan(), other.isnan())
-            and bool(torch.equal(one.nan_to_num(), other.nan_to_num()))
-        )
+        if one.layout != other.layout:
+            return False
+        parts, of_other = numbers_of(one), numbers_of(other)
+        return len(parts) == len(of_other) and all(map(_equal, parts, of_other))
     return type(one) is type(other) and one == other
+
+
+def _equal(one, other):
+    if one.is_floating_point() and one.itemsize == 1:  # with which torch does not compute
+        one, other = one.float(), other.float()
+    return (
+        one.shape == other.shape
+        and torch.equal(one.isnan(), other.isnan())
+        and bool(torch.equal(one.nan_to_num(), other.nan_to_num()))
+    )
 
 
 def _set(layer, attribute, value):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..training.structure import is_plain
+from ._errors import LockstepError
+
 __all__ = ["Block", "Parameters"]
 
 # Layers with fewer outputs, which do not fill a vector register, take 0.3 to 0.9 of the time with
@@ -50,7 +53,7 @@ class Parameters:
     """Parameters and buffers of networks that share a graph.
 
     `groups` maps names of parameters to the optimizer's groups; without `trained` there are no
-    gradients.
+    gradients. Raises LockstepError if a buffer is sparse, or otherwise no plain tensor.
     """
 
     def __init__(self, modules, groups=(), trained=True):
@@ -66,6 +69,9 @@ class Parameters:
                 block.gradients = torch.zeros_like(block.values)
             self.blocks.append(block)
         of_networks = [dict(module.named_buffers()) for module in modules]
+        for name, buffer in of_networks[0].items():
+            if not is_plain(buffer):
+                raise LockstepError(f"the buffer {name!r} is no plain tensor")
         self.buffers = {k: torch.stack([b[k] for b in of_networks]) for k in of_networks[0]}
 
     @property

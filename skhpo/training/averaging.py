@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .structure import is_plain
+
 __all__ = ["WeightAverage"]
 
 # Of the steps so far the mean of an exponential average has about the last tenth, until the
@@ -86,7 +88,7 @@ class WeightAverage:
         for name, tensors in live.items():
             of_part = self.weights[name]
             for key, value in tensors.items():
-                if isinstance(value, torch.Tensor) and value.is_floating_point():
+                if isinstance(value, torch.Tensor) and _is_real(value):
                     if of_part[key].device != value.device:  # of a checkpoint
                         of_part[key] = of_part[key].to(value.device)
                     means.append(of_part[key])
@@ -115,6 +117,10 @@ class WeightAverage:
         average = cls(state["kind"], state["decay"], state["start"])
         average.n, average.weights = state["n"], state["weights"]
         return average
+
+
+def _is_real(value: torch.Tensor) -> bool:
+    return value.is_floating_point() and is_plain(value)
 
 
 def _copy(value: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from .randomness import OwnGenerators, Stream, stream_seed
+from .structure import is_plain
 
 __all__ = ["INITIALIZATIONS", "NamedInitialization", "initialize_weights"]
 
@@ -53,7 +54,7 @@ class NamedInitialization(OwnGenerators):
         self._name: str | None = None
         # From the address of a storage to the calls that filled it, the first of which is a draw.
         # The calls hold their tensor, so that its address is not reused.
-        self._fills: dict[int, list[tuple[Any, Any, Any]]] = {}
+        self._fills: dict[int | None, list[tuple[Any, Any, Any]]] = {}
 
     def generator(self, device: torch.device) -> torch.Generator:
         if self._name is not None:
@@ -82,6 +83,8 @@ class NamedInitialization(OwnGenerators):
         others = [tensor for tensor in others if tensor is not target]
         in_place = name.endswith("_") and not name.endswith("__")
         address = _address(target)
+        if address is None:
+            return
         if in_place and drew and not others and _covers_its_storage(target):
             self._fills[address] = [(func, args, kwargs)]
         elif in_place and not drew and not others and address in self._fills:
@@ -102,6 +105,8 @@ class NamedInitialization(OwnGenerators):
                 if isinstance(tensor, UninitializedTensorMixin):
                     continue
                 calls = self._fills.pop(_address(tensor), ())
+                if not calls:
+                    continue
                 self._name = name
                 self._named = self.generator_of(tensor.device, name)
                 for func, args, kwargs in calls:
@@ -120,8 +125,8 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-def _address(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _address(tensor: torch.Tensor) -> int | None:
+    return tensor.untyped_storage().data_ptr() if is_plain(tensor) else None
 
 
 def _covers_its_storage(tensor: torch.Tensor) -> bool:

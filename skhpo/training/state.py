@@ -12,6 +12,7 @@ import torch
 
 from .averaging import WeightAverage
 from .checkpoint import plain_attributes, plain_numbers
+from .structure import is_plain
 
 if TYPE_CHECKING:
     from .randomness import Stream
@@ -134,6 +135,8 @@ class TrainingState:
     def set_weights(self, weights: dict[str, Any]) -> None:
         """Load copied state dicts."""
         for name, state in weights.items():
+            if isinstance(self.parts[name], torch.nn.Module):
+                _own_memory(self.parts[name])
             self.parts[name].load_state_dict(state)
 
     def resume(self, *, checked: bool) -> None:
@@ -203,6 +206,14 @@ class TrainingState:
         self.counters = Counters(**state["counters"])
         self.frozen_until = state["frozen_until"]
         self.history[:] = state["history"]
+
+
+def _own_memory(module: torch.nn.Module) -> None:
+    """Copy expanded buffers, whose values share memory, so that they can be loaded."""
+    for layer in module.modules():
+        for name, buffer in layer._buffers.items():
+            if buffer is not None and is_plain(buffer) and 0 in buffer.stride():
+                layer._buffers[name] = buffer.contiguous()
 
 
 def _copy(value: Any) -> Any:

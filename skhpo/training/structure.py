@@ -1,4 +1,4 @@
-"""Comparable descriptions of modules."""
+"""Comparable descriptions of modules, and kinds of tensors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-__all__ = ["structure"]
+__all__ = ["is_plain", "structure"]
 
 _OF_MODULE = {
     *("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"),
     *("_compiled_call_impl", *(name for name in vars(nn.Module()) if name.startswith("_"))),
 }
 _RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is numbers in memory, with which torch computes.
+
+    Not sparse, nested, quantized, meta or lazy ones, and no floats of eight bits.
+    """
+    return (
+        tensor.layout is torch.strided
+        and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
+        and not (tensor.is_floating_point() and tensor.itemsize == 1)
+        and not isinstance(tensor, UninitializedTensorMixin)
+    )
 
 
 def structure(
@@ -33,12 +47,17 @@ def structure(
             out.add("p")
         settings = tuple((k, _frozen(v)) for k, v in vars(layer).items() if k not in out)
         tensors = [
-            (k, None if t is None else (tuple(t.shape), t.dtype, t.requires_grad, id(t) in seen))
+            (k, None if t is None else (_shape(t), t.dtype, t.requires_grad, id(t) in seen))
             for k, t in (*layer._parameters.items(), *layer._buffers.items())
         ]
         seen |= {id(t) for t in layer._parameters.values() if t is not None}
         layers.append((name, type(layer), layer.training, settings, tuple(tensors)))
     return tuple(layers)
+
+
+def _shape(tensor: torch.Tensor) -> Hashable:
+    # Nested tensors have no shape that compares.
+    return id(tensor) if tensor.is_nested else (tensor.layout, *tensor.shape)
 
 
 def _frozen(value: Any) -> Hashable:

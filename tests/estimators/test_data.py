@@ -107,6 +107,27 @@ def test_integers_stay_integers_for_a_lookup():
     assert net.predict(X.astype(float)).shape == (60,)
 
 
+class OneHot(nn.Module):
+    def __init__(self, converts=True):
+        super().__init__()
+        self.head, self.converts = nn.Linear(20, 2), converts
+
+    def forward(self, x):
+        x = x.long() if self.converts else x
+        return self.head(nn.functional.one_hot(x, 10).float().flatten(1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_integers_are_converted_back_in_forward(dtype):
+    X = np.random.RandomState(0).randint(0, 10, (60, 2)).astype(dtype)
+    y = (X[:, 0] > 4).astype(int)
+    net = fit(X, y, module=OneHot)
+    pairs = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    assert_close(fit(pairs, None, module=OneHot).predict_proba(pairs), net.predict_proba(X))
+    with pytest.raises(ValueError, match=r"needs integers, convert them in forward \(x.long\(\)\)"):
+        fit(X, y, module=OneHot, module__converts=False)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_images(dtype):
     X = np.random.RandomState(0).randint(0, 255, (40, 3, 8, 8)).astype(dtype)

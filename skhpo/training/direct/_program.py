@@ -7,6 +7,7 @@ import types
 
 import torch
 
+from ..structure import is_plain
 from ._capture import Captured
 from ._equivalence import find_differences
 from ._layers import has_global_hooks, has_hooks, is_traced, make_rule, refuse_hooks
@@ -203,10 +204,13 @@ def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_
 def check_parts(module, criterion, *optimizers):
     """Return names and parameters of a module that can be trained without autograd.
 
-    Raises `Unknown` if there are hooks, or a parameter is shared or not a plain tensor.
+    Raises `Unknown` if there are hooks, a parameter is shared, or a tensor is not a plain one.
     """
     for part in (module, criterion):
         refuse_hooks(part)
+        for name, buffer in part.named_buffers():
+            if not is_plain(buffer):
+                raise Unknown(f"the buffer {name!r} is no plain tensor")
     parameters = list(module.named_parameters(remove_duplicate=False))
     own = {id(p) for _, p in parameters}
     if len(own) < len(parameters):
