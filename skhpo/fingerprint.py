@@ -16,7 +16,7 @@ import numpy as np
 
 from .own_code import hash_of_code
 
-__all__ = ["describe", "differences", "digest", "numbers_of", "versions"]
+__all__ = ["describe", "differences", "digest", "versions"]
 
 _METHODS = types.MethodType | types.BuiltinMethodType | types.MethodWrapperType
 
@@ -138,6 +138,8 @@ def _tensor(value: Any, torch: Any) -> Any:
     described = {**_class(type(value)), "dtype": str(value.dtype)}
     if hasattr(value, "materialize"):  # of a lazy layer
         return described
+    from .training.structure import numbers_of  # loads torch
+
     shape = {} if value.is_nested else {"array": list(value.shape)}
     # As bytes, because NumPy lacks some of the types.
     held = [
@@ -145,22 +147,6 @@ def _tensor(value: Any, torch: Any) -> Any:
         for part in numbers_of(value)
     ]
     return {**described, **shape, "hash": digest(held[0] if len(held) == 1 else held)}
-
-
-def numbers_of(tensor: Any) -> list[Any]:
-    """Return the plain tensors of which a sparse, nested or quantized tensor consists."""
-    layout = str(tensor.layout)
-    if layout == "torch.sparse_coo":
-        return [tensor._indices(), tensor._values()]
-    if layout in ("torch.sparse_csr", "torch.sparse_bsr"):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    if layout in ("torch.sparse_csc", "torch.sparse_bsc"):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    if tensor.is_nested:
-        return [part for nested in tensor.unbind() for part in numbers_of(nested)]
-    if tensor.is_quantized:
-        return [tensor.int_repr(), tensor.dequantize()]
-    return [] if tensor.is_meta else [tensor]
 
 
 def differences(old: Any, new: Any, _path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..training.initialization import NamedInitialization, initialize_weights
 from ..training.loading import cast_floats
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 from ..training.sequences import as_batch
+from ..training.structure import copied
 from ._hyperparameter_schedule import scheduled_arguments
 from .parameters import INFERRED, arguments_of, signature_of
 from .settings import changed_settings
@@ -215,7 +215,7 @@ class BuildingMixin:
             The component.
         """
         if isinstance(instance_or_cls, torch.nn.Module) and not kwargs:
-            return copy.deepcopy(instance_or_cls)
+            return copied(instance_or_cls)
         return NeuralNet.initialized_instance(self, instance_or_cls, kwargs)
 
     def _initialize_criterion(self, reason=None):

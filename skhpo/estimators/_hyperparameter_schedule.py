@@ -11,11 +11,11 @@ from sklearn.base import clone
 from torch import nn
 
 from ..arguments import check_arguments
-from ..fingerprint import numbers_of
 from ..names import nearest_first, resolve_optimizer, resolve_scheduler
 from ..training.checkpoint import plain_attributes
 from ..training.epoch_values import EpochValues
 from ..training.initialization import NamedInitialization
+from ..training.structure import numbers_of
 
 __all__ = [
     "HyperparameterSchedule",

@@ -22,6 +22,7 @@ from ..searchable import SearchTags
 from ..training.data import as_array
 from ..training.device import as_float32
 from ..training.forwarding import call_module
+from ..training.structure import copied
 from ._building import BuildingMixin
 from ._first_look import FirstLookMixin
 from ._hyperparameter_schedule import check_epochs_of_schedule
@@ -401,7 +402,7 @@ class TorchEstimator(
 
     def _snapshot(self):
         """Return the attributes with which a copy of this estimator predicts as it does now."""
-        return {name + "_": copy.deepcopy(getattr(self, name + "_")) for name in self._modules}
+        return {name + "_": copied(getattr(self, name + "_")) for name in self._modules}
 
 
 def _drop_made_request_methods(cls):

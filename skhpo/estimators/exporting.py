@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from ..process import ignoring
+from ..training.structure import copied
 
 __all__ = ["ExportingMixin", "PlainModel"]
 
@@ -187,7 +187,7 @@ class ExportingMixin:
         return _at_least_two(batch.cpu())
 
     def _plain_module(self):
-        module = copy.deepcopy(getattr(self.module_, "_orig_mod", self.module_))
+        module = copied(getattr(self.module_, "_orig_mod", self.module_))
         for parameter in module.parameters():
             parameter.grad = None
         return module.cpu().eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..estimators.fitting import build
 from ..estimators.predicting import zeros_for
 from ..faults import warn_of_mistake
 from ..training.device import resolve_device
+from ..training.structure import copied
 from ._members import obstacle
 
 __all__ = ["built_for", "max_group_size", "pays"]
@@ -76,7 +76,7 @@ def _products(net):
 
     kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
     try:
-        module = copy.deepcopy(net.module_).eval()
+        module = copied(net.module_).eval()
         for layer in module.modules():
             if isinstance(layer, kinds):
                 layer.register_forward_hook(note)

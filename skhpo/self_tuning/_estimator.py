@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from ..rows import is_row_numbers
 from ..training.batches import RowBatches
 from ..training.data import wants_integers
 from ..training.randomness import Stream, may_draw
+from ..training.structure import copied
 from ._arguments import RESPONDING, VARIANTS, check_arguments_of, value_of
 from ._effects import check_names
 from ._fixed import are_fixed
@@ -428,7 +428,7 @@ class SelfTuningMixin:
             A copy, of the class that `module` makes, in evaluation mode.
         """
         self.check_is_fitted()
-        module = copy.deepcopy(self.module_)
+        module = copied(self.module_)
         if self.variant not in RESPONDING:
             return module.eval()
         # Values that the module reads belong to its weights, which a refit may have trained.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 
 import torch
 from torch import nn
 
 from ..training.randomness import stream_seed
+from ..training.structure import copied
 from ..training.tracing import Tracer, Untraceable
 from ._modulated import RESPONSE_SCALE, Modulated, response_rows
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
@@ -49,7 +49,7 @@ def convert(module, context, seed, *, swap=True, scale=RESPONSE_SCALE):
     -------
     module : torch.nn.Module
     """
-    module = copy.deepcopy(module)
+    module = copied(module)
     tied = _tied(module)
     for path, layer in module.named_modules():
         if swap:

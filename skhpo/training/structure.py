@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -10,12 +11,13 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-__all__ = ["is_plain", "structure"]
+__all__ = ["copied", "is_plain", "numbers_of", "structure"]
 
 _OF_MODULE = {
     *("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"),
     *("_compiled_call_impl", *(name for name in vars(nn.Module()) if name.startswith("_"))),
 }
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -30,6 +32,28 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and not (tensor.is_floating_point() and tensor.itemsize == 1)
         and not isinstance(tensor, UninitializedTensorMixin)
     )
+
+
+def numbers_of(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the plain tensors of which a sparse, nested or quantized tensor consists."""
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    if tensor.is_nested:
+        return [part for nested in tensor.unbind() for part in numbers_of(nested)]
+    if tensor.is_quantized:
+        return [tensor.int_repr(), tensor.dequantize()]
+    return [] if tensor.is_meta else [tensor]
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """Return a deep copy of a module, also if it has tensors that torch cannot copy so."""
+    tensors = (*module.parameters(), *module.buffers())
+    own = {id(t): t.clone() for t in tensors if t.layout in _COMPRESSED}
+    return copy.deepcopy(module, own)
 
 
 def structure(

@@ -10,9 +10,9 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from skhpo import TorchClassifier
+from skhpo import SelfTuningClassifier, TorchClassifier
 from skhpo.fingerprint import describe
-from skhpo.lockstep import Member, predict_together, train_together
+from skhpo.lockstep import Member, pays, predict_together, train_together
 
 # Torch warns of the first tensor of these kinds.
 pytestmark = [
@@ -104,6 +104,18 @@ def test_a_buffer_of_any_kind_is_kept(kind, caplog):
     assert ("the buffer 'A' is no plain tensor" in caplog.text) == (kind in OTHERS)
     check(nets[0])
     np.testing.assert_allclose(predict_together(nets, [X] * 3)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["coo", "csr", "csc", "bsr"])
+def test_networks_with_sparse_buffers_are_copied(kind):
+    net = net_of(kind).fit(X, Y)
+    expected = net.predict_proba(X)
+    again = TorchClassifier(net.module_, classes=[0, 1], device="cpu").initialize()
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
+    assert pays(net, 3) == 3
+    assert torch.equal(net.to_torch().module.A.to_dense(), MATRIX)
+    tuned = SelfTuningClassifier(Graph, module__kind=kind, warmup_epochs=0, max_epochs=1)
+    assert tuned.fit(X, Y).predict_proba(X).shape == (24, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

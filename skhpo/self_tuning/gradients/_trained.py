@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..._compat import num_samples
 from ...estimators import TorchClassifier, TorchRegressor
 from ...estimators.validation import check_inputs, check_sample_weight
+from ...training.structure import copied
 from ._objective import Objective
 from ._places import find_places
 
@@ -60,7 +61,7 @@ class TrainedNetwork:
                 f"{' and '.join(transforms)}; transform X before, and set them to None"
             )
         self.tunes = hasattr(type(net), "schedule_")
-        module = net.collapse() if self.tunes else copy.deepcopy(net.module_)
+        module = net.collapse() if self.tunes else copied(net.module_)
         module = getattr(module, "_orig_mod", module)
         self.net = net = copy.copy(net)
         net.compile, net._low_precision = False, None
