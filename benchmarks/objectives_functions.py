@@ -161,6 +161,37 @@ def _srn_violations(x):
     return [(x[0] ** 2 + x[1] ** 2) / 225.0 - 1.0, (x[0] - 3.0 * x[1] + 10.0) / 10.0]
 
 
+def _constr(x):
+    return x[0], (1.0 + x[1]) / x[0]
+
+
+def _constr_violations(x):
+    return [(6.0 - x[1] - 9.0 * x[0]) / 6.0, 1.0 + x[1] - 9.0 * x[0]]
+
+
+def _tnk_violations(x):
+    """Two disjoint fronts on a wave around the origin (Tanaka and others, 1995)."""
+    wave = 0.1 * np.cos(16.0 * np.arctan2(x[0], x[1]))
+    return [1.0 + wave - (x**2).sum(), ((x - 0.5) ** 2).sum() - 0.5]
+
+
+def _disc_brake(x):
+    """Mass and stopping time of a disc brake (Ray and Liew, 2002)."""
+    area = x[1] ** 2 - x[0] ** 2
+    volume = x[1] ** 3 - x[0] ** 3
+    return 4.9e-5 * area * (x[3] - 1.0), 9.82e6 * area / (x[2] * x[3] * volume)
+
+
+def _disc_brake_violations(x):
+    area, volume = x[1] ** 2 - x[0] ** 2, x[1] ** 3 - x[0] ** 3
+    return [
+        (x[0] + 20.0 - x[1]) / 20.0,
+        x[2] / (3.14 * area) / 0.4 - 1.0,
+        2.22e-3 * x[2] * volume / area**2 - 1.0,
+        1.0 - 2.66e-2 * x[2] * x[3] * volume / area / 900.0,
+    ]
+
+
 UNIT = [(0.0, 1.0)]
 REPORTED = {
     "ZDT1": Function(*_zdt(6, lambda r, _: 1 - np.sqrt(r)), 120 + 2 / 3),
@@ -192,4 +223,16 @@ DEVELOPMENT = {
         violations=_osy_violations,
     ),
     "SRN": Function([(-20.0, 20.0)] * 2, _srn, [250.0, 50.0], violations=_srn_violations),
+    "CONSTR": Function(
+        [(0.1, 1.0), (0.0, 5.0)], _constr, [1.0, 10.0], violations=_constr_violations
+    ),
+    "TNK": Function(
+        [(1e-9, np.pi)] * 2, lambda x: tuple(x), [1.2, 1.2], violations=_tnk_violations
+    ),
+    "disc brake": Function(
+        [(55.0, 80.0), (75.0, 110.0), (1000.0, 3000.0), (11.0, 20.0)],
+        _disc_brake,
+        [5.7771, 3.9651],
+        violations=_disc_brake_violations,
+    ),
 }

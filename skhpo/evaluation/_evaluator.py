@@ -22,7 +22,7 @@ from ._fit import run_and_pack
 from ._grouping import FitGrouping
 from ._planning import Planner
 from ._pool import RUNNING, Overdue, Pool
-from ._setup import transform_and_store
+from ._setup import key_of_wrappers, transform_and_store
 from ._tasks import FitGroup, Job, TransformTask, failed
 from ._travel import (
     Stored,
@@ -256,7 +256,7 @@ class Evaluator(Planner):
 
     def trains_splits_together(self, trial: Trial) -> bool:
         """Whether the splits of a trial are trained in lockstep, so that all end together."""
-        transforms = self._key_of_wrappers(trial.params) is not None
+        transforms = key_of_wrappers(self.setting, trial.params) is not None
         return self._grouping.takes_several(trial, self._pool.slots_[0], transforms=transforms)
 
     def cancel(self) -> None:

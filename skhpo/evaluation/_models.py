@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..rows import Inputs, as_given
-from ..wrappers import arguments_inside, inside
+from ..wrappers import Prepared, arguments_inside, inside
 from ..wrappers import prepare as prepare_wrappers
 from ._blame import FAILURES, saved
 from ._continuation import advance, way_to_continue
-from ._setup import configured, prepare, train_part
+from ._setup import inside_of, key_of_wrappers, prepare, train_part
 from ._tasks import SAVED
 from ._travel import Packed, holds_all_in_checkpoint, pack, packed_checkpoint
 
@@ -70,11 +70,17 @@ def kept_model(
 
 def needs_data(setting: Setting, params: Mapping[str, Any]) -> bool:
     """Whether the wrappers of a network must be fitted again to restore the whole estimator."""
-    return bool(inside(configured(setting, params, split=0, candidate=0), setting.resource).names)
+    return bool(inside_of(setting, params).names)
 
 
 def restored(
-    setting: Setting, task: FitTask, content: Packed | memoryview, X: Any, y: Any, train: Any
+    setting: Setting,
+    task: FitTask,
+    content: Packed | memoryview,
+    X: Any,
+    y: Any,
+    train: Any,
+    shared: dict[Any, Prepared],
 ) -> Any:
     """Restore a fitted estimator.
 
@@ -89,6 +95,8 @@ def restored(
         All data; needed where there are wrappers around a network.
     train : ndarray
         Rows of the training part.
+    shared : dict
+        Transformers that were fitted for others; new ones are added.
 
     Returns
     -------
@@ -102,7 +110,11 @@ def restored(
             return None, None, {}
         return train_part(setting, estimator, X, y, train[: task.n_train])
 
-    work = prepare(setting, task, part_for)
+    wrappers = key_of_wrappers(setting, task.params)
+    key = None if wrappers is None else (task.split, task.n_train, wrappers)
+    work = prepare(setting, task, part_for, shared.get(key)).without_rows()
+    if key is not None:
+        shared[key] = work.prepared
     if work.resource is not None:
         work.fresh.set_params(**{work.resource: task.levels[-1]})
     return work.prepared.assembled(work.whole, work.fresh.load_checkpoint(io.BytesIO(content)))

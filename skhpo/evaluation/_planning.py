@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.utils.multiclass import type_of_target
 
 from ..rows import Inputs
 from ..trial import UNSCHEDULED, FitResult
-from ..wrappers import inside
-from ._setup import derive_seed
+from ._setup import derive_seed, key_of_wrappers
 from ._tasks import SAVED, FitTask, is_saved
 
 if TYPE_CHECKING:
@@ -124,7 +122,6 @@ class Planner:
                 (nested_subsamples(y, train, setting.seed, split), test)
                 for split, (train, test) in enumerate(splits)
             ]
-        self._inside = inside(setting.estimator, setting.resource)
         self._states: dict[tuple[int, int, int], Any] = {}  # by the names of fits
         self._levels: dict[int | None, tuple[int | None, ...]] = {}  # by the numbers of trials
 
@@ -164,7 +161,7 @@ class Planner:
         rank = min((trial.candidate for trial in trials), default=0)
         for trial in trials:
             self.recall(trial)
-            wrappers = self._key_of_wrappers(trial.params)
+            wrappers = key_of_wrappers(self.setting, trial.params)
             n_done = self.folds.n_done(trial.resource)
             for name in self.fits(trial):
                 if name in self.known:
@@ -246,14 +243,6 @@ class Planner:
             context=context,
             rank=rank,
         )
-
-    def _key_of_wrappers(self, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Return a key that is equal for fits that share transformers; None if there are none."""
-        found, estimator = self._inside, self.setting.estimator
-        if found.may_be_moved_by(params):
-            changed = clone(estimator).set_params(**clone(dict(params), safe=False))
-            found = inside(changed, self.setting.resource)
-        return found.key_of_wrappers(params) if found.transforms_X else None
 
 
 def nested_subsamples(y: Any, train: Any, seed: int, split: int) -> NDArray[np.intp]:

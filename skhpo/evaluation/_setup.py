@@ -15,7 +15,7 @@ from sklearn.base import clone
 from .._compat import check_method_params, safe_indexing, safe_split
 from ..rows import RowSubset, as_given
 from ..searchable import search_tags
-from ..wrappers import Prepared, inside
+from ..wrappers import Inside, Prepared, inside
 from ..wrappers import prepare as prepare_wrappers
 from ._blame import FAILURES, failure, raise_unless_candidates
 from ._callbacks import separate_files
@@ -33,6 +33,8 @@ __all__ = [
     "configured",
     "derive_seed",
     "inner_rows",
+    "inside_of",
+    "key_of_wrappers",
     "part_of",
     "prepare",
     "reads_rows",
@@ -136,6 +138,21 @@ def configured(
     seed_components(estimator, seed_for)
     set_horizon(estimator, setting.resource, setting.max_resource)
     return estimator
+
+
+def inside_of(setting: Setting, params: Mapping[str, Any]) -> Inside:
+    """Return what is inside of the wrappers of an estimator with a candidate's parameters."""
+    found = inside(setting.estimator, setting.resource)
+    if not found.may_be_moved_by(params):
+        return found
+    changed = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
+    return inside(changed, setting.resource)
+
+
+def key_of_wrappers(setting: Setting, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return a key that is equal for candidates that share transformers; None if there are none."""
+    found = inside_of(setting, params)
+    return found.key_of_wrappers(params) if found.transforms_X else None
 
 
 def run_transform(

@@ -105,8 +105,10 @@ class Ensembles(KeptOutputs):
         selection = self._selected(rows, scores, n_members, n_initial, n_bags)
         if members == "folds":
             fitted: list[Any] = []
+            transformers: dict[Any, Any] = {}
             for row, repeat in selection.keys:
-                models = self.kept_models(row, X, None if X is None else y, **params)
+                own_y = None if X is None else y
+                models = self._kept_models(row, X, own_y, params, transformers)
                 fitted += models[repeat :: self.n_repeats]
             return self._averaging(fitted, selection, self.n_splits_)
 

@@ -146,7 +146,14 @@ class KeptModels:
         is_pickle = isinstance(content, evaluation.Packed)
         return not is_pickle and evaluation.needs_data(self._setting, trial.params)
 
-    def of_row(self, row: int, X: Any = None, y: Any = None, fit_params: Any = None) -> list[Any]:
+    def of_row(
+        self,
+        row: int,
+        X: Any = None,
+        y: Any = None,
+        fit_params: Any = None,
+        shared: dict[Any, Any] | None = None,
+    ) -> list[Any]:
         """Return the fitted estimators of a row.
 
         Parameters
@@ -157,6 +164,8 @@ class KeptModels:
             All data, where they are needed.
         fit_params : dict, default=None
             Metadata for ``fit`` of the estimator.
+        shared : dict, default=None
+            Transformers that were fitted for other rows, with the same data; new ones are added.
 
         Returns
         -------
@@ -166,6 +175,7 @@ class KeptModels:
         self.check(row)
         trial = self._trials[row]
         setting = replace(self._setting, fit_params=fit_params or {})
+        shared = {} if shared is None else shared
         found = []
         for split, repeat in product(range(len(self._train_rows)), range(self._n_repeats)):
             content = self._store.get((trial.number, split, repeat))
@@ -185,5 +195,5 @@ class KeptModels:
                 n_train=n_train,
             )
             train = self._train_rows[split]
-            found.append(evaluation.restored(setting, task, content, X, y, train))
+            found.append(evaluation.restored(setting, task, content, X, y, train, shared))
         return found

@@ -82,6 +82,12 @@ class KeptOutputs(TopEstimators):
         ValueError
             If no estimators were kept, or not those of this row, or data are needed; says why.
         """
+        return self._kept_models(row, X, y, params, {})
+
+    def _kept_models(
+        self, row: int | None, X: Any, y: Any, params: dict[str, Any], shared: dict[Any, Any]
+    ) -> list[Any]:
+        """Return the kept estimators of a row; `shared` as of `KeptModels.of_row`."""
         check_is_fitted(self, "cv_results_")
         kept = getattr(self, "models_", None)
         if kept is None:
@@ -95,7 +101,7 @@ class KeptOutputs(TopEstimators):
         what = "kept_models fits what is around the networks again"
         X, y, fit_params = self._inputs(X, y, params, f"{what}, on", "kept_models(row, X, y)")
         with self._refit_inputs.routing():
-            return list(kept.of_row(row, X, y, fit_params))
+            return list(kept.of_row(row, X, y, fit_params, shared))
 
     def _checked_row(self, row: int | None) -> int:
         n_rows = len(self.cv_results_["params"])

@@ -134,6 +134,33 @@ def test_networks(members, blobs):
         assert mine or len(ensemble.members_) > 3
 
 
+class CountingScaler(StandardScaler):
+    """Counts its fits."""
+
+    n_fits = 0
+
+    def fit(self, X, y=None, sample_weight=None):
+        CountingScaler.n_fits += 1
+        return super().fit(X, y, sample_weight)
+
+
+def test_members_of_the_folds_share_transformers(blobs):
+    X, y = blobs
+    net = make_pipeline(CountingScaler(), TorchClassifier(max_epochs=1, batch_size=64))
+    space = {"torchclassifier__lr": [0.01, 0.1], "countingscaler__with_mean": [True, False]}
+    search = search_of(net, space, cv=2, keep_models=4, scoring="neg_log_loss", refit=False)
+    search.fit(X, y)
+    CountingScaler.n_fits = 0
+    ensemble = search.ensemble(3, members="folds", n_initial=3)
+    means = {id(member[0]): member[0].with_mean for member in ensemble.members_}
+    assert (
+        len(ensemble.members_) > len(means) == CountingScaler.n_fits == 2 * len({*means.values()})
+    )
+    kept = [model for row in search.models_.rows for model in search.kept_models(row)]
+    outputs = [model.predict_proba(X).tobytes() for model in kept]
+    assert all(member.predict_proba(X).tobytes() in outputs for member in ensemble.members_)
+
+
 def test_repeats_are_candidates_of_their_own():
     forest = RandomForestClassifier(n_estimators=3, max_depth=3)
     search = search_of(forest, {"max_features": [1, 3]}, n_repeats=3).fit(X, y)
