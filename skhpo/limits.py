@@ -1,8 +1,9 @@
-"""Limits of a running fit: the device of its slot, and its time.
+"""What a running fit is limited by: the device of its slot, its time, and Ctrl-C.
 
-Both belong to the thread that fits, not to the estimator: they are set around a fit, and estimators
-of this package read them. Other code is interrupted a little later: by a signal in the main thread,
-in other threads by an exception that Python raises in them as soon as they run Python code.
+The first two belong to the thread that fits, not to the estimator: they are set around a fit, and
+estimators of this package read them. Other code is interrupted a little later: by a signal in the
+main thread, in other threads by an exception that Python raises in them as soon as they run Python
+code. Ctrl-C is noticed also if a library swallows it or converts it to another error.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ __all__ = [
     "check_time",
     "current_slot",
     "interrupt",
+    "is_interrupt",
     "limited",
+    "noticing",
     "time_for",
 ]
+
 
 _slot: ContextVar[str | None] = ContextVar("slot", default=None)
 _limits: ContextVar[tuple[_Limits, Any] | None] = ContextVar("limits", default=None)
@@ -330,3 +334,74 @@ class _Settled(BaseException):
 def _set_exception(ident: int | None, kind: type[BaseException] | None) -> None:
     raised = None if kind is None else ctypes.py_object(kind)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)
+
+
+_around = ContextVar("around", default=None)
+
+
+@contextmanager
+def noticing() -> Iterator[Callable[[], None]]:
+    """Detect each Ctrl-C in the body, even if its KeyboardInterrupt is swallowed.
+
+    Signals reach the main thread only; elsewhere nothing is detected. Under a user's handler only
+    a KeyboardInterrupt that it raises counts.
+
+    Yields
+    ------
+    check : callable
+        Raises KeyboardInterrupt if there was one. The end of the body does so, too.
+    """
+    noticed: list[int] = []
+
+    def check() -> None:
+        if noticed:
+            raise KeyboardInterrupt
+
+    token = _around.set(sys.exc_info()[1])
+    try:
+        with _handling(noticed):
+            yield check
+    finally:
+        _around.reset(token)
+        check()
+
+
+@contextmanager
+def _handling(noticed: list[int]) -> Any:
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main else None
+    if not callable(before):
+        yield
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        try:
+            before(number, frame)
+        except KeyboardInterrupt:
+            noticed.append(number)
+            raise
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        # Not if the body has installed another handler.
+        if signal.getsignal(signal.SIGINT) is handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is a KeyboardInterrupt, or has one among its causes and contexts.
+
+    An error that was being handled when `noticing` was entered does not count.
+    """
+    seen, chain = {id(_around.get())}, [error]
+    while chain:
+        error = chain.pop()
+        if error is None or id(error) in seen:
+            continue
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        chain += [error.__cause__, error.__context__]
+    return False

@@ -46,7 +46,6 @@ _HOLDERS = {
     "compose.TransformedTargetRegressor": ("regressor", "regressor_"),
     "model_selection.FixedThresholdClassifier": ("estimator", "estimator_"),
 }
-
 # Wrappers that fit what is inside several times, or on parts.
 _OTHERS = {
     "calibration.CalibratedClassifierCV": ("estimator", None),

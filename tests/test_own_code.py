@@ -16,8 +16,7 @@ from torch import nn
 
 from skhpo import SearchCV, TorchClassifier
 from skhpo.exceptions import JournalError
-from skhpo.fingerprint import describe
-from skhpo.own_code import hash_of_code
+from skhpo.fingerprint import describe, hash_of_code
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
 

@@ -28,12 +28,9 @@ __all__ = [
 
 
 SIGMOID = frozenset({"sigmoid", "hardsigmoid"})
-
 SOFTMAX = frozenset({"softmax"})
-
 # Operations with results in [0, 1].
 UNIT = SIGMOID | SOFTMAX
-
 # Operations whose results may be negative.
 REAL = frozenset(
     {
@@ -44,7 +41,6 @@ REAL = frozenset(
         *("silu", "leakyrelu", "prelu", "mish"),
     }
 )
-
 # Operations that keep, scale or shift the range of their inputs.
 _PASSED = frozenset(
     {
@@ -84,7 +80,6 @@ def only(operations, kinds):
 
 
 _RATES = frozenset({"exp", "softplus", "relu"})
-
 # Criteria under which an output approaches the target itself.
 _NEAR_TARGETS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 

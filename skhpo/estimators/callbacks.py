@@ -43,7 +43,6 @@ __all__ = [
 
 
 _PRINT = inspect.signature(PrintLog).parameters["sink"].default
-
 _OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
 
 

@@ -91,7 +91,8 @@ def prepare_fit(
     if not continuing:
         if net.callbacks:
             let_callbacks_set_params(net, X, y)
-        net._build(inputs, fit_params, targets, n_categories_of(X))
+        n_categories = None if type(X) is np.ndarray else n_categories_of(X)
+        net._build(inputs, fit_params, targets, n_categories)
     elif reset:
         net._learn_from(inputs, net._first_batch(inputs, targets)[0], fit_params)
     if validation is None and net.validation_fraction is None:
@@ -323,7 +324,6 @@ def _explain_single_rows(error, net):
 
 # Batches on which both modes are compared: enough for a spread, and few beside an epoch.
 _FEW_BATCHES = 8
-
 # A smaller gap, as a share of the loss of the first epoch, does not matter.
 _SMALL = 0.1
 

@@ -36,7 +36,6 @@ NO_BATCHES = (
     "a Dataset must yield at least one batch, but it yielded none; one that is iterated must start "
     "again each time, and a collate_fn or batch sampler must not drop all"
 )
-
 _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
 
 

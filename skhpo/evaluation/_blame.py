@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from ..exceptions import StorageError
-from ..interrupts import is_interrupt
-from ..limits import FitTimeoutError
+from ..limits import FitTimeoutError, is_interrupt
 
 if TYPE_CHECKING:
     from ..journal import CheckpointFile

@@ -18,8 +18,15 @@ import sklearn
 from joblib import cpu_count
 
 from ..files import storing
-from ..interrupts import is_interrupt, noticing
-from ..limits import HOPELESS, Cut, FitTimeoutError, SearchTimeoutError, limited
+from ..limits import (
+    HOPELESS,
+    Cut,
+    FitTimeoutError,
+    SearchTimeoutError,
+    is_interrupt,
+    limited,
+    noticing,
+)
 from ..process import TORCH_THREADS, end_with, own_filters, remove_at_last, remove_now, with_filters
 from ._blame import FAILURES, Environment, refused_by_system
 from ._board import Board, Row

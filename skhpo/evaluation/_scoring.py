@@ -43,7 +43,6 @@ __all__ = [
 
 # Largest number of outputs of a joint forward pass that are in memory at the same time.
 _MOST_OUTPUTS = 2**25
-
 _ALONE = "networks are scored one by one"
 
 

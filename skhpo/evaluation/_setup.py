@@ -201,9 +201,10 @@ def prepare(
     whole = configured(
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
-    repeat = f"-repeat-{task.repeat}" if task.repeat else ""
-    name = f"candidate-{task.candidate}-split-{task.split}{repeat}"
-    separate_files(whole, f"{setting.name}/{name}")
+    if _has_callbacks(whole):
+        repeat = f"-repeat-{task.repeat}" if task.repeat else ""
+        name = f"candidate-{task.candidate}-split-{task.split}{repeat}"
+        separate_files(whole, f"{setting.name}/{name}")
     found = inside(whole, setting.resource)
     if prepared is None:
         prepared = prepare_wrappers(whole, *part_for(whole), setting.resource)
@@ -217,6 +218,12 @@ def prepare(
         prepared.y,
         prepared.fit_params,
     )
+
+
+def _has_callbacks(estimator: Any) -> bool:
+    """Whether a network among the parameters of an estimator, or itself, has callbacks."""
+    params = estimator.get_params(deep=True)
+    return any(isinstance(params[k], list) for k in params if k.rpartition("__")[2] == "callbacks")
 
 
 def train_part(

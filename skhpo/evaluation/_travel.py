@@ -165,7 +165,6 @@ def _pickles_in_its_own_way(module: Any) -> bool:
 
 # Bytes from which on an array lies in a file; joblib's own bound.
 _LARGE = 10**6
-
 # Where arrays begin in a file: no processor loads across such a border.
 _ALIGNMENT = 64
 

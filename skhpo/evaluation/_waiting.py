@@ -185,10 +185,8 @@ class Waiting:
 
 # Of the memory that is free, the part that transformers may take which no fit at hand needs.
 _SHARE = 1 / 4
-
 # While no more settings were seen than this, it is open whether candidates share them.
 _FEW_SETTINGS = 2
-
 # Free bytes where the system does not tell.
 _UNKNOWN = 2**32
 

@@ -25,8 +25,8 @@ from .._compat import (
     print_inside,
     routing_enabled,
 )
-from ..interrupts import noticing
 from ..journal import SharedJournal
+from ..limits import noticing
 from ..schedulers import Scheduler
 from ..scorers import get_scorer_names, resolved
 from ..space import as_written

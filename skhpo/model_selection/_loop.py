@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation import raised_by
 from ..exceptions import JournalError, StorageError
-from ..interrupts import noticing
 from ..journal import Recorded, fit_event
+from ..limits import noticing
 from ..results import TrialTable
 from ._cost import COST_IS_USED
 from ._folds import PartNoise
