@@ -96,8 +96,7 @@ def describe(value: Any, _depth: int = 0) -> Any:
             "kw": inner(value.keywords),
         }
     if isinstance(value, _METHODS) and not isinstance(value.__self__, types.ModuleType):
-        is_own = isinstance(value, types.MethodType)
-        function = value.__func__ if is_own else value.__name__
+        function = value.__func__ if isinstance(value, types.MethodType) else value.__name__
         return {"method": inner(function), "of": inner(value.__self__)}
     if hasattr(value, "__code__"):
         return _function(value, inner)
@@ -112,7 +111,8 @@ def describe(value: Any, _depth: int = 0) -> Any:
     if hasattr(value, "state_dict"):
         weights = {name: inner(held) for name, held in value.state_dict().items()}
         codes = {hash_of_code(type(part)) for part in getattr(value, "modules", tuple)()}
-        parts = {"parts": sorted(codes - {None})} if codes - {None} else {}
+        own = sorted(code for code in codes if code is not None)
+        parts = {"parts": own} if own else {}
         return {**_class(type(value)), "text": str(value), "weights": digest(weights), **parts}
     if hasattr(value, "__dict__"):
         return {**_class(type(value)), "attributes": inner(vars(value))}

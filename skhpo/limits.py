@@ -59,7 +59,8 @@ class FitTimeoutError(Cut):
 
     def __init__(self, *args: Any) -> None:
         # Python creates it without arguments when it is raised in another thread.
-        super().__init__(*(args or (_limits.get()[0].explanation,)))
+        found = _limits.get()
+        super().__init__(*(args or ([] if found is None else [found[0].explanation])))
 
 
 class SearchTimeoutError(Cut):
@@ -135,11 +136,12 @@ def check_time() -> None:
 def time_for(n_fits: int) -> Iterator[None]:
     """Set the limit of the body to the time of `n_fits` from now, if fits have a limit."""
     found = _limits.get()
-    if found is None or found[0].seconds is None:
+    seconds = None if found is None else found[0].seconds
+    if found is None or seconds is None:
         yield
         return
     limits, alarm = found
-    before, limits.fit_end = limits.fit_end, time.monotonic() + n_fits * limits.seconds
+    before, limits.fit_end = limits.fit_end, time.monotonic() + n_fits * seconds
     limits.moved(alarm)
     try:
         yield
@@ -234,7 +236,7 @@ class _Signal:
 
     def __init__(self, limits: _Limits) -> None:
         self._limits = limits
-        self._timer = None
+        self._timer: tuple[float, float] | None = None
 
     def begin(self) -> None:
         # Read before they are changed, so that `end` can restore them after any interruption.
@@ -270,10 +272,10 @@ class _Watch:
     """Makes Python raise an exception in a thread; a system call there is not interrupted."""
 
     def __init__(self, limits: _Limits) -> None:
-        self._limits = limits
+        self._limits: _Limits | None = limits
         self._thread = threading.get_ident()
         self._changed = threading.Condition()
-        self._end = None
+        self._end: float | None = None
 
     def begin(self) -> None:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -333,10 +335,10 @@ class _Settled(BaseException):
 
 def _set_exception(ident: int | None, kind: type[BaseException] | None) -> None:
     raised = None if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), raised)
 
 
-_around = ContextVar("around", default=None)
+_around: ContextVar[BaseException | None] = ContextVar("around", default=None)
 
 
 @contextmanager
@@ -395,13 +397,14 @@ def is_interrupt(error: BaseException) -> bool:
 
     An error that was being handled when `noticing` was entered does not count.
     """
-    seen, chain = {id(_around.get())}, [error]
+    seen = {id(_around.get())}
+    chain: list[BaseException | None] = [error]
     while chain:
-        error = chain.pop()
-        if error is None or id(error) in seen:
+        one = chain.pop()
+        if one is None or id(one) in seen:
             continue
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(one, KeyboardInterrupt):
             return True
-        seen.add(id(error))
-        chain += [error.__cause__, error.__context__]
+        seen.add(id(one))
+        chain += [one.__cause__, one.__context__]
     return False

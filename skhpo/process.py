@@ -60,6 +60,11 @@ class Together:
                 self._context.__exit__(None, None, None)
 
 
+def _filters_now() -> list[Any]:
+    """Return the list that ``warnings`` reads; each ``catch_warnings`` has another one."""
+    return warnings.filters  # type: ignore[return-value]
+
+
 class _Ignoring(Together):
     """Warnings that are not shown while any thread is in it.
 
@@ -74,15 +79,17 @@ class _Ignoring(Together):
     def __enter__(self) -> None:
         super().__enter__()
         with self._lock:
-            if not warnings.filters or warnings.filters[0] is not self._entry:
-                warnings.filters.insert(0, self._entry)
+            filters = _filters_now()
+            if not filters or filters[0] is not self._entry:
+                filters.insert(0, self._entry)
 
     @contextmanager
     def _removing(self) -> Iterator[None]:
         yield
-        found = [i for i, other in enumerate(warnings.filters) if other is self._entry]
+        filters = _filters_now()
+        found = [i for i, other in enumerate(filters) if other is self._entry]
         for i in reversed(found):
-            del warnings.filters[i]
+            del filters[i]
 
 
 @functools.lru_cache(maxsize=64)
@@ -98,7 +105,7 @@ def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) ->
 def _filters_restored() -> Iterator[None]:
     before = list(warnings.filters)
     yield
-    warnings.filters[:] = before
+    _filters_now()[:] = before
 
 
 _filters = Together(_filters_restored)
@@ -133,7 +140,7 @@ def with_filters(filters: list[Any]) -> Iterator[None]:
             found.append((action, message, kind, *where))
     with _filters:
         warnings.resetwarnings()  # also forgets which warnings were shown
-        warnings.filters[:] = found
+        _filters_now()[:] = found
         yield
 
 

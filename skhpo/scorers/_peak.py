@@ -42,7 +42,7 @@ def _tensors() -> Any:
 
     class Tensors(TorchDispatchMode):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
             self.live: dict[int, int] = {}  # bytes of storages that were made here
             self.total = self.peak = 0
 
