@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ..training.sequences import Sequences
 __all__ = ["arranged"]
 
 
-def arranged(net, X, y, *, reset):
+def arranged(net: Any, X: Any, y: Any, *, reset: bool) -> Any:
     """Return data of several inputs or of sequences as a dict, and anything else unchanged.
 
     * A list or tuple of as many arrays as the module has inputs gets their positions as names.
@@ -39,23 +40,23 @@ def arranged(net, X, y, *, reset):
     return X if found is None else {0: found}
 
 
-def has_columns_of_arrays(X):
+def has_columns_of_arrays(X: Any) -> bool:
     """Whether X is a frame of which a column has an array in each row."""
     if not (hasattr(X, "columns") and hasattr(X, "shape") and len(X.shape) == 2 and len(X)):
         return False
     return any(_is_sequence(_first(X[name])) for name in X.columns)
 
 
-def _first(column):
+def _first(column: Any) -> Any:
     return column.iloc[0] if hasattr(column, "iloc") else column[0]
 
 
-def _is_sequence(value):
+def _is_sequence(value: Any) -> bool:
     of_polars = type(value).__module__.partition(".")[0] == "polars"
     return isinstance(value, list | tuple) or of_polars or np.ndim(value) > 0
 
 
-def _column(column, collate):
+def _column(column: Any, collate: Any) -> Any:
     """Return a column of a frame: an array, or the list of its arrays where they differ."""
     if not _is_sequence(_first(column)):
         return np.asarray(column)
@@ -64,7 +65,7 @@ def _column(column, collate):
     return np.stack(rows) if same and collate != "pad" else rows
 
 
-def _are_inputs(net, X, y, reset):
+def _are_inputs(net: Any, X: Any, y: Any, reset: bool) -> bool:
     """Whether a list or tuple has an array for each input, rather than samples."""
     if type(X) not in (list, tuple) or not X or not all(hasattr(one, "shape") for one in X):
         return False
@@ -75,7 +76,7 @@ def _are_inputs(net, X, y, reset):
     return y is not None and len(X) != num_samples(y) == num_samples(X[0])
 
 
-def _sequences(value, name):
+def _sequences(value: Any, name: str) -> Any:
     """Return rows as `Sequences` if they are such, else None."""
     if isinstance(value, Sequences):
         return value

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +56,7 @@ _PASSED = frozenset(
 )
 
 
-def last_operations(output):
+def last_operations(output: torch.Tensor) -> frozenset[str]:
     """Return the lower-case names of the operations that an output comes from.
 
     Views, sums, products and averages are skipped: ``1 - torch.sigmoid(x)`` comes from a sigmoid.
@@ -74,7 +76,7 @@ def last_operations(output):
     return frozenset(found)
 
 
-def only(operations, kinds):
+def only(operations: frozenset[str], kinds: frozenset[str]) -> bool:
     """Whether operations are known and all among `kinds`."""
     return bool(operations) and operations <= kinds
 
@@ -84,7 +86,7 @@ _RATES = frozenset({"exp", "softplus", "relu"})
 _NEAR_TARGETS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 
 
-def takes_logits(criterion):
+def takes_logits(criterion: Any) -> bool | None:
     """Whether a criterion applies the sigmoid or the softmax itself; None where unknown."""
     if isinstance(criterion, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss):
         return True
@@ -96,7 +98,7 @@ def takes_logits(criterion):
     return flag if isinstance(flag, bool) else None
 
 
-def are_logits(output, operations):
+def are_logits(output: torch.Tensor, operations: frozenset[str]) -> bool | None:
     """Whether a few outputs are logits, by their range and `last_operations`; None if in doubt."""
     if not _within_unit(output):
         # Unbounded positive numbers have no threshold between two classes.
@@ -107,7 +109,15 @@ def are_logits(output, operations):
     return True if operations & REAL else None
 
 
-def meaning_of(output, operations, criterion, n_classes, multi_label=False, *, ask=True):
+def meaning_of(
+    output: torch.Tensor,
+    operations: frozenset[str],
+    criterion: Any,
+    n_classes: int,
+    multi_label: bool = False,
+    *,
+    ask: bool = True,
+) -> str:
     """Infer what a classifier's module returns, from the criterion and a few rows of output.
 
     Parameters
@@ -173,7 +183,9 @@ def meaning_of(output, operations, criterion, n_classes, multi_label=False, *, a
     return "each_probability" if logits is False else "logits"
 
 
-def _decided(logits, output, operations, criterion, ask):
+def _decided(
+    logits: bool | None, output: torch.Tensor, operations: frozenset[str], criterion: Any, ask: bool
+) -> bool:
     """Whether outputs that are compared with a threshold are logits."""
     if logits is None:
         logits = are_logits(output, operations)
@@ -186,7 +198,7 @@ def _decided(logits, output, operations, criterion, ask):
     return logits is not False
 
 
-def _cannot_tell(output, criterion):
+def _cannot_tell(output: torch.Tensor, criterion: Any) -> str:
     return (
         f"neither the criterion {type(criterion).__name__} nor the module tells whether its "
         f"outputs (from {output.min().item():.3g} to {output.max().item():.3g}) are logits or "
@@ -194,7 +206,7 @@ def _cannot_tell(output, criterion):
     )
 
 
-def _check_width(output, width, criterion, n_classes):
+def _check_width(output: torch.Tensor, width: int, criterion: Any, n_classes: int) -> None:
     name = type(criterion).__name__
     if isinstance(criterion, nn.BCEWithLogitsLoss | nn.BCELoss):
         fits, wanted = width == 1 and n_classes == 2, "1 output for exactly 2 classes"
@@ -221,7 +233,7 @@ def _check_width(output, width, criterion, n_classes):
         )
 
 
-def _check_labels(output, criterion, n_labels):
+def _check_labels(output: torch.Tensor, criterion: Any, n_labels: int) -> None:
     if output.ndim != 2 or output.shape[1] != n_labels:
         raise ValueError(
             f"the module must return {n_labels} outputs for {n_labels} labels, but it returns an "
@@ -235,7 +247,7 @@ def _check_labels(output, criterion, n_labels):
         )
 
 
-def _check_range(output, operations, criterion):
+def _check_range(output: torch.Tensor, operations: frozenset[str], criterion: Any) -> None:
     """Raise or warn if a criterion gets probabilities instead of logits, or the reverse."""
     name = type(criterion).__name__
     if isinstance(criterion, nn.BCELoss) and not _within_unit(output):
@@ -261,12 +273,12 @@ def _check_range(output, operations, criterion):
         )
 
 
-def _within_unit(output):
+def _within_unit(output: torch.Tensor) -> bool:
     # Tolerance for rounding after a division by a sum.
     return bool(((output >= 0) & (output <= 1 + 1e-6)).all())
 
 
-def sum_to_one(output):
+def sum_to_one(output: torch.Tensor) -> bool:
     """Whether the values of each row are >= 0 and sum to one."""
     if output.ndim != 2 or output.shape[1] < 2 or not bool((output >= 0).all()):
         return False
@@ -274,9 +286,9 @@ def sum_to_one(output):
     return torch.allclose(output.sum(1), output.new_ones(1), atol=1e-2)
 
 
-def as_probabilities(meaning):
+def as_probabilities(meaning: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the function from such outputs to probabilities (n, n_classes)."""
-    return {
+    functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "logits": functools.partial(torch.softmax, dim=1),
         "log_probabilities": torch.exp,
         "probabilities": torch.clone,
@@ -286,20 +298,21 @@ def as_probabilities(meaning):
         "label_logits": torch.sigmoid,
         "label_probabilities": torch.clone,
         "label_values": functools.partial(torch.clamp, min=0, max=1),
-    }[meaning]
+    }
+    return functions[meaning]
 
 
-def _normalised(output):
+def _normalised(output: torch.Tensor) -> torch.Tensor:
     return output / output.sum(1, keepdim=True).clamp_min(torch.finfo(output.dtype).tiny)
 
 
-def two_columns(output):
+def two_columns(output: torch.Tensor) -> torch.Tensor:
     """Return the probabilities of both classes, given that of the second."""
     of_second = output.reshape(-1)
     return torch.stack((1 - of_second, of_second), 1)
 
 
-def link_of(output, operations, criterion):
+def link_of(output: torch.Tensor, operations: frozenset[str], criterion: Any) -> str:
     """Infer what a regressor's module returns, from the criterion and a few rows of output.
 
     Returns "values", "logs", "logits" or "class_logits". Raises ValueError if the output does not
@@ -330,15 +343,16 @@ def link_of(output, operations, criterion):
     return "class_logits" if several else "logits"
 
 
-def as_predictions(link):
+def as_predictions(link: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the function from such outputs to predicted targets."""
-    return {
+    functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "values": torch.clone,
         "logs": torch.exp,
         "logits": torch.sigmoid,
         "class_logits": functools.partial(torch.softmax, dim=1),
-    }[link]
+    }
+    return functions[link]
 
 
-def _is_of_torch(criterion):
+def _is_of_torch(criterion: Any) -> bool:
     return type(criterion).__module__.startswith("torch.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import types
 from functools import partial
+from typing import Any, NoReturn
 
 import torch
 from sklearn.metrics import get_scorer, get_scorer_names
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-def changed_settings(net, component):
+def changed_settings(net: Any, component: str) -> dict[str, Any]:
     """Return the settings of a component that differ from its defaults, as a dict.
 
     Only these may select an implementation: setting a parameter to its default changes nothing,
@@ -46,7 +47,7 @@ def changed_settings(net, component):
     return {k: v for k, v in own.items() if k not in defaults or not same_value(v, defaults[k])}
 
 
-def arguments_of_callbacks(callbacks):
+def arguments_of_callbacks(callbacks: Any) -> dict[str, Any]:
     """Return callbacks by name, and their parameters by names such as ``"print_log__sink"``."""
     known = {}
     for name, callback in callbacks.items():
@@ -56,7 +57,7 @@ def arguments_of_callbacks(callbacks):
     return known
 
 
-def same_value(one, other):
+def same_value(one: Any, other: Any) -> bool:
     """Whether two values of a parameter are known to be the same."""
     if one is other:
         return True
@@ -77,26 +78,27 @@ class HiddenParameter:
     Code of this package reads it from ``vars``.
     """
 
-    def __set_name__(self, owner, name):
+    def __set_name__(self, owner: Any, name: str) -> None:
         self.name = name
 
-    def __get__(self, net, owner=None):
+    def __get__(self, net: Any, owner: Any = None) -> NoReturn:
         raise AttributeError(
             f"{self.name!r} of a network is a parameter and no attribute; see get_params()"
         )
 
-    def __set__(self, net, value):
+    def __set__(self, net: Any, value: Any) -> None:
         vars(net)[self.name] = value
 
 
-def arguments_of_transform(value, arguments_of):
+def arguments_of_transform(value: Any, arguments_of: Any) -> dict[str, Any] | None:
     """Return the arguments of a transform that are parameters, from name to default.
 
     Those of a class, and those of a function after the first; an object has none. None if any name
     is valid. `arguments_of` does so for all arguments of a callable.
     """
     if isinstance(value, type):
-        return arguments_of(value)
+        found: dict[str, Any] | None = arguments_of(value)
+        return found
     if not isinstance(value, types.FunctionType | partial):
         return {}
     found = arguments_of(value)
@@ -110,7 +112,7 @@ STREAMS = ("init", "shuffle", "forward", "validation", "augment")
 _STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")
 
 
-def check_settings(net):
+def check_settings(net: Any) -> None:
     """Raise ValueError for an invalid value or two settings that exclude each other."""
     _check_selection(net)
     if net.average_from is not None or net.accumulate > 1 or net.max_grad_norm is not None:
@@ -143,7 +145,7 @@ def check_settings(net):
         _check_item(net, "seeds", name, seed, [COUNT_OR_ZERO, None])
 
 
-def _check_steps(net):
+def _check_steps(net: Any) -> None:
     if net.average_from is not None and net.average is None:
         raise ValueError(
             f"average_from={net.average_from} is the first epoch that is averaged, but "
@@ -167,7 +169,7 @@ def _check_steps(net):
         )
 
 
-def _check_selection(net):
+def _check_selection(net: Any) -> None:
     fraction = net.validation_fraction
     if fraction is not None and net.train_split:
         raise ValueError(
@@ -188,7 +190,7 @@ def _check_selection(net):
         raise ValueError(f"monitor must be a name, but got {net.monitor!r}")
 
 
-def _check_schedule(net):
+def _check_schedule(net: Any) -> None:
     if net.lr_scheduler is None:
         set_ones = [name for name in vars(net) if name.startswith("lr_scheduler__")]
         if set_ones:
@@ -197,7 +199,7 @@ def _check_schedule(net):
     resolve_scheduler(net.lr_scheduler)
 
 
-def _check_collate(net):
+def _check_collate(net: Any) -> None:
     for name in ("iterator_train__collate_fn", "iterator_valid__collate_fn"):
         if net.collate is not None and vars(net).get(name) is not None:
             raise ValueError(
@@ -211,7 +213,7 @@ def _check_collate(net):
         )
 
 
-def _check_groups(net):
+def _check_groups(net: Any) -> None:
     for name in ("lr_multipliers", "freeze"):
         value = getattr(net, name)
         if value is not None and not (
@@ -231,6 +233,6 @@ def _check_groups(net):
         _check_item(net, "freeze", pattern, epochs, [COUNT_OR_ZERO, "boolean"])
 
 
-def _check_item(net, name, key, value, constraint):
+def _check_item(net: Any, name: str, key: Any, value: Any, constraint: Any) -> None:
     item = f"{name}[{key!r}]"
     check_arguments(type(net).__name__, {item: constraint}, **{item: value})

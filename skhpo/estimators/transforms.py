@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -23,16 +25,18 @@ class BatchTransform:
     They draw random numbers from `stream`. Floats become those of `dtype`.
     """
 
-    def __init__(self, functions, stream, dtype):
+    def __init__(
+        self, functions: Sequence[tuple[str, Callable[[Any], Any]]], stream: Any, dtype: Any
+    ) -> None:
         self.functions = functions
         self.stream = stream
         self.dtype = dtype
 
-    def without_stream(self):
+    def without_stream(self) -> BatchTransform:
         """Return the same change with draws from a stream of its own."""
         return BatchTransform(self.functions, Stream(0, "probe"), self.dtype)
 
-    def __call__(self, X):
+    def __call__(self, X: Any) -> Any:
         n_rows = row_count(X)
         with torch.no_grad(), OwnGenerators(self.stream):
             for name, function in self.functions:
@@ -45,12 +49,14 @@ class BatchTransform:
         return cast_bytes(cast_floats(X, self.dtype), self.dtype)
 
 
-def made_transforms(net, names):
+def made_transforms(net: Any, names: Sequence[str]) -> dict[str, Callable[[Any], Any]]:
     """Return the functions of some transforms of a net, by name."""
     return {name: _made(vars(net)[name], changed_settings(net, name)) for name in names}
 
 
-def batch_transform(net, *, training, stream=None, dtype=None):
+def batch_transform(
+    net: Any, *, training: bool, stream: Any = None, dtype: Any = None
+) -> BatchTransform | None:
     """Return the `BatchTransform` of a net's batches, None if nothing changes them."""
     made = net._transforms
     names = [name for name in TRANSFORMS[: 1 + training] if name in made]
@@ -62,7 +68,7 @@ def batch_transform(net, *, training, stream=None, dtype=None):
     return BatchTransform(functions, stream, dtype or net._floating_dtype())
 
 
-def seen_by_module(net, few):
+def seen_by_module(net: Any, few: Any) -> Any:
     """Return a few rows of checked data as the module, once it is made, will get them."""
     change = batch_transform(net, training=False, dtype=torch.float32)
     if change is None:
@@ -74,7 +80,7 @@ def seen_by_module(net, few):
     return changed
 
 
-def transformed_in_training(net, inputs):
+def transformed_in_training(net: Any, inputs: Any) -> Any:
     """Return rows after the transform of training."""
     function = _on_device(net, net._transforms["train_transform"])
     stream = Stream(net.seed_, "trial")
@@ -84,12 +90,12 @@ def transformed_in_training(net, inputs):
     return changed
 
 
-def _on_device(net, function):
+def _on_device(net: Any, function: Any) -> Any:
     device = getattr(net, "device_", None)
     return function.to(device) if isinstance(function, torch.nn.Module) and device else function
 
 
-def _check_repeats(name, change, rows):
+def _check_repeats(name: str, change: BatchTransform, rows: Any) -> None:
     """Warn if a transform makes something else of the same rows with the same draws."""
     one, other = (change.without_stream()(copy.deepcopy(rows)) for _ in range(2))
     if not is_same(one, other):
@@ -102,7 +108,7 @@ def _check_repeats(name, change, rows):
         )
 
 
-def _made(value, settings):
+def _made(value: Any, settings: Any) -> Any:
     """Return the function of a transform, which is a class, a function or an object."""
     if isinstance(value, type):
         function = value(**settings)
@@ -113,7 +119,7 @@ def _made(value, settings):
     return _RowByRow(function) if _is_for_rows(function) else function
 
 
-def _is_for_rows(function):
+def _is_for_rows(function: Any) -> bool:
     """Whether a transform has to be called for each row, to have draws of its own for each.
 
     Objects of torchvision draw once for all that they get.
@@ -123,8 +129,8 @@ def _is_for_rows(function):
 
 
 class _RowByRow:
-    def __init__(self, function):
+    def __init__(self, function: Any) -> None:
         self.function = function
 
-    def __call__(self, X):
+    def __call__(self, X: Any) -> Any:
         return torch.stack([self.function(row) for row in X])

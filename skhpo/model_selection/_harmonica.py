@@ -448,7 +448,7 @@ classes_, n_features_in_, feature_names_in_
             return None
         own = self.estimator.get_params().get(resource)
         chosen = self.resource == "auto" and self.max_resources == "auto"
-        return int(own) if chosen and isinstance(own, Integral) and own > 0 else largest
+        return int(own) if chosen and isinstance(own, Integral) and int(own) > 0 else largest
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         super()._store(plan, loop)
