@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,16 @@ class ScoredTrials(Ensembles):
             return text
         best = getattr(self, "best_score_", corrected.uncorrected)
         return f"{text}\nbest_score_ {best:.4g}, corrected {corrected}"
+
+    def _check_refit_for_multimetric(self, scores: Iterable[str]) -> None:
+        """Raise ValueError if several metrics leave open which is to be refitted."""
+        if self._refits_ensemble:
+            raise ValueError(
+                "refit='ensemble' needs one metric, which guides the search and selects the "
+                f"members, but scoring has {', '.join(map(repr, scores))}; give one of them as "
+                "scoring, or set refit to one and call search.ensemble(metric=...) afterwards"
+            )
+        super()._check_refit_for_multimetric(scores)
 
     def _score_of(self, plan: Plan) -> Callable[[Sequence[FitResult]], Told]:
         """Return the function from a trial's results to the score that the scheduler gets."""

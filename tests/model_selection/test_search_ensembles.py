@@ -444,7 +444,10 @@ class TestBadInput:
         ("kwargs", "message"),
         [
             ({"scoring": lambda e, X, y: 1.0}, "made by make_scorer"),
-            ({"scoring": ["accuracy", "roc_auc"]}, "refit must be set to a scorer key"),
+            (
+                {"scoring": ["accuracy", "roc_auc"]},
+                "needs one metric.* has 'accuracy', 'roc_auc'; give one",
+            ),
             ({"return_predictions": "predict", "scoring": "roc_auc"}, "needs those of"),
             ({"estimator": KMeans(), "space": {"n_clusters": [2, 3]}}, "is neither"),
         ],
