@@ -51,8 +51,9 @@ class TorchRegressor(HeadsMixin, TorchEstimator, NeuralNetRegressor):
     max_epochs : int, default=50
         Epochs that a ``fit`` or a ``partial_fit`` trains.
     batch_size : int, default=32
-        Samples per batch; -1 puts all in one. The last batch of an epoch may be smaller, but a
-        last batch of one sample joins the one before. Predictions take as many at once, or up to
+        Samples per batch; -1 puts all in one. The last batch of an epoch may be smaller, but one
+        of less than a quarter joins the one before: a step by the gradient of a few samples would
+        be mostly noise (docs/benchmarks/last_batch.md). Predictions take as many at once, or up to
         1,024 where all that the module computes for them fits into 8 MiB;
         ``iterator_valid__batch_size`` sets their number.
     validation_fraction : float or None, default=None

@@ -14,6 +14,9 @@ __all__ = ["RowBatches", "balanced_order", "batch_sizes", "order_by_length"]
 # Batches whose rows are sorted by length together: many enough that those of a batch are about
 # equal, few enough that the order of an epoch stays random.
 _BATCHES_SORTED_TOGETHER = 50
+# A last batch that has less than this share of the others' rows is joined to the one before
+# (docs/benchmarks/last_batch.md).
+_LEAST_LAST = 0.25
 # Rows of which a transform shows what it makes of a batch: as many as it gets before training.
 _FEW = 8
 
@@ -21,13 +24,14 @@ _FEW = 8
 def batch_sizes(n: int, batch_size: int) -> list[int]:
     """Return the sizes of the batches of `n` rows.
 
-    The last one may be smaller; a last batch of one row is joined to the one before, because batch
-    normalization cannot be trained on one row.
+    The last one may be smaller, but a few rows are joined to the batch before: an epoch, and so
+    training, would end with a whole step of the optimizer by the gradient of these few, which is
+    mostly noise. (And batch normalization cannot be trained on one row.)
     """
     sizes = [batch_size] * (n // batch_size)
     rest = n % batch_size
-    if rest == 1 and sizes:
-        sizes[-1] += 1
+    if sizes and 0 < rest < max(2, _LEAST_LAST * batch_size):
+        sizes[-1] += rest
     elif rest:
         sizes.append(rest)
     return sizes

@@ -124,6 +124,11 @@ def test_optimizers_without_kernels_of_their_own(optimizer):
     assert_trains_alike(make, X, Y, further=2)
 
 
+def test_a_few_rows_join_the_last_batch_of_some_networks():
+    rows = [np.arange(n) for n in (99, 95, 100)]  # one batch, one, and 80 and 20
+    assert_trains_alike(lambda k: classifier(k, batch_size=80), X, Y, rows=rows, further=2)
+
+
 def test_limits_of_norms_may_differ():
     assert_trains_alike(lambda k: classifier(k, max_norm=[None, 0.3, 0.6][k]), X, Y)
 
