@@ -3,25 +3,31 @@
 * ``closed``: relative errors of `hypergradient` for the weight decay of ridge and logistic
   regressions (100 rows, 10 columns), against closed forms.
 * ``rates``: learning rates by ``variant="unrolled"``, started 30 times too small and 10 times too
-  large, against the best of 20 fixed ones: digits, 64-64-10, 20 epochs of 32 batches; and the task
-  of ``benchmarks/self_tuning.py`` (MLP, 60 epochs of 4 batches).
+  large, against the best of 20 fixed ones by its mean over 3 random states: digits, 64-64-10, 20
+  epochs of 32 batches; the task of ``benchmarks/self_tuning.py`` (MLP, 60 epochs of 4 batches);
+  with a folder that has them, satimage (15 epochs of 63 batches) and MNIST (2,000 images, 10
+  epochs). "alone" is against the best of 20 with the same random state; a "lucky rate, again" is
+  that one with another random state, against itself.
 * ``cleaning``: digits of which 30% of the labels to train on are drawn anew among the others; a
-  weight for each row by ``variant="implicit"``, against training on all rows, on all but the 30%
-  with the highest loss, and on those with true labels. All are checked on the same 300 clean rows.
+  weight for each row by ``variant="implicit"`` with its defaults, against training on all rows, on
+  all but the 30% with the highest loss, and on those with true labels. All are checked on the same
+  300 clean rows.
 * ``recipe``: the task of ``benchmarks/self_tuning.py`` (MLP, wide ranges) by all variants, as
   multiples of the losses of the untuned network. Variants without a response cannot tune dropout,
   which stays off.
 * ``cost``: processor time of an epoch as a multiple of a plain network's by autograd.
 
     python benchmarks/hypergradients.py closed|rates|cleaning|recipe|cost [--seeds 0-4]
-        [--optimizer adam|sgd]
+        [--optimizer adam|sgd] [--folder DATA]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,10 +36,14 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skhpo import SelfTuningClassifier, TorchClassifier, TorchRegressor, hypergradient
+from skhpo.exceptions import NonFiniteLossError
 
 SOLVERS = ("cg", "neumann", "identity")
 FIXED_RATES = {"adam": np.geomspace(1e-3, 0.2, 20), "sgd": np.geomspace(0.03, 3, 20)}
 OPTIMIZERS = list(FIXED_RATES)
+# Of the networks, for each seed of the data.
+STATES = range(3)
+FOLDER = [None]
 FLIPPED = 0.3
 
 
@@ -107,34 +117,61 @@ def closed_problem(kind, seed):
 
 
 def rates(seeds):
-    print("| task | optimizer | start | valid loss / best fixed | time / fit |")
-    print("| --- | --- | --- | ---: | ---: |")
+    print("| task | optimizer | start | mean / best fixed | of each seed | alone | time / fit |")
+    print("| --- | --- | --- | ---: | --- | ---: | ---: |")
     for task, (ranges, find_data, settings) in rate_tasks().items():
         for optimizer in OPTIMIZERS:
-            fixed, common = ranges[optimizer], {**settings, "optimizer": optimizer}
+            common = {**settings, "optimizer": optimizer}
             rows = {"30 x too small": [], "10 x too large": []}
+            again = []
             for seed in seeds:
-                data, valid = find_data(seed)
-                common["random_state"] = seed
-                losses, seconds = [], []
-                for rate in fixed:
-                    net = TorchClassifier(lr=rate, **common)
-                    seconds.append(fit_seconds(net, data, valid))
-                    losses.append(min(net.history[:, "valid_loss"]))
-                best = int(np.argmin(losses))
+                parts = find_data(seed)
+                losses, seconds = fixed_rates(ranges[optimizer], common, parts)
+                best = int(losses.mean(axis=1).argmin())
+                again += lucky_again(losses)
                 for start, factor in zip(rows, (1 / 30, 10), strict=True):
-                    net = SelfTuningClassifier(
-                        hyperparameters={"lr": loguniform(1e-5, 100)},
-                        variant="unrolled",
-                        warmup_epochs=0,
-                        lr=fixed[best] * factor,
-                        **common,
-                    )
-                    taken = fit_seconds(net, data, valid) / np.median(seconds)
-                    rows[start].append([min(net.history[:, "valid_loss"]) / losses[best], taken])
+                    found, taken = [], []
+                    for state in STATES:
+                        net = SelfTuningClassifier(
+                            hyperparameters={"lr": loguniform(1e-5, 100)},
+                            variant="unrolled",
+                            warmup_epochs=0,
+                            lr=ranges[optimizer][best] * factor,
+                            random_state=state,
+                            **common,
+                        )
+                        taken.append(fit_seconds(net, *parts) / np.median(seconds))
+                        found.append(min(net.history[:, "valid_loss"]))
+                    mean = np.mean(found) / losses[best].mean()
+                    alone = np.median(np.array(found) / losses.min(axis=0))
+                    rows[start].append([mean, alone, np.median(taken)])
             for start, values in rows.items():
-                shown = " | ".join(quartiles(column) for column in np.array(values).T)
-                print(f"| {task} | {optimizer} | {start} | {shown} |", flush=True)
+                means, alone, taken = np.array(values).T
+                each = ", ".join(f"{mean:.2f}" for mean in means)
+                shown = f"{np.median(means):.3f} | {each} | {np.median(alone):.2f}"
+                print(f"| {task} | {optimizer} | {start} | {shown} | {quartiles(taken, 2)} |")
+            again = quartiles(again, 3)
+            print(f"| {task} | {optimizer} | lucky rate, again | | | {again} | |", flush=True)
+
+
+def fixed_rates(rates, common, parts):
+    """Return the best losses by rate and random state, and the seconds of each fit."""
+    losses, seconds = np.full((len(rates), len(STATES)), np.inf), []
+    for i, rate in enumerate(rates):
+        for j, state in enumerate(STATES):
+            net = TorchClassifier(lr=rate, random_state=state, **common)
+            with contextlib.suppress(NonFiniteLossError):
+                seconds.append(fit_seconds(net, *parts))
+                losses[i, j] = min(net.history[:, "valid_loss"])
+    return losses, seconds
+
+
+def lucky_again(losses):
+    """Return what the best rate of a random state has under the others, as multiples."""
+    n_states = losses.shape[1]
+    best = losses.argmin(axis=0)
+    pairs = [(j, k) for j in range(n_states) for k in range(n_states) if j != k]
+    return [losses[best[j], k] / losses[best[j], j] for j, k in pairs]
 
 
 def rate_tasks():
@@ -146,12 +183,34 @@ def rate_tasks():
         X, y = digits(seed)
         return (X[:1000], y[:1000]), (X[1000:1400], y[1000:1400])
 
-    noisy_rates = {"adam": np.geomspace(1e-4, 0.1, 20), "sgd": np.geomspace(0.01, 3, 20)}
+    def satellite(seed):
+        import pandas as pd
+
+        frame = pd.read_csv(Path(FOLDER[0]) / "satimage.csv.gz")
+        X, y = frame.iloc[:, :-1].to_numpy(float), frame.iloc[:, -1].to_numpy()
+        X = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+        order = np.random.default_rng(seed).permutation(len(X))
+        ends = [2000, 3500]
+        return list(zip(np.split(X[order], ends), np.split(y[order], ends), strict=True))[:2]
+
+    def images(seed):
+        file = np.load(Path(FOLDER[0]) / "mnist10k.npz")
+        X, y = (file[key] for key in file.files[:2])
+        X = (X.reshape(len(X), -1) / 255).astype(np.float32)
+        order = np.random.default_rng(seed).permutation(len(X))
+        ends = [2000, 3000]
+        return list(zip(np.split(X[order], ends), np.split(y[order], ends), strict=True))[:2]
+
+    wide = {"adam": np.geomspace(1e-4, 0.1, 20), "sgd": np.geomspace(0.01, 3, 20)}
     noisy = {"module": Mlp, "batch_size": BATCH_SIZE, "max_epochs": EPOCHS}
-    return {
+    tasks = {
         "clean digits": (FIXED_RATES, clean, {"max_epochs": 20}),
-        "self-tuning recipe": (noisy_rates, lambda seed: data("mlp", seed)[:2], noisy),
+        "self-tuning recipe": (wide, lambda seed: data("mlp", seed)[:2], noisy),
     }
+    if FOLDER[0] is not None:
+        tasks["satimage"] = wide, satellite, {"max_epochs": 15}
+        tasks["MNIST"] = wide, images, {"max_epochs": 10}
+    return tasks
 
 
 def fit_seconds(net, data, valid):
@@ -183,13 +242,7 @@ def clean(seed):
     common = {"batch_size": 100, "max_epochs": 60, "random_state": seed, "lr": 3e-3}
     checks = {"validation_data": (X[valid], y[valid])}
     weighted = SelfTuningClassifier(
-        hyperparameters={"sample_weight": uniform(0, 1)},
-        initial={"sample_weight": 0.5},
-        variant="implicit",
-        train_steps=1,
-        n_terms=5,
-        warmup_epochs=3,
-        **common,
+        hyperparameters={"sample_weight": uniform(0, 1)}, variant="implicit", **common
     ).fit(X[train], noisy, **checks)
     weights = weighted.schedule_["sample_weight"][-1]
 
@@ -307,7 +360,9 @@ def main():
     parser.add_argument(
         "--optimizer", choices=["adam", "sgd"], help="of the rates; both if not set"
     )
+    parser.add_argument("--folder", help="of satimage.csv.gz and mnist10k.npz, for the rates")
     args = parser.parse_args()
+    FOLDER[0] = args.folder
     first, last = map(int, args.seeds.split("-"))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -7,10 +7,12 @@ the epoch with the best validation loss. Times are processor seconds of one thre
 
 * ``stn``, ``delta``, ``implicit``, ``unrolled``, ``global``: `SelfTuningClassifier`, 60 epochs;
   ``long``: ``stn`` with 120. The last three cannot follow dropout, which stays off;
+* ``schedule``, ``final``: plain networks, trained anew with the values of each epoch of ``stn``,
+  and with its last ones;
 * ``frozen``: the same network with its perturbations, but its hyperparameters stay;
 * ``plain``: the network without a response, written by hand, up to 150 epochs, patience 25;
 * ``tpe``: such plain networks, one per trial of optuna's TPE, the "off" configuration first, until
-  16 times the time of ``stn`` has passed.
+  16 times the time of ``stn`` has passed (``--times``).
 
 The net "patches" has 40 hyperparameters: each of 16 patches of 2 x 2 pixels has a layer of its own,
 with a dropout rate and a weight decay.
@@ -61,10 +63,12 @@ SETTINGS = {
     "implicit": {"variant": "implicit", "train_steps": 2},
     "unrolled": {"variant": "unrolled"},
     "global": {"variant": "global"},
+    "schedule": {"refit": "schedule"},
+    "final": {"refit": "final"},
 }
 
 
-OWN = ("stn", "long", "delta", "implicit", "unrolled", "global")
+OWN = ("stn", "long", "delta", "implicit", "unrolled", "global", "schedule", "final")
 
 
 class Mlp(nn.Module):
@@ -268,8 +272,8 @@ def plain(net, box, seed):
     return {"valid": fit.best, "test": fit.test_loss(), "seconds": seconds, "epoch": fit.best_epoch}
 
 
-def tpe(net, box, seed, target):
-    """Search with optuna's TPE; note each improvement and its time."""
+def tpe(net, box, seed, target, times):
+    """Search with optuna's TPE for so many times the time of `stn`; note each improvement."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -280,7 +284,7 @@ def tpe(net, box, seed, target):
     search.enqueue_trial(start)
     trace, n_trials, best = [], 0, float("inf")
     begin = time.process_time()
-    limit = 16 * target["seconds"]
+    limit = times * target["seconds"]
     spent = 0.0
     while spent < limit:
         trial = search.ask()
@@ -326,7 +330,7 @@ def run(args):
             if method == "tpe":
                 # Timed in the same minutes, lest the load of the machine count.
                 target = self_tuned(args.net, args.box, seed, "stn")
-                result = tpe(args.net, args.box, seed, target)
+                result = tpe(args.net, args.box, seed, target, args.times)
             elif method == "plain":
                 result = plain(args.net, args.box, seed)
             else:
@@ -411,6 +415,7 @@ def main():
         command.add_argument("--file", default="self_tuning.jsonl")
         command.add_argument("--seeds", default="0-9")
         command.add_argument("--methods", default="stn,frozen,plain,tpe")
+        command.add_argument("--times", type=float, default=16, help="of stn, for TPE")
     args = parser.parse_args()
     torch.set_num_threads(1)
     {"run": run, "table": table}[args.command](args)

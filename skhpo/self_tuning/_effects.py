@@ -14,7 +14,10 @@ from ._modulated import Modulated
 from .layers import HyperDropout, HyperValue
 from .recurrent import HyperLSTM
 
-__all__ = ["Effects", "check_names", "check_no_argument", "find_effects"]
+__all__ = ["OF_STEPS", "Effects", "check_names", "check_no_argument", "find_effects"]
+
+# Settings of an optimizer are not in the loss; differentiation through its steps follows them.
+OF_STEPS = ("lr", "momentum", "beta1", "beta2")
 
 # Names, or last parts of names, that need a search around whole trainings.
 _NOT_WHILE_TRAINING = {
@@ -83,9 +86,13 @@ def check_names(names, *, own=False):
         if own and not nested:
             continue
         if nested or name.removeprefix("module__").rpartition(".")[2] in _NOT_WHILE_TRAINING:
+            setting = name.removeprefix("optimizer__")
+            follows = ""
+            if setting.rpartition(".")[2] in OF_STEPS:
+                follows = f", or follow {setting!r} by variant='unrolled' of a self-tuning network"
             raise ValueError(
                 f"{name!r} cannot be tuned while training: there is no inner loop; search it with "
-                "BayesSearchCV"
+                f"BayesSearchCV{follows}"
             )
 
 

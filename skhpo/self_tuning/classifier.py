@@ -50,7 +50,7 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         must keep their defaults.
     train_steps : int or None, default=None
         Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10, for
-        "unrolled" `n_steps`, or four times as many where only learning rates and other settings of
+        "unrolled" `n_steps`, or eight times as many where only learning rates and other settings of
         the optimizer are tuned.
     val_steps : int, default=1
         Tuning steps that follow them, for "stn" and "delta".

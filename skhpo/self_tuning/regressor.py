@@ -26,7 +26,7 @@ class SelfTuningRegressor(SelfTuningMixin, TorchRegressor):
         How hyperparameters follow the validation loss.
     train_steps : int or None, default=None
         Training steps between two updates of the hyperparameters. None: 2, for "implicit" 10, for
-        "unrolled" `n_steps`, or four times as many where only learning rates and other settings of
+        "unrolled" `n_steps`, or eight times as many where only learning rates and other settings of
         the optimizer are tuned.
     val_steps : int, default=1
         Tuning steps that follow them, for "stn" and "delta".

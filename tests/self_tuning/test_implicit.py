@@ -210,10 +210,12 @@ def test_many_numbers_are_drawn_by_quantiles(fitted):
         ({"lr": loguniform(1e-4, 1)}, "variant='unrolled' follows it"),
         ({"n_units": uniform(1, 3)}, "BayesSearchCV"),
         ({"label_smoothing": uniform(0, 2)}, "must lie in"),
+        ({"criterion.weight": uniform(0, 1)}, "tune 'class_weight' in place of it"),
     ],
 )
 def test_hyperparameters_that_are_refused(digits, ranges, message):
     net = SelfTuningClassifier(hyperparameters=ranges, module__dropout=0.1, **PARAMS)
+    net.set_params(criterion__weight=torch.ones(10))
     with pytest.raises(ValueError, match=message):
         net.fit(*digits)
 

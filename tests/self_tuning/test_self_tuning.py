@@ -244,8 +244,8 @@ def test_one_range_for_several_layers(digits):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"hyperparameters": {"lr": loguniform(1e-4, 1)}}, "'lr' cannot be tuned while training"),
-        ({"hyperparameters": {"optimizer__momentum": uniform(0, 1)}}, "BayesSearchCV"),
+        ({"hyperparameters": {"lr": loguniform(1e-4, 1)}}, "BayesSearchCV, or follow 'lr' by"),
+        ({"hyperparameters": {"optimizer__momentum": uniform(0, 1)}}, "or follow 'momentum' by"),
         ({"hyperparameters": {"optimizer__weight_decay": uniform(0, 1)}}, "called 'weight_decay'"),
         ({"hyperparameters": {"linear_0.out_features": randint(1, 9)}}, "there is no inner loop"),
         ({"hyperparameters": {"dropout_0.p": uniform(0, 2)}}, r"must lie in \[0, 1\].*\[0, 2\]"),

@@ -84,27 +84,31 @@ class StepCurvature:
         self._gradients, self.weights = gradients, weights
         self._objective, self._h, self._position = objective, h, position
 
-    def product(self, x):
-        """Return the product of the Hessian with x, and that of x with d2L/dw du, or None."""
+    def product(self, x, keeps=True):
+        """Return the product of the Hessian with x, and that of x with d2L/dw du, or None.
+
+        Without `keeps` the graph is freed: it is the last product.
+        """
         weights = self.weights
+        x_of = dict(zip(weights, x, strict=True))
         image, mixed = [None] * len(weights), None
+        of_penalty = self._objective.mixed_of_penalty(self._h, x_of)
+        if of_penalty is not None:
+            (mixed,) = torch.autograd.grad(of_penalty, [self._position], retain_graph=True)
         if self._known:
-            *image, mixed = torch.autograd.grad(
+            *image, own = torch.autograd.grad(
                 [self._gradients[i] for i in self._known],
                 [*weights, self._position],
                 [x[i] for i in self._known],
-                retain_graph=True,
+                retain_graph=keeps,
                 allow_unused=True,
             )
+            mixed = own if mixed is None else mixed if own is None else mixed + own
         pairs = zip(image, weights, strict=True)
         image = [torch.zeros_like(w) if part is None else part for part, w in pairs]
-        of_penalty = self._objective.mixed_of_penalty(self._h, dict(zip(weights, x, strict=True)))
         self._objective.add_gradients_of_penalty(
-            self._h, dict(zip(weights, image, strict=True)), dict(zip(weights, x, strict=True))
+            self._h, dict(zip(weights, image, strict=True)), x_of
         )
-        if of_penalty is not None:
-            (own,) = torch.autograd.grad(of_penalty, [self._position], retain_graph=True)
-            mixed = own if mixed is None else mixed + own
         return image, mixed
 
     def product_of_vector(self, x):

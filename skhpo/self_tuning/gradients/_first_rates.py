@@ -12,6 +12,8 @@ FACTOR = 3.0
 # far above they may be those of dead units, the same for all rates.
 _PATIENCE = {1: 1, -1: 2}
 
+# Distances of powers that are tried around the best one at last.
+_FINER = (0.5, 0.25)
 # Share of the fall of the loss that a smaller rate must reach.
 _MOST = 0.9
 
@@ -19,7 +21,8 @@ _MOST = 0.9
 def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     """Return the lowest power of `FACTOR` with about the smallest loss, by climbing from 0.
 
-    Half a power to either side of the best whole one is tried as well.
+    Half a power to either side of the best whole one is tried as well, then a quarter. A loss of 0
+    that is none below `first` is that of a destroyed network: only lower powers are tried then.
 
     Parameters
     ----------
@@ -39,21 +42,23 @@ def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     """
     losses = {0: _finite(loss_at(0))}
     best = 0
-    for direction in (1, -1):
+    # A rate that destroys the network may do so to a lesser degree by chance where it is larger.
+    for direction in (1, -1) if losses[0] < first else (-1,):
         power, misses = 0, 0
         while misses < _PATIENCE[direction] and may_be(power + direction):
             power += direction
             losses[power] = _finite(loss_at(power))
             if losses[power] < losses[best]:
                 best, misses = power, 0
-            else:
+            elif losses[best] < first:
                 misses += 1
         if best > 0:
             break
-    for power in (best + 0.5, best - 0.5):
-        if may_be(power):
-            losses[power] = _finite(loss_at(power))
-    best = min(losses, key=losses.get)
+    for step in _FINER:
+        for power in (best + step, best - step):
+            if may_be(power):
+                losses[power] = _finite(loss_at(power))
+        best = min(losses, key=losses.get)
     # Few steps favour large rates, whose noise costs only later. Losses may be negative.
     smallest = losses[best]
     limit = smallest * (nearly if smallest > 0 else 1 / nearly)

@@ -11,7 +11,7 @@ from sklearn.base import is_classifier
 
 from ...names import nearest_first
 from .._augmentation import IMAGES, INPUTS
-from .._effects import check_names, check_no_argument
+from .._effects import OF_STEPS, check_names, check_no_argument
 from ..layers import HyperValue
 
 __all__ = ["ELEMENTWISE", "Places", "find_places"]
@@ -25,8 +25,8 @@ _CONTINUOUS = (*(name for name in IMAGES if not name.startswith("cutout")), "inp
 # Regularisation by random masks or whole numbers has no derivative; a response follows it.
 _BY_RESPONSE = ("p", "dropout", "weight_dropout", "input_dropout", "cutout_length", "cutout_holes")
 _BY_RESPONSE += ("ar", "tar")
-# Settings of an optimizer are not in the loss; differentiation through its steps follows them.
-_OF_STEPS = ("lr", "momentum", "beta1", "beta2")
+# Criteria of which torch does not differentiate this argument.
+_WEIGHTED = (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
 
 
 @dataclass
@@ -91,7 +91,7 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
     known = _known(net, module, parameters)
     found, taken = Places(), {}
     for name in names:
-        if of_steps and isinstance(name, str) and name.rpartition(".")[2] in _OF_STEPS:
+        if of_steps and isinstance(name, str) and name.rpartition(".")[2] in OF_STEPS:
             _assign_setting(found, name, parameters, taken)
             continue
         kind = "inputs" if name in constants and name in (*IMAGES, *INPUTS) else _kind(name, known)
@@ -112,6 +112,12 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
         elif kind is None:
             _refuse(name, known, net)
         else:
+            weighs = name == "criterion.weight" and isinstance(net.criterion_, _WEIGHTED)
+            if weighs and name not in constants:
+                raise ValueError(
+                    f"{name!r} has no derivative in torch's {type(net.criterion_).__name__}; "
+                    "tune 'class_weight' in place of it"
+                )
             found.shapes[name] = _assign(found, kind, name, net, n_rows)
     found.inputs = [name for name in (*IMAGES, *INPUTS) if name in found.inputs]
     return found
@@ -224,7 +230,7 @@ def _refuse(name, known, net):
             f"{name!r} has no derivative, because it acts by random masks or whole numbers; "
             "variant='stn' or 'delta' follows it"
         )
-    if last in _OF_STEPS:
+    if last in OF_STEPS:
         raise ValueError(
             f"{name!r} is a setting of the optimizer and not in the training loss; "
             "variant='unrolled' follows it, and BayesSearchCV searches it"

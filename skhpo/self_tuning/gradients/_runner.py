@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import numpy as np
 import torch
@@ -157,7 +158,6 @@ class ImplicitRunner(GradientRunner):
             return super().step(network, n_epochs, batch, tunes=tunes)
         objective, optimizer = self.objective, network.state.optimizer
         weights = list(objective.trained().values())
-        v, direct = self._gradient_of_validation(weights)
         h = self.tuning.tensors()
         with self.drawing:
             loss = objective.loss_without_penalty(h, *batch, generator=self.generator)
@@ -167,7 +167,7 @@ class ImplicitRunner(GradientRunner):
         trained = [*weights, *others]
         found = torch.autograd.grad(loss, trained, create_graph=True, allow_unused=True)
         own = found[: len(weights)]
-        self._move(StepCurvature(own, weights, objective, h, self.tuning.position), v, direct)
+        self._move(StepCurvature(own, weights, objective, h, self.tuning.position), weights)
         for parameter, gradient in zip(trained, found, strict=True):
             parameter.grad = None if gradient is None else gradient.detach()
         objective.add_gradients_of_penalty(h, {p: p.grad for p in trained})
@@ -188,26 +188,32 @@ class ImplicitRunner(GradientRunner):
         v = [torch.zeros_like(p) if g is None else g for g, p in pairs]
         return v, torch.zeros_like(tuning.position) if direct is None else direct
 
-    def _move(self, curvature, v, direct):
+    def _move(self, curvature, weights):
         """Update the hyperparameters."""
         tuning = self.tuning
         damping = tuning.damping * _LESS_DAMPING
         damping = damping if damping > _NO_DAMPING else 0.0
+        validation = functools.cache(lambda: self._gradient_of_validation(weights))
         if self.solver == "neumann":
-            series = Series(tuning.solution, tuning.step, damping)
-            mixed = series.continue_with(curvature.product, v, self.n_terms)
+            x, shapes = tuning.solution, [p.shape for p in weights]
+            # Others may have been frozen since the last update.
+            x = x if x and [p.shape for p in x] == shapes else None
+            series = Series(x, tuning.step, damping)
+            mixed = series.continue_with(curvature.product, lambda: validation()[0], self.n_terms)
             tuning.solution, step, damping = series.x, series.step, series.damping
         elif self.solver == "identity":
-            step, (_, mixed) = 1.0, curvature.product(v)
+            step, (_, mixed) = 1.0, curvature.product(validation()[0], keeps=False)
         else:
+            v, _ = validation()
             whole = torch.cat([part.flatten() for part in v])
             product = curvature.product_of_vector
             found = solve(self.solver, product, whole, self.n_terms, None, damping)
             step, damping = found.step, found.damping
             parts = found.x.split([part.numel() for part in v])
             _, mixed = curvature.product(
-                [part.view_as(like) for part, like in zip(parts, v, strict=True)]
+                *([part.view_as(like) for part, like in zip(parts, v, strict=True)],), keeps=False
             )
+        _, direct = validation()
         gradient = direct if mixed is None else direct - mixed
         if gradient.isfinite().all():
             tuning.move(gradient.detach(), step, damping)

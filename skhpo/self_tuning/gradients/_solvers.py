@@ -63,8 +63,11 @@ class Series:
         Parameters
         ----------
         product : callable
-            Maps a vector to its products with H and with the mixed derivative (or None).
-        v : list of Tensor
+            Maps a vector, and whether the graph is still needed, to its products with H and with
+            the mixed derivative (or None).
+        v : callable
+            Returns a list of tensors; called after the product of the first term, so that only two
+            of x, v and the product are there at a time.
         n_terms : int
             Each is a product.
 
@@ -73,10 +76,10 @@ class Series:
         mixed : Tensor or None
         """
         mixed = None
-        for _ in range(n_terms):
-            begins = self.x is None or [p.shape for p in self.x] != [p.shape for p in v]
-            x = v if begins else self.x
-            image, mixed = product(x)
+        for k in range(n_terms):
+            begins = self.x is None
+            x = v() if begins else self.x
+            image, mixed = product(x, k + 1 < n_terms)
             square, of_image, inner = _dot(x, x), _dot(image, image), _dot(x, image)
             if not square or not math.isfinite(of_image):
                 self.x = None
@@ -90,14 +93,16 @@ class Series:
             if seen > _SAFE:
                 self.step *= _SAFE / seen
             if begins:
-                self.x = torch._foreach_mul(v, self.step)
+                del image
+                self.x = torch._foreach_mul(x, self.step)
                 mixed = None if mixed is None else self.step * mixed
             elif seen > 2:
                 self.x = None
             else:
                 torch._foreach_mul_(x, 1 - self.step * self.damping)
-                torch._foreach_add_(x, v, alpha=self.step)
                 torch._foreach_add_(x, image, alpha=-self.step)
+                del image
+                torch._foreach_add_(x, v(), alpha=self.step)
                 self.step *= _GROWTH
         return mixed
 

@@ -30,10 +30,10 @@ _AVERAGED = (torch.optim.SGD,)
 _FIRST_STEPS, _FIRST_EPOCHS, _MOST_ROWS = 50, 15, 1024
 # Multiple of the smallest loss in these steps up to which a smaller rate is as good: noise of the
 # steps costs later, and does not shrink with the gradient unless the steps do.
-_NEARLY, _NEARLY_OF_AVERAGED = 1.3, 1.1
+_NEARLY, _NEARLY_OF_AVERAGED = 1.15, 1.1
 # With learning rates and other settings of the optimizer alone, one window of so many is unrolled:
 # rates are found before training, and move slowly (docs/benchmarks/hypergradients.md).
-_WINDOWS_OF_SETTINGS = 4
+_WINDOWS_OF_SETTINGS = 8
 # Factor of rates after a window that destroyed the network, and tries of a window.
 _LOWER, _MOST_TRIES = 0.5, 10
 
@@ -51,9 +51,10 @@ class UnrolledRunner(GradientRunner):
 
     The end of a window is short-sighted: a smaller learning rate lowers the loss at once, by
     damping the noise of the last steps, and costs only later (Wu et al. 2018). For SGD the gradient
-    is therefore that of the average of the weights of the window, in which the noise cancels. The
-    steps of Adam and RMSprop do not shrink with the gradient, and in their average even far too
-    long steps would cancel: there it is that of the last weights.
+    is therefore that of the average of the weights of the window, in which the noise cancels, and
+    first rates are compared by such an average, too. The steps of Adam and RMSprop do not shrink
+    with the gradient, and in their average even far too long steps would cancel: there it is that
+    of the last weights.
     """
 
     needs_graph_of_window = True
@@ -96,7 +97,9 @@ class UnrolledRunner(GradientRunner):
         for number, batch in enumerate(self.batches(network), start=1):
             window.append(batch)
             if number in ends:
-                due = tunes and (n_epochs * n_windows + done + 1) % self.every == 0
+                # The first one after half of them, for short runs.
+                number_of_window = n_epochs * n_windows + done + 1 + self.every // 2
+                due = tunes and number_of_window % self.every == 0
                 losses += self._train_window(network, n_epochs, window, tunes=tunes, due=due)
                 sizes += [len(batch[1]) for batch in window]
                 done, window = done + 1, []
@@ -124,10 +127,7 @@ class UnrolledRunner(GradientRunner):
             for name, value in multiple(power).items():
                 h[name] = torch.full_like(h[name], value)
             with self._undone(network.state):
-                epochs = (self.batches(network) for _ in itertools.count())
-                batches = itertools.chain.from_iterable(epochs)
-                self.plain.run(h, itertools.islice(batches, n_steps))
-                return self._loss_of_rows(h)
+                return self._loss_of_rows(h, self._trained_for(network, h, n_steps))
 
         nearly = _NEARLY_OF_AVERAGED if self.averages else _NEARLY
         first = self._loss_of_rows(tuning.tensors())
@@ -136,6 +136,23 @@ class UnrolledRunner(GradientRunner):
             for name, value in multiple(power).items():
                 tuning.part_of(name).fill_(ranges.unconstrained(name, value))
         self._current = None, None
+
+    def _trained_for(self, network, h, n_steps):
+        """Train for some steps; return None, or the average of the weights of the last ones."""
+        epochs = (self.batches(network) for _ in itertools.count())
+        batches = itertools.chain.from_iterable(epochs)
+        if not self.averages:
+            self.plain.run(h, itertools.islice(batches, n_steps))
+            return None
+        n_last = min(self.n_steps, n_steps)
+        self.plain.run(h, itertools.islice(batches, n_steps - n_last))
+        trained = self.objective.trained()
+        total = {name: torch.zeros_like(p.detach()) for name, p in trained.items()}
+        for batch in itertools.islice(batches, n_last):
+            self.plain.run(h, [batch])
+            with torch.no_grad():
+                torch._foreach_add_(list(total.values()), list(trained.values()), alpha=1 / n_last)
+        return total
 
     @contextlib.contextmanager
     def _undone(self, state):
@@ -149,11 +166,11 @@ class UnrolledRunner(GradientRunner):
             for name, kept in streams.items():
                 state.streams[name].set_state(kept)
 
-    def _loss_of_rows(self, h):
-        """Return the loss of some validation rows."""
+    def _loss_of_rows(self, h, weights=None):
+        """Return the loss of some validation rows; weights of None are those of the module."""
         rows = self.valid_rows
         n = min(len(rows), _MOST_ROWS)  # evenly spaced: they may be sorted by class
-        return self._loss_of(h, rows.take(torch.arange(n) * len(rows) // n))
+        return self._loss_of(h, rows.take(torch.arange(n) * len(rows) // n), weights)
 
     def _loss_of(self, h, batch, weights=None):
         self.objective.module.eval()
