@@ -163,7 +163,7 @@ def report(args, tasks):
             ratio, low, high = _ratio(curves, both, method, "bayes", 48)
             print(
                 f"\n{method}: regret at 48 is {ratio:.2f} ({low:.2f} to {high:.2f}) times the "
-                f"sequential one's (bar 1.3), {len(both)} tasks"
+                f"sequential one's (bar 1.25), {len(both)} tasks"
             )
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 
 from skhpo import SearchSpace, log_randint
 from skhpo.samplers import BayesSampler, EnqueuedSampler, RandomSampler
+from skhpo.samplers._gp.surrogates import Surrogates
 from skhpo.testing import SamplerContract
 
 quick = settings(deadline=None, max_examples=15)
@@ -203,6 +204,26 @@ def test_pending_points_are_avoided():
     alone.observe(first, bowl(first), None)
     assert second != first
     assert np.abs(np.diff(points([first, second], CUBE), axis=0)).max() > 1e-3
+
+
+def test_candidates_of_a_round_have_hyperparameters_of_their_own(monkeypatch):
+    used = []
+
+    def acquisition(self, running=None, draws=True):
+        found = original(self, running, draws)
+        used.append(tuple(found.posterior.theta))
+        return found
+
+    original = Surrogates.acquisition
+    monkeypatch.setattr(Surrogates, "acquisition", acquisition)
+    for stop_tol, n_different in ((None, 4), (1e-9, 1)):
+        sampler = BayesSampler(CUBE, 0, stop_tol=stop_tol)
+        run(sampler, bowl, 12)
+        del used[:]
+        sampler.sample(4)
+        # The first has the most probable ones, and so have all where they decide on the end.
+        assert len(set(used)) == n_different
+        assert used[0] == tuple(sampler._surrogates.objectives[0].theta)
 
 
 def test_eight_at_a_time_find_the_best_too():

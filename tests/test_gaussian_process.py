@@ -19,6 +19,7 @@ from skhpo.samplers._gp.kernel import matern52, matern52_slope
 from skhpo.samplers._gp.posterior import Posterior, cholesky
 from skhpo.samplers._gp.scores import ScoreTransform
 from skhpo.samplers._gp.search import AcquisitionSearch
+from skhpo.samplers._gp.settings import SETTINGS
 
 quick = settings(deadline=None, max_examples=50)
 
@@ -86,6 +87,17 @@ def test_fantasies_have_the_posterior_distribution():
     # They tell what the score will be, not that it is better.
     assert fantasies.predict(running)[0].mean(axis=1) == pytest.approx(mean[:, 0], abs=0.05)
     assert (fantasies.predict(running)[1] < posterior.predict(running)[1]).all()
+
+
+def test_means_at_pending_points_change_what_is_uncertain_only():
+    coordinates, z, y = some(NUMBERS, 10)
+    running, new = some(NUMBERS, 2, seed=1)[1], some(NUMBERS, 9, seed=2)[1]
+    posterior = Posterior(coordinates, THETA, z, y, np.ones(10))
+    believed = posterior.with_means(running)
+    mean, std = believed.predict(new)
+    assert mean == pytest.approx(posterior.predict(new)[0])
+    expected = same_of_scikit_learn(np.vstack([z, running]), np.zeros(12))
+    assert std == pytest.approx(expected.predict(new, return_std=True)[1])
 
 
 def test_jitter_is_raised_until_there_is_a_factor():
@@ -217,6 +229,33 @@ def test_hyperparameters_of_many_scores_are_fitted_now_and_then():
         hyperparameters.update(z[:n], y[:n], np.ones(n))
         seen.append(tuple(hyperparameters.theta))
     assert 2 <= len(set(seen)) <= 3
+
+
+def test_hyperparameters_are_drawn_as_wide_as_their_posterior():
+    coordinates, z, y = some(NUMBERS, 40)
+    y = np.sin(4 * z[:, 0]) + 0.3 * y
+    hyperparameters, rng = Hyperparameters(coordinates), np.random.default_rng(0)
+    assert (hyperparameters.draw(rng) == hyperparameters.theta).all()  # nothing is known
+    hyperparameters.update(z, y, np.ones(40))
+    draws = np.array([hyperparameters.draw(rng) for _ in range(4000)])
+    D, prior = coordinates.differences(z), Prior(3)
+
+    def density(theta):
+        return negative_log_posterior(theta, D, y, np.ones(40), prior)[0]
+
+    # The curvature of the density itself, by finite differences of its values.
+    theta, step = hyperparameters.theta, 0.05 * np.eye(5)
+    curvature = [
+        [
+            density(theta + a + b) - density(theta + a - b)
+            - density(theta - a + b) + density(theta - a - b)
+            for a in step
+        ]
+        for b in step
+    ]  # fmt: skip
+    width = SETTINGS.draw_width * np.sqrt(np.diag(np.linalg.inv(np.array(curvature) / 0.01)))
+    assert draws.std(axis=0) == pytest.approx(width, rel=0.1)
+    assert draws.mean(axis=0) == pytest.approx(theta, abs=0.1)
 
 
 def test_noise_is_bounded_where_that_is_asked():

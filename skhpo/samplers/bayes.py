@@ -41,8 +41,7 @@ class BayesSampler(Sampler):
     """Bayesian optimisation: a Gaussian process, and the point of largest expected improvement.
 
     The initial points are those of a Sobol sequence. Later ones maximise the logarithm of the
-    expected improvement over the best posterior mean, averaged over fantasies (joint draws of the
-    scores) of pending points. No configuration is proposed twice.
+    expected improvement over the best posterior mean. No configuration is proposed twice.
 
     Parameters
     ----------
@@ -97,13 +96,18 @@ class BayesSampler(Sampler):
     the noise of scores is observed, noisier ones have less weight.
 
     Each configuration is chosen given the pending ones, so that those sampled together differ from
-    those sampled one by one with scores in between. Of more than 500 scores the model uses 400: the
-    best, those near the very best, and some others (after Gramacy and Apley, 2015, "Local Gaussian
-    process approximation for large computer experiments"), so that the time of a proposal does not
-    grow with their number. Scores at several resources have one model with the resource as a
-    further coordinate, which predicts for the largest one.
+    those sampled one by one with scores in between. Where some are pending, hyperparameters are
+    drawn from the normal distribution around their maximum, anew for each configuration (but not
+    with `stop_tol`), because those sampled together would share the errors of a single set.
 
-    Several objectives and constraints (`observe`) have a model each. Two or three objectives have
+    Of more than 500 scores the model uses 400: the best, those near the very best, and some others
+    (after Gramacy and Apley, 2015, "Local Gaussian process approximation for large computer
+    experiments"), so that the time of a proposal does not grow with their number. Scores at several
+    resources have one model with the resource as a further coordinate, which predicts for the
+    largest one.
+
+    Several objectives and constraints (`observe`) have a model each, and fantasies (joint draws of
+    the scores) of pending points. Two or three objectives have
     the expected hypervolume improvement, over a reference a little below the worst values, instead
     of the expected improvement; more are improved by random augmented Chebyshev functions (Knowles,
     2006, "ParEGO"). Constraints multiply it by the probability that all hold (Gardner et al., 2014,
@@ -431,7 +435,8 @@ class BayesSampler(Sampler):
         """The new configuration with the largest acquisition."""
         models = self._surrogates
         running = self._units.values[list(self._pending)] if self._pending else None
-        improvement = models.acquisition(running)
+        # The stopping rule needs the most probable model.
+        improvement = models.acquisition(running, draws=self.stop_tol is None)
         self._n_chosen += 1
         belief = self._belief(models)
         acquisition: Acquisition | PerSecond = improvement

@@ -15,9 +15,12 @@ from .posterior import cholesky
 from .settings import SETTINGS
 from .subset import spread
 
-__all__ = ["Hyperparameters", "Prior", "fit", "negative_log_posterior"]
+__all__ = ["Hyperparameters", "Laplace", "Prior", "fit", "negative_log_posterior"]
 
 Array = NDArray[np.float64]
+
+# Step of the (logarithmic) hyperparameters in finite differences of the posterior's slope.
+_STEP = 1e-2
 
 
 class Prior:
@@ -108,6 +111,37 @@ def fit(D: Array, y: Array, noise: Array, prior: Prior, starts: list[Array]) -> 
     return np.asarray(best)
 
 
+class Laplace:
+    """The normal distribution around a maximum of the posterior of theta, within its bounds.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (d + 2,)
+        The maximum.
+    D, y, noise, prior : object
+        As in `negative_log_posterior`.
+    """
+
+    def __init__(self, theta: Array, D: Array, y: Array, noise: Array, prior: Prior) -> None:
+        self._theta = theta
+        self._low, self._high = np.array(prior.bounds).T
+        slopes = [
+            negative_log_posterior(theta + step, D, y, noise, prior)[1]
+            - negative_log_posterior(theta - step, D, y, noise, prior)[1]
+            for step in _STEP * np.eye(len(theta))
+        ]
+        curvature = np.array(slopes) / (2.0 * _STEP)
+        values, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
+        # The prior alone has curvature 1 / std^2; less is a numerical error, or a saddle point.
+        least = float((1.0 / prior.std**2).min())
+        self._roots = vectors / np.sqrt(np.maximum(values, least))
+
+    def draw(self, rng: np.random.Generator, width: float = 1.0) -> Array:
+        """Draw a theta, `width` times as far from the maximum."""
+        theta = self._theta + width * (self._roots @ rng.standard_normal(len(self._theta)))
+        return np.asarray(np.clip(theta, self._low, self._high))
+
+
 class Hyperparameters:
     """Theta, updated as scores come in; the prior's mean before the first fit.
 
@@ -122,6 +156,8 @@ class Hyperparameters:
         self.theta = self._prior.mean
         self._n_fitted = 0
         self._n_fits = 0
+        self._known: tuple[Array, Array, Array] | None = None  # what theta was fitted to
+        self._distribution: Laplace | None = None
 
     def update(self, z: Array, y: Array, noise: Array, n_others: int = 0) -> None:
         """Fit theta to points and their transformed scores, if it is out of date.
@@ -140,8 +176,19 @@ class Hyperparameters:
             starts.append(self._prior.mean)
         D = self._coordinates.differences(z[rows])
         self.theta = fit(D, y[rows], noise[rows], self._prior, starts)
+        self._known, self._distribution = (z[rows], y[rows], noise[rows]), None
         self._n_fitted = n
         self._n_fits += 1
+
+    def draw(self, rng: np.random.Generator) -> Array:
+        """Draw a theta that explains the scores, too; theta itself before a fit."""
+        if self._known is None:
+            return self.theta
+        if self._distribution is None:
+            z, y, noise = self._known
+            D = self._coordinates.differences(z)
+            self._distribution = Laplace(self.theta, D, y, noise, self._prior)
+        return self._distribution.draw(rng, SETTINGS.draw_width)
 
 
 def _some_rows(y: Array, n: int) -> NDArray[np.intp]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...process import one_thread
 from ...space import SearchSpace
 from .coordinates import Coordinates
-from .fitting import Prior, fit, negative_log_posterior
+from .fitting import Laplace, Prior, fit
 from .posterior import Posterior
 from .scores import ScoreTransform
 from .settings import SETTINGS
@@ -25,8 +25,6 @@ Array = NDArray[np.float64]
 _N_FEATURES = 384
 # The spectrum of the Matern kernel of smoothness 5/2 is a Student t of so many degrees of freedom.
 _DEGREES = 5.0
-# Step of the (logarithmic) hyperparameters in finite differences of the posterior's slope.
-_STEP = 1e-2
 
 
 class ScoreModel:
@@ -56,8 +54,8 @@ class ScoreModel:
             if variances is not None:
                 noise = transform.relative_noise(variances)
             z = coordinates.encode(u)
-            self._roots: Array | None = None
             self._prior = Prior(coordinates.n_dims)
+            self._distribution: Laplace | None = None
             rows = spread(np.arange(len(y)), min(len(y), SETTINGS.most_fitted))
             self._fitted = coordinates.differences(z[rows]), y[rows], noise[rows]
             theta = fit(*self._fitted, self._prior, [self._prior.mean, self._prior.mean - 1.0])
@@ -105,7 +103,10 @@ class ScoreModel:
         ndarray of shape (m, n)
         """
         with one_thread():
-            theta = self._draw_theta(rng)
+            if self._distribution is None:
+                theta = self._posterior.theta
+                self._distribution = Laplace(theta, *self._fitted, self._prior)
+            theta = self._distribution.draw(rng)
             known, noise = self._posterior.z, self._posterior.noise
             z = self._coordinates.encode(u)
             functions = self._draw_prior(np.concatenate([known, z]), theta, n, rng)
@@ -115,27 +116,6 @@ class ScoreModel:
             correction = Posterior(self._coordinates, theta, known, left, noise).predict(z)[0]
             drawn = functions[len(known) :] + correction
         return np.asarray(self._centre + self._unit * drawn)
-
-    def _draw_theta(self, rng: np.random.Generator) -> Array:
-        """Draw hyperparameters from the normal distribution around their maximum (Laplace)."""
-        if self._roots is None:
-            self._roots = self._curvature_roots()
-        low, high = np.array(self._prior.bounds).T
-        theta = self._posterior.theta + self._roots @ rng.standard_normal(len(low))
-        return np.asarray(np.clip(theta, low, high))
-
-    def _curvature_roots(self) -> Array:
-        theta = self._posterior.theta
-        slopes = [
-            negative_log_posterior(theta + step, *self._fitted, self._prior)[1]
-            - negative_log_posterior(theta - step, *self._fitted, self._prior)[1]
-            for step in _STEP * np.eye(len(theta))
-        ]
-        curvature = np.array(slopes) / (2.0 * _STEP)
-        values, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
-        # The prior alone has curvature 1 / std^2; less is a numerical error, or a saddle point.
-        least = float((1.0 / self._prior.std**2).min())
-        return np.asarray(vectors / np.sqrt(np.maximum(values, least)))
 
     def _draw_prior(self, z: Array, theta: Array, n: int, rng: np.random.Generator) -> Array:
         x = self._coordinates.embed(z, theta[: self._coordinates.n_dims])

@@ -97,9 +97,14 @@ class Posterior:
         covariance = self._kernel(z, z) - half.T @ half
         covariance[np.diag_indices(len(z))] += self.noise_variance
         draws = cholesky(covariance) @ rng.standard_normal((len(z), n_fantasies))
-        y = np.vstack(
-            [np.repeat(self.y[:, :1], n_fantasies, axis=1), k.T @ self._alpha[:, :1] + draws]
-        )
+        known = np.repeat(self.y[:, :1], n_fantasies, axis=1)
+        return self._with(z, np.vstack([known, k.T @ self._alpha[:, :1] + draws]))
+
+    def with_means(self, z: Array) -> Posterior:
+        """Condition on the means at pending points: no mean changes, only what is uncertain."""
+        return self._with(z, np.vstack([self.y, self._kernel(self.z, z).T @ self._alpha]))
+
+    def _with(self, z: Array, y: Array) -> Posterior:
         noise = np.concatenate([self.noise, np.ones(len(z))])
         return Posterior(self.coordinates, self.theta, np.vstack([self.z, z]), y, noise)
 

@@ -22,6 +22,9 @@ class Settings:
         more to know than a maximum.
     n_fantasies : int
         Joint draws of the scores of pending points.
+    draw_width : float
+        Hyperparameters for candidates that run together are drawn so many times as far from their
+        maximum as their posterior (Laplace's approximation) is wide.
     n_repeated : int
         Number of the best configurations of another task that are proposed first.
     max_repeats : int
@@ -99,6 +102,7 @@ class Settings:
 
     n_initial: int = 6
     n_fantasies: int = 8
+    draw_width: float = 1.5
     n_repeated: int = 3
     max_repeats: int = 1000
     edge_penalty: float = 0.3

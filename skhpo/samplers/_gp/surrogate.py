@@ -98,6 +98,12 @@ class Surrogate:
         """The posterior of transformed values."""
         return self._fit()[0]
 
+    def drawn_posterior(self, rng: np.random.Generator) -> Posterior:
+        """The posterior with hyperparameters that are drawn from their distribution."""
+        known = self.posterior
+        theta = self._model.hyperparameters.draw(rng)
+        return Posterior(known.coordinates, theta, known.z, known.y, known.noise)
+
     @property
     def kept(self) -> NDArray[np.intp]:
         """Rows of the posterior among those of the values."""

@@ -133,12 +133,19 @@ class Surrogates:
         """Snapped points for the acquisition function, at the top level."""
         return self._levelled[self._heights is not None].encode(u)
 
-    def acquisition(self, running: Array | None = None) -> Acquisition:
+    def acquisition(self, running: Array | None = None, draws: bool = True) -> Acquisition:
         """The acquisition function, given pending points.
+
+        Candidates that run together would all suffer from the same wrong hyperparameters, where
+        those that are chosen one by one have new ones for each. So with pending points they are
+        drawn, for one objective without constraints, and the mean there is what is imagined of the
+        pending points. Otherwise there are fantasies.
 
         Parameters
         ----------
         running : ndarray of shape (m, n_dims) or None, default=None
+        draws : bool, default=True
+            Whether hyperparameters are drawn; else they are the most probable ones.
         """
         surrogates = self._targets() + self._slack
         posteriors = [surrogate.posterior for surrogate in surrogates]
@@ -150,6 +157,11 @@ class Surrogates:
             self.encode(running),
             lambda: self._combine(posteriors, nothing),
         )
+        if self._is_plain:
+            [posterior] = posteriors
+            if draws:
+                posterior = self.objectives[0].drawn_posterior(self._rng)
+            return LogExpectedImprovement(posterior.with_means(z))
         n = SETTINGS.n_fantasies
         imagined = [posterior.with_fantasies(z, n, self._rng) for posterior in posteriors]
         return self._combine(imagined, z)
