@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .. import evaluation
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Ensembles"]
 
 _N_MEMBERS = 20  # as in the paper's experiments, where more changed little
+_N_SEEDS = 5  # docs/benchmarks/last_network.md
 
 
 class Ensembles(KeptOutputs):
@@ -30,7 +31,7 @@ class Ensembles(KeptOutputs):
 
     def ensemble(
         self,
-        n_members: int = _N_MEMBERS,
+        n_members: int | None = None,
         metric: Any = None,
         members: str = "refit",
         *,
@@ -40,16 +41,18 @@ class Ensembles(KeptOutputs):
         y: Any = None,
         **params: Any,
     ) -> Any:
-        """Return a fitted ensemble of candidates whose out-of-fold predictions do well together.
+        """Return a fitted ensemble of good candidates, or of the best one under several seeds.
 
         Candidates are selected one by one, with replacement, such that the average of their
-        predictions scores best [1]_: a good one that errs where the others do not is worth more
-        than a better one like them. Where there are repeats each one is a candidate of its own.
+        out-of-fold predictions scores best [1]_: a good one that errs where the others do not is
+        worth more than a better one like them. Where there are repeats each one is a candidate of
+        its own. With ``members="seeds"`` nothing is selected.
 
         Parameters
         ----------
-        n_members : int, default=20
-            Selections; candidates that are selected several times count more.
+        n_members : int or None, default=None
+            Selections, or seeds; candidates that are selected several times count more. None is 20
+            selections, or 5 seeds.
         metric : str, callable or None, default=None
             What the average is to do well: a name or a scorer of ``make_scorer``. None is the
             metric that guides the search. It is computed for all rows at once, not split by split.
@@ -57,7 +60,9 @@ class Ensembles(KeptOutputs):
             "refit" trains each distinct member on all rows, with the seed that the refit would give
             it, networks in lockstep. "folds" takes the estimators that the search
             trained (`keep_models`), without any training: a member for each split, and those of
-            `keep_models` rows only.
+            `keep_models` rows only. "seeds" selects nothing, and needs nothing that was kept: it
+            trains the best candidate on all rows under several seeds, the first of which is that
+            of the refit (`best_estimator_`, where there is one), and averages alike.
         n_initial : int, default=0
             Start from at most so many of the best candidates, as many as do best.
         n_bags : int, default=1
@@ -73,15 +78,15 @@ class Ensembles(KeptOutputs):
         Returns
         -------
         ensemble : EnsembleClassifier or EnsembleRegressor
-            Fitted, with the members and their weights.
+            Fitted, with the members and their weights; of "seeds" without an `oof_score_`.
 
         Raises
         ------
         NotFittedError
             Before ``fit``.
         ValueError
-            If nothing was kept, the metric needs something else than what was, or data are needed
-            and not given; says what to do.
+            If nothing was kept, the metric needs something else than what was, data are needed
+            and not given, or seeds change nothing; says what to do.
 
         References
         ----------
@@ -89,14 +94,26 @@ class Ensembles(KeptOutputs):
            of Models. ICML 2004.
         """
         check_is_fitted(self, "cv_results_")
-        _check(n_members, members)
+        n_members = _checked(n_members, members)
+        call = f"ensemble(members={members!r}, X=X, y=y)"
+
+        def inputs(n: int) -> tuple[Any, Any, dict[str, Any]]:
+            what = f"an ensemble fits {n} members on"
+            return self._inputs(X, y if X is not None else None, params, what, call)
+
+        if members == "seeds":
+            if (metric, n_initial, n_bags) != (None, 0, 1):
+                raise ValueError(
+                    "members='seeds' selects nothing, so that metric, n_initial and n_bags have no "
+                    "effect; leave them out"
+                )
+            return self._under_seeds(n_members, inputs)
         if members == "folds" and not hasattr(self, "models_"):
             raise ValueError(
                 "members='folds' needs the estimators of the fits, but the search was fitted with "
                 "keep_models=0; set keep_models to a number of rows and fit it, or use "
                 "members='refit'"
             )
-        call = f"ensemble(members={members!r}, X=X, y=y)"
         y = self._targets(y, call)
         rows = self._rows_to_average(members, "an ensemble")
         weight = params.get("sample_weight")
@@ -111,12 +128,28 @@ class Ensembles(KeptOutputs):
                 models = self._kept_models(row, X, own_y, params, transformers)
                 fitted += models[repeat :: self.n_repeats]
             return self._averaging(fitted, selection, self.n_splits_)
-
-        def inputs(n: int) -> tuple[Any, Any, dict[str, Any]]:
-            what = f"an ensemble fits {n} members on"
-            return self._inputs(X, y if X is not None else None, params, what, call)
-
         return self._averaging(self._fitted(selection.keys, inputs), selection, 1)
+
+    def _under_seeds(
+        self, n_seeds: int, inputs: Callable[[int], tuple[Any, Any, dict[str, Any]]]
+    ) -> Any:
+        """Return the average of the best candidate, trained on all rows under so many seeds."""
+        check_predicts(self.estimator, "an ensemble")
+        best = self._ranked()[:1]
+        if not best:
+            raise ValueError("members='seeds' needs a row with a score, but all fits failed")
+        given = self._params_of(best[0])
+        estimator = clone(self.estimator).set_params(**clone(given, safe=False))
+        names = {name.rpartition("__")[2] for name in estimator.get_params(deep=True)}
+        if "random_state" not in names:
+            raise ValueError(
+                "members='seeds' needs an estimator with a random_state, of which "
+                f"{type(self.estimator).__name__} has none: all members would be the same; use "
+                "best_estimator_"
+            )
+        fitted = self._fitted([(best[0], seed) for seed in range(n_seeds)], inputs)
+        kind: Any = EnsembleClassifier if is_classifier(self.estimator) else EnsembleRegressor
+        return kind.from_fitted(fitted)
 
     def _refitted_ensemble(self, plan: Plan) -> Any:
         """Return what ``refit="ensemble"`` makes the best estimator."""
@@ -211,8 +244,12 @@ class _Selection(NamedTuple):
     score: float
 
 
-def _check(n_members: Any, members: Any) -> None:
+def _checked(n_members: Any, members: Any) -> int:
+    """Return the number of members; raise ValueError if an argument is wrong."""
+    if members not in ("refit", "folds", "seeds"):
+        raise ValueError(f"members must be 'refit', 'folds' or 'seeds', but is {members!r}")
+    if n_members is None:
+        return _N_SEEDS if members == "seeds" else _N_MEMBERS
     if isinstance(n_members, bool) or not isinstance(n_members, Integral) or n_members < 1:
         raise ValueError(f"n_members must be an integer from 1 on, but is {n_members!r}")
-    if members not in ("refit", "folds"):
-        raise ValueError(f"members must be 'refit' or 'folds', but is {members!r}")
+    return int(n_members)
