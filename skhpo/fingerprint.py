@@ -31,6 +31,15 @@ __all__ = ["describe", "differences", "digest", "hash_of_code", "versions"]
 
 _METHODS = types.MethodType | types.BuiltinMethodType | types.MethodWrapperType
 
+# Attributes of a class that do not affect its behaviour.
+_ABOUT = {"__annotations__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
+_ABOUT |= {"__static_attributes__", "_abc_impl"}
+_ABOUT |= {"__slotnames__"}  # which copying or pickling an instance adds
+# Globals about the location of code, which differ between an imported and an executed file.
+_OF_MODULE = {"__file__", "__name__", "__package__"}
+_WRAPPERS = types.FunctionType | type(functools.cache(int))
+_PLAIN = bool | int | float | complex | str | bytes | None
+
 
 def digest(value: Any) -> str:
     """Return a short hash of data: arrays, frames, sparse matrices, lists."""
@@ -169,16 +178,6 @@ def differences(old: Any, new: Any, _path: str = "") -> Iterator[tuple[str, Any,
             yield from differences(old.get(key, missing), new.get(key, missing), path)
     elif old != new:
         yield _path, old, new
-
-
-# Attributes of a class that do not affect its behaviour.
-_ABOUT = {"__annotations__", "__doc__", "__firstlineno__", "__module__", "__qualname__"}
-_ABOUT |= {"__static_attributes__", "_abc_impl"}
-_ABOUT |= {"__slotnames__"}  # which copying or pickling an instance adds
-# Globals about the location of code, which differ between an imported and an executed file.
-_OF_MODULE = {"__file__", "__name__", "__package__"}
-_WRAPPERS = types.FunctionType | type(functools.cache(int))
-_PLAIN = bool | int | float | complex | str | bytes | None
 
 
 def hash_of_code(thing: Any) -> str | None:

@@ -46,6 +46,8 @@ HOPELESS = 1.5
 # Longest setting, in seconds, that timers of every system accept. Then they wait again.
 _LONGEST = 1e6
 
+_around: ContextVar[BaseException | None] = ContextVar("around", default=None)
+
 
 class Cut(BaseException):
     """Ends a fit after its time limit.
@@ -336,9 +338,6 @@ class _Settled(BaseException):
 def _set_exception(ident: int | None, kind: type[BaseException] | None) -> None:
     raised = None if kind is None else ctypes.py_object(kind)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), raised)
-
-
-_around: ContextVar[BaseException | None] = ContextVar("around", default=None)
 
 
 @contextmanager

@@ -53,6 +53,17 @@ _OTHERS = {
     "frozen.FrozenEstimator": ("estimator", "estimator"),
 }
 
+# Transformers that map each value separately, so that rows may be transformed in any portions.
+# Classes by name, so that they need not be imported.
+_NUMBER_BY_NUMBER = (
+    "preprocessing.MaxAbsScaler",
+    "preprocessing.MinMaxScaler",
+    "preprocessing.PowerTransformer",
+    "preprocessing.QuantileTransformer",
+    "preprocessing.RobustScaler",
+    "preprocessing.StandardScaler",
+)
+
 
 @dataclass(frozen=True)
 class Inside:
@@ -270,18 +281,6 @@ def _is_network(value: Any) -> bool:
     if isinstance(value, type | FrozenEstimator):
         return False
     return hasattr(value, "initialize_module") or hasattr(value, "__skhpo_tags__")
-
-
-# Transformers that map each value separately, so that rows may be transformed in any portions.
-# Classes by name, so that they need not be imported.
-_NUMBER_BY_NUMBER = (
-    "preprocessing.MaxAbsScaler",
-    "preprocessing.MinMaxScaler",
-    "preprocessing.PowerTransformer",
-    "preprocessing.QuantileTransformer",
-    "preprocessing.RobustScaler",
-    "preprocessing.StandardScaler",
-)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ _PASSED = frozenset(
     }
 )
 
+_RATES = frozenset({"exp", "softplus", "relu"})
+# Criteria under which an output approaches the target itself.
+_NEAR_TARGETS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+
 
 def last_operations(output: torch.Tensor) -> frozenset[str]:
     """Return the lower-case names of the operations that an output comes from.
@@ -79,11 +83,6 @@ def last_operations(output: torch.Tensor) -> frozenset[str]:
 def only(operations: frozenset[str], kinds: frozenset[str]) -> bool:
     """Whether operations are known and all among `kinds`."""
     return bool(operations) and operations <= kinds
-
-
-_RATES = frozenset({"exp", "softplus", "relu"})
-# Criteria under which an output approaches the target itself.
-_NEAR_TARGETS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 
 
 def takes_logits(criterion: Any) -> bool | None:

@@ -35,6 +35,8 @@ __all__ = [
     "weights_of_classes",
 ]
 
+BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
+
 
 class ClassesMixin:
     """The classes of a classifier, targets as positions among them, and their weights."""
@@ -204,9 +206,6 @@ def weights_of_classes(class_weight, classes, y):
             f"may lack labels, give {unweighted!r} weights, too, or pass all labels as classes"
         )
     return np.array([float(class_weight.get(label, 1)) for label in labels])
-
-
-BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
 
 
 def current_smoothing(net):

@@ -45,6 +45,20 @@ __all__ = [
 _PRINT = inspect.signature(PrintLog).parameters["sink"].default
 _OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
 
+# Methods that only skorch's own loop calls.
+_HOOKS = (
+    "_step_optimizer",
+    "_zero_grad_optimizer",
+    "get_train_step_accumulator",
+    "notify",
+    "on_batch_begin",
+    "on_batch_end",
+    "on_grad_computed",
+    "run_single_epoch",
+    "train_step",
+    "train_step_single",
+)
+
 
 def given_callbacks(net):
     """Return the user's callbacks by name, without skorch's defaults."""
@@ -285,21 +299,6 @@ def begin_training(net, X, y):
         if continues and scheduler is not None and scheduler.optimizer is net.optimizer_:
             continue
         callback.on_train_begin(net, X=X, y=y)
-
-
-# Methods that only skorch's own loop calls.
-_HOOKS = (
-    "_step_optimizer",
-    "_zero_grad_optimizer",
-    "get_train_step_accumulator",
-    "notify",
-    "on_batch_begin",
-    "on_batch_end",
-    "on_grad_computed",
-    "run_single_epoch",
-    "train_step",
-    "train_step_single",
-)
 
 
 def why_hooked(net, batches, valid_batches, fit_params):

@@ -62,6 +62,11 @@ _log = logging.getLogger("skhpo.training")
 # Share of the epochs before "swa" averages, as in its paper.
 _SWA_STARTS_AFTER = 0.75
 
+# Batches on which both modes are compared: enough for a spread, and few beside an epoch.
+_FEW_BATCHES = 8
+# A smaller gap, as a share of the loss of the first epoch, does not matter.
+_SMALL = 0.1
+
 
 def prepare_fit(
     net,
@@ -320,12 +325,6 @@ def _explain_single_rows(error, net):
             "batch normalization needs at least two rows in each batch, but got one row with "
             f"batch_size={net.batch_size}; raise batch_size, or leave the normalization out"
         ) from error
-
-
-# Batches on which both modes are compared: enough for a spread, and few beside an epoch.
-_FEW_BATCHES = 8
-# A smaller gap, as a share of the loss of the first epoch, does not matter.
-_SMALL = 0.1
 
 
 def end_of_fit(net, dataset, batches, checks):

@@ -27,6 +27,13 @@ __all__ = [
     "same_value",
 ]
 
+# In the order in which they are applied.
+TRANSFORMS = ("transform", "train_transform")
+# Streams of random numbers that `seeds` can set.
+STREAMS = ("init", "shuffle", "forward", "validation", "augment")
+# Methods of skorch's that decide when the optimizer steps.
+_STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")
+
 
 def changed_settings(net: Any, component: str) -> dict[str, Any]:
     """Return the settings of a component that differ from its defaults, as a dict.
@@ -68,10 +75,6 @@ def same_value(one: Any, other: Any) -> bool:
     return isinstance(one, kinds) and isinstance(other, kinds) and one == other
 
 
-# In the order in which they are applied.
-TRANSFORMS = ("transform", "train_transform")
-
-
 class HiddenParameter:
     """A parameter that is no attribute, as what has ``transform`` is a transformer to scikit-learn.
 
@@ -103,13 +106,6 @@ def arguments_of_transform(value: Any, arguments_of: Any) -> dict[str, Any] | No
         return {}
     found = arguments_of(value)
     return None if found is None else dict(list(found.items())[1:])
-
-
-# Streams of random numbers that `seeds` can set.
-STREAMS = ("init", "shuffle", "forward", "validation", "augment")
-
-# Methods of skorch's that decide when the optimizer steps.
-_STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")
 
 
 def check_settings(net: Any) -> None:

@@ -20,6 +20,8 @@ from .fitting import make_schedule
 
 __all__ = ["CheckpointMixin", "StateMixin", "held_part"]
 
+_PACKED = "_packed_for_pickle"
+
 
 class CheckpointMixin:
     """`save_checkpoint`, and the parts of `load_checkpoint` that all estimators share.
@@ -92,9 +94,6 @@ class CheckpointMixin:
     def _checkpoint_names(self):
         names = (*self._checkpoint_plain, *self._checkpointed)
         return [name for name in names if hasattr(self, name)]
-
-
-_PACKED = "_packed_for_pickle"
 
 
 def held_part(name, doc):

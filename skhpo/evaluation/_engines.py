@@ -42,6 +42,12 @@ __all__ = ["Ended", "Engine", "JoblibEngine", "PlainEngine", "ThreadEngine", "ac
 
 Ended = Callable[[Callable[[], Any]], None]
 
+# Loky replaces workers that have used much memory, and warns. Where warnings are errors, this one
+# would end its thread that hands out calls, and the search would wait for ever.
+_WORKER_STOPPED = re.compile("A worker stopped while some jobs")
+# More than any cluster has slots for a search; workers start one by one, and each needs memory.
+_MOST_JOBS = 10_000
+
 
 class Engine(ABC):
     """Runs calls for a pool: they are started one by one, and each result comes when its call ends.
@@ -176,11 +182,6 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-# Loky replaces workers that have used much memory, and warns. Where warnings are errors, this one
-# would end its thread that hands out calls, and the search would wait for ever.
-_WORKER_STOPPED = re.compile("A worker stopped while some jobs")
-
-
 class JoblibEngine(Engine):
     """Processes of this machine, or any other registered backend.
 
@@ -273,10 +274,6 @@ class JoblibEngine(Engine):
             # The thread that hands out calls fails by those that are dropped before it took them.
             self._workers.drop_waiting()
         self._backend.abort_everything(ensure_ready=False)
-
-
-# More than any cluster has slots for a search; workers start one by one, and each needs memory.
-_MOST_JOBS = 10_000
 
 
 def active_engine(n_jobs: int | None) -> Engine:

@@ -27,6 +27,14 @@ __all__ = ["curves_of", "found", "known_before", "measured"]
 
 _PERCEPTRONS = ("neural_network.MLPClassifier", "neural_network.MLPRegressor")
 
+# Attributes of scikit-learn's estimators that have a number per epoch or boosting iteration.
+_RECORDS = {
+    "loss_curve_": "train_loss",
+    "validation_scores_": "validation_score",
+    "train_score_": "train_score",
+    "validation_score_": "validation_score",
+}
+
 
 def measured(
     measures: Mapping[str, Any], fitted: Any, scores: Collection[str]
@@ -154,15 +162,6 @@ def _parameters_of_perceptron(estimator: Any, X: Any, y: Any) -> int | None:
         return sum(int(n_in + 1) * int(n_out) for n_in, n_out in pairwise(sizes))
     except (IndexError, TypeError, ValueError):  # the fit says what is wrong
         return None
-
-
-# Attributes of scikit-learn's estimators that have a number per epoch or boosting iteration.
-_RECORDS = {
-    "loss_curve_": "train_loss",
-    "validation_scores_": "validation_score",
-    "train_score_": "train_score",
-    "validation_score_": "validation_score",
-}
 
 
 def curves_of(estimator: Any) -> dict[str, tuple[float, ...]] | None:

@@ -44,6 +44,9 @@ __all__ = [
     "transform_and_store",
 ]
 
+# Bytes from which on rows are not copied out of an array.
+_LARGE = 2**26
+
 
 def derive_seed(seed: int, *key: int | str) -> int:
     """Return a seed for the fit that `key` names.
@@ -84,10 +87,6 @@ def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> None
     }
     if seeds:
         estimator.set_params(**seeds)
-
-
-# Bytes from which on rows are not copied out of an array.
-_LARGE = 2**26
 
 
 class Work(NamedTuple):

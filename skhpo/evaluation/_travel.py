@@ -46,6 +46,13 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+# Bytes from which on an array lies in a file; joblib's own bound.
+_LARGE = 10**6
+# Where arrays begin in a file: no processor loads across such a border.
+_ALIGNMENT = 64
+# What this process has read last, by the path: all calls of a search share one dataset.
+_last_read: dict[str, Any] = {}
+
 
 def check_picklable(setting: Setting) -> None:
     """Raise TypeError, naming the culprit, if what all fits share cannot go to other processes."""
@@ -163,12 +170,6 @@ def _pickles_in_its_own_way(module: Any) -> bool:
     )
 
 
-# Bytes from which on an array lies in a file; joblib's own bound.
-_LARGE = 10**6
-# Where arrays begin in a file: no processor loads across such a border.
-_ALIGNMENT = 64
-
-
 @dataclass(frozen=True)
 class Stored:
     """Fitted wrappers with their large arrays in a file, which other processes map.
@@ -265,10 +266,6 @@ def n_bytes(data: Any) -> int:
     arrays = [getattr(data, name, None) for name in ("data", "indices", "indptr")]  # if sparse
     sizes = [getattr(array, "nbytes", 0) for array in (data, *arrays)]
     return int(sizes[0] or sum(sizes[1:]))
-
-
-# What this process has read last, by the path: all calls of a search share one dataset.
-_last_read: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Transformed", "Waiting"]
 
+# Of the memory that is free, the part that transformers may take which no fit at hand needs.
+_SHARE = 1 / 4
+# While no more settings were seen than this, it is open whether candidates share them.
+_FEW_SETTINGS = 2
+# Free bytes where the system does not tell.
+_UNKNOWN = 2**32
+
 
 class Waiting:
     """What can be started, in the order in which it is to be, and what is started behind it.
@@ -181,14 +188,6 @@ class Waiting:
 
     def _is_transformed(self, task: FitTask) -> bool:
         return task.key is None or task.key in self.transformed
-
-
-# Of the memory that is free, the part that transformers may take which no fit at hand needs.
-_SHARE = 1 / 4
-# While no more settings were seen than this, it is open whether candidates share them.
-_FEW_SETTINGS = 2
-# Free bytes where the system does not tell.
-_UNKNOWN = 2**32
 
 
 class Transformed:

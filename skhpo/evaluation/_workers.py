@@ -12,6 +12,8 @@ from functools import partial
 
 __all__ = ["import_first", "memory_freed", "slots_of", "this_worker"]
 
+_HOST = socket.gethostname()
+
 
 def slots_of(devices: str | Sequence[str]) -> Callable[[int, bool], Sequence[str | None]]:
     """Turn a search's `devices` into slots; a running fit holds one.
@@ -88,9 +90,6 @@ def memory_freed(exception: BaseException) -> bool:
         return False
     sys.modules["torch"].cuda.empty_cache()
     return True
-
-
-_HOST = socket.gethostname()
 
 
 def import_first() -> None:
