@@ -305,11 +305,17 @@ def test_quantiles_are_asked_for_many_configurations_at_once():
     assert one_by_one == RandomSampler(space, 0).sample(1000)
 
 
-def test_a_search_class_imports_no_estimators_of_scikit_learn():
-    code = "import sys; from skhpo import HalvingHyperbandSearchCV; print(*sys.modules)"
+@pytest.mark.parametrize("name", ["BayesSearchCV", "HalvingHyperbandSearchCV"])
+def test_a_search_class_imports_few_modules(name):
+    """What only a fit needs is imported by one."""
+    code = (
+        "import sys, sklearn.model_selection; before = {*sys.modules}; "
+        f"from skhpo import {name}; print(*({{*sys.modules}} - before))"
+    )
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, text=True
     )
     modules = set(printed.stdout.split())
-    assert "skhpo.model_selection" in modules
+    assert "skhpo.model_selection._base" in modules
+    assert len(modules) <= 24, sorted(modules)
     assert not {"sklearn.ensemble", "sklearn.neural_network", "torch"} & modules

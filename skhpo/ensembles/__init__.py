@@ -1,9 +1,14 @@
 """Ensembles of the candidates of a search, and scores of predictions that are kept."""
 
-from ._estimators import EnsembleClassifier, EnsembleRegressor
-from ._metrics import OutputMetric, labels_of
-from ._outputs import votes
-from ._selection import select_members
+from typing import TYPE_CHECKING
+
+from .._late import late
+
+if TYPE_CHECKING:
+    from ._estimators import EnsembleClassifier, EnsembleRegressor
+    from ._metrics import OutputMetric, labels_of
+    from ._outputs import votes
+    from ._selection import select_members
 
 __all__ = [
     "EnsembleClassifier",
@@ -13,3 +18,15 @@ __all__ = [
     "select_members",
     "votes",
 ]
+
+__getattr__ = late(
+    __name__,
+    {
+        "EnsembleClassifier": "._estimators",
+        "EnsembleRegressor": "._estimators",
+        "OutputMetric": "._metrics",
+        "labels_of": "._metrics",
+        "select_members": "._selection",
+        "votes": "._outputs",
+    },
+)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .. import samplers, schedulers
 from .._compat import Interval, StrOptions
-from ..samplers import BayesSampler
-from ..schedulers import FullScheduler, Scheduler
 from ._base import BaseTrialSearchCV
-from ._checks import check_enqueued
-from ._loop import TrialLoop
-from ._plan import Plan
-from ._samplers import PRIOR_WEIGHT, prior_of
-from ._source import Source
+
+if TYPE_CHECKING:
+    from ..schedulers import Scheduler
+    from ._loop import TrialLoop
+    from ._plan import Plan
+    from ._source import Source
 
 __all__ = ["BayesSearchCV"]
 
@@ -257,8 +257,6 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         "acquisition": [StrOptions({"log_ei", "log_ei_per_second"})],
         "n_points": [Interval(Integral, 1, None, closed="left")],
         "stop_tol": [Interval(Real, 0, None, closed="left"), None],
-        "priors": [dict, StrOptions({"defaults"}), None],
-        "prior_confidence": [StrOptions(set(PRIOR_WEIGHT))],
     }
 
     _samples_in_order = True
@@ -344,6 +342,9 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         return means, stds
 
     def _make_scheduler(self, plan: Plan) -> Scheduler:
+        from ._checks import check_enqueued
+        from ._samplers import PRIOR_WEIGHT, prior_of
+
         check_enqueued(self.enqueue, self.n_iter)
         if self.n_initial_points != "auto" and self.n_initial_points > self.n_iter:
             raise ValueError(
@@ -357,7 +358,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
                 f"be None with objectives={list(plan.goals.objectives)}, but got "
                 f"{self.stop_tol:g}; limit n_iter or max_time instead"
             )
-        sampler = BayesSampler(
+        sampler = samplers.BayesSampler(
             plan.space,
             plan.random_state,
             n_initial_points=self.n_initial_points,
@@ -366,7 +367,9 @@ multimetric_, classes_, n_features_in_, feature_names_in_
             prior=prior_of(self, plan),
             prior_weight=0.1 * self.n_iter * PRIOR_WEIGHT[self.prior_confidence],
         )
-        return FullScheduler(sampler, self.n_iter, self.n_points, asynchronous=self.asynchronous)
+        return schedulers.FullScheduler(
+            sampler, self.n_iter, self.n_points, asynchronous=self.asynchronous
+        )
 
     def _keep(self, source: Source) -> None:
         super()._keep(source)

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from .. import evaluation
-from ..ensembles import EnsembleClassifier, EnsembleRegressor, OutputMetric, select_members
-from ._out_of_fold import OutOfFold, check_predicts, metric_of
+from .. import ensembles, evaluation
 from ._outputs import KeptOutputs
 
 if TYPE_CHECKING:
+    from ._out_of_fold import OutOfFold
     from ._plan import Plan
 
 __all__ = ["Ensembles"]
@@ -93,6 +92,8 @@ class Ensembles(KeptOutputs):
         .. [1] R. Caruana, A. Niculescu-Mizil, G. Crew, A. Ksikes. Ensemble Selection from Libraries
            of Models. ICML 2004.
         """
+        from ._out_of_fold import metric_of
+
         check_is_fitted(self, "cv_results_")
         n_members = _checked(n_members, members)
         call = f"ensemble(members={members!r}, X=X, y=y)"
@@ -153,6 +154,8 @@ class Ensembles(KeptOutputs):
 
     def _refitted_ensemble(self, plan: Plan) -> Any:
         """Return what ``refit="ensemble"`` makes the best estimator."""
+        from ._out_of_fold import metric_of
+
         rows = self._rows_to_average("refit", "refit='ensemble'")
         weight = (plan.shown["metadata"] or {}).get("sample_weight")
         scores = partial(metric_of, self, None, plan.y, weight=weight)
@@ -164,11 +167,13 @@ class Ensembles(KeptOutputs):
     def _selected(
         self,
         rows: list[int],
-        metric: Callable[[OutOfFold], OutputMetric],
+        metric: Callable[[OutOfFold], ensembles.OutputMetric],
         n_members: int,
         n_initial: int,
         n_bags: int,
     ) -> _Selection:
+        from ._out_of_fold import OutOfFold
+
         found = OutOfFold.of(self.predictions_, rows)
         scores = metric(found)
         n_repeats = found.outputs.shape[1]
@@ -178,7 +183,7 @@ class Ensembles(KeptOutputs):
             return found.scores(scores, averages)
 
         seed = evaluation.derive_seed(self._refit_inputs.seed, "ensemble")
-        counts = select_members(
+        counts = ensembles.select_members(
             outputs, score, n_members, n_initial=n_initial, n_bags=n_bags, random_state=seed
         )
         chosen = np.flatnonzero(counts)
@@ -201,6 +206,8 @@ class Ensembles(KeptOutputs):
 
     def _rows_to_average(self, members: str, what: str) -> list[int]:
         """Return the rows with predictions that may be the best, or members."""
+        from ._out_of_fold import check_predicts
+
         check_predicts(self.estimator, what)
         if not hasattr(self, "predictions_"):
             raise ValueError(
@@ -228,9 +235,9 @@ class Ensembles(KeptOutputs):
         """Return an ensemble of fitted estimators, `n_each` for each one that was selected."""
         weights = np.repeat(selection.weights / n_each, n_each)
         params: dict[str, Any] = {"per_estimator": n_each}
-        kind: Any = EnsembleRegressor
+        kind: Any = ensembles.EnsembleRegressor
         if is_classifier(self.estimator):
-            kind, params["method"] = EnsembleClassifier, self.predictions_.method
+            kind, params["method"] = ensembles.EnsembleClassifier, self.predictions_.method
         ensemble = kind.from_fitted(fitted, weights, **params)
         ensemble.oof_score_ = selection.score
         return ensemble

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..schedulers import Scheduler
-from ..space import SearchSpace
 from ._base import BaseTrialSearchCV
-from ._plan import Plan
+
+if TYPE_CHECKING:
+    from ..schedulers import Scheduler
+    from ..space import SearchSpace
+    from ._plan import Plan
 
 __all__ = ["SearchCV"]
 

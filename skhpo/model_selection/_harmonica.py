@@ -6,22 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import schedulers
 from .._compat import Interval, StrOptions
-from ..schedulers import AsynchronousHyperband, FullScheduler, Harmonica, Hyperband, Scheduler
-from ..space import SearchSpace
-from ..trial import Trial
 from ._base import BaseTrialSearchCV
-from ._checks import check_names
-from ._loop import TrialLoop
-from ._plan import Plan
-from ._resource import own_amount, resource_limits
-from ._samplers import make_sampler, proposes_by_model
-from ._stages import important_parameters, stage_table
+
+if TYPE_CHECKING:
+    from ..schedulers import Scheduler
+    from ..space import SearchSpace
+    from ..trial import Trial
+    from ._loop import TrialLoop
+    from ._plan import Plan
 
 __all__ = ["HarmonicaSearchCV"]
 
@@ -353,6 +352,8 @@ classes_, n_features_in_, feature_names_in_
         self._set_arguments(locals())
 
     def _make_scheduler(self, plan: Plan) -> Scheduler:
+        from ._checks import check_names
+
         resource = plan.setting.resource
         if self.stage_params:
             check_names(self.estimator, {name: [v] for name, v in self.stage_params.items()})
@@ -366,7 +367,7 @@ classes_, n_features_in_, feature_names_in_
                 f"stage_resource needs a resource, but got stage_resource={self.stage_resource} "
                 "and resource=None; name the parameter that counts work, such as 'max_epochs'"
             )
-        return Harmonica(
+        return schedulers.Harmonica(
             plan.space,
             plan.random_state,
             self._base(plan),
@@ -389,6 +390,8 @@ classes_, n_features_in_, feature_names_in_
 
     def _stage_amount(self, resource: str | None) -> int | None:
         """Return what the stages are given of the resource, None for the largest amount."""
+        from ._resource import own_amount
+
         amount: int | None = self.stage_resource
         if amount is not None or self.resource != "auto":
             return amount
@@ -403,6 +406,8 @@ classes_, n_features_in_, feature_names_in_
 
     def _base_name(self, resource: str | None) -> str | None:
         """Return which scheduler of the package is the base, None for another one."""
+        from ._samplers import proposes_by_model
+
         name: str | Callable[..., Scheduler] = self.base
         if not isinstance(name, str):
             return None
@@ -414,6 +419,9 @@ classes_, n_features_in_, feature_names_in_
 
     def _base(self, plan: Plan) -> Callable[..., Scheduler]:
         """Return the function that makes the scheduler of what is left of the space."""
+        from ._resource import resource_limits
+        from ._samplers import proposes_by_model
+
         if callable(self.base):
             base: Callable[..., Scheduler] = self.base
             return base
@@ -425,10 +433,12 @@ classes_, n_features_in_, feature_names_in_
                     "base='hyperband' needs a resource, but got resource=None; name the parameter "
                     "that counts work, such as 'max_epochs', or use base='random'"
                 )
+            asynchronous, batches = schedulers.AsynchronousHyperband, schedulers.Hyperband
+            kind: Callable[..., Scheduler] = asynchronous if self.asynchronous else batches
             return partial(
                 _hyperband,
                 sampler="bayes" if proposes_by_model(self) else "random",
-                kind=AsynchronousHyperband if self.asynchronous else Hyperband,
+                kind=kind,
                 min_resources=limits[0],
                 max_resources=limits[1],
                 factor=self.factor,
@@ -451,6 +461,8 @@ classes_, n_features_in_, feature_names_in_
         return int(own) if chosen and isinstance(own, Integral) and int(own) > 0 else largest
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
+        from ._stages import important_parameters, stage_table
+
         super()._store(plan, loop)
         scheduler: Any = loop.scheduler
         self.stages_ = [stage_table(plan.space, stage) for stage in scheduler.stages]
@@ -475,6 +487,8 @@ def _hyperband(
     kind: Callable[..., Scheduler],
     **kwargs: Any,
 ) -> Scheduler:
+    from ._samplers import make_sampler
+
     return kind(make_sampler(sampler, space, random_state), **kwargs)
 
 
@@ -487,7 +501,9 @@ def _full(
     resource: int | None,
     asynchronous: bool,
 ) -> Scheduler:
-    return FullScheduler(
+    from ._samplers import make_sampler
+
+    return schedulers.FullScheduler(
         make_sampler(sampler, space, random_state),
         n_candidates,
         resource=resource,

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import samplers, schedulers
 from .._compat import Interval, StrOptions
-from ..samplers import CONFIDENCE, PriorBandSampler, Sampler
-from ..schedulers import AsynchronousHyperband, Hyperband, Scheduler
 from ._base import BaseTrialSearchCV
-from ._cost import COST_IS_USED
-from ._forecast import Forecast
-from ._loop import OUT_OF_TIME, TrialLoop
-from ._observers import Observer
-from ._plan import Plan
-from ._resource import resource_limits
-from ._samplers import PRIOR_WEIGHT, make_sampler, prior_of, proposes_by_model
-from ._source import Source
+
+if TYPE_CHECKING:
+    from ..samplers import Sampler
+    from ..schedulers import Scheduler
+    from ._loop import TrialLoop
+    from ._observers import Observer
+    from ._plan import Plan
+    from ._source import Source
 
 __all__ = ["HalvingHyperbandSearchCV"]
 
@@ -313,9 +312,7 @@ classes_, n_features_in_, feature_names_in_
         "factor": [Interval(Real, 1, None, closed="neither")],
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
         "n_iterations": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "sampler": [str, Sampler, callable],
-        "priors": [dict, StrOptions({"defaults"}), None],
-        "prior_confidence": [StrOptions(set(CONFIDENCE))],
+        "sampler": [str, samplers.Sampler, callable],
     }
 
     _samples_in_order = True
@@ -381,8 +378,11 @@ classes_, n_features_in_, feature_names_in_
                 "`resource`, such as 'max_iter' or 'n_estimators', or 'n_samples', which every "
                 "estimator has"
             )
+        from ._resource import resource_limits
+
         limits = resource_limits(self, plan)
-        scheduler = AsynchronousHyperband if self.asynchronous else Hyperband
+        asynchronous, batches = schedulers.AsynchronousHyperband, schedulers.Hyperband
+        scheduler = asynchronous if self.asynchronous else batches
         return scheduler(
             self._make_sampler(plan, limits[0]),
             min_resources=limits[0],
@@ -397,18 +397,20 @@ classes_, n_features_in_, feature_names_in_
         return {**super()._settings(), "sampler": self._chosen_sampler()}
 
     def _chosen_sampler(self) -> Any:
+        from ._samplers import proposes_by_model
+
         if isinstance(self.sampler, str) and self.sampler == "auto":
             return "bayes" if proposes_by_model(self) else "random"
         return self.sampler
 
     def _make_sampler(self, plan: Plan, least: int) -> Sampler:
+        from ._samplers import PRIOR_WEIGHT, make_sampler, prior_of
+
         prior, sampler = prior_of(self, plan), self._chosen_sampler()
         if prior is None:
             return make_sampler(sampler, plan.space, plan.random_state)
         if sampler == "bayes":
-            from ..samplers import BayesSampler  # slow to import
-
-            return BayesSampler(
+            return samplers.BayesSampler(
                 plan.space,
                 plan.random_state,
                 prior=prior,
@@ -419,7 +421,7 @@ classes_, n_features_in_, feature_names_in_
                 "priors need sampler='random' or 'bayes', which know what to do with them, but got "
                 f"sampler={self.sampler!r}; leave one of the two out"
             )
-        return PriorBandSampler(
+        return samplers.PriorBandSampler(
             plan.space,
             plan.random_state,
             prior=prior,
@@ -432,6 +434,8 @@ classes_, n_features_in_, feature_names_in_
         self.sampler_ = source.sampler
 
     def _forecasts(self, source: Source, start: float) -> list[Observer]:
+        from ._forecast import Forecast
+
         scheduler: Any = source.scheduler
         if self.max_time is None and self.n_iterations == "auto":
             return []
@@ -449,5 +453,8 @@ classes_, n_features_in_, feature_names_in_
         ]
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
+        from ._cost import COST_IS_USED
+        from ._loop import OUT_OF_TIME
+
         is_over = loop.stopped in (OUT_OF_TIME, COST_IS_USED)
         return (self.n_iterations == "auto" and is_over) or super()._ends_as_planned(loop)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ..trial import Trial
 from ._top import TopEstimators
+
+if TYPE_CHECKING:
+    from ..trial import Trial
 
 __all__ = ["KeptOutputs"]
 

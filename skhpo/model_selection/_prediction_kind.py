@@ -14,10 +14,9 @@ from sklearn.utils.multiclass import type_of_target
 from .. import evaluation
 from ..space import translated
 from ..wrappers import owner_of
+from ._base import PREDICTION_METHODS
 
-__all__ = ["METHODS", "prediction_kind"]
-
-METHODS = ("predict_proba", "decision_function", "predict")
+__all__ = ["prediction_kind"]
 
 # Number of estimators, made with choices of the space, whose methods are compared. Further ones
 # differ in numbers, hardly in methods.
@@ -64,16 +63,19 @@ def prediction_kind(
 def _method(estimator: Any, distributions: Any, asked: bool | str) -> str:
     """Return the method that is asked for, or the first one that all candidates have."""
     looked_at = list(islice(_candidates(estimator, distributions), _MOST_LOOKED_AT))
-    had = {method: [hasattr(candidate, method) for candidate in looked_at] for method in METHODS}
+    had = {
+        method: [hasattr(candidate, method) for candidate in looked_at]
+        for method in PREDICTION_METHODS
+    }
     if isinstance(asked, str):
         if not any(had[asked]):
-            others = [method for method in METHODS if any(had[method])]
+            others = [method for method in PREDICTION_METHODS if any(had[method])]
             raise ValueError(
                 f"return_predictions must name a method of the estimator, but "
                 f"{type(estimator).__name__} has no {asked}; {_names(others)}"
             )
         return asked
-    order = METHODS if is_classifier(estimator) else ("predict",)
+    order = PREDICTION_METHODS if is_classifier(estimator) else ("predict",)
     for enough in (all, any):
         for method in order:
             if enough(had[method]):

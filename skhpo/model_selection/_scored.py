@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import FitFailedWarning
 
+from .. import objectives, scorers
 from .._compat import MultimetricScorer, num_samples
 from ..exceptions import SearchStoppedWarning
-from ..objectives import hypervolume
-from ..results import TrialTable, mean_score, results_table, total_seconds, variance_of_mean
-from ..scorers import FitTime, PredictTime
-from ..trial import FitResult
 from ._ensembling import Ensembles
-from ._front_rules import FrontRule
-from ._goals import Goals, Told
-from ._keeping import Keeper
-from ._loop import STOPPED_BY_CALLBACK, TrialLoop
-from ._plan import Plan
+
+if TYPE_CHECKING:
+    from ..results import TrialTable
+    from ..trial import FitResult
+    from ._goals import Goals, Told
+    from ._keeping import Keeper
+    from ._loop import TrialLoop
+    from ._plan import Plan
 
 __all__ = ["ScoredTrials"]
 
@@ -64,6 +64,9 @@ class ScoredTrials(Ensembles):
 
     def _score_of(self, plan: Plan) -> Callable[[Sequence[FitResult]], Told]:
         """Return the function from a trial's results to the score that the scheduler gets."""
+        from ..results import mean_score, total_seconds, variance_of_mean
+        from ._goals import Told
+
         error_score = np.nan if self.error_score == "raise" else self.error_score
         scorer, goals = plan.setting.scorer, plan.goals
 
@@ -99,6 +102,8 @@ class ScoredTrials(Ensembles):
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         """Set the attributes that are known after the last fit."""
+        from ..results import results_table
+
         scorer, metric = plan.setting.scorer, plan.metric
         for name in _ONLY_WITH_SOME_ARGUMENTS:
             self.__dict__.pop(name, None)  # of an earlier fit
@@ -152,7 +157,7 @@ class ScoredTrials(Ensembles):
         self.reference_point_ = known.min(axis=0, initial=np.inf)
         self.hypervolume_ = 0.0
         if len(known):
-            self.hypervolume_ = hypervolume(values[front], self.reference_point_)
+            self.hypervolume_ = objectives.hypervolume(values[front], self.reference_point_)
 
     def _may_be_on_front(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return the feasible rows that have all objectives."""
@@ -162,6 +167,8 @@ class ScoredTrials(Ensembles):
 
     def _find_best(self, metric: Any) -> int:
         """Return the row of the best score, of those that may win."""
+        from ._front_rules import FrontRule
+
         table = self.cv_results_
         if isinstance(self.refit, FrontRule):
             return self.refit.choose(table, self._goals.objectives or None, self._comparable)
@@ -223,13 +230,15 @@ class ScoredTrials(Ensembles):
 
     def _ends_as_planned(self, loop: TrialLoop) -> bool:
         """Whether what stopped the loop is what was to end it."""
+        from ._loop import STOPPED_BY_CALLBACK
+
         return loop.stopped == STOPPED_BY_CALLBACK
 
     def _timed_scores(self) -> set[str]:
         """Return the names of the metrics that are times of the machine that measured them."""
-        scorers = self.scorer_ if isinstance(self.scorer_, dict) else {"score": self.scorer_}
-        timed = (PredictTime, FitTime)
-        return {name for name, scorer in scorers.items() if isinstance(scorer, timed)}
+        all_scorers = self.scorer_ if isinstance(self.scorer_, dict) else {"score": self.scorer_}
+        timed = (scorers.PredictTime, scorers.FitTime)
+        return {name for name, scorer in all_scorers.items() if isinstance(scorer, timed)}
 
 
 def _warn_about_mixed_machines(table: TrialTable) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .. import samplers, schedulers, space
 from .._compat import Interval
-from ..samplers import RandomSampler
-from ..schedulers import FullScheduler, Scheduler
-from ..space import translated
 from ._base import BaseTrialSearchCV
-from ._checks import check_enqueued
-from ._plan import Plan, Subject
+
+if TYPE_CHECKING:
+    from ..schedulers import Scheduler
+    from ._plan import Plan, Subject
 
 __all__ = ["SelfTuningSearchCV"]
 
@@ -233,14 +233,18 @@ classes_, n_features_in_, feature_names_in_
 
     def _subject(self, X: Any, y: Any) -> Subject:
         from ..self_tuning import runs_of
+        from ._plan import Subject
 
         given = self.param_distributions
-        runs = runs_of(self.estimator, given and translated(given), X, y)
+        runs = runs_of(self.estimator, given and space.translated(given), X, y)
         return Subject(runs.estimator, runs.distributions, runs.starts, [runs.first])
 
     def _make_scheduler(self, plan: Plan) -> Scheduler:
+        from ._checks import check_enqueued
+
         check_enqueued(self.enqueue, self.n_iter)
-        return FullScheduler(RandomSampler(plan.space, plan.random_state), n_candidates=self.n_iter)
+        sampler = samplers.RandomSampler(plan.space, plan.random_state)
+        return schedulers.FullScheduler(sampler, n_candidates=self.n_iter)
 
     def _params_of(self, row: int) -> dict[str, Any]:
         """Return what the runs of a row found, averaged over the folds where none failed."""

@@ -16,20 +16,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from .. import evaluation
+from .. import evaluation, objectives
 from .._compat import BaseSearchCV, check_method_params, num_samples
-from ..datasets import is_dataset
-from ..exceptions import BatchNormWarning
-from ..objectives import promotion_order
-from ..process import ignoring
-from ._data import rows_and_targets
-from ._found_epochs import (
-    chosen_way,
-    found_in_row,
-    set_found_epochs,
-    warn_of_none_found,
-    without_validation,
-)
 
 __all__ = ["RefitInputs", "TopEstimators", "without_convergence_warnings"]
 
@@ -37,6 +25,9 @@ __all__ = ["RefitInputs", "TopEstimators", "without_convergence_warnings"]
 @contextmanager
 def without_convergence_warnings(resource: str | None) -> Iterator[None]:
     """Show no warnings of fits that end early, where that is what is asked for, in the body."""
+    from ..exceptions import BatchNormWarning
+    from ..process import ignoring
+
     with ExitStack() as stack:
         if resource is not None:
             stack.enter_context(ignoring(ConvergenceWarning))
@@ -172,6 +163,9 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         float
             Larger is better.
         """
+        from ..datasets import is_dataset
+        from ._data import rows_and_targets
+
         if y is None and is_dataset(X):
             _, y = rows_and_targets(self.estimator, X)
         return float(super().score(X, y, **params))
@@ -203,7 +197,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         """Return rows front by front, and inside of each such that the first ones are far apart."""
         table = self.cv_results_
         values = np.column_stack([table[f"mean_test_{name}"][rows] for name in self.objectives])
-        return [rows[i] for i in promotion_order(values)]
+        return [rows[i] for i in objectives.promotion_order(values)]
 
     def _order(self, means: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the rows that may win, best first; of equal ones those with more resource."""
@@ -239,6 +233,8 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         self, X: Any, y: Any, params: dict[str, Any], what: str, call: str
     ) -> tuple[Any, Any, dict[str, Any]]:
         """Return data and metadata for further fits: what is given, else what ``fit`` got."""
+        from ._data import rows_and_targets
+
         if X is None:
             given = self._refit_inputs.arguments()
             if given is None:
@@ -282,6 +278,8 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         missing: Sequence[tuple[int, int]],
         inputs: Callable[[int], tuple[Any, Any, dict[str, Any]]],
     ) -> None:
+        from ._found_epochs import without_validation
+
         X, y, fit_params = inputs(len(missing))
         if self.refit_epochs in ("median", "scaled"):
             fit_params = without_validation(fit_params)
@@ -322,6 +320,13 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         repeat : int, default=0
             Whose seed it is to have.
         """
+        from ._found_epochs import (
+            chosen_way,
+            found_in_row,
+            set_found_epochs,
+            warn_of_none_found,
+        )
+
         params = self._params_of(row)
         candidate = self._refit_inputs.candidates[row]
         estimator = evaluation.configured(

@@ -5,14 +5,19 @@ failed. Violations of constraints have shape ``(n_points, n_constraints)``; a po
 where all of its violations are at most 0, and NaN is not.
 """
 
-from ._fronts import (
-    bound_violations,
-    pareto_ranks,
-    promotion_order,
-    spread_order,
-    total_violation,
-)
-from ._hypervolume import hypervolume
+from typing import TYPE_CHECKING
+
+from .._late import late
+
+if TYPE_CHECKING:
+    from ._fronts import (
+        bound_violations,
+        pareto_ranks,
+        promotion_order,
+        spread_order,
+        total_violation,
+    )
+    from ._hypervolume import hypervolume
 
 __all__ = [
     "bound_violations",
@@ -22,3 +27,15 @@ __all__ = [
     "spread_order",
     "total_violation",
 ]
+
+__getattr__ = late(
+    __name__,
+    {
+        "bound_violations": "._fronts",
+        "hypervolume": "._hypervolume",
+        "pareto_ranks": "._fronts",
+        "promotion_order": "._fronts",
+        "spread_order": "._fronts",
+        "total_violation": "._fronts",
+    },
+)

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING
 
 from .._late import late
 from .base import Sampler, sample_at
-from .enqueued import EnqueuedSampler
-from .grid import GridSampler
-from .prior import CONFIDENCE, Prior
-from .prior_band import PriorBandSampler
-from .random import RandomSampler
-from .registry import named, register
-from .replayed import ReplayedSampler
 
 if TYPE_CHECKING:
     from ._gp.model import ScoreModel
     from .bayes import BayesSampler
+    from .enqueued import EnqueuedSampler
+    from .grid import GridSampler
+    from .prior import CONFIDENCE, Prior
+    from .prior_band import PriorBandSampler
+    from .random import RandomSampler
+    from .registry import named, register
+    from .replayed import ReplayedSampler
 
 __all__ = [
     "CONFIDENCE",
@@ -32,4 +32,19 @@ __all__ = [
     "sample_at",
 ]
 
-__getattr__ = late(__name__, {"BayesSampler": ".bayes", "ScoreModel": "._gp.model"})
+__getattr__ = late(
+    __name__,
+    {
+        "BayesSampler": ".bayes",
+        "CONFIDENCE": ".prior",
+        "EnqueuedSampler": ".enqueued",
+        "GridSampler": ".grid",
+        "Prior": ".prior",
+        "PriorBandSampler": ".prior_band",
+        "RandomSampler": ".random",
+        "ReplayedSampler": ".replayed",
+        "ScoreModel": "._gp.model",
+        "named": ".registry",
+        "register": ".registry",
+    },
+)

@@ -6,11 +6,12 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from ..space import SearchSpace
+if TYPE_CHECKING:
+    from ..space import SearchSpace
 
 __all__ = ["Sampler", "WrappingSampler", "sample_at"]
 

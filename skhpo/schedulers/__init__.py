@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from .._late import late
-from .asynchronous import AsynchronousHyperband
-from .base import Scheduler
-from .full import FullScheduler
-from .halving import SuccessiveHalving
-from .hyperband import Hyperband, hyperband_plan
 
 if TYPE_CHECKING:
+    from .asynchronous import AsynchronousHyperband
+    from .base import Scheduler
+    from .full import FullScheduler
+    from .halving import SuccessiveHalving
     from .harmonica import Harmonica
+    from .hyperband import Hyperband, hyperband_plan
 
 __all__ = [
     "AsynchronousHyperband",
@@ -22,4 +22,15 @@ __all__ = [
     "hyperband_plan",
 ]
 
-__getattr__ = late(__name__, {"Harmonica": ".harmonica"})
+__getattr__ = late(
+    __name__,
+    {
+        "AsynchronousHyperband": ".asynchronous",
+        "FullScheduler": ".full",
+        "Harmonica": ".harmonica",
+        "Hyperband": ".hyperband",
+        "Scheduler": ".base",
+        "SuccessiveHalving": ".halving",
+        "hyperband_plan": ".hyperband",
+    },
+)

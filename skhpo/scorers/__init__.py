@@ -4,10 +4,23 @@ Searches know them by name, beside scikit-learn's: ``scoring="neg_predict_time"`
 where they are better.
 """
 
-from ._costs import CostScorer, FitTime, Memory, NParameters, PredictTime, fit_took, n_parameters
-from ._groups import GroupScorer, make_group_scorer
-from ._metrics import CalibrationError, PredictionScorer, worst_class_recall
+from typing import TYPE_CHECKING
+
+from .._late import late
 from ._names import get_scorer, get_scorer_names, resolved
+
+if TYPE_CHECKING:
+    from ._costs import (
+        CostScorer,
+        FitTime,
+        Memory,
+        NParameters,
+        PredictTime,
+        fit_took,
+        n_parameters,
+    )
+    from ._groups import GroupScorer, make_group_scorer
+    from ._metrics import CalibrationError, PredictionScorer, worst_class_recall
 
 __all__ = [
     "CalibrationError",
@@ -26,3 +39,21 @@ __all__ = [
     "resolved",
     "worst_class_recall",
 ]
+
+__getattr__ = late(
+    __name__,
+    {
+        "CalibrationError": "._metrics",
+        "CostScorer": "._costs",
+        "FitTime": "._costs",
+        "GroupScorer": "._groups",
+        "Memory": "._costs",
+        "NParameters": "._costs",
+        "PredictTime": "._costs",
+        "PredictionScorer": "._metrics",
+        "fit_took": "._costs",
+        "make_group_scorer": "._groups",
+        "n_parameters": "._costs",
+        "worst_class_recall": "._metrics",
+    },
+)

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from sklearn import metrics
 
-from ..arguments import nearest_first
-from ._costs import FitTime, Memory, NParameters, PredictTime
-from ._metrics import CalibrationError, worst_class_recall
-
 __all__ = ["get_scorer", "get_scorer_names", "resolved"]
 
-_OWN = {
-    "neg_calibration_error": CalibrationError(),
-    "neg_fit_time": FitTime(),
-    "neg_memory": Memory(),
-    "neg_n_parameters": NParameters(),
-    "neg_predict_latency": PredictTime(batch_size=1),
-    "neg_predict_time": PredictTime(),
-    "worst_class_recall": metrics.make_scorer(worst_class_recall),
-}
+_OWN = (
+    "neg_calibration_error",
+    "neg_fit_time",
+    "neg_memory",
+    "neg_n_parameters",
+    "neg_predict_latency",
+    "neg_predict_time",
+    "worst_class_recall",
+)
+
+
+@cache
+def _own() -> dict[str, Any]:
+    """Return the scorers of this package, by name."""
+    from ._costs import FitTime, Memory, NParameters, PredictTime
+    from ._metrics import CalibrationError, worst_class_recall
+
+    scorers = (
+        CalibrationError(),
+        FitTime(),
+        Memory(),
+        NParameters(),
+        PredictTime(batch_size=1),
+        PredictTime(),
+        metrics.make_scorer(worst_class_recall),
+    )
+    return dict(zip(_OWN, scorers, strict=True))
 
 
 def get_scorer_names() -> list[str]:
@@ -67,7 +82,7 @@ def get_scorer(scoring: Any) -> Any:
     """
     _check_name(scoring)
     if isinstance(scoring, str) and scoring in _OWN:
-        return _OWN[scoring]
+        return _own()[scoring]
     return metrics.get_scorer(scoring)
 
 
@@ -78,14 +93,14 @@ def resolved(scoring: Any) -> Any:
     """
     _check_name(scoring)
     if isinstance(scoring, str):
-        return _OWN.get(scoring, scoring)
+        return _own()[scoring] if scoring in _OWN else scoring
     if isinstance(scoring, Mapping):
         return {name: resolved(one) for name, one in scoring.items()}
     if isinstance(scoring, list | tuple | set) and all(isinstance(one, str) for one in scoring):
         names = list(scoring)
         for name in names:
             _check_name(name)
-        if len(set(names)) == len(names) and not _OWN.keys().isdisjoint(names):
+        if len(set(names)) == len(names) and not set(_OWN).isdisjoint(names):
             return {name: resolved(name) for name in names}
     return scoring
 
@@ -94,6 +109,8 @@ def _check_name(scoring: Any) -> None:
     """Raise ValueError for a name that no scorer has."""
     if not isinstance(scoring, str) or scoring in _OWN or scoring in metrics.get_scorer_names():
         return
+    from ..arguments import nearest_first
+
     near = ", ".join(map(repr, nearest_first(scoring, get_scorer_names())[:3]))
     raise ValueError(
         f"a scorer must have one of the names of skhpo.scorers.get_scorer_names(), but got "
