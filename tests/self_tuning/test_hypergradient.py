@@ -273,6 +273,8 @@ def test_decoupled_decay_is_no_penalty(points):
         ({"X": np.zeros((2, 3)), "y": [0, 0]}, "X and y must be like"),
         ({"solver": "lu"}, "solver"),
         ({"n_terms": 0}, "n_terms"),
+        ({"names": []}, "names must be a list of at least one name"),
+        ({"names": "weight_decay"}, "names must be a list of at least one name"),
         ({"values": {"lr": 1}}, "values must be those of"),
         ({"values": {DECAY: [1.0, 2.0]}}, "must be a number"),
     ],

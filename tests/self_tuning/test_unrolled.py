@@ -280,6 +280,9 @@ def test_the_search_for_first_rates(low, losses, first, nearly):
 
     found = best_power(loss_at, lambda power: low <= power <= low + 8, first, nearly)
     smallest = np.nanmin([np.inf, *asked.values()])
+    if not smallest < first:
+        assert found == 0
+        return
     assert not asked[found] > nearly * smallest
     assert not asked[found] > max(smallest, first - 0.89 * (first - smallest))
 
@@ -297,7 +300,14 @@ def test_the_search_goes_down_from_rates_that_destroy_the_network():
     def loss_at(power):
         return 2.4 - 0.02 * power if power > -3 else 1 + abs(power + 4)
 
-    assert abs(best_power(loss_at, lambda power: True, first=2.3) + 4) <= 0.25
+    assert abs(best_power(loss_at, lambda power: power < 3, first=2.3) + 4) <= 0.25
+
+
+@pytest.mark.parametrize("first", [2.3, np.nan])
+def test_the_search_ends_where_no_rate_lowers_the_loss(first):
+    tried = []
+    assert best_power(lambda power: tried.append(power) or 2.4, lambda power: True, first) == 0
+    assert 8 <= len(tried) < 16
 
 
 def test_rates_that_are_asked_for_are_where_it_starts(digits):

@@ -11,7 +11,8 @@ FACTOR = 3.0
 # Rates in a row that are no better, after which the search ends: upwards losses rise steeply, but
 # far above they may be those of dead units, the same for all rates.
 _PATIENCE = {1: 1, -1: 2}
-
+# Powers down to which rates that do not lower the first loss do not count as such.
+_LOWEST = -8
 # Distances of powers that are tried around the best one at last.
 _FINER = (0.5, 0.25)
 # Share of the fall of the loss that a smaller rate must reach.
@@ -21,8 +22,8 @@ _MOST = 0.9
 def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     """Return the lowest power of `FACTOR` with about the smallest loss, by climbing from 0.
 
-    Half a power to either side of the best whole one is tried as well, then a quarter. A loss of 0
-    that is none below `first` is that of a destroyed network: only lower powers are tried then.
+    Half a power to either side of the best whole one is tried as well, then a quarter. If the loss
+    at 0 is not below `first`, the network may be destroyed: lower powers are tried in any case.
 
     Parameters
     ----------
@@ -39,26 +40,29 @@ def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     Returns
     -------
     power : float
+        0 if no loss is below `first`.
     """
     losses = {0: _finite(loss_at(0))}
     best = 0
-    # A rate that destroys the network may do so to a lesser degree by chance where it is larger.
-    for direction in (1, -1) if losses[0] < first else (-1,):
+    for direction in (1, -1):
         power, misses = 0, 0
         while misses < _PATIENCE[direction] and may_be(power + direction):
             power += direction
             losses[power] = _finite(loss_at(power))
             if losses[power] < losses[best]:
                 best, misses = power, 0
-            elif losses[best] < first:
+            elif direction > 0 or losses[best] < first or power <= _LOWEST:
                 misses += 1
-        if best > 0:
+        # A rate that destroys the network may do so less by chance where it is larger.
+        if best > 0 and losses[0] < first:
             break
     for step in _FINER:
         for power in (best + step, best - step):
             if may_be(power):
                 losses[power] = _finite(loss_at(power))
         best = min(losses, key=losses.get)
+    if not losses[best] < first:
+        return 0
     # Few steps favour large rates, whose noise costs only later. Losses may be negative.
     smallest = losses[best]
     limit = smallest * (nearly if smallest > 0 else 1 / nearly)

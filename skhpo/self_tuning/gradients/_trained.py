@@ -69,6 +69,8 @@ class TrainedNetwork:
         weight = check_sample_weight(sample_weight, num_samples(y))
         known = self._trained_with(y)
         self.names = list(names if names is not None else known if self.tunes else ["weight_decay"])
+        if isinstance(names, str) or not self.names:
+            raise ValueError(f"names must be a list of at least one name, but got {names!r}")
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"names must differ, but got {self.names}")
         if "class_weight" in self.names:
