@@ -135,6 +135,8 @@ class Ensembles(KeptOutputs):
         self, n_seeds: int, inputs: Callable[[int], tuple[Any, Any, dict[str, Any]]]
     ) -> Any:
         """Return the average of the best candidate, trained on all rows under so many seeds."""
+        from ._out_of_fold import check_predicts
+
         check_predicts(self.estimator, "an ensemble")
         best = self._ranked()[:1]
         if not best:
@@ -149,7 +151,8 @@ class Ensembles(KeptOutputs):
                 "best_estimator_"
             )
         fitted = self._fitted([(best[0], seed) for seed in range(n_seeds)], inputs)
-        kind: Any = EnsembleClassifier if is_classifier(self.estimator) else EnsembleRegressor
+        is_one = is_classifier(self.estimator)
+        kind: Any = ensembles.EnsembleClassifier if is_one else ensembles.EnsembleRegressor
         return kind.from_fitted(fitted)
 
     def _refitted_ensemble(self, plan: Plan) -> Any:
