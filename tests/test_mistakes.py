@@ -15,7 +15,6 @@ import skhpo.lockstep._prediction
 import skhpo.lockstep._runner
 import skhpo.training.direct._graph
 import skhpo.training.direct._layers
-import skhpo.training.tracing
 from skhpo import TorchClassifier
 from skhpo.define_by_run import definitions_of
 from skhpo.evaluation._scoring import _outputs
@@ -100,7 +99,7 @@ class Mistaken:
         (skhpo.training.direct._graph, "_trace"),
         (skhpo.training.direct._graph, "_user_structure"),
         (skhpo.training.direct._graph.Graph, "_add_view"),
-        (skhpo.training.tracing, "_Proxies"),
+        (skhpo.training.direct._graph, "_Proxies"),
     ],
     ids=["rule", "trace", "comparison", "view", "tracer"],
 )
@@ -118,7 +117,7 @@ def test_mistakes_in_rules_do_not_let_autograd_take_over(monkeypatch, place, nam
 def test_mistakes_of_the_tracer_do_not_make_a_module_untraceable(monkeypatch):
     assert functions_of(Failing()) is None
     assert "relu" in functions_of(Own())
-    monkeypatch.setattr(skhpo.training.tracing, "_Proxies", Mistaken)
+    monkeypatch.setattr(skhpo.training.direct._graph, "_Proxies", Mistaken)
     with pytest.raises(KeyError, match="a mistake"):
         functions_of(Own())
 

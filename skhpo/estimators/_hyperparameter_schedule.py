@@ -12,9 +12,9 @@ from torch import nn
 
 from ..arguments import check_arguments
 from ..names import nearest_first, resolve_optimizer, resolve_scheduler
-from ..training.checkpoint import plain_attributes
-from ..training.epoch_values import EpochValues
 from ..training.initialization import NamedInitialization
+from ..training.schedule import EpochValues
+from ..training.state import plain_attributes
 from ..training.structure import numbers_of
 
 __all__ = [

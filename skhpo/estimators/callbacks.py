@@ -23,7 +23,7 @@ from ..names import OPTIMIZERS, nearest_first
 from ..training.batches import RowBatches
 from ..training.device import plain_tuple
 from ..training.engine import EpochReport, EpochRunner
-from ..training.gradients import GradientSteps, parameters_of
+from ..training.plain import GradientSteps, parameters_of
 from .settings import changed_settings
 
 __all__ = [

@@ -13,9 +13,8 @@ from skorch import NeuralNet
 from skorch.exceptions import DeviceWarning
 
 from ..files import write_atomically
-from ..training.checkpoint import check_complete, check_keys, serialised
 from ..training.device import resolve_device
-from ..training.state import TrainingState
+from ..training.state import TrainingState, check_complete, check_keys, serialised
 from .fitting import make_schedule
 
 __all__ = ["CheckpointMixin", "StateMixin", "held_part"]

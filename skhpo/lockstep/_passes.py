@@ -20,10 +20,10 @@ from ..training.direct import (
 from ._errors import LockstepError
 from ._registry import LAYER_RULES
 
-__all__ = ["Passes"]
+__all__ = ["NORMALIZATIONS", "Passes"]
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Passes:
@@ -72,7 +72,7 @@ class Passes:
         make_rule(module, place)
         self.by_autograd = place.networks.parts
         is_unread = is_traced(module) or bool(self.by_autograd)
-        normalizes = [m for m in module.modules() if isinstance(m, _NORMALIZATIONS)]
+        normalizes = [m for m in module.modules() if isinstance(m, NORMALIZATIONS)]
         by_batch = any(m.training or m.running_mean is None for m in normalizes)
         self.mixes_rows = is_unread or by_batch
         learns = {k for k, (_, gradient) in place.parameters.items() if gradient is not None}

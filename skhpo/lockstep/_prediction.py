@@ -22,7 +22,7 @@ _FEWEST_ROWS = 32
 def predict_together(nets, Xs):
     """Return the outputs of networks, from which they predict.
 
-    Nets that share a graph and the input object are computed jointly, others alone.
+    Nets that share a graph, with inputs of one shape, are computed jointly, others alone.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def predict_together(nets, Xs):
             groups.setdefault(_key(net, X), []).append(number)
     for numbers in groups.values():
         members = [nets[number] for number in numbers]
-        found = _outputs(members, Xs[numbers[0]])
+        found = _outputs(members, [Xs[number] for number in numbers])
         for number, output in zip(numbers, found, strict=True):
             outputs[number] = output
     return outputs
@@ -65,34 +65,42 @@ def predict_together(nets, Xs):
 def _key(net, X):
     net._set_training(False)
     return (
-        id(X),
+        getattr(X, "shape", id(X)),
         structure(net.module_, rated=True),
         input_format(net),
         net.device_,
     )
 
 
-def _outputs(nets, X):
+def _outputs(nets, Xs):
     if len(nets) > 1:
         try:
-            return _together(nets, X)
+            return _together(nets, Xs)
         except LockstepError as reason:
             log.debug("%d nets predict alone: %s", len(nets), reason)
-    return [net.predict_outputs(X) for net in nets]
+    return [net.predict_outputs(X) for net, X in zip(nets, Xs, strict=True)]
 
 
-def _together(nets, X):
+def _together(nets, Xs):
     modules = [net.module_ for net in nets]
-    rows, at_once = rows_to_predict(nets[0], X)
-    few = rows.take(torch.arange(min(_FEWEST_ROWS, len(rows))))[0]
+    distinct = {id(X): X for X in Xs}
+    places = [[*distinct].index(id(X)) for X in Xs]
+    rows, at_once = zip(*(rows_to_predict(nets[0], X) for X in distinct.values()), strict=True)
+
+    def joined(parts):
+        if len(parts) == 1:
+            return parts[0].expand(len(nets), *parts[0].shape)
+        return torch.stack([parts[place] for place in places])
+
+    n_few = min(_FEWEST_ROWS, len(rows[0]))
     parameters = Parameters(modules, {}, trained=False)
-    passes = Passes(modules, parameters, few.expand(len(nets), *few.shape))
-    together = at_once // len(nets)
+    passes = Passes(modules, parameters, joined([one.take(torch.arange(n_few))[0] for one in rows]))
+    together = max(_FEWEST_ROWS, min(at_once) // len(nets))
     found = [[] for _ in nets]
     nonlinearities = [nonlinearity_of(net) for net in nets]
     with torch.no_grad():
-        for x, _, _ in RowBatches(rows, max(_FEWEST_ROWS, together)).triples():
-            output = passes.forward(x.expand(len(nets), *x.shape))
+        for parts in zip(*(RowBatches(one, together).triples() for one in rows), strict=True):
+            output = passes.forward(joined([x for x, _, _ in parts]))
             output = output.clone(memory_format=torch.contiguous_format)
             for own, nonlinearity, one in zip(found, nonlinearities, output, strict=True):
                 own.append(skorch.utils.to_numpy(nonlinearity(one)))

@@ -12,9 +12,9 @@ from ..training.engine import EpochReport
 from ._errors import LockstepError, log
 from ._feed import Feed
 from ._losses import RowLosses
-from ._optimizers import make_optimizer
+from ._optimizers import make_optimizer, settings_of
 from ._parameters import Parameters
-from ._passes import Passes
+from ._passes import NORMALIZATIONS, Passes
 
 __all__ = ["LockstepRunner"]
 
@@ -31,8 +31,7 @@ class LockstepRunner:
     """
 
     def __init__(self, runs):
-        # The networks that have a batch left at a step must come first.
-        self.runs = sorted(runs, key=lambda run: [-n for n in (len(run.batches), *_last(run))])
+        self.runs = _in_order(runs)
         nets = [run.net for run in self.runs]
         modules = [net.module_ for net in nets]
         self.losses = RowLosses(nets)
@@ -244,9 +243,22 @@ class _NormLimits(_Limits):
                 values.mul_(factors.view(*norms.shape, *[1] * (values.ndim - 2)))
 
 
-def _last(run):
-    sizes = run.batches.sizes()
-    return sizes[-1:]
+def _in_order(runs):
+    """Sort networks into ranges that take a step together.
+
+    Those that have a batch left at a step must come first. Of those with as many batches the ones
+    with the same settings are adjacent, as their optimizers step by one call; but if rows of a
+    batch are normalized together, those whose last batches have the same size.
+    """
+    settings = [settings_of(run.net.optimizer_) for run in runs]
+    by_batch = any(isinstance(m, NORMALIZATIONS) for m in runs[0].net.module_.modules())
+
+    def place(number):
+        sizes, first = runs[number].batches.sizes(), settings.index(settings[number])
+        last = -sizes[-1] if sizes else 0
+        return -len(sizes), *((last, first) if by_batch else (first, last))
+
+    return [runs[number] for number in sorted(range(len(runs)), key=place)]
 
 
 def _optimizer_groups(state):

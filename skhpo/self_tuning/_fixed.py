@@ -7,7 +7,7 @@ import numbers
 import numpy as np
 import torch
 
-from ..training.epoch_values import EpochValues
+from ..training.schedule import EpochValues
 
 __all__ = ["FixedValues", "are_fixed"]
 

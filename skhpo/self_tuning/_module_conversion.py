@@ -7,9 +7,9 @@ import warnings
 import torch
 from torch import nn
 
+from ..training.direct import Tracer, Untraceable
 from ..training.randomness import stream_seed
 from ..training.structure import copied
-from ..training.tracing import Tracer, Untraceable
 from ._modulated import RESPONSE_SCALE, Modulated, response_rows
 from .layers import HyperConv1d, HyperConv2d, HyperDropout, HyperLinear, HyperValue
 from .recurrent import HyperEmbedding, HyperLSTM

@@ -11,7 +11,7 @@ from ..estimators.fitting import end_of_fit
 from ..estimators.held_out import checks_of
 from ..training.data import as_dict
 from ..training.engine import ActiveNetwork, train
-from ..training.epoch_values import EpochValues
+from ..training.schedule import EpochValues
 
 __all__ = ["retrain"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -31,23 +32,23 @@ _CHUNK_BYTES = 2**21
 _CPU = torch.device("cpu")
 
 
-def n_rows(X):
+def n_rows(X: Any) -> int:
     """Return the number of samples of an array or of a dict of arrays."""
-    return next(iter(as_dict(X).values())).shape[0]
+    return int(next(iter(as_dict(X).values())).shape[0])
 
 
-def sample_shape(X):
+def sample_shape(X: Any) -> Any:
     """Return the shape of a sample, or None if X is not a single array."""
     return tuple(X.shape[1:]) if hasattr(X, "shape") and not isinstance(X, Mapping) else None
 
 
-def wants_integers(module):
+def wants_integers(module: Any) -> bool:
     """Whether integer inputs must stay integers, because the module has an embedding."""
     lookups = (torch.nn.Embedding, torch.nn.EmbeddingBag)
     return any(isinstance(layer, lookups) for layer in module.modules())
 
 
-class Rows(torch.utils.data.Dataset):
+class Rows(torch.utils.data.Dataset[Any]):
     """Samples of which batches are taken by index.
 
     On a CPU an array of the right dtype is used in place without a copy; others are converted at
@@ -71,8 +72,21 @@ class Rows(torch.utils.data.Dataset):
 
     # Whether they are items of a dataset, of which little is known before they are read.
     are_items = False
+    source: Any
+    dtype: Any
+    targets: Any
+    index: torch.Tensor | None
+    read_only: Container[str | None]
 
-    def __init__(self, X, y=None, weight=None, *, dtype=None, device=_CPU):
+    def __init__(
+        self,
+        X: Any,
+        y: Any = None,
+        weight: Any = None,
+        *,
+        dtype: Any = None,
+        device: torch.device = _CPU,
+    ) -> None:
         self.device = device
         self.index = None
         self.balance = None  # classes, of which batches have equal numbers of rows
@@ -104,7 +118,7 @@ class Rows(torch.utils.data.Dataset):
         self.weight = None if weight is None else torch.as_tensor(weight, device=device)
 
     @property
-    def X(self):
+    def X(self) -> Any:
         """The inputs in the given form: arrays, a CSR matrix, or a dict; for scorers and splits."""
         given = {
             k: _as_given(self._chosen(v), k not in self.read_only)
@@ -113,14 +127,14 @@ class Rows(torch.utils.data.Dataset):
         return given if isinstance(self.source, Mapping) else given[None]
 
     @property
-    def y(self):
+    def y(self) -> Any:
         """The encoded targets as an array."""
         if isinstance(self.targets, Mapping):
             return {k: _as_given(self._chosen(v)) for k, v in self.targets.items()}
         return None if self.targets is None else _as_given(self._chosen(self.targets))
 
     @property
-    def formats(self):
+    def formats(self) -> Any:
         """Shape and type of a row of the inputs, and of the targets; None if one is several."""
         if isinstance(self.source, Mapping) or isinstance(self.targets, Mapping):
             return None
@@ -128,33 +142,33 @@ class Rows(torch.utils.data.Dataset):
         return inputs, (tuple(self.targets.shape[1:]), self.targets.dtype)
 
     @property
-    def weights(self):
+    def weights(self) -> Any:
         """The sample weights, one for each row, as a tensor or None."""
         return None if self.weight is None else self._chosen(self.weight)
 
-    def _chosen(self, source):
+    def _chosen(self, source: Any) -> Any:
         return source if self.index is None else source[self.index]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return n_rows(self.source) if self.index is None else len(self.index)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> Any:
         X, y, _ = self.take(torch.as_tensor([i]))
         X = {k: v[0] for k, v in X.items()} if isinstance(X, Mapping) else X[0]
         return X, torch.tensor(0) if y is None else y[0].numpy(force=True)[()]
 
     @property
-    def is_ragged(self):
+    def is_ragged(self) -> Any:
         """Whether rows are sequences, which are padded batch by batch."""
         return any(isinstance(v, RaggedRows) for v in as_dict(self.source).values())
 
     @property
-    def can_be_sparse(self):
+    def can_be_sparse(self) -> Any:
         """Whether batches of these rows can be sparse."""
         sparse = isinstance(self.source, SparseRows) and self.device.type == "cpu"
         return sparse and self.dtype[None].is_floating_point
 
-    def take(self, index, *, sparse=False):
+    def take(self, index: torch.Tensor, *, sparse: bool = False) -> Any:
         """Return copies of some rows on the device.
 
         Parameters
@@ -172,6 +186,7 @@ class Rows(torch.utils.data.Dataset):
         if self.index is not None:
             index = self.index[index]
         on_device = index.to(self.device)
+        taken: dict[Any, Any]
         if self.resident:
             taken = {k: v.index_select(0, on_device) for k, v in as_dict(self.source).items()}
         elif sparse:
@@ -185,6 +200,7 @@ class Rows(torch.utils.data.Dataset):
             if isinstance(source, RaggedRows):
                 taken["lengths", name] = source.lengths[index]
         X = taken if isinstance(self.source, Mapping) else taken[None]
+        y: Any
         if isinstance(self.targets, Mapping):
             y = {k: v.index_select(0, on_device) for k, v in self.targets.items()}
         else:
@@ -192,11 +208,11 @@ class Rows(torch.utils.data.Dataset):
         weight = None if self.weight is None else self.weight.index_select(0, on_device)
         return X, y, weight
 
-    def few(self, n):
+    def few(self, n: int) -> Any:
         """Return the inputs of the first rows."""
         return self.take(torch.arange(n))[0]
 
-    def subset(self, index):
+    def subset(self, index: torch.Tensor) -> Any:
         """Return the rows of `index` as `Rows`."""
         if self.is_ragged:  # padding all rows to one length takes memory
             return self.view(index)
@@ -208,7 +224,7 @@ class Rows(torch.utils.data.Dataset):
         part.balance = None if self.balance is None else self.balance[index.numpy()]
         return part
 
-    def on_cpu(self):
+    def on_cpu(self) -> Any:
         """Return these rows on the CPU, for a `DataLoader`."""
         if self.device.type == "cpu":
             return self
@@ -216,7 +232,7 @@ class Rows(torch.utils.data.Dataset):
         X = {k: v.cpu() for k, v in as_dict(X).items()}
         return type(self)(X.get(None, X), y, weight)
 
-    def view(self, index):
+    def view(self, index: torch.Tensor) -> Any:
         """Return the rows of `index` as `Rows` over the same memory."""
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
@@ -224,7 +240,14 @@ class Rows(torch.utils.data.Dataset):
         part.balance = None if self.balance is None else self.balance[part.index.numpy()]
         return part
 
-    def chunks(self, order, batch_size, *, sparse=False, targets=True):
+    def chunks(
+        self,
+        order: torch.Tensor,
+        batch_size: int,
+        *,
+        sparse: bool = False,
+        targets: Any = True,
+    ) -> Iterator[Any]:
         """Yield `(X, y, weight, sizes)`: gathered rows of several batches, and their sizes.
 
         Without `targets` what makes batches of items need not read them.
@@ -241,12 +264,12 @@ class Rows(torch.utils.data.Dataset):
             start = stop
 
 
-def as_dict(X):
+def as_dict(X: Any) -> Any:
     """Return a dict of arrays unchanged, and an array as the dict ``{None: X}``."""
     return X if isinstance(X, Mapping) else {None: X}
 
 
-def as_array(X):
+def as_array(X: Any) -> Any:
     """Convert a tensor to an array; return anything else unchanged."""
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
@@ -255,7 +278,7 @@ def as_array(X):
     return X
 
 
-def _free_bytes(device):
+def _free_bytes(device: torch.device) -> Any:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return 2 * MAX_CONVERTED_BYTES
@@ -264,7 +287,7 @@ def _free_bytes(device):
 class _Writeable:
     """The memory of a read-only array, declared as writeable."""
 
-    def __init__(self, array):
+    def __init__(self, array: Any) -> None:
         interface = dict(array.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
@@ -274,26 +297,26 @@ class _Writeable:
 class SparseRows:
     """The interface of a tensor that `Rows` needs, over a CSR matrix."""
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: Any) -> None:
         self.matrix = matrix
         self.shape = matrix.shape
         self.dtype = torch.from_numpy(matrix.data[:0]).dtype
 
-    def __len__(self):
-        return self.shape[0]
+    def __len__(self) -> int:
+        return int(self.shape[0])
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: torch.Tensor) -> Any:
         return SparseRows(self.matrix[np.asarray(index)])
 
-    def numel(self):
+    def numel(self) -> Any:
         """Return the number of values, zeros included."""
         return self.shape[0] * self.shape[1]
 
-    def index_select(self, dim, index):
+    def index_select(self, dim: int, index: torch.Tensor) -> Any:
         """Return rows as a dense tensor of shape (len(index), n_features)."""
         return torch.from_numpy(self.matrix[index.numpy()].toarray())
 
-    def batch(self, index, dtype):
+    def batch(self, index: torch.Tensor, dtype: Any) -> Any:
         """Return rows as a `SparseBatch`."""
         numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
         return SparseBatch(self.matrix[index.numpy()].astype(numpy_dtype, copy=False))
@@ -302,55 +325,55 @@ class SparseRows:
 class SubsetRows:
     """The interface of a tensor that `Rows` needs, over some rows of an array."""
 
-    def __init__(self, subset):
+    def __init__(self, subset: Any) -> None:
         self.tensor = _alias(subset.array)
         self.rows = torch.from_numpy(np.array(subset.rows, dtype=np.int64))
         self.shape = subset.shape
         self.dtype = self.tensor.dtype
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: torch.Tensor) -> Any:
         part = object.__new__(SubsetRows)
         part.__dict__.update(self.__dict__)
         part.rows = self.rows[index]
         part.shape = (len(part.rows), *self.shape[1:])
         return part
 
-    def numel(self):
+    def numel(self) -> Any:
         return int(np.prod(self.shape))
 
-    def index_select(self, dim, index):
+    def index_select(self, dim: int, index: torch.Tensor) -> Any:
         return self.tensor.index_select(0, self.rows[index])
 
 
 class _TransformedRows(SubsetRows):
     """The same for rows that are transformed when they are read."""
 
-    def __init__(self, subset):
+    def __init__(self, subset: Any) -> None:
         self.subset = subset
         self.shape = subset.shape
         self.dtype = _alias(subset.first).dtype
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.subset)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: torch.Tensor) -> Any:
         return _TransformedRows(self.subset[np.asarray(index)])
 
-    def index_select(self, dim, index):
+    def index_select(self, dim: int, index: torch.Tensor) -> Any:
         return _alias(np.asarray(self.subset[index.numpy()]))
 
 
 class _FrameColumns:
     """A frame before it is converted to a tensor."""
 
-    def __init__(self, rows):
+    def __init__(self, rows: Any) -> None:
         self.rows = rows
         self.dtype = torch.from_numpy(np.empty(0, rows.dtype)).dtype
 
-    def converted(self, dtype):
+    def converted(self, dtype: Any) -> Any:
         """Return all rows as a tensor, without another array of their size."""
         tensor = torch.empty(self.rows.shape, dtype=dtype)
         start = 0
@@ -361,7 +384,7 @@ class _FrameColumns:
         return tensor
 
 
-def _alias(array):
+def _alias(array: Any) -> Any:
     """Return a tensor over the memory of an array, or of a copy if torch needs one."""
     if scipy.sparse.issparse(array):
         return SparseRows(array)
@@ -388,7 +411,7 @@ def _alias(array):
     return torch.from_numpy(array)
 
 
-def _as_given(source, writeable=True):
+def _as_given(source: Any, writeable: bool = True) -> Any:
     """Invert `_alias`, except that the dtype is that of training."""
     if isinstance(source, SparseRows):
         return source.matrix

@@ -7,6 +7,7 @@ is the same for one network and for many.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -278,7 +279,8 @@ def _train_epoch(
 
 def _record_losses(history: Any, losses: list[float], sizes: Sequence[int]) -> None:
     mean = sum(v * n for v, n in zip(losses, sizes, strict=True)) / sum(sizes)
-    rows = (row for row in reversed(history[:-1]) if row.get("train_loss_best"))
+    before = itertools.islice(reversed(history), 1, None)
+    rows = (row for row in before if row.get("train_loss_best"))
     best = next(rows, {"train_loss": math.inf})["train_loss"]
     history.record("train_loss", mean)
     history.record("train_loss_best", mean < best)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import Subset, TensorDataset, default_collate
 
 from ..datasets import check_structure
 from .batches import batch_sizes
@@ -35,50 +37,61 @@ class ItemRows(Rows):
     """
 
     are_items = True
-    source = dtype = None
+    source: Any = None
+    dtype: Any = None
+    reader: Any = None
+    _formats: Any = None
 
-    def __init__(self, dataset, y=None, weight=None, balance=None, *, device):
+    def __init__(
+        self,
+        dataset: Any,
+        y: Any = None,
+        weight: Any = None,
+        balance: Any = None,
+        *,
+        device: torch.device,
+    ) -> None:
         self.dataset = dataset
         self.encoded = y
         self.weight = None if weight is None else torch.as_tensor(weight, device=device)
         self.balance = balance
         self.device = device
-        self.index = self.targets = self.reader = self._formats = None
+        self.index = self.targets = None
         self.resident, self.read_only = False, ()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset) if self.index is None else len(self.index)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> Any:
         return self.dataset[i if self.index is None else int(self.index[i])]
 
     @property
-    def given(self):
+    def given(self) -> Any:
         """The dataset that was given, or a `Subset` of it."""
         return self.dataset if self.index is None else Subset(self.dataset, self.index.tolist())
 
     @property
-    def X(self):
+    def X(self) -> Any:
         """The inputs, for scorers and splits: the items."""
         return self.given
 
     @property
-    def y(self):
+    def y(self) -> Any:
         """The encoded targets as an array, None if they are not known."""
         chosen = slice(None) if self.index is None else self.index.numpy()
         return None if self.encoded is None else self.encoded[chosen]
 
     @property
-    def is_ragged(self):
+    def is_ragged(self) -> Any:
         """True: what items become is only known of a batch."""
         return True
 
     @property
-    def can_be_sparse(self):
+    def can_be_sparse(self) -> Any:
         """False: a dataset has no CSR matrix."""
         return False
 
-    def read_by(self, reader, targets=None):
+    def read_by(self, reader: Any, targets: Any = None) -> Any:
         """Return these rows for a reader, which makes batches of items.
 
         ``reader.batches(dataset, numbers, targets=...)`` yields a pair (X, y) for each list of
@@ -91,7 +104,7 @@ class ItemRows(Rows):
         return part
 
     @property
-    def formats(self):
+    def formats(self) -> Any:
         """Shape and type of a row of the inputs, and of the targets, as the first item has them.
 
         None if they are only known of a batch.
@@ -101,21 +114,21 @@ class ItemRows(Rows):
             self._formats = (self.reader.formats(self.dataset, number),)
         return self._formats[0]
 
-    def take(self, index, *, sparse=False):
+    def take(self, index: torch.Tensor, *, sparse: bool = False) -> Any:
         """Read some items as one batch; see `Rows`."""
         X, y, weight, _ = next(self._read([index]))
         return X, y, weight
 
-    def few(self, n):
+    def few(self, n: int) -> Any:
         """Return the inputs of the first rows, without a draw from the stream of training."""
         numbers = list(range(n)) if self.index is None else self.index[:n].tolist()
         return self.reader.probe(self.dataset, numbers)[0]
 
-    def read(self, numbers):
+    def read(self, numbers: list[int]) -> Any:
         """Return items of the dataset, a list of numbers, as a batch (X, y)."""
         return next(self.reader.batches(self.dataset, [numbers]))
 
-    def view(self, index):
+    def view(self, index: torch.Tensor) -> Any:
         """Return the rows of `index` as rows of the same dataset."""
         part = copy.copy(self)
         index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
@@ -125,15 +138,22 @@ class ItemRows(Rows):
 
     subset = view
 
-    def on_cpu(self):
+    def on_cpu(self) -> Any:
         """Return these rows: items are where their dataset has them."""
         return self
 
-    def chunks(self, order, batch_size, *, sparse=False, targets=True):
+    def chunks(
+        self,
+        order: torch.Tensor,
+        batch_size: int,
+        *,
+        sparse: bool = False,
+        targets: Any = True,
+    ) -> Any:
         """Yield `(X, y, weight, sizes)` for each batch; see `Rows`."""
         return self._read(order.split(batch_sizes(len(order), batch_size)), targets)
 
-    def _read(self, parts, targets=True):
+    def _read(self, parts: Any, targets: Any = True) -> Iterator[Any]:
         chosen = [part if self.index is None else self.index[part] for part in parts]
         numbers = [part.tolist() for part in chosen]
         batches = self.reader.batches(self.dataset, numbers, targets=targets)
@@ -152,11 +172,12 @@ class ItemRows(Rows):
             yield X, y, weight, [len(part)]
 
 
-def fetch(dataset: Dataset, numbers: list[int], collate=default_collate):
+def fetch(dataset: Any, numbers: list[int], collate: Any = default_collate) -> Any:
     """Return items of a map-style dataset as a batch."""
     if collate is not default_collate:
         return collate(read_items(dataset, numbers))
-    inner, rows = dataset, numbers
+    inner: Any = dataset
+    rows = numbers
     while type(inner) is Subset:
         inner, rows = inner.dataset, [inner.indices[i] for i in rows]
     if type(inner) is TensorDataset:

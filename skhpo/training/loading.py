@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,36 +45,36 @@ class LoaderBatches:
     loader draw from generators of their own, with seeds of the epoch if `seed` is given.
     """
 
-    def __init__(self, net, loader, stream, seed=None):
+    def __init__(self, net: Any, loader: Any, stream: Any, seed: int | None = None) -> None:
         self.net = net
         self.loader = loader
         self.seed = seed
         self.change = None  # applied to the inputs of each batch
-        self.drawing = OwnGenerators(stream)
+        self.drawing: AbstractContextManager[Any] = OwnGenerators(stream)
         if getattr(loader, "num_workers", 0):
             # The loader seeds its workers, each differently; they would inherit the mode.
             self.drawing = MayHaveChildren()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self):
+    def __iter__(self) -> Any:
         prepared = (self.net._prepare_batch(batch) for batch in self.raw())
         return ((self._changed(X), y) for X, y in prepared)
 
-    def triples(self):
+    def triples(self) -> Any:
         """Yield batches as ``(X, y, None)``, without weights."""
         return ((X, y, None) for X, y in self)
 
-    def inputs(self):
+    def inputs(self) -> Any:
         """Yield the inputs of the batches; targets are ignored."""
         prepared = (self.net._prepare_inputs(inputs_of(batch)) for batch in self.raw())
         return map(self._changed, prepared)
 
-    def _changed(self, X):
+    def _changed(self, X: Any) -> Any:
         return X if self.change is None else self.change(X)
 
-    def raw(self):
+    def raw(self) -> Iterator[Any]:
         """Yield the batches as the loader makes them."""
         if self.seed is not None:
             epoch = self.net._state.counters.n_epochs
@@ -88,25 +89,25 @@ class LoaderBatches:
             yield batch
 
 
-class MayHaveChildren(contextlib.AbstractContextManager):
+class MayHaveChildren(AbstractContextManager[Any]):
     """Lets a process that ends with its parent start the workers of a loader.
 
     Those of Dask and of multiprocessing are such, and Python refuses them children, which might be
     left behind; the workers of a loader end by themselves when their parent is gone.
     """
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         process = multiprocessing.current_process()
         self.daemon = process.daemon
         if self.daemon:
             process.daemon = False
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         if self.daemon:
             multiprocessing.current_process().daemon = True
 
 
-def start_method():
+def start_method() -> Any:
     """Return how the workers of a loader are started; None is the way of this process.
 
     In loky's worker processes that is one of loky's, which starts no other classes of processes.
@@ -115,7 +116,7 @@ def start_method():
     return None if multiprocessing.get_start_method(allow_none=True) in (None, *known) else known[0]
 
 
-def read_items(dataset, numbers):
+def read_items(dataset: Any, numbers: list[int]) -> Any:
     """Return items of a map-style dataset, for what collates them.
 
     A dataset with ``__getitems__``, as torch's loaders use it, reads them together.
@@ -124,28 +125,28 @@ def read_items(dataset, numbers):
     return read(numbers) if callable(read) else [dataset[i] for i in numbers]
 
 
-class EncodedTargets(torch.utils.data.Dataset):
+class EncodedTargets(torch.utils.data.Dataset[Any]):
     """A user's dataset with targets encoded by `encode`, a function of arrays."""
 
-    def __init__(self, dataset, encode):
+    def __init__(self, dataset: Any, encode: Any) -> None:
         self.dataset = dataset
         self.encode = encode
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> Any:
         return self._encoded(self.dataset[i])
 
-    def __getitems__(self, numbers):
+    def __getitems__(self, numbers: list[int]) -> Any:
         return [self._encoded(item) for item in read_items(self.dataset, numbers)]
 
-    def _encoded(self, item):
+    def _encoded(self, item: Any) -> Any:
         X, y, *rest = item
         return X, self.encode(np.asarray([y]))[0], *rest
 
 
-def unpack(batch):
+def unpack(batch: Any) -> Any:
     """Return a batch ``(X, y)``; ValueError if it is something else."""
     if isinstance(batch, tuple | list) and len(batch) == 2:
         return batch
@@ -158,12 +159,12 @@ def unpack(batch):
     )
 
 
-def inputs_of(batch):
+def inputs_of(batch: Any) -> Any:
     """Return the inputs of a batch, which is a pair with targets or has inputs only."""
     return batch if isinstance(batch, torch.Tensor | Mapping) else unpack(batch)[0]
 
 
-def cast_floats(X, dtype, *, integers=False):
+def cast_floats(X: Any, dtype: Any, *, integers: bool = False) -> Any:
     """Cast nested tensors of real numbers, and with `integers` of integers, to a dtype."""
     if isinstance(X, torch.Tensor):
         return X.to(dtype) if integers or X.is_floating_point() else X
@@ -174,7 +175,7 @@ def cast_floats(X, dtype, *, integers=False):
     return X
 
 
-def cast_bytes(X, dtype):
+def cast_bytes(X: Any, dtype: Any) -> Any:
     """Cast nested tensors of bytes, as images are read, to a dtype."""
     if isinstance(X, torch.Tensor):
         return X.to(dtype) if X.dtype is torch.uint8 else X
@@ -185,7 +186,7 @@ def cast_bytes(X, dtype):
     return X
 
 
-def is_read_by_rows(X):
+def is_read_by_rows(X: Any) -> Any:
     """Whether X is a collection of separate rows.
 
     Such are lazy sequences (skorch's `SliceDataset`), and rows of several shapes.
@@ -203,7 +204,7 @@ def is_read_by_rows(X):
     return len({np.shape(row) for row in X}) > 1
 
 
-def as_container(X):
+def as_container(X: Any) -> Any:
     """Convert a list of rows for a `Dataset`: skorch's treats a list as several arrays."""
     if not isinstance(X, list | tuple):
         return X
@@ -213,30 +214,30 @@ def as_container(X):
     return rows
 
 
-class LabelledItems(torch.utils.data.Dataset):
+class LabelledItems(torch.utils.data.Dataset[Any]):
     """A dataset whose items are inputs only, with the targets `y`."""
 
-    def __init__(self, dataset, y):
+    def __init__(self, dataset: Any, y: Any) -> None:
         self.dataset = dataset
         self.y = y
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> Any:
         return self.dataset[i], self._target(i)
 
-    def __getitems__(self, numbers):
+    def __getitems__(self, numbers: list[int]) -> Any:
         items = read_items(self.dataset, numbers)
         return [(item, self._target(i)) for item, i in zip(items, numbers, strict=True)]
 
-    def _target(self, i):
+    def _target(self, i: int) -> Any:
         if isinstance(self.y, Mapping):
             return {name: value[i] for name, value in self.y.items()}
         return self.y[i]
 
 
-def probed_items(dataset):
+def probed_items(dataset: Any) -> Any:
     """Return a few items of a map-style dataset as pairs (number, item), and check their structure.
 
     Raises ValueError if they differ in structure, or one cannot be read; warns if the first one is
@@ -284,7 +285,7 @@ def probed_items(dataset):
     return items
 
 
-def is_same(one, other):
+def is_same(one: Any, other: Any) -> bool:
     """Whether two items are equal, as far as they consist of numbers."""
     if type(one) is not type(other):
         return False
@@ -305,12 +306,12 @@ def is_same(one, other):
     return True
 
 
-def is_pair(item):
+def is_pair(item: Any) -> bool:
     """Whether an item of a dataset is a pair of inputs and target."""
     return isinstance(item, tuple | list) and len(item) == 2
 
 
-def targets_of(dataset, report=None, *, num_workers=0):
+def targets_of(dataset: Any, report: Any = None, *, num_workers: int = 0) -> Any:
     """Return the targets of a map-style dataset as an array, None if its items have none.
 
     Those that it stores are used if a few items have them, too; else each item is read once.
@@ -330,7 +331,11 @@ def targets_of(dataset, report=None, *, num_workers=0):
     if y is not None and len(y) == len(dataset) and all(_has(item, y[i]) for i, item in items):
         return y
     generator = torch.Generator().manual_seed(0)
-    settings = {"batch_size": _ITEMS_AT_ONCE, "generator": generator, "num_workers": num_workers}
+    settings: dict[str, Any] = {
+        "batch_size": _ITEMS_AT_ONCE,
+        "generator": generator,
+        "num_workers": num_workers,
+    }
     if num_workers:
         settings["multiprocessing_context"] = start_method()
     targets = []
@@ -344,10 +349,10 @@ def targets_of(dataset, report=None, *, num_workers=0):
     return np.asarray(targets)
 
 
-def _has(item, target):
+def _has(item: Any, target: Any) -> Any:
     return np.array_equal(np.asarray(item[1]), np.asarray(target))
 
 
-def _targets_only(items):
+def _targets_only(items: Any) -> Any:
     check_structure(enumerate(items))
     return [y if isinstance(y, Mapping) else np.asarray(y) for _, y in items]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Sequences:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, rows, name="X"):
+    def of(cls, rows: Any, name: str = "X") -> Any:
         """Join rows (a list of arrays or lists, or an array of at least two dimensions).
 
         ValueError, which uses `name`, if their items are not numbers of one shape, all finite.
@@ -58,26 +59,26 @@ class Sequences:
         return found
 
     @property
-    def shape(self):
+    def shape(self) -> Any:
         return (len(self.lengths),)
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         return self.values.dtype
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> Any:
         return Sequences(self.values, self.starts[rows], self.lengths[rows])
 
-    def rows(self):
+    def rows(self) -> Any:
         """Return the sequences one by one, as a list of arrays."""
         pairs = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
         return [self.values[start : start + length] for start, length in pairs]
 
 
-def _check_items(arrays, name):
+def _check_items(arrays: Any, name: str) -> None:
     shape = arrays[0].shape[1:]
     for number, one in enumerate(arrays):
         if one.ndim == 0 or one.dtype == object or one.shape[1:] != shape:
@@ -91,7 +92,7 @@ def _check_items(arrays, name):
 class RaggedRows:
     """The interface of a tensor that `Rows` needs, over `Sequences`: rows are padded with zeros."""
 
-    def __init__(self, sequences):
+    def __init__(self, sequences: Any) -> None:
         self.sequences = sequences
         self.values = torch.as_tensor(sequences.values)
         self.starts = torch.as_tensor(sequences.starts)
@@ -99,17 +100,17 @@ class RaggedRows:
         self.shape = sequences.shape
         self.dtype = self.values.dtype
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return RaggedRows(self.sequences[np.asarray(index)])
 
-    def numel(self):
+    def numel(self) -> Any:
         """Return the number of values, without padding."""
         return int(self.lengths.sum()) * int(np.prod(self.values.shape[1:], dtype=int))
 
-    def index_select(self, dim, index):
+    def index_select(self, dim: int, index: Any) -> Any:
         """Return rows as a tensor of shape (len(index), longest, ...)."""
         starts, lengths = self.starts[index], self.lengths[index]
         place = torch.arange(max(1, int(lengths.max()) if len(index) else 1))
@@ -122,7 +123,7 @@ class RaggedRows:
         return padded.masked_fill_(~inside.view(*inside.shape, *[1] * len(rest)), 0)
 
 
-def padded_batch(inputs):
+def padded_batch(inputs: Any) -> Any:
     """Return a dict of inputs with `Sequences` among them as a batch, padded, with the lengths."""
     batch = {}
     for name, value in inputs.items():
@@ -136,7 +137,7 @@ def padded_batch(inputs):
     return batch
 
 
-def as_batch(few):
+def as_batch(few: Any) -> Any:
     """Return rows of checked data, an array or a dict, as a batch of tensors; others unchanged."""
     if isinstance(few, list | tuple):
         return few
@@ -144,7 +145,7 @@ def as_batch(few):
     return batch.get(None, batch)
 
 
-def pad_items(items):
+def pad_items(items: Any) -> Any:
     """Collate items of a dataset: sequences are padded with zeros, and their lengths are added.
 
     Items are pairs of inputs and target, or inputs only; inputs are one sequence, or a dict, list
@@ -157,8 +158,9 @@ def pad_items(items):
     return _padded(items)
 
 
-def _padded(inputs):
+def _padded(inputs: Any) -> Any:
     first = inputs[0]
+    columns: dict[Any, Any]
     if isinstance(first, Mapping):
         columns = {name: [one[name] for one in inputs] for name in first}
     elif isinstance(first, list | tuple) and first and np.ndim(first[0]) > 0:
@@ -183,7 +185,7 @@ def _padded(inputs):
     return batch
 
 
-def lengths_of(X):
+def lengths_of(X: Any) -> Any:
     """Return the lengths of the rows of sequences, or of the first of several; None if unknown.
 
     Those of a dataset are its attribute ``lengths``, if that has one for each item.
@@ -199,9 +201,10 @@ def lengths_of(X):
         lengths = lengths_of(X.dataset)
         return None if lengths is None else lengths[np.asarray(X.indices, dtype=int)]
     if isinstance(X, torch.utils.data.Dataset):
+        dataset: Any = X
         lengths, wrapped = getattr(X, "lengths", None), getattr(X, "dataset", None)
         if lengths is None:
             lengths = None if wrapped is None else lengths_of(wrapped)
         # They may be something else, and a wrapper may choose or repeat items.
-        return np.asarray(lengths) if np.shape(lengths) == (len(X),) else None
+        return np.asarray(lengths) if np.shape(lengths) == (len(dataset),) else None
     return None

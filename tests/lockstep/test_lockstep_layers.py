@@ -165,7 +165,11 @@ def test_a_group_trains_as_its_nets_alone(case, optimizer):
     assert train_together(members) == [None] * 3
     nets = [member.net for member in members]
     together = predict_together(nets, [X] * 3)
+    turned = X[::-1].copy()
+    of_others = predict_together(nets, [turned, X, turned])
     for k, net in enumerate(nets):
+        found = of_others[k] if k == 1 else of_others[k][::-1]
+        np.testing.assert_allclose(found, together[k], atol=1e-10)
         alone = fresh(k).fit(X[rows[k]], Y[rows[k]])
         np.testing.assert_allclose(together[k], net.predict_proba(X), atol=1e-10)
         np.testing.assert_allclose(together[k], alone.predict_proba(X), atol=1e-8)

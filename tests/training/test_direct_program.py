@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skhpo.training.direct import Masks, _capture, _masks, _program, compile_program
+from skhpo.training.direct import Masks, _elementwise, _program, compile_program
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +183,7 @@ def test_masks_are_those_of_torch(dtype, rate, monkeypatch):
     torch.manual_seed(0)
     wanted = [nn.functional.dropout(x, rate) for _ in range(3)]
     for direct in (True, False):
-        monkeypatch.setattr(_masks, "_draws_uniform_numbers", lambda direct=direct: direct)
+        monkeypatch.setattr(_elementwise, "_draws_uniform_numbers", lambda direct=direct: direct)
         generator = torch.Generator().manual_seed(0)
         masks = Masks(lambda generator=generator: generator)
         for value in wanted:
@@ -407,7 +407,7 @@ def test_captured_steps_are_those_of_the_loop(capture, weighted, monkeypatch):
     made = []
 
     def make(function):
-        made.append(_capture.Captured(function, capture))
+        made.append(_program.Captured(function, capture))
         return made[-1]
 
     passes = _program.make_pass

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ...define_by_run import recall, remember
-from ...training.checkpoint import check_keys
+from ...training.state import check_keys
 from ..state import CheckpointMixin
 from ._backend import import_keras
 from ._randomness import OwnGlobals

@@ -27,13 +27,13 @@ networks (`Networks`) autograd differentiates only that part, as a rule like the
 """
 
 from ._autograd import Networks
+from ._elementwise import Masks
 from ._epoch import DirectRunner, DirectSteps
 from ._equivalence import find_differences
 from ._functions import OPERATIONS
-from ._graph import global_states
+from ._graph import Tracer, Untraceable, global_states
 from ._layers import RULES, is_known, is_traced, make_rule, refuse_hooks
 from ._losses import LOSSES, make_loss
-from ._masks import Masks
 from ._optimizers import FUSED, fused_call, make_stepper, slots
 from ._place import Place, Rule, Unknown
 from ._program import (
@@ -60,7 +60,9 @@ __all__ = [
     "Reshape",
     "Rule",
     "Signature",
+    "Tracer",
     "Unknown",
+    "Untraceable",
     "check_parts",
     "compile_program",
     "find_differences",

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..randomness import OwnGenerators, may_draw
-from ._masks import Masks
+from ._elementwise import Masks
 from ._place import Rule, Unknown, users_code
 
 __all__ = ["ByAutograd", "Networks", "Part", "make_local_rule"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +34,13 @@ class DirectSteps:
         Set by `can_train`.
     """
 
-    def __init__(self, describe):
+    def __init__(self, describe: Any) -> None:
         self._describe = describe
-        self.program = self._described = None
+        self.program: Any = None
+        self._described: Any = None
         self._is_known = True
 
-    def can_train(self):
+    def can_train(self) -> Any:
         """Whether there is a program for the current module; changes are logged."""
         if not self._is_known:
             return False
@@ -56,11 +59,11 @@ class DirectSteps:
                 _log.debug("steps by autograd: %s", reason)
         return self._is_known
 
-    def give_up(self):
+    def give_up(self) -> None:
         """Have no program from now on."""
         self.program, self._is_known = None, False
 
-    def train(self, batches, after_batch=None):
+    def train(self, batches: Any, after_batch: Any = None) -> Any:
         """Train for an epoch of batches (X, y, weight or None); return their losses and sizes."""
         losses = []
         step = self.program.step
@@ -94,11 +97,11 @@ class DirectSteps:
 class DirectRunner(EpochRunner):
     """Trains one network by direct steps; another runner trains epochs for which they cannot."""
 
-    def __init__(self, steps, otherwise):
+    def __init__(self, steps: Any, otherwise: Any) -> None:
         self.steps = steps
         self.otherwise = otherwise
 
-    def run(self, networks):
+    def run(self, networks: Any) -> Any:
         """Train one network for an epoch."""
         (network,) = networks
         network.state.set_training(True)
@@ -122,18 +125,19 @@ class _Alike:
     `others` are then the others, from the first of its step of `accumulate` batches on.
     """
 
-    def __init__(self, batches, accumulate):
+    def __init__(self, batches: Any, accumulate: int) -> None:
         self.batches = batches
         self.accumulate = accumulate
-        self.others = None
+        self.others: Any = None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         triples = self.batches.triples()
         if not self.batches.rows.are_items and self.batches.change is None:
             yield from triples
             return
         (shape, dtype), (target_shape, target_dtype) = self.batches.formats
-        triples, of_a_step = _as_autograd_needs(triples), []
+        triples = _as_autograd_needs(triples)
+        of_a_step: list[Any] = []
         for batch in triples:
             X, y, _ = batch
             alike = X.shape[1:] == shape and X.dtype == dtype
@@ -147,12 +151,12 @@ class _Alike:
         yield from map(_contiguous, of_a_step)
 
 
-def _contiguous(batch):
+def _contiguous(batch: Any) -> Any:
     X, *rest = batch
     return X.contiguous(), *rest
 
 
-def _as_autograd_needs(batches):
+def _as_autograd_needs(batches: Any) -> Iterator[Any]:
     """Yield batches that autograd can use, and that a transform can change or keep."""
     while True:
         with torch.inference_mode(False):

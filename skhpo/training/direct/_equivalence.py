@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 import torch
 
 from ..randomness import OwnGenerators, Stream
 from ..structure import structure
+from ._elementwise import Masks
 from ._graph import global_states
 from ._layers import make_rule
-from ._masks import Masks
-from ._place import Unknown, users_code
+from ._place import Place, Unknown, users_code
 
 __all__ = ["find_differences"]
 
 
-def find_differences(modules, place, x):
+def find_differences(modules: Any, place: Place, x: torch.Tensor) -> Any:
     """Return the names of parameters, buffers and "the output" for which rules and autograd differ.
 
     They differ if ``forward`` does what a graph does not show: disabled or replaced gradients,
@@ -61,7 +62,7 @@ def find_differences(modules, place, x):
     return {k for k in names if not _is_close(found.get(k), [w.get(k) for w in wanted])}
 
 
-def _call(module, x, slopes, number):
+def _call(module: Any, x: torch.Tensor, slopes: Any, number: Any) -> Any:
     """Return the output of a module, its gradients and its buffers by name."""
     name = type(module).__name__
     with users_code(f"{name} cannot be copied"):
@@ -84,17 +85,17 @@ def _call(module, x, slopes, number):
         trained = {k: p for k, p in module.named_parameters() if p.requires_grad}
         with users_code(name):
             gradients = torch.autograd.grad(
-                output, trained.values(), slopes.to(output.dtype), allow_unused=True
+                output, tuple(trained.values()), slopes.to(output.dtype), allow_unused=True
             )
         found |= {k: g for k, g in zip(trained, gradients, strict=True) if g is not None}
     return found | dict(module.named_buffers())
 
 
-def _stream(number):
+def _stream(number: Any) -> Any:
     return Stream(number, "proof")
 
 
-def _is_close(found, wanted):
+def _is_close(found: Any, wanted: Any) -> Any:
     """Whether a tensor of all networks is close to those of the single networks."""
     if found is None or any(w is None or w.shape != found.shape[1:] for w in wanted):
         return False

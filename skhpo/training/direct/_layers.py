@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,11 +14,10 @@ from ...modules import MLP, ConvNet, TableInputs
 from ._autograd import make_local_rule
 from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
 from ._graph import Graph
-from ._normalizations import BatchNorm, GroupNorm, LayerNorm
-from ._place import Rule, Unknown
+from ._normalizations import BatchNorm, GroupNorm, LayerNorm, Table
+from ._place import Place, Rule, Unknown
 from ._products import Convolution, Embedding, SparseLinear
 from ._shapes import POOLS, Flatten, Unflatten
-from ._tables import Table
 
 __all__ = [
     "RULES",
@@ -37,7 +37,7 @@ _DROPOUTS = {
 }
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # From the exact type of a layer to its rule.
-RULES = {
+RULES: dict[Any, Any] = {
     nn.Identity: Identity,
     nn.Linear: SparseLinear,
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), Convolution),
@@ -70,7 +70,7 @@ SEQUENCES = {
 class Chain(Rule):
     """A sequence of layers, given as pairs of name and layer."""
 
-    def __init__(self, layers, place):
+    def __init__(self, layers: Any, place: Place) -> None:
         rules, outer = [], place.path
         self.keeps_output, self.aliases = not place.may_overwrite, True
         for name, layer in layers:
@@ -91,18 +91,18 @@ class Chain(Rule):
         # Layers before the first one that learns need no gradient.
         self._backwards = [rule.backward for rule, learns in reversed(rules) if learns]
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         for forward in self._forwards:
             x = forward(x)
         return x
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> Any:
         for backward in self._backwards:
             gradient = backward(gradient)
         return gradient
 
 
-def make_rule(module, place):
+def make_rule(module: nn.Module, place: Place) -> Any:
     """Return the rule of a module; `Unknown` is raised if it has none."""
     kind, networks = type(module), place.networks
     if networks is None or (_is_sequence(kind) and kind not in networks.rules):
@@ -124,10 +124,11 @@ def make_rule(module, place):
     return rule
 
 
-def _make_rule(module, place):
+def _make_rule(module: nn.Module, place: Place) -> Any:
     kind = type(module)
     if _is_sequence(kind):
-        before = SEQUENCES[kind.forward](module, place.shape)
+        make: Any = SEQUENCES[kind.forward]
+        before = make(module, place.shape)
         first = [] if before is None else [("before", before)]
         return Chain([*first, *module._modules.items()], place)
     rules = RULES if place.rules is None else place.rules
@@ -141,21 +142,21 @@ def _make_rule(module, place):
     return rule(module, place)
 
 
-def _is_sequence(kind):
+def _is_sequence(kind: Any) -> Any:
     iterates = getattr(kind, "__iter__", None) is nn.Sequential.__iter__
     return iterates and kind.forward in SEQUENCES
 
 
-def is_known(kind, rules=RULES):
+def is_known(kind: Any, rules: Any = RULES) -> bool:
     """Whether modules of a class have a rule without being traced."""
     return kind in rules or _is_sequence(kind)
 
 
-def _is_leaf(networks, rules, kind):
+def _is_leaf(networks: Any, rules: Any, kind: Any) -> Any:
     return is_known(kind, rules) or (networks is not None and kind in networks.rules)
 
 
-def is_traced(module, rules=RULES):
+def is_traced(module: nn.Module, rules: Any = RULES) -> bool:
     """Whether parts of a module have rules by their graphs only."""
     return not all(
         is_known(type(m), rules) or type(m).__module__.startswith("torch.")
@@ -163,7 +164,7 @@ def is_traced(module, rules=RULES):
     )
 
 
-def refuse_hooks(module):
+def refuse_hooks(module: nn.Module) -> None:
     """Raise Unknown if a module has hooks, or replaced parameters or ``forward``."""
     if has_global_hooks():
         raise Unknown("torch has global hooks")
@@ -177,17 +178,17 @@ def refuse_hooks(module):
             raise Unknown(f"{name or 'the module'} has a weight that is no parameter")
 
 
-def _is_replaced(layer, name):
+def _is_replaced(layer: Any, name: str) -> Any:
     """Whether another tensor is in the place of a parameter, of which rules do not know."""
     return name not in layer._parameters and isinstance(getattr(layer, name, None), torch.Tensor)
 
 
-def has_global_hooks():
+def has_global_hooks() -> bool:
     """Whether there are hooks of all modules."""
     return any(getattr(torch_module, f"_global{name}") for name in _HOOKS)
 
 
-def has_hooks(layer):
+def has_hooks(layer: Any) -> bool:
     """Whether a layer or its parameters have hooks."""
     return any(getattr(layer, name) for name in _HOOKS) or any(
         p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import types
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
 from ..structure import is_plain
-from ._capture import Captured
 from ._equivalence import find_differences
 from ._layers import has_global_hooks, has_hooks, is_traced, make_rule, refuse_hooks
 from ._losses import make_loss
@@ -16,6 +18,7 @@ from ._optimizers import make_stepper
 from ._place import Place, Unknown
 
 __all__ = [
+    "Captured",
     "Program",
     "Signature",
     "check_parts",
@@ -59,20 +62,21 @@ class Program:
     """
 
     n_waiting = 0
+    _sums: Any = None
 
     def __init__(
         self,
-        module,
-        criterion,
-        optimizer,
-        inputs,
-        targets,
-        sizes,
-        draw_mask,
-        max_grad_norm=None,
-        accumulate=1,
-        **loss_settings,
-    ):
+        module: Any,
+        criterion: Any,
+        optimizer: Any,
+        inputs: Any,
+        targets: Any,
+        sizes: Any,
+        draw_mask: Any,
+        max_grad_norm: float | None = None,
+        accumulate: int = 1,
+        **loss_settings: Any,
+    ) -> None:
         parameters = check_parts(module, criterion, optimizer)
         (row, dtype), (target_row, _) = inputs, targets
         place = Place.of(module, row, draw_mask, is_integer=not dtype.is_floating_point)
@@ -95,16 +99,22 @@ class Program:
         make_stepper(optimizer, self._learning)
         self._max_grad_norm = max_grad_norm
         self.accumulate = accumulate
-        self._sums, self._n_rows = None, 0
+        self._n_rows = 0
         self._signature = Signature((module, criterion), traced)
 
-    def begin(self):
+    def begin(self) -> None:
         """Start before the first step."""
         self._stepper = make_stepper(self._optimizer, self._learning)
         self._stepper.begin()
         self.n_waiting = self._n_rows = 0
 
-    def step(self, x, y, weight=None, add_gradients=None):
+    def step(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        weight: Any = None,
+        add_gradients: Any = None,
+    ) -> Any:
         """Train with a batch of n rows; return their losses, of shape (n,).
 
         The loss of the batch is their mean, weighted by `weight` of shape (n,) if it is given. With
@@ -123,7 +133,7 @@ class Program:
             self.complete_step()
         return losses
 
-    def _wait(self, n_rows):
+    def _wait(self, n_rows: int) -> None:
         """Add the gradients of a batch to those that wait."""
         gradients = list(self._learning.values())
         if self.n_waiting:
@@ -133,34 +143,34 @@ class Program:
         self.n_waiting += 1
         self._n_rows += n_rows
 
-    def complete_step(self):
+    def complete_step(self) -> None:
         """Step with the gradients that wait: their mean over all rows."""
         gradients = list(self._learning.values())
         torch._foreach_copy_(gradients, torch._foreach_mul(self._sums, 1 / self._n_rows))
         self.n_waiting, self._n_rows, self._sums = 0, 0, None
         self._step()
 
-    def _step(self):
+    def _step(self) -> None:
         if self._max_grad_norm is not None:
             _clip(list(self._learning.values()), self._max_grad_norm)
         self._stepper.step()
 
-    def finish(self):
+    def finish(self) -> None:
         """Finish after the last step."""
         self._stepper.finish()
 
-    def holds(self):
+    def holds(self) -> bool:
         """Whether the module is unchanged since the program was made."""
         return self._signature.holds()
 
 
-def _clip(gradients, max_norm):
+def _clip(gradients: Any, max_norm: float) -> None:
     """Scale gradients as `torch.nn.utils.clip_grad_norm_` does."""
     norm = torch.stack(torch._foreach_norm(gradients)).norm()
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1))
 
 
-def refuse_differences(module, place, dtype):
+def refuse_differences(module: Any, place: Place, dtype: Any) -> None:
     """Raise Unknown if rules and autograd give different results for a few rows."""
     device = next(module.parameters()).device
     # Integers are positions in tables; zero is always valid.
@@ -177,7 +187,15 @@ def refuse_differences(module, place, dtype):
         raise Unknown(f"autograd finds something else for {', '.join(sorted(differ))}")
 
 
-def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_settings):
+def make_pass(
+    module: Any,
+    criterion: Any,
+    place: Place,
+    target_row: Any,
+    *,
+    may_capture: bool = True,
+    **loss_settings: Any,
+) -> Any:
     """Return the function that computes all gradients of a batch.
 
     It maps inputs, targets and the scale of `Loss.forward` to the losses of the rows. `target_row`
@@ -190,7 +208,7 @@ def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_
     forward, backward = rule.forward, rule.backward
     forward_loss, backward_loss = loss.forward, loss.backward
 
-    def compute_gradients(x, y, scale):
+    def compute_gradients(x: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> Any:
         losses = forward_loss(forward(x), y, scale)
         backward(backward_loss())
         return losses
@@ -201,7 +219,7 @@ def make_pass(module, criterion, place, target_row, *, may_capture=True, **loss_
     return Captured(compute_gradients) if on_gpu and may_capture else compute_gradients
 
 
-def check_parts(module, criterion, *optimizers):
+def check_parts(module: Any, criterion: Any, *optimizers: Any) -> Any:
     """Return names and parameters of a module that can be trained without autograd.
 
     Raises `Unknown` if there are hooks, a parameter is shared, or a tensor is not a plain one.
@@ -226,7 +244,7 @@ def check_parts(module, criterion, *optimizers):
     return parameters
 
 
-def compile_program(*parts, kind=Program, **settings):
+def compile_program(*parts: Any, kind: Any = Program, **settings: Any) -> Any:
     """Return a program of class `kind`, or None, and the reason why there is none, or None."""
     try:
         return kind(*parts, **settings), None
@@ -241,11 +259,11 @@ class Signature:
     may read. Raises `Unknown` if ``forward`` is no function.
     """
 
-    def __init__(self, modules, reads_classes):
+    def __init__(self, modules: Any, reads_classes: bool) -> None:
         self._modules, self._reads_classes = modules, reads_classes
         self._noted = self._sign()
 
-    def holds(self):
+    def holds(self) -> bool:
         """Whether the modules are unchanged."""
         (kept, numbers), (kept_before, numbers_before) = self._sign(), self._noted
         return (
@@ -254,8 +272,9 @@ class Signature:
             and all(map(operator.is_, kept, kept_before))
         )
 
-    def _sign(self):
-        kept, numbers = [has_global_hooks()], []
+    def _sign(self) -> Any:
+        kept: list[Any] = [has_global_hooks()]
+        numbers: list[Any] = []
         for layer in (layer for module in self._modules for layer in module.modules()):
             kept.extend(_leaves(vars(layer)))
             if self._reads_classes and not type(layer).__module__.startswith("torch."):
@@ -268,7 +287,7 @@ class Signature:
         return kept, numbers
 
 
-def _read_by(kind):
+def _read_by(kind: Any) -> Any:
     """Return class attributes, globals and closures that ``forward`` may read."""
     if not isinstance(kind.forward, types.FunctionType):
         raise Unknown(f"forward of {kind.__name__} is no function")
@@ -278,10 +297,76 @@ def _read_by(kind):
     return [*map(dict, own), *(outer.get(name) for name in names), *cells]
 
 
-def _leaves(value):
+def _leaves(value: Any) -> Iterator[Any]:
     """Yield the items of nested containers."""
     if type(value) in (dict, list, tuple):
         for one in value.values() if type(value) is dict else value:
             yield from _leaves(one)
     else:
         yield value
+
+
+_log = logging.getLogger(__name__)
+# Calls before the capture, in which torch's libraries and rules allocate what they keep. Torch's
+# notes on CUDA graphs recommend three.
+_WARM_UP = 3
+
+
+class CudaGraph:
+    """Captured kernels of a function without arguments; other threads may use the GPU meanwhile.
+
+    A replay writes the function's result into `out`.
+    """
+
+    def __init__(self, function: Callable[[], torch.Tensor]) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            self._graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self.out = function()
+            finally:
+                self._graph.capture_end()
+        current.wait_stream(side)
+
+    def replay(self) -> None:
+        """Run the kernels."""
+        self._graph.replay()
+
+
+class Captured:
+    """A function of tensors that is captured once, and replayed with other values.
+
+    The tensors have the same shapes in each call; other memory that the function uses must not
+    move. `capture` maps a function without arguments to its replay.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., torch.Tensor],
+        capture: Callable[[Callable[[], torch.Tensor]], Any] | None = CudaGraph,
+    ) -> None:
+        self._function = function
+        self._capture = capture
+        self._n_calls = 0
+        self._graph: Any = None
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Return the function's result as a new tensor."""
+        self._n_calls += 1
+        if self._n_calls <= _WARM_UP or self._capture is None:
+            return self._function(*tensors)
+        if self._graph is None:
+            self._inputs = [tensor.clone() for tensor in tensors]
+            try:
+                self._graph = self._capture(lambda: self._function(*self._inputs))
+            except RuntimeError as error:
+                _log.debug("steps without autograd are not captured: %s", error)
+                self._capture = None
+                return self._function(*tensors)
+        for own, tensor in zip(self._inputs, tensors, strict=True):
+            own.copy_(tensor)
+        self._graph.replay()
+        out: torch.Tensor = self._graph.out
+        return out.clone()
