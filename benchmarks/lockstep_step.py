@@ -2,7 +2,8 @@
 
 Networks 64-64-10, batches of 64, Adam, one thread; every five networks have a learning rate of
 their own. The products are five calls with results in place (``baddbmm`` twice, ``bmm`` three
-times). Times are those of the process; the parts take turns, and the ratio is one within a turn.
+times), and the same "across": those with few outputs as (networks, out, rows), as the package has
+them. Times are those of the process; the parts take turns, and a ratio is one within a turn.
 
     python benchmarks/lockstep_step.py [--repeats 15] [n_networks ...]
 """
@@ -42,6 +43,24 @@ def bare_products(n_networks):
     return run
 
 
+def products_across(n_networks):
+    x = torch.randn(n_networks, BATCH_SIZE, WIDTH)
+    first, last = (torch.randn(n_networks, n, WIDTH) for n in (WIDTH, N_CLASSES))
+    hidden, of_hidden = torch.empty_like(x), torch.empty_like(x)
+    output = torch.empty(n_networks, N_CLASSES, BATCH_SIZE)
+    of_output = torch.randn_like(output)
+    of_first, of_last = torch.empty_like(first), torch.empty_like(last)
+
+    def run():
+        torch.bmm(x, first, out=hidden)
+        torch.bmm(last, hidden.mT, out=output)
+        torch.bmm(of_output, hidden, out=of_last)
+        torch.bmm(of_output.mT, last, out=of_hidden)
+        torch.bmm(x.mT, of_hidden, out=of_first)
+
+    return run
+
+
 def runner_of(n_networks):
     generator = np.random.default_rng(0)
     X = generator.normal(size=(N_ROWS, WIDTH)).astype(np.float32)
@@ -62,12 +81,13 @@ def microseconds(function, n_calls, n_steps=1):
 
 
 def measure(n_networks, repeats):
-    """Return microseconds per step: products, gradients, optimizer, batches, whole step."""
+    """Return microseconds per step: products, across, gradients, optimizer, batches, whole."""
     runner = runner_of(n_networks)
     n_steps = len(runner.feed.steps)
     bare, batch = bare_products(n_networks), next(iter(runner.feed.epoch()))
     parts = [
         (bare, 60, 1),
+        (products_across(n_networks), 60, 1),
         (lambda: runner.passes.gradients(*batch), 60, 1),
         (lambda: runner.optimizer.step(0, n_networks), 60, 1),
         (lambda: list(map(len, runner.feed.epoch())), 3, n_steps),
@@ -86,13 +106,16 @@ def main():
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print("| networks | bare products | gradients | optimizer | batches | step | in products |")
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| networks | bare products | across | gradients | optimizer | batches | step ", end="")
+    print("| in products | in those across |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for n_networks in args.n_networks or [3, 5, 20]:
         times = measure(n_networks, args.repeats)
-        low, middle, high = np.percentile(times[:, -1] / times[:, 0], [25, 50, 75])
-        cells = " | ".join(f"{value:.0f}" for value in np.median(times, axis=0))
-        print(f"| {n_networks} | {cells} | {middle:.2f} ({low:.2f} - {high:.2f}) |", flush=True)
+        cells = [f"{value:.0f}" for value in np.median(times, axis=0)]
+        for of_products in times[:, :2].T:
+            low, middle, high = np.percentile(times[:, -1] / of_products, [25, 50, 75])
+            cells.append(f"{middle:.2f} ({low:.2f} - {high:.2f})")
+        print(f"| {n_networks} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Epochs in a minimal training loop."""
+"""Epochs in a minimal training loop; gradients that are accumulated and clipped."""
 
 from __future__ import annotations
 

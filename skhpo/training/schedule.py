@@ -1,4 +1,4 @@
-"""Learning-rate schedules that continue with a fit."""
+"""Learning-rate schedules that continue with a fit, and values given for each epoch."""
 
 from __future__ import annotations
 

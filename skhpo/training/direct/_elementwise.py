@@ -1,4 +1,4 @@
-"""Rules of activations and of dropout."""
+"""Rules of activations and of dropout, and its masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of user-defined modules by the graph of their ``forward``, if its nodes are known."""
+"""Rules of user-defined modules by the graph of their ``forward``, and how it is traced."""
 
 from __future__ import annotations
 

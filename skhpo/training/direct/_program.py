@@ -1,4 +1,4 @@
-"""A network, its loss and its optimizer as a sequence of rules."""
+"""A network, its loss and its optimizer as a sequence of rules; on a GPU as CUDA graphs."""
 
 from __future__ import annotations
 
