@@ -43,7 +43,8 @@ class RowLosses:
     def criterion_of(self, start, stop):
         """Return the criterion of some networks, with label smoothing per network if it differs."""
         smoothing = self.smoothing[start:stop]
-        if len(set(smoothing)) == 1 and smoothing[0] == self.smoothing[0]:
+        # The criterion may be that of a net that has left.
+        if set(smoothing) == {getattr(self.criterion, "label_smoothing", 0.0)}:
             return self.criterion
         criterion = copy.copy(self.criterion)
         share = torch.tensor(smoothing, dtype=self.dtype, device=self.device)
