@@ -13,6 +13,7 @@ from scipy import stats
 from skhpo import SearchSpace, log_randint
 from skhpo.samplers import BayesSampler, EnqueuedSampler, RandomSampler
 from skhpo.samplers._gp.surrogates import Surrogates
+from skhpo.samplers.time_limit import TimeLimit
 from skhpo.testing import SamplerContract
 
 quick = settings(deadline=None, max_examples=15)
@@ -341,6 +342,35 @@ def test_per_second_prefers_quick_fits():
         return sum(seconds[10:])
 
     assert spent("log_ei_per_second") < 0.5 * spent("log_ei")
+
+
+def test_quick_fits_are_preferred_only_while_time_is_short():
+    space = SearchSpace({"x": stats.uniform(), "slow": stats.uniform()})
+
+    def proposed(steepness, **limit):
+        sampler = BayesSampler(space, 0, **limit)
+        slow = []
+        for _ in range(25):
+            [params] = sampler.sample(1)
+            slow.append(params["slow"])
+            seconds = math.exp(steepness * params["slow"])
+            sampler.observe(params, math.sin(6 * params["x"]), None, seconds=seconds)
+        return slow
+
+    # 25 fits would take some 25 * 67 s.
+    plain = proposed(6)
+    assert proposed(6, time_limit=TimeLimit(25, worked=1e9, elapsed=1e9)) == plain
+    assert proposed(1, time_limit=TimeLimit(25, worked=1.0)) == plain  # times are much alike
+    per_second = proposed(6, acquisition="log_ei_per_second")
+    assert sum(per_second) < 0.7 * sum(plain)
+    for limit in (TimeLimit(25, worked=1.0), TimeLimit(25, elapsed=1e-9)):
+        assert proposed(6, time_limit=limit)[10:] != plain[10:]
+        assert sum(proposed(6, time_limit=limit)) < 0.7 * sum(plain)
+
+
+def test_time_is_short_if_more_of_it_is_used_than_of_the_candidates():
+    limit = TimeLimit(50, worked=100.0)
+    assert [limit.is_short(10, seconds) for seconds in (0.0, 20.0, 20.1)] == [False, False, True]
 
 
 def test_per_second_without_seconds_is_plain():

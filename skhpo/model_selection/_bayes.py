@@ -47,11 +47,14 @@ class BayesSearchCV(BaseTrialSearchCV):
     n_initial_points : int or "auto", default="auto"
         Candidates before the first that the model chooses; what is enqueued, or known from
         `warm_start_from`, counts. "auto" means 6, 12 with two objectives and 18 with more.
-    acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
+    acquisition : {"auto", "log_ei", "log_ei_per_second"}, default="auto"
         What the next candidate maximises: the logarithm of the expected improvement (with several
         objectives of the hypervolume, with constraints times the probability that they hold), or
         that less the logarithm of the time that its fits are expected to take. With the latter
-        results depend on timing, except where they are replayed from a journal.
+        results depend on timing, except where they are replayed from a journal. "auto" is the
+        latter while `max_time`, or seconds in `max_cost`, are likely to be over before `n_iter`
+        candidates are tried (a larger share of them is used), if times of fits differ by more than
+        a factor of three; else, and so always without such a limit, "log_ei".
     n_points : int, default=1
         Candidates per round: so many are chosen at once, and run in parallel; each takes into
         account that the others run. It is never derived from `n_jobs`, because results must not
@@ -254,7 +257,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         **BaseTrialSearchCV._parameter_constraints,
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "n_initial_points": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "acquisition": [StrOptions({"log_ei", "log_ei_per_second"})],
+        "acquisition": [StrOptions({"auto", "log_ei", "log_ei_per_second"})],
         "n_points": [Interval(Integral, 1, None, closed="left")],
         "stop_tol": [Interval(Real, 0, None, closed="left"), None],
     }
@@ -268,7 +271,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         *,
         n_iter: int = 50,
         n_initial_points: int | str = "auto",
-        acquisition: str = "log_ei",
+        acquisition: str = "auto",
         n_points: int = 1,
         stop_tol: float | None = None,
         scoring: Any = None,
@@ -341,7 +344,14 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         means, stds = self.sampler_.predict([dict(one) for one in several])
         return means, stds
 
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings()
+        if self.acquisition == "auto":  # depends on limits, which may change from run to run
+            settings["acquisition"] = "log_ei"
+        return settings
+
     def _make_scheduler(self, plan: Plan) -> Scheduler:
+        from ..samplers.time_limit import TimeLimit
         from ._checks import check_enqueued
         from ._samplers import PRIOR_WEIGHT, prior_of
 
@@ -358,11 +368,17 @@ multimetric_, classes_, n_features_in_, feature_names_in_
                 f"be None with objectives={list(plan.goals.objectives)}, but got "
                 f"{self.stop_tol:g}; limit n_iter or max_time instead"
             )
+        limit, acquisition = None, self.acquisition
+        if acquisition == "auto":
+            acquisition, worked = "log_ei", (self.max_cost or {}).get("seconds")
+            if self.max_time is not None or worked is not None:
+                limit = TimeLimit(self.n_iter, self.max_time, worked)
         sampler = samplers.BayesSampler(
             plan.space,
             plan.random_state,
             n_initial_points=self.n_initial_points,
-            acquisition=self.acquisition,
+            acquisition=acquisition,
+            time_limit=limit,
             stop_tol=self.stop_tol,
             prior=prior_of(self, plan),
             prior_weight=0.1 * self.n_iter * PRIOR_WEIGHT[self.prior_confidence],

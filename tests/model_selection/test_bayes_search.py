@@ -321,7 +321,25 @@ def test_time_counts_where_it_is_asked_to():
     assert search.best_score_ > 0.8
 
 
+def test_only_limits_of_time_make_the_acquisition_depend_on_it():
+    def limit(**kwargs):
+        return search_of(n_iter=2, n_initial_points=2, **kwargs).fit(X, y).sampler_.time_limit
+
+    assert limit() is None
+    assert limit(max_time=60, acquisition="log_ei") is None
+    found = limit(max_time=60, max_cost={"seconds": 30})
+    assert (found.n_candidates, found.elapsed, found.worked) == (2, 60, 30)
+
+
 # --- journals
+
+
+def test_a_limit_of_time_continues_a_journal(tmp_path):
+    journal = tmp_path / "run.jsonl"
+    search_of(n_iter=4, n_initial_points=2, acquisition="log_ei", journal=journal).fit(X, y)
+    FITS.clear()
+    search_of(n_iter=5, n_initial_points=2, max_time=600, journal=journal).fit(X, y)
+    assert len(FITS) == 3  # two splits and the refit
 
 
 class StopAfter:

@@ -25,6 +25,8 @@ class Settings:
     draw_width : float
         Hyperparameters for candidates that run together are drawn so many times as far from their
         maximum as their posterior (Laplace's approximation) is wide.
+    unequal : float
+        Durations whose 10% and 90% quantiles differ by a larger factor are worth a model.
     n_repeated : int
         Number of the best configurations of another task that are proposed first.
     max_repeats : int
@@ -103,6 +105,7 @@ class Settings:
     n_initial: int = 6
     n_fantasies: int = 8
     draw_width: float = 1.5
+    unequal: float = 3.0
     n_repeated: int = 3
     max_repeats: int = 1000
     edge_penalty: float = 0.3
