@@ -304,7 +304,8 @@ def results_table(
         times, parameters and scores as in ``GridSearchCV``. Values that fits found themselves
         are ``split0_<parameter>``, ..., NaN where a fit failed; ``constraint_<name>`` the means of
         what constraints are about. Where fits were left out, ``n_splits_done`` has the number of
-        splits that a row was fitted on; its means are over those, and it ranks behind all others.
+        splits that a row was fitted on; its means are over those, and it ranks behind the rows that
+        have a score on most splits.
     """
     order = table._order()
     columns: dict[str, Any] = {}
@@ -322,9 +323,9 @@ def results_table(
     is_made = ~is_left_out[order][:, :, 0]
     for name, seconds in (("fit_time", table._fit_time), ("score_time", table._score_time)):
         _mean_and_std(columns, name, by_split(np.array(seconds)).mean(axis=2), is_made)
-    is_whole = np.asarray(is_made.all(axis=1))
+    n_made = np.asarray(is_made.sum(axis=1))
     if n_splits_done:
-        columns["n_splits_done"] = is_made.sum(axis=1)
+        columns["n_splits_done"] = n_made
     params: Any = [table._params[row] for row in order.tolist()]
     own = {} if resource in (None, "n_samples") else {resource: columns["n_resources"]}
     columns.update(param_columns(params, own))
@@ -336,7 +337,7 @@ def results_table(
     # In the order of the scorer; a result with all of them says it best.
     for name in metrics or table.test_scores.names or ["score"]:
         _scores(columns, f"test_{name}", by_split(table.scores("test", name, error_score)), is_made)
-        columns[f"rank_test_{name}"] = _ranks(columns[f"mean_test_{name}"], is_whole)
+        columns[f"rank_test_{name}"] = _ranks(columns[f"mean_test_{name}"], n_made)
         if return_train_score:
             scores = by_split(table.scores("train", name, error_score))
             _scores(columns, f"train_{name}", scores, is_made)
@@ -412,16 +413,18 @@ def _scores(
     _mean_and_std(columns, name, means, is_made)
 
 
-def _ranks(means: NDArray[np.float64], is_whole: NDArray[np.bool_]) -> NDArray[np.int32]:
+def _ranks(means: NDArray[np.float64], n_splits: NDArray[np.intp]) -> NDArray[np.int32]:
     """Return ranks from 1, best first; infinity is the best, NaN the worst, as in scikit-learn.
 
-    Rows that were not fitted on all splits come after the others.
+    Rows with a score on most splits come before the others: on all, unless the search ended early.
     """
     limits = np.finfo(means.dtype)
     filled = np.where(np.isnan(means), -np.inf, np.clip(means, limits.min, limits.max))
     ranks = rankdata(-filled, method="min").astype(np.int32)
-    if not is_whole.all():
-        for rows, first in ((is_whole, 0), (~is_whole, is_whole.sum())):
+    scored = ~np.isnan(means)
+    if scored.any() and (n_splits != n_splits[0]).any():
+        on_most = n_splits == n_splits[scored].max()
+        for rows, first in ((on_most, 0), (~on_most, on_most.sum())):
             ranks[rows] = first + rankdata(-filled[rows], method="min")
     return ranks
 

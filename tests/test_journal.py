@@ -177,6 +177,33 @@ def test_a_new_journal_without_a_fit_is_removed_after_an_error(n_fits, tmp_path)
     assert (tmp_path / "old").exists()
 
 
+@pytest.mark.skipif(not _locks.OPEN_FILES_MOVE, reason="Windows removes no open file")
+@pytest.mark.parametrize("kind", [Journal, SharedJournal])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_journal_that_is_discarded_before_it_is_locked_is_not_used(
+    kind, is_new, tmp_path, monkeypatch
+):
+    """Another process opened it, and had no fit yet when an error ended it."""
+    path, find_lock = tmp_path / "run", _file.lock
+
+    def lock(descriptor, *args, **kwargs):
+        monkeypatch.undo()
+        path.unlink()
+        if is_new:
+            write(path, ask(7))
+        return find_lock(descriptor, *args, **kwargs)
+
+    write(path, ask(0))
+    monkeypatch.setattr(sys.modules[kind.__module__], "lock", lock)
+    events = []
+    with kind(path, events.append) as journal:
+        assert (journal.header is None) is not is_new
+        assert [event["trials"] for event in events] == [[7]] * is_new
+        if not is_new:
+            journal.start(HEADER, SPLITS)
+        journal.append(ask(1))
+
+
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl", reason="Windows has no locks of whole files")
 

@@ -171,3 +171,21 @@ def test_a_file_without_a_record_is_removed(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     files.put((0, 0, 0), np.ones(3))
     assert files.get((0, 0, 0))[0] == 1
+
+
+def test_a_read_error_that_passes_loses_nothing(tmp_path, monkeypatch):
+    files = PredictionFiles(tmp_path, "journal")
+    files.put((0, 0, 0), np.full(3, 7.0))
+
+    def refusing(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_predictions, "opened", refusing)
+        assert files.get((0, 0, 0)) is None
+    assert files.has((0, 0, 0))
+    assert files.get((0, 0, 0))[0] == 7
+    (path,) = tmp_path.iterdir()
+    os.truncate(path, 10)
+    assert files.get((0, 0, 0)) is None
+    assert not files.has((0, 0, 0))

@@ -107,18 +107,19 @@ class Journal:
         self._sync_at = 0.0  # when it is due, as ``time.monotonic()``
         self._is_bare = False  # new, and without a fit
         _OPEN.add(self)
-        if not _is_there(path):
-            if not self.path.parent.is_dir():
-                missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-                raise _unusable(path, missing)
-            return
         try:
-            self._open()
-            self._lock()
-            self._read()
+            while _is_there(path):
+                self._open()
+                self._lock()
+                if self._is_in_place():
+                    self._read()
+                    return
+                self._close()  # it was discarded before it was locked
         except BaseException:
             self.close()
             raise
+        if not self.path.parent.is_dir():
+            raise _unusable(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
     def __enter__(self) -> Journal:
         return self
@@ -250,11 +251,8 @@ class Journal:
                 f"a journal that is not finished must be writable, but {str(self.path)!r} is not; "
                 "change its permissions, or copy it and its folder and give the path of the copy"
             )
-        try:
-            there = os.stat(self._path)
-        except FileNotFoundError:
-            there = None
-        if there is None or (there.st_dev, there.st_ino) != self._file:
+        there = self._status()
+        if there is None or not self._is_of(there):
             reason = "the journal was deleted or replaced while the search ran"
             raise StorageError(errno.ENOENT, reason, self._path)
         return there
@@ -353,6 +351,21 @@ class Journal:
                 f"{len(others)} processes share the journal {str(self.path)!r}, {others[0]} for "
                 "one; wait for them, or set shared=True here, too"
             )
+
+    def _status(self) -> os.stat_result | None:
+        """Return the status of what is at the path; None for nothing."""
+        try:
+            return os.stat(self._path)
+        except FileNotFoundError:
+            return None
+
+    def _is_in_place(self) -> bool:
+        """Whether the path leads to the open file."""
+        there = self._status()
+        return there is not None and self._is_of(there)
+
+    def _is_of(self, status: os.stat_result) -> bool:
+        return (status.st_dev, status.st_ino) == self._file
 
     def _note_file(self) -> None:
         status = os.fstat(self._descriptor)

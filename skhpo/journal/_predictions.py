@@ -8,7 +8,6 @@ NumPy's format, which is read and removed, never written.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import secrets
@@ -95,14 +94,23 @@ class PredictionFiles(FitFiles):
         """Return the predictions of a fit; None where there are none, or none that are whole."""
         self._look_at_first()
         for look_again in (True, False):
+            unread = []
             for place in sorted(self._places.get(key, ()), reverse=True):
-                with suppress(OSError):  # removed, or cut
+                try:
                     found = unpack(self._read(place), self.journal, key)
-                    if found is not None:
-                        return found
+                except (FileNotFoundError, EOFError):  # removed, or cut
+                    continue
+                except OSError:  # it may be there next time
+                    unread.append(place)
+                    continue
+                if found is not None:
+                    return found
             if look_again:  # another process may have written them, or their file again
                 self._look()
-        self._places.pop(key, None)
+        if unread:
+            self._places[key] = unread[::-1]
+        else:
+            self._places.pop(key, None)
         content = self.content(key)
         return None if content is None else npy.read_array(io.BytesIO(content), allow_pickle=False)
 
@@ -210,7 +218,7 @@ class PredictionFiles(FitFiles):
             if place.file == name
         )
         is_own, new = name == self._own, _new_name(_number(name))
-        with suppress(OSError):
+        with suppress(OSError, EOFError):
             status = os.stat(path)
             if left and sum(place.size for place, _ in left) == status.st_size:
                 return
@@ -240,7 +248,7 @@ class PredictionFiles(FitFiles):
             file.seek(place.begin)
             record = file.read(place.size)
         if len(record) < place.size:
-            raise OSError(errno.EIO, "The file was cut", os.fspath(self.folder / place.file))
+            raise EOFError(f"the file {os.fspath(self.folder / place.file)!r} was cut")
         return record
 
 

@@ -25,9 +25,6 @@ __all__ = ["SharedJournal"]
 _AGAIN = 0.005
 _ALONE = 2.0
 
-# Seconds of tries after which a process that opens the journal waits in the system's queue.
-_LONG = 10.0
-
 # Seconds between two times that lines of short fits are made to survive a crash of the machine: all
 # processes wait for the disk one after the other.
 _SYNC_EVERY = 1.0
@@ -198,12 +195,12 @@ class SharedJournal(Journal):
         self._note_file()
         start = time.monotonic()
         while not lock(self._descriptor, self.path):
-            waited = time.monotonic() - start
-            if waited > _ALONE and (self.is_alone or self._is_with_a_stranger()):
-                raise in_use(self.path)
-            if waited > _LONG:
+            if not self.is_alone and not self._is_with_a_stranger():
+                # Tries would find it free too seldom: those at work wait in the system's queue.
                 wait_for_lock(self._descriptor, self.path, self._explain_wait)
                 return
+            if time.monotonic() - start > _ALONE:
+                raise in_use(self.path)
             time.sleep(_AGAIN)
 
     def _is_with_a_stranger(self) -> bool:

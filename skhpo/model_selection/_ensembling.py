@@ -217,9 +217,8 @@ class Ensembles(KeptOutputs):
                 f"{what} needs predictions that were kept, but the search was fitted with "
                 "return_predictions=False; set return_predictions=True and fit it"
             )
-        metrics = [key for key in self.cv_results_ if key.startswith("mean_test_")]
-        may_win = self._rows_to_win(self.cv_results_[metrics[0]])
-        rows = [row for row in self.predictions_.rows if may_win[row]]
+        may_win = self._may_be_members()
+        rows = self._rows_with_predictions()
         if members == "folds":
             rows = [row for row in rows if row in set(self.models_.rows)]
         if not may_win.any():
@@ -233,6 +232,15 @@ class Ensembles(KeptOutputs):
                 f"{what} needs rows whose {kept} are kept, of all splits, but there is none"
             )
         return rows
+
+    def _may_be_members(self) -> NDArray[np.bool_]:
+        metrics = [key for key in self.cv_results_ if key.startswith("mean_test_")]
+        return self._rows_to_win(self.cv_results_[metrics[0]])
+
+    def _rows_with_predictions(self) -> list[int]:
+        """Return the rows that may be the best, and whose predictions for all splits are kept."""
+        may_win = self._may_be_members()
+        return [row for row in self.predictions_.rows if may_win[row]]
 
     def _averaging(self, fitted: list[Any], selection: _Selection, n_each: int) -> Any:
         """Return an ensemble of fitted estimators, `n_each` for each one that was selected."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from sklearn.base import clone
 
 from .. import evaluation
 from .._compat import num_samples, routing_enabled
+from ..exceptions import SearchStoppedWarning
 from ..journal import SharedJournal
 from ..limits import noticing
 from ._found_epochs import without_validation
@@ -149,12 +151,20 @@ def finish(
     if search.param_distributions == "model":
         warn_about_newcomers(search, loop.table, plan.X, plan.y)
     if search.refit:
-        _refit(search, plan, context)
+        _refit(search, plan, loop.stopped, context)
 
 
-def _refit(search: BaseTrialSearchCV, plan: Plan, context: Any) -> None:
+def _refit(search: BaseTrialSearchCV, plan: Plan, stopped: str | None, context: Any) -> None:
     if search._refits_ensemble:
-        _refit_ensemble(search, plan, context)
+        if stopped is None or search._rows_with_predictions():
+            _refit_ensemble(search, plan, context)
+        else:
+            warnings.warn(
+                f"refit='ensemble' was left out because {stopped}, before a row had predictions "
+                "for all splits; the best row is best_index_, and there is no best_estimator_",
+                SearchStoppedWarning,
+                stacklevel=5,
+            )
         return
     setting = replace(plan.setting, estimator=clone(search.estimator), starts=None)
     best, n_epochs = search._for_refit(setting, search.best_index_, num_samples(plan.X))

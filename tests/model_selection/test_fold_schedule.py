@@ -119,6 +119,17 @@ def test_rungs_are_fitted_on_the_first_splits_and_continue_exactly(asynchronous)
     assert found.best_score_ == results["mean_test_score"][n_done == 5].max()
 
 
+def test_the_best_row_ranks_first_also_before_a_row_is_whole():
+    for n_epochs in (3, 14, 20, 60):
+        search = hyperband(max_cost={"epochs": n_epochs})
+        with pytest.warns(SearchStoppedWarning, match="max_cost"):
+            results = search.fit(X, Y).cv_results_
+        n_done, ranks = results["n_splits_done"], results["rank_test_score"]
+        assert ranks[search.best_index_] == 1
+        fewer = n_done < n_done.max()
+        assert not fewer.any() or ranks[fewer].min() > ranks[~fewer].max()
+
+
 def test_auto_grows_geometrically():
     search = hyperband(max_resources=27).fit(X, Y)
     found = dict(

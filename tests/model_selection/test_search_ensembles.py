@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression, RidgeClassifier
+from sklearn.linear_model import LinearRegression, RidgeClassifier, SGDClassifier
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
@@ -42,6 +42,7 @@ from skhpo import (
     TorchClassifier,
 )
 from skhpo.ensembles import select_members
+from skhpo.exceptions import SearchStoppedWarning
 from skhpo.model_selection import corrected_score
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
@@ -509,3 +510,25 @@ def test_a_journal_continues_it(tmp_path):
     kwargs = {"refit": "ensemble", "scoring": "neg_log_loss", "journal": tmp_path / "run.jsonl"}
     search, again = (search_of(**kwargs).fit(X, y) for _ in range(2))
     np.testing.assert_array_equal(search.predict_proba(X), again.predict_proba(X))
+
+
+def test_a_search_that_is_cut_before_a_row_is_whole_keeps_its_results():
+    search = HalvingHyperbandSearchCV(
+        SGDClassifier(loss="log_loss", random_state=0),
+        {"alpha": [1e-5, 1e-4, 1e-3, 1e-2]},
+        resource="max_iter",
+        max_resources=9,
+        fold_schedule=(1, 2, 3),
+        cv=3,
+        refit="ensemble",
+        max_cost={"epochs": 4},
+        random_state=0,
+    )
+    with pytest.warns(SearchStoppedWarning) as warned:
+        search.fit(X, y)
+    assert any("refit='ensemble' was left out because max_cost" in str(w.message) for w in warned)
+    assert search.cv_results_["rank_test_score"][search.best_index_] == 1
+    assert search.best_params_
+    assert not hasattr(search, "best_estimator_")
+    with pytest.raises(ValueError, match="of all splits, but there is none"):
+        search.ensemble(X=X, y=y)

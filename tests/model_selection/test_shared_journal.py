@@ -491,6 +491,29 @@ def test_a_wait_is_reported_where_warnings_are_errors_and_signs_of_life_go_on(
     assert "for the lock of" in caplog.text
 
 
+def test_a_process_that_joins_others_at_work_waits_in_their_queue(opened, monkeypatch):
+    """Tries in between would find the journal free too seldom, the busier the others are."""
+    shared = sys.modules["skhpo.journal._shared"]
+    first, queued = opened(), []
+    turn = first.turn()
+    wait = shared.wait_for_lock
+
+    def waits(*args):
+        queued.append(args)
+        turn.__exit__(None, None, None)
+        return wait(*args)
+
+    def polls(seconds):
+        raise AssertionError("it tries again and again")
+
+    monkeypatch.setattr(shared, "wait_for_lock", waits)
+    monkeypatch.setattr(shared.time, "sleep", polls)
+    turn.__enter__()
+    second = opened()
+    assert len(queued) == 1
+    second.append({"event": "propose", "candidates": {"0": {}}})
+
+
 def test_processes_with_other_arguments_are_refused(opened):
     opened({"n_iter": 10})
     with pytest.raises(JournalError, match="n_iter is 20 here and 10 in the process"):
