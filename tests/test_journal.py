@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -178,8 +179,9 @@ def test_a_new_journal_without_a_fit_is_removed_after_an_error(n_fits, tmp_path)
 
 
 @pytest.mark.skipif(not _locks.OPEN_FILES_MOVE, reason="Windows removes no open file")
-@pytest.mark.parametrize("kind", [Journal, SharedJournal])
-@pytest.mark.parametrize("is_new", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "is_new"), [(Journal, False), (Journal, True), (SharedJournal, False)]
+)
 def test_a_journal_that_is_discarded_before_it_is_locked_is_not_used(
     kind, is_new, tmp_path, monkeypatch
 ):
@@ -189,6 +191,7 @@ def test_a_journal_that_is_discarded_before_it_is_locked_is_not_used(
     def lock(descriptor, *args, **kwargs):
         monkeypatch.undo()
         path.unlink()
+        shutil.rmtree(f"{path}.files")
         if is_new:
             write(path, ask(7))
         return find_lock(descriptor, *args, **kwargs)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skhpo.exceptions import StorageError
@@ -26,6 +26,7 @@ def array(made, number):
     return np.full(shape, number, dtype=kind)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

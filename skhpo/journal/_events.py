@@ -302,8 +302,6 @@ _EVENTS: dict[str, dict[str, _Field]] = {
         "trials": (lambda v: isinstance(v, list) and all(map(_count, v)), "a list of numbers"),
     },
     "tell": {"n": _NUMBER, "trial": _NUMBER},
-    # What fits took that racing left out while they ran.
-    "unused": {"n": _NUMBER, "seconds": _SECONDS},
     # Of searches with several processes: configurations of candidates, and which process fits what.
     "propose": {
         "n": _NUMBER,

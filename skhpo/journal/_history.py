@@ -124,9 +124,6 @@ class History:
                 return f"the fit of trial {trial}, split {split}, repeat {repeat} is there already"
         return None
 
-    def _take_unused(self, event: Mapping[str, Any]) -> str | None:
-        return None
-
     def _bit(self, split: int, repeat: int) -> int:
         place: int = split * self.n_repeats + repeat
         return 1 << place

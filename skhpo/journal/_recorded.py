@@ -29,8 +29,6 @@ class Recorded:
     order : list of (str, object)
         What was asked and told, where that is in the journal: ``("ask", numbers)`` and
         ``("tell", number)``.
-    unused_seconds : float
-        Seconds of fits that racing left out while they ran.
     confirmed : Recorded or None
         Of the further fits that confirm the best candidates.
     """
@@ -40,7 +38,6 @@ class Recorded:
     trials: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     configurations: dict[int, dict[str, Any]] = field(default_factory=dict)
     order: list[tuple[str, Any]] = field(default_factory=list)
-    unused_seconds: float = 0.0
     confirmed: Recorded | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -56,8 +53,6 @@ class Recorded:
                 self.configurations[candidate] = params_of(event)
         elif kind == "propose":
             self.configurations.update(proposed_in(event))
-        elif kind == "unused":
-            self.unused_seconds += event["seconds"]
         elif kind == "confirm":
             self.confirmed = Recorded() if self.confirmed is None else self.confirmed
             self.confirmed.take({**event, "event": "fit"})

@@ -130,8 +130,6 @@ class TrialLoop:
         self._early: deque[FitResult] = deque()  # what racing may hold back
         self._noted_early: set[tuple[int, int, int]] = set()  # of those with a line
         self._recorded = Recorded() if recorded is None else recorded
-        if budget is not None:
-            budget.seconds += self._recorded.unused_seconds
         self._ended_by: str | None = None  # why no new fit starts
         self._is_cut = False  # whether trials were asked for that do not start
         self._any_fit = False
@@ -318,20 +316,11 @@ class TrialLoop:
         self._note_early()
         if self.deadline is not None and time.monotonic() > self.deadline:
             self._end(OUT_OF_TIME)
-        if self.race is not None:
-            self._note_unused(self.evaluator.take_unused_seconds())
-        if self.budget is not None and self.budget.is_used:
-            self._end(COST_IS_USED)
-        return finished if results else None
-
-    def _note_unused(self, seconds: float) -> None:
-        """Count and write down what fits took whose results are not used."""
-        if not seconds:
-            return
         if self.budget is not None:
-            self.budget.seconds += seconds
-        if self.journal is not None:
-            self.journal.append({"event": "unused", "seconds": seconds})
+            self.budget.seconds += self.evaluator.take_unused_seconds()
+            if self.budget.is_used:
+                self._end(COST_IS_USED)
+        return finished if results else None
 
     def _take_received(self) -> list[Trial]:
         finished = []

@@ -121,7 +121,7 @@ def test_rungs_are_fitted_on_the_first_splits_and_continue_exactly(asynchronous)
 
 def test_the_best_row_ranks_first_also_before_a_row_is_whole():
     for n_epochs in (3, 14, 20, 60):
-        search = hyperband(max_cost={"epochs": n_epochs})
+        search = hyperband(max_cost={"epochs": n_epochs}, enqueue=[])
         with pytest.warns(SearchStoppedWarning, match="max_cost"):
             results = search.fit(X, Y).cv_results_
         n_done, ranks = results["n_splits_done"], results["rank_test_score"]

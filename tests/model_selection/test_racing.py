@@ -14,9 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import KFold, ShuffleSplit
 
 from skhpo import BayesSearchCV, SearchCV, read_journal
-from skhpo.evaluation import Evaluator, raised_by
+from skhpo.evaluation import raised_by
 from skhpo.evaluation._blame import Failure, failure
-from skhpo.exceptions import SearchStoppedWarning
 from skhpo.inspection import read_search
 from skhpo.model_selection import one_standard_error
 from skhpo.model_selection._goals import Told
@@ -252,25 +251,6 @@ def test_resumes_wherever_it_was_cut(tmp_path, raced, asynchronous):
     np.testing.assert_array_equal(of_file["n_splits_done"], whole.cv_results_["n_splits_done"])
     for record in (read_search(path), read_search(whole)):
         assert record.has_fit.sum() == n_fits
-
-
-def test_seconds_of_fits_that_were_left_out_while_they_ran_count_after_a_resume(
-    tmp_path, monkeypatch, raced
-):
-    unused = [1000.0]
-    monkeypatch.setattr(
-        Evaluator, "take_unused_seconds", lambda self: unused.pop() if unused else 0.0
-    )
-    path = tmp_path / "run.jsonl"
-    for n_fits in (1, 0):
-        with pytest.warns(SearchStoppedWarning, match="max_cost was used up"):
-            race_of_grid(journal=path, max_cost={"seconds": 500})
-        assert bool(FITS) == n_fits
-        events = map(json.loads, path.read_text().splitlines()[1:])
-        assert [event["seconds"] for event in events if event["event"] == "unused"] == [1000.0]
-    whole = race_of_grid(journal=path, max_cost={"seconds": 1e6})
-    for name in ("n_splits_done", "mean_test_score"):
-        np.testing.assert_array_equal(whole.cv_results_[name], raced[0].cv_results_[name])
 
 
 def test_resumes_where_the_journal_ends_among_the_repeats_of_a_split(tmp_path):

@@ -515,7 +515,7 @@ def test_a_journal_continues_it(tmp_path):
 def test_a_search_that_is_cut_before_a_row_is_whole_keeps_its_results():
     search = HalvingHyperbandSearchCV(
         SGDClassifier(loss="log_loss", random_state=0),
-        {"alpha": [1e-5, 1e-4, 1e-3, 1e-2]},
+        {"alpha": [1e-6, 1e-5, 1e-3, 1e-2]},
         resource="max_iter",
         max_resources=9,
         fold_schedule=(1, 2, 3),
