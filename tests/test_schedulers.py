@@ -18,7 +18,7 @@ from skhpo.schedulers import (
     SuccessiveHalving,
     hyperband_plan,
 )
-from skhpo.schedulers.bracket import Bracket
+from skhpo.schedulers.halving import Bracket
 from skhpo.testing import SchedulerContract
 from skhpo.trial import Trial
 

@@ -33,10 +33,10 @@ from ._goals import Goals, check_rule, goals_of
 from ._observers import Callbacks
 from ._one_standard_error import OneStandardError
 from ._out_of_fold import check_metric
-from ._own import enqueued
 from ._prediction_kind import prediction_kind
 from ._resource import check_resource, resource_of
 from ._resume import fingerprint
+from ._samplers import enqueued
 from ._shared import check_shared
 
 if TYPE_CHECKING:

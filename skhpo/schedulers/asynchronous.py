@@ -10,9 +10,8 @@ from typing import Any, Literal
 from ..samplers import Sampler
 from ..trial import Trial
 from .base import Scheduler
-from .bracket import Plan
-from .contenders import Contenders, RungScores
-from .fronts import FrontContenders
+from .contenders import Contenders, FrontContenders, RungScores
+from .halving import Plan
 from .hyperband import exactly, hyperband_plan
 
 __all__ = ["AsynchronousHyperband"]

@@ -10,8 +10,7 @@ from typing import Literal
 from .._compat import StrOptions
 from ..arguments import COUNT, Number, check_arguments
 from ..samplers import Sampler
-from .bracket import Plan
-from .halving import BracketScheduler
+from .halving import BracketScheduler, Plan
 
 __all__ = ["Hyperband", "exactly", "hyperband_plan"]
 

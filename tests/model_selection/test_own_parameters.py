@@ -22,7 +22,7 @@ from skhpo import (
     log_randint,
 )
 from skhpo.exceptions import SearchStoppedWarning
-from skhpo.model_selection._own import own_configuration
+from skhpo.model_selection._samplers import own_configuration
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
