@@ -23,7 +23,6 @@ from skhpo.objectives import hypervolume
 from skhpo.samplers import BayesSampler, RandomSampler
 
 POINTS = (30, 50, 100)
-SHARE_OF = 50
 N_INITIAL = 6  # of BayesSampler, for each objective
 NAMES = {
     "bayes": "BayesSampler",
@@ -134,7 +133,12 @@ def report(args, functions):
         found.setdefault((line["function"], line["method"]), {})[line["seed"]] = line
     methods = [m for m in NAMES if any((name, m) in found for name in functions)]
     for place, n in enumerate(POINTS):
-        print(f"\nShare of the largest hypervolume that is missing after {n} evaluations\n")
+        what = (
+            "Hypervolume"
+            if args.development
+            else "Share of the largest hypervolume that is missing"
+        )
+        print(f"\n{what} after {n} evaluations\n")
         print("| function | " + " | ".join(NAMES[m] for m in methods) + " |")
         print("| --- |" + " --- |" * len(methods))
         for name, function in functions.items():
@@ -143,11 +147,14 @@ def report(args, functions):
                 lines = found.get((name, method), {}).values()
                 missing = [
                     1.0 - line["volumes"][place] / function.best
+                    if function.best
+                    else line["volumes"][place]
                     for line in lines
                     if len(line["volumes"]) > place
                 ]
                 cells.append(_cell(missing))
-            print(f"| {name} | " + " | ".join(cells) + " |")
+            if any(cells):
+                print(f"| {name} | " + " | ".join(cells) + " |")
     print("\nSeconds per suggestion, median of the median of each run\n")
     print("| function | " + " | ".join(NAMES[m] for m in methods) + " | of Optuna's GP |")
     print("| --- |" + " --- |" * (len(methods) + 1))
@@ -157,19 +164,22 @@ def report(args, functions):
             for m in methods
             if (name, m) in found
         }
+        if not seconds:
+            continue
         cells = [f"{seconds[m]:.3f}" if m in seconds else "" for m in methods]
         both = "bayes" in seconds and "optuna gp" in seconds
         ratio = f"{seconds['bayes'] / seconds['optuna gp']:.2f}" if both else ""
         print(f"| {name} | " + " | ".join(cells) + f" | {ratio} |")
-    shares(functions, found)
+    for n in POINTS[1:]:
+        shares(functions, found, n)
 
 
-def shares(functions, found):
+def shares(functions, found, n):
     """Print the share of proposals that break a constraint, and that of random points.
 
-    Proposals are those after the initial points, up to SHARE_OF evaluations.
+    Proposals are those after the initial points, up to `n` evaluations.
     """
-    print(f"\nShare of proposals that break a constraint, up to {SHARE_OF} evaluations\n")
+    print(f"\nShare of proposals that break a constraint, up to {n} evaluations\n")
     print("| function | random | BayesSampler | ratio | of all evaluations | seeds |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, function in functions.items():
@@ -177,7 +187,10 @@ def shares(functions, found):
             continue
         drawn = RandomSampler(function.space, 0).sample(10_000)
         random = np.mean([max(function(params)[1]) > 0.0 for params in drawn])
-        breaks = np.array([line["breaks"][:SHARE_OF] for line in found[name, "bayes"].values()])
+        runs = [line["breaks"][:n] for line in found[name, "bayes"].values()]
+        if min(map(len, runs)) < n:
+            continue
+        breaks = np.array(runs)
         by_seed = breaks[:, N_INITIAL * len(function.reference) :].mean(axis=1)
         own = by_seed.mean()
         print(

@@ -7,6 +7,8 @@ of the number of parameters. All get the same epochs:
 * ``objectives``: Hyperband that promotes along fronts, with random candidates;
 * ``bayes``: the same with those of the model, which is the default;
 * ``first``: the same Hyperband promoting by accuracy; its front is found afterwards;
+* ``harmonica``, ``harmonica random``: a stage of 20 candidates, then one iteration of Hyperband,
+  with candidates of the model, which is the default, or random ones;
 * ``nsga2``, ``motpe``: Optuna's samplers for several objectives, whose trials have all epochs,
   because Optuna cannot prune with several objectives.
 
@@ -40,6 +42,7 @@ from sklearn.preprocessing import StandardScaler
 from skhpo import (
     BayesSearchCV,
     HalvingHyperbandSearchCV,
+    HarmonicaSearchCV,
     SearchSpace,
     TorchClassifier,
     log_randint,
@@ -47,6 +50,7 @@ from skhpo import (
 from skhpo.inspection import IncumbentDisplay
 from skhpo.objectives import hypervolume
 from skhpo.samplers import RandomSampler
+from skhpo.schedulers import Hyperband
 from skhpo.scorers import PredictTime, n_parameters
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -121,10 +125,38 @@ def hyperband(X, y, seed, objectives, sampler="random"):
         enqueue=(),
     ).fit(X, y)
     search.objectives = ["accuracy", "size"]  # by which both are judged
+    return volumes_of(search)
+
+
+def harmonica(X, y, seed, base):
+    """The same of one stage of 20 candidates with 9 epochs, and one iteration of Hyperband."""
+    search = HarmonicaSearchCV(
+        net(),
+        SPACE,
+        n_stages=1,
+        n_samples=20,
+        stage_resource=9,
+        base=base,
+        resource="max_epochs",
+        max_resources=MAX_EPOCHS,
+        scoring={"accuracy": "accuracy", "size": size},
+        objectives=["accuracy", "size"],
+        refit=False,
+        cv=split(seed),
+        random_state=seed,
+    ).fit(X, y)
+    return volumes_of(search)
+
+
+def volumes_of(search):
     display = IncumbentDisplay.from_search(
         search, metric="hypervolume", against="resource", reference=REFERENCE
     )
     return display.curves[""][0]
+
+
+def random_base(space, random_state):
+    return Hyperband(RandomSampler(space, random_state), max_resources=MAX_EPOCHS)
 
 
 def peer(X, y, seed, sampler):
@@ -155,6 +187,8 @@ METHODS = {
     "objectives": lambda *given: hyperband(*given, BOTH),
     "bayes": lambda *given: hyperband(*given, BOTH, "bayes"),
     "first": lambda *given: hyperband(*given, None),
+    "harmonica": lambda *given: harmonica(*given, "auto"),
+    "harmonica random": lambda *given: harmonica(*given, random_base),
     "nsga2": lambda *given: peer(*given, optuna.samplers.NSGAIISampler),
     "motpe": lambda *given: peer(*given, optuna.samplers.TPESampler),
 }

@@ -149,6 +149,25 @@ def branin_currin(params):
     return [-branin, -currin], [(a - 2.5) ** 2 + (b - 7.5) ** 2 - 50.0]
 
 
+def srinivas(params):
+    """Srinivas and Deb's functions, which are to be small, on a square; 15% of it is feasible."""
+    x, y = 40.0 * params["x"] - 20.0, 40.0 * params["y"] - 20.0
+    values = [-2.0 - (x - 2.0) ** 2 - (y - 1.0) ** 2, (y - 1.0) ** 2 - 9.0 * x]
+    return values, [(x**2 + y**2) / 225.0 - 1.0, (x - 3.0 * y + 10.0) / 10.0]
+
+
+def test_a_front_of_which_few_feasible_points_show_a_part_is_found():
+    sampler, values, violations = BayesSampler(SQUARE, 101), [], []
+    for _ in range(30):
+        for params in sampler.sample(1):
+            both, broken = srinivas(params)
+            sampler.observe(params, 0.0, None, values=both, violations=broken)
+            values.append(both)
+            violations.append(max(broken))
+    feasible = np.array(violations) <= 0.0
+    assert hypervolume(np.array(values)[feasible], [-250.0, -50.0]) > 0.9 * 42_600.0  # of all
+
+
 def test_few_candidates_break_a_constraint_on_whose_limit_the_front_lies():
     """At most a third of the share of random ones, of which three in ten do."""
     sampler, values, violations = BayesSampler(SQUARE, 0), [], []

@@ -143,8 +143,15 @@ def test_improvement_is_averaged_over_fantasies():
 def test_infeasible_points_are_no_part_of_the_front():
     feasible = np.array([[True, False], [True, False], [False, False]])
     values = LogExpectedHypervolumeImprovement(TWO, POINTS, feasible).by_fantasy(NEW)
-    expected = LogExpectedHypervolumeImprovement(TWO, POINTS[:2]).by_fantasy(NEW)
-    assert values[0, 0] == pytest.approx(expected[0, 0])
+    moved = [FlatPosterior(posterior.means.copy(), STD) for posterior in TWO]
+    for posterior in moved:
+        posterior.means[2] = 5.0
+    assert (
+        LogExpectedHypervolumeImprovement(moved, POINTS, feasible).by_fantasy(NEW)[0, 0]
+        == (values[0, 0])
+    )
+    # The reference is further below than where all points are feasible.
+    assert values[0, 0] > LogExpectedHypervolumeImprovement(TWO, POINTS[:2]).by_fantasy(NEW)[0, 0]
     assert values[0, 1] == 0.0  # none is feasible
     best = LogExpectedImprovement(TWO[0], POINTS, feasible)
     assert best.best.tolist() == [0.9, -math.inf]

@@ -19,6 +19,9 @@ Array = NDArray[np.float64]
 # How far the reference lies below the worst values, as a share of their range: the ends of a front
 # count, too.
 _BELOW = 0.1
+# The same where only some points are feasible. Few of them span little of the front, which else
+# would be followed in small steps.
+_BELOW_FEASIBLE = 1.0
 
 
 class LogExpectedHypervolumeImprovement(Acquisition):
@@ -50,7 +53,9 @@ class LogExpectedHypervolumeImprovement(Acquisition):
         boxes = []
         for fantasy in self._known:
             known = means[counts[:, fantasy], fantasy]
-            boxes.append(non_dominated_boxes(_best_of(known), reference_point(known)))
+            below = _BELOW if counts[:, fantasy].all() else _BELOW_FEASIBLE
+            reference = reference_point(known, below)
+            boxes.append(non_dominated_boxes(_best_of(known), reference))
         self._boxes = _Boxes(boxes)
 
     def by_fantasy(self, z: Array) -> Array:
@@ -119,13 +124,14 @@ def _best_of(points: Array) -> Array:
     return points[~better.any(axis=0)]
 
 
-def reference_point(points: Array) -> Array:
-    """A reference a little below the worst values of points, of shape (n, n_objectives).
+def reference_point(points: Array, below: float = _BELOW) -> Array:
+    """A reference below the worst values of points, of shape (n, n_objectives).
 
-    The worst of all points rather than of their front, whose ends may not have been found.
+    The worst of all points rather than of their front, whose ends may not have been found; `below`
+    is a share of their range.
     """
     spans = np.ptp(points, axis=0)
-    return np.asarray(points.min(axis=0) - _BELOW * np.where(spans > 0.0, spans, 1.0))
+    return np.asarray(points.min(axis=0) - below * np.where(spans > 0.0, spans, 1.0))
 
 
 def log_expected_volume(mean: Array, std: Array, lower: Array, upper: Array) -> Array:

@@ -206,12 +206,12 @@ class Surrogates:
         """The improvement over feasible points; all are equal where none is known."""
         n_fantasies = (*targets, *slack)[0].y.shape[1]
         rows = self._leading(SETTINGS.most_front)
-        if slack:
-            rows = rows[self._observations.is_feasible[rows]]
         if not targets or not len(rows) + len(running):
             return Equal(n_fantasies)
         points = np.vstack([self.encode(self.units_of(rows)), running])
         feasible = np.ones((len(points), n_fantasies), dtype=bool)
+        if slack:
+            feasible[: len(rows)] = self._observations.is_feasible[rows, None]
         for posterior, limit in zip(slack, limits, strict=True):
             feasible[len(rows) :] &= posterior.predict(running)[0] >= limit
         if len(targets) == 1:
