@@ -227,6 +227,26 @@ def test_candidates_of_a_round_have_hyperparameters_of_their_own(monkeypatch):
         assert used[0] == tuple(sampler._surrogates.objectives[0].theta)
 
 
+def test_other_choices_are_tried_at_the_numbers_of_the_best():
+    space = SearchSpace({"x": stats.uniform(), "kind": ["a", "b", "c"], "on": [True, False]})
+    sampler, seen, others = BayesSampler(space, 0), [], []
+    for i in range(36):
+        [params] = sampler.sample(1)
+        if i >= 6 and (i - 5) % 5 == 0:
+            best, _ = max(seen, key=lambda pair: pair[1])
+            if params["x"] == best["x"]:
+                others.append((params["kind"], params["on"]))
+                assert sum(params[name] != best[name] for name in ("kind", "on")) == 1
+        score = -((params["x"] - 0.4) ** 2) - (params["kind"] != "b") - 0.1 * params["on"]
+        seen.append((params, score))
+        sampler.observe(params, score, None)
+    # Each of the neighbours ("b", False) has is tried once near the best, not again and again.
+    assert 3 <= len(others) <= 6
+    assert {("a", False), ("c", False), ("b", True)} <= {
+        (params["kind"], params["on"]) for params, _ in seen if abs(params["x"] - 0.4) < 0.1
+    }
+
+
 def test_eight_at_a_time_find_the_best_too():
     sampler = BayesSampler(CUBE, 0)
     best = -math.inf

@@ -104,6 +104,10 @@ class BayesSampler(Sampler):
     drawn from the normal distribution around their maximum, anew for each configuration (but not
     with `stop_tol`), because those sampled together would share the errors of a single set.
 
+    In a space with choices every fifth of them is the best one so far with one choice changed (for
+    one objective, without constraints), until all such were tried, because how good a choice can be
+    shows only where its numbers are good.
+
     Of more than 500 scores the model uses 400: the best, those near the very best, and some others
     (after Gramacy and Apley, 2015, "Local Gaussian process approximation for large computer
     experiments"), so that the time of a proposal does not grow with their number. Scores at several
@@ -451,8 +455,16 @@ class BayesSampler(Sampler):
         centres = models.units_of(models.best(SETTINGS.n_observed_centres))
         if self.prior is not None and len(centres):
             centres = np.vstack([centres, self.space.snap(self.prior.mode(centres[:1]))])
+
+        def value(u: Array) -> Array:
+            return acquisition(models.encode(u)) - self._edge_penalty(u) + belief(u)
+
+        if self._n_chosen % SETTINGS.choices_every == 0 and models.is_plain:
+            other = self._other_choice(value)
+            if other is not None:
+                return other
         found, _ = self._search.maximise(
-            lambda u: acquisition(models.encode(u)) - self._edge_penalty(u) + belief(u),
+            value,
             self._are_excluded,
             centres,
             SETTINGS.n_around if running is None else SETTINGS.n_around_running,
@@ -462,6 +474,31 @@ class BayesSampler(Sampler):
         for u in found:
             params = self.space.from_unit(u)
             if not self._is_known(params):
+                return params
+        return None
+
+    def _other_choice(self, value: Callable[[Array], Array]) -> dict[str, Any] | None:
+        """The best configuration with another choice, of largest value; None if all were tried.
+
+        Or nearly: one whose choices were tried with about the same numbers is left out.
+        """
+        best = self._surrogates.units_of(self._surrogates.best(1))
+        changed = [
+            np.where(np.arange(self.space.n_dims) == j, (level + 0.5) / dim.n_levels, best)
+            for j, dim in enumerate(self.space.dimensions)
+            if dim.kind == "choice" and len(best)
+            for level in range(dim.n_levels or 0)
+        ]
+        if not changed:
+            return None
+        points = self.space.snap(np.vstack(changed))
+        points = points[~self._are_excluded(points)]
+        order = np.argsort(-value(points), kind="stable") if len(points) else []
+        known = self._units.values
+        for u in points[order]:
+            near = np.abs(known - u) <= np.where(self._numbers, SETTINGS.same_numbers, 1e-9)
+            params = self.space.from_unit(u)
+            if not near.all(axis=1).any() and not self._is_known(params):
                 return params
         return None
 

@@ -25,6 +25,11 @@ class Settings:
     draw_width : float
         Hyperparameters for candidates that run together are drawn so many times as far from their
         maximum as their posterior (Laplace's approximation) is wide.
+    choices_every : int
+        Of so many configurations that the model chooses, one is the best so far with another
+        choice: how good a choice can be is seen only where its numbers are good.
+    same_numbers : float
+        Numbers that differ by a smaller share of their range are about the same for that.
     unequal : float
         Durations whose 10% and 90% quantiles differ by a larger factor are worth a model.
     n_repeated : int
@@ -105,6 +110,8 @@ class Settings:
     n_initial: int = 6
     n_fantasies: int = 8
     draw_width: float = 1.5
+    choices_every: int = 5
+    same_numbers: float = 0.05
     unequal: float = 3.0
     n_repeated: int = 3
     max_repeats: int = 1000

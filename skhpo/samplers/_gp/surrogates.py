@@ -100,7 +100,7 @@ class Surrogates:
             if is_known.any():
                 self._set_values(surrogate, is_known, column[is_known])
                 self._slack.append(surrogate)
-        if len(self.rows) > SETTINGS.most_modelled and not self._is_plain:
+        if len(self.rows) > SETTINGS.most_modelled and not self.is_plain:
             preference = np.empty(len(useful))
             preference[self._ordered()] = -np.arange(len(useful))
             for surrogate in self.objectives:
@@ -123,7 +123,7 @@ class Surrogates:
         surrogate.set_values(self.units_of(rows), levels, heights, values, variances)
 
     @property
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether there is one objective and no constraint."""
         return len(self.objectives) == 1 and not self._constraints
 
@@ -157,7 +157,7 @@ class Surrogates:
             self.encode(running),
             lambda: self._combine(posteriors, nothing),
         )
-        if self._is_plain:
+        if self.is_plain:
             [posterior] = posteriors
             if draws:
                 posterior = self.objectives[0].drawn_posterior(self._rng)
@@ -188,7 +188,7 @@ class Surrogates:
         """The acquisition from posteriors of targets and slack, which know the pending points."""
         n = len(posteriors) - len(self._slack)
         targets, slack = posteriors[:n], posteriors[n:]
-        if self._is_plain:
+        if self.is_plain:
             return LogExpectedImprovement(targets[0])
         limits = [surrogate.limit for surrogate in self._slack]
         improvement = self._improvement(targets, slack, limits, running)
@@ -236,7 +236,7 @@ class Surrogates:
 
     def best(self, n: int) -> Places:
         """The rows of the best observations, one of each configuration."""
-        rows = self._leading(len(self._useful)) if not self._is_plain else self._by_score()
+        rows = self._leading(len(self._useful)) if not self.is_plain else self._by_score()
         _, first = np.unique(self._observations.places[rows], return_index=True)
         return rows[np.sort(first)[:n]]
 
