@@ -484,18 +484,19 @@ class BayesSampler(Sampler):
         """
         best = self._surrogates.units_of(self._surrogates.best(1))
         changed = [
-            np.where(np.arange(self.space.n_dims) == j, (level + 0.5) / dim.n_levels, best)
+            np.where(np.arange(self.space.n_dims) == j, (level + 0.5) / n, best)
             for j, dim in enumerate(self.space.dimensions)
-            if dim.kind == "choice" and len(best)
-            for level in range(dim.n_levels or 0)
+            if dim.kind == "choice" and (n := dim.n_levels) and len(best)
+            for level in range(n)
         ]
         if not changed:
             return None
         points = self.space.snap(np.vstack(changed))
         points = points[~self._are_excluded(points)]
-        order = np.argsort(-value(points), kind="stable") if len(points) else []
+        if len(points):
+            points = points[np.argsort(-value(points), kind="stable")]
         known = self._units.values
-        for u in points[order]:
+        for u in points:
             near = np.abs(known - u) <= np.where(self._numbers, SETTINGS.same_numbers, 1e-9)
             params = self.space.from_unit(u)
             if not near.all(axis=1).any() and not self._is_known(params):
