@@ -12,7 +12,7 @@ from ..journal import worth_a_sync
 from ..trial import RACED
 from ._models import KeptModels, ModelStore
 from ._observers import Observer
-from ._predictions import KeptPredictions, Name, PredictionStore
+from ._predictions import KeptPredictions, Name, PredictionStore, digest_of_targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -199,7 +199,7 @@ class Keeper(Observer):
         self.n_made_again = len(self._lost)
         return set(self._lost)
 
-    def predictions(self, table: TrialTable, n_samples: int) -> KeptPredictions:
+    def predictions(self, table: TrialTable, n_samples: int, y: Any) -> KeptPredictions:
         """Return the predictions that are kept, once the last fit is done."""
         assert self.setting.predictions is not None
         self._predictions.sweep(self.known)
@@ -212,6 +212,7 @@ class Keeper(Observer):
             [test for _, test in self.splits],
             n_samples,
             self.n_repeats,
+            digest_of_targets(y),
         )
 
     def models(self, table: TrialTable, train_rows: Sequence[NDArray[Any]]) -> KeptModels:

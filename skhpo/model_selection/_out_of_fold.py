@@ -265,6 +265,7 @@ def _targets(
     if classes is not None and classes.ndim == 1 and not np.isin(own, classes).all():
         other = np.setdiff1d(own, classes)[:3].tolist()
         raise ValueError(f"y must be what fit got, but has labels that were not there: {other}")
+    kept.check_targets(y)
     return own, classes
 
 

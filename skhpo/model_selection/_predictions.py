@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from ..files import storing
+from ..fingerprint import digest
 from ..journal import PredictionFiles
 from ..process import remove_at_last, remove_now
 
 if TYPE_CHECKING:
     from ..evaluation import PredictionKind
 
-__all__ = ["KeptPredictions", "Name", "PredictionStore", "temporary_folder"]
+__all__ = ["KeptPredictions", "Name", "PredictionStore", "digest_of_targets", "temporary_folder"]
 
 # Bytes of predictions in memory, where there is no journal; further ones lie in temporary files.
 _MOST_IN_MEMORY = 2**28
@@ -116,6 +118,20 @@ class PredictionStore:
         return state
 
 
+def digest_of_targets(y: Any) -> str | None:
+    """Return a short hash of targets: the same for a list, an array and a frame of equal values.
+
+    Numbers are compared as single precision has them, so that their type does not count. None
+    where there are no targets, and for sparse ones.
+    """
+    if y is None or issparse(y):
+        return None
+    values = np.asarray(y)
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32 if values.dtype.kind in "biuf" else str)
+    return digest(np.ascontiguousarray(values.reshape(len(values), -1)))
+
+
 class KeptPredictions:
     """What the fits of a search predicted for the test parts of its splits.
 
@@ -130,6 +146,8 @@ class KeptPredictions:
     test_rows : list of ndarray
     n_samples : int
     n_repeats : int
+    targets : str or None, default=None
+        What `digest_of_targets` returns for those of the data.
 
     Attributes
     ----------
@@ -156,8 +174,10 @@ class KeptPredictions:
         test_rows: Sequence[NDArray[np.intp]],
         n_samples: int,
         n_repeats: int,
+        targets: str | None = None,
     ) -> None:
         self._store = store
+        self._targets = targets
         self._trials = trials
         self._missing = missing
         self.method = kind.method
@@ -172,6 +192,14 @@ class KeptPredictions:
             f"<{type(self).__name__}: {self.method} of {len(self.rows)} of {len(self._trials)} "
             f"rows, {len(self.test_rows)} splits, {self.n_repeats} repeats>"
         )
+
+    def check_targets(self, y: Any) -> None:
+        """Raise ValueError if targets are not, in this order, those that ``fit`` got."""
+        if self._targets is not None and digest_of_targets(y) != self._targets:
+            raise ValueError(
+                "y must be what fit got, in the order of the rows there, but has other values or "
+                "another order"
+            )
 
     def of_fit(self, row: int, split: int, repeat: int = 0) -> NDArray[np.floating[Any]]:
         """Return what one fit predicted.

@@ -123,7 +123,7 @@ class ScoredTrials(Ensembles):
         self.timing_ = loop.table.timing(self.n_repeats)
         if loop.keeper is not None:
             if plan.setting.predictions is not None:
-                self.predictions_ = loop.keeper.predictions(loop.table, num_samples(plan.X))
+                self.predictions_ = loop.keeper.predictions(loop.table, num_samples(plan.X), plan.y)
             if self.keep_models:
                 rows = [train for train, _ in loop.evaluator.rows]
                 self.models_ = loop.keeper.models(loop.table, rows)

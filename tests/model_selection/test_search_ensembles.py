@@ -455,10 +455,11 @@ class TestBadInput:
             ({"members": "seeds", "metric": "accuracy"}, "metric, n_initial and n_bags have no"),
             ({"y": y[:50]}, "y must be what fit got, 120 rows, but has 50"),
             ({"y": y + 1}, "has labels that were not there"),
+            ({"X": X, "y": y[::-1]}, "but has other values or another order"),
             ({"metric": lambda estimator, X, y: 1.0}, "must be a name or made by make_scorer"),
             ({"metric": "acuracy"}, "got 'acuracy'; nearest are 'accuracy'"),
         ],
-        ids=["none", "bool", "members", "no metric", "few", "labels", "function", "name"],
+        ids=["none", "bool", "members", "no metric", "few", "labels", "order", "function", "name"],
     )
     def test_arguments(self, search, arguments, message):
         with pytest.raises(ValueError, match=message):
