@@ -77,8 +77,4 @@ __all__ = [
 ]
 
 
-__getattr__ = late(__name__, _HOME)
-
-
-def __dir__():
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = late(__name__, _HOME)

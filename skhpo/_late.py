@@ -10,8 +10,10 @@ from typing import Any
 __all__ = ["late"]
 
 
-def late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a function ``__getattr__`` for a package.
+def late(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the functions ``__getattr__`` and ``__dir__`` of a package.
 
     Parameters
     ----------
@@ -28,4 +30,7 @@ def late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, value)  # found without this from now on
         return value
 
-    return find
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return find, names

@@ -19,7 +19,7 @@ __all__ = [
     "votes",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "EnsembleClassifier": "._estimators",

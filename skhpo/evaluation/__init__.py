@@ -43,7 +43,7 @@ __all__ = [
     "way_to_continue",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "Evaluator": "._evaluator",

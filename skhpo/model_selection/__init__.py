@@ -36,7 +36,7 @@ __all__ = [
     "with_found_epochs",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "BayesSearchCV": "._bayes",

@@ -55,7 +55,7 @@ class Ensembles(KeptOutputs):
         metric : str, callable or None, default=None
             What the average is to do well: a name or a scorer of ``make_scorer``. None is the
             metric that guides the search. It is computed for all rows at once, not split by split.
-        members : {"refit", "folds"}, default="refit"
+        members : {"refit", "folds", "seeds"}, default="refit"
             "refit" trains each distinct member on all rows, with the seed that the refit would give
             it, networks in lockstep. "folds" takes the estimators that the search
             trained (`keep_models`), without any training: a member for each split, and those of
@@ -85,7 +85,7 @@ class Ensembles(KeptOutputs):
             Before ``fit``.
         ValueError
             If nothing was kept, the metric needs something else than what was, data are needed
-            and not given, or seeds change nothing; says what to do.
+            and not given, or the estimator has no ``random_state`` for "seeds"; says what to do.
 
         References
         ----------
@@ -99,7 +99,7 @@ class Ensembles(KeptOutputs):
         call = f"ensemble(members={members!r}, X=X, y=y)"
 
         def inputs(n: int) -> tuple[Any, Any, dict[str, Any]]:
-            what = f"an ensemble fits {n} members on"
+            what = f"an ensemble trains {n} further members on"
             return self._inputs(X, y if X is not None else None, params, what, call)
 
         if members == "seeds":
@@ -202,8 +202,8 @@ class Ensembles(KeptOutputs):
         y = self._refit_inputs.argument("y")
         if y is None:
             raise ValueError(
-                "kept predictions are compared with the y that fit got, which this search does not "
-                f"keep and nobody else kept; give it: {call}"
+                "kept predictions are compared with the y that fit got, which the search does not "
+                f"keep and can no longer reach; give it: {call}"
             )
         return y
 

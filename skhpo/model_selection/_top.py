@@ -142,7 +142,9 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         call = "top_estimators(n, X, y)"
 
         def inputs(n: int) -> tuple[Any, Any, dict[str, Any]]:
-            return self._inputs(X, y, params, f"top_estimators fits {n} more on", call)
+            return self._inputs(
+                X, y, params, f"top_estimators trains {n} further candidates on", call
+            )
 
         return self._fitted([(row, 0) for row in rows[:n]], inputs)
 
@@ -239,8 +241,8 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             given = self._refit_inputs.arguments()
             if given is None:
                 raise ValueError(
-                    f"{what} what fit got, which this search does not keep and nobody else kept; "
-                    f"give it: {call}"
+                    f"{what} the data of fit, which the search does not keep and can no longer "
+                    f"reach; give them: {call}"
                 )
             X, y = given.pop("X"), given.pop("y", None)
             params = given

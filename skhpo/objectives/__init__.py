@@ -28,7 +28,7 @@ __all__ = [
     "total_violation",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "bound_violations": "._fronts",

@@ -32,7 +32,7 @@ __all__ = [
     "sample_at",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "BayesSampler": ".bayes",

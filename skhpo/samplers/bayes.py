@@ -101,7 +101,7 @@ class BayesSampler(Sampler):
 
     Each configuration is chosen given the pending ones, so that those sampled together differ from
     those sampled one by one with scores in between. Where some are pending, hyperparameters are
-    drawn from the normal distribution around their maximum, anew for each configuration (but not
+    drawn from the normal distribution around their maximum, for each configuration again (but not
     with `stop_tol`), because those sampled together would share the errors of a single set.
 
     In a space with choices every fifth of them is the best one so far with one choice changed (for

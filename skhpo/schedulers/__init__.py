@@ -22,7 +22,7 @@ __all__ = [
     "hyperband_plan",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "AsynchronousHyperband": ".asynchronous",

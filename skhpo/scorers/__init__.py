@@ -40,7 +40,7 @@ __all__ = [
     "worst_class_recall",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "CalibrationError": "._metrics",

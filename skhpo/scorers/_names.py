@@ -89,7 +89,7 @@ def get_scorer(scoring: Any) -> Any:
 def resolved(scoring: Any) -> Any:
     """Return the `scoring` of a search with scorers in the place of this package's names.
 
-    Everything else is left to scikit-learn, errors too, but for names that nobody knows.
+    Everything else is left to scikit-learn, errors too, but for unknown names.
     """
     _check_name(scoring)
     if isinstance(scoring, str):

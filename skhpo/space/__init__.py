@@ -26,7 +26,7 @@ __all__ = [
     "translated",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "Dimension": "._cube",

@@ -221,7 +221,7 @@ def test_they_go_with_a_pickle(tmp_path, in_files):
     pipeline = make_pipeline(StandardScaler(), NET)
     search = full(pipeline, {"torchclassifier__lr": [0.1]}, journal=journal)
     other = pickle.loads(pickle.dumps(search))
-    with pytest.raises(ValueError, match=r"nobody else kept; give it: kept_models\(row, X, y\)"):
+    with pytest.raises(ValueError, match=r"no longer reach; give them: kept_models\(row, X, y\)"):
         other.kept_models(0)
     models = other.kept_models(0, X, y)
     for split, model in enumerate(models):

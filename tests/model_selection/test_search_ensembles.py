@@ -440,7 +440,7 @@ class TestBadInput:
         loaded = pickle.loads(pickle.dumps(search_of(refit=False).fit(X, y)))
         with pytest.raises(ValueError, match=r"give it: ensemble\(members='refit', X=X, y=y\)"):
             loaded.ensemble()
-        with pytest.raises(ValueError, match=r"an ensemble fits \d members on what fit got"):
+        with pytest.raises(ValueError, match=r"trains \d further members on the data of fit"):
             loaded.ensemble(y=y)
         with pytest.raises(ValueError, match=r"give it: corrected_score\(search, y\)"):
             corrected_score(loaded)

@@ -126,11 +126,11 @@ def test_data_that_nobody_keeps_must_be_given_again():
         if gone is search:
             del own, labels
             gc.collect()
-        with pytest.raises(ValueError, match=r"give it: top_estimators\(n, X, y\)"):
+        with pytest.raises(ValueError, match=r"give them: top_estimators\(n, X, y\)"):
             gone.top_estimators(3)
         assert len(gone.top_estimators(3, X, y)) == 3
     listed = search_of().fit(X.tolist(), y)
-    with pytest.raises(ValueError, match="give it"):
+    with pytest.raises(ValueError, match="give them"):
         listed.top_estimators(2)
 
 
