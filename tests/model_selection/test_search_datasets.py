@@ -351,7 +351,7 @@ def test_targets_are_read_once_and_items_only_for_batches(arrays):
     search.set_params(cv=2).fit(dataset, Y)
     assert dataset.n_read < 3 * N + first_looks
     del dataset
-    with pytest.raises(ValueError, match="what fit got"):
+    with pytest.raises(ValueError, match="the data of fit"):
         search.top_estimators(1)
 
 
