@@ -16,7 +16,7 @@ from skhpo.lockstep import Member, pays, predict_together, train_together
 
 # Torch warns of the first tensor of these kinds.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Sparse [CB]S[RC] tensor support:UserWarning"),
     pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning"),
     pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning"),
 ]
