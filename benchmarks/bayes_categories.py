@@ -5,8 +5,8 @@ of four categories, by up to 0.3 in each number, and three of them have a floor 
 Regret is 0 for the best of all and 1 for the expected best of ten random configurations; a wrong
 category costs 0.3 to 0.8.
 
-Run it with ``python benchmarks/bayes_categories.py``; ``--first 0`` has the instances on which
-settings were chosen.
+Run it with ``python benchmarks/bayes_categories.py``; ``--first 0 --instances 60`` has the
+instances on which settings were chosen.
 """
 
 import argparse

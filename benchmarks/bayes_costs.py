@@ -6,8 +6,8 @@ random direction ("any"), or so that the best of 400 random configurations is on
 for the expected best of ten random configurations, and at most 5.
 
 "auto, n" is what `BayesSearchCV` does with ``max_cost={"seconds": budget}`` and ``n_iter=n``,
-except that it goes on after n candidates. Run ``python benchmarks/bayes_costs.py run`` until it is
-finished, then ``... report``.
+except that it goes on after n candidates. Run ``python benchmarks/bayes_costs.py run``, then ``...
+report``.
 """
 
 import argparse

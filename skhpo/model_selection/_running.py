@@ -17,7 +17,7 @@ from ..journal import SharedJournal
 from ..limits import noticing
 from ._found_epochs import without_validation
 from ._keeping import Keeper
-from ._loop import TrialLoop
+from ._loop import OUT_OF_TIME, TrialLoop
 from ._model_space import warn_about_newcomers
 from ._observers import Observer, SearchStart
 from ._plan import Plan
@@ -119,9 +119,12 @@ def run(
         )
         loop.run()
         if not len(loop.table):
-            raise ValueError(
-                f"no trial was finished{'' if loop.stopped is None else ': ' + loop.stopped}"
-            )
+            why = "" if loop.stopped is None else f": {loop.stopped}"
+            if loop.stopped == OUT_OF_TIME:
+                why += (
+                    "; it includes the imports of the first fit and the start of workers: raise it"
+                )
+            raise ValueError(f"no trial was finished{why}")
     fits.call_on_fit_task_end(estimator=search)
     return loop, progress
 
