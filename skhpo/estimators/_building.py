@@ -275,6 +275,8 @@ class BuildingMixin:
         if _fused_is_faster(optimizer, settings) and _can_fuse(self.module_):
             kwargs["fused"] = True
         self.optimizer_ = optimizer(groups, **kwargs)
+        if optimizer is torch.optim.SGD:
+            _begin_momentum(self.optimizer_)
         return self
 
 
@@ -286,8 +288,21 @@ def _fused_is_faster(optimizer, settings):
     if not settings.keys().isdisjoint(("fused", "foreach", "differentiable", "capturable")):
         return False
     if optimizer is torch.optim.SGD:
-        return bool(settings.get("momentum"))
+        return bool(settings.get("momentum")) and "dampening" not in settings
     return optimizer in (torch.optim.Adam, torch.optim.AdamW)
+
+
+def _begin_momentum(optimizer):
+    """Begin the momentum of fused SGD at zero, from which its first step is the same.
+
+    Torch's kernel fails where some parameters have a momentum and others do not, as those that are
+    thawed or used for the first time in a later batch. Dampening spares only a first step.
+    """
+    for group in optimizer.param_groups:
+        if group["fused"] and group["momentum"] and not group["dampening"]:
+            for p in group["params"]:
+                if p.requires_grad:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 def _can_fuse(module):

@@ -189,6 +189,7 @@ def test_criterion_by_name_or_class(line, spelling):
         ({"optimizer": "adam"}, True),
         ({"optimizer": "adamw"}, True),
         ({"optimizer": "sgd", "optimizer__momentum": 0.9}, True),
+        ({"optimizer": "sgd", "optimizer__momentum": 0.9, "optimizer__dampening": 0.1}, None),
         ({"optimizer": "sgd"}, None),
         ({"optimizer": "adam", "optimizer__fused": False}, False),
         ({"optimizer": "adam", "optimizer__foreach": True}, None),
