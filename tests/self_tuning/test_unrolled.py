@@ -289,8 +289,9 @@ def test_the_search_for_first_rates(low, losses, first, nearly):
 
 @pytest.mark.parametrize("start", [-3, 0, 2])
 @pytest.mark.parametrize("smallest", [1, -5])  # some losses are negative
-def test_the_search_finds_a_valley(start, smallest):
-    found = best_power(lambda power: (power + start) ** 2 + smallest, lambda power: True)
+@pytest.mark.parametrize("first", [np.inf, np.nan])
+def test_the_search_finds_a_valley(start, smallest, first):
+    found = best_power(lambda power: (power + start) ** 2 + smallest, lambda power: True, first)
     assert abs(found + start) <= 0.5  # a smaller one may be nearly as good
 
 
@@ -303,10 +304,10 @@ def test_the_search_goes_down_from_rates_that_destroy_the_network():
     assert abs(best_power(loss_at, lambda power: power < 3, first=2.3) + 4) <= 0.25
 
 
-@pytest.mark.parametrize("first", [2.3, np.nan])
-def test_the_search_ends_where_no_rate_lowers_the_loss(first):
+@pytest.mark.parametrize(("first", "loss"), [(2.3, 2.4), (np.nan, np.nan)])
+def test_the_search_ends_where_no_rate_lowers_the_loss(first, loss):
     tried = []
-    assert best_power(lambda power: tried.append(power) or 2.4, lambda power: True, first) == 0
+    assert best_power(lambda power: tried.append(power) or loss, lambda power: True, first) == 0
     assert 8 <= len(tried) < 16
 
 

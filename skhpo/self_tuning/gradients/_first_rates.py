@@ -32,7 +32,7 @@ def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     may_be : callable
         Maps a power to whether rates are inside of their ranges there.
     first : float, default=inf
-        Loss before the steps.
+        Loss before the steps; NaN is above any other.
     nearly : float, default=1.1
         Multiple of the smallest loss up to which a smaller rate is as good, if it also reaches most
         of the fall from `first`.
@@ -42,6 +42,7 @@ def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     power : float
         0 if no loss is below `first`.
     """
+    first = _finite(first)
     losses = {0: _finite(loss_at(0))}
     best = 0
     for direction in (1, -1):
