@@ -179,32 +179,56 @@ def test_a_new_journal_without_a_fit_is_removed_after_an_error(n_fits, tmp_path)
 
 
 @pytest.mark.skipif(not _locks.OPEN_FILES_MOVE, reason="Windows removes no open file")
+@pytest.mark.parametrize("moment", ["_open", "_lock"])
+@pytest.mark.parametrize("is_new", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "is_new"), [(Journal, False), (Journal, True), (SharedJournal, False)]
+    ("kind", "at_start"), [(Journal, False), (SharedJournal, False), (SharedJournal, True)]
 )
 def test_a_journal_that_is_discarded_before_it_is_locked_is_not_used(
-    kind, is_new, tmp_path, monkeypatch
+    kind, is_new, at_start, moment, tmp_path, monkeypatch
 ):
-    """Another process opened it, and had no fit yet when an error ended it."""
-    path, find_lock = tmp_path / "run", _file.lock
+    """Another process had no fit yet when an error ended it, and maybe a third one came."""
+    path, events = tmp_path / "run", []
+    original = getattr(kind, moment)
 
-    def lock(descriptor, *args, **kwargs):
+    def late(self):
         monkeypatch.undo()
         path.unlink()
         shutil.rmtree(f"{path}.files")
         if is_new:
-            write(path, ask(7))
-        return find_lock(descriptor, *args, **kwargs)
+            with kind(path, list) as third:
+                third.start(HEADER, SPLITS)
+                third.append(ask(7))
+        original(self)
 
+    if at_start and kind is SharedJournal:
+        journal = kind(path, events.append)
     write(path, ask(0))
-    monkeypatch.setattr(sys.modules[kind.__module__], "lock", lock)
-    events = []
-    with kind(path, events.append) as journal:
+    monkeypatch.setattr(kind, moment, late)
+    if not at_start:
+        journal = kind(path, events.append)
         assert (journal.header is None) is not is_new
+    with journal:
+        if journal.header is None:
+            assert journal.start(HEADER, SPLITS) is not is_new
         assert [event["trials"] for event in events] == [[7]] * is_new
-        if not is_new:
-            journal.start(HEADER, SPLITS)
+        if kind is SharedJournal:
+            journal.lease([(0, 0, 0)])
+            with SharedJournal(path, events.append) as other:
+                assert other.is_leased((0, 0, 0))
+                assert other.workers.others() == [journal.workers.name]
         journal.append(ask(1))
+    assert not os.path.lexists(f"{path}.workers")
+    with Journal(path) as journal:
+        assert [event["trials"] for event in journal.events if "trials" in event][-1] == [1]
+
+
+def test_a_process_that_left_a_shared_journal_leases_no_fits(tmp_path):
+    with SharedJournal(tmp_path / "run", list) as journal:
+        journal.start(HEADER, SPLITS)
+        journal.workers.close()
+        with pytest.raises(JournalError, match="but this one left"):
+            journal.lease([(0, 0, 0)])
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
@@ -254,6 +278,7 @@ def test_a_system_that_keeps_the_names_of_open_files_and_locks_bytes(tmp_path, m
         journal.append(ask(0))
         journal.sync()
         if shared:
+            journal.lease([(0, 0, 0)])
             with opened() as other:
                 other.append(ask(1))
             journal.append(ask(2))

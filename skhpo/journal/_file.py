@@ -48,7 +48,7 @@ _OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 def _leave_to_parent() -> None:
     for journal in list(_OPEN):
-        journal._close()
+        journal._leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):
@@ -108,13 +108,9 @@ class Journal:
         self._is_bare = False  # new, and without a fit
         _OPEN.add(self)
         try:
-            while _is_there(path):
-                self._open()
-                self._lock()
-                if self._is_in_place():
-                    self._read()
-                    return
-                self._close()  # it was discarded before it was locked
+            if self._hold(path):
+                self._read()
+                return
         except BaseException:
             self.close()
             raise
@@ -140,6 +136,9 @@ class Journal:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+    def _leave_to_parent(self) -> None:
+        self._close()
 
     def start(
         self,
@@ -330,15 +329,33 @@ class Journal:
         elif added:
             os.ftruncate(self._descriptor, self._end)
 
+    def _hold(self, path: str | PathLike[str]) -> bool:
+        """Open the file and lock it; return False where there is none."""
+        while _is_there(path):
+            try:
+                self._open()
+            except FileNotFoundError:  # it was discarded before it was opened
+                continue
+            self._lock()
+            if self._is_in_place():
+                return True
+            self._close()  # it was discarded before it was locked
+        return False
+
     def _open(self) -> None:
+        self.read_only = False
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | _COMMON)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             if error.errno not in _CANNOT_BE_WRITTEN:
                 raise _unusable(self.path, error) from error
             self.read_only = True
             try:
                 self._descriptor = os.open(self.path, os.O_RDONLY | _COMMON)
+            except FileNotFoundError:
+                raise
             except OSError as again:
                 raise _unusable(self.path, again) from again
 

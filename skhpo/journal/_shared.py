@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
+from ..exceptions import JournalError
 from ._checkpoints import Checkpoints, ModelFiles
 from ._file import Journal, in_use
 from ._fit_files import Name
@@ -82,15 +83,16 @@ class SharedJournal(Journal):
     def start(self, *args: Any, **kwargs: Any) -> bool:
         """Make the file, unless another process does; return whether this one did."""
         self._join()
-        with self._process.door():
-            if not os.path.lexists(self.path):
-                super().start(*args, **kwargs)
-                self._read()
-                self._is_bare = True
-                self._release()
-                return True
-        self._open()
-        self._lock()
+        is_held = False
+        while not is_held:
+            with self._process.door():
+                if not os.path.lexists(self.path):
+                    super().start(*args, **kwargs)
+                    self._read()
+                    self._is_bare = True
+                    self._release()
+                    return True
+            is_held = self._hold(self.path)
         self._read()
         self.arrived.clear()
         self._release()
@@ -127,7 +129,13 @@ class SharedJournal(Journal):
 
     def lease(self, fits: Sequence[Name]) -> None:
         """Say that this process does some fits."""
-        self.append({"event": "lease", "worker": self._process.name, "fits": list(map(list, fits))})
+        worker = self._process.name
+        if worker is None:  # a line without a name could not be read
+            raise JournalError(
+                "a process must work on a journal to do its fits, but this one left "
+                f"{str(self.path)!r}, or was forked from one that works on it; open it again"
+            )
+        self.append({"event": "lease", "worker": worker, "fits": list(map(list, fits))})
 
     def is_leased(self, fit: Name) -> bool:
         """Return whether a process that is alive does a fit."""
@@ -167,8 +175,8 @@ class SharedJournal(Journal):
             self.workers.leave()
         super().close()
 
-    def _close(self) -> None:
-        super()._close()
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
         if self.workers is not None:
             self.workers.close()
 
@@ -183,7 +191,7 @@ class SharedJournal(Journal):
         return self.workers
 
     def _join(self) -> None:
-        if self.workers is None:
+        if self.workers is None or self.workers.name is None:
             self.workers = Workers(self.path)
             self.workers.join(self._settings)
 
