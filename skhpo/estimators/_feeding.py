@@ -309,6 +309,7 @@ class FeedingMixin:
             *(dataset, batch_size, generator, drop_last, set_weight, balance),
             sparse=sparse,
             lengths=lengths,
+            joins=training,
         )
 
     def _readable(self, dataset, *, training):

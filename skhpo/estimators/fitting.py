@@ -357,7 +357,7 @@ def _recalibrate(net, dataset):
     if isinstance(batches, RowBatches):
         # Rows of a class or a source may lie side by side.
         batches.generator = Stream(net.seed_, "recalibration").generator()
-        batches.batch_size = max(batches.batch_size, 2)
+        batches.batch_size, batches.joins = max(batches.batch_size, 2), True
     with _passes(net) as forward:
         renew_statistics(state.modules().values(), forward, _of_two(batches.inputs()))
 

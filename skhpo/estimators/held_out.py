@@ -346,8 +346,12 @@ def _steps_per_epoch(net, n_samples):
     size = settings.get("batch_size", net.batch_size)
     if size == -1:
         return 1
-    if settings.get("drop_last", False):
-        n_batches = n_samples // size
-    else:
-        n_batches = len(batch_sizes(n_samples, size))
+    n_batches = len(
+        batch_sizes(
+            n_samples,
+            1 if size is None else size,  # a loader then takes each item for a batch
+            joins=net._reads_items(None, training=True),
+            drop_last=settings.get("drop_last", False),
+        )
+    )
     return max(1, math.ceil(n_batches / net.accumulate))

@@ -99,7 +99,8 @@ def _together(nets, Xs):
     found = [[] for _ in nets]
     nonlinearities = [nonlinearity_of(net) for net in nets]
     with torch.no_grad():
-        for parts in zip(*(RowBatches(one, together).triples() for one in rows), strict=True):
+        batches = [RowBatches(one, together, joins=False).triples() for one in rows]
+        for parts in zip(*batches, strict=True):
             output = passes.forward(joined([x for x, _, _ in parts]))
             output = output.clone(memory_format=torch.contiguous_format)
             for own, nonlinearity, one in zip(found, nonlinearities, output, strict=True):

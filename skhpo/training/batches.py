@@ -21,17 +21,23 @@ _LEAST_LAST = 0.25
 _FEW = 8
 
 
-def batch_sizes(n: int, batch_size: int) -> list[int]:
+def batch_sizes(
+    n: int, batch_size: int, *, joins: bool = True, drop_last: bool = False
+) -> list[int]:
     """Return the sizes of the batches of `n` rows.
 
-    The last one may be smaller, but a few rows are joined to the batch before: an epoch, and so
-    training, would end with a whole step of the optimizer by the gradient of these few, which is
-    mostly noise. (And batch normalization cannot be trained on one row.)
+    The last one may be smaller, unless it is dropped. With `joins`, for training, a few rows are
+    joined to the batch before: an epoch, and so training, would end with a whole step of the
+    optimizer by the gradient of these few, which is mostly noise. (And batch normalization cannot
+    be trained on one row.) Without, no batch has more than `batch_size` rows; one row that is left
+    over gets another one, as modules that squeeze their outputs lose the dimension of a single row.
     """
     sizes = [batch_size] * (n // batch_size)
-    rest = n % batch_size
-    if sizes and 0 < rest < max(2, _LEAST_LAST * batch_size):
+    rest = 0 if drop_last else n % batch_size
+    if joins and sizes and 0 < rest < max(2, _LEAST_LAST * batch_size):
         sizes[-1] += rest
+    elif not joins and sizes and rest == 1 and batch_size > 2:
+        sizes[-1:] = [batch_size - 1, 2]
     elif rest:
         sizes.append(rest)
     return sizes
@@ -56,6 +62,9 @@ class RowBatches:
         Whether `triples` and `inputs` may yield a `SparseBatch`.
     lengths : array-like of int, shape (n_samples,), or None, default=None
         Lengths of the rows; those of a batch have about the same.
+    joins : bool, default=True
+        Whether a few rows that are left over join the last batch; see `batch_sizes`. Not in
+        predictions, whose batches are as large as the memory allows.
     """
 
     def __init__(
@@ -69,6 +78,7 @@ class RowBatches:
         *,
         sparse: bool = False,
         lengths: Any = None,
+        joins: bool = True,
     ) -> None:
         self.rows = rows
         self.batch_size = batch_size
@@ -78,6 +88,7 @@ class RowBatches:
         self.balance = balance
         self.sparse = sparse
         self.lengths = None if lengths is None else torch.as_tensor(lengths)
+        self.joins = joins
         self.change: Any = None  # applied to the inputs of each batch
         self._formats: Any = None
 
@@ -130,16 +141,14 @@ class RowBatches:
     def sizes(self) -> list[int]:
         """Return the sizes of an epoch's batches."""
         n = len(self.rows)
-        if self.drop_last:
-            return [self.batch_size] * (n // self.batch_size)
-        return batch_sizes(n, self.batch_size)
+        return batch_sizes(n, self.batch_size, joins=self.joins, drop_last=self.drop_last)
 
     def triples(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield batches as ``(X, y, weight)``."""
         return self._triples(sparse=self.sparse)
 
     def _triples(self, *, sparse: bool, targets: bool = True) -> Iterator[tuple[Any, Any, Any]]:
-        chunks = self.rows.chunks(self.order(), self.batch_size, sparse=sparse, targets=targets)
+        chunks = self.rows.chunks(self.order(), self.sizes(), sparse=sparse, targets=targets)
         for X, y, weight, sizes in chunks:
             if len(sizes) == 1:
                 yield X if self.change is None else self.change(X), y, weight

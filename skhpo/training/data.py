@@ -10,7 +10,6 @@ import scipy.sparse
 import torch
 
 from ..rows import FrameRows, RowSubset, TransformedRows
-from .batches import batch_sizes
 from .sequences import RaggedRows, Sequences
 from .sparse import SparseBatch
 
@@ -243,18 +242,18 @@ class Rows(torch.utils.data.Dataset[Any]):
     def chunks(
         self,
         order: torch.Tensor,
-        batch_size: int,
+        sizes: list[int],
         *,
         sparse: bool = False,
         targets: Any = True,
     ) -> Iterator[Any]:
         """Yield `(X, y, weight, sizes)`: gathered rows of several batches, and their sizes.
 
-        Without `targets` what makes batches of items need not read them.
+        `sizes` are those of all batches. Without `targets` what makes batches of items need not
+        read them.
         """
-        sizes = batch_sizes(len(order), batch_size)
         # Each batch of sequences is as long as its longest.
-        per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * batch_size))
+        per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * max(sizes, default=1)))
         per_chunk = 1 if self.is_ragged else per_chunk
         start = 0
         for first in range(0, len(sizes), per_chunk):

@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import Subset, TensorDataset, default_collate
 
 from ..datasets import check_structure
-from .batches import batch_sizes
 from .data import Rows
 from .forwarding import row_count
 from .loading import read_items
@@ -145,13 +144,13 @@ class ItemRows(Rows):
     def chunks(
         self,
         order: torch.Tensor,
-        batch_size: int,
+        sizes: list[int],
         *,
         sparse: bool = False,
         targets: Any = True,
     ) -> Any:
         """Yield `(X, y, weight, sizes)` for each batch; see `Rows`."""
-        return self._read(order.split(batch_sizes(len(order), batch_size)), targets)
+        return self._read(order.split(sizes), targets)
 
     def _read(self, parts: Any, targets: Any = True) -> Iterator[Any]:
         chosen = [part if self.index is None else self.index[part] for part in parts]

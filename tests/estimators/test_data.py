@@ -6,11 +6,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from skhpo.estimators import TorchClassifier, TorchRegressor
+from skhpo.lockstep import predict_together
 from skhpo.training import data as data_module
 from skhpo.training.batches import RowBatches, batch_sizes
 from skhpo.training.data import Rows
@@ -210,6 +213,45 @@ def test_a_module_that_writes_into_its_input_cannot_reach_the_data(blobs):
 )
 def test_last_batch(n, size, sizes):
     assert batch_sizes(n, size) == sizes
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_batches_of_predictions_have_at_most_batch_size_rows(n, size):
+    sizes = batch_sizes(n, size, joins=False)
+    assert sum(sizes) == n
+    assert len(sizes) == -(-n // size)
+    assert max(sizes, default=0) <= size
+    assert n < 2 or size < 3 or min(sizes) > 1
+
+
+class Squeezing(nn.Linear):
+    def __init__(self, in_features):
+        super().__init__(in_features, 1)
+        self.sizes = []
+
+    def forward(self, x):
+        if not self.training:
+            self.sizes.append(len(x))
+        return super().forward(x).squeeze()
+
+
+def as_dataset(X):
+    return TensorDataset(torch.from_numpy(X), torch.zeros(len(X)))
+
+
+@pytest.mark.parametrize("form", [np.asarray, list, as_dataset])
+def test_batch_size_of_predictions_is_a_limit(line, form):
+    X, y = line[0][:101], line[1][:101]
+    limit = {"batch_size": 10, "iterator_valid__batch_size": 50}
+    net = TorchRegressor(Squeezing, max_epochs=2, random_state=0, **limit)
+    net.fit(X, y, validation_data=np.arange(101) < 52)
+    sizes = net.module_.sizes
+    assert sizes[-4:] == [50, 2] * 2
+    sizes.clear()
+    assert net.predict(form(X)).shape == (101,)
+    assert sizes == [50, 49, 2]
+    together = predict_together([net, net], [X, X])
+    np.testing.assert_allclose(together[1], net.predict_outputs(X), atol=1e-6)
 
 
 def test_batches_hold_each_row_once():

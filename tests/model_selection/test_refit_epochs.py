@@ -1,10 +1,12 @@
 """The refit for the epochs that the fits on the folds found."""
 
+import itertools
 import logging
 import re
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
@@ -12,11 +14,14 @@ from sklearn.model_selection import ShuffleSplit, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV, TorchClassifier, TorchRegressor
 from skhpo.model_selection import with_found_epochs
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
+from skhpo.searchable import search_tags
 
 NET = TorchClassifier(
     module__n_units=8, lr=0.1, max_epochs=12, batch_size=16, validation_fraction=0.2, patience=3
@@ -181,6 +186,48 @@ def test_scaled_trains_for_as_many_steps(blobs, batch_size, per_epoch):
     steps = np.median(found(search, "best_step"))
     assert search.best_estimator_.n_iter_ == max(1, np.floor(steps / per_epoch + 0.5))
     assert search.best_estimator_.history_[-1]["train_batch_count"] == per_epoch
+
+
+class Loader(DataLoader):
+    """An iterator of the user's."""
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(
+    "kind", ["rows", "sequences", "items", "dataset", "balanced", "loader", "generator"]
+)
+def test_steps_per_epoch_are_those_of_a_fit(blobs, kind, drop_last):
+    params = {
+        "sequences": {"collate": "pad"},
+        "items": {"collate": default_collate},
+        "balanced": {"batch_sampler": "balanced"},
+        "loader": {"iterator_train": Loader},
+        "generator": {"iterator_train__generator": torch.Generator()},
+    }.get(kind, {})
+    for n, accumulate in itertools.product((32, 33, 35, 36, 40, 15), (1, 3)):
+        if drop_last and n < 16:
+            continue  # there would be no batch
+        X, y = blobs[0][:n], blobs[1][:n]
+        net = TorchClassifier(
+            max_epochs=1, batch_size=16, accumulate=accumulate, iterator_train__drop_last=drop_last
+        ).set_params(**params)
+        if kind == "sequences":
+            X = [row[: 2 + i % 5, None] for i, row in enumerate(X)]
+            net.set_params(module=Last)
+        if kind == "dataset":
+            X, y = TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), None
+        steps = search_tags(net).end_of_training.steps_per_epoch(n)
+        net.fit(X, y)
+        assert steps == next(iter(net.optimizer_.state.values()))["step"], (n, accumulate)
+
+
+class Last(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+
+    def forward(self, x):
+        return self.linear(x[:, -1])
 
 
 def test_in_a_pipeline_under_hyperband(blobs):
