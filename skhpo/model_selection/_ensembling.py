@@ -13,6 +13,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .. import ensembles, evaluation
+from ..wrappers import inside
 from ._outputs import KeptOutputs
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Ensembles(KeptOutputs):
             Before ``fit``.
         ValueError
             If nothing was kept, the metric needs something else than what was, data are needed
-            and not given, or the estimator has no ``random_state`` for "seeds"; says what to do.
+            and not given, or the estimator has no ``random_state`` for "seeds", or learns the same
+            under any; says what to do.
 
         References
         ----------
@@ -136,6 +138,7 @@ class Ensembles(KeptOutputs):
     ) -> Any:
         """Return the average of the best candidate, trained on all rows under so many seeds."""
         from ._out_of_fold import check_predicts
+        from ._seed_effect import check_seeds_matter
 
         check_predicts(self.estimator, "an ensemble")
         best = self._ranked()[:1]
@@ -143,17 +146,34 @@ class Ensembles(KeptOutputs):
             raise ValueError("members='seeds' needs a row with a score, but all fits failed")
         given = self._params_of(best[0])
         estimator = clone(self.estimator).set_params(**clone(given, safe=False))
-        names = {name.rpartition("__")[2] for name in estimator.get_params(deep=True)}
-        if "random_state" not in names:
+        found = inside(estimator, getattr(self, "resource_", None))
+        names = {name.rpartition("__")[2] for name in found.own(estimator.get_params(deep=True))}
+        if "random_state" not in names:  # that of a transformer is the same for all
             raise ValueError(
                 "members='seeds' needs an estimator with a random_state, of which "
-                f"{type(self.estimator).__name__} has none: all members would be the same; use "
+                f"{type(found.estimator).__name__} has none: all members would be the same; use "
                 "best_estimator_"
             )
-        fitted = self._fitted([(best[0], seed) for seed in range(n_seeds)], inputs)
         is_one = is_classifier(self.estimator)
         kind: Any = ensembles.EnsembleClassifier if is_one else ensembles.EnsembleRegressor
-        return kind.from_fitted(fitted)
+        keys = [(best[0], seed) for seed in range(n_seeds)]
+        data: list[tuple[Any, Any, dict[str, Any]]] = []
+
+        def noted(_: int) -> tuple[Any, Any, dict[str, Any]]:
+            if not data:
+                data.append(inputs(sum(key not in self._top for key in keys)))
+            return data[0]
+
+        # Networks depend on their seeds, and are faster together.
+        first = self._fitted(keys if hasattr(found.estimator, "module") else keys[:2], noted)
+        if len(keys) > 1 and data:
+            try:
+                method = getattr(kind.from_fitted(first), "method_", "predict")
+                check_seeds_matter(first, method, data[0][0])
+            except ValueError:
+                del self._top[keys[1]]  # else the next call would take it
+                raise
+        return kind.from_fitted(self._fitted(keys, noted))
 
     def _refitted_ensemble(self, plan: Plan) -> Any:
         """Return what ``refit="ensemble"`` makes the best estimator."""

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import loguniform
 from sklearn import config_context
@@ -11,7 +12,12 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression, RidgeClassifier, SGDClassifier
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    RidgeClassifier,
+    SGDClassifier,
+)
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
@@ -28,8 +34,10 @@ from sklearn.model_selection import (
     cross_val_predict,
     cross_val_score,
 )
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from skhpo import (
@@ -116,10 +124,47 @@ def test_members_under_seeds_are_the_best_candidate(seed):
     assert len(without.ensemble(members="seeds", X=X, y=NAMES).members_) == 5
 
 
-def test_seeds_of_what_has_none_are_refused():
-    search = search_of(LinearRegression(), {"positive": [True, False]}).fit(X, y)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LinearRegression(),
+        make_pipeline(QuantileTransformer(n_quantiles=20), KNeighborsClassifier()),
+    ],
+)
+def test_seeds_of_what_has_none_are_refused(estimator):
+    name = next(name for name in estimator.get_params() if name.endswith(("positive", "weights")))
+    values = [True, False] if name == "positive" else ["uniform", "distance"]
+    search = search_of(estimator, {name: values}, return_predictions=False).fit(X, y)
     with pytest.raises(ValueError, match="needs an estimator with a random_state"):
         search.ensemble(members="seeds")
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression(), SVC(), None])
+def test_seeds_that_change_nothing_are_refused(estimator):
+    if estimator is None:
+        estimator = make_pipeline(StandardScaler(), IgnoresSeed())
+    name = next(name for name in estimator.get_params() if name.endswith("C"))
+    search = search_of(estimator, {name: [0.1, 1.0]}, return_predictions=False).fit(X, y)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="predict the same under two seeds"):
+            search.ensemble(members="seeds")
+
+
+class IgnoresSeed(SVR):
+    def __init__(self, C=1.0, random_state=None):
+        super().__init__(C=C)
+        self.random_state = random_state
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_seeds_of_trees_that_are_right_about_all_rows_they_know_differ(as_frame):
+    data = pd.DataFrame(X) if as_frame else X
+    tree = DecisionTreeClassifier(max_features=1)
+    search = search_of(tree, {"max_depth": [None]}, return_predictions=False).fit(data, y)
+    members = search.ensemble(3, members="seeds").members_
+    outputs = [member.predict_proba(data) for member in members]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    assert (members[0].predict(-data) != members[1].predict(-data)).any()
 
 
 def test_members_of_the_folds_are_used_as_they_are():
