@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import math
 from functools import partial
 from types import MappingProxyType
@@ -32,6 +31,7 @@ from .fitting import prepare_fit, run_epochs
 from .held_out import ARGUMENTS, check_sources, end_of_training, one_argument
 from .parameters import ParametersMixin
 from .predicting import PredictingMixin
+from .settings import made_request_methods
 from .state import StateMixin
 from .validation import check_before_search, check_training_data
 
@@ -410,9 +410,8 @@ def _drop_made_request_methods(cls):
 
     They would reject the metadata of the module's ``forward``, which may have any name.
     """
-    for method in ("fit", "partial_fit"):
-        name = f"set_{method}_request"
-        if name in vars(cls) and not inspect.isfunction(vars(cls)[name]):
+    for name in made_request_methods(cls):
+        if name in ("set_fit_request", "set_partial_fit_request"):
             delattr(cls, name)
 
 

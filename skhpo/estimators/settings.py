@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 import types
 from functools import partial
@@ -24,6 +25,7 @@ __all__ = [
     "arguments_of_transform",
     "changed_settings",
     "check_settings",
+    "made_request_methods",
     "same_value",
 ]
 
@@ -73,6 +75,15 @@ def same_value(one: Any, other: Any) -> bool:
         return ours.keys() == theirs.keys() and all(same_value(ours[k], theirs[k]) for k in ours)
     kinds = (numbers.Number, str)
     return isinstance(one, kinds) and isinstance(other, kinds) and one == other
+
+
+def made_request_methods(cls: type) -> list[str]:
+    """Return the ``set_*_request`` methods that scikit-learn made for a class by its signatures."""
+    return [
+        name
+        for name, method in vars(cls).items()
+        if name.startswith("set_") and name.endswith("_request") and not inspect.isfunction(method)
+    ]
 
 
 class HiddenParameter:

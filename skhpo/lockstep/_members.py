@@ -11,7 +11,7 @@ from torch import nn
 
 from ..estimators.fitting import is_of_probabilities, trains_by_rows
 from ..estimators.held_out import ARGUMENTS
-from ..estimators.settings import changed_settings
+from ..estimators.settings import changed_settings, made_request_methods
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
 from ..training.device import low_precision
@@ -157,11 +157,8 @@ def overridden(cls):
     for base in cls.__mro__:
         if _is_known(base):
             continue
-        names += [
-            name
-            for name in vars(base)
-            if name not in _FREE and any(name in vars(known) for known in bases)
-        ]
+        own = set(vars(base)) - _FREE - set(made_request_methods(base))
+        names += [name for name in own if any(name in vars(known) for known in bases)]
     return sorted(set(names))
 
 

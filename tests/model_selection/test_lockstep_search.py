@@ -37,9 +37,23 @@ def whole_grid(space, random_state):
     return FullScheduler(GridSampler(space), n_candidates=space.size)
 
 
-def net(**kwargs):
+class Empty(TorchClassifier):
+    """Overrides nothing."""
+
+
+class Flattened(TorchClassifier):
+    def predict_proba(self, X):
+        return (super().predict_proba(X) + 1) / 4
+
+
+class OwnLoss(TorchClassifier):
+    def get_loss(self, *args, **kwargs):
+        return super().get_loss(*args, **kwargs)
+
+
+def net(cls=TorchClassifier, **kwargs):
     defaults = {"module__n_units": 8, "module__n_layers": 1, "batch_size": 32, "max_epochs": 3}
-    return TorchClassifier(**defaults | {"lr": 0.01} | kwargs)
+    return cls(**defaults | {"lr": 0.01} | kwargs)
 
 
 def grid(estimator, space, **kwargs):
@@ -111,6 +125,18 @@ def test_architectures_are_kept_apart(group_sizes):
     space = {"module__n_units": [4, 8], "lr": [0.01, 0.03]}
     assert_lockstep_changes_nothing(lambda **kwargs: grid(net(), space, **kwargs))
     assert group_sizes == [4, 4]
+
+
+@pytest.mark.parametrize("cls", [Empty, Flattened])
+def test_subclasses_that_train_alike(cls, group_sizes, caplog):
+    space = {"lr": [0.01, 0.03]}
+    with caplog.at_level("DEBUG", "skhpo"):
+        own = assert_lockstep_changes_nothing(lambda **kwargs: grid(net(cls), space, **kwargs))
+    assert group_sizes == [4]
+    assert not [message for message in caplog.messages if "alone" in message]
+    plain = grid(net(), space, lockstep=True).fit(X, y)
+    means = [scores(search)["mean_test_score"] for search in (own, plain)]
+    assert np.allclose(*means) is (cls is Empty)
 
 
 def test_regression(group_sizes):
@@ -253,6 +279,8 @@ def test_an_error_says_what_stands_in_the_way_before_anything_is_trained(group_s
         fit(SGDClassifier())
     with pytest.raises(ValueError, match=r"lockstep=True .*callbacks .*use lockstep='auto'"):
         fit(net(callbacks=[EpochScoring("accuracy")]))
+    with pytest.raises(ValueError, match=r"lockstep=True .*OwnLoss overrides get_loss \("):
+        fit(net(OwnLoss))
     with pytest.raises(ValueError, match="'lockstep' parameter of SearchCV must be"):
         grid(net(), {"lr": [0.1]}, lockstep="always").fit(X, y)
     space = [{"lr": [0.1]}, {"lr": [0.2], "callbacks": [[EpochScoring("accuracy")]]}]
