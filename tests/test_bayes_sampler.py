@@ -393,6 +393,41 @@ def test_time_is_short_if_more_of_it_is_used_than_of_the_candidates():
     assert [limit.is_short(10, seconds) for seconds in (0.0, 20.0, 20.1)] == [False, False, True]
 
 
+def test_replayed_candidates_take_no_time(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("skhpo.samplers.time_limit.time.monotonic", lambda: now)
+    limit = TimeLimit(50, elapsed=100.0)
+    limit.begin(30)
+    now = 10.0
+    assert not limit.is_short(25, 1e9)
+    assert not limit.is_short(30, 1e9)
+    now = 10.0 + 90.0 * 5 / 20  # five of twenty new ones, in the 90 seconds that are left
+    assert not limit.is_short(35, 1e9)
+    now += 0.1
+    assert limit.is_short(35, 1e9)
+    assert not limit.is_short(36, 1e9)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_scores_of_an_earlier_search_are_no_share_of_the_candidates(elsewhere):
+    shares = []
+
+    class Limit(TimeLimit):
+        def is_short(self, n_observed, seconds):
+            shares.append((n_observed, seconds))
+            return super().is_short(n_observed, seconds)
+
+    sampler = BayesSampler(CUBE, 0, time_limit=Limit(10, worked=100.0))
+    for params in BayesSampler(CUBE, 1).sample(12):
+        if elsewhere:
+            sampler.observe_elsewhere(params, bowl(params), seconds=50.0)
+        else:
+            sampler.observe(params, bowl(params), None, seconds=50.0)
+    sampler.begin()
+    run(sampler, bowl, 4, seconds=7.0)
+    assert shares[-1] == (3, 21.0)
+
+
 def test_per_second_without_seconds_is_plain():
     first, second = (
         run(BayesSampler(CUBE, 0, acquisition=acquisition), bowl, 10)

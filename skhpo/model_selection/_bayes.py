@@ -53,7 +53,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         that less the logarithm of the time that its fits are expected to take. With the latter
         results depend on timing, except where they are replayed from a journal. "auto" is the
         latter while `max_time`, or seconds in `max_cost`, are likely to be over before `n_iter`
-        candidates are tried (a larger share of them is used), if times of fits differ by more than
+        candidates are tried (a larger share of them is used; what `warm_start_from` tells does not
+        count, nor, with `max_time`, what a journal replays), if times of fits differ by more than
         a factor of three; else, and so always without such a limit, "log_ei".
     n_points : int, default=1
         Candidates per round: so many are chosen at once, and run in parallel; each takes into
@@ -390,6 +391,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
     def _keep(self, source: Source) -> None:
         super()._keep(source)
         self.sampler_: Any = source.sampler
+        self.sampler_.begin(len(source.recorded.trials))
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         super()._store(plan, loop)

@@ -187,6 +187,19 @@ class BayesSampler(Sampler):
         self._pending: dict[int, None] = {}  # an ordered set
         self._observations = Observations()
         self._is_fitted = False  # whether the models know all observations
+        self._n_known = 0  # observations of earlier searches
+
+    def begin(self, n_replayed: int = 0) -> None:
+        """Count what is observed from now on as the search that `time_limit` limits.
+
+        Parameters
+        ----------
+        n_replayed : int, default=0
+            How many candidates will be observed first that take no time.
+        """
+        self._n_known = len(self._observations)
+        if self.time_limit is not None:
+            self.time_limit.begin(n_replayed)
 
     def sample(self, n: int) -> list[dict[str, Any]]:
         self.stop_reason = None
@@ -508,8 +521,9 @@ class BayesSampler(Sampler):
         if self.time_limit is None:
             return False
         seconds = self._observations.seconds
+        own = seconds[self._n_known :]
         seconds = seconds[seconds > 0.0]
-        if not len(seconds) or not self.time_limit.is_short(len(self._observations), seconds.sum()):
+        if not len(seconds) or not self.time_limit.is_short(len(own), own[own > 0.0].sum()):
             return False
         low, high = np.quantile(seconds, [0.1, 0.9])
         return bool(high > SETTINGS.unequal * low)

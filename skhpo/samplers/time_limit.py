@@ -26,7 +26,18 @@ class TimeLimit:
         self.n_candidates = n_candidates
         self.elapsed = elapsed
         self.worked = worked
-        self._start = time.monotonic()
+        self._n_replayed = 0
+        self._start = self._begun = time.monotonic()
+
+    def begin(self, n_replayed: int) -> None:
+        """Note how many candidates were tried before, so that they take no time.
+
+        Parameters
+        ----------
+        n_replayed : int
+            Candidates with which a journal begins. Their fits count as `worked`.
+        """
+        self._n_replayed = n_replayed
 
     def is_short(self, n_observed: int, seconds: float) -> bool:
         """Whether a larger share of the time is used than of the candidates.
@@ -34,13 +45,18 @@ class TimeLimit:
         Parameters
         ----------
         n_observed : int
-            Candidates so far.
+            Candidates so far, replayed ones included.
         seconds : float
             Of their fits.
         """
-        used = 0.0
-        if self.elapsed is not None:
-            used = (time.monotonic() - self._start) / self.elapsed
-        if self.worked is not None:
-            used = max(used, seconds / self.worked)
-        return used * self.n_candidates > n_observed
+        if self.worked is not None and seconds * self.n_candidates > n_observed * self.worked:
+            return True
+        if self.elapsed is None:
+            return False
+        n_new = n_observed - self._n_replayed
+        now = time.monotonic()
+        if n_new <= 0:  # nothing is known yet of how long a candidate takes now
+            self._begun = now
+            return False
+        left = self.elapsed - (self._begun - self._start)
+        return (now - self._begun) * (self.n_candidates - self._n_replayed) > n_new * left

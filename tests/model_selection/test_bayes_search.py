@@ -334,12 +334,28 @@ def test_only_limits_of_time_make_the_acquisition_depend_on_it():
 # --- journals
 
 
-def test_a_limit_of_time_continues_a_journal(tmp_path):
+def test_a_limit_of_time_continues_a_journal(tmp_path, monkeypatch):
     journal = tmp_path / "run.jsonl"
     search_of(n_iter=4, n_initial_points=2, acquisition="log_ei", journal=journal).fit(X, y)
     FITS.clear()
-    search_of(n_iter=5, n_initial_points=2, max_time=600, journal=journal).fit(X, y)
+    again = search_of(n_iter=5, n_initial_points=2, max_time=600, journal=journal).fit(X, y)
     assert len(FITS) == 3  # two splits and the refit
+    assert not again.sampler_.time_limit.is_short(4, 1e9)
+    monkeypatch.setattr("skhpo.samplers.time_limit.time.monotonic", lambda: 1e12)
+    assert not again.sampler_.time_limit.is_short(4, 1e9)
+    assert again.sampler_.time_limit.is_short(5, 1e9)
+
+
+def test_scores_of_an_earlier_search_take_no_share_of_a_limit_of_time(tmp_path):
+    journal = tmp_path / "run.jsonl"
+    search_of(n_iter=6, journal=journal).fit(X, y)
+    limit = {"max_cost": {"seconds": 600}, "n_initial_points": 2}
+    search = search_of(n_iter=2, warm_start_from=journal, **limit).fit(X, y)
+    told = []
+    search.sampler_.time_limit.is_short = lambda n, seconds: told.append((n, seconds))
+    search.sampler_.sample(1)
+    fits = search.cv_results_["mean_fit_time"]
+    assert told == [(2, pytest.approx(search.n_splits_ * fits.sum()))]
 
 
 class StopAfter:
