@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -128,15 +129,17 @@ class RowBatches:
     def order(self) -> torch.Tensor:
         """Draw the order of the rows in an epoch."""
         n = len(self.rows)
+        n_kept = n // self.batch_size * self.batch_size if self.drop_last else n
         if self.generator is None:
             order = torch.arange(n)
         elif self.balance is not None:
             order = balanced_order(self.balance, self.generator)
         else:
             order = torch.randperm(n, generator=self.generator)
+        order = order[:n_kept]  # before rows are sorted: the longest would always be dropped
         if self.generator is not None and self.lengths is not None:
             order = order_by_length(order, self.lengths, self.batch_size, self.generator)
-        return order[: n // self.batch_size * self.batch_size] if self.drop_last else order
+        return order
 
     def sizes(self) -> list[int]:
         """Return the sizes of an epoch's batches."""
@@ -192,6 +195,9 @@ def order_by_length(
 ) -> torch.Tensor:
     """Return an order of an epoch in which the rows of a batch have about the same length.
 
+    Rows that are left over come last, after the batch that they would be joined to. They may have
+    any length: where they are cut out of the sorted rows is random.
+
     Parameters
     ----------
     order : Tensor of int64, shape (n,)
@@ -201,12 +207,22 @@ def order_by_length(
     generator : torch.Generator
         Draws the order of the batches.
     """
-    parts = [
-        part[torch.argsort(lengths[part], stable=True)]
-        for part in order.split(batch_size * _BATCHES_SORTED_TOGETHER)
-    ]
-    sorted_rows = torch.cat(parts)
-    n_full = len(order) // batch_size
-    batches = sorted_rows[: n_full * batch_size].view(n_full, batch_size)
-    batches = batches[torch.randperm(n_full, generator=generator)]
-    return torch.cat([batches.flatten(), sorted_rows[n_full * batch_size :]])
+    n_full, n_left = divmod(len(order), batch_size)
+    n_parts = max(1, math.ceil(n_full / _BATCHES_SORTED_TOGETHER))
+    per_part = [n_full * (i + 1) // n_parts - n_full * i // n_parts for i in range(n_parts)]
+    sizes = [n * batch_size for n in per_part]
+    sizes[-1] += n_left
+    parts = [part[torch.argsort(lengths[part], stable=True)] for part in order.split(sizes)]
+    if n_full == 0:
+        return torch.cat(parts)
+    turns = torch.randperm(n_full, generator=generator)
+    if n_left == 0:
+        return torch.flatten(torch.cat(parts).view(n_full, batch_size)[turns])
+    cut = int(torch.randint(per_part[-1] + 1, (), generator=generator))
+    before, left, after = parts[-1].split(
+        [cut * batch_size, n_left, (per_part[-1] - cut) * batch_size]
+    )
+    batches = torch.cat([*parts[:-1], before, after]).view(n_full, batch_size)
+    adjacent = min(n_full - per_part[-1] + cut, n_full - 1)
+    turns = turns[turns != adjacent]
+    return torch.cat([batches[turns].flatten(), batches[adjacent], left])

@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import Dataset, Subset
 
 from skhpo import BayesSearchCV, TorchClassifier, TorchRegressor
-from skhpo.training.batches import order_by_length
+from skhpo.training.batches import RowBatches, batch_sizes, order_by_length
+from skhpo.training.data import Rows
 from skhpo.training.sequences import RaggedRows, Sequences
 
 RNG = np.random.default_rng(0)
@@ -316,3 +317,37 @@ def test_an_order_by_length_has_each_row_once(lengths, batch_size):
     order = torch.randperm(len(lengths), generator=generator)
     found = order_by_length(order, torch.tensor(lengths), batch_size, generator)
     assert sorted(found.tolist()) == list(range(len(lengths)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 120), st.integers(3, 20), st.integers(0, 9))
+def test_lengths_of_batches_do_not_overlap(n, batch_size, seed):
+    # Also those of a batch to which rows that are left over are joined: nothing is padded more
+    # than to the lengths between its own and those of the next longer batch.
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(30, (n,), generator=generator)
+    order = torch.randperm(n, generator=generator)
+    found = lengths[order_by_length(order, lengths, batch_size, generator)]
+    batches = [batch.sort().values for batch in found.split(batch_sizes(len(found), batch_size))]
+    batches.sort(key=lambda batch: (int(batch[0]), int(batch[-1])))
+    assert torch.equal(torch.cat(batches), lengths.sort().values)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 60), st.integers(1, 20), st.booleans(), st.integers(0, 9))
+def test_each_row_is_trained_on_in_some_epoch(n, batch_size, drop_last, seed):
+    rows = Rows(np.zeros((n, 1), np.float32), dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    batches = RowBatches(rows, min(batch_size, n), generator, drop_last, lengths=range(n))
+    orders = [batches.order() for _ in range(60)]
+    assert all(len(order) == sum(batches.sizes()) for order in orders)
+    assert set(torch.cat(orders).tolist()) == set(range(n))
+
+
+def test_rows_that_are_left_over_have_any_length():
+    lengths, generator = torch.arange(40), torch.Generator().manual_seed(0)
+    orders = [
+        order_by_length(torch.randperm(40, generator=generator), lengths, 16, generator)
+        for _ in range(30)
+    ]
+    assert {int(order[-1]) for order in orders} == {7, 23, 39}
