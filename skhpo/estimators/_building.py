@@ -13,7 +13,7 @@ from ..names import resolve_criterion, resolve_optimizer
 from ..training.data import wants_integers
 from ..training.device import low_precision, resolve_device
 from ..training.forwarding import call_module
-from ..training.groups import find_frozen, grouped
+from ..training.groups import find_frozen, grouped, set_frozen
 from ..training.initialization import NamedInitialization, initialize_weights
 from ..training.loading import cast_floats
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
@@ -32,6 +32,8 @@ class BuildingMixin:
 
     _inferred = {}
     _few_inputs = None
+    # Whether `freeze` was set since it was applied.
+    _freeze_changed = False
 
     def initialize(self):
         """Make the module, the criterion and the optimizer, and start an empty history.
@@ -55,11 +57,17 @@ class BuildingMixin:
         self._scheduled = {}
         self._made_state().restart(streams)
         NeuralNet.initialize(self)
-        state = self._gathered_state()
-        if self.freeze:
-            state.frozen_until = find_frozen(list(self.get_all_learnable_params()), self.freeze)
+        self._gathered_state()
+        self._apply_freeze()
         self.n_parameters_ = sum(p.numel() for p in self.module_.parameters())
         return self
+
+    def _apply_freeze(self):
+        """Note which parameters `freeze` freezes, after thawing those that it froze before."""
+        state, named = self._state, list(self.get_all_learnable_params())
+        set_frozen(named, dict.fromkeys(state.frozen_until, 0), 0)
+        state.frozen_until = find_frozen(named, self.freeze) if self.freeze else {}
+        self._freeze_changed = False
 
     def _settle_device_and_seed(self):
         self.device_ = resolve_device(self.device)

@@ -98,7 +98,9 @@ def prepare_fit(
             let_callbacks_set_params(net, X, y)
         n_categories = None if type(X) is np.ndarray else n_categories_of(X)
         net._build(inputs, fit_params, targets, n_categories)
-    elif reset:
+    elif net._freeze_changed:
+        net._apply_freeze()
+    if continuing and reset:
         net._learn_from(inputs, net._first_batch(inputs, targets)[0], fit_params)
     if validation is None and net.validation_fraction is None:
         net._learn_from_targets(targets, weight)

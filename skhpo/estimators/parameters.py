@@ -212,9 +212,9 @@ class ParametersMixin(PrintingMixin, NamesMixin):
     def set_params(self, **params):
         """Set the parameters of this estimator.
 
-        After ``fit``, callbacks, ``lr`` and ``optimizer__*`` take effect at once, the latter in
-        the current optimizer; everything else, and `lr` if there is an `lr_scheduler`, is used by
-        the next ``fit``.
+        After ``fit``, callbacks, transforms, ``lr`` and ``optimizer__*`` take effect at once, the
+        last two in the current optimizer, and `freeze` in the next ``partial_fit``; everything
+        else, and `lr` if there is an `lr_scheduler`, is used by the next ``fit``.
 
         Parameters
         ----------
@@ -251,6 +251,10 @@ class ParametersMixin(PrintingMixin, NamesMixin):
     def _apply_to_running(self, params):
         if any(name.split("__")[0] == "callbacks" for name in params):
             self._initialize_callbacks()
+        if any(name.split("__")[0] in TRANSFORMS for name in params):
+            self._make_transforms()
+        if "freeze" in params:
+            self._freeze_changed = True
         optimizer = getattr(self, "optimizer_", None)
         if optimizer is None:
             return

@@ -76,6 +76,23 @@ def test_transform_changes_the_rows_of_all():
     assert checked.score(X, y) == (proba.argmax(axis=1) == y).mean()
 
 
+@pytest.mark.parametrize("method", ["partial_fit", "fit"])
+def test_transforms_that_are_set_later_take_effect_at_once(method):
+    changed, plain = (net(warm_start=True).fit(2 * X, y) for _ in range(2))
+    changed.set_params(transform=doubled)
+    np.testing.assert_allclose(changed.predict_proba(X), plain.predict_proba(2 * X), rtol=1e-4)
+    for one, rows in ((changed, X), (plain, 2 * X)):
+        getattr(one, method)(rows, y)
+    np.testing.assert_allclose(changed.predict_proba(X), plain.predict_proba(2 * X), rtol=1e-3)
+    changed.set_params(transform=None, train_transform=noise)
+    np.testing.assert_allclose(changed.predict_proba(X), plain.predict_proba(X), rtol=1e-3)
+    assert not SEEN
+    getattr(changed.set_params(train_transform__strength=0.0), method)(2 * X, y)
+    getattr(plain, method)(2 * X, y)
+    assert SEEN
+    np.testing.assert_allclose(changed.predict_proba(X), plain.predict_proba(X), rtol=1e-3)
+
+
 def test_train_transform_changes_training_rows_anew_in_each_epoch():
     fitted = net(Sees, train_transform=noise, iterator_train__shuffle=False).fit(X, y)
     changed = [x for x in SEEN if x.shape == X.shape and not np.array_equal(x, X)]

@@ -124,6 +124,25 @@ def test_frozen_for_good_and_what_the_module_froze_itself(line):
     assert trained == ["output.weight", "output.bias"]
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("freeze", [None, {"output.*": True}])
+def test_freeze_that_is_set_later(line, optimizer, freeze):
+    params = {"optimizer": optimizer, "random_state": 0, "max_epochs": 2}
+    params |= {"optimizer__momentum": 0.9} if optimizer == "sgd" else {}
+    net = TorchRegressor(freeze={"linear_0.*": True}, **params).fit(*line)
+    before = {name: p.clone() for name, p in net.module_.named_parameters()}
+    net.set_params(freeze=freeze).partial_fit(*line)
+    for name, p in net.module_.named_parameters():
+        assert torch.equal(p, before[name]) is bool(freeze and name.startswith("output"))
+    net.set_params(freeze={"*": True})
+    for _ in range(2):
+        with pytest.raises(ValueError, match="must leave parameters to train"):
+            net.partial_fit(*line)
+    net.set_params(freeze={"linear_0.*": True}).fit(*line)
+    again = TorchRegressor(freeze={"linear_0.*": True}, **params).fit(*line)
+    np.testing.assert_array_equal(net.predict(line[0]), again.predict(line[0]))
+
+
 def test_a_pretrained_instance_is_not_changed(line):
     pretrained = MLP(5, 1)
     before = {k: v.clone() for k, v in pretrained.state_dict().items()}
