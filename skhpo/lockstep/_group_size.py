@@ -13,6 +13,7 @@ from ..datasets import DatasetRows
 from ..estimators.fitting import build
 from ..estimators.predicting import zeros_for
 from ..faults import warn_of_mistake
+from ..training.batches import largest_batch
 from ..training.device import resolve_device
 from ..training.structure import copied
 from ._members import obstacle
@@ -110,7 +111,7 @@ def _most(net):
 
 def _bytes_of(net):
     """Estimate the memory of a network of a group."""
-    batch_size = _ROWS if net.batch_size == -1 else net.batch_size
+    batch_size = _ROWS if net.batch_size == -1 else largest_batch(net.batch_size)
     of_row = 4 * math.prod(net.input_shape_ or (1,)) * _COPIES
     of_parameters = sum(p.numel() * p.element_size() for p in net.module_.parameters())
     return max(1, _COPIES * of_parameters + batch_size * of_row)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["RowBatches", "balanced_order", "batch_sizes", "order_by_length"]
+__all__ = ["RowBatches", "balanced_order", "batch_sizes", "largest_batch", "order_by_length"]
 
 # Batches whose rows are sorted by length together: many enough that those of a batch are about
 # equal, few enough that the order of an epoch stays random.
@@ -42,6 +42,12 @@ def batch_sizes(
     elif rest:
         sizes.append(rest)
     return sizes
+
+
+def largest_batch(batch_size: int) -> int:
+    """Return the most rows that a batch of training may have, with those that are joined."""
+    most_joined = math.ceil(max(2, _LEAST_LAST * batch_size)) - 1
+    return batch_size + min(batch_size - 1, most_joined)
 
 
 class RowBatches:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from skhpo.estimators import TorchClassifier, TorchRegressor
 from skhpo.lockstep import predict_together
 from skhpo.training import data as data_module
-from skhpo.training.batches import RowBatches, batch_sizes
+from skhpo.training.batches import RowBatches, batch_sizes, largest_batch
 from skhpo.training.data import Rows
 
 CPU = torch.device("cpu")
@@ -213,6 +213,12 @@ def test_a_module_that_writes_into_its_input_cannot_reach_the_data(blobs):
 )
 def test_last_batch(n, size, sizes):
     assert batch_sizes(n, size) == sizes
+
+
+def test_largest_batch():
+    for size in (1, 2, 3, 4, 5, 8, 15, 16, 17, 32):
+        found = max(max(batch_sizes(n, size)) for n in range(1, 3 * size))
+        assert largest_batch(size) == found
 
 
 @given(st.integers(0, 300), st.integers(1, 40))

@@ -403,3 +403,21 @@ def test_the_memory_is_estimated_before_training(digits, monkeypatch):
         ValueError, match=r"n_steps=1000 training steps needs about .* lower n_steps"
     ):
         SelfTuningClassifier(hyperparameters=RANGES, **{**PARAMS, "n_steps": 1000}).fit(*digits)
+
+
+def test_a_batch_with_joined_rows_counts_in_the_memory(digits, monkeypatch):
+    rows, seen = [], []
+    monkeypatch.setattr(_unrolled, "unrolled_bytes", lambda net, n, size: rows.append(size) or 0)
+    train = _unrolled.UnrolledRunner.train
+
+    def watched(self, network, n_epochs, *, tunes):
+        losses, sizes = train(self, network, n_epochs, tunes=tunes)
+        seen.extend(sizes)
+        return losses, sizes
+
+    monkeypatch.setattr(_unrolled.UnrolledRunner, "train", watched)
+    X, y = digits[0][:170], digits[1][:170]  # 136 without those to tune on
+    settings = {**PARAMS, "max_epochs": 2, "batch_size": 33}
+    SelfTuningClassifier(hyperparameters=RANGES, **settings).fit(X, y)
+    assert set(rows) == {max(seen)}
+    assert rows[0] > 33

@@ -78,7 +78,7 @@ class UnrolledRunner(GradientRunner):
         else:
             self.every = max(1, round(train_steps / n_steps))
         if self.valid is not None and self.needs_graph_of_window:
-            _check_memory(net, n_steps, batches.batch_size)
+            _check_memory(net, n_steps, max(batches.sizes(), default=0))
 
     def train(self, network, n_epochs, *, tunes):
         """Train and tune for an epoch; return the losses and sizes of the batches."""
