@@ -247,6 +247,34 @@ def test_other_choices_are_tried_at_the_numbers_of_the_best():
     }
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_choice_with_which_all_fits_failed_is_not_tried_again_and_again(fails):
+    space = SearchSpace({"kind": ["good", "bad"], "x": stats.uniform()})
+    sampler = BayesSampler(space, 0)
+    found = []
+    for i in range(4):  # the best moves, so that its neighbour was not tried
+        best, other = [{"kind": kind, "x": 0.1 + 0.2 * i} for kind in ("good", "bad")]
+        sampler.observe(best, float(i), None)
+        sampler.predict([best])
+        found.append(sampler._other_choice(lambda u: u[:, 0]))
+        assert found[-1] is None or found[-1]["kind"] == "bad"
+        sampler.observe(other, math.nan if fails else -1.0, None)
+    assert [params is None for params in found] == [False, False, fails, fails]
+
+
+def test_of_very_many_choices_some_are_compared():
+    sampler = BayesSampler(SearchSpace({"kind": list(range(20_000)), "x": stats.uniform()}), 0)
+    run(sampler, lambda params: params["x"], 8)
+    compared = []
+
+    def value(u):
+        compared.append(len(u))
+        return u[:, 0]
+
+    assert sampler._other_choice(value)["kind"] > 19_000
+    assert 500 < compared[0] <= 1024
+
+
 def test_eight_at_a_time_find_the_best_too():
     sampler = BayesSampler(CUBE, 0)
     best = -math.inf

@@ -105,6 +105,8 @@ def test_far_below_a_front_the_order_is_kept():
 def test_reference_is_below_the_worst_values():
     assert reference_point(np.array([[0.0, 10.0], [1.0, 0.0]])).tolist() == [-0.1, -1.0]
     assert reference_point(np.array([[1.0, 3.0]])).tolist() == [0.9, 2.9]
+    alike = np.array([[0.0, 5.0], [1e-9, 5.0]])
+    np.testing.assert_allclose(reference_point(alike, 1.0, [0.3, 0.4]), [-0.3, 4.0])
 
 
 class FlatPosterior:
@@ -153,9 +155,13 @@ def test_infeasible_points_are_no_part_of_the_front():
     # The reference is further below than where all points are feasible.
     assert values[0, 0] > LogExpectedHypervolumeImprovement(TWO, POINTS[:2]).by_fantasy(NEW)[0, 0]
     assert values[0, 1] == 0.0  # none is feasible
-    best = LogExpectedImprovement(TWO[0], POINTS, feasible)
-    assert best.best.tolist() == [0.9, -math.inf]
-    assert best.by_fantasy(NEW)[0, 1] == 0.0
+    # Nor is it as near as feasible points that are much alike.
+    for posterior in moved:
+        posterior.means[:, 0] = 0.5, 0.5 + 1e-9, 1.5, 0.45
+    values = LogExpectedHypervolumeImprovement(moved, POINTS, feasible).by_fantasy(NEW)
+    boxes = non_dominated_boxes(np.full((1, 2), 0.5 + 1e-9), np.array([0.4, 0.4]))
+    expected = log_expected_volume(np.full((1, 2), 0.45), np.full((1, 2), 0.4), *boxes)
+    assert values[0, 0] == pytest.approx(expected[0])
 
 
 def test_constrained_improvement_is_that_of_random_draws():

@@ -390,8 +390,9 @@ multimetric_, classes_, n_features_in_, feature_names_in_
 
     def _keep(self, source: Source) -> None:
         super()._keep(source)
-        self.sampler_: Any = source.sampler
-        self.sampler_.begin(len(source.recorded.trials))
+        sampler: Any = source.sampler
+        sampler.begin(len(source.recorded.trials))
+        self.sampler_ = sampler
 
     def _store(self, plan: Plan, loop: TrialLoop) -> None:
         super()._store(plan, loop)

@@ -493,26 +493,37 @@ class BayesSampler(Sampler):
     def _other_choice(self, value: Callable[[Array], Array]) -> dict[str, Any] | None:
         """The best configuration with another choice, of largest value; None if all were tried.
 
-        Or nearly: one whose choices were tried with about the same numbers is left out.
+        Or nearly: one whose choices were tried with about the same numbers is left out, and a
+        choice with which two or more fits, and all of them, failed.
         """
         best = self._surrogates.units_of(self._surrogates.best(1))
-        changed = [
-            np.where(np.arange(self.space.n_dims) == j, (level + 0.5) / n, best)
-            for j, dim in enumerate(self.space.dimensions)
-            if dim.kind == "choice" and (n := dim.n_levels) and len(best)
-            for level in range(n)
-        ]
+        changed, dims = [], []
+        for j, dim in enumerate(self.space.dimensions):
+            if dim.kind == "choice" and (n := dim.n_levels) and len(best):
+                levels = np.arange(n)
+                if n > SETTINGS.most_listed:
+                    levels = self._rng.choice(n, SETTINGS.most_listed, replace=False)
+                changed.append(np.repeat(best, len(levels), axis=0))
+                changed[-1][:, j] = (levels + 0.5) / n
+                dims.append(np.full(len(levels), j))
         if not changed:
             return None
-        points = self.space.snap(np.vstack(changed))
-        points = points[~self._are_excluded(points)]
-        if len(points):
-            points = points[np.argsort(-value(points), kind="stable")]
+        points, dim_of = self.space.snap(np.vstack(changed)), np.concatenate(dims)
+        new = ~self._are_excluded(points)
+        points, dim_of = points[new], dim_of[new]
         known = self._units.values
-        for u in points:
+        tried = known[self._observations.places]
+        failed = np.isnan(self._observations.objectives[:, 0])
+        for i in np.argsort(-value(points), kind="stable") if len(points) else ():
+            u, j = points[i], dim_of[i]
+            with_it = failed[np.abs(tried[:, j] - u[j]) <= 1e-9]
             near = np.abs(known - u) <= np.where(self._numbers, SETTINGS.same_numbers, 1e-9)
             params = self.space.from_unit(u)
-            if not near.all(axis=1).any() and not self._is_known(params):
+            if not (
+                near.all(axis=1).any()
+                or (len(with_it) > 1 and with_it.all())
+                or self._is_known(params)
+            ):
                 return params
         return None
 

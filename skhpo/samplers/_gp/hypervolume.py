@@ -54,7 +54,9 @@ class LogExpectedHypervolumeImprovement(Acquisition):
         for fantasy in self._known:
             known = means[counts[:, fantasy], fantasy]
             below = _BELOW if counts[:, fantasy].all() else _BELOW_FEASIBLE
-            reference = reference_point(known, below)
+            # Nor is it nearer than where all are feasible: few may be much alike.
+            least = _BELOW * np.ptp(means[:, fantasy], axis=0)
+            reference = reference_point(known, below, least)
             boxes.append(non_dominated_boxes(_best_of(known), reference))
         self._boxes = _Boxes(boxes)
 
@@ -124,14 +126,15 @@ def _best_of(points: Array) -> Array:
     return points[~better.any(axis=0)]
 
 
-def reference_point(points: Array, below: float = _BELOW) -> Array:
+def reference_point(points: Array, below: float = _BELOW, least: Array | float = 0.0) -> Array:
     """A reference below the worst values of points, of shape (n, n_objectives).
 
     The worst of all points rather than of their front, whose ends may not have been found; `below`
-    is a share of their range.
+    is a share of their range, and `least` the smallest distance.
     """
     spans = np.ptp(points, axis=0)
-    return np.asarray(points.min(axis=0) - below * np.where(spans > 0.0, spans, 1.0))
+    distances = np.maximum(below * np.where(spans > 0.0, spans, 1.0), least)
+    return np.asarray(points.min(axis=0) - distances)
 
 
 def log_expected_volume(mean: Array, std: Array, lower: Array, upper: Array) -> Array:
