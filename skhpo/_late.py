@@ -25,6 +25,8 @@ def late(
 
     def find(name: str) -> Any:
         if name not in homes:
+            if f".{name}" in homes.values():  # as after an import of the whole package
+                return import_module(f".{name}", package)
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(homes[name], package), name)
         setattr(sys.modules[package], name, value)  # found without this from now on

@@ -151,6 +151,10 @@ def test_every_public_name_is_there_and_importing_the_package_is_light():
         assert "torch" not in sys.modules
         for package in [skhpo, *(import_module(f"skhpo.{name}") for name in sys.argv[1:])]:
             assert set(package.__all__) <= set(dir(package)), package
+        import skhpo.samplers, skhpo.schedulers
+        assert skhpo.samplers.grid.GridSampler is skhpo.samplers.GridSampler
+        assert skhpo.schedulers.full.FullScheduler is skhpo.schedulers.FullScheduler
+        assert not hasattr(skhpo.samplers, "missing")
     """
     subprocess.run([sys.executable, "-c", code, *late], check=True)
 
