@@ -144,12 +144,17 @@ def _outputs(nets: Sequence[Any], Xs: Sequence[Any]) -> Sequence[Any]:
             return [nets[0].predict_outputs(Xs[0])]
         from ..lockstep import predict_together
 
-        outputs: Sequence[Any] = predict_together(nets, Xs)
-        return outputs
+        outputs: list[Any] = predict_together(nets, Xs, return_exceptions=True)
     except Exception as error:  # found when each is scored by itself
         warn_of_mistake(error, _ALONE)
         memory_freed(error)
         return [None] * len(nets)
+    for i, output in enumerate(outputs):
+        if isinstance(output, Exception):
+            warn_of_mistake(output, _ALONE)
+            memory_freed(output)
+            outputs[i] = None
+    return outputs
 
 
 def _score(fit: Any, data: GroupData, part: str, shown: Any) -> Scored:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import skorch.utils
 import torch
@@ -17,9 +20,11 @@ from ._passes import Passes
 __all__ = ["predict_together"]
 
 _FEWEST_ROWS = 32
+# Largest number of values of different inputs that are converted at the same time.
+_MOST_VALUES = 2**25
 
 
-def predict_together(nets, Xs):
+def predict_together(nets, Xs, *, return_exceptions=False):
     """Return the outputs of networks, from which they predict.
 
     Nets that share a graph, with inputs of one shape, are computed jointly, others alone.
@@ -30,6 +35,9 @@ def predict_together(nets, Xs):
         Fitted.
     Xs : list of array-like
         Inputs of each network.
+    return_exceptions : bool, default=False
+        Whether the outputs of a net that cannot predict for its inputs are the exception; the
+        others are computed jointly nevertheless.
 
     Returns
     -------
@@ -40,6 +48,8 @@ def predict_together(nets, Xs):
     ------
     ValueError
         If the numbers of inputs and nets differ.
+    Exception
+        What the first net raises that cannot predict, with a note of its number.
     """
     if len(nets) != len(Xs):
         raise ValueError(
@@ -47,18 +57,25 @@ def predict_together(nets, Xs):
             f"{len(nets)} nets and {len(Xs)} inputs; repeat an array that several nets get"
         )
     outputs = [None] * len(nets)
-    groups = {}
+    groups, alone = {}, []
     for number, (net, X) in enumerate(zip(nets, Xs, strict=True)):
         net.check_is_fitted()
         if overridden(type(net)) or not predicts_rows(net, X):
-            outputs[number] = net.predict_outputs(X)
+            alone.append(number)
         else:
             groups.setdefault(_key(net, X), []).append(number)
-    for numbers in groups.values():
-        members = [nets[number] for number in numbers]
-        found = _outputs(members, [Xs[number] for number in numbers])
-        for number, output in zip(numbers, found, strict=True):
-            outputs[number] = output
+    for group in groups.values():
+        for numbers in _in_portions(group, Xs):
+            found = _jointly([nets[number] for number in numbers], [Xs[n] for n in numbers])
+            for number, output in zip(numbers, found, strict=True):
+                outputs[number] = output
+    for number in alone:
+        outputs[number] = _alone(nets[number], Xs[number])
+    failed = [n for n, output in enumerate(outputs) if isinstance(output, Exception)]
+    if failed and not return_exceptions:
+        error = outputs[failed[0]]
+        error.add_note(f"predict_together: Xs[{failed[0]}] and its net")
+        raise error
     return outputs
 
 
@@ -72,20 +89,57 @@ def _key(net, X):
     )
 
 
-def _outputs(nets, Xs):
-    if len(nets) > 1:
-        try:
-            return _together(nets, Xs)
-        except LockstepError as reason:
-            log.debug("%d nets predict alone: %s", len(nets), reason)
-    return [net.predict_outputs(X) for net, X in zip(nets, Xs, strict=True)]
+def _in_portions(numbers, Xs):
+    """Divide nets with inputs of one shape so that few different inputs are converted at once."""
+    nets_of = {}
+    for number in numbers:
+        nets_of.setdefault(id(Xs[number]), []).append(number)
+    most = max(1, _MOST_VALUES // max(1, math.prod(getattr(Xs[numbers[0]], "shape", ()))))
+    parts = iter(nets_of.values())
+    while part := list(itertools.islice(parts, most)):
+        yield list(itertools.chain.from_iterable(part))
 
 
-def _together(nets, Xs):
+def _jointly(nets, Xs):
+    """Return the outputs of nets with inputs of one shape, exceptions for some of them."""
+    if len(nets) == 1:
+        return [_alone(nets[0], Xs[0])]
+    ready = {}
+    for net, X in zip(nets, Xs, strict=True):
+        if id(X) not in ready:
+            ready[id(X)] = _attempt(rows_to_predict, net, X)
+    good = [i for i, X in enumerate(Xs) if not isinstance(ready[id(X)], Exception)]
+    outputs = [ready[id(X)] for X in Xs]
+    try:
+        found = _together([nets[i] for i in good], [ready[id(Xs[i])] for i in good])
+    except LockstepError as reason:
+        log.debug("%d nets predict alone: %s", len(good), reason)
+        found = [_alone(nets[i], Xs[i]) for i in good]
+    for i, output in zip(good, found, strict=True):
+        outputs[i] = output
+    return outputs
+
+
+def _alone(net, X):
+    return _attempt(type(net).predict_outputs, net, X)
+
+
+def _attempt(function, *args):
+    """Return the value of a function, or the exception that it raises."""
+    try:
+        return function(*args)
+    except Exception as error:
+        return error
+
+
+def _together(nets, ready):
+    """Return the outputs of nets, given their rows and how many they take at once."""
+    if not nets:
+        return []
     modules = [net.module_ for net in nets]
-    distinct = {id(X): X for X in Xs}
-    places = [[*distinct].index(id(X)) for X in Xs]
-    rows, at_once = zip(*(rows_to_predict(nets[0], X) for X in distinct.values()), strict=True)
+    distinct = {id(one): one for one in ready}
+    places = [[*distinct].index(id(one)) for one in ready]
+    rows, at_once = zip(*distinct.values(), strict=True)
 
     def joined(parts):
         if len(parts) == 1:

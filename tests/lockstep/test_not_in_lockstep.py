@@ -8,6 +8,7 @@ import torch
 from skorch.callbacks import EpochTimer
 from torch import nn
 
+import skhpo.lockstep._prediction
 import skhpo.lockstep._runner
 from skhpo import TorchClassifier, TorchRegressor
 from skhpo.estimators import MLP, ConvNet
@@ -308,6 +309,46 @@ def test_predictions_of_different_nets_and_data():
     Xs = [X, X[:9], X, X]
     for net, own, output in zip(nets, Xs, predict_together(nets, Xs), strict=True):
         np.testing.assert_allclose(output, net.predict_proba(own), atol=1e-6)
+
+
+def test_inputs_that_are_refused_do_not_keep_others_from_a_joint_pass(monkeypatch):
+    nets = [member.net.fit(member.X, member.y) for member in members_of(4)]
+    groups = []
+    together = skhpo.lockstep._prediction._together
+
+    def watched(members, ready):
+        groups.append(len(members))
+        return together(members, ready)
+
+    monkeypatch.setattr(skhpo.lockstep._prediction, "_together", watched)
+    bad = np.where(np.arange(len(X))[:, None] == 3, np.nan, X)
+    Xs = [X, X.copy(), bad, X]
+    outputs = predict_together(nets, Xs, return_exceptions=True)
+    assert groups == [3]
+    assert "NaN" in str(outputs.pop(2))
+    good = [nets[i].predict_proba(X) for i in (0, 1, 3)]
+    np.testing.assert_allclose(outputs, good, atol=1e-6)
+    with pytest.raises(ValueError, match="NaN") as caught:
+        predict_together(nets, Xs)
+    assert "Xs[2]" in caught.value.__notes__[0]
+
+
+def test_few_different_inputs_are_converted_at_once(monkeypatch):
+    nets = [member.net.fit(member.X, member.y) for member in members_of(4)]
+    groups = []
+    together = skhpo.lockstep._prediction._together
+
+    def watched(members, ready):
+        groups.append(len({id(one) for one in ready}))
+        return together(members, ready)
+
+    monkeypatch.setattr(skhpo.lockstep._prediction, "_together", watched)
+    monkeypatch.setattr(skhpo.lockstep._prediction, "_MOST_VALUES", 2 * X.size)
+    Xs = [X, X + 1, X + 2, X + 3]
+    outputs = predict_together([*nets, *nets], [*Xs, *Xs])
+    assert groups == [2, 2]
+    expected = [net.predict_proba(own) for net, own in zip(nets, Xs, strict=True)]
+    np.testing.assert_allclose(outputs, [*expected, *expected], atol=1e-6)
 
 
 def test_keys_tell_structures_apart_and_rates_not():

@@ -306,9 +306,9 @@ def test_one_forward_pass_scores_a_group(monkeypatch):
     passes = []
     predict_together = skhpo.lockstep.predict_together
 
-    def spy(nets, Xs):
+    def spy(nets, Xs, **kwargs):
         passes.append(len(nets))
-        return predict_together(nets, Xs)
+        return predict_together(nets, Xs, **kwargs)
 
     monkeypatch.setattr(skhpo.lockstep, "predict_together", spy)
     space = {"lr": [0.01, 0.03]}
