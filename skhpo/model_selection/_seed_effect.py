@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._compat import num_samples, safe_indexing
+from .._compat import safe_indexing
+from ..rows import as_given
 
 __all__ = ["check_seeds_matter"]
 
@@ -38,9 +39,9 @@ def check_seeds_matter(members: Sequence[Any], method: str, X: Any) -> None:
         If they predict the same. Where rows have no columns to mix, this is a warning.
     """
     rng = np.random.default_rng(0)
-    n_samples = num_samples(X)
-    rows = rng.permutation(n_samples)[:_MOST_ROWS]
-    some = safe_indexing(X, rows) if hasattr(X, "shape") else X
+    some = X = as_given(X)
+    if isinstance(X, np.ndarray) or hasattr(X, "iloc"):
+        some = safe_indexing(X, rng.permutation(len(X))[:_MOST_ROWS])
     if not _predict_alike(members, method, some):
         return
     message = (

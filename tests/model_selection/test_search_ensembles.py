@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.sparse import csr_matrix
 from scipy.stats import loguniform
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -148,6 +150,25 @@ def test_seeds_that_change_nothing_are_refused(estimator):
     for _ in range(2):
         with pytest.raises(ValueError, match="predict the same under two seeds"):
             search.ensemble(members="seeds")
+
+
+def test_seeds_where_rows_have_no_columns_to_mix():
+    net = TorchClassifier(OneNamedInput, max_epochs=1)
+    search = search_of(net, {"lr": [0.1]}, return_predictions=False).fit({"a": X}, y)
+    assert len(search.ensemble(2, members="seeds", X={"a": X}, y=y).members_) == 2
+    search = search_of(LogisticRegression(), {"C": [0.1]}, return_predictions=False)
+    search.fit(csr_matrix(X), y)
+    with pytest.warns(UserWarning, match="predict the same under two seeds"):
+        search.ensemble(2, members="seeds", X=csr_matrix(X), y=y)
+
+
+class OneNamedInput(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(6, 2)
+
+    def forward(self, a):
+        return self.layer(a)
 
 
 class IgnoresSeed(SVR):
