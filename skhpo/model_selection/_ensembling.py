@@ -13,7 +13,6 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .. import ensembles, evaluation
-from ..wrappers import inside
 from ._outputs import KeptOutputs
 
 if TYPE_CHECKING:
@@ -137,6 +136,7 @@ class Ensembles(KeptOutputs):
         self, n_seeds: int, inputs: Callable[[int], tuple[Any, Any, dict[str, Any]]]
     ) -> Any:
         """Return the average of the best candidate, trained on all rows under so many seeds."""
+        from ..wrappers import inside
         from ._out_of_fold import check_predicts
         from ._seed_effect import check_seeds_matter
 
