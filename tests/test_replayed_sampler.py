@@ -42,7 +42,7 @@ def test_what_differs_runs_instead_and_the_rest_is_learned_from_it():
     assert [tried[2], tried[5]] == [records[2], records[5]]
     assert inner.predict([records[5]])[0][0] == pytest.approx(-0.04, abs=0.02)
     # What was proposed and did not run is not waited for.
-    assert not inner._pending
+    assert not inner._known.pending
 
 
 def test_what_another_process_proposed_is_not_computed_again(monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,10 +16,11 @@ from ..process import one_thread
 from ..space import SearchSpace
 from ._gp.acquisition import Acquisition, PerSecond
 from ._gp.coordinates import Coordinates
-from ._gp.observations import Observations, Rows
+from ._gp.observations import Observations
 from ._gp.search import AcquisitionSearch
 from ._gp.settings import SETTINGS
 from ._gp.surrogates import Surrogates
+from ._known import KnownConfigurations
 from .base import Sampler
 from .prior import Prior, trust
 from .random import RandomSampler
@@ -178,13 +179,8 @@ class BayesSampler(Sampler):
         self._coordinates = Coordinates(space)
         self._numbers = np.array([dim.kind != "choice" for dim in space.dimensions])
         self._surrogates = Surrogates(self._coordinates, self._rng)
-        self._places: dict[Hashable, int] = {}
-        self._units = Rows(space.n_dims)
-        self._place_at: dict[bytes, int] = {}
-        # Configurations observed only in another task, by place, with their scores there.
-        self._elsewhere: dict[int, tuple[float, dict[str, Any]]] = {}
+        self._known = KnownConfigurations(space)
         self._n_repeated = 0
-        self._pending: dict[int, None] = {}  # an ordered set
         self._observations = Observations()
         self._is_fitted = False  # whether the models know all observations
         self._n_known = 0  # observations of earlier searches
@@ -205,13 +201,10 @@ class BayesSampler(Sampler):
         self.stop_reason = None
         configurations: list[dict[str, Any]] = []
         with one_thread():
-            self._sample(n, configurations)
+            while len(configurations) < n and (params := self._next()) is not None:
+                self._known.run(params)
+                configurations.append(params)
         return configurations
-
-    def _sample(self, n: int, configurations: list[dict[str, Any]]) -> None:
-        while len(configurations) < n and (params := self._next()) is not None:
-            self._run(params)
-            configurations.append(params)
 
     def observe(
         self,
@@ -258,13 +251,9 @@ class BayesSampler(Sampler):
                 f"stop_tol compares the expected improvement of one score with its noise, so that "
                 f"it must be None with several objectives, but it is {self.stop_tol:g}"
             )
-        place = self._place(params)
-        self._pending.pop(place, None)
-        self._elsewhere.pop(place, None)
-        if values is None:
-            self._observations.add(place, score, resource, noise, seconds, violations)
-        else:
-            self._observations.add(place, values, resource, value_noise, seconds, violations)
+        place = self._known.end(params)
+        told, noises = (score, noise) if values is None else (values, value_noise)
+        self._observations.add(place, told, resource, noises, seconds, violations)
         self._is_fitted = False
 
     def observe_elsewhere(
@@ -290,43 +279,23 @@ class BayesSampler(Sampler):
         params, score, noise, seconds, values, value_noise, violations : object
             As in `observe`, at the largest resource of that task.
         """
-        is_known = self._is_known(params)
-        place = self._place(params)
-        if not is_known and self.space.allows(params):
-            ordered = -np.inf if np.isnan(score) else float(score)
-            before, _ = self._elsewhere.get(place, (-np.inf, params))
-            self._elsewhere[place] = max(before, ordered), params
-        if values is None:
-            self._observations.add(place, score, _ELSEWHERE, noise, None, violations)
-        else:
-            self._observations.add(place, values, _ELSEWHERE, value_noise, None, violations)
+        place = self._known.note_elsewhere(params, score)
+        told, noises = (score, noise) if values is None else (values, value_noise)
+        self._observations.add(place, told, _ELSEWHERE, noises, None, violations)
         self._is_fitted = False
 
     def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
-        place = self._place(params)
-        self._pending.pop(place, None)
-        key = self.space.key(by)
-        if key not in self._places and place not in self._observations.places:
-            # Forget the proposed configuration.
-            del self._places[self.space.key(params)]
-            self._places[key] = place
-            self._place_at.pop(self._units.values[place].tobytes(), None)
-            self._set_unit(place, by)
-        self._run(by)
+        places = self._observations.places
+        self._known.replace(params, by, is_observed=lambda number: number in places)
 
     def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
-        if len(self._units) < self._n_initial:  # else a design would have its points twice
+        if len(self._known) < self._n_initial:  # else a design would have its points twice
             super().adopt(params, resource)
             return
-        is_repeated = self._places.get(self.space.key(params)) in self._elsewhere
+        is_repeated = self._known.is_elsewhere(params)
         self._n_repeated += is_repeated
         self._n_chosen += not is_repeated
-        self._run(params)
-
-    def _run(self, params: dict[str, Any]) -> None:
-        place = self._place(params)
-        self._elsewhere.pop(place, None)
-        self._pending[place] = None
+        self._known.run(params)
 
     def predict(self, configurations: Sequence[dict[str, Any]]) -> tuple[Array, Array]:
         """Predict the scores of configurations.
@@ -376,42 +345,13 @@ class BayesSampler(Sampler):
                 relevance[name] = max(relevance[name], most)
         return relevance
 
-    def _place(self, params: dict[str, Any]) -> int:
-        """Number of a configuration, known or new."""
-        place = self._places.setdefault(self.space.key(params), len(self._units))
-        if place == len(self._units):
-            self._units.append(np.nan)
-            self._set_unit(place, params)
-        return place
-
-    def _set_unit(self, place: int, params: dict[str, Any]) -> None:
-        self._units.values[place] = unit = self.space.to_unit(params)
-        self._place_at[unit.tobytes()] = place
-
-    def _is_known(self, params: dict[str, Any]) -> bool:
-        place = self._places.get(self.space.key(params))
-        return place is not None and place not in self._elsewhere
-
-    def _is_known_at(self, unit: Array) -> bool:
-        place = self._place_at.get(unit.tobytes())
-        return place is not None and place not in self._elsewhere
-
-    def _are_excluded(self, u: Array) -> NDArray[np.bool_]:
-        """Whether each point is known or forbidden."""
-        known = np.zeros(len(u), dtype=bool)
-        data, size = u.tobytes(), u[:1].nbytes
-        for i in range(len(u)):  # most are in no dict, and looked up fast
-            if data[i * size : (i + 1) * size] in self._place_at:
-                known[i] = self._is_known_at(u[i])
-        return known | ~self.space.allowed_points(u)
-
     def _next(self) -> dict[str, Any] | None:
         params = None
-        if self._elsewhere and self._n_repeated < SETTINGS.n_repeated:
+        if self._known.elsewhere and self._n_repeated < SETTINGS.n_repeated:
             self._n_repeated += 1
-            score, best = max(self._elsewhere.values(), key=lambda known: known[0])
+            score, best = max(self._known.elsewhere.values(), key=lambda known: known[0])
             params = best if score > -np.inf else None
-        elif len(self._units) >= self._n_initial and self._fit():
+        elif len(self._known) >= self._n_initial and self._fit():
             params = self._promising()
         elif self._n_drawn < self._n_initial:
             params = self._next_initial()
@@ -435,7 +375,7 @@ class BayesSampler(Sampler):
             u = drawn(u[None])[0]
         self._n_drawn += 1
         params = self.space.from_unit(u)
-        return None if self._is_known(params) or not self.space.allows(params) else params
+        return None if self._known.has(params) or not self.space.allows(params) else params
 
     def _unseen(self) -> dict[str, Any] | None:
         """A random new configuration."""
@@ -443,7 +383,7 @@ class BayesSampler(Sampler):
             drawn = self._random.sample(1)
             if not drawn:
                 break
-            if not self._is_known(drawn[0]):
+            if not self._known.has(drawn[0]):
                 return drawn[0]
         self.stop_reason = "all configurations of the space were tried"
         return None
@@ -451,13 +391,13 @@ class BayesSampler(Sampler):
     def _fit(self) -> bool:
         """Whether there is a model; passes new observations on to it."""
         if not self._is_fitted:
-            self._is_fitted = self._surrogates.observe(self._observations, self._units.values)
+            self._is_fitted = self._surrogates.observe(self._observations, self._known.units)
         return self._is_fitted
 
     def _promising(self) -> dict[str, Any] | None:
         """The new configuration with the largest acquisition."""
         models = self._surrogates
-        running = self._units.values[list(self._pending)] if self._pending else None
+        running = self._known.units[list(self._known.pending)] if self._known.pending else None
         # The stopping rule needs the most probable model.
         improvement = models.acquisition(running, draws=self.stop_tol is None)
         self._n_chosen += 1
@@ -470,7 +410,7 @@ class BayesSampler(Sampler):
             centres = np.vstack([centres, self.space.snap(self.prior.mode(centres[:1]))])
 
         def value(u: Array) -> Array:
-            return acquisition(models.encode(u)) - self._edge_penalty(u) + belief(u)
+            return acquisition(models.encode(u)) - self._search.edge_penalty(u) + belief(u)
 
         if self._n_chosen % SETTINGS.choices_every == 0 and models.is_plain:
             other = self._other_choice(value)
@@ -478,7 +418,7 @@ class BayesSampler(Sampler):
                 return other
         found, _ = self._search.maximise(
             value,
-            self._are_excluded,
+            self._known.are_excluded,
             centres,
             SETTINGS.n_around if running is None else SETTINGS.n_around_running,
         )
@@ -486,7 +426,7 @@ class BayesSampler(Sampler):
             return None
         for u in found:
             params = self.space.from_unit(u)
-            if not self._is_known(params):
+            if not self._known.has(params):
                 return params
         return None
 
@@ -497,21 +437,10 @@ class BayesSampler(Sampler):
         choice with which two or more fits, and all of them, failed.
         """
         best = self._surrogates.units_of(self._surrogates.best(1))
-        changed, dims = [], []
-        for j, dim in enumerate(self.space.dimensions):
-            if dim.kind == "choice" and (n := dim.n_levels) and len(best):
-                levels = np.arange(n)
-                if n > SETTINGS.most_listed:
-                    levels = self._rng.choice(n, SETTINGS.most_listed, replace=False)
-                changed.append(np.repeat(best, len(levels), axis=0))
-                changed[-1][:, j] = (levels + 0.5) / n
-                dims.append(np.full(len(levels), j))
-        if not changed:
-            return None
-        points, dim_of = self.space.snap(np.vstack(changed)), np.concatenate(dims)
-        new = ~self._are_excluded(points)
+        points, dim_of = self._search.other_choices(best)
+        new = ~self._known.are_excluded(points)
         points, dim_of = points[new], dim_of[new]
-        known = self._units.values
+        known = self._known.units
         tried = known[self._observations.places]
         failed = np.isnan(self._observations.objectives[:, 0])
         for i in np.argsort(-value(points), kind="stable") if len(points) else ():
@@ -522,7 +451,7 @@ class BayesSampler(Sampler):
             if not (
                 near.all(axis=1).any()
                 or (len(with_it) > 1 and with_it.all())
-                or self._is_known(params)
+                or self._known.has(params)
             ):
                 return params
         return None
@@ -547,15 +476,6 @@ class BayesSampler(Sampler):
         tried = models.units_of(models.best(len(self._observations)))
         weight = self.prior_weight / self._n_chosen * trust(prior.log_density(tried))
         return lambda u: weight * prior.log_density(u)
-
-    def _edge_penalty(self, u: Array) -> Array:
-        """Penalty on the logarithm of the acquisition near the ends of numeric ranges.
-
-        Uncertainty is largest at the ends, so that with much noise all points would be there. A
-        large expected improvement at an end outweighs the penalty.
-        """
-        squares = (2.0 * u[:, self._numbers] - 1.0) ** 2  # ** 4 would take ten times as long
-        return np.asarray(SETTINGS.edge_penalty * (squares**2).sum(axis=1))
 
     def _is_enough(self, improvement: Acquisition, found: Array) -> bool:
         """Whether the stopping rule holds."""

@@ -231,7 +231,7 @@ def test_no_worker_waits_where_it_is_asynchronous():
 
     class Watch:
         def on_fit_end(self, search, trial, result):
-            at_once.append(len(search.sampler_._pending))
+            at_once.append(len(search.sampler_._known.pending))
 
     # The evaluator's slots decide how many run, n_points does not.
     with joblib.parallel_config("threading"):
@@ -437,7 +437,7 @@ def test_what_another_processor_proposed_is_kept(tmp_path):
     tried = search.cv_results_["params"]
     assert [p["x"] for p in tried[:12]] == [e["params"]["x"] for e in events[:24:2]]
     assert {p["kind"] for p in tried[8:12]} == {"plain"}
-    assert not search.sampler_._pending
+    assert not search.sampler_._known.pending
     assert len(tried) == 16
     assert search.predict_score(tried[9])[0] == pytest.approx(-abs(tried[9]["x"] - 0.8), abs=0.05)
 

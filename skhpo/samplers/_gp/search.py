@@ -1,4 +1,4 @@
-"""Maximisation of an acquisition function: global points, then rounds around the best."""
+"""Maximisation of an acquisition function: global points, rounds around the best, other choices."""
 
 from __future__ import annotations
 
@@ -90,3 +90,30 @@ class AcquisitionSearch:
         numbers = np.where(numbers > 1.0, 2.0 - numbers, numbers)  # reflected at both ends
         points = np.where(moved, np.where(self._is_choice, anywhere, numbers), points)
         return self.space.snap(np.clip(points, 0.0, 1.0))
+
+    def other_choices(self, points: Array) -> tuple[Array, NDArray[np.intp]]:
+        """Return points with one choice changed, and the coordinate of that choice in each.
+
+        Parameters
+        ----------
+        points : ndarray of shape (k, n_dims)
+        """
+        changed, dims = [points[:0]], [np.empty(0, dtype=int)]
+        for j, dim in enumerate(self.space.dimensions):
+            if dim.kind == "choice" and (n := dim.n_levels) and len(points):
+                levels = np.arange(n)
+                if n > SETTINGS.most_listed:
+                    levels = self._rng.choice(n, SETTINGS.most_listed, replace=False)
+                changed.append(np.repeat(points, len(levels), axis=0))
+                changed[-1][:, j] = np.tile((levels + 0.5) / n, len(points))
+                dims.append(np.full(len(changed[-1]), j))
+        return self.space.snap(np.vstack(changed)), np.concatenate(dims)
+
+    def edge_penalty(self, u: Array) -> Array:
+        """Penalty on the logarithm of the acquisition near the ends of numeric ranges.
+
+        Uncertainty is largest at the ends, so that with much noise all points would be there. A
+        large expected improvement at an end outweighs the penalty.
+        """
+        squares = (2.0 * u[:, ~self._is_choice] - 1.0) ** 2  # ** 4 would take ten times as long
+        return np.asarray(SETTINGS.edge_penalty * (squares**2).sum(axis=1))
