@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..randomness import OwnGenerators, may_draw
+from ..randomness import OwnGenerators, Stream, may_draw
 from ._elementwise import Masks
-from ._place import Rule, Unknown, users_code
+from ._place import Place, Rule, Unknown, users_code
 
 __all__ = ["ByAutograd", "Networks", "Part", "make_local_rule"]
 
@@ -42,21 +43,21 @@ class Networks:
     """
 
     modules: list[nn.Module]
-    streams: list[Any]
+    streams: list[Stream]
     rules: dict[type, Any] = field(default_factory=dict)
     precision: str | None = None
     parts: list[str] = field(default_factory=list)
     lengths: list[int] | None = None
     _masks: Masks = field(default_factory=Masks)
 
-    def layers(self, layer, path):
+    def layers(self, layer: nn.Module, path: str) -> list[nn.Module]:
         """Return the layer of each network; if it represents a function, the same for all."""
         try:
             return [module.get_submodule(path.removesuffix(".")) for module in self.modules]
         except AttributeError:
             return [layer] * len(self.modules)
 
-    def draw(self, mask, rates):
+    def draw(self, mask: torch.Tensor, rates: Iterable[float]) -> None:
         """Fill a mask (n_networks, n, ...) with each network's own draws, at these rates."""
         lengths = self.lengths or [mask.shape[1]] * len(mask)
         for own, rate, length, stream in zip(
@@ -71,7 +72,7 @@ class Networks:
             else:
                 self._masks.fill(own[:length], rate, stream.generator())
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which autograd computes."""
         if self.precision is None:
             return contextlib.nullcontext()
@@ -105,10 +106,17 @@ class ByAutograd(Rule):
 
     keeps_output = aliases = True
 
-    def __init__(self, function, shapes, place, learns, own=True):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        shapes: list[tuple[int, ...]],
+        place: Place,
+        learns: list[bool],
+        own: bool = True,
+    ) -> None:
         self._function, self._learns, self._networks = function, learns, place.networks
         names = [k for k in place.parameters if own and k.startswith(place.path)]
-        pairs = {name: place.parameter(name.removeprefix(place.path)) for name in names}
+        pairs = {name: place.weight(name.removeprefix(place.path)) for name in names}
         self._gradients = {name: g for name, (_, g) in pairs.items() if g is not None}
         values = {name: value for name, (value, _) in pairs.items()}
         buffers = {k: b for k, b in place.buffers.items() if own and k.startswith(place.path)}
@@ -116,7 +124,9 @@ class ByAutograd(Rule):
         self._wants_graph = any(learns) or bool(self._gradients)
         dtype = torch.int64 if place.is_integer else None
         like = next(iter(place.parameters.values()))[0]
-        inputs = [like.new_zeros(place.n_networks, *shape, dtype=dtype) for shape in shapes]
+        inputs = [
+            like.new_zeros((len(self._networks.modules), *shape), dtype=dtype) for shape in shapes
+        ]
         with (
             torch.no_grad(),
             self._networks.autocast(),
@@ -128,23 +138,25 @@ class ByAutograd(Rule):
             raise Unknown("forward returns more than one tensor")
         self.shape = tuple(output.shape[1:])
 
-    def forward(self, *tensors):
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         if not self._wants_graph:
             with self._networks.autocast():
-                return self._function(self._part, *tensors)
+                output: torch.Tensor = self._function(self._part, *tensors)
+            return output
         pairs = zip(tensors, self._learns, strict=True)
-        tensors = [t.detach().requires_grad_(learns) for t, learns in pairs]
-        self._leaves = [t for t in tensors if t.requires_grad]
+        inputs = [t.detach().requires_grad_(learns) for t, learns in pairs]
+        self._leaves: Any = [t for t in inputs if t.requires_grad]
         values = {
             name: value.detach().requires_grad_(name in self._gradients)
             for name, value in self._part.values.items()
         }
         self._leaves += [values[name] for name in self._gradients]
         with torch.enable_grad(), self._networks.autocast():
-            self._output = self._function(Part(values, self._part.buffers), *tensors)
-        return self._output.detach()
+            output = self._function(Part(values, self._part.buffers), *inputs)
+        self._output: Any = output
+        return output.detach()
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> Any:
         if not self._output.requires_grad:
             raise Unknown("a parameter has no part in the output")
         gradient = gradient.to(self._output.dtype)
@@ -163,9 +175,11 @@ class ByAutograd(Rule):
 
 
 @contextlib.contextmanager
-def _restored(streams, device):
+def _restored(streams: list[Stream], device: torch.device) -> Iterator[None]:
     """Restore the states of streams after this context."""
-    states = [stream.generator(device) and stream.state() for stream in streams]
+    for stream in streams:
+        stream.generator(device)  # its state is saved, too
+    states = [stream.state() for stream in streams]
     try:
         yield
     finally:
@@ -173,7 +187,7 @@ def _restored(streams, device):
             stream.set_state(state)
 
 
-def _unshared(gradient, tensor, several):
+def _unshared(gradient: torch.Tensor | None, tensor: torch.Tensor, several: bool) -> torch.Tensor:
     if gradient is None:
         return torch.zeros_like(tensor)
     if several:
@@ -181,7 +195,7 @@ def _unshared(gradient, tensor, several):
     return gradient.contiguous()
 
 
-def make_local_rule(module, place):
+def make_local_rule(module: nn.Module, place: Place) -> ByAutograd:
     """Return the rule of a module by autograd.
 
     Raises `Unknown` if it cannot be computed for all networks of a place at once.
@@ -199,32 +213,34 @@ def make_local_rule(module, place):
     return ByAutograd(function, [place.shape], place, [place.needs_gradient])
 
 
-def _registered(kind, networks, layers, path):
+def _registered(
+    kind: type, networks: Networks, layers: list[nn.Module], path: str
+) -> Callable[..., Any]:
     """Return the function of a layer by the rule that its user registered."""
     name = f"the rule of {kind.__name__}"
     with users_code(name):
         form = networks.rules[kind](networks, layers, path)
 
-    def function(part, x):
+    def function(part: Part, x: torch.Tensor) -> Any:
         with users_code(name):
             return form(x, part, None)
 
     return function
 
 
-def _draws(layer):
+def _draws(layer: nn.Module) -> bool:
     is_own = type(layer).__module__.startswith("torch.nn.") and not list(layer.children())
     return is_own and layer.training and may_draw(layer) and not isinstance(layer, nn.RNNBase)
 
 
-def _linear(path, part, x):
+def _linear(path: str, part: Part, x: torch.Tensor) -> torch.Tensor:
     # One call, to round once in low precision, as for a single network.
     bias, weight = (part.values[path + name] for name in ("bias", "weight"))
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
-def _one_by_one(networks, layers):
-    def function(part, x):
+def _one_by_one(networks: Networks, layers: list[nn.Module]) -> Callable[..., Any]:
+    def function(part: Part, x: torch.Tensor) -> Any:
         outputs = []
         for layer, stream, one in zip(layers, networks.streams, x.unbind(0), strict=True):
             with OwnGenerators(stream), users_code(type(layer).__name__):
@@ -234,7 +250,7 @@ def _one_by_one(networks, layers):
     return function
 
 
-def _vmapped(module, path):
+def _vmapped(module: nn.Module, path: str) -> Callable[..., Any]:
     name = type(module).__name__
     with users_code(f"{name} cannot be copied"):
         module = copy.deepcopy(module)
@@ -244,10 +260,12 @@ def _vmapped(module, path):
     if any(isinstance(layer, nn.RNNBase) for layer in layers):
         raise Unknown("recurrent layers have no batching rule")
 
-    def call(values, buffers, x):
+    def call(
+        values: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], x: torch.Tensor
+    ) -> Any:
         return torch.func.functional_call(module, (values, buffers), (x,))
 
-    def function(part, x):
+    def function(part: Part, x: torch.Tensor) -> Any:
         values, buffers = (
             {key.removeprefix(path): value for key, value in tensors.items()}
             for tensors in (part.values, part.buffers)
@@ -257,10 +275,10 @@ def _vmapped(module, path):
     return function
 
 
-def vmapped(function, name):
+def vmapped(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Return a function of one network as a function of several."""
 
-    def call(*args):
+    def call(*args: Any) -> Any:
         # Random draws raise: vmap cannot use a separate stream for each network.
         with users_code(f"{name} under vmap"):
             return torch.func.vmap(function)(*args)

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._place import Rule, Unknown
+from ._place import Place, Rule, Unknown
 
 __all__ = ["FUNCTIONS", "OPERATIONS"]
 
 
-def _dropout(p=0.5, training=True, inplace=False):
+def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
     return nn.Dropout(p, inplace).train(training)
 
 
-def _max_pool(kind):
+def _max_pool(kind: type[nn.Module]) -> Callable[..., nn.Module]:
     def layer(
-        kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
-    ):
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> nn.Module:
         return kind(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
 
     return layer
 
 
-def _softmax(kind):
+def _softmax(kind: type[nn.Module]) -> Callable[..., nn.Module]:
     return lambda dim=None, _stacklevel=3, dtype=None: kind(dim if dtype is None else None)
 
 
 # From functions of a tensor and settings (or names of methods) to factories of layers.
-FUNCTIONS = {
+FUNCTIONS: dict[Callable[..., Any] | str, Callable[..., nn.Module]] = {
     **dict.fromkeys((F.relu, torch.relu, "relu"), nn.ReLU),
     **dict.fromkeys((F.tanh, torch.tanh, "tanh"), nn.Tanh),
     **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), nn.Sigmoid),
@@ -67,23 +74,35 @@ class Operation(Rule):
     `settings` the keyword arguments.
     """
 
-    def __init__(self, shapes, args, settings, place):
+    def __init__(
+        self,
+        shapes: list[tuple[int, ...]],
+        args: list[Any],
+        settings: dict[str, Any],
+        place: Place,
+    ) -> None:
         super().__init__(None, place)
         if settings:
             raise Unknown(f"{type(self).__name__} with {', '.join(settings)}")
         self.shapes, self.args = shapes, args
-        self._out = None
+        self._out: torch.Tensor | None = None
 
-    def forward(self, *tensors):
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         """Return a list of gradients that share no memory."""
         raise NotImplementedError
 
 
 class _Binary(Operation):
-    def __init__(self, shapes, args, settings, place):
+    def __init__(
+        self,
+        shapes: list[tuple[int, ...]],
+        args: list[Any],
+        settings: dict[str, Any],
+        place: Place,
+    ) -> None:
         super().__init__(shapes, args, settings, place)
         if len(args) != 2 or len(set(shapes)) > 1:
             raise Unknown(f"{type(self).__name__} of shapes {shapes}")
@@ -92,40 +111,40 @@ class _Binary(Operation):
         if any(type(value) not in (int, float) for value in self.numbers):
             raise Unknown(f"{type(self).__name__} of {self.numbers}")
 
-    def _both(self, tensors):
+    def _both(self, tensors: Iterable[torch.Tensor]) -> list[Any]:
         """Return the arguments in their order."""
-        tensors = iter(tensors)
-        return [next(tensors) if value is None else value for value in self.args]
+        waiting = iter(tensors)
+        return [next(waiting) if value is None else value for value in self.args]
 
 
 class Add(_Binary):
-    def forward(self, *tensors):
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         self._out = torch.add(*sorted(self._both(tensors), key=_is_number), out=self._out)
         return self._out
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         return [gradient, *(gradient.clone() for _ in self.shapes[1:])]
 
 
 class Subtract(_Binary):
-    def forward(self, *tensors):
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         first, second = self._both(tensors)
         self._out = torch.rsub(second, first) if _is_number(first) else torch.sub(first, second)
         return self._out
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         if len(self.shapes) == 2:
             return [gradient, gradient.neg()]
         return [gradient if self.args[0] is None else gradient.neg_()]
 
 
 class Multiply(_Binary):
-    def forward(self, *tensors):
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         self._factors = sorted(self._both(tensors), key=_is_number)
         self._out = torch.mul(*self._factors, out=self._out)
         return self._out
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         first, second = self._factors
         if len(self.shapes) == 1:
             return [gradient.mul_(second)]
@@ -133,7 +152,13 @@ class Multiply(_Binary):
 
 
 class Cat(Operation):
-    def __init__(self, shapes, args, settings, place):
+    def __init__(
+        self,
+        shapes: list[tuple[int, ...]],
+        args: list[Any],
+        settings: dict[str, Any],
+        place: Place,
+    ) -> None:
         dim = settings.pop("dim", args[-1] if len(args) > len(shapes) else 0)
         super().__init__(shapes, args, settings, place)
         n_dims = len(shapes[0])
@@ -143,20 +168,20 @@ class Cat(Operation):
         self._sizes = [shape[self._dim] for shape in shapes]
         self.shape = tuple(torch.cat([torch.empty(s, device="meta") for s in shapes], dim).shape)
 
-    def forward(self, *tensors):
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         self._out = torch.cat(tensors, self._dim, out=self._out)
         return self._out
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         return [part.contiguous() for part in gradient.split(self._sizes, self._dim)]
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return not isinstance(value, torch.Tensor)
 
 
 # From functions, or names of methods, to rules.
-OPERATIONS = {
+OPERATIONS: dict[Callable[..., Any] | str, type[Operation]] = {
     **dict.fromkeys((operator.add, torch.add, "add"), Add),
     **dict.fromkeys((operator.sub, torch.sub, "sub"), Subtract),
     **dict.fromkeys((operator.mul, torch.mul, "mul"), Multiply),

@@ -7,6 +7,8 @@ of ``scale * l``, which ``backward`` returns. The loss of a row with several val
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,23 +34,30 @@ class Loss:
     """
 
     def __init__(
-        self, criterion, shape, target_shape, n_networks, smoothing=0.0, of_probabilities=False
-    ):
+        self,
+        criterion: Any,
+        shape: tuple[int, ...],
+        target_shape: tuple[int, ...],
+        n_networks: int | None,
+        smoothing: float = 0.0,
+        of_probabilities: bool = False,
+    ) -> None:
         if criterion.reduction != "mean":
             raise Unknown(f"the criterion's reduction is {criterion.reduction!r}")
         self.criterion = criterion
         self._many = n_networks is not None
         self._smoothing = smoothing
         self._of_probabilities = of_probabilities
-        self._gradient = None
+        self._gradient: Any = None
 
-    def forward(self, output, y, scale):
+    def forward(self, output: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Return the losses of the n rows; `scale` has the shape () or (n,)."""
         raise NotImplementedError
 
-    def backward(self):
+    def backward(self) -> torch.Tensor:
         """Return the gradient of the output."""
-        return self._gradient
+        gradient: torch.Tensor = self._gradient
+        return gradient
 
 
 class _ClassLoss(Loss):
@@ -58,7 +67,14 @@ class _ClassLoss(Loss):
     rows of a batch than along a few classes.
     """
 
-    def __init__(self, criterion, shape, target_shape, *others, **settings):
+    def __init__(
+        self,
+        criterion: Any,
+        shape: tuple[int, ...],
+        target_shape: tuple[int, ...],
+        *others: Any,
+        **settings: Any,
+    ) -> None:
         super().__init__(criterion, shape, target_shape, *others, **settings)
         if len(shape) != 2 or target_shape != shape[:1]:
             raise Unknown(f"targets of shape {target_shape} for an output of shape {shape}")
@@ -66,20 +82,25 @@ class _ClassLoss(Loss):
             raise Unknown("the criterion ignores a class")
         self._weight, self._n_classes = criterion.weight, shape[1]
 
-    def _normalization(self, weights, scale):
+    def _normalization(self, weights: torch.Tensor, scale: torch.Tensor) -> torch.Tensor | float:
+        if scale.ndim:
+            return 1.0
         # torch divides the loss of a batch by the sum of the weights of its targets.
-        return 1.0 if scale.ndim else weights.shape[-1] / weights.sum(-1, keepdim=True)
+        factor: torch.Tensor = weights.shape[-1] / weights.sum(-1, keepdim=True)
+        return factor
 
 
 class CrossEntropy(_ClassLoss):
-    def __init__(self, criterion, *others, **settings):
+    def __init__(self, criterion: Any, *others: Any, **settings: Any) -> None:
         super().__init__(criterion, *others, **settings)
         # For several networks a tensor of shape (n_networks, 1, 1).
         self._share = criterion.label_smoothing
         self._is_smoothed = isinstance(self._share, torch.Tensor) or self._share > 0
-        self._logits = self._logs = self._ones = None
+        self._logits: torch.Tensor | None = None
+        self._logs: Any = None
+        self._ones: Any = None
 
-    def forward(self, output, y, scale):
+    def forward(self, output: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         logits, y = output.mT, y.unsqueeze(-2)
         if self._ones is None:
             self._ones = torch.ones_like(logits[..., :1, :])
@@ -91,7 +112,7 @@ class CrossEntropy(_ClassLoss):
         self._logs = torch.log_softmax(logits, -2, out=self._logs)
         self._gradient = torch.exp(self._logs, out=self._gradient)
         if self._weight is None and not self._is_smoothed:
-            losses = self._logs.gather(-2, y).squeeze(-2).neg_()
+            losses: torch.Tensor = self._logs.gather(-2, y).squeeze(-2).neg_()
             self._gradient.scatter_add_(-2, y, self._minus_ones)
         else:
             targets = self._targets(y, scale)
@@ -100,24 +121,25 @@ class CrossEntropy(_ClassLoss):
         self._gradient.mul_(scale.unsqueeze(-2) if scale.ndim else scale)
         return losses
 
-    def _targets(self, y, scale):
+    def _targets(self, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Return smoothed and weighted targets of all classes."""
         labels = torch.zeros_like(self._logs).scatter_(-2, y, self._ones)
-        targets = labels * (1 - self._share) + self._share / self._n_classes
+        targets: torch.Tensor = labels * (1 - self._share) + self._share / self._n_classes
         if self._weight is not None:
             of_classes = self._weight.unsqueeze(-1)
             targets *= of_classes
             of_labels = (labels * of_classes).sum(-2)
             factor = self._normalization(of_labels, scale)
-            targets *= factor if scale.ndim else factor.unsqueeze(-2)
+            targets *= factor if isinstance(factor, float) else factor.unsqueeze(-2)
         return targets
 
-    def backward(self):
-        return self._gradient.mT
+    def backward(self) -> torch.Tensor:
+        gradient: torch.Tensor = self._gradient.mT
+        return gradient
 
 
 class NLL(_ClassLoss):
-    def forward(self, output, y, scale):
+    def forward(self, output: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         if self._gradient is None:
             self._gradient = torch.zeros_like(output)
         y = y.unsqueeze(-1)
@@ -140,9 +162,22 @@ class NLL(_ClassLoss):
 
 
 class _ElementwiseLoss(Loss):
-    """An elementwise loss. Subclasses have ``_losses(x, y)`` and ``_slopes(x, y, out)``."""
+    """An elementwise loss."""
 
-    def __init__(self, criterion, shape, target_shape, *others, **settings):
+    def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _slopes(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
+        raise NotImplementedError
+
+    def __init__(
+        self,
+        criterion: Any,
+        shape: tuple[int, ...],
+        target_shape: tuple[int, ...],
+        *others: Any,
+        **settings: Any,
+    ) -> None:
         super().__init__(criterion, shape, target_shape, *others, **settings)
         if shape != target_shape:
             raise Unknown(f"targets of shape {target_shape} for an output of shape {shape}")
@@ -150,7 +185,7 @@ class _ElementwiseLoss(Loss):
             raise Unknown("the criterion has weights of its own")
         self._n_numbers = math.prod(shape[1:])
 
-    def forward(self, output, y, scale):
+    def forward(self, output: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         if self._smoothing:
             y = y * (1 - self._smoothing) + self._smoothing / 2
         losses = self._losses(output, y)
@@ -169,25 +204,25 @@ class _ElementwiseLoss(Loss):
 
 
 class MSE(_ElementwiseLoss):
-    def _losses(self, x, y):
+    def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.sub(x, y).square_()
 
-    def _slopes(self, x, y, out):
+    def _slopes(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
         torch.sub(x, y, out=out).mul_(2)
 
 
 class L1(_ElementwiseLoss):
-    def _losses(self, x, y):
+    def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.sub(x, y).abs_()
 
-    def _slopes(self, x, y, out):
+    def _slopes(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
         torch.sub(x, y, out=out).sign_()
 
 
 class Huber(_ElementwiseLoss):
     """Also SmoothL1, which is a Huber loss divided by its threshold."""
 
-    def __init__(self, criterion, *others, **settings):
+    def __init__(self, criterion: Any, *others: Any, **settings: Any) -> None:
         super().__init__(criterion, *others, **settings)
         is_smooth = isinstance(criterion, nn.SmoothL1Loss)
         self._delta = criterion.beta if is_smooth else criterion.delta
@@ -195,46 +230,46 @@ class Huber(_ElementwiseLoss):
         if not self._delta:
             raise Unknown("SmoothL1Loss(beta=0)")
 
-    def _losses(self, x, y):
+    def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         losses = nn.functional.huber_loss(x, y, reduction="none", delta=self._delta)
         return losses if self._factor == 1 else losses.mul_(self._factor)
 
-    def _slopes(self, x, y, out):
+    def _slopes(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
         torch.sub(x, y, out=out).clamp_(-self._delta, self._delta)
         if self._factor != 1:
             out.mul_(self._factor)
 
 
 class BCEWithLogits(_ElementwiseLoss):
-    def __init__(self, criterion, *others, **settings):
+    def __init__(self, criterion: Any, *others: Any, **settings: Any) -> None:
         super().__init__(criterion, *others, **settings)
         if criterion.pos_weight is not None:
             raise Unknown("the criterion has weights of its own")
 
-    def _losses(self, x, y):
+    def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return nn.functional.binary_cross_entropy_with_logits(x, y, reduction="none")
 
-    def _slopes(self, x, y, out):
+    def _slopes(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
         torch.sigmoid(x, out=out).sub_(y)
 
 
 class BCE(_ElementwiseLoss):
-    def _losses(self, x, y):
+    def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return nn.functional.binary_cross_entropy(x, y, reduction="none")
 
-    def _slopes(self, x, y, out):
+    def _slopes(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
         one = torch.ones_like(x)
         torch.ops.aten.binary_cross_entropy_backward.grad_input(one, x, y, None, 0, grad_input=out)
 
 
 class PoissonNLL(_ElementwiseLoss):
-    def _losses(self, x, y):
+    def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         c = self.criterion
         return nn.functional.poisson_nll_loss(
             x, y, log_input=c.log_input, full=c.full, eps=c.eps, reduction="none"
         )
 
-    def _slopes(self, x, y, out):
+    def _slopes(self, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
         if self.criterion.log_input:
             torch.exp(x, out=out).sub_(y)
         else:
@@ -242,7 +277,7 @@ class PoissonNLL(_ElementwiseLoss):
 
 
 class MultiMargin(_ClassLoss):
-    def forward(self, output, y, scale):
+    def forward(self, output: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         c, rows, labels = self.criterion, output.reshape(-1, output.shape[-1]), y.flatten()
         settings = c.p, c.margin, self._weight
         losses = nn.functional.multi_margin_loss(rows, labels, *settings, reduction="none")
@@ -253,7 +288,7 @@ class MultiMargin(_ClassLoss):
 
 
 # From the exact type of a criterion to its rule.
-LOSSES = {
+LOSSES: dict[type[nn.Module], type[Loss]] = {
     nn.CrossEntropyLoss: CrossEntropy,
     nn.NLLLoss: NLL,
     nn.MultiMarginLoss: MultiMargin,
@@ -267,7 +302,13 @@ LOSSES = {
 }
 
 
-def make_loss(criterion, shape, target_shape, n_networks=None, **settings):
+def make_loss(
+    criterion: nn.Module,
+    shape: Iterable[int],
+    target_shape: Iterable[int],
+    n_networks: int | None = None,
+    **settings: Any,
+) -> Loss:
     """Return the rule of a criterion; `Unknown` is raised if it has none."""
     kind = LOSSES.get(type(criterion))
     if kind is None:

@@ -111,6 +111,13 @@ class Place:
         self.read.add(name)
         return self.parameters[name]
 
+    def weight(self, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return value and gradient of a parameter without which the layer has no rule."""
+        value, gradient = self.parameter(name)
+        if value is None:
+            raise Unknown(f"{self.path}{name} is no parameter")
+        return value, gradient
+
     def layers(self, layer: nn.Module) -> list[nn.Module]:
         """Return the layer of each network."""
         if self.networks is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ..sparse import SparseBatch
-from ._place import Rule, Unknown, on_meta
+from ._place import Place, Rule, Unknown, on_meta
 
 __all__ = ["Convolution", "Embedding", "Linear", "SparseLinear"]
 
@@ -20,19 +21,20 @@ _CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 class Linear(Rule):
     """``y = x W' + b``, for x of shape (n, ..., in)."""
 
-    def __init__(self, layer, place):
+    def __init__(self, layer: Any, place: Place) -> None:
         if place.is_integer or place.shape[-1] != layer.in_features or len(place.shape) < 2:
             raise Unknown(f"Linear of an input of shape {place.shape}")
         self.shape = *place.shape[:-1], layer.out_features
         self._needs_gradient = place.needs_gradient
-        self._weight, self._weight_gradient = place.parameter("weight")
+        self._weight, self._weight_gradient = place.weight()
         self._bias, self._bias_gradient = place.parameter("bias")
         self._transposed = self._weight.mT
         # Weights of several networks may be a view of memory in the order (n_networks, in, out).
         gradient = self._weight_gradient
-        is_transposed = gradient is not None and gradient.stride(-1) != 1
-        self._kept_transposed = gradient.mT if is_transposed else None
-        leading = () if place.n_networks is None else (place.n_networks,)
+        self._kept_transposed = None
+        if gradient is not None and gradient.stride(-1) != 1:
+            self._kept_transposed = gradient.mT
+        leading: tuple[int, ...] = () if place.n_networks is None else (place.n_networks,)
         many = bool(leading)
         self._product = torch.bmm if many else torch.mm
         # Of weights in their own order the outputs are computed as (n_networks, out, n).
@@ -40,15 +42,16 @@ class Linear(Rule):
         if many and self._bias is not None:
             self._bias = self._bias.unsqueeze(-1 if self._goes_across else 1)
         # Further dimensions are flattened to rows of a matrix.
-        self._flat = self._full = None
+        self._flat: tuple[int, ...] | None = None
         if len(place.shape) > 2:
             self._flat = *leading, math.prod(place.shape[:-1])
-            self._full = *leading, *self.shape[:-1]
+            self._full: tuple[int, ...] = *leading, *self.shape[:-1]
         # A product with ones takes half the time of a sum.
         self._ones = None if many else self._weight.new_ones(math.prod(place.shape[:-1]))
-        self._out = self._x_gradient = None
+        self._out: Any = None
+        self._x_gradient: Any = None
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._flat is not None:
             x = x.reshape(*self._flat, x.shape[-1])
         self._x = x
@@ -60,10 +63,10 @@ class Linear(Rule):
                 self._out.add_(self._bias)
         else:
             self._out = torch.addmm(self._bias, x, self._transposed, out=self._out)
-        out = self._out.mT if self._goes_across else self._out
+        out: torch.Tensor = self._out.mT if self._goes_across else self._out
         return out if self._flat is None else out.reshape(*self._full, -1)
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> torch.Tensor | None:
         if self._flat is not None:
             gradient = gradient.reshape(*self._flat, gradient.shape[-1])
         if self._kept_transposed is not None:
@@ -78,22 +81,21 @@ class Linear(Rule):
         if not self._needs_gradient:
             return None
         self._x_gradient = self._product(gradient, self._weight, out=self._x_gradient)
-        if self._flat is None:
-            return self._x_gradient
-        return self._x_gradient.view(*self._full, -1)
+        of_x: torch.Tensor = self._x_gradient
+        return of_x if self._flat is None else of_x.view(*self._full, -1)
 
 
 class SparseLinear(Linear):
     """A linear layer that computes with the nonzero values of a `SparseBatch`."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if type(x) is not SparseBatch:
             return super().forward(x)
         self._x = x
         out = x.times(self._weight)
         return out if self._bias is None else out.add_(self._bias)
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> torch.Tensor | None:
         if type(self._x) is not SparseBatch:
             return super().backward(gradient)
         if self._weight_gradient is not None:
@@ -106,20 +108,21 @@ class SparseLinear(Linear):
 class MergedChannels(Rule):
     """A layer that computes several networks as one with the channels of all of them."""
 
-    def __init__(self, layer, place):
+    def __init__(self, layer: Any, place: Place) -> None:
         super().__init__(layer, place)
         self._n_networks = place.n_networks
 
-    def _join(self, x):
+    def _join(self, x: torch.Tensor) -> torch.Tensor:
         # From (n_networks, n, channels, ...) to (n, n_networks * channels, ...).
         return x if self._n_networks is None else x.transpose(0, 1).flatten(1, 2)
 
-    def _split(self, x):
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
         if self._n_networks is None:
             return x
-        return x.unflatten(1, (self._n_networks, -1)).transpose(0, 1)
+        split: torch.Tensor = x.unflatten(1, (self._n_networks, -1)).transpose(0, 1)
+        return split
 
-    def _joined(self, place, name):
+    def _joined(self, place: Place, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Return a parameter and its gradient in the shape for one layer."""
         value, gradient = place.parameter(name)
         if self._n_networks is None or value is None:
@@ -130,7 +133,7 @@ class MergedChannels(Rule):
 
 
 class Convolution(MergedChannels):
-    def __init__(self, layer, place):
+    def __init__(self, layer: Any, place: Place) -> None:
         super().__init__(layer, place)
         n_dims = len(layer.kernel_size)
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
@@ -142,9 +145,10 @@ class Convolution(MergedChannels):
         own = *settings, layer.groups
         self.shape = on_meta(lambda x, w: function(x, w, None, *own), place.shape, layer.weight)
         n_groups = layer.groups * (place.n_networks or 1)
+        self._weight: Any
         self._weight, self._weight_gradient = self._joined(place, "weight")
         self._bias, self._bias_gradient = self._joined(place, "bias")
-        self._settings = *settings, False, [0] * n_dims, n_groups
+        self._settings: Any = *settings, False, [0] * n_dims, n_groups
         self._mask = [
             place.needs_gradient,
             self._weight_gradient is not None,
@@ -152,39 +156,41 @@ class Convolution(MergedChannels):
         ]
         self._sizes = None if self._bias is None else list(self._bias.shape)
 
-    def forward(self, x):
-        self._x = x = self._join(x)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self._join(x)
+        self._x: Any = x
         return self._split(torch.convolution(x, self._weight, self._bias, *self._settings))
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> torch.Tensor | None:
         of_x, of_weight, of_bias = _aten.convolution_backward.default(
             self._join(gradient), self._x, self._weight, self._sizes, *self._settings, self._mask
         )
         self._x = None
-        if of_weight is not None:
+        if self._weight_gradient is not None:
             self._weight_gradient.copy_(of_weight)
-        if of_bias is not None:
+        if self._bias_gradient is not None:
             self._bias_gradient.copy_(of_bias)
         return None if of_x is None else self._split(of_x)
 
 
 class Embedding(Rule):
-    def __init__(self, layer, place):
+    def __init__(self, layer: Any, place: Place) -> None:
         if layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse:
             raise Unknown("an Embedding that changes its weights, or their gradients")
         if not place.is_integer:
             raise Unknown("Embedding of an input that is not of integers")
         self.shape = *place.shape, layer.embedding_dim
-        self._weight, self._weight_gradient = place.parameter("weight")
+        self._weight, self._weight_gradient = place.weight()
         self._padding = -1 if layer.padding_idx is None else layer.padding_idx
-        self._n_rows, self._firsts = layer.num_embeddings, None
+        self._n_rows = layer.num_embeddings
+        self._firsts: torch.Tensor | None = None
         if place.n_networks is not None:
             # One table of all networks; each has its first row.
             firsts = torch.arange(place.n_networks, device=self._weight.device) * self._n_rows
             self._firsts = firsts.view(-1, *[1] * len(place.shape))
             self._weight = self._weight.view(-1, layer.embedding_dim)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._firsts is not None:
             in_range = ((x >= 0) & (x < self._n_rows)).all()
             torch._assert_async(in_range, "index out of range")
@@ -193,7 +199,7 @@ class Embedding(Rule):
         self._x = x
         return torch.embedding(self._weight, x)
 
-    def backward(self, gradient):
+    def backward(self, gradient: torch.Tensor) -> torch.Tensor | None:
         if self._weight_gradient is None:
             return None
         padding = self._padding
