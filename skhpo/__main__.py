@@ -1,9 +1,12 @@
 """Commands about journals: ``python -m skhpo --help`` lists them."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 from .exceptions import JournalError, StorageError
 from .inspection import read_search, report, summary_lines
@@ -13,7 +16,7 @@ from .journal import at_work, repair
 _WATCH_EVERY = 2.0
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status.
 
     Parameters
@@ -64,7 +67,7 @@ def main(arguments=None):
     return 0
 
 
-def _repair(options):
+def _repair(options: argparse.Namespace) -> None:
     kept = repair(options.journal, options.output)
     for number, why in kept.lost:
         print(f"line {number} is left out: {why}")
@@ -76,13 +79,13 @@ def _repair(options):
     )
 
 
-def _show(options):
+def _show(options: argparse.Namespace) -> None:
     if options.rows < 1:
         raise ValueError(f"--rows must be at least 1, but got {options.rows}")
     record = read_search(options.journal)
     print("\n".join(summary_lines(record, metric=options.metric, n_rows=options.rows)))
     for process, fits in at_work(options.journal).items():
-        splits = {}
+        splits: dict[int, set[int]] = {}
         for trial, split, _ in fits:
             splits.setdefault(trial, set()).add(split)
         doing = [
@@ -92,7 +95,7 @@ def _show(options):
         print(f"{process} works on {'; '.join(doing) or 'no fit now'}")
 
 
-def _report(options):
+def _report(options: argparse.Namespace) -> None:
     size = None
     while True:
         now = os.stat(options.journal).st_size if os.path.exists(options.journal) else None

@@ -1,4 +1,4 @@
-"""Names of a package whose modules are imported when somebody asks for them."""
+"""What is imported when somebody asks for it: names of a package, optional packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-__all__ = ["late"]
+__all__ = ["import_extra", "late"]
 
 
 def late(
@@ -36,3 +36,30 @@ def late(
         return sorted({*vars(sys.modules[package]), *homes})
 
     return find, names
+
+
+def import_extra(module: str, who: str, extra: str | None = None) -> Any:
+    """Return a module of a package that is installed with an extra of this one.
+
+    Parameters
+    ----------
+    module : str
+        Its full name.
+    who : str
+        What needs it.
+    extra : str or None, default=None
+        None for the name of the package.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; names the extra.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"{who} needs the package {package}, which is not installed: "
+            f"pip install skhpo[{extra or package}]"
+        ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ __all__ = ["MLP", "ConvNet", "TableInputs", "TabularMLP"]
 
 # Standard deviation of the initial vectors of categories.
 _SMALL = 0.05
-_NORMALIZATIONS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+_NORMALIZATIONS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 _RATE = [Number(numbers.Real, 0, 1, closed="left")]
 # Constraints of arguments.
 _OF_MLP = {
@@ -80,15 +82,15 @@ class MLP(nn.Sequential):
 
     def __init__(
         self,
-        in_features,
-        out_features,
-        n_units=64,
-        n_layers=1,
-        activation="relu",
-        dropout=0.0,
-        input_dropout=0.0,
-        normalization=None,
-    ):
+        in_features: int,
+        out_features: int,
+        n_units: int = 64,
+        n_layers: int = 1,
+        activation: str | Callable[..., Any] = "relu",
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        normalization: str | None = None,
+    ) -> None:
         super().__init__()
         rates = {"dropout": dropout, "input_dropout": input_dropout}
         check_arguments(type(self).__name__, _OF_MLP, n_units=n_units, n_layers=n_layers, **rates)
@@ -106,11 +108,11 @@ class MLP(nn.Sequential):
             in_features = n_units
         self.output = nn.Linear(in_features, out_features)
 
-    def _add_inputs(self, in_features):
+    def _add_inputs(self, in_features: int) -> int:
         """Add what comes before the layers; return the number of its outputs."""
         return in_features
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map a batch to its outputs.
 
         Parameters
@@ -123,7 +125,9 @@ class MLP(nn.Sequential):
         output : Tensor of shape (n, out_features)
             Logits of classes, or predictions of targets.
         """
-        return super().forward(x.flatten(1) if x.ndim > 2 else x)
+        x = x.flatten(1) if x.ndim > 2 else x
+        output: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch's
+        return output
 
 
 class TabularMLP(MLP):
@@ -169,24 +173,24 @@ class TabularMLP(MLP):
 
     def __init__(
         self,
-        in_features,
-        out_features,
-        n_categories,
-        embedding_size=4,
-        n_units=64,
-        n_layers=1,
-        activation="relu",
-        dropout=0.0,
-        input_dropout=0.0,
-        normalization=None,
-    ):
+        in_features: int,
+        out_features: int,
+        n_categories: Iterable[int],
+        embedding_size: int = 4,
+        n_units: int = 64,
+        n_layers: int = 1,
+        activation: str | Callable[..., Any] = "relu",
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        normalization: str | None = None,
+    ) -> None:
         self._of_table = tuple(n_categories), embedding_size
         super().__init__(
             *(in_features, out_features, n_units, n_layers, activation),
             *(dropout, input_dropout, normalization),
         )
 
-    def _add_inputs(self, in_features):
+    def _add_inputs(self, in_features: int) -> int:
         self.table = TableInputs(in_features, *self._of_table)
         return self.table.out_features
 
@@ -201,7 +205,9 @@ class TableInputs(nn.Module):
     embedding_size : int
     """
 
-    def __init__(self, in_features, n_categories, embedding_size):
+    def __init__(
+        self, in_features: int, n_categories: tuple[int, ...], embedding_size: int
+    ) -> None:
         super().__init__()
         check_arguments("TabularMLP", {"embedding_size": [COUNT]}, embedding_size=embedding_size)
         self.n_categories, self.n_columns = n_categories, len(n_categories)
@@ -215,6 +221,7 @@ class TableInputs(nn.Module):
         if n_categories:
             # One vector for 0 in all columns, then those of each column.
             sizes = torch.tensor([n - 1 for n in n_categories])
+            self.offsets: torch.Tensor
             self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
             self.embedding = nn.Embedding(1 + int(sizes.sum()), embedding_size, padding_idx=0)
             # Small, so that categories begin about equal: torch's own of 1 overfits small tables.
@@ -224,7 +231,7 @@ class TableInputs(nn.Module):
         if n_numbers:
             self.norm = nn.BatchNorm1d(n_numbers, affine=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map a batch of shape (n, in_features) to (n, out_features)."""
         parts = []
         if self.n_columns:
@@ -284,15 +291,15 @@ class ConvNet(nn.Sequential):
 
     def __init__(
         self,
-        input_shape,
-        out_features,
-        n_channels=16,
-        n_layers=2,
-        kernel_size=3,
-        activation="relu",
-        dropout=0.0,
-        normalization=None,
-    ):
+        input_shape: Sequence[int],
+        out_features: int,
+        n_channels: int = 16,
+        n_layers: int = 2,
+        kernel_size: int = 3,
+        activation: str | Callable[..., Any] = "relu",
+        dropout: float = 0.0,
+        normalization: str | None = None,
+    ) -> None:
         super().__init__()
         if len(input_shape) not in (2, 3):
             raise ValueError(
@@ -328,7 +335,7 @@ class ConvNet(nn.Sequential):
         n_values = n_in * (height // 2**n_layers) * (width // 2**n_layers)
         self.output = nn.Linear(n_values, out_features)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map a batch of images to their outputs.
 
         Parameters
@@ -341,10 +348,12 @@ class ConvNet(nn.Sequential):
         output : Tensor of shape (n, out_features)
             Logits of classes, or predictions of targets.
         """
-        return super().forward(x.unsqueeze(1) if self.is_gray else x)
+        x = x.unsqueeze(1) if self.is_gray else x
+        output: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch's
+        return output
 
 
-def _make_normalization(name, n_units):
+def _make_normalization(name: str, n_units: int) -> nn.Module:
     if name not in _NORMALIZATIONS:
         known = ", ".join(repr(known) for known in nearest_first(name, _NORMALIZATIONS))
         raise ValueError(f"normalization must be None or one of {known}, but got {name!r}")

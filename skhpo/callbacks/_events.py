@@ -5,37 +5,17 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from ..files import storing, write_atomically
+from ._hparams import Domain
 
-__all__ = [
-    "INCOMPLETE",
-    "EventFile",
-    "experiment",
-    "import_tensorboard",
-    "session_end",
-    "session_start",
-]
+__all__ = ["INCOMPLETE", "EventFile", "experiment", "session_end", "session_start"]
 
 # A file while it is written; TensorBoard does not look at it.
 INCOMPLETE = "incomplete"
-
-
-def import_tensorboard():
-    """Import what this module needs of TensorBoard.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; names the extra.
-    """
-    try:
-        import tensorboard.plugins.hparams.api_pb2  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "TensorBoardLogger needs the package tensorboard, which is not installed: "
-            "pip install skhpo[tensorboard]"
-        ) from error
 
 
 class EventFile:
@@ -49,20 +29,20 @@ class EventFile:
         Of the file; contains "tfevents", by which TensorBoard knows event files.
     """
 
-    def __init__(self, folder, name):
+    def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        self._records = []
+        self._records: list[bytes] = []
         self._add(file_version="brain.Event:2")
 
-    def add_scalar(self, tag, value, step=0):
+    def add_scalar(self, tag: str, value: float, step: int = 0) -> None:
         """Add one point of a scalar."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
         self._add(summary=summary, step=step)
 
-    def add_hparams(self, tag, **data):
+    def add_hparams(self, tag: str, **data: object) -> None:
         """Add a record of the HParams plugin."""
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import metadata
@@ -75,7 +55,7 @@ class EventFile:
         )
         self._add(summary=Summary(value=[value]))
 
-    def write(self):
+    def write(self) -> None:
         """Put the file in place, over an earlier one of the name."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -89,14 +69,16 @@ class EventFile:
         with storing(self.folder / self.name):
             os.replace(part, self.folder / self.name)
 
-    def _add(self, **content):
+    def _add(self, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
         event = Event(wall_time=time.time(), **content)
         self._records.append(event.SerializeToString())
 
 
-def experiment(file, domains, metrics, description):
+def experiment(
+    file: EventFile, domains: Mapping[str, Domain], metrics: Iterable[str], description: str
+) -> None:
     """Add the record that says what is searched and measured.
 
     Parameters
@@ -136,7 +118,9 @@ def experiment(file, domains, metrics, description):
     )
 
 
-def session_start(file, hparams, start_time):
+def session_start(
+    file: EventFile, hparams: Mapping[str, bool | float | str], start_time: float
+) -> None:
     """Add the record that opens a session.
 
     Parameters
@@ -160,7 +144,7 @@ def session_start(file, hparams, start_time):
     file.add_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=info)
 
 
-def session_end(file, *, failed):
+def session_end(file: EventFile, *, failed: bool) -> None:
     """Add the record that closes a session."""
     from tensorboard.plugins.hparams import api_pb2, metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo

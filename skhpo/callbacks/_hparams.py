@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
+
+from ..space import SearchSpace
 
 __all__ = ["Domain", "domain_of", "domain_of_choices"]
 
@@ -27,26 +30,18 @@ class Domain:
     """
 
     kind: str
-    choices: tuple = ()
+    choices: tuple[Any, ...] = ()
     interval: tuple[float, float] | None = None
 
     def value(self, value: Any) -> bool | float | str:
         """Return a value of the hyperparameter as one of this kind."""
-        return {"bool": bool, "number": float, "string": shown}[self.kind](value)
+        if self.kind == "bool":
+            return bool(value)
+        return float(value) if self.kind == "number" else shown(value)
 
 
-def domain_of(space, name):
-    """Return the domain of a parameter, over all dicts of a space.
-
-    Parameters
-    ----------
-    space : SearchSpace
-    name : str
-
-    Returns
-    -------
-    Domain
-    """
+def domain_of(space: SearchSpace, name: str) -> Domain:
+    """Return the domain of a parameter, over all dicts of a space."""
     choices, bounds = space.choices(name), space.bounds(name)
     if bounds is None:
         return domain_of_choices(choices)
@@ -57,7 +52,7 @@ def domain_of(space, name):
     return Domain("number", interval=(float(low), float(high)) if finite else None)
 
 
-def domain_of_choices(choices):
+def domain_of_choices(choices: Collection[Any]) -> Domain:
     """Return the domain of a list of values of any types."""
     if all(isinstance(choice, bool) for choice in choices):
         return Domain("bool", tuple(choices))
@@ -66,7 +61,7 @@ def domain_of_choices(choices):
     return Domain("string", tuple(dict.fromkeys(map(shown, choices))))
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """Return a short text for any value, the same one in another process."""
     if isinstance(value, str):
         return value
@@ -74,6 +69,6 @@ def shown(value):
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def _is_number(value):
+def _is_number(value: object) -> TypeGuard[float]:
     # The dashboard reads JSON, which has neither infinities nor NaN.
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from typing import Any
 
+from .._late import import_extra
+from ..model_selection import SearchStart
+from ..trial import FitResult, Trial
 from ._hparams import shown
-from ._trials import TrialLogger, curves_of, is_failed, name_of, scalars_of, values_of
+from ._trials import (
+    TrialLogger,
+    description_of,
+    is_failed,
+    name_of,
+    points_of,
+    scalars_of,
+    seconds_of,
+    values_of,
+)
 
 __all__ = ["MLflowLogger"]
 
@@ -57,22 +71,20 @@ class MLflowLogger(TrialLogger):
     >>> search.fit(*load_iris(return_X_y=True))  # doctest: +SKIP
     """
 
-    def __init__(self, experiment_name="skhpo", *, tracking_uri=None, curves=True):
+    def __init__(
+        self,
+        experiment_name: str = "skhpo",
+        *,
+        tracking_uri: str | None = None,
+        curves: bool = True,
+    ) -> None:
         self.experiment_name = experiment_name
         self.tracking_uri = tracking_uri
         self.curves = curves
 
-    def on_search_begin(self, search, start):
-        """Find the experiment and the runs that there are, or make the search's.
-
-        Parameters
-        ----------
-        search : estimator
-            The search that is fitted.
-        start : SearchStart
-            What the search is about to do, and what its journal has.
-        """
-        client = self._client = _client(self.tracking_uri)
+    def on_search_begin(self, search: Any, start: SearchStart) -> None:
+        client = import_extra("mlflow", "MLflowLogger").MlflowClient(self.tracking_uri)
+        self._client = client
         found = client.get_experiment_by_name(self.experiment_name)
         self._experiment = (
             client.create_experiment(self.experiment_name) if found is None else found.experiment_id
@@ -91,39 +103,32 @@ class MLflowLogger(TrialLogger):
             elif int(trial) in known:
                 self._logged.add(int(trial))
         if self._parent is None:
-            name = f"{type(search).__name__} of {type(search.estimator).__name__}"
             tags = {"skhpo.search": start.identity}
-            run = client.create_run(self._experiment, tags=tags, run_name=name)
+            run = client.create_run(self._experiment, tags=tags, run_name=description_of(search))
             self._parent = run.info.run_id
         else:
             client.update_run(self._parent, status="RUNNING")
 
-    def _log(self, search, trial, results):
+    def _log(self, search: Any, trial: Trial, results: Sequence[FitResult]) -> None:
         from mlflow.entities import Metric, Param
 
         client = self._client
         now = round(1000 * time.time())
-        seconds = sum(result.fit_time + result.score_time for result in results)
         tags = {
             "mlflow.parentRunId": self._parent,
             "skhpo.search": self._search,
             "skhpo.trial": str(trial.number),
             "skhpo.candidate": str(trial.candidate),
         }
-        run = client.create_run(
-            self._experiment, now - round(1000 * seconds), tags=tags, run_name=name_of(trial)
-        ).info.run_id
+        began = now - round(1000 * seconds_of(results))
+        run = client.create_run(self._experiment, began, tags=tags, run_name=name_of(trial))
+        run = run.info.run_id
         metrics = [
             Metric(tag, value, now, trial.resource or 0)
             for tag, value in scalars_of(search, results)
-            if math.isfinite(value)
         ]
-        for tag, curve in curves_of(results) if self.curves else ():
-            metrics += [
-                Metric(tag, value, now, epoch)
-                for epoch, value in enumerate(curve, start=1)
-                if math.isfinite(value)
-            ]
+        if self.curves:
+            metrics += [Metric(tag, value, now, epoch) for epoch, tag, value in points_of(results)]
         params = [Param(name, str(shown(v))) for name, v in values_of(search, trial).items()]
         for i in range(0, len(params), _PARAMS_AT_ONCE):
             client.log_batch(run, params=params[i : i + _PARAMS_AT_ONCE])
@@ -131,7 +136,7 @@ class MLflowLogger(TrialLogger):
             client.log_batch(run, metrics=metrics[i : i + _METRICS_AT_ONCE])
         client.set_terminated(run, "FAILED" if is_failed(results) else "FINISHED", now)
 
-    def on_search_end(self, search):
+    def on_search_end(self, search: Any) -> None:
         """Log what is best, and end the search's run.
 
         Parameters
@@ -145,14 +150,3 @@ class MLflowLogger(TrialLogger):
         for name, value in getattr(search, "best_params_", {}).items():
             self._client.set_tag(self._parent, f"best.{name}", str(shown(value)))
         self._client.set_terminated(self._parent, "FINISHED")
-
-
-def _client(tracking_uri):
-    try:
-        from mlflow import MlflowClient
-    except ImportError as error:
-        raise ImportError(
-            "MLflowLogger needs the package mlflow, which is not installed: pip install "
-            "skhpo[mlflow]"
-        ) from error
-    return MlflowClient(tracking_uri)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import time
 import warnings
-from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
+from .._late import import_extra
 from ..files import read_file, write_atomically
-from ._events import (
-    INCOMPLETE,
-    EventFile,
-    experiment,
-    import_tensorboard,
-    session_end,
-    session_start,
-)
+from ..model_selection import SearchStart
+from ..trial import FitResult, Trial
+from ._events import INCOMPLETE, EventFile, experiment, session_end, session_start
 from ._hparams import Domain, domain_of, domain_of_choices
-from ._trials import curves_of, is_failed, name_of, scalars_of, values_of
+from ._trials import (
+    TrialLogger,
+    answered_trials,
+    description_of,
+    is_failed,
+    name_of,
+    points_of,
+    scalars_of,
+    seconds_of,
+    values_of,
+)
 
 __all__ = ["TensorBoardLogger"]
 
@@ -31,7 +37,7 @@ _UNFINISHED = re.compile(rf"{INCOMPLETE}(\.[0-9a-f]+\.part)?")
 _SESSION = re.compile(r"trial-(\d{4,})(-c\d{4,})?")
 
 
-class TensorBoardLogger:
+class TensorBoardLogger(TrialLogger):
     """Search callback that writes a log for TensorBoard's HParams dashboard.
 
     The log has the hyperparameters with their domains, the metrics, and a session for each trial:
@@ -102,22 +108,15 @@ class TensorBoardLogger:
     ['trial-0000-c0000', 'trial-0001-c0001', 'trial-0002-c0001']
     """
 
-    def __init__(self, log_dir, *, curves=True, overwrite=False):
+    def __init__(
+        self, log_dir: str | os.PathLike[str], *, curves: bool = True, overwrite: bool = False
+    ) -> None:
         self.log_dir = log_dir
         self.curves = curves
         self.overwrite = overwrite
 
-    def on_search_begin(self, search, start):
-        """Check the folder, clear what will be replaced, and write down domains and metrics.
-
-        Parameters
-        ----------
-        search : estimator
-            The search that is fitted.
-        start : SearchStart
-            What the search is about to do, and what its journal has.
-        """
-        import_tensorboard()
+    def on_search_begin(self, search: Any, start: SearchStart) -> None:
+        import_extra("tensorboard.plugins.hparams.api_pb2", "TensorBoardLogger")
         if "://" in os.fspath(self.log_dir):
             raise ValueError(f"log_dir must be a local folder, but is {self.log_dir!r}")
         self._folder = Path(self.log_dir).absolute()  # the working directory may change
@@ -127,9 +126,7 @@ class TensorBoardLogger:
             largest = start.max_resource
             interval = None if largest is None else (1.0, float(largest))
             self._domains[resource] = Domain("number", interval=interval)
-        fits = Counter(trial for trial, _, _ in start.known)
-        n_fits = search.n_splits_ * search.n_repeats
-        self._kept = {trial for trial, count in fits.items() if count == n_fits}
+        self._logged = answered_trials(search, start)
         self._described = self._broken = False
         try:
             self._prepare(start.identity)
@@ -141,29 +138,18 @@ class TensorBoardLogger:
                 f"{error.strerror}; give another path"
             ) from error
 
-    def on_trial_end(self, search, trial, results, score):
-        """Write the session of a trial.
-
-        Parameters
-        ----------
-        search : estimator
-            The search that is fitted.
-        trial : Trial
-            The trial that has ended.
-        results : list of FitResult
-            One for each split and repeat.
-        score : float
-            Mean score of the trial, NaN if a fit failed.
-        """
+    def on_trial_end(
+        self, search: Any, trial: Trial, results: Sequence[FitResult], score: float
+    ) -> None:
         if self._broken:
             return
         try:
             names = max((list(result.test_scores) for result in results), key=len)
             if names and not self._described:
                 self._describe(search, names)
-            folder = self._folder / name_of(trial)
-            if not (trial.number in self._kept and (folder / _EVENTS).exists()):
-                self._write(folder, search, trial, results)
+            log = self._folder / name_of(trial) / _EVENTS
+            if not (trial.number in self._logged and log.exists()):
+                self._log(search, trial, results)
         except OSError as error:
             self._broken = True
             warnings.warn(
@@ -173,7 +159,7 @@ class TensorBoardLogger:
                 stacklevel=2,
             )
 
-    def _prepare(self, identity):
+    def _prepare(self, identity: str) -> None:
         """Make the folder, refuse another search's, and remove sessions that will not be kept."""
         self._folder.mkdir(parents=True, exist_ok=True)
         note = self._folder / _NOTE
@@ -187,7 +173,7 @@ class TensorBoardLogger:
                     "seed); give another path, or overwrite=True"
                 )
         if not same:
-            self._kept = set()
+            self._logged = set()
         for folder in self._folder.iterdir():
             match = _SESSION.fullmatch(folder.name)
             if match and folder.is_symlink():
@@ -195,7 +181,7 @@ class TensorBoardLogger:
                     f"a session must be a folder of its own, but {str(folder)!r} is a link; remove "
                     "it, or give another log_dir"
                 )
-            if match and int(match[1]) not in self._kept:
+            if match and int(match[1]) not in self._logged:
                 for file in list(folder.iterdir()):
                     if file.name == _EVENTS or _UNFINISHED.fullmatch(file.name):
                         file.unlink()
@@ -203,38 +189,33 @@ class TensorBoardLogger:
                     folder.rmdir()
         write_atomically(note, json.dumps({"search": identity}).encode())
 
-    def _describe(self, search, names):
+    def _describe(self, search: Any, names: Collection[str]) -> None:
         tags = [f"mean_test_{name}" for name in names]
         if search.return_train_score:
             tags += [f"mean_train_{name}" for name in names]
-        what = f"{type(search).__name__} of {type(search.estimator).__name__}"
         file = EventFile(self._folder, _EVENTS)
-        experiment(file, self._domains, [*tags, "mean_fit_time"], what)
+        experiment(file, self._domains, [*tags, "mean_fit_time"], description_of(search))
         file.write()
         self._described = True
 
-    def _domain(self, name, value):
+    def _domain(self, name: str, value: Any) -> Domain:
         """Return the domain of a parameter, also of one that a scheduler added to the space's."""
         return self._domains.get(name) or domain_of_choices([value])
 
-    def _write(self, folder, search, trial, results):
+    def _log(self, search: Any, trial: Trial, results: Sequence[FitResult]) -> None:
         values = values_of(search, trial)
         hparams = {name: self._domain(name, value).value(value) for name, value in values.items()}
-        seconds = sum(result.fit_time + result.score_time for result in results)
-        file = EventFile(folder, _EVENTS)
-        session_start(file, hparams, time.time() - seconds)
+        file = EventFile(self._folder / name_of(trial), _EVENTS)
+        session_start(file, hparams, time.time() - seconds_of(results))
         for tag, value in scalars_of(search, results):
-            if math.isfinite(value):
-                file.add_scalar(tag, value, step=trial.resource or 0)
-        for tag, curve in curves_of(results) if self.curves else ():
-            for epoch, value in enumerate(curve, start=1):
-                if math.isfinite(value):
-                    file.add_scalar(tag, value, step=epoch)
+            file.add_scalar(tag, value, step=trial.resource or 0)
+        for epoch, tag, value in points_of(results) if self.curves else ():
+            file.add_scalar(tag, value, step=epoch)
         session_end(file, failed=is_failed(results))
         file.write()
 
 
-def _search_of(note):
+def _search_of(note: Path) -> str | None:
     """Return which search the log in a folder is of, None where there is none."""
     try:
         found = json.loads(read_file(note))["search"]

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import itertools
+import os
+from collections.abc import Sequence
+from typing import Any
 
+from .._late import import_extra
+from ..model_selection import SearchStart
+from ..trial import FitResult, Trial
 from ._hparams import shown
-from ._trials import TrialLogger, curves_of, is_failed, name_of, scalars_of, values_of
+from ._trials import (
+    TrialLogger,
+    answered_trials,
+    is_failed,
+    name_of,
+    points_of,
+    scalars_of,
+    values_of,
+)
 
 __all__ = ["WandbLogger"]
 
@@ -56,31 +70,25 @@ class WandbLogger(TrialLogger):
     >>> search.fit(*load_iris(return_X_y=True))  # doctest: +SKIP
     """
 
-    def __init__(self, project="skhpo", *, dir=None, mode=None, curves=True):
+    def __init__(
+        self,
+        project: str = "skhpo",
+        *,
+        dir: str | os.PathLike[str] | None = None,
+        mode: str | None = None,
+        curves: bool = True,
+    ) -> None:
         self.project = project
         self.dir = dir
         self.mode = mode
         self.curves = curves
 
-    def on_search_begin(self, search, start):
-        """Take note of what the journal answers.
-
-        Parameters
-        ----------
-        search : estimator
-            The search that is fitted.
-        start : SearchStart
-            What the search is about to do, and what its journal has.
-        """
-        self._wandb = _import_wandb()
+    def on_search_begin(self, search: Any, start: SearchStart) -> None:
+        self._wandb = import_extra("wandb", "WandbLogger")
         self._group = f"{type(search).__name__}-{start.identity[:12]}"
-        counts = {}
-        for trial, _, _ in start.known:
-            counts[trial] = counts.get(trial, 0) + 1
-        n_fits = search.n_splits_ * search.n_repeats
-        self._logged = {trial for trial, n in counts.items() if n == n_fits}
+        self._logged = answered_trials(search, start)
 
-    def _log(self, search, trial, results):
+    def _log(self, search: Any, trial: Trial, results: Sequence[FitResult]) -> None:
         values = {name: _plain(value) for name, value in values_of(search, trial).items()}
         run = self._wandb.init(
             project=self.project,
@@ -92,25 +100,13 @@ class WandbLogger(TrialLogger):
             reinit="create_new",
             settings=self._wandb.Settings(silent=True, console="off"),
         )
-        curves = dict(curves_of(results)) if self.curves else {}
-        for epoch in range(max(map(len, curves.values()), default=0)):
-            at = {tag: curve[epoch] for tag, curve in curves.items() if epoch < len(curve)}
-            run.log({tag: v for tag, v in at.items() if math.isfinite(v)}, step=epoch + 1)
-        scalars = {tag: v for tag, v in scalars_of(search, results) if math.isfinite(v)}
-        run.summary.update(scalars)
+        points = sorted(points_of(results), key=lambda point: point[0]) if self.curves else []
+        for epoch, those in itertools.groupby(points, key=lambda point: point[0]):
+            run.log({tag: value for _, tag, value in those}, step=epoch)
+        run.summary.update(dict(scalars_of(search, results)))
         run.finish(exit_code=int(is_failed(results)))
 
 
-def _plain(value):
+def _plain(value: Any) -> bool | float | str | None:
     """Return a value that the config keeps as it is, else a short text."""
     return value if value is None or isinstance(value, bool | int | float) else shown(value)
-
-
-def _import_wandb():
-    try:
-        import wandb
-    except ImportError as error:
-        raise ImportError(
-            "WandbLogger needs the package wandb, which is not installed: pip install skhpo[wandb]"
-        ) from error
-    return wandb

@@ -1,7 +1,7 @@
 """MLflow and Weights & Biases: what their own packages, in their local modes, have of a search."""
 
-import builtins
 import os
+import sys
 
 import pytest
 from scipy.stats import loguniform
@@ -75,13 +75,6 @@ def test_wandb_has_a_run_for_each_trial(tmp_path):
     ("logger", "package"), [(MLflowLogger(), "mlflow"), (WandbLogger(), "wandb")]
 )
 def test_a_missing_package_is_named_before_training(logger, package, monkeypatch):
-    real = builtins.__import__
-
-    def absent(name, *args, **more):
-        if name == package:
-            raise ImportError
-        return real(name, *args, **more)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"skhpo\[{package}\]"):
         search_of(logger).fit(X, y)
