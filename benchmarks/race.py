@@ -15,6 +15,12 @@ in `race_contestants.py`:
   `TPESampler` and `HyperbandPruner` (all folds an epoch at a time, their mean is reported), with
   `TPESampler` and `WilcoxonPruner` (fold by fold), and with `GPSampler`; the default parameters are
   tried first, as in the searches of this package.
+* ``syne-tune-asha``, ``syne-tune-bohb``, ``neps-priorband``: the same loop, under `ASHA` and
+  `BOHB` of Syne Tune, which hear the mean of the folds after each epoch, and PriorBand of NePS, whose
+  priors are the default parameters and whose candidates are continued. All have rungs of 1, 3, 9, 27
+  and 81 epochs and try the default parameters first. They are no part of the ``benchmarks`` extra,
+  because their requirements hold back others: install ``neural-pipeline-search`` and
+  ``syne-tune[kde]`` in an environment of their own; contestants that are not installed are left out.
 * ``random-skorch``, ``halving-skorch``: `RandomizedSearchCV`, and `HalvingRandomSearchCV` over
   ``max_epochs``, of a skorch net; halving starts again under another seed until time is over.
 * ``keras-tuner``: its Hyperband, on the first fold only, with Keras on torch.
@@ -44,6 +50,7 @@ import os
 import time
 import warnings
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,7 +59,16 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import numpy as np
 import pandas as pd
 import torch
-from race_contestants import BASELINES, CONTESTANTS, EPOCHS, Clock, Task, TimeIsOver, refitted
+from race_contestants import (
+    BASELINES,
+    CONTESTANTS,
+    EPOCHS,
+    NEEDS,
+    Clock,
+    Task,
+    TimeIsOver,
+    refitted,
+)
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import log_loss, root_mean_squared_error
@@ -303,6 +319,18 @@ def page(runs, args, command):
     )
 
 
+def installed(names, *, asked):
+    """Return the contestants whose packages are there; exit if one that is asked for is not."""
+    missing = [name for name in names if name in NEEDS and find_spec(NEEDS[name]) is None]
+    if missing:
+        packages = ", ".join(dict.fromkeys(NEEDS[name] for name in missing))
+        said = f"{', '.join(missing)}: not installed ({packages})"
+        if asked:
+            raise SystemExit(f"{said}; install them, or leave them out of --only")
+        print(f"{said}; left out")
+    return [name for name in names if name not in missing]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=DATA)
@@ -310,11 +338,13 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS)
     parser.add_argument("--results", type=Path, default=Path("race.jsonl"))
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="wall seconds")
     parser.add_argument("--write", type=Path, help="the page; its picture lies beside it")
     args = parser.parse_args()
+    asked = args.only is not None
+    args.only = installed(args.only or list(CONTESTANTS), asked=asked)
     if not args.folder.exists():
         raise SystemExit(f"tables must be in {args.folder}, but there is no such folder")
     tables = args.tables

@@ -3,9 +3,13 @@
 They report to the clock what they found, when they found it, and go on until it stops them.
 """
 
+import itertools
+import logging
+import random
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import numpy as np
@@ -18,7 +22,16 @@ from sklearn.model_selection import RandomizedSearchCV
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, TorchRegressor
 from skhpo.modules import MLP
 
-__all__ = ["BASELINES", "CONTESTANTS", "EPOCHS", "Clock", "Task", "TimeIsOver", "refitted"]
+__all__ = [
+    "BASELINES",
+    "CONTESTANTS",
+    "EPOCHS",
+    "NEEDS",
+    "Clock",
+    "Task",
+    "TimeIsOver",
+    "refitted",
+]
 
 MANY = 100_000  # candidates, more than there is time for
 EPOCHS = 81  # the default of `max_resources`
@@ -212,6 +225,22 @@ class Training:
         return loss if self.task.is_classes else loss**0.5
 
 
+class Trainings:
+    """A network on each of the folds, and how many epochs they were trained."""
+
+    def __init__(self, task, params, clock):
+        self.folds = [Training(task, fold, params, clock) for fold in range(len(task.folds))]
+        self.epochs = 0
+
+    def loss_after(self, epochs):
+        """Train until there were so many epochs; return the mean loss, ValueError if not finite."""
+        for _ in range(self.epochs, epochs):
+            for fold in self.folds:
+                fold.epoch()
+        self.epochs = epochs
+        return finite(np.mean([fold.loss() for fold in self.folds]))
+
+
 def under_optuna(sampler, pruner, task, seed, clock):
     import optuna
 
@@ -234,11 +263,9 @@ def under_optuna(sampler, pruner, task, seed, clock):
         return mean
 
     def epoch_by_epoch(trial, params):
-        trainings = [Training(task, fold, params, clock) for fold in range(len(task.folds))]
+        trainings = Trainings(task, params, clock)
         for epoch in range(1, EPOCHS + 1):
-            for training in trainings:
-                training.epoch()
-            mean = finite(np.mean([training.loss() for training in trainings]))
+            mean = trainings.loss_after(epoch)
             trial.report(mean, epoch)
             if epoch < EPOCHS and trial.should_prune():
                 clock.report(mean, {**params, "max_epochs": epoch})
@@ -266,6 +293,91 @@ def finite(loss):
     if not np.isfinite(loss):
         raise ValueError("the loss is not finite")
     return float(loss)
+
+
+# The same loop, under Syne Tune and NePS.
+
+
+def under_syne_tune(kind, task, seed, clock):
+    """Drive a scheduler of Syne Tune, by the results after each epoch."""
+    from syne_tune import config_space
+    from syne_tune.backend.trial_status import Trial
+    from syne_tune.optimizer import baselines
+
+    logging.getLogger("syne_tune").setLevel(logging.ERROR)
+    seed_everything(seed)
+    numbers = {
+        name: (config_space.loguniform if scale == "log" else config_space.uniform)(low, high)
+        for name, (low, high, scale) in NUMBERS.items()
+    }
+    scheduler = getattr(baselines, kind)(
+        numbers | {name: config_space.choice(values) for name, values in CHOICES.items()},
+        metric="loss",
+        time_attr="epoch",
+        max_t=EPOCHS,
+        random_seed=seed,
+        points_to_evaluate=[DEFAULTS],
+    )
+    rungs = {milestone for milestone, _ in scheduler.brackets[0].rungs} | {EPOCHS}
+    for number in itertools.count():
+        trial = Trial(number, scheduler.suggest().config, datetime.now())
+        scheduler.on_trial_add(trial)
+        trainings, decision, epoch = Trainings(task, trial.config, clock), "CONTINUE", 0
+        while decision == "CONTINUE":
+            epoch += 1
+            try:
+                loss = trainings.loss_after(epoch)
+            except ValueError:
+                scheduler.on_trial_error(trial)
+                break
+            if epoch in rungs:
+                clock.report(loss, {**trial.config, "max_epochs": epoch})
+            decision = scheduler.on_trial_result(trial, {"loss": loss, "epoch": epoch})
+
+
+def under_neps(task, seed, clock):
+    """Ask PriorBand of NePS, whose priors are the default parameters."""
+    import neps
+    from neps.optimizers.ask_and_tell import AskAndTell
+    from neps.space import HPOCategorical, HPOFloat, HPOInteger, SearchSpace
+
+    logging.getLogger("neps").setLevel(logging.ERROR)
+    seed_everything(seed)
+    numbers = {
+        name: HPOFloat(low, high, log=scale == "log", prior=DEFAULTS[name])
+        for name, (low, high, scale) in NUMBERS.items()
+    }
+    choices = {
+        name: HPOCategorical(values, prior=DEFAULTS[name]) for name, values in CHOICES.items()
+    }
+    epochs = {"max_epochs": HPOInteger(1, EPOCHS, is_fidelity=True)}
+    optimizer = AskAndTell(
+        neps.algorithms.priorband(
+            SearchSpace(numbers | choices | epochs), sample_prior_first="highest_fidelity"
+        )
+    )
+    started = {}
+    while True:
+        trial = optimizer.ask()
+        config = dict(trial.config)
+        trainings = started.pop(trial.metadata.previous_trial_id, None)
+        if trainings is None:
+            params = {name: config[name] for name in SPACE}
+            trainings = Trainings(task, params, clock)
+        try:
+            loss = trainings.loss_after(int(config["max_epochs"]))
+        except ValueError as error:
+            optimizer.tell(trial, error)
+            continue
+        clock.report(loss, config)
+        optimizer.tell(trial, loss)
+        started[trial.id] = trainings
+
+
+def seed_everything(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 # scikit-learn.
@@ -445,8 +557,19 @@ CONTESTANTS = {
     "tpe-hyperband": partial(under_optuna, "tpe", "hyperband"),
     "tpe-wilcoxon": partial(under_optuna, "tpe", "wilcoxon"),
     "gp": partial(under_optuna, "gp", None),
+    "syne-tune-asha": partial(under_syne_tune, "ASHA"),
+    "syne-tune-bohb": partial(under_syne_tune, "BOHB"),
+    "neps-priorband": under_neps,
     "random-skorch": random_skorch,
     "halving-skorch": halving_skorch,
     "keras-tuner": keras_tuner_hyperband,
     "boosting": random_boosting,
+}
+# What they import beyond the `benchmarks` extra of this package.
+NEEDS = {
+    "syne-tune-asha": "syne_tune",
+    "syne-tune-bohb": "syne_tune",
+    "neps-priorband": "neps",
+    "random-skorch": "skorch",
+    "halving-skorch": "skorch",
 }
