@@ -16,11 +16,12 @@ in `race_contestants.py`:
   `TPESampler` and `WilcoxonPruner` (fold by fold), and with `GPSampler`; the default parameters are
   tried first, as in the searches of this package.
 * ``syne-tune-asha``, ``syne-tune-bohb``, ``neps-priorband``: the same loop, under `ASHA` and
-  `BOHB` of Syne Tune, which hear the mean of the folds after each epoch, and PriorBand of NePS, whose
-  priors are the default parameters and whose candidates are continued. All have rungs of 1, 3, 9, 27
-  and 81 epochs and try the default parameters first. They are no part of the ``benchmarks`` extra,
-  because their requirements hold back others: install ``neural-pipeline-search`` and
-  ``syne-tune[kde]`` in an environment of their own; contestants that are not installed are left out.
+  `BOHB` of Syne Tune, which hear the mean of the folds after each epoch, and PriorBand of NePS,
+  whose priors are the default parameters and whose candidates are continued. All have rungs of 1,
+  3, 9, 27 and 81 epochs and try the default parameters first. Their requirements hold back those of
+  others, so that they are no part of the ``benchmarks`` extra: install it with
+  ``neural-pipeline-search``, ``syne-tune`` and ``statsmodels`` in an environment of its own. What
+  is not installed is left out.
 * ``random-skorch``, ``halving-skorch``: `RandomizedSearchCV`, and `HalvingRandomSearchCV` over
   ``max_epochs``, of a skorch net; halving starts again under another seed until time is over.
 * ``keras-tuner``: its Hyperband, on the first fold only, with Keras on torch.

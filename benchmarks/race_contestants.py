@@ -376,7 +376,7 @@ def under_neps(task, seed, clock):
 
 def seed_everything(seed):
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
 
 
