@@ -13,7 +13,7 @@ from written import snapshot, write
 
 from skhpo.exceptions import JournalError, StorageError
 from skhpo.journal import Journal, read_trials
-from skhpo.journal._checkpoints import Checkpoints
+from skhpo.journal._fit_files import Checkpoints
 
 TEXTS = {
     "notes": b"all my notes",

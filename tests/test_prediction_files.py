@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skhpo.exceptions import StorageError
 from skhpo.journal import PredictionFiles, _predictions
-from skhpo.journal._records import pack
+from skhpo.journal._predictions import pack
 
 KEYS = [(trial, split, 0) for trial in range(3) for split in range(2)]
 ARRAYS = st.tuples(

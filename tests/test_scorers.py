@@ -19,7 +19,7 @@ from skhpo.scorers import (
     CalibrationError,
     Memory,
     PredictTime,
-    _timing,
+    _costs,
     get_scorer,
     get_scorer_names,
     make_group_scorer,
@@ -88,11 +88,11 @@ class Clocks:
         return 0.25 * self.slower
 
     def install(self, monkeypatch):
-        monkeypatch.setattr(_timing.time, "perf_counter", lambda: self.elapsed)
-        monkeypatch.setattr(_timing.time, "thread_time", lambda: self.used)
-        monkeypatch.setattr(_timing, "_n_waits", lambda: self.n_waits)
-        monkeypatch.setattr(_timing, "_reference", self.reference)
-        monkeypatch.setattr(_timing, "_best_reference", lambda best=[0.25]: best)
+        monkeypatch.setattr(_costs.time, "perf_counter", lambda: self.elapsed)
+        monkeypatch.setattr(_costs.time, "thread_time", lambda: self.used)
+        monkeypatch.setattr(_costs, "_n_waits", lambda: self.n_waits)
+        monkeypatch.setattr(_costs, "_reference", self.reference)
+        monkeypatch.setattr(_costs, "_best_reference", lambda best=[0.25]: best)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_time_is_that_of_a_machine_without_other_work(monkeypatch, waits, slower
     clocks = Clocks(waits, slower)
     with monkeypatch.context() as patch:
         clocks.install(patch)
-        assert _timing.seconds_alone(clocks.call) == pytest.approx(seconds)
+        assert _costs.seconds_alone(clocks.call) == pytest.approx(seconds)
 
 
 def test_memory_is_what_a_prediction_holds_at_its_peak():

@@ -3,15 +3,18 @@
 from ._builders import (
     asked_for,
     check_all_known,
+    definitions_of,
     distributions_of,
     explored,
+    is_asked_for,
     newcomers,
     recall,
     remember,
+    shapes_of,
+    split,
     takes_hp,
 )
 from ._hyperparameters import HyperParameters
-from ._settings import definitions_of, is_asked_for, shapes_of, split
 
 __all__ = [
     "HyperParameters",

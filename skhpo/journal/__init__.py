@@ -9,31 +9,25 @@ the journal has are answered from it.
 file                what it does
 =================== ==========================================================================
 ``_events.py``      makes events of fits and reads them back; what their fields must be
-``_history.py``     whether events follow from one another
-``_lines.py``       events as lines with a number and a checksum
-``_locks.py``       who is at work
-``_waiting.py``     waiting for a lock, and who has it
+``_lines.py``       events as lines with a number and a checksum, which follow from one another
+``_locks.py``       who is at work, and waiting for a lock
 ``_folder.py``      the folder beside the file: whose it is, split indices
-``_fit_files.py``   files of single fits in it
-``_checkpoints.py`` checkpoints: what rungs go on from, and models that are kept
-``_records.py``     arrays of fits, one after the other in a file
-``_predictions.py`` predictions: such files, one for each process
+``_fit_files.py``   files of single fits in it: checkpoints that rungs go on from, and kept models
+``_predictions.py`` predictions of fits, one after the other in a file of each process
 ``_file.py``        the file: made whole, locked, appended to
 ``_shared.py``      the same, locked in turns by several processes
 ``_workers.py``     which of these are alive
-``_recorded.py``    what the lines say, as a search that goes on needs it
-``_reading.py``     trials and results of a file
+``_reading.py``     what the lines say, to a search that goes on and to all others
 ``_repair.py``      a new journal of what is whole in a damaged one
 =================== ==========================================================================
 """
 
-from ._checkpoints import CheckpointFile, Checkpoints, ModelFiles
 from ._events import as_read, fit_event, params_of, proposal_event, result_of
 from ._file import Journal, checked_path, worth_a_sync
+from ._fit_files import CheckpointFile, Checkpoints, ModelFiles
 from ._lines import seal
 from ._predictions import PredictionFiles
-from ._reading import at_work, read_trials
-from ._recorded import Recorded
+from ._reading import Recorded, at_work, read_trials
 from ._repair import Repaired, repair
 from ._shared import SharedJournal
 

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from ..exceptions import JournalError, StorageError
 from ..files import storing, to_disk, write_all
-from ._checkpoints import Checkpoints, ModelFiles
+from ._fit_files import Checkpoints, ModelFiles
 from ._folder import Folder, digest_of
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
-from ._locks import OPEN_FILES_MOVE, lock, unlock
+from ._locks import OPEN_FILES_MOVE, in_use, lock, unlock
 from ._predictions import PredictionFiles
 from ._workers import Workers
 
-__all__ = ["Journal", "checked_path", "in_use", "read_content", "worth_a_sync"]
+__all__ = ["Journal", "checked_path", "read_content", "worth_a_sync"]
 
 _COMMON = (
     getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
@@ -177,10 +177,10 @@ class Journal:
             write_all(self._descriptor, content)
             to_disk(self._descriptor)
             if OPEN_FILES_MOVE:
-                self._put_in_place(temporary)
+                self._folder.put_in_place(temporary)
             else:  # Windows, where open files keep their names
                 self._close()
-                self._put_in_place(temporary)
+                self._folder.put_in_place(temporary)
                 self._open()
                 self._lock()
         self.header, self._n, self._end = header, len(lines), len(content)
@@ -363,7 +363,7 @@ class Journal:
         self._note_file()
         if not lock(self._descriptor, self.path, shared=self.read_only):
             raise in_use(self.path)
-        if others := Workers(self.path).others():
+        if self._folder.has_workers and (others := Workers(self.path).others()):
             raise JournalError(
                 f"{len(others)} processes share the journal {str(self.path)!r}, {others[0]} for "
                 "one; wait for them, or set shared=True here, too"
@@ -403,20 +403,6 @@ class Journal:
             UserWarning,
             stacklevel=3,
         )
-
-    def _put_in_place(self, temporary: Path) -> None:
-        try:
-            os.link(temporary, self.path)
-        except FileExistsError as error:
-            raise in_use(self.path) from error
-        except OSError as error:  # a file system without hard links
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-                raise
-            if os.path.lexists(self.path):
-                raise in_use(self.path) from error
-            os.rename(temporary, self.path)
-        else:
-            os.unlink(temporary)
 
 
 def worth_a_sync(seconds: float) -> bool:
@@ -500,12 +486,4 @@ def _unusable(path: str | PathLike[str], error: OSError) -> JournalError:
     return JournalError(
         f"journal must be a file that can be written, but {str(path)!r} cannot: "
         f"{error.strerror}; give another path, or make its directory"
-    )
-
-
-def in_use(path: str | PathLike[str]) -> JournalError:
-    return JournalError(
-        f"a journal serves one search at a time, but {str(path)!r} is in use by "
-        "another process; wait for it, or give this search a path of its own ('run-{data}.jsonl' "
-        "is one for each fold of an outer cross-validation)"
     )

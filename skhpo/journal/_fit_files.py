@@ -1,4 +1,4 @@
-"""Files of single fits in the folder of a journal; each has the name of its fit and a checksum."""
+"""Files of single fits in the folder of a journal, checkpoints and models; each has a checksum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..files import read_file, storing, write_atomically
 if TYPE_CHECKING:
     from ._shared import SharedJournal
 
-__all__ = ["FIT_FILE", "FitFile", "FitFiles", "Name"]
+__all__ = ["FIT_FILE", "CheckpointFile", "Checkpoints", "FitFile", "FitFiles", "ModelFiles", "Name"]
 
 # Trial, split and repeat.
 Name = tuple[int, int, int]
@@ -231,3 +231,45 @@ class FitFiles:
 
 def _first_line(kind: str, fit: str, content: bytes | memoryview) -> bytes:
     return f"skhpo {kind} {fit} {hashlib.blake2b(content, digest_size=16).hexdigest()}\n".encode()
+
+
+class CheckpointFile(FitFile):
+    """The checkpoint of a fit, which may exist or not."""
+
+    __slots__ = ()
+    kind = "checkpoint"
+
+    def save(self, estimator: Any) -> None:
+        """Write the checkpoint that the estimator's ``save_checkpoint`` makes.
+
+        Raises
+        ------
+        StorageError
+            If the system refuses.
+        """
+        self.write(estimator.save_checkpoint)
+
+    def load(self, estimator: Any) -> Any:
+        """Load what was saved into an estimator.
+
+        Returns
+        -------
+        estimator or None
+            None where there is no file, or a damaged one, or another fit's, which is put aside.
+        """
+        content = self.read()
+        return None if content is None else estimator.load_checkpoint(io.BytesIO(content))
+
+
+class Checkpoints(FitFiles):
+    """Checkpoints from which later rungs continue, kept as long as a rung may need them."""
+
+    suffix = ".pt"
+    file_type = CheckpointFile
+
+
+class ModelFiles(FitFiles):
+    """Checkpoints of the best rows, which a finished search keeps."""
+
+    suffix = ".kept.pt"
+    file_type = CheckpointFile

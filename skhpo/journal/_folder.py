@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from ..exceptions import JournalError
 from ..files import read_file, storing, write_atomically
 from ._fit_files import FIT_FILE
-from ._locks import OPEN_FILES_MOVE, lock
-from ._records import RECORD_FILE
+from ._locks import OPEN_FILES_MOVE, in_use, lock
+from ._predictions import RECORD_FILE
 
-__all__ = ["Folder", "digest_of"]
+__all__ = ["Folder", "digest_of", "workers_folder"]
 
 _OWNER = "owner"
 _SPLITS = "splits.npz"
@@ -49,6 +50,11 @@ class Folder:
     def __init__(self, journal: Path) -> None:
         self.path = journal.with_name(journal.name + ".files")
         self._journal = journal
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether several processes may share the journal, which have a folder of their own."""
+        return workers_folder(self._journal).is_dir()
 
     @contextmanager
     def starting(
@@ -90,6 +96,21 @@ class Folder:
                 if not os.path.lexists(self._journal):
                     self.discard(made)
                 raise
+
+    def put_in_place(self, temporary: Path) -> None:
+        """Give a new journal its name, unless another process did."""
+        try:
+            os.link(temporary, self._journal)
+        except FileExistsError as error:
+            raise in_use(self._journal) from error
+        except OSError as error:  # a file system without hard links
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            if os.path.lexists(self._journal):
+                raise in_use(self._journal) from error
+            os.rename(temporary, self._journal)
+        else:
+            os.unlink(temporary)
 
     def restore(
         self, journal: str, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
@@ -226,6 +247,11 @@ class Folder:
             yield
         finally:
             os.close(descriptor)
+
+
+def workers_folder(journal: Path) -> Path:
+    """Return the folder of the processes that share a journal."""
+    return journal.with_name(journal.name + ".workers")
 
 
 def digest_of(splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]) -> str:

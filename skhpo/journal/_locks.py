@@ -1,14 +1,32 @@
-"""Locks of open files: who has one is at work there."""
+"""Locks of open files: who has one is at work there; waiting for one, and whose it is."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import threading
 import time
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from os import PathLike
 
 from ..exceptions import JournalError
+
+__all__ = [
+    "HAS_LOCKS",
+    "OPEN_FILES_MOVE",
+    "PATIENCE",
+    "check_locks",
+    "holder_of",
+    "in_use",
+    "is_stopped",
+    "lock",
+    "report",
+    "unlock",
+    "wait_for_lock",
+]
 
 try:
     import fcntl
@@ -19,7 +37,6 @@ try:
 except ImportError:  # all others
     msvcrt = None  # type: ignore[assignment]
 
-__all__ = ["HAS_LOCKS", "OPEN_FILES_MOVE", "check_locks", "lock", "unlock"]
 
 HAS_LOCKS = fcntl is not None or msvcrt is not None
 
@@ -35,6 +52,15 @@ _AGAIN = 0.01
 # one machine.
 _MOUNTS = "/proc/self/mountinfo"
 _KEPT_LOCAL = {"nolock", "local_lock=flock", "local_lock=all", "localflock", "noflock"}
+
+_log = logging.getLogger(__name__)
+
+# Where Linux lists the locks of this machine, and its processes.
+_LOCKS, _PROCESSES = "/proc/locks", "/proc"
+
+# Seconds after which a wait is reported. A turn takes milliseconds; it takes seconds where a
+# sampler that learns from many scores proposes for many workers.
+PATIENCE = 30.0
 
 
 def lock(
@@ -143,3 +169,88 @@ def _mount_of(path: str) -> tuple[str, list[str]]:
     except (OSError, ValueError, IndexError):  # another system
         return "", []
     return found
+
+
+def wait_for_lock(
+    descriptor: int, path: str | PathLike[str], explain: Callable[[float], str]
+) -> None:
+    """Lock an open file, and wait until that is possible; a long wait is reported, once.
+
+    For what is rarely waited for: each wait starts a thread.
+
+    Parameters
+    ----------
+    descriptor : int
+    path : Path
+        Of the file, for messages.
+    explain : callable
+        From seconds to what is said of a wait that takes longer.
+    """
+    if lock(descriptor, path):
+        return
+
+    timer = threading.Timer(PATIENCE, lambda: report(explain(PATIENCE)))
+    timer.daemon = True
+    timer.start()
+    try:
+        lock(descriptor, path, wait=True)
+    finally:
+        timer.cancel()
+
+
+def report(explained: str) -> None:
+    """Warn from a thread of its own; where warnings are errors, which would end it, log instead."""
+    try:
+        warnings.warn(explained, UserWarning, stacklevel=2)
+    except UserWarning:
+        _log.warning(explained)
+
+
+def holder_of(path: str | PathLike[str]) -> int | None:
+    """Return which process of this machine has locked a file; None if the system does not say."""
+    try:
+        inode = os.stat(path).st_ino
+        with open(_LOCKS) as lines:
+            found = list(_exclusive(lines, inode))
+    except (OSError, ValueError, IndexError):  # another system
+        return None
+    # Files of several disks may have the same number.
+    return next((process for process in found if _has_open(process, path)), None)
+
+
+def is_stopped(process: int) -> bool:
+    """Return whether a process of this machine was stopped, as by Ctrl-Z."""
+    try:
+        with open(f"{_PROCESSES}/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
+
+
+def _exclusive(lines: Iterator[str], inode: int) -> Iterator[int]:
+    """Yield the processes that have locked a file with this number; others wait, behind "->"."""
+    for line in lines:
+        _, kind, _, how, process, place, *_ = line.split()
+        if (kind, how) == ("FLOCK", "WRITE") and int(place.rpartition(":")[2]) == inode:
+            yield int(process)
+
+
+def _has_open(process: int, path: str | PathLike[str]) -> bool:
+    folder = f"{_PROCESSES}/{process}/fd"
+    try:
+        return any(
+            os.path.samefile(f"{folder}/{name}", path)
+            for name in os.listdir(folder)
+            if os.path.exists(f"{folder}/{name}")
+        )
+    except OSError:  # it has ended, or is another user's
+        return False
+
+
+def in_use(path: str | PathLike[str]) -> JournalError:
+    """Return the error of a journal that another process works with."""
+    return JournalError(
+        f"a journal serves one search at a time, but {str(path)!r} is in use by "
+        "another process; wait for it, or give this search a path of its own ('run-{data}.jsonl' "
+        "is one for each fold of an outer cross-validation)"
+    )

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import JournalError
-from ._checkpoints import Checkpoints, ModelFiles
 from ._file import Journal, checked_path, read_content
+from ._fit_files import Checkpoints, ModelFiles
 from ._folder import Folder
-from ._history import History
-from ._lines import read_event, read_header
+from ._lines import History, read_event, read_header
 from ._predictions import PredictionFiles
 
 __all__ = ["Repaired", "repair"]

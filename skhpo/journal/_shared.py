@@ -10,13 +10,11 @@ from os import PathLike
 from typing import Any
 
 from ..exceptions import JournalError
-from ._checkpoints import Checkpoints, ModelFiles
-from ._file import Journal, in_use
-from ._fit_files import Name
+from ._file import Journal
+from ._fit_files import Checkpoints, ModelFiles, Name
 from ._lines import read_lines
-from ._locks import lock, unlock
+from ._locks import holder_of, in_use, lock, unlock, wait_for_lock
 from ._predictions import PredictionFiles
-from ._waiting import holder_of, wait_for_lock
 from ._workers import Workers
 
 __all__ = ["SharedJournal"]

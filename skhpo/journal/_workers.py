@@ -18,9 +18,9 @@ from typing import Any
 
 from ..exceptions import JournalError
 from ..files import storing, write_all
-from . import _waiting
-from ._locks import HAS_LOCKS, check_locks, lock
-from ._waiting import holder_of, is_stopped, report, wait_for_lock
+from . import _locks
+from ._folder import workers_folder
+from ._locks import HAS_LOCKS, check_locks, holder_of, is_stopped, lock, report, wait_for_lock
 
 __all__ = ["Workers"]
 
@@ -65,7 +65,7 @@ class Workers:
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self.folder = journal.with_name(journal.name + ".workers")
+        self.folder = workers_folder(journal)
         self.name: str | None = None
         self._descriptor: int | None = None
         self._stop = threading.Event()
@@ -272,9 +272,9 @@ class Workers:
     def _report_wait(self, reported: float | None) -> float | None:
         """Warn of a long wait unless that is the one that was reported; return which one is."""
         since = self._waits_since
-        if since is None or since == reported or time.monotonic() - since < _waiting.PATIENCE:
+        if since is None or since == reported or time.monotonic() - since < _locks.PATIENCE:
             return reported
-        report(self.explain_wait(self._journal, _waiting.PATIENCE))
+        report(self.explain_wait(self._journal, _locks.PATIENCE))
         return since
 
     def _beat(self, path: Path, settings: dict[str, Any]) -> None:

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
         fit_took,
         n_parameters,
     )
-    from ._groups import GroupScorer, make_group_scorer
-    from ._metrics import CalibrationError, PredictionScorer, worst_class_recall
+    from ._metrics import (
+        CalibrationError,
+        GroupScorer,
+        PredictionScorer,
+        make_group_scorer,
+        worst_class_recall,
+    )
 
 __all__ = [
     "CalibrationError",
@@ -46,13 +51,13 @@ __getattr__, __dir__ = late(
         "CalibrationError": "._metrics",
         "CostScorer": "._costs",
         "FitTime": "._costs",
-        "GroupScorer": "._groups",
+        "GroupScorer": "._metrics",
         "Memory": "._costs",
         "NParameters": "._costs",
         "PredictTime": "._costs",
         "PredictionScorer": "._metrics",
         "fit_took": "._costs",
-        "make_group_scorer": "._groups",
+        "make_group_scorer": "._metrics",
         "n_parameters": "._costs",
         "worst_class_recall": "._metrics",
     },

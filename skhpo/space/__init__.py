@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 from .._late import late
 
 if TYPE_CHECKING:
-    from ._axes import make_axis
+    from ._axes import Levels, make_axis
     from ._cube import Dimension
+    from ._distributions import log_randint, ordered, translated
     from ._forbidden import MOST_REFUSED
-    from ._foreign import Levels, translated
-    from ._log_randint import log_randint
-    from ._ordered import ordered
     from ._space import SearchSpace
     from ._views import as_written
 
@@ -30,13 +28,13 @@ __getattr__, __dir__ = late(
     __name__,
     {
         "Dimension": "._cube",
-        "Levels": "._foreign",
+        "Levels": "._axes",
         "MOST_REFUSED": "._forbidden",
         "SearchSpace": "._space",
         "as_written": "._views",
-        "log_randint": "._log_randint",
+        "log_randint": "._distributions",
         "make_axis": "._axes",
-        "ordered": "._ordered",
-        "translated": "._foreign",
+        "ordered": "._distributions",
+        "translated": "._distributions",
     },
 )

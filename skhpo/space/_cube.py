@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._axes import Axis, Kind, make_axes
-from ._identity import identity
+from ._axes import Axis, Kind, identity, make_axes
 
 __all__ = ["Dimension", "UnitCube"]
 

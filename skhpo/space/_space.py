@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._cube import UnitCube
+from ._distributions import translated
 from ._forbidden import MOST_REFUSED, make_forbidden
-from ._foreign import translated
 from ._views import Line, as_html, as_text, line_of
 
 __all__ = ["SearchSpace"]

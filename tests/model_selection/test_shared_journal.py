@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from skhpo import HalvingHyperbandSearchCV, SearchCV
 from skhpo.__main__ import main
 from skhpo.exceptions import JournalError, StorageError
-from skhpo.journal import Journal, SharedJournal, _locks, _waiting, _workers, fit_event
+from skhpo.journal import Journal, SharedJournal, _locks, _workers, fit_event
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
 from skhpo.trial import FitResult, Trial
@@ -449,11 +449,11 @@ def hold_alone(path, ready):
 def test_who_has_the_lock_is_known(opened, tmp_path, monkeypatch):
     fork = multiprocessing.get_context("fork")
     monkeypatch.setattr(_workers, "_BEAT_EVERY", 0.02)
-    monkeypatch.setattr(_waiting, "PATIENCE", 0.05)
+    monkeypatch.setattr(_locks, "PATIENCE", 0.05)
     journal = opened()
     stopped = fork.Process(target=stop_in_a_turn, args=(journal.path,))
     stopped.start()
-    while not _waiting.is_stopped(stopped.pid):
+    while not _locks.is_stopped(stopped.pid):
         time.sleep(0.01)
     end = threading.Timer(0.3, os.kill, [stopped.pid, signal.SIGKILL])
     end.start()
@@ -477,7 +477,7 @@ def test_a_wait_is_reported_where_warnings_are_errors_and_signs_of_life_go_on(
     opened, monkeypatch, caplog
 ):
     monkeypatch.setattr(_workers, "_BEAT_EVERY", 0.01)
-    monkeypatch.setattr(_waiting, "PATIENCE", 0.0)
+    monkeypatch.setattr(_locks, "PATIENCE", 0.0)
     workers = opened().workers
     own = workers.folder / f"{workers.name}.worker"
     with warnings.catch_warnings(), workers.waiting():
