@@ -193,6 +193,23 @@ def test_masks_are_those_of_torch(dtype, rate, monkeypatch):
         assert torch.equal(generator.get_state(), torch.get_rng_state())
 
 
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_masks_of_several_networks_are_those_of_each(is_direct, monkeypatch):
+    monkeypatch.setattr(_elementwise, "_AT_ONCE", 70)  # two networks at a time
+    monkeypatch.setattr(_elementwise, "_draws_uniform_numbers", lambda: is_direct)
+    rates, lengths = [0.1, 0.0, 0.5, 1.0, 0.77], [7, 7, 4, 7, 1]
+    generators, own = ([torch.Generator().manual_seed(i) for i in range(5)] for _ in range(2))
+    masks, mask = Masks(), torch.full((5, 7, 5), torch.nan)
+    for _ in range(2):
+        masks.fill_each(mask, rates, lengths, generators)
+        for found, rate, length, generator in zip(mask, rates, lengths, own, strict=True):
+            wanted = torch.full((length, 5), 1 - rate)
+            if 0 < rate < 1:
+                Masks(lambda generator=generator: generator)(wanted, rate)
+            assert torch.equal(found[:length], wanted)
+        assert mask.isfinite().all()
+
+
 def test_groups_and_frozen_parameters():
     found = []
     modules = twice(mlp(nn.ReLU(), nn.Linear(6, 6), nn.ReLU()))

@@ -49,6 +49,7 @@ class Networks:
     parts: list[str] = field(default_factory=list)
     lengths: list[int] | None = None
     _masks: Masks = field(default_factory=Masks)
+    _generators: list[torch.Generator] | None = None
 
     def layers(self, layer: nn.Module, path: str) -> list[nn.Module]:
         """Return the layer of each network; if it represents a function, the same for all."""
@@ -60,17 +61,20 @@ class Networks:
     def draw(self, mask: torch.Tensor, rates: Iterable[float]) -> None:
         """Fill a mask (n_networks, n, ...) with each network's own draws, at these rates."""
         lengths = self.lengths or [mask.shape[1]] * len(mask)
+        if not mask.is_cuda:
+            if self._generators is None:
+                self._generators = [stream.generator() for stream in self.streams]
+            self._masks.fill_each(mask, tuple(rates), lengths, self._generators)
+            return
         for own, rate, length, stream in zip(
             mask.unbind(0), rates, lengths, self.streams, strict=True
         ):
             own[length:].fill_(0)  # unused rows; any finite number does
             if not 0 < rate < 1:
                 own[:length].fill_(1 - rate)
-            elif mask.is_cuda:
+            else:
                 with OwnGenerators(stream):
                     own[:length].copy_(F.dropout(torch.ones_like(own[:length]), rate))
-            else:
-                self._masks.fill(own[:length], rate, stream.generator())
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which autograd computes."""
