@@ -342,7 +342,7 @@ def cost(seeds):
 
 def seconds_by_autograd(common, X, y):
     """Return the time of a plain fit whose steps have no rules."""
-    from skhpo.training.direct import DirectSteps
+    from skhpo.training.runners import DirectSteps
 
     kept, DirectSteps.can_train = DirectSteps.can_train, lambda steps: False
     start = time.process_time()

@@ -45,7 +45,7 @@ VARIANTS = {"stn": {}, "delta": {"variant": "delta", "train_steps": 5}}
 
 def by_autograd(fit):
     """Return a fit whose steps have no rules."""
-    from skhpo.training.direct import DirectSteps
+    from skhpo.training.runners import DirectSteps
 
     def run(*args):
         kept, DirectSteps.can_train = DirectSteps.can_train, lambda steps: False

@@ -10,7 +10,7 @@ from torch import nn
 import skhpo.define_by_run._builders
 import skhpo.estimators._first_look
 import skhpo.evaluation._travel
-import skhpo.lockstep._group_size
+import skhpo.lockstep._members
 import skhpo.lockstep._prediction
 import skhpo.lockstep._runner
 import skhpo.training.direct._graph
@@ -141,7 +141,7 @@ def nets():
     ("call", "place", "name"),
     [
         (lambda nets: built_for(net_of(), X, Y), skhpo.estimators._first_look, "sample_shape"),
-        (lambda nets: pays(nets[0], 5), skhpo.lockstep._group_size, "zeros_for"),
+        (lambda nets: pays(nets[0], 5), skhpo.lockstep._members, "zeros_for"),
         (lambda nets: _outputs(nets, [X, X]), skhpo.lockstep._prediction, "_key"),
         (lambda nets: pack(nets[0]), skhpo.evaluation._travel, "dumps"),
         (lambda nets: definitions_of(builder), skhpo.define_by_run._builders, "explore"),

@@ -11,11 +11,9 @@ from skorch import NeuralNet
 from ..define_by_run import check_all_known, split, takes_hp
 from ..names import resolve_criterion, resolve_optimizer
 from ..training.data import wants_integers
-from ..training.device import low_precision, resolve_device
-from ..training.forwarding import call_module
+from ..training.forwarding import call_module, cast_floats, low_precision, resolve_device
 from ..training.groups import find_frozen, grouped, set_frozen
 from ..training.initialization import NamedInitialization, initialize_weights
-from ..training.loading import cast_floats
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 from ..training.sequences import as_batch
 from ..training.structure import copied

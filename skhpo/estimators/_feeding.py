@@ -11,20 +11,10 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from ..training.batches import RowBatches
-from ..training.data import Rows, wants_integers
-from ..training.items import ItemRows
-from ..training.loading import (
-    EncodedTargets,
-    LoaderBatches,
-    as_container,
-    cast_bytes,
-    cast_floats,
-    is_read_by_rows,
-    start_method,
-    targets_of,
-    unpack,
-)
+from ..training.batches import LoaderBatches, RowBatches, inputs_of, start_method, unpack
+from ..training.data import Rows, as_container, is_read_by_rows, wants_integers
+from ..training.forwarding import cast_bytes, cast_floats
+from ..training.items import EncodedTargets, ItemRows, targets_of
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import lengths_of
 from ..training.sparse import is_worth_it
@@ -284,7 +274,8 @@ class FeedingMixin:
         dataset, makes_batches = self._readable(dataset, training=training)
         if not makes_batches:
             stream = self._state.streams["forward"] if training else Stream(0, "loader")
-            return LoaderBatches(self, self.get_iterator(dataset, training=training), stream)
+            iterator = self.get_iterator(dataset, training=training)
+            return LoaderBatches(iterator, stream, self._prepare_batch)
         settings = self.get_params_for("iterator_train" if training else "iterator_valid")
         batch_size = settings.get("batch_size", self.batch_size)
         any_size = not training and "batch_size" not in settings and batch_size != -1
@@ -419,7 +410,10 @@ class FeedingMixin:
         kwargs.setdefault("generator", stream.generator())
         return factory(dataset, **kwargs)
 
-    def _prepare_batch(self, batch):
+    def _prepare_batch(self, batch, *, targets=True):
+        """Return inputs and encoded targets of a loader's batch; None without `targets`."""
+        if not targets:
+            return self._prepare_inputs(inputs_of(batch)), None
         X, y = unpack(batch)
         return self._prepare_inputs(X), self._encode_batch(y)
 

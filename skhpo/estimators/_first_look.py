@@ -11,10 +11,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from ..rows import RowSubset
+from ..training.batches import MayHaveChildren, inputs_of, unpack
 from ..training.data import as_dict, sample_shape
 from ..training.forwarding import ResultBytes, row_count
 from ..training.items import fetch
-from ..training.loading import MayHaveChildren, inputs_of, unpack
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
 from ._feeding import FeedingMixin, NetRows

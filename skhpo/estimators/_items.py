@@ -7,10 +7,9 @@ import threading
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from ..training.items import fetch
-from ..training.loading import LoaderBatches, inputs_of, start_method
-from ..training.randomness import OwnGenerators, Stream, noticing_draws
-from ..training.sequences import pad_items
+from ..training.batches import read_loader, start_method
+from ..training.items import fetch, pad_items
+from ..training.randomness import OwnGenerators, Stream, noticing_draws, stream_seed
 from .settings import changed_settings
 
 __all__ = ["ORDERS", "ItemReader", "collate_of", "orders_batches"]
@@ -69,7 +68,7 @@ class ItemReader:
             of_loader = {k: v for k, v in of_loader.items() if k not in _OF_PROCESSES and v}
         self.settings = of_loader
         self.stream = net._state.streams["forward"] if training else Stream(0, "loader")
-        self._loaded = None
+        self._loader = None
         # Whether draws of the dataset are redirected. Whether there are any is not known on a GPU,
         # nor in a thread, beside others that draw.
         in_thread = threading.current_thread() is not threading.main_thread()
@@ -105,11 +104,7 @@ class ItemReader:
         for _ in numbers:
             # Items may stay in the dataset, and be used by autograd later.
             with torch.inference_mode(False):
-                batch = next(raw)
-                if targets:
-                    made = self.net._prepare_batch(batch)
-                else:
-                    made = self.net._prepare_inputs(inputs_of(batch)), None
+                made = self.net._prepare_batch(next(raw), targets=targets)
             yield made
 
     def _read(self, dataset, numbers):
@@ -130,18 +125,19 @@ class ItemReader:
 
     def _by_loader(self, dataset, numbers):
         """Read by a loader that lives as long as this reader, so that its processes may persist."""
-        if self._loaded is None or self._loaded.loader.dataset is not dataset:
+        if self._loader is None or self._loader.dataset is not dataset:
             settings = dict(self.settings)
             if settings.get("num_workers"):
                 settings.setdefault("multiprocessing_context", start_method())
             # Without a generator a DataLoader draws from torch's global one.
             generator = torch.Generator() if self.training else self.stream.generator()
             kwargs = {"collate_fn": self.collate, "generator": generator, **settings}
-            loader = DataLoader(dataset, batch_sampler=_Chosen(), **kwargs)
-            seed = self.net._seed_of("shuffle") if self.training else None
-            self._loaded = LoaderBatches(self.net, loader, self.stream, seed)
-        self._loaded.loader.batch_sampler.numbers = numbers
-        return self._loaded.raw()
+            self._loader = DataLoader(dataset, batch_sampler=_Chosen(), **kwargs)
+        if self.training:
+            of_epoch = "loader", str(self.net._state.counters.n_epochs)
+            self._loader.generator.manual_seed(stream_seed(self.net._seed_of("shuffle"), *of_epoch))
+        self._loader.batch_sampler.numbers = numbers
+        return read_loader(self._loader, self.stream)
 
 
 class _Noting(OwnGenerators):

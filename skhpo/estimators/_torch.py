@@ -19,8 +19,7 @@ from torch.utils.data import Dataset
 
 from ..searchable import SearchTags
 from ..training.data import as_array
-from ..training.device import as_float32
-from ..training.forwarding import call_module
+from ..training.forwarding import as_float32, call_module
 from ..training.structure import copied
 from ._building import BuildingMixin
 from ._first_look import FirstLookMixin

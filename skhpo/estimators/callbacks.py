@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 from ..limits import check_time
 from ..names import OPTIMIZERS, nearest_first
 from ..training.batches import RowBatches
-from ..training.device import plain_tuple
 from ..training.engine import EpochReport, EpochRunner
-from ..training.plain import GradientSteps, parameters_of
+from ..training.forwarding import plain_tuple
+from ..training.runners import GradientSteps, parameters_of
 from .settings import changed_settings
 
 __all__ = [

@@ -19,14 +19,13 @@ from .._compat import num_samples
 from ..exceptions import BatchNormWarning
 from ..preprocessing import n_categories_of
 from ..rows import is_row_numbers, row_mask
-from ..training.averaging import WeightAverage
+from ..training.averaging import WeightAverage, by_batches, has_batch_norm, renew_statistics
 from ..training.batches import RowBatches
-from ..training.device import plain_tuple
-from ..training.direct import DirectRunner, DirectSteps, Masks
+from ..training.direct import Masks
 from ..training.engine import ActiveNetwork, train
-from ..training.normalization import by_batches, has_batch_norm, renew_statistics
-from ..training.plain import PlainRunner
+from ..training.forwarding import plain_tuple
 from ..training.randomness import Stream, may_draw
+from ..training.runners import DirectRunner, DirectSteps, PlainRunner
 from ..training.schedule import Schedule
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._targets import BINARY, current_smoothing

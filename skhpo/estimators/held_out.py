@@ -17,12 +17,11 @@ from .._compat import safe_indexing
 from ..rows import Inputs, RowSubset, is_row_numbers
 from ..searchable import EndOfTraining
 from ..training.batches import RowBatches, batch_sizes
-from ..training.checks import Checks
 from ..training.data import as_dict
+from ..training.engine import Checks
 from ..training.forwarding import row_count
 from ..training.holdout import holdout_rows
-from ..training.items import ItemRows
-from ..training.loading import EncodedTargets
+from ..training.items import EncodedTargets, ItemRows
 from ..training.randomness import Stream
 from ..training.schedule import needs_monitor
 from .callbacks import given_callbacks, own_classes

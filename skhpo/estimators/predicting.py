@@ -12,7 +12,7 @@ from skorch.utils import to_device
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from .._compat import safe_indexing
-from ..training.device import plain_tuple
+from ..training.forwarding import plain_tuple
 from ._inputs import arranged
 from .transforms import batch_transform
 from .validation import check_inputs

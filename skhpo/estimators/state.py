@@ -13,7 +13,7 @@ from skorch import NeuralNet
 from skorch.exceptions import DeviceWarning
 
 from ..files import write_atomically
-from ..training.device import resolve_device
+from ..training.forwarding import resolve_device
 from ..training.state import TrainingState, check_complete, check_keys, serialised
 from .fitting import make_schedule
 

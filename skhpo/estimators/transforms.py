@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ..training.forwarding import row_count
-from ..training.loading import cast_bytes, cast_floats, is_same
+from ..training.forwarding import cast_bytes, cast_floats, row_count
+from ..training.items import is_same
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import as_batch
 from .settings import TRANSFORMS, changed_settings

@@ -16,7 +16,7 @@ from .._compat import num_samples, safe_indexing
 from ..datasets import stored_targets
 from ..rows import FrameRows, Inputs, RowSubset, as_given
 from ..training.data import as_array
-from ..training.loading import LabelledItems, is_pair, probed_items
+from ..training.items import LabelledItems, is_pair, probed_items
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
 

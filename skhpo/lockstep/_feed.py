@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from ..training.data import SubsetRows
-from ._losses import smoothed_targets
 
 __all__ = ["Feed"]
 
@@ -18,6 +18,7 @@ _CHUNK_BYTES = 2**21
 # Several arrays are copied to one, from which a step gathers its rows by one call instead of one
 # for each network, up to this size; the time of a call matters less for larger rows.
 _JOINED_BYTES = 2**25
+_BINARY = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Feed:
         self._join_inputs()
         rows = [run.batches.rows for run in runs]
         targets = [
-            smoothed_targets(run.net, part.targets) for run, part in zip(runs, rows, strict=True)
+            _smoothed_targets(run.net, part.targets) for run, part in zip(runs, rows, strict=True)
         ]
         weights = [part.weight for part in rows]
         if any(weight is not None for weight in weights):
@@ -315,3 +316,11 @@ def _places(pairs):
 
 def _equal(a, b):
     return a is b or (a is not None and b is not None and torch.equal(a, b))
+
+
+def _smoothed_targets(net, y):
+    """Return the targets that a network's criterion gets."""
+    smoothing = getattr(net, "label_smoothing", 0)
+    if smoothing and isinstance(net.criterion_, _BINARY):
+        return y * (1 - smoothing) + smoothing / 2
+    return y

@@ -12,10 +12,9 @@ import torch
 from ..estimators.predicting import input_format, nonlinearity_of, predicts_rows, rows_to_predict
 from ..training.batches import RowBatches
 from ..training.structure import structure
-from ._errors import LockstepError, log
 from ._members import overridden
-from ._parameters import Parameters
-from ._passes import Passes
+from ._passes import Parameters, Passes
+from ._registry import LockstepError, log
 
 __all__ = ["predict_together"]
 

@@ -1,15 +1,23 @@
-"""Rules of user-defined layers."""
+"""Rules of user-defined layers, and the error where networks cannot be computed jointly."""
 
 from __future__ import annotations
+
+import logging
 
 from torch import nn
 
 from ..training.direct import is_known
 
-__all__ = ["LAYER_RULES", "register_layer"]
+__all__ = ["LAYER_RULES", "LockstepError", "log", "register_layer"]
+
+log = logging.getLogger("skhpo")
 
 # From the exact type of a layer to its rule.
 LAYER_RULES = {}
+
+
+class LockstepError(Exception):
+    """These networks cannot be trained in lockstep; the message says why."""
 
 
 def register_layer(layer_type, rule):

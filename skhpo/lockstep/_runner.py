@@ -7,14 +7,12 @@ import math
 import torch
 
 from ..limits import check_time
-from ..training.device import low_precision
 from ..training.engine import EpochReport
-from ._errors import LockstepError, log
+from ..training.forwarding import low_precision
 from ._feed import Feed
-from ._losses import RowLosses
 from ._optimizers import make_optimizer, settings_of
-from ._parameters import Parameters
-from ._passes import NORMALIZATIONS, Passes
+from ._passes import NORMALIZATIONS, Parameters, Passes, RowLosses
+from ._registry import LockstepError, log
 
 __all__ = ["LockstepRunner"]
 

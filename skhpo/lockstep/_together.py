@@ -17,9 +17,8 @@ from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
 from ..training.engine import ActiveNetwork, train
-from ._errors import LockstepError, log
-from ._group_size import max_group_size
-from ._members import Member, graph_of, obstacle
+from ._members import Member, graph_of, max_group_size, obstacle
+from ._registry import LockstepError, log
 from ._runner import LockstepRunner
 
 __all__ = ["train_together"]

@@ -77,7 +77,7 @@ def _check_takes_datasets(estimator: Any, X: DatasetRows) -> None:
 
 
 def _read(estimator: Any, X: DatasetRows, verbose: int) -> Any:
-    from ..training.loading import targets_of
+    from ..training.items import targets_of
 
     read = search_tags(inside(estimator).estimator).dataset_targets
     report = _Reading(len(X), verbose > 0)

@@ -9,7 +9,6 @@ from torch import nn
 
 from ..estimators.fitting import describe_training
 from ..training.direct import (
-    DirectSteps,
     Masks,
     Place,
     Rule,
@@ -22,6 +21,7 @@ from ..training.direct import (
     make_stepper,
     refuse_differences,
 )
+from ..training.runners import DirectSteps
 from ._passes import Passes
 from ._response import Response, ResponseRows
 from ._rules import OWN_RULES, RESPONSE_RULES, TANGENT_RULES, SmoothedCrossEntropy

@@ -1,16 +1,32 @@
-"""Batches of rows: their sizes, and the order of the rows in an epoch."""
+"""Batches: of rows, by their sizes and the order of an epoch; and of a `DataLoader`."""
 
 from __future__ import annotations
 
 import math
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["RowBatches", "balanced_order", "batch_sizes", "largest_batch", "order_by_length"]
+from .randomness import OwnGenerators, Stream
+
+__all__ = [
+    "LoaderBatches",
+    "MayHaveChildren",
+    "RowBatches",
+    "balanced_order",
+    "batch_sizes",
+    "inputs_of",
+    "largest_batch",
+    "order_by_length",
+    "read_loader",
+    "start_method",
+    "unpack",
+]
 
 # Batches whose rows are sorted by length together: many enough that those of a batch are about
 # equal, few enough that the order of an epoch stays random.
@@ -232,3 +248,104 @@ def order_by_length(
     adjacent = min(n_full - per_part[-1] + cut, n_full - 1)
     turns = turns[turns != adjacent]
     return torch.cat([batches[turns].flatten(), batches[adjacent], left])
+
+
+class LoaderBatches:
+    """Iterates over what a `DataLoader`, or an iterator of the user's, yields.
+
+    Parameters
+    ----------
+    loader : iterable of batches
+    stream : Stream
+        See `read_loader`.
+    prepare : callable
+        ``prepare(batch, targets=True)`` returns the inputs and the encoded targets of a batch as
+        the network gets them; without `targets` these are None.
+    """
+
+    def __init__(self, loader: Any, stream: Stream, prepare: Callable[..., Any]) -> None:
+        self.loader = loader
+        self.stream = stream
+        self.prepare = prepare
+        self.change: Any = None  # applied to the inputs of each batch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return ((X, y) for X, y, _ in self.triples())
+
+    def triples(self, *, targets: bool = True) -> Iterator[tuple[Any, Any, None]]:
+        """Yield batches as ``(X, y, None)``, without weights."""
+        for batch in read_loader(self.loader, self.stream):
+            X, y = self.prepare(batch, targets=targets)
+            yield X if self.change is None else self.change(X), y, None
+
+    def inputs(self) -> Iterator[Any]:
+        """Yield the inputs of the batches; targets are ignored."""
+        return (X for X, _, _ in self.triples(targets=False))
+
+
+def read_loader(loader: Any, stream: Stream) -> Iterator[Any]:
+    """Yield the batches as a loader makes them.
+
+    The dataset draws random numbers in this thread (augmentation) from `stream`; the workers of a
+    loader draw from generators of their own.
+    """
+    drawing: AbstractContextManager[Any] = OwnGenerators(stream)
+    if getattr(loader, "num_workers", 0):
+        # The loader seeds its workers, each differently; they would inherit the mode.
+        drawing = MayHaveChildren()
+    with drawing:
+        batches = iter(loader)
+    while True:
+        with drawing:
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+class MayHaveChildren(AbstractContextManager[Any]):
+    """Lets a process that ends with its parent start the workers of a loader.
+
+    Those of Dask and of multiprocessing are such, and Python refuses them children, which might be
+    left behind; the workers of a loader end by themselves when their parent is gone.
+    """
+
+    def __enter__(self) -> None:
+        process = multiprocessing.current_process()
+        self.daemon = process.daemon
+        if self.daemon:
+            process.daemon = False
+
+    def __exit__(self, *error: Any) -> None:
+        if self.daemon:
+            multiprocessing.current_process().daemon = True
+
+
+def start_method() -> Any:
+    """Return how the workers of a loader are started; None is the way of this process.
+
+    In loky's worker processes that is one of loky's, which starts no other classes of processes.
+    """
+    known = multiprocessing.get_all_start_methods()
+    return None if multiprocessing.get_start_method(allow_none=True) in (None, *known) else known[0]
+
+
+def unpack(batch: Any) -> Any:
+    """Return a batch ``(X, y)``; ValueError if it is something else."""
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch
+    found = f"a {type(batch).__name__}"
+    if isinstance(batch, tuple | list):
+        found += f" of {len(batch)} items"
+    raise ValueError(
+        f"a Dataset, and what collates its rows, must yield pairs (X, y), but yields {found}; put "
+        "several inputs into a dict, whose keys the module's forward takes"
+    )
+
+
+def inputs_of(batch: Any) -> Any:
+    """Return the inputs of a batch, which is a pair with targets or has inputs only."""
+    return batch if isinstance(batch, torch.Tensor | Mapping) else unpack(batch)[0]

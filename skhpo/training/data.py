@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ __all__ = [
     "SparseRows",
     "SubsetRows",
     "as_array",
+    "as_container",
     "as_dict",
+    "is_read_by_rows",
     "n_rows",
     "sample_shape",
     "wants_integers",
@@ -39,6 +41,34 @@ def n_rows(X: Any) -> int:
 def sample_shape(X: Any) -> Any:
     """Return the shape of a sample, or None if X is not a single array."""
     return tuple(X.shape[1:]) if hasattr(X, "shape") and not isinstance(X, Mapping) else None
+
+
+def is_read_by_rows(X: Any) -> Any:
+    """Whether X is a collection of separate rows.
+
+    Such are lazy sequences (skorch's `SliceDataset`), and rows of several shapes.
+    """
+    if isinstance(X, Sequence) and not isinstance(X, list | tuple | str):
+        return True
+    if isinstance(X, np.ndarray):
+        return X.dtype == object and X.ndim == 1 and len(X) > 0 and np.ndim(X[0]) > 0
+    if not isinstance(X, list | tuple) or not X:
+        return False
+    if isinstance(X[0], list) and all(isinstance(row, list) for row in X):
+        return len({len(row) for row in X}) > 1
+    if not isinstance(X[0], torch.Tensor | np.ndarray):
+        return False
+    return len({np.shape(row) for row in X}) > 1
+
+
+def as_container(X: Any) -> Any:
+    """Convert a list of rows for a `Dataset`: skorch's treats a list as several arrays."""
+    if not isinstance(X, list | tuple):
+        return X
+    rows = np.empty(len(X), dtype=object)
+    for i, row in enumerate(X):
+        rows[i] = row
+    return rows
 
 
 def wants_integers(module: Any) -> bool:

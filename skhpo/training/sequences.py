@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import default_collate
 
-from .loading import is_pair
-
-__all__ = ["RaggedRows", "Sequences", "as_batch", "lengths_of", "pad_items", "padded_batch"]
+__all__ = ["RaggedRows", "Sequences", "as_batch", "lengths_of", "padded_batch"]
 
 
 @dataclass(frozen=True)
@@ -143,46 +139,6 @@ def as_batch(few: Any) -> Any:
         return few
     batch = padded_batch(few if isinstance(few, Mapping) else {None: few})
     return batch.get(None, batch)
-
-
-def pad_items(items: Any) -> Any:
-    """Collate items of a dataset: sequences are padded with zeros, and their lengths are added.
-
-    Items are pairs of inputs and target, or inputs only; inputs are one sequence, or a dict, list
-    or tuple of sequences and numbers. The padded ones are a dict, with a key ``("lengths", name)``
-    for each sequence, where those of a single one and of a tuple have their positions as names.
-    """
-    if all(map(is_pair, items)):
-        inputs, targets = zip(*items, strict=True)
-        return _padded(inputs), default_collate(list(targets))
-    return _padded(items)
-
-
-def _padded(inputs: Any) -> Any:
-    first = inputs[0]
-    columns: dict[Any, Any]
-    if isinstance(first, Mapping):
-        columns = {name: [one[name] for one in inputs] for name in first}
-    elif isinstance(first, list | tuple) and first and np.ndim(first[0]) > 0:
-        columns = dict(enumerate(zip(*inputs, strict=True)))
-    else:
-        columns = {0: inputs}
-    batch = {}
-    for name, values in columns.items():
-        if isinstance(name, tuple):  # lengths of what was padded before
-            continue
-        tensors = [torch.as_tensor(value) for value in values]
-        if tensors[0].ndim == 0:
-            batch[name] = torch.stack(tensors)
-            continue
-        if len({one.shape[1:] for one in tensors}) > 1:
-            raise ValueError(
-                "sequences of a batch may differ in their first dimension only, but have the "
-                f"shapes {', '.join(sorted({str(tuple(one.shape)) for one in tensors}))}"
-            )
-        batch[name] = pad_sequence(tensors, batch_first=True)
-        batch["lengths", name] = torch.tensor([len(one) for one in tensors])
-    return batch
 
 
 def lengths_of(X: Any) -> Any:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from unusual_modules import MODULES, Base, Unregistered
 
 from skhpo.estimators import TorchClassifier
-from skhpo.training.direct import DirectSteps
+from skhpo.training.runners import DirectSteps
 
 
 class OfClass(Base):

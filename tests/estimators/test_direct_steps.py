@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.estimators import ConvNet, TorchClassifier, TorchRegressor
-from skhpo.training.direct import DirectSteps
+from skhpo.training.runners import DirectSteps
 
-LOG = "skhpo.training.direct._epoch"
+LOG = "skhpo.training.runners"
 
 
 @contextlib.contextmanager

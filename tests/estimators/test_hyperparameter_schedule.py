@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, TorchRegressor
-from skhpo.training.direct import DirectSteps
+from skhpo.training.runners import DirectSteps
 
 PARAMS = {"max_epochs": 4, "random_state": 0, "module__n_units": 8, "lr": 0.01}
 SCHEDULE = {

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from skhpo import SelfTuningClassifier, SelfTuningRegressor, SelfTuningSearchCV
 from skhpo.inspection import SelfTuningScheduleDisplay
 from skhpo.self_tuning import hypergradient
-from skhpo.training.direct import DirectSteps
+from skhpo.training.runners import DirectSteps
 
 RANGES = {
     "linear_0.weight_decay": loguniform(1e-5, 1),

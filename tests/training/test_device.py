@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skhpo.estimators import TorchClassifier
-from skhpo.training.device import resolve_device
+from skhpo.training.forwarding import resolve_device
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from skhpo.exceptions import NonFiniteLossError
-from skhpo.training.checks import Checks
-from skhpo.training.engine import ActiveNetwork, EpochReport, train
+from skhpo.training.engine import ActiveNetwork, Checks, EpochReport, train
 from skhpo.training.state import TrainingState
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ...estimators.fitting import describe_training
-from ...training.direct import DirectSteps, Masks
+from ...training.direct import Masks
+from ...training.runners import DirectSteps
 
 __all__ = ["RuleSteps"]
 

@@ -28,7 +28,6 @@ networks (`Networks`) autograd differentiates only that part, as a rule like the
 
 from ._autograd import Networks
 from ._elementwise import Masks
-from ._epoch import DirectRunner, DirectSteps
 from ._equivalence import find_differences
 from ._functions import OPERATIONS
 from ._graph import Tracer, Untraceable, global_states
@@ -51,8 +50,6 @@ __all__ = [
     "LOSSES",
     "OPERATIONS",
     "RULES",
-    "DirectRunner",
-    "DirectSteps",
     "Masks",
     "Networks",
     "Place",
