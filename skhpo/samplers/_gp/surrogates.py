@@ -145,7 +145,8 @@ class Surrogates:
         ----------
         running : ndarray of shape (m, n_dims) or None, default=None
         draws : bool, default=True
-            Whether hyperparameters are drawn; else they are the most probable ones.
+            Whether hyperparameters are drawn; else they are the most probable ones, and there are
+            fantasies: what is left to gain is less where pending points may gain it.
         """
         surrogates = self._targets() + self._slack
         posteriors = [surrogate.posterior for surrogate in surrogates]
@@ -157,10 +158,8 @@ class Surrogates:
             self.encode(running),
             lambda: self._combine(posteriors, nothing),
         )
-        if self.is_plain:
-            [posterior] = posteriors
-            if draws:
-                posterior = self.objectives[0].drawn_posterior(self._rng)
+        if self.is_plain and draws:
+            posterior = self.objectives[0].drawn_posterior(self._rng)
             return LogExpectedImprovement(posterior.with_means(z))
         n = SETTINGS.n_fantasies
         imagined = [posterior.with_fantasies(z, n, self._rng) for posterior in posteriors]
