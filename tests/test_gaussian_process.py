@@ -163,7 +163,8 @@ def test_coordinates_without_meaning():
 def test_kernel_of_conditional_spaces_is_positive_definite(seed):
     rng = np.random.default_rng(seed)
     coordinates, z, _ = some(CONDITIONAL, 25, seed)
-    K = matern52(coordinates.distances(z, z, rng.normal(0, 1.5, coordinates.n_dims)))
+    K = coordinates.covariance(z, z, rng.normal(0, 1.5, coordinates.n_dims))
+    assert np.diag(K) == pytest.approx(coordinates.variance)
     assert np.linalg.eigvalsh(K).min() > -1e-9
 
 
@@ -190,7 +191,7 @@ def test_kernel_is_that_of_scikit_learn():
 @pytest.mark.parametrize("space", [NUMBERS, MIXED, CONDITIONAL])
 def test_gradient_of_the_posterior_density(space):
     coordinates, z, y = some(space, 15)
-    D, prior = coordinates.differences(z), Prior(coordinates.n_dims)
+    D, prior = coordinates.differences(z), Prior(coordinates)
     noise = np.linspace(0.5, 2.0, 15)
     theta = np.random.default_rng(1).normal(-0.5, 0.7, coordinates.n_dims + 2)
     _, gradient = negative_log_posterior(theta, D, y, noise, prior)
@@ -201,7 +202,7 @@ def test_gradient_of_the_posterior_density(space):
 
 def test_likelihood_is_that_of_scikit_learn():
     coordinates, z, y = some(NUMBERS, 18)
-    D, prior = coordinates.differences(z), Prior(3)
+    D, prior = coordinates.differences(z), Prior(coordinates)
     value, _ = negative_log_posterior(THETA, D, y, np.ones(18), prior)
     likelihood = same_of_scikit_learn(z, y).log_marginal_likelihood_value_
     densities = stats.norm(prior.mean, prior.std).logpdf(THETA).sum()
@@ -213,7 +214,7 @@ def test_likelihood_is_that_of_scikit_learn():
 def test_fit_is_a_mode_and_finds_length_scales():
     coordinates, z, _ = some(NUMBERS, 60)
     y = np.sin(8 * z[:, 0]) + 0.02 * np.random.default_rng(1).standard_normal(60)
-    D, prior = coordinates.differences(z), Prior(3)
+    D, prior = coordinates.differences(z), Prior(coordinates)
     theta = fit(D, y, np.ones(60), prior, [prior.mean])
     _, gradient = negative_log_posterior(theta, D, y, np.ones(60), prior)
     assert np.abs(gradient).max() < 0.1
@@ -238,7 +239,7 @@ def test_hyperparameters_are_drawn_as_wide_as_their_posterior():
     assert (hyperparameters.draw(rng) == hyperparameters.theta).all()  # nothing is known
     hyperparameters.update(z, y, np.ones(40))
     draws = np.array([hyperparameters.draw(rng) for _ in range(4000)])
-    D, prior = coordinates.differences(z), Prior(3)
+    D, prior = coordinates.differences(z), Prior(coordinates)
 
     def density(theta):
         return negative_log_posterior(theta, D, y, np.ones(40), prior)[0]

@@ -187,7 +187,8 @@ class BayesSearchCV(BaseTrialSearchCV):
     relevance_ : dict of str to ndarray
         A table for ``pandas.DataFrame``: ``param``, and ``relevance``, the inverse length scale
         of the model along it, in units of one over the parameter's whole range (the largest of
-        all objectives); most relevant first. A parameter of no effect is near 0.
+        all objectives); most relevant first. A parameter of no effect is near 0. What a choice
+        adds to the score, whatever the numbers are, counts like a distance with the same effect.
     param_distributions_ : dict or list of dict
         The space: `param_distributions`, or what a builder asked for.
     pareto_front_ : ndarray of int

@@ -96,14 +96,16 @@ class BayesSampler(Sampler):
     Notes
     -----
     The kernel is a Matern kernel with smoothness 5/2 on the unit cube, with a length scale for each
-    coordinate; choices differ by 0 or 1. Its hyperparameters are the maximum a posteriori. Scores
-    are transformed first, to reduce the influence of failed fits, outliers and bad regions. Where
-    the noise of scores is observed, noisier ones have less weight.
+    coordinate; choices differ by 0 or 1. Added to it is the share of choices that are the same: the
+    score has an offset for each, whatever the numbers are (a sum of kernels as in Ru et al., 2020,
+    "Bayesian optimisation over multiple continuous and categorical inputs"). Hyperparameters are
+    the maximum a posteriori. Scores are transformed first, to reduce the influence of failed fits,
+    outliers and bad regions. Where the noise of scores is observed, noisier ones have less weight.
 
     Each configuration is chosen given the pending ones, so that those sampled together differ from
     those sampled one by one with scores in between. Where some are pending, hyperparameters are
-    drawn from the normal distribution around their maximum, for each configuration again (but not
-    with `stop_tol`), because those sampled together would share the errors of a single set.
+    drawn from the normal distribution around their maximum, for each configuration again (with
+    `stop_tol` there are fantasies instead), because those sampled together would share the errors of a single set.
 
     In a space with choices every fifth of them is the best one so far with one choice changed (for
     one objective, without constraints), until all such were tried, because how good a choice can be
@@ -336,12 +338,12 @@ class BayesSampler(Sampler):
         """
         with one_thread():
             self._fit()
-            thetas = [surrogate.theta for surrogate in self._surrogates.objectives]
+            scales = [surrogate.relevance for surrogate in self._surrogates.objectives]
         relevance = dict.fromkeys(self.space.names, 0.0)
         for j, place in enumerate(self._coordinates.dimensions):
             name = self.space.dimensions[place].name
             if name is not None:
-                most = max(float(np.exp(-theta[j])) for theta in thetas)
+                most = max(float(scale[j]) for scale in scales)
                 relevance[name] = max(relevance[name], most)
         return relevance
 

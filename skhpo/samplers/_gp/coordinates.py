@@ -1,4 +1,4 @@
-"""Squared differences between points of a search space by coordinate, for the kernel."""
+"""Points of a search space by coordinate, and the covariance between their scores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...space import SearchSpace
+from .kernel import matern52
+from .settings import SETTINGS
 
 __all__ = ["Coordinates"]
 
@@ -16,7 +18,7 @@ _INACTIVE = -1.0
 
 
 class Coordinates:
-    """Squared differences between configurations, one for each coordinate that can vary.
+    """Squared differences between configurations by coordinate, and the covariance of their scores.
 
     Numbers differ by the squared difference of their positions in the unit interval, choices by 0
     or 1. In a conditional space, a coordinate that is inactive for two points differs by 0, and by
@@ -31,6 +33,10 @@ class Coordinates:
         The coordinates of the unit cube with more than one value, in the kernel's order.
     n_dims : int
         Their number.
+    choices : list of int
+        Which of the coordinates are choices.
+    variance : float
+        That of a score, for a signal variance of 1: with choices more, by their offsets.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -46,13 +52,14 @@ class Coordinates:
         self._is_choice = [space.dimensions[place].kind == "choice" for place in self.dimensions]
         # The coordinate of each column of z.
         self._owners: list[int] = []
-        self._choices: list[int] = []
+        self.choices: list[int] = []
         for j, (member, is_choice) in enumerate(zip(self._members, self._is_choice, strict=True)):
             if is_choice:
-                self._choices.append(j)
+                self.choices.append(j)
             else:
                 self._owners += [j] if member.all() else [j, j]
         self._n_numbers = len(self._owners)
+        self.variance = 1.0 + SETTINGS.offset * bool(self.choices)
 
     def encode(self, u: Array) -> Array:
         """Encode snapped points u as z, with columns of numbers first, then codes of choices."""
@@ -84,9 +91,30 @@ class Coordinates:
         out = np.zeros((self.n_dims, len(i)))
         for column, place in enumerate(self._owners):
             out[place] += (z[i, column] - z[j, column]) ** 2
-        for column, place in enumerate(self._choices, start=self._n_numbers):
+        for column, place in enumerate(self.choices, start=self._n_numbers):
             out[place] = z[i, column] != z[j, column]
         return out
+
+    def covariance(self, a: Array, b: Array, log_length: Array) -> Array:
+        """Covariance of scores for a signal variance of 1, of shape (len(a), len(b)).
+
+        That of the Matern kernel, and the share of choices that are the same: each choice has an
+        offset, whatever the numbers.
+        """
+        out = matern52(self.distances(a, b, log_length))
+        for column in self.choice_columns:
+            out += self.offset * (a[:, column, None] == b[None, :, column])
+        return out
+
+    @property
+    def choice_columns(self) -> range:
+        """The columns of z that are codes of choices."""
+        return range(self._n_numbers, self._n_numbers + len(self.choices))
+
+    @property
+    def offset(self) -> float:
+        """Variance of the offsets of a choice, for a signal variance of 1."""
+        return SETTINGS.offset / max(len(self.choices), 1)
 
     def distances(self, a: Array, b: Array, log_length: Array) -> Array:
         """r2, squared distances in length scales, of shape (len(a), len(b))."""
@@ -97,7 +125,7 @@ class Coordinates:
         out += (x**2).sum(axis=1)[:, None]
         out += (y**2).sum(axis=1)
         np.maximum(out, 0.0, out=out)
-        for column, j in enumerate(self._choices, start=self._n_numbers):
+        for column, j in enumerate(self.choices, start=self._n_numbers):
             out += weights[j] ** 2 * (a[:, column, None] != b[None, :, column])
         return np.asarray(out)
 
@@ -116,7 +144,7 @@ class Coordinates:
         """
         weights = np.exp(-log_length)
         columns = [z[:, : self._n_numbers] * weights[self._owners]]
-        for column, j in enumerate(self._choices, start=self._n_numbers):
+        for column, j in enumerate(self.choices, start=self._n_numbers):
             codes = np.unique(z[:, column])
             # Two points with different choices differ in two of these columns.
             columns.append((z[:, column, None] == codes) * (weights[j] / np.sqrt(2.0)))

@@ -24,17 +24,21 @@ _STEP = 1e-2
 
 
 class Prior:
-    """Independent normal priors of theta.
+    """Independent normal priors of theta, and what is given of the kernel.
 
     Parameters
     ----------
-    n_dims : int
-        Number of coordinates, d. More coordinates have longer length scales.
+    coordinates : Coordinates
+        Of d dimensions. More of them have longer length scales.
     most_noise : float, default=2.0
         Upper bound of the logarithm of the noise variance.
     """
 
-    def __init__(self, n_dims: int, most_noise: float = SETTINGS.noise_bounds[1]) -> None:
+    def __init__(
+        self, coordinates: Coordinates, most_noise: float = SETTINGS.noise_bounds[1]
+    ) -> None:
+        n_dims = coordinates.n_dims
+        self.coordinates = coordinates
         length = SETTINGS.length_at_1 + SETTINGS.length_per_log * math.log(max(n_dims, 1))
         noise, scale = SETTINGS.noise_prior, SETTINGS.scale_prior
         self.mean = np.array([length] * n_dims + [noise[0], scale[0]])
@@ -71,9 +75,12 @@ def negative_log_posterior(
     weights = np.exp(-2.0 * theta[:d])
     noise_variance, scale = np.exp(theta[d:])
     pairs = np.tril_indices(n, -1)
-    correlation, slope = matern52_slope(weights @ D)
-    K = np.diag(scale + noise_variance * noise)
-    K[pairs] = scale * correlation
+    covariance, slope = matern52_slope(weights @ D)
+    variance, choices = prior.coordinates.variance, prior.coordinates.choices
+    if choices:  # their offsets
+        covariance += prior.coordinates.offset * (1.0 - D[choices]).sum(axis=0)
+    K = np.diag(scale * variance + noise_variance * noise)
+    K[pairs] = scale * covariance
     L = cholesky(K)
     inverse, _ = lapack.dpotri(L, lower=1)  # the lower triangle only
     alpha = cho_solve((L, True), y, check_finite=False)
@@ -86,7 +93,7 @@ def negative_log_posterior(
     gradient = np.empty(d + 2)
     gradient[:d] = -2.0 * scale * weights * (D @ (G * slope))
     gradient[d] = noise_variance * float(G_diagonal @ noise)
-    gradient[d + 1] = scale * float(G @ correlation + G_diagonal.sum())
+    gradient[d + 1] = scale * float(G @ covariance + variance * G_diagonal.sum())
     return value, gradient + penalty_gradient
 
 
@@ -152,7 +159,7 @@ class Hyperparameters:
         self, coordinates: Coordinates, most_noise: float = SETTINGS.noise_bounds[1]
     ) -> None:
         self._coordinates = coordinates
-        self._prior = Prior(coordinates.n_dims, most_noise)
+        self._prior = Prior(coordinates, most_noise)
         self.theta = self._prior.mean
         self._n_fitted = 0
         self._n_fits = 0

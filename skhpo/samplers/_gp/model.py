@@ -54,7 +54,7 @@ class ScoreModel:
             if variances is not None:
                 noise = transform.relative_noise(variances)
             z = coordinates.encode(u)
-            self._prior = Prior(coordinates.n_dims)
+            self._prior = Prior(coordinates)
             self._distribution: Laplace | None = None
             rows = spread(np.arange(len(y)), min(len(y), SETTINGS.most_fitted))
             self._fitted = coordinates.differences(z[rows]), y[rows], noise[rows]
@@ -124,4 +124,9 @@ class ScoreModel:
         features = np.cos(x @ frequencies + rng.uniform(0.0, 2.0 * math.pi, _N_FEATURES))
         weights = rng.standard_normal((_N_FEATURES, n))
         scale = math.sqrt(2.0 * math.exp(theta[-1]) / _N_FEATURES)
-        return np.asarray(scale * (features @ weights))
+        drawn = scale * (features @ weights)
+        offset = math.sqrt(math.exp(theta[-1]) * self._coordinates.offset)
+        for column in self._coordinates.choice_columns:
+            codes, groups = np.unique(z[:, column], return_inverse=True)
+            drawn += offset * rng.standard_normal((len(codes), n))[groups]
+        return np.asarray(drawn)

@@ -8,7 +8,6 @@ from scipy.linalg import LinAlgError, cho_solve, lapack
 from scipy.linalg import cholesky as scipy_cholesky
 
 from .coordinates import Coordinates
-from .kernel import matern52
 
 __all__ = ["Posterior", "cholesky"]
 
@@ -71,7 +70,7 @@ class Posterior:
         """Mean of shape (m, s), and standard deviation of shape (m,)."""
         k = self._kernel(self.z, z)
         half = self._inverse @ k
-        variance = self.scale - np.einsum("nm,nm->m", half, half)
+        variance = self.scale * self.coordinates.variance - np.einsum("nm,nm->m", half, half)
         return k.T @ self._alpha, np.sqrt(np.maximum(variance, 1e-12 * self.scale))
 
     def left_out(self) -> Array:
@@ -86,6 +85,16 @@ class Posterior:
         return np.asarray(
             self._alpha / np.einsum("ij,ij->j", self._inverse, self._inverse)[:, None]
         )
+
+    def choice_spreads(self) -> Array:
+        """How far the means of each choice's offsets are apart; 0 for numbers, of shape (d,)."""
+        spreads = np.zeros(self.coordinates.n_dims)
+        columns = zip(self.coordinates.choices, self.coordinates.choice_columns, strict=True)
+        for j, column in columns:
+            _, groups = np.unique(self.z[:, column], return_inverse=True)
+            offsets = np.bincount(groups, weights=self._alpha.mean(axis=1))
+            spreads[j] = self.scale * self.coordinates.offset * np.ptp(offsets)
+        return spreads
 
     def with_fantasies(self, z: Array, n_fantasies: int, rng: np.random.Generator) -> Posterior:
         """Condition on joint draws of the scores of pending points, of shape (m, n_columns).
@@ -110,4 +119,4 @@ class Posterior:
 
     def _kernel(self, a: Array, b: Array) -> Array:
         log_length = self.theta[: self.coordinates.n_dims]
-        return self.scale * matern52(self.coordinates.distances(a, b, log_length))
+        return self.scale * self.coordinates.covariance(a, b, log_length)

@@ -47,6 +47,10 @@ class Settings:
     most_noise : float
         Upper bound of the logarithm of the noise variance, for a signal variance of 1, in the model
         that chooses: 3% of the signal. A model that explains few scores as noise only explores.
+    offset : float
+        Variance of what choices add to a score whatever its numbers are, for a signal variance of 1
+        and all choices together. Without it, what is learnt of a valley with one choice does not
+        say how deep the same valley is with another one, of which few places are known.
     length_at_1, length_per_log : float
         Prior mean of the logarithm of length scales: in one dimension, and its increase per unit of
         the logarithm of the number of dimensions.
@@ -119,6 +123,7 @@ class Settings:
     sure: float = 0.5
     unsure_penalty: float = 10.0
     most_noise: float = -3.5
+    offset: float = 1.0
     length_at_1: float = -0.3
     length_per_log: float = 0.5
     noise_prior: tuple[float, float] = (-5.0, 1.5)

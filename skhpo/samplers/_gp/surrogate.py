@@ -88,6 +88,17 @@ class Surrogate:
         return self._model.hyperparameters.theta
 
     @property
+    def relevance(self) -> Array:
+        """Inverse length scales; what a choice adds counts like a distance with the same effect."""
+        theta = self.theta
+        inverse = np.exp(-theta[: self._model.coordinates.n_dims])
+        if not hasattr(self, "transform"):
+            return inverse
+        # Two scores at a short distance r differ by 5/3 r^2 of the signal variance.
+        squares = 0.6 * self.posterior.choice_spreads() ** 2 / self.posterior.scale
+        return np.asarray(np.sqrt(inverse**2 + squares))
+
+    @property
     def unit(self) -> float:
         """One unit of the transformed values in units of scores, above the median."""
         assert isinstance(self.transform, ScoreTransform)
