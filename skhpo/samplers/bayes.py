@@ -104,8 +104,9 @@ class BayesSampler(Sampler):
 
     Each configuration is chosen given the pending ones, so that those sampled together differ from
     those sampled one by one with scores in between. Where some are pending, hyperparameters are
-    drawn from the normal distribution around their maximum, for each configuration again (with
-    `stop_tol` there are fantasies instead), because those sampled together would share the errors of a single set.
+    drawn from the normal distribution around their maximum, for each configuration again,
+    because those sampled together would share the errors of a single set (with `stop_tol` there are
+    fantasies instead).
 
     In a space with choices every fifth of them is the best one so far with one choice changed (for
     one objective, without constraints), until all such were tried, because how good a choice can be
