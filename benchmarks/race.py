@@ -7,7 +7,8 @@ in `race_contestants.py`:
 
 * ``bayes``, ``hyperband``, ``hyperband-bayes``: `BayesSearchCV` and `HalvingHyperbandSearchCV`
   (with ``sampler="bayes"``), all else their defaults. ``hyperband-folds`` has
-  ``fold_schedule="auto"``, and returns only what was fitted on all folds. ``bayes-single`` has no
+  ``fold_schedule="auto"``, and returns only what was fitted on all folds, ``hyperband-priors``
+  ``priors="defaults"``. ``bayes-single`` has no
   lockstep;
   ``bayes-racing`` has none either, and ``racing="auto"``, which does nothing where the folds are
   trained in lockstep.
@@ -39,8 +40,9 @@ parameters lose more than that (2% of their loss at least).
     python benchmarks/race.py --seconds 3 --seeds 1 --tables concrete --only bayes gp  # a try
 
 ``--folder`` has tables of your own: a CSV (or .csv.gz) each, with a column ``target``.
-``--results`` keeps a line for each run, and what is in there is not run again; ``--stop-after``
-ends between two runs.
+``--results`` keeps a line for each run, in the first file; what is in one of them is not run
+again. ``--stop-after`` ends between two runs, and 0 runs nothing. ``--write`` puts the results in
+the place of older ones of the same seconds and contestants in the page; its words stay.
 """
 
 from __future__ import annotations
@@ -295,29 +297,38 @@ def draw(runs, path):
     figure.savefig(path, dpi=100)
 
 
-def page(runs, args, command):
+def written(page, runs, args, command, picture):
+    """Return the text of a page with these results, in the place of those that it had of them.
+
+    What is between the lines of comments is from here, the rest is not touched. A block is that of
+    the seconds and the contestants; one that the page has not yet goes to its end.
+    """
     tables = ", ".join(dict.fromkeys(one["table"] for one in runs))
-    seeds = len({one["seed"] for one in runs})
-    head, _, rest = __doc__.partition("\n")
-    return "\n".join(
+    seeds = sorted({one["seed"] for one in runs})
+    name = f"{args.seconds:g} s: {' '.join(args.only)}"
+    begin, end = f"<!-- results, {name} -->", "<!-- end of results -->"
+    block = "\n".join(
         [
-            "# The race",
-            "",
+            begin,
             "```",
             command,
             "```",
             "",
-            head,
-            rest.split("\n    python")[0],
-            f"Tables: {tables}. Seeds: {seeds}. {args.seconds:g} processor seconds for each run, "
-            f"up to {EPOCHS} epochs a fit. ± is the standard error over tables and seeds.",
+            f"Tables: {tables}. Seeds: {', '.join(map(str, seeds))}. {args.seconds:g} processor "
+            f"seconds for each run, up to {EPOCHS} epochs a fit. ± is the standard error over "
+            "tables and seeds.",
             "",
             *table_of(runs),
             "",
-            "![Regret over time](race.png)",
+            f"![Regret over time]({picture})",
             "",
+            end,
         ]
     )
+    head, is_there, rest = page.partition(begin)
+    if not is_there:
+        return f"{page.rstrip()}\n\n{block}\n".lstrip()
+    return head + block + rest.partition(end)[2]
 
 
 def installed(names, *, asked):
@@ -340,9 +351,10 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS)
-    parser.add_argument("--results", type=Path, default=Path("race.jsonl"))
+    parser.add_argument("--results", type=Path, nargs="+", default=[Path("race.jsonl")])
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="wall seconds")
-    parser.add_argument("--write", type=Path, help="the page; its picture lies beside it")
+    parser.add_argument("--write", type=Path, help="the page that gets the results")
+    parser.add_argument("--picture", default="", help="end of the name of its picture")
     args = parser.parse_args()
     asked = args.only is not None
     args.only = installed(args.only or list(CONTESTANTS), asked=asked)
@@ -355,11 +367,15 @@ def main():
     torch.set_num_threads(1)
     start = time.monotonic()
     runs = []
-    if args.results.exists():
-        runs = [json.loads(line) for line in args.results.read_text().splitlines()]
+    for path in args.results:
+        if path.exists():
+            runs += [json.loads(line) for line in path.read_text().splitlines()]
+    places = {(one["table"], one["seed"], one["contestant"], one["seconds"]): one for one in runs}
+    runs = list(places.values())  # the default parameters may be in several files
     runs = [one for one in runs if one["seconds"] == args.seconds and one["table"] in tables]
     done = {(one["table"], one["seed"], one["contestant"]) for one in runs}
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    for seed in seeds:
         for table in tables:
             for name in ["default", *args.only]:
                 if (table, seed, name) in done or time.monotonic() - start > args.stop_after:
@@ -374,20 +390,26 @@ def main():
                 else:
                     found = run(args.folder, table, seed, name, args.seconds)
                 runs.append(found)
-                with open(args.results, "a") as file:
+                with open(args.results[0], "a") as file:
                     file.write(json.dumps(found) + "\n")
                 print(table, seed, name, f"{found['losses'][-1]:.4f}", flush=True)
     runs = [one for one in runs if one["contestant"] in ["default", *args.only]]
+    runs = [one for one in runs if one["seed"] in seeds]
     runs = complete(runs, set(args.only) - BASELINES)
     print("\n".join(table_of(runs)))
     if args.write:
         command = f"python benchmarks/race.py --seconds {args.seconds:g} --seeds {args.seeds}"
+        if args.first_seed:
+            command += f" --first-seed {args.first_seed}"
         if args.tables:
             command += f" --tables {' '.join(tables)}"
         if len(args.only) < len(CONTESTANTS):
             command += f" --only {' '.join(args.only)}"
-        args.write.write_text(page(runs, args, f"{command} --write {args.write}"))
-        draw(runs, args.write.with_suffix(".png"))
+        command += f" --write {args.write}"
+        page = args.write.read_text() if args.write.exists() else ""
+        picture = args.write.with_name(f"{args.write.stem}{args.picture}.png")
+        args.write.write_text(written(page, runs, args, command, picture.name))
+        draw(runs, picture)
 
 
 if __name__ == "__main__":

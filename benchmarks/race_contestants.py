@@ -554,6 +554,7 @@ CONTESTANTS = {
     "hyperband": hyperband(),
     "hyperband-bayes": hyperband(sampler="bayes"),
     "hyperband-folds": hyperband(fold_schedule="auto"),
+    "hyperband-priors": hyperband(priors="defaults"),
     "tpe-hyperband": partial(under_optuna, "tpe", "hyperband"),
     "tpe-wilcoxon": partial(under_optuna, "tpe", "wilcoxon"),
     "gp": partial(under_optuna, "gp", None),
