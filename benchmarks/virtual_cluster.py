@@ -21,8 +21,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from skhpo.evaluation import _evaluator, _pool
-from skhpo.evaluation._engines import Engine
 from skhpo.evaluation._tasks import Outcome
+from skhpo.evaluation._workers import Engine
 from skhpo.trial import FitResult
 
 __all__ = ["Cluster", "Epochs", "VirtualEngine", "simulated"]

@@ -19,6 +19,7 @@ __all__ = [
     "TransformedRows",
     "as_given",
     "is_row_numbers",
+    "n_bytes",
     "row_mask",
     "with_rows",
 ]
@@ -292,3 +293,14 @@ def row_mask(rows: Any, n_samples: int, name: str) -> NDArray[np.bool_]:
             f"names {'all' if mask.any() else 'none'}"
         )
     return mask
+
+
+def n_bytes(data: Any) -> int:
+    """Return the bytes of arrays, of sparse ones, of frames and of several; 0 of anything else."""
+    if isinstance(data, Mapping | Inputs):
+        return sum(map(n_bytes, (data.arrays if isinstance(data, Inputs) else data).values()))
+    if hasattr(data, "memory_usage"):  # a frame or series
+        return int(np.sum(data.memory_usage()))
+    arrays = [getattr(data, name, None) for name in ("data", "indices", "indptr")]  # if sparse
+    sizes = [getattr(array, "nbytes", 0) for array in (data, *arrays)]
+    return int(sizes[0] or sum(sizes[1:]))

@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING
 from .._late import late
 
 if TYPE_CHECKING:
-    from ._blame import raised_by
-    from ._callbacks import FitContexts, separate_files, told
+    from ._callbacks import FitContexts, told
     from ._continuation import way_to_continue
     from ._evaluator import Evaluator
     from ._models import needs_data, refit, refit_together, restored
     from ._planning import FoldSchedule
     from ._predictions import PredictionKind
-    from ._scoring import answering, looks_at_predictions_only
-    from ._setup import configured, derive_seed
+    from ._scoring import answering
+    from ._setup import configured, derive_seed, own_files
     from ._shared import SharedEvaluator
-    from ._tasks import FitTask, Setting
+    from ._tasks import FitTask, Setting, raised_by
     from ._travel import Packed
     from ._workers import slots_of
 
@@ -31,13 +30,12 @@ __all__ = [
     "answering",
     "configured",
     "derive_seed",
-    "looks_at_predictions_only",
     "needs_data",
+    "own_files",
     "raised_by",
     "refit",
     "refit_together",
     "restored",
-    "separate_files",
     "slots_of",
     "told",
     "way_to_continue",
@@ -57,13 +55,12 @@ __getattr__, __dir__ = late(
         "answering": "._scoring",
         "configured": "._setup",
         "derive_seed": "._setup",
-        "looks_at_predictions_only": "._scoring",
         "needs_data": "._models",
-        "raised_by": "._blame",
+        "own_files": "._setup",
+        "raised_by": "._tasks",
         "refit": "._models",
         "refit_together": "._models",
         "restored": "._models",
-        "separate_files": "._callbacks",
         "slots_of": "._workers",
         "told": "._callbacks",
         "way_to_continue": "._continuation",

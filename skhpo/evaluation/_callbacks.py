@@ -23,7 +23,7 @@ from sklearn.callback import AutoPropagatedCallback, CallbackContext
 from .._compat import check_method_params, safe_split
 from .._joblib import dumps
 from ..rows import as_given
-from ._blame import Environment
+from ._tasks import Environment
 
 if TYPE_CHECKING:
     from ._tasks import FitTask, Setting
@@ -44,13 +44,6 @@ class FitContexts:
     def __init__(self, search: Any, context: Any) -> None:
         self.search = search
         self.context = context
-
-    @classmethod
-    def of(cls, search: Any, context: Any) -> FitContexts | None:
-        """Return one, or None where neither the search nor its estimator has callbacks."""
-        parts = [search, search.estimator, *search.estimator.get_params().values()]
-        watched = any(getattr(part, "_skl_callbacks", None) for part in parts)
-        return cls(search, context) if watched else None
 
     def reach(self, depth: int) -> bool:
         """Whether a callback of the search is also called for an estimator at this depth.

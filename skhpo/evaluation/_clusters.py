@@ -11,7 +11,7 @@ from joblib import parallel_config
 from joblib.parallel import ThreadingBackend
 
 from ..process import ignoring
-from ._engines import Ended, Engine
+from ._workers import Ended, Engine
 
 __all__ = ["CLUSTERS"]
 

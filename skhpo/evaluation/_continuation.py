@@ -35,7 +35,15 @@ from sklearn.base import is_classifier
 from .._compat import imported_class
 from ..searchable import search_tags
 
-__all__ = ["advance", "begin", "end", "is_one_of", "set_horizon", "way_to_continue"]
+__all__ = [
+    "advance",
+    "begin",
+    "end",
+    "holds_all_in_checkpoint",
+    "is_one_of",
+    "set_horizon",
+    "way_to_continue",
+]
 
 # Their ``partial_fit`` trains one epoch, which `max_iter` counts. By name, because a user who has
 # such an estimator has imported its class.
@@ -250,3 +258,11 @@ def _partial_fit_per_epoch(
             fit_params = {**fit_params, "classes": np.unique(y)}
     for _ in range(n_epochs):
         net.partial_fit(X, y, **fit_params)
+
+
+def holds_all_in_checkpoint(state: Any) -> bool:
+    """Whether training continues from a checkpoint exactly as without it."""
+    if not hasattr(state, "save_checkpoint"):
+        return False
+    # skorch callbacks have states of their own, which checkpoints do not hold.
+    return not getattr(state, "callbacks", None) or state.callbacks == "disable"

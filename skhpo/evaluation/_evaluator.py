@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rows import n_bytes
 from ..wrappers import whats_lost
-from ._blame import failure
 from ._fit import run_and_pack
-from ._grouping import FitGrouping
-from ._planning import Planner
+from ._planning import FitGrouping, Planner
 from ._pool import RUNNING, Overdue, Pool
 from ._setup import key_of_wrappers, transform_and_store
-from ._tasks import FitGroup, Job, TransformTask, failed
+from ._tasks import FitGroup, Job, TransformTask, failed, failure
 from ._travel import (
     Stored,
     check_picklable,
     is_pickled_as_a_whole,
-    n_bytes,
     on_disk,
 )
 from ._waiting import Waiting

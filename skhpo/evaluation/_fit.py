@@ -18,16 +18,26 @@ from sklearn.base import is_classifier
 
 from .._compat import safe_indexing
 from ..limits import FitTimeoutError, current_slot, time_for
-from ._blame import FAILURES, failure, raise_unless_candidates, saved
 from ._callbacks import evaluation
-from ._continuation import advance, begin, end, way_to_continue
+from ._continuation import advance, begin, end, holds_all_in_checkpoint, way_to_continue
 from ._measures import curves_of, found, known_before, measured
 from ._models import kept_model
 from ._scoring import Scored, score_fits
 from ._setup import GroupData, prepare
-from ._tasks import SAVED, Outcome, failed, is_saved, skipped
-from ._travel import Packed, holds_all_in_checkpoint, loaded, pack
-from ._workers import memory_freed, this_worker
+from ._tasks import (
+    FAILURES,
+    SAVED,
+    Outcome,
+    failed,
+    failure,
+    is_saved,
+    memory_freed,
+    raise_unless_candidates,
+    saved,
+    skipped,
+)
+from ._travel import Packed, loaded, pack
+from ._workers import this_worker
 
 if TYPE_CHECKING:
     from ._setup import Work
@@ -90,9 +100,9 @@ def run_group(
 
 def run_and_pack(names: Sequence[Any], leaves: bool, group: FitGroup, *args: Any) -> list[Any]:
     """Run a group in a worker; return its outcomes, packed where they leave the process."""
-    outcomes = run_group(names, group, *map(loaded, args))
     if not leaves:
-        return outcomes
+        return run_group(names, group, *args)
+    outcomes = run_group(names, group, *map(loaded, args))
     return [
         out if out.state is None or is_saved(out.state) else replace(out, state=pack(out.state))
         for out in outcomes

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ..rows import Inputs, as_given
 from ..wrappers import Prepared, arguments_inside, inside
 from ..wrappers import prepare as prepare_wrappers
-from ._blame import FAILURES, saved
-from ._continuation import advance, way_to_continue
+from ._continuation import advance, holds_all_in_checkpoint, way_to_continue
 from ._setup import inside_of, key_of_wrappers, prepare, train_part
-from ._tasks import SAVED
-from ._travel import Packed, holds_all_in_checkpoint, pack, packed_checkpoint
+from ._tasks import FAILURES, SAVED, saved
+from ._travel import Packed, pack, packed_checkpoint
 
 if TYPE_CHECKING:
     from ..journal import CheckpointFile

@@ -28,10 +28,9 @@ from ..limits import (
     noticing,
 )
 from ..process import TORCH_THREADS, end_with, own_filters, remove_at_last, remove_now, with_filters
-from ._blame import FAILURES, Environment, refused_by_system
 from ._board import Board, Row
-from ._engines import active_engine
-from ._workers import import_first, this_worker
+from ._tasks import FAILURES, Environment, refused_by_system
+from ._workers import active_engine, import_first, this_worker
 
 __all__ = ["RUNNING", "Done", "Overdue", "Pool"]
 

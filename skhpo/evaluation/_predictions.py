@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..limits import FitTimeoutError
-from ._blame import FAILURES, failure, raise_unless_candidates
-from ._workers import memory_freed
+from ._tasks import FAILURES, failure, memory_freed, raise_unless_candidates
 
 if TYPE_CHECKING:
     from ._tasks import Setting

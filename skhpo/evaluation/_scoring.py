@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from numbers import Number
 from types import SimpleNamespace
@@ -21,11 +21,10 @@ from .._compat import (
 )
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError
-from ..scorers import PredictionScorer, fit_took
+from ..scorers import each_scorer, fit_took, looks_at_predictions_only
 from ..searchable import search_tags
-from ._blame import FAILURES, failure, raise_unless_candidates
 from ._predictions import predicted
-from ._workers import memory_freed
+from ._tasks import FAILURES, failure, memory_freed, raise_unless_candidates
 
 if TYPE_CHECKING:
     from ._setup import GroupData
@@ -35,7 +34,6 @@ __all__ = [
     "Scored",
     "answering",
     "looks_at_outputs_only",
-    "looks_at_predictions_only",
     "score",
     "score_fits",
 ]
@@ -176,14 +174,6 @@ def _score(fit: Any, data: GroupData, part: str, shown: Any) -> Scored:
         return Scored(scores, error, *predicted(fit.setting, estimator, X, len(rows), noted))
 
 
-def looks_at_predictions_only(scorer: Any) -> bool:
-    """Whether a scorer is known to use X only as the argument of the estimator."""
-    return all(
-        type(one).__module__.startswith("sklearn.") or isinstance(one, PredictionScorer)
-        for one in _each(scorer)
-    )
-
-
 def looks_at_outputs_only(scorer: Any, net: Any, params: Mapping[str, Any]) -> bool:
     """Whether a scorer only needs the outputs of a network for X.
 
@@ -197,14 +187,10 @@ def looks_at_outputs_only(scorer: Any, net: Any, params: Mapping[str, Any]) -> b
     """
     if not looks_at_predictions_only(scorer):
         return False
-    if not any(isinstance(scorer, PassthroughScorer) for scorer in _each(scorer)):
+    if not any(isinstance(scorer, PassthroughScorer) for scorer in each_scorer(scorer)):
         return True
     home = type(net).score.__module__
     return not params and home.partition(".")[0] in ("sklearn", "skorch", "skhpo")
-
-
-def _each(scorer: Any) -> Collection[Any]:
-    return getattr(scorer, "_scorers", {"score": scorer}).values()
 
 
 @contextmanager

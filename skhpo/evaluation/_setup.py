@@ -10,17 +10,19 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils.multiclass import type_of_target
 
 from .._compat import check_method_params, safe_indexing, safe_split
-from ..rows import RowSubset, as_given
+from ..rows import Inputs, RowSubset, as_given
+from ..scorers import looks_at_predictions_only
 from ..searchable import search_tags
 from ..wrappers import Inside, Prepared, inside
 from ..wrappers import prepare as prepare_wrappers
-from ._blame import FAILURES, failure, raise_unless_candidates
 from ._callbacks import separate_files
 from ._continuation import set_horizon
-from ._scoring import looks_at_predictions_only
+from ._tasks import FAILURES, failure, raise_unless_candidates
 from ._travel import loaded, stored
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ __all__ = [
     "inner_rows",
     "inside_of",
     "key_of_wrappers",
+    "nested_subsamples",
+    "own_files",
     "part_of",
     "prepare",
     "reads_rows",
@@ -200,10 +204,8 @@ def prepare(
     whole = configured(
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
-    if _has_callbacks(whole):
-        repeat = f"-repeat-{task.repeat}" if task.repeat else ""
-        name = f"candidate-{task.candidate}-split-{task.split}{repeat}"
-        separate_files(whole, f"{setting.name}/{name}")
+    repeat = f"-repeat-{task.repeat}" if task.repeat else ""
+    own_files(whole, f"{setting.name}/candidate-{task.candidate}-split-{task.split}{repeat}")
     found = inside(whole, setting.resource)
     if prepared is None:
         prepared = prepare_wrappers(whole, *part_for(whole), setting.resource)
@@ -219,10 +221,11 @@ def prepare(
     )
 
 
-def _has_callbacks(estimator: Any) -> bool:
-    """Whether a network among the parameters of an estimator, or itself, has callbacks."""
+def own_files(estimator: Any, folder: str) -> None:
+    """Give skorch's callbacks, where there are some, a folder: see `separate_files`."""
     params = estimator.get_params(deep=True)
-    return any(isinstance(params[k], list) for k in params if k.rpartition("__")[2] == "callbacks")
+    if any(isinstance(params[k], list) for k in params if k.rpartition("__")[2] == "callbacks"):
+        separate_files(estimator, folder)
 
 
 def train_part(
@@ -339,3 +342,34 @@ class GroupData:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
+
+
+def nested_subsamples(y: Any, train: Any, seed: int, split: int) -> NDArray[np.intp]:
+    """Order training rows so that every leading part is a good subsample.
+
+    Parameters
+    ----------
+    y : array-like or None
+        Target of all rows.
+    train : ndarray of int
+        Training rows of the split.
+    seed, split : int
+
+    Returns
+    -------
+    ndarray of int
+        `train` reordered. The first ``n`` rows are a subsample of size ``n`` and part of every
+        larger one. For a classification target the first rows show every class once, and class
+        frequencies in any leading part differ from those in `train` by about one row.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "n_samples", split))
+    rows = rng.permutation(train)
+    if y is None or isinstance(y, Inputs) or type_of_target(y) not in {"binary", "multiclass"}:
+        return rows
+    labels = np.ravel(y)[rows]  # a column counts as a list
+    when = np.empty(len(rows))
+    for label in np.unique(labels):
+        (members,) = np.nonzero(labels == label)
+        when[members] = (np.arange(len(members)) + rng.uniform()) / len(members)
+        when[members[0]] -= 1.0
+    return rows[np.argsort(when, kind="stable")]

@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,8 @@ from ..exceptions import StorageError
 from ..faults import warn_of_mistake
 from ..files import storing
 from ..rows import Inputs
-from ._blame import Environment
+from ._continuation import holds_all_in_checkpoint
+from ._tasks import Environment
 
 if TYPE_CHECKING:
     from ._tasks import Setting
@@ -33,10 +34,8 @@ __all__ = [
     "Stored",
     "StoredData",
     "check_picklable",
-    "holds_all_in_checkpoint",
     "is_pickled_as_a_whole",
     "loaded",
-    "n_bytes",
     "on_disk",
     "pack",
     "packed_checkpoint",
@@ -146,14 +145,6 @@ def packed_checkpoint(state: Any) -> Packed:
     return Packed(buffer.getvalue(), is_checkpoint=True)
 
 
-def holds_all_in_checkpoint(state: Any) -> bool:
-    """Whether training continues from a checkpoint exactly as without it."""
-    if not hasattr(state, "save_checkpoint"):
-        return False
-    # skorch callbacks have states of their own, which checkpoints do not hold.
-    return not getattr(state, "callbacks", None) or state.callbacks == "disable"
-
-
 def _pickles_in_its_own_way(module: Any) -> bool:
     """Whether a user-defined class among the layers customizes its pickling."""
     nn = getattr(sys.modules.get("torch"), "nn", None)
@@ -255,17 +246,6 @@ def stored(
 def loaded(value: Any) -> Any:
     """Return what is stored, and anything else as it is."""
     return value.load() if isinstance(value, Stored) else value
-
-
-def n_bytes(data: Any) -> int:
-    """Return the bytes of arrays, of sparse ones, of frames and of several; 0 of anything else."""
-    if isinstance(data, Mapping | Inputs):
-        return sum(map(n_bytes, (data.arrays if isinstance(data, Inputs) else data).values()))
-    if hasattr(data, "memory_usage"):  # a frame or series
-        return int(np.sum(data.memory_usage()))
-    arrays = [getattr(data, name, None) for name in ("data", "indices", "indptr")]  # if sparse
-    sizes = [getattr(array, "nbytes", 0) for array in (data, *arrays)]
-    return int(sizes[0] or sum(sizes[1:]))
 
 
 @dataclass(frozen=True)

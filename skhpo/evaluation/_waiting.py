@@ -13,8 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..rows import n_bytes
 from ._tasks import FitGroup, TransformTask
-from ._travel import Stored, n_bytes
+from ._travel import Stored
 
 if TYPE_CHECKING:
     from ..wrappers import Prepared

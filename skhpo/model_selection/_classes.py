@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.utils.multiclass import type_of_target
 
-from .. import evaluation
 from ..rows import Inputs
+from ..scorers import looks_at_predictions_only
 from ..searchable import search_tags
 from ..wrappers import inside
 
@@ -101,7 +101,7 @@ def _scored_alone(estimator: Any, scorer: Any, metric: Any) -> Any:
     if hasattr(scorer, "_scorers"):  # no metric is named, as with refit=False
         return None
     known = type(scorer).__module__.startswith("sklearn.")
-    return scorer if known and evaluation.looks_at_predictions_only(scorer) else None
+    return scorer if known and looks_at_predictions_only(scorer) else None
 
 
 def _check_has_score(

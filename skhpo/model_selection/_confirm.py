@@ -21,6 +21,7 @@ from ..objectives import total_violation
 from ..results import TrialTable
 from ..space import translated
 from ._loop import TrialLoop
+from ._observers import contexts_of
 from ._top import without_convergence_warnings
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _fitted_again(
         fit_timeout=search.fit_timeout,
         until=loop.deadline,
         lockstep=search.lockstep,
-        contexts=evaluation.FitContexts.of(search, fits),
+        contexts=contexts_of(search, fits),
     )
     with evaluator, without_convergence_warnings(setting.resource):
         confirming = _ConfirmLoop(

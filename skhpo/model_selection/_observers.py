@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..space import SearchSpace
 from ..trial import FitResult, Trial
 
-__all__ = ["Callbacks", "Observer", "SearchCallback", "SearchStart"]
+if TYPE_CHECKING:
+    from ..evaluation import FitContexts
+
+__all__ = ["Callbacks", "Observer", "SearchCallback", "SearchStart", "contexts_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +169,12 @@ def _check_callback(callback: Any) -> None:
         f"callbacks of a search must have a method {', '.join(_EVENTS[:-1])} or {_EVENTS[-1]}, but "
         f"got {callback!r}; {fix}"
     )
+
+
+def contexts_of(search: Any, context: Any) -> FitContexts | None:
+    """Return what callbacks of scikit-learn are told of fits, None where there are no callbacks."""
+    from ..evaluation import FitContexts
+
+    parts = [search, search.estimator, *search.estimator.get_params().values()]
+    watched = any(getattr(part, "_skl_callbacks", None) for part in parts)
+    return FitContexts(search, context) if watched else None

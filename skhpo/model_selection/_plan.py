@@ -217,7 +217,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         bounds=goals.bounds,
         predictions=predictions,
     )
-    evaluation.separate_files(clone(setting.estimator), setting.name)  # raises where it cannot
+    evaluation.own_files(clone(setting.estimator), setting.name)  # raises where it cannot
     weight = params.get("sample_weight")
     metadata = None if weight is None else {"sample_weight": weight}
     return Plan(

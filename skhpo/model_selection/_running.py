@@ -19,7 +19,7 @@ from ._found_epochs import without_validation
 from ._keeping import Keeper
 from ._loop import OUT_OF_TIME, TrialLoop
 from ._model_space import warn_about_newcomers
-from ._observers import Observer, SearchStart
+from ._observers import Observer, SearchStart, contexts_of
 from ._plan import Plan
 from ._progress import Progress, report_answered
 from ._resume import identity_of
@@ -99,7 +99,7 @@ def run(
         until=until,
         lockstep=search.lockstep,
         across=not search.asynchronous,
-        contexts=evaluation.FitContexts.of(search, fits),
+        contexts=contexts_of(search, fits),
         folds=source.folds,
     )
     with evaluator, without_convergence_warnings(plan.setting.resource):

@@ -304,7 +304,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         estimator, _ = self._for_refit(setting, row, n_samples, repeat)
         candidate = self._refit_inputs.candidates[row]
         name = f"candidate-{candidate}" + (f"-repeat-{repeat}" if repeat else "")
-        evaluation.separate_files(estimator, f"{setting.name}/{name}")
+        evaluation.own_files(estimator, f"{setting.name}/{name}")
         return estimator
 
     def _for_refit(

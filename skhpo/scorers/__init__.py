@@ -7,7 +7,13 @@ where they are better.
 from typing import TYPE_CHECKING
 
 from .._late import late
-from ._names import get_scorer, get_scorer_names, resolved
+from ._names import (
+    each_scorer,
+    get_scorer,
+    get_scorer_names,
+    looks_at_predictions_only,
+    resolved,
+)
 
 if TYPE_CHECKING:
     from ._costs import (
@@ -36,9 +42,11 @@ __all__ = [
     "NParameters",
     "PredictTime",
     "PredictionScorer",
+    "each_scorer",
     "fit_took",
     "get_scorer",
     "get_scorer_names",
+    "looks_at_predictions_only",
     "make_group_scorer",
     "n_parameters",
     "resolved",

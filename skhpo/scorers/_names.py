@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
 from sklearn import metrics
 
-__all__ = ["get_scorer", "get_scorer_names", "resolved"]
+__all__ = [
+    "each_scorer",
+    "get_scorer",
+    "get_scorer_names",
+    "looks_at_predictions_only",
+    "resolved",
+]
 
 _OWN = (
     "neg_calibration_error",
@@ -115,4 +121,19 @@ def _check_name(scoring: Any) -> None:
     raise ValueError(
         f"a scorer must have one of the names of skhpo.scorers.get_scorer_names(), but got "
         f"{scoring!r}; nearest are {near}"
+    )
+
+
+def each_scorer(scorer: Any) -> Collection[Any]:
+    """Return the scorers of which scikit-learn's multimetric scorer is made, or the only one."""
+    return getattr(scorer, "_scorers", {"score": scorer}).values()
+
+
+def looks_at_predictions_only(scorer: Any) -> bool:
+    """Whether a scorer is known to use X only as the argument of the estimator."""
+    from ._metrics import PredictionScorer
+
+    return all(
+        type(one).__module__.startswith("sklearn.") or isinstance(one, PredictionScorer)
+        for one in each_scorer(scorer)
     )

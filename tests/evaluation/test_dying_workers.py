@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skhpo.evaluation import _pool
-from skhpo.evaluation._engines import Engine
 from skhpo.evaluation._pool import Pool
+from skhpo.evaluation._workers import Engine
 
 
 class Dying(Engine):

@@ -7,8 +7,8 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
 from skhpo import TorchClassifier
-from skhpo.evaluation import Setting, _grouping
-from skhpo.evaluation._grouping import FitGrouping
+from skhpo.evaluation import Setting, _planning
+from skhpo.evaluation._planning import FitGrouping
 from skhpo.evaluation._tasks import FitGroup, FitTask, TransformTask
 from skhpo.evaluation._waiting import Waiting
 
@@ -138,7 +138,7 @@ def test_work_of_a_smaller_rank_starts_first_and_its_transformers_too():
 def test_fits_with_large_data_share_a_group_only_with_their_transformers(monkeypatch):
     fits = [keyed(trial, (0, None, trial % 2)) for trial in range(6)]
     assert len(grouping().divide(fits)) == 1
-    monkeypatch.setattr(_grouping, "_LARGE", 1)
+    monkeypatch.setattr(_planning, "_LARGE", 1)
     assert [[name[0] for name in group] for group in names(grouping().divide(fits))] == [
         [0, 2, 4],
         [1, 3, 5],

@@ -5,7 +5,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 
 from skhpo.evaluation import Evaluator, Setting, _pool
-from skhpo.evaluation._engines import Engine
+from skhpo.evaluation._workers import Engine
 from skhpo.trial import Trial
 
 X, y = np.zeros((20, 1)), np.tile([0, 1], 10)

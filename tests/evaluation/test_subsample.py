@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skhpo.evaluation._planning import nested_subsamples
+from skhpo.evaluation._setup import nested_subsamples
 
 
 @settings(deadline=None, max_examples=50)

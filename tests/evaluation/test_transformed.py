@@ -18,8 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, rows
 from skhpo.evaluation import _evaluator, _setup, _waiting
-from skhpo.evaluation._blame import Environment
-from skhpo.evaluation._tasks import FitGroup, FitTask
+from skhpo.evaluation._tasks import Environment, FitGroup, FitTask
 from skhpo.evaluation._travel import Stored, loaded, stored
 from skhpo.evaluation._waiting import Waiting
 from skhpo.exceptions import StorageError

@@ -14,7 +14,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchRegressor
-from skhpo.evaluation import separate_files
+from skhpo.evaluation import own_files
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3)).astype("float32")
@@ -57,7 +57,7 @@ def test_files_of_the_refit_lie_where_they_were_wanted(tmp_path):
 def folder_of(callbacks, **params):
     sizes = {"module__in_features": 3, "module__out_features": 1}
     net = TorchRegressor(callbacks=callbacks, **sizes, **params)
-    separate_files(net, "search/fit")
+    own_files(net, "search/fit")
     return net.initialize()
 
 
