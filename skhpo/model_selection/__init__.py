@@ -7,14 +7,13 @@ from .._late import late
 if TYPE_CHECKING:
     from ._bayes import BayesSearchCV
     from ._corrected import CorrectedScore, bias_corrected_score, corrected_score
-    from ._found_epochs import with_found_epochs
-    from ._front_rules import knee_point, scalarize
+    from ._end_of_training import with_found_epochs
     from ._generic import SearchCV
     from ._harmonica import HarmonicaSearchCV
     from ._hyperband import HalvingHyperbandSearchCV
     from ._observers import SearchCallback, SearchStart
-    from ._one_standard_error import one_standard_error
     from ._out_of_fold import OutOfFold, read_kept
+    from ._refit_rules import knee_point, one_standard_error, scalarize
     from ._self_tuning import SelfTuningSearchCV
 
 __all__ = [
@@ -50,10 +49,10 @@ __getattr__, __dir__ = late(
         "SelfTuningSearchCV": "._self_tuning",
         "bias_corrected_score": "._corrected",
         "corrected_score": "._corrected",
-        "knee_point": "._front_rules",
-        "one_standard_error": "._one_standard_error",
+        "knee_point": "._refit_rules",
+        "one_standard_error": "._refit_rules",
         "read_kept": "._out_of_fold",
-        "scalarize": "._front_rules",
-        "with_found_epochs": "._found_epochs",
+        "scalarize": "._refit_rules",
+        "with_found_epochs": "._end_of_training",
     },
 )

@@ -14,21 +14,21 @@ from sklearn.utils import get_tags
 
 from .. import scorers, space
 from .._compat import BaseSearchCV, Interval, StrOptions, fit_context, print_inside
-from ._scored import ScoredTrials
-from ._top import RefitInputs
+from ._ensembling import Ensembles
+from ._scored import RefitInputs
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
     from ._observers import Observer
     from ._plan import Plan, Subject
-    from ._source import Source
+    from ._running import Source
 
 __all__ = ["PREDICTION_METHODS", "BaseTrialSearchCV"]
 
 PREDICTION_METHODS = ("predict_proba", "decision_function", "predict")
 
 
-class BaseTrialSearchCV(ScoredTrials):
+class BaseTrialSearchCV(Ensembles):
     """Base of the search classes: ask a scheduler, evaluate, tell it, until it is done.
 
     A subclass stores its arguments, says in `_make_scheduler` which trials there are, and sets
@@ -112,7 +112,7 @@ class BaseTrialSearchCV(ScoredTrials):
 
     def _settings(self) -> dict[str, Any]:
         """Return the parameters, those left to the search being what it chose."""
-        from ._resource import resource_of
+        from ._plan import resource_of
 
         settings = dict(self.get_params(deep=False))
         if "resource" in settings:
@@ -142,8 +142,7 @@ class BaseTrialSearchCV(ScoredTrials):
 
     def _subject(self, X: Any, y: Any) -> Subject:
         """Return what is fitted on the splits, and over which space, as a `Subject`."""
-        from ._model_space import model_distributions
-        from ._plan import Subject
+        from ._plan import Subject, model_distributions
 
         if self.param_distributions == "model":
             return Subject(self.estimator, model_distributions(self, X, y))
@@ -187,8 +186,7 @@ class BaseTrialSearchCV(ScoredTrials):
         """
         from ._confirm import confirm
         from ._plan import plan_search
-        from ._running import begin, finish, run
-        from ._source import opened
+        from ._running import begin, finish, opened, run
 
         start = time.monotonic()
         given = RefitInputs.weak_references(X=X, y=y, **params)

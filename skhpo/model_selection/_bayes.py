@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..schedulers import Scheduler
     from ._loop import TrialLoop
     from ._plan import Plan
-    from ._source import Source
+    from ._running import Source
 
 __all__ = ["BayesSearchCV"]
 

@@ -22,12 +22,12 @@ from ..results import TrialTable
 from ..space import translated
 from ._loop import TrialLoop
 from ._observers import contexts_of
-from ._top import without_convergence_warnings
+from ._scored import without_convergence_warnings
 
 if TYPE_CHECKING:
     from ..trial import Trial
     from ._base import BaseTrialSearchCV
-    from ._source import Source
+    from ._running import Source
 
 __all__ = ["check_confirm", "confirm", "reshuffled"]
 

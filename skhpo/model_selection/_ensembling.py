@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +14,9 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .. import ensembles, evaluation
-from ._outputs import KeptOutputs
+from .._compat import safe_indexing
+from ..rows import as_given
+from ._top import TopEstimators
 
 if TYPE_CHECKING:
     from ._out_of_fold import OutOfFold
@@ -24,8 +27,12 @@ __all__ = ["Ensembles"]
 _N_MEMBERS = 20  # as in the paper's experiments, where more changed little
 _N_SEEDS = 5  # docs/benchmarks/last_network.md
 
+_MOST_ROWS = 200
+# Predictions that differ by a smaller share of the largest one are the same.
+_SAME = 1e-6
 
-class Ensembles(KeptOutputs):
+
+class Ensembles(TopEstimators):
     """The part of a search class that makes ensembles of its candidates."""
 
     def ensemble(
@@ -138,7 +145,6 @@ class Ensembles(KeptOutputs):
         """Return the average of the best candidate, trained on all rows under so many seeds."""
         from ..wrappers import inside
         from ._out_of_fold import check_predicts
-        from ._seed_effect import check_seeds_matter
 
         check_predicts(self.estimator, "an ensemble")
         best = self._ranked()[:1]
@@ -169,7 +175,7 @@ class Ensembles(KeptOutputs):
         if len(keys) > 1 and data:
             try:
                 method = getattr(kind.from_fitted(first), "method_", "predict")
-                check_seeds_matter(first, method, data[0][0])
+                _check_seeds_matter(first, method, data[0][0])
             except ValueError:
                 del self._top[keys[1]]  # else the next call would take it
                 raise
@@ -291,3 +297,62 @@ def _checked(n_members: Any, members: Any) -> int:
     if isinstance(n_members, bool) or not isinstance(n_members, Integral) or n_members < 1:
         raise ValueError(f"n_members must be an integer from 1 on, but is {n_members!r}")
     return int(n_members)
+
+
+def _check_seeds_matter(members: Sequence[Any], method: str, X: Any) -> None:
+    """Refuse members that differ in nothing but their seeds.
+
+    They are compared where they were fitted, and at rows with the columns of different ones: trees
+    that differ may be right about all that they were fitted on.
+
+    Parameters
+    ----------
+    members : sequence of estimator
+        Fitted under different seeds; the first two are compared.
+    method : str
+        What they predict with.
+    X : array-like
+        What they were fitted on.
+
+    Raises
+    ------
+    ValueError
+        If they predict the same. Where rows have no columns to mix, this is a warning.
+    """
+    rng = np.random.default_rng(0)
+    some = X = as_given(X)
+    if isinstance(X, np.ndarray) or hasattr(X, "iloc"):
+        some = safe_indexing(X, rng.permutation(len(X))[:_MOST_ROWS])
+    if not _predict_alike(members, method, some):
+        return
+    message = (
+        "members='seeds' averages what differs by the seed, but members of "
+        f"{type(members[0]).__name__} predict the same under two seeds; use best_estimator_, or "
+        "members='refit'"
+    )
+    mixed = _mixed(some, rng)
+    if mixed is None:
+        warnings.warn(message, UserWarning, stacklevel=4)
+    elif _predict_alike(members, method, mixed):
+        raise ValueError(message)
+
+
+def _mixed(X: Any, rng: np.random.Generator) -> Any:
+    """Return rows with the columns of different rows; None for what has none."""
+    if hasattr(X, "iloc"):
+        mixed = X.copy()
+        for j in range(X.shape[1]):
+            mixed.isetitem(j, X.iloc[rng.permutation(len(X)), j].array)
+        return mixed
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        return rng.permuted(X, axis=0)
+    return None
+
+
+def _predict_alike(members: Sequence[Any], method: str, X: Any) -> bool:
+    first, second = (np.asarray(getattr(member, method)(X)) for member in members[:2])
+    if first.shape != second.shape:
+        return False
+    if first.dtype.kind != "f":
+        return bool(np.array_equal(first, second))
+    return bool(np.abs(first - second).max() <= _SAME * np.abs(first).max())

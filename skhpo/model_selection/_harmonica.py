@@ -390,7 +390,7 @@ classes_, n_features_in_, feature_names_in_
 
     def _stage_amount(self, resource: str | None) -> int | None:
         """Return what the stages are given of the resource, None for the largest amount."""
-        from ._resource import own_amount
+        from ._plan import own_amount
 
         amount: int | None = self.stage_resource
         if amount is not None or self.resource != "auto":
@@ -419,7 +419,7 @@ classes_, n_features_in_, feature_names_in_
 
     def _base(self, plan: Plan) -> Callable[..., Scheduler]:
         """Return the function that makes the scheduler of what is left of the space."""
-        from ._resource import resource_limits
+        from ._plan import resource_limits
         from ._samplers import proposes_by_model
 
         if callable(self.base):

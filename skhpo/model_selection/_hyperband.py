@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._loop import TrialLoop
     from ._observers import Observer
     from ._plan import Plan
-    from ._source import Source
+    from ._running import Source
 
 __all__ = ["HalvingHyperbandSearchCV"]
 
@@ -378,7 +378,7 @@ classes_, n_features_in_, feature_names_in_
                 "`resource`, such as 'max_iter' or 'n_estimators', or 'n_samples', which every "
                 "estimator has"
             )
-        from ._resource import resource_limits
+        from ._plan import resource_limits
 
         limits = resource_limits(self, plan)
         asynchronous, batches = schedulers.AsynchronousHyperband, schedulers.Hyperband
@@ -434,7 +434,7 @@ classes_, n_features_in_, feature_names_in_
         self.sampler_ = source.sampler
 
     def _forecasts(self, source: Source, start: float) -> list[Observer]:
-        from ._forecast import Forecast
+        from ._observers import Forecast
 
         scheduler: Any = source.scheduler
         if self.max_time is None and self.n_iterations == "auto":

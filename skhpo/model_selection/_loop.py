@@ -15,8 +15,7 @@ from ..journal import Recorded, fit_event
 from ..limits import noticing
 from ..results import TrialTable
 from ._cost import COST_IS_USED
-from ._folds import PartNoise
-from ._goals import Told
+from ._goals import PartNoise, Told
 from ._observers import Observer
 from ._race import Race
 

@@ -27,7 +27,7 @@ from ..wrappers import owner_of
 
 if TYPE_CHECKING:
     from ..evaluation import PredictionKind
-    from ._predictions import KeptPredictions
+    from ._kept import KeptPredictions
 
 __all__ = ["OutOfFold", "check_metric", "check_predicts", "metric_of", "read_kept"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,38 +15,46 @@ from sklearn.utils import check_random_state
 
 from .. import evaluation
 from .._compat import check_method_params, num_samples
+from ..define_by_run import shapes_of
 from ..rows import Inputs, as_given
+from ..searchable import search_tags
 from ..space import SearchSpace
-from ._checks import (
-    as_rows,
-    check_fit_arguments,
-    check_names,
-    check_passed,
-)
-from ._classes import check_classes, check_metrics_take
+from ..wrappers import inside, owner_of
+from ._checks import as_rows, check_fit_arguments, check_name, check_names, check_passed, dicts_of
 from ._confirm import check_confirm, reshuffled
 from ._cost import Budget, budget_of
-from ._data import check_lengths, rows_and_targets
-from ._early_stopping import check_early_stopping, check_masks, with_masks
-from ._found_epochs import check_refit_epochs
-from ._front_rules import FrontRule
+from ._data import check_classes, check_lengths, check_metrics_take, has_classes, rows_and_targets
+from ._end_of_training import check_early_stopping, check_masks, check_refit_epochs, with_masks
 from ._goals import Goals, check_rule, goals_of
+from ._keeping import prediction_kind
 from ._observers import Callbacks
-from ._one_standard_error import OneStandardError
 from ._out_of_fold import check_metric
-from ._prediction_kind import prediction_kind
-from ._resource import check_resource, resource_of
+from ._refit_rules import FrontRule, OneStandardError
 from ._resume import fingerprint
 from ._samplers import enqueued
 from ._shared import check_shared
 
 if TYPE_CHECKING:
     from ..evaluation import Setting
+    from ..results import TrialTable
     from ._base import BaseTrialSearchCV
 
-__all__ = ["Plan", "Subject", "plan_search"]
+__all__ = [
+    "Plan",
+    "Subject",
+    "check_resource",
+    "model_distributions",
+    "own_amount",
+    "plan_search",
+    "resource_limits",
+    "resource_of",
+    "warn_about_newcomers",
+]
 
 Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+
+# What "auto" is as the largest amount of any resource but rows.
+_MOST = 81
 
 
 @dataclass(frozen=True)
@@ -267,3 +276,173 @@ def _splits(cv: Any, splitter: Any, X: Any, y: Any, params: Mapping[str, Any]) -
     if not splits:
         raise ValueError(f"cv must yield at least one split, but {cv!r} yields none")
     return splits
+
+
+def resource_of(search: Any, param_distributions: Any) -> str | None:
+    """Return the name of a search's resource, None where all fits are full ones.
+
+    There is one rule for ``resource="auto"``, the default of each search that has the argument: the
+    parameter that counts the epochs of the network, also inside of a pipeline (`max_epochs` of a
+    torch estimator, `epochs` of a Keras one), unless the space or `stage_params` set it. Other
+    estimators have no resource until one is named.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    param_distributions : dict, list of dict or "model"
+        Its space; "model" varies only what a builder asks for.
+    """
+    if search.resource != "auto":
+        name: str | None = search.resource
+        return name
+    owner, prefix = owner_of(search.estimator)
+    counted = search_tags(owner).counted
+    varied = [] if isinstance(param_distributions, str) else [*dicts_of(param_distributions)]
+    varied.append(getattr(search, "stage_params", None) or {})
+    if not hasattr(owner, "get_params") or counted not in owner.get_params(deep=False):
+        return None
+    return None if any(prefix + counted in space for space in varied) else prefix + counted
+
+
+def check_resource(estimator: Any, resource: str, param_distributions: Any) -> None:
+    """Raise ValueError unless the estimator has the resource and the space does not.
+
+    Parameters
+    ----------
+    estimator : estimator
+    resource : str
+    param_distributions : dict or list of dict
+    """
+    for space in dicts_of(param_distributions):
+        if resource in space:
+            raise ValueError(
+                f"the resource must not be in the space, because the search sets it, but "
+                f"resource={resource!r} is in param_distributions; remove it there"
+            )
+        if resource != "n_samples":
+            check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
+    owner, prefix = owner_of(estimator)
+    search_tags(owner).check_resource(resource.removeprefix(prefix))
+
+
+def own_amount(search: Any, resource: str | None) -> int | None:
+    """Return what the estimator itself has of a resource; None if the largest is not more.
+
+    Parameters
+    ----------
+    search : estimator
+        Has `max_resources`, a number or "auto".
+    resource : str or None
+    """
+    own = search.estimator.get_params().get(resource)
+    most = _MOST if search.max_resources == "auto" else search.max_resources
+    return int(own) if isinstance(own, int | np.integer) and 0 < own < most else None
+
+
+def resource_limits(search: Any, plan: Plan) -> tuple[int, int]:
+    """Return the smallest and the largest resource of a search as numbers.
+
+    Parameters
+    ----------
+    search : estimator
+        Has `min_resources` and `max_resources`, numbers or "auto".
+    plan : Plan
+        With the resource.
+
+    Returns
+    -------
+    min_resources, max_resources : int
+        "auto" being a 27th of the largest and 81; where the resource is ``"n_samples"`` twice the
+        number of classes (or 2), and the smallest training part.
+
+    Raises
+    ------
+    ValueError
+        Unless subsamples of these sizes exist and hold every class.
+    """
+    limits = search.min_resources, search.max_resources
+    if plan.setting.resource == "n_samples":
+        return _subsample_sizes(search.estimator, plan.y, plan.splits, *limits)
+    least, most = limits
+    most = _MOST if most == "auto" else most
+    # A fit of its own costs what ten epochs of a small network do, and first epochs hardly rank:
+    # shorter rungs save little and lose the better ones (docs/benchmarks/anytime.md).
+    return max(1, most // 27) if least == "auto" else least, most
+
+
+def _subsample_sizes(
+    estimator: Any,
+    y: Any,
+    splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    min_resources: Any,
+    max_resources: Any,
+) -> tuple[int, int]:
+    largest = min(len(train) for train, _ in splits)
+    n_classes = len(np.unique(y)) if has_classes(estimator, y) else 1
+    min_resources = 2 * n_classes if min_resources == "auto" else min_resources
+    max_resources = largest if max_resources == "auto" else max_resources
+    if max_resources > largest:
+        raise ValueError(
+            f"max_resources <= rows of the smallest training part must hold where the resource "
+            f"is 'n_samples', but got max_resources={max_resources} and {largest} rows; "
+            f"lower it, or use max_resources='auto'"
+        )
+    if min_resources < n_classes:
+        raise ValueError(
+            f"min_resources >= number of classes must hold where the resource is "
+            f"'n_samples', so that no class is lost, but got min_resources={min_resources} "
+            f"and {n_classes} classes; use min_resources='auto'"
+        )
+    return min_resources, max_resources
+
+
+def model_distributions(search: Any, X: Any, y: Any) -> Any:
+    """Return the space that a search gets from the builder of its estimator.
+
+    Raises
+    ------
+    TypeError
+        If the estimator, inside of its wrappers, has no builder that takes ``hp``.
+    """
+    owner, prefix = owner_of(search.estimator)
+    model_space = search_tags(owner).model_space
+    if model_space is None:
+        raise TypeError(
+            "param_distributions='model' needs a TorchClassifier, TorchRegressor, KerasClassifier "
+            "or KerasRegressor, alone or inside of a pipeline, but the estimator is a "
+            f"{type(owner).__name__}; give a dict instead"
+        )
+    space = model_space(_shapes(search, X, y, prefix))
+    dicts = [space] if isinstance(space, dict) else space
+    dicts = [{prefix + name: values for name, values in one.items()} for one in dicts]
+    return dicts[0] if isinstance(space, dict) else dicts
+
+
+def warn_about_newcomers(search: Any, table: TrialTable, X: Any, y: Any) -> None:
+    """Say which parameters appeared in a trial only, and had their defaults there."""
+    owner, prefix = owner_of(search.estimator)
+    shapes = _shapes(search, X, y, prefix)
+    new_parameters = search_tags(owner).new_parameters
+    assert new_parameters is not None  # as there is a model_space
+    new: dict[str, Any] = {}
+    for params in {trial.candidate: trial.params for trial in table.trials()}.values():
+        of_owner = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+        new.update(new_parameters(of_owner, shapes))
+    if new:
+        named = ", ".join(f"{prefix}{name}={default!r}" for name, default in sorted(new.items()))
+        warnings.warn(
+            f"the model asked for parameters in branches that were not found beforehand; there "
+            f"they had their defaults: {named}. To search them, write them into a dict of "
+            "param_distributions beside those of param_distributions_",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def _shapes(search: Any, X: Any, y: Any, prefix: str) -> dict[str, Any]:
+    found = inside(search.estimator)
+    shapes = shapes_of(X, y, classifier=is_classifier(search.estimator))
+    if found.prefix == prefix and not found.transforms_X:
+        return shapes
+    # Behind transformers the inputs may have any shape.
+    return {name: width for name, width in shapes.items() if name == "out_features"}

@@ -1,4 +1,4 @@
-"""Racing over folds: candidates that are hopeless after some of the splits are stopped."""
+"""Fits on some of the splits only: racing over folds, and fewer splits in early rungs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation import FoldSchedule
 from ..schedulers import Scheduler
 from ..trial import RACED, FitResult, Trial
-from ._folds import n_splits_done
-from ._goals import Told
+from ._goals import Told, n_splits_done
 
 if TYPE_CHECKING:
     from ._plan import Plan
 
-__all__ = ["Race", "check_racing"]
+__all__ = ["Race", "check_racing", "fold_schedule_of"]
 
 # Trials of one batch that are compared with the same incumbent. Fewer wait for one another where
 # many workers are; more are fitted on all splits before anything is known.
@@ -287,3 +288,50 @@ def check_racing(search: Any, plan: Plan, scheduler: Scheduler) -> None:
             f"{racing} stops candidates between their splits, and lockstep=True trains the splits "
             "as one; use lockstep='auto' or False, or racing=None"
         )
+
+
+def fold_schedule_of(search: Any, plan: Plan, scheduler: Any) -> FoldSchedule:
+    """Return what the argument `fold_schedule` of a search, which is not None, means.
+
+    "auto" is ``n ** (i / (m - 1))``, rounded, on the i-th of m levels: 1, 2, 3 and 5 of five splits
+    on four levels, the schedule with the smallest regret in docs/benchmarks/fold_schedule.md.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    plan : Plan
+    scheduler : Scheduler
+        With `brackets`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to leave out, or the numbers do not fit the levels or the splits.
+    """
+    given, n_splits = search.fold_schedule, len(plan.splits)
+    if n_splits < 2:
+        raise ValueError(
+            f"fold_schedule={given!r} fits early rungs on fewer splits, and needs two at least, "
+            f"but cv gives {n_splits}; give a cv of more splits, or fold_schedule=None"
+        )
+    levels = sorted({level for rungs in scheduler.brackets for _, level in rungs})
+    numbers = _geometric(len(levels), n_splits) if isinstance(given, str) else list(given)
+    _check_numbers(numbers, levels, n_splits)
+    return FoldSchedule(n_splits, dict(zip(levels, map(int, numbers), strict=True)))
+
+
+def _geometric(n_levels: int, n_splits: int) -> list[int]:
+    return [round(n_splits ** (i / max(n_levels - 1, 1))) for i in range(n_levels - 1)] + [n_splits]
+
+
+def _check_numbers(numbers: list[Any], levels: Sequence[int], n_splits: int) -> None:
+    rule = (
+        f"fold_schedule must be a number of splits for each level of the resource, here {levels}, "
+        f"from 1 to {n_splits} and not falling, the last one {n_splits}, but got {numbers}"
+    )
+    fix = f"; fold_schedule='auto' is {_geometric(len(levels), n_splits)}"
+    if any(isinstance(n, bool) or not isinstance(n, Integral) for n in numbers):
+        raise ValueError(rule + fix)
+    is_right = numbers == sorted(numbers) and numbers[:1] >= [1] and numbers[-1:] == [n_splits]
+    if len(numbers) != len(levels) or not is_right:
+        raise ValueError(rule + fix)

@@ -16,8 +16,7 @@ from ..journal import as_read, read_trials
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
 from ..space import translated
-from ._folds import n_splits_done
-from ._goals import Told
+from ._goals import Told, n_splits_done
 
 if TYPE_CHECKING:
     from ..journal import Recorded

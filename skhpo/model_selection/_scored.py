@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import FitFailedWarning
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 
 from .. import objectives, scorers
-from .._compat import MultimetricScorer, num_samples
+from .._compat import BaseSearchCV, MultimetricScorer, num_samples
 from ..exceptions import SearchStoppedWarning
-from ._ensembling import Ensembles
 
 if TYPE_CHECKING:
     from ..results import TrialTable
-    from ..trial import FitResult
+    from ..trial import FitResult, Trial
     from ._goals import Goals, Told
     from ._keeping import Keeper
     from ._loop import TrialLoop
     from ._plan import Plan
 
-__all__ = ["ScoredTrials"]
+__all__ = ["RefitInputs", "ScoredTrials", "without_convergence_warnings"]
 
 
 _ONLY_WITH_SOME_ARGUMENTS = (
@@ -40,8 +43,81 @@ _ONLY_WITH_SOME_ARGUMENTS = (
 )
 
 
-class ScoredTrials(Ensembles):
+@contextmanager
+def without_convergence_warnings(resource: str | None) -> Iterator[None]:
+    """Show no warnings of fits that end early, where that is what is asked for, in the body."""
+    from ..exceptions import BatchNormWarning
+    from ..process import ignoring
+
+    with ExitStack() as stack:
+        if resource is not None:
+            stack.enter_context(ignoring(ConvergenceWarning))
+            stack.enter_context(ignoring(BatchNormWarning))
+        yield
+
+
+@dataclass(frozen=True)
+class RefitInputs:
+    """What a refit after ``fit`` needs to be the one that ``fit`` would have done.
+
+    Parameters
+    ----------
+    seed : int
+        Of the search.
+    candidates : sequence of int
+        Per row of ``cv_results_``.
+    max_resource : int or None
+    data : dict of str to weakref, or None
+        What ``fit`` got, by argument, while somebody else holds it; a search holds no data, and a
+        pickled one has None.
+    names : frozenset of str, default=frozenset()
+        Metadata that ``fit`` got, whether or not they are still there.
+    routed : bool, default=False
+        Whether metadata routing was enabled then.
+    """
+
+    seed: int
+    candidates: Sequence[int]
+    max_resource: int | None
+    data: dict[str, weakref.ref[Any]] | None
+    names: frozenset[str] = frozenset()
+    routed: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "data": None}
+
+    @staticmethod
+    def weak_references(**arguments: Any) -> dict[str, weakref.ref[Any]] | None:
+        """Return weak references to arguments; None if one of them does not support that."""
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            return {name: weakref.ref(value) for name, value in given.items()}
+        except TypeError:
+            return None
+
+    def routing(self) -> AbstractContextManager[None]:
+        """Return a context in which metadata are routed, or not, as they were in ``fit``."""
+        context: AbstractContextManager[None] = config_context(enable_metadata_routing=self.routed)
+        return context
+
+    def arguments(self) -> dict[str, Any] | None:
+        """Return the arguments of ``fit``, None if any is gone."""
+        if self.data is None:
+            return None
+        found = {name: reference() for name, reference in self.data.items()}
+        return None if any(value is None for value in found.values()) else found
+
+    def argument(self, name: str) -> Any:
+        """Return an argument of ``fit``, None if it is gone or was not given."""
+        return self.data[name]() if self.data and name in self.data else None
+
+
+class ScoredTrials(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no annotations
     """The part of a search class that knows which score counts, and which row is the best."""
+
+    objectives: Any = None
+    constraints: Any = None
+    max_cost: Any = None
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """Return the parameters, and after `corrected_score` what the best row scores."""
@@ -167,7 +243,7 @@ class ScoredTrials(Ensembles):
 
     def _find_best(self, metric: Any) -> int:
         """Return the row of the best score, of those that may win."""
-        from ._front_rules import FrontRule
+        from ._refit_rules import FrontRule
 
         table = self.cv_results_
         if isinstance(self.refit, FrontRule):
@@ -194,6 +270,75 @@ class ScoredTrials(Ensembles):
             return None
         levels = self.cv_results_.get("n_resources")
         return self.best_score_, None if levels is None else levels[self.best_index_]
+
+    def _params_of(self, row: int) -> dict[str, Any]:
+        """Return the parameters that a row of `cv_results_` stands for."""
+        params: dict[str, Any] = self.cv_results_["params"][row]
+        return params
+
+    def _ranked(self) -> list[int]:
+        """Return the row at which each candidate that has a score was best, the best first."""
+        table = self.cv_results_
+        names = [key for key in table if key.startswith("mean_test_")]
+        by_name = isinstance(self.refit, str) and not self._refits_ensemble
+        metric = f"mean_test_{self.refit}" if by_name else names[0]
+        means = table[metric]
+        order = self._order(means).tolist()
+        if self.objectives:
+            order = self._along_the_fronts(order)
+        chosen = callable(self.refit) or self.confirm or self.objectives
+        if chosen and hasattr(self, "best_index_"):
+            order = [self.best_index_, *(row for row in order if row != self.best_index_)]
+        best: dict[int, int] = {}
+        for row in order:
+            best.setdefault(self._refit_inputs.candidates[row], row)
+        return list(best.values())
+
+    def _along_the_fronts(self, rows: list[int]) -> list[int]:
+        """Return rows front by front, and inside of each such that the first ones are far apart."""
+        table = self.cv_results_
+        values = np.column_stack([table[f"mean_test_{name}"][rows] for name in self.objectives])
+        return [rows[i] for i in objectives.promotion_order(values)]
+
+    def _order(self, means: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the rows that may win, best first; of equal ones those with more resource."""
+        level = self.cv_results_.get("n_resources", np.zeros(len(means)))
+        rows = np.lexsort((-level, -means))
+        return rows[self._rows_to_win(means)[rows]]
+
+    def _rows_to_win(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows may win: of those that can be compared the least infeasible ones."""
+        rows = self._comparable(means)
+        violation = self.cv_results_.get("violation")
+        if violation is None or not rows.any():
+            return rows
+        return np.asarray(rows & (violation <= violation[rows].min()))
+
+    def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows can be compared: those that have a score on all splits.
+
+        Where none has, because the search ended early, those with a score on most.
+        Of subsamples only the largest: the refit has all rows. Any other resource is a parameter of
+        the estimator, which the refit has as the row has it, and all rows are scored alike.
+        """
+        scored = ~np.isnan(means)
+        if "n_splits_done" in self.cv_results_ and scored.any():
+            n_done = self.cv_results_["n_splits_done"]
+            scored &= n_done == n_done[scored].max()
+        if getattr(self, "resource_", None) == "n_samples" and scored.any():
+            level = self.cv_results_["n_resources"]
+            scored &= level == level[scored].max()
+        return scored
+
+    def _may_win(self, trial: Trial, max_resource: int | None) -> bool:
+        """Whether the row of a trial may be the best one: see `_comparable`."""
+        return getattr(self, "resource_", None) != "n_samples" or trial.resource == max_resource
+
+    @property
+    def _refits_ensemble(self) -> bool:
+        """Whether `refit` asks for an ensemble, and is no metric of that name."""
+        several = isinstance(self.scoring, Mapping | list | tuple | set)
+        return bool(self.refit == "ensemble" and not (several and "ensemble" in self.scoring))
 
     def _warn(self, loop: TrialLoop) -> None:
         """Issue each warning once for the whole search."""

@@ -1,102 +1,29 @@
-"""The best candidates of a finished search as estimators, fitted when they are asked for."""
+"""What a finished search hands out: its best candidates as estimators, and what it has kept."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import config_context
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from .. import evaluation, objectives
-from .._compat import BaseSearchCV, check_method_params, num_samples
+from .. import evaluation
+from .._compat import check_method_params, num_samples
+from ._scored import ScoredTrials, without_convergence_warnings
 
-__all__ = ["RefitInputs", "TopEstimators", "without_convergence_warnings"]
-
-
-@contextmanager
-def without_convergence_warnings(resource: str | None) -> Iterator[None]:
-    """Show no warnings of fits that end early, where that is what is asked for, in the body."""
-    from ..exceptions import BatchNormWarning
-    from ..process import ignoring
-
-    with ExitStack() as stack:
-        if resource is not None:
-            stack.enter_context(ignoring(ConvergenceWarning))
-            stack.enter_context(ignoring(BatchNormWarning))
-        yield
+__all__ = ["TopEstimators"]
 
 
-@dataclass(frozen=True)
-class RefitInputs:
-    """What a refit after ``fit`` needs to be the one that ``fit`` would have done.
+class TopEstimators(ScoredTrials):
+    """The part of a search class that hands out more than the best estimator.
 
-    Parameters
-    ----------
-    seed : int
-        Of the search.
-    candidates : sequence of int
-        Per row of ``cv_results_``.
-    max_resource : int or None
-    data : dict of str to weakref, or None
-        What ``fit`` got, by argument, while somebody else holds it; a search holds no data, and a
-        pickled one has None.
-    names : frozenset of str, default=frozenset()
-        Metadata that ``fit`` got, whether or not they are still there.
-    routed : bool, default=False
-        Whether metadata routing was enabled then.
+    Candidates are fitted on all data when they are asked for; predictions and estimators of the
+    fits are there if they were kept.
     """
-
-    seed: int
-    candidates: Sequence[int]
-    max_resource: int | None
-    data: dict[str, weakref.ref[Any]] | None
-    names: frozenset[str] = frozenset()
-    routed: bool = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "data": None}
-
-    @staticmethod
-    def weak_references(**arguments: Any) -> dict[str, weakref.ref[Any]] | None:
-        """Return weak references to arguments; None if one of them does not support that."""
-        given = {name: value for name, value in arguments.items() if value is not None}
-        try:
-            return {name: weakref.ref(value) for name, value in given.items()}
-        except TypeError:
-            return None
-
-    def routing(self) -> AbstractContextManager[None]:
-        """Return a context in which metadata are routed, or not, as they were in ``fit``."""
-        context: AbstractContextManager[None] = config_context(enable_metadata_routing=self.routed)
-        return context
-
-    def arguments(self) -> dict[str, Any] | None:
-        """Return the arguments of ``fit``, None if any is gone."""
-        if self.data is None:
-            return None
-        found = {name: reference() for name, reference in self.data.items()}
-        return None if any(value is None for value in found.values()) else found
-
-    def argument(self, name: str) -> Any:
-        """Return an argument of ``fit``, None if it is gone or was not given."""
-        return self.data[name]() if self.data and name in self.data else None
-
-
-class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no annotations
-    """The part of a search class that fits more than the best candidate."""
-
-    objectives: Any = None
-    constraints: Any = None
-    max_cost: Any = None
 
     def top_estimators(self, n: int = 1, X: Any = None, y: Any = None, **params: Any) -> list[Any]:
         """Return the `n` best candidates, fitted on all data as the best one is.
@@ -172,64 +99,106 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             _, y = rows_and_targets(self.estimator, X)
         return float(super().score(X, y, **params))
 
-    def _params_of(self, row: int) -> dict[str, Any]:
-        """Return the parameters that a row of `cv_results_` stands for."""
-        params: dict[str, Any] = self.cv_results_["params"][row]
-        return params
+    def out_of_fold_predictions(self, row: int | None = None) -> NDArray[np.floating[Any]]:
+        """Return what a row's fits predicted for the rows of the data that they had not seen.
 
-    def _ranked(self) -> list[int]:
-        """Return the row at which each candidate that has a score was best, the best first."""
-        table = self.cv_results_
-        names = [key for key in table if key.startswith("mean_test_")]
-        by_name = isinstance(self.refit, str) and not self._refits_ensemble
-        metric = f"mean_test_{self.refit}" if by_name else names[0]
-        means = table[metric]
-        order = self._order(means).tolist()
-        if self.objectives:
-            order = self._along_the_fronts(order)
-        chosen = callable(self.refit) or self.confirm or self.objectives
-        if chosen and hasattr(self, "best_index_"):
-            order = [self.best_index_, *(row for row in order if row != self.best_index_)]
-        best: dict[int, int] = {}
-        for row in order:
-            best.setdefault(self._refit_inputs.candidates[row], row)
-        return list(best.values())
+        Parameters
+        ----------
+        row : int or None, default=None
+            Of `cv_results_`; None for `best_index_`.
 
-    def _along_the_fronts(self, rows: list[int]) -> list[int]:
-        """Return rows front by front, and inside of each such that the first ones are far apart."""
-        table = self.cv_results_
-        values = np.column_stack([table[f"mean_test_{name}"][rows] for name in self.objectives])
-        return [rows[i] for i in objectives.promotion_order(values)]
+        Returns
+        -------
+        ndarray of shape (n_repeats, n_samples) or (n_repeats, n_samples, n_outputs)
+            What ``predictions_.method`` returns. NaN where no split tests a row of the data;
+            the mean where several splits do. Columns of a classifier are those of
+            ``predictions_.classes``, which is `classes_` where there is a refit: 0 for a
+            probability of a class that a fold had not seen. Labels (of "predict") have a column
+            for each class, 1 where it was predicted.
 
-    def _order(self, means: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return the rows that may win, best first; of equal ones those with more resource."""
-        level = self.cv_results_.get("n_resources", np.zeros(len(means)))
-        rows = np.lexsort((-level, -means))
-        return rows[self._rows_to_win(means)[rows]]
-
-    def _rows_to_win(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows may win: of those that can be compared the least infeasible ones."""
-        rows = self._comparable(means)
-        violation = self.cv_results_.get("violation")
-        if violation is None or not rows.any():
-            return rows
-        return np.asarray(rows & (violation <= violation[rows].min()))
-
-    def _comparable(self, means: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows can be compared: those that have a score on all splits.
-
-        Where none has, because the search ended early, those with a score on most.
-        Of subsamples only the largest: the refit has all rows. Any other resource is a parameter of
-        the estimator, which the refit has as the row has it, and all rows are scored alike.
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If no predictions were kept, or not those of this row; says why, and what to set.
         """
-        scored = ~np.isnan(means)
-        if "n_splits_done" in self.cv_results_ and scored.any():
-            n_done = self.cv_results_["n_splits_done"]
-            scored &= n_done == n_done[scored].max()
-        if getattr(self, "resource_", None) == "n_samples" and scored.any():
-            level = self.cv_results_["n_resources"]
-            scored &= level == level[scored].max()
-        return scored
+        check_is_fitted(self, "cv_results_")
+        kept = getattr(self, "predictions_", None)
+        if kept is None:
+            raise ValueError(
+                "out_of_fold_predictions needs predictions that were kept, but the search was "
+                "fitted with return_predictions=False; set return_predictions=True and fit it"
+            )
+        predictions: NDArray[np.floating[Any]] = kept.out_of_fold(self._checked_row(row))
+        return predictions
+
+    def kept_models(
+        self, row: int | None = None, X: Any = None, y: Any = None, **params: Any
+    ) -> list[Any]:
+        """Return the estimators that the search fitted on the training parts, for one row.
+
+        Networks are made again from their checkpoints. What is around one (the transformers of a
+        pipeline) is fitted again on the training part of its split, as the search did.
+
+        Parameters
+        ----------
+        row : int or None, default=None
+            Of `cv_results_`; None for `best_index_`.
+        X, y : array-like, default=None
+            What ``fit`` got. Needed only for what is fitted again, and where what ``fit`` got is
+            gone (after unpickling, say), or was a list: a search keeps no data.
+        **params : dict of str to object
+            What ``fit`` got besides. Looked at only if `X` is given.
+
+        Returns
+        -------
+        list of estimator
+            By split, and then by repeat.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If no estimators were kept, or not those of this row, or data are needed; says why.
+        """
+        return self._kept_models(row, X, y, params, {})
+
+    def _kept_models(
+        self, row: int | None, X: Any, y: Any, params: dict[str, Any], shared: dict[Any, Any]
+    ) -> list[Any]:
+        """Return the kept estimators of a row; `shared` as of `KeptModels.of_row`."""
+        check_is_fitted(self, "cv_results_")
+        kept = getattr(self, "models_", None)
+        if kept is None:
+            raise ValueError(
+                "kept_models needs estimators that were kept, but the search was fitted with "
+                "keep_models=0; set keep_models to a number of rows, and fit it"
+            )
+        row = self._checked_row(row)
+        if not kept.need_data(row):
+            return list(kept.of_row(row))
+        what = "kept_models fits what is around the networks again"
+        X, y, fit_params = self._inputs(X, y, params, f"{what}, on", "kept_models(row, X, y)")
+        with self._refit_inputs.routing():
+            return list(kept.of_row(row, X, y, fit_params, shared))
+
+    def _checked_row(self, row: int | None) -> int:
+        n_rows = len(self.cv_results_["params"])
+        if row is None:
+            if not hasattr(self, "best_index_"):
+                raise ValueError(
+                    "row=None is the best row, but with refit=False and several metrics there is "
+                    f"none; give a row from 0 to {n_rows - 1}"
+                )
+            return int(self.best_index_)
+        if isinstance(row, bool) or not isinstance(row, Integral) or not 0 <= row < n_rows:
+            raise ValueError(
+                f"row must be an integer from 0 to {n_rows - 1}, a row of cv_results_, or None "
+                f"for the best one, but got {row!r}"
+            )
+        return int(row)
 
     def _inputs(
         self, X: Any, y: Any, params: dict[str, Any], what: str, call: str
@@ -280,7 +249,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         missing: Sequence[tuple[int, int]],
         inputs: Callable[[int], tuple[Any, Any, dict[str, Any]]],
     ) -> None:
-        from ._found_epochs import without_validation
+        from ._end_of_training import without_validation
 
         X, y, fit_params = inputs(len(missing))
         if self.refit_epochs in ("median", "scaled"):
@@ -322,7 +291,7 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         repeat : int, default=0
             Whose seed it is to have.
         """
-        from ._found_epochs import (
+        from ._end_of_training import (
             chosen_way,
             found_in_row,
             set_found_epochs,
@@ -346,9 +315,3 @@ class TopEstimators(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         if n_epochs is None:
             warn_of_none_found(self.refit_epochs, params)
         return estimator, n_epochs
-
-    @property
-    def _refits_ensemble(self) -> bool:
-        """Whether `refit` asks for an ensemble, and is no metric of that name."""
-        several = isinstance(self.scoring, Mapping | list | tuple | set)
-        return bool(self.refit == "ensemble" and not (several and "ensemble" in self.scoring))

@@ -41,7 +41,7 @@ from skhpo import (
     TorchClassifier,
     TorchRegressor,
 )
-from skhpo.model_selection import _predictions
+from skhpo.model_selection import _kept
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
@@ -474,7 +474,7 @@ def test_a_fit_that_failed_is_said_by_name():
 
 @pytest.mark.parametrize("limit", [0, 2**28])
 def test_they_go_with_pickles_and_copies(monkeypatch, limit):
-    monkeypatch.setattr(_predictions, "_MOST_IN_MEMORY", limit)
+    monkeypatch.setattr(_kept, "_MOST_IN_MEMORY", limit)
     search = kept(LogisticRegression(), {"C": [0.1, 1]})
     expected = search.out_of_fold_predictions(1)
     for other in (pickle.loads(pickle.dumps(search)), copy.deepcopy(search)):
@@ -482,7 +482,7 @@ def test_they_go_with_pickles_and_copies(monkeypatch, limit):
 
 
 def test_beyond_a_limit_they_lie_in_files_that_go_with_the_search(monkeypatch, tmp_path):
-    monkeypatch.setattr(_predictions, "_MOST_IN_MEMORY", 4 * 50 * 3 * 2)
+    monkeypatch.setattr(_kept, "_MOST_IN_MEMORY", 4 * 50 * 3 * 2)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     search = kept(LogisticRegression(), {"C": [0.1, 1]})
