@@ -1,26 +1,19 @@
 """The unit interval of a parameter, cut into cells: levels where it has few, equal parts else.
 
 Notation in the modules that decompose variance: ``K`` dicts of a space, each as likely as any
-other; ``d`` coordinates of the unit cube; a *place* is the number of a coordinate.
+other; ``d`` coordinates of the unit cube; a *place* is the number of a coordinate; ``u`` snapped
+points of the cube, of shape (n, d), and ``y`` their scores.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Cells", "dict_of", "missed_variance", "places_of"]
+__all__ = ["Cells", "dict_of", "domains_of", "missed_variance", "places_of"]
 
 
 class Cells:
-    """Cells of one coordinate.
-
-    Parameters
-    ----------
-    space : SearchSpace
-    place : int
-        Which coordinate.
-    n : int
-        Most cells of a coordinate whose values have an order; choices have one for each.
+    """Cells of one coordinate; of one whose values have an order at most `n`.
 
     Attributes
     ----------
@@ -78,24 +71,22 @@ def places_of(space, name):
     }
 
 
+def domains_of(space, name, u):
+    """Return the places of a parameter, and which points are in a dict that has it there."""
+    d, _ = dict_of(space, u)
+    dicts = {}
+    for one, place in places_of(space, name).items():
+        dicts.setdefault(place, []).append(one)
+    return [(place, np.isin(d, those)) for place, those in dicts.items()]
+
+
 def missed_variance(cells, left, root):
     """Return what a parameter may explain of what a model leaves of scores that it has not seen.
 
     It is the variance between the cells of the parameter, less that of chance, of either sign. Rows
-    of a bootstrap sample vary by chance twice: as rows of the search, and as those drawn.
-
-    Parameters
-    ----------
-    cells : ndarray of int, shape (n,)
-        Of rows.
-    left : ndarray of shape (n,)
-        What is left of their scores, times `root`.
-    root : ndarray of shape (n,)
-        Square roots of how often each row counts.
-
-    Returns
-    -------
-    float
+    of a bootstrap sample vary by chance twice: as rows of the search, and as those drawn. `cells`
+    are those of rows, `left` is what is left of their scores, times `root`, the square roots of how
+    often each row counts.
     """
     cells = np.unique(cells, return_inverse=True)[1]
     counts = np.bincount(cells, root**2)

@@ -13,6 +13,7 @@ from ..arguments import COUNT, check_arguments
 from ._importance import hyperparameter_importance
 from ._outcomes import read_outcomes
 from ._reading import read_search
+from ._tables import objects
 
 __all__ = ["class_effects", "equally_good"]
 
@@ -145,13 +146,7 @@ def class_effects(
 
 
 def equally_good(record, rows):
-    """Return those rows that are as good as the first within one standard error, split by split.
-
-    Parameters
-    ----------
-    record : SearchRecord
-    rows : ndarray of int
-    """
+    """Return those rows that are as good as the first within one standard error, split by split."""
     scores = record.scores[record.metric][rows].mean(axis=2)
     behind = scores[0] - scores
     n_splits = scores.shape[1]
@@ -270,7 +265,7 @@ def _by_name(outcomes, names, members, measured, good):
     at = np.arange(len(names))
     own = recall[0]
     return {
-        "name": _objects(names),
+        "name": objects(names),
         "n_samples": n_samples,
         **{name: values[0] for name, values in measured.items()},
         "highest_recall": recall[highest, at],
@@ -293,7 +288,7 @@ def _table(outcomes, names, measured):
     return {
         "row": np.repeat(outcomes.rows, n_names),
         "score": np.repeat(outcomes.scores, n_names),
-        "name": np.tile(_objects(names), n_rows),
+        "name": np.tile(objects(names), n_rows),
         **{name: values.ravel() for name, values in measured.items()},
     }
 
@@ -317,10 +312,4 @@ def _importances(record, outcomes, names, values, n_bootstrap, random_state):
         for key in ("param", "importance", "low", "high"):
             lines[key] += found.table[key].tolist()
     texts = ("name", "param")
-    return {k: _objects(v) if k in texts else np.array(v, float) for k, v in lines.items()}
-
-
-def _objects(values):
-    found = np.empty(len(values), dtype=object)
-    found[:] = values
-    return found
+    return {k: objects(v) if k in texts else np.array(v, float) for k, v in lines.items()}

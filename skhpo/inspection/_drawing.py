@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._matplotlib import pyplot
+from .._late import import_extra
 from ._record import diverged_below
 
 __all__ = ["COLOURS", "LINES", "MARKERS", "SCORES", "Drawing", "legible", "score_limits", "short"]
@@ -46,20 +46,18 @@ class Drawing:
         ------
         ImportError
             If matplotlib is not installed.
+        ValueError
+            If `ax` has another number of axes.
         """
         self._draw(ax)
         return self
 
-    def _axes(self, ax, figsize):
-        """Return the axes to draw on, and set `ax_` and `figure_`.
+    def _pyplot(self):
+        return import_extra("matplotlib.pyplot", f"{type(self).__name__}.plot", "plot")
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None
-        figsize : (float, float)
-            In inches, of a figure that is made.
-        """
-        plt = pyplot(self)
+    def _axes(self, ax, figsize):
+        """Set and return axes to draw on: where `ax` is None, of a figure of a size in inches."""
+        plt = self._pyplot()
         if ax is None:
             _, ax = plt.subplots(figsize=figsize, layout="constrained")
         self.ax_ = ax
@@ -67,23 +65,11 @@ class Drawing:
         return ax
 
     def _grid(self, ax, n, n_columns, size, **more):
-        """Return `n` axes in rows of `n_columns`, and set `ax_` and `figure_`.
+        """Set and return `n` axes in rows of `n_columns`; `ax` must have as many.
 
-        Parameters
-        ----------
-        ax : sequence of matplotlib Axes or None
-        n, n_columns : int
-        size : (float, float)
-            Of one, in inches.
-        **more : object
-            For `matplotlib.pyplot.subplots`.
-
-        Raises
-        ------
-        ValueError
-            If `ax` has another number of axes.
+        `size` is that of one in inches, `more` is for `matplotlib.pyplot.subplots`.
         """
-        plt = pyplot(self)
+        plt = self._pyplot()
         if ax is None:
             n_columns = min(n_columns, n)
             n_rows = -(-n // n_columns)
@@ -116,17 +102,9 @@ def short(text, longest=_LONGEST):
 
 
 def score_limits(scores):
-    """Return the range of scores that is worth an axis; those below are drawn at its edge.
+    """Return the range of scores that is worth an axis, with some room; others are at its edge.
 
-    Parameters
-    ----------
-    scores : array-like
-        NaN and infinite ones are ignored.
-
-    Returns
-    -------
-    low, high : float
-        With some room; (0, 1) where no score is finite.
+    It is (0, 1) where no score is finite.
     """
     finite = np.asarray(scores, dtype=float)
     finite = finite[np.isfinite(finite)]
@@ -141,13 +119,7 @@ def score_limits(scores):
 def legible(ax, values, scale, *, axis="x"):
     """Set the scale and the ticks of an axis for the values of a parameter.
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-    values : list
-        Choices in their order; anything where `scale` is no "choice".
-    scale : {"linear", "log", "choice"}
-    axis : {"x", "y"}, default="x"
+    Where `scale` is "choice", `values` are the choices in their order.
     """
     if scale == "choice":
         texts = [short(value, 14) for value in values]

@@ -9,7 +9,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from ..arguments import COUNT, check_arguments
 from ..samplers import ScoreModel
-from ._cells import dict_of, places_of
+from ._cells import Cells, dict_of, places_of
 from ._importance import checked_rows, variances_of_means
 from ._reading import read_search
 from ._spaces import is_logarithmic
@@ -167,33 +167,20 @@ def scale_of(space, name):
     places = list(dict.fromkeys(places_of(space, name).values()))
     values = [value for place in places for value in (space.value_at(place, u) for u in (0.0, 1.0))]
     are_numbers = all(isinstance(v, AnyNumber) and not isinstance(v, bool) for v in values)
-    kinds = {
-        space.dimensions[place].kind for place in places if space.dimensions[place].n_levels != 1
-    }
-    if not are_numbers or "choice" in kinds:
+    varying = [place for place in places if space.dimensions[place].n_levels != 1]
+    if not are_numbers or any(space.dimensions[place].kind == "choice" for place in varying):
         return "choice"
-    return (
-        "log"
-        if kinds
-        and all(
-            is_logarithmic(space, place)
-            for place in places
-            if space.dimensions[place].n_levels != 1
-        )
-        else "linear"
-    )
+    are_log = varying and all(is_logarithmic(space, place) for place in varying)
+    return "log" if are_log else "linear"
 
 
 def _values(space, name, n):
     """Return the values of a parameter that are looked at."""
     found = []
     for place in dict.fromkeys(places_of(space, name).values()):
-        dimension = space.dimensions[place]
-        if dimension.n_levels is not None and (
-            dimension.kind == "choice" or dimension.n_levels <= n
-        ):
-            ends = [0.0, *space.level_ends(place)]
-            units = (np.array(ends[1:]) + ends[:-1]) / 2
+        cells = Cells(space, place, n)
+        if cells.are_levels:
+            units = cells.middles
         else:
             units = np.linspace(0.0, 1.0, n)
             if not np.isfinite(space.bounds(name)).all():

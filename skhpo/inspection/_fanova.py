@@ -19,16 +19,8 @@ def fanova(space, u, y, n_bootstrap, rng):
 
     Each dict of the space has a forest over the coordinates that vary in it. Over the whole space
     a parameter explains the variance of the mean given its value, and that a configuration does
-    not have it is one of its values. Bootstrap replicates draw trees and rows again.
-
-    Parameters
-    ----------
-    space : SearchSpace
-    u : ndarray of shape (n, n_dims)
-        Snapped points. Dicts that none of them is in do not count.
-    y : ndarray of shape (n,)
-    n_bootstrap : int
-    rng : Generator
+    not have it is one of its values. Dicts without points do not count. Bootstrap replicates draw
+    trees and rows again.
 
     Returns
     -------

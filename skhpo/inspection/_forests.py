@@ -12,6 +12,8 @@ have not seen (`benchmarks/importance.py`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import qmc
@@ -31,16 +33,7 @@ _N_POINTS = 1024
 class Forest:
     """Trees on bootstrap samples, and what each of them is along every coordinate.
 
-    Parameters
-    ----------
-    space : SearchSpace
-    places : list of int
-        The coordinates that vary: those of one dict with more than one value.
-    u : ndarray of shape (n, n_dims)
-        Snapped points of the unit cube; only `places` count.
-    y : ndarray of shape (n,)
-    n_trees : int
-    rng : Generator
+    `places` are the coordinates that vary, those of one dict; only they count of `u`.
     """
 
     def __init__(self, space, places, u, y, n_trees, rng):
@@ -74,18 +67,9 @@ class Forest:
             self._predicted[t] = tree.predict(points)
 
     def calibrated(self, trees, rows):
-        """Return main effects, with the factors that fit best to rows.
+        """Return main effects, with the factors that fit best to rows, as a `Calibrated`.
 
-        Parameters
-        ----------
-        trees : ndarray of shape (t,)
-            How often each tree counts.
-        rows : ndarray of shape (n,)
-            How often each row counts.
-
-        Returns
-        -------
-        Calibrated
+        `trees` of shape (t,) and `rows` of shape (n,) say how often each counts.
         """
         seen_by = trees @ self._is_out
         rows = rows * (seen_by > 0)
@@ -135,18 +119,8 @@ class Forest:
     def interaction(self, a, b, trees, calibrated):
         """Return the variances that two coordinates explain together beyond each alone.
 
-        Parameters
-        ----------
-        a, b : int
-            Places.
-        trees : ndarray of shape (s, t)
-            How often each tree counts, for several calibrations.
-        calibrated : list of Calibrated
-            One for each.
-
-        Returns
-        -------
-        ndarray of shape (s,)
+        For several calibrations: how often each of the `trees` counts, of shape (s, t), and what
+        `calibrated` returned for it.
         """
         i, j = self.places.index(a), self.places.index(b)
         joint = self._joints[
@@ -188,6 +162,7 @@ class Forest:
         return out
 
 
+@dataclass(frozen=True, eq=False)
 class Calibrated:
     """What a forest says of the scores, as fits best to rows that its trees have not seen.
 
@@ -205,9 +180,12 @@ class Calibrated:
         By place the variance of `left` between cells, less what chance gives; it may be below 0.
     """
 
-    def __init__(self, *, mean, total, curves, left, root, missed):
-        self.mean, self.total, self.curves = mean, total, curves
-        self.left, self.root, self.missed = left, root, missed
+    mean: float
+    total: float
+    curves: dict[int, tuple[np.ndarray, np.ndarray]]
+    left: np.ndarray
+    root: np.ndarray
+    missed: dict[int, float]
 
 
 def _order(cells, rng):

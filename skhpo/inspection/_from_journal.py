@@ -16,20 +16,9 @@ TAGS = ("bracket", "iter", "stage")
 
 
 def record_of_journal(path):
-    """Read a journal up to its last whole line.
+    """Return the `SearchRecord` of a journal, read up to its last whole line.
 
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    SearchRecord
-
-    Raises
-    ------
-    JournalError
-        If the path names no journal, a damaged one, or one of another version.
+    Raises `JournalError` if the path names no journal, a damaged one, or one of another version.
     """
     header, trials, results = read_trials(path)
     n_splits, n_repeats = header["n_splits"], header["n_repeats"]

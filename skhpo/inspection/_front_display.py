@@ -19,23 +19,9 @@ _WIDE = 30
 
 
 def front_of(record, objectives=None):
-    """Return rows by their objectives, and which of them are on the front.
+    """Return rows by their objectives, and which are on the front: parameters of the display.
 
-    Parameters
-    ----------
-    record : SearchRecord
-    objectives : sequence of str or None, default=None
-        Metrics; None for the objectives of the search.
-
-    Returns
-    -------
-    sklearn.utils.Bunch
-        The parameters of `ParetoFrontDisplay`.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two objectives, or no row that has all.
+    Raises ValueError if there are fewer than two objectives, or no row that has all.
     """
     names = list(record.checked_objectives(objectives))
     if len(names) < 2:
@@ -145,25 +131,12 @@ class ParetoFrontDisplay(Drawing):
         display = cls(**front_of(read_search(source), objectives))
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : sequence of matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ParetoFrontDisplay
-            Itself.
-        """
+    def _draw(self, ax):
         pairs = list(combinations(range(len(self.objectives)), 2))
         for axes, (i, j) in zip(self._grid(ax, len(pairs), 3, (4.2, 3.6)), pairs, strict=True):
-            self._draw(axes, i, j)
-        return self
+            self._draw_pair(axes, i, j)
 
-    def _draw(self, ax, i, j):
+    def _draw_pair(self, ax, i, j):
         shown = [shown_scores(self.scores[:, k]) for k in (i, j)]
         (x, x_cost), (y, y_cost) = [(values.mean(axis=1), cost) for values, cost in shown]
         kinds = [

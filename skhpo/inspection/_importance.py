@@ -171,11 +171,7 @@ def checked_rows(record, what, metric, resource, n=_FEWEST_ROWS):
     """Return rows that something can be learned from, and their scores.
 
     Scores that have diverged are raised to the edge of the others, lest they be all that is seen.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than `n`, or all of them score the same.
+    Raises ValueError if there are fewer than `n`, or all of them score the same.
     """
     rows = record.enough_rows(n, what, metric, resource)
     y = record.means(metric)[rows]

@@ -18,27 +18,11 @@ _LABELS = {"fits": "fits", "resource": "{resource} in total", "seconds": "second
 def incumbent(record, *, metric=None, against="fits", reference=None):
     """Return what was spent, and the best mean score so far, row by row.
 
-    Parameters
-    ----------
-    record : SearchRecord
-    metric : str or None, default=None
-        None is the one that counts; "hypervolume" of a search with objectives is the volume that
-        its front dominates.
-    against : {"fits", "resource", "seconds"}, default="fits"
-        What is summed up. What a rung continues is not spent again.
-    reference : sequence of float or None, default=None
-        Of the hypervolume; None is the worst feasible value of each objective.
-
-    Returns
-    -------
-    spent, best : ndarray of shape (n_finished,)
-        In the order of rows; NaN until the first score is finite. Of searches with constraints
-        only feasible rows are among the best.
-
-    Raises
-    ------
-    ValueError
-        If `against` is something else, or a resource that does not vary.
+    The metric "hypervolume" of a search with objectives is the volume that its front dominates,
+    `reference` its reference point, by default the worst feasible value of each objective. What a
+    rung continues is not spent again. The best is NaN until the first score is finite; in searches
+    with constraints only feasible rows count. Raises ValueError if `against` is something else than
+    "fits", "resource" or "seconds", or a resource that does not vary.
     """
     if against not in _LABELS:
         raise ValueError(f"against must be one of {list(_LABELS)}, but got {against!r}")
@@ -72,12 +56,7 @@ def _is_hypervolume(record, metric):
 
 
 def reference_point(records):
-    """Return the worst feasible value of each objective, in several searches together.
-
-    Parameters
-    ----------
-    records : list of SearchRecord
-    """
+    """Return the worst feasible value of each objective, in several searches together."""
     values = [one.objective_values()[_that_count(one)] for one in records]
     return np.concatenate(values).min(axis=0, initial=np.inf)
 

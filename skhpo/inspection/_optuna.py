@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from .._late import import_extra
 from ..journal import as_read
 from ._reading import read_search
 from ._spaces import is_logarithmic
@@ -69,7 +70,7 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
     >>> study.best_params
     {'max_depth': 3}
     """
-    optuna = _import_optuna()
+    optuna = import_extra("optuna", "to_optuna")
     record = read_search(source)
     metrics = _metrics(record, metric)
     distributions = {name: _distribution(optuna, record, name) for name in record.space.names}
@@ -193,13 +194,3 @@ def _distribution(optuna, record, name):
     if kinds == {"integer"}:
         return optuna.distributions.IntDistribution(int(low), int(high), log=log)
     return optuna.distributions.FloatDistribution(float(low), float(high), log=log)
-
-
-def _import_optuna():
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError(
-            "to_optuna needs Optuna, which is not installed: pip install skhpo[optuna]"
-        ) from error
-    return optuna

@@ -72,20 +72,10 @@ class Outcomes:
 
 
 def read_outcomes(search, rows, y, what, n_needed=2):
-    """Read what a search has kept.
+    """Return the `Outcomes` that a search has kept, of at least `n_needed` rows.
 
-    Parameters
-    ----------
-    search : search of this package
-        Fitted with ``return_predictions=True``.
-    rows : list of int or None
-        None for all rows that have predictions and a finite score.
-    y : array-like or None
-        What ``fit`` got; None where that is still there.
-    what : str
-        The function that asks, for messages.
-    n_needed : int, default=2
-        Rows that it needs.
+    Without `rows` they are all that have predictions and a finite score; `y` is what ``fit`` got,
+    None where that is still there; `what` is the function that asks, for messages.
 
     Raises
     ------
@@ -133,10 +123,7 @@ def read_outcomes(search, rows, y, what, n_needed=2):
 def checked_row_numbers(rows, n_rows):
     """Return row numbers as a list.
 
-    Raises
-    ------
-    ValueError
-        If some are no integers, out of range, or there twice.
+    Raises ValueError if some are no integers, out of range, or there twice.
     """
     rows = list(np.atleast_1d(np.asarray(rows, dtype=object)))
     for row in rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._cells import dict_of, places_of
+from ._cells import domains_of, places_of
 from ._drawing import SCORES, Drawing, score_limits, short
 from ._reading import read_search
 
@@ -163,16 +163,13 @@ def axes_of(record, params, metric, resource):
         names = record.checked_names(params)
     rows = record.enough_rows(1, "a picture", metric, resource)
     u = record.units(rows)
-    d, _ = dict_of(space, u)
     columns, ticks = [], []
     for name in names:
-        by_dict = places_of(space, name)
-        own = list(dict.fromkeys(by_dict.values()))
+        own = domains_of(space, name, u)
         column = np.full(len(rows), np.nan)
         places, texts = [], []
-        for i, place in enumerate(own):
+        for i, (place, having) in enumerate(own):
             # Several ranges of one parameter are above one another.
-            having = np.isin(d, [one for one, other in by_dict.items() if other == place])
             column[having] = (u[having, place] + i) / len(own)
             at, shown = _ticks(space, place)
             places.extend((at + i) / len(own))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-from ._cells import Cells, dict_of, places_of
+from ._cells import Cells, domains_of
 
 __all__ = ["PedAnova"]
 
@@ -26,32 +26,15 @@ class PedAnova:
     parameter explains by itself. Densities are kernel estimates over the unit interval. In a
     conditional space, which of its domains a parameter has, or none, is part of its value (so the
     divergence is that of the domains' probabilities, and inside each domain).
-
-    Parameters
-    ----------
-    space : SearchSpace
-    u : ndarray of shape (n, n_dims)
-        Snapped points.
     """
 
     def __init__(self, space, u):
         self._parts = {name: _parts(space, name, u) for name in space.names}
 
     def importances(self, scores, region, by_chance=None):
-        """Return the divergence by parameter.
+        """Return the divergence by parameter, less that by chance; they sum to 1, or are all 0.
 
-        Parameters
-        ----------
-        scores : ndarray of shape (n,)
-        region : float
-            The best share of rows that is looked at; 1 is the whole space.
-        by_chance : dict of str to float or None, default=None
-            What to take away, as of `by_chance`.
-
-        Returns
-        -------
-        dict of str to float
-            They sum to 1, or are all 0.
+        `region` is the best share of rows that is looked at; 1 is the whole space.
         """
         inside, n_best = _region(scores, region)
         found = {
@@ -90,12 +73,9 @@ def _region(scores, region):
 
 def _parts(space, name, u):
     """Return the domains of a parameter: cells, which rows are in it, and where."""
-    d, _ = dict_of(space, u)
-    places = places_of(space, name)
     parts = []
     has_it = np.zeros(len(u), dtype=bool)
-    for place in dict.fromkeys(places.values()):
-        rows = np.isin(d, [one for one, other in places.items() if other == place])
+    for place, rows in domains_of(space, name, u):
         parts.append((Cells(space, place, _N_CELLS), rows, u[:, place]))
         has_it |= rows
     if not has_it.all():

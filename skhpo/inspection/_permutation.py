@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-from ._cells import dict_of, places_of
+from ._cells import dict_of, domains_of, places_of
 
 __all__ = ["permutation"]
 
@@ -20,20 +20,8 @@ def permutation(space, u, y, n_bootstrap, rng):
     its values shuffled, among the configurations that have it with the same range. Where not all
     dicts have it with the same range, which dict is shuffled too.
 
-    Parameters
-    ----------
-    space : SearchSpace
-    u : ndarray of shape (n, n_dims)
-        Snapped points.
-    y : ndarray of shape (n,)
-    n_bootstrap : int
-    rng : Generator
-
-    Returns
-    -------
-    main, interactions
-        As of `fanova`: increase of the squared error over the variance of the scores. The
-        estimate is the mean over the replicates; there are no interactions.
+    Returns what `fanova` does, without interactions: the increase of the squared error over the
+    variance of the scores. The estimate is the mean over the replicates.
     """
     d, _ = dict_of(space, u)
     places = {name: places_of(space, name) for name in space.names}
@@ -47,8 +35,7 @@ def permutation(space, u, y, n_bootstrap, rng):
         error = np.mean((model.predict(u[out]) - y[out]) ** 2)
         for name, by_dict in places.items():
             shuffled = u[out]
-            for place in dict.fromkeys(by_dict.values()):
-                having = np.isin(d[out], [one for one, other in by_dict.items() if other == place])
+            for place, having in domains_of(space, name, u[out]):
                 shuffled[having, place] = rng.permutation(shuffled[having, place])
             if len({by_dict.get(one) for one in np.unique(d)}) > 1:  # it says which dict
                 shuffled[:, 0] = rng.permutation(shuffled[:, 0])

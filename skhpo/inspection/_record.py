@@ -181,6 +181,13 @@ class SearchRecord:
         """The levels of the resource, ascending; empty where none varies."""
         return [] if self.resources is None else np.unique(self.resources).tolist()
 
+    @property
+    def finished_levels(self):
+        """Those of `levels` at which a row is finished."""
+        return (
+            [] if self.resources is None else np.unique(self.resources[self.is_finished]).tolist()
+        )
+
     def failed(self, metric=None):
         """Return which fits have no score though they were made; an ndarray of bool.
 
@@ -411,13 +418,7 @@ class SearchRecord:
 
 
 def diverged_below(scores):
-    """Return the score below which configurations have diverged, rather than being bad ones.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-        Finite; at least one.
-    """
+    """Return the score below which configurations have diverged, rather than being bad ones."""
     quarter, upper = np.quantile(scores, [0.25, 0.75])
     spread = (upper - quarter) or (scores.max() - quarter)
     return quarter - _DIVERGED * spread if spread > 0 else scores.min()

@@ -263,7 +263,7 @@ def by_level(source, metric):
     metric = record.checked_metric(metric)
     means = record.means(metric)
     finished = np.flatnonzero(record.is_finished)
-    levels = [] if record.resources is None else np.unique(record.resources[finished]).tolist()
+    levels = record.finished_levels
     if len(levels) < 2:
         raise ValueError(
             "rungs are seen in a search with at least 2 levels of its resource that have scores, "

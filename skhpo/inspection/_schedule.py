@@ -6,12 +6,12 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..wrappers import fitted_inside
-from ._matplotlib import pyplot
+from ._drawing import Drawing
 
 __all__ = ["SelfTuningScheduleDisplay"]
 
 
-class SelfTuningScheduleDisplay:
+class SelfTuningScheduleDisplay(Drawing):
     """The hyperparameters of a self-tuning network over epochs, and the losses below.
 
     Make it with `from_estimator`.
@@ -115,45 +115,10 @@ class SelfTuningScheduleDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : sequence of matplotlib Axes, or None, default=None
-            Where to draw, one for each hyperparameter and one for the losses; None makes a
-            figure.
-
-        Returns
-        -------
-        SelfTuningScheduleDisplay
-            Itself.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        ValueError
-            If `ax` is of another length.
-        """
-        plt = pyplot(self)
+    def _draw(self, ax):
         n_axes = len(self.schedule) + 1
-        if ax is None:
-            _, ax = plt.subplots(
-                n_axes,
-                1,
-                figsize=(7, 1.4 * n_axes + 1.6),
-                height_ratios=[1] * (n_axes - 1) + [2],
-                sharex=True,
-                layout="constrained",
-            )
-        self.ax_ = np.atleast_1d(np.asarray(ax, dtype=object))
-        if self.ax_.shape != (n_axes,):
-            raise ValueError(
-                f"ax must have {n_axes} axes, one for each hyperparameter and one for the losses, "
-                f"but has the shape {self.ax_.shape}"
-            )
-        self.figure_ = self.ax_[0].figure
+        heights = [1] * (n_axes - 1) + [2]
+        self._grid(ax, n_axes, 1, (7, 1.4 + 1.6 / n_axes), height_ratios=heights, sharex=True)
         self.lines_, self.bands_ = {}, {}
         epochs = np.arange(1, len(next(iter(self.losses.values()))) + 1)
         for own, (name, values) in zip(self.ax_, self.schedule.items(), strict=False):
@@ -163,7 +128,6 @@ class SelfTuningScheduleDisplay:
         self._plot_losses(self.ax_[-1], epochs)
         for own in self.ax_:
             own.axvline(self.best_epoch, color="black", linewidth=0.8, linestyle=":")
-        return self
 
     def _plot_losses(self, ax, epochs):
         lines = []

@@ -23,14 +23,6 @@ def ordered_space(distributions):
 
     To `SearchSpace` a list is choices without an order. What matters, and how, is seen better
     where 0.01, 0.1 and 1 are known to follow one another.
-
-    Parameters
-    ----------
-    distributions : dict or list of dict
-
-    Returns
-    -------
-    SearchSpace
     """
     if isinstance(distributions, Mapping):
         return SearchSpace({name: _in_order(values) for name, values in distributions.items()})
@@ -62,17 +54,7 @@ def _in_order(values):
 
 
 def is_logarithmic(space, dimension):
-    """Whether the values of a coordinate are spread evenly over a logarithmic scale.
-
-    Parameters
-    ----------
-    space : SearchSpace
-    dimension : int
-
-    Returns
-    -------
-    bool
-    """
+    """Whether the values of a coordinate are spread evenly over a logarithmic scale."""
     if space.dimensions[dimension].kind == "choice":
         return False
     low, middle, high = (space.value_at(dimension, u) for u in (0.01, 0.5, 0.99))
@@ -83,20 +65,10 @@ def is_logarithmic(space, dimension):
 
 
 def described_space(description, params):
-    """Return the space that the fingerprint of a journal describes.
+    """Return the space that the fingerprint of a journal describes (`skhpo.fingerprint.describe`).
 
-    Parameters
-    ----------
-    description : dict or list of dict
-        As of `skhpo.fingerprint.describe`.
-    params : list of dict
-        The configurations in the journal. Choices that are no JSON are only there; where a
-        distribution is not one of scipy's, their smallest and largest numbers are its ends.
-
-    Returns
-    -------
-    dict or list of dict
-        Choices are as a journal shows them, those that are no JSON as text.
+    Choices that are no JSON are only in the configurations, `params`, as text; where a distribution
+    is not one of scipy's, their smallest and largest numbers are its ends.
     """
     if isinstance(description, list):
         names = [set(one) for one in description]

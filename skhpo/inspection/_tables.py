@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._late import import_extra
 from ._reading import read_search
 
-__all__ = ["import_pandas", "to_pandas"]
+__all__ = ["objects", "to_pandas"]
 
 
 def to_pandas(source):
@@ -49,7 +50,7 @@ def to_pandas(source):
     >>> int(frame.groupby("param_max_depth")["score"].mean().idxmax())
     2
     """
-    pandas = import_pandas("to_pandas")
+    pandas = import_extra("pandas", "to_pandas", "plot")
     record = read_search(source)
     rows, splits, repeats = np.nonzero(record.has_fit)
     columns = {
@@ -77,26 +78,13 @@ def to_pandas(source):
 def _column(pandas, values):
     """Return a column; values that are sequences stay single objects."""
     if any(isinstance(value, list | tuple | dict | set | np.ndarray) for value in values):
-        column = np.empty(len(values), dtype=object)
-        column[:] = [None] * len(values)
-        for i, value in enumerate(values):
-            column[i] = value
-        return pandas.Series(column)
+        return pandas.Series(objects(values))
     return pandas.Series(values)
 
 
-def import_pandas(who):
-    """Return pandas.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            f"{who} needs pandas; install it, as with `pip install skhpo[plot]`"
-        ) from error
-    return pandas
+def objects(values):
+    """Return an array of objects, also of sequences."""
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array

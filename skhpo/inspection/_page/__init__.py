@@ -137,10 +137,7 @@ def _sections(record, metric, random_state):
         if level is not None:
             yield from _what_matters(record, name, level, random_state, bool(others))
     level = _level_for_models(record, metric)
-    if (
-        len(np.unique(record.resources[record.is_finished]) if record.resources is not None else ())
-        > 1
-    ):
+    if len(record.finished_levels) > 1:
         yield f"<h2>Rung by rung</h2>{draw_curves(record, metric)}"
     if level is None:
         level = "all" if record.resources is None else _top_level(record, metric)
@@ -170,7 +167,7 @@ def _what_matters(record, metric, level, random_state, is_one_of_several):
 
 def _level_for_models(record, metric):
     """Return the highest level of which something can be learned; None where there is none."""
-    for level in reversed(record.levels) if record.resources is not None else ["all"]:
+    for level in record.levels[::-1] or ["all"]:
         rows = record.rows(metric, level)
         if len(rows) >= 10 and np.ptp(record.means(metric)[rows]) > 0:
             return level

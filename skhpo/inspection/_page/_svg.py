@@ -31,16 +31,8 @@ def colour_of(share):
 class Picture:
     """An SVG with one pair of axes.
 
-    Parameters
-    ----------
-    x, y : (float, float)
-        What the axes run over; backwards where the first number is the larger one.
-    width, height : int, default=460, 260
-        In pixels of the picture's own.
-    log_x, log_y : bool, default=False
-        Whether an axis is logarithmic.
-    left, bottom, right : int, default=52, 40, 12
-        Room for labels.
+    `x` and `y` are what the axes run over, backwards where the first number is the larger one.
+    Sizes are in pixels of the picture's own; `left`, `bottom` and `right` are room for labels.
     """
 
     def __init__(
@@ -112,14 +104,7 @@ class Picture:
         )
 
     def axes(self, x_label, y_label, *, x_ticks=None):
-        """Add axes with ticks and labels.
-
-        Parameters
-        ----------
-        x_label, y_label : str
-        x_ticks : list of (float, str) or None, default=None
-            None finds some.
-        """
+        """Add axes with labels and ticks: pairs of a number and its text, by default some."""
         bottom = self.height - self._bottom
         self.x_axis(x_label, ticks=x_ticks)
         self.parts.append(f'<path class="axis" d="M{self._left} 10V{bottom}"/>')
