@@ -47,20 +47,10 @@ _MOST_NAMES_SHOWN = 30
 class Effects:
     """Where the values of hyperparameters are used.
 
-    Attributes
-    ----------
-    inputs : list of str
-        Hyperparameters that change the inputs, in the order of application.
-    smoothing : bool
-        Whether "label_smoothing" is tuned.
-    decay : list of (layer, str)
-        Penalised layers, and the hyperparameter that is the strength.
-    activity : list of str
-        Penalties on activations: "ar", "tar".
-    per_batch : set of str
-        Hyperparameters with one value for a whole batch.
-    largest : dict of str to float
-        Upper bounds; the lower one is 0. User-defined hyperparameters have no bounds.
+    `inputs` are those that change the inputs, in the order of application; `smoothing` is whether
+    "label_smoothing" is tuned; `decay` has pairs of a penalised layer and the strength; `activity`
+    the penalties on activations, "ar" and "tar"; `per_batch` those with one value for a whole
+    batch; `largest` their upper bounds, where the lower one is 0: user-defined ones have no bounds.
     """
 
     inputs: list = field(default_factory=list)

@@ -42,7 +42,9 @@ _UNUSED = {
     # Lists and functions as hyperparameters are such a schedule.
     "hyperparameter_schedule": None,
 }
-# What to do in place of some of them.
+# Arguments of the constructor that the plain estimator stores, and what else is local there.
+_OF_PLAIN = ("module", "validation_fraction", "optimizer", "kwargs", "self", "__class__")
+# What to do in place of some parameters that are not used.
 _INSTEAD = {
     "transform": "change X before, or put a layer that does so into the module",
     "train_transform": "put layers that augment rows into the module, with rates to tune",
@@ -105,28 +107,11 @@ class SelfTuningMixin:
         optimizer="adam",
         **kwargs,
     ):
+        own = {name: value for name, value in locals().items() if name not in _OF_PLAIN}
         super().__init__(
             module, validation_fraction=validation_fraction, optimizer=optimizer, **kwargs
         )
-        self.hyperparameters = hyperparameters
-        self.initial = initial
-        self.variant = variant
-        self.train_steps = train_steps
-        self.val_steps = val_steps
-        self.warmup_epochs = warmup_epochs
-        self.entropy_weight = entropy_weight
-        self.init_scale = init_scale
-        self.tune_scales = tune_scales
-        self.hyper_optimizer = hyper_optimizer
-        self.hyper_lr = hyper_lr
-        self.response_lr = response_lr
-        self.solver = solver
-        self.n_terms = n_terms
-        self.n_steps = n_steps
-        self.mode = mode
-        self.n_hidden = n_hidden
-        self.refit = refit
-        self.convert = convert
+        vars(self).update(own)
 
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
         super()._fit(X, y, sample_weight, classes, continuing, task, fit_params, validation)

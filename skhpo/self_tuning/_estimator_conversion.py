@@ -39,12 +39,8 @@ _WARMUP = 5
 class Starts:
     """Initial and final values of runs, by the user's names of parameters.
 
-    Parameters
-    ----------
-    prefix : str
-        Of the parameters of the network inside its wrappers.
-    inner : dict of str to str
-        From parameters to hyperparameters.
+    `prefix` is that of the parameters of the network inside its wrappers, `inner` maps parameters
+    to hyperparameters.
     """
 
     prefix: str
@@ -62,17 +58,9 @@ class Starts:
 
 @dataclass(frozen=True)
 class Runs:
-    """The run on each fold.
+    """The run on each fold: an estimator, self-tuning or a pipeline that ends in such a one.
 
-    Parameters
-    ----------
-    estimator : estimator
-        A self-tuning one, or a pipeline that ends in one.
-    distributions : dict of str to frozen distribution
-        By the user's names of parameters.
-    starts : Starts
-    first : dict of str to float
-        Default initial values.
+    `distributions` and `first`, the default initial values, are by the user's names of parameters.
     """
 
     estimator: Any
@@ -84,23 +72,10 @@ class Runs:
 def runs_of(estimator, distributions, X, y):
     """Make the self-tuning estimator to run, and build it for a few rows; nothing is trained.
 
-    Parameters
-    ----------
-    estimator : estimator
-        A torch estimator of this package, plain or self-tuning, or a pipeline that ends in one.
-    distributions : dict of str to frozen distribution, or None
-        Ranges of its parameters. None: those of a self-tuning estimator.
-    X, y : array-like
-
-    Returns
-    -------
-    runs : Runs
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the estimator is of another class, a parameter cannot be tuned while training, or the
-        net cannot be built.
+    `estimator` is a torch estimator of this package, plain or self-tuning, or a pipeline that ends
+    in one; `distributions` are ranges of its parameters, None those of a self-tuning estimator.
+    Raises TypeError or ValueError if the estimator is of another class, a parameter cannot be tuned
+    while training, or the net cannot be built.
     """
     net, prefix = _find_net(estimator)
     given = {_strip_prefix(prefix, name): values for name, values in (distributions or {}).items()}

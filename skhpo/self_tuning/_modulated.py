@@ -40,19 +40,10 @@ class Modulated:
     transposed = False
 
     def attach(self, context, generator=None, scale=RESPONSE_SCALE):
-        """Make the weights respond.
+        """Make the weights respond to a context; return the layer.
 
-        Parameters
-        ----------
-        context : Context
-        generator : torch.Generator or None, default=None
-            Draws W_h and b_h from U(+-1/sqrt(fan_in)), and V and C from N(0, scale^2).
-        scale : float, default=0.01
-            With 0 the network initially has no response.
-
-        Returns
-        -------
-        self : layer
+        W_h and b_h are drawn from U(+-1/sqrt(fan_in)), V and C from N(0, scale^2); with a scale of
+        0 the network initially has no response.
         """
         self.context = context
         self.rates = dict(self.rates)
@@ -91,17 +82,10 @@ class Modulated:
         return self.weight, self.hyper_weight
 
     def folded(self, response, rows=None):
-        """Return the parameters of the equivalent plain layer at one response input.
+        """Return the parameters of the equivalent plain layer, by name, at one response input.
 
-        Parameters
-        ----------
-        response : Tensor of shape (1, n_hyperparameters)
-        rows : dict or None, default=None
-            Its `response_rows`, if they are known.
-
-        Returns
-        -------
-        parameters : dict of str to Tensor
+        That has the shape (1, n_hyperparameters); `rows` are its `response_rows`, if they are
+        known.
         """
         scales, bias = (rows or response_rows([self], response))[self]
         factors = scales if self.transposed else self.as_rows(scales)
@@ -165,17 +149,8 @@ class Modulated:
 def response_rows(layers, response, *, centred=False):
     """Compute scales and biases per example, for all layers in one matrix product.
 
-    Parameters
-    ----------
-    layers : list of Modulated
-    response : Tensor of shape (n, n_hyperparameters)
-    centred : bool, default=False
-        Whether b_e is left out.
-
-    Returns
-    -------
-    rows : dict of layer to (Tensor of shape (n, n_out), Tensor of shape (n, n_out) or None)
-        V r, and b_e + (C r) * b_h where there is a bias.
+    Returns, by layer, V r and, where there is a bias, b_e + (C r) * b_h, of shape (n, n_out); b_e
+    is left out where `centred`.
     """
     sizes, factors, offsets = [], [], []
     for layer in layers:

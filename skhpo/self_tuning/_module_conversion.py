@@ -34,20 +34,9 @@ _DROPOUT = {
 def convert(module, context, seed, *, swap=True, scale=RESPONSE_SCALE):
     """Copy a module and make its layers respond; class, ``forward`` and weights stay the same.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    context : Context
-    seed : int
-        Each layer draws its response parameters from its own stream, by its name.
-    swap : bool, default=True
-        Whether layers of torch are replaced. Layers of this package respond in any case.
-    scale : float, default=0.01
-        Standard deviation of the response matrices; 0 for no initial response.
-
-    Returns
-    -------
-    module : torch.nn.Module
+    Each layer draws its response parameters from its own stream of the seed, by its name; `scale`
+    is the standard deviation of the response matrices. Without `swap` layers of torch are not
+    replaced; those of this package respond in any case.
     """
     module = copied(module)
     tied = _tied(module)

@@ -47,14 +47,8 @@ class Decay:
     def add_gradients(self, response, values, *, response_only=False):
         """Add the gradients of the penalties to those of the parameters.
 
-        Parameters
-        ----------
-        response : Tensor of shape (n, k)
-            Response input.
-        values : dict of str to Tensor of shape (n, 1)
-            Strengths, by name.
-        response_only : bool, default=False
-            Whether W_e gets no gradient.
+        `response` is the response input, of shape (n, k); `values` are strengths of shape (n, 1),
+        by name. With `response_only` W_e gets no gradient.
         """
         of_weights, of_hyper_weights, of_scales = self._bound or self._gradients()
         weights, hyper_weights = self._weights, self._hyper_weights
@@ -115,17 +109,8 @@ def _inner(a, b):
 def activity_penalty(outputs, names, values):
     """Return the penalty on the outputs of recurrent layers (Merity et al. 2017, AR and TAR).
 
-    Parameters
-    ----------
-    outputs : list of Tensor of shape (n, steps, n_hidden)
-        What recurrent layers return.
-    names : list of str
-        "ar": mean square of the outputs; "tar": of the differences of successive ones.
-    values : dict of str to Tensor of shape (n, 1)
-
-    Returns
-    -------
-    penalty : Tensor of shape ()
+    Outputs have the shape (n, steps, n_hidden), values (n, 1). "ar" is the mean square of the
+    outputs, "tar" that of the differences of successive ones.
     """
     total = 0.0
     for output in outputs:

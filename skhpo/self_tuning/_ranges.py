@@ -39,13 +39,9 @@ _NO_MARGIN = 1e-9
 class Ranges:
     """The ranges of all hyperparameters, as columns of a matrix.
 
-    Parameters
-    ----------
-    distributions : dict of str to frozen distribution
-        The support is the range.
-    initial : dict of str to float
-        Initial values; a missing one is 5% of the way from the low end (10% of the mean where
-        there is no high end).
+    A range is the support of a distribution. Missing initial values are 5% of the way from the low
+    end (10% of the mean where there is no high end). Raises TypeError or ValueError if a
+    distribution has no range to follow a gradient in, or a start lies outside.
 
     Attributes
     ----------
@@ -53,11 +49,6 @@ class Ranges:
         In the order of the columns.
     start : Tensor of shape (n_hyperparameters,)
         Unconstrained.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a distribution has no range to follow a gradient in, or a start lies outside.
     """
 
     def __init__(self, distributions, initial):
@@ -106,17 +97,7 @@ class Ranges:
         return self
 
     def values(self, u):
-        """Map unconstrained numbers to values.
-
-        Parameters
-        ----------
-        u : Tensor of shape (n, n_hyperparameters)
-
-        Returns
-        -------
-        values : Tensor of shape (n, n_hyperparameters)
-            Without a gradient; integers as whole floats.
-        """
+        """Map unconstrained numbers to values without a gradient; integers are whole floats."""
         with torch.no_grad():
             values = torch.addcmul(self.low, self.span, torch.sigmoid(u))
             if self._any[0]:
@@ -131,17 +112,9 @@ class Ranges:
         return values
 
     def follow(self, name, u):
-        """Map unconstrained numbers to values of one hyperparameter, with a gradient.
+        """Map unconstrained numbers to values of one hyperparameter that is no integer.
 
-        Parameters
-        ----------
-        name : str
-            Not one of whole numbers.
-        u : Tensor
-
-        Returns
-        -------
-        values : Tensor of the shape of u
+        They have a gradient.
         """
         i = self.names.index(name)
         if self.kinds[i] == "positive":
@@ -188,17 +161,9 @@ class Ranges:
 
 
 def average_values(distributions, rows):
-    """Average values in the unconstrained space.
+    """Average values, dicts by name, in the unconstrained space.
 
-    Parameters
-    ----------
-    distributions : dict of str to frozen distribution
-    rows : list of dict of str to float
-        Values within their ranges; those at an end count as a billionth of the range away from it.
-
-    Returns
-    -------
-    values : dict of str to int or float
+    Those at an end of their range count as a billionth of the range away from it.
     """
     averaged = {}
     for name, distribution in distributions.items():

@@ -17,11 +17,7 @@ __all__ = ["Response", "ResponseRows"]
 class Response:
     """The response parameters of a network, concatenated into a few tensors.
 
-    Parameters
-    ----------
-    layers : list of HyperLinear, HyperConv1d or HyperConv2d
-    centred : bool
-        Whether b_e is left out of the rows.
+    Where `centred`, b_e is left out of the rows.
 
     Attributes
     ----------

@@ -13,13 +13,9 @@ __all__ = ["Curvature", "StepCurvature", "flat_gradient"]
 class Curvature:
     """The Hessian of a training loss and its mixed derivative, by products only.
 
-    Parameters
-    ----------
-    parts : list of callable
-        Without arguments they return the parts whose sum is L: one for each batch. The graph of a
-        single part is made once; those of several are made for each product, one at a time.
-    weights : list of Tensor
-        Leaves that require gradients.
+    `parts` are functions without arguments that return the parts whose sum is L: one for each
+    batch. The graph of a single part is made once; those of several are made for each product, one
+    at a time.
     """
 
     def __init__(self, parts, weights):
@@ -64,18 +60,9 @@ class Curvature:
 class StepCurvature:
     """The Hessian and the mixed derivative of a training step's own batch.
 
-    Vectors are lists of tensors like the weights, so that none is copied. Penalties are quadratic:
-    they have closed forms, and no graph.
-
-    Parameters
-    ----------
-    gradients : list of (Tensor or None)
-        Of the loss without penalties, with their graph.
-    weights : list of Parameter
-    objective : Objective
-    h : dict of str to Tensor
-        Values as a function of `position`.
-    position : Tensor
+    Vectors are lists of tensors like the weights, so that none is copied. `gradients` are those of
+    the loss without penalties, with their graph, or None; `h` are values as a function of
+    `position`. Penalties are quadratic: they have closed forms, and no graph.
     """
 
     def __init__(self, gradients, weights, objective, h, position):

@@ -24,6 +24,7 @@ def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
 
     Half a power to either side of the best whole one is tried as well, then a quarter. If the loss
     at 0 is not below `first`, the network may be destroyed: lower powers are tried in any case.
+    It is 0 if no loss is below `first`.
 
     Parameters
     ----------
@@ -36,11 +37,6 @@ def best_power(loss_at, may_be, first=math.inf, nearly=1.1):
     nearly : float, default=1.1
         Multiple of the smallest loss up to which a smaller rate is as good, if it also reaches most
         of the fall from `first`.
-
-    Returns
-    -------
-    power : float
-        0 if no loss is below `first`.
     """
     first = _finite(first)
     losses = {0: _finite(loss_at(0))}

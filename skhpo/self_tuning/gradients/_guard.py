@@ -12,18 +12,10 @@ __all__ = ["Snapshot", "has_diverged"]
 def has_diverged(tuning, end, start):
     """Whether a window of training steps has undone what training had reached.
 
-    The loss of its last batch has crossed the middle between the first and the best such loss (the
-    first one, until the best is half of it), or is not finite. Losses of dead units are those of an
-    untrained network, which this is below.
-
-    Parameters
-    ----------
-    tuning : GradientTuning
-        Keeps the first and the best loss, as `levels`.
-    end : float
-        Loss after the window.
-    start : callable
-        Returns the loss of the same batch before the window.
+    The loss of its last batch, `end`, has crossed the middle between the first and the best such
+    loss (the first one, until the best is half of it), or is not finite. `tuning` keeps both, as
+    `levels`; `start` returns the loss of the same batch before the window. Losses of dead units are
+    those of an untrained network, which this is below.
     """
     if not math.isfinite(end):
         return True
@@ -42,15 +34,7 @@ def has_diverged(tuning, end, start):
 class Snapshot:
     """Weights, buffers and the state of the optimizer, to go back to.
 
-    Parameters
-    ----------
-    objective : Objective
-    optimizer : torch.optim.Optimizer
-
-    Attributes
-    ----------
-    weights : dict of str to Tensor
-        Copies of the trained parameters.
+    `weights` are copies of the trained parameters by name.
     """
 
     def __init__(self, objective, optimizer):

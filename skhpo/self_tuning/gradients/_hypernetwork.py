@@ -22,12 +22,7 @@ _SCALE = 1e-2
 class HyperNetwork(nn.Module):
     """Maps positions in the ranges to all weights of a network, by one hidden layer.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Its weights are the initial ones everywhere.
-    n_hyperparameters, n_hidden : int
-    seed : int
+    Initially they are those of the module everywhere.
     """
 
     def __init__(self, module, n_hyperparameters, n_hidden, seed):

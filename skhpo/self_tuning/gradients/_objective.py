@@ -24,15 +24,9 @@ __all__ = ["Objective", "smoothed"]
 class Objective:
     """Training loss with all regularisation, and validation loss without any.
 
-    Parameters
-    ----------
-    net : torch estimator
-        Built. A copy computes the losses, by its ``get_loss``.
-    module : torch.nn.Module
-        Its mode (training, evaluation) is set before each loss.
-    places : Places
-    rows : Rows
-        The training data, whose targets and weights row weights are normalised by.
+    A copy of the net, which is built, computes the losses by its ``get_loss``; the mode of the
+    module (training, evaluation) is set before each loss. Row weights are normalised by the targets
+    and weights of `rows`, the training data.
     """
 
     def __init__(self, net, module, places, rows):
@@ -71,16 +65,9 @@ class Objective:
     def training_loss(self, h, X, y, weight, index=None, w=None, generator=None):
         """Return the loss of a batch with penalties.
 
-        Parameters
-        ----------
-        h : dict of str to Tensor
-        X, y, weight : as `Rows` yield them
-        index : Tensor of int64, shape (n,), or None, default=None
-            The rows of the batch; only read where "sample_weight" is among the hyperparameters.
-        w : dict of str to Tensor or None, default=None
-            None: the parameters of the module, whose buffers are updated as in training.
-        generator : torch.Generator or None, default=None
-            Draws the changes of the inputs.
+        `index` are its rows, only read where "sample_weight" is among the hyperparameters. Without
+        `w` the weights are the parameters of the module, whose buffers are updated as in training;
+        `generator` draws the changes of the inputs.
         """
         return self.loss_without_penalty(h, X, y, weight, index, w, generator) + self.penalty(h, w)
 
@@ -189,11 +176,7 @@ class Objective:
 def smoothed(net, y, strength):
     """Return targets as probabilities, mixed with the uniform ones.
 
-    Parameters
-    ----------
-    net : torch classifier
-    y : Tensor of shape (n,) of int64, or (n, ...) of floats
-    strength : Tensor of shape (n or 1, 1)
+    Targets are of shape (n,) of int64, or (n, ...) of floats; `strength` has the shape (n or 1, 1).
     """
     if y.is_floating_point():
         strength = strength.view(-1, *[1] * (y.ndim - 1))

@@ -69,14 +69,8 @@ def check_can_unroll(optimizer, names):
 class FlatOptimizer:
     """The steps of an optimizer whose parameters are one vector.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Its state is read by `gather` and written by `scatter`.
-    parameters : dict of str to Parameter
-        Those that are trained.
-    tuned : dict of str to list of str
-        Names of parameters by hyperparameter, whose last part is the setting.
+    `gather` reads the state of the optimizer, `scatter` writes it. `parameters` are those that are
+    trained, by name; `tuned` maps hyperparameters, whose last part is the setting, to such names.
     """
 
     def __init__(self, optimizer, parameters, tuned):
@@ -177,15 +171,7 @@ class FlatOptimizer:
         return self._joined([torch.as_tensor(v, dtype=like.dtype) for v in values], keys)
 
     def step(self, w, g, state, h):
-        """Return the weights and the state after a step.
-
-        Parameters
-        ----------
-        w, g : Tensor of shape (n_weights,)
-        state : dict of str to Tensor
-        h : dict of str to Tensor
-            Values of hyperparameters.
-        """
+        """Return the weights and the state after a step, for values `h` of hyperparameters."""
         settings = _Settings(self, h, w)
         decay = settings["weight_decay"]
         decoupled = self.kind is torch.optim.AdamW or self.groups[0].get("decoupled_weight_decay")

@@ -16,18 +16,8 @@ class PlainSteps:
     """Steps at values of hyperparameters that may be settings of the optimizer.
 
     They are those without autograd, where all layers have rules and the parameters of a group of
-    the optimizer have the same settings.
-
-    Parameters
-    ----------
-    net : self-tuning estimator
-        Built.
-    batches : RowBatches
-    objective : Objective
-    drawing : context manager
-        In which the module draws random numbers of training.
-    generator : torch.Generator
-        Of changes of the inputs.
+    the optimizer have the same settings. `drawing` is the context in which the module draws random
+    numbers of training, `generator` draws changes of the inputs.
     """
 
     def __init__(self, net, batches, objective, drawing, generator):
@@ -89,15 +79,8 @@ class PlainSteps:
     def step(self, w, state, h, batch, *, keep):
         """Return weights and state after a step by autograd, and the loss.
 
-        Parameters
-        ----------
-        w : Tensor of shape (n_weights,)
-            Requires a gradient.
-        state : dict of str to Tensor
-        h : dict of str to Tensor
-        batch : tuple
-        keep : bool
-            Whether the step is differentiable.
+        The weights, of shape (n_weights,), require a gradient; with `keep` the step is
+        differentiable.
         """
         objective, parameters = self.objective, self.optimizer.views(w)
         with self.drawing:

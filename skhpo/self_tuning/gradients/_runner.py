@@ -27,13 +27,7 @@ _NO_DAMPING = 1e-6
 class GradientRunner(EpochRunner):
     """Trains one network by autograd; a subclass tunes in some steps.
 
-    Parameters
-    ----------
-    net : self-tuning estimator
-    batches : RowBatches
-        Of the training data.
-    valid : Rows or None
-        The data to tune on; None only where nothing is tuned.
+    `valid` are the rows to tune on; None only where nothing is tuned.
     """
 
     def __init__(self, net, batches, valid):

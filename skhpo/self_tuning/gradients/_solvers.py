@@ -38,42 +38,20 @@ _SAFE, _GROWTH = 0.5, 1.02
 class Series:
     """A Neumann series that goes on while H and v change, from batch to batch.
 
-    Notation as above, with vectors as lists of tensors. The step a adapts to the curvature along x,
-    which shows a direction that grows; where that is not positive the damping is raised.
-
-    Parameters
-    ----------
-    x : list of Tensor or None
-        The last solution; it is changed in place.
-    step : float or None
-    damping : float
-
-    Attributes
-    ----------
-    x, step, damping : as the parameters
-        After the last term.
+    Notation as above, with vectors as lists of tensors. `x`, the last solution or None, is changed
+    in place. The step a adapts to the curvature along x, which shows a direction that grows; where
+    that is not positive the damping is raised.
     """
 
     def __init__(self, x, step, damping):
         self.x, self.step, self.damping = x, step, damping
 
     def continue_with(self, product, v, n_terms):
-        """Add terms; return the product of the last x but one with the mixed derivative.
+        """Add terms, each a product; return the mixed derivative's product with the last x but one.
 
-        Parameters
-        ----------
-        product : callable
-            Maps a vector, and whether the graph is still needed, to its products with H and with
-            the mixed derivative (or None).
-        v : callable
-            Returns a list of tensors; called after the product of the first term, so that only two
-            of x, v and the product are there at a time.
-        n_terms : int
-            Each is a product.
-
-        Returns
-        -------
-        mixed : Tensor or None
+        `product` maps a vector, and whether the graph is still needed, to its products with H and
+        with the mixed derivative (or None). `v` returns a list of tensors; it is called after the
+        product of the first term, so that only two of x, v and the product are there at a time.
         """
         mixed = None
         for k in range(n_terms):
@@ -113,18 +91,11 @@ def _dot(one, other):
 
 @dataclass(frozen=True)
 class Solution:
-    """An approximate solution.
+    """An approximate solution x, and the residual v - H x, without damping.
 
-    Parameters
-    ----------
-    x, residual : Tensor of shape (n_weights,)
-        The residual is v - H x, without damping.
-    step, damping : float
-        The last ones. The step is NaN for conjugate gradients.
-    n_products : int
-        Products with H, restarts included.
-    restarts : int
-        How often the series diverged, or a direction had no positive curvature.
+    `step` and `damping` are the last ones; the step is NaN for conjugate gradients. `n_products`
+    counts those with H, restarts included; `restarts`, how often the series diverged, or a
+    direction had no positive curvature.
     """
 
     x: torch.Tensor
@@ -144,22 +115,10 @@ class _Diverges(Exception):
 
 
 def solve(solver, product, v, n_terms, step=None, damping=0.0):
-    """Solve H x = v approximately.
+    """Solve H x = v approximately; return a `Solution`.
 
-    Parameters
-    ----------
-    solver : {"neumann", "cg", "identity"}
-    product : callable
-        Maps a vector to its product with H.
-    v : Tensor of shape (n_weights,)
-    n_terms : int
-    step : float or None, default=None
-        None: the inverse of |H v| / |v|, for "identity" 1.
-    damping : float, default=0.0
-
-    Returns
-    -------
-    Solution
+    `solver` is "neumann", "cg" or "identity"; `product` maps a vector to its product with H.
+    Without a `step` it is the inverse of |H v| / |v|, for "identity" 1.
     """
     if not v.any():
         return Solution(torch.zeros_like(v), torch.zeros_like(v), step or 1.0, damping, 0)

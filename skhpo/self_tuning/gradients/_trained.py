@@ -27,18 +27,9 @@ _ONLY_CONVERTED = ("ar", "tar", "weight_dropout")
 class TrainedNetwork:
     """The losses of a trained network at the values of its hyperparameters.
 
-    Parameters are those of `hypergradient`.
-
-    Attributes
-    ----------
-    net : torch estimator
-        A copy.
-    objective : Objective
-    rows, valid : Rows
-    names : list of str
-        The hyperparameters to differentiate for.
-    h : dict of str to Tensor
-        Values of all hyperparameters of the training loss; those of `names` require gradients.
+    Parameters are those of `hypergradient`. `net` is a copy; `names` are the hyperparameters to
+    differentiate for, and `h` values of all hyperparameters of the training loss, of which those of
+    `names` require gradients.
     """
 
     def __init__(self, net, X, y, validation_data, names, values, sample_weight):
