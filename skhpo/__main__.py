@@ -17,13 +17,7 @@ _WATCH_EVERY = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status.
-
-    Parameters
-    ----------
-    arguments : list of str or None, default=None
-        None takes those of the process.
-    """
+    """Run a command, by default that of the process; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m skhpo", description="What can be done with the journal of a search."
     )

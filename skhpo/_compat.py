@@ -69,14 +69,8 @@ def print_inside(cls: Any, shown: Callable[[Any], Any]) -> None:
     """Have estimators of a class print alike alone and inside of other estimators.
 
     scikit-learn prints a pipeline without ``__repr__`` of its steps, from their parameters. Its
-    printer has a function for each ``__repr__`` that it knows: this adds one.
-
-    Parameters
-    ----------
-    cls : type
-        Has a ``__repr__`` of its own.
-    shown : callable
-        From an estimator to one whose parameters print as they should.
+    printer has a function for each ``__repr__`` that it knows: this adds one, that of the class.
+    `shown` maps an estimator to one whose parameters print as they should.
     """
 
     def pprint(printer: Any, estimator: Any, *args: Any) -> None:

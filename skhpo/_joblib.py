@@ -25,12 +25,7 @@ def backend_arguments(parallel: Any) -> dict[str, Any]:
 
 
 class LokyWorkers:
-    """The worker processes of a configured backend of kind loky, which joblib shares and reuses.
-
-    Parameters
-    ----------
-    backend : LokyBackend
-    """
+    """The worker processes of a configured backend of kind loky, which joblib shares and reuses."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -73,20 +68,10 @@ class LokyWorkers:
                 self.executor._work_ids.get_nowait()
 
     def successors(self, configure: Callable[[], Any], submit: Callable[[], Any]) -> Any:
-        """Start a first one of new workers while the present ones stay.
+        """Start a first one of new workers while the present ones stay; return their executor.
 
-        joblib has turned to the new ones then, the backend has not.
-
-        Parameters
-        ----------
-        configure : callable
-            Configures the backend.
-        submit : callable
-            Submits a call to it.
-
-        Returns
-        -------
-        executor : object
+        `configure` configures the backend, `submit` submits a call to it. joblib has turned to the
+        new ones then, the backend has not.
         """
         present = self.executor
         try:

@@ -15,12 +15,7 @@ def late(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the functions ``__getattr__`` and ``__dir__`` of a package.
 
-    Parameters
-    ----------
-    package : str
-        Its name.
-    homes : mapping of str to str
-        From names to the modules that have them, as in ``import_module(module, package)``.
+    `homes` maps names to the modules that have them, as in ``import_module(module, package)``.
     """
 
     def find(name: str) -> Any:
@@ -39,21 +34,10 @@ def late(
 
 
 def import_extra(module: str, who: str, extra: str | None = None) -> Any:
-    """Return a module of a package that is installed with an extra of this one.
+    """Return a module, by its full name, of a package that is installed with an extra of this one.
 
-    Parameters
-    ----------
-    module : str
-        Its full name.
-    who : str
-        What needs it.
-    extra : str or None, default=None
-        None for the name of the package.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; names the extra.
+    Raises ImportError if it is not installed. The message says `who` needs it, and names the extra,
+    by default that with the name of the package.
     """
     try:
         return import_module(module)

@@ -53,10 +53,7 @@ def is_fast() -> bool:
 def adds_in_32_bits(product: Any, left: Any, right: Any) -> bool:
     """Whether a product of matrices of 16 bits has no more error than that of its own rounding.
 
-    Parameters
-    ----------
-    product, left, right : Tensor of dtype bfloat16
-        `right` is of 1 and -1.
+    The right one consists of 1 and -1.
     """
     exact = left.double() @ right.double()
     adding = left.shape[1] * 2.0**-24 * left.double().abs().sum(1, keepdim=True)

@@ -122,15 +122,9 @@ def probe_rows(n: int) -> list[int]:
 
 
 def check_structure(items: Iterable[tuple[int, Any]], *, shapes: bool = False) -> None:
-    """Raise ValueError if items of a dataset differ in structure.
+    """Raise ValueError if items of a dataset, given with their numbers, differ in structure.
 
     Lengths of arrays may differ unless `shapes` is true, their dimensions may not.
-
-    Parameters
-    ----------
-    items : iterable of (int, object)
-        Numbers of items, and the items.
-    shapes : bool, default=False
     """
     first: tuple[int, Any] | None = None
     for number, item in items:

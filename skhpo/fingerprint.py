@@ -60,18 +60,11 @@ def versions(*packages: str) -> dict[str, str | None]:
 def describe(value: Any, _depth: int = 0) -> Any:
     """Describe any object as JSON that is the same in another process.
 
-    Parameters
-    ----------
-    value : object
-        Scalars, containers, arrays and tensors are described by what they hold, scipy's frozen
-        distributions by name and arguments, estimators by class and parameters, functions by
-        name and what they close over, bound methods also by what they are bound to, torch modules
-        by class, parts and weights, anything else by class and attributes; functions and classes
-        of the user's own by their code too.
-
-    Returns
-    -------
-    None, bool, int, float, str, list or dict
+    Scalars, containers, arrays and tensors are described by what they hold, scipy's frozen
+    distributions by name and arguments, estimators by class and parameters, functions by name and
+    what they close over, bound methods also by what they are bound to, torch modules by class,
+    parts and weights, anything else by class and attributes; functions and classes of the user's
+    own by their code too.
     """
     if _depth > 20:
         return _name(type(value))

@@ -160,25 +160,12 @@ def limited(
     threads: int | None = None,
     tell: Callable[[float | None], object] | None = None,
 ) -> Iterator[Callable[[], Cut | None]]:
-    """Set the limits of a fit in the body.
+    """Set the limits of a fit in the body: `seconds` from now, and `until`, the end of all fits.
 
-    Parameters
-    ----------
-    slot : str or None, default=None
-        A torch device, such as ``"cuda:1"``.
-    seconds : float or None, default=None
-        Time from now.
-    until : float or None, default=None
-        End of the time of all fits, as ``time.monotonic()``.
-    threads : int or None, default=None
-        Threads of torch within an operation; only restored if the caller is in `TORCH_THREADS`.
-    tell : callable or None, default=None
-        Called whenever the end changes, with its ``time.monotonic()`` or None.
-
-    Yields
-    ------
-    over : callable
-        Returns the error that must end the body now, or None.
+    `slot` is a torch device, such as ``"cuda:1"``; `threads` are those of torch within an
+    operation, only restored if the caller is in `TORCH_THREADS`; `tell` is called whenever the end
+    changes, with its ``time.monotonic()`` or None. Yields a function that returns the error that
+    must end the body now, or None.
     """
     around = _limits.get()
     limits = _Limits(seconds, until, around and around[0], tell)
@@ -344,13 +331,9 @@ def _set_exception(ident: int | None, kind: type[BaseException] | None) -> None:
 def noticing() -> Iterator[Callable[[], None]]:
     """Detect each Ctrl-C in the body, even if its KeyboardInterrupt is swallowed.
 
-    Signals reach the main thread only; elsewhere nothing is detected. Under a user's handler only
-    a KeyboardInterrupt that it raises counts.
-
-    Yields
-    ------
-    check : callable
-        Raises KeyboardInterrupt if there was one. The end of the body does so, too.
+    Yields a function that raises KeyboardInterrupt if there was one; the end of the body does so,
+    too. Signals reach the main thread only; elsewhere nothing is detected. Under a user's handler
+    only a KeyboardInterrupt that it raises counts.
     """
     noticed: list[int] = []
 

@@ -196,14 +196,7 @@ class TabularMLP(MLP):
 
 
 class TableInputs(nn.Module):
-    """The first layer of a `TabularMLP`: embeddings of categories, then normalized numbers.
-
-    Parameters
-    ----------
-    in_features : int
-    n_categories : tuple of int
-    embedding_size : int
-    """
+    """The first layer of a `TabularMLP`: embeddings of categories, then normalized numbers."""
 
     def __init__(
         self, in_features: int, n_categories: tuple[int, ...], embedding_size: int

@@ -191,19 +191,11 @@ class TrialTable:
         return self._place_of[worker]
 
     def timing(self, n_repeats: int = 1) -> dict[str, NDArray[Any]]:
-        """Return when, where and how long each fit ran.
+        """Return when, where and how long each fit ran: (n_trials, n_splits, n_repeats) arrays.
 
-        Parameters
-        ----------
-        n_repeats : int, default=1
-            Results per split.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (n_trials, n_splits, n_repeats)
-            Rows by number of the trial: ``"start"`` in seconds since 1970, NaN where it is unknown,
-            ``"worker"``, None then, ``"fit_time"`` and ``"score_time"`` in seconds, ``"skipped"``
-            where it was not made, because the configuration was known to break a constraint.
+        Rows are by number of the trial: ``"start"`` in seconds since 1970, NaN where it is unknown,
+        ``"worker"``, None then, ``"fit_time"`` and ``"score_time"`` in seconds, ``"skipped"`` where
+        it was not made, because the configuration was known to break a constraint.
         """
         names = np.array([*self.workers, None], dtype=object)  # -1 is the last one
         order = self._order()

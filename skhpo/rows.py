@@ -265,11 +265,8 @@ def is_row_numbers(value: Any) -> bool:
 def row_mask(rows: Any, n_samples: int, name: str) -> NDArray[np.bool_]:
     """Return a mask, of shape (n_samples,), of rows given by number or as a mask.
 
-    Raises
-    ------
-    ValueError
-        If a number is out of range, the mask has another length, or it is none or all of the rows.
-        `name` is that of the argument.
+    Raises ValueError, about the argument `name`, if a number is out of range, the mask has another
+    length, or it is none or all of the rows.
     """
     rows = np.asarray(rows)
     if rows.dtype.kind == "b":

@@ -18,7 +18,6 @@ import inspect
 import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -92,23 +91,14 @@ def _finite_spaces() -> list[SearchSpace]:
     ]
 
 
-class _raises:
-    """Expects an exception of a type, so that pytest is only needed where tests run."""
-
-    def __init__(self, error: type[Exception]) -> None:
-        self.error = error
-
-    def __enter__(self) -> _raises:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        assert kind is not None, f"{self.error.__name__} was not raised"
-        return issubclass(kind, self.error)
+@contextlib.contextmanager
+def _raises(error: type[Exception]) -> Iterator[None]:
+    """Expect an exception of a type, so that pytest is only needed where tests run."""
+    try:
+        yield
+    except error:
+        return
+    raise AssertionError(f"{error.__name__} was not raised")
 
 
 @contextlib.contextmanager

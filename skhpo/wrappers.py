@@ -42,17 +42,18 @@ __all__ = [
 
 # The parameter with the estimator inside, and the attribute with the fitted one. Classes by name,
 # so that they need not be imported.
-_HOLDERS = {
+_HOLDERS: dict[str, tuple[str, str | None]] = {
     "compose.TransformedTargetRegressor": ("regressor", "regressor_"),
     "model_selection.FixedThresholdClassifier": ("estimator", "estimator_"),
 }
 # Wrappers that fit what is inside several times, or on parts.
-_OTHERS = {
+_OTHERS: dict[str, tuple[str, str | None]] = {
     "calibration.CalibratedClassifierCV": ("estimator", None),
     "model_selection.TunedThresholdClassifierCV": ("estimator", "estimator_"),
     "frozen.FrozenEstimator": ("estimator", "estimator"),
 }
 
+_ANY: dict[str, tuple[str, str | None]] = {**_HOLDERS, **_OTHERS}
 # Transformers that map each value separately, so that rows may be transformed in any portions.
 # Classes by name, so that they need not be imported.
 _NUMBER_BY_NUMBER = (
@@ -127,16 +128,8 @@ class Inside:
 def inside(estimator: Any, resource: str | None = None) -> Inside:
     """Find the estimator inside wrappers.
 
-    Parameters
-    ----------
-    estimator : estimator
-    resource : str or None, default=None
-        The resource: a parameter of `estimator`, or ``"n_samples"``. A wrapper whose own parameter
-        it is counts as the estimator, because its fits differ by level.
-
-    Returns
-    -------
-    Inside
+    `resource` is a parameter of `estimator`, or ``"n_samples"``. A wrapper whose own parameter it
+    is counts as the estimator, because its fits differ by level.
     """
     if resource == "n_samples":
         resource = None
@@ -157,10 +150,7 @@ def inside(estimator: Any, resource: str | None = None) -> Inside:
 def arguments_inside(estimator: Any, fit_params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments of ``fit`` that reach the estimator inside.
 
-    Raises
-    ------
-    ValueError
-        If a wrapper refuses some.
+    Raises ValueError if a wrapper refuses some.
     """
     while (name := _name_of_child(estimator)) is not None:
         if routing_enabled():
@@ -182,7 +172,7 @@ def fitted_inside(estimator: Any) -> Any:
         if isinstance(estimator, Pipeline):
             child = estimator.steps[-1][1]
         else:
-            _, attribute = _any_holder(type(estimator))
+            _, attribute = _holder(type(estimator), _ANY)
             child = None if attribute is None else getattr(estimator, attribute, None)
         if not hasattr(child, "fit"):
             return estimator
@@ -194,7 +184,7 @@ def owner_of(estimator: Any, prefix: str = "") -> tuple[Any, str]:
     if isinstance(estimator, Pipeline) and estimator.steps:
         name, child = estimator.steps[-1]
     else:
-        name, _ = _any_holder(type(estimator))
+        name, _ = _holder(type(estimator), _ANY)
         child = getattr(estimator, name) if name is not None else None
     return owner_of(child, f"{prefix}{name}__") if hasattr(child, "fit") else (estimator, prefix)
 
@@ -221,8 +211,8 @@ def whats_lost(estimator: Any, resource: str | None = None) -> str | None:
 
 def _shows_what_is_inside(estimator: Any) -> bool:
     """Return whether `fitted_inside` will find the network of an unfitted estimator."""
-    while isinstance(estimator, Pipeline) or _any_holder(type(estimator))[1] is not None:
-        estimator = _child_of(estimator, str(_any_holder(type(estimator))[0]))
+    while isinstance(estimator, Pipeline) or _holder(type(estimator), _ANY)[1] is not None:
+        estimator = _child_of(estimator, str(_holder(type(estimator), _ANY)[0]))
     return _is_network(estimator)
 
 
@@ -242,18 +232,10 @@ def _child_of(wrapper: Any, name: str) -> Any:
     return wrapper.steps[-1][1] if isinstance(wrapper, Pipeline) else getattr(wrapper, name)
 
 
-def _holder(cls: type[Any]) -> tuple[str | None, str | None]:
-    """Return parameter and attribute of a supported wrapper with the estimator inside."""
-    return _found(_HOLDERS, cls)
-
-
-def _any_holder(cls: type[Any]) -> tuple[str | None, str | None]:
-    return _found({**_HOLDERS, **_OTHERS}, cls)
-
-
-def _found(
-    holders: Mapping[str, tuple[str, str | None]], cls: type[Any]
+def _holder(
+    cls: type[Any], holders: Mapping[str, tuple[str, str | None]] = _HOLDERS
 ) -> tuple[str | None, str | None]:
+    """Return parameter and attribute of a (supported) wrapper with the estimator inside."""
     named = (names for known, names in holders.items() if imported_class(known) is cls)
     return next(named, (None, None))
 
@@ -306,16 +288,9 @@ class Prepared:
     fit_params: dict[str, Any]
 
     def assembled(self, whole: Any, fitted: Any, *, transforming: bool = True) -> Any:
-        """Return the whole estimator, fitted.
+        """Return the whole estimator, fitted, from itself unfitted and the fitted one inside.
 
-        Parameters
-        ----------
-        whole : estimator
-            Unfitted, with all parameters.
-        fitted : estimator
-            The estimator inside.
-        transforming : bool, default=True
-            If False, the result has no transformers, and takes transformed X.
+        Without `transforming` the result has no transformers, and takes transformed X.
         """
         return _assembled(self.wrapper, whole, self.names, fitted, transforming)
 

@@ -23,15 +23,7 @@ def common_method(members: Sequence[Any]) -> str:
 
 
 def outputs_of(members: Sequence[Any], method: str, X: Any) -> list[NDArray[Any]]:
-    """Return what a method of each member returns for `X`.
-
-    Parameters
-    ----------
-    members : list of estimator
-        Fitted.
-    method : {"predict_proba", "decision_function", "predict"}
-    X : array-like
-    """
+    """Return what a method of each fitted member returns for `X`."""
     members, inputs = _without_transformers(members, X)
     outputs = _in_one_pass(members, inputs)
     found = []
@@ -111,21 +103,10 @@ def votes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
 def aligned(
     outputs: NDArray[Any], method: str, own: NDArray[Any], classes: NDArray[Any]
 ) -> NDArray[Any]:
-    """Return outputs of a member with a column for each class of the ensemble.
+    """Return outputs of a member with a column for each class of the ensemble, which has all.
 
-    Parameters
-    ----------
-    outputs : ndarray of shape (n_samples[, n_outputs])
-    method : str
-    own : ndarray
-        Classes of the member.
-    classes : ndarray
-        Those of the ensemble, which has all of them.
-
-    Raises
-    ------
-    ValueError
-        If the member lacks a class and has decision values, which say nothing of that.
+    Raises ValueError if the member lacks a class and has decision values, which say nothing of
+    that.
     """
     if method == "predict" and classes.ndim == 1:
         return votes(outputs, classes)

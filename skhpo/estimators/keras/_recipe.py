@@ -27,16 +27,9 @@ class Outputs(NamedTuple):
 class Recipe:
     """How a fit made its model.
 
-    Parameters
-    ----------
-    build_fn : callable, keras.Model or None
-    arguments : dict
-        Of the builder: those set, and those inferred from the data.
-    compilation : dict
-        What is set of loss, optimizer and metrics.
-    seed : int
-    inputs : dict of str or None to (tuple of int, str)
-        Shape of a sample and type of each input.
+    Arguments are those of the builder that are set, and those inferred from the data; the
+    compilation is what is set of loss, optimizer and metrics; inputs, by name or None, have the
+    shape of a sample and the type.
     """
 
     build_fn: Any
