@@ -6,32 +6,6 @@ from ._late import late
 
 __version__ = "0.1.0"
 
-# Loaded at first use: a search over scikit-learn estimators never pays for importing torch.
-_HOME = {
-    "BayesSearchCV": "skhpo.model_selection",
-    "EnsembleClassifier": "skhpo.ensembles",
-    "EnsembleRegressor": "skhpo.ensembles",
-    "HalvingHyperbandSearchCV": "skhpo.model_selection",
-    "HarmonicaSearchCV": "skhpo.model_selection",
-    "HyperParameters": "skhpo.define_by_run",
-    "KerasClassifier": "skhpo.estimators.keras",
-    "KerasRegressor": "skhpo.estimators.keras",
-    "MLflowLogger": "skhpo.callbacks",
-    "SearchCV": "skhpo.model_selection",
-    "SearchSpace": "skhpo.space",
-    "SelfTuningClassifier": "skhpo.self_tuning",
-    "SelfTuningRegressor": "skhpo.self_tuning",
-    "SelfTuningSearchCV": "skhpo.model_selection",
-    "TensorBoardLogger": "skhpo.callbacks",
-    "TorchClassifier": "skhpo.estimators",
-    "TorchRegressor": "skhpo.estimators",
-    "WandbLogger": "skhpo.callbacks",
-    "log_randint": "skhpo.space",
-    "distributions_of": "skhpo.define_by_run",
-    "hypergradient": "skhpo.self_tuning",
-    "ordered": "skhpo.space",
-    "read_journal": "skhpo.results",
-}
 
 if TYPE_CHECKING:
     from .callbacks import MLflowLogger, TensorBoardLogger, WandbLogger
@@ -77,4 +51,19 @@ __all__ = [
 ]
 
 
-__getattr__, __dir__ = late(__name__, _HOME)
+# Loaded at first use: a search over scikit-learn estimators never pays for importing torch.
+__getattr__, __dir__ = late(
+    __name__,
+    {
+        "skhpo.callbacks": "MLflowLogger TensorBoardLogger WandbLogger",
+        "skhpo.define_by_run": "HyperParameters distributions_of",
+        "skhpo.ensembles": "EnsembleClassifier EnsembleRegressor",
+        "skhpo.estimators": "TorchClassifier TorchRegressor",
+        "skhpo.estimators.keras": "KerasClassifier KerasRegressor",
+        "skhpo.model_selection": "BayesSearchCV HalvingHyperbandSearchCV HarmonicaSearchCV "
+        "SearchCV SelfTuningSearchCV",
+        "skhpo.results": "read_journal",
+        "skhpo.self_tuning": "SelfTuningClassifier SelfTuningRegressor hypergradient",
+        "skhpo.space": "SearchSpace log_randint ordered",
+    },
+)

@@ -11,16 +11,18 @@ __all__ = ["import_extra", "late"]
 
 
 def late(
-    package: str, homes: Mapping[str, str]
+    package: str, names_of: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the functions ``__getattr__`` and ``__dir__`` of a package.
 
-    `homes` maps names to the modules that have them, as in ``import_module(module, package)``.
+    `names_of` maps modules, as in ``import_module(module, package)``, to the names that they have,
+    with spaces in between.
     """
+    homes = {name: module for module, names in names_of.items() for name in names.split()}
 
     def find(name: str) -> Any:
         if name not in homes:
-            if f".{name}" in homes.values():  # as after an import of the whole package
+            if f".{name}" in names_of:  # as after an import of the whole package
                 return import_module(f".{name}", package)
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(homes[name], package), name)

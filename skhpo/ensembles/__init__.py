@@ -22,11 +22,9 @@ __all__ = [
 __getattr__, __dir__ = late(
     __name__,
     {
-        "EnsembleClassifier": "._estimators",
-        "EnsembleRegressor": "._estimators",
-        "OutputMetric": "._metrics",
-        "labels_of": "._metrics",
-        "select_members": "._selection",
-        "votes": "._outputs",
+        "._estimators": "EnsembleClassifier EnsembleRegressor",
+        "._metrics": "OutputMetric labels_of",
+        "._outputs": "votes",
+        "._selection": "select_members",
     },
 )

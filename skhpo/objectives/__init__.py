@@ -31,11 +31,7 @@ __all__ = [
 __getattr__, __dir__ = late(
     __name__,
     {
-        "bound_violations": "._fronts",
-        "hypervolume": "._hypervolume",
-        "pareto_ranks": "._fronts",
-        "promotion_order": "._fronts",
-        "spread_order": "._fronts",
-        "total_violation": "._fronts",
+        "._fronts": "bound_violations pareto_ranks promotion_order spread_order total_violation",
+        "._hypervolume": "hypervolume",
     },
 )

@@ -25,12 +25,11 @@ __all__ = [
 __getattr__, __dir__ = late(
     __name__,
     {
-        "AsynchronousHyperband": ".asynchronous",
-        "FullScheduler": ".full",
-        "Harmonica": ".harmonica",
-        "Hyperband": ".hyperband",
-        "Scheduler": ".base",
-        "SuccessiveHalving": ".halving",
-        "hyperband_plan": ".hyperband",
+        ".asynchronous": "AsynchronousHyperband",
+        ".base": "Scheduler",
+        ".full": "FullScheduler",
+        ".halving": "SuccessiveHalving",
+        ".harmonica": "Harmonica",
+        ".hyperband": "Hyperband hyperband_plan",
     },
 )

@@ -56,17 +56,8 @@ __all__ = [
 __getattr__, __dir__ = late(
     __name__,
     {
-        "CalibrationError": "._metrics",
-        "CostScorer": "._costs",
-        "FitTime": "._costs",
-        "GroupScorer": "._metrics",
-        "Memory": "._costs",
-        "NParameters": "._costs",
-        "PredictTime": "._costs",
-        "PredictionScorer": "._metrics",
-        "fit_took": "._costs",
-        "make_group_scorer": "._metrics",
-        "n_parameters": "._costs",
-        "worst_class_recall": "._metrics",
+        "._costs": "CostScorer FitTime Memory NParameters PredictTime fit_took n_parameters",
+        "._metrics": "CalibrationError GroupScorer PredictionScorer make_group_scorer "
+        "worst_class_recall",
     },
 )

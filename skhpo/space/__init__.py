@@ -27,14 +27,11 @@ __all__ = [
 __getattr__, __dir__ = late(
     __name__,
     {
-        "Dimension": "._cube",
-        "Levels": "._axes",
-        "MOST_REFUSED": "._forbidden",
-        "SearchSpace": "._space",
-        "as_written": "._views",
-        "log_randint": "._distributions",
-        "make_axis": "._axes",
-        "ordered": "._distributions",
-        "translated": "._distributions",
+        "._axes": "Levels make_axis",
+        "._cube": "Dimension",
+        "._distributions": "log_randint ordered translated",
+        "._forbidden": "MOST_REFUSED",
+        "._space": "SearchSpace",
+        "._views": "as_written",
     },
 )
