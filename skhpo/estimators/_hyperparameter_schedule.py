@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import numbers
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ _CYCLES = (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.CyclicL
 _CLASS, _WEIGHTS = "(class)", "(weights)"
 
 
-def check_hyperparameter_schedule(net):
+def check_hyperparameter_schedule(net: Any) -> None:
     """Raise ValueError for a schedule that cannot be, whatever the data."""
     given = net.hyperparameter_schedule
     if not (isinstance(given, dict) and given and all(isinstance(name, str) for name in given)):
@@ -67,7 +69,7 @@ def check_hyperparameter_schedule(net):
             "has values of its own; use lr_multipliers, or leave one of them out"
         )
     if "criterion__label_smoothing" in given and (
-        "label_smoothing" in given or getattr(net, "label_smoothing", 0)
+        "label_smoothing" in given or bool(getattr(net, "label_smoothing", 0))
     ):
         raise ValueError(
             "label_smoothing and criterion__label_smoothing are the same; leave one of them out"
@@ -81,19 +83,19 @@ def check_hyperparameter_schedule(net):
                 check_arguments(type(net).__name__, constraint, **{item: end})
 
 
-def check_epochs_of_schedule(net, n_epochs):
+def check_epochs_of_schedule(net: Any, n_epochs: int) -> None:
     """Raise ValueError for lists that have no value for the last of `n_epochs` epochs."""
     check_hyperparameter_schedule(net)
     _values(net).check_epochs(n_epochs)
 
 
-def _cycles_momentum(net):
+def _cycles_momentum(net: Any) -> bool:
     if net.lr_scheduler is None or resolve_scheduler(net.lr_scheduler) not in _CYCLES:
         return False
     return vars(net).get("lr_scheduler__cycle_momentum") is not False
 
 
-def _check_name(net, name):
+def _check_name(net: Any, name: str) -> None:
     known = net.get_params(deep=True)
     component, nested, argument = name.partition("__")
     if name not in known:
@@ -117,11 +119,11 @@ def _check_name(net, name):
         )
 
 
-def _component(name):
+def _component(name: str) -> str:
     return "optimizer" if name == "lr" else name.partition("__")[0]
 
 
-def _values(net, n_epochs=0):
+def _values(net: Any, n_epochs: int = 0) -> EpochValues:
     """Return the values, of which those of the first epochs are checked."""
     given = {
         name: _plain_result_of(value) if callable(value) else list(map(_plain, value))
@@ -130,22 +132,22 @@ def _values(net, n_epochs=0):
     return EpochValues(given, max(n_epochs, net.max_epochs, net.schedule_epochs or 0))
 
 
-def _plain_result_of(function):
+def _plain_result_of(function: Callable[[int], Any]) -> Callable[[int], Any]:
     return lambda epoch: _plain(function(epoch))
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def scheduled_arguments(net, component):
+def scheduled_arguments(net: Any, component: str) -> dict[str, Any]:
     """Return arguments with which a component is built so that its values can change later."""
     values, prefix = _values(net), component + "__"
     names = [name for name in values.names if name.startswith(prefix)]
     return {name.removeprefix(prefix): _two_values(values, name)[0] for name in names}
 
 
-def _two_values(values, name):
+def _two_values(values: EpochValues, name: str) -> tuple[Any, Any]:
     """Return two of the values that are not 0, at which a module may leave out a layer."""
     given = values.distinct(name)
     one = max(given, key=lambda value: (abs(value), value))
@@ -174,11 +176,11 @@ class HyperparameterSchedule:
         If values are missing, are refused by the part that gets them, or cannot change there.
     """
 
-    def __init__(self, net, n_epochs):
+    def __init__(self, net: Any, n_epochs: int) -> None:
         self.net = net
         self.values = _values(net, n_epochs)
         self.values.check_epochs(n_epochs)
-        self._places = {}
+        self._places: dict[str, list[tuple[str, nn.Module, str]]] = {}
         for name in self.values.names:
             if _component(name) == "optimizer":
                 self._check_of_optimizer(name)
@@ -186,7 +188,7 @@ class HyperparameterSchedule:
                 self._places[name] = self._places_of(name)
         self._compared = self._values_of_checks()
 
-    def begin_epoch(self, epoch):
+    def begin_epoch(self, epoch: int) -> dict[str, Any]:
         """Set the values of an epoch; return the columns of its row in the history."""
         net, values = self.net, self.values[epoch]
         net._scheduled = values
@@ -203,7 +205,7 @@ class HyperparameterSchedule:
         return {"hyperparameters": values}
 
     @contextlib.contextmanager
-    def compared(self):
+    def compared(self) -> Iterator[None]:
         """Let the criterion be the same in all epochs within this context, for checks.
 
         It has the values of the estimator's own parameters, else the defaults of the criterion; an
@@ -219,7 +221,7 @@ class HyperparameterSchedule:
             net._scheduled = current
             self._set_criterion(current)
 
-    def _values_of_checks(self):
+    def _values_of_checks(self) -> dict[str, Any]:
         """Return the values of the criterion with which checks of all epochs are compared."""
         found = {k: v for k, v in self.values[0].items() if _component(k) == "criterion"}
         if found:
@@ -235,23 +237,23 @@ class HyperparameterSchedule:
             found["label_smoothing"] = self.net.label_smoothing
         return found
 
-    def _set_criterion(self, values):
+    def _set_criterion(self, values: Mapping[str, Any]) -> None:
         self._set_parts({k: v for k, v in values.items() if _component(k) == "criterion"})
         if "label_smoothing" in values and isinstance(self.net.criterion_, nn.CrossEntropyLoss):
             _set(self.net.criterion_, "label_smoothing", values["label_smoothing"])
 
-    def return_to_best(self):
+    def return_to_best(self) -> None:
         """Set the values of the epoch with the best check in the parts, whose weights predict."""
         best_epoch = self.net._state.counters.best_epoch
         if best_epoch:
             self._set_parts(self.values[best_epoch - 1])
 
-    def _set_parts(self, values):
+    def _set_parts(self, values: Mapping[str, Any]) -> None:
         for name in values.keys() & self._places.keys():
             for _, layer, attribute in self._places[name]:
                 _set(layer, attribute, values[name])
 
-    def _check_of_optimizer(self, name):
+    def _check_of_optimizer(self, name: str) -> None:
         argument = name.removeprefix("optimizer__")
         present = self.net.optimizer_.param_groups[0].get(argument)
         if not isinstance(present, int | float) or isinstance(present, bool):
@@ -264,7 +266,7 @@ class HyperparameterSchedule:
             with _naming(name, end):
                 factory([torch.zeros(1, requires_grad=True)], **{"lr": 0.1, argument: end})
 
-    def _places_of(self, name):
+    def _places_of(self, name: str) -> list[tuple[str, nn.Module, str]]:
         """Return the layers that an argument sets, as paths, layers and attributes."""
         low, *_, high = 2 * self.values.distinct(name)
         for end in (low, high):
@@ -273,7 +275,8 @@ class HyperparameterSchedule:
         if low == high:
             return []  # what it was built with
         pair = _two_values(self.values, name)
-        found = _changes(name, *(self._built_with(name, value) for value in pair), pair)
+        one, other = (self._built_with(name, value) for value in pair)
+        found = _changes(name, one, other, pair)
         part = getattr(self.net, _component(name) + "_")
         part = getattr(part, "_orig_mod", part)  # if it is compiled
         layers = dict(part.named_modules())
@@ -286,14 +289,14 @@ class HyperparameterSchedule:
             )
         return [(path, layers[path], attribute) for path, attribute in found]
 
-    def _built_with(self, name, value):
+    def _built_with(self, name: str, value: Any) -> Any:
         """Build the module or the criterion with a value of an argument; nothing else is built."""
         component = _component(name)
         others = [other for other in self.values.names if _component(other) == component]
         changed = {other: _two_values(self.values, other)[0] for other in others}
         return self._built(component, changed | {name: value})
 
-    def _built(self, component, changed):
+    def _built(self, component: str, changed: Mapping[str, Any]) -> Any:
         """Build the module or the criterion of the net with some parameters changed."""
         net = self.net
         twin = clone(net).set_params(hyperparameter_schedule=None)
@@ -311,7 +314,7 @@ class HyperparameterSchedule:
 
 
 @contextlib.contextmanager
-def _naming(name, value):
+def _naming(name: str, value: float) -> Iterator[None]:
     """Say which value it was that the constructor of a part refuses."""
     try:
         yield
@@ -322,7 +325,7 @@ def _naming(name, value):
         ) from error
 
 
-def _changes(name, one, other, pair):
+def _changes(name: str, one: object, other: object, pair: tuple[Any, Any]) -> list[tuple[str, str]]:
     """Return the (path, attribute) that differ as a pair of values; nothing else may differ."""
     before, after = _described(one), _described(other)
     if before.keys() != after.keys():
@@ -340,14 +343,14 @@ def _changes(name, one, other, pair):
     return found
 
 
-def _cannot_change(name, why):
+def _cannot_change(name: str, why: str) -> ValueError:
     return ValueError(
         f"{name!r} cannot change while the network trains, because {why} (an argument must be "
         "passed on to layers as it is); search it with BayesSearchCV"
     )
 
 
-def _described(part):
+def _described(part: object) -> dict[tuple[str, str], Any]:
     """Return attributes of layers and their weights, by path and name."""
     if not isinstance(part, nn.Module):
         return {}
@@ -358,13 +361,12 @@ def _described(part):
     }
     for path, layer in part.named_modules():
         found[path, _CLASS] = type(layer)
-    lazy = nn.parameter.UninitializedTensorMixin
     for path, tensor in (*part.named_parameters(), *part.named_buffers()):
-        found[path, _WEIGHTS] = None if isinstance(tensor, lazy) else tensor
+        found[path, _WEIGHTS] = None if nn.parameter.is_lazy(tensor) else tensor
     return found
 
 
-def _same(one, other):
+def _same(one: object, other: object) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         if one.layout != other.layout:
             return False
@@ -373,7 +375,7 @@ def _same(one, other):
     return type(one) is type(other) and one == other
 
 
-def _equal(one, other):
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.is_floating_point() and one.itemsize == 1:  # with which torch does not compute
         one, other = one.float(), other.float()
     return (
@@ -383,7 +385,7 @@ def _equal(one, other):
     )
 
 
-def _set(layer, attribute, value):
+def _set(layer: object, attribute: str, value: Any) -> None:
     # A program without autograd holds as long as attributes are the same objects.
     if getattr(layer, attribute) != value:
         setattr(layer, attribute, value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
@@ -25,7 +27,7 @@ ORDERS = {"sampler", "batch_sampler", "shuffle"}
 _OF_PROCESSES = {"persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout"}
 
 
-def orders_batches(net, dataset, *, training):
+def orders_batches(net: Any, dataset: object, *, training: bool) -> bool:
     """Whether a net decides which items of a dataset a batch has, and no iterator of the user's."""
     name = "iterator_train" if training else "iterator_valid"
     settings = changed_settings(net, name)
@@ -38,7 +40,7 @@ def orders_batches(net, dataset, *, training):
     )
 
 
-def collate_of(net, settings):
+def collate_of(net: Any, settings: Mapping[str, Any]) -> Callable[[list[Any]], Any]:
     """Return what makes a batch of items, given the settings of an iterator."""
     if net.collate is None:
         return settings.get("collate_fn") or default_collate
@@ -59,7 +61,7 @@ class ItemReader:
         Whether `iterator_train` is read by, or `iterator_valid`.
     """
 
-    def __init__(self, net, *, training):
+    def __init__(self, net: Any, *, training: bool) -> None:
         self.net, self.training = net, training
         settings = changed_settings(net, "iterator_train" if training else "iterator_valid")
         self.collate = collate_of(net, settings)
@@ -68,7 +70,7 @@ class ItemReader:
             of_loader = {k: v for k, v in of_loader.items() if k not in _OF_PROCESSES and v}
         self.settings = of_loader
         self.stream = net._state.streams["forward"] if training else Stream(0, "loader")
-        self._loader = None
+        self._loader: Any = None
         # Whether draws of the dataset are redirected. Whether there are any is not known on a GPU,
         # nor in a thread, beside others that draw.
         in_thread = threading.current_thread() is not threading.main_thread()
@@ -76,11 +78,11 @@ class ItemReader:
         self._has_read = False
 
     @property
-    def needs_loader(self):
+    def needs_loader(self) -> bool:
         """Whether a `DataLoader` has to make the batches."""
         return bool(self.settings)
 
-    def formats(self, dataset, number):
+    def formats(self, dataset: Any, number: int) -> tuple[Any, Any] | None:
         """Return shape and type of a row of the inputs and of the targets, as an item has them.
 
         None if they depend on how items are collated, or inputs or targets are several.
@@ -92,12 +94,14 @@ class ItemReader:
             return None
         return (tuple(X.shape[1:]), X.dtype), (tuple(y.shape[1:]), y.dtype)
 
-    def probe(self, dataset, numbers):
+    def probe(self, dataset: Any, numbers: list[int]) -> Any:
         """Return a batch (X, y), with draws from a stream of its own."""
         with torch.inference_mode(False), OwnGenerators(Stream(0, "probe")):
             return self.net._prepare_batch(fetch(dataset, numbers, self.collate))
 
-    def batches(self, dataset, numbers, *, targets=True):
+    def batches(
+        self, dataset: Any, numbers: Sequence[list[int]], *, targets: bool = True
+    ) -> Iterator[Any]:
         """Yield a pair (X, y) for each list of numbers of items; `y` is None without `targets`."""
         read = self._by_loader if self.needs_loader else self._read
         raw = iter(read(dataset, numbers))
@@ -107,7 +111,7 @@ class ItemReader:
                 made = self.net._prepare_batch(next(raw), targets=targets)
             yield made
 
-    def _read(self, dataset, numbers):
+    def _read(self, dataset: Any, numbers: Iterable[list[int]]) -> Iterator[Any]:
         drawing = _Noting(self.stream)
         for some in numbers:
             if not self._draws and self._has_read:
@@ -123,7 +127,7 @@ class ItemReader:
             self._draws, self._has_read = self._draws or drawing.drew, True
             yield batch
 
-    def _by_loader(self, dataset, numbers):
+    def _by_loader(self, dataset: Any, numbers: Sequence[list[int]]) -> Iterator[Any]:
         """Read by a loader that lives as long as this reader, so that its processes may persist."""
         if self._loader is None or self._loader.dataset is not dataset:
             settings = dict(self.settings)
@@ -145,7 +149,7 @@ class _Noting(OwnGenerators):
 
     drew = False
 
-    def generator(self, device):
+    def generator(self, device: torch.device) -> torch.Generator:
         self.drew = True
         return super().generator(device)
 
@@ -153,10 +157,10 @@ class _Noting(OwnGenerators):
 class _Chosen:
     """A batch sampler of numbers that are given."""
 
-    numbers = ()
+    numbers: Sequence[list[int]] = ()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.numbers)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         return iter(self.numbers)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import dis
 import inspect
 import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn
 
 import torch
 from skorch import NeuralNet
@@ -21,7 +24,7 @@ from torch.utils.data import DataLoader
 from ..limits import check_time
 from ..names import OPTIMIZERS, nearest_first
 from ..training.batches import RowBatches
-from ..training.engine import EpochReport, EpochRunner
+from ..training.engine import ActiveNetwork, Checks, EpochReport, EpochRunner
 from ..training.forwarding import plain_tuple
 from ..training.runners import GradientSteps, parameters_of
 from .settings import changed_settings
@@ -60,7 +63,7 @@ _HOOKS = (
 )
 
 
-def given_callbacks(net):
+def given_callbacks(net: Any) -> dict[str, Any]:
     """Return the user's callbacks by name, without skorch's defaults."""
     if not net.callbacks or net.callbacks == "disable":
         return {}
@@ -68,7 +71,7 @@ def given_callbacks(net):
     return {name: callback for name, callback in net.callbacks_ if name not in defaults}
 
 
-def let_callbacks_set_params(net, X, y):
+def let_callbacks_set_params(net: Any, X: Any, y: Any) -> None:
     """Call callbacks that set parameters by the data, as skorch's `InputShapeSetter` does.
 
     skorch calls them when training begins, but here the module is built and tested before that.
@@ -83,7 +86,7 @@ def let_callbacks_set_params(net, X, y):
             callback.on_train_begin(net, X=X, y=y)
 
 
-def check_monitors(net, valid, checks):
+def check_monitors(net: Any, valid: Any, checks: Checks | None) -> None:
     """Raise ValueError if a callback monitors a value that is not going to be recorded.
 
     It needs a validation part (of `train_split`) or `checks` and there is none, or nothing records
@@ -124,19 +127,20 @@ def check_monitors(net, valid, checks):
         )
 
 
-def _needs_validation(callback):
+def _needs_validation(callback: Any) -> bool:
     return isinstance(callback, ScoringBase | PassthroughScoring) and not callback.on_train
 
 
-def _name_of(score):
-    return getattr(score, "name_", score.name)
+def _name_of(score: Any) -> str:
+    name: str = getattr(score, "name_", score.name)
+    return name
 
 
-def _with_best(*names):
+def _with_best(*names: str) -> set[str]:
     return {name + suffix for name in names for suffix in ("", "_best")}
 
 
-def _recorded_without_validation(net, checks):
+def _recorded_without_validation(net: Any, checks: Checks | None) -> set[str]:
     callbacks = [callback for _, callback in net.callbacks_]
     names = {"epoch", "dur", "train_batch_count", *_with_best("train_loss")}
     scores = (c for c in callbacks if isinstance(c, ScoringBase | PassthroughScoring))
@@ -149,7 +153,9 @@ def _recorded_without_validation(net, checks):
     return names
 
 
-def _raise_without_validation(net, checks, name, monitor, base):
+def _raise_without_validation(
+    net: Any, checks: Checks | None, name: str, monitor: str, base: str
+) -> NoReturn:
     other = "train_loss" + monitor.removeprefix(base)
     if checks is None:
         found = "train_split=None and validation_fraction=None"
@@ -163,12 +169,12 @@ def _raise_without_validation(net, checks, name, monitor, base):
     )
 
 
-def own_classes(cls):
+def own_classes(cls: type[Any]) -> list[type[Any]]:
     """Return the user's classes among the bases of a class."""
     return [base for base in cls.__mro__ if base.__module__.partition(".")[0] not in _OF_PACKAGES]
 
 
-def _constants_of(cls):
+def _constants_of(cls: type[Any]) -> set[object]:
     """Return the constants in the user's code of a class."""
     codes = (
         getattr(value, "__code__", None)
@@ -178,25 +184,25 @@ def _constants_of(cls):
     return {constant for code in codes if code is not None for constant in code.co_consts}
 
 
-class EpochTable(PrintLog):
+class EpochTable(PrintLog):  # type: ignore[misc] # skorch has no types
     """skorch's table of epochs, for environments such as Ray that replace ``print``.
 
     skorch's own compares its sink with the current ``print``: after a replacement it ignores
     `verbose`, and cannot be pickled.
     """
 
-    def _sink(self, text, verbose):
+    def _sink(self, text: str, verbose: object) -> None:
         if verbose or self.sink is not _PRINT:
             self.sink(text)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if v is not _PRINT}
 
-    def __setstate__(self, state):
-        vars(self).update({"sink": _PRINT, **state})
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update({"sink": _PRINT, **state})
 
 
-def with_epoch_table(callbacks):
+def with_epoch_table(callbacks: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Return skorch's default callbacks, as pairs of name and callback, with our table."""
     return [
         (name, EpochTable() if type(callback) is PrintLog else callback)
@@ -211,44 +217,50 @@ class NetWatcher:
     to scikit-learn's, whose `context` may be None.
     """
 
-    def __init__(self, net, datasets, context=None, hook_data=None):
+    def __init__(
+        self,
+        net: Any,
+        datasets: Mapping[str, Any],
+        context: Any = None,
+        hook_data: Mapping[str, Any] | None = None,
+    ) -> None:
         self.net = net
         self.datasets = datasets
         self.context = context
-        self.hook_data = hook_data
+        self.hook_data = hook_data or {}
 
-    def epoch_begins(self):
+    def epoch_begins(self) -> bool:
         """Open a row of the history; return whether to train the epoch."""
         if self.context is not None:
             self.of_epoch = self.context.subcontext(task_name="epoch")
             self.of_epoch.call_on_fit_task_begin(**self.hook_data)
         return self._tell("on_epoch_begin")
 
-    def epoch_ends(self):
+    def epoch_ends(self) -> bool:
         """Notify of the completed row; return whether to go on."""
         go_on = self._tell("on_epoch_end")
         self._print()
         return go_on
 
-    def epoch_counted(self):
+    def epoch_counted(self) -> bool:
         """Notify scikit-learn's callbacks of the end of the epoch; return whether to go on."""
         if self.context is None:
             return True
         snapshot = {"reconstruction_attributes": self.net._snapshot}
         return not self.of_epoch.call_on_fit_task_end(**self.hook_data, **snapshot)
 
-    def _tell(self, event):
+    def _tell(self, event: str) -> bool:
         net = self.net
         getattr(net, event)(net, **self.datasets)
         given = given_callbacks(net).values()
 
-        def tell_given():
+        def tell_given() -> None:
             for callback in given:
                 getattr(callback, event)(net, **self.datasets)
 
         return not given or not stopped_by_skorch(net, tell_given)
 
-    def _print(self):
+    def _print(self) -> None:
         if self.net.verbose:
             callbacks = dict(self.net.callbacks_)
             if "print_log" in callbacks:
@@ -258,14 +270,14 @@ class NetWatcher:
 class HookedWatcher(NetWatcher):
     """Notifies all callbacks, as skorch does; they record and print."""
 
-    def _tell(self, event):
+    def _tell(self, event: str) -> bool:
         return not stopped_by_skorch(self.net, lambda: self.net.notify(event, **self.datasets))
 
-    def _print(self):
+    def _print(self) -> None:
         """Do nothing: a callback prints."""
 
 
-def stopped_by_skorch(net, function):
+def stopped_by_skorch(net: Any, function: Callable[[], object]) -> bool:
     """Call a function in the environment of skorch's callbacks; return whether one stopped."""
     try:
         with net._as_callbacks_expect():
@@ -277,20 +289,22 @@ def stopped_by_skorch(net, function):
     return False
 
 
-def _raised_by_skorch(error):
+def _raised_by_skorch(error: BaseException) -> bool:
     """Whether a callback of skorch raised the error to stop training, as EarlyStopping does.
 
     A signal that arrives during such a callback is not raised by a `raise` statement.
     """
     last = error.__traceback__
-    while last.tb_next is not None:
+    while last is not None and last.tb_next is not None:
         last = last.tb_next
+    if last is None:
+        return False
     frame = last.tb_frame
     in_callback = frame.f_globals.get("__name__", "").startswith("skorch.callbacks.")
     return in_callback and frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
-def begin_training(net, X, y):
+def begin_training(net: Any, X: Any, y: Any) -> None:
     """Notify skorch's callbacks, except schedules of the learning rate that must continue."""
     net.on_train_begin(net, X=X, y=y)
     for _, callback in net.callbacks_:
@@ -301,7 +315,9 @@ def begin_training(net, X, y):
         callback.on_train_begin(net, X=X, y=y)
 
 
-def why_hooked(net, batches, valid_batches, fit_params):
+def why_hooked(
+    net: Any, batches: object, valid_batches: object, fit_params: Mapping[str, Any]
+) -> str | None:
     """Return the reason why epochs must run in skorch's own loop, or None."""
     cls = type(net)
     hooks = [hook for hook in _HOOKS if getattr(cls, hook) is not getattr(NeuralNet, hook)]
@@ -333,41 +349,47 @@ class HookedRunner(EpochRunner):
     numbers; `fit_params` are passed to the module's ``forward``.
     """
 
-    def __init__(self, net, valid_batches, drawing, fit_params):
+    def __init__(
+        self,
+        net: Any,
+        valid_batches: Any,
+        drawing: AbstractContextManager[Any],
+        fit_params: Mapping[str, Any],
+    ) -> None:
         self.net = net
         self.valid_batches = valid_batches
         self.drawing = drawing
         self.fit_params = fit_params
 
-    def run(self, networks):
+    def run(self, networks: Sequence[ActiveNetwork]) -> list[EpochReport]:
         """Train one network for an epoch."""
         (network,) = networks
         stopped = stopped_by_skorch(self.net, lambda: self._run(network))
         return [EpochReport(finished=not stopped)]
 
-    def _run(self, network):
-        net, accumulates = self.net, changes_steps(self.net)
-        steps = self._steps(network) if accumulates else None
+    def _run(self, network: ActiveNetwork) -> None:
+        net = self.net
+        steps = self._steps(network) if changes_steps(net) else None
 
-        def train_step(batch, **params):
+        def train_step(batch: Any, **params: Any) -> dict[str, Any]:
             check_time()
             with self.drawing:
-                if accumulates:
-                    step = self._accumulated(steps, batch, params)
-                else:
+                if steps is None:
                     step = net.train_step(batch, **params)
-            if not accumulates:
+                else:
+                    step = self._accumulated(steps, batch, params)
+            if steps is None:
                 network.after_batch()
             return {**step, "y_pred": plain_tuple(step["y_pred"])}
 
-        def validation_step(batch, **params):
+        def validation_step(batch: Any, **params: Any) -> dict[str, Any]:
             step = net.validation_step(batch, **params)
             return {**step, "y_pred": plain_tuple(step["y_pred"])}
 
         net.run_single_epoch(
             network.batches, training=True, prefix="train", step_fn=train_step, **self.fit_params
         )
-        if accumulates:
+        if steps is not None:
             steps.finish()
         with network.state.averaged(), network.at_check():
             net.run_single_epoch(
@@ -378,17 +400,17 @@ class HookedRunner(EpochRunner):
                 **self.fit_params,
             )
 
-    def _steps(self, network):
+    def _steps(self, network: ActiveNetwork) -> GradientSteps:
         net = self.net
 
-        def step():
+        def step() -> None:
             net._step_optimizer(None)
             network.after_batch()
 
         optimizers = (getattr(net, name + "_") for name in net._optimizers)
         return GradientSteps(parameters_of(*optimizers), step, net.accumulate, net.max_grad_norm)
 
-    def _accumulated(self, steps, batch, params):
+    def _accumulated(self, steps: GradientSteps, batch: Any, params: Mapping[str, Any]) -> Any:
         """Return what skorch's ``train_step`` does, which steps the optimizer for each batch."""
         net = self.net
         steps.begin_batch(get_len(batch[0] if isinstance(batch, tuple | list) else batch))
@@ -399,6 +421,6 @@ class HookedRunner(EpochRunner):
         return step
 
 
-def changes_steps(net):
+def changes_steps(net: Any) -> bool:
     """Whether a step of the optimizer is not that of skorch's ``train_step``."""
     return net.accumulate > 1 or net.max_grad_norm is not None

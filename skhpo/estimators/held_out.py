@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from torch.utils.data import Subset
@@ -42,7 +44,7 @@ __all__ = [
 ARGUMENTS = ("validation_data", "X_val", "y_val")
 
 
-def one_argument(validation_data=None, X_val=None, y_val=None):
+def one_argument(validation_data: Any = None, X_val: Any = None, y_val: Any = None) -> Any:
     """Return the rows to check on that ``fit`` got: a pair, a `Dataset` or row numbers; or None.
 
     Raises ValueError for other types, and if it got several.
@@ -62,7 +64,7 @@ def one_argument(validation_data=None, X_val=None, y_val=None):
     return X_val, y_val
 
 
-def _check_type(given):
+def _check_type(given: object) -> None:
     is_pair = isinstance(given, tuple | list) and len(given) == 2
     is_dataset = isinstance(given, torch.utils.data.Dataset)
     if not (is_pair or is_dataset or is_row_numbers(given)):
@@ -74,7 +76,7 @@ def _check_type(given):
         )
 
 
-def check_sources(net, given):
+def check_sources(net: Any, given: object) -> None:
     """Raise ValueError for two sources of rows to check on, and for settings that need one.
 
     `given` is what ``fit`` got, or None.
@@ -104,7 +106,9 @@ def check_sources(net, given):
         )
 
 
-def hold_out(net, X, y, weight, given=None):
+def hold_out(
+    net: Any, X: Any, y: Any, weight: NDArray[Any] | None, given: Any = None
+) -> tuple[Any, Checks]:
     """Return the training part of data with encoded targets, and the `Checks` on other rows.
 
     These are what ``fit`` was given, a pair, a dataset or a mask of the rows, else a part of the
@@ -129,7 +133,14 @@ def hold_out(net, X, y, weight, given=None):
     return _parted(net, X, y, weight, *parts)
 
 
-def _parted(net, X, y, weight, train, valid):
+def _parted(
+    net: Any,
+    X: Any,
+    y: Any,
+    weight: NDArray[Any] | None,
+    train: Any,
+    valid: Any,
+) -> tuple[Any, Checks]:
     known = None if y is None else net._decode(y[valid])
     if y is not None:
         net._learn_from_targets(y[train], None if weight is None else weight[train])
@@ -145,7 +156,7 @@ def _parted(net, X, y, weight, train, valid):
         valid_rows = rows.subset(valid) if rows.resident else rows.view(valid)
         return rows.view(train), checks_of(net, valid_rows, known)
 
-    def part(rows, *, training):
+    def part(rows: NDArray[np.intp], *, training: bool) -> Any:
         if isinstance(X, Mapping):
             some = {k: safe_indexing(v, rows) for k, v in X.items()}
         else:
@@ -156,7 +167,7 @@ def _parted(net, X, y, weight, train, valid):
     return part(train, training=True), checks_of(net, part(valid, training=False), known)
 
 
-def _checks_on(net, given):
+def _checks_on(net: Any, given: Any) -> Checks:
     """Return the checks on a pair or a dataset that ``fit`` was given."""
     X, y = given if isinstance(given, tuple | list) else (given, None)
     y = Inputs(y) if isinstance(y, Mapping) else y
@@ -176,7 +187,7 @@ def _checks_on(net, given):
     return checks_of(net, net._as_dataset(X, y, training=False), net._decode(y))
 
 
-def _checks_on_dataset(net, X, y):
+def _checks_on_dataset(net: Any, X: Any, y: Any) -> Checks:
     of_training = net._class_weight_of_loader
     X, y = check_dataset(net, X, y, None, False)
     net._class_weight_of_loader = of_training
@@ -186,20 +197,20 @@ def _checks_on_dataset(net, X, y):
     return checks_of(net, X, known)
 
 
-def _labels(net, dataset, known):
+def _labels(net: Any, dataset: Any, known: Any) -> Any:
     """Return the targets of a dataset as a scorer needs them; None where the loss is monitored."""
     if known is not None or net.monitor == "valid_loss":
         return known
     return net._labels_of_dataset(dataset)
 
 
-def _has_numbers(column):
+def _has_numbers(column: object) -> bool:
     if scipy.sparse.issparse(column):
         return True
     return isinstance(column, np.ndarray | RowSubset) and column.dtype.kind in "biuf"
 
 
-def checks_of(net, valid, y, *, min_epochs=None):
+def checks_of(net: Any, valid: Any, y: Any, *, min_epochs: int | None = None) -> Checks:
     """Return the checks of a net on held-out rows by its `monitor`.
 
     `valid` has encoded targets, `y` those of the user; `min_epochs` replaces that of the net.
@@ -223,28 +234,29 @@ class Measure:
     draw random numbers; within a context of `compared` losses of all epochs are comparable.
     """
 
-    def __init__(self, net, valid, y, scorer):
+    def __init__(self, net: Any, valid: Any, y: Any, scorer: Callable[..., float] | None) -> None:
         self.net = net
         self.valid = valid
         self.y = y
         self.scorer = scorer
         self.may_draw = True
+        self.compared: Callable[[], contextlib.AbstractContextManager[Any]]
         self.compared = contextlib.nullcontext
 
-    def __call__(self):
+    def __call__(self) -> float:
         """Return the current value."""
-        return self._loss() if self.scorer is None else self._score()
+        return self._loss() if self.scorer is None else self._score(self.scorer)
 
-    def _score(self):
+    def _score(self, scorer: Callable[..., float]) -> float:
         net, encoded = self.net, self.net._labels_are_encoded
         net._labels_are_encoded = False
         try:
             with self._drawing():
-                return float(self.scorer(net, self.valid, self.y))
+                return float(scorer(net, self.valid, self.y))
         finally:
             net._labels_are_encoded = encoded
 
-    def _loss(self):
+    def _loss(self) -> float:
         net = self.net
         net._set_training(False)
         weighted = getattr(self.valid, "weight", None) is not None
@@ -260,14 +272,16 @@ class Measure:
         mean = np.average(torch.stack(losses).tolist(), weights=sizes)
         return float(mean / self.valid.weights.mean()) if weighted else float(mean)
 
-    def _drawing(self):
+    def _drawing(self) -> contextlib.AbstractContextManager[Any]:
         if not self.may_draw:
             return contextlib.nullcontext()
         # A new stream for each check: checks must not shift the streams of training.
-        return self.net._drawing_from(Stream(self.net.seed_, "check"))
+        drawing: contextlib.AbstractContextManager[Any]
+        drawing = self.net._drawing_from(Stream(self.net.seed_, "check"))
+        return drawing
 
 
-def end_of_training(net):
+def end_of_training(net: Any) -> EndOfTraining:
     """Return the `EndOfTraining` of a torch estimator."""
     return EndOfTraining(
         finds=net.validation_fraction is not None,
@@ -278,7 +292,7 @@ def end_of_training(net):
     )
 
 
-def _why_same(net):
+def _why_same(net: Any) -> str | None:
     if net.validation_fraction is None:
         return "validation_fraction=None holds no rows out"
     callbacks = _callbacks_of(net)
@@ -298,7 +312,7 @@ def _why_same(net):
     return None
 
 
-def _found(net):
+def _found(net: Any) -> dict[str, int]:
     epoch = net._state.counters.best_epoch
     if not epoch:
         return {}
@@ -308,7 +322,7 @@ def _found(net):
     return {"best_epoch": epoch, "best_step": epoch * math.ceil(n_batches / net.accumulate)}
 
 
-def _parameters(net, n_epochs):
+def _parameters(net: Any, n_epochs: int) -> dict[str, Any]:
     if net.lr_scheduler is not None and needs_monitor(net.lr_scheduler):
         raise ValueError(
             "a fit on all rows must not need rows that are held out, but "
@@ -331,7 +345,7 @@ def _parameters(net, n_epochs):
     }
 
 
-def _callbacks_of(net):
+def _callbacks_of(net: Any) -> list[Any]:
     """Return the user's callbacks as a fit has them: made, and with what parameters set of them."""
     if not net.callbacks or net.callbacks == "disable":
         return []
@@ -340,9 +354,9 @@ def _callbacks_of(net):
     return list(given_callbacks(net).values())
 
 
-def _steps_per_epoch(net, n_samples):
+def _steps_per_epoch(net: Any, n_samples: int) -> int:
     settings = net.get_params_for("iterator_train")
-    size = settings.get("batch_size", net.batch_size)
+    size: int | None = settings.get("batch_size", net.batch_size)
     if size == -1:
         return 1
     n_batches = len(
@@ -353,4 +367,4 @@ def _steps_per_epoch(net, n_samples):
             drop_last=settings.get("drop_last", False),
         )
     )
-    return max(1, math.ceil(n_batches / net.accumulate))
+    return max(1, math.ceil(n_batches / int(net.accumulate)))

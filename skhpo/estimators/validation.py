@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence, Set
+from typing import Any, NoReturn
 
 import numpy as np
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
@@ -39,7 +41,7 @@ NO_BATCHES = (
 _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
 
 
-def check_inputs(estimator, X, y, *, reset, needs_y):
+def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool, needs_y: bool) -> tuple[Any, Any]:
     """Check `X` and the length of `y`; with `reset` set, else compare, the features of `estimator`.
 
     Returns `X` as a numeric and finite ndarray, CSR matrix or dict of ndarray (without a copy
@@ -76,7 +78,7 @@ def check_inputs(estimator, X, y, *, reset, needs_y):
     return X, y
 
 
-def check_container(estimator, X, y, *, reset):
+def check_container(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
     """Check the data for a user's `Dataset`: names of columns, and length; return it as given."""
     single = not isinstance(X, Mapping | list | tuple)
     if single and len(getattr(X, "shape", ())) == 2:
@@ -86,7 +88,7 @@ def check_container(estimator, X, y, *, reset):
     return X, y
 
 
-def _check_array(estimator, X, *, reset):
+def _check_array(estimator: Any, X: Any, *, reset: bool) -> Any:
     _refuse_dates(X)
     try:
         X = validate_data(
@@ -100,7 +102,7 @@ def _check_array(estimator, X, *, reset):
     return X
 
 
-def _check_dict(estimator, X, reset):
+def _check_dict(estimator: Any, X: Mapping[Any, Any], reset: bool) -> dict[Any, Any]:
     if not X:
         raise ValueError(
             "X must be an array, or a dict with at least one, but is an empty dict; pass the "
@@ -138,7 +140,7 @@ def _check_dict(estimator, X, reset):
     return arrays
 
 
-def _check_columns(estimator, X, reset):
+def _check_columns(estimator: Any, X: Mapping[Any, Any], reset: bool) -> None:
     """Learn the columns of frames in a dict, or raise ValueError if they are others now."""
     columns = {k: [str(one) for one in v.columns] for k, v in X.items() if hasattr(v, "columns")}
     if reset:
@@ -152,7 +154,7 @@ def _check_columns(estimator, X, reset):
             )
 
 
-def _refuse_dates(X, name="X"):
+def _refuse_dates(X: Any, name: str = "X") -> None:
     """Raise ValueError for dates and durations, which must be converted to numbers."""
     dtypes = getattr(X, "dtypes", None)
     columns = {name: getattr(X, "dtype", None)}
@@ -165,7 +167,7 @@ def _refuse_dates(X, name="X"):
             )
 
 
-def _check_fits_float32(X):
+def _check_fits_float32(X: Any) -> None:
     if X.dtype.kind not in "biuf":
         such = f", such as {np.ravel(X)[0]!r}" if X.dtype.kind == "O" and X.size else ""
         raise ValueError(
@@ -182,7 +184,7 @@ def _check_fits_float32(X):
             )
 
 
-def check_sample_weight(sample_weight, n_samples):
+def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:
     """Return weights (one for each sample, a number or None) as ndarray of shape (n_samples,).
 
     None stays None. Raises ValueError if they have another shape, are negative or not finite, or
@@ -192,7 +194,7 @@ def check_sample_weight(sample_weight, n_samples):
         return None
     if isinstance(sample_weight, numbers.Number):
         sample_weight = np.full(n_samples, sample_weight)
-    weight = check_array(
+    weight: NDArray[np.float64] = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
     if weight.shape != (n_samples,):
@@ -207,13 +209,22 @@ def check_sample_weight(sample_weight, n_samples):
     return weight
 
 
-def _check_dataset_before_search(estimator, X, y, sample_weight, varied):
+def _check_dataset_before_search(
+    estimator: Any, X: Dataset[Any], y: Any, sample_weight: Any, varied: Collection[str]
+) -> None:
     if "class_weight" in varied:
         estimator.set_params(class_weight=None)
     estimator._check_training_data(X, y, sample_weight, None, True)
 
 
-def check_before_search(estimator, X, y, sample_weight, varied, parts):
+def check_before_search(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    varied: Set[str],
+    parts: Set[str],
+) -> None:
     """Raise the ValueError that every fit of a search would raise, whatever its candidate.
 
     `X` and `y` may be None (unknown); `varied` are the parameters that candidates set, `parts`
@@ -244,7 +255,9 @@ def check_before_search(estimator, X, y, sample_weight, varied, parts):
             estimator._row_weights(y, weight)
 
 
-def check_training_data(net, X, y, sample_weight, classes, reset):
+def check_training_data(
+    net: Any, X: Any, y: Any, sample_weight: Any, classes: Any, reset: bool
+) -> tuple[Any, Any, NDArray[np.float32] | None, NDArray[np.bool_] | None]:
     """Return checked inputs, encoded targets, weights, and a mask of the samples that were kept.
 
     The last two are None without weights, the mask also where none is zero. With `reset` the net
@@ -269,7 +282,9 @@ def check_training_data(net, X, y, sample_weight, classes, reset):
     return _weighted(net, X, net._check_targets(y, classes, reset), sample_weight, n_samples)
 
 
-def _weighted(net, X, y, sample_weight, n_samples):
+def _weighted(
+    net: Any, X: Any, y: Any, sample_weight: Any, n_samples: int | None
+) -> tuple[Any, Any, NDArray[np.float32] | None, NDArray[np.bool_] | None]:
     """Return checked data without samples of weight zero, and the weights, of mean 1.
 
     The last item is a mask of the samples that were kept, None for all.
@@ -291,14 +306,14 @@ def _weighted(net, X, y, sample_weight, n_samples):
     return X, y, (weight / weight.mean()).astype(np.float32), kept
 
 
-def _check_reads_weights(net, X):
+def _check_reads_weights(net: Any, X: Any) -> None:
     """Raise ValueError unless batches of data can have weights."""
     slices = net._slices_batches() and not isinstance(X, Dataset)
     if not slices and not net._reads_items(X, training=True):
         net._refuse_weights(training=True)
 
 
-def check_dataset(net, X, y, classes, reset):
+def check_dataset(net: Any, X: Any, y: Any, classes: Any, reset: bool) -> tuple[Any, Any]:
     """Return a dataset of pairs and its encoded targets, as far as they are known."""
     by_number = not isinstance(X, IterableDataset)
     items = probed_items(X) if by_number and y is not None else []
@@ -315,7 +330,7 @@ def check_dataset(net, X, y, classes, reset):
     return X, encoded
 
 
-def _kept(X, mask):
+def _kept(X: Any, mask: NDArray[np.bool_]) -> Any:
     """Return the samples of a mask, of checked data."""
     rows = np.flatnonzero(mask)
     if isinstance(X, Dataset):
@@ -325,20 +340,14 @@ def _kept(X, mask):
     return safe_indexing(X, rows)
 
 
-def check_agreement(net, dataset, items, y, encoded):
+def check_agreement(
+    net: Any, dataset: Any, items: Sequence[tuple[int, Any]], y: Any, encoded: Any
+) -> None:
     """Raise ValueError unless targets are those of the items of a dataset.
 
     They are compared with a few items, and with all targets that the dataset stores, where these
-    are what the items have.
-
-    Parameters
-    ----------
-    net : TorchClassifier or TorchRegressor
-    dataset : torch.utils.data.Dataset
-    items : list of (int, tuple)
-        Numbers of some items, and the items, pairs of inputs and target.
-    y, encoded : array-like, or Inputs
-        The targets as they are given, and as the net encodes them.
+    are what the items have. `items` are numbers of some, and the items, pairs of inputs and target;
+    `y` are the targets as they are given, `encoded` as the net encodes them.
     """
     for number, (_, target) in items:
         if isinstance(y, Inputs):
@@ -364,7 +373,7 @@ def check_agreement(net, dataset, items, y, encoded):
                 _raise(number, np.asarray(y)[number], target)
 
 
-def _agrees(net, target, encoded):
+def _agrees(net: Any, target: Any, encoded: Any) -> bool:
     """Whether the target of an item is what was encoded, or given as a dict."""
     if isinstance(target, Mapping) or isinstance(encoded, Mapping):
         if not isinstance(target, Mapping) or not isinstance(encoded, Mapping):
@@ -381,7 +390,7 @@ def _agrees(net, target, encoded):
     return np.array_equal(own, encoded)
 
 
-def _raise(number, given, target):
+def _raise(number: int, given: object, target: object) -> NoReturn:
     raise ValueError(
         "y must agree with the targets of the Dataset X, on which the network is trained, but for "
         f"item {number} y is {given!r} and the Dataset yields {target!r}; leave y out, or let "
