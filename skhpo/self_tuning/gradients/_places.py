@@ -64,12 +64,28 @@ class Places:
 
 
 def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), of_steps=False):
-    """Return the `Places` of hyperparameters in a network that is built.
+    """Return the `Places` of hyperparameters.
 
-    With `all_weights` "weight_decay" is on all parameters, as that of an optimizer; otherwise on
-    those of at least two dimensions. `constants` are those of `names` that nothing is
-    differentiated for, which need no derivative; with `of_steps` settings of the optimizer are
-    followed. Raises ValueError if a name matches nothing, or something that has no derivative.
+    Parameters
+    ----------
+    net : torch estimator
+        Built.
+    module : torch.nn.Module
+    names : iterable of str
+    n_rows : int
+        Of the training data.
+    all_weights : bool, default=False
+        Whether "weight_decay" is on all parameters, as that of an optimizer; otherwise on those
+        of at least two dimensions.
+    constants : collection of str, default=()
+        Those of `names` that nothing is differentiated for, which need no derivative.
+    of_steps : bool, default=False
+        Whether settings of the optimizer are followed.
+
+    Raises
+    ------
+    ValueError
+        If a name matches nothing, or something that has no derivative.
     """
     parameters = dict(module.named_parameters())
     known = _known(net, module, parameters)

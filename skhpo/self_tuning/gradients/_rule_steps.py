@@ -16,6 +16,13 @@ class RuleSteps:
 
     Hyperparameters may be penalties, weights of rows and changes of the inputs; what enters the
     loss in another way has no rule.
+
+    Parameters
+    ----------
+    net : self-tuning estimator
+        Built.
+    batches : RowBatches
+    objective : Objective
     """
 
     def __init__(self, net, batches, objective):
