@@ -17,6 +17,7 @@ except ImportError:  # before pytest 9.2, which reads what xdist writes
     coerce_node_id = None
 
 torch.set_num_threads(1)
+os.environ.setdefault("MPLBACKEND", "Agg")  # no windows for pictures
 if "START_METHOD" in os.environ:  # of processes, for `make test-spawn`
     multiprocessing.set_start_method(os.environ["START_METHOD"])
 gc.disable()  # until all tests are collected, which makes millions of objects that stay

@@ -46,8 +46,6 @@ class SelfTuningScheduleDisplay(Drawing):
 
     Examples
     --------
-    >>> import matplotlib
-    >>> matplotlib.use("Agg")
     >>> from scipy.stats import uniform
     >>> from sklearn.datasets import load_iris
     >>> from skhpo import SelfTuningClassifier
