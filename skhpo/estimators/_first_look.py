@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import scipy.sparse
@@ -31,8 +32,11 @@ _FEW = 8
 class FirstLookMixin(FeedingMixin):
     """Passes a first batch through the module, as in predictions, before training."""
 
-    def _build(self, X, fit_params, y=None, n_categories=None):
-        """Initialize the net for the data, and test the module on a few rows before training."""
+    def _build(self, X, fit_params, y=None, n_categories=None, once=None):
+        """Initialize the net for the data, and test the module on a few rows before training.
+
+        `once` is a function of `Findings`.
+        """
         few, _ = self._first_batch(X, y)
         self._make_transforms()
         seen = seen_by_module(self, few) if self._transforms else few
@@ -52,7 +56,8 @@ class FirstLookMixin(FeedingMixin):
         self._few_inputs = seen
         try:
             self.initialize()
-            self._learn_from(X, few, fit_params)
+            look = partial(self._learn_from, X, few, fit_params)
+            look() if once is None else once("look", look)
         except BaseException:
             # This net can neither predict nor continue.
             self.initialized_ = False

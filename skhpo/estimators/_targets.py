@@ -302,6 +302,11 @@ class LabelsMixin(ClassesMixin):
                     f"shape {y.shape}; set {name}=None"
                 )
 
+    def _are_integer_labels(self, y):
+        arrays = y, getattr(self, "_known_classes", None)
+        plain = (type(a) is np.ndarray and a.ndim == 1 and a.dtype.kind in "iu" for a in arrays)
+        return all(plain) and len(y) > 0 and not self._multi_label
+
     def _has_positions(self, shape):
         return bool(self._label_shape)
 

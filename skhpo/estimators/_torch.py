@@ -297,6 +297,11 @@ class TorchEstimator(
         if y is None and isinstance(X, Dataset):
             y = self._labels_of_dataset(X)
         if np.ndim(y) < 2 or not self._has_positions(np.shape(y)):
+            if sample_weight is None and self._are_integer_labels(y):
+                predicted = self.predict(X)
+                if predicted.shape == y.shape:
+                    # What `accuracy_score` returns, whose checks take longer than a small network.
+                    return float(np.mean(y == predicted))
             return super().score(X, y, sample_weight)
         y, predicted = (np.asarray(as_array(one)) for one in (y, self.predict(X)))
         if y.shape != predicted.shape:
@@ -305,6 +310,10 @@ class TorchEstimator(
             )
         y, predicted = (one.reshape(len(one), -1) for one in (y, predicted))
         return self._score_of_positions(y, predicted, sample_weight)
+
+    def _are_integer_labels(self, y):
+        """Whether targets are an array of integers, which are classes like those of ``fit``."""
+        return False
 
     def _has_positions(self, shape):
         """Whether samples with targets of a shape have a target for each of many positions."""

@@ -27,6 +27,7 @@ from ..training.forwarding import plain_tuple
 from ..training.randomness import Stream, may_draw
 from ..training.runners import DirectRunner, DirectSteps, PlainRunner
 from ..training.schedule import Schedule
+from ..training.structure import frozen
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._targets import BINARY, current_smoothing
 from .callbacks import (
@@ -42,6 +43,7 @@ from .held_out import hold_out
 from .transforms import batch_transform
 
 __all__ = [
+    "Findings",
     "activate",
     "build",
     "describe_training",
@@ -77,14 +79,22 @@ def prepare_fit(
     fit_params,
     split_params=_NOTHING,
     validation=None,
+    findings=None,
 ):
-    """Check everything, build the net, and return ``(train, valid, checks)``."""
+    """Check everything, build the net, and return ``(train, valid, checks)``.
+
+    Networks to which the same `Findings` are passed must be kept alive, and their data unchanged.
+    """
     net.check_training_readiness()
     net._check_params()
     net._check_sources(validation)
     # A net that was only initialized has not seen data.
     reset = not (continuing and net._has_seen_data)
-    inputs, targets, weight, kept = net._check_training_data(X, y, sample_weight, classes, reset)
+    once = _call
+    if findings is not None and not isinstance(X, Dataset):
+        once = findings.of(net, X, y, sample_weight, classes)
+    check = partial(net._check_training_data, X, y, sample_weight, classes, reset)
+    inputs, targets, weight, kept = once("data", check)
     net.check_data(X, y)
     if validation is not None and is_row_numbers(validation):
         n_rows = len(inputs) if targets is None else num_samples(targets)
@@ -96,14 +106,13 @@ def prepare_fit(
         if net.callbacks:
             let_callbacks_set_params(net, X, y)
         n_categories = None if type(X) is np.ndarray else n_categories_of(X)
-        net._build(inputs, fit_params, targets, n_categories)
+        net._build(inputs, fit_params, targets, n_categories, once)
     elif net._freeze_changed:
         net._apply_freeze()
     if continuing and reset:
         net._learn_from(inputs, net._first_batch(inputs, targets)[0], fit_params)
     if validation is None and net.validation_fraction is None:
-        net._learn_from_targets(targets, weight)
-        dataset, checks = net._as_dataset(inputs, targets, weight, training=True), None
+        dataset, checks = once("rows", partial(_all_rows, net, inputs, targets, weight)), None
     else:
         dataset, checks = hold_out(net, inputs, targets, weight, validation)
     whole = inputs if checks is None else dataset
@@ -111,6 +120,56 @@ def prepare_fit(
     if net.callbacks:
         check_monitors(net, valid, checks)
     return train, valid, checks
+
+
+def _all_rows(net, inputs, targets, weight):
+    net._learn_from_targets(targets, weight)
+    return net._as_dataset(inputs, targets, weight, training=True)
+
+
+def _call(name, step):
+    return step()
+
+
+class Findings:
+    """What steps of `prepare_fit` found for networks, for others for which they find the same.
+
+    Those have the same data, and the same settings apart from those that the steps do not read.
+    """
+
+    _UNREAD = frozenset({"lr", "random_state", "seeds", "max_epochs"})
+    _PREFIXES_UNREAD = "optimizer__", "lr_scheduler__", "seeds__"
+
+    def __init__(self):
+        self._found = {}
+
+    def of(self, net, *data):
+        """Return the function that maps the name of a step, and the step, to what it returns.
+
+        A step may only learn attributes of the net. It is not called if it was called for another
+        one; then the attributes are set.
+        """
+        settings, of_module = {}, {}
+        for name, value in vars(net).items():
+            if name == "module" or name.startswith("module__"):
+                of_module[name] = value
+            elif name not in self._UNREAD and not name.startswith(self._PREFIXES_UNREAD):
+                settings[name] = value
+        common = type(net), *map(id, data), frozen(settings)
+
+        def once(name, step):
+            # Checks of data do not read the settings of the module.
+            key = name, common, None if name == "data" else frozen(of_module)
+            if key not in self._found:
+                before = dict(vars(net))
+                result = step()
+                learned = {k: v for k, v in vars(net).items() if before.get(k, self) is not v}
+                self._found[key] = learned, result
+            learned, result = self._found[key]
+            vars(net).update(learned)
+            return result
+
+        return once
 
 
 def build(net, X, y, *, optimizer=True):

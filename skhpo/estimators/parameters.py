@@ -384,7 +384,10 @@ class ParametersMixin(PrintingMixin, NamesMixin):
                 "module must be a torch.nn.Module class or instance, or a callable that returns "
                 f"a module, but got {self.module!r}"
             )
+        # The defaults of this package are valid.
+        defaults = named_in_init(next(filter(_is_root, type(self).__mro__)))
         own = self.get_params(deep=False)
+        own = {k: v for k, v in own.items() if k not in defaults or v is not defaults[k]}
         validate_parameter_constraints(self._parameter_constraints, own, type(self).__name__)
         resolve_optimizer(self.optimizer)
         resolve_criterion(self.criterion)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..estimators.callbacks import begin_training, why_hooked
-from ..estimators.fitting import activate, prepare_fit, run_epochs
+from ..estimators.fitting import Findings, activate, prepare_fit, run_epochs
 from ..estimators.held_out import ARGUMENTS, one_argument
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
@@ -43,7 +43,7 @@ def train_together(members, *, most=None):
         The error of the ``fit`` of each network.
     """
     errors = [None] * len(members)
-    graphs, inputs = {}, {}
+    graphs, inputs, findings = {}, {}, Findings()
     for number, member in enumerate(members):
         with _recording(errors, number):
             reason = obstacle(member.net, member.fit_params)
@@ -51,7 +51,7 @@ def train_together(members, *, most=None):
                 _log_fallback(reason, 1)
                 _fit(member)
                 continue
-            built = _build(number, member)
+            built = _build(number, member, findings)
             reason = _obstacle_of_data(built)
             if reason is not None:
                 _log_fallback(reason, 1)
@@ -91,7 +91,7 @@ class _Built:
         return self.network.batches
 
 
-def _build(number, member):
+def _build(number, member, findings=None):
     net = member.net
     continuing = bool(net.initialized_ and (member.continuing or net.warm_start))
     checkpoint = None
@@ -101,9 +101,8 @@ def _build(number, member):
         checkpoint = buffer.getvalue()
     weight, classes = (member.fit_params.get(name) for name in ("sample_weight", "classes"))
     validation = one_argument(**{k: v for k, v in member.fit_params.items() if k in ARGUMENTS})
-    data = prepare_fit(
-        net, member.X, member.y, weight, classes, continuing, {}, validation=validation
-    )
+    settings = {"validation": validation, "findings": None if continuing else findings}
+    data = prepare_fit(net, member.X, member.y, weight, classes, continuing, {}, **settings)
     network = activate(net, data[0], data[2])
     return _Built(number, member, data, network, checkpoint)
 

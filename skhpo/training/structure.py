@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-__all__ = ["copied", "is_plain", "numbers_of", "structure"]
+__all__ = ["copied", "frozen", "is_plain", "numbers_of", "structure"]
 
 _OF_MODULE = {
     *("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"),
@@ -69,7 +69,7 @@ def structure(
         out = {*_OF_MODULE, *(free if layer is module else ())}
         if rated and isinstance(layer, _RATED):
             out.add("p")
-        settings = tuple((k, _frozen(v)) for k, v in vars(layer).items() if k not in out)
+        settings = tuple((k, frozen(v)) for k, v in vars(layer).items() if k not in out)
         tensors = [
             (k, None if t is None else (_shape(t), t.dtype, t.requires_grad, id(t) in seen))
             for k, t in (*layer._parameters.items(), *layer._buffers.items())
@@ -84,13 +84,14 @@ def _shape(tensor: torch.Tensor) -> Hashable:
     return id(tensor) if tensor.is_nested else (tensor.layout, *tensor.shape)
 
 
-def _frozen(value: Any) -> Hashable:
+def frozen(value: Any) -> Hashable:
+    """Return what is equal for values that are known to be the same."""
     if isinstance(value, list | tuple):
-        return type(value), tuple(_frozen(item) for item in value)
+        return type(value), tuple(frozen(item) for item in value)
     if isinstance(value, Mapping):
-        return dict, tuple((_frozen(k), _frozen(v)) for k, v in value.items())
+        return dict, tuple((frozen(k), frozen(v)) for k, v in value.items())
     if isinstance(value, functools.partial):
-        return value.func, _frozen(value.args), _frozen(value.keywords)
+        return value.func, frozen(value.args), frozen(value.keywords)
     if isinstance(value, float) and value != value:
         return "nan"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | type):

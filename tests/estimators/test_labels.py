@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import uniform
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import get_scorer, roc_auc_score
+from sklearn.metrics import accuracy_score, get_scorer, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from skorch.callbacks import EpochScoring
 from skorch.dataset import Dataset
@@ -49,6 +49,19 @@ def test_classes_in_any_order_are_sorted(blobs, tmp_path):
         assert get_scorer(name)(net, X, y) == get_scorer(name)(expected, X, y)
     net.save_checkpoint(tmp_path / "net.pt")
     assert TorchClassifier().load_checkpoint(tmp_path / "net.pt").classes_.tolist() == [*"abc"]
+
+
+def test_the_score_is_the_accuracy(blobs):
+    X, y = blobs
+    net = TorchClassifier(**FAST).fit(X, y)
+    others = [y[::-1], y.astype(np.uint8), y + 1, list(y), y.astype(float), y[:, None]]
+    for targets in (y, *others):
+        assert net.score(X, targets) == accuracy_score(np.ravel(targets), net.predict(X))
+    weight = np.arange(len(y))
+    assert net.score(X, y, weight) == accuracy_score(y, net.predict(X), sample_weight=weight)
+    for targets in (y[1:], y[:0], y.astype(str)):
+        with pytest.raises(ValueError, match="inconsistent|0 sample|Mix of"):
+            net.score(X, targets)
 
 
 def test_positions_in_a_dataset_are_those_in_the_classes_given(blobs, tmp_path):

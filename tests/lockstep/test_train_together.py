@@ -113,6 +113,40 @@ def test_settings_may_differ_from_net_to_net():
     assert_trained_alike(make)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"class_weight": {0: 3, 1: 1, 2: 0}},
+        {"classes": [0, 1, 2, 3]},
+        {"module__dropout": 0.4},
+        {"optimizer__weight_decay": 0.1, "lr": 0.02, "max_epochs": 2},
+        {"criterion": nn.MultiMarginLoss, "predict_nonlinearity": None},
+    ],
+    ids=str,
+)
+def test_what_is_found_for_one_network_is_not_taken_for_another(params):
+    """Networks with the same arrays, some of which differ in a setting."""
+    two = np.minimum(Y, 1)
+    several = [({}, Y), (params, Y), ({}, two), ({}, Y[::-1])] * 2
+    members = [Member(net_of(k, **own), X, y) for k, (own, y) in enumerate(several)]
+    assert train_together(members) == [None] * 8
+    for k, (member, (own, y)) in enumerate(zip(members, several, strict=True)):
+        expected = alone(Member(net_of(k, **own), X, y))
+        assert_same(member.net, expected)
+        np.testing.assert_array_equal(member.net.classes_, expected.classes_)
+        assert member.net.predict_proba(X).shape == expected.predict_proba(X).shape
+        assert member.net.n_features_in_ == 8
+
+
+def test_each_network_has_its_own_error():
+    wrong = {"class_weight": {"none": 2}}
+    nets = [net_of(0), net_of(1, **wrong), net_of(2), net_of(3, **wrong), net_of(4, lr=-1)]
+    errors = train_together([Member(net, X, Y) for net in nets])
+    assert [isinstance(error, ValueError) for error in errors] == [False, True] * 2 + [True]
+    assert "class_weight" in str(errors[3])
+    assert "lr" in str(errors[4])
+
+
 def test_nets_are_continued():
     def make(k):
         rows = folds(4)[k]
