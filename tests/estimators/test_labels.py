@@ -60,7 +60,7 @@ def test_the_score_is_the_accuracy(blobs):
     weight = np.arange(len(y))
     assert net.score(X, y, weight) == accuracy_score(y, net.predict(X), sample_weight=weight)
     for targets in (y[1:], y[:0], y.astype(str)):
-        with pytest.raises(ValueError, match="inconsistent|0 sample|Mix of"):
+        with pytest.raises(ValueError, match=r"inconsistent|0 sample|Mix of"):
             net.score(X, targets)
 
 
