@@ -13,8 +13,7 @@
   all but the 30% with the highest loss, and on those with true labels. All are checked on the same
   300 clean rows.
 * ``recipe``: the task of ``benchmarks/self_tuning.py`` (MLP, wide ranges) by all variants, as
-  multiples of the losses of the untuned network. Variants without a response cannot tune dropout,
-  which stays off.
+  multiples of the losses of the untuned network. For "global" dropout stays off.
 * ``cost``: processor time of an epoch as a multiple of a plain network's by autograd.
 
     python benchmarks/hypergradients.py closed|rates|cleaning|recipe|cost [--seeds 0-4]
@@ -277,7 +276,7 @@ def recipe(seeds):
         train, valid, test = data("mlp", seed)
         for label, settings in kinds.items():
             ranges, start = space("mlp", "wide")
-            if label not in ("stn", "delta"):
+            if label == "global":
                 ranges = {k: v for k, v in ranges.items() if not k.endswith(".p")}
                 start = {name: start[name] for name in ranges}
             common = {"lr": LEARNING_RATE, "batch_size": BATCH_SIZE, "max_epochs": EPOCHS}

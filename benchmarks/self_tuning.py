@@ -6,9 +6,10 @@ method starts from the same "off" configuration; losses are validation and test 
 the epoch with the best validation loss. Times are processor seconds of one thread.
 
 * ``stn``, ``delta``, ``implicit``, ``unrolled``, ``global``: `SelfTuningClassifier`, 60 epochs;
-  ``long``: ``stn`` with 120. The last three cannot follow dropout, which stays off;
+  ``long``: ``stn`` with 120. For ``global`` dropout stays off;
 * ``schedule``, ``final``: plain networks, retrained with the values of each epoch of ``stn``,
   and with its last ones;
+* ``average``, ``best``: with the averages over the epochs, and with those of the best epoch;
 * ``frozen``: the same network with its perturbations, but its hyperparameters stay;
 * ``plain``: the network without a response, written by hand, up to 150 epochs, patience 25;
 * ``tpe``: such plain networks, one per trial of optuna's TPE, the "off" configuration first, until
@@ -33,11 +34,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import loguniform, randint, uniform
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
 from skhpo import SelfTuningClassifier
+from skhpo.self_tuning._ranges import average_values
 
 N_TRAIN = N_VALID = 200
 BATCH_SIZE, LEARNING_RATE = 50, 3e-3
@@ -65,10 +68,12 @@ SETTINGS = {
     "global": {"variant": "global"},
     "schedule": {"refit": "schedule"},
     "final": {"refit": "final"},
+    "average": {},
+    "best": {},
 }
 
 
-RETRAINED = ("schedule", "final")
+RETRAINED = ("schedule", "final", "average", "best")
 OWN = ("stn", "long", "delta", "implicit", "unrolled", "global", *RETRAINED)
 
 
@@ -169,7 +174,7 @@ def self_tuned(net, box, seed, method, n_epochs=EPOCHS):
     train, valid, test = data(net, seed)
     ranges, start = space(net, box)
     settings = SETTINGS["stn" if method == "long" else method]
-    if method in ("implicit", "unrolled", "global"):
+    if method == "global":
         ranges = {name: d for name, d in ranges.items() if not name.endswith(".p")}
         start = {name: start[name] for name in ranges}
     n_epochs = 2 * n_epochs if method == "long" else n_epochs
@@ -185,6 +190,14 @@ def self_tuned(net, box, seed, method, n_epochs=EPOCHS):
     )
     begin = time.process_time()
     estimator.fit(*train, validation_data=valid)
+    if method in ("average", "best"):
+        found = estimator.best_hyperparameters_
+        if method == "average":
+            schedule = estimator.schedule_
+            rows = [{name: schedule[name][i] for name in ranges} for i in range(n_epochs)]
+            found = average_values(ranges, rows)
+        estimator = clone(estimator).set_params(hyperparameters=found, initial=None)
+        estimator.fit(*train, validation_data=valid)
     seconds = time.process_time() - begin
     module = estimator.collapse()
     return {

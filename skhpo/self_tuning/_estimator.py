@@ -415,6 +415,10 @@ class SelfTuningMixin:
         self.check_is_fitted()
         module = copied(self.module_)
         if self.variant not in RESPONDING:
+            best = self.best_hyperparameters_
+            for name, paths in self.tuning_.effects.dropout.items():
+                for path in paths:
+                    module.get_submodule(path).p = best[name]
             return module.eval()
         # Values that the module reads belong to its weights, which a refit may have trained.
         own = {m.name: m.value for m in module.modules() if isinstance(m, HyperValue)}

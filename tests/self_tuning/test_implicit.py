@@ -9,10 +9,14 @@ import torch
 from scipy.stats import loguniform, randint, uniform
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from torch import nn
 
-from skhpo import SelfTuningClassifier, SelfTuningRegressor, SelfTuningSearchCV
+from skhpo import SelfTuningClassifier, SelfTuningRegressor, SelfTuningSearchCV, TorchRegressor
 from skhpo.inspection import SelfTuningScheduleDisplay
 from skhpo.self_tuning import hypergradient
+from skhpo.self_tuning.gradients._objective import Objective
+from skhpo.self_tuning.gradients._places import Places
+from skhpo.training.direct import Program
 from skhpo.training.runners import DirectSteps
 
 RANGES = {
@@ -133,18 +137,68 @@ def test_a_series_goes_on_to_the_gradient_of_a_minimum(line, settings, accuracy)
     assert found == pytest.approx(expected, rel=accuracy)
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "sample_weight", "input_noise"])
+@pytest.mark.parametrize(
+    "name", ["weight_decay", "sample_weight", "input_noise", "label_smoothing", "dropout_*.p"]
+)
 def test_steps_by_rules_are_those_by_autograd(digits, name, monkeypatch):
     X, y = digits
     ranges = {name: uniform(0, 0.5)}
     net = SelfTuningClassifier(hyperparameters=ranges, **PARAMS).set_params(module__dropout=0.2)
+    made = []
+    monkeypatch.setattr(Program, "__init__", _noted(Program.__init__, made))
     held_out = X[200:], y[200:]
     by_rules = clone(net).fit(X[:200], y[:200], validation_data=held_out)
+    assert len(made) == 1, "one program for all values"
     monkeypatch.setattr(DirectSteps, "can_train", lambda steps: False)
     net.fit(X[:200], y[:200], validation_data=held_out)
     for one, other in zip(weights_of(net), weights_of(by_rules), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     np.testing.assert_allclose(net.schedule_[name], by_rules.schedule_[name], rtol=1e-4)
+
+
+def _noted(function, calls):
+    def noting(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    return noting
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(), nn.Dropout1d()], ids=["values", "channels"])
+def test_the_derivative_of_a_rate_is_that_of_the_expected_loss(layer):
+    n, p, w = 100_000, 0.3, torch.tensor([0.5, -1.0])
+    X = torch.tensor([[2.0, 1.0]]).expand(n, 2)
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.weight = layer, nn.Parameter(w)
+
+        def forward(self, x):
+            shape = (n, 2, 1) if isinstance(layer, nn.Dropout1d) else (n, 2)
+            return self.drop(x.view(shape)).view(n, 2) @ self.weight[:, None]
+
+    net = TorchRegressor(Noisy, random_state=0, optimizer="sgd").initialize()
+    places = Places(dropout={"drop.p": ["drop"]})
+    objective = Objective(net, Noisy().train(), places, None)
+    rate = torch.tensor(p, requires_grad=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loss = objective.loss_without_penalty({"drop.p": rate}, X, torch.zeros(n, 1), None)
+    (found,) = torch.autograd.grad(loss, rate)
+    # The squared loss is that without dropout, and p / (1 - p) times the sum of (w x)^2.
+    assert float(found) == pytest.approx(2.0 / (1 - p) ** 2, rel=0.05)
+
+
+def test_a_rate_that_overfitting_asks_for_grows(digits):
+    X, y = digits
+    noisy = y[:100].copy()
+    noisy[::3] = (noisy[::3] + 5) % 10
+    net = SelfTuningClassifier(hyperparameters={"dropout_0.p": uniform(0, 0.8)}, **PARAMS)
+    net.set_params(module__n_units=64, module__dropout=0.05, max_epochs=80)
+    net.fit(X[:100], noisy, validation_data=(X[100:], y[100:]))
+    assert net.schedule_["dropout_0.p"][-1] > 0.2
+    assert net.collapse().dropout_0.p == net.best_hyperparameters_["dropout_0.p"]
 
 
 def test_data_cleaning(digits):
@@ -204,7 +258,9 @@ def test_many_numbers_are_drawn_by_quantiles(fitted):
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ({"dropout_0.p": uniform(0, 0.5)}, "variant='stn' or 'delta' follows it"),
+        ({"dropout_1.p": uniform(0, 0.5)}, "matches none; there are: dropout_0.p"),
+        ({"dropout_*.p": uniform(0, 0.5), "dropout_0.p": uniform(0, 0.5)}, "are both the rate"),
+        ({"dropout_0.p": uniform(0, 2)}, "must lie in"),
         ({"cutout_holes": randint(1, 3)}, "variant='stn' or 'delta' follows it"),
         ({"weight_decay": randint(1, 3)}, "whole numbers"),
         ({"lr": loguniform(1e-4, 1)}, "variant='unrolled' follows it"),

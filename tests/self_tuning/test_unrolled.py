@@ -337,10 +337,12 @@ def test_a_bad_learning_rate_is_mended(digits, start):
 
 def test_steps_between_two_windows_are_those_by_autograd(digits, monkeypatch):
     ranges = {"lr": loguniform(1e-4, 1), "beta1": uniform(0.5, 0.49)}
-    net = SelfTuningClassifier(hyperparameters=ranges, **{**PARAMS, "train_steps": 8})
+    ranges |= {"dropout_*.p": uniform(0, 0.5), "label_smoothing": uniform(0, 0.5)}
+    settings = {"train_steps": 8, "module__dropout": 0.1}
+    net = SelfTuningClassifier(hyperparameters=ranges, **{**PARAMS, **settings})
     by_rules = net.fit(*digits)
     n_updates = by_rules.tuning_.counts["updates"]
-    monkeypatch.setattr(RuleSteps, "can_train", lambda steps: False)
+    monkeypatch.setattr(RuleSteps, "can_train", lambda steps, h: False)
     by_autograd = clone(net).fit(*digits)
     assert n_updates == by_autograd.tuning_.counts["updates"] == 2
     for name, values in by_rules.schedule_.items():
@@ -380,12 +382,15 @@ def test_averages_keep_the_learning_rate_of_sgd_from_shrinking(digits, monkeypat
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"hyperparameters": {"momentum": uniform(0, 0.9)}}, "no setting of Adam"),
+        (
+            {"hyperparameters": {"momentum": uniform(0, 0.9)}},
+            "Adam that can be tuned; tune 'beta1'",
+        ),
         ({"optimizer": "adagrad"}, "needs the optimizer"),
         ({"optimizer__amsgrad": True}, "needs amsgrad of the optimizer at its default"),
         ({"hyperparameters": {"lr": uniform(0, 1), "output.lr": uniform(0, 1)}}, "are both lr of"),
         ({"hyperparameters": {"no_layer.lr": uniform(0, 1)}}, "must name layers"),
-        ({"hyperparameters": {"dropout_0.p": uniform(0, 0.5)}}, "'stn' or 'delta' follows it"),
+        ({"hyperparameters": {"lstm.dropout": uniform(0, 0.5)}}, "'stn' or 'delta' follows it"),
         ({"lr_scheduler": "cosine"}, "lr_scheduler"),
         ({"train_steps": 3}, "train_steps must be at least n_steps"),
         ({"train_steps": 8, "mode": "forward"}, "the steps between two updates are n_steps"),

@@ -20,6 +20,9 @@ from ..layers import HyperValue
 
 __all__ = ["Objective", "smoothed"]
 
+# Of dropout, lest a mask or its derivative be infinite.
+_LOWEST_RATE, _HIGHEST_RATE = 1e-6, 1 - 1e-6
+
 
 class Objective:
     """Training loss with all regularisation, and validation loss without any.
@@ -43,7 +46,12 @@ class Objective:
         for layer in module.modules():
             if isinstance(layer, HyperValue):
                 layer.attach(self.context if layer.name in places.values else None)
-        self.draws = may_draw(module) or bool(places.inputs)
+        self.draws = may_draw(module) or bool(places.inputs or places.dropout)
+        self._rates_of = None
+        self._dropout = {
+            name: [module.get_submodule(path) for path in paths]
+            for name, paths in places.dropout.items()
+        }
         self._labels, self._given = None, 1.0
         if places.rows:
             self._labels = torch.as_tensor(rows.y, device=net.device_).flatten()
@@ -88,11 +96,51 @@ class Objective:
         X, y, weight = self.changed_batch(h, X, y, weight, index, generator)
         if self.places.smoothing:
             y = smoothed(self.net, y, h["label_smoothing"].view(1, 1))
-        return self._loss(h, X, y, weight, w)
+        with self._followed_masks(h):
+            return self._loss(h, X, y, weight, w)
+
+    @contextlib.contextmanager
+    def _followed_masks(self, h):
+        """Give the masks that layers draw within this context a derivative for their rate.
+
+        A mask is 1 + s e, where e has a mean of 0 and a variance of 1, and s = sqrt(p / (1 - p)).
+        With a given e, as in variational dropout (Kingma et al. 2015), the derivative is that of
+        the expected loss up to terms of the third order of the noise.
+        """
+        handles = []
+        for name, layers in self._dropout.items():
+            p = h[name]
+            if not p.requires_grad:
+                continue
+            rate = p.detach().clamp(_LOWEST_RATE, _HIGHEST_RATE)
+            # 1, with the derivative of log s.
+            growth = 1 + (p - p.detach()) / (2 * rate * (1 - rate))
+
+            def follow(layer, args, output, growth=growth):
+                return args[0] + (output - args[0]) * growth
+
+            handles += [layer.register_forward_hook(follow) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def set_rates(self, h):
+        """Set the rates of dropout layers to values, unless these are the last ones."""
+        if self._rates_of is h:
+            return
+        self._rates_of = h
+        for name, layers in self._dropout.items():
+            rate = min(max(float(h[name].detach()), 0.0), _HIGHEST_RATE)
+            for layer in layers:
+                layer.p = rate
 
     def changed_batch(self, h, X, y, weight, index=None, generator=None):
-        """Return a batch with changed inputs and weights."""
+        """Return a batch with changed inputs and weights; layers get the rates of its masks."""
         places = self.places
+        if places.dropout:
+            self.set_rates(h)
         if places.inputs:
             X = augment(X, places.inputs, self._single(h, places.inputs), generator)
         if places.rows:

@@ -38,6 +38,8 @@ _TUNED = {
 }
 # Settings that change the step in ways that are not written here.
 _UNKNOWN = ("amsgrad", "maximize", "centered")
+# What is called so in other optimizers.
+_CALLED = {"momentum": "beta1", "beta1": "momentum"}
 
 
 def check_can_unroll(optimizer, names):
@@ -60,10 +62,18 @@ def check_can_unroll(optimizer, names):
     for name in names:
         setting = name.rpartition(".")[2]
         if setting not in _TUNED[kind]:
-            known = ", ".join(_TUNED[kind])
             raise ValueError(
-                f"{name!r} is no setting of {kind.__name__}, of which can be tuned: {known}"
+                f"{name!r} is no setting of {kind.__name__} that can be tuned; "
+                f"{_in_place_of(name, _TUNED[kind])}"
             )
+
+
+def _in_place_of(name, known):
+    """Say which setting of the optimizer to tune in place of one that it lacks."""
+    layer, dot, setting = name.rpartition(".")
+    if _CALLED.get(setting) in known:
+        return f"tune {layer + dot + _CALLED[setting]!r} in place of it"
+    return f"there are: {', '.join(known)}"
 
 
 class FlatOptimizer:

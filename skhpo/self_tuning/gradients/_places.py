@@ -14,15 +14,18 @@ from .._augmentation import IMAGES, INPUTS
 from .._effects import OF_STEPS, check_names, check_no_argument
 from ..layers import HyperValue
 
-__all__ = ["ELEMENTWISE", "Places", "find_places"]
+__all__ = ["ELEMENTWISE", "Places", "dropout_rates", "find_places"]
 
 # Ending of the name of a penalty that has a strength for each weight.
 ELEMENTWISE = "[:]"
+# Layers whose masks multiply what they get by numbers with a mean of 1.
+_DROPOUTS = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
 _DECAY = "weight_decay"
 _CRITERION = "criterion."
 # Changes of the inputs that are differentiable in their strength.
 _CONTINUOUS = (*(name for name in IMAGES if not name.startswith("cutout")), "input_noise")
-# Regularisation by random masks or whole numbers has no derivative; a response follows it.
+# Regularisation by whole numbers has no derivative, and these masks are drawn within a layer; a
+# response follows them.
 _BY_RESPONSE = ("p", "dropout", "weight_dropout", "input_dropout", "cutout_length", "cutout_holes")
 _BY_RESPONSE += ("ar", "tar")
 # Criteria of which torch does not differentiate this argument.
@@ -45,6 +48,8 @@ class Places:
         Whether "label_smoothing" is there.
     values : list of str
         Names of `HyperValue` in the module.
+    dropout : dict of str to list of str
+        Paths of dropout layers by hyperparameter.
     steps : dict of str to list of str
         Parameters by hyperparameter whose last part is a setting of the optimizer.
     criterion : dict of str to str
@@ -58,12 +63,23 @@ class Places:
     rows: list = field(default_factory=list)
     smoothing: bool = False
     values: list = field(default_factory=list)
+    dropout: dict = field(default_factory=dict)
     steps: dict = field(default_factory=dict)
     criterion: dict = field(default_factory=dict)
     shapes: dict = field(default_factory=dict)
 
 
-def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), of_steps=False):
+def find_places(
+    net,
+    module,
+    names,
+    n_rows,
+    *,
+    all_weights=False,
+    constants=(),
+    of_steps=False,
+    of_masks=False,
+):
     """Return the `Places` of hyperparameters.
 
     Parameters
@@ -81,6 +97,8 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
         Those of `names` that nothing is differentiated for, which need no derivative.
     of_steps : bool, default=False
         Whether settings of the optimizer are followed.
+    of_masks : bool, default=False
+        Whether rates of dropout layers are followed, whose masks are drawn anew in each step.
 
     Raises
     ------
@@ -94,11 +112,13 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
         if of_steps and isinstance(name, str) and name.rpartition(".")[2] in OF_STEPS:
             _assign_setting(found, name, parameters, taken)
             continue
+        if of_masks and isinstance(name, str) and _assign_dropout(found, name, module, taken):
+            continue
         kind = "inputs" if name in constants and name in (*IMAGES, *INPUTS) else _kind(name, known)
         if kind == "decay":
             matched = _penalised(name, parameters, all_weights=all_weights)
             if not matched:
-                _refuse(name, known, net)
+                _refuse(name, known, net, of_masks)
             for parameter in matched:
                 if parameter in taken:
                     raise ValueError(
@@ -110,7 +130,7 @@ def find_places(net, module, names, n_rows, *, all_weights=False, constants=(), 
             n = sum(parameters[k].numel() for k in matched)
             found.shapes[name] = (n,) if name.endswith(ELEMENTWISE) else ()
         elif kind is None:
-            _refuse(name, known, net)
+            _refuse(name, known, net, of_masks)
         else:
             weighs = name == "criterion.weight" and isinstance(net.criterion_, _WEIGHTED)
             if weighs and name not in constants:
@@ -203,6 +223,27 @@ def _assign_setting(found, name, parameters, taken):
     found.steps[name], found.shapes[name] = matched, ()
 
 
+def dropout_rates(module):
+    """Return the paths of dropout layers, by the names of their rates."""
+    layers = module.named_modules()
+    return {f"{k}.p" if k else "p": k for k, layer in layers if type(layer) in _DROPOUTS}
+
+
+def _assign_dropout(found, name, module, taken):
+    """Note a rate of dropout layers, if the name matches any; return whether it does."""
+    rates = dropout_rates(module)
+    matched = _matching(name.split("|"), {k: k for k in rates})
+    for rate in matched:
+        if rate in taken:
+            raise ValueError(
+                f"{taken[rate]!r} and {name!r} are both the rate {rate!r}; leave one of them out"
+            )
+        taken[rate] = name
+    if matched:
+        found.dropout[name], found.shapes[name] = [rates[k] for k in matched], ()
+    return bool(matched)
+
+
 def _matching(patterns, texts):
     """Return the names whose text matches a pattern."""
     return [k for k, text in texts.items() if any(fnmatch.fnmatchcase(text, p) for p in patterns)]
@@ -223,11 +264,17 @@ def _assign(found, kind, name, net, n_rows):
     return (sizes[name],) if name in sizes else ()
 
 
-def _refuse(name, known, net):
+def _refuse(name, known, net, of_masks):
     last = name.rpartition(".")[2].removesuffix(ELEMENTWISE)
+    if last == "p" and of_masks:
+        there = ", ".join(nearest_first(name, dropout_rates(net.module_))) or "none"
+        raise ValueError(
+            f"{name!r} must name rates of layers of torch.nn.Dropout, but matches none; there are: "
+            f"{there}"
+        )
     if last in _BY_RESPONSE:
         raise ValueError(
-            f"{name!r} has no derivative, because it acts by random masks or whole numbers; "
+            f"{name!r} has no derivative here, because it acts by random masks or whole numbers; "
             "variant='stn' or 'delta' follows it"
         )
     if last in OF_STEPS:

@@ -24,11 +24,11 @@ class PlainSteps:
         self.objective, self.drawing, self.generator = objective, drawing, generator
         self.by_rules = RuleSteps(net, batches, objective)
 
-    def begin_epoch(self, optimizer):
+    def begin_epoch(self, optimizer, h):
         """Look again whether there are rules; `optimizer` is a `FlatOptimizer`."""
         self.optimizer = optimizer
         self._of_groups = optimizer.settings_of_groups()
-        self.by_rules.can_train()
+        self.by_rules.can_train(h)
 
     def run(self, h, batches, after_batch=None):
         """Train with batches; return the losses without penalties."""

@@ -134,7 +134,7 @@ class ImplicitRunner(GradientRunner):
 
     def train(self, network, n_epochs, *, tunes):
         """Train and tune for an epoch; return the losses and sizes of the batches."""
-        self.by_rules.can_train()
+        self.by_rules.can_train(self.current_values(n_epochs))
         try:
             return super().train(network, n_epochs, tunes=tunes)
         finally:

@@ -15,12 +15,12 @@ from .._fixed import FixedValues, are_fixed
 from .._ranges import Ranges
 from ..layers import HyperValue
 from ._hypernetwork import HyperNetwork
-from ._places import find_places
+from ._places import dropout_rates, find_places
 
 __all__ = ["GradientTuning"]
 
 # Share of updates with a raised damping above which a fit warns, and updates that show it.
-_MANY, _ENOUGH = 0.5, 10
+_MANY, _ENOUGH = 0.5, 5
 # Of a step of hyper_lr, in the logarithm of a learning rate: rates that follow a window quickly run
 # into its short-horizon bias (docs/benchmarks/hypergradients.md).
 _SHARE_OF_RATES = 0.5
@@ -115,6 +115,7 @@ class GradientTuning:
             *(net, net.module_, self.names, n_rows),
             constants=self.names if self.is_fixed else (),
             of_steps=net.variant == "unrolled",
+            of_masks=True,
         )
         self._check_ranges(net)
         many = [name for name, shape in self.effects.shapes.items() if shape]
@@ -137,7 +138,8 @@ class GradientTuning:
                 continue
             low, high = self.ranges.support(name)
             last = name.rpartition(".")[2]
-            largest = 1.0 if last in ("label_smoothing", *_BELOW_ONE) else math.inf
+            below_one = last in ("label_smoothing", *_BELOW_ONE) or name in self.effects.dropout
+            largest = 1.0 if below_one else math.inf
             if low < 0 or high > largest:
                 raise ValueError(
                     f"{name!r} must lie in [0, {largest:g}], but has the range [{low:g}, {high:g}]"
@@ -299,6 +301,8 @@ def _current_values(net, distributions):
     betas = getattr(net, "optimizer__betas", (0.9, 0.999))
     settings = {"lr": net.lr, "momentum": getattr(net, "optimizer__momentum", 0.0)}
     settings |= {"beta1": betas[0], "beta2": betas[1]}
+    rates = dropout_rates(net.module_)
+    found |= {name: net.module_.get_submodule(path).p for name, path in rates.items()}
     for name in distributions:
         if name.rpartition(".")[2] in settings:
             found[name] = settings[name.rpartition(".")[2]]

@@ -85,7 +85,7 @@ class UnrolledRunner(GradientRunner):
         self.optimizer = FlatOptimizer(
             *(network.state.optimizer, self.objective.trained(), self.tuning.effects.steps)
         )
-        self.plain.begin_epoch(self.optimizer)
+        self.plain.begin_epoch(self.optimizer, self.current_values(n_epochs))
         if n_epochs == 0 and self.valid is not None:
             asked_for = self.net.initial or {}
             names = [name for name in self.rates if name not in asked_for]

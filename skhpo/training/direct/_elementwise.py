@@ -302,7 +302,8 @@ class Dropout(Rule):
         super().__init__(layer, place)
         # Each of several networks has its rate, which may be 0 or 1.
         rates = [one.p for one in place.layers(layer)]
-        self._rate = layer.p if place.networks is None else rates
+        # That of a single one may change between two steps.
+        self._layer, self._rates = layer, None if place.networks is None else rates
         if place.draw_mask is None or (len(rates) == 1 and not 0 < layer.p < 1):
             raise Unknown(f"{type(layer).__name__}(p={layer.p})")
         self._draw = place.draw_mask
@@ -314,7 +315,7 @@ class Dropout(Rule):
     def forward(self, x: Any) -> Any:
         if self._mask is None:
             self._mask = self._empty_mask(x)
-        self._draw(self._mask, self._rate)
+        self._draw(self._mask, self._layer.p if self._rates is None else self._rates)
         if self._overwrites:
             return x.mul_(self._mask)
         self._out = torch.mul(x, self._mask, out=self._out)

@@ -20,6 +20,7 @@ from ._products import Convolution, Embedding, SparseLinear
 from ._shapes import POOLS, Flatten, Unflatten
 
 __all__ = [
+    "READ_IN_STEPS",
     "RULES",
     "has_global_hooks",
     "has_hooks",
@@ -35,6 +36,8 @@ _DROPOUTS = {
     nn.Dropout2d: FeatureDropout,
     nn.Dropout3d: FeatureDropout,
 }
+# Shares that rules read in each step.
+READ_IN_STEPS = {**dict.fromkeys(_DROPOUTS, "p"), nn.CrossEntropyLoss: "label_smoothing"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # From the exact type of a layer to its rule.
 RULES: dict[Any, Any] = {

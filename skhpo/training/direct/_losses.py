@@ -94,8 +94,8 @@ class CrossEntropy(_ClassLoss):
     def __init__(self, criterion: Any, *others: Any, **settings: Any) -> None:
         super().__init__(criterion, *others, **settings)
         # For several networks a tensor of shape (n_networks, 1, 1).
-        self._share = criterion.label_smoothing
-        self._is_smoothed = isinstance(self._share, torch.Tensor) or self._share > 0
+        share = criterion.label_smoothing
+        self._is_smoothed = isinstance(share, torch.Tensor) or share > 0
         self._logits: torch.Tensor | None = None
         self._logs: Any = None
         self._ones: Any = None
@@ -124,7 +124,8 @@ class CrossEntropy(_ClassLoss):
     def _targets(self, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Return smoothed and weighted targets of all classes."""
         labels = torch.zeros_like(self._logs).scatter_(-2, y, self._ones)
-        targets: torch.Tensor = labels * (1 - self._share) + self._share / self._n_classes
+        share = self.criterion.label_smoothing  # which may change between two steps
+        targets: torch.Tensor = labels * (1 - share) + share / self._n_classes
         if self._weight is not None:
             of_classes = self._weight.unsqueeze(-1)
             targets *= of_classes

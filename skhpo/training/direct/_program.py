@@ -12,7 +12,14 @@ import torch
 
 from ..structure import is_plain
 from ._equivalence import find_differences
-from ._layers import has_global_hooks, has_hooks, is_traced, make_rule, refuse_hooks
+from ._layers import (
+    READ_IN_STEPS,
+    has_global_hooks,
+    has_hooks,
+    is_traced,
+    make_rule,
+    refuse_hooks,
+)
 from ._losses import make_loss
 from ._optimizers import make_stepper
 from ._place import Place, Unknown
@@ -255,12 +262,15 @@ def compile_program(*parts: Any, kind: Any = Program, **settings: Any) -> Any:
 class Signature:
     """Tensors, settings and hooks of modules, which are kept alive for comparison.
 
+    Of a share that rules read in each step, only whether it is 0, 1 or between counts.
     With `reads_classes` also the attributes of classes and the globals that a traced ``forward``
     may read. Raises `Unknown` if ``forward`` is no function.
     """
 
     def __init__(self, modules: Any, reads_classes: bool) -> None:
         self._modules, self._reads_classes = modules, reads_classes
+        # A captured graph has the numbers of its capture.
+        self._shares = {} if _is_on_gpu(modules) else READ_IN_STEPS
         self._noted = self._sign()
 
     def holds(self) -> bool:
@@ -276,7 +286,11 @@ class Signature:
         kept: list[Any] = [has_global_hooks()]
         numbers: list[Any] = []
         for layer in (layer for module in self._modules for layer in module.modules()):
-            kept.extend(_leaves(vars(layer)))
+            attributes = vars(layer)
+            if type(layer) in self._shares:
+                name = self._shares[type(layer)]
+                attributes = {**attributes, name: (attributes[name] > 0) + (attributes[name] >= 1)}
+            kept.extend(_leaves(attributes))
             if self._reads_classes and not type(layer).__module__.startswith("torch."):
                 kept.extend(_leaves(_read_by(type(layer))))
             kept.append(has_hooks(layer))
@@ -285,6 +299,10 @@ class Signature:
                     kept.append(tensor)
                     numbers += (tensor.data_ptr(), tensor.requires_grad)
         return kept, numbers
+
+
+def _is_on_gpu(modules: Any) -> bool:
+    return any(p.is_cuda for module in modules for p in module.parameters())
 
 
 def _read_by(kind: Any) -> Any:
