@@ -9,9 +9,9 @@ of whole characters, DropConnect of the recurrent weights, AR and TAR.
 * ``stn``: `SelfTuningRegressor`, whose criterion is the cross-entropy over all characters;
 * ``random``, ``bayes``: the same network under fixed values, one per trial, the "off"
   configuration first; 20 epochs, patience 4. `BayesSampler` is the sampler of `BayesSearchCV`.
-* retrains of plain networks for as many epochs as ``stn`` had: under its last values, its
-  schedule, its last values with Gaussian noise (sd 0.05 of the range, anew in each epoch), and with
-  a sinusoid (amplitude 0.1 of the range, period 6 epochs).
+* retrains of plain networks for as many epochs as ``stn`` had: under its schedule, its last
+  values, their averages, the first ones, and the last with Gaussian noise (sd 0.05 of the range,
+  anew in each epoch) and with a sinusoid (amplitude 0.1 of the range, period 6 epochs).
 
 Each method has ``--seconds`` processor seconds, the searches ``--factor`` times that. Results
 are appended to a file of JSON lines.
@@ -72,17 +72,6 @@ class CharacterLoss(nn.Module):
         return F.cross_entropy(scores.flatten(0, 1), y.flatten().long())
 
 
-class Timed(SelfTuningRegressor):
-    """Notes the time after each epoch; may follow a schedule of one row per epoch."""
-
-    rows = None
-
-    def _epochs_of_its_own(self, *args):
-        if self.rows is not None:
-            self.tuning_.to_follow = self.rows
-        return super()._epochs_of_its_own(*args)
-
-
 def read_text():
     if TEXT.exists():
         return TEXT.read_text()[: N_TRAIN + N_VALID + N_TEST + 1]
@@ -109,16 +98,15 @@ def data():
 
 
 def estimator(hyperparameters, seed, n_characters, **kwargs):
-    return Timed(
+    return SelfTuningRegressor(
         Reader,
         hyperparameters,
         module__n_characters=n_characters,
         criterion=CharacterLoss,
         lr=1e-2,
         batch_size=64,
-        max_epochs=1,
         random_state=seed,
-        **kwargs,
+        **{"max_epochs": 1, **kwargs},
     )
 
 
@@ -188,9 +176,12 @@ def retrained(parts, n_characters, seed, rows):
     def moved(shift):
         return {k: min(max(v + shift(k), 0), 0.99 * HIGH[k]) for k, v in last.items()}
 
+    average = {name: statistics.mean(row[name] for row in rows) for name in last}
     schedules = {
-        "final value": [last] * n,
         "schedule": rows,
+        "final value": [last] * n,
+        "average value": [average] * n,
+        "the start": [START] * n,
         "fixed plus Gaussian noise": [moved(lambda k: rng.normal(0, 0.05 * HIGH[k])) for _ in rows],
         "fixed plus sinusoid": [
             moved(lambda k, i=i: 0.1 * HIGH[k] * math.sin(2 * math.pi * i / 6)) for i in range(n)
@@ -198,14 +189,15 @@ def retrained(parts, n_characters, seed, rows):
     }
     results = {}
     for name, schedule in schedules.items():
-        net = estimator(START, seed, n_characters)
-        net.rows = schedule
-        losses, seconds = train(net, parts, lambda losses, _: len(losses) < n)
+        values = {name: [row[name] for row in schedule] for name in last}
+        net = estimator(values, seed, n_characters, max_epochs=n)
+        begin = time.process_time()
+        net.fit(*parts[0], validation_data=parts[1])
         results[name] = {
-            "valid": min(losses),
+            "valid": min(net.history[:, "valid_loss"]),
             "test": test_loss(net, parts[2]),
-            "seconds": seconds[-1],
-            "epoch": 1 + int(np.argmin(losses)),
+            "seconds": time.process_time() - begin,
+            "epoch": net.best_epoch_,
         }
     return results
 
@@ -249,7 +241,8 @@ def table(args):
     rows = {(row["method"], row["seed"]): row for row in read(Path(args.file))}
     seeds = sorted({seed for _, seed in rows})
     losses = {"self-tuning": [(rows["stn", s]["valid"], rows["stn", s]["test"]) for s in seeds]}
-    for method in ("random", "bayes"):
+    searches = [name for name in ("random", "bayes") if (name, seeds[0]) in rows]
+    for method in searches:
         for factor in sorted({1, args.factor}):
             losses[f"{method}, {factor} x the time"] = [
                 best_at(rows[method, s], factor * rows[method, s]["unit"]) for s in seeds
@@ -264,7 +257,7 @@ def table(args):
         shown = ", ".join(f"{loss:.3f}" for loss in valid)
         middle = statistics.median(valid), statistics.median(test)
         print(f"| {name} | {middle[0]:.3f} | {middle[1]:.3f} | {shown} |")
-    for method in ("stn", "random", "bayes"):
+    for method in ("stn", *searches):
         counts = [
             rows[method, s].get("n_trials", len(rows[method, s].get("rows", ()))) for s in seeds
         ]
