@@ -1,6 +1,7 @@
 """Whole programs against the loop that one writes."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -259,7 +260,7 @@ def test_the_gradients_of_the_last_step_are_left_as_by_autograd(kind):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: setattr(m[1], "p", 0.25),
+        lambda m: setattr(m[1], "p", 0.0),
         lambda m: m[1].eval(),
         lambda m: m[0].weight.requires_grad_(False),
         lambda m: setattr(m[0], "weight", nn.Parameter(m[0].weight.clone())),
@@ -268,7 +269,7 @@ def test_the_gradients_of_the_last_step_are_left_as_by_autograd(kind):
         lambda m: m[0].register_forward_hook(lambda *args: None),
         lambda m: m[0].weight.register_hook(lambda gradient: 2 * gradient),
         lambda m: m[0].weight.register_post_accumulate_grad_hook(lambda parameter: None),
-        lambda m: [setattr(m[1], "p", rate / 1000) for rate in range(200)],
+        lambda m: [setattr(m[1], "p", rate / 200) for rate in range(201)],
     ],
 )
 def test_a_program_knows_when_it_does_not_hold_any_more(change):
@@ -282,6 +283,24 @@ def test_a_program_knows_when_it_does_not_hold_any_more(change):
     assert program.holds()
     change(module)
     assert not program.holds()
+
+
+def test_rates_and_smoothing_may_change_between_steps():
+    fresh, found = mlp(nn.Dropout(0.5)).double(), []
+    for train in (functools.partial(directly, generator=torch.default_generator), by_hand):
+        module, criterion = copy.deepcopy(fresh), nn.CrossEntropyLoss(label_smoothing=0.5)
+
+        def changing(module=module, criterion=criterion):
+            for number, batch in enumerate(batches(), start=1):
+                module[1].p = criterion.label_smoothing = 0.05 * number
+                yield batch
+
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            losses = train(module, criterion, optimizer, changing())
+        found.append([*losses, *module.parameters()])
+    same(*found)
 
 
 def hooked():

@@ -19,8 +19,9 @@ from ._places import dropout_rates, find_places
 
 __all__ = ["GradientTuning"]
 
-# Share of updates with a raised damping above which a fit warns, and updates that show it.
-_MANY, _ENOUGH = 0.5, 5
+# Share of updates with a raised damping above which a fit warns, and updates that show it; or
+# updates that do so if it was raised in all of them.
+_MANY, _ENOUGH, _ENOUGH_IF_ALL = 0.5, 10, 4
 # Of a step of hyper_lr, in the logarithm of a learning rate: rates that follow a window quickly run
 # into its short-horizon bias (docs/benchmarks/hypergradients.md).
 _SHARE_OF_RATES = 0.5
@@ -237,7 +238,9 @@ class GradientTuning:
                     stacklevel=4,
                 )
         diverged, updates = self.counts["diverged"], self.counts["updates"]
-        if updates >= _ENOUGH and diverged > _MANY * updates:
+        if (updates >= _ENOUGH and diverged > _MANY * updates) or (
+            updates >= _ENOUGH_IF_ALL and diverged == updates
+        ):
             warnings.warn(
                 f"the series for the hypergradient was damped in {diverged} of {updates} updates "
                 f"(damping {self.damping:.3g} at last), because the curvature of the training loss "
