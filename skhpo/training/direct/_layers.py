@@ -37,7 +37,10 @@ _DROPOUTS = {
     nn.Dropout3d: FeatureDropout,
 }
 # Shares that rules read in each step.
-READ_IN_STEPS = {**dict.fromkeys(_DROPOUTS, "p"), nn.CrossEntropyLoss: "label_smoothing"}
+READ_IN_STEPS: dict[Any, str] = {
+    **dict.fromkeys(_DROPOUTS, "p"),
+    nn.CrossEntropyLoss: "label_smoothing",
+}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # From the exact type of a layer to its rule.
 RULES: dict[Any, Any] = {
