@@ -156,7 +156,7 @@ class ParametersMixin(PrintingMixin, NamesMixin):
         kwargs = arguments["kwargs"]
         for name, value in arguments.items():
             if name not in ("self", "kwargs"):
-                setattr(self, name, value)
+                object.__setattr__(self, name, value)  # without skorch's search for modules
         self._stray_names = tuple(name for name in kwargs if "__" not in name)
         vars(self).update(kwargs)
 

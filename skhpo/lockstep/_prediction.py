@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 
-import numpy as np
 import skorch.utils
 import torch
 
@@ -149,13 +148,11 @@ def _together(nets, ready):
     parameters = Parameters(modules, {}, trained=False)
     passes = Passes(modules, parameters, joined([one.take(torch.arange(n_few))[0] for one in rows]))
     together = max(_FEWEST_ROWS, min(at_once) // len(nets))
-    found = [[] for _ in nets]
-    nonlinearities = [nonlinearity_of(net) for net in nets]
     with torch.no_grad():
         batches = [RowBatches(one, together, joins=False).triples() for one in rows]
-        for parts in zip(*batches, strict=True):
-            output = passes.forward(joined([x for x, _, _ in parts]))
-            output = output.clone(memory_format=torch.contiguous_format)
-            for own, nonlinearity, one in zip(found, nonlinearities, output, strict=True):
-                own.append(skorch.utils.to_numpy(nonlinearity(one)))
-    return [np.concatenate(own) for own in found]
+        found = [
+            passes.forward(joined([x for x, _, _ in parts])).clone()
+            for parts in zip(*batches, strict=True)
+        ]
+        outputs = zip(nets, torch.cat(found, 1), strict=True)
+        return [skorch.utils.to_numpy(nonlinearity_of(net)(output)) for net, output in outputs]

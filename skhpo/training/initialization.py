@@ -67,6 +67,8 @@ class NamedInitialization(OwnGenerators):
         return torch.Generator(device).manual_seed(stream_seed(self.seed, "init", name))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _LOOKS:
+            return func(*args, **(kwargs or {}))
         n_draws = self._n_draws
         out = super().__torch_function__(func, types, args, kwargs)
         self._note(func, args, kwargs or {}, drew=self._n_draws > n_draws)
@@ -74,8 +76,6 @@ class NamedInitialization(OwnGenerators):
 
     def _note(self, func: Any, args: Any, kwargs: Any, drew: bool) -> None:
         name = getattr(func, "__name__", "")
-        if name in _LOOKS:
-            return
         tensors = list(_tensors((args, kwargs)))
         if not tensors:
             return

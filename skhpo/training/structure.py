@@ -18,6 +18,7 @@ _OF_MODULE = {
     *("_compiled_call_impl", *(name for name in vars(nn.Module()) if name.startswith("_"))),
 }
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+_SIMPLE = {type(None), bool, int, str}
 _RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -86,6 +87,8 @@ def _shape(tensor: torch.Tensor) -> Hashable:
 
 def frozen(value: Any) -> Hashable:
     """Return what is equal for values that are known to be the same."""
+    if type(value) in _SIMPLE:
+        return type(value), value
     if isinstance(value, list | tuple):
         return type(value), tuple(frozen(item) for item in value)
     if isinstance(value, Mapping):
