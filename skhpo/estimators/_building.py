@@ -18,7 +18,7 @@ from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_se
 from ..training.sequences import as_batch
 from ..training.structure import copied
 from ._hyperparameter_schedule import scheduled_arguments
-from .parameters import INFERRED, arguments_of, signature_of
+from .parameters import INFERRED, signature_of
 from .settings import changed_settings
 from .transforms import seen_by_module
 
@@ -62,9 +62,11 @@ class BuildingMixin:
 
     def _apply_freeze(self):
         """Note which parameters `freeze` freezes, after thawing those that it froze before."""
-        state, named = self._state, list(self.get_all_learnable_params())
-        set_frozen(named, dict.fromkeys(state.frozen_until, 0), 0)
-        state.frozen_until = find_frozen(named, self.freeze) if self.freeze else {}
+        state = self._state
+        if self.freeze or state.frozen_until:
+            named = list(self.get_all_learnable_params())
+            set_frozen(named, dict.fromkeys(state.frozen_until, 0), 0)
+            state.frozen_until = find_frozen(named, self.freeze) if self.freeze else {}
         self._freeze_changed = False
 
     def _settle_device_and_seed(self):
@@ -153,7 +155,9 @@ class BuildingMixin:
                 f"initialize() without data cannot infer {names}; set it, or call fit(X, y)"
             )
         if takes_hp(self.module):
-            module = self._module_by_run(kwargs)
+            arguments, hp = split(self.module, kwargs)
+            module = self.module(hp, **arguments)
+            check_all_known(self.module, arguments, hp)
         else:
             module = self.initialized_instance(self.module, kwargs)
         if not isinstance(module, torch.nn.Module):
@@ -162,13 +166,6 @@ class BuildingMixin:
             )
         self.module_ = module
         return self
-
-    def _module_by_run(self, kwargs):
-        """Call a define-by-run builder."""
-        arguments, hp = split(self.module, kwargs)
-        module = self.module(hp, **arguments)
-        check_all_known(self.module, arguments, hp)
-        return module
 
     def get_params_for(self, prefix):
         """Collect the arguments of a component: those set, and for the module those inferred.
@@ -194,7 +191,7 @@ class BuildingMixin:
         kwargs = {k: v for k, v in kwargs.items() if k not in INFERRED or v is not None}
         if isinstance(self.module, torch.nn.Module):
             return kwargs
-        taken = _named_arguments(self.module) - _fixed_arguments(self.module)
+        taken = _free_arguments(self.module)
         inferred = {k: v for k, v in self._inferred.items() if k in taken}
         return {**inferred, **kwargs}
 
@@ -278,7 +275,7 @@ class BuildingMixin:
         settings = changed_settings(self, "optimizer")
         if self.hyperparameter_schedule:
             settings |= scheduled_arguments(self, "optimizer")
-        if _fused_is_faster(optimizer, settings) and _can_fuse(self.module_):
+        if _fused_is_faster(optimizer, settings, self.module_):
             kwargs["fused"] = True
         self.optimizer_ = optimizer(groups, **kwargs)
         if optimizer is torch.optim.SGD:
@@ -286,16 +283,26 @@ class BuildingMixin:
         return self
 
 
-def _fused_is_faster(optimizer, settings):
+def _fused_is_faster(optimizer, settings, module):
     """Whether torch's fused optimizer is faster: 2.5 x for Adam, 1.7 x for SGD with momentum.
 
-    False if the user chose an implementation.
+    False if the user chose an implementation, or the fused one does not know the parameters.
     """
     if not settings.keys().isdisjoint(("fused", "foreach", "differentiable", "capturable")):
         return False
     if optimizer is torch.optim.SGD:
-        return bool(settings.get("momentum")) and "dampening" not in settings
-    return optimizer in (torch.optim.Adam, torch.optim.AdamW)
+        faster = bool(settings.get("momentum")) and "dampening" not in settings
+    else:
+        faster = optimizer in (torch.optim.Adam, torch.optim.AdamW)
+    # Fused kernels do not accept the sparse gradients of sparse embeddings.
+    is_sparse = any(getattr(layer, "sparse", False) for layer in module.modules())
+    return (
+        faster
+        and not is_sparse
+        and all(
+            p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in module.parameters()
+        )
+    )
 
 
 def _begin_momentum(optimizer):
@@ -311,25 +318,11 @@ def _begin_momentum(optimizer):
                     optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
-def _can_fuse(module):
-    # Fused kernels do not accept the sparse gradients of sparse embeddings.
-    return not any(getattr(layer, "sparse", False) for layer in module.modules()) and all(
-        p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in module.parameters()
-    )
-
-
-def _named_arguments(factory):
-    arguments = arguments_of(factory)
-    if arguments is not None:
-        return set(arguments)
-    # With **kwargs any name may be passed, but only the written ones are surely valid.
+def _free_arguments(factory):
+    """Return the written arguments that no `functools.partial` has set already."""
     try:
         parameters = signature_of(factory)
     except (TypeError, ValueError):
         return set()
-    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-
-
-def _fixed_arguments(factory):
-    """Return the arguments that a `functools.partial` has set already."""
-    return set(getattr(factory, "keywords", None) or ())
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return named - set(getattr(factory, "keywords", None) or ())

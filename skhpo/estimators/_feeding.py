@@ -161,21 +161,21 @@ class FeedingMixin:
 
     def _slices_batches(self, *, training=True):
         """Whether no setting needs a `Dataset` or a `DataLoader`."""
+        return (
+            self._collates_plainly(training=training)
+            and not (training and self._splits_itself())
+            and not self._has_own_dataset()
+        )
+
+    def _collates_plainly(self, *, training):
+        """Whether a batch is what torch makes of the items, by a `DataLoader` or without one."""
         name = "iterator_train" if training else "iterator_valid"
         return (
             getattr(self, name) is DataLoader
             and set(changed_settings(self, name)) <= _ITERATOR_SETTINGS
             and type(self).get_iterator is FeedingMixin.get_iterator
-            and not (training and self._splits_itself())
             and not callable(self.collate)
-            and not self._has_own_dataset()
         )
-
-    @property
-    def _reads_rows(self):
-        """Whether a search may pass a RowSubset for X."""
-        slices = self._slices_batches() and self._slices_batches(training=False)
-        return slices and self.collate is None
 
     def _splits_itself(self):
         return type(self).get_split_datasets is not NeuralNet.get_split_datasets
@@ -239,11 +239,7 @@ class FeedingMixin:
 
         They are those of the items, or of the batches where code of the user's makes these.
         """
-        plain = set(changed_settings(self, "iterator_valid")) <= _ITERATOR_SETTINGS
-        own = self.iterator_valid is not DataLoader or not plain
-        own = own or type(self).get_iterator is not FeedingMixin.get_iterator
-        own = own or callable(self.collate)
-        if not own and not isinstance(dataset, IterableDataset):
+        if self._collates_plainly(training=False) and not isinstance(dataset, IterableDataset):
             workers = vars(self).get("iterator_valid__num_workers", 0)
             return targets_of(dataset, report, num_workers=workers)
         with OwnGenerators(Stream(0, "targets")):

@@ -216,19 +216,15 @@ class FirstLookMixin(FeedingMixin):
 
     def _test_batch(self, X, few):
         """Return a first batch as the built module gets it, on its device."""
-        rows = self._test_rows(X, few)
-        change = batch_transform(self, training=False) if self._transforms else None
-        return rows if change is None else change(rows)
-
-    def _test_rows(self, X, few):
         if isinstance(X, torch.utils.data.Dataset) or self._reads_as_given(X):
-            return self._prepare_inputs(few)
-        rows = self._as_dataset(_first_rows(X), training=False)
-        if self._slices_batches(training=False):
-            return rows.take(torch.arange(len(rows)))[0]
-        batches = self._batches(rows, training=False)
-        batches.change = None
-        return next(iter(batches.inputs()))
+            inputs = self._prepare_inputs(few)
+        else:
+            rows = self._as_dataset(_first_rows(X), training=False)
+            if not self._slices_batches(training=False):
+                return next(iter(self._batches(rows, training=False).inputs()))
+            inputs = rows.take(torch.arange(len(rows)))[0]
+        change = batch_transform(self, training=False) if self._transforms else None
+        return inputs if change is None else change(inputs)
 
     def _few(self, dataset):
         """Return the first rows of a dataset, or all if the loader may read any of them."""

@@ -256,7 +256,12 @@ class TorchEstimator(
             of_schedule["check_epochs"] = partial(check_epochs_of_schedule, self)
         return SearchTags(
             **of_schedule,
-            reads_rows=self.validation_fraction is None and self._reads_rows,
+            reads_rows=(
+                self.validation_fraction is None
+                and self.collate is None
+                and self._slices_batches()
+                and self._slices_batches(training=False)
+            ),
             check_data=self._check_before_search,
             dataset_targets=self._labels_of_dataset,
             predicts_seen_classes=is_classifier(self) and self.classes is None,

@@ -294,15 +294,11 @@ def _choose_runner(net, batches, valid_batches, checks, fit_params):
         weighted = by_rows and batches.rows.weight is not None
         runner = PlainRunner(_batch_loss(net, weighted), drawing, net.accumulate, net.max_grad_norm)
         if by_rows:
-            runner = DirectRunner(_direct_steps(net, batches), runner)
+            masks = Masks(lambda: net._state.streams["forward"].generator())
+            steps = DirectSteps(lambda: describe_training(net, batches, masks))
+            runner = DirectRunner(steps, runner)
     _log.debug("%s trains by %s: %s", type(net).__name__, type(runner).__name__, reason)
     return runner
-
-
-def _direct_steps(net, batches):
-    """Return the `DirectSteps` of a built estimator."""
-    masks = Masks(lambda: net._state.streams["forward"].generator())
-    return DirectSteps(lambda: describe_training(net, batches, masks))
 
 
 def describe_training(net, batches, masks):
@@ -399,13 +395,13 @@ def end_of_fit(net, dataset, batches, checks):
         Those of training.
     checks : Checks or None
     """
-    if not any(map(has_batch_norm, net._state.modules().values())):
-        return None
     if net.recalibrate:
-        return partial(_recalibrate, net, dataset)
-    if checks is not None and isinstance(batches, RowBatches):
-        return partial(_warn, net, batches)
-    return None
+        then = partial(_recalibrate, net, dataset)
+    elif checks is not None and isinstance(batches, RowBatches):
+        then = partial(_warn, net, batches)
+    else:
+        return None
+    return then if any(map(has_batch_norm, net._state.modules().values())) else None
 
 
 def _recalibrate(net, dataset):

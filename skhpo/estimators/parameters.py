@@ -8,9 +8,10 @@ import numbers
 import types
 
 import torch
+from sklearn.base import BaseEstimator
 from skorch.setter import optimizer_setter
 
-from .._compat import Options, StrOptions, validate_parameter_constraints
+from .._compat import Options, StrOptions, print_inside, validate_parameter_constraints
 from ..arguments import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE, Number
 from ..define_by_run import (
     definitions_of,
@@ -21,8 +22,8 @@ from ..define_by_run import (
     takes_hp,
 )
 from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
+from ..space import as_written
 from ..training.schedule import schedule_defaults
-from ._printing import PrintingMixin
 from .settings import (
     STREAMS,
     TRANSFORMS,
@@ -107,8 +108,8 @@ class NamesMixin:
         )
 
 
-class ParametersMixin(PrintingMixin, NamesMixin):
-    """`get_params`, `set_params` and checks of names and values."""
+class ParametersMixin(NamesMixin):
+    """`get_params`, `set_params`, checks of names and values, and a text of them."""
 
     _stray_names = ()
     # `_check_params` and `check_settings` check what cannot be declared.
@@ -208,6 +209,15 @@ class ParametersMixin(PrintingMixin, NamesMixin):
         }
         known = arguments_of_callbacks(replaced)
         return {f"callbacks__{name}": value for name, value in known.items()}
+
+    # In place of skorch's text, which lists layers.
+    def __repr__(self, N_CHAR_MAX=700):
+        return BaseEstimator.__repr__(_as_written(self), N_CHAR_MAX)
+
+    def _get_params_html(self, *args, **kwargs):
+        params = super()._get_params_html(*args, **kwargs)
+        params.update({name: as_written(value) for name, value in params.items()})
+        return params
 
     def set_params(self, **params):
         """Set the parameters of this estimator.
@@ -407,6 +417,17 @@ class ParametersMixin(PrintingMixin, NamesMixin):
         # A fit, which has a few inputs here, has checked them; callbacks may have set others.
         if self._few_inputs is None or self.callbacks:
             self._check_params()
+
+
+def _as_written(net):
+    """Return an estimator for printing, whose parameters have no addresses in their texts."""
+    shown = object.__new__(type(net))
+    written = {name: as_written(value) for name, value in net.get_params(deep=False).items()}
+    vars(shown).update(vars(net) | written)
+    return shown
+
+
+print_inside(ParametersMixin, _as_written)
 
 
 def _prefixed(params):

@@ -124,7 +124,11 @@ def check_settings(net: Any) -> None:
     _check_selection(net)
     if net.average_from is not None or net.accumulate > 1 or net.max_grad_norm is not None:
         _check_steps(net)
-    _check_schedule(net)
+    set_ones = [name for name in vars(net) if name.startswith("lr_scheduler__")]
+    if net.lr_scheduler is not None:
+        resolve_scheduler(net.lr_scheduler)
+    elif set_ones:
+        raise ValueError(f"{set_ones[0]} is set, but lr_scheduler=None; set both or none")
     if net.hyperparameter_schedule is not None:
         check_hyperparameter_schedule(net)
     if net.init not in INITIALIZATIONS:
@@ -195,15 +199,6 @@ def _check_selection(net: Any) -> None:
         ) from None
     if not isinstance(net.monitor, str):
         raise ValueError(f"monitor must be a name, but got {net.monitor!r}")
-
-
-def _check_schedule(net: Any) -> None:
-    if net.lr_scheduler is None:
-        set_ones = [name for name in vars(net) if name.startswith("lr_scheduler__")]
-        if set_ones:
-            raise ValueError(f"{set_ones[0]} is set, but lr_scheduler=None; set both or none")
-        return
-    resolve_scheduler(net.lr_scheduler)
 
 
 def _check_collate(net: Any) -> None:

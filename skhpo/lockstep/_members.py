@@ -159,21 +159,12 @@ def _obstacle(net, fit_params):
     for name in ("compile", "verbose"):
         if getattr(net, name):
             return f"{name}={getattr(net, name)!r} is for single networks"
-    return _obstacle_of_optimizer(net) or _obstacle_of_criterion(net)
-
-
-def _obstacle_of_optimizer(net):
-    optimizer = resolve_optimizer(net.optimizer)
-    if optimizer not in OPTIMIZERS:
+    if resolve_optimizer(net.optimizer) not in OPTIMIZERS:
         known = ", ".join(sorted(cls.__name__ for cls in OPTIMIZERS))
         return f"optimizer={net.optimizer!r} has no lockstep form; {known} have"
     for option in ("differentiable", "capturable"):
         if vars(net).get(f"optimizer__{option}"):
             return f"optimizer__{option}=True is for single networks"
-    return None
-
-
-def _obstacle_of_criterion(net):
     criterion = resolve_criterion(net.criterion)
     kind = criterion if isinstance(criterion, type) else type(criterion)
     if not kind.__module__.startswith("torch.nn.modules.loss"):

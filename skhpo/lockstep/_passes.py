@@ -76,7 +76,11 @@ class Parameters:
     def __init__(self, modules, groups=(), trained=True):
         self.modules = modules
         groups = dict(groups)
-        linear = {m.weight for m in modules[0].modules() if _is_transposed(m)}
+        linear = {
+            m.weight
+            for m in modules[0].modules()
+            if type(m) is nn.Linear and not 1 < m.out_features < _MANY_OUTPUTS
+        }
         rows = [dict(module.named_parameters()) for module in modules]
         self.blocks = []
         for name, parameter in rows[0].items():
@@ -142,10 +146,6 @@ class Parameters:
                 block.gradients = block.gradients[rows]
         self.buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
         self.attach()
-
-
-def _is_transposed(layer):
-    return type(layer) is nn.Linear and not 1 < layer.out_features < _MANY_OUTPUTS
 
 
 class RowLosses:

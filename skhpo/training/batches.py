@@ -139,14 +139,14 @@ class RowBatches:
         return None if self._formats[0] is None else self._formats
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for X, y, weight in self._triples(sparse=False):
+        for X, y, weight in self.triples(sparse=False):
             if self.on_weight is not None:
                 self.on_weight(weight)
             yield X, torch.zeros(len(self.rows)) if y is None else y
 
     def inputs(self) -> Iterator[Any]:
         """Yield the inputs of the batches."""
-        return (X for X, _, _ in self._triples(sparse=self.sparse, targets=False))
+        return (X for X, _, _ in self.triples(targets=False))
 
     def order(self) -> torch.Tensor:
         """Draw the order of the rows in an epoch."""
@@ -168,11 +168,11 @@ class RowBatches:
         n = len(self.rows)
         return batch_sizes(n, self.batch_size, joins=self.joins, drop_last=self.drop_last)
 
-    def triples(self) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield batches as ``(X, y, weight)``."""
-        return self._triples(sparse=self.sparse)
-
-    def _triples(self, *, sparse: bool, targets: bool = True) -> Iterator[tuple[Any, Any, Any]]:
+    def triples(
+        self, *, sparse: bool | None = None, targets: bool = True
+    ) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield batches as ``(X, y, weight)``; y may be None without `targets`."""
+        sparse = self.sparse if sparse is None else sparse
         chunks = self.rows.chunks(self.order(), self.sizes(), sparse=sparse, targets=targets)
         for X, y, weight, sizes in chunks:
             if len(sizes) == 1:

@@ -149,24 +149,22 @@ class Checks:
 
     def check(self) -> None:
         """Measure the monitored value, and keep the weights if it is the best so far."""
+        counters = self.state.counters
         with self.state.averaged():
-            self._check()
-
-    def _check(self) -> None:
-        counters, value = self.state.counters, self.measure()
-        better = counters.best is None or (
-            value < counters.best if self.lower_is_better else value > counters.best
-        )
-        counters.n_checks += 1
-        counters.last = value
-        length = max(self.patience or _RECENT, 2)
-        counters.recent = [*counters.recent, value][-length:]
-        self.values.append(value)
-        if better and math.isfinite(value):
-            counters.best, counters.best_check = value, counters.n_checks
-            counters.best_epoch = counters.n_epochs + 1
-            self.improved = True
-            self.state.best_weights = self.state.copy_weights()
+            value = self.measure()
+            better = counters.best is None or (
+                value < counters.best if self.lower_is_better else value > counters.best
+            )
+            counters.n_checks += 1
+            counters.last = value
+            length = max(self.patience or _RECENT, 2)
+            counters.recent = [*counters.recent, value][-length:]
+            self.values.append(value)
+            if better and math.isfinite(value):
+                counters.best, counters.best_check = value, counters.n_checks
+                counters.best_epoch = counters.n_epochs + 1
+                self.improved = True
+                self.state.best_weights = self.state.copy_weights()
 
 
 class ActiveNetwork:

@@ -47,36 +47,7 @@ class PlainRunner(EpochRunner):
         self, network: ActiveNetwork, batches: Iterable[Any]
     ) -> tuple[list[float], list[int]]:
         """Train with batches (X, y, weight); return their losses and sizes."""
-        train = self._train if self.settings == (1, None) else self._accumulate
-        losses, sizes = train(network, batches)
-        # One transfer per epoch: reading the loss of each batch would wait for the device.
-        return torch.stack(losses).tolist(), sizes
-
-    def _train(
-        self, network: ActiveNetwork, batches: Iterable[Any]
-    ) -> tuple[list[torch.Tensor], list[int]]:
-        loss_of, drawing, step = self.loss_of, self.drawing, network.state.optimizer.step
-        parameters = parameters_of(network.state.optimizer)
-        after_batch = network.after_batch if network.each_batch else None
-        losses, sizes = [], []
-        for X, y, weight in batches:
-            check_time()
-            with drawing:
-                loss = loss_of(X, y, weight)
-            for parameter in parameters:
-                parameter.grad = None
-            loss.backward()
-            step()
-            if after_batch is not None:
-                after_batch()
-            losses.append(loss.detach())
-            sizes.append(row_count(y))
-        return losses, sizes
-
-    def _accumulate(
-        self, network: ActiveNetwork, batches: Iterable[Any]
-    ) -> tuple[list[torch.Tensor], list[int]]:
-        optimizer = network.state.optimizer
+        loss_of, optimizer = self.loss_of, network.state.optimizer
 
         def step() -> None:
             optimizer.step()
@@ -87,14 +58,16 @@ class PlainRunner(EpochRunner):
         for X, y, weight in batches:
             check_time()
             with self.drawing:
-                loss = self.loss_of(X, y, weight)
-            steps.begin_batch(row_count(y))
+                loss = loss_of(X, y, weight)
+            n_rows = row_count(y)
+            steps.begin_batch(n_rows)
             loss.backward()
             steps.end_batch()
             losses.append(loss.detach())
-            sizes.append(row_count(y))
+            sizes.append(n_rows)
         steps.finish()
-        return losses, sizes
+        # One transfer per epoch: reading the loss of each batch would wait for the device.
+        return torch.stack(losses).tolist(), sizes
 
 
 class GradientSteps:

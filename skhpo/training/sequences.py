@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["RaggedRows", "Sequences", "as_batch", "lengths_of", "padded_batch"]
+__all__ = ["RaggedRows", "Sequences", "as_batch", "lengths_of"]
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,15 @@ class RaggedRows:
         return padded.masked_fill_(~inside.view(*inside.shape, *[1] * len(rest)), 0)
 
 
-def padded_batch(inputs: Any) -> Any:
-    """Return a dict of inputs with `Sequences` among them as a batch, padded, with the lengths."""
-    batch = {}
-    for name, value in inputs.items():
+def as_batch(few: Any) -> Any:
+    """Return rows of checked data, an array or a dict, as a batch of tensors; others unchanged.
+
+    `Sequences` among several inputs are padded, and their lengths are added.
+    """
+    if isinstance(few, list | tuple):
+        return few
+    batch: dict[Any, Any] = {}
+    for name, value in (few if isinstance(few, Mapping) else {None: few}).items():
         if isinstance(value, Sequences):
             ragged = RaggedRows(value)
             batch[name] = ragged.index_select(0, torch.arange(len(ragged)))
@@ -130,14 +135,6 @@ def padded_batch(inputs: Any) -> Any:
         else:
             made = value if isinstance(value, torch.Tensor) else np.asarray(value)
             batch[name] = torch.as_tensor(made)
-    return batch
-
-
-def as_batch(few: Any) -> Any:
-    """Return rows of checked data, an array or a dict, as a batch of tensors; others unchanged."""
-    if isinstance(few, list | tuple):
-        return few
-    batch = padded_batch(few if isinstance(few, Mapping) else {None: few})
     return batch.get(None, batch)
 
 
