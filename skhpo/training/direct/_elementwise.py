@@ -92,13 +92,48 @@ class ReLU(Activation):
         return self._threshold(gradient, y, 0, grad_input=gradient)
 
 
-class LeakyReLU(Activation):
+class Kernel(Activation):
+    """A function of torch with kernels for itself and its derivative, of the same settings."""
+
+    def __init__(self, layer: Any, place: Place) -> None:
+        name, settings, *others = _KERNELS[type(layer)]
+        self.of_output = name in ("tanh", "sigmoid")
+        super().__init__(layer, place)
+        # Torch's own functions take less time to call.
+        self._forward = getattr(torch, name, None) or getattr(_aten, name).out
+        self._backward = getattr(_aten, name + "_backward").grad_input
+        self._settings = [getattr(layer, setting) for setting in settings]
+        self._of_backward = [*self._settings, *others]
+
     def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return _aten.leaky_relu.out(x, self.layer.negative_slope, out=out)
+        return self._forward(x, *self._settings, out=out)
+
+    def _slope(self, gradient: torch.Tensor, kept: torch.Tensor) -> Any:
+        return self._backward(gradient, kept, *self._of_backward, grad_input=gradient)
+
+
+# From a layer to the kernel's name, its settings, and further arguments of the derivative.
+_KERNELS: dict[Any, Any] = {
+    nn.Hardsigmoid: ("hardsigmoid", ()),
+    nn.Hardtanh: ("hardtanh", ("min_val", "max_val")),
+    nn.LeakyReLU: ("leaky_relu", ("negative_slope",), False),
+    nn.ReLU6: ("hardtanh", ("min_val", "max_val")),
+    nn.Sigmoid: ("sigmoid", ()),
+    nn.SiLU: ("silu", ()),
+    nn.Softplus: ("softplus", ("beta", "threshold")),
+    nn.Softshrink: ("softshrink", ("lambd",)),
+    nn.Tanh: ("tanh", ()),
+}
+
+
+class GELU(Activation):
+    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
+        return _aten.gelu.out(x, approximate=self.layer.approximate, out=out)
 
     def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
-        slope = self.layer.negative_slope
-        return _aten.leaky_relu_backward.grad_input(gradient, x, slope, False, grad_input=gradient)
+        return _aten.gelu_backward.grad_input(
+            gradient, x, approximate=self.layer.approximate, grad_input=gradient
+        )
 
 
 class ELU(Activation):
@@ -123,50 +158,12 @@ class ELU(Activation):
         )
 
 
-class GELU(Activation):
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return _aten.gelu.out(x, approximate=self.layer.approximate, out=out)
-
-    def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
-        return _aten.gelu_backward.grad_input(
-            gradient, x, approximate=self.layer.approximate, grad_input=gradient
-        )
-
-
-class SiLU(Activation):
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return _aten.silu.out(x, out=out)
-
-    def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
-        return _aten.silu_backward.grad_input(gradient, x, grad_input=gradient)
-
-
 class Mish(Activation):
     def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
         return _aten.mish.out(x, out=out)
 
     def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
         return _aten.mish_backward.default(gradient, x)
-
-
-class Tanh(Activation):
-    of_output = True
-
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return torch.tanh(x, out=out)
-
-    def _slope(self, gradient: torch.Tensor, y: torch.Tensor) -> Any:
-        return _aten.tanh_backward.grad_input(gradient, y, grad_input=gradient)
-
-
-class Sigmoid(Activation):
-    of_output = True
-
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return torch.sigmoid(x, out=out)
-
-    def _slope(self, gradient: torch.Tensor, y: torch.Tensor) -> Any:
-        return _aten.sigmoid_backward.grad_input(gradient, y, grad_input=gradient)
 
 
 class LogSigmoid(Activation):
@@ -178,16 +175,6 @@ class LogSigmoid(Activation):
         return gradient.mul_(torch.neg(x).sigmoid_())
 
 
-class Softplus(Activation):
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return _aten.softplus.out(x, self.layer.beta, self.layer.threshold, out=out)
-
-    def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
-        return _aten.softplus_backward.grad_input(
-            gradient, x, self.layer.beta, self.layer.threshold, grad_input=gradient
-        )
-
-
 class Softsign(Activation):
     def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
         return torch.div(x, x.abs().add_(1), out=out)
@@ -196,42 +183,12 @@ class Softsign(Activation):
         return gradient.div_(x.abs().add_(1).square_())
 
 
-class Hardtanh(Activation):
-    """Also ReLU6."""
-
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return _aten.hardtanh.out(x, self.layer.min_val, self.layer.max_val, out=out)
-
-    def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
-        return _aten.hardtanh_backward.grad_input(
-            gradient, x, self.layer.min_val, self.layer.max_val, grad_input=gradient
-        )
-
-
-class Hardsigmoid(Activation):
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return _aten.hardsigmoid.out(x, out=out)
-
-    def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
-        return _aten.hardsigmoid_backward.grad_input(gradient, x, grad_input=gradient)
-
-
 class Hardswish(Activation):
     def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
         return _aten.hardswish.out(x, out=out)
 
     def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
         return _aten.hardswish_backward.default(gradient, x)
-
-
-class Softshrink(Activation):
-    def _value(self, x: torch.Tensor, out: torch.Tensor) -> Any:
-        return _aten.softshrink.out(x, self.layer.lambd, out=out)
-
-    def _slope(self, gradient: torch.Tensor, x: torch.Tensor) -> Any:
-        return _aten.softshrink_backward.grad_input(
-            gradient, x, self.layer.lambd, grad_input=gradient
-        )
 
 
 class Tanhshrink(Activation):
@@ -346,28 +303,17 @@ class FeatureDropout(Dropout):
 
 
 ACTIVATIONS = {
-    nn.ReLU: ReLU,
-    nn.ReLU6: Hardtanh,
-    nn.LeakyReLU: LeakyReLU,
-    nn.PReLU: PReLU,
-    nn.ELU: ELU,
-    nn.CELU: ELU,
-    nn.SELU: ELU,
+    **dict.fromkeys(_KERNELS, Kernel),
+    **dict.fromkeys((nn.ELU, nn.CELU, nn.SELU), ELU),
+    **dict.fromkeys((nn.Softmax, nn.LogSoftmax), Softmax),
     nn.GELU: GELU,
-    nn.SiLU: SiLU,
-    nn.Mish: Mish,
-    nn.Tanh: Tanh,
-    nn.Sigmoid: Sigmoid,
-    nn.LogSigmoid: LogSigmoid,
-    nn.Softplus: Softplus,
-    nn.Softsign: Softsign,
-    nn.Hardtanh: Hardtanh,
-    nn.Hardsigmoid: Hardsigmoid,
     nn.Hardswish: Hardswish,
-    nn.Softshrink: Softshrink,
+    nn.LogSigmoid: LogSigmoid,
+    nn.Mish: Mish,
+    nn.PReLU: PReLU,
+    nn.ReLU: ReLU,
+    nn.Softsign: Softsign,
     nn.Tanhshrink: Tanhshrink,
-    nn.Softmax: Softmax,
-    nn.LogSoftmax: Softmax,
 }
 
 
