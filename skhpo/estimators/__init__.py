@@ -1,4 +1,19 @@
-"""Torch networks as scikit-learn estimators."""
+"""What scikit-learn sees: estimators around torch networks.
+
+`TorchEstimator` (``_torch``) is what `TorchClassifier` and `TorchRegressor` (``classifier``,
+``regressor``) have in common, in parts:
+
+* ``parameters``, ``settings``: ``get_params`` and ``set_params``; settings that differ from
+  defaults, or exclude each other.
+* ``validation``, ``_inputs``, ``_targets``, ``_heads``: checks of data, labels, a dict of targets.
+* ``_building``, ``_first_look``, ``_outputs``: the module and what trains it, what a few rows
+  tell of it, the meaning of its outputs.
+* ``_feeding``, ``_items``, ``transforms``: from checked data to batches.
+* ``fitting``, ``held_out``, ``callbacks``: the epochs of a fit, rows to check on, who is notified.
+* ``predicting``, ``state``, ``exporting``: predictions, pickles and checkpoints, a plain module.
+
+``keras`` has the same around Keras models.
+"""
 
 from ..modules import MLP, ConvNet, TabularMLP
 from .classifier import TorchClassifier

@@ -23,10 +23,10 @@ _PACKED = "_packed_for_pickle"
 
 
 class CheckpointMixin:
-    """`save_checkpoint`, and the parts of `load_checkpoint` that all estimators share.
+    """`save_checkpoint` and `load_checkpoint`.
 
     A subclass has `_trained_state`, which returns its own sections of the file, and raises
-    `NotFittedError` before ``fit``.
+    `NotFittedError` before ``fit``; and `_restore`, which takes up a file that was read.
     """
 
     # Version of the file, its sections, and the plain fitted attributes that it holds.
@@ -75,12 +75,32 @@ class CheckpointMixin:
             write_atomically(path, serialised(checkpoint))
         return self
 
-    def _read_checkpoint(self, path):
-        """Read a checkpoint; ValueError if it belongs to another kind of estimator."""
+    def load_checkpoint(self, path):
+        """Restore a saved estimator, which predicts and which ``partial_fit`` continues.
+
+        Call it on an estimator with the parameters of the saved one, fitted or not. The optimizer
+        gets the saved learning rate and other settings.
+
+        Parameters
+        ----------
+        path : str, path-like or binary file
+            What ``save_checkpoint`` wrote.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If the file is the checkpoint of another kind of estimator, or of another network.
+        """
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         sections = (*self._checkpoint_sections, "learned", "feature_names")
         check_complete(checkpoint, self._checkpoint_format, type(self).__name__, sections)
-        return checkpoint
+        self._restore(checkpoint)
+        return self
 
     def _take_learned(self, checkpoint):
         """Set the fitted attributes from a checkpoint."""
@@ -174,28 +194,7 @@ class StateMixin(CheckpointMixin):
         self.check_is_fitted()
         return self._gathered_state().state_dict()
 
-    def load_checkpoint(self, path):
-        """Restore a saved estimator, which predicts and which ``partial_fit`` continues.
-
-        Call it on an estimator with the parameters of the saved one, fitted or not. The optimizer
-        gets the saved learning rate and other settings.
-
-        Parameters
-        ----------
-        path : str, path-like or binary file
-            What ``save_checkpoint`` wrote.
-
-        Returns
-        -------
-        self : estimator
-            The estimator itself.
-
-        Raises
-        ------
-        ValueError
-            If the file is the checkpoint of another kind of estimator.
-        """
-        checkpoint = self._read_checkpoint(path)
+    def _restore(self, checkpoint):
         check_keys("weights of", self._modules, checkpoint["states"])
         self._take_learned(checkpoint)
         self._check_params()
@@ -208,7 +207,6 @@ class StateMixin(CheckpointMixin):
         self._state.load_state_dict(checkpoint, schedule)
         if self.hyperparameter_schedule and self.history_:
             self._scheduled = self.history_[-1].get("hyperparameters", {})
-        return self
 
     def __copy__(self):
         twin = type(self).__new__(type(self))

@@ -31,6 +31,7 @@ __all__ = [
     "check_inputs",
     "check_sample_weight",
     "check_training_data",
+    "keep_weighted",
 ]
 
 
@@ -285,10 +286,7 @@ def check_training_data(
 def _weighted(
     net: Any, X: Any, y: Any, sample_weight: Any, n_samples: int | None
 ) -> tuple[Any, Any, NDArray[np.float32] | None, NDArray[np.bool_] | None]:
-    """Return checked data without samples of weight zero, and the weights, of mean 1.
-
-    The last item is a mask of the samples that were kept, None for all.
-    """
+    """Return what `keep_weighted` does; None for the weights and the mask where there are none."""
     if sample_weight is None and getattr(net, "class_weight", None) is None:
         return X, y, None, None
     if sample_weight is None and net._class_weight_of_loader is not None:
@@ -296,6 +294,16 @@ def _weighted(
     _check_reads_weights(net, X)
     n_samples = len(X) if n_samples is None else n_samples
     weight = net._row_weights(y, check_sample_weight(sample_weight, n_samples))
+    return keep_weighted(X, y, weight)
+
+
+def keep_weighted(
+    X: Any, y: Any, weight: NDArray[Any]
+) -> tuple[Any, Any, NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Return checked data without samples of weight zero, the weights, of mean 1, and a mask.
+
+    The mask is of the samples that were kept, None for all.
+    """
     if not weight.any():
         raise ValueError("sample_weight times class_weight leaves no sample: all products are zero")
     kept = None

@@ -18,7 +18,7 @@ from ...limits import check_time, current_slot
 from ...searchable import SearchTags
 from ...training.data import as_dict, n_rows, sample_shape
 from ...training.randomness import draw_seed
-from ..validation import check_before_search, check_inputs, check_sample_weight
+from ..validation import check_before_search, check_inputs, check_sample_weight, keep_weighted
 from ._backend import for_model, import_keras, require_torch
 from ._ending import best_epoch, end_of_training
 from ._parameters import ParametersMixin
@@ -137,15 +137,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         y = self._check_targets(y, classes, reset)
         weight = self._row_weights(y, weight)
         if weight is not None:
-            if not weight.any():
-                raise ValueError(
-                    "sample_weight times class_weight leaves no sample: all products are zero"
-                )
-            if not weight.all():
-                kept = np.flatnonzero(weight)
-                X = {k: v[kept] for k, v in X.items()} if isinstance(X, dict) else X[kept]
-                y, weight = y[kept], weight[kept]
-            weight = (weight / weight.mean()).astype(np.float32)
+            X, y, weight, _ = keep_weighted(X, y, weight)
         if reset:
             self.input_shape_ = sample_shape(X)
             self._integer_inputs = {k: v.dtype.kind in "iu" for k, v in as_dict(X).items()}

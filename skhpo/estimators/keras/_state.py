@@ -66,27 +66,7 @@ class StateMixin(CheckpointMixin):
         variables = vars(self).get("_packed") or _pack(self.model_)
         return {"variables": variables, "generators": self._generators.state()}
 
-    def load_checkpoint(self, path):
-        """Restore a saved estimator, which predicts and which ``partial_fit`` continues.
-
-        Call it on an estimator with the parameters of the saved one, fitted or not.
-
-        Parameters
-        ----------
-        path : str, path-like or binary file
-            What ``save_checkpoint`` wrote.
-
-        Returns
-        -------
-        self : estimator
-            The estimator itself.
-
-        Raises
-        ------
-        ValueError
-            If the file is the checkpoint of another kind of estimator, or of another model.
-        """
-        checkpoint = self._read_checkpoint(path)
+    def _restore(self, checkpoint):
         check_keys("variables of", ("model", "optimizer"), checkpoint["variables"])
         self._check_params()
         for name in ("_net", "_packed"):
@@ -96,7 +76,6 @@ class StateMixin(CheckpointMixin):
         self._net = self._unpacked(checkpoint["variables"])
         self._callbacks = self._fresh_callbacks()
         self._generators = OwnGlobals(self.seed_, "train").set_state(checkpoint["generators"])
-        return self
 
 
 def _pack(model):
