@@ -18,8 +18,8 @@ from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_se
 from ..training.sequences import as_batch
 from ..training.structure import copied
 from ._hyperparameter_schedule import scheduled_arguments
-from .parameters import INFERRED, signature_of
-from .settings import changed_settings
+from .parameters import INFERRED
+from .settings import changed_settings, signature_of
 from .transforms import seen_by_module
 
 __all__ = ["BuildingMixin"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import numbers
-import types
 
 import torch
 from sklearn.base import BaseEstimator
@@ -27,18 +25,18 @@ from ..training.schedule import schedule_defaults
 from .settings import (
     STREAMS,
     TRANSFORMS,
+    arguments_of,
     arguments_of_callbacks,
     arguments_of_transform,
     check_settings,
+    signature_of,
 )
 
 __all__ = [
     "INFERRED",
     "NamesMixin",
     "ParametersMixin",
-    "arguments_of",
     "named_in_init",
-    "signature_of",
 ]
 
 
@@ -59,39 +57,6 @@ _GIVEN_BY_THE_NET = {
     "train_transform": (),
 }
 _LISTED = ("module", "criterion", "optimizer", "lr_scheduler")
-
-
-def signature_of(factory):
-    """Return the parameters of a callable; those of classes and functions are cached."""
-    cached = isinstance(factory, type | types.FunctionType)
-    return (_read_signature if cached else _read_signature.__wrapped__)(factory)
-
-
-@functools.lru_cache(maxsize=256)
-def _read_signature(factory):
-    return tuple(inspect.signature(factory).parameters.values())
-
-
-def arguments_of(factory):
-    """Return the arguments of a class or callable, from name to default (None where none).
-
-    None if the signature has ``**kwargs`` or cannot be read: any name may be valid then.
-    """
-    cached = isinstance(factory, type | types.FunctionType)
-    found = (_read_arguments if cached else _read_arguments.__wrapped__)(factory)
-    return None if found is None else dict(found)
-
-
-@functools.lru_cache(maxsize=256)
-def _read_arguments(factory):
-    try:
-        parameters = signature_of(factory)
-    except (TypeError, ValueError):
-        return None
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-    return {p.name: None if p.default is p.empty else p.default for p in named}
 
 
 class NamesMixin:
@@ -282,7 +247,7 @@ class ParametersMixin(NamesMixin):
     def _arguments_of(self, component):
         """Return the valid arguments of a component, or None if any name is valid."""
         if component in TRANSFORMS:
-            return arguments_of_transform(vars(self).get(component), arguments_of)
+            return arguments_of_transform(vars(self).get(component))
         try:
             factory = self._factory_of(component)
         except ValueError:

@@ -1,11 +1,11 @@
-"""Settings of a net and its components: which differ from defaults, and which are invalid."""
+"""Settings of a net and its components: names, which differ from defaults, which are invalid."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
 import types
-from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -21,12 +21,14 @@ __all__ = [
     "STREAMS",
     "TRANSFORMS",
     "HiddenParameter",
+    "arguments_of",
     "arguments_of_callbacks",
     "arguments_of_transform",
     "changed_settings",
     "check_settings",
     "made_request_methods",
     "same_value",
+    "signature_of",
 ]
 
 # In the order in which they are applied.
@@ -54,6 +56,39 @@ def changed_settings(net: Any, component: str) -> dict[str, Any]:
     else:
         defaults = net._arguments_of(component) or {}
     return {k: v for k, v in own.items() if k not in defaults or not same_value(v, defaults[k])}
+
+
+def signature_of(factory: Any) -> tuple[inspect.Parameter, ...]:
+    """Return the parameters of a callable; those of classes and functions are cached."""
+    cached = isinstance(factory, type | types.FunctionType)
+    return (_read_signature if cached else _read_signature.__wrapped__)(factory)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_signature(factory: Any) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(factory).parameters.values())
+
+
+def arguments_of(factory: Any) -> dict[str, Any] | None:
+    """Return the arguments of a class or callable, from name to default (None where none).
+
+    None if the signature has ``**kwargs`` or cannot be read: any name may be valid then.
+    """
+    cached = isinstance(factory, type | types.FunctionType)
+    found = (_read_arguments if cached else _read_arguments.__wrapped__)(factory)
+    return None if found is None else dict(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_arguments(factory: Any) -> dict[str, Any] | None:
+    try:
+        parameters = signature_of(factory)
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return {p.name: None if p.default is p.empty else p.default for p in named}
 
 
 def arguments_of_callbacks(callbacks: Any) -> dict[str, Any]:
@@ -104,16 +139,15 @@ class HiddenParameter:
         vars(net)[self.name] = value
 
 
-def arguments_of_transform(value: Any, arguments_of: Any) -> dict[str, Any] | None:
+def arguments_of_transform(value: Any) -> dict[str, Any] | None:
     """Return the arguments of a transform that are parameters, from name to default.
 
     Those of a class, and those of a function after the first; an object has none. None if any name
-    is valid. `arguments_of` does so for all arguments of a callable.
+    is valid.
     """
     if isinstance(value, type):
-        found: dict[str, Any] | None = arguments_of(value)
-        return found
-    if not isinstance(value, types.FunctionType | partial):
+        return arguments_of(value)
+    if not isinstance(value, types.FunctionType | functools.partial):
         return {}
     found = arguments_of(value)
     return None if found is None else dict(list(found.items())[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -246,8 +247,7 @@ class Rows(torch.utils.data.Dataset[Any]):
         if self.is_ragged:  # padding all rows to one length takes memory
             return self.view(index)
         index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
-        part = object.__new__(type(self))
-        part.__dict__.update(self.__dict__)
+        part = copy.copy(self)
         part.source, part.targets, part.weight = self.take(index)
         part.resident, part.index, part.read_only = True, None, ()
         part.balance = None if self.balance is None else self.balance[index.numpy()]
@@ -263,8 +263,7 @@ class Rows(torch.utils.data.Dataset[Any]):
 
     def view(self, index: torch.Tensor) -> Any:
         """Return the rows of `index` as `Rows` over the same memory."""
-        part = object.__new__(type(self))
-        part.__dict__.update(self.__dict__)
+        part = copy.copy(self)
         part.index = torch.as_tensor(np.asarray(index), dtype=torch.int64)
         part.balance = None if self.balance is None else self.balance[part.index.numpy()]
         return part
@@ -364,8 +363,7 @@ class SubsetRows:
         return len(self.rows)
 
     def __getitem__(self, index: torch.Tensor) -> Any:
-        part = object.__new__(SubsetRows)
-        part.__dict__.update(self.__dict__)
+        part = copy.copy(self)
         part.rows = self.rows[index]
         part.shape = (len(part.rows), *self.shape[1:])
         return part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from ...define_by_run import check_all_known, split, takes_hp
-from ..parameters import arguments_of
+from ..settings import arguments_of
 from ._backend import compile_arguments, config_of, import_keras, is_model
 
 __all__ = [
