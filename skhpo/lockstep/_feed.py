@@ -139,16 +139,16 @@ class Feed:
         longest = max(len(run.batches.rows) for run in self.runs)
         # int32, as the orders of many networks may need as much memory as the rows.
         of_targets = torch.zeros(len(self.runs), longest, dtype=torch.int32)
-        is_mapped = any(of_rows is not None for of_rows in self.maps) or any(self.first_inputs)
+        is_mapped = any(of_rows is not None for of_rows in self.maps)
         of_inputs = torch.zeros_like(of_targets) if is_mapped else of_targets
-        each = zip(self.runs, self.maps, self.first_inputs, strict=True)
-        for row, (run, of_rows, first) in enumerate(each):
+        for row, (run, of_rows) in enumerate(zip(self.runs, self.maps, strict=True)):
             order, index = run.batches.order(), run.batches.rows.index
             order = order if index is None else index[order]
             of_targets[row, : len(order)] = order
             if is_mapped:
                 of_inputs[row, : len(order)] = order if of_rows is None else of_rows[order]
-                of_inputs[row, : len(order)] += first
+        if any(self.first_inputs):
+            of_inputs = of_inputs + of_inputs.new_tensor(self.first_inputs).unsqueeze(1)
         return of_inputs, of_targets
 
     def _together(self, first):
