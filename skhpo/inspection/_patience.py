@@ -122,16 +122,9 @@ def patience_advice(source, monitor=None, *, kept=0.95):
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """The checks of a fit.
+    """The checks of a fit, up to the end of each epoch.
 
-    Parameters
-    ----------
-    n_checks : ndarray of int, shape (n_epochs,)
-        Checks up to the end of each epoch.
-    waited : ndarray of int, shape (n_epochs,)
-        Those of them after the best one.
-    best_epoch : int
-        Counted from 1.
+    `n_checks` counts them, and `waited` those after the best one; `best_epoch` is counted from 1.
     """
 
     n_checks: np.ndarray

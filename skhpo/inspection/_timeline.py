@@ -16,17 +16,9 @@ _BETWEEN_RUNS = 1.0
 class Bar:
     """What is drawn of a fit, or of several that are too short to be told apart.
 
-    Parameters
-    ----------
-    begin, end : float
-        On the axis of the timeline.
-    lane : int
-    low, high : float
-        Which part of the lane, 0 to 1: fits that were trained together lie above one another.
-    level : int
-        Position in `Timeline.levels`; -1 of failed fits.
-    row : int or None
-        Of the record; None of several.
+    `low` and `high` are the part of the lane, from 0 to 1: fits that were trained together lie
+    above one another. `level` is a position in `Timeline.levels`, -1 of failed fits; `row` is that
+    of the record, None of several.
     """
 
     begin: float
@@ -91,17 +83,10 @@ class Timeline:
         return 1.0 - float(np.nansum(self.idle)) / spans if spans else 1.0
 
     def bars(self, shortest=0.0):
-        """Return what to draw.
+        """Return what to draw, a list of `Bar`.
 
-        Parameters
-        ----------
-        shortest : float, default=0.0
-            Seconds that can be told apart: shorter fits of a worker and a level that follow one
-            another more closely are one bar.
-
-        Returns
-        -------
-        list of Bar
+        Fits of a worker and a level that are shorter than `shortest`, the seconds that can be told
+        apart, and follow one another more closely, are one bar.
         """
         bars, last = [], {}
         for i in np.lexsort((self.place, self.begin, self.lane)).tolist():
@@ -131,18 +116,7 @@ class Timeline:
 def timeline(record):
     """Return when and where the fits of a search ran.
 
-    Parameters
-    ----------
-    record : SearchRecord
-
-    Returns
-    -------
-    Timeline
-
-    Raises
-    ------
-    ValueError
-        If that is known of no fit.
+    Raises ValueError if that is known of no fit.
     """
     known = np.zeros(1, dtype=bool)
     if record.starts is not None:

@@ -94,15 +94,7 @@ class VarianceComponents:
     def draw(self, n, rng):
         """Draw variances that the mean squares may come from: generalized pivots [2]_.
 
-        Parameters
-        ----------
-        n : int
-        rng : numpy Generator
-
-        Returns
-        -------
-        ndarray of shape (n, n_components)
-            May be negative.
+        They have the shape (n, n_components), and may be negative.
         """
         chance = rng.chisquare(self.degrees, size=(n, len(self.degrees))) / self.degrees
         return (self._mean_squares / chance) @ self._solve.T

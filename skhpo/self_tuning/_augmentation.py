@@ -23,26 +23,14 @@ _GRAY = (0.299, 0.587, 0.114)
 
 
 def augment(x, names, values, generator):
-    """Augment a batch of inputs.
+    """Augment a batch of inputs by names, in the order of application, of strengths per example.
 
-    Parameters
-    ----------
-    x : Tensor of shape (n, ...)
-        Images are (n, height, width) or (n, channels, height, width).
-    names : list of str
-        Augmentations in the order of application.
-    values : dict of str to Tensor of shape (n, 1) or (1, 1)
-        Strengths, in these units: "scale", "translation": largest relative change of the size,
-        shift as a share of it; "rotation", "shear": largest angle in degrees; "brightness":
-        largest shift of all pixels; "contrast", "saturation": largest relative change; "hue":
-        largest turn around the gray axis as a share of the full circle; "cutout_length": side of
-        the squares set to 0 in pixels; "cutout_holes": their number; "input_noise": standard
-        deviation; "input_dropout": probability.
-    generator : torch.Generator
-
-    Returns
-    -------
-    Tensor of the shape of x
+    Images are (n, height, width) or (n, channels, height, width); strengths have the shape (n, 1)
+    or (1, 1), in these units: "scale", "translation": largest relative change of the size, shift as
+    a share of it; "rotation", "shear": largest angle in degrees; "brightness": largest shift of all
+    pixels; "contrast", "saturation": largest relative change; "hue": largest turn around the gray
+    axis as a share of the full circle; "cutout_length": side of the squares set to 0 in pixels;
+    "cutout_holes": their number; "input_noise": standard deviation; "input_dropout": probability.
     """
     present = set(names)
     if present & set(IMAGES):
