@@ -71,14 +71,9 @@ class ForwardRunner(UnrolledRunner):
         )
 
     def _move_along_tangents(self):
-        tuning, module = self.tuning, self.objective.module
+        tuning = self.tuning
         w = self.w.detach().requires_grad_()
-        module.eval()
-        with self.tuning_drawing:
-            loss = self.objective.validation_loss(
-                *(tuning.tensors(), *next(self.valid)), self.optimizer.views(w)
-            )
-        module.train()
+        loss = self.validation_loss(tuning.tensors(), next(self.valid), self.optimizer.views(w))
         v, direct = torch.autograd.grad(
             loss, [w, tuning.position], allow_unused=True, materialize_grads=True
         )

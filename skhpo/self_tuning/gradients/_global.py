@@ -44,8 +44,7 @@ class GlobalRunner(GradientRunner):
             loss = self.objective.loss_without_penalty(h, *batch, w=w, generator=self.generator)
         (loss + self.objective.penalty(h, w)).backward()
         optimizer.step()
-        if network.each_batch:
-            network.after_batch()
+        network.after_batch()
         if tunes:
             self._tune()
         return loss.detach()
@@ -59,14 +58,8 @@ class GlobalRunner(GradientRunner):
             self.tuning.move(gradient)
 
     def _validation_loss(self, u, batch):
-        tuning, module = self.tuning, self.objective.module
-        module.eval()
-        with self.tuning_drawing:
-            loss = self.objective.validation_loss(
-                tuning.tensors_at(u), *batch, tuning.hypernetwork(torch.sigmoid(u))
-            )
-        module.train()
-        return loss
+        w = self.tuning.hypernetwork(torch.sigmoid(u))
+        return self.validation_loss(self.tuning.tensors_at(u), batch, w)
 
     def finish_epoch(self):
         """Write the weights at the current position into the module, which is checked."""

@@ -112,9 +112,17 @@ class GradientRunner(EpochRunner):
         parameters = self.objective.parameters.values()
         self.objective.add_gradients_of_penalty(h, {p: p.grad for p in parameters})
         optimizer.step()
-        if network.each_batch:
-            network.after_batch()
+        network.after_batch()
         return loss.detach()
+
+    def validation_loss(self, h, batch, w=None):
+        """Return the loss of a batch of validation data; without `w` at the module's weights."""
+        module = self.objective.module
+        module.eval()
+        with self.tuning_drawing:
+            loss = self.objective.validation_loss(h, *batch, w)
+        module.train()
+        return loss
 
 
 class ImplicitRunner(GradientRunner):
@@ -144,8 +152,7 @@ class ImplicitRunner(GradientRunner):
         """Update the weights, and before, if it is time, the hyperparameters."""
         if not tunes and self.by_rules.program is not None:
             loss = self.by_rules.step(self.current_values(n_epochs), batch, self.generator)
-            if network.each_batch:
-                network.after_batch()
+            network.after_batch()
             return loss
         self.by_rules.finish()
         if not tunes:
@@ -166,17 +173,13 @@ class ImplicitRunner(GradientRunner):
             parameter.grad = None if gradient is None else gradient.detach()
         objective.add_gradients_of_penalty(h, {p: p.grad for p in trained})
         optimizer.step()
-        if network.each_batch:
-            network.after_batch()
+        network.after_batch()
         return loss.detach()
 
     def _gradient_of_validation(self, weights):
         """Return the gradient of a batch of validation data for weights and hyperparameters."""
-        tuning, module = self.tuning, self.objective.module
-        module.eval()
-        with self.tuning_drawing:
-            loss = self.objective.validation_loss(tuning.tensors(), *next(self.valid))
-        module.train()
+        tuning = self.tuning
+        loss = self.validation_loss(tuning.tensors(), next(self.valid))
         *found, direct = torch.autograd.grad(loss, [*weights, tuning.position], allow_unused=True)
         pairs = zip(found, weights, strict=True)
         v = [torch.zeros_like(p) if g is None else g for g, p in pairs]

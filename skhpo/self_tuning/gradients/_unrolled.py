@@ -173,11 +173,8 @@ class UnrolledRunner(GradientRunner):
         return self._loss_of(h, rows.take(torch.arange(n) * len(rows) // n), weights)
 
     def _loss_of(self, h, batch, weights=None):
-        self.objective.module.eval()
-        with self.tuning_drawing, torch.no_grad():
-            loss = float(self.objective.validation_loss(h, *batch, weights))
-        self.objective.module.train()
-        return loss
+        with torch.no_grad():
+            return float(self.validation_loss(h, batch, weights))
 
     def _train_window(self, network, n_epochs, window, *, tunes, due):
         """Train with some batches, and move the hyperparameters if it is `due`."""
@@ -236,13 +233,10 @@ class UnrolledRunner(GradientRunner):
 
     def _move(self, w):
         """Update the hyperparameters by the gradient of a batch of validation data."""
-        tuning, module = self.tuning, self.objective.module
-        module.eval()
-        with self.tuning_drawing:
-            valid_loss = self.objective.validation_loss(
-                *(tuning.tensors(), *next(self.valid)), self.optimizer.views(w)
-            )
-        module.train()
+        tuning = self.tuning
+        valid_loss = self.validation_loss(
+            tuning.tensors(), next(self.valid), self.optimizer.views(w)
+        )
         (gradient,) = torch.autograd.grad(
             valid_loss, [tuning.position], allow_unused=True, materialize_grads=True
         )
