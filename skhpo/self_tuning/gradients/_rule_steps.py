@@ -18,17 +18,10 @@ _LEAST = 1e-12
 
 
 class RuleSteps:
-    """Steps by rules, between which others may step the same optimizer.
+    """Steps by rules of a net that is built, between which others may step the same optimizer.
 
     Hyperparameters may be penalties, weights of rows, changes of the inputs, rates of dropout, and
     smoothed labels of the cross-entropy; what enters the loss in another way has no rule.
-
-    Parameters
-    ----------
-    net : self-tuning estimator
-        Built.
-    batches : RowBatches
-    objective : Objective
     """
 
     _values = None
