@@ -25,12 +25,7 @@ _ROW = struct.Struct("=qqd")
 
 
 class Board:
-    """One row for each call that can run at the same time.
-
-    Parameters
-    ----------
-    n_rows : int
-    """
+    """One row for each call that can run at the same time."""
 
     def __init__(self, n_rows: int) -> None:
         with storing(tempfile.gettempdir()):

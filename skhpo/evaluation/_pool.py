@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, NoReturn
+from typing import Any
 
 import sklearn
 from joblib import cpu_count
@@ -30,7 +30,7 @@ from ..limits import (
 from ..process import TORCH_THREADS, end_with, own_filters, remove_at_last, remove_now, with_filters
 from ._board import Board, Row
 from ._tasks import FAILURES, Environment, refused_by_system
-from ._workers import active_engine, import_first, this_worker
+from ._workers import active_engine, import_first, raised, this_worker
 
 __all__ = ["RUNNING", "Done", "Overdue", "Pool"]
 
@@ -231,7 +231,7 @@ class Pool:
             self._engine.submit(partial(_run, work), shipped, done)
         except self._engine.lost as error:  # a worker has died, which `wait` has not reported yet
             if len(self._calls) > 1:
-                done(partial(_raise, error))  # like those that were beside it
+                done(partial(raised, error))  # like those that were beside it
                 return
             self.restart()
             shipped = [self._ship(value) for value in shared]
@@ -405,10 +405,6 @@ class _Work:
 
 def _put(done: queue.SimpleQueue[Any], number: int, get: Callable[[], Any]) -> None:
     done.put((number, get))
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
 
 
 def _run(work: _Work, *shared: Any) -> list[Any]:

@@ -204,12 +204,7 @@ class FitTask:
 
 @dataclass(frozen=True, slots=True)
 class FitGroup:
-    """Fits that one worker does together: one, or several that are trained in lockstep.
-
-    Parameters
-    ----------
-    tasks : sequence of FitTask
-    """
+    """Fits that one worker does together: one, or several that are trained in lockstep."""
 
     tasks: Sequence[FitTask]
 
@@ -273,12 +268,7 @@ def skipped(
 
 
 class Environment(BaseException):
-    """An error that is not a candidate's; passes everything that handles errors of candidates.
-
-    Parameters
-    ----------
-    error : Exception
-    """
+    """An error that is not a candidate's; passes everything that handles errors of candidates."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -286,13 +276,7 @@ class Environment(BaseException):
 
 
 def raise_unless_candidates(error: BaseException, setting: Setting) -> None:
-    """Raise an error again if it is no failure of a candidate (Ctrl-C), or if all are raised.
-
-    Parameters
-    ----------
-    error : Exception or SystemExit
-    setting : Setting
-    """
+    """Raise an error again if it is no failure of a candidate (Ctrl-C), or if all are raised."""
     if is_interrupt(error):
         raise KeyboardInterrupt from error
     if setting.raise_errors:
@@ -300,13 +284,7 @@ def raise_unless_candidates(error: BaseException, setting: Setting) -> None:
 
 
 class Failure(str):
-    """The traceback of a fit that failed, with the exception: whoever gets it may raise it later.
-
-    Parameters
-    ----------
-    text : str
-    raised : BaseException
-    """
+    """The traceback of a fit that failed, with the exception, which may be raised later."""
 
     raised: BaseException
 

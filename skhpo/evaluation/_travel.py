@@ -111,10 +111,6 @@ def pack(state: Any) -> Packed | None:
 
     A pickle holds the most. Modules that cannot be pickled, or that say themselves what of them is,
     travel as a checkpoint. What can be neither costs time: it is trained again.
-
-    Parameters
-    ----------
-    state : estimator
     """
     ways = [_pickled]
     if holds_all_in_checkpoint(state):
@@ -264,11 +260,6 @@ class StoredData(Stored):
 
 def on_disk(X: Any, folder: str) -> Any:
     """Write data to a file, their large arrays apart; memory maps stay in their own files.
-
-    Parameters
-    ----------
-    X : object
-    folder : str
 
     Raises
     ------

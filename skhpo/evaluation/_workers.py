@@ -48,6 +48,7 @@ __all__ = [
     "ThreadEngine",
     "active_engine",
     "import_first",
+    "raised",
     "slots_of",
     "this_worker",
 ]
@@ -268,7 +269,7 @@ def _do_calls(calls: Any) -> None:
                 (result,) = call()
                 get = partial(_return, result)
             except BaseException as error:
-                get = partial(_raise, error)
+                get = partial(raised, error)
             done(get)
             del work, call, done, get
 
@@ -277,7 +278,8 @@ def _return(result: Any) -> Any:
     return result
 
 
-def _raise(error: BaseException) -> NoReturn:
+def raised(error: BaseException) -> NoReturn:
+    """Raise an error."""
     raise error
 
 

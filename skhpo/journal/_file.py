@@ -259,17 +259,22 @@ class Journal:
     @property
     def checkpoints(self) -> Checkpoints | None:
         """Checkpoints or None: those of the fits; None if none can be written."""
-        return None if self.read_only else Checkpoints(self.files, self.header["journal"])
+        return None if self.read_only else self._files_of(Checkpoints)
 
     @property
     def models(self) -> ModelFiles:
         """Checkpoints of the rows whose fitted networks are kept."""
-        return ModelFiles(self.files, self.header["journal"])
+        files: ModelFiles = self._files_of(ModelFiles)
+        return files
 
     @property
     def predictions(self) -> PredictionFiles:
         """Files of predictions."""
-        return PredictionFiles(self.files, self.header["journal"])
+        files: PredictionFiles = self._files_of(PredictionFiles)
+        return files
+
+    def _files_of(self, kind: Any) -> Any:
+        return kind(self.files, self.header["journal"])
 
     def splits(
         self, current: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]

@@ -161,13 +161,7 @@ class FitFiles:
             self._path(key).unlink(missing_ok=True)
 
     def copy_whole(self, keys: Iterable[Name], other: FitFiles) -> int:
-        """Copy the whole files of some fits to other ones of the journal; return how many.
-
-        Parameters
-        ----------
-        keys : iterable of (int, int, int)
-        other : FitFiles
-        """
+        """Copy the whole files of some fits to other ones of the journal; return how many."""
         n_copied = 0
         for key in keys:
             with suppress(OSError):
@@ -181,10 +175,6 @@ class FitFiles:
         """Remove the files that are unfinished, damaged, or of other fits than those kept.
 
         Nothing is removed while other processes may write such files, or need them.
-
-        Parameters
-        ----------
-        kept : collection of (int, int, int)
 
         Returns
         -------

@@ -95,12 +95,6 @@ def unpack(record: bytes, journal: str, key: Name) -> NDArray[np.floating[Any]] 
 def find_records(path: str, journal: str, begin: int) -> tuple[list[tuple[Name, int, int]], int]:
     """Find the records of a file, from some byte on.
 
-    Parameters
-    ----------
-    path : str
-    journal : str
-    begin : int
-
     Returns
     -------
     found : list of ((int, int, int), int, int)
@@ -259,13 +253,7 @@ class PredictionFiles(FitFiles):
             self._rewrite(own)
 
     def copy_whole(self, keys: Iterable[Name], other: FitFiles) -> int:
-        """Copy what is whole of some fits to other files; return of how many.
-
-        Parameters
-        ----------
-        keys : iterable of (int, int, int)
-        other : PredictionFiles
-        """
+        """Copy what is whole of some fits to other files; return of how many."""
         assert isinstance(other, PredictionFiles)
         n_copied = 0
         for key in keys:

@@ -11,10 +11,9 @@ from typing import Any
 
 from ..exceptions import JournalError
 from ._file import Journal
-from ._fit_files import Checkpoints, ModelFiles, Name
+from ._fit_files import Name
 from ._lines import read_lines
 from ._locks import holder_of, in_use, lock, unlock, wait_for_lock
-from ._predictions import PredictionFiles
 from ._workers import Workers
 
 __all__ = ["SharedJournal"]
@@ -150,23 +149,6 @@ class SharedJournal(Journal):
         """Whether this machine sees lines that were not read."""
         return os.fstat(self._descriptor).st_size > self._end
 
-    @property
-    def checkpoints(self) -> Checkpoints | None:
-        """Checkpoints or None: see `Journal`."""
-        return None if self.read_only else self._shared(Checkpoints)
-
-    @property
-    def models(self) -> ModelFiles:
-        """Checkpoints of the rows whose fitted networks are kept."""
-        files: ModelFiles = self._shared(ModelFiles)
-        return files
-
-    @property
-    def predictions(self) -> PredictionFiles:
-        """Predictions that are kept."""
-        files: PredictionFiles = self._shared(PredictionFiles)
-        return files
-
     def close(self) -> None:
         """Leave the others, and close the file."""
         if self.workers is not None:
@@ -178,8 +160,8 @@ class SharedJournal(Journal):
         if self.workers is not None:
             self.workers.close()
 
-    def _shared(self, kind: Any) -> Any:
-        files = kind(self.files, self.header["journal"])
+    def _files_of(self, kind: Any) -> Any:
+        files = super()._files_of(kind)
         files.shared = None if self.read_only else self
         return files
 

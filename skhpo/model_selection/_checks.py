@@ -202,8 +202,6 @@ def check_keep_from(search: Any, resource: str | None, max_resource: int | None)
         Its largest resource.
     """
     least = search.keep_from
-    if least is None:
-        return
     keeps = search.return_predictions or search._refits_ensemble or search.keep_models
     if not keeps:
         raise ValueError(

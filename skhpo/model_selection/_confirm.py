@@ -19,7 +19,7 @@ from ..exceptions import SearchStoppedWarning
 from ..journal import Recorded
 from ..objectives import total_violation
 from ..results import TrialTable
-from ..space import translated
+from ._checks import dicts_of
 from ._loop import TrialLoop
 from ._observers import contexts_of
 from ._scored import without_convergence_warnings
@@ -75,10 +75,9 @@ def _may_be_random(estimator: Any, distributions: Any) -> bool:
     names = estimator.get_params(deep=True)
     if any(name.rpartition("__")[2] == "random_state" for name in names):
         return True
-    spaces = translated(distributions)
     lists = [
         values
-        for space in ([spaces] if isinstance(spaces, Mapping) else spaces)
+        for space in dicts_of(distributions)
         for values in space.values()
         if not hasattr(values, "rvs")
     ]

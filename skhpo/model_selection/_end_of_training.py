@@ -15,8 +15,8 @@ from sklearn.base import clone
 
 from ..rows import is_row_numbers, row_mask
 from ..searchable import EndOfTraining, search_tags
-from ..space import translated
 from ..wrappers import arguments_inside, fitted_inside, inside
+from ._checks import dicts_of
 
 __all__ = [
     "VALIDATION_ARGUMENTS",
@@ -95,8 +95,7 @@ def check_early_stopping(search: Any, distributions: Any, fit_params: Mapping[st
             "refit=False"
         )
     inner = inside(search.estimator)
-    spaces = translated(distributions)
-    spaces = [spaces] if isinstance(spaces, Mapping) else spaces
+    spaces = dicts_of(distributions)
     if not any(inner.may_be_moved_by(space) for space in spaces):
         owner, given = inner.estimator, arguments_inside(search.estimator, fit_params)
         if "validation_data" not in inspect.signature(owner.fit).parameters:
@@ -322,8 +321,7 @@ def check_refit_epochs(search: Any, distributions: Any, fit_params: Mapping[str,
     refit_epochs, estimator = search.refit_epochs, search.estimator
     on_fold = search.early_stopping_on == "fold"
     inner = inside(estimator)
-    spaces = translated(distributions)
-    for space in [spaces] if isinstance(spaces, Mapping) else spaces:
+    for space in dicts_of(distributions):
         if inner.may_be_moved_by(space):
             continue  # by something that is only known when it is fitted
         end = _end_of(estimator, f"refit_epochs={refit_epochs!r}")

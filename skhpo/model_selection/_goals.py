@@ -265,7 +265,7 @@ def _objectives(search: Any, metrics: Sequence[str] | None) -> tuple[str, ...]:
 
 def check_rule(search: Any) -> None:
     """Raise ValueError if `refit` of a search with objectives does not select a row."""
-    if search.refit is not True or not search.objectives or len(search.objectives) < 2:
+    if search.refit is not True or len(search.objectives) < 2:
         return
     names = list(search.objectives)
     raise ValueError(
@@ -288,7 +288,7 @@ def _check_metric(name: str, metrics: Sequence[str], what: str) -> None:
 
 def _constraints(given: Any, metrics: Sequence[str] | None) -> tuple[Constraint, ...]:
     found: dict[str, Constraint] = {}
-    for key, bounds in ({} if given is None else given).items():
+    for key, bounds in (given or {}).items():
         name, of = _source(key, metrics)
         if name in found:
             raise ValueError(

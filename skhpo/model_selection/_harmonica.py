@@ -17,7 +17,6 @@ from ._base import BaseTrialSearchCV
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
-    from ..space import SearchSpace
     from ..trial import Trial
     from ._loop import TrialLoop
     from ._plan import Plan
@@ -421,6 +420,7 @@ classes_, n_features_in_, feature_names_in_
         """Return the function that makes the scheduler of what is left of the space."""
         from ._plan import resource_limits
         from ._samplers import proposes_by_model
+        from ._stages import full_base, hyperband_base
 
         if callable(self.base):
             base: Callable[..., Scheduler] = self.base
@@ -436,7 +436,7 @@ classes_, n_features_in_, feature_names_in_
             asynchronous, batches = schedulers.AsynchronousHyperband, schedulers.Hyperband
             kind: Callable[..., Scheduler] = asynchronous if self.asynchronous else batches
             return partial(
-                _hyperband,
+                hyperband_base,
                 sampler="bayes" if proposes_by_model(self) else "random",
                 kind=kind,
                 min_resources=limits[0],
@@ -445,7 +445,7 @@ classes_, n_features_in_, feature_names_in_
                 n_brackets=self.n_brackets,
             )
         return partial(
-            _full,
+            full_base,
             sampler=name,
             n_candidates=self.n_iter,
             resource=self._full_amount(plan.setting.resource, limits[1]),
@@ -477,35 +477,3 @@ classes_, n_features_in_, feature_names_in_
         if self.stage_params and not np.isnan(means[of_base]).all():
             means = np.where(of_base, means, np.nan)
         return super()._comparable(means)
-
-
-def _hyperband(
-    space: SearchSpace,
-    random_state: int,
-    *,
-    sampler: str,
-    kind: Callable[..., Scheduler],
-    **kwargs: Any,
-) -> Scheduler:
-    from ._samplers import make_sampler
-
-    return kind(make_sampler(sampler, space, random_state), **kwargs)
-
-
-def _full(
-    space: SearchSpace,
-    random_state: int,
-    *,
-    sampler: str,
-    n_candidates: int,
-    resource: int | None,
-    asynchronous: bool,
-) -> Scheduler:
-    from ._samplers import make_sampler
-
-    return schedulers.FullScheduler(
-        make_sampler(sampler, space, random_state),
-        n_candidates,
-        resource=resource,
-        asynchronous=asynchronous,
-    )

@@ -16,10 +16,10 @@ from sklearn.utils.multiclass import type_of_target
 
 from .. import evaluation
 from ..journal import worth_a_sync
-from ..space import translated
 from ..trial import RACED
 from ..wrappers import owner_of
 from ._base import PREDICTION_METHODS
+from ._checks import dicts_of
 from ._kept import KeptModels, KeptPredictions, ModelStore, Name, PredictionStore, digest_of_targets
 from ._observers import Observer
 
@@ -107,8 +107,7 @@ def _names(methods: Sequence[str]) -> str:
 
 def _candidates(estimator: Any, distributions: Any) -> Iterator[Any]:
     """Yield an estimator as the space makes it, with each choice that may change its methods."""
-    spaces = translated(distributions) if distributions else {}
-    for space in [spaces] if isinstance(spaces, Mapping) else spaces:
+    for space in dicts_of(distributions or {}):
         lists = {n: v for n, v in space.items() if not hasattr(v, "rvs") and len(v)}
         first = {name: next(iter(values)) for name, values in lists.items()}
         yield from _changed(estimator, first)

@@ -57,60 +57,40 @@ def _remove(path: str, process: int) -> None:
         remove_now(path)
 
 
-class PredictionStore:
-    """Predictions of fits, by (trial, split, repeat).
+class _Store:
+    """What is kept of fits, by (trial, split, repeat): in files, or in memory.
 
     Parameters
     ----------
-    files : PredictionFiles or None, default=None
-        Beside a journal. None keeps them in memory up to a limit, and in temporary files beyond.
+    files : FitFiles or None, default=None
+        Beside a journal.
     read_only : bool, default=False
         Whether no file can be written, so that new ones lie in memory.
     """
 
-    def __init__(self, files: PredictionFiles | None = None, *, read_only: bool = False) -> None:
+    def __init__(self, files: Any = None, *, read_only: bool = False) -> None:
         self.files = files
         self.read_only = read_only
         self._beside_journal = files is not None
-        self._in_memory: dict[Name, NDArray[Any]] = {}
-        self._n_bytes = 0  # of those
+        self._in_memory: dict[Name, Any] = {}
 
-    def put(self, name: Name, predictions: NDArray[Any], *, sync: bool = False) -> None:
-        """Keep the predictions of a fit.
-
-        Raises
-        ------
-        StorageError
-            If the system refuses.
-        """
-        if self._beside_journal and not self.read_only:
-            assert self.files is not None
-            self.files.put(name, predictions, sync=sync)
-            return
-        if not self.read_only and self._n_bytes + predictions.nbytes > _MOST_IN_MEMORY:
-            if self.files is None:
-                self.files = PredictionFiles(temporary_folder(self), secrets.token_hex(8))
-            self.files.put(name, predictions)
-            return
-        self._in_memory[name] = predictions
-        self._n_bytes += predictions.nbytes
-
-    def get(self, name: Name) -> NDArray[np.floating[Any]] | None:
-        """Return the predictions of a fit, None where they are missing or damaged."""
+    def get(self, name: Name) -> Any:
+        """Return what is kept of a fit, None where it is missing or damaged."""
         if name in self._in_memory:
             return self._in_memory[name]
-        return None if self.files is None else self.files.get(name)
+        return None if self.files is None else self._in_file(name)
+
+    def _in_file(self, name: Name) -> Any:
+        return self.files.content(name)
 
     def has_file(self, name: Name) -> bool:
         """Whether there was a file of a fit when this was asked first."""
         return self.files is not None and self.files.has(name)
 
     def drop(self, name: Name) -> None:
-        """Drop the predictions of a fit, if there are some."""
+        """Drop what is kept of a fit, if there is something."""
         held = self._in_memory.pop(name, None)
-        if held is not None:
-            self._n_bytes -= held.nbytes
-        elif self.files is not None and not self.read_only:
+        if held is None and self.files is not None and not self.read_only:
             self.files.drop(name)
 
     def sweep(self, kept: Collection[Name]) -> None:
@@ -121,13 +101,75 @@ class PredictionStore:
             self.files.sweep(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state of a pickle: all predictions in memory and in temporary files."""
+        """Return the state of a pickle: all that lies in memory and in temporary files."""
         state = self.__dict__.copy()
         if self.files is not None and not self._beside_journal:
-            held = {name: self.files.get(name) for name in self.files.names()}
+            found = {name: self._in_file(name) for name in self.files.names()}
+            held = {k: bytes(v) if isinstance(v, memoryview) else v for k, v in found.items()}
             state["_in_memory"] = {**self._in_memory, **held}
             state["files"] = None
         return state
+
+
+class PredictionStore(_Store):
+    """Predictions of fits: in the files of a journal, or in memory up to a limit.
+
+    Beyond the limit they lie in temporary files.
+    """
+
+    _n_bytes = 0  # of those in memory
+
+    def put(self, name: Name, predictions: NDArray[Any], *, sync: bool = False) -> None:
+        """Keep the predictions of a fit.
+
+        Raises
+        ------
+        StorageError
+            If the system refuses.
+        """
+        if self._beside_journal and not self.read_only:
+            self.files.put(name, predictions, sync=sync)
+            return
+        if not self.read_only and self._n_bytes + predictions.nbytes > _MOST_IN_MEMORY:
+            if self.files is None:
+                self.files = PredictionFiles(temporary_folder(self), secrets.token_hex(8))
+            self.files.put(name, predictions)
+            return
+        self._in_memory[name] = predictions
+        self._n_bytes += predictions.nbytes
+
+    def _in_file(self, name: Name) -> NDArray[np.floating[Any]] | None:
+        found: NDArray[np.floating[Any]] | None = self.files.get(name)
+        return found
+
+    def drop(self, name: Name) -> None:
+        self._n_bytes -= getattr(self._in_memory.get(name), "nbytes", 0)
+        super().drop(name)
+
+
+class ModelStore(_Store):
+    """Fitted estimators of fits: networks as checkpoint files, others as pickles in memory.
+
+    The files are temporary ones where there is no journal.
+    """
+
+    def __init__(self, files: ModelFiles | None) -> None:
+        super().__init__(files)
+        if files is None:
+            self.files = ModelFiles(temporary_folder(self), secrets.token_hex(8))
+
+    def put(self, name: Name, resource: int | None, model: Any) -> None:
+        """Keep what came back from a fit: a checkpoint, a pickle, or word that a file is there.
+
+        Raises
+        ------
+        StorageError
+            If the system refuses.
+        """
+        if getattr(model, "is_checkpoint", False):
+            self.files.file(name, resource).write(lambda file: file.write(model.content))
+        elif not isinstance(model, str):
+            self._in_memory[name] = model
 
 
 def digest_of_targets(y: Any) -> str | None:
@@ -286,68 +328,6 @@ class KeptPredictions:
             total /= count.reshape(1, -1, *[1] * (total.ndim - 2))
         result: NDArray[np.floating[Any]] = total.astype(dtype)
         return result
-
-
-class ModelStore:
-    """Fitted estimators of fits: networks as checkpoint files, others as pickles in memory.
-
-    Parameters
-    ----------
-    files : ModelFiles or None
-        Beside a journal; None for temporary ones.
-    """
-
-    def __init__(self, files: ModelFiles | None) -> None:
-        self._beside_journal = files is not None
-        self.files: ModelFiles | None = files
-        if files is None:
-            self.files = ModelFiles(temporary_folder(self), secrets.token_hex(8))
-        self._in_memory: dict[Name, Any] = {}  # pickles; checkpoints that a pickle brought
-
-    def put(self, name: Name, resource: int | None, model: Any) -> None:
-        """Keep what came back from a fit: a checkpoint, a pickle, or word that a file is there.
-
-        Raises
-        ------
-        StorageError
-            If the system refuses.
-        """
-        if getattr(model, "is_checkpoint", False):
-            assert self.files is not None
-            self.files.file(name, resource).write(lambda file: file.write(model.content))
-        elif not isinstance(model, str):
-            self._in_memory[name] = model
-
-    def get(self, name: Name) -> Any:
-        """Return what is kept of a fit, None where it is missing or damaged."""
-        if name in self._in_memory:
-            return self._in_memory[name]
-        return None if self.files is None else self.files.content(name)
-
-    def has_file(self, name: Name) -> bool:
-        """Whether there was a file of a fit when this was asked first."""
-        return self.files is not None and self.files.has(name)
-
-    def drop(self, name: Name) -> None:
-        """Drop what is kept of a fit, if there is something."""
-        if self._in_memory.pop(name, None) is None and self.files is not None:
-            self.files.drop(name)
-
-    def sweep(self, kept: Collection[Name]) -> None:
-        """Drop all but those of some fits."""
-        for name in [name for name in self._in_memory if name not in kept]:
-            del self._in_memory[name]
-        if self.files is not None:
-            self.files.sweep(kept)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state of a pickle: all estimators in memory and in temporary files."""
-        state = self.__dict__.copy()
-        if not self._beside_journal and self.files is not None:
-            held = {name: bytes(self.files.content(name) or b"") for name in self.files.names()}
-            state["_in_memory"] = {**self._in_memory, **held}
-            state["files"] = None
-        return state
 
 
 class KeptModels:

@@ -128,11 +128,6 @@ class Observer:
 class Callbacks(Observer):
     """Passes events on to the search callbacks that implement them.
 
-    Parameters
-    ----------
-    search : estimator
-    callbacks : sequence of SearchCallback
-
     Raises
     ------
     TypeError

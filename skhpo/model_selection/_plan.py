@@ -154,10 +154,13 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     callbacks = Callbacks(search, search.callbacks)
     if search.shared:
         check_shared(search)
-    check_rule(search)
+    if search.objectives:
+        check_rule(search)
     scorer, metric = search._get_scorers()
     metrics = search._known_metrics(scorer)
-    goals = goals_of(search, metrics)
+    goals = Goals(are_checked=metrics is not None)
+    if search.objectives is not None or search.constraints:
+        goals = goals_of(search, metrics)
     if isinstance(search.refit, FrontRule):
         search.refit.names(goals.objectives, metrics)
     X, y = rows_and_targets(search.estimator, X, y, search.verbose)
@@ -207,6 +210,9 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     given = frozenset(name for name, value in params.items() if value is not None)
     if search._refits_ensemble and predictions is not None:
         check_metric(search, scorer, predictions, y, given)
+    noted = None
+    if isinstance(search.refit, OneStandardError):
+        noted = search.refit.noted_attribute({n for one in dicts_of(distributions) for n in one})
     setting = evaluation.Setting(
         estimator=clone(subject.estimator),
         scorer=scorer,
@@ -221,7 +227,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         curves=callbacks.want_curves,
         starts=subject.starts,
         validates_on_fold=subject.starts is not None or search.early_stopping_on == "fold",
-        noted=_noted(search.refit, distributions),
+        noted=noted,
         measures=goals.measures,
         bounds=goals.bounds,
         predictions=predictions,
@@ -247,14 +253,6 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         callbacks=callbacks,
         fingerprint=known_by,
     )
-
-
-def _noted(refit: Any, distributions: Any) -> str | None:
-    """Return the fitted attribute that a rule for ``refit`` goes by, None for none."""
-    if not isinstance(refit, OneStandardError):
-        return None
-    spaces = [distributions] if isinstance(distributions, Mapping) else distributions
-    return refit.noted_attribute({name for space in spaces for name in space})
 
 
 def _splits(cv: Any, splitter: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Splits:
@@ -305,14 +303,7 @@ def resource_of(search: Any, param_distributions: Any) -> str | None:
 
 
 def check_resource(estimator: Any, resource: str, param_distributions: Any) -> None:
-    """Raise ValueError unless the estimator has the resource and the space does not.
-
-    Parameters
-    ----------
-    estimator : estimator
-    resource : str
-    param_distributions : dict or list of dict
-    """
+    """Raise ValueError unless the estimator has the resource and the space does not."""
     for space in dicts_of(param_distributions):
         if resource in space:
             raise ValueError(

@@ -258,14 +258,7 @@ def _better(old: _Incumbent | None, new: _Incumbent | None) -> _Incumbent | None
 
 
 def check_racing(search: Any, plan: Plan, scheduler: Scheduler) -> None:
-    """Raise ValueError where there is nothing to race, or nothing to compare by.
-
-    Parameters
-    ----------
-    search : BaseTrialSearchCV
-    plan : Plan
-    scheduler : Scheduler
-    """
+    """Raise ValueError where there is nothing to race, or nothing to compare by."""
     racing = f"racing={search.racing!r}"
     if len(plan.splits) < 2:
         raise ValueError(

@@ -79,11 +79,6 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
 
     What the scheduler or its sampler refuses is raised before a journal is written.
 
-    Parameters
-    ----------
-    search : BaseTrialSearchCV
-    plan : Plan
-
     Raises
     ------
     JournalError
@@ -145,7 +140,8 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
             f"(resource={search.resource!r}); name one, such as 'max_epochs', 'max_iter' or "
             "'n_samples', or use a scheduler of full fits"
         )
-    check_keep_from(search, resource, scheduler.max_resource)
+    if search.keep_from is not None:
+        check_keep_from(search, resource, scheduler.max_resource)
     check_epochs(search, plan.distributions, resource, scheduler.max_resource)
     if search.racing is not None:
         check_racing(search, plan, scheduler)
@@ -364,42 +360,38 @@ def finish(
 
 def _refit(search: BaseTrialSearchCV, plan: Plan, stopped: str | None, context: Any) -> None:
     if search._refits_ensemble:
-        if stopped is None or search._rows_with_predictions():
-            _refit_ensemble(search, plan, context)
-        else:
+        if stopped is not None and not search._rows_with_predictions():
             warnings.warn(
                 f"refit='ensemble' was left out because {stopped}, before a row had predictions "
                 "for all splits; the best row is best_index_, and there is no best_estimator_",
                 SearchStoppedWarning,
                 stacklevel=5,
             )
-        return
+            return
+        refit_context = context.subcontext(task_name="refit-ensemble")
+        refit_context.call_on_fit_task_begin(estimator=search, **plan.shown)
+        fit = partial(search._refitted_ensemble, plan)
+    else:
+        refit_context = context.subcontext(task_name="refit-with-best-params")
+        fit = partial(_refitted_best, search, plan, refit_context)
+    start = time.perf_counter()
+    with noticing():
+        best = fit()
+    search.refit_time_ = time.perf_counter() - start
+    search.best_estimator_ = best
+    if hasattr(best, "feature_names_in_"):
+        search.feature_names_in_ = best.feature_names_in_
+    refit_context.call_on_fit_task_end(estimator=search, **plan.shown)
+
+
+def _refitted_best(search: BaseTrialSearchCV, plan: Plan, context: Any) -> Any:
     setting = replace(plan.setting, estimator=clone(search.estimator), starts=None)
     best, n_epochs = search._for_refit(setting, search.best_index_, num_samples(plan.X))
     if n_epochs is not None:
         setting = replace(setting, fit_params=without_validation(setting.fit_params))
-    refit_context = context.subcontext(task_name="refit-with-best-params")
-    training = partial(evaluation.told, refit_context, {"estimator": search, **plan.shown})
-    start = time.perf_counter()
-    with noticing(), without_convergence_warnings(setting.resource):
+    training = partial(evaluation.told, context, {"estimator": search, **plan.shown})
+    with without_convergence_warnings(setting.resource):
         evaluation.refit(best, setting, plan.X, plan.y, training)
-    search.refit_time_ = time.perf_counter() - start
-    search.best_estimator_ = best
     if n_epochs is not None:
         search.refit_epochs_ = n_epochs
-    if hasattr(best, "feature_names_in_"):
-        search.feature_names_in_ = best.feature_names_in_
-    refit_context.call_on_fit_task_end(estimator=search, **plan.shown)
-
-
-def _refit_ensemble(search: BaseTrialSearchCV, plan: Plan, context: Any) -> None:
-    refit_context = context.subcontext(task_name="refit-ensemble")
-    refit_context.call_on_fit_task_begin(estimator=search, **plan.shown)
-    start = time.perf_counter()
-    with noticing():
-        best = search._refitted_ensemble(plan)
-    search.refit_time_ = time.perf_counter() - start
-    search.best_estimator_ = best
-    if hasattr(best, "feature_names_in_"):
-        search.feature_names_in_ = best.feature_names_in_
-    refit_context.call_on_fit_task_end(estimator=search, **plan.shown)
+    return best

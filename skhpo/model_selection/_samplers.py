@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..fingerprint import describe
 from ..samplers import CONFIDENCE, Prior, Sampler, named
-from ..space import SearchSpace, translated
+from ..space import SearchSpace
+from ._checks import dicts_of
 
 if TYPE_CHECKING:
     from ._plan import Plan
@@ -149,11 +150,6 @@ def own_configuration(
     A number outside its range becomes the nearest end of it. A dict of a conditional space that
     needs none of that comes before one that does.
 
-    Parameters
-    ----------
-    estimator : estimator
-    param_distributions : dict or list of dict
-
     Returns
     -------
     params : dict or None
@@ -163,9 +159,8 @@ def own_configuration(
         What is the matter then.
     """
     own = estimator.get_params(deep=True)
-    dicts = translated(param_distributions)
     nearest, reason = None, ""
-    for distributions in [dicts] if isinstance(dicts, Mapping) else dicts:
+    for distributions in dicts_of(param_distributions):
         try:
             params, is_exact = _nearest(SearchSpace(distributions), own)
         except ValueError as error:

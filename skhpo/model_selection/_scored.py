@@ -417,13 +417,7 @@ def _warn_about_predictions(keeper: Keeper, n_fits: int) -> None:
 
 
 def _warn_about_failures(table: TrialTable, error_score: float | str) -> None:
-    """Warn once each of fits that failed, of scoring that failed, and of scores that are no good.
-
-    Parameters
-    ----------
-    table : TrialTable
-    error_score : "raise" or float
-    """
+    """Warn once each of fits and of scores that failed, and of scores that are no good."""
     n_fits = table.n_made
     if table.errors.n:
         warnings.warn(

@@ -1,26 +1,25 @@
-"""What the stages of Harmonica found, as plain lists and tables."""
+"""What the stages of Harmonica found, as plain lists and tables, and what follows them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import schedulers
+from ._samplers import make_sampler
+
 if TYPE_CHECKING:
+    from ..schedulers import Scheduler
     from ..space import SearchSpace
 
-__all__ = ["important_parameters", "stage_table"]
+__all__ = ["full_base", "hyperband_base", "important_parameters", "stage_table"]
 
 
 def stage_table(space: SearchSpace, stage: Any) -> dict[str, Any]:
     """Return a stage as a dict of plain values.
-
-    Parameters
-    ----------
-    space : SearchSpace
-    stage : skhpo.schedulers.harmonica.Stage
 
     Returns
     -------
@@ -88,3 +87,33 @@ def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
+
+
+def hyperband_base(
+    space: SearchSpace,
+    random_state: int,
+    *,
+    sampler: str,
+    kind: Callable[..., Scheduler],
+    **kwargs: Any,
+) -> Scheduler:
+    """Return Hyperband over the rest of a space."""
+    return kind(make_sampler(sampler, space, random_state), **kwargs)
+
+
+def full_base(
+    space: SearchSpace,
+    random_state: int,
+    *,
+    sampler: str,
+    n_candidates: int,
+    resource: int | None,
+    asynchronous: bool,
+) -> Scheduler:
+    """Return full fits of candidates of the rest of a space."""
+    return schedulers.FullScheduler(
+        make_sampler(sampler, space, random_state),
+        n_candidates,
+        resource=resource,
+        asynchronous=asynchronous,
+    )
