@@ -281,7 +281,8 @@ class KeptPredictions:
             raise ValueError(
                 f"row must be one of the {len(self._trials)} rows of cv_results_, but is {row}"
             )
-        found = self._store.get((self._trials[row], split, repeat))
+        name = self._trials[row], split, repeat
+        found: NDArray[np.floating[Any]] | None = self._store.get(name)
         if found is None:
             raise ValueError(
                 f"the predictions of row {row} on split {split} were deleted or damaged after the "
