@@ -11,15 +11,15 @@ from scipy import stats
 from skhpo import SearchSpace
 from skhpo.objectives import hypervolume
 from skhpo.samplers._gp.acquisition import Equal, Feasible, LogExpectedImprovement
-from skhpo.samplers._gp.boxes import non_dominated_boxes
 from skhpo.samplers._gp.coordinates import Coordinates
 from skhpo.samplers._gp.hypervolume import (
     LogExpectedHypervolumeImprovement,
     log_expected_volume,
+    non_dominated_boxes,
     reference_point,
 )
-from skhpo.samplers._gp.scalarise import chebyshev
 from skhpo.samplers._gp.scores import ObjectiveTransform, SlackTransform
+from skhpo.samplers._gp.surrogates import chebyshev
 
 quick = settings(deadline=None, max_examples=60)
 

@@ -1,4 +1,24 @@
-"""From trials to fit results."""
+"""From trials to fit results.
+
+==================== =========================================================================
+file                 what it does
+==================== =========================================================================
+``_evaluator.py``    takes trials, returns results: starts work, tries again what was lost
+``_planning.py``     the fits of trials: splits, rows, states, groups for lockstep
+``_tasks.py``        the records that travel; whose failure an error is
+``_waiting.py``      what waits for a worker or for transformers, which are kept for others
+``_pool.py``         calls on workers, their devices and limits
+``_workers.py``      where calls run on one machine; ``_clusters.py``: on Dask and Ray
+``_fit.py``          in a worker: build, train or continue, score the fits of a group
+``_setup.py``        the estimator of a fit, its seeds and its part of the data
+``_continuation.py`` how training is continued from one level of the resource to the next
+``_scoring.py``      scores, of a group by one forward pass; ``_predictions.py``: what is kept
+==================== =========================================================================
+
+Only where it is used: ``_travel.py`` (what goes to other processes), ``_board.py`` (limits of fits
+there), ``_shared.py`` (several processes search together), ``_callbacks.py`` (of scikit-learn and
+skorch), ``_measures.py`` (numbers for constraints, curves), ``_models.py`` (refits, what is kept).
+"""
 
 from typing import TYPE_CHECKING
 

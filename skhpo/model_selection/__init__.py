@@ -1,4 +1,29 @@
-"""The search classes, rules for their refit, and how far their best score is luck."""
+"""The search classes, rules for their refit, and how far their best score is luck.
+
+A search class (``_hyperband.py``, ``_bayes.py``, ``_harmonica.py``, ``_generic.py``,
+``_self_tuning.py``) is its arguments and the scheduler that they make. The rest is shared:
+
+===================== ========================================================================
+file                  what it does
+===================== ========================================================================
+``_base.py``          ``fit``, in four parts; what is shown of a search
+``_plan.py``          the first part: everything is checked, nothing is changed
+``_checks.py``        names, the space, arguments of ``fit``; ``_data.py``: rows and classes
+``_goals.py``         objectives and constraints, and what a scheduler is told of a trial
+``_samplers.py``      what is tried: the argument `sampler`, priors, what is enqueued
+``_resume.py``        what makes a search the one it is; what earlier journals tell
+``_running.py``       the other parts: open, run, finish, refit
+``_loop.py``          ask, evaluate, tell; ``_shared.py``: in several processes
+``_observers.py``     who watches it: callbacks, a line of progress, a forecast
+``_scored.py``        the table, the best row, warnings
+``_top.py``           what a finished search hands out; ``_ensembling.py``: ensembles of it
+===================== ========================================================================
+
+Only where it is asked for: ``_race.py`` (fits on some of the splits), ``_cost.py`` (`max_cost`),
+``_keeping.py`` and ``_kept.py`` (predictions and estimators of fits), ``_end_of_training.py`` (rows
+held out, epochs of the refit), ``_confirm.py``, ``_refit_rules.py``, ``_out_of_fold.py``,
+``_corrected.py``, ``_stages.py`` (of Harmonica), ``_notebook.py``.
+"""
 
 from typing import TYPE_CHECKING
 

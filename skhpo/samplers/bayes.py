@@ -319,8 +319,8 @@ class BayesSampler(Sampler):
         ValueError
             If nothing was observed, or a configuration is not in the space.
         """
-        u = np.array([self.space.to_unit(params) for params in configurations])
-        u = u.reshape(-1, self.space.n_dims)
+        points = [self.space.to_unit(params) for params in configurations]
+        u = np.reshape(points, (-1, self.space.n_dims))
         with one_thread():
             if not self._fit() or not len(self._surrogates.rows):
                 raise ValueError("there must be a finite score to predict from, but there is none")
@@ -374,8 +374,7 @@ class BayesSampler(Sampler):
             self._block = self._initial.random(16)
         u = self._block[self._n_drawn % 16]
         if self.prior is not None and self._n_drawn % 2 == 0:
-            drawn = self.prior.points if self._n_drawn else self.prior.mode
-            u = drawn(u[None])[0]
+            u = (self.prior.points if self._n_drawn else self.prior.mode)(u[None])[0]
         self._n_drawn += 1
         params = self.space.from_unit(u)
         return None if self._known.has(params) or not self.space.allows(params) else params
@@ -383,8 +382,7 @@ class BayesSampler(Sampler):
     def _unseen(self) -> dict[str, Any] | None:
         """A random new configuration."""
         for _ in range(SETTINGS.max_repeats):
-            drawn = self._random.sample(1)
-            if not drawn:
+            if not (drawn := self._random.sample(1)):
                 break
             if not self._known.has(drawn[0]):
                 return drawn[0]
@@ -439,11 +437,10 @@ class BayesSampler(Sampler):
         Or nearly: one whose choices were tried with about the same numbers is left out, and a
         choice with which two or more fits, and all of them, failed.
         """
-        best = self._surrogates.units_of(self._surrogates.best(1))
-        points, dim_of = self._search.other_choices(best)
+        models, known = self._surrogates, self._known.units
+        points, dim_of = self._search.other_choices(models.units_of(models.best(1)))
         new = ~self._known.are_excluded(points)
         points, dim_of = points[new], dim_of[new]
-        known = self._known.units
         tried = known[self._observations.places]
         failed = np.isnan(self._observations.objectives[:, 0])
         for i in np.argsort(-value(points), kind="stable") if len(points) else ():

@@ -10,8 +10,7 @@ from scipy.linalg import cho_solve, lapack
 from scipy.optimize import minimize
 
 from .coordinates import Coordinates
-from .kernel import matern52_slope
-from .posterior import cholesky
+from .posterior import cholesky, matern52_slope
 from .settings import SETTINGS
 from .subset import spread
 

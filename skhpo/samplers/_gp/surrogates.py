@@ -1,10 +1,4 @@
-"""The Gaussian processes of all objectives and constraints, and the acquisition from them.
-
-One objective has the expected improvement, two and three the expected hypervolume improvement. More
-are reduced to one by weights that are drawn for each proposal (ParEGO; Knowles, 2006, "ParEGO: a
-hybrid algorithm with on-line landscape approximation for expensive multiobjective optimization
-problems"). With constraints, it is multiplied by the probability that they hold.
-"""
+"""The Gaussian processes of all objectives and constraints, and the acquisition from them."""
 
 from __future__ import annotations
 
@@ -21,19 +15,42 @@ from .hypervolume import LogExpectedHypervolumeImprovement
 from .levels import LevelCoordinates, heights_of, useful_rows
 from .observations import Observations
 from .posterior import Posterior
-from .scalarise import chebyshev
 from .scores import ObjectiveTransform, SlackTransform
 from .settings import SETTINGS
 from .subset import modelled_running
 from .surrogate import Surrogate
 
-__all__ = ["Surrogates"]
+__all__ = ["Surrogates", "chebyshev"]
 
 Array = NDArray[np.float64]
+
+# Knowles, 2006, equation 2: a small share of the weighted sum, so that of two points that are equal
+# in the objective that counts the better one is preferred.
+_RHO = 0.05
 Places = NDArray[np.intp]
 
 # So many objectives have a model each; the boxes of more are too many.
 _MOST_MODELLED = 3
+
+
+def chebyshev(values: Array, weights: Array) -> Array:
+    """The augmented Chebyshev function of values that are scaled to their ranges.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, n_objectives)
+        Larger is better.
+    weights : ndarray of shape (n_objectives,)
+        Non-negative, with sum 1.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Larger is better; at most 0.
+    """
+    best, spans = values.max(axis=0), np.ptp(values, axis=0)
+    losses = weights * (best - values) / np.where(spans > 0.0, spans, 1.0)
+    return np.asarray(-losses.max(axis=1) - _RHO * losses.sum(axis=1))
 
 
 class Surrogates:
