@@ -194,8 +194,8 @@ def advance(
         _partial_fit_per_epoch(net, state is None, X, y, fit_params, target - done)
     elif continuing:
         net.partial_fit(X, y, **fit_params)
-    else:
-        _fit(net, X, y, fit_params)
+    else:  # as `GridSearchCV` does: without y where there is none, whatever ``fit`` returns
+        net.fit(*((X,) if y is None else (X, y)), **fit_params)
     return net, end(way, net, resource, target)
 
 
@@ -239,12 +239,6 @@ def end(way: str, net: Any, resource: Any, target: int) -> Any:
                 raise KeyboardInterrupt
         net.set_params(**{resource: target})
     return net
-
-
-def _fit(estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any]) -> None:
-    """Fit as `GridSearchCV` does: without y where there is none, whatever ``fit`` returns."""
-    args = (X,) if y is None else (X, y)
-    estimator.fit(*args, **fit_params)
 
 
 def _partial_fit_per_epoch(
