@@ -15,7 +15,8 @@ from skhpo import SearchSpace
 from skhpo.samplers._gp.acquisition import LogExpectedImprovement, log_h
 from skhpo.samplers._gp.coordinates import Coordinates
 from skhpo.samplers._gp.fitting import Hyperparameters, Prior, fit, negative_log_posterior
-from skhpo.samplers._gp.posterior import Posterior, cholesky, matern52, matern52_slope
+from skhpo.samplers._gp.kernel import matern52, matern52_slope
+from skhpo.samplers._gp.posterior import Posterior, cholesky
 from skhpo.samplers._gp.scores import ScoreTransform
 from skhpo.samplers._gp.search import AcquisitionSearch
 from skhpo.samplers._gp.settings import SETTINGS

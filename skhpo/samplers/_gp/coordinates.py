@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...space import SearchSpace
-from .posterior import matern52
+from .kernel import matern52
 from .settings import SETTINGS
 
 __all__ = ["Coordinates"]

@@ -10,7 +10,8 @@ from scipy.linalg import cho_solve, lapack
 from scipy.optimize import minimize
 
 from .coordinates import Coordinates
-from .posterior import cholesky, matern52_slope
+from .kernel import matern52_slope
+from .posterior import cholesky
 from .settings import SETTINGS
 from .subset import spread
 
