@@ -27,7 +27,7 @@ PROCESSES := $(addprefix tests/,evaluation/test_datasets_travel.py evaluation/te
 	model_selection/test_environment.py model_selection/test_search_datasets.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lint test test-slow test-fast test-minimum test-spawn test-portable \
+.PHONY: help quickstart lint test test-slow test-gpu test-fast test-minimum test-spawn test-portable \
 	test-kernels faults docs gallery wheel clean
 
 help: ## list the targets
@@ -46,6 +46,9 @@ test: lint ## lint, then run the test suite (under ten minutes on two cores)
 
 test-slow: $(VENV)/installed ## run what takes long, and has a small sibling in the test suite
 	$(BIN)/pytest -n 2 --dist loadgroup -m slow tests
+
+test-gpu: $(VENV)/installed ## run the tests that need a GPU, which all others do not see
+	$(BIN)/pytest -m gpu tests
 
 test-fast: $(VENV)/installed ## run what a change breaks first (under a minute)
 	$(BIN)/pytest -q -m "not slow" $(FAST)

@@ -39,6 +39,9 @@ IN_PROCESSES = (
 
 
 def pytest_configure(config):
+    # Tests are of the CPU, whose numbers they know, except for those that are marked.
+    if not re.search(r"(?<!not )\bgpu\b", config.getoption("markexpr") or ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     config.addinivalue_line("markers", "xdist_group(name): of xdist, which may not be installed")
 
 

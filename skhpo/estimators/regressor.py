@@ -123,7 +123,8 @@ class TorchRegressor(HeadsMixin, TorchEstimator, NeuralNetRegressor):
         "auto" is the first available of "cuda", "mps" and "cpu"; None is "cpu".
     amp : bool or "auto", default=False
         Whether the module computes in bfloat16 where that is safe; "auto": on CUDA devices that
-        support it.
+        support it. Worthwhile for networks whose steps are bound by arithmetic; it makes those of
+        small ones slower.
     seeds : dict of str to int, default=None
         Seeds of single streams of randomness ("init", "shuffle", "forward", "validation",
         "augment"), in place of `random_state`. Also parameters, ``seeds__init``.

@@ -16,6 +16,7 @@ from ..estimators.held_out import ARGUMENTS, one_argument
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
+from ..training.data import SubsetRows
 from ..training.engine import ActiveNetwork, train
 from ._members import Member, graph_of, max_group_size, obstacle
 from ._registry import LockstepError, log
@@ -147,6 +148,9 @@ def _share_inputs(built, inputs):
     ):
         key = id(X), rows.source.dtype, rows.source.device
         rows.source = inputs.setdefault(key, rows.source)
+    elif isinstance(rows.source, SubsetRows) and rows.source.is_sent:
+        key = id(X.array), rows.source.dtype, rows.source.tensor.device
+        rows.source.tensor = inputs.setdefault(key, rows.source.tensor)
 
 
 def _train(nets, errors):

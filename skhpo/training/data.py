@@ -15,6 +15,7 @@ from .sequences import RaggedRows, Sequences
 from .sparse import SparseBatch
 
 __all__ = [
+    "CHUNK_BYTES",
     "Rows",
     "SparseRows",
     "SubsetRows",
@@ -29,8 +30,9 @@ __all__ = [
 
 # Largest array that is converted at once; larger ones are converted batch by batch.
 MAX_CONVERTED_BYTES = 2**30
-# Shuffled rows are gathered for many batches at once, up to this size.
-_CHUNK_BYTES = 2**21
+# Shuffled rows are gathered for many batches at once, up to this size: on a CPU so much as stays in
+# the cache of a core; on a GPU, to which their positions are sent, as much as does not matter.
+CHUNK_BYTES = {"cpu": 2**21, "cuda": 2**26}
 _CPU = torch.device("cpu")
 
 
@@ -84,7 +86,8 @@ class Rows(torch.utils.data.Dataset[Any]):
     On a CPU an array of the right dtype is used in place without a copy; others are converted at
     once up to 1 GiB, else batch by batch. To another device all rows are moved at once if they
     take at most half of its free memory, else batch by batch. Rows of a CSR matrix become dense
-    batch by batch, unless they stay sparse; those of a `RowSubset` are read batch by batch.
+    batch by batch, unless they stay sparse; those of a `RowSubset` are read batch by batch on a
+    CPU, and its whole array is moved to another device.
 
     Parameters
     ----------
@@ -130,14 +133,25 @@ class Rows(torch.utils.data.Dataset[Any]):
         }
         to_convert = [k for k, v in source.items() if v.dtype != self.dtype[k]]
         n_bytes = {k: v.numel() * self.dtype[k].itemsize for k, v in source.items()}
-        if device.type == "cpu":
+        if _is_near(device):
             self.resident = sum(n_bytes[k] for k in to_convert) <= MAX_CONVERTED_BYTES
         else:
-            self.resident = sum(n_bytes.values()) <= _free_bytes(device) / 2
-        if not all(isinstance(v, torch.Tensor) for v in source.values()):
+            # Of some rows of an array the whole array is moved.
+            whole = {k: v.tensor if type(v) is SubsetRows else v for k, v in source.items()}
+            moved = sum(v.numel() * self.dtype[k].itemsize for k, v in whole.items())
+            self.resident = moved <= _free_bytes(device) / 2
+            if self.resident:
+                source = {
+                    k: v.sent(device, self.dtype[k]) if type(v) is SubsetRows else v
+                    for k, v in source.items()
+                }
+        is_sent = {k: isinstance(v, SubsetRows) and v.is_sent for k, v in source.items()}
+        if not all(isinstance(v, torch.Tensor) or is_sent[k] for k, v in source.items()):
             self.resident = False
         if self.resident:
-            source = {k: v.to(device, self.dtype[k]) for k, v in source.items()}
+            source = {
+                k: v if is_sent[k] else v.to(device, self.dtype[k]) for k, v in source.items()
+            }
         self._bytes_per_row = max(1, sum(n_bytes.values()) // max(1, n_rows(X)))
         self.source = source if isinstance(X, Mapping) else source[None]
         self.targets = y
@@ -282,7 +296,8 @@ class Rows(torch.utils.data.Dataset[Any]):
         read them.
         """
         # Each batch of sequences is as long as its longest.
-        per_chunk = max(1, _CHUNK_BYTES // (self._bytes_per_row * max(sizes, default=1)))
+        chunk_bytes = CHUNK_BYTES.get(self.device.type, CHUNK_BYTES["cpu"])
+        per_chunk = max(1, chunk_bytes // (self._bytes_per_row * max(sizes, default=1)))
         per_chunk = 1 if self.is_ragged else per_chunk
         start = 0
         for first in range(0, len(sizes), per_chunk):
@@ -304,6 +319,11 @@ def as_array(X: Any) -> Any:
         of_numpy = (torch.float16, torch.float32, torch.float64)
         return (X.float() if X.is_floating_point() and X.dtype not in of_numpy else X).numpy()
     return X
+
+
+def _is_near(device: torch.device) -> bool:
+    """Whether a device trains on the rows where they are."""
+    return device.type == "cpu"
 
 
 def _free_bytes(device: torch.device) -> Any:
@@ -351,7 +371,12 @@ class SparseRows:
 
 
 class SubsetRows:
-    """The interface of a tensor that `Rows` needs, over some rows of an array."""
+    """The interface of a tensor that `Rows` needs, over some rows of an array.
+
+    `is_sent` tells whether the array is on the device of training, in the dtype of training.
+    """
+
+    is_sent = False
 
     def __init__(self, subset: Any) -> None:
         self.tensor = _alias(subset.array)
@@ -373,6 +398,20 @@ class SubsetRows:
 
     def index_select(self, dim: int, index: torch.Tensor) -> Any:
         return self.tensor.index_select(0, self.rows[index])
+
+    def sent(self, device: torch.device, dtype: torch.dtype) -> SubsetRows:
+        """Return the same rows of the whole array, which is moved to a device."""
+        whole = torch.empty(self.tensor.shape, dtype=dtype, device=device)
+        # In parts: the array may be a file, or of another dtype.
+        n_at_once = max(1, CHUNK_BYTES["cuda"] // max(1, self.tensor[:1].nbytes))
+        parts = zip(whole.split(n_at_once), self.tensor.split(n_at_once), strict=True)
+        for on_device, part in parts:
+            on_device.copy_(part)
+        moved = object.__new__(SubsetRows)
+        moved.__dict__.update(self.__dict__)
+        moved.tensor, moved.dtype, moved.is_sent = whole, dtype, True
+        moved.rows = self.rows.to(device)
+        return moved
 
 
 class _TransformedRows(SubsetRows):

@@ -184,7 +184,7 @@ def test_large_arrays_are_converted_batch_by_batch(blobs, monkeypatch):
 
 def test_chunks_do_not_change_the_batches(blobs, monkeypatch):
     whole = fit(*blobs).predict_proba(blobs[0])
-    monkeypatch.setattr(data_module, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(data_module, "CHUNK_BYTES", {"cpu": 1})
     assert_close(fit(*blobs).predict_proba(blobs[0]), whole)
 
 

@@ -162,8 +162,9 @@ def test_rows_of_large_data_are_scaled_where_they_are_read(monkeypatch, max_epoc
         return scale(self, X, copy)
 
     monkeypatch.setattr(StandardScaler, "transform", counted)
-    for module in (rows, data):  # what is read at once
-        monkeypatch.setattr(module, "_CHUNK_BYTES", 1000 * X[0].nbytes)
+    # what is read at once
+    monkeypatch.setattr(rows, "_CHUNK_BYTES", 1000 * X[0].nbytes)
+    monkeypatch.setattr(data, "CHUNK_BYTES", {"cpu": 1000 * X[0].nbytes})
     net = TorchClassifier(module__n_units=4, batch_size=500)
     pipeline = Pipeline([("scale", StandardScaler()), ("none", None), ("net", net)])
     scores = []

@@ -29,7 +29,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_batches_are_those_of_each_network(case, weighted, joined, monkeypatch):
     if not joined:
-        monkeypatch.setattr(_feed, "_JOINED_BYTES", 0)  # as of large arrays
+        monkeypatch.setattr(_feed, "_JOINED_BYTES", {})  # as of large arrays
     runs = []
     for k, inputs in enumerate(CASES[case]):
         y = np.arange(inputs.shape[0]) * (k + 1) % 3

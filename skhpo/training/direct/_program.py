@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -96,8 +97,11 @@ class Program:
         self._parts = {}
         for size in set(sizes):
             place = place.at(shape=(size, *row))
-            compute_gradients = make_pass(module, criterion, place, target_row, **loss_settings)
-            self._parts[size] = compute_gradients, parameters[0][1].new_tensor(1 / size)
+            scale = parameters[0][1].new_tensor(1 / size)
+            self._parts[size] = (
+                make_pass(module, criterion, place, target_row, scale=scale, **loss_settings),
+                scale,
+            )
         # Parameters that no rule reads have no gradient, so that the optimizer skips them.
         self._optimizer = optimizer
         self._learning = {
@@ -129,7 +133,7 @@ class Program:
         `add_gradients` gets the gradients, by parameter, and may change them in place.
         """
         compute_gradients, scale = self._parts[x.size(0)]
-        losses = compute_gradients(x, y, scale if weight is None else weight * scale)
+        losses = compute_gradients(x, y, None if weight is None else weight * scale)
         if add_gradients is not None:
             add_gradients(self._learning)
         if self.accumulate == 1:
@@ -200,14 +204,15 @@ def make_pass(
     place: Place,
     target_row: Any,
     *,
+    scale: torch.Tensor | None = None,
     may_capture: bool = True,
     **loss_settings: Any,
 ) -> Any:
     """Return the function that computes all gradients of a batch.
 
-    It maps inputs, targets and the scale of `Loss.forward` to the losses of the rows. `target_row`
-    is the shape of the target of a row; with `may_capture` a GPU may replay a pass without random
-    numbers. Raises `Unknown` if there is no rule.
+    It maps inputs, targets and the scale of `Loss.forward` (None: `scale`) to the losses of the
+    rows. `target_row` is the shape of the target of a row; with `may_capture` a GPU may replay a
+    pass without random numbers. Raises `Unknown` if there is no rule.
     """
     rule = make_rule(module, place)
     target_shape = place.shape[0], *target_row
@@ -215,8 +220,8 @@ def make_pass(
     forward, backward = rule.forward, rule.backward
     forward_loss, backward_loss = loss.forward, loss.backward
 
-    def compute_gradients(x: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> Any:
-        losses = forward_loss(forward(x), y, scale)
+    def compute_gradients(x: torch.Tensor, y: torch.Tensor, own_scale: Any) -> Any:
+        losses = forward_loss(forward(x), y, scale if own_scale is None else own_scale)
         backward(backward_loss())
         return losses
 
@@ -338,7 +343,7 @@ class CudaGraph:
 
     def __init__(self, function: Callable[[], torch.Tensor]) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        side, current = _stream_of_captures(), torch.cuda.current_stream()
         side.wait_stream(current)
         with torch.cuda.stream(side):
             self._graph.capture_begin(capture_error_mode="thread_local")
@@ -353,11 +358,26 @@ class CudaGraph:
         self._graph.replay()
 
 
+_streams = threading.local()
+
+
+def _stream_of_captures() -> Any:
+    """Return the stream of this thread and of the current device, always the same.
+
+    For each stream that captures products cuBLAS keeps memory (32 MiB on Hopper), for ever.
+    """
+    streams = _streams.__dict__.setdefault("of_device", {})
+    device = torch.cuda.current_device()
+    if device not in streams:
+        streams[device] = torch.cuda.Stream()
+    return streams[device]
+
+
 class Captured:
     """A function of tensors that is captured once, and replayed with other values.
 
-    The tensors have the same shapes in each call; other memory that the function uses must not
-    move. `capture` maps a function without arguments to its replay.
+    The tensors have the same shapes in each call, and the same ones are None; other memory that
+    the function uses must not move. `capture` maps a function without arguments to its replay.
     """
 
     def __init__(
@@ -370,13 +390,13 @@ class Captured:
         self._n_calls = 0
         self._graph: Any = None
 
-    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+    def __call__(self, *tensors: torch.Tensor | None) -> torch.Tensor:
         """Return the function's result as a new tensor."""
         self._n_calls += 1
         if self._n_calls <= _WARM_UP or self._capture is None:
             return self._function(*tensors)
         if self._graph is None:
-            self._inputs = [tensor.clone() for tensor in tensors]
+            self._inputs = [None if tensor is None else tensor.clone() for tensor in tensors]
             try:
                 self._graph = self._capture(lambda: self._function(*self._inputs))
             except RuntimeError as error:
@@ -384,7 +404,8 @@ class Captured:
                 self._capture = None
                 return self._function(*tensors)
         for own, tensor in zip(self._inputs, tensors, strict=True):
-            own.copy_(tensor)
+            if own is not None:
+                own.copy_(tensor)
         self._graph.replay()
         out: torch.Tensor = self._graph.out
         return out.clone()
