@@ -36,7 +36,8 @@ from skhpo.estimators import MLP, ConvNet
 from skhpo.lockstep import Member, train_together
 from skhpo.rows import RowSubset
 from skhpo.training import data as training_data
-from skhpo.training.direct import DirectSteps, _program
+from skhpo.training.direct import _program
+from skhpo.training.runners import DirectSteps
 
 LEARNING_RATE = 1e-3
 TWO = {"n_units": 128, "n_layers": 2}

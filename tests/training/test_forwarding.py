@@ -18,8 +18,9 @@ from skhpo.rows import RowSubset
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 from skhpo.training import data
+from skhpo.training.direct import _program
 from skhpo.training.forwarding import resolve_device
-from skhpo.training.direct import DirectSteps, _program
+from skhpo.training.runners import DirectSteps
 
 needs_cuda = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA device, and `make test-gpu`"
