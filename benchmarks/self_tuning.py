@@ -387,13 +387,15 @@ def table(args):
         own = [name for name in OWN if seeds and all((name, seed) in of for seed in seeds)]
         for name in own:
             for loss in ("valid", "test"):
-                for factor in (1, 4) if searched else ():
+                for factor, whose in dict.fromkeys(
+                    [(1, "stn"), (4, "stn"), (4, name)] * bool(searched)
+                ):
                     ratios = []
                     for seed in searched:
-                        row = of["tpe", seed]
-                        best = best_at(row, factor * row["unit"])
-                        ratios.append(of[name, seed][loss] / best[loss])
-                    line(f"{name} against TPE, {factor} x the time of stn, {loss}", ratios)
+                        row, own_row = of["tpe", seed], of[name, seed]
+                        unit = row["unit"] if whose == "stn" else own_row["seconds"]
+                        ratios.append(own_row[loss] / best_at(row, factor * unit)[loss])
+                    line(f"{name} against TPE, {factor} x the time of {whose}, {loss}", ratios)
                 for other in ("frozen", "plain", *(("stn",) if name in RETRAINED else ())):
                     if any((other, seed) not in of for seed in seeds):
                         continue
