@@ -9,7 +9,8 @@
 * ``_building``, ``_first_look``, ``_outputs``: the module and what trains it, what a few rows
   tell of it, the meaning of its outputs.
 * ``_feeding``, ``_items``, ``transforms``: from checked data to batches.
-* ``fitting``, ``held_out``, ``callbacks``: the epochs of a fit, rows to check on, who is notified.
+* ``fitting``, ``held_out``, ``callbacks``: the epochs of a fit, rows to check on, who is notified;
+  ``_batch_norm``: what comes after them.
 * ``predicting``, ``state``, ``exporting``: predictions, pickles and checkpoints, a plain module.
 
 ``keras`` has the same around Keras models.

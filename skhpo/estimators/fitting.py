@@ -1,12 +1,10 @@
-"""The epochs of a prepared fit: state, runner, notifications, and its batch normalization."""
+"""The preparation of a fit, and its epochs: state, runner, notifications."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import math
-import warnings
 from functools import partial
 from types import MappingProxyType
 
@@ -16,18 +14,17 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .._compat import num_samples
-from ..exceptions import BatchNormWarning
 from ..preprocessing import n_categories_of
 from ..rows import is_row_numbers, row_mask
-from ..training.averaging import WeightAverage, by_batches, has_batch_norm, renew_statistics
+from ..training.averaging import WeightAverage, has_batch_norm
 from ..training.batches import RowBatches
 from ..training.direct import Masks
 from ..training.engine import ActiveNetwork, train
-from ..training.forwarding import plain_tuple
-from ..training.randomness import Stream, may_draw
+from ..training.randomness import may_draw
 from ..training.runners import DirectRunner, DirectSteps, PlainRunner
 from ..training.schedule import Schedule
 from ..training.structure import frozen
+from ._batch_norm import recalibrate, warn_of_gap
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._targets import BINARY, current_smoothing
 from .callbacks import (
@@ -40,7 +37,6 @@ from .callbacks import (
     why_hooked,
 )
 from .held_out import hold_out
-from .transforms import batch_transform
 
 __all__ = [
     "Findings",
@@ -62,11 +58,6 @@ _log = logging.getLogger("skhpo.training")
 
 # Share of the epochs before "swa" averages, as in its paper.
 _SWA_STARTS_AFTER = 0.75
-
-# Batches on which both modes are compared: enough for a spread, and few beside an epoch.
-_FEW_BATCHES = 8
-# A smaller gap, as a share of the loss of the first epoch, does not matter.
-_SMALL = 0.1
 
 
 def prepare_fit(
@@ -396,96 +387,9 @@ def end_of_fit(net, dataset, batches, checks):
     checks : Checks or None
     """
     if net.recalibrate:
-        then = partial(_recalibrate, net, dataset)
+        then = partial(recalibrate, net, dataset)
     elif checks is not None and isinstance(batches, RowBatches):
-        then = partial(_warn, net, batches)
+        then = partial(warn_of_gap, net, batches)
     else:
         return None
     return then if any(map(has_batch_norm, net._state.modules().values())) else None
-
-
-def _recalibrate(net, dataset):
-    """Replace the moving averages by those of all training rows, for predictions only."""
-    state = net._state
-    if state.running_weights is None:
-        state.running_weights = state.copy_weights()  # with the averages that training goes on with
-    batches = net._batches(dataset, training=False)
-    if isinstance(batches, RowBatches):
-        # Rows of a class or a source may lie side by side.
-        batches.generator = Stream(net.seed_, "recalibration").generator()
-        batches.batch_size, batches.joins = max(batches.batch_size, 2), True
-    with _passes(net) as forward:
-        renew_statistics(state.modules().values(), forward, _of_two(batches.inputs()))
-
-
-def _of_two(batches):
-    """Yield batches, except for one row that is left over."""
-    for number, batch in enumerate(batches):
-        if number == 0 or _n_rows(batch) > 1:
-            yield batch
-
-
-def _n_rows(batch):
-    while isinstance(batch, dict | list | tuple):
-        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
-    return len(batch)
-
-
-@contextlib.contextmanager
-def _passes(net):
-    """Yield the function that passes inputs through a net, in whatever mode it is."""
-    module = net.module_
-    drawing = net._drawing_from(Stream(net.seed_, "recalibration"))
-    net.module_ = getattr(module, "_orig_mod", module)  # what is compiled does not see hooks
-    try:
-        with drawing:
-            yield net._forward_in_training
-    finally:
-        net.module_ = module
-
-
-def _warn(net, batches):
-    """Warn if the loss with moving averages is much higher than with statistics of batches."""
-    first = next((row["train_loss"] for row in net.history_ if "train_loss" in row), None)
-    if first is None:
-        return
-    stream = Stream(net.seed_, "recalibration")
-    few = RowBatches(
-        batches.rows,
-        batches.batch_size,
-        None if batches.generator is None else stream.generator(),
-        balance=batches.balance,
-        sparse=batches.sparse,
-    )
-    few.change = batch_transform(net, training=False)
-    few = list(itertools.islice(few.triples(), _FEW_BATCHES))
-    if len(few) < 2:
-        return
-    modules = list(net._state.modules().values())
-    with torch.no_grad(), _passes(net) as forward:
-        losses = [[], []]
-        for mode, of_mode in zip(
-            (by_batches(modules), _as_predicted(modules)), losses, strict=True
-        ):
-            with mode:
-                for X, y, _ in few:
-                    output = plain_tuple(forward(X))
-                    of_mode.append(float(net.get_loss(output, y, X=X, training=False)))
-    of_batches, of_averages = losses
-    gap = np.mean(of_averages) - np.mean(of_batches)
-    if gap > max(np.std(of_batches, ddof=1), _SMALL * abs(first)):
-        warnings.warn(
-            "the moving averages of batch normalization do not stand for the training rows: the "
-            "loss is higher with them than with the statistics of batches, by more than batches "
-            "differ; use recalibrate=True, shuffle the rows, or train for more steps "
-            "(skhpo.inspection.batch_norm_gap shows how far they are off)",
-            BatchNormWarning,
-            stacklevel=2,
-        )
-
-
-@contextlib.contextmanager
-def _as_predicted(modules):
-    for module in modules:
-        module.eval()
-    yield
