@@ -204,7 +204,7 @@ def make_pass(
     place: Place,
     target_row: Any,
     *,
-    scale: torch.Tensor | None = None,
+    scale: Any = None,
     may_capture: bool = True,
     **loss_settings: Any,
 ) -> Any:
@@ -404,7 +404,7 @@ class Captured:
                 self._capture = None
                 return self._function(*tensors)
         for own, tensor in zip(self._inputs, tensors, strict=True):
-            if own is not None:
+            if own is not None and tensor is not None:
                 own.copy_(tensor)
         self._graph.replay()
         out: torch.Tensor = self._graph.out
