@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FitGrouping", "FoldSchedule", "Planner"]
 
-# Fits that one worker gets at once.
-_MOST = 20
 
 # Bytes of data from which on the fits of a group share their transformers: what those return is
 # all there while the group is trained.
@@ -424,7 +422,7 @@ class FitGrouping:
         from ..lockstep import built_for, pays
 
         built = None if self.y is None else built_for(net, self.X, self.y)
-        size = pays(net if built is None else built, _MOST)
+        size = pays(net if built is None else built, sys.maxsize)
         return size if size > 1 or self.lockstep == "auto" else _INSISTED
 
     def _network(self, task: FitTask) -> tuple[Any, str | None]:

@@ -11,6 +11,7 @@ from skhpo.evaluation import Setting, _planning
 from skhpo.evaluation._planning import FitGrouping
 from skhpo.evaluation._tasks import FitGroup, FitTask, TransformTask
 from skhpo.evaluation._waiting import Waiting
+from skhpo.lockstep import _members
 
 X, y = load_iris(return_X_y=True)
 X = X.astype(np.float32)
@@ -45,6 +46,11 @@ def test_groups_are_cut_from_the_batch_in_trial_order_and_alike_in_size():
     sizes = [len(work.tasks) for work in works]
     assert len(works) > 1
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_groups_are_as_large_as_pays_on_their_device(monkeypatch):
+    monkeypatch.setitem(_members._MOST, "cpu", 128)  # as on a GPU
+    assert [len(work.tasks) for work in grouping().divide(tasks(17, 3))] == [51]
 
 
 def test_what_differs_in_work_or_architecture_is_apart():

@@ -221,7 +221,9 @@ def make_pass(
     forward_loss, backward_loss = loss.forward, loss.backward
 
     def compute_gradients(x: torch.Tensor, y: torch.Tensor, own_scale: Any) -> Any:
-        losses = forward_loss(forward(x), y, scale if own_scale is None else own_scale)
+        if own_scale is None:
+            own_scale = scale
+        losses = forward_loss(forward(x), y, own_scale)
         backward(backward_loss())
         return losses
 
