@@ -1,4 +1,4 @@
-"""The plan of a search: all arguments are checked, and no file is opened."""
+"""The plan of a search: all is checked, its resource and the space of a model found; no file."""
 
 from __future__ import annotations
 
