@@ -199,7 +199,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in ("_base", "_loop", "_forecast"):
+    for module in ("_base", "_loop", "_observers"):
         monkeypatch.setattr(f"skhpo.model_selection.{module}.time.monotonic", clock.monotonic)
     return clock
 
@@ -271,7 +271,7 @@ class StoppedClock(Clock):
 )
 def test_a_search_without_an_end_says_that_it_is_long(n_iterations, expected, caplog, monkeypatch):
     clock = StoppedClock()
-    for module in ("_base", "_forecast"):
+    for module in ("_base", "_observers"):
         monkeypatch.setattr(f"skhpo.model_selection.{module}.time.monotonic", clock.monotonic)
     caplog.set_level(logging.INFO, logger="skhpo")
     with pytest.warns(SearchStoppedWarning):
