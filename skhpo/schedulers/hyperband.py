@@ -48,6 +48,9 @@ class Hyperband(BracketScheduler):
     full_first : bool, default=False
         Start one of the candidates of the last bracket, which get all of the resource at once,
         before all others; the work stays the same. For a configuration that is known beforehand.
+    climbs : bool, default=False
+        Whether that candidate has a trial, and a score, at each level on its way, in rungs with
+        negative numbers. For fits that are continued, which need no more work for it.
 
     See Also
     --------
@@ -90,9 +93,11 @@ class Hyperband(BracketScheduler):
         n_brackets: int | Literal["all"] = "all",
         n_iterations: int | None = 1,
         full_first: bool = False,
+        climbs: bool = False,
     ) -> None:
         brackets = hyperband_plan(min_resources, max_resources, factor, n_brackets)
-        super().__init__(sampler, Plan(brackets, n_iterations, full_first=full_first))
+        plan = Plan(brackets, n_iterations, full_first=full_first, climbs=climbs)
+        super().__init__(sampler, plan)
 
 
 def exactly(factor: float | Fraction) -> Fraction:
