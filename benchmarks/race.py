@@ -214,7 +214,7 @@ def table_of(runs):
     return [
         *lines,
         "",
-        *times_table(curves),
+        *times_table(curves, runs),
         "",
         *losses_table(runs, order, "one network", lambda one: one["losses"][-1]),
         "",
@@ -226,11 +226,12 @@ def is_ours(name):
     return name.startswith(("bayes", "hyperband"))
 
 
-def times_table(curves):
+def times_table(curves, runs):
     """Return when each search of this package had what a peer has when time is over.
 
     That is the first moment from which on its test loss is at most the peer's last one, as a share
-    of the time: the mean over tables and seeds; 1 if it never is.
+    of the time: the mean over tables and seeds; 1 if it never is. In a second row for each peer
+    the losses are those over the folds, which a contestant sees.
     """
     ours = [name for name in curves if is_ours(name)]
     peers = [name for name in curves if not is_ours(name) and name not in BASELINES]
@@ -245,7 +246,22 @@ def times_table(curves):
             shares = [reached(own, of[-1]) for own, of in pairs]
             cells.append(f"{np.mean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
         lines.append(f"| {peer} | {' | '.join(cells)} |")
+        shares = [reached_on_folds(runs, name, peer) for name in ours]
+        cells = [f"{np.mean(of):.2f} ({min(of):.2f} to {max(of):.2f})" for of in shares]
+        lines.append(f"| {peer}, over the folds | {' | '.join(cells)} |")
     return lines
+
+
+def reached_on_folds(runs, name, peer):
+    """Return when a contestant has a peer's last loss over the folds, as shares of the time."""
+    of_peer = {(one["table"], one["seed"]): one for one in runs if one["contestant"] == peer}
+    shares = []
+    for one in runs:
+        if one["contestant"] == name:
+            last = of_peer[one["table"], one["seed"]]["cv_loss"]
+            moments = [at for at, loss in one["at"] if last is None or loss <= last]
+            shares.append(min([*moments, one["seconds"]]) / one["seconds"])
+    return shares
 
 
 def reached(curve, regret):
@@ -406,6 +422,8 @@ def main():
         if len(args.only) < len(CONTESTANTS):
             command += f" --only {' '.join(args.only)}"
         command += f" --write {args.write}"
+        if args.picture:
+            command += f" --picture {args.picture}"
         page = args.write.read_text() if args.write.exists() else ""
         picture = args.write.with_name(f"{args.write.stem}{args.picture}.png")
         args.write.write_text(written(page, runs, args, command, picture.name))
