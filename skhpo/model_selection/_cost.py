@@ -10,7 +10,7 @@ from .. import evaluation
 from ..trial import FitResult, Trial
 from ..wrappers import inside
 
-__all__ = ["COST_IS_USED", "Budget", "budget_of"]
+__all__ = ["COST_IS_USED", "Budget", "budget_of", "continues"]
 
 COST_IS_USED = "max_cost was used up"
 
