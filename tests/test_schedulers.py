@@ -295,24 +295,6 @@ def test_a_full_candidate_first_at_no_cost(kind):
     assert sum(trial.tags["bracket"] == 2 and trial.number > 0 for trial in first) == 2
 
 
-@pytest.mark.parametrize("kind", [Hyperband, AsynchronousHyperband])
-def test_a_full_candidate_that_climbs_has_a_trial_at_each_level(kind):
-    kwargs = {"max_resources": 9, "n_iterations": 2, "full_first": True}
-    straight = trials_of(kind(RandomSampler(SPACE, 0), **kwargs), by_x)
-    scheduler = kind(RandomSampler(SPACE, 0), **kwargs, climbs=True)
-    trials = trials_of(scheduler, by_x)
-    assert len(trials) == scheduler.n_trials == len(straight) + 2
-    assert [(t.candidate, t.resource, t.parent) for t in trials[:3]] == [
-        (0, 1, None),
-        (0, 3, 0),
-        (0, 9, 1),
-    ]
-    assert [t.tags for t in trials[:3]] == [{"bracket": 2, "iter": i} for i in (-2, -1, 0)]
-    assert [(t.params, t.resource, t.tags) for t in trials[3:]] == [
-        (t.params, t.resource, t.tags) for t in straight[1:]
-    ]
-
-
 def test_no_full_candidate_first_where_no_bracket_starts_with_all_of_the_resource():
     scheduler = Hyperband(RandomSampler(SPACE, 0), max_resources=9, n_brackets=2, full_first=True)
     assert places(run(scheduler, by_x)) == IN_ORDER[:-1]

@@ -10,7 +10,7 @@ from .. import evaluation
 from ..trial import FitResult, Trial
 from ..wrappers import inside
 
-__all__ = ["COST_IS_USED", "Budget", "budget_of", "continues"]
+__all__ = ["COST_IS_USED", "Budget", "budget_of"]
 
 COST_IS_USED = "max_cost was used up"
 
@@ -92,19 +92,6 @@ class Budget:
             self.epochs -= self._by_split[result.trial][result.split]
 
 
-def continues(estimator: Any, resource: str | None) -> bool:
-    """Whether fits go on from a smaller amount of a resource to a larger one.
-
-    Parameters
-    ----------
-    estimator : estimator
-    resource : str or None
-        Its name.
-    """
-    found = inside(estimator, resource)
-    return evaluation.way_to_continue(found.estimator, found.resource) != "retrain"
-
-
 def budget_of(search: Any, resource: str | None, n_splits: int) -> Budget:
     """Return the budget of a search that has one.
 
@@ -136,6 +123,8 @@ def budget_of(search: Any, resource: str | None, n_splits: int) -> Budget:
             "max_cost={'epochs': ...} counts the resource of the search, but it has none; use "
             "max_cost={'seconds': ...}, or a search with resource='max_epochs'"
         )
+    found = inside(search.estimator, resource)
+    way = evaluation.way_to_continue(found.estimator, found.resource)
     own = search.estimator.get_params().get(resource)
     own = own if isinstance(own, Integral) else 0
-    return Budget(limits, n_fits, continues=continues(search.estimator, resource), own=int(own))
+    return Budget(limits, n_fits, continues=way != "retrain", own=int(own))

@@ -69,8 +69,7 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     sampler : {"auto", "random", "bayes"}, str, Sampler or callable, default="auto"
         Where new candidates come from: drawn at random, or from a Gaussian process of all scores
         so far, as in BOHB [3]_, or from what `skhpo.samplers.register` gave another name. "auto" is
-        "bayes" with several iterations, which have something to learn from, and with several
-        objectives, of whose front random candidates find less, else "random".
+        "bayes" with several objectives, of whose front random candidates find less, else "random".
         A callable is called as ``sampler(space, random_state)`` with a `SearchSpace` and an
         integer, and returns a `skhpo.samplers.Sampler`, such as the class of one; an instance is
         copied.
@@ -144,10 +143,9 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         with values that must not occur together: ``[{"solver": "lbfgs", "penalty": "l1"}]``.
     enqueue : "defaults" or sequence of dict, default="defaults"
         Configurations to try first. "defaults" are the estimator's own parameters, a number outside
-        its range being the nearest end of it: they start before all others and get the whole
+        its range being the nearest end of it: they start before all others, with the whole
         resource, as one of the candidates of the last bracket (where `n_brackets` leaves that out,
-        in the first rung), with a row at each level on the way where fits are continued (`iter` is
-        negative in these). Nothing where one is not in the space (None, or a choice that is not
+        in the first rung). Nothing where one is not in the space (None, or a choice that is not
         listed: a line at level INFO of the logger ``skhpo`` says so) or `warm_start_from` is given.
         Dicts start in the first bracket; parameters that one leaves out are sampled.
     journal : str, path-like or None, default=None
@@ -380,7 +378,6 @@ classes_, n_features_in_, feature_names_in_
                 "`resource`, such as 'max_iter' or 'n_estimators', or 'n_samples', which every "
                 "estimator has"
             )
-        from ._cost import continues
         from ._plan import resource_limits
 
         limits = resource_limits(self, plan)
@@ -394,7 +391,6 @@ classes_, n_features_in_, feature_names_in_
             n_brackets=self.n_brackets,
             n_iterations=None if self.n_iterations == "auto" else self.n_iterations,
             full_first=self.enqueue == "defaults" and bool(plan.first),
-            climbs=continues(self.estimator, plan.setting.resource),
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -403,10 +399,9 @@ classes_, n_features_in_, feature_names_in_
     def _chosen_sampler(self) -> Any:
         from ._samplers import proposes_by_model
 
-        if not (isinstance(self.sampler, str) and self.sampler == "auto"):
-            return self.sampler
-        learns = self.n_iterations != 1 and self.priors is None  # which have their own sampler
-        return "bayes" if learns or proposes_by_model(self) else "random"
+        if isinstance(self.sampler, str) and self.sampler == "auto":
+            return "bayes" if proposes_by_model(self) else "random"
+        return self.sampler
 
     def _make_sampler(self, plan: Plan, least: int) -> Sampler:
         from ._samplers import PRIOR_WEIGHT, make_sampler, prior_of

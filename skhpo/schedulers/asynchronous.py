@@ -39,7 +39,7 @@ class AsynchronousHyperband(Scheduler):
         Number of brackets, from the most aggressive one.
     n_iterations : int or None, default=1
         Number of repetitions of all brackets; None is unlimited.
-    full_first, climbs : bool, default=False
+    full_first : bool, default=False
         As in `Hyperband`.
 
     Attributes
@@ -99,11 +99,10 @@ class AsynchronousHyperband(Scheduler):
         n_brackets: int | Literal["all"] = "all",
         n_iterations: int | None = 1,
         full_first: bool = False,
-        climbs: bool = False,
     ) -> None:
         super().__init__(sampler)
         brackets = hyperband_plan(min_resources, max_resources, factor, n_brackets)
-        self._plan = Plan(brackets, n_iterations, full_first=full_first, climbs=climbs)
+        self._plan = Plan(brackets, n_iterations, full_first=full_first)
         self.brackets = self._plan.brackets
         self._factor = exactly(factor)
         self._brackets: dict[int, _Bracket] = {}  # unfinished ones, by their order
@@ -208,12 +207,7 @@ class _Bracket:
     """Rungs from the bottom up, and the number of candidates still to start."""
 
     def __init__(
-        self,
-        order: int,
-        index: int,
-        rungs: Sequence[tuple[int, int]],
-        first_rung: int,
-        factor: Fraction,
+        self, order: int, index: int, rungs: Sequence[tuple[int, int]], factor: Fraction
     ) -> None:
         self.order = order
         self.is_queued = False
@@ -221,9 +215,7 @@ class _Bracket:
         self.n_vacant = sizes[0]
         self.rungs = [
             _Rung(level, slots, factor, {"bracket": index, "iter": rung})
-            for rung, ((_, level), slots) in enumerate(
-                zip(rungs, [*sizes[1:], 0], strict=True), first_rung
-            )
+            for rung, ((_, level), slots) in enumerate(zip(rungs, [*sizes[1:], 0], strict=True))
         ]
 
     def promoting(self) -> int | None:

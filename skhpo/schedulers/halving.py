@@ -101,9 +101,6 @@ class Plan:
     full_first : bool, default=False
         Start one candidate of the last bracket before all others, if that bracket starts with the
         largest resource; the work stays the same.
-    climbs : bool, default=False
-        Whether that candidate has a trial at each level of the first bracket; those on the way are
-        rungs -1, -2, ... of its bracket, from the top down.
 
     Attributes
     ----------
@@ -121,7 +118,6 @@ class Plan:
         n_iterations: int | None = 1,
         *,
         full_first: bool = False,
-        climbs: bool = False,
     ) -> None:
         self.brackets: list[Rungs] = [Bracket(rungs).rungs for rungs in brackets]
         check_arguments("Hyperband", {"n_iterations": [COUNT, None]}, n_iterations=n_iterations)
@@ -140,20 +136,13 @@ class Plan:
         self._coming: deque[tuple[int, Rungs]] = deque()
         self._n_numbered = 0
         if full_first:
-            self._split_off_full(climbs)
+            self._split_off_full()
 
-    def take(self) -> tuple[int, Rungs, int] | None:
-        """Return number, rungs, and the number of the first rung of the next bracket.
-
-        None after the last.
-        """
+    def take(self) -> tuple[int, Rungs] | None:
+        """Return number and rungs of the next bracket; None after the last."""
         if not self._coming and self._left != 0:
             self._add_iteration()
-        if not self._coming:
-            return None
-        index, rungs = self._coming.popleft()
-        first = len(self.brackets[index % len(self.brackets)]) - len(rungs)
-        return index, rungs, first
+        return self._coming.popleft() if self._coming else None
 
     def end(self) -> None:
         """Start no further bracket."""
@@ -166,16 +155,13 @@ class Plan:
         self._coming.extend(enumerate(self.brackets, self._n_numbered))
         self._n_numbered += len(self.brackets)
 
-    def _split_off_full(self, climbs: bool) -> None:
-        first, last = self.brackets[0], self.brackets[-1]
+    def _split_off_full(self) -> None:
+        *_, last = self.brackets
         if len(last) > 1:
             return
         self._add_iteration()
         index, [(size, level)] = self._coming.pop()
-        levels = [level for _, level in first] if climbs else [level]
-        self._coming.appendleft((index, [(1, level) for level in levels]))
-        if self.n_trials is not None:
-            self.n_trials += len(levels) - 1
+        self._coming.appendleft((index, [(1, level)]))
         if size > 1:
             self._coming.append((index, [(size - 1, level)]))
 
@@ -228,13 +214,13 @@ class BracketScheduler(Scheduler):
         coming = self._plan.take()
         if coming is None:
             return []
-        index, rungs, first_rung = coming
+        index, rungs = coming
         candidates = self.new_candidates(*rungs[0])
         if not candidates:  # the space is exhausted: later brackets would be empty, too
             self._plan.end()
             return []
         running = _Running(
-            self._n_started, index, Bracket(rungs), len(candidates), self._next_number, first_rung
+            self._n_started, index, Bracket(rungs), len(candidates), self._next_number
         )
         self._n_started += 1
         self._next_number = running.first_numbers[-1]
@@ -245,7 +231,7 @@ class BracketScheduler(Scheduler):
 
     def _run(self, running: _Running, candidates: list[int]) -> list[Trial]:
         bracket = running.bracket
-        tags = {"bracket": running.index, "iter": running.first_rung + bracket.rung}
+        tags = {"bracket": running.index, "iter": bracket.rung}
         trials = []
         for number, candidate in enumerate(candidates, running.first_numbers[bracket.rung]):
             parent = self._last_trial.get(candidate)
@@ -274,21 +260,14 @@ class BracketScheduler(Scheduler):
 
 
 class _Running:
-    """A bracket that has started: its index, the numbers of its rungs and of their trials."""
+    """A bracket that has started: its index, and the first number of each rung's trials."""
 
     def __init__(
-        self,
-        order: int,
-        index: int,
-        bracket: Bracket,
-        n_candidates: int,
-        number: int,
-        first_rung: int,
+        self, order: int, index: int, bracket: Bracket, n_candidates: int, number: int
     ) -> None:
         self.order = order
         self.index = index
         self.bracket = bracket
-        self.first_rung = first_rung
         self.first_numbers = [number]
         for size, _ in bracket.rungs:
             self.first_numbers.append(self.first_numbers[-1] + min(size, n_candidates))

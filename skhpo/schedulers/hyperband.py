@@ -48,9 +48,6 @@ class Hyperband(BracketScheduler):
     full_first : bool, default=False
         Start one of the candidates of the last bracket, which get all of the resource at once,
         before all others; the work stays the same. For a configuration that is known beforehand.
-    climbs : bool, default=False
-        Whether that candidate has a trial, and a score, at each level on its way, in rungs with
-        negative numbers. For fits that are continued, which need no more work for it.
 
     See Also
     --------
@@ -93,11 +90,9 @@ class Hyperband(BracketScheduler):
         n_brackets: int | Literal["all"] = "all",
         n_iterations: int | None = 1,
         full_first: bool = False,
-        climbs: bool = False,
     ) -> None:
         brackets = hyperband_plan(min_resources, max_resources, factor, n_brackets)
-        plan = Plan(brackets, n_iterations, full_first=full_first, climbs=climbs)
-        super().__init__(sampler, plan)
+        super().__init__(sampler, Plan(brackets, n_iterations, full_first=full_first))
 
 
 def exactly(factor: float | Fraction) -> Fraction:

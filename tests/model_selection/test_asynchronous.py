@@ -85,8 +85,7 @@ def epochs_of_plan(n_splits, max_resources=27):
 
 def assert_follows_plan(search, max_resources=27):
     rows = frame(search)
-    of_plan = rows[rows["iter"] >= 0]  # and not on the way of the estimator's own parameters
-    sizes = of_plan.groupby(["bracket", "iter", "n_resources"]).size()
+    sizes = rows.groupby(["bracket", "iter", "n_resources"]).size()
     assert sizes.to_dict() == {
         (b, i, level): size
         for b, rungs in enumerate(hyperband_plan(1, max_resources))
@@ -179,13 +178,7 @@ class Together(Counting):
 def test_a_slot_that_frees_is_filled_before_anything_else_ends():
     n_fits = sum(size for size, _ in hyperband_plan(1, 3)[0][:1]) + 3
     search = counting_search(
-        Together(),
-        max_resources=3,
-        n_brackets=2,
-        n_jobs=2,
-        cv=ONE_SPLIT,
-        refit=False,
-        enqueue=(),
+        Together(), max_resources=3, n_brackets=2, n_jobs=2, cv=ONE_SPLIT, refit=False
     )
     with joblib.parallel_config("threading"):
         search.fit(X, y)
