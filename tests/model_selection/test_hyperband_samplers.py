@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 
 from skhpo import HalvingHyperbandSearchCV
 from skhpo.exceptions import SearchStoppedWarning
-from skhpo.samplers import BayesSampler, PriorBandSampler, RandomSampler
+from skhpo.samplers import BayesSampler, RandomSampler
 
 X, y = load_iris(return_X_y=True)
 EPOCHS = []
@@ -64,20 +64,6 @@ def test_later_brackets_learn_from_earlier(asynchronous):
     rows, random = frame(search), frame(drawn)
     sizes = [table.groupby(["bracket", "iter", "n_resources"]).size() for table in (rows, random)]
     pd.testing.assert_series_equal(*sizes)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "kind"),
-    [
-        ({}, RandomSampler),
-        ({"n_iterations": 2}, BayesSampler),
-        ({"n_iterations": "auto", "max_cost": {"epochs": 40}}, BayesSampler),
-        ({"n_iterations": 2, "priors": "defaults"}, PriorBandSampler),
-    ],
-)
-def test_the_model_is_the_default_where_brackets_are_repeated(kwargs, kind):
-    search = search_of(sampler="auto", max_resources=3, refit=False, **kwargs).fit(X, y)
-    assert isinstance(search.sampler_, kind)
 
 
 def test_asynchronous_brackets_overlap_and_no_worker_waits():
