@@ -8,7 +8,7 @@ from scipy import stats
 
 from skhpo import SearchSpace
 from skhpo.samplers import BayesSampler
-from skhpo.samplers._gp import posterior as posterior_module
+from skhpo.samplers._gp import coordinates as coordinates_module
 from skhpo.samplers._gp.coordinates import Coordinates
 from skhpo.samplers._gp.observations import Rows
 from skhpo.samplers._gp.settings import SETTINGS
@@ -41,13 +41,13 @@ def told(n, n_running=0, seed=0):
 def correlations(monkeypatch):
     """How many correlations between two points were computed, in the order of the calls."""
     counts = []
-    plain = posterior_module.matern52
+    plain = coordinates_module.matern52
 
     def counting(r2):
         counts.append(r2.size)
         return plain(r2)
 
-    monkeypatch.setattr(posterior_module, "matern52", counting)
+    monkeypatch.setattr(coordinates_module, "matern52", counting)
     return counts
 
 

@@ -199,7 +199,7 @@ class Evaluator(Planner):
         known, tasks = self.plan(trials, leaves=self._pool.in_processes_)
         self._answered.extend(known)
         self.pending += len(known) + len(tasks)
-        for group in self._grouping.divide(tasks, self._pool.slots_[0]):
+        for group in self._grouping.divide(tasks, self._pool.slots_):
             self._waiting.add(group)
 
     def next(self) -> list[FitResult]:

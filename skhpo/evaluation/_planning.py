@@ -39,6 +39,9 @@ _LARGE = 2**24
 # Networks per group where lockstep is not faster, but was requested.
 _INSISTED = 20
 
+# Networks that a group has at least where there are more GPUs than groups.
+_FEWEST = 4
+
 _log = logging.getLogger(__name__)
 
 
@@ -274,8 +277,9 @@ def _unless(over: Callable[[], BaseException | None]) -> Iterator[None]:
 class FitGrouping:
     """Divides the fits of a batch into groups, each to be trained in lockstep.
 
-    Groups depend on the trials of the scheduler only, neither on the number of workers nor on
-    timing, so that results do not either.
+    Groups depend on the trials of the scheduler only, and on a machine with several GPUs on how
+    many of them there are slots; neither on the number of workers nor on timing, so that results do
+    not either.
 
     Parameters
     ----------
@@ -314,14 +318,17 @@ class FitGrouping:
         self._sizes: dict[Any, int] = {}
         self._reported: set[str] = set()
 
-    def divide(self, tasks: Sequence[FitTask], slot: str | None = None) -> list[FitGroup]:
+    def divide(
+        self, tasks: Sequence[FitTask], slots: Sequence[str | None] = (None,)
+    ) -> list[FitGroup]:
         """Divide fits.
 
         Parameters
         ----------
         tasks : list of FitTask
-        slot : str or None, default=None
-            A device that they may run on.
+        slots : sequence of (str or None), default=(None,)
+            The devices that they may run on. Where these are several GPUs, each gets as many
+            groups.
 
         Returns
         -------
@@ -335,8 +342,8 @@ class FitGrouping:
         """
         if self.lockstep is False or self._no_network_can_be_among():
             return [FitGroup([task]) for task in tasks]
-        with limited(slot):
-            return self._divided(tasks)
+        with limited(slots[0]):
+            return self._divided(tasks, len({slot for slot in slots if slot not in (None, "cpu")}))
 
     def takes_several(
         self, trial: Trial, slot: str | None = None, *, transforms: bool = False
@@ -364,7 +371,7 @@ class FitGrouping:
         found = "skhpo.estimators" in sys.modules
         return self.lockstep == "auto" and bool(self._reported) and not found
 
-    def _divided(self, tasks: Sequence[FitTask]) -> list[FitGroup]:
+    def _divided(self, tasks: Sequence[FitTask], n_gpus: int) -> list[FitGroup]:
         groups: dict[Any, list[int]] = {}
         is_large = n_bytes(self.X) >= _LARGE
         for i, task in enumerate(tasks):
@@ -375,6 +382,9 @@ class FitGrouping:
         for group in groups.values():
             size = self._sizes.get(self._key(tasks[group[0]]), 1)
             n_parts = math.ceil(len(group) / size)
+            if size > 1 and n_gpus > 1:
+                alike = math.ceil(n_parts / n_gpus) * n_gpus
+                n_parts = max(n_parts, min(alike, len(group) // _FEWEST))
             if n_parts == len(group):
                 parts += [[i] for i in group]
             else:

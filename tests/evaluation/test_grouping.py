@@ -53,6 +53,25 @@ def test_groups_are_as_large_as_pays_on_their_device(monkeypatch):
     assert [len(work.tasks) for work in grouping().divide(tasks(17, 3))] == [51]
 
 
+@pytest.mark.parametrize(
+    ("slots", "n_fits", "sizes"),
+    [
+        (["meta:0", "meta:1", "meta:2", "meta:3"], 135, [34, 34, 34, 33]),
+        (["meta:0", "meta:1", "meta:2"], 400, [67] * 4 + [66] * 2),
+        (["meta:0", "meta:1", "meta:2", "meta:3"], 10, [5, 5]),
+        (["meta:0", "meta:1", "meta:2", "meta:3"], 3, [3]),
+        (["meta:0"] * 4, 135, [68, 67]),
+        (["cpu"] * 4, 45, [15] * 3),
+        ([None] * 4, 45, [15] * 3),
+    ],
+)
+def test_each_of_several_devices_gets_as_many_groups(slots, n_fits, sizes, monkeypatch):
+    monkeypatch.setitem(_members._MOST, "meta", 128)  # as on a GPU
+    works = grouping().divide(tasks(n_fits, 1), slots)
+    assert [len(work.tasks) for work in works] == sizes
+    assert names(works)[0] == [(trial, 0, 0) for trial in range(sizes[0])]
+
+
 def test_what_differs_in_work_or_architecture_is_apart():
     short, long = tasks(2, 2, levels=(1,)), tasks(2, 2, levels=(1, 3))
     wide = tasks(1, 2, levels=(1,), module__n_units=9)
