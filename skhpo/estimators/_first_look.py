@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import scipy.sparse
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from ..rows import RowSubset
@@ -18,6 +19,7 @@ from ..training.forwarding import ResultBytes, row_count
 from ..training.items import fetch
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
+from ..training.structure import is_of_torch
 from ._feeding import FeedingMixin, NetRows
 from ._items import collate_of
 from .settings import changed_settings
@@ -57,7 +59,7 @@ class FirstLookMixin(FeedingMixin):
         try:
             self.initialize()
             look = partial(self._learn_from, X, few, fit_params)
-            look() if once is None else once("look", look)
+            look() if once is None or not self._only_looks() else once("look", look)
         except BaseException:
             # This net can neither predict nor continue.
             self.initialized_ = False
@@ -66,6 +68,16 @@ class FirstLookMixin(FeedingMixin):
             raise
         finally:
             self._few_inputs = None
+
+    def _only_looks(self):
+        """Whether a pass in evaluation changes neither the module nor what transforms its inputs.
+
+        Other modules may keep something of their first batch.
+        """
+        parts = [getattr(self, name + "_") for name in self._modules + self._criteria]
+        return not self._transforms and all(
+            isinstance(part, nn.Module) and all(map(is_of_torch, part.modules())) for part in parts
+        )
 
     def _infer_width_of_items(self, few):
         """Infer ``in_features`` from a single input that is a sequence of vectors."""

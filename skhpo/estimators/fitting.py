@@ -82,7 +82,9 @@ def prepare_fit(
     # A net that was only initialized has not seen data.
     reset = not (continuing and net._has_seen_data)
     once = _call
-    if findings is not None and not isinstance(X, Dataset):
+    # Methods of subclasses may read any parameter.
+    of_package = type(net).__module__.partition(".")[0] == "skhpo"
+    if findings is not None and of_package and not isinstance(X, Dataset):
         once = findings.of(net, X, y, sample_weight, classes)
     check = partial(net._check_training_data, X, y, sample_weight, classes, reset)
     inputs, targets, weight, kept = once("data", check)

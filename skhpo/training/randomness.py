@@ -19,6 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .structure import is_of_torch
+
 __all__ = [
     "DRAWING",
     "LentGenerators",
@@ -285,11 +287,7 @@ def may_draw(module: nn.Module) -> bool:
 
 def layer_may_draw(layer: nn.Module) -> bool:
     """Whether a layer, without its children, may draw."""
-    home = type(layer).__module__
-    if not (home.startswith("torch.nn.modules.") or home == "skhpo.modules"):
-        return True
-    # Hooks may run any code.
-    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+    if not is_of_torch(layer):
         return True
     if isinstance(layer, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d):
         return True

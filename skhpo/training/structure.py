@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-__all__ = ["copied", "frozen", "is_plain", "numbers_of", "structure"]
+__all__ = ["copied", "frozen", "is_of_torch", "is_plain", "numbers_of", "structure"]
 
 _OF_MODULE = {
     *("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"),
@@ -33,6 +33,15 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and not (tensor.is_floating_point() and tensor.itemsize == 1)
         and not isinstance(tensor, UninitializedTensorMixin)
     )
+
+
+def is_of_torch(layer: nn.Module) -> bool:
+    """Whether calls of a layer, apart from its children, run code of torch or this package only."""
+    home = type(layer).__module__
+    if not (home.startswith("torch.nn.modules.") or home == "skhpo.modules"):
+        return False
+    # Hooks may run any code.
+    return not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
 
 
 def numbers_of(tensor: torch.Tensor) -> list[torch.Tensor]:

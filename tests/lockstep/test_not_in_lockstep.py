@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from skorch.callbacks import EpochTimer
 from torch import nn
 
@@ -180,6 +181,72 @@ def test_each_net_has_its_weights_of_positive_labels():
     assert train_together(members) == [None] * 3
     for k, member in enumerate(members):
         expected = net_of(k, **weights[k]).fit(X, Y > 0).predict_proba(X)
+        np.testing.assert_allclose(member.net.predict_proba(X), expected, atol=1e-5)
+
+
+class KeepsOfItsFirstBatch(nn.Module):
+    """Has something of the first batch that it sees, in evaluation or not: in `kind`."""
+
+    def __init__(self, in_features, out_features, kind):
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+        self.register_buffer("center", torch.zeros(in_features))
+        self.scale = self.table = None
+        self.kind = kind
+
+    def forward(self, x):
+        if self.scale is None:
+            self.scale = float(x.detach().std()) if self.kind == "attribute" else 1.0
+            if self.kind == "buffer":
+                self.center.copy_(x.detach().mean(0))
+        if self.table is None and self.kind == "tensor":
+            self.table = x.detach().std(0) + 0.5
+        return self.linear(
+            (x - self.center) / self.scale * (1 if self.table is None else self.table)
+        )
+
+
+class Shifted(nn.Module):
+    """A transform that begins with the first batch it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = None
+
+    def forward(self, x):
+        self.first = x.mean(0) if self.first is None else self.first
+        return x - self.first
+
+
+class ReadsItsRate(TorchClassifier):
+    def initialize_criterion(self):
+        super().initialize_criterion()
+        self.criterion_.label_smoothing = 10 * self.lr
+        return self
+
+
+@pytest.mark.parametrize(
+    ("net", "params"),
+    [
+        *(
+            (TorchClassifier, {"module": KeepsOfItsFirstBatch, "module__kind": kind})
+            for kind in ("buffer", "attribute", "tensor")
+        ),
+        (TorchClassifier, {"module": MLP, "train_transform": Shifted}),
+        (ReadsItsRate, {"module": MLP}),
+    ],
+    ids=str,
+)
+def test_networks_learn_from_their_own_first_batches(net, params):
+    rates = 0.01, 0.02, 0.05
+    nets = [
+        net(**params, lr=lr, max_epochs=2, batch_size=16, random_state=0, device="cpu")
+        for lr in rates
+    ]
+    members = [Member(clone(one), X, Y) for one in nets]
+    assert train_together(members) == [None] * 3
+    for one, member in zip(nets, members, strict=True):
+        expected = one.fit(X, Y).predict_proba(X)
         np.testing.assert_allclose(member.net.predict_proba(X), expected, atol=1e-5)
 
 
