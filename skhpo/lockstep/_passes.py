@@ -286,7 +286,7 @@ class Passes:
         place = self._place(start, stop, size)
         draws = any(isinstance(m, _DROPOUTS) for m in self._modules[0].modules())
         compute_gradients = make_pass(
-            self._modules[0],
+            self._modules[start],
             losses.criterion_of(start, stop),
             place,
             target_row,

@@ -1,8 +1,11 @@
 """Nets trained together are what they would be alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from torch import nn
 
@@ -77,6 +80,31 @@ def assert_trained_alike(make, n=4, **further):
         assert_same(member.net, expected)
 
 
+class Traced(nn.Module):
+    """Of which steps are joint only for batches of the same number of rows."""
+
+    def __init__(self, in_features, out_features, dropout):
+        super().__init__()
+        self.layers = Wide(in_features, out_features, dropout)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class WithoutRule(nn.Module):
+    """By autograd, as a whole; then by the part that draws and those before and after it."""
+
+    def __init__(self, in_features, out_features, dropout):
+        super().__init__()
+        self.first, self.last = nn.Linear(in_features, 6), nn.Linear(6, out_features)
+        self.dropout = nn.Dropout1d(dropout)
+        self.double()
+
+    def forward(self, x):
+        x = torch.sin(self.first(x)).unsqueeze(-1)
+        return self.last(self.dropout(x).amax(-1))
+
+
 SGD = {"optimizer": "sgd", "optimizer__momentum": 0.9}
 
 
@@ -111,6 +139,20 @@ def test_settings_may_differ_from_net_to_net():
         )
 
     assert_trained_alike(make)
+
+
+@pytest.mark.parametrize("module", [Wide, Traced, WithoutRule])
+def test_rates_and_numbers_of_rows_in_any_order(module):
+    """With rates of 0 and 1, at which nothing is drawn, and last batches of different sizes."""
+    settings = {"module": module, "batch_size": 16, "max_epochs": 2}
+    for rates in itertools.permutations((0.0, 0.5, 1.0)):
+        for n_rows in ((40, 38, 35), (35, 38, 40), (38, 40, 32)):
+            nets = [net_of(k, module__dropout=p, **settings) for k, p in enumerate(rates)]
+            data = [(X[:n], Y[:n]) for n in n_rows]
+            members = [Member(clone(net), *of_net) for net, of_net in zip(nets, data, strict=True)]
+            assert train_together(members) == [None] * 3
+            for net, member, of_net in zip(nets, members, data, strict=True):
+                assert_same(member.net, net.fit(*of_net))
 
 
 @pytest.mark.parametrize(

@@ -209,10 +209,10 @@ def make_local_rule(module: nn.Module, place: Place) -> ByAutograd:
         function = _registered(kind, networks, networks.layers(module, path), path)
     elif kind is nn.Linear and module.bias is not None and len(place.shape) == 2:
         function = partial(_linear, path)
-    elif _draws(module):
+    elif any(map(_draws, networks.layers(module, path))):
         function = _one_by_one(networks, networks.layers(module, path))
     else:
-        function = _vmapped(module, path)
+        function = _vmapped(module, networks.layers(module, path), path)
     networks.parts.append(kind.__name__)
     return ByAutograd(function, [place.shape], place, [place.needs_gradient])
 
@@ -254,14 +254,14 @@ def _one_by_one(networks: Networks, layers: list[nn.Module]) -> Callable[..., An
     return function
 
 
-def _vmapped(module: nn.Module, path: str) -> Callable[..., Any]:
+def _vmapped(module: nn.Module, layers: list[nn.Module], path: str) -> Callable[..., Any]:
     name = type(module).__name__
     with users_code(f"{name} cannot be copied"):
         module = copy.deepcopy(module)
-    layers = [part for part in module.modules() if type(part).__module__.startswith("torch.nn.")]
-    if any(_draws(layer) for layer in layers):
+    # Rates of dropout, of which some may be 0, may differ.
+    if any(_draws(part) for layer in layers for part in layer.modules()):
         raise Unknown(f"{name} uses randomness that cannot be assigned to one network")
-    if any(isinstance(layer, nn.RNNBase) for layer in layers):
+    if any(isinstance(part, nn.RNNBase) for part in module.modules()):
         raise Unknown("recurrent layers have no batching rule")
 
     def call(

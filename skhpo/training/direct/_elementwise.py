@@ -261,7 +261,7 @@ class Dropout(Rule):
         rates = [one.p for one in place.layers(layer)]
         # That of a single one may change between two steps.
         self._layer, self._rates = layer, None if place.networks is None else rates
-        if place.draw_mask is None or (len(rates) == 1 and not 0 < layer.p < 1):
+        if place.draw_mask is None or (place.networks is None and not 0 < layer.p < 1):
             raise Unknown(f"{type(layer).__name__}(p={layer.p})")
         self._draw = place.draw_mask
         self._overwrites = place.may_overwrite
