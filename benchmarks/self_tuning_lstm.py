@@ -26,6 +26,7 @@ import argparse
 import json
 import math
 import statistics
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -240,6 +241,8 @@ def best_at(row, seconds):
 def table(args):
     rows = {(row["method"], row["seed"]): row for row in read(Path(args.file))}
     seeds = sorted({seed for _, seed in rows})
+    if not seeds:
+        sys.exit(f"{args.file} has no results; make them by: run --file {args.file}")
     losses = {"self-tuning": [(rows["stn", s]["valid"], rows["stn", s]["test"]) for s in seeds]}
     searches = [name for name in ("random", "bayes") if (name, seeds[0]) in rows]
     for method in searches:

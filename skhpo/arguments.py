@@ -14,7 +14,7 @@ from ._compat import Interval, validate_parameter_constraints
 
 __all__ = [
     *("COUNT", "COUNT_OR_ZERO", "NON_NEGATIVE", "POSITIVE", "Number"),
-    *("check_arguments", "nearest_first"),
+    *("check_arguments", "nearest_first", "synonyms"),
 ]
 
 
@@ -43,10 +43,31 @@ def check_arguments(name: str, constraints: Mapping[str, list[Any]], **arguments
     validate_parameter_constraints(constraints, arguments, name)
 
 
+# What other packages call a parameter: what it may be called here, where there is one.
+_ELSEWHERE = {
+    **dict.fromkeys(["learning_rate", "learning_rate_init", "eta"], "lr"),
+    **dict.fromkeys(["epochs", "n_epochs", "num_epochs", "max_iter", "n_iter"], "max_epochs"),
+    **dict.fromkeys(["seed", "random_seed"], "random_state"),
+    **dict.fromkeys(["early_stopping", "n_iter_no_change"], "patience"),
+    "verbosity": "verbose",
+}
+
+
+def synonyms(name: object, known: Iterable[str]) -> list[str]:
+    """Return those of `known` that are the same parameter, of a component or by another name."""
+    last = str(name).rpartition("__")[2]
+    same = (last, _ELSEWHERE.get(last))
+    return [candidate for candidate in known if candidate.rpartition("__")[2] in same]
+
+
 def nearest_first(name: object, known: Iterable[str]) -> list[str]:
     """Sort `known` names so that those most like `name` come first."""
+    known = list(known)
+    meant = _ELSEWHERE.get(str(name))
 
     def unlikeness(candidate: str) -> tuple[float, str]:
+        if candidate == meant:
+            return -2.0, candidate
         ratio = difflib.SequenceMatcher(None, str(name).lower(), candidate.lower()).ratio()
         return -round(ratio, 1), candidate
 

@@ -71,10 +71,24 @@ def test_steps_are_levels_with_an_order(theirs, values):
     assert {type(space.nth(i)["p"]) for i in range(space.size)} == {type(values[0])}
 
 
-@pytest.mark.parametrize("bounds", [(2, 9), [2, 9], (1e-4, 1.0, "log-uniform")])
+@pytest.mark.parametrize("bounds", [(2, 9), [2, 9], (2, 9, "log"), [1e-4, 1.0, "log-uniform"]])
 def test_a_list_is_always_choices(bounds):
     space = SearchSpace({"p": bounds})
     assert [space.nth(i)["p"] for i in range(space.size)] == list(bounds)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "meant"),
+    [
+        ((1e-4, 1e-1, "log-uniform"), r"scipy\.stats\.loguniform\(0\.0001, 0\.1\)"),
+        ((2, 9, "log-uniform"), r"skhpo\.log_randint\(2, 10\)"),
+        ((2, 9, "uniform"), r"scipy\.stats\.randint\(2, 10\)"),
+        ((-1.0, 2, "uniform"), r"scipy\.stats\.uniform\(-1\.0, 3\.0\)"),
+    ],
+)
+def test_a_range_of_scikit_optimize_as_a_tuple_is_refused(bounds, meant):
+    with pytest.raises(ValueError, match=f"three choices here, not a range, .*p=.*; use {meant}"):
+        SearchSpace({"p": bounds})
 
 
 def test_what_cannot_be_laid_out_is_refused_by_name():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Collection, Mapping, Sequence, Set
+from numbers import Real
 from typing import Any, NoReturn
 
 import numpy as np
@@ -40,6 +41,11 @@ NO_BATCHES = (
     "again each time, and a collate_fn or batch sampler must not drop all"
 )
 _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
+_ENCODE = (
+    "encode strings and categories, as by make_pipeline(TableEncoder(), "
+    "TorchClassifier(TabularMLP)), with skhpo.preprocessing.TableEncoder and "
+    "skhpo.modules.TabularMLP"
+)
 
 
 def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool, needs_y: bool) -> tuple[Any, Any]:
@@ -99,6 +105,10 @@ def _check_array(estimator: Any, X: Any, *, reset: bool) -> Any:
         if any(kind in str(error) for kind in ("date", "Timestamp", "timedelta")):
             raise ValueError(f"X must be of numbers, but {error}; {_CONVERT_DATES}") from error
         raise
+    except ValueError as error:
+        if "string" not in str(error):
+            raise
+        raise ValueError(f"X must be of numbers, but {error}; {_ENCODE}") from error
     _check_fits_float32(X)
     return X
 
@@ -126,10 +136,7 @@ def _check_dict(estimator: Any, X: Mapping[Any, Any], reset: bool) -> dict[Any, 
         except ValueError as error:
             if "string" not in str(error):
                 raise
-            raise ValueError(
-                f"{name} must be of numbers, but {error}; encode categories before, as by "
-                "skhpo.preprocessing.TableEncoder"
-            ) from error
+            raise ValueError(f"{name} must be of numbers, but {error}; {_ENCODE}") from error
         _check_fits_float32(arrays[name])
     check_consistent_length(*arrays.values())
     _check_columns(estimator, X, reset)
@@ -170,10 +177,14 @@ def _refuse_dates(X: Any, name: str = "X") -> None:
 
 def _check_fits_float32(X: Any) -> None:
     if X.dtype.kind not in "biuf":
-        such = f", such as {np.ravel(X)[0]!r}" if X.dtype.kind == "O" and X.size else ""
+        such = ""
+        if X.dtype.kind == "O" and X.size:
+            values = np.ravel(X)
+            odd = next((one for one in values if not isinstance(one, Real)), values[0])
+            such = f", such as {odd!r}"
         raise ValueError(
             f"X must be of numbers, but has the type {X.dtype}{such}; dates are converted by "
-            "(dates - dates.min()) / numpy.timedelta64(1, 'D'), categories by an encoder"
+            f"(dates - dates.min()) / numpy.timedelta64(1, 'D'); {_ENCODE}"
         )
     limit = np.finfo(np.float32).max
     if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.size:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from ..arguments import synonyms
 from ..rows import as_given
 from ..searchable import search_tags
 from ..space import translated
@@ -153,9 +154,7 @@ def _takes(estimator: Any, name: str, known: Collection[str]) -> bool:
 
 def _nearest(name: str, known: Iterable[str]) -> Any:
     """Guess which parameter was meant: the same one of a component, or a similar name."""
-    last = name.rpartition("__")[2]
-    close = [other for other in known if other.rpartition("__")[2] == last]
-    close = close or get_close_matches(name, known, n=3, cutoff=0.6)
+    close = synonyms(name, known) or get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(map(repr, close[:3]))}?"
     listed = sorted(known)

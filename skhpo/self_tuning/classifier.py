@@ -29,7 +29,8 @@ class SelfTuningClassifier(SelfTuningMixin, TorchClassifier):
         "input_dropout", "label_smoothing", names of images' augmentations, "<layer>.dropout" and
         others in docs/self_tuning.md, and that of a `HyperValue`. A layer may be a pattern
         (``"dropout_*.p"`` is one value for several layers), or several with "|" in between. None
-        tunes the rate of each dropout layer in [0, 0.9] and "weight_decay" in [1e-6, 0.1].
+        tunes "weight_decay" in [1e-6, 0.1] and, by "stn" and "delta", the rate of each dropout
+        layer in [0, 0.9].
         Numbers are fixed values: a plain network is trained with them, also without validation
         data, and the settings of tuning and `refit` are ignored. A list has a value for each epoch
         (such as `schedule_` of another network), a callable gets the number of epochs before.

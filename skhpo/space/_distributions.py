@@ -262,6 +262,8 @@ def _known(name: Any, values: Any) -> Any:
     if isinstance(values, ordered) and len(values) > 1:
         return Levels(tuple(values), (1.0,) * len(values), "integer")
     if isinstance(values, Sequence | np.ndarray | Levels):
+        if isinstance(values, tuple):
+            _check_is_no_range(name, values)
         return values
     if _has(values, "low", "high", "log", "step"):
         whole = all(isinstance(v, numbers.Integral) for v in (values.low, values.high, values.step))
@@ -274,6 +276,27 @@ def _known(name: Any, values: Any) -> Any:
     if _has(values, "choices", "to_external_repr"):
         return list(values.choices)
     return values
+
+
+def _check_is_no_range(name: Any, values: tuple[Any, ...]) -> None:
+    """Raise ValueError for (low, high, prior), a range of scikit-optimize."""
+    if len(values) != 3 or not isinstance(values[2], str):
+        return
+    low, high = map(plain, values[:2])
+    are_bounds = isinstance(low, Real) and isinstance(high, Real)
+    if not are_bounds or values[2] not in ("uniform", "log-uniform"):
+        return
+    log = values[2] == "log-uniform"
+    if isinstance(low, int) and isinstance(high, int):
+        meant = f"{'skhpo.log_randint' if log else 'scipy.stats.randint'}({low}, {high + 1})"
+    elif log:
+        meant = f"scipy.stats.loguniform({low!r}, {high!r})"
+    else:
+        meant = f"scipy.stats.uniform({low!r}, {high - low!r})"
+    raise ValueError(
+        f"a tuple is three choices here, not a range, but got {name}={values!r}; use {meant}, or a "
+        "list if these are the choices"
+    )
 
 
 def _has(values: Any, *attributes: str) -> bool:

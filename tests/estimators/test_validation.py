@@ -6,9 +6,12 @@ import io
 import numpy as np
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.utils.data import default_collate
 
+from skhpo import BayesSearchCV
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
 from skhpo.lockstep import predict_together
 
@@ -74,6 +77,29 @@ def test_bad_parameters(params, message):
 def test_bad_data(cls, method, inputs, targets, message):
     with pytest.raises(ValueError, match=message):
         getattr(cls(), method)(inputs, targets)
+
+
+@pytest.mark.parametrize("cls", [TorchClassifier, TorchRegressor])
+@pytest.mark.parametrize("dtype", [object, "category", "string"])
+def test_frames_with_strings_are_refused_with_the_name_of_the_encoder(cls, dtype):
+    pd = pytest.importorskip("pandas")
+    texts = pd.Series(["x", "y"] * 6, dtype=dtype)
+    for frame in (pd.DataFrame({"a": X[:, 0], "s": texts}), pd.DataFrame({"s": texts})):
+        with pytest.raises(ValueError, match=r"(?s)of numbers, .*'x'.*make_pipeline\(TableEncoder"):
+            cls().fit(frame, Y)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("learning_rate", "lr"), ("n_epochs", "max_epochs"), ("seed", "random_state")],
+)
+def test_usual_names_of_other_packages(name, meant):
+    with pytest.raises(ValueError, match=f"the nearest first: {meant}, "):
+        TorchClassifier().set_params(**{name: 1})
+    pipeline = make_pipeline(StandardScaler(), TorchClassifier())
+    space = {f"torchclassifier__{name}": [1, 2]}
+    with pytest.raises(ValueError, match=f"did you mean 'torchclassifier__{meant}'"):
+        BayesSearchCV(pipeline, space, n_iter=2).fit(X, Y)
 
 
 @pytest.mark.parametrize("days", [1, 3])
