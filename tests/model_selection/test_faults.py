@@ -64,7 +64,7 @@ def test_a_device_out_of_memory_is_tried_once_more(tmp_path):
 
 def test_a_net_that_diverges_fails_at_once():
     space = {"lr": [1e-2, 1e38], "optimizer": ["sgd"]}
-    net = TorchClassifier(module__n_units=8, max_epochs=20)
+    net = TorchClassifier(module__n_units=8, max_epochs=20, random_state=0)
     with pytest.warns(FitFailedWarning, match="loss must be finite"):
         search = search_of(net, space).fit(X, y)
     assert list(np.isnan(search.cv_results_["mean_test_score"])) == [False, True]
