@@ -304,7 +304,8 @@ class TorchEstimator(
         if np.ndim(y) < 2 or not self._has_positions(np.shape(y)):
             if sample_weight is None and self._are_integer_labels(y):
                 predicted = self.predict(X)
-                if predicted.shape == y.shape:
+                plain = type(predicted) is np.ndarray and predicted.dtype.kind in "iu"
+                if plain and predicted.shape == y.shape:
                     # What `accuracy_score` returns, whose checks take longer than a small network.
                     return float(np.mean(y == predicted))
             return super().score(X, y, sample_weight)

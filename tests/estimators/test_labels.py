@@ -64,6 +64,36 @@ def test_the_score_is_the_accuracy(blobs):
             net.score(X, targets)
 
 
+@pytest.mark.parametrize(
+    ("convert", "targets"),
+    [
+        (list, int),
+        (torch.as_tensor, int),
+        (lambda labels: labels[:, None], int),
+        (lambda labels: labels.astype(float), int),
+        (lambda labels: labels.astype(str), str),
+    ],
+)
+def test_the_score_of_own_predictions(blobs, convert, targets):
+    class Own(TorchClassifier):
+        def predict(self, X):
+            return convert(super().predict(X))
+
+    X, y = blobs
+    net = Own(**FAST).fit(X, y)
+    wanted = accuracy_score(y, TorchClassifier(**FAST).fit(X, y).predict(X))
+    assert net.score(X, y.astype(targets)) == wanted
+
+
+def test_the_score_of_predictions_that_are_no_classes(blobs):
+    class Own(TorchClassifier):
+        def predict(self, X):
+            return super().predict(X) + 0.5
+
+    with pytest.raises(ValueError, match="mix of multiclass and continuous"):
+        Own(**FAST).fit(*blobs).score(*blobs)
+
+
 def test_positions_in_a_dataset_are_those_in_the_classes_given(blobs, tmp_path):
     X, y = torch.from_numpy(blobs[0]), blobs[1]
     order = np.array(["c", "a", "b"])
