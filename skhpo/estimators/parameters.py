@@ -359,11 +359,15 @@ class ParametersMixin(NamesMixin):
                 "module must be a torch.nn.Module class or instance, or a callable that returns "
                 f"a module, but got {self.module!r}"
             )
-        # The defaults of this package are valid.
-        defaults = named_in_init(next(filter(_is_root, type(self).__mro__)))
-        own = self.get_params(deep=False)
-        own = {k: v for k, v in own.items() if k not in defaults or v is not defaults[k]}
-        validate_parameter_constraints(self._parameter_constraints, own, type(self).__name__)
+        # The defaults of this package are valid, by its own constraints.
+        root, of_class = next(filter(_is_root, type(self).__mro__)), self._parameter_constraints
+        defaults, of_root = named_in_init(root), root._parameter_constraints
+        own = {
+            k: v
+            for k, v in self.get_params(deep=False).items()
+            if k not in defaults or v is not defaults[k] or of_class.get(k) is not of_root.get(k)
+        }
+        validate_parameter_constraints(of_class, own, type(self).__name__)
         resolve_optimizer(self.optimizer)
         resolve_criterion(self.criterion)
         check_settings(self)

@@ -1,6 +1,7 @@
 """Names and values of parameters."""
 
 import inspect
+import numbers
 import pickle
 from functools import partial
 
@@ -13,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from skhpo._compat import Interval
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
 from skhpo.lockstep import group_key, obstacle
 
@@ -89,6 +91,18 @@ def test_subclass_has_all_parameters():
     assert params["extra"] == 5
     assert params["lr"] == 1e-3
     assert clone(Subclass(extra=5)).extra == 5
+
+
+def test_constraints_of_a_subclass_hold_for_defaults_too(line):
+    class Short(TorchRegressor):
+        _parameter_constraints = {
+            **TorchRegressor._parameter_constraints,
+            "batch_size": [Interval(numbers.Integral, 1, 5, closed="both")],
+        }
+
+    with pytest.raises(ValueError, match=r"'batch_size' parameter of Short must be an int in"):
+        Short(max_epochs=1).fit(*line)
+    assert Short(max_epochs=1, batch_size=5).fit(*line).n_iter_ == 1
 
 
 def test_a_search_may_vary_what_was_never_set(blobs):
