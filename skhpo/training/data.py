@@ -87,7 +87,8 @@ class Rows(torch.utils.data.Dataset[Any]):
     once up to 1 GiB, else batch by batch. To another device all rows are moved at once if they
     take at most half of its free memory, else batch by batch. Rows of a CSR matrix become dense
     batch by batch, unless they stay sparse; those of a `RowSubset` are read batch by batch on a
-    CPU, and its whole array is moved to another device.
+    CPU, and its whole array is moved to another device if they are a quarter of it, so that folds
+    can share it, else the rows alone.
 
     Parameters
     ----------
@@ -136,8 +137,11 @@ class Rows(torch.utils.data.Dataset[Any]):
         if _is_near(device):
             self.resident = sum(n_bytes[k] for k in to_convert) <= MAX_CONVERTED_BYTES
         else:
-            # Of some rows of an array the whole array is moved.
-            whole = {k: v.tensor if type(v) is SubsetRows else v for k, v in source.items()}
+            # Of many rows of an array the whole array is moved.
+            whole = {
+                k: v.tensor if type(v) is SubsetRows and v.are_many else v
+                for k, v in source.items()
+            }
             moved = sum(v.numel() * self.dtype[k].itemsize for k, v in whole.items())
             self.resident = moved <= _free_bytes(device) / 2
             if self.resident:
@@ -399,17 +403,29 @@ class SubsetRows:
     def index_select(self, dim: int, index: torch.Tensor) -> Any:
         return self.tensor.index_select(0, self.rows[index])
 
-    def sent(self, device: torch.device, dtype: torch.dtype) -> SubsetRows:
-        """Return the same rows of the whole array, which is moved to a device."""
-        whole = torch.empty(self.tensor.shape, dtype=dtype, device=device)
+    @property
+    def are_many(self) -> bool:
+        """Whether they are at least a quarter of the array."""
+        return 4 * len(self) >= len(self.tensor)
+
+    def sent(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """Return the same rows of the whole array, which is moved to a device.
+
+        If they are few, they alone are moved, and returned as a tensor.
+        """
+        whole = self.are_many
+        n = len(self.tensor) if whole else len(self)
+        on_device = torch.empty((n, *self.shape[1:]), dtype=dtype, device=device)
         # In parts: the array may be a file, or of another dtype.
         n_at_once = max(1, CHUNK_BYTES["cuda"] // max(1, self.tensor[:1].nbytes))
-        parts = zip(whole.split(n_at_once), self.tensor.split(n_at_once), strict=True)
-        for on_device, part in parts:
-            on_device.copy_(part)
+        for start in range(0, n, n_at_once):
+            part = slice(start, start + n_at_once)
+            on_device[part].copy_(self.tensor[part if whole else self.rows[part]])
+        if not whole:
+            return on_device
         moved = object.__new__(SubsetRows)
         moved.__dict__.update(self.__dict__)
-        moved.tensor, moved.dtype, moved.is_sent = whole, dtype, True
+        moved.tensor, moved.dtype, moved.is_sent = on_device, dtype, True
         moved.rows = self.rows.to(device)
         return moved
 

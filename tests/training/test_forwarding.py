@@ -366,6 +366,20 @@ def test_rows_of_an_array_that_is_sent(device):
 
 
 @pytest.mark.parametrize("device", ["cpu", on_cuda])
+@pytest.mark.parametrize(("n_rows", "n_sent"), [(5, 20), (4, 4), (0, 0), (30, 20)])
+def test_few_rows_of_an_array_are_sent_alone(n_rows, n_sent, device, monkeypatch):
+    monkeypatch.setattr(data, "_is_near", lambda device: False)
+    monkeypatch.setitem(data.CHUNK_BYTES, "cuda", 64)  # two or three rows at a time
+    X = np.arange(60, dtype=np.float64).reshape(20, 3)
+    chosen = np.arange(n_rows) * 7 % 20
+    rows = data.Rows(RowSubset(X, chosen), dtype=torch.float32, device=torch.device(device))
+    assert rows.resident
+    assert len(getattr(rows.source, "tensor", rows.source)) == n_sent
+    np.testing.assert_array_equal(rows.X, X[chosen])
+    np.testing.assert_array_equal(rows.take(torch.arange(n_rows).flip(0))[0].cpu(), X[chosen[::-1]])
+
+
+@pytest.mark.parametrize("device", ["cpu", on_cuda])
 def test_networks_on_rows_of_an_array_that_is_sent(device, blobs, monkeypatch):
     """On a CPU as if it had memory of its own."""
     X, y = blobs
