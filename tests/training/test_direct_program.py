@@ -211,6 +211,21 @@ def test_masks_of_several_networks_are_those_of_each(is_direct, monkeypatch):
         assert mask.isfinite().all()
 
 
+def test_no_more_than_a_few_rates_are_remembered():
+    generator = torch.Generator().manual_seed(0)
+    masks, mask = Masks(lambda: generator), torch.empty(2, 3, 4)
+    for i in range(1, 200):
+        masks(mask, i / 400)
+        masks.fill_each(mask, [i / 300, 0.5], [3, 3], [generator] * 2)
+    kept = {
+        id(value)
+        for of_rates in vars(masks).values()
+        if isinstance(of_rates, dict)
+        for value in of_rates.values()
+    }
+    assert len(kept) < 150
+
+
 def test_groups_and_frozen_parameters():
     found = []
     modules = twice(mlp(nn.ReLU(), nn.Linear(6, 6), nn.ReLU()))

@@ -15,6 +15,7 @@ __all__ = ["ACTIVATIONS", "Dropout", "FeatureDropout", "Identity", "Masks"]
 
 _aten = torch.ops.aten
 _AT_ONCE = 2**15  # numbers of 64 bits
+_MOST_RATES = 64
 
 
 class Identity(Rule):
@@ -326,8 +327,9 @@ class Masks:
     def __init__(self, generator: Callable[[], torch.Generator] | None = None) -> None:
         self._generator = generator
         self._uniform: dict[int, torch.Tensor] = {}
-        self._scales: dict[float, torch.Tensor] = {}
         self._rows: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+        # By rates, of which there are many where they are tuned: see `_remember`.
+        self._scales: dict[float, torch.Tensor] = {}
         self._factors: dict[tuple[float, ...], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, mask: torch.Tensor, rate: float) -> None:
@@ -380,7 +382,7 @@ class Masks:
         if key not in self._factors:
             kept = torch.tensor([1 - rate for rate in rates], dtype=torch.float64).unsqueeze(1)
             scales = [self._scale(mask, rate if rate < 1 else 0.0) for rate in rates]
-            self._factors[key] = kept, torch.stack(scales).unsqueeze(1)
+            _remember(self._factors, key, (kept, torch.stack(scales).unsqueeze(1)))
         kept, scale = self._factors[key]
         for start in range(0, n_networks, len(rows)):
             some = slice(start, start + len(rows))
@@ -398,8 +400,15 @@ class Masks:
 
     def _scale(self, mask: torch.Tensor, rate: float) -> torch.Tensor:
         if rate not in self._scales:
-            self._scales[rate] = torch.ones_like(mask.view(-1)[0]).div_(1 - rate)
+            _remember(self._scales, rate, torch.ones_like(mask.view(-1)[0]).div_(1 - rate))
         return self._scales[rate]
+
+
+def _remember(found: dict[Any, Any], key: Any, value: Any) -> None:
+    """Add to what is kept for the last few keys."""
+    if len(found) >= _MOST_RATES:
+        del found[next(iter(found))]
+    found[key] = value
 
 
 @functools.cache
