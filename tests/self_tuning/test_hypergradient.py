@@ -214,7 +214,8 @@ def test_a_self_tuning_network_knows_its_values(points):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["dropout_0.p"], "variant='stn' or 'delta' follows it"),
+        (["dropout_0.p"], "variant='implicit' follows rates of dropout layers in training"),
+        (["cutout_length"], "variant='stn' or 'delta' follows it"),
         (["lr"], "variant='unrolled' follows it"),
         (["n_units"], "BayesSearchCV"),
         (["weight_decai"], "the nearest first: weight_decay"),

@@ -261,6 +261,7 @@ def test_many_numbers_are_drawn_by_quantiles(fitted):
         ({"dropout_1.p": uniform(0, 0.5)}, "matches none; there are: dropout_0.p"),
         ({"dropout_*.p": uniform(0, 0.5), "dropout_0.p": uniform(0, 0.5)}, "are both the rate"),
         ({"dropout_0.p": uniform(0, 2)}, "must lie in"),
+        ({"dropout": uniform(0, 0.5)}, "there are: dropout_0.p; variant='stn' or 'delta' follows"),
         ({"cutout_holes": randint(1, 3)}, "variant='stn' or 'delta' follows it"),
         ({"weight_decay": randint(1, 3)}, "whole numbers"),
         ({"lr": loguniform(1e-4, 1)}, "variant='unrolled' follows it"),

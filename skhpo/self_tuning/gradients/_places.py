@@ -26,8 +26,9 @@ _CRITERION = "criterion."
 _CONTINUOUS = (*(name for name in IMAGES if not name.startswith("cutout")), "input_noise")
 # Regularisation by whole numbers has no derivative, and these masks are drawn within a layer; a
 # response follows them.
-_BY_RESPONSE = ("p", "dropout", "weight_dropout", "input_dropout", "cutout_length", "cutout_holes")
-_BY_RESPONSE += ("ar", "tar")
+_BY_RESPONSE = ("weight_dropout", "cutout_length", "cutout_holes", "ar", "tar")
+# Rates of masks, in layers of dropout or within others.
+_RATES = ("p", "dropout", "input_dropout")
 # Criteria of which torch does not differentiate this argument.
 _WEIGHTED = (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
 
@@ -266,11 +267,16 @@ def _assign(found, kind, name, net, n_rows):
 
 def _refuse(name, known, net, of_masks):
     last = name.rpartition(".")[2].removesuffix(ELEMENTWISE)
-    if last == "p" and of_masks:
+    if last in _RATES and not of_masks:
+        raise ValueError(
+            f"{name!r} has no derivative here, because the loss of a trained network has one draw "
+            "of the masks; variant='implicit' follows rates of dropout layers in training"
+        )
+    if last in _RATES:
         there = ", ".join(nearest_first(name, dropout_rates(net.module_))) or "none"
         raise ValueError(
             f"{name!r} must name rates of layers of torch.nn.Dropout, but matches none; there are: "
-            f"{there}"
+            f"{there}; variant='stn' or 'delta' follows those within other layers"
         )
     if last in _BY_RESPONSE:
         raise ValueError(
