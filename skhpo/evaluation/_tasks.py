@@ -215,7 +215,7 @@ class FitGroup:
 
     @property
     def rank(self) -> int:
-        return self.tasks[0].rank  # they were asked for together
+        return min(task.rank for task in self.tasks)
 
 
 Job = FitGroup | TransformTask  # what a worker does at once
