@@ -204,11 +204,13 @@ TASKS = {
 }
 
 
-def run(task, sampler, iterations, seed):
+def run(task, sampler, iterations, seed, full_first=False):
     """Return the true final value of the incumbent after each iteration, and seconds of asking."""
     rng = np.random.default_rng(seed)
     n_brackets = len(LEVELS)
-    scheduler = Hyperband(sampler, max_resources=LEVELS[-1], n_iterations=iterations)
+    scheduler = Hyperband(
+        sampler, max_resources=LEVELS[-1], n_iterations=iterations, full_first=full_first
+    )
     final, seconds = [], 0.0
     while True:
         start = time.process_time()
@@ -256,7 +258,7 @@ def measure(args):
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             for sampler in args.samplers:
                 made = SAMPLERS[sampler](task.space, seed)
-                values, seconds = run(task, made, args.iterations, seed)
+                values, seconds = run(task, made, args.iterations, seed, args.full_first)
                 row = {"task": name, "sampler": sampler, "seed": seed, "seconds": seconds}
                 row |= {"values": list(map(float, values)), "top": float(top), "unit": float(unit)}
                 with open(args.results, "a") as file:
@@ -306,6 +308,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--full-first", action="store_true", help="one candidate has a score first")
     parser.add_argument("--configurations", type=int, default=120)
     parser.add_argument("--cache", default=".bohb_curves")
     args = parser.parse_args()
