@@ -146,14 +146,6 @@ def test_proposals_are_new_ones_of_the_space(distributions, seed, data):
     assert len(keys) == len(set(keys))
 
 
-def test_a_single_score_is_not_modelled():
-    space = SearchSpace({name: stats.uniform() for name in "xyz"})
-    sampler = BayesSampler(space, 0)
-    sampler.observe(dict.fromkeys("xyz", 0.5), 0.7, 81)
-    u = points(sampler.sample(80), space)
-    assert ((u < 0.05) | (u > 0.95)).mean() == pytest.approx(0.1, abs=0.05)  # 0.28 by a model
-
-
 def test_finite_space_ends_and_says_so():
     space = SearchSpace({"a": ["x", "y", [1]], "n": stats.randint(0, 5)})
     sampler = BayesSampler(space, 0, n_initial_points=4)

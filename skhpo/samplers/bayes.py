@@ -54,8 +54,7 @@ class BayesSampler(Sampler):
         The seed; None draws one.
     n_initial_points : int or "auto", default="auto"
         Number of configurations before the model is used, including observed ones that were not
-        proposed; "auto" means 6, 12 with two objectives and 18 with more. While fewer have a score,
-        further ones are random.
+        proposed; "auto" means 6, 12 with two objectives and 18 with more.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
         The acquisition function. "log_ei_per_second" divides the expected improvement by the
         duration expected from the observed `seconds`.
@@ -298,7 +297,7 @@ class BayesSampler(Sampler):
             return
         is_repeated = self._known.is_elsewhere(params)
         self._n_repeated += is_repeated
-        self._n_chosen += not is_repeated and self._has_enough
+        self._n_chosen += not is_repeated
         self._known.run(params)
 
     def predict(self, configurations: Sequence[dict[str, Any]]) -> tuple[Array, Array]:
@@ -355,18 +354,13 @@ class BayesSampler(Sampler):
             self._n_repeated += 1
             score, best = max(self._known.elsewhere.values(), key=lambda known: known[0])
             params = best if score > -np.inf else None
-        elif self._has_enough and self._fit():
+        elif len(self._known) >= self._n_initial and self._fit():
             params = self._promising()
         elif self._n_drawn < self._n_initial:
             params = self._next_initial()
         if params is not None or self.stop_reason is not None:
             return params
         return self._unseen()
-
-    @property
-    def _has_enough(self) -> bool:
-        """Whether there are so many scores that a model says something."""
-        return min(len(self._known), len(self._observations)) >= self._n_initial
 
     @property
     def _n_initial(self) -> int:
