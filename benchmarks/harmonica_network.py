@@ -2,10 +2,12 @@
 
 A network of three hidden layers on small MNIST images has 28 options (optimizer, learning rate,
 batch norm, dropout, widths, skip connections, initialisation, ...) and 16 more that do nothing. For
-each seed: Harmonica, with 120 samples in each of two stages that train 2 epochs, and Hyperband with
-up to 18 as its base; and random search with five times Harmonica's epochs, 18 for each candidate.
-The score of a candidate is its accuracy on one validation part; the final score is the accuracy, on
-images that no search saw, of the best candidate trained again on the training and validation parts.
+each seed: Harmonica, with 48 samples in each of two stages that train 2 epochs, and three
+iterations of Hyperband with up to 18 as its base; random search with five times Harmonica's epochs,
+18 for each candidate; and Hyperband alone, with as many iterations as take at least Harmonica's
+epochs. The score of a candidate is its accuracy on one validation part; the final score is the
+accuracy, on images that no search saw, of the best candidate trained again on the training and
+validation parts.
 
 Run it with ``python benchmarks/harmonica_network.py``. Every search is a line of the results file,
 and lines that are there are not run again: ``--seeds 0 1 --what harmonica`` runs a part, and
@@ -27,13 +29,13 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import PredefinedSplit
 from torch import nn
 
-from skhpo import HarmonicaSearchCV, SearchCV, TorchClassifier
+from skhpo import HalvingHyperbandSearchCV, HarmonicaSearchCV, SearchCV, TorchClassifier
 from skhpo.samplers import RandomSampler
-from skhpo.schedulers import FullScheduler
+from skhpo.schedulers import FullScheduler, hyperband_plan
 
 MNIST = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "mnist10k.npz"
 N_TRAIN, N_VALID, N_TEST = 512, 512, 3000
-MAX_EPOCHS, STAGE_EPOCHS, N_SAMPLES = 18, 2, 120
+MAX_EPOCHS, STAGE_EPOCHS, N_SAMPLES, N_ITERATIONS = 18, 2, 48, 3
 TIMES = 5
 DUMMIES = [f"module__dummy_{i:02}" for i in range(16)]
 
@@ -193,6 +195,7 @@ def harmonica(seed):
         n_samples=N_SAMPLES,
         stage_resource=STAGE_EPOCHS,
         max_resources=MAX_EPOCHS,
+        n_iterations=N_ITERATIONS,
         **common(seed),
     )
 
@@ -205,6 +208,21 @@ def random(seed, epochs):
         return FullScheduler(sampler, n_candidates, resource=MAX_EPOCHS)
 
     return SearchCV(estimator(), SPACE, scheduler=scheduler, **common(seed))
+
+
+def hyperband(seed, epochs):
+    work = sum(
+        n * (level - below)
+        for rungs in hyperband_plan(1, MAX_EPOCHS)
+        for (n, level), (_, below) in zip(rungs, [(0, 0), *rungs], strict=False)
+    )
+    return HalvingHyperbandSearchCV(
+        estimator(),
+        SPACE,
+        max_resources=MAX_EPOCHS,
+        n_iterations=-(-epochs // work),
+        **common(seed),
+    )
 
 
 def epochs_of(search):
@@ -221,7 +239,8 @@ def run(what, seed, lines):
     if what == "harmonica":
         search = harmonica(seed)
     else:
-        search = random(seed, lines["harmonica", seed]["epochs"])
+        contestant = random if what == "random" else hyperband
+        search = contestant(seed, lines["harmonica", seed]["epochs"])
     start = time.perf_counter()
     search.fit(X, y)
     line = {
@@ -273,8 +292,8 @@ def table(lines):
     print("\n| search | epochs | validation accuracy | test accuracy | test, by seed | seconds |")
     print("| --- | --- | --- | --- | --- | --- |")
     seeds = [seed for what, seed in sorted(lines) if what == "random"]
-    for what in ("harmonica", "random"):
-        some = [lines[what, seed] for seed in seeds]
+    for what in ("harmonica", "random", "hyperband"):
+        some = [lines[what, seed] for seed in seeds if (what, seed) in lines]
         if not some:
             continue
         valid, test = (np.array([line[key] for line in some]) for key in ("valid", "test"))
@@ -289,9 +308,9 @@ def table(lines):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--what", nargs="+", default=["harmonica", "random"])
+    parser.add_argument("--what", nargs="+", default=["harmonica", "random", "hyperband"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--compared", type=int, default=5, help="seeds that random search runs")
+    parser.add_argument("--compared", type=int, default=5, help="seeds that the others run")
     parser.add_argument("--results", type=Path, default=Path("harmonica_network.jsonl"))
     parser.add_argument("--max-seconds", type=float, default=np.inf, help="start nothing after")
     parser.add_argument("--table", action="store_true")
@@ -302,7 +321,7 @@ def main():
     for what in () if args.table else args.what:
         for seed in args.seeds:
             lines = read(args.results)
-            skipped = what == "random" and (
+            skipped = what != "harmonica" and (
                 seed >= args.compared or ("harmonica", seed) not in lines
             )
             if skipped or (what, seed) in lines:

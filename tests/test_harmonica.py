@@ -49,6 +49,41 @@ class TestHarmonica(SchedulerContract):
         return mixed(seed, lambda space, s: FullScheduler(RandomSampler(space, s), 10))
 
 
+class Learning(RandomSampler):
+    """Remembers what it hears."""
+
+    learns = True
+
+    def __init__(self, space, random_state):
+        super().__init__(space, random_state)
+        self.heard = []
+
+    def observe(self, params, score, resource, **more):
+        self.heard.append((params, score, resource, more["noise"], more["seconds"]))
+
+
+@pytest.mark.parametrize("params", [None, {"depth": 2}])
+def test_a_base_that_learns_hears_the_stages_whatever_their_order(params):
+    samplers = []
+
+    def base(space, random_state):
+        samplers.append(Learning(space, random_state))
+        return FullScheduler(samplers[-1], 3, resource=9)
+
+    scheduler = mixed(0, base, resource=2, params=params)
+    told = {}
+    while batch := scheduler.ask():
+        for trial in batch[::-1]:
+            score, noise, seconds = float(trial.params["n"]), 0.1 * trial.number, 1.0
+            scheduler.tell(trial, score, noise=noise, seconds=seconds)
+            told[trial.number] = (dict(trial.params), score, trial.resource, noise, seconds)
+    heard = [told[number] for number in sorted(told)]
+    assert [resource for _, _, resource, _, _ in heard] == [2] * 80 + [9] * 3
+    # Scores of the stages are of other estimators if these have parameters of their own.
+    assert samplers[-1].heard[:-3] == ([] if params else heard[:80])
+    assert len(samplers[-1].heard) == (3 if params else 83)
+
+
 @pytest.mark.filterwarnings("ignore:nothing can be learnt:UserWarning")
 class TestHarmonicaWithHyperband(SchedulerContract):
     def make_scheduler(self, seed):

@@ -377,6 +377,7 @@ def test_a_restricted_space_is_a_space_of_the_region():
     assert {(params["a"], params["b"]) for params in drawn} == {(2, "x")}
     assert len({params["c"] for params in drawn}) == 100
     assert [left.to_unit(params)[2] for params in drawn] == pytest.approx(points[:, 2])
+    assert left.snap(points) == pytest.approx(np.array([left.to_unit(p) for p in drawn]))
     assert [dimension.n_levels for dimension in left.dimensions] == [1, 1, None]
     assert left.size is None
 

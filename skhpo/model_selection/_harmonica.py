@@ -70,8 +70,10 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         What searches the space that is left: "hyperband" needs a resource and is "auto" where
         there is one; "random" and "bayes" (a Gaussian process) try `n_iter` candidates, with the
         largest resource (with ``resource="auto"`` and no `max_resources`, with what the estimator
-        has itself). With several objectives the candidates of "hyperband" come from the
-        Gaussian process, too, and "auto" without a resource is "bayes". A callable is called as
+        has itself). A Gaussian process hears the scores of the stages, unless there are
+        `stage_params`. The candidates of "hyperband" come from one, too, where the stages have less
+        than `max_resources` and no `stage_params`, or there are several objectives, for which
+        "auto" without a resource is "bayes". A callable is called as
         ``base(space, random_state)`` with a `SearchSpace` and an integer; it returns a
         `skhpo.schedulers.Scheduler`.
     n_iter : int, default=100
@@ -83,6 +85,8 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         or `max_resources` is given; else None: all fits are full ones.
     min_resources, max_resources, factor, n_brackets : object
         As in `HalvingHyperbandSearchCV`, for the base.
+    n_iterations : int, default=1
+        How often the base "hyperband" repeats its brackets.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics the search is guided by the one that
         `refit` names, else by the first.
@@ -296,6 +300,7 @@ classes_, n_features_in_, feature_names_in_
         "max_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "factor": [Interval(Real, 1, None, closed="neither")],
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
+        "n_iterations": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -318,6 +323,7 @@ classes_, n_features_in_, feature_names_in_
         max_resources: int | str = "auto",
         factor: float = 3,
         n_brackets: int | str = "all",
+        n_iterations: int = 1,
         scoring: Any = None,
         objectives: Sequence[str] | None = None,
         constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,
@@ -435,14 +441,17 @@ classes_, n_features_in_, feature_names_in_
                 )
             asynchronous, batches = schedulers.AsynchronousHyperband, schedulers.Hyperband
             kind: Callable[..., Scheduler] = asynchronous if self.asynchronous else batches
+            amount = self._stage_amount(plan.setting.resource)
+            hears = amount is not None and amount < limits[1] and not self.stage_params
             return partial(
                 hyperband_base,
-                sampler="bayes" if proposes_by_model(self) else "random",
+                sampler="bayes" if hears or proposes_by_model(self) else "random",
                 kind=kind,
                 min_resources=limits[0],
                 max_resources=limits[1],
                 factor=self.factor,
                 n_brackets=self.n_brackets,
+                n_iterations=self.n_iterations,
             )
         return partial(
             full_base,

@@ -15,7 +15,7 @@ from some_checks import check_some
 from skhpo import HarmonicaSearchCV, TorchClassifier, read_journal
 from skhpo.exceptions import SearchStoppedWarning
 from skhpo.inspection import HarmonicaDisplay
-from skhpo.samplers import RandomSampler
+from skhpo.samplers import BayesSampler, RandomSampler
 from skhpo.schedulers import FullScheduler
 from skhpo.testing import EXPECTED_FAILED_CHECKS
 
@@ -119,17 +119,36 @@ def test_rows_and_the_winner():
 
 
 def test_hyperband_is_the_base_where_there_is_a_resource():
-    search = harmonica(resource="max_epochs", max_resources=9, stage_resource=2).fit(X, y)
+    search = harmonica(resource="max_epochs", max_resources=9, stage_resource=2, n_samples=20).fit(
+        X, y
+    )
     table = frame(search)
     stages = table[table["stage"] < 2]
     assert (stages["n_resources"] == 2).all()
     assert (stages[["bracket", "iter"]] == -1).all(axis=None)
     base = table[table["stage"] == 2]
     assert base.groupby(["bracket", "iter"])["n_resources"].first().tolist() == [1, 3, 9, 3, 9, 9]
-    assert (base["candidate"] >= 120).all()
+    assert (base["candidate"] >= 40).all()
     assert search.best_index_ == table["mean_test_score"].idxmax()
     assert search.best_params_["max_epochs"] == search.best_estimator_.max_epochs
-    assert {epochs for _, epochs in FITS[:240]} == {2}
+    assert {epochs for _, epochs in FITS[:80]} == {2}
+
+
+@pytest.mark.parametrize(("more", "n_heard"), [({}, 40), ({"stage_params": {"size": 2}}, 0)])
+def test_a_model_of_the_base_hears_the_stages(more, n_heard, monkeypatch):
+    heard = []
+    observe = BayesSampler.observe
+
+    def listening(self, params, score, resource, **kwargs):
+        heard.append(resource)
+        observe(self, params, score, resource, **kwargs)
+
+    monkeypatch.setattr(BayesSampler, "observe", listening)
+    amounts = {"resource": "max_epochs", "stage_resource": 2, "max_resources": 3}
+    table = frame(harmonica(**amounts, n_samples=20, n_iterations=2, **more).fit(X, y))
+    assert (table["stage"] == 2).sum() == 2 * (3 + 1 + 2)
+    assert heard[:n_heard] == [2] * n_heard
+    assert len(heard) == (n_heard + 12 if n_heard else 0)  # else candidates are random
 
 
 def test_stages_without_a_resource_of_their_own_get_all_of_it():

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ...space import Dimension, SearchSpace
 from .coding import levels_within
@@ -51,6 +51,11 @@ class RestrictedSpace(SearchSpace):
         if point.shape == (self.n_dims,) and not np.isnan(point).any():
             point = self.region.project(np.clip(point, 0.0, 1.0))
         return self.whole.from_unit(point)
+
+    def snap(self, u: ArrayLike) -> NDArray[np.float64]:
+        points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
+        projected = [self.region.project(point) for point in points]
+        return self.whole.snap(np.reshape(projected, points.shape))
 
     def nth(self, index: int) -> dict[str, Any]:
         if self.whole.size is None or self.whole.size > _MAX_LISTED:

@@ -91,7 +91,8 @@ class Harmonica(Scheduler):
         The seed.
     base : callable or None, default=None
         Called as ``base(space, random_state)`` with the restricted space after the last stage;
-        returns the `Scheduler` that searches it. None tries 100 random configurations.
+        returns the `Scheduler` that searches it. None tries 100 random configurations. A sampler
+        of it that learns hears the scores of the stages, unless these have `params`.
     n_stages : int, default=2
         Number of stages; each restricts the space once.
     n_samples : int or "auto", default="auto"
@@ -232,6 +233,7 @@ class Harmonica(Scheduler):
         self._current: list[Trial] = []
         self._scores: dict[int, float] = {}
         self._told: list[int] = []  # trials of completed stages
+        self._heard: dict[int, dict[str, Any]] = {}  # what a base that learns hears beside scores
         self._points: list[Vector] = []  # of the stages' candidates, which have one trial each
 
     @property
@@ -268,7 +270,9 @@ class Harmonica(Scheduler):
         **more: Any,
     ) -> None:
         super().tell(trial, score, noise=noise, seconds=seconds, **more)
-        if self._base is not None and trial.number in self._base_trial:
+        if self._base is None:
+            self._heard[trial.number] = {"noise": noise, "seconds": seconds, **more}
+        elif trial.number in self._base_trial:
             told = self._base_trial.pop(trial.number)
             self._base.tell(told, score, noise=noise, seconds=seconds, **more)
 
@@ -316,6 +320,11 @@ class Harmonica(Scheduler):
         space = RestrictedSpace(self.space, self._region) if self._region.terms else self.space
         self._base = self._make_base(space, self._base_seed)
         self._first_of_base = self._next_number
+        if self._base.sampler.learns and not self._params:
+            for number in sorted(self._heard):  # samples are numbered as their trials
+                params, score = dict(self._candidates[number]), self._scores[number]
+                self._base.sampler.observe(params, score, self._resource, **self._heard[number])
+        self._heard.clear()
 
     def _finish_stage(self) -> None:
         """Learn from the samples of a stage, and restrict the space."""
