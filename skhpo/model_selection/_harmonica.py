@@ -71,10 +71,11 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         there is one; "random" and "bayes" (a Gaussian process) try `n_iter` candidates, with the
         largest resource (with ``resource="auto"`` and no `max_resources`, with what the estimator
         has itself). A Gaussian process hears the scores of the stages, unless there are
-        `stage_params`. The candidates of "hyperband" come from one, too, where the stages have less
-        than `max_resources` and no `stage_params`, or there are several objectives, for which
-        "auto" without a resource is "bayes". A callable is called as
-        ``base(space, random_state)`` with a `SearchSpace` and an integer; it returns a
+        `stage_params` or the space has less than a million configurations. The candidates of
+        "hyperband" come from one, too, where the stages have less than `max_resources` and no
+        `stage_params`, or there are several objectives, for which "auto" without a resource is
+        "bayes". A callable is called as ``base(space, random_state)`` with a `SearchSpace` and an
+        integer; it returns a
         `skhpo.schedulers.Scheduler`.
     n_iter : int, default=100
         Candidates of the base, if it is "random" or "bayes".

@@ -39,6 +39,9 @@ from .system import Term
 __all__ = ["Harmonica", "Stage"]
 
 Vector = NDArray[np.float64]
+
+# A sampler proposes nothing that it has heard of: of fewer configurations too few would be left.
+_MANY = 10**6
 Base = Callable[[SearchSpace, int], Scheduler]
 
 
@@ -92,7 +95,8 @@ class Harmonica(Scheduler):
     base : callable or None, default=None
         Called as ``base(space, random_state)`` with the restricted space after the last stage;
         returns the `Scheduler` that searches it. None tries 100 random configurations. A sampler
-        of it that learns hears the scores of the stages, unless these have `params`.
+        of it that learns hears the scores of the stages, unless these have `params` or the space
+        has less than a million configurations.
     n_stages : int, default=2
         Number of stages; each restricts the space once.
     n_samples : int or "auto", default="auto"
@@ -320,7 +324,8 @@ class Harmonica(Scheduler):
         space = RestrictedSpace(self.space, self._region) if self._region.terms else self.space
         self._base = self._make_base(space, self._base_seed)
         self._first_of_base = self._next_number
-        if self._base.sampler.learns and not self._params:
+        is_large = self.space.size is None or self.space.size > _MANY
+        if self._base.sampler.learns and not self._params and is_large:
             for number in sorted(self._heard):  # samples are numbered as their trials
                 params, score = dict(self._candidates[number]), self._scores[number]
                 self._base.sampler.observe(params, score, self._resource, **self._heard[number])
