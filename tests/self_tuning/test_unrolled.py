@@ -390,7 +390,7 @@ def test_averages_keep_the_learning_rate_of_sgd_from_shrinking(digits, monkeypat
         ({"optimizer__amsgrad": True}, "needs amsgrad of the optimizer at its default"),
         ({"hyperparameters": {"lr": uniform(0, 1), "output.lr": uniform(0, 1)}}, "are both lr of"),
         ({"hyperparameters": {"no_layer.lr": uniform(0, 1)}}, "must name layers"),
-        ({"hyperparameters": {"lstm.dropout": uniform(0, 0.5)}}, "'stn' or 'delta' follows it"),
+        ({"hyperparameters": {"lstm.dropout": uniform(0, 0.5)}}, "those within other layers"),
         ({"lr_scheduler": "cosine"}, "lr_scheduler"),
         ({"train_steps": 3}, "train_steps must be at least n_steps"),
         ({"train_steps": 8, "mode": "forward"}, "the steps between two updates are n_steps"),
