@@ -221,6 +221,7 @@ def hyperband(seed, epochs):
         SPACE,
         max_resources=MAX_EPOCHS,
         n_iterations=-(-epochs // work),
+        sampler="bayes",
         **common(seed),
     )
 
