@@ -284,6 +284,8 @@ classes_, n_features_in_, feature_names_in_
     [('kernel', 'sigmoid')]
     """
 
+    _samples_in_order = True
+
     _parameter_constraints = {
         **BaseTrialSearchCV._parameter_constraints,
         "n_stages": [Interval(Integral, 1, None, closed="left")],

@@ -118,7 +118,12 @@ def identity_of(fingerprint: Mapping[str, Any], seed: int) -> str:
 
 
 def replayed(
-    recorded: Recorded, space: SearchSpace, sampler: Sampler, *, adopts: bool = False
+    recorded: Recorded,
+    space: SearchSpace,
+    sampler: Sampler,
+    first: int = 0,
+    *,
+    adopts: bool = False,
 ) -> Sampler:
     """Return a sampler that proposes what the journal has before it goes on.
 
@@ -127,6 +132,8 @@ def replayed(
     recorded : Recorded
     space : SearchSpace
     sampler : Sampler
+    first : int, default=0
+        Number of the first candidate that it samples.
     adopts : bool, default=False
         Whether it need not compute what others proposed.
     """
@@ -138,7 +145,7 @@ def replayed(
         )
         return params if changed else proposed
 
-    return ReplayedSampler(sampler, recorded.configurations, restore, adopts=adopts)
+    return ReplayedSampler(sampler, recorded.configurations, restore, first, adopts=adopts)
 
 
 def _restored(name: str, value: Any, proposed: dict[str, Any], space: SearchSpace) -> Any:

@@ -116,11 +116,10 @@ def _with_journal(
 ) -> Source:
     """Return a source that replays what its journal contains, now or later."""
     if (recorded.results or search.shared) and search._samples_in_order:
-        sampler = source.scheduler.sampler
         # Asynchronously, proposals depend on timing anyway.
         adopts = search.shared and search.asynchronous
         space = source.plan.space
-        source.scheduler.sampler = replayed(recorded, space, sampler, adopts=adopts)
+        source.scheduler.wrap_sampler(partial(replayed, recorded, space, adopts=adopts))
     return replace(source, journal=journal, recorded=recorded)
 
 

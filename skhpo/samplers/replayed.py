@@ -25,6 +25,8 @@ class ReplayedSampler(WrappingSampler):
     restore : callable
         From a proposed configuration and its record to the recorded configuration; returns the
         same object if they do not differ.
+    first : int, default=0
+        Number of the first configuration that is sampled.
     adopts : bool, default=False
         Whether single configurations with a record are adopted by the other sampler, which does not
         propose them (`Sampler.adopt`). What it proposes later may then be something else.
@@ -44,6 +46,7 @@ class ReplayedSampler(WrappingSampler):
         sampler: Sampler,
         records: Mapping[int, Any],
         restore: Callable[[dict[str, Any], Any], dict[str, Any]],
+        first: int = 0,
         *,
         adopts: bool = False,
     ) -> None:
@@ -51,7 +54,7 @@ class ReplayedSampler(WrappingSampler):
         self._records = records
         self._restore = restore
         self._adopts = adopts
-        self._n_sampled = 0
+        self._n_sampled = first
 
     def sample(self, n: int, *, resource: int | None = None) -> list[dict[str, Any]]:
         if n == 1 and self._adopts and (adopted := self._adopted(resource)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -237,6 +237,16 @@ class Scheduler(ABC):
         """
         self._candidates.append(params)
         return len(self._candidates) - 1
+
+    def wrap_sampler(self, wrap: Callable[[Sampler, int], Sampler]) -> None:
+        """Put another sampler around that of the candidates, before any is sampled.
+
+        Parameters
+        ----------
+        wrap : callable
+            Maps the sampler, and the number of the first candidate that it samples, to another.
+        """
+        self.sampler = wrap(self.sampler, 0)
 
     def params_of(self, candidate: int) -> dict[str, Any]:
         """Return the configuration of a candidate.

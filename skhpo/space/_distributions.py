@@ -283,8 +283,8 @@ def _check_is_no_range(name: Any, values: tuple[Any, ...]) -> None:
     if len(values) != 3 or not isinstance(values[2], str):
         return
     low, high = map(plain, values[:2])
-    are_bounds = isinstance(low, Real) and isinstance(high, Real)
-    if not are_bounds or values[2] not in ("uniform", "log-uniform"):
+    are_bounds = all(isinstance(v, Real) and not isinstance(v, bool) for v in (low, high))
+    if not are_bounds or not low < high or values[2] not in ("uniform", "log-uniform"):
         return
     log = values[2] == "log-uniform"
     if isinstance(low, int) and isinstance(high, int):

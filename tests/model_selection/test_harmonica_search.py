@@ -235,6 +235,39 @@ def test_an_interrupted_search_goes_on(tmp_path, asynchronous):
     assert search.best_params_ == whole.best_params_
 
 
+@pytest.mark.parametrize(
+    "more", [{"n_iterations": 2}, {"stage_params": {"size": 2}, "base": "bayes"}]
+)
+def test_proposals_of_another_processor_do_not_take_recorded_scores(tmp_path, monkeypatch, more):
+    kwargs = {"resource": "max_epochs", "stage_resource": 1, "max_resources": 3, **more}
+
+    class Stop:
+        def on_trial_end(self, search, trial, results, score):
+            if trial.number == 124:
+                raise KeyboardInterrupt
+
+    journal = tmp_path / "run.jsonl"
+    with pytest.warns(SearchStoppedWarning):
+        harmonica(**kwargs, journal=journal, callbacks=[Stop()], refit=False).fit(X, y)
+    sample = BayesSampler.sample
+
+    def shifted(self, *args, **kwargs):
+        return [{**params, "lr": 0.99 * params["lr"]} for params in sample(self, *args, **kwargs)]
+
+    monkeypatch.setattr(BayesSampler, "sample", shifted)
+    search = harmonica(**kwargs, journal=journal, refit=False).fit(X, y)
+    table = search.cv_results_
+    of_base = table["stage"] == 2
+    assert of_base.sum() > 7
+    for params, n, score in zip(
+        np.array(table["params"])[of_base],
+        table["n_resources"][of_base],
+        table["mean_test_score"][of_base],
+        strict=True,
+    ):
+        assert Formula(**{**params, "max_epochs": n}).score(X, y) == pytest.approx(score)
+
+
 def test_failures_are_counted_and_left_out():
     space = {**SPACE, "fails": [False, False, True]}
     with pytest.warns(FitFailedWarning, match="fails"):

@@ -52,6 +52,11 @@ class RestrictedSpace(SearchSpace):
             point = self.region.project(np.clip(point, 0.0, 1.0))
         return self.whole.from_unit(point)
 
+    def from_units(self, u: ArrayLike) -> list[dict[str, Any]]:
+        points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
+        projected = [self.region.project(point) for point in points]
+        return self.whole.from_units(np.reshape(projected, points.shape))
+
     def snap(self, u: ArrayLike) -> NDArray[np.float64]:
         points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
         projected = [self.region.project(point) for point in points]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arguments import check_arguments
-from ...samplers import RandomSampler
+from ...samplers import RandomSampler, Sampler
 from ...space import SearchSpace
 from ...trial import Trial
 from ..base import Scheduler
@@ -231,6 +231,7 @@ class Harmonica(Scheduler):
         if likely.n_trials is not None:
             self.n_trials = self._n_stages * self._n_samples + likely.n_trials
         self._base: Scheduler | None = None
+        self._wrap_base: Callable[[Sampler, int], Sampler] | None = None
         self._own_candidate: list[int] = []  # our number of each candidate of the base
         self._first_of_base = 0  # our number of the base's trial 0
         self._base_trial: dict[int, Trial] = {}
@@ -295,6 +296,10 @@ class Harmonica(Scheduler):
     def record(self, trial: Trial, score: float, **more: Any) -> None:
         self._scores[trial.number] = score
 
+    def wrap_sampler(self, wrap: Callable[[Sampler, int], Sampler]) -> None:
+        """Put another sampler around that of the base; draws of the stages hear no scores."""
+        self._wrap_base = wrap
+
     def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
         new = super().new_candidates(n, resource)
         for candidate in new:
@@ -324,12 +329,14 @@ class Harmonica(Scheduler):
         space = RestrictedSpace(self.space, self._region) if self._region.terms else self.space
         self._base = self._make_base(space, self._base_seed)
         self._first_of_base = self._next_number
-        is_large = self.space.size is None or self.space.size > _MANY
+        is_large = self.space.size is None or self.space.size >= _MANY
         if self._base.sampler.learns and not self._params and is_large:
             for number in sorted(self._heard):  # samples are numbered as their trials
                 params, score = dict(self._candidates[number]), self._scores[number]
                 self._base.sampler.observe(params, score, self._resource, **self._heard[number])
         self._heard.clear()
+        if self._wrap_base is not None:
+            self._base.sampler = self._wrap_base(self._base.sampler, len(self._candidates))
 
     def _finish_stage(self) -> None:
         """Learn from the samples of a stage, and restrict the space."""
