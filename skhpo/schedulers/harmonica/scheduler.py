@@ -297,7 +297,13 @@ class Harmonica(Scheduler):
         self._scores[trial.number] = score
 
     def wrap_sampler(self, wrap: Callable[[Sampler, int], Sampler]) -> None:
-        """Put another sampler around that of the base; draws of the stages hear no scores."""
+        """Put another sampler around that of the base; draws of the stages hear no scores.
+
+        Parameters
+        ----------
+        wrap : callable
+            As in `Scheduler.wrap_sampler`.
+        """
         self._wrap_base = wrap
 
     def new_candidates(self, n: int, resource: int | None = None) -> list[int]:
