@@ -88,8 +88,8 @@ winner = candidates[int(np.argmax(scores))]
 # %%
 # On new digits
 # -------------
-# One value of ``random_state`` is one draw. Under six of them the networks of Hyperband lose 0.183
-# in the mean (0.178 to 0.193), those of random search with 15 candidates 0.201 (0.174 to 0.238).
+# One value of ``random_state`` is one draw. Under six of them the networks of Hyperband lose 0.182
+# in the mean (0.171 to 0.194), those of random search with 15 candidates 0.201 (0.174 to 0.238).
 
 fitted = {
     "the network as it comes": clone(model).set_params(net__random_state=0),
