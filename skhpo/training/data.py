@@ -12,12 +12,11 @@ import torch
 
 from ..rows import FrameRows, RowSubset, TransformedRows
 from .sequences import RaggedRows, Sequences
-from .sparse import SparseBatch
+from .sparse import SparseRows
 
 __all__ = [
     "CHUNK_BYTES",
     "Rows",
-    "SparseRows",
     "SubsetRows",
     "as_array",
     "as_container",
@@ -346,34 +345,6 @@ class _Writeable:
         self.array = array
 
 
-class SparseRows:
-    """The interface of a tensor that `Rows` needs, over a CSR matrix."""
-
-    def __init__(self, matrix: Any) -> None:
-        self.matrix = matrix
-        self.shape = matrix.shape
-        self.dtype = torch.from_numpy(matrix.data[:0]).dtype
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, index: torch.Tensor) -> Any:
-        return SparseRows(self.matrix[np.asarray(index)])
-
-    def numel(self) -> Any:
-        """Return the number of values, zeros included."""
-        return self.shape[0] * self.shape[1]
-
-    def index_select(self, dim: int, index: torch.Tensor) -> Any:
-        """Return rows as a dense tensor of shape (len(index), n_features)."""
-        return torch.from_numpy(self.matrix[index.numpy()].toarray())
-
-    def batch(self, index: torch.Tensor, dtype: Any) -> Any:
-        """Return rows as a `SparseBatch`."""
-        numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
-        return SparseBatch(self.matrix[index.numpy()].astype(numpy_dtype, copy=False))
-
-
 class SubsetRows:
     """The interface of a tensor that `Rows` needs, over some rows of an array.
 
@@ -423,8 +394,7 @@ class SubsetRows:
             on_device[part].copy_(self.tensor[part if whole else self.rows[part]])
         if not whole:
             return on_device
-        moved = object.__new__(SubsetRows)
-        moved.__dict__.update(self.__dict__)
+        moved = copy.copy(self)
         moved.tensor, moved.dtype, moved.is_sent = on_device, dtype, True
         moved.rows = self.rows.to(device)
         return moved

@@ -1,4 +1,4 @@
-"""Batches of sparse rows, for which linear layers skip the zeros."""
+"""Sparse rows, and batches of them, for which linear layers skip the zeros."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
-__all__ = ["SparseBatch", "is_worth_it"]
+__all__ = ["SparseBatch", "SparseRows", "is_worth_it"]
 
 # Time per nonzero value, and per column that is read, relative to the time per value of a dense
 # product; measured (docs/benchmarks/scale.md).
@@ -26,6 +26,34 @@ def is_worth_it(matrix: Any, batch_size: int) -> bool:
     density: float = matrix.nnz / (matrix.shape[0] * matrix.shape[1])
     columns = min(density, 1 / batch_size)  # that are read, for each row
     return bool(density * _COST_OF_VALUE + columns * _COST_OF_COLUMN < 0.7)
+
+
+class SparseRows:
+    """The interface of a tensor that `Rows` needs, over a CSR matrix."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+        self.shape = matrix.shape
+        self.dtype = torch.from_numpy(matrix.data[:0]).dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: torch.Tensor) -> Any:
+        return SparseRows(self.matrix[np.asarray(index)])
+
+    def numel(self) -> Any:
+        """Return the number of values, zeros included."""
+        return self.shape[0] * self.shape[1]
+
+    def index_select(self, dim: int, index: torch.Tensor) -> Any:
+        """Return rows as a dense tensor of shape (len(index), n_features)."""
+        return torch.from_numpy(self.matrix[index.numpy()].toarray())
+
+    def batch(self, index: torch.Tensor, dtype: Any) -> Any:
+        """Return rows as a `SparseBatch`."""
+        numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+        return SparseBatch(self.matrix[index.numpy()].astype(numpy_dtype, copy=False))
 
 
 class SparseBatch(torch.Tensor):

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from torch.utils.data import default_collate
 
 from skhpo.estimators import ConvNet, TorchClassifier, TorchRegressor
-from skhpo.training.data import SparseRows
+from skhpo.training.sparse import SparseRows
 
 
 @pytest.mark.parametrize(
