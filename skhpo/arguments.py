@@ -55,8 +55,9 @@ _ELSEWHERE = {
 
 def synonyms(name: object, known: Iterable[str]) -> list[str]:
     """Return those of `known` that are the same parameter, of a component or by another name."""
-    last = str(name).rpartition("__")[2]
-    same = (last, _ELSEWHERE.get(last))
+    *path, last = str(name).split("__")
+    # Arguments of a module of the user's have names of their own.
+    same = (last, None if "module" in path else _ELSEWHERE.get(last))
     return [candidate for candidate in known if candidate.rpartition("__")[2] in same]
 
 

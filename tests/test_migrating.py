@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 from skopt.space import Categorical, Integer, Real
 
 from skhpo import SearchCV, SearchSpace, log_randint
+from skhpo.arguments import synonyms
 from skhpo.fingerprint import describe
 from skhpo.samplers import RandomSampler
 from skhpo.schedulers import FullScheduler
@@ -71,7 +72,17 @@ def test_steps_are_levels_with_an_order(theirs, values):
     assert {type(space.nth(i)["p"]) for i in range(space.size)} == {type(values[0])}
 
 
-@pytest.mark.parametrize("bounds", [(2, 9), [2, 9], (2, 9, "log"), [1e-4, 1.0, "log-uniform"]])
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (2, 9),
+        [2, 9],
+        (2, 9, "log"),
+        (True, False, "uniform"),
+        (9, 2, "uniform"),
+        [1e-4, 1.0, "log-uniform"],
+    ],
+)
 def test_a_list_is_always_choices(bounds):
     space = SearchSpace({"p": bounds})
     assert [space.nth(i)["p"] for i in range(space.size)] == list(bounds)
@@ -187,3 +198,10 @@ def test_frozen_distributions_are_left_as_they_are():
     space = {"a": stats.norm(), "b": log_randint(1, 5), "c": [1, 2], "d": np.arange(3)}
     found = translated(space)
     assert all(found[name] is space[name] for name in space)
+
+
+def test_usual_names_are_those_of_estimators_and_not_of_modules_of_your_own():
+    known = ["net__lr", "net__max_epochs", "net__random_state", "net__module__seeds"]
+    assert synonyms("net__learning_rate", known) == ["net__lr"]
+    assert synonyms("seed", known) == ["net__random_state"]
+    assert synonyms("net__module__seed", known) == []
