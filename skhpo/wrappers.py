@@ -1,9 +1,9 @@
 """The estimator inside wrappers that only transform its inputs and outputs.
 
 These are `Pipeline`, `TransformedTargetRegressor` and `FixedThresholdClassifier`, in any order and
-depth, but not their subclasses. A fit is divided: `prepare` runs the wrappers' own ``fit`` around a
-stand-in, which records the data for the estimator inside; then that one is trained in some way;
-then `Prepared.assembled` replaces the stand-in by it. What the wrappers do (metadata routing,
+depth, but not their subclasses. A fit is divided: `fit_wrappers` runs the wrappers' own ``fit``
+around a stand-in, which records the data for the estimator inside; then that one is trained in some
+way; then `Prepared.assembled` replaces the stand-in by it. What the wrappers do (metadata routing,
 checks of y, caches) is not implemented again.
 
 Anything else is fitted as a whole, and `whats_lost` explains what that costs.
@@ -25,45 +25,39 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
 
-from ._compat import imported_class, routing_enabled
+from ._compat import routing_enabled
 from .rows import TransformedRows
 
 __all__ = [
     "Inside",
     "Prepared",
     "arguments_inside",
+    "fit_wrappers",
     "fitted_inside",
     "inside",
     "owner_of",
-    "prepare",
     "whats_lost",
 ]
 
 
-# The parameter with the estimator inside, and the attribute with the fitted one. Classes by name,
-# so that they need not be imported.
+# Classes of scikit-learn by name, so that they need not be imported: the parameter with the
+# estimator inside, and the attribute with the fitted one.
 _HOLDERS: dict[str, tuple[str, str | None]] = {
-    "compose.TransformedTargetRegressor": ("regressor", "regressor_"),
-    "model_selection.FixedThresholdClassifier": ("estimator", "estimator_"),
+    "TransformedTargetRegressor": ("regressor", "regressor_"),
+    "FixedThresholdClassifier": ("estimator", "estimator_"),
 }
-# Wrappers that fit what is inside several times, or on parts.
-_OTHERS: dict[str, tuple[str, str | None]] = {
-    "calibration.CalibratedClassifierCV": ("estimator", None),
-    "model_selection.TunedThresholdClassifierCV": ("estimator", "estimator_"),
-    "frozen.FrozenEstimator": ("estimator", "estimator"),
+# With wrappers that fit what is inside several times, or on parts.
+_ANY: dict[str, tuple[str, str | None]] = {
+    **_HOLDERS,
+    "CalibratedClassifierCV": ("estimator", None),
+    "TunedThresholdClassifierCV": ("estimator", "estimator_"),
+    "FrozenEstimator": ("estimator", "estimator"),
 }
-
-_ANY: dict[str, tuple[str, str | None]] = {**_HOLDERS, **_OTHERS}
 # Transformers that map each value separately, so that rows may be transformed in any portions.
-# Classes by name, so that they need not be imported.
-_NUMBER_BY_NUMBER = (
-    "preprocessing.MaxAbsScaler",
-    "preprocessing.MinMaxScaler",
-    "preprocessing.PowerTransformer",
-    "preprocessing.QuantileTransformer",
-    "preprocessing.RobustScaler",
-    "preprocessing.StandardScaler",
-)
+_NUMBER_BY_NUMBER = {
+    *("MaxAbsScaler", "MinMaxScaler", "PowerTransformer"),
+    *("QuantileTransformer", "RobustScaler", "StandardScaler"),
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ class Inside:
     @property
     def prefix(self) -> str:
         """Prefix of the names of its parameters."""
-        return "".join(f"{name}__" for name in self.names)
+        return "__".join((*self.names, ""))
 
     @property
     def fresh(self) -> Any:
@@ -236,8 +230,11 @@ def _holder(
     cls: type[Any], holders: Mapping[str, tuple[str, str | None]] = _HOLDERS
 ) -> tuple[str | None, str | None]:
     """Return parameter and attribute of a (supported) wrapper with the estimator inside."""
-    named = (names for known, names in holders.items() if imported_class(known) is cls)
-    return next(named, (None, None))
+    return holders.get(cls.__name__, (None, None)) if _is_of_sklearn(cls) else (None, None)
+
+
+def _is_of_sklearn(cls: type[Any]) -> bool:
+    return cls.__module__.startswith("sklearn.")
 
 
 def _arguments_of_last_step(pipeline: Any, fit_params: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,8 +307,8 @@ class Prepared:
         """
         pipelines = (wrapper for wrapper in self._wrappers() if isinstance(wrapper, Pipeline))
         steps = [step for pipeline in pipelines for step in _steps(pipeline)]
-        known = [imported_class(name) for name in _NUMBER_BY_NUMBER]
-        if not all(type(step) in known for step in steps):
+        kinds = set(map(type, steps))
+        if not all(_is_of_sklearn(cls) and cls.__name__ in _NUMBER_BY_NUMBER for cls in kinds):
             return None
         found = TransformedRows(X, rows, partial(_transformed, steps))
         return found if type(found.first) is np.ndarray else None
@@ -324,7 +321,7 @@ class Prepared:
             wrapper = _fitted_child(wrapper)
 
 
-def prepare(
+def fit_wrappers(
     estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], resource: str | None = None
 ) -> Prepared:
     """Fit the transformers of an unfitted estimator in place, but not the estimator inside."""

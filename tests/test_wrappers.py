@@ -19,7 +19,14 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from skhpo.wrappers import arguments_inside, fitted_inside, inside, owner_of, prepare, whats_lost
+from skhpo.wrappers import (
+    arguments_inside,
+    fit_wrappers,
+    fitted_inside,
+    inside,
+    owner_of,
+    whats_lost,
+)
 
 labels = make_classification(120, 4, n_informative=3, n_redundant=0, random_state=0)
 numbers = make_regression(120, 4, noise=1.0, random_state=0)
@@ -59,7 +66,7 @@ def test_assembled_is_what_fit_makes(name):
     whole, (X, y) = WHOLES[name]
     expected = clone(whole).fit(X, y)
     given = clone(whole)
-    prepared = prepare(given, X, y, {})
+    prepared = fit_wrappers(given, X, y, {})
     fresh = inside(given).fresh
     assembled = prepared.assembled(given, fresh.fit(prepared.X, prepared.y))
     np.testing.assert_allclose(assembled.predict(X), expected.predict(X))
@@ -132,7 +139,7 @@ def test_metadata_reach_what_is_inside():
         last = LogisticRegression().set_fit_request(sample_weight=True)
         scale = StandardScaler().set_fit_request(sample_weight=True)
         whole = FixedThresholdClassifier(make_pipeline(scale, last))
-        prepared = prepare(clone(whole), X, y, {"sample_weight": weight})
+        prepared = fit_wrappers(clone(whole), X, y, {"sample_weight": weight})
         expected = StandardScaler().fit(X, sample_weight=weight).transform(X)
         np.testing.assert_allclose(prepared.X, expected)
         assert arguments_inside(whole, {"sample_weight": weight}) == prepared.fit_params
@@ -149,11 +156,11 @@ def test_metadata_reach_what_is_inside():
             [("scale", StandardScaler()), ("last", Last().set_fit_request(X_val=True))],
             transform_input=["X_val"],
         )
-        prepared = prepare(whole, X, y, {"X_val": X})
+        prepared = fit_wrappers(whole, X, y, {"X_val": X})
         np.testing.assert_allclose(prepared.fit_params["X_val"], prepared.X)
     params = {"last__sample_weight": weight, "scale__sample_weight": weight}
     assert list(arguments_inside(scaled(LogisticRegression()), params)) == ["sample_weight"]
-    prepared = prepare(scaled(LogisticRegression()), X, y, params)
+    prepared = fit_wrappers(scaled(LogisticRegression()), X, y, params)
     np.testing.assert_allclose(prepared.X, expected)
     for wrong in ("sample_weight", "clf__sample_weight"):
         with pytest.raises(ValueError, match=wrong):
@@ -187,7 +194,7 @@ def test_a_cache_of_a_pipeline_is_used(tmp_path):
     NOTES.clear()
     steps = [("note", FunctionTransformer(note)), ("last", LogisticRegression())]
     for _ in range(2):
-        prepare(Pipeline(steps, memory=str(tmp_path)), X, y, {})
+        fit_wrappers(Pipeline(steps, memory=str(tmp_path)), X, y, {})
     assert [len(X)] == NOTES
 
 

@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..rows import Inputs, as_given
-from ..wrappers import Prepared, arguments_inside, inside
-from ..wrappers import prepare as prepare_wrappers
+from ..wrappers import Prepared, arguments_inside, fit_wrappers, inside
 from ._continuation import advance, holds_all_in_checkpoint, way_to_continue
 from ._setup import inside_of, key_of_wrappers, prepare, train_part
 from ._tasks import FAILURES, SAVED, saved
@@ -139,7 +138,7 @@ def refit(
         with training(estimator):
             estimator.fit(*args, **setting.fit_params)
         return
-    prepared = prepare_wrappers(estimator, X, y, setting.fit_params, setting.resource)
+    prepared = fit_wrappers(estimator, X, y, setting.fit_params, setting.resource)
     last = found.fresh
     seed, level = last.random_state, last.get_params()[found.resource]
     data = prepared.X, prepared.y, prepared.fit_params
@@ -180,7 +179,7 @@ def _fit_in_lockstep(
     from ..lockstep import Member, train_together
 
     X, y = as_given(X), as_given(y)
-    fits = [(one, inside(one).fresh, prepare_wrappers(one, X, y, fit_params)) for one in estimators]
+    fits = [(one, inside(one).fresh, fit_wrappers(one, X, y, fit_params)) for one in estimators]
     members = [Member(net, p.X, p.y, dict(p.fit_params), False) for _, net, p in fits]
     for error in train_together(members):
         if error is not None:

@@ -18,15 +18,13 @@ from .._compat import check_method_params, safe_indexing, safe_split
 from ..rows import Inputs, RowSubset, as_given
 from ..scorers import looks_at_predictions_only
 from ..searchable import search_tags
-from ..wrappers import Inside, Prepared, inside
-from ..wrappers import prepare as prepare_wrappers
+from ..wrappers import Inside, Prepared, fit_wrappers, inside
 from ._callbacks import separate_files
 from ._continuation import set_horizon
 from ._tasks import FAILURES, failure, raise_unless_candidates
 from ._travel import loaded, stored
 
 if TYPE_CHECKING:
-    from ..wrappers import Prepared
     from ._tasks import FitTask, Setting, TransformTask
 
 __all__ = [
@@ -166,7 +164,7 @@ def run_transform(
         train = rows[0][: task.n_train]
         estimator = configured(setting, task.params, split=task.split, candidate=0)
         part = train_part(setting, estimator, X, y, train)
-        return prepare_wrappers(estimator, *part, setting.resource)
+        return fit_wrappers(estimator, *part, setting.resource)
     except FAILURES as error:
         raise_unless_candidates(error, setting)
         return failure(error, traceback.format_exc(), setting)
@@ -208,7 +206,7 @@ def prepare(
     own_files(whole, f"{setting.name}/candidate-{task.candidate}-split-{task.split}{repeat}")
     found = inside(whole, setting.resource)
     if prepared is None:
-        prepared = prepare_wrappers(whole, *part_for(whole), setting.resource)
+        prepared = fit_wrappers(whole, *part_for(whole), setting.resource)
     return Work(
         whole,
         prepared,

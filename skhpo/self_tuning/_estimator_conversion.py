@@ -16,7 +16,7 @@ from ..estimators.fitting import build
 from ..names import resolve_optimizer
 from ..process import ignoring
 from ..rows import as_given, with_rows
-from ..wrappers import fitted_inside, inside, prepare
+from ..wrappers import fit_wrappers, fitted_inside, inside
 from ._effects import check_names
 from ._estimator import SelfTuningMixin
 from ._ranges import Ranges
@@ -143,7 +143,7 @@ def _transformed_rows(estimator, X, y):
     if not inside(estimator).names:
         return X, y
     rows = _first_rows(_ROWS, y, estimator)
-    prepared = prepare(clone(estimator), *_take_rows(rows, X, y), {})
+    prepared = fit_wrappers(clone(estimator), *_take_rows(rows, X, y), {})
     return prepared.X, prepared.y
 
 

@@ -23,7 +23,7 @@ from skhpo.evaluation._travel import Stored, loaded, stored
 from skhpo.evaluation._waiting import Waiting
 from skhpo.exceptions import StorageError
 from skhpo.training import data
-from skhpo.wrappers import Prepared, prepare
+from skhpo.wrappers import Prepared, fit_wrappers
 
 LARGE = np.random.default_rng(0).normal(size=(1000, 300))
 
@@ -201,11 +201,11 @@ def test_what_may_look_at_all_rows_gets_them(monkeypatch):
     X = np.random.default_rng(0).normal(size=(60, 5))
     inside = [("net", TorchClassifier())]
     at = np.arange(0, 60, 2)
-    with_subclass = prepare(Pipeline([("centre", Centre()), *inside]), X, X[:, 0] > 0, {})
+    with_subclass = fit_wrappers(Pipeline([("centre", Centre()), *inside]), X, X[:, 0] > 0, {})
     assert with_subclass.inner_rows(X, at) is None
     of_frames = Pipeline([("scale", StandardScaler()), *inside]).set_output(transform="pandas")
-    assert prepare(of_frames, X, X[:, 0] > 0, {}).inner_rows(X, at) is None
-    scaled = prepare(Pipeline([("scale", StandardScaler()), *inside]), X, X[:, 0] > 0, {})
+    assert fit_wrappers(of_frames, X, X[:, 0] > 0, {}).inner_rows(X, at) is None
+    scaled = fit_wrappers(Pipeline([("scale", StandardScaler()), *inside]), X, X[:, 0] > 0, {})
     expected, _ = scaled.inner_data(X[at])
     found = scaled.inner_rows(X, at)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
