@@ -14,17 +14,20 @@ from sklearn.base import clone
 from ..arguments import synonyms
 from ..rows import as_given
 from ..searchable import search_tags
-from ..space import translated
 from ..wrappers import arguments_inside, inside
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
     from ._goals import Goals
 
+# Those of a space.
+Dicts = Sequence[Mapping[str, Any]]
+
 # The parameter of an estimator whose values may be lists with one for each epoch.
 _SCHEDULE = "hyperparameter_schedule"
 
 __all__ = [
+    "Dicts",
     "as_rows",
     "check_enqueued",
     "check_epochs",
@@ -34,7 +37,6 @@ __all__ = [
     "check_name",
     "check_names",
     "check_passed",
-    "dicts_of",
 ]
 
 
@@ -58,13 +60,13 @@ def as_rows(part: Any, n_samples: int) -> NDArray[np.intp]:
         ) from error
 
 
-def check_names(estimator: Any, param_distributions: Any) -> None:
+def check_names(estimator: Any, dicts: Dicts) -> None:
     """Raise ValueError if a name of the space is not a parameter of the estimator.
 
     A name may belong to something that the same dict puts in place, as in
     ``{"clf": [SVC()], "clf__C": [1, 10]}``; then every choice there must have it.
     """
-    for space in dicts_of(param_distributions):
+    for space in dicts:
         for name in space:
             check_name(estimator, name, space, "every name in the space")
 
@@ -78,7 +80,7 @@ def check_enqueued(enqueue: Any, n_iter: int) -> None:
         )
 
 
-def check_passed(names: Iterable[str], resource: str | None, param_distributions: Any) -> None:
+def check_passed(names: Iterable[str], resource: str | None, dicts: Dicts) -> None:
     """Raise ValueError if ``fit`` is passed an argument that the search sets itself.
 
     Parameters
@@ -86,7 +88,8 @@ def check_passed(names: Iterable[str], resource: str | None, param_distributions
     names : iterable of str
         What ``fit`` of the search was passed for ``fit`` of the estimator.
     resource : str or None
-    param_distributions : dict or list of dict
+    dicts : sequence of dict
+        Of the space.
     """
     for name in names:
         if name == resource:
@@ -94,17 +97,11 @@ def check_passed(names: Iterable[str], resource: str | None, param_distributions
                 f"fit must not be passed {name!r}, which is the resource that the search sets; "
                 "leave it out"
             )
-        if any(name in space for space in dicts_of(param_distributions)):
+        if any(name in space for space in dicts):
             raise ValueError(
                 f"fit must not be passed {name!r}, which is in param_distributions; leave it out "
                 "there, or here"
             )
-
-
-def dicts_of(param_distributions: Any) -> Sequence[Mapping[str, Any]]:
-    """Return the dicts of a space, with distributions of other packages translated."""
-    dicts = translated(param_distributions)
-    return [dicts] if isinstance(dicts, Mapping) else dicts
 
 
 def check_name(estimator: Any, name: str, space: Mapping[str, Any], what: str) -> None:
@@ -215,23 +212,21 @@ def check_keep_from(search: Any, resource: str | None, max_resource: int | None)
         )
 
 
-def check_epochs(
-    search: Any, distributions: Any, resource: str | None, max_resource: int | None
-) -> None:
+def check_epochs(search: Any, dicts: Dicts, resource: str | None, max_resource: int | None) -> None:
     """Raise ValueError where a parameter has no value for the last epoch of the longest fit.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
-    distributions : dict or list of dict
-        Its space.
+    dicts : sequence of dict
+        Of its space.
     resource : str or None
     max_resource : int or None
         Its largest resource.
     """
     inner = inside(search.estimator)
     counted = search_tags(inner.estimator).counted
-    for space in dicts_of(distributions):
+    for space in dicts:
         if inner.may_be_moved_by(space):
             continue
         own = inner.own(space)
@@ -255,7 +250,7 @@ def _largest(values: Any) -> int | None:
 
 
 def check_fit_arguments(
-    estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], param_distributions: Any
+    estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any], dicts: Dicts
 ) -> None:
     """Raise the errors that every ``fit`` would raise, as far as they are known before.
 
@@ -268,7 +263,7 @@ def check_fit_arguments(
     """
     found = inside(estimator)
     owner = found.estimator
-    if any(found.may_be_moved_by(space) for space in dicts_of(param_distributions)):
+    if any(map(found.may_be_moved_by, dicts)):
         return  # by something that may take other arguments
     given = arguments_inside(estimator, fit_params)
     try:
@@ -280,7 +275,7 @@ def check_fit_arguments(
         raise ValueError(
             f"{type(owner).__name__} requires y to be passed, but the target y is None"
         )
-    varied = set().union(*(found.own(space) for space in dicts_of(param_distributions)))
+    varied = set().union(*map(found.own, dicts))
     X = None if found.names else as_given(X)
     y = None if found.keeps_unfitted else y
     search_tags(owner).check_data(X, y, given, varied)

@@ -19,7 +19,7 @@ from ..exceptions import SearchStoppedWarning
 from ..journal import Recorded
 from ..objectives import total_violation
 from ..results import TrialTable
-from ._checks import dicts_of
+from ._checks import Dicts
 from ._loop import TrialLoop
 from ._observers import contexts_of
 from ._scored import without_convergence_warnings
@@ -41,13 +41,13 @@ def reshuffled(cv: Any, seed: int) -> Any | None:
     return other
 
 
-def check_confirm(search: BaseTrialSearchCV, distributions: Any, cv: Any, scorer: Any) -> None:
+def check_confirm(search: BaseTrialSearchCV, dicts: Dicts, cv: Any, scorer: Any) -> None:
     """Raise ValueError where `confirm` has nothing to decide, or nothing to decide by.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
-    distributions : dict or list of dict
+    dicts : sequence of dict
         Its space.
     cv : splitter
     scorer : callable
@@ -62,7 +62,7 @@ def check_confirm(search: BaseTrialSearchCV, distributions: Any, cv: Any, scorer
             f"confirm={search.confirm} needs to know by which of several metrics a row is the "
             f"best; name one with refit, of {', '.join(scorer._scorers)}"
         )
-    if reshuffled(cv, 0) is None and not _may_be_random(search.estimator, distributions):
+    if reshuffled(cv, 0) is None and not _may_be_random(search.estimator, dicts):
         raise ValueError(
             f"confirm={search.confirm} fits again under other seeds and on other splits, but "
             f"{type(search.estimator).__name__} has no random_state and "
@@ -71,16 +71,11 @@ def check_confirm(search: BaseTrialSearchCV, distributions: Any, cv: Any, scorer
         )
 
 
-def _may_be_random(estimator: Any, distributions: Any) -> bool:
+def _may_be_random(estimator: Any, dicts: Dicts) -> bool:
     names = estimator.get_params(deep=True)
     if any(name.rpartition("__")[2] == "random_state" for name in names):
         return True
-    lists = [
-        values
-        for space in dicts_of(distributions)
-        for values in space.values()
-        if not hasattr(values, "rvs")
-    ]
+    lists = [values for space in dicts for values in space.values() if not hasattr(values, "rvs")]
     return any(hasattr(value, "get_params") for values in lists for value in values)
 
 

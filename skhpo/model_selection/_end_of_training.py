@@ -16,7 +16,7 @@ from sklearn.base import clone
 from ..rows import is_row_numbers, row_mask
 from ..searchable import EndOfTraining, search_tags
 from ..wrappers import arguments_inside, fitted_inside, inside
-from ._checks import dicts_of
+from ._checks import Dicts
 
 __all__ = [
     "VALIDATION_ARGUMENTS",
@@ -77,14 +77,14 @@ def _is_rows(name: str, value: Any) -> bool:
     return name.rpartition("__")[2] == "validation_data" and is_row_numbers(value)
 
 
-def check_early_stopping(search: Any, distributions: Any, fit_params: Mapping[str, Any]) -> None:
+def check_early_stopping(search: Any, dicts: Dicts, fit_params: Mapping[str, Any]) -> None:
     """Raise ValueError where fits cannot be checked on the fold; warn of the score where they can.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
-    distributions : dict or list of dict
-        Its space.
+    dicts : sequence of dict
+        Of its space.
     fit_params : dict
         Arguments of ``fit`` of the estimator.
     """
@@ -95,8 +95,7 @@ def check_early_stopping(search: Any, distributions: Any, fit_params: Mapping[st
             "refit=False"
         )
     inner = inside(search.estimator)
-    spaces = dicts_of(distributions)
-    if not any(inner.may_be_moved_by(space) for space in spaces):
+    if not any(map(inner.may_be_moved_by, dicts)):
         owner, given = inner.estimator, arguments_inside(search.estimator, fit_params)
         if "validation_data" not in inspect.signature(owner.fit).parameters:
             raise ValueError(
@@ -105,7 +104,7 @@ def check_early_stopping(search: Any, distributions: Any, fit_params: Mapping[st
             )
         passed = [name for name in VALIDATION_ARGUMENTS if given.get(name) is not None]
         own = {name: [value] for name, value in owner.get_params(deep=False).items()}
-        for space in spaces:
+        for space in dicts:
             found = [
                 f"{name}={value!r}"
                 for name in ("validation_fraction", "train_split", "validation_split")
@@ -307,21 +306,21 @@ def without_validation(fit_params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_refit_epochs(search: Any, distributions: Any, fit_params: Mapping[str, Any]) -> None:
+def check_refit_epochs(search: Any, dicts: Dicts, fit_params: Mapping[str, Any]) -> None:
     """Raise ValueError where the fits of a search find no epochs that its refit could use.
 
     Parameters
     ----------
     search : BaseTrialSearchCV
-    distributions : dict or list of dict
-        Its space.
+    dicts : sequence of dict
+        Of its space.
     fit_params : dict
         Arguments of ``fit`` of the estimator.
     """
     refit_epochs, estimator = search.refit_epochs, search.estimator
     on_fold = search.early_stopping_on == "fold"
     inner = inside(estimator)
-    for space in dicts_of(distributions):
+    for space in dicts:
         if inner.may_be_moved_by(space):
             continue  # by something that is only known when it is fitted
         end = _end_of(estimator, f"refit_epochs={refit_epochs!r}")

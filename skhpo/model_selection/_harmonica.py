@@ -364,7 +364,7 @@ classes_, n_features_in_, feature_names_in_
 
         resource = plan.setting.resource
         if self.stage_params:
-            check_names(self.estimator, {name: [v] for name, v in self.stage_params.items()})
+            check_names(self.estimator, [{name: [v] for name, v in self.stage_params.items()}])
             if resource in self.stage_params:
                 raise ValueError(
                     f"the resource must not be in stage_params, but {resource!r} is; use "

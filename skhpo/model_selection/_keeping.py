@@ -19,7 +19,7 @@ from ..journal import worth_a_sync
 from ..trial import RACED
 from ..wrappers import owner_of
 from ._base import PREDICTION_METHODS
-from ._checks import dicts_of
+from ._checks import Dicts
 from ._kept import KeptModels, KeptPredictions, ModelStore, Name, PredictionStore, digest_of_targets
 from ._observers import Observer
 
@@ -41,7 +41,7 @@ _Rank = tuple[float, int, int]
 
 
 def prediction_kind(
-    estimator: Any, distributions: Any, y: Any, splits: Splits, asked: bool | str
+    estimator: Any, dicts: Dicts, y: Any, splits: Splits, asked: bool | str
 ) -> evaluation.PredictionKind:
     """Return what predictions a search keeps.
 
@@ -49,8 +49,8 @@ def prediction_kind(
     ----------
     estimator : estimator
         That of the search.
-    distributions : dict or list of dict
-        Its space.
+    dicts : sequence of dict
+        Of its space.
     y : array-like
     splits : list of (ndarray, ndarray)
     asked : True or str
@@ -61,7 +61,7 @@ def prediction_kind(
     ValueError
         If no candidate has the method, or its outputs on some split could mean anything.
     """
-    method = _method(estimator, distributions, asked)
+    method = _method(estimator, dicts, asked)
     if not is_classifier(estimator):
         return evaluation.PredictionKind(method)
     if y is None:
@@ -75,9 +75,9 @@ def prediction_kind(
     return evaluation.PredictionKind(method, classes)
 
 
-def _method(estimator: Any, distributions: Any, asked: bool | str) -> str:
+def _method(estimator: Any, dicts: Dicts, asked: bool | str) -> str:
     """Return the method that is asked for, or the first one that all candidates have."""
-    looked_at = list(islice(_candidates(estimator, distributions), _MOST_LOOKED_AT))
+    looked_at = list(islice(_candidates(estimator, dicts), _MOST_LOOKED_AT))
     had = {
         method: [hasattr(candidate, method) for candidate in looked_at]
         for method in PREDICTION_METHODS
@@ -105,9 +105,9 @@ def _names(methods: Sequence[str]) -> str:
     return f"it has {' and '.join(methods)}" if methods else "set return_predictions=False"
 
 
-def _candidates(estimator: Any, distributions: Any) -> Iterator[Any]:
+def _candidates(estimator: Any, dicts: Dicts) -> Iterator[Any]:
     """Yield an estimator as the space makes it, with each choice that may change its methods."""
-    for space in dicts_of(distributions or {}):
+    for space in dicts:
         lists = {n: v for n, v in space.items() if not hasattr(v, "rvs") and len(v)}
         first = {name: next(iter(values)) for name, values in lists.items()}
         yield from _changed(estimator, first)

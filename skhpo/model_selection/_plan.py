@@ -20,7 +20,7 @@ from ..rows import Inputs, as_given
 from ..searchable import search_tags
 from ..space import SearchSpace
 from ..wrappers import inside, owner_of
-from ._checks import as_rows, check_fit_arguments, check_name, check_names, check_passed, dicts_of
+from ._checks import Dicts, as_rows, check_fit_arguments, check_name, check_names, check_passed
 from ._confirm import check_confirm, reshuffled
 from ._cost import Budget, budget_of
 from ._data import check_classes, check_lengths, check_metrics_take, has_classes, rows_and_targets
@@ -171,21 +171,21 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     subject = search._subject(X, y)
     distributions = subject.distributions
     space = SearchSpace(distributions, search.forbidden)
-    check_names(search.estimator, distributions)
+    check_names(search.estimator, space.dicts)
     resource = resource_of(search, distributions)
     named = None if search.resource == "auto" else resource  # "auto": if the scheduler needs one
-    check_passed(params, named, distributions)
-    check_fit_arguments(search.estimator, X, y, routed.estimator.fit, distributions)
+    check_passed(params, named, space.dicts)
+    check_fit_arguments(search.estimator, X, y, routed.estimator.fit, space.dicts)
     if named is not None:
-        check_resource(search.estimator, named, distributions)
+        check_resource(search.estimator, named, space.dicts)
     if search.early_stopping_on == "fold":
-        check_early_stopping(search, distributions, routed.estimator.fit)
+        check_early_stopping(search, space.dicts, routed.estimator.fit)
     on_fold = search.early_stopping_on == "fold" and search.refit
     if search.refit_epochs in ("median", "scaled") or on_fold:
-        check_refit_epochs(search, distributions, routed.estimator.fit)
+        check_refit_epochs(search, space.dicts, routed.estimator.fit)
     cv = check_cv(search.cv, y, classifier=is_classifier(search.estimator))
     if search.confirm:
-        check_confirm(search, distributions, cv, scorer)
+        check_confirm(search, space.dicts, cv, scorer)
     slots = evaluation.slots_of(search.devices)
     splits = _splits(search.cv, cv, X, y, routed.splitter.split)
 
@@ -206,13 +206,13 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         known_by = fingerprint(search, distributions, cv, X, y, params)
     predictions, kept = None, search.return_predictions or search._refits_ensemble
     if kept is not False:
-        predictions = prediction_kind(search.estimator, distributions, y, splits, kept)
+        predictions = prediction_kind(search.estimator, space.dicts, y, splits, kept)
     given = frozenset(name for name, value in params.items() if value is not None)
     if search._refits_ensemble and predictions is not None:
         check_metric(search, scorer, predictions, y, given)
     noted = None
     if isinstance(search.refit, OneStandardError):
-        noted = search.refit.noted_attribute({n for one in dicts_of(distributions) for n in one})
+        noted = search.refit.noted_attribute(space.names)
     setting = evaluation.Setting(
         estimator=clone(subject.estimator),
         scorer=scorer,
@@ -243,7 +243,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         splits=splits,
         distributions=distributions,
         space=space,
-        first=[*enqueued(search, distributions, space), *subject.first],
+        first=[*enqueued(search, space), *subject.first],
         setting=setting,
         metric=metric,
         goals=goals,
@@ -295,16 +295,17 @@ def resource_of(search: Any, param_distributions: Any) -> str | None:
         return name
     owner, prefix = owner_of(search.estimator)
     counted = search_tags(owner).counted
-    varied = [] if isinstance(param_distributions, str) else [*dicts_of(param_distributions)]
-    varied.append(getattr(search, "stage_params", None) or {})
+    given = param_distributions
+    dicts = [] if isinstance(given, str) else [given] if isinstance(given, Mapping) else given
+    varied = [*dicts, getattr(search, "stage_params", None) or {}]
     if not hasattr(owner, "get_params") or counted not in owner.get_params(deep=False):
         return None
     return None if any(prefix + counted in space for space in varied) else prefix + counted
 
 
-def check_resource(estimator: Any, resource: str, param_distributions: Any) -> None:
+def check_resource(estimator: Any, resource: str, dicts: Dicts) -> None:
     """Raise ValueError unless the estimator has the resource and the space does not."""
-    for space in dicts_of(param_distributions):
+    for space in dicts:
         if resource in space:
             raise ValueError(
                 f"the resource must not be in the space, because the search sets it, but "

@@ -131,8 +131,8 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
         if scheduler.max_resource is None:
             resource = None
         else:
-            check_passed(plan.metadata, resource, plan.distributions)
-            check_resource(search.estimator, resource, plan.distributions)
+            check_passed(plan.metadata, resource, plan.space.dicts)
+            check_resource(search.estimator, resource, plan.space.dicts)
     if resource is None and scheduler.max_resource is not None:
         raise ValueError(
             f"{type(scheduler).__name__} gives its trials a resource, but the search has none "
@@ -141,7 +141,7 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
         )
     if search.keep_from is not None:
         check_keep_from(search, resource, scheduler.max_resource)
-    check_epochs(search, plan.distributions, resource, scheduler.max_resource)
+    check_epochs(search, plan.space.dicts, resource, scheduler.max_resource)
     if search.racing is not None:
         check_racing(search, plan, scheduler)
     folds = evaluation.FoldSchedule(len(plan.splits))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ..fingerprint import describe
 from ..samplers import CONFIDENCE, Prior, Sampler, named
 from ..space import SearchSpace
-from ._checks import dicts_of
 
 if TYPE_CHECKING:
     from ._plan import Plan
@@ -100,7 +99,7 @@ def prior_of(search: Any, plan: Plan) -> Prior | None:
             f"values are, but priors is {beliefs!r}; give priors, or leave prior_confidence out"
         )
     if isinstance(beliefs, str):
-        beliefs, reason = own_configuration(search.estimator, plan.distributions)
+        beliefs, reason = own_configuration(search.estimator, plan.space)
         if beliefs is None:
             raise ValueError(
                 "priors='defaults' are the estimator's own parameters, which must be in the space, "
@@ -111,9 +110,7 @@ def prior_of(search: Any, plan: Plan) -> Prior | None:
     return Prior(plan.space, beliefs, search.prior_confidence)
 
 
-def enqueued(
-    search: Any, param_distributions: Any, space: SearchSpace
-) -> Sequence[Mapping[str, Any]]:
+def enqueued(search: Any, space: SearchSpace) -> Sequence[Mapping[str, Any]]:
     """Return the configurations that a search tries first.
 
     What an earlier search knows comes before the estimator's own parameters.
@@ -121,9 +118,7 @@ def enqueued(
     Parameters
     ----------
     search : BaseTrialSearchCV
-    param_distributions : dict or list of dict
     space : SearchSpace
-        The same.
 
     Returns
     -------
@@ -134,7 +129,7 @@ def enqueued(
         return given
     if search.warm_start_from is not None:
         return ()
-    own, reason = own_configuration(search.estimator, param_distributions)
+    own, reason = own_configuration(search.estimator, space)
     if own is not None and not space.allows(own):
         own, reason = None, f"{own} is forbidden"
     if own is None:
@@ -142,9 +137,7 @@ def enqueued(
     return () if own is None else (own,)
 
 
-def own_configuration(
-    estimator: Any, param_distributions: Any
-) -> tuple[dict[str, Any] | None, str]:
+def own_configuration(estimator: Any, space: SearchSpace) -> tuple[dict[str, Any] | None, str]:
     """Return what the estimator has itself, as a configuration of the space.
 
     A number outside its range becomes the nearest end of it. A dict of a conditional space that
@@ -160,7 +153,7 @@ def own_configuration(
     """
     own = estimator.get_params(deep=True)
     nearest, reason = None, ""
-    for distributions in dicts_of(param_distributions):
+    for distributions in space.dicts:
         try:
             params, is_exact = _nearest(SearchSpace(distributions), own)
         except ValueError as error:
@@ -182,8 +175,7 @@ def _nearest(space: SearchSpace, own: Mapping[str, Any]) -> Any:
     for place, dimension in enumerate(space.dimensions):
         name = str(dimension.name)
         if dimension.kind == "choice":
-            one = SearchSpace({name: space.choices(name)})
-            params[name] = one.from_unit(one.to_unit({name: own[name]}))[name]
+            params[name] = space.value_at(place, space.unit_at(place, own[name]))
         elif isinstance(own[name], Real) and not isinstance(own[name], bool):
             ends: Any = space.bounds(name)
             low, high = ends

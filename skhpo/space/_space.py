@@ -37,6 +37,8 @@ class SearchSpace(UnitCube):
 
     Attributes
     ----------
+    dicts : list of dict
+        What was given, a single dict too; ranges of other packages are distributions of this one.
     names : list of str
         All parameters, sorted.
     dimensions : tuple of Dimension
@@ -88,8 +90,8 @@ class SearchSpace(UnitCube):
         param_distributions: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         forbidden: Callable[[dict[str, Any]], bool] | Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        self._given = _checked_dicts(translated(param_distributions))
-        super().__init__(self._given)
+        self.dicts = _checked_dicts(translated(param_distributions))
+        super().__init__(self.dicts)
         self.names = sorted({axis.name for axis in self._axes})
         axes = [
             {name: self._axes[place] for name, place in places.items()} for places in self._dicts
@@ -222,7 +224,7 @@ class SearchSpace(UnitCube):
     def _lines(self) -> list[list[Line]]:
         return [
             [line_of(self._axes[place], given[name]) for name, place in places.items()]
-            for places, given in zip(self._dicts, self._given, strict=True)
+            for places, given in zip(self._dicts, self.dicts, strict=True)
         ]
 
     def _check_something_allowed(self) -> None:

@@ -18,6 +18,7 @@ from skhpo import (
     HalvingHyperbandSearchCV,
     HarmonicaSearchCV,
     SearchCV,
+    SearchSpace,
     TorchClassifier,
     log_randint,
 )
@@ -87,7 +88,7 @@ class Slow(ClassifierMixin, BaseEstimator):
     ],
 )
 def test_own_parameters_in_the_space(estimator, space, expected):
-    own, _ = own_configuration(estimator, space)
+    own, _ = own_configuration(estimator, SearchSpace(space))
     assert own == expected
     assert {name: type(value) for name, value in own.items()} == {
         name: type(value) for name, value in expected.items()
@@ -97,7 +98,7 @@ def test_own_parameters_in_the_space(estimator, space, expected):
 def test_a_choice_is_that_of_the_space():
     steps = [MinMaxScaler(), StandardScaler()]
     pipeline = Pipeline([("scale", StandardScaler()), ("svc", SVC())])
-    own, _ = own_configuration(pipeline, {"scale": steps})
+    own, _ = own_configuration(pipeline, SearchSpace({"scale": steps}))
     assert own["scale"] is steps[1]
 
 
@@ -112,7 +113,7 @@ def test_a_choice_is_that_of_the_space():
     ],
 )
 def test_own_parameters_outside_the_space(space, reason):
-    own, why = own_configuration(SVC(probability=False), space)
+    own, why = own_configuration(SVC(probability=False), SearchSpace(space))
     assert own is None
     assert reason in why
 
