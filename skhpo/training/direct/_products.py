@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..sparse import SparseBatch
+from ._blas import product_of
 from ._place import Place, Rule, Unknown, on_meta
 
 __all__ = ["Convolution", "Embedding", "Linear", "SparseLinear"]
@@ -36,7 +37,7 @@ class Linear(Rule):
             self._kept_transposed = gradient.mT
         leading: tuple[int, ...] = () if place.n_networks is None else (place.n_networks,)
         many = bool(leading)
-        self._product = torch.bmm if many else torch.mm
+        self._outputs, self._of_weight, self._of_x = (product_of(self._weight) for _ in range(3))
         # Of weights in their own order the outputs are computed as (n_networks, out, n).
         self._goes_across = many and layer.out_features > 1 and self._weight.stride(-1) == 1
         if many and self._bias is not None:
@@ -55,9 +56,9 @@ class Linear(Rule):
         if self._flat is not None:
             x = x.reshape(*self._flat, x.shape[-1])
         self._x = x
-        if self._bias is None or self._ones is None:
+        if self._bias is None or self._outputs is not torch.mm:
             factors = (self._weight, x.mT) if self._goes_across else (x, self._transposed)
-            self._out = self._product(*factors, out=self._out)
+            self._out = self._outputs(*factors, out=self._out)
             if self._bias is not None:
                 # Takes half the time of `baddbmm`, which copies the bias to all rows first.
                 self._out.add_(self._bias)
@@ -70,9 +71,9 @@ class Linear(Rule):
         if self._flat is not None:
             gradient = gradient.reshape(*self._flat, gradient.shape[-1])
         if self._kept_transposed is not None:
-            self._product(self._x.mT, gradient, out=self._kept_transposed)
+            self._of_weight(self._x.mT, gradient, out=self._kept_transposed)
         elif self._weight_gradient is not None:
-            self._product(gradient.mT, self._x, out=self._weight_gradient)
+            self._of_weight(gradient.mT, self._x, out=self._weight_gradient)
         if self._bias_gradient is not None:
             if self._ones is None:
                 torch.sum(gradient, 1, out=self._bias_gradient)
@@ -80,7 +81,7 @@ class Linear(Rule):
                 torch.mv(gradient.mT, self._ones, out=self._bias_gradient)
         if not self._needs_gradient:
             return None
-        self._x_gradient = self._product(gradient, self._weight, out=self._x_gradient)
+        self._x_gradient = self._of_x(gradient, self._weight, out=self._x_gradient)
         of_x: torch.Tensor = self._x_gradient
         return of_x if self._flat is None else of_x.view(*self._full, -1)
 
