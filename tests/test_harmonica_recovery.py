@@ -331,6 +331,7 @@ def test_a_region_is_where_the_best_patterns_are(terms, n_best, seed):
     assert region.contains(projected).all()
     assert ((projected >= 0) & (projected < 1)).all()
     np.testing.assert_array_equal([region.project(point) for point in projected], projected)
+    np.testing.assert_array_equal(region.project_all(points), projected)
     already = region.contains(points)
     np.testing.assert_array_equal(projected[already], points[already])
 
@@ -368,11 +369,12 @@ def test_eight_terms_of_24_variables_with_contradictions():
     assert region.contains(points).all()
 
 
-def test_a_restricted_space_is_a_space_of_the_region():
+def test_a_restricted_space_is_a_space_of_the_region(monkeypatch):
     space = SearchSpace({"a": [1, 2], "b": ["x", "y", "z"], "c": uniform()})
     region = Region().restricted([Term(1.0, (third(1, 0),)), Term(1.0, (bit(0),))], 1)
     left = RestrictedSpace(space, region)
     points = np.random.default_rng(0).random((100, 3))
+    inside = region.project_all(points)
     drawn = [left.from_unit(u) for u in points]
     assert {(params["a"], params["b"]) for params in drawn} == {(2, "x")}
     assert len({params["c"] for params in drawn}) == 100
@@ -380,6 +382,9 @@ def test_a_restricted_space_is_a_space_of_the_region():
     assert left.snap(points) == pytest.approx(np.array([left.to_unit(p) for p in drawn]))
     assert [dimension.n_levels for dimension in left.dimensions] == [1, 1, None]
     assert left.size is None
+    monkeypatch.setattr(Region, "project", lambda *args: pytest.fail("these points are in it"))
+    snapped = left.snap(left.snap(inside))
+    np.testing.assert_array_equal(snapped, left.whole.snap(inside))
 
 
 def test_a_finite_restricted_space_is_listed():

@@ -59,6 +59,7 @@ class FeedingMixin:
 
     transform = HiddenParameter()
     _transforms = {}
+    _transforms_vary = False  # whether what they make of rows depends on earlier calls
 
     def _make_transforms(self):
         """Make the functions that change batches; those without effect are left out."""

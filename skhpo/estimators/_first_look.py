@@ -41,6 +41,7 @@ class FirstLookMixin(FeedingMixin):
         """
         few, _ = self._first_batch(X, y)
         self._make_transforms()
+        self._transforms_vary = False
         seen = seen_by_module(self, few) if self._transforms else few
         self._inferred = {"out_features": self._out_features()}
         if self._heads is not None:

@@ -32,9 +32,10 @@ class BatchTransform:
         self.stream = stream
         self.dtype = dtype
 
-    def without_stream(self) -> BatchTransform:
-        """Return the same change with draws from a stream of its own."""
-        return BatchTransform(self.functions, Stream(0, "probe"), self.dtype)
+    def probe(self) -> BatchTransform:
+        """Return copies of the functions, whose calls leave the stream and their state as it is."""
+        functions = [(name, _copied(function)) for name, function in self.functions]
+        return BatchTransform(functions, Stream(0, "probe"), self.dtype)
 
     def __call__(self, X: Any) -> Any:
         n_rows = row_count(X)
@@ -75,19 +76,26 @@ def seen_by_module(net: Any, few: Any) -> Any:
         return few
     # A transform may work in place, and the rows are the user's.
     rows = cast_floats(copy.deepcopy(as_batch(few)), torch.float32, integers=True)
-    changed = change(copy.deepcopy(rows))
-    _check_repeats("transform", change, rows)
-    return changed
+    _check_repeats(net, "transform", change, rows)
+    return change.probe()(copy.deepcopy(rows))
 
 
 def transformed_in_training(net: Any, inputs: Any) -> Any:
     """Return rows after the transform of training."""
     function = _on_device(net, net._transforms["train_transform"])
     stream = Stream(net.seed_, "trial")
-    change = BatchTransform([("train_transform", function)], stream, net._floating_dtype())
-    changed = change(copy.deepcopy(inputs))  # it may work in place
-    _check_repeats("train_transform", change, inputs)
-    return changed
+    functions = [("train_transform", _copied(function))]
+    change = BatchTransform(functions, stream, net._floating_dtype())
+    _check_repeats(net, "train_transform", change, inputs)
+    return change(copy.deepcopy(inputs))  # it may work in place
+
+
+def _copied(function: Any) -> Any:
+    """Return a copy of an object with its state; functions, and what has no copy, as they are."""
+    try:
+        return copy.deepcopy(function)
+    except Exception:
+        return function
 
 
 def _on_device(net: Any, function: Any) -> Any:
@@ -95,10 +103,13 @@ def _on_device(net: Any, function: Any) -> Any:
     return function.to(device) if isinstance(function, torch.nn.Module) and device else function
 
 
-def _check_repeats(name: str, change: BatchTransform, rows: Any) -> None:
-    """Warn if a transform makes something else of the same rows with the same draws."""
-    one, other = (change.without_stream()(copy.deepcopy(rows)) for _ in range(2))
-    if not is_same(one, other):
+def _check_repeats(net: Any, name: str, change: BatchTransform, rows: Any) -> None:
+    """Note, and warn, if a transform makes something else of the same rows with the same draws."""
+    probe = change.probe()
+    one = probe(copy.deepcopy(rows))
+    probe.stream = Stream(0, "probe")
+    if not is_same(one, probe(copy.deepcopy(rows))):
+        net._transforms_vary = True
         warnings.warn(
             f"{name} must make the same of the same rows under the same seed, but a second "
             "call made something else of them, so that results depend on how often it is "
@@ -115,7 +126,7 @@ def _made(value: Any, settings: Any) -> Any:
     elif settings:
         function = partial(value, **settings)
     else:
-        function = copy.deepcopy(value) if isinstance(value, torch.nn.Module) else value
+        function = _copied(value)  # what it keeps of its calls belongs to one fit
     return _RowByRow(function) if _is_for_rows(function) else function
 
 

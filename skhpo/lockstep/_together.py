@@ -110,6 +110,8 @@ def _build(number, member, findings=None):
 
 def _obstacle_of_data(built):
     batches = built.batches
+    if built.net._transforms_vary:
+        return "what a transform makes of rows depends on earlier calls"
     reason = why_hooked(built.net, batches, built.data[1], {})
     if reason is not None:
         return reason

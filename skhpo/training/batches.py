@@ -121,7 +121,7 @@ class RowBatches:
     def few(self, n: int) -> Any:
         """Return the inputs of the first rows as a batch has them, drawing from no stream."""
         X = self.rows.few(n)
-        return X if self.change is None else self.change.without_stream()(X)
+        return X if self.change is None else self.change.probe()(X)
 
     @property
     def formats(self) -> Any:

@@ -367,6 +367,17 @@ class Averages(nn.Module):
         return X - self.mean
 
 
+class Rarely:
+    """Changes what it does after a number of calls."""
+
+    def __init__(self):
+        self.n = 0
+
+    def __call__(self, X):
+        self.n += 1
+        return X if self.n < 7 else -X
+
+
 def with_generator():
     generator = torch.Generator().manual_seed(0)
     return lambda X: X + torch.randn(X.shape, generator=generator)
@@ -377,3 +388,22 @@ def with_generator():
 def test_what_depends_on_earlier_calls_causes_a_warning(made, name):
     with pytest.warns(UserWarning, match=f"^{name} must make the same of the same rows"):
         net(**{name: made()}, max_epochs=1).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:.*must make the same of the same rows")
+@pytest.mark.parametrize("made", [Counts, Rarely, Averages, with_generator])
+@pytest.mark.parametrize("name", ["transform", "train_transform"])
+def test_what_a_transform_keeps_is_the_same_in_lockstep_and_alone(made, name):
+    def nets():
+        transform = made()  # of both
+        return [net(**{name: transform}, batch_size=16, lr=lr) for lr in (0.01, 0.02)]
+
+    alone = [one.fit(X, y) for one in nets()]
+    together = nets()
+    assert train_together([Member(one, X, y) for one in together]) == [None] * 2
+    for one, other in zip(alone, together, strict=True):
+        wanted, found = (fitted.history_[:, "train_loss"] for fitted in (one, other))
+        assert found == pytest.approx(wanted, rel=1e-4)
+    again = [alone[0].fit(X, y).history_[:, "train_loss"] for _ in range(2)]
+    if made is not with_generator:  # a function has no copy
+        assert again[0] == again[1] == alone[0].history_[:, "train_loss"]

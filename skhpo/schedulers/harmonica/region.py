@@ -21,6 +21,9 @@ Vector = NDArray[np.float64]
 # Number of patterns of values that are tried before the search for more ends.
 _MAX_TRIED = 2_000
 
+# Number of solutions that are kept.
+_MAX_SOLVED = 10_000
+
 # At most one of so many patterns is kept: of 5 terms with two values each, the 4 best of 32.
 _ONE_OF = 8
 
@@ -45,6 +48,7 @@ class Region:
         self.patterns = list(patterns)
         self._system = System(self.terms)
         self._witnesses: list[list[int]] = [[]]  # for each pattern, classes that produce it
+        self._solved: dict[tuple[int, tuple[tuple[int, ...], ...]], list[int]] = {}
 
     @property
     def dimensions(self) -> list[int]:
@@ -135,12 +139,28 @@ class Region:
                 rng = rng or _generator(point)
                 rng.shuffle(others)
             preferred.append([own, *others])
-        found = self._system.solve(self.patterns[p], preferred) or self._witnesses[p]
+        found = self._found(p, tuple(map(tuple, preferred)))
         point = point.copy()
         for variable, own, c in zip(self._system.variables, classes, found, strict=True):
             if c != own:
                 point[variable.dimension] = variable.moved(point[variable.dimension], c)
         return point
+
+    def project_all(self, points: Vector) -> Vector:
+        """Return what `project` returns for each of several points, of shape (n_points, n_dims)."""
+        projected = np.array(points)
+        for i in np.flatnonzero(~self.contains(projected)):
+            projected[i] = self.project(projected[i])
+        return projected
+
+    def _found(self, p: int, preferred: tuple[tuple[int, ...], ...]) -> list[int]:
+        """Return classes that produce a pattern; nearby points ask for the same again and again."""
+        found = self._solved.get((p, preferred))
+        if found is None:
+            found = self._system.solve(self.patterns[p], preferred) or self._witnesses[p]
+            if len(self._solved) < _MAX_SOLVED:
+                self._solved[p, preferred] = found
+        return found
 
     def allowed(self, points: Vector) -> dict[int, list[Interval]]:
         """Return the intervals of each coordinate that occur among points of the region.

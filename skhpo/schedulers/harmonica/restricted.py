@@ -54,13 +54,11 @@ class RestrictedSpace(SearchSpace):
 
     def from_units(self, u: ArrayLike) -> list[dict[str, Any]]:
         points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
-        projected = [self.region.project(point) for point in points]
-        return self.whole.from_units(np.reshape(projected, points.shape))
+        return self.whole.from_units(self.region.project_all(points))
 
     def snap(self, u: ArrayLike) -> NDArray[np.float64]:
         points = np.clip(np.asarray(u, dtype=float), 0.0, 1.0)
-        projected = [self.region.project(point) for point in points]
-        return self.whole.snap(np.reshape(projected, points.shape))
+        return self.whole.snap(self.region.project_all(points))
 
     def nth(self, index: int) -> dict[str, Any]:
         if self.whole.size is None or self.whole.size > _MAX_LISTED:
@@ -71,7 +69,7 @@ class RestrictedSpace(SearchSpace):
     def dimensions(self) -> tuple[Dimension, ...]:  # type: ignore[override]
         """The coordinates; those with a single remaining level have one level."""
         points = np.random.default_rng(0).random((_PILOTS, self.n_dims))
-        allowed = self.region.allowed(np.array([self.region.project(point) for point in points]))
+        allowed = self.region.allowed(self.region.project_all(points))
         dimensions = list(self.whole.dimensions)
         for d, intervals in allowed.items():
             if len(levels_within(self.whole, d, intervals) or ()) == 1:
