@@ -59,7 +59,12 @@ class FeedingMixin:
 
     transform = HiddenParameter()
     _transforms = {}
-    _transforms_vary = False  # whether what they make of rows depends on earlier calls
+    _transforms_vary = False
+
+    @property
+    def transforms_vary(self):
+        """Whether what transforms make of rows is known to depend on earlier calls."""
+        return self._transforms_vary
 
     def _make_transforms(self):
         """Make the functions that change batches; those without effect are left out."""

@@ -110,7 +110,7 @@ def _build(number, member, findings=None):
 
 def _obstacle_of_data(built):
     batches = built.batches
-    if built.net._transforms_vary:
+    if built.net.transforms_vary:
         return "what a transform makes of rows depends on earlier calls"
     reason = why_hooked(built.net, batches, built.data[1], {})
     if reason is not None:
