@@ -37,7 +37,9 @@ class Linear(Rule):
             self._kept_transposed = gradient.mT
         leading: tuple[int, ...] = () if place.n_networks is None else (place.n_networks,)
         many = bool(leading)
-        self._outputs, self._of_weight, self._of_x = (product_of(self._weight) for _ in range(3))
+        n_rows = math.prod(place.shape[:-1])
+        self._outputs = product_of(self._weight, n_rows, biased=self._bias is not None)
+        self._of_weight, self._of_x = (product_of(self._weight, n_rows) for _ in range(2))
         # Of weights in their own order the outputs are computed as (n_networks, out, n).
         self._goes_across = many and layer.out_features > 1 and self._weight.stride(-1) == 1
         if many and self._bias is not None:
@@ -48,7 +50,7 @@ class Linear(Rule):
             self._flat = *leading, math.prod(place.shape[:-1])
             self._full: tuple[int, ...] = *leading, *self.shape[:-1]
         # A product with ones takes half the time of a sum.
-        self._ones = None if many else self._weight.new_ones(math.prod(place.shape[:-1]))
+        self._ones = None if many else self._weight.new_ones(n_rows)
         self._out: Any = None
         self._x_gradient: Any = None
 
