@@ -16,7 +16,7 @@ from ..training.groups import find_frozen, grouped, set_frozen
 from ..training.initialization import NamedInitialization, initialize_weights
 from ..training.randomness import LentGenerators, OwnGenerators, Stream, draw_seed
 from ..training.sequences import as_batch
-from ..training.structure import copied
+from ..training.structure import copied, frozen, is_setting, makes_layers
 from ._hyperparameter_schedule import scheduled_arguments
 from .parameters import INFERRED
 from .settings import changed_settings, signature_of
@@ -30,6 +30,8 @@ class BuildingMixin:
 
     _inferred = {}
     _few_inputs = None
+    # Those of modules of networks that are built together: see `Findings`.
+    _templates = None
     # Whether `freeze` was set since it was applied.
     _freeze_changed = False
 
@@ -77,22 +79,46 @@ class BuildingMixin:
         if not hasattr(self, "seed_"):  # asked for the module alone
             self._settle_device_and_seed()
         with self._current_init_context("module"):
-            with NamedInitialization(self._seed_of("init")) as initialization:
-                self.initialize_module()
-                self._check_name("module", self._modules)
-                modules = {name: getattr(self, name + "_") for name in self._modules}
-                self._materialize(modules["module"])
-            for module in modules.values():
+            modules, initialization = self._made_modules()
+            for name, module in modules.items():
                 if isinstance(module, torch.nn.Module):
-                    initialization.settle(module)
                     initialize_weights(
                         module, self.init, self.init_gain, initialization.generator_of
                     )
-            for name, module in modules.items():
-                if isinstance(module, torch.nn.Module):
                     module = self.torch_compile(module.to(self.device_), name=name)
                     setattr(self, name + "_", module)
         return self
+
+    def _made_modules(self):
+        """Return the modules by name, with weights from the seed, and the `NamedInitialization`."""
+        initialization = NamedInitialization(self._seed_of("init"))
+        key = self._key_of_template()
+        if key is not None and key in self._templates:
+            return {"module": self._templates[key].make(initialization)}, initialization
+        with initialization:
+            self.initialize_module()
+            self._check_name("module", self._modules)
+            modules = {name: getattr(self, name + "_") for name in self._modules}
+            self._materialize(modules["module"])
+        for module in modules.values():
+            if isinstance(module, torch.nn.Module):
+                initialization.settle(module)
+        if key is not None and (template := initialization.template(modules["module"])):
+            self._templates[key] = template
+        return modules, initialization
+
+    def _key_of_template(self):
+        """Return what is the same for networks whose modules differ in the seed alone, or None.
+
+        It is known of classes of torch and of this package with simple arguments.
+        """
+        if self._templates is None or self._modules != ["module"]:
+            return None
+        arguments = self.get_params_for("module")
+        values = arguments.values()
+        if not (makes_layers(self.module) and all(map(is_setting, values))):
+            return None
+        return self.module, frozen(arguments)
 
     def _check_name(self, part, names):
         """Raise ValueError if an overridden method did not set the attribute ``<part>_``."""

@@ -34,10 +34,10 @@ _FEW = 8
 class FirstLookMixin(FeedingMixin):
     """Passes a first batch through the module, as in predictions, before training."""
 
-    def _build(self, X, fit_params, y=None, n_categories=None, once=None):
+    def _build(self, X, fit_params, y=None, n_categories=None, once=None, templates=None):
         """Initialize the net for the data, and test the module on a few rows before training.
 
-        `once` is a function of `Findings`.
+        `once` is a function of `Findings`, and `templates` are those of its modules.
         """
         few, _ = self._first_batch(X, y)
         self._make_transforms()
@@ -56,7 +56,7 @@ class FirstLookMixin(FeedingMixin):
         if n_categories is not None:
             self._inferred["n_categories"] = n_categories
         self._store_input_format(X, few)
-        self._few_inputs = seen
+        self._few_inputs, self._templates = seen, templates
         try:
             self.initialize()
             look = partial(self._learn_from, X, few, fit_params)
@@ -68,7 +68,7 @@ class FirstLookMixin(FeedingMixin):
                 self._state.parts.pop("module", None)
             raise
         finally:
-            self._few_inputs = None
+            self._few_inputs = self._templates = None
 
     def _only_looks(self):
         """Whether a pass in evaluation changes neither the module nor what transforms its inputs.

@@ -81,11 +81,11 @@ def prepare_fit(
     net._check_sources(validation)
     # A net that was only initialized has not seen data.
     reset = not (continuing and net._has_seen_data)
-    once = _call
+    once, templates = _call, None
     # Methods of subclasses may read any parameter.
     of_package = type(net).__module__.partition(".")[0] == "skhpo"
     if findings is not None and of_package and not isinstance(X, Dataset):
-        once = findings.of(net, X, y, sample_weight, classes)
+        once, templates = findings.of(net, X, y, sample_weight, classes), findings.templates
     check = partial(net._check_training_data, X, y, sample_weight, classes, reset)
     inputs, targets, weight, kept = once("data", check)
     net.check_data(X, y)
@@ -99,7 +99,7 @@ def prepare_fit(
         if net.callbacks:
             let_callbacks_set_params(net, X, y)
         n_categories = None if type(X) is np.ndarray else n_categories_of(X)
-        net._build(inputs, fit_params, targets, n_categories, once)
+        net._build(inputs, fit_params, targets, n_categories, once, templates)
     elif net._freeze_changed:
         net._apply_freeze()
     if continuing and reset:
@@ -135,6 +135,7 @@ class Findings:
 
     def __init__(self):
         self._found = {}
+        self.templates = {}  # of modules that differ in their seeds
 
     def of(self, net, *data):
         """Return the function that maps the name of a step, and the step, to what it returns.

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from .randomness import OwnGenerators, Stream, stream_seed
-from .structure import is_plain
+from .structure import is_of_torch, is_plain, is_setting
 
-__all__ = ["INITIALIZATIONS", "NamedInitialization", "initialize_weights"]
+__all__ = ["INITIALIZATIONS", "NamedInitialization", "Template", "initialize_weights"]
 
 # Standard deviation (or bound) of the plain distributions, at a gain of one.
 _SMALL = 0.05
@@ -55,6 +55,8 @@ class NamedInitialization(OwnGenerators):
         # From the address of a storage to the calls that filled it, the first of which is a draw.
         # The calls hold their tensor, so that its address is not reused.
         self._fills: dict[int | None, list[tuple[Any, Any, Any]]] = {}
+        # From the name of a tensor to the calls that drew it again.
+        self._drawn: dict[str, list[tuple[Any, Any, Any]]] = {}
 
     def generator(self, device: torch.device) -> torch.Generator:
         if self._name is not None:
@@ -107,10 +109,99 @@ class NamedInitialization(OwnGenerators):
                 calls = self._fills.pop(_address(tensor), ())
                 if not calls:
                     continue
-                self._name = name
-                self._named = self.generator_of(tensor.device, name)
-                for func, args, kwargs in calls:
-                    super().__torch_function__(func, (), args, kwargs)
+                self._drawn[name] = calls
+                self._draw(name, tensor.device, calls)
+
+    def _draw(self, name: str, device: torch.device, calls: list[tuple[Any, Any, Any]]) -> None:
+        """Repeat the calls that fill a tensor, with the stream of its name."""
+        self._name = name
+        self._named = self.generator_of(device, name)
+        for func, args, kwargs in calls:
+            super().__torch_function__(func, (), args, kwargs)
+
+    def template(self, module: nn.Module) -> Template | None:
+        """Return what makes a settled module again for other seeds, without running its code.
+
+        None unless it consists of layers of torch or of this package that hold only tensors and
+        simple settings, and each draw was repeated by `settle`: everything else about the module
+        is then the same for all seeds.
+        """
+        if len(self._drawn) < self._n_draws or not all(map(_is_simple, module.modules())):
+            return None
+        return Template(module, self._drawn)
+
+
+class Template:
+    """A module without its random weights; see `NamedInitialization.template`."""
+
+    def __init__(self, module: nn.Module, drawn: dict[str, list[tuple[Any, Any, Any]]]) -> None:
+        # Of drawn tensors only the shape is needed; others are copied before they are trained.
+        self._calls: dict[str, list[tuple[Any, Any, Any]]] = {}
+        kept = {}
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            kept[id(tensor)] = copy = _like(tensor, tensor.detach().clone())
+            if name in drawn:
+                self._calls[name] = [_with_target(call, tensor, copy) for call in drawn[name]]
+        self._module = _assembled(module, kept, {})
+
+    def make(self, initialization: NamedInitialization) -> nn.Module:
+        """Return the module that is made, and settled, within a context."""
+        made = {}
+        named = (*self._module.named_parameters(), *self._module.named_buffers())
+        with torch.no_grad():
+            for name, tensor in named:
+                calls = self._calls.get(name)
+                value = tensor.detach().clone() if calls is None else torch.empty_like(tensor)
+                if calls is not None:
+                    calls = [_with_target(call, tensor, value) for call in calls]
+                    initialization._draw(name, value.device, calls)
+                made[id(tensor)] = _like(tensor, value)
+        return _assembled(self._module, made, {})
+
+
+def _is_simple(layer: nn.Module) -> bool:
+    """Whether a layer of torch or of this package holds only plain tensors and settings."""
+    tensors = (*layer._parameters.values(), *layer._buffers.values())
+    return (
+        is_of_torch(layer)
+        # Dicts and sets hold tensors, children and hooks, of which there are none.
+        and all(isinstance(v, dict | set) or is_setting(v) for v in vars(layer).values())
+        and all(
+            type(tensor) in (nn.Parameter, torch.Tensor) and is_plain(tensor)
+            for tensor in tensors
+            if tensor is not None
+        )
+    )
+
+
+def _with_target(
+    call: tuple[Any, Any, Any], tensor: torch.Tensor, other: torch.Tensor
+) -> tuple[Any, Any, Any]:
+    """Return a call that fills another tensor."""
+    func, args, kwargs = call
+    changed = {name: other if value is tensor else value for name, value in kwargs.items()}
+    return func, tuple(other if value is tensor else value for value in args), changed
+
+
+def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return a parameter or a buffer, as `tensor` is, with a value."""
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(value, tensor.requires_grad)
+    return value
+
+
+def _assembled(module: Any, tensors: dict[int, torch.Tensor], made: dict[int, Any]) -> Any:
+    """Return a copy of a module with other tensors, by the `id` of its own."""
+    if id(module) not in made:
+        made[id(module)] = twin = type(module).__new__(type(module))
+        containers = dict | set | list
+        for name, value in vars(module).items():
+            vars(twin)[name] = value.copy() if isinstance(value, containers) else value
+        for of_kind in (twin._parameters, twin._buffers):
+            of_kind.update({k: tensors[id(t)] for k, t in of_kind.items() if t is not None})
+        for name, child in module._modules.items():
+            twin._modules[name] = None if child is None else _assembled(child, tensors, made)
+    return made[id(module)]
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

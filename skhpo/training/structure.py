@@ -7,11 +7,21 @@ import functools
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-__all__ = ["copied", "frozen", "is_of_torch", "is_plain", "numbers_of", "structure"]
+__all__ = [
+    "copied",
+    "frozen",
+    "is_of_torch",
+    "is_plain",
+    "is_setting",
+    "makes_layers",
+    "numbers_of",
+    "structure",
+]
 
 _OF_MODULE = {
     *("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"),
@@ -19,6 +29,8 @@ _OF_MODULE = {
 }
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _SIMPLE = {type(None), bool, int, str}
+_BY_VALUE = (bool, int, float, complex, str, bytes, type, np.generic)
+_OF_SETTINGS = (bool, int, float, str, np.generic, torch.dtype)
 _RATED = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -35,10 +47,22 @@ def is_plain(tensor: torch.Tensor) -> bool:
     )
 
 
+def makes_layers(factory: Any) -> bool:
+    """Whether it is a class of layers of torch or of this package."""
+    home = factory.__module__ if isinstance(factory, type) else ""
+    return home.startswith("torch.nn.modules.") or home == "skhpo.modules"
+
+
+def is_setting(value: Any) -> bool:
+    """Whether a value is a number, a name, a class of layers, or a sequence of such."""
+    if isinstance(value, list | tuple):
+        return all(map(is_setting, value))
+    return isinstance(value, _OF_SETTINGS) or value is None or makes_layers(value)
+
+
 def is_of_torch(layer: nn.Module) -> bool:
     """Whether calls of a layer, apart from its children, run code of torch or this package only."""
-    home = type(layer).__module__
-    if not (home.startswith("torch.nn.modules.") or home == "skhpo.modules"):
+    if not makes_layers(type(layer)):
         return False
     # Hooks may run any code.
     return not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
@@ -106,7 +130,7 @@ def frozen(value: Any) -> Hashable:
         return value.func, frozen(value.args), frozen(value.keywords)
     if isinstance(value, float) and value != value:
         return "nan"
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | type):
+    if value is None or isinstance(value, _BY_VALUE):
         return type(value), value
     named: Hashable = value
     if isinstance(value, torch.dtype | torch.device) or (callable(value) and _is_global(value)):

@@ -8,6 +8,7 @@ from torch import nn
 
 from skhpo.estimators import MLP
 from skhpo.training.initialization import NamedInitialization
+from skhpo.training.structure import structure
 
 
 def build(make, seed=0):
@@ -101,3 +102,58 @@ def test_custom_initialization_does_not_shift_either():
 def test_seed_decides():
     assert torch.equal(build(Custom)["free"], build(Custom)["free"])
     assert not torch.equal(build(Custom)["free"], build(Custom, seed=1)["free"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLP(3, 2, n_layers=2, normalization="batch", dropout=0.1, activation="gelu"),
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten()),
+        lambda: nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2, bias=False)),
+    ],
+)
+def test_a_template_makes_what_the_code_makes_with_another_seed(make):
+    with NamedInitialization(0) as initialization:
+        module = make()
+    initialization.settle(module)
+    template = initialization.template(module)
+    for tensor in module.state_dict().values():
+        tensor.zero_()  # what is trained is not what is made
+    made = template.make(NamedInitialization(1))
+    assert repr(made) == repr(module)
+    assert structure(made) == structure(module)
+    expected = build(make, 1)
+    assert list(made.state_dict()) == list(expected)
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    other = template.make(NamedInitialization(1))
+    assert not {id(m) for m in made.modules()} & {id(m) for m in other.modules()}
+    addresses = [{p.data_ptr() for p in module.parameters()} for module in (made, other)]
+    assert not addresses[0] & addresses[1]
+    made.eval()
+    assert other.training
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.LSTM(2, 2),  # has lists of its weights
+        lambda: nn.Embedding(5, 4, padding_idx=1),  # writes into a part of the weights
+        lambda: nn.Sequential(Custom()),
+        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))),
+    ],
+)
+def test_of_other_modules_there_is_no_template(make):
+    with NamedInitialization(0) as initialization:
+        module = make()
+    initialization.settle(module)
+    assert initialization.template(module) is None
+
+
+def test_what_draws_in_another_way_has_no_template():
+    with NamedInitialization(0) as initialization:
+        module = nn.Linear(2, 2)
+        with torch.no_grad():
+            module.weight.copy_(torch.rand(2, 2))
+    initialization.settle(module)
+    assert initialization.template(module) is None
