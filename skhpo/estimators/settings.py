@@ -46,7 +46,9 @@ def changed_settings(net: Any, component: str) -> dict[str, Any]:
     not even rounding. Components are "callbacks", "module", "criterion", "iterator_train", ...
     """
     prefix = component + "__"
-    # Asked dozens of times per fit; ``in`` takes half the time of ``startswith``.
+    # Asked dozens of times per fit, and most often there is none.
+    if prefix not in "\n".join(vars(net)):
+        return {}
     names = [name for name in vars(net) if prefix in name]
     own = {k.removeprefix(prefix): vars(net)[k] for k in names if k.startswith(prefix)}
     if not own:

@@ -70,7 +70,7 @@ def derive_seed(seed: int, *key: int | str) -> int:
     return int(sequence.generate_state(1)[0] >> 1)
 
 
-def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> None:
+def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> Mapping[str, Any]:
     """Set every ``random_state`` parameter that is None or an integer, nested ones too.
 
     Parameters
@@ -79,6 +79,11 @@ def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> None
         Changed in place.
     seed_for : callable
         From a parameter's name (``"net__random_state"``) and value to its seed.
+
+    Returns
+    -------
+    dict
+        All parameters of the estimator before.
     """
     params = estimator.get_params(deep=True)
     names = (name for name in params if name.rpartition("__")[2] == "random_state")
@@ -89,6 +94,8 @@ def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> None
     }
     if seeds:
         estimator.set_params(**seeds)
+    found: Mapping[str, Any] = params
+    return found
 
 
 class Work(NamedTuple):
@@ -123,6 +130,13 @@ def configured(
     alone, because candidates share transformers. `split` is -1 for the refit on all data. An
     integer given by the user is kept, but for further repeats, which need other seeds.
     """
+    return _configured(setting, params, split=split, candidate=candidate, repeat=repeat)[0]
+
+
+def _configured(
+    setting: Setting, params: Mapping[str, Any], *, split: int, candidate: int, repeat: int
+) -> tuple[Any, Mapping[str, Any]]:
+    """Return what `configured` does, and all parameters of it but for the seeds."""
     if setting.starts is not None:
         params = setting.starts.placed(params)
     repeat += setting.first_repeat
@@ -136,9 +150,9 @@ def configured(
             return derive_seed(setting.seed, name, candidate, split + 1, repeat)
         return derive_seed(given, name, repeat) if repeat else given
 
-    seed_components(estimator, seed_for)
+    found = seed_components(estimator, seed_for)
     set_horizon(estimator, setting.resource, setting.max_resource)
-    return estimator
+    return estimator, found
 
 
 def inside_of(setting: Setting, params: Mapping[str, Any]) -> Inside:
@@ -199,11 +213,13 @@ def prepare(
     -------
     Work
     """
-    whole = configured(
+    whole, params = _configured(
         setting, task.params, split=task.split, candidate=task.candidate, repeat=task.repeat
     )
-    repeat = f"-repeat-{task.repeat}" if task.repeat else ""
-    own_files(whole, f"{setting.name}/candidate-{task.candidate}-split-{task.split}{repeat}")
+    if _lists_callbacks(params):
+        repeat = f"-repeat-{task.repeat}" if task.repeat else ""
+        name = f"{setting.name}/candidate-{task.candidate}-split-{task.split}{repeat}"
+        separate_files(whole, name)
     found = inside(whole, setting.resource)
     if prepared is None:
         prepared = fit_wrappers(whole, *part_for(whole), setting.resource)
@@ -221,9 +237,12 @@ def prepare(
 
 def own_files(estimator: Any, folder: str) -> None:
     """Give skorch's callbacks, where there are some, a folder: see `separate_files`."""
-    params = estimator.get_params(deep=True)
-    if any(isinstance(params[k], list) for k in params if k.rpartition("__")[2] == "callbacks"):
+    if _lists_callbacks(estimator.get_params(deep=True)):
         separate_files(estimator, folder)
+
+
+def _lists_callbacks(params: Mapping[str, Any]) -> bool:
+    return any(isinstance(params[k], list) for k in params if k.rpartition("__")[2] == "callbacks")
 
 
 def train_part(

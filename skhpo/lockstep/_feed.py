@@ -216,6 +216,11 @@ class Feed:
         index = index.to(getattr(first, "device", "cpu"))
         if len(set(source_of)) == 1:
             views = X.unflatten(0, (n_at_once, n_networks, size)).unbind(0)
+            if _gathers_into(first, X):
+                for of_steps in index.view(-1, n_rows).unbind(0):
+                    torch.index_select(first, 0, of_steps, out=X)
+                    yield from views
+                return
             for of_steps in index.view(-1, n_rows).unbind(0):
                 _read(first, of_steps, X, lengths[0] if lengths and n_networks == 1 else n_rows)
                 yield from views
@@ -294,10 +299,18 @@ def _read(source, index, out, n):
         return
     if isinstance(source, torch.Tensor):
         index = index.to(source.device)
-        if (source.device, source.dtype) == (out.device, out.dtype):
-            torch.index_select(source, 0, index, out=out)
-            return
-    out.copy_(source.index_select(0, index))
+    if _gathers_into(source, out):
+        torch.index_select(source, 0, index, out=out)
+    else:
+        out.copy_(source.index_select(0, index))
+
+
+def _gathers_into(source, out):
+    """Whether rows of a source can be gathered right where they are needed."""
+    return isinstance(source, torch.Tensor) and (source.device, source.dtype) == (
+        out.device,
+        out.dtype,
+    )
 
 
 def _places(pairs):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -277,7 +278,7 @@ class ActiveNetwork:
                 state.average.after_epoch(state.modules(), state.counters.n_epochs + 1)
             self._record(report)
             if report.losses is not None:
-                state.history.record("dur", seconds + time.perf_counter() - start)
+                _last_row(state.history)["dur"] = seconds + time.perf_counter() - start
             with state.averaged():
                 go_on = self.watcher.epoch_ends()
         self._n_rows = len(state.history)
@@ -293,13 +294,12 @@ class ActiveNetwork:
             self.epochs_left = 0
 
     def _record(self, report: EpochReport) -> None:
-        history = self.state.history
-        for name, value in {**self._columns, **report.columns}.items():
-            history.record(name, value)
+        row = _last_row(self.state.history)
+        row |= {**self._columns, **report.columns}
         if report.losses is not None:
-            _record_losses(history, report.losses, report.sizes)
+            row |= _columns_of_losses(self.state.history, report.losses, report.sizes)
         if self.state.schedule is not None:
-            history.record("lr", float(self.state.optimizer.param_groups[0]["lr"]))
+            row["lr"] = float(self.state.optimizer.param_groups[0]["lr"])
         if self.checks is not None:
             self.checks.end_epoch()
 
@@ -369,18 +369,26 @@ def _train_epoch(
             errors[network] = error
 
 
-def _record_losses(history: Any, losses: list[float], sizes: Sequence[int]) -> None:
-    mean = sum(v * n for v, n in zip(losses, sizes, strict=True)) / sum(sizes)
+def _last_row(history: Any) -> dict[str, Any]:
+    # skorch's history takes apart each index that it is given.
+    row: dict[str, Any] = next(reversed(history))
+    return row
+
+
+def _columns_of_losses(history: Any, losses: list[float], sizes: Sequence[int]) -> dict[str, Any]:
+    mean = sum(map(operator.mul, losses, sizes)) / sum(sizes)
     before = itertools.islice(reversed(history), 1, None)
     rows = (row for row in before if row.get("train_loss_best"))
     best = next(rows, {"train_loss": math.inf})["train_loss"]
-    history.record("train_loss", mean)
-    history.record("train_loss_best", mean < best)
-    history.record("train_batch_count", len(losses))
+    return {
+        "train_loss": mean,
+        "train_loss_best": mean < best,
+        "train_batch_count": len(losses),
+    }
 
 
 def _check_loss(state: TrainingState) -> None:
-    loss = state.history[-1].get("train_loss")
+    loss = _last_row(state.history).get("train_loss")
     if loss is not None and not math.isfinite(loss):
         raise NonFiniteLossError(
             f"the training loss must be finite, but is {loss} in epoch {state.counters.n_epochs}; "

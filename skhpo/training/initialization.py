@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,6 +36,8 @@ _LOOKS = {
     *("ndimension", "new_empty", "new_full", "new_ones", "new_zeros", "numel", "ones_like"),
     *("requires_grad_", "size", "storage_offset", "stride", "untyped_storage", "zeros_like"),
 }
+# What layers hold their tensors, children, hooks and lists of settings in.
+_CONTAINERS = {dict, OrderedDict, set, list}
 
 
 class NamedInitialization(OwnGenerators):
@@ -165,7 +168,7 @@ def _is_simple(layer: nn.Module) -> bool:
     return (
         is_of_torch(layer)
         # Dicts and sets hold tensors, children and hooks, of which there are none.
-        and all(isinstance(v, dict | set) or is_setting(v) for v in vars(layer).values())
+        and all(type(v) in _CONTAINERS - {list} or is_setting(v) for v in vars(layer).values())
         and all(
             type(tensor) in (nn.Parameter, torch.Tensor) and is_plain(tensor)
             for tensor in tensors
@@ -194,9 +197,9 @@ def _assembled(module: Any, tensors: dict[int, torch.Tensor], made: dict[int, An
     """Return a copy of a module with other tensors, by the `id` of its own."""
     if id(module) not in made:
         made[id(module)] = twin = type(module).__new__(type(module))
-        containers = dict | set | list
+        own = vars(twin)
         for name, value in vars(module).items():
-            vars(twin)[name] = value.copy() if isinstance(value, containers) else value
+            own[name] = value.copy() if type(value) in _CONTAINERS else value
         for of_kind in (twin._parameters, twin._buffers):
             of_kind.update({k: tensors[id(t)] for k, t in of_kind.items() if t is not None})
         for name, child in module._modules.items():

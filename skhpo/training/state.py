@@ -9,6 +9,7 @@ import contextlib
 import copy
 import io
 from collections.abc import Container, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -170,14 +171,15 @@ class TrainingState:
             self.set_weights(weights)
             self.best_weights = None
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """Load the averaged weights, if there are any, within this context."""
-        if self.average is None or self.average.weights is None:
-            yield
-            return
+        weights = None if self.average is None else self.average.weights
+        return contextlib.nullcontext() if weights is None else self._with(weights)
+
+    @contextlib.contextmanager
+    def _with(self, weights: Any) -> Iterator[None]:
         running = self.copy_weights()
-        self.set_weights(self.average.weights)
+        self.set_weights(weights)
         try:
             yield
         finally:
