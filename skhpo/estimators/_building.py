@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ..training.sequences import as_batch
 from ..training.structure import copied, frozen, is_setting, makes_layers
 from ._hyperparameter_schedule import scheduled_arguments
 from .parameters import INFERRED
-from .settings import changed_settings, signature_of
+from .settings import changed_settings, nested_parameters, signature_of
 from .transforms import seen_by_module
 
 __all__ = ["BuildingMixin"]
@@ -85,7 +86,10 @@ class BuildingMixin:
                     initialize_weights(
                         module, self.init, self.init_gain, initialization.generator_of
                     )
-                    module = self.torch_compile(module.to(self.device_), name=name)
+                    # Which looks at each tensor; those of a new module are on the CPU.
+                    if self.device_.type != "cpu" or not all(t.is_cpu for t in _tensors(module)):
+                        module = module.to(self.device_)
+                    module = self.torch_compile(module, name=name)
                     setattr(self, name + "_", module)
         return self
 
@@ -206,7 +210,7 @@ class BuildingMixin:
         kwargs : dict
             By name of the argument.
         """
-        kwargs = NeuralNet.get_params_for(self, prefix)
+        kwargs = self._get_params_for(prefix)
         if self.hyperparameter_schedule:
             kwargs |= scheduled_arguments(self, prefix)
         if prefix == "criterion":  # such as class weights computed by scikit-learn
@@ -220,6 +224,9 @@ class BuildingMixin:
         taken = _free_arguments(self.module)
         inferred = {k: v for k, v in self._inferred.items() if k in taken}
         return {**inferred, **kwargs}
+
+    def _get_params_for(self, prefix):
+        return nested_parameters(self, prefix.removesuffix("__"))
 
     def _missing_arguments(self, kwargs):
         if isinstance(self.module, torch.nn.Module):
@@ -320,15 +327,17 @@ def _fused_is_faster(optimizer, settings, module):
         faster = bool(settings.get("momentum")) and "dampening" not in settings
     else:
         faster = optimizer in (torch.optim.Adam, torch.optim.AdamW)
+    if not faster:
+        return False
     # Fused kernels do not accept the sparse gradients of sparse embeddings.
     is_sparse = any(getattr(layer, "sparse", False) for layer in module.modules())
-    return (
-        faster
-        and not is_sparse
-        and all(
-            p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in module.parameters()
-        )
+    return not is_sparse and all(
+        p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in module.parameters()
     )
+
+
+def _tensors(module):
+    return itertools.chain(module.parameters(), module.buffers())
 
 
 def _begin_momentum(optimizer):

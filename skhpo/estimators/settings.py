@@ -27,6 +27,7 @@ __all__ = [
     "changed_settings",
     "check_settings",
     "made_request_methods",
+    "nested_parameters",
     "same_value",
     "signature_of",
 ]
@@ -45,12 +46,7 @@ def changed_settings(net: Any, component: str) -> dict[str, Any]:
     Only these may select an implementation: setting a parameter to its default changes nothing,
     not even rounding. Components are "callbacks", "module", "criterion", "iterator_train", ...
     """
-    prefix = component + "__"
-    # Asked dozens of times per fit, and most often there is none.
-    if prefix not in "\n".join(vars(net)):
-        return {}
-    names = [name for name in vars(net) if prefix in name]
-    own = {k.removeprefix(prefix): vars(net)[k] for k in names if k.startswith(prefix)}
+    own = nested_parameters(net, component)
     if not own:
         return {}
     if component == "callbacks":
@@ -58,6 +54,15 @@ def changed_settings(net: Any, component: str) -> dict[str, Any]:
     else:
         defaults = net._arguments_of(component) or {}
     return {k: v for k, v in own.items() if k not in defaults or not same_value(v, defaults[k])}
+
+
+def nested_parameters(net: Any, component: str) -> dict[str, Any]:
+    """Return the parameters of a component that are set, as a dict."""
+    prefix = component + "__"
+    # Asked dozens of times per fit, and most often there is none.
+    if prefix not in "\n".join(vars(net)):
+        return {}
+    return {k.removeprefix(prefix): v for k, v in vars(net).items() if k.startswith(prefix)}
 
 
 def signature_of(factory: Any) -> tuple[inspect.Parameter, ...]:

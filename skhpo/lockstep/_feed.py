@@ -43,6 +43,7 @@ class Feed:
         self.fill_up = fill_up
         self.device = runs[0].net.device_
         self.dtype = dtype
+        self.longest = max(len(run.batches.rows) for run in runs)
         self._buffer = None  # reused, as allocating costs as much as copying
         self._join_inputs()
         rows = [run.batches.rows for run in runs]
@@ -137,9 +138,8 @@ class Feed:
 
     def _draw_orders(self):
         """Return the rows of an epoch in the inputs and in the joined targets of the networks."""
-        longest = max(len(run.batches.rows) for run in self.runs)
         # int32, as the orders of many networks may need as much memory as the rows.
-        of_targets = torch.zeros(len(self.runs), longest, dtype=torch.int32)
+        of_targets = torch.zeros(len(self.runs), self.longest, dtype=torch.int32)
         is_mapped = any(of_rows is not None for of_rows in self.maps)
         of_inputs = torch.zeros_like(of_targets) if is_mapped else of_targets
         for row, (run, of_rows) in enumerate(zip(self.runs, self.maps, strict=True)):
