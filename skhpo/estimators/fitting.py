@@ -18,9 +18,8 @@ from ..preprocessing import n_categories_of
 from ..rows import is_row_numbers, row_mask
 from ..training.averaging import WeightAverage, has_batch_norm
 from ..training.batches import RowBatches
-from ..training.direct import Masks
 from ..training.engine import ActiveNetwork, train
-from ..training.randomness import may_draw
+from ..training.randomness import Masks, may_draw
 from ..training.runners import DirectRunner, DirectSteps, PlainRunner
 from ..training.schedule import Schedule
 from ..training.structure import frozen

@@ -9,7 +9,6 @@ from torch import nn
 
 from ..estimators.fitting import describe_training
 from ..training.direct import (
-    Masks,
     Place,
     Rule,
     Signature,
@@ -21,6 +20,7 @@ from ..training.direct import (
     make_stepper,
     refuse_differences,
 )
+from ..training.randomness import Masks
 from ..training.runners import DirectSteps
 from ._passes import Passes
 from ._response import Response, ResponseRows

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import numbers
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,11 @@ from .structure import is_of_torch
 __all__ = [
     "DRAWING",
     "LentGenerators",
+    "Masks",
     "OwnGenerators",
     "Stream",
     "draw_seed",
+    "fill_mask",
     "layer_may_draw",
     "may_draw",
     "noticing_draws",
@@ -71,6 +74,18 @@ _WITHOUT_GENERATOR = frozenset(
 
 # All functions that draw random numbers.
 DRAWING = _WITH_GENERATOR | _WITHOUT_GENERATOR
+
+# Dropout, and how many dimensions of a batch share a draw.
+_N_SHARED = {F.dropout: 0, F.dropout1d: 1, F.dropout2d: 2, F.dropout3d: 3}
+
+# A value is kept if 16 random bits are less than a share of 2**16, which draws an eighth of the
+# bits of `torch.Tensor.bernoulli_`. Other rates would change by more than a thousandth.
+_RATES_OF_BITS = 0.01, 0.9
+_N_BITS = 16
+_WORD = -(2**63)  # the least of the numbers of 64 bits, of which all are drawn
+_AT_ONCE = 2**16  # values of a mask, for which the processor's cache has room
+_MOST_RATES = 64
+_NUMBERS = torch.float32, torch.float64
 
 _DEFAULT_GENERATORS_LENT = threading.RLock()
 
@@ -164,8 +179,10 @@ class OwnGenerators(TorchFunctionMode):
                 return func(*args, **{**kwargs, "generator": generator})
         elif func in _WITHOUT_GENERATOR:
             device = _device_of(args, kwargs)
-            if func is F.dropout and device.type == "cpu":
-                return _dropout(self.generator(device), *args, **kwargs)
+            if device.type == "cpu" and func in _N_SHARED:
+                n_shared, input = _N_SHARED[func], args[0] if args else kwargs["input"]
+                if not n_shared or input.ndim == n_shared + 2:
+                    return _dropout(self.generator(device), n_shared, *args, **kwargs)
             with LentGenerators(self, device):
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
@@ -177,16 +194,22 @@ class OwnGenerators(TorchFunctionMode):
 
 def _dropout(
     generator: torch.Generator,
+    n_shared: int,
     input: torch.Tensor,
     p: float = 0.5,
     training: bool = True,
     inplace: bool = False,
 ) -> torch.Tensor:
-    """Compute `torch.nn.functional.dropout` on a CPU, bit for bit, without the lock."""
+    """Compute dropout on a CPU without the lock, by the masks of all other ways to train.
+
+    The last `n_shared` dimensions, those of a channel, share a draw.
+    """
     if not training or not 0 < p < 1:
         return F.dropout(input, p, training, inplace)
-    noise = torch.empty_like(input).bernoulli_(1 - p, generator=generator).div_(1 - p)
-    return input.mul_(noise) if inplace else input * noise
+    shape = (*input.shape[: input.ndim - n_shared], *[1] * n_shared)
+    mask = torch.empty(shape, dtype=input.dtype)
+    fill_mask(mask, p, generator)
+    return input.mul_(mask) if inplace else input * mask
 
 
 @contextlib.contextmanager
@@ -294,3 +317,114 @@ def layer_may_draw(layer: nn.Module) -> bool:
     dropout = getattr(layer, "dropout", getattr(layer, "p", 0))
     is_rate = isinstance(dropout, float | int) and not isinstance(layer, nn.PairwiseDistance)
     return is_rate and dropout > 0
+
+
+def fill_mask(mask: torch.Tensor, rate: float, generator: torch.Generator) -> None:
+    """Fill a mask; a value is zero with probability `rate`, between 0 and 1, or ``1/(1 - rate)``.
+
+    Draws are in the order of the dimensions, whatever the layout in memory.
+    """
+    if not mask.is_contiguous() or mask.dtype not in _NUMBERS:
+        whole = torch.empty(mask.shape)
+        fill_mask(whole, rate, generator)
+        mask.copy_(whole)
+    elif not _of_bits(rate):
+        mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    else:
+        words = torch.empty(_n_words(mask.numel()), dtype=torch.int64)
+        words.random_(_WORD, None, generator=generator)
+        numbers = mask.view(-1).numpy()
+        is_kept = _as_bits(words)[: len(numbers)] < _bound(rate)
+        np.multiply(is_kept, numbers.dtype.type(1 / (1 - rate)), out=numbers)
+
+
+class Masks:
+    """Draws dropout masks of programs.
+
+    `generator` is a function that returns the generator of a single network.
+    """
+
+    def __init__(self, generator: Callable[[], torch.Generator] | None = None) -> None:
+        self._generator = generator
+        # By rates, of which there are many where they are tuned: only the last few.
+        self._bounds: dict[Any, tuple[Any, Any, bool]] = {}
+
+    def __call__(self, mask: torch.Tensor, rate: float) -> None:
+        """Fill a mask with draws from the generator."""
+        assert self._generator is not None
+        fill_mask(mask, rate, self._generator())
+
+    def fill_each(
+        self,
+        mask: torch.Tensor,
+        rates: Sequence[float],
+        lengths: Sequence[int],
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        """Fill a mask (n_networks, n, ...) of networks that have rates and generators of their own.
+
+        Only the first rows of each are drawn; the others are any finite numbers. Networks with a
+        rate of 0 or 1 draw nothing.
+        """
+        if not mask.is_contiguous() or mask.dtype not in _NUMBERS:
+            whole = torch.empty(mask.shape)
+            self.fill_each(whole, rates, lengths, generators)
+            mask.copy_(whole)
+            return
+        n_networks, n = mask.shape[:2]
+        flat = mask.view(n_networks, -1)
+        size = flat.shape[1]
+        bounds, scales, all_of_bits = self._bounds_of(tuple(rates), flat.numpy().dtype.type)
+        # Some networks at a time.
+        n_rows = min(n_networks, max(1, _AT_ONCE // size))
+        words = torch.zeros(n_rows, _n_words(size), dtype=torch.int64)
+        bits, rows = _as_bits(words)[:, :size], words.unbind(0)
+        for start in range(0, n_networks, len(rows)):
+            some = slice(start, start + len(rows))
+            others = []
+            for i, (row, length, generator) in enumerate(
+                zip(rows, lengths[some], generators[some], strict=False)
+            ):
+                if length < n:
+                    row = row[: _n_words(size // n * length)]
+                if all_of_bits or _of_bits(rates[start + i]):
+                    row.random_(_WORD, None, generator=generator)
+                elif 0 < rates[start + i] < 1:
+                    others.append(start + i)
+                else:
+                    row.zero_()  # which is less than the bound of a rate of 0 only
+            part = flat[some].numpy()
+            np.multiply(bits[: len(part)] < bounds[some], scales[some], out=part)
+            for i in others:
+                fill_mask(flat[i, : size // n * lengths[i]], rates[i], generators[i])
+
+    def _bounds_of(self, rates: tuple[float, ...], real: Any) -> tuple[Any, Any, bool]:
+        """Return the bounds and factors of networks, of shape (n_networks, 1).
+
+        And whether 16 bits of each value are enough for all.
+        """
+        key = rates, real
+        if key not in self._bounds:
+            if len(self._bounds) >= _MOST_RATES:
+                del self._bounds[next(iter(self._bounds))]
+            bounds = np.array([_bound(rate) for rate in rates], np.uint16)
+            scales = np.array([1 / (1 - rate) if rate < 1 else 0 for rate in rates], real)
+            self._bounds[key] = bounds[:, None], scales[:, None], all(map(_of_bits, rates))
+        return self._bounds[key]
+
+
+def _of_bits(rate: float) -> bool:
+    return _RATES_OF_BITS[0] <= rate <= _RATES_OF_BITS[1]
+
+
+def _bound(rate: float) -> Any:
+    return np.uint16(min(round((1 - rate) * 2**_N_BITS), 2**_N_BITS - 1))
+
+
+def _n_words(n: int) -> int:
+    """Return how many numbers of 64 bits have the bits of n values."""
+    return math.ceil(n * _N_BITS / 64)
+
+
+def _as_bits(words: torch.Tensor) -> Any:
+    return words.numpy().view(np.uint16)

@@ -21,7 +21,7 @@ from skhpo.self_tuning._direct import RulePasses
 from skhpo.self_tuning._passes import AutogradPasses
 from skhpo.self_tuning._steps import steps_of
 from skhpo.training.batches import RowBatches
-from skhpo.training.direct import Masks
+from skhpo.training.randomness import Masks
 from skhpo.training.runners import DirectSteps
 
 # torch's own forward-mode differentiation compiles by it.

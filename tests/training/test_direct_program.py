@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from skhpo.training.direct import Masks, _elementwise, _program, compile_program
+from skhpo.training.direct import _program, compile_program
+from skhpo.training.randomness import Masks, OwnGenerators, Stream
 
 
 @pytest.fixture(autouse=True)
@@ -169,61 +170,13 @@ def test_dropout_and_running_statistics(module):
     # Not Adam: gradients of biases before the normalization are noise, which it would scale up.
     optimizers = [torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9) for m in modules]
     criterion = nn.CrossEntropyLoss()
-    torch.manual_seed(5)
-    by_hand(modules[0], criterion, optimizers[0], batches(n_epochs=3))
-    generator = torch.Generator().manual_seed(5)
+    own = Stream(5, "forward")
+    with OwnGenerators(own):
+        by_hand(modules[0], criterion, optimizers[0], batches(n_epochs=3))
+    generator = Stream(5, "forward").generator()
     directly(modules[1], criterion, optimizers[1], batches(n_epochs=3), generator=generator)
     same_state(*[m.state_dict() for m in modules])
-    assert torch.equal(torch.get_rng_state(), generator.get_state())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.77])
-def test_masks_are_those_of_torch(dtype, rate, monkeypatch):
-    x = torch.randn(7, 9, dtype=dtype)
-    torch.manual_seed(0)
-    wanted = [nn.functional.dropout(x, rate) for _ in range(3)]
-    for direct in (True, False):
-        monkeypatch.setattr(_elementwise, "_draws_uniform_numbers", lambda direct=direct: direct)
-        generator = torch.Generator().manual_seed(0)
-        masks = Masks(lambda generator=generator: generator)
-        for value in wanted:
-            mask = torch.empty_like(x)
-            masks(mask, rate)
-            assert torch.equal(x * mask, value)
-        assert torch.equal(generator.get_state(), torch.get_rng_state())
-
-
-@pytest.mark.parametrize("is_direct", [True, False])
-def test_masks_of_several_networks_are_those_of_each(is_direct, monkeypatch):
-    monkeypatch.setattr(_elementwise, "_AT_ONCE", 70)  # two networks at a time
-    monkeypatch.setattr(_elementwise, "_draws_uniform_numbers", lambda: is_direct)
-    rates, lengths = [0.1, 0.0, 0.5, 1.0, 0.77], [7, 7, 4, 7, 1]
-    generators, own = ([torch.Generator().manual_seed(i) for i in range(5)] for _ in range(2))
-    masks, mask = Masks(), torch.full((5, 7, 5), torch.nan)
-    for _ in range(2):
-        masks.fill_each(mask, rates, lengths, generators)
-        for found, rate, length, generator in zip(mask, rates, lengths, own, strict=True):
-            wanted = torch.full((length, 5), 1 - rate)
-            if 0 < rate < 1:
-                Masks(lambda generator=generator: generator)(wanted, rate)
-            assert torch.equal(found[:length], wanted)
-        assert mask.isfinite().all()
-
-
-def test_no_more_than_a_few_rates_are_remembered():
-    generator = torch.Generator().manual_seed(0)
-    masks, mask = Masks(lambda: generator), torch.empty(2, 3, 4)
-    for i in range(1, 200):
-        masks(mask, i / 400)
-        masks.fill_each(mask, [i / 300, 0.5], [3, 3], [generator] * 2)
-    kept = {
-        id(value)
-        for of_rates in vars(masks).values()
-        if isinstance(of_rates, dict)
-        for value in of_rates.values()
-    }
-    assert len(kept) < 150
+    assert torch.equal(own.generator().get_state(), generator.get_state())
 
 
 def test_groups_and_frozen_parameters():
@@ -302,7 +255,8 @@ def test_a_program_knows_when_it_does_not_hold_any_more(change):
 
 def test_rates_and_smoothing_may_change_between_steps():
     fresh, found = mlp(nn.Dropout(0.5)).double(), []
-    for train in (functools.partial(directly, generator=torch.default_generator), by_hand):
+    generator = Stream(0, "forward").generator()
+    for train in (functools.partial(directly, generator=generator), by_hand):
         module, criterion = copy.deepcopy(fresh), nn.CrossEntropyLoss(label_smoothing=0.5)
 
         def changing(module=module, criterion=criterion):
@@ -311,8 +265,7 @@ def test_rates_and_smoothing_may_change_between_steps():
                 yield batch
 
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with OwnGenerators(Stream(0, "forward")):
             losses = train(module, criterion, optimizer, changing())
         found.append([*losses, *module.parameters()])
     same(*found)

@@ -10,7 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.estimators import MLP, TorchClassifier
-from skhpo.training.randomness import OwnGenerators, Stream, may_draw, noticing_draws
+from skhpo.training import randomness
+from skhpo.training.randomness import (
+    Masks,
+    OwnGenerators,
+    Stream,
+    fill_mask,
+    may_draw,
+    noticing_draws,
+)
 
 
 class Drawing(nn.Module):
@@ -136,8 +144,8 @@ def test_dropout_shifts_neither_the_initial_weights_nor_the_order(blobs):
         lambda x: torch.dropout(x, 0.5, True),
         lambda x: nn.Dropout(0.5)(x),
         lambda x: nn.Dropout1d(0.5)(x[None]),
-        lambda x: nn.Dropout2d(0.5)(x[None, None]),
-        lambda x: nn.Dropout3d(0.5)(x[None, None, None]),
+        lambda x: nn.Dropout2d(0.5)(x[:, :, None, None]),
+        lambda x: nn.Dropout3d(0.5)(x[:, :, None, None, None]),
         lambda x: nn.AlphaDropout(0.5)(x),
         lambda x: nn.FeatureAlphaDropout(0.5)(x),
         lambda x: nn.RReLU()(x),
@@ -209,19 +217,96 @@ def test_functions_that_torch_marks_as_drawing_are_known():
     assert not unknown
 
 
-def test_own_dropout_is_that_of_torch():
-    x = torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
-    stream = Stream(5, "forward")
-    generator = torch.Generator()
-    generator.set_state(stream.generator().get_state())
-    with OwnGenerators(stream):
-        own = F.dropout(x, 0.3)
-    before = torch.get_rng_state()
-    torch.set_rng_state(generator.get_state())
-    of_torch = F.dropout(x, 0.3)
-    torch.set_rng_state(before)
-    # Two implementations, that may divide by what is kept before or after.
-    torch.testing.assert_close(own, of_torch)
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.2, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_masks_have_their_rate(rate, dtype):
+    n = 400_000
+    mask = torch.empty(n // 4, 4, dtype=dtype)
+    fill_mask(mask, rate, torch.Generator().manual_seed(0))
+    kept = torch.tensor(1 / (1 - rate), dtype=dtype)
+    assert set(mask.unique().tolist()) == {0.0, kept.item()}
+    # Four standard errors, of all values and of each column (which has its own bits of a word).
+    dropped = (mask == 0).double()
+    error = 4 * (rate * (1 - rate) / n) ** 0.5
+    assert abs(dropped.mean() - rate) < error
+    assert (dropped.mean(0) - rate).abs().max() < 2 * error
+    if dtype is torch.float32 and rate == 0.5:
+        # Neighbours, and values of another draw, are independent.
+        other = torch.empty_like(mask)
+        fill_mask(other, rate, torch.Generator().manual_seed(1))
+        for pair in ((mask[:, 0], mask[:, 1]), (mask[1:, 0], mask[:-1, 3]), (mask, other)):
+            products = [(half.flatten() - 1) for half in pair]
+            assert abs((products[0] * products[1]).mean()) < 4 / len(products[0]) ** 0.5
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.3, 0.95])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dropout", "shape"),
+    [
+        (F.dropout, (6, 5)),
+        (F.dropout, (3, 5, 4)),
+        (F.dropout1d, (6, 5, 4)),
+        (F.dropout2d, (6, 5, 4, 2)),
+        (F.dropout3d, (2, 5, 4, 2, 2)),
+    ],
+)
+def test_autograd_has_the_masks_of_rules(dropout, shape, dtype, rate):
+    x = torch.rand(shape, dtype=dtype, generator=torch.Generator().manual_seed(1)) + 1
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    with OwnGenerators(Stream(5, "forward")):
+        own = dropout(x, rate)
+        again = dropout(x.clone(), rate, inplace=True)
+    of_channels = dropout is not F.dropout
+    mask = torch.empty(*shape[:2], *([1] if of_channels else shape[2:3]), dtype=dtype)
+    mask = mask.view(*shape[:2], *[1] * (len(shape) - 2)) if of_channels else mask.view(shape)
+    masks = Masks(Stream(5, "forward").generator)
+    for found in (own, again):
+        masks(mask, rate)
+        assert torch.equal(found, x * mask)
+
+
+def test_dropout_of_rows_without_a_batch_is_that_of_torch():
+    x = torch.ones(5, 400)
+    with OwnGenerators(Stream(5, "forward")):
+        rows = F.dropout1d(x, 0.5)  # 5 channels
+    assert ((rows == 0).all(1) | (rows == 2).all(1)).all()
+
+
+def test_masks_of_several_networks_are_those_of_each(monkeypatch):
+    monkeypatch.setattr(randomness, "_AT_ONCE", 70)  # two networks at a time
+    rates, lengths = [0.1, 0.0, 0.5, 1.0, 0.77, 0.99, 0.001], [7, 7, 4, 7, 1, 7, 6]
+    n = len(rates)
+    for dtype in (torch.float32, torch.bfloat16):
+        generators, own = ([torch.Generator().manual_seed(i) for i in range(n)] for _ in range(2))
+        for layout in ("rows", "columns"):
+            masks, mask = Masks(), torch.full((n, 7, 5), torch.nan, dtype=dtype)
+            if layout == "columns":
+                mask = mask.mT.contiguous().mT
+            for _ in range(2):
+                masks.fill_each(mask, rates, lengths, generators)
+                for found, rate, length, generator in zip(mask, rates, lengths, own, strict=True):
+                    wanted = torch.full((length, 5), 1 - rate, dtype=dtype)
+                    if 0 < rate < 1:
+                        fill_mask(wanted, rate, generator)
+                    assert torch.equal(found[:length], wanted)
+                assert mask.isfinite().all()
+
+
+def test_no_more_than_a_few_rates_are_remembered():
+    generator = torch.Generator().manual_seed(0)
+    masks, mask = Masks(lambda: generator), torch.empty(2, 3, 4)
+    for i in range(1, 200):
+        masks(mask, i / 400)
+        masks.fill_each(mask, [i / 300, 0.5], [3, 3], [generator] * 2)
+    kept = {
+        id(value)
+        for of_rates in vars(masks).values()
+        if isinstance(of_rates, dict)
+        for value in of_rates.values()
+    }
+    assert len(kept) < 150
 
 
 def test_only_what_may_draw_is_watched():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...estimators.fitting import describe_training
-from ...training.direct import Masks
+from ...training.randomness import Masks
 from ...training.runners import DirectSteps
 
 __all__ = ["RuleSteps"]

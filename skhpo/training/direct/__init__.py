@@ -27,7 +27,6 @@ networks (`Networks`) autograd differentiates only that part, as a rule like the
 """
 
 from ._autograd import Networks
-from ._elementwise import Masks
 from ._equivalence import find_differences
 from ._functions import OPERATIONS
 from ._graph import Tracer, Untraceable, global_states
@@ -50,7 +49,6 @@ __all__ = [
     "LOSSES",
     "OPERATIONS",
     "RULES",
-    "Masks",
     "Networks",
     "Place",
     "Program",

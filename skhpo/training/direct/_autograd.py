@@ -13,8 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..randomness import OwnGenerators, Stream, may_draw
-from ._elementwise import Masks
+from ..randomness import Masks, OwnGenerators, Stream, may_draw
 from ._place import Place, Rule, Unknown, users_code
 
 __all__ = ["ByAutograd", "Networks", "Part", "make_local_rule"]

@@ -1,9 +1,7 @@
-"""Rules of activations and of dropout, and its masks."""
+"""Rules of activations and of dropout."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +9,9 @@ from torch import nn
 
 from ._place import Place, Rule, Unknown
 
-__all__ = ["ACTIVATIONS", "Dropout", "FeatureDropout", "Identity", "Masks"]
+__all__ = ["ACTIVATIONS", "Dropout", "FeatureDropout", "Identity"]
 
 _aten = torch.ops.aten
-_AT_ONCE = 2**15  # numbers of 64 bits
-_MOST_RATES = 64
 
 
 class Identity(Rule):
@@ -316,106 +312,3 @@ ACTIVATIONS = {
     nn.Softsign: Softsign,
     nn.Tanhshrink: Tanhshrink,
 }
-
-
-class Masks:
-    """Draws dropout masks, bit for bit those of `torch.nn.functional.dropout` on a CPU.
-
-    `generator` is a function that returns the generator.
-    """
-
-    def __init__(self, generator: Callable[[], torch.Generator] | None = None) -> None:
-        self._generator = generator
-        self._uniform: dict[int, torch.Tensor] = {}
-        self._rows: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = {}
-        # By rates, of which there are many where they are tuned: see `_remember`.
-        self._scales: dict[float, torch.Tensor] = {}
-        self._factors: dict[tuple[float, ...], tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def __call__(self, mask: torch.Tensor, rate: float) -> None:
-        """Fill a mask with draws from the generator."""
-        assert self._generator is not None
-        self.fill(mask, rate, self._generator())
-
-    def fill(self, mask: torch.Tensor, rate: float, generator: torch.Generator) -> None:
-        """Fill a mask; a value is zero with probability `rate`, between 0 and 1."""
-        if mask.is_contiguous() and _draws_uniform_numbers():
-            n = mask.numel()
-            if n not in self._uniform:
-                self._uniform[n] = mask.new_empty(n, dtype=torch.float64)
-            numbers = self._uniform[n].uniform_(generator=generator)
-            torch.lt(numbers.view(mask.shape), 1 - rate, out=mask)
-        else:
-            mask.bernoulli_(1 - rate, generator=generator)
-        mask.mul_(self._scale(mask, rate))
-
-    def fill_each(
-        self,
-        mask: torch.Tensor,
-        rates: Sequence[float],
-        lengths: Sequence[int],
-        generators: Sequence[torch.Generator],
-    ) -> None:
-        """Fill a mask (n_networks, n, ...) of networks that have rates and generators of their own.
-
-        Only the first rows of each are drawn; the others are any finite numbers.
-        """
-        if not (mask.is_contiguous() and _draws_uniform_numbers()):
-            for own, rate, length, generator in zip(
-                mask.unbind(0), rates, lengths, generators, strict=True
-            ):
-                own[length:].fill_(0)
-                if 0 < rate < 1:
-                    self.fill(own[:length], rate, generator)
-                else:
-                    own[:length].fill_(1 - rate)
-            return
-        n_networks, n = mask.shape[:2]
-        flat = mask.view(n_networks, -1)
-        size = flat.shape[1]
-        if size not in self._rows:
-            # Some networks at a time, as many as the processor's cache has room for.
-            drawn = mask.new_zeros(max(1, _AT_ONCE // size), size, dtype=torch.float64)
-            self._rows[size] = drawn, list(drawn.unbind(0))
-        drawn, rows = self._rows[size]
-        key = tuple(rates)
-        if key not in self._factors:
-            kept = torch.tensor([1 - rate for rate in rates], dtype=torch.float64).unsqueeze(1)
-            scales = [self._scale(mask, rate if rate < 1 else 0.0) for rate in rates]
-            _remember(self._factors, key, (kept, torch.stack(scales).unsqueeze(1)))
-        kept, scale = self._factors[key]
-        for start in range(0, n_networks, len(rows)):
-            some = slice(start, start + len(rows))
-            for row, rate, length, generator in zip(
-                rows, rates[some], lengths[some], generators[some], strict=False
-            ):
-                if not 0 < rate < 1:
-                    row.zero_()
-                elif length == n:
-                    row.uniform_(generator=generator)
-                else:
-                    row[: size // n * length].uniform_(generator=generator)
-            part = flat[some]
-            torch.lt(drawn[: len(part)], kept[some], out=part).mul_(scale[some])
-
-    def _scale(self, mask: torch.Tensor, rate: float) -> torch.Tensor:
-        if rate not in self._scales:
-            _remember(self._scales, rate, torch.ones_like(mask.view(-1)[0]).div_(1 - rate))
-        return self._scales[rate]
-
-
-def _remember(found: dict[Any, Any], key: Any, value: Any) -> None:
-    """Add to what is kept for the last few keys."""
-    if len(found) >= _MOST_RATES:
-        del found[next(iter(found))]
-    found[key] = value
-
-
-@functools.cache
-def _draws_uniform_numbers() -> bool:
-    """Whether ``bernoulli_`` equals a comparison of doubles, which takes half the time."""
-    ours, theirs = (torch.Generator().manual_seed(0) for _ in range(2))
-    wanted = torch.empty(1000).bernoulli_(0.3, generator=theirs)
-    found = torch.empty(1000, dtype=torch.float64).uniform_(generator=ours) < 0.3
-    same_state = torch.equal(ours.get_state(), theirs.get_state())
-    return same_state and torch.equal(found, wanted.bool())

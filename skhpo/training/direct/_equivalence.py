@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from ..randomness import OwnGenerators, Stream
+from ..randomness import Masks, OwnGenerators, Stream
 from ..structure import structure
-from ._elementwise import Masks
 from ._graph import global_states
 from ._layers import make_rule
 from ._place import Place, Unknown, users_code
