@@ -134,6 +134,15 @@ def test_halves_of_numbers_are_halved_again():
     assert parameters == {"x"}
 
 
+def test_a_half_in_which_nothing_differs_is_kept_whole():
+    space = SearchSpace({"x": uniform(), **{f"d{i}": ["a", "b", "c"] for i in range(5)}})
+    scheduler = Harmonica(space, 0, n_stages=1, n_samples=80)
+    trials = run(scheduler, lambda params: [0, 2, 3, 3][int(4 * params["x"])])
+    left = np.array([trial.params["x"] for trial in trials if trial.tags["stage"] == 1])
+    assert left.min() >= 0.5
+    assert np.mean(left < 0.75) == pytest.approx(0.5, abs=0.2)
+
+
 def test_choices_are_fixed_or_excluded():
     space = SearchSpace({"act": ["relu", "tanh", "gelu", None], "n": [8, 16, 32], "z": uniform()})
 

@@ -55,10 +55,11 @@ def code(space: SearchSpace, dimension: int, allowed: Sequence[Interval]) -> lis
 
     * *Two levels*: one function, +1 and -1 if both are equally likely (the bit of the paper).
     * *Choices*: one function per level, which separates it from all others.
-    * *Numbers*, and sorted lists of numbers: the half of the range, the quarter of that half, and
-      the product of the two. They are orthogonal, and halves and quarters are as equal in
-      probability as the levels allow. The allowed intervals shrink from stage to stage, and the
-      halves and quarters with them.
+    * *Numbers*, and sorted lists of numbers: the half of the range, and for each half the quarter
+      in it (Haar wavelets). They are orthogonal, and halves and quarters are as equal in
+      probability as the levels allow. A quarter of the half that is kept is chosen by what is
+      known of that half: functions of all quarters would choose it by the other half, too. The
+      allowed intervals shrink from stage to stage, and the halves and quarters with them.
 
     Parameters
     ----------
@@ -83,7 +84,8 @@ def code(space: SearchSpace, dimension: int, allowed: Sequence[Interval]) -> lis
     weights /= weights.sum()
     side = np.repeat([-1.0, 1.0], [len(left), len(right)])
     fine = np.concatenate([[-1.0, 1.0] if len(half) == 2 else [0.0] for half in (left, right)])
-    functions = _orthonormal([side, fine, side * fine], weights)
+    quarters = [np.where(side == half, fine, 0.0) for half in (-1.0, 1.0)]
+    functions = _orthonormal([side, *quarters], weights)
     return [
         _factor(dimension, cells, values, _range_label(space, dimension, cells, values))
         for values in functions
