@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import skhpo.define_by_run._builders
-import skhpo.estimators._first_look
+import skhpo.estimators.building
 import skhpo.evaluation._travel
 import skhpo.lockstep._members
 import skhpo.lockstep._prediction
@@ -140,7 +140,7 @@ def nets():
 @pytest.mark.parametrize(
     ("call", "place", "name"),
     [
-        (lambda nets: built_for(net_of(), X, Y), skhpo.estimators._first_look, "sample_shape"),
+        (lambda nets: built_for(net_of(), X, Y), skhpo.estimators.building, "sample_shape"),
         (lambda nets: pays(nets[0], 5), skhpo.lockstep._members, "zeros_for"),
         (lambda nets: _outputs(nets, [X, X]), skhpo.lockstep._prediction, "_key"),
         (lambda nets: pack(nets[0]), skhpo.evaluation._travel, "dumps"),

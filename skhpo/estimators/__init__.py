@@ -6,9 +6,9 @@
 * ``parameters``, ``settings``: ``get_params`` and ``set_params``; settings that differ from
   defaults, or exclude each other.
 * ``validation``, ``_inputs``, ``_targets``, ``_heads``: checks of data, labels, a dict of targets.
-* ``_building``, ``_first_look``, ``_outputs``: the module and what trains it, what a few rows
-  tell of it, the meaning of its outputs.
-* ``_feeding``, ``_items``, ``transforms``: from checked data to batches.
+* ``building``, ``_outputs``: the module and what trains it, what a few rows tell of it, the
+  meaning of its outputs.
+* ``feeding``, ``_items``, ``transforms``: from checked data to batches.
 * ``fitting``, ``held_out``, ``callbacks``: the epochs of a fit, rows to check on, who is notified;
   ``_batch_norm``: what comes after them.
 * ``predicting``, ``state``, ``exporting``: predictions, pickles and checkpoints, a plain module.

@@ -14,6 +14,7 @@ from ..training.averaging import by_batches, renew_statistics
 from ..training.batches import RowBatches
 from ..training.forwarding import plain_tuple, row_count
 from ..training.randomness import Stream
+from .feeding import batches_of, drawing_from
 from .transforms import batch_transform
 
 __all__ = ["recalibrate", "warn_of_gap"]
@@ -29,7 +30,7 @@ def recalibrate(net, dataset):
     state = net._state
     if state.running_weights is None:
         state.running_weights = state.copy_weights()  # with the averages that training goes on with
-    batches = net._batches(dataset, training=False)
+    batches = batches_of(net, dataset, training=False)
     if isinstance(batches, RowBatches):
         # Rows of a class or a source may lie side by side.
         batches.generator = Stream(net.seed_, "recalibration").generator()
@@ -49,7 +50,7 @@ def _of_two(batches):
 def _passes(net):
     """Yield the function that passes inputs through a net, in whatever mode it is."""
     module = net.module_
-    drawing = net._drawing_from(Stream(net.seed_, "recalibration"))
+    drawing = drawing_from(net, Stream(net.seed_, "recalibration"))
     net.module_ = getattr(module, "_orig_mod", module)  # what is compiled does not see hooks
     try:
         with drawing:

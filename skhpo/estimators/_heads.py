@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_array
 from ..names import resolve_criterion
 from ..rows import Inputs
 from ..training.data import as_array
+from .feeding import rows_of
 from .held_out import Measure
-from .validation import check_dataset, check_sample_weight
+from .validation import check_dataset, check_sample_weight, checked_inputs
 
 __all__ = ["HeadsMixin"]
 
@@ -94,11 +95,11 @@ class HeadsMixin:
             sample_weight = sample_weight.astype(np.float32)
         if isinstance(X, torch.utils.data.Dataset):
             X, _ = check_dataset(self, X, y, None, False)
-            rows = self._as_dataset(X, None, sample_weight, training=False)
+            rows = rows_of(self, X, None, sample_weight, training=False)
         else:
-            X, _ = self._check_inputs(X, y, reset=False, needs_y=True)
+            X, _ = checked_inputs(self, X, y, reset=False, needs_y=True)
             y = self._check_targets(y, None, False)
-            rows = self._as_dataset(X, y, sample_weight, training=False)
+            rows = rows_of(self, X, y, sample_weight, training=False)
         return -Measure(self, rows, None, None)()
 
 

@@ -7,37 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from ..training.batches import read_loader, start_method
 from ..training.items import fetch, pad_items
 from ..training.randomness import OwnGenerators, Stream, noticing_draws, stream_seed
 from .settings import changed_settings
 
-__all__ = ["ORDERS", "ItemReader", "collate_of", "orders_batches"]
+__all__ = ["ORDERS", "ItemReader", "collate_of"]
 
 # Arguments of a loader that say which items a batch has. The order is drawn from the stream
 # "shuffle" alone, so that the same rows have the same batches in whatever form they are given.
 _ORDER = {"batch_size", "shuffle", "drop_last"}
-# Those that say so in a way of their own.
-_OWN_ORDER = {"sampler", "batch_sampler", "generator"}
 # With one of these a loader is not told to shuffle.
 ORDERS = {"sampler", "batch_sampler", "shuffle"}
 # Those that do nothing without processes.
 _OF_PROCESSES = {"persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout"}
-
-
-def orders_batches(net: Any, dataset: object, *, training: bool) -> bool:
-    """Whether a net decides which items of a dataset a batch has, and no iterator of the user's."""
-    name = "iterator_train" if training else "iterator_valid"
-    settings = changed_settings(net, name)
-    return (
-        getattr(net, name) is DataLoader
-        and not _OWN_ORDER & set(settings)
-        and settings.get("batch_size", 1) is not None
-        and (training or not settings.get("shuffle"))
-        and not isinstance(dataset, IterableDataset)
-    )
 
 
 def collate_of(net: Any, settings: Mapping[str, Any]) -> Callable[[list[Any]], Any]:
@@ -57,12 +42,14 @@ class ItemReader:
     Parameters
     ----------
     net : TorchClassifier or TorchRegressor
+    prepare : callable
+        Makes inputs and encoded targets of a loader's batch; without `targets` inputs and None.
     training : bool
         Whether `iterator_train` is read by, or `iterator_valid`.
     """
 
-    def __init__(self, net: Any, *, training: bool) -> None:
-        self.net, self.training = net, training
+    def __init__(self, net: Any, prepare: Callable[..., Any], *, training: bool) -> None:
+        self.net, self.prepare, self.training = net, prepare, training
         settings = changed_settings(net, "iterator_train" if training else "iterator_valid")
         self.collate = collate_of(net, settings)
         of_loader = {k: v for k, v in settings.items() if k not in {*_ORDER, "collate_fn"}}
@@ -97,7 +84,7 @@ class ItemReader:
     def probe(self, dataset: Any, numbers: list[int]) -> Any:
         """Return a batch (X, y), with draws from a stream of its own."""
         with torch.inference_mode(False), OwnGenerators(Stream(0, "probe")):
-            return self.net._prepare_batch(fetch(dataset, numbers, self.collate))
+            return self.prepare(fetch(dataset, numbers, self.collate))
 
     def batches(
         self, dataset: Any, numbers: Sequence[list[int]], *, targets: bool = True
@@ -108,7 +95,7 @@ class ItemReader:
         for _ in numbers:
             # Items may stay in the dataset, and be used by autograd later.
             with torch.inference_mode(False):
-                made = self.net._prepare_batch(next(raw), targets=targets)
+                made = self.prepare(next(raw), targets=targets)
             yield made
 
     def _read(self, dataset: Any, numbers: Iterable[list[int]]) -> Iterator[Any]:

@@ -1,15 +1,24 @@
-"""The meaning of a module's output (logits, values, ...), and the operations that it ends in."""
+"""What a module returns for a few rows: its meaning (logits, values, ...), and how it was made."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
+
+from ..training.data import as_dict, sample_shape
+from ..training.forwarding import ResultBytes, row_count
+from ..training.randomness import Stream
+from .feeding import batches_of, drawing_from, first_rows, prepared_inputs, rows_of
+from .settings import overridden, reads_as_given, slices_batches
+from .transforms import batch_transform, transformed_in_training
 
 __all__ = [
     "REAL",
@@ -20,9 +29,11 @@ __all__ = [
     "as_predictions",
     "as_probabilities",
     "last_operations",
+    "learn_from",
     "link_of",
     "meaning_of",
     "only",
+    "store_input_format",
     "sum_to_one",
     "takes_logits",
     "two_columns",
@@ -355,3 +366,110 @@ def as_predictions(link: str) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _is_of_torch(criterion: Any) -> bool:
     return type(criterion).__module__.startswith("torch.")
+
+
+def learn_from(net: Any, X: Any, few: Any, fit_params: Mapping[str, Any]) -> None:
+    """Learn input and output formats of the built module from a first batch."""
+    store_input_format(net, X, few)
+    inputs = _test_batch(net, X, few)
+    if "train_transform" in net._transforms:
+        _test_module(net, transformed_in_training(net, inputs), fit_params)
+    output = _test_module(net, inputs, fit_params)
+    if net._heads is not None:
+        net._learn_heads(output)
+        return
+    output = output[0] if isinstance(output, tuple) else output
+    if isinstance(output, torch.Tensor):
+        net._infer_output_format(output)
+        return
+    _check_is_taken_apart(net, output)
+    net._meaning = "own"
+    net._output_shape = tuple(net.predict_nonlinearity(output).shape[1:])
+
+
+def _check_is_taken_apart(net: Any, output: Any) -> None:
+    """Raise ValueError unless user code computes loss and predictions of such an output."""
+    of_torch = type(net.criterion_).__module__.startswith("torch.")
+    if callable(net.predict_nonlinearity) and (overridden(net, "get_loss") or not of_torch):
+        return
+    keys = f" with the keys {list(output)}" if isinstance(output, Mapping) else ""
+    raise ValueError(
+        "the module must return a tensor, or a tuple that begins with the one that predictions "
+        f"are made of, but returns a {type(output).__name__}{keys}; wrap the module, or take "
+        "it apart in a criterion (or get_loss) and a predict_nonlinearity of your own"
+    )
+
+
+def _test_module(net: Any, inputs: Any, fit_params: Mapping[str, Any]) -> Any:
+    """Return the output for a few rows, and note the memory that a row needs."""
+    net._set_training(False)
+    net._row_bytes = None
+    n_rows = row_count(inputs)
+    made = None if net.compile or not n_rows else ResultBytes()
+    if made is not None:
+        made.add(inputs)
+    # A separate stream, so that streams of training do not shift. The last operation is read from
+    # the graph.
+    drawing = drawing_from(net, Stream(net.seed_, "trial"))
+    with torch.enable_grad(), drawing, made or contextlib.nullcontext():
+        try:
+            output = net.infer(inputs, **fit_params)
+        except Exception as error:
+            named = inputs.items() if isinstance(inputs, Mapping) else [("X", inputs)]
+            shapes = ", ".join(f"{name} {_shape(value)}" for name, value in named)
+            raise ValueError(
+                f"the module must accept a batch of the data, but for inputs of shape {shapes} "
+                f"it raised {type(error).__name__}: {error}{_converted(net, inputs)}"
+            ) from error
+    if made is not None:
+        net._row_bytes = made.n_bytes // n_rows
+    return output
+
+
+def _converted(net: Any, inputs: Any) -> str:
+    """Return a note for errors of the module if integers of the data became floats."""
+    floats = {name for name, value in as_dict(inputs).items() if _is_floating(value)}
+    if not any(was and name in floats for name, was in net._integer_inputs.items()):
+        return ""
+    return (
+        "; integers become floats where the module has no Embedding, so if it needs integers, "
+        "convert them in forward (x.long())"
+    )
+
+
+def _test_batch(net: Any, X: Any, few: Any) -> Any:
+    """Return a first batch as the built module gets it, on its device."""
+    if isinstance(X, Dataset) or reads_as_given(net, X):
+        inputs = prepared_inputs(net, few)
+    else:
+        rows = rows_of(net, first_rows(X), training=False)
+        if not slices_batches(net, training=False):
+            return next(iter(batches_of(net, rows, training=False).inputs()))
+        inputs = rows.take(torch.arange(len(rows)))[0]
+    change = batch_transform(net, training=False) if net._transforms else None
+    return inputs if change is None else change(inputs)
+
+
+def store_input_format(net: Any, X: Any, few: Any) -> None:
+    """Store shape and type that later inputs must have; `few` is the first batch of `X`."""
+    collated = isinstance(X, Dataset) or reads_as_given(net, X)
+    of = few if collated else X
+    # Lengths of what is collated may differ from batch to batch.
+    lengths_differ = collated and not slices_batches(net, training=False)
+    net.input_shape_ = None if lengths_differ else sample_shape(of)
+    arrays = of if isinstance(of, Mapping) else {None: of}
+    net._integer_inputs = {
+        name: not _is_floating(array)
+        for name, array in arrays.items()
+        if not isinstance(name, tuple)
+    }
+
+
+def _is_floating(array: Any) -> bool:
+    if isinstance(array, torch.Tensor):
+        return array.is_floating_point()
+    return array.dtype.kind == "f" if hasattr(array, "dtype") else True
+
+
+def _shape(value: Any) -> object:
+    return tuple(value.shape) if hasattr(value, "shape") else f"({type(value).__name__})"

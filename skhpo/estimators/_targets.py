@@ -18,7 +18,8 @@ from ..names import resolve_criterion
 from ..rows import Inputs
 from ..training.data import as_array
 from ._outputs import last_operations, meaning_of
-from .settings import changed_settings
+from .feeding import first_batch, read_targets
+from .settings import changed_settings, reads_by_number
 
 __all__ = [
     "BINARY",
@@ -343,9 +344,9 @@ class LabelsMixin(ClassesMixin):
             y = stored_targets(dataset)
         needed = reset or self.class_weight is not None or self.batch_sampler is not None
         if y is None and needed and given is None:
-            y = self._read_targets(dataset)
+            y = read_targets(self, dataset)
             if y is None:
-                self._first_batch(dataset)  # raises, because there are no pairs
+                first_batch(self, dataset)  # raises, because there are no pairs
         if y is None:
             for name in ("class_weight", "batch_sampler"):
                 if getattr(self, name) is not None:
@@ -356,7 +357,7 @@ class LabelsMixin(ClassesMixin):
                     )
             self._learn_classes(None, classes, reset)
             if reset:
-                shape = np.shape(self._first_batch(dataset)[1])[1:]
+                shape = np.shape(first_batch(self, dataset)[1])[1:]
                 self._label_shape = shape if len(shape) > 1 else ()
             return None
         _refuse_dict(y)
@@ -372,7 +373,7 @@ class LabelsMixin(ClassesMixin):
         self._learn_classes(y, classes, reset)
         y = self._encode_of_dataset(y)
         self._class_weight_of_loader = None
-        if self.class_weight is not None and not self._reads_items(dataset, training=True):
+        if self.class_weight is not None and not reads_by_number(self, dataset, training=True):
             per_class = weights_of_classes(self.class_weight, self._known_classes, y)
             self._class_weight_of_loader = per_class / per_class[y].mean()
         return y
@@ -470,7 +471,7 @@ class LabelsMixin(ClassesMixin):
             encoded = self._encode_of_dataset(encoded)
         if self._class_weight_of_loader is not None:
             weight = self._class_weight_of_loader[encoded].astype(np.float32)
-            self._set_batch_weight(torch.as_tensor(weight, device=self.device_))
+            self._batch_weight = torch.as_tensor(weight, device=self.device_)
         encoded = self._shape_targets(encoded)
         return torch.as_tensor(encoded, device=self.device_)
 

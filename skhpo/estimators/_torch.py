@@ -12,7 +12,7 @@ import numpy as np
 import skorch.utils
 import torch
 from sklearn import get_config
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metadata_routing import process_routing
 from torch.utils.data import Dataset
@@ -21,18 +21,18 @@ from ..searchable import SearchTags
 from ..training.data import as_array
 from ..training.forwarding import as_float32, call_module
 from ..training.structure import copied
-from ._building import BuildingMixin
-from ._first_look import FirstLookMixin
 from ._hyperparameter_schedule import check_epochs_of_schedule
+from .building import BuildingMixin
 from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
+from .feeding import make_iterator, read_targets
 from .fitting import prepare_fit, run_epochs
 from .held_out import ARGUMENTS, check_sources, end_of_training, one_argument
 from .parameters import ParametersMixin
 from .predicting import PredictingMixin
-from .settings import made_request_methods
+from .settings import HiddenParameter, has_own_dataset, made_request_methods, slices_batches
 from .state import StateMixin
-from .validation import check_before_search, check_training_data
+from .validation import check_before_search, check_training_data, checked_inputs
 
 __all__ = ["TorchEstimator"]
 
@@ -45,7 +45,6 @@ _NOTHING = MappingProxyType({})
 class TorchEstimator(
     ParametersMixin,
     BuildingMixin,
-    FirstLookMixin,
     PredictingMixin,
     StateMixin,
     ExportingMixin,
@@ -85,6 +84,9 @@ class TorchEstimator(
     _optimizers = ["optimizer"]
     initialized_ = False
     virtual_params_ = {}
+    transform = HiddenParameter()
+    _transforms = MappingProxyType({})
+    _transforms_vary = False
     _batch_weight = None
     _labels_are_encoded = False
     _low_precision = None
@@ -99,7 +101,9 @@ class TorchEstimator(
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        _drop_made_request_methods(cls)
+        # They would reject the metadata of the module's ``forward``, which may have any name.
+        for name in {"set_fit_request", "set_partial_fit_request"} & {*made_request_methods(cls)}:
+            delattr(cls, name)
 
     @property
     def _default_callbacks(self):
@@ -229,12 +233,52 @@ class TorchEstimator(
     def _check_sources(self, validation):
         check_sources(self, validation)
 
+    def _learn_classes_alone(self):
+        pass
+
     @property
     def _has_seen_data(self):
         return hasattr(self, "_output_shape")
 
     def _learn_from_targets(self, y, weight):
         """Learn from checked targets of the training rows, unless that was done before."""
+
+    def _labels_of_dataset(self, dataset, report=None):
+        """Return the targets of a dataset as predictions have them; None if its items have none."""
+        return read_targets(self, dataset, report)
+
+    def _scale_targets(self, y):
+        """Scale checked targets, where that is wanted."""
+        return y
+
+    def _encode_of_dataset(self, y):
+        """Encode targets of a `Dataset`."""
+        return y
+
+    def _classes_to_balance(self, y):
+        return None
+
+    def get_iterator(self, dataset, training=False):
+        """Make the `DataLoader` of a dataset. In training it shuffles, unless set otherwise.
+
+        Parameters
+        ----------
+        dataset : torch Dataset
+            Rows to read.
+        training : bool, default=False
+            Whether `iterator_train` is used, or `iterator_valid`.
+
+        Returns
+        -------
+        iterator : iterable of batches
+            A `DataLoader`, unless `iterator_train` or `iterator_valid` is another class.
+        """
+        return make_iterator(self, dataset, training=training)
+
+    @property
+    def transforms_vary(self):
+        """Whether what transforms make of rows is known to depend on earlier calls."""
+        return self._transforms_vary
 
     def check_data(self, X, y=None):
         """Check data beyond what ``fit`` checks; for subclasses.
@@ -259,8 +303,8 @@ class TorchEstimator(
             reads_rows=(
                 self.validation_fraction is None
                 and self.collate is None
-                and self._slices_batches()
-                and self._slices_batches(training=False)
+                and slices_batches(self)
+                and slices_batches(self, training=False)
             ),
             check_data=self._check_before_search,
             dataset_targets=self._labels_of_dataset,
@@ -275,7 +319,23 @@ class TorchEstimator(
         given = one_argument(**{k: v for k, v in fit_params.items() if k in ARGUMENTS})
         if given is not None and not varied & {"validation_fraction", "train_split"}:
             self._check_sources(given)
-        check_before_search(self, X, y, fit_params.get("sample_weight"), varied, _PARTS)
+        schedule = () if "hyperparameter_schedule" in varied else self.hyperparameter_schedule
+        twice = sorted(varied & set(schedule or ()))
+        if twice:
+            raise ValueError(
+                f"{twice[0]!r} cannot be searched, because the estimator's hyperparameter_schedule "
+                "sets it in each epoch; leave one of them out"
+            )
+        net, weight = clone(self), fit_params.get("sample_weight")
+        is_dataset = isinstance(X, Dataset)
+        data = X, y, weight
+        if is_dataset or (X is not None and has_own_dataset(net)):  # rows may have any type
+            data = None, None, None
+        check_before_search(net, *data, varied, _PARTS, checked_inputs)
+        if is_dataset:
+            if "class_weight" in varied:
+                net.set_params(class_weight=None)
+            net._check_training_data(X, y, weight, None, True)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the accuracy of a classifier, the coefficient of determination of a regressor.
@@ -417,16 +477,6 @@ class TorchEstimator(
     def _snapshot(self):
         """Return the attributes with which a copy of this estimator predicts as it does now."""
         return {name + "_": copied(getattr(self, name + "_")) for name in self._modules}
-
-
-def _drop_made_request_methods(cls):
-    """Drop the ``set_*_request`` methods that scikit-learn derived from the signatures of a class.
-
-    They would reject the metadata of the module's ``forward``, which may have any name.
-    """
-    for name in made_request_methods(cls):
-        if name in ("set_fit_request", "set_partial_fit_request"):
-            delattr(cls, name)
 
 
 def _routed(net, method, fit_params):

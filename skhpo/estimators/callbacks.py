@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 import torch
-from skorch import NeuralNet
 from skorch.callbacks import LRScheduler, PassthroughScoring, PrintLog
 from skorch.callbacks.scoring import ScoringBase
 from skorch.dataset import get_len
@@ -27,7 +26,7 @@ from ..training.batches import RowBatches
 from ..training.engine import ActiveNetwork, Checks, EpochReport, EpochRunner
 from ..training.forwarding import plain_tuple
 from ..training.runners import GradientSteps, parameters_of
-from .settings import changed_settings
+from .settings import changed_settings, overridden, own_classes
 
 __all__ = [
     "HookedRunner",
@@ -38,7 +37,6 @@ __all__ = [
     "check_monitors",
     "given_callbacks",
     "let_callbacks_set_params",
-    "own_classes",
     "stopped_by_skorch",
     "why_hooked",
     "with_epoch_table",
@@ -46,7 +44,6 @@ __all__ = [
 
 
 _PRINT = inspect.signature(PrintLog).parameters["sink"].default
-_OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
 
 # Methods that only skorch's own loop calls.
 _HOOKS = (
@@ -167,11 +164,6 @@ def _raise_without_validation(
         f"what a callback monitors must be recorded in each epoch, but {name} monitors "
         f"{monitor!r} and {found}; {fix}"
     )
-
-
-def own_classes(cls: type[Any]) -> list[type[Any]]:
-    """Return the user's classes among the bases of a class."""
-    return [base for base in cls.__mro__ if base.__module__.partition(".")[0] not in _OF_PACKAGES]
 
 
 def _constants_of(cls: type[Any]) -> set[object]:
@@ -319,8 +311,7 @@ def why_hooked(
     net: Any, batches: object, valid_batches: object, fit_params: Mapping[str, Any]
 ) -> str | None:
     """Return the reason why epochs must run in skorch's own loop, or None."""
-    cls = type(net)
-    hooks = [hook for hook in _HOOKS if getattr(cls, hook) is not getattr(NeuralNet, hook)]
+    name, hooks = type(net).__name__, overridden(net, *_HOOKS)
     if not (isinstance(batches, RowBatches) or net.iterator_train is DataLoader):
         return "an iterator of its own makes the batches"
     if valid_batches is not None:
@@ -330,9 +321,9 @@ def why_hooked(
     if net.callbacks and net.callbacks != "disable":
         return "there are callbacks"
     if hooks:
-        return f"{cls.__name__} overrides {', '.join(hooks)}"
-    if cls.get_default_callbacks is not NeuralNet.get_default_callbacks:
-        return f"{cls.__name__} has default callbacks of its own"
+        return f"{name} overrides {', '.join(hooks)}"
+    if overridden(net, "get_default_callbacks"):
+        return f"{name} has default callbacks of its own"
     if changed_settings(net, "callbacks"):
         return "default callbacks are set otherwise"
     if len(net._optimizers) != 1 or type(net.optimizer_) not in OPTIMIZERS.values():

@@ -11,6 +11,7 @@ from ..modules import MLP
 from ._outputs import as_probabilities, two_columns
 from ._targets import LabelsMixin, multi_label_classes, sorted_classes
 from ._torch import TorchEstimator
+from .predicting import knowing_format
 
 __all__ = ["TorchClassifier"]
 
@@ -360,4 +361,4 @@ cuda_dependent_attributes_ : object
         probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             Of float32; the columns are in the order of `classes_`.
         """
-        return self._knowing_format(X).predict_outputs(X)
+        return knowing_format(self, X).predict_outputs(X)

@@ -12,6 +12,8 @@ from torch import nn
 
 from ..process import ignoring
 from ..training.structure import copied
+from .feeding import batches_of, input_dtypes, rows_of
+from .validation import checked_inputs
 
 __all__ = ["ExportingMixin", "PlainModel"]
 
@@ -180,8 +182,8 @@ class ExportingMixin:
 
     def _example(self, X):
         """Return two or more rows as the module gets them, on the CPU."""
-        X, _ = self._check_inputs(X, reset=False, needs_y=False)
-        batch, _ = next(iter(self._batches(self._as_dataset(X, training=False), training=False)))
+        X, _ = checked_inputs(self, X, reset=False, needs_y=False)
+        batch, _ = next(iter(batches_of(self, rows_of(self, X, training=False), training=False)))
         if isinstance(batch, Mapping):
             return {name: _at_least_two(value.cpu()) for name, value in batch.items()}
         return _at_least_two(batch.cpu())
@@ -201,7 +203,7 @@ class ExportingMixin:
         return _STEPS.get(self._meaning, _NOTHING)
 
     def _described_inputs(self):
-        dtypes = self._input_dtypes()
+        dtypes = input_dtypes(self)
         if isinstance(dtypes, Mapping):
             each = ", ".join(f"{name}: {_plain(dtype)}" for name, dtype in dtypes.items())
             return f"tensors as arguments of these names, rows first ({each})"

@@ -25,7 +25,9 @@ from ..training.schedule import Schedule
 from ..training.structure import frozen
 from ._batch_norm import recalibrate, warn_of_gap
 from ._hyperparameter_schedule import HyperparameterSchedule
+from ._outputs import learn_from
 from ._targets import BINARY, current_smoothing
+from .building import apply_freeze, build_for
 from .callbacks import (
     HookedRunner,
     HookedWatcher,
@@ -35,7 +37,9 @@ from .callbacks import (
     let_callbacks_set_params,
     why_hooked,
 )
+from .feeding import batches_of, drawing_from, first_batch, rows_of, split_rows
 from .held_out import hold_out
+from .settings import slices_batches
 
 __all__ = [
     "Findings",
@@ -98,17 +102,17 @@ def prepare_fit(
         if net.callbacks:
             let_callbacks_set_params(net, X, y)
         n_categories = None if type(X) is np.ndarray else n_categories_of(X)
-        net._build(inputs, fit_params, targets, n_categories, once, templates)
+        build_for(net, inputs, fit_params, targets, n_categories, once, templates)
     elif net._freeze_changed:
-        net._apply_freeze()
+        apply_freeze(net)
     if continuing and reset:
-        net._learn_from(inputs, net._first_batch(inputs, targets)[0], fit_params)
+        learn_from(net, inputs, first_batch(net, inputs, targets)[0], fit_params)
     if validation is None and net.validation_fraction is None:
         dataset, checks = once("rows", partial(_all_rows, net, inputs, targets, weight)), None
     else:
         dataset, checks = hold_out(net, inputs, targets, weight, validation)
     whole = inputs if checks is None else dataset
-    train, valid = net._split(dataset, whole, targets, split_params)
+    train, valid = split_rows(net, dataset, whole, targets, split_params)
     if net.callbacks:
         check_monitors(net, valid, checks)
     return train, valid, checks
@@ -116,7 +120,7 @@ def prepare_fit(
 
 def _all_rows(net, inputs, targets, weight):
     net._learn_from_targets(targets, weight)
-    return net._as_dataset(inputs, targets, weight, training=True)
+    return rows_of(net, inputs, targets, weight, training=True)
 
 
 def _call(name, step):
@@ -175,7 +179,7 @@ def build(net, X, y, *, optimizer=True):
     net.check_training_readiness()
     net._check_params()
     inputs, *_ = net._check_training_data(X, y, None, None, True)
-    net._build(inputs, {})
+    build_for(net, inputs, {})
 
 
 def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task, fit_params):
@@ -185,7 +189,7 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
     the next call. `X`, `y`, `sample_weight` and `task` ("fit" or "partial_fit") are for callbacks;
     `fit_params` are passed to the module's ``forward``.
     """
-    valid_batches = None if valid is None else net._batches(valid, training=False)
+    valid_batches = None if valid is None else batches_of(net, valid, training=False)
     hook_data = {"estimator": net, "X": X, "y": y}
     if sample_weight is not None:
         hook_data["metadata"] = {"sample_weight": sample_weight}
@@ -219,7 +223,7 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
 
 def activate(net, train_part, checks):
     """Return the `ActiveNetwork` that continues training a net; the first call makes a schedule."""
-    batches = net._batches(train_part, training=True)
+    batches = batches_of(net, train_part, training=True)
     state = net._gathered_state()
     if net.lr_scheduler is not None and state.counters.n_epochs == 0 and state.schedule is None:
         n_batches = len(batches) if hasattr(batches, "__len__") else 0
@@ -273,7 +277,7 @@ def make_schedule(net, n_epochs, n_batches):
 
 def _choose_runner(net, batches, valid_batches, checks, fit_params):
     """Return the runner of a net's epochs."""
-    drawing = net._drawing_from(net._state.streams["forward"])
+    drawing = drawing_from(net, net._state.streams["forward"])
     if not _draws(net):
         drawing = contextlib.nullcontext()
     if net.has_own_epochs:
@@ -342,7 +346,7 @@ def describe_training(net, batches, masks):
 
 def trains_by_rows(net):
     """Whether batches of training are slices of one array, by the parameters of a net."""
-    return net._slices_batches()
+    return slices_batches(net)
 
 
 def is_of_probabilities(net):

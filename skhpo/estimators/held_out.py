@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ from ..training.holdout import holdout_rows
 from ..training.items import EncodedTargets, ItemRows
 from ..training.randomness import Stream
 from ..training.schedule import needs_monitor
-from .callbacks import given_callbacks, own_classes
-from .validation import check_dataset
+from .callbacks import given_callbacks
+from .feeding import batches_of, drawing_from, encode_as_trained, rows_of
+from .settings import own_classes, reads_as_given, reads_by_number, slices_batches
+from .validation import check_dataset, checked_inputs
 
 __all__ = [
     "ARGUMENTS",
@@ -118,7 +121,7 @@ def hold_out(
         return _parted(net, X, y, weight, np.flatnonzero(~given), np.flatnonzero(given))
     if given is not None:
         net._learn_from_targets(y, weight)
-        return net._as_dataset(X, y, weight, training=True), _checks_on(net, given)
+        return rows_of(net, X, y, weight, training=True), _checks_on(net, given)
     if isinstance(X, torch.utils.data.IterableDataset):
         raise ValueError(
             f"validation_fraction={net.validation_fraction} needs rows that are read by number, "
@@ -145,14 +148,14 @@ def _parted(
     if y is not None:
         net._learn_from_targets(y[train], None if weight is None else weight[train])
     if isinstance(X, torch.utils.data.Dataset):
-        X = net._as_dataset(X, y, weight, training=True)
+        X = rows_of(net, X, y, weight, training=True)
         if isinstance(X, ItemRows):
             checked = X.view(valid)
             return X.view(train), checks_of(net, checked, _labels(net, checked.given, known))
         checked = Subset(X, valid)
         return Subset(X, train), checks_of(net, checked, _labels(net, checked, known))
-    if net._slices_batches() and net._slices_batches(training=False) and not net._reads_as_given(X):
-        rows = net._as_dataset(X, y, weight, training=True)
+    if slices_batches(net) and slices_batches(net, training=False) and not reads_as_given(net, X):
+        rows = rows_of(net, X, y, weight, training=True)
         valid_rows = rows.subset(valid) if rows.resident else rows.view(valid)
         return rows.view(train), checks_of(net, valid_rows, known)
 
@@ -162,7 +165,7 @@ def _parted(
         else:
             some = safe_indexing(X, rows)
         of_rows = None if weight is None else weight[rows]
-        return net._as_dataset(some, y[rows], of_rows, training=training)
+        return rows_of(net, some, y[rows], of_rows, training=training)
 
     return part(train, training=True), checks_of(net, part(valid, training=False), known)
 
@@ -180,11 +183,11 @@ def _checks_on(net: Any, given: Any) -> Checks:
     try:
         if is_dataset:
             return _checks_on_dataset(net, X, y)
-        X, y = net._check_inputs(X, y, reset=False, needs_y=True)
+        X, y = checked_inputs(net, X, y, reset=False, needs_y=True)
         y = net._check_targets(y, None, False)
     except ValueError as error:
         raise ValueError(f"validation_data must be like X and y, but: {error}") from error
-    return checks_of(net, net._as_dataset(X, y, training=False), net._decode(y))
+    return checks_of(net, rows_of(net, X, y, training=False), net._decode(y))
 
 
 def _checks_on_dataset(net: Any, X: Any, y: Any) -> Checks:
@@ -193,7 +196,7 @@ def _checks_on_dataset(net: Any, X: Any, y: Any) -> Checks:
     net._class_weight_of_loader = of_training
     known = _labels(net, X, None if y is None else net._decode(y))
     if net._targets_are_encoded:
-        X = EncodedTargets(X, net._encode_as_trained)
+        X = EncodedTargets(X, partial(encode_as_trained, net))
     return checks_of(net, X, known)
 
 
@@ -261,7 +264,7 @@ class Measure:
         net._set_training(False)
         weighted = getattr(self.valid, "weight", None) is not None
         losses, sizes = [], []
-        batches = net._batches(self.valid, training=False)
+        batches = batches_of(net, self.valid, training=False)
         forward = net._forward_in_training if isinstance(batches, RowBatches) else net.infer
         with torch.no_grad(), self._drawing(), self.compared():
             for X, y, weight in batches.triples():
@@ -276,9 +279,7 @@ class Measure:
         if not self.may_draw:
             return contextlib.nullcontext()
         # A new stream for each check: checks must not shift the streams of training.
-        drawing: contextlib.AbstractContextManager[Any]
-        drawing = self.net._drawing_from(Stream(self.net.seed_, "check"))
-        return drawing
+        return drawing_from(self.net, Stream(self.net.seed_, "check"))
 
 
 def end_of_training(net: Any) -> EndOfTraining:
@@ -363,7 +364,7 @@ def _steps_per_epoch(net: Any, n_samples: int) -> int:
         batch_sizes(
             n_samples,
             1 if size is None else size,  # a loader then takes each item for a batch
-            joins=net._reads_items(None, training=True),
+            joins=reads_by_number(net, None, training=True),
             drop_last=settings.get("drop_last", False),
         )
     )

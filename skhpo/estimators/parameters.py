@@ -31,6 +31,7 @@ from .settings import (
     check_settings,
     signature_of,
 )
+from .transforms import made_transforms
 
 __all__ = [
     "INFERRED",
@@ -227,7 +228,7 @@ class ParametersMixin(NamesMixin):
         if any(name.split("__")[0] == "callbacks" for name in params):
             self._initialize_callbacks()
         if any(name.split("__")[0] in TRANSFORMS for name in params):
-            self._make_transforms()
+            self._transforms = made_transforms(self)
         if "freeze" in params:
             self._freeze_changed = True
         optimizer = getattr(self, "optimizer_", None)

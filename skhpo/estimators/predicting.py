@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import skorch.utils
@@ -14,8 +15,19 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from .._compat import safe_indexing
 from ..training.forwarding import plain_tuple
 from ._inputs import arranged
+from ._outputs import learn_from, store_input_format
+from .feeding import (
+    batches_of,
+    first_batch,
+    input_dtypes,
+    lengths_to_sort,
+    net_rows,
+    rows_at_once,
+    rows_of,
+)
+from .settings import reads_as_given, slices_batches
 from .transforms import batch_transform
-from .validation import check_inputs
+from .validation import check_inputs, checked_inputs
 
 __all__ = [
     "PredictingMixin",
@@ -49,11 +61,11 @@ class PredictingMixin:
         self.check_is_fitted()
         net = self if self._has_seen_data else copy.copy(self)
         if not isinstance(X, Dataset):
-            X, _ = net._check_inputs(X, reset=net is not self, needs_y=False)
+            X, _ = checked_inputs(net, X, reset=net is not self, needs_y=False)
         if net is not self:
-            net._store_input_format(X, net._first_batch(X)[0])
-        dataset = net._as_dataset(X, training=False)
-        for inputs in net._batches(dataset, training=False).inputs():
+            store_input_format(net, X, first_batch(net, X)[0])
+        dataset = rows_of(net, X, training=False)
+        for inputs in batches_of(net, dataset, training=False).inputs():
             output = self.evaluation_step((inputs, None), training=training)
             yield to_device(plain_tuple(output), device=device)
 
@@ -75,7 +87,7 @@ class PredictingMixin:
             return self._outputs_for(X)
         of_dataset = isinstance(X, Dataset)
         X = X if of_dataset else arranged(self, X, None, reset=False)
-        lengths = self._lengths_of(X)
+        lengths = lengths_to_sort(self, X)
         if lengths is None:
             return self._outputs_for(X)
         order = np.argsort(lengths, kind="stable")
@@ -104,9 +116,22 @@ class PredictingMixin:
         return predictions
 
 
+def knowing_format(net: Any, X: Any) -> Any:
+    """Return a net, or if it has seen no data a copy that has learned from `X`."""
+    net.check_is_fitted()
+    if net._has_seen_data:
+        return net
+    twin = copy.copy(net)
+    if not isinstance(X, Dataset):
+        X, _ = checked_inputs(twin, X, reset=True, needs_y=False)
+    twin._learn_classes_alone()
+    learn_from(twin, X, first_batch(twin, X)[0], {})
+    return twin
+
+
 def zeros_for(net, n_rows=2):
     """Return zeros in place of a few rows, as the module of a built net gets them."""
-    shape, dtype = (n_rows, *net.input_shape_), net._input_dtypes()
+    shape, dtype = (n_rows, *net.input_shape_), input_dtypes(net)
     few = torch.zeros(shape, dtype=dtype, device=net.device_)
     change = batch_transform(net, training=False) if net._transforms else None
     return few if change is None else change(few)
@@ -120,9 +145,9 @@ def predicts_rows(net, X):
         or isinstance(X, Dataset | Mapping)
         or net.collate is not None
         or net._transforms
-        or net._reads_as_given(X)
+        or reads_as_given(net, X)
         or None not in net._integer_inputs
-        or not net._slices_batches(training=False)
+        or not slices_batches(net, training=False)
     )
 
 
@@ -135,7 +160,7 @@ def input_format(net):
 def rows_to_predict(net, X):
     """Return an array as `Rows` of a net, checked, and how many of them it takes at once."""
     X, _ = check_inputs(net, X, None, reset=False, needs_y=False)
-    return net._rows(X), net._rows_at_once()
+    return net_rows(net, X), rows_at_once(net)
 
 
 def nonlinearity_of(net):

@@ -20,6 +20,8 @@ from ._heads import HeadsMixin
 from ._outputs import as_predictions, last_operations, link_of
 from ._targets import check_monitor_of_positions
 from ._torch import TorchEstimator
+from .feeding import first_batch
+from .predicting import knowing_format
 
 __all__ = ["TorchRegressor"]
 
@@ -333,7 +335,7 @@ cuda_dependent_attributes_ : object
         if y is None and reset and self.scale_target is not None:
             y = self._labels_of_dataset(dataset)
         if y is None and reset:
-            self._check_targets(self._first_batch(dataset)[1], classes, reset)
+            self._check_targets(first_batch(self, dataset)[1], classes, reset)
         return None if y is None else self._check_targets(y, classes, reset)
 
     def _learn_from_targets(self, y, weight):
@@ -457,7 +459,7 @@ cuda_dependent_attributes_ : object
         return tuple(self._target_shape) if width == self._out_features() else None
 
     def _shaped_outputs(self, X):
-        net = self._knowing_format(X)
+        net = knowing_format(self, X)
         output = net.predict_outputs(X)
         if not hasattr(net, "_target_shape") and output.shape[1:] == (1,):
             return output[:, 0]

@@ -1,4 +1,7 @@
-"""Settings of a net and its components: names, which differ from defaults, which are invalid."""
+"""Settings of a net and its components: names, which differ from defaults, which are invalid.
+
+Also what they say of the way in which data are read.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import functools
 import inspect
 import numbers
 import types
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import skorch.dataset
 import torch
 from sklearn.metrics import get_scorer, get_scorer_names
-from skorch import NeuralNet
+from torch.utils.data import DataLoader, IterableDataset
 
 from ..arguments import COUNT_OR_ZERO, NON_NEGATIVE, check_arguments
 from ..names import nearest_first, resolve_optimizer, resolve_scheduler
+from ..training.data import is_read_by_rows
 from ..training.initialization import INITIALIZATIONS
 from ._hyperparameter_schedule import check_hyperparameter_schedule
 
@@ -21,16 +26,30 @@ __all__ = [
     "STREAMS",
     "TRANSFORMS",
     "HiddenParameter",
+    "NetPart",
     "arguments_of",
     "arguments_of_callbacks",
     "arguments_of_transform",
     "changed_settings",
     "check_settings",
+    "collates_plainly",
+    "has_own_dataset",
     "made_request_methods",
     "nested_parameters",
+    "overridden",
+    "own_classes",
+    "reads_as_given",
+    "reads_by_number",
     "same_value",
     "signature_of",
+    "slices_batches",
 ]
+
+if TYPE_CHECKING:
+    # What a part of the estimators can ask of a net: anything, as skorch has no types.
+    from skorch import NeuralNet as NetPart
+else:
+    NetPart = object
 
 # In the order in which they are applied.
 TRANSFORMS = ("transform", "train_transform")
@@ -38,6 +57,16 @@ TRANSFORMS = ("transform", "train_transform")
 STREAMS = ("init", "shuffle", "forward", "validation", "augment")
 # Methods of skorch's that decide when the optimizer steps.
 _STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")
+_OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
+# Settings of an iterator that need no DataLoader: slices of tensors implement the first line, and
+# the others do not change the batches.
+_ITERATOR_SETTINGS = {
+    *("batch_size", "shuffle", "drop_last"),
+    *("num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context"),
+    *("pin_memory", "pin_memory_device", "timeout"),
+}
+# Those that say in a way of their own which items a batch has.
+_OWN_ORDER = {"sampler", "batch_sampler", "generator"}
 
 
 def changed_settings(net: Any, component: str) -> dict[str, Any]:
@@ -63,6 +92,71 @@ def nested_parameters(net: Any, component: str) -> dict[str, Any]:
     if prefix not in "\n".join(vars(net)):
         return {}
     return {k.removeprefix(prefix): v for k, v in vars(net).items() if k.startswith(prefix)}
+
+
+def own_classes(cls: Any) -> tuple[type[Any], ...]:
+    """Return the user's classes among the bases of a class."""
+    return _find_own_classes(cls)
+
+
+@functools.lru_cache(maxsize=256)
+def _find_own_classes(cls: Any) -> tuple[type[Any], ...]:
+    bases: tuple[type[Any], ...] = cls.__mro__
+    return tuple(base for base in bases if base.__module__.partition(".")[0] not in _OF_PACKAGES)
+
+
+def overridden(net: Any, *names: str) -> list[str]:
+    """Return which of some methods classes of the user's override."""
+    own = own_classes(type(net))
+    return [name for name in names if any(name in vars(cls) for cls in own)]
+
+
+def has_own_dataset(net: Any) -> bool:
+    """Whether `X` is given to a dataset of the user's."""
+    return (
+        net.dataset is not skorch.dataset.Dataset
+        or bool(changed_settings(net, "dataset"))
+        or bool(overridden(net, "get_dataset"))
+    )
+
+
+def reads_as_given(net: Any, X: Any) -> bool:
+    """Whether `X` is passed to a `Dataset` as given, whose rows may have any type."""
+    return has_own_dataset(net) or bool(is_read_by_rows(X))
+
+
+def collates_plainly(net: Any, *, training: bool) -> bool:
+    """Whether a batch is what torch makes of the items, by a `DataLoader` or without one."""
+    name = "iterator_train" if training else "iterator_valid"
+    return (
+        getattr(net, name) is DataLoader
+        and set(changed_settings(net, name)) <= _ITERATOR_SETTINGS
+        and not callable(net.collate)
+        and not overridden(net, "get_iterator")
+    )
+
+
+def slices_batches(net: Any, *, training: bool = True) -> bool:
+    """Whether no setting needs a `Dataset` or a `DataLoader`, so that arrays are sliced."""
+    return (
+        collates_plainly(net, training=training)
+        and not (training and overridden(net, "get_split_datasets"))
+        and not has_own_dataset(net)
+    )
+
+
+def reads_by_number(net: Any, dataset: object, *, training: bool) -> bool:
+    """Whether a net decides which items of a dataset a batch has, and asks for them by number."""
+    name = "iterator_train" if training else "iterator_valid"
+    settings = changed_settings(net, name)
+    return (
+        getattr(net, name) is DataLoader
+        and not _OWN_ORDER & set(settings)
+        and settings.get("batch_size", 1) is not None
+        and (training or not settings.get("shuffle"))
+        and not isinstance(dataset, IterableDataset)
+        and not overridden(net, "get_iterator")
+    )
 
 
 def signature_of(factory: Any) -> tuple[inspect.Parameter, ...]:
@@ -213,8 +307,7 @@ def _check_steps(net: Any) -> None:
             f"{changed[0]} needs an optimizer that takes one gradient per step, but "
             f"optimizer={net.optimizer!r} asks for the loss again; leave one of them out"
         )
-    own = [name for name in _STEPS if getattr(type(net), name) is not getattr(NeuralNet, name)]
-    if own:
+    if own := overridden(net, *_STEPS):
         raise ValueError(
             f"{changed[0]} makes steps of its own, but {type(net).__name__} overrides {own[0]}; "
             "leave one of them out"

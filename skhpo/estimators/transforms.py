@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..training.data import floating_dtype
 from ..training.forwarding import cast_bytes, cast_floats, row_count
 from ..training.items import is_same
 from ..training.randomness import OwnGenerators, Stream
@@ -50,9 +51,10 @@ class BatchTransform:
         return cast_bytes(cast_floats(X, self.dtype), self.dtype)
 
 
-def made_transforms(net: Any, names: Sequence[str]) -> dict[str, Callable[[Any], Any]]:
-    """Return the functions of some transforms of a net, by name."""
-    return {name: _made(vars(net)[name], changed_settings(net, name)) for name in names}
+def made_transforms(net: Any) -> dict[str, Callable[[Any], Any]]:
+    """Return the functions of the transforms of a net that are set, by name."""
+    given = [name for name in TRANSFORMS if vars(net).get(name) is not None]
+    return {name: _made(vars(net)[name], changed_settings(net, name)) for name in given}
 
 
 def batch_transform(
@@ -66,7 +68,7 @@ def batch_transform(
     functions = [(name, _on_device(net, made[name])) for name in names]
     if stream is None:
         stream = net._state.streams["augment"] if training else Stream(0, "transform")
-    return BatchTransform(functions, stream, dtype or net._floating_dtype())
+    return BatchTransform(functions, stream, dtype or floating_dtype(net.module_))
 
 
 def seen_by_module(net: Any, few: Any) -> Any:
@@ -85,7 +87,7 @@ def transformed_in_training(net: Any, inputs: Any) -> Any:
     function = _on_device(net, net._transforms["train_transform"])
     stream = Stream(net.seed_, "trial")
     functions = [("train_transform", _copied(function))]
-    change = BatchTransform(functions, stream, net._floating_dtype())
+    change = BatchTransform(functions, stream, floating_dtype(net.module_))
     _check_repeats(net, "train_transform", change, inputs)
     return change(copy.deepcopy(inputs))  # it may work in place
 

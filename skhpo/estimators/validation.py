@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from numbers import Real
 from typing import Any, NoReturn
 
 import numpy as np
 import scipy.sparse
-import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from .._compat import num_samples, safe_indexing
 from ..datasets import stored_targets
 from ..rows import FrameRows, Inputs, RowSubset, as_given
-from ..training.data import as_array
+from ..training.data import as_array, as_container, is_read_by_rows
 from ..training.items import LabelledItems, is_pair, probed_items
 from ..training.randomness import OwnGenerators, Stream
 from ..training.sequences import Sequences
+from ._inputs import arranged
+from .settings import changed_settings, has_own_dataset, reads_by_number, slices_batches
 
 __all__ = [
     "NO_BATCHES",
-    "check_agreement",
     "check_before_search",
-    "check_container",
     "check_dataset",
     "check_inputs",
     "check_sample_weight",
     "check_training_data",
+    "checked_inputs",
     "keep_weighted",
+    "refuse_weights",
 ]
 
 
@@ -85,7 +85,21 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool, needs_y: bool) 
     return X, y
 
 
-def check_container(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+def checked_inputs(
+    net: Any, X: Any, y: Any = None, *, reset: bool, needs_y: bool
+) -> tuple[Any, Any]:
+    """Check `X` and `y` of a net as far as possible; a `Dataset` of the user's gets any data."""
+    if has_own_dataset(net):
+        return _check_container(net, X, y, reset=reset)
+    is_plain = isinstance(X, np.ndarray) and X.dtype != object
+    if net.collate == "pad" or not is_plain:
+        X = arranged(net, X, y, reset=reset)
+        if is_read_by_rows(X):
+            return _check_container(net, as_container(X), y, reset=reset)
+    return check_inputs(net, X, y, reset=reset, needs_y=needs_y)
+
+
+def _check_container(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
     """Check the data for a user's `Dataset`: names of columns, and length; return it as given."""
     single = not isinstance(X, Mapping | list | tuple)
     if single and len(getattr(X, "shape", ())) == 2:
@@ -221,14 +235,6 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float6
     return weight
 
 
-def _check_dataset_before_search(
-    estimator: Any, X: Dataset[Any], y: Any, sample_weight: Any, varied: Collection[str]
-) -> None:
-    if "class_weight" in varied:
-        estimator.set_params(class_weight=None)
-    estimator._check_training_data(X, y, sample_weight, None, True)
-
-
 def check_before_search(
     estimator: Any,
     X: Any,
@@ -236,30 +242,17 @@ def check_before_search(
     sample_weight: Any,
     varied: Set[str],
     parts: Set[str],
+    check_inputs: Callable[..., object],
 ) -> None:
     """Raise the ValueError that every fit of a search would raise, whatever its candidate.
 
     `X` and `y` may be None (unknown); `varied` are the parameters that candidates set, `parts`
-    those on which the valid names of others depend.
+    those on which the valid names of others depend; `check_inputs` checks inputs for the estimator.
     """
-    estimator = clone(estimator)
-    if "hyperparameter_schedule" not in varied:
-        schedule = getattr(estimator, "hyperparameter_schedule", None)  # Keras models have none
-        twice = sorted(varied & set(schedule or ()))
-        if twice:
-            raise ValueError(
-                f"{twice[0]!r} cannot be searched, because the estimator's hyperparameter_schedule "
-                "sets it in each epoch; leave one of them out"
-            )
     if not varied & parts:
         estimator._check_names()
     if X is not None:
-        if isinstance(X, torch.utils.data.Dataset):
-            _check_dataset_before_search(estimator, X, y, sample_weight, varied)
-            return
-        if estimator._has_own_dataset():  # whose rows may have any type
-            return
-        estimator._check_inputs(X, y, reset=True, needs_y=True)
+        check_inputs(estimator, X, y, reset=True, needs_y=True)
     if y is not None:
         weight = check_sample_weight(sample_weight, num_samples(y))
         y = estimator._check_targets(y, None, True)
@@ -275,7 +268,7 @@ def check_training_data(
     The last two are None without weights, the mask also where none is zero. With `reset` the net
     learns from the first targets.
     """
-    if y is None and not isinstance(X, Dataset) and net._has_own_dataset():
+    if y is None and not isinstance(X, Dataset) and has_own_dataset(net):
         X = net.get_dataset(X)
     y = Inputs(y) if isinstance(y, Mapping) else y
     net._class_weight_of_loader = None
@@ -289,7 +282,7 @@ def check_training_data(
             f"iterator_train={net.iterator_train!r} and iterator_valid yield targets of their "
             "own, pass skorch.dataset.Dataset(X) as X"
         )
-    X, y = net._check_inputs(X, y, reset=reset, needs_y=True)
+    X, y = checked_inputs(net, X, y, reset=reset, needs_y=True)
     n_samples = num_samples(y)
     return _weighted(net, X, net._check_targets(y, classes, reset), sample_weight, n_samples)
 
@@ -327,9 +320,20 @@ def keep_weighted(
 
 def _check_reads_weights(net: Any, X: Any) -> None:
     """Raise ValueError unless batches of data can have weights."""
-    slices = net._slices_batches() and not isinstance(X, Dataset)
-    if not slices and not net._reads_items(X, training=True):
-        net._refuse_weights(training=True)
+    slices = slices_batches(net) and not isinstance(X, Dataset)
+    if not slices and not reads_by_number(net, X, training=True):
+        refuse_weights(net, True)
+
+
+def refuse_weights(net: Any, training: bool) -> NoReturn:
+    """Raise ValueError: rows have weights, and an iterator chooses them itself."""
+    name = "iterator_train" if training else "iterator_valid"
+    raise ValueError(
+        "sample_weight and class_weight need rows that are read by number, but "
+        f"{name}={getattr(net, name)!r} with the arguments "
+        f"{sorted(changed_settings(net, name))} chooses them itself; leave it at its default, "
+        "or override get_loss"
+    )
 
 
 def check_dataset(net: Any, X: Any, y: Any, classes: Any, reset: bool) -> tuple[Any, Any]:
@@ -345,7 +349,7 @@ def check_dataset(net: Any, X: Any, y: Any, classes: Any, reset: bool) -> tuple[
         if not all(is_pair(item) for _, item in items):
             X, items = LabelledItems(X, as_given(y)), []
     encoded = net._check_dataset_targets(X, y, classes, reset)
-    check_agreement(net, X, items, y, encoded)
+    _check_agreement(net, X, items, y, encoded)
     return X, encoded
 
 
@@ -359,7 +363,7 @@ def _kept(X: Any, mask: NDArray[np.bool_]) -> Any:
     return safe_indexing(X, rows)
 
 
-def check_agreement(
+def _check_agreement(
     net: Any, dataset: Any, items: Sequence[tuple[int, Any]], y: Any, encoded: Any
 ) -> None:
     """Raise ValueError unless targets are those of the items of a dataset.

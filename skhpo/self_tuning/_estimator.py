@@ -13,6 +13,7 @@ from .._compat import Options, StrOptions, num_samples
 from ..arguments import COUNT, COUNT_OR_ZERO, NON_NEGATIVE, POSITIVE
 from ..estimators import MLP
 from ..estimators.parameters import ParametersMixin
+from ..estimators.settings import slices_batches
 from ..estimators.state import held_part
 from ..names import resolve_optimizer
 from ..rows import is_row_numbers
@@ -330,7 +331,7 @@ class SelfTuningMixin:
         if fit_params:
             raise ValueError(f"a self-tuning network takes no fit_params, but got {fit_params}")
         in_memory = isinstance(train_batches, RowBatches) and not train_batches.rows.are_items
-        if not in_memory or not self._slices_batches(training=False):
+        if not in_memory or not slices_batches(self, training=False):
             raise ValueError(
                 "a self-tuning network needs X as an array, and dataset, iterator_train, "
                 "iterator_valid and train_split at their defaults"

@@ -6,6 +6,7 @@ import contextlib
 
 import torch
 
+from ..estimators.feeding import drawing_from
 from ..training.forwarding import call_module
 from ._augmentation import augment
 from ._modulated import response_rows
@@ -63,7 +64,7 @@ class AutogradPasses(Passes):
         self._response_parameters = tuning.response_parameters() if tuning.centred else ()
         self._drawing = contextlib.nullcontext()
         if tuning.may_draw:
-            self._drawing = net._drawing_from(net._state.streams["forward"])
+            self._drawing = drawing_from(net, net._state.streams["forward"])
 
     def _respond(self, response):
         context = self.context

@@ -7,6 +7,7 @@ import copy
 import torch
 
 from ..estimators.callbacks import NetWatcher
+from ..estimators.feeding import batches_of
 from ..estimators.fitting import end_of_fit
 from ..estimators.held_out import checks_of
 from ..training.data import as_dict
@@ -39,7 +40,7 @@ def retrain(net, train_part, checks):
     # Patience must not stop the refit earlier than the tuning.
     measure = checks.measure
     twin_checks = checks_of(twin, measure.valid, measure.y, min_epochs=n_epochs)
-    batches = twin._batches(train_part, training=True)
+    batches = batches_of(twin, train_part, training=True)
     network = ActiveNetwork(
         *(twin._state, batches, n_epochs),
         NetWatcher(twin, {"dataset_train": train_part, "dataset_valid": None}),

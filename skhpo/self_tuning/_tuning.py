@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..names import resolve_optimizer
+from ..training.data import floating_dtype
 from ..training.randomness import DRAWING, layer_may_draw
 from ._arguments import value_of
 from ._context import Context
@@ -54,8 +55,7 @@ class Tuning:
     """
 
     def __init__(self, net, distributions):
-        floating = (p.dtype for p in net.module_.parameters() if p.is_floating_point())
-        dtype = next(floating, torch.get_default_dtype())
+        dtype = floating_dtype(net.module_)
         self.is_fixed = are_fixed(distributions)
         if self.is_fixed:
             self.ranges = FixedValues(distributions, net.max_epochs)

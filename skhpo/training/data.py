@@ -21,6 +21,7 @@ __all__ = [
     "as_array",
     "as_container",
     "as_dict",
+    "floating_dtype",
     "is_read_by_rows",
     "n_rows",
     "sample_shape",
@@ -77,6 +78,12 @@ def wants_integers(module: Any) -> bool:
     """Whether integer inputs must stay integers, because the module has an embedding."""
     lookups = (torch.nn.Embedding, torch.nn.EmbeddingBag)
     return any(isinstance(layer, lookups) for layer in module.modules())
+
+
+def floating_dtype(module: Any) -> torch.dtype:
+    """Return the type of a module's floating parameters; torch's default if it has none."""
+    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(floating, torch.get_default_dtype())
 
 
 class Rows(torch.utils.data.Dataset[Any]):

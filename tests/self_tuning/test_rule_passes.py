@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from skhpo import SelfTuningClassifier, SelfTuningRegressor
 from skhpo.estimators import MLP, ConvNet
+from skhpo.estimators.feeding import net_rows
 from skhpo.estimators.fitting import describe_training
 from skhpo.self_tuning import HyperLockedDropout, HyperValue
 from skhpo.self_tuning._direct import RulePasses
@@ -80,7 +81,7 @@ def built(module, X, y, variant="stn", ranges=RANGES, regressor=False, **params)
 
 
 def passes_of(net, X, y, weight=None):
-    rows = net._rows(X, net._shape_targets(y), weight)
+    rows = net_rows(net, X, net._shape_targets(y), weight)
     batches = RowBatches(rows, len(X))
     steps = steps_of(net)
     masks = Masks(lambda: net._state.streams["forward"].generator())

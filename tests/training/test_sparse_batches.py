@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo import TorchClassifier, TorchRegressor
-from skhpo.estimators import _feeding
+from skhpo.estimators import feeding
 from skhpo.training import sparse
 from skhpo.training.sparse import SparseBatch
 
@@ -24,7 +24,7 @@ def random_csr(n, width, density, seed=0, dtype=np.float32):
 def dense_made(monkeypatch):
     """Have all CSR matrices trained on as they are; list what is made dense of them."""
     made, to_dense = [], SparseBatch.to_dense
-    monkeypatch.setattr(_feeding, "is_worth_it", lambda matrix, batch_size: True)
+    monkeypatch.setattr(feeding, "is_worth_it", lambda matrix, batch_size: True)
     monkeypatch.setattr(SparseBatch, "to_dense", lambda self: made.append(self) or to_dense(self))
     return made
 

@@ -164,7 +164,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             if "validation_split" not in varied:
                 net._check_sources(fit_params.get("validation_data"))
         weight = fit_params.get("sample_weight")
-        check_before_search(self, X, y, weight, varied, {"build_fn", "optimizer"})
+        parts, check = {"build_fn", "optimizer"}, type(self)._check_inputs
+        check_before_search(clone(self), X, y, weight, varied, parts, check)
 
     def _count_parameters(self, X, y):
         """Return how many parameters the model would have for such data; None if it is not one."""
@@ -218,10 +219,6 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
                 several = not reset and None not in self._integer_inputs
             X = dict(enumerate(X)) if several else X
         return check_inputs(self, X, y, reset=reset, needs_y=needs_y)
-
-    def _has_own_dataset(self):
-        """Whether rows may have any type."""
-        return False
 
     def _build(self, X):
         """Make the model for the data, and test it on a few rows before training."""

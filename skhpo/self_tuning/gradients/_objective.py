@@ -12,6 +12,7 @@ import copy
 import torch
 from torch.func import functional_call
 
+from ...estimators.feeding import drawing_from
 from ...training.forwarding import arguments_for
 from ...training.randomness import Stream, may_draw
 from .._augmentation import augment
@@ -68,7 +69,7 @@ class Objective:
         """Return a context whose draws depend on a seed only."""
         if not self.draws:
             return contextlib.nullcontext()
-        return self.net._drawing_from(Stream(seed, "hypergradient"))
+        return drawing_from(self.net, Stream(seed, "hypergradient"))
 
     def training_loss(self, h, X, y, weight, index=None, w=None, generator=None):
         """Return the loss of a batch with penalties.

@@ -8,6 +8,7 @@ import functools
 import numpy as np
 import torch
 
+from ...estimators.feeding import drawing_from
 from ...limits import check_time
 from ...training.batches import RowBatches
 from ...training.engine import EpochReport, EpochRunner
@@ -39,8 +40,8 @@ class GradientRunner(EpochRunner):
         self.tuning_generator = streams["tuning"].generator(net.device_)
         self.drawing, self.tuning_drawing = contextlib.nullcontext(), contextlib.nullcontext()
         if self.objective.draws:
-            self.drawing = net._drawing_from(streams["forward"])
-            self.tuning_drawing = net._drawing_from(streams["tuning"])
+            self.drawing = drawing_from(net, streams["forward"])
+            self.tuning_drawing = drawing_from(net, streams["tuning"])
         self.valid, self.valid_rows = None, valid
         if self.tuning.to_follow is None:
             to_tune_on = RowBatches(valid, batches.batch_size, streams["tuning"].generator())

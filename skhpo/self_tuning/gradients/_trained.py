@@ -13,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..._compat import num_samples
 from ...estimators import TorchClassifier, TorchRegressor
+from ...estimators.feeding import net_rows
+from ...estimators.settings import has_own_dataset
 from ...estimators.validation import check_inputs, check_sample_weight
 from ...training.structure import copied
 from ._objective import Objective
@@ -69,9 +71,9 @@ class TrainedNetwork:
         weight = net._row_weights(y, weight)
         if weight is not None:
             weight = (weight / weight.mean()).astype(np.float32)
-        self.rows = net._rows(X, net._shape_targets(y), weight)
+        self.rows = net_rows(net, X, net._shape_targets(y), weight)
         X_valid, y_valid = self._checked(*validation_data, "validation_data")
-        self.valid = net._rows(X_valid, net._shape_targets(y_valid))
+        self.valid = net_rows(net, X_valid, net._shape_targets(y_valid))
         # What is not asked for is still in the training loss.
         always = known if self.tunes else [k for k in ("label_smoothing",) if known.get(k)]
         places = find_places(
@@ -92,7 +94,7 @@ class TrainedNetwork:
 
     def _checked(self, X, y, what):
         net = self.net
-        if net._has_own_dataset():
+        if has_own_dataset(net):
             raise ValueError("hypergradient needs X as an array, and dataset at its default")
         try:
             X, y = check_inputs(net, X, y, reset=False, needs_y=True)

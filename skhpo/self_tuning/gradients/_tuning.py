@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...names import resolve_optimizer
+from ...training.data import floating_dtype
 from ...training.randomness import may_draw
 from .._arguments import value_of
 from .._fixed import FixedValues, are_fixed
@@ -62,8 +63,7 @@ class GradientTuning:
     """
 
     def __init__(self, net, distributions):
-        floating = (p.dtype for p in net.module_.parameters() if p.is_floating_point())
-        self._dtype = next(floating, torch.get_default_dtype())
+        self._dtype = floating_dtype(net.module_)
         self._device, self._optimizer = (
             net.device_,
             (value_of(net, "hyper_optimizer"), net.hyper_lr),
