@@ -119,7 +119,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc]
             module = self.initialized_instance(self.module, kwargs)
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"module must make a nn.Module, but {self.module!r} returned {module!r}"
+                f"module must make a torch.nn.Module, but {self.module!r} returned {module!r}"
             )
         self.module_ = module
         return self
@@ -160,7 +160,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc]
 
         Parameters
         ----------
-        instance_or_cls : nn.Module or callable
+        instance_or_cls : torch.nn.Module or callable
             The component, or what makes it.
         kwargs : dict
             Arguments for what makes it.
