@@ -1,98 +1,17 @@
-"""Torch datasets as rows that a search splits by their numbers."""
+"""Items of torch datasets: targets that are stored beside them, and what each of them is."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DatasetRows", "check_structure", "is_dataset", "probe_rows", "stored_targets"]
+__all__ = ["check_structure", "probe_rows", "stored_targets"]
 
 # Items that are read before any training, evenly spaced.
 _N_PROBED = 8
-
-
-def is_dataset(X: Any) -> bool:
-    """Whether X is a torch `Dataset`, without importing torch."""
-    dataset = getattr(sys.modules.get("torch.utils.data"), "Dataset", None)
-    return dataset is not None and isinstance(X, dataset)
-
-
-class DatasetRows:
-    """Rows of a map-style torch `Dataset`, which are read when a network needs them.
-
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-    rows : ndarray of int or None, default=None
-        Numbers of its items; None for all.
-
-    Raises
-    ------
-    TypeError
-        If it cannot be read by numbers, or is empty.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch.utils.data import TensorDataset
-    >>> from skhpo.datasets import DatasetRows
-    >>> rows = DatasetRows(TensorDataset(torch.arange(5), torch.arange(5)))
-    >>> part = rows[[4, 2]].given()
-    >>> len(part), part[0]
-    (2, (tensor(4), tensor(4)))
-    """
-
-    def __init__(self, dataset: Any, rows: NDArray[np.intp] | None = None) -> None:
-        self.dataset = dataset
-        self.rows = rows
-        if rows is None:
-            self.shape: tuple[int] = (_length(dataset),)
-        else:
-            self.shape = (len(rows),)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> DatasetRows:
-        if isinstance(key, tuple):  # scikit-learn takes rows of arrays as array[rows, ...]
-            key = key[0]
-        rows = np.arange(len(self)) if self.rows is None else self.rows
-        return DatasetRows(self.dataset, np.atleast_1d(rows[key]))
-
-    def given(self) -> Any:
-        """Return the dataset itself if these are all its rows, else a `Subset` of it."""
-        if self.rows is None:
-            return self.dataset
-        from torch.utils.data import Subset
-
-        # Integers of Python: some datasets take no others.
-        return Subset(self.dataset, self.rows.tolist())
-
-
-def _length(dataset: Any) -> int:
-    from torch.utils.data import IterableDataset
-
-    name = type(dataset).__name__
-    fix = "give it __len__ and __getitem__, or read its rows into arrays or a list first"
-    if isinstance(dataset, IterableDataset):
-        raise TypeError(
-            "a search splits X by rows, so a torch Dataset as X must have a length and items by "
-            f"number (map style), but is a {name}, an IterableDataset; {fix}"
-        )
-    try:
-        n = len(dataset)
-    except TypeError as error:
-        raise TypeError(
-            "a search splits X by rows, so a torch Dataset as X must have a length and items by "
-            f"number (map style), but {name} has no length ({error}); {fix}"
-        ) from error
-    if n == 0:
-        raise TypeError(f"a torch Dataset as X must have items, but this {name} has none")
-    return n
 
 
 def stored_targets(dataset: Any) -> NDArray[Any] | None:

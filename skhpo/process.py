@@ -21,7 +21,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from ._joblib import resource_tracker
+from ._compat import resource_tracker
 
 __all__ = [
     "TORCH_THREADS",

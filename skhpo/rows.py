@@ -1,8 +1,9 @@
-"""Rows of several arrays, and rows of a large array without a copy."""
+"""Rows of several arrays, of a torch dataset, and of a large array without a copy."""
 
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._compat import num_samples, safe_indexing
-from .datasets import DatasetRows, is_dataset
 
 __all__ = [
+    "DatasetRows",
     "FrameRows",
     "Inputs",
     "RowSubset",
     "TransformedRows",
     "as_given",
+    "is_dataset",
     "is_row_numbers",
     "n_bytes",
     "row_mask",
@@ -222,6 +224,86 @@ class Inputs:
     def given(self) -> Any:
         """Return the arrays as a dict, list or tuple again."""
         return dict(self.arrays) if self.kind is dict else self.kind(self.arrays.values())
+
+
+def is_dataset(X: Any) -> bool:
+    """Whether X is a torch `Dataset`, without importing torch."""
+    dataset = getattr(sys.modules.get("torch.utils.data"), "Dataset", None)
+    return dataset is not None and isinstance(X, dataset)
+
+
+class DatasetRows:
+    """Rows of a map-style torch `Dataset`, which are read when a network needs them.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+    rows : ndarray of int or None, default=None
+        Numbers of its items; None for all.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be read by numbers, or is empty.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> from skhpo.rows import DatasetRows
+    >>> rows = DatasetRows(TensorDataset(torch.arange(5), torch.arange(5)))
+    >>> part = rows[[4, 2]].given()
+    >>> len(part), part[0]
+    (2, (tensor(4), tensor(4)))
+    """
+
+    def __init__(self, dataset: Any, rows: NDArray[np.intp] | None = None) -> None:
+        self.dataset = dataset
+        self.rows = rows
+        if rows is None:
+            self.shape: tuple[int] = (_length(dataset),)
+        else:
+            self.shape = (len(rows),)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> DatasetRows:
+        if isinstance(key, tuple):  # scikit-learn takes rows of arrays as array[rows, ...]
+            key = key[0]
+        rows = np.arange(len(self)) if self.rows is None else self.rows
+        return DatasetRows(self.dataset, np.atleast_1d(rows[key]))
+
+    def given(self) -> Any:
+        """Return the dataset itself if these are all its rows, else a `Subset` of it."""
+        if self.rows is None:
+            return self.dataset
+        from torch.utils.data import Subset
+
+        # Integers of Python: some datasets take no others.
+        return Subset(self.dataset, self.rows.tolist())
+
+
+def _length(dataset: Any) -> int:
+    from torch.utils.data import IterableDataset
+
+    name = type(dataset).__name__
+    fix = "give it __len__ and __getitem__, or read its rows into arrays or a list first"
+    if isinstance(dataset, IterableDataset):
+        raise TypeError(
+            "a search splits X by rows, so a torch Dataset as X must have a length and items by "
+            f"number (map style), but is a {name}, an IterableDataset; {fix}"
+        )
+    try:
+        n = len(dataset)
+    except TypeError as error:
+        raise TypeError(
+            "a search splits X by rows, so a torch Dataset as X must have a length and items by "
+            f"number (map style), but {name} has no length ({error}); {fix}"
+        ) from error
+    if n == 0:
+        raise TypeError(f"a torch Dataset as X must have items, but this {name} has none")
+    return n
 
 
 def as_given(X: Any) -> Any:

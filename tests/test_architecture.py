@@ -15,7 +15,6 @@ ROOT = Path(skhpo.__file__).parent
 PARTS = [
     "_late",
     "_compat",
-    "_joblib",
     "arguments",
     "exceptions",
     "faults",
@@ -56,7 +55,7 @@ NEVER = {
     "define_by_run": {"keras", "skorch", "joblib", "torch"},
     "samplers": {"skorch", "joblib", "torch", "skhpo.estimators"},
     "schedulers": {"skorch", "joblib", "torch", "skhpo.estimators"},
-    "training": {"sklearn", "skorch", "joblib", "skhpo._compat", "skhpo._joblib"},
+    "training": {"sklearn", "skorch", "joblib", "skhpo._compat"},
     "evaluation": {"skhpo.samplers"},
     "inspection": {"skhpo.schedulers", "skhpo.evaluation"},
 }
@@ -101,10 +100,10 @@ def test_imports_go_down(path):
             assert f"{name}.".startswith(f"{banned}.") is False, f"{part} imports {name}"
 
 
-@pytest.mark.parametrize(("library", "file"), [("sklearn", "_compat.py"), ("joblib", "_joblib.py")])
-def test_private_names_of_a_library_are_imported_in_one_file(library, file):
+@pytest.mark.parametrize("library", ["sklearn", "joblib"])
+def test_private_names_of_a_library_are_imported_in_one_file(library):
     for path in modules():
-        if path.name == file:
+        if path.name == "_compat.py":
             continue
         for name in imported(path):
             parts = name.split(".")

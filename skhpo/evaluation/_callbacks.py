@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.callback import AutoPropagatedCallback, CallbackContext
 
-from .._compat import check_method_params, safe_split
-from .._joblib import dumps
+from .._compat import check_method_params, dumps, safe_split
 from ..rows import as_given
 from ._tasks import Environment
 

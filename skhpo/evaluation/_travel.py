@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import numpy as np
 
-from .._joblib import dumps
-from ..datasets import DatasetRows
+from .._compat import dumps
 from ..exceptions import StorageError
 from ..faults import warn_of_mistake
 from ..files import storing
-from ..rows import Inputs
+from ..rows import DatasetRows, Inputs
 from ._continuation import holds_all_in_checkpoint
 from ._tasks import Environment
 

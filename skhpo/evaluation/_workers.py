@@ -36,7 +36,7 @@ from joblib.parallel import (
     get_active_backend,
 )
 
-from .._joblib import LokyWorkers, backend_arguments
+from .._compat import LokyWorkers, backend_arguments
 from ..limits import Cut, interrupt
 from ..process import end_with_parent, ignoring
 
@@ -60,6 +60,8 @@ Ended = Callable[[Callable[[], Any]], None]
 # Loky replaces workers that have used much memory, and warns. Where warnings are errors, this one
 # would end its thread that hands out calls, and the search would wait for ever.
 _WORKER_STOPPED = re.compile("A worker stopped while some jobs")
+# Backends of joblib that are a plain loop where there is one job.
+_LOCAL = LokyBackend | MultiprocessingBackend | ThreadingBackend
 # More than any cluster has slots for a search; workers start one by one, and each needs memory.
 _MOST_JOBS = 10_000
 
@@ -408,6 +410,8 @@ def active_engine(n_jobs: int | None) -> Engine:
         from ._clusters import CLUSTERS
 
         return CLUSTERS[type(backend).__name__](backend, n_jobs)
+    if n_jobs == 1 and isinstance(backend, _LOCAL):
+        return PlainEngine()
     parallel = Parallel(n_jobs=n_jobs)
     try:
         # With its settings, the workers are those that ``joblib.Parallel`` started before.

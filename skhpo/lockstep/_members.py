@@ -12,7 +12,6 @@ import torch
 from sklearn.base import clone, is_classifier
 from torch import nn
 
-from ..datasets import DatasetRows
 from ..estimators.fitting import build, is_of_probabilities, trains_by_rows
 from ..estimators.held_out import ARGUMENTS
 from ..estimators.predicting import zeros_for
@@ -20,6 +19,7 @@ from ..estimators.settings import changed_settings, made_request_methods
 from ..faults import warn_of_mistake
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
+from ..rows import DatasetRows
 from ..training.batches import largest_batch
 from ..training.forwarding import low_precision, resolve_device
 from ..training.structure import copied, structure

@@ -16,8 +16,7 @@ from sklearn.utils import indexable
 from sklearn.utils.multiclass import type_of_target
 
 from .._compat import num_samples
-from ..datasets import DatasetRows
-from ..rows import Inputs, with_rows
+from ..rows import DatasetRows, Inputs, with_rows
 from ..scorers import looks_at_predictions_only
 from ..searchable import search_tags
 from ..wrappers import inside

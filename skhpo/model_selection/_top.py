@@ -92,7 +92,7 @@ class TopEstimators(ScoredTrials):
         float
             Larger is better.
         """
-        from ..datasets import is_dataset
+        from ..rows import is_dataset
         from ._data import rows_and_targets
 
         if y is None and is_dataset(X):

@@ -8,13 +8,12 @@ from .base import Sampler, sample_at
 if TYPE_CHECKING:
     from ._gp.model import ScoreModel
     from .bayes import BayesSampler
-    from .enqueued import EnqueuedSampler
     from .grid import GridSampler
     from .prior import CONFIDENCE, Prior
     from .prior_band import PriorBandSampler
     from .random import RandomSampler
     from .registry import named, register
-    from .replayed import ReplayedSampler
+    from .wrapping import EnqueuedSampler, ReplayedSampler
 
 __all__ = [
     "CONFIDENCE",
@@ -37,12 +36,11 @@ __getattr__, __dir__ = late(
     {
         "._gp.model": "ScoreModel",
         ".bayes": "BayesSampler",
-        ".enqueued": "EnqueuedSampler",
         ".grid": "GridSampler",
         ".prior": "CONFIDENCE Prior",
         ".prior_band": "PriorBandSampler",
         ".random": "RandomSampler",
         ".registry": "named register",
-        ".replayed": "ReplayedSampler",
+        ".wrapping": "EnqueuedSampler ReplayedSampler",
     },
 )

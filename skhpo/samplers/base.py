@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from ..space import SearchSpace
 
-__all__ = ["Sampler", "WrappingSampler", "sample_at"]
+__all__ = ["Sampler", "sample_at"]
 
 
 class Sampler(ABC):
@@ -164,46 +164,6 @@ class Sampler(ABC):
         for proposed in sample_at(self, 1, resource):
             if self.space.key(proposed) != self.space.key(params):
                 self.replace(proposed, params)
-
-
-class WrappingSampler(Sampler):
-    """A sampler that stands before another one, which observes all scores.
-
-    Parameters
-    ----------
-    sampler : Sampler
-    """
-
-    def __init__(self, sampler: Sampler) -> None:
-        super().__init__(sampler.space)
-        self.sampler = sampler
-        self.learns = sampler.learns  # type: ignore[misc]
-
-    def observe(
-        self,
-        params: dict[str, Any],
-        score: float,
-        resource: int | None,
-        *,
-        noise: float | None = None,
-        seconds: float | None = None,
-        **more: Any,
-    ) -> None:
-        self.sampler.observe(params, score, resource, noise=noise, seconds=seconds, **more)
-
-    def observe_elsewhere(
-        self,
-        params: dict[str, Any],
-        score: float,
-        *,
-        noise: float | None = None,
-        seconds: float | None = None,
-        **more: Any,
-    ) -> None:
-        self.sampler.observe_elsewhere(params, score, noise=noise, seconds=seconds, **more)
-
-    def replace(self, params: dict[str, Any], by: dict[str, Any]) -> None:
-        self.sampler.replace(params, by)
 
 
 def sample_at(sampler: Sampler, n: int, resource: int | None) -> list[dict[str, Any]]:

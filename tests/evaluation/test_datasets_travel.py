@@ -10,8 +10,8 @@ from joblib import parallel_config
 from torch.utils.data import Dataset, TensorDataset
 
 from skhpo import BayesSearchCV, TorchClassifier
-from skhpo.datasets import DatasetRows
 from skhpo.evaluation._travel import is_pickled_as_a_whole, loaded, on_disk
+from skhpo.rows import DatasetRows
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4000, 100))

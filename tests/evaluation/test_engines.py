@@ -24,13 +24,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV
-from skhpo.datasets import DatasetRows
 from skhpo.evaluation import Setting, slots_of
 from skhpo.evaluation._fit import run_group
 from skhpo.evaluation._pool import Pool
 from skhpo.evaluation._tasks import FitGroup, FitTask
 from skhpo.journal import CheckpointFile
 from skhpo.limits import current_slot
+from skhpo.rows import DatasetRows
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 

@@ -11,10 +11,10 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import NotFittedError
 
 from ..._compat import num_samples
-from ...datasets import is_dataset
 from ...exceptions import NonFiniteLossError
 from ...faults import warn_of_mistake
 from ...limits import check_time, current_slot
+from ...rows import is_dataset
 from ...searchable import SearchTags
 from ...training.data import as_dict, n_rows, sample_shape
 from ...training.randomness import draw_seed
