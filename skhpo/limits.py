@@ -179,7 +179,8 @@ def limited(
                 stack.enter_context(torch.cuda.device(slot))
             if threads is not None:
                 TORCH_THREADS.set(threads)
-            stack.enter_context(_in_force(limits, alarm))
+            if alarm is not None:
+                stack.enter_context(_in_force(limits, alarm))
             yield limits.over
     finally:
         _slot.set(before)
@@ -187,9 +188,6 @@ def limited(
 
 @contextmanager
 def _in_force(limits: _Limits, alarm: Any) -> Iterator[None]:
-    if limits.end is None:
-        yield
-        return
     before = _limits.get()
     try:
         try:

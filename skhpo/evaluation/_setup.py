@@ -41,7 +41,6 @@ __all__ = [
     "prepare",
     "reads_rows",
     "run_transform",
-    "seed_components",
     "train_part",
     "transform_and_store",
 ]
@@ -68,34 +67,6 @@ def derive_seed(seed: int, *key: int | str) -> int:
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
     sequence = np.random.SeedSequence(seed, spawn_key=words)
     return int(sequence.generate_state(1)[0] >> 1)
-
-
-def seed_components(estimator: Any, seed_for: Callable[[str, Any], int]) -> Mapping[str, Any]:
-    """Set every ``random_state`` parameter that is None or an integer, nested ones too.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Changed in place.
-    seed_for : callable
-        From a parameter's name (``"net__random_state"``) and value to its seed.
-
-    Returns
-    -------
-    dict
-        All parameters of the estimator before.
-    """
-    params = estimator.get_params(deep=True)
-    names = (name for name in params if name.rpartition("__")[2] == "random_state")
-    seeds = {
-        name: seed_for(name, params[name])
-        for name in names
-        if params[name] is None or isinstance(params[name], Integral)
-    }
-    if seeds:
-        estimator.set_params(**seeds)
-    found: Mapping[str, Any] = params
-    return found
 
 
 class Work(NamedTuple):
@@ -142,15 +113,20 @@ def _configured(
     repeat += setting.first_repeat
     estimator = clone(setting.estimator).set_params(**clone(dict(params), safe=False))
     prefix = inside(estimator, setting.resource).prefix
-
-    def seed_for(name: Any, given: Any) -> Any:
-        if not name.startswith(prefix):
-            return derive_seed(setting.seed, name, split + 1) if given is None else given
-        if given is None:
-            return derive_seed(setting.seed, name, candidate, split + 1, repeat)
-        return derive_seed(given, name, repeat) if repeat else given
-
-    found = seed_components(estimator, seed_for)
+    seeds = {}
+    found: Mapping[str, Any] = estimator.get_params(deep=True)
+    for name, given in found.items():
+        if name.rpartition("__")[2] != "random_state" or not isinstance(given, Integral | None):
+            continue
+        if given is not None:
+            if repeat and name.startswith(prefix):
+                seeds[name] = derive_seed(int(given), name, repeat)
+        elif name.startswith(prefix):
+            seeds[name] = derive_seed(setting.seed, name, candidate, split + 1, repeat)
+        else:
+            seeds[name] = derive_seed(setting.seed, name, split + 1)
+    if seeds:
+        estimator.set_params(**seeds)
     set_horizon(estimator, setting.resource, setting.max_resource)
     return estimator, found
 

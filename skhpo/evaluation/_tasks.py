@@ -204,7 +204,10 @@ class FitTask:
 
 @dataclass(frozen=True, slots=True)
 class FitGroup:
-    """Fits that one worker does together: one, or several that are trained in lockstep."""
+    """Fits that one worker does together: one, or several that are trained in lockstep.
+
+    They were asked for together, and have the same rank.
+    """
 
     tasks: Sequence[FitTask]
 
@@ -215,7 +218,7 @@ class FitGroup:
 
     @property
     def rank(self) -> int:
-        return min(task.rank for task in self.tasks)
+        return self.tasks[0].rank
 
 
 Job = FitGroup | TransformTask  # what a worker does at once

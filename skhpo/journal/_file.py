@@ -251,7 +251,7 @@ class Journal:
                 "change its permissions, or copy it and its folder and give the path of the copy"
             )
         there = self._status()
-        if there is None or not self._is_of(there):
+        if there is None:
             reason = "the journal was deleted or replaced while the search ran"
             raise StorageError(errno.ENOENT, reason, self._path)
         return there
@@ -342,7 +342,7 @@ class Journal:
             except FileNotFoundError:  # it was discarded before it was opened
                 continue
             self._lock()
-            if self._is_in_place():
+            if self._status() is not None:
                 return True
             self._close()  # it was discarded before it was locked
         return False
@@ -375,19 +375,12 @@ class Journal:
             )
 
     def _status(self) -> os.stat_result | None:
-        """Return the status of what is at the path; None for nothing."""
+        """Return the status of the open file; None unless the path leads to it."""
         try:
-            return os.stat(self._path)
+            status = os.stat(self._path)
         except FileNotFoundError:
             return None
-
-    def _is_in_place(self) -> bool:
-        """Whether the path leads to the open file."""
-        there = self._status()
-        return there is not None and self._is_of(there)
-
-    def _is_of(self, status: os.stat_result) -> bool:
-        return (status.st_dev, status.st_ino) == self._file
+        return status if (status.st_dev, status.st_ino) == self._file else None
 
     def _note_file(self) -> None:
         status = os.fstat(self._descriptor)

@@ -67,12 +67,12 @@ class FitFile:
         StorageError
             If the system refuses.
         """
-        length = len(self._first_line(b""))
+        length = len(_first_line(self.kind, self.fit, b""))
         buffer = io.BytesIO(bytes(length))
         buffer.seek(length)
         fill(buffer)
         content = buffer.getbuffer()
-        content[:length] = self._first_line(content[length:])
+        content[:length] = _first_line(self.kind, self.fit, content[length:])
         with storing(self.path):
             mode = os.stat(os.path.dirname(self.path)).st_mode & 0o666
         write_atomically(self.path, content, mode=mode, sync=sync)
@@ -91,15 +91,12 @@ class FitFile:
             return None
         except OSError:  # a link, say
             content = memoryview(b"")
-        length = len(self._first_line(b""))
-        if content[:length] != self._first_line(content[length:]):
+        length = len(_first_line(self.kind, self.fit, b""))
+        if content[:length] != _first_line(self.kind, self.fit, content[length:]):
             with suppress(OSError):
                 os.replace(self.path, self.path + _DAMAGED)
             return None
         return content[length:]
-
-    def _first_line(self, content: bytes | memoryview) -> bytes:
-        return _first_line(self.kind, self.fit, content)
 
 
 class FitFiles:

@@ -193,12 +193,13 @@ def check_classes(
         return
     labels = np.asarray(y)
     classes = np.unique(labels)
-    scored = _scored_alone(estimator, scorer, metric)
     for i, (train, test) in enumerate(splits):
         missing = np.setdiff1d(classes, labels[train])
         untested = np.setdiff1d(classes, labels[test])
-        if scored is not None and (len(missing) or len(untested)):
-            _check_has_score(scored, metric, error_score, labels, i, train, test)
+        if len(missing) or len(untested):
+            scored = _scored_alone(estimator, scorer, metric)
+            if scored is not None:
+                _check_has_score(scored, metric, error_score, labels, i, train, test)
         if len(missing):
             warnings.warn(
                 f"the training part of split {i} lacks the classes {missing.tolist()}, so fits "

@@ -438,8 +438,10 @@ class TrialLoop:
 
     def _observe(self, event: str, *args: Any) -> bool:
         """Tell the observers; return whether one of them wants the loop to end."""
-        answers = [getattr(observer, event)(*args) for observer in self.observers]
-        return any(answer is True for answer in answers)
+        wants_end = False
+        for observer in self.observers:
+            wants_end = getattr(observer, event)(*args) is True or wants_end
+        return wants_end
 
     def _raise_if_all_failed(self) -> None:
         if self._any_fit or self._first_error is None:

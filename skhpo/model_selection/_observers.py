@@ -139,16 +139,11 @@ class Callbacks(Observer):
             _check_callback(callback)
         self.search = search
         self.callbacks = callbacks
-
-    @property
-    def want_start(self) -> bool:
-        """Whether one of them is told of the beginning."""
-        return any(hasattr(callback, "on_search_begin") for callback in self.callbacks)
-
-    @property
-    def want_curves(self) -> bool:
-        """Whether one of them asks for learning curves."""
-        return any(getattr(callback, "curves", None) is True for callback in self.callbacks)
+        # Whether one of them is told of the beginning, or asks for learning curves.
+        self.want_start = self.want_curves = False
+        for callback in callbacks:
+            self.want_start |= hasattr(callback, "on_search_begin")
+            self.want_curves |= getattr(callback, "curves", None) is True
 
     def on_search_begin(self, start: SearchStart) -> None:
         self._call("on_search_begin", start)

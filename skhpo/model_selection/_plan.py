@@ -164,8 +164,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     if isinstance(search.refit, FrontRule):
         search.refit.names(goals.objectives, metrics)
     X, y = rows_and_targets(search.estimator, X, y, search.verbose)
-    check_lengths(X, params)
     if params:
+        check_lengths(X, params)
         params = with_masks(check_method_params(X, params=params), num_samples(X))
     routed = search._get_routed_params_for_fit(params)
     subject = search._subject(X, y)
@@ -174,7 +174,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     check_names(search.estimator, space.dicts)
     resource = resource_of(search, distributions)
     named = None if search.resource == "auto" else resource  # "auto": if the scheduler needs one
-    check_passed(params, named, space.dicts)
+    if params:
+        check_passed(params, named, space.dicts)
     check_fit_arguments(search.estimator, X, y, routed.estimator.fit, space.dicts)
     if named is not None:
         check_resource(search.estimator, named, space.dicts)

@@ -88,12 +88,28 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
         yield _source(search, plan)
         return
     identity: Any = plan.fingerprint
+    path = checked_path(search.journal)
+    if _DATA in path:
+        path = path.replace(_DATA, digest(json.dumps(identity["data"], sort_keys=True))[:12])
     recorded = Recorded()
-    path = _for_data(search.journal, identity["data"])
-    with _journal(search, path, recorded) as journal:
+    with (
+        SharedJournal(path, recorded.take, common_settings(search))
+        if search.shared
+        else Journal(path, recorded.take)
+    ) as journal:
         if journal.header is None:
             source = _with_journal(search, _source(search, plan), journal, recorded)
-            if journal.start(_header(search, source.plan), plan.splits):
+            header = {
+                "search": type(search).__name__,
+                "seed": plan.setting.seed,
+                "resource": source.plan.setting.resource,
+                "n_repeats": search.n_repeats,
+                "n_splits": len(plan.splits),
+                "return_train_score": search.return_train_score,
+                "asynchronous": search.asynchronous,
+                "fingerprint": identity,
+            }
+            if journal.start(header, plan.splits):
                 yield source
                 return
         _refuse_another(search.journal, journal.header["fingerprint"], identity)
@@ -103,12 +119,6 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
             setting=replace(plan.setting, seed=journal.header["seed"]),
         )
         yield _with_journal(search, _source(search, plan), journal, recorded)
-
-
-def _journal(search: BaseTrialSearchCV, path: str, recorded: Recorded) -> Journal:
-    if search.shared:
-        return SharedJournal(path, recorded.take, common_settings(search))
-    return Journal(path, recorded.take)
 
 
 def _with_journal(
@@ -131,7 +141,8 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
         if scheduler.max_resource is None:
             resource = None
         else:
-            check_passed(plan.metadata, resource, plan.space.dicts)
+            if plan.metadata:
+                check_passed(plan.metadata, resource, plan.space.dicts)
             check_resource(search.estimator, resource, plan.space.dicts)
     if resource is None and scheduler.max_resource is not None:
         raise ValueError(
@@ -166,28 +177,6 @@ def _source(search: BaseTrialSearchCV, plan: Plan) -> Source:
     setting = replace(plan.setting, resource=resource, max_resource=scheduler.max_resource)
     budget = None if plan.budget is None else plan.budget.with_folds(folds)
     return Source(replace(plan, setting=setting, budget=budget), scheduler, sampler, folds)
-
-
-def _header(search: BaseTrialSearchCV, plan: Plan) -> dict[str, Any]:
-    """Return the first line of a journal."""
-    return {
-        "search": type(search).__name__,
-        "seed": plan.setting.seed,
-        "resource": plan.setting.resource,
-        "n_repeats": search.n_repeats,
-        "n_splits": len(plan.splits),
-        "return_train_score": search.return_train_score,
-        "asynchronous": search.asynchronous,
-        "fingerprint": plan.fingerprint,
-    }
-
-
-def _for_data(path: Any, data: Any) -> str:
-    """Return the path with ``{data}`` in it replaced by a hash of what is fitted."""
-    template = checked_path(path)
-    if _DATA not in template:
-        return template
-    return template.replace(_DATA, digest(json.dumps(data, sort_keys=True))[:12])
 
 
 def _refuse_another(path: Any, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ class RandomSampler(Sampler):
         if self._rest is None:
             n_repeats = n_refused = 0
             while n_repeats < _MAX_REPEATS and n_refused < MOST_REFUSED:
-                params = self._any()
+                params = self.space.from_unit(self._random_state.random_sample(self.space.n_dims))
                 if not self.space.allows(params):
                     n_refused += 1
                     continue
@@ -107,9 +107,6 @@ class RandomSampler(Sampler):
                 n_repeats += 1
             self._rest = self._list_rest(n_refused)
         return self._rest.pop() if self._rest else None
-
-    def _any(self) -> dict[str, Any]:
-        return self.space.from_unit(self._random_state.random_sample(self.space.n_dims))
 
     def _list_rest(self, n_refused: int) -> list[dict[str, Any]]:
         """The remaining configurations in the order of draws without replacement, reversed."""

@@ -160,7 +160,12 @@ def hyperband_plan(
     s_max = 0
     while min_resources * ratio ** (s_max + 1) <= max_resources:
         s_max += 1
-    n_kept = _check_n_brackets(n_brackets, s_max + 1)
+    n_kept = s_max + 1 if isinstance(n_brackets, str) else int(n_brackets)
+    if n_kept > s_max + 1:
+        raise ValueError(
+            f"1 <= n_brackets <= {s_max + 1} must hold with these resources and factor, "
+            f"but got n_brackets={n_kept}; 'all' takes all {s_max + 1}"
+        )
     return [
         _rungs(s, s_max, min_resources, max_resources, ratio)
         for s in range(s_max, s_max - n_kept, -1)
@@ -191,13 +196,3 @@ def _rungs(
         if not rungs or level > rungs[-1][1]:
             rungs.append((math.floor(n / factor**i), level))
     return rungs
-
-
-def _check_n_brackets(n_brackets: int | Literal["all"], n_all: int) -> int:
-    n = n_all if isinstance(n_brackets, str) else int(n_brackets)
-    if n > n_all:
-        raise ValueError(
-            f"1 <= n_brackets <= {n_all} must hold with these resources and factor, "
-            f"but got n_brackets={n}; 'all' takes all {n_all}"
-        )
-    return n

@@ -74,7 +74,7 @@ def make_forbidden(given: Any, dicts: Sequence[Mapping[str, Axis]]) -> Forbidden
 
     Parameters
     ----------
-    given : callable, sequence of dict or None
+    given : callable or sequence of dict
         As `forbidden` of `SearchSpace`.
     dicts : sequence of dict
         The axes of each dict of the space, by name.
@@ -84,8 +84,8 @@ def make_forbidden(given: Any, dicts: Sequence[Mapping[str, Axis]]) -> Forbidden
     TypeError, ValueError
         If a name or a value is not in the space, or values can never meet.
     """
-    if given is None or callable(given):
-        return None if given is None else Forbidden(given)
+    if callable(given):
+        return Forbidden(given)
     if not isinstance(given, list | tuple) or not all(isinstance(c, Mapping) for c in given):
         raise TypeError(
             "forbidden must be a function of a dict of parameters, or a list of dicts, each with "

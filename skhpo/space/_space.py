@@ -93,10 +93,13 @@ class SearchSpace(UnitCube):
         self.dicts = _checked_dicts(translated(param_distributions))
         super().__init__(self.dicts)
         self.names = sorted({axis.name for axis in self._axes})
-        axes = [
-            {name: self._axes[place] for name, place in places.items()} for places in self._dicts
-        ]
-        self._forbidden = None if forbidden is None else make_forbidden(forbidden, axes)
+        self._forbidden = None
+        if forbidden is not None:
+            axes = [
+                {name: self._axes[place] for name, place in places.items()}
+                for places in self._dicts
+            ]
+            self._forbidden = make_forbidden(forbidden, axes)
         if self._forbidden is not None:
             self._check_something_allowed()
 
