@@ -60,7 +60,7 @@ Ended = Callable[[Callable[[], Any]], None]
 # Loky replaces workers that have used much memory, and warns. Where warnings are errors, this one
 # would end its thread that hands out calls, and the search would wait for ever.
 _WORKER_STOPPED = re.compile("A worker stopped while some jobs")
-# Backends of joblib that are a plain loop where there is one job.
+# Backends of joblib that are a plain loop where there is one job, as by default.
 _LOCAL = LokyBackend | MultiprocessingBackend | ThreadingBackend
 # More than any cluster has slots for a search; workers start one by one, and each needs memory.
 _MOST_JOBS = 10_000
@@ -410,7 +410,7 @@ def active_engine(n_jobs: int | None) -> Engine:
         from ._clusters import CLUSTERS
 
         return CLUSTERS[type(backend).__name__](backend, n_jobs)
-    if n_jobs == 1 and isinstance(backend, _LOCAL):
+    if n_jobs in (None, 1) and isinstance(backend, _LOCAL):
         return PlainEngine()
     parallel = Parallel(n_jobs=n_jobs)
     try:
