@@ -167,15 +167,17 @@ class _Fit:
             data.prepared(self.task),
         )
         if self.setting.validates_on_fold:
-            X, y = work.prepared.inner_data(*data.to_score(self.task, work.whole, "test"))
+            inside = work.prepared
+            X, y = inside.inner_data(*data.to_score(self.task, work.whole, "test"))
             valid = {"validation_data": _of_known_labels(X, y, work)}
-            self.work = work = work._replace(fit_params={**work.fit_params, **valid})
+            inside = replace(inside, fit_params={**inside.fit_params, **valid})
+            self.work = work = work._replace(prepared=inside)
         if self.setting.bounds and len(self.task.levels) == 1:
             self.measures, self.skipped = known_before(self.setting.bounds, work)
             if self.skipped is not None:
                 self.error = f"it was not made, because it breaks the constraint {self.skipped!r}"
                 return
-        self.way = way_to_continue(work.fresh, work.resource, work.y)
+        self.way = way_to_continue(work.fresh, work.resource, work.prepared.y)
         self.steps: list[tuple[Any, Any]] = list(
             zip((0, *work.levels[:-1]), work.levels, strict=True)
         )
@@ -187,7 +189,7 @@ class _Fit:
         self.training: AbstractContextManager[None] = nullcontext()
         if training is not None:
             net = work.fresh if self.state is None else self.state
-            self.training = training(net, work.depth)
+            self.training = training(net, len(work.prepared.names))
 
     def _state_to_continue(self) -> Any:
         """Return the candidate as fitted up to the level before the last; None if that is lost."""
@@ -207,9 +209,9 @@ class _Fit:
                 work.fresh,
                 self.state,
                 work.resource,
-                work.X,
-                work.y,
-                work.fit_params,
+                work.prepared.X,
+                work.prepared.y,
+                work.prepared.fit_params,
                 done=done,
                 target=target,
             )
@@ -222,7 +224,8 @@ class _Fit:
         self.net, continuing = begin(
             self.way, work.fresh, self.state, work.resource, *self.steps[step]
         )
-        return Member(self.net, work.X, work.y, dict(work.fit_params), continuing)
+        inside = work.prepared
+        return Member(self.net, inside.X, inside.y, dict(inside.fit_params), continuing)
 
     def trained(self, step: int) -> None:
         self.state = end(self.way, self.net, self.work.resource, self.steps[step][1])
@@ -280,7 +283,7 @@ class _Fit:
 def _of_known_labels(X: Any, y: Any, work: Work) -> tuple[Any, Any]:
     """Leave out rows with labels that the training part lacks: networks have no output for them."""
     if is_classifier(work.fresh) and np.ndim(y) == 1:
-        known = np.isin(np.asarray(y), np.asarray(work.y))
+        known = np.isin(np.asarray(y), np.asarray(work.prepared.y))
         if known.any() and not known.all():
             rows = np.flatnonzero(known)
             return safe_indexing(X, rows), safe_indexing(y, rows)

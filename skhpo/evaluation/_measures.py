@@ -135,19 +135,20 @@ def known_before(
 
 def _parameters_of_unfitted(work: Work) -> int | None:
     """Return how many parameters a network will have for such data; None if that is not known."""
+    X, y = work.prepared.X, work.prepared.y
     count = search_tags(work.fresh).n_parameters
     if count is not None:
-        return count(work.X, work.y)
+        return count(X, y)
     if is_one_of(work.fresh, _PERCEPTRONS):
-        return _parameters_of_perceptron(work.fresh, work.X, work.y)
+        return _parameters_of_perceptron(work.fresh, X, y)
     estimators: Any = sys.modules.get("skhpo.estimators")
-    if estimators is None or work.y is None or not hasattr(work.X, "shape"):
+    if estimators is None or y is None or not hasattr(X, "shape"):
         return None
     if not isinstance(work.fresh, (estimators.TorchClassifier, estimators.TorchRegressor)):
         return None
     from ..lockstep import built_for
 
-    built = built_for(work.fresh, work.X, work.y)
+    built = built_for(work.fresh, X, y)
     return None if built is None else n_parameters(built)
 
 

@@ -70,26 +70,17 @@ def derive_seed(seed: int, *key: int | str) -> int:
 
 
 class Work(NamedTuple):
-    """Estimator and data of a task; the estimator inside of the wrappers and its data."""
+    """Estimator of a task; its wrappers and the data inside, and the estimator there."""
 
     whole: Any
     prepared: Prepared
     fresh: Any
     resource: str | None
     levels: tuple[int | None, ...]
-    X: Any
-    y: Any
-    fit_params: Mapping[str, Any]
-
-    @property
-    def depth(self) -> int:
-        """Depth of the trained estimator in the estimator of the search."""
-        return len(self.prepared.names)
 
     def without_rows(self) -> Work:
         """Return the same without the data that it was trained on."""
-        nothing: dict[str, Any] = {"X": None, "y": None, "fit_params": {}}
-        return self._replace(prepared=replace(self.prepared, **nothing), **nothing)
+        return self._replace(prepared=replace(self.prepared, X=None, y=None, fit_params={}))
 
 
 def configured(
@@ -205,9 +196,6 @@ def prepare(
         found.fresh,
         found.resource,
         (None,) if setting.resource == "n_samples" else task.levels,
-        prepared.X,
-        prepared.y,
-        prepared.fit_params,
     )
 
 
