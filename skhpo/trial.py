@@ -119,6 +119,11 @@ class FitResult:
     skipped: str | None = None
 
     @property
+    def name(self) -> tuple[int, int, int]:
+        """Trial, split and repeat, which tell it from all other fits of a search."""
+        return self.trial, self.split, self.repeat
+
+    @property
     def is_left_out(self) -> bool:
         """Whether the fit was not made, and its trial is scored on the other splits."""
         return self.skipped in (RACED, UNSCHEDULED)

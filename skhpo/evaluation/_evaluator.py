@@ -240,9 +240,8 @@ class Evaluator(Planner):
         self._withdrawn.update(names)
 
     def _is_wanted(self, result: FitResult) -> bool:
-        name = result.trial, result.split, result.repeat
-        if name in self._withdrawn:
-            self._withdrawn.remove(name)
+        if result.name in self._withdrawn:
+            self._withdrawn.remove(result.name)
             self._unused_seconds += result.fit_time + result.score_time
             return False
         return True
@@ -415,11 +414,12 @@ class Evaluator(Planner):
         return [failed(task, error, share, result.run) for task in work.tasks]
 
     def _error_of(self, overdue: Overdue) -> str | None:
-        if overdue.error is None:
-            return None
+        return None if overdue.error is None else self._timed_out(overdue.error)
+
+    def _timed_out(self, error: str) -> str:
         if self.setting.raise_errors:
-            raise TimeoutError(overdue.error)
-        return failure(TimeoutError(overdue.error), overdue.error, self.setting)
+            raise TimeoutError(error)
+        return failure(TimeoutError(error), error, self.setting)
 
     def _update_mean_time(self, results: Sequence[FitResult]) -> None:
         if not results:
@@ -471,9 +471,7 @@ class Evaluator(Planner):
         self.pending -= len(lost)
 
     def _fail(self, work: Job, error: str) -> None:
-        if self.setting.raise_errors:
-            raise TimeoutError(error)
-        error = failure(TimeoutError(error), error, self.setting)
+        error = self._timed_out(error)
         if isinstance(work, TransformTask):
             self._give_up(work.key, error)
         else:

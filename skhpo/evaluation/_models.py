@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-from ..rows import Inputs, as_given
-from ..wrappers import Prepared, arguments_inside, fit_wrappers, inside
+from ..rows import as_given
+from ..wrappers import Prepared, fit_wrappers, inside
 from ._continuation import advance, holds_all_in_checkpoint, way_to_continue
-from ._setup import inside_of, key_of_wrappers, prepare, train_part
+from ._setup import inside_of, key_of_wrappers, n_together, network_inside, prepare, train_part
 from ._tasks import FAILURES, SAVED, saved
 from ._travel import Packed, pack, packed_checkpoint
 
@@ -192,25 +191,16 @@ def _in_lockstep(
     estimators: Sequence[Any], X: Any, y: Any, fit_params: Mapping[str, Any]
 ) -> set[int]:
     """Return the numbers of the networks for which lockstep pays."""
-    torch_estimators = sys.modules.get("skhpo.estimators")
-    if torch_estimators is None:  # nothing has imported it, so there is no network
-        return set()
-    from ..lockstep import built_for, group_key, obstacle, pays
-
-    kinds = torch_estimators.TorchClassifier, torch_estimators.TorchRegressor
     groups: dict[Any, list[int]] = {}
     for number, estimator in enumerate(estimators):
-        found = inside(estimator)
-        if isinstance(found.estimator, kinds) and not (
-            isinstance(X, Mapping | Inputs) and not found.transforms_X
-        ):
-            arguments = arguments_inside(estimator, fit_params)
-            if obstacle(found.estimator, arguments) is None:
-                groups.setdefault(group_key(found.estimator), []).append(number)
+        found, reason = network_inside(estimator, X, fit_params)
+        if reason is None:
+            from ..lockstep import group_key
+
+            groups.setdefault(group_key(found.estimator), []).append(number)
     together: set[int] = set()
     for numbers in groups.values():
         net = inside(estimators[numbers[0]]).estimator
-        built = built_for(net, X, y)
-        if pays(net if built is None else built, len(numbers)) > 1:
+        if n_together(net, X, y, len(numbers)) > 1:
             together.update(numbers)
     return together

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, limited
-from ..rows import Inputs, n_bytes
+from ..rows import n_bytes
 from ..trial import UNSCHEDULED, FitResult
-from ..wrappers import arguments_inside, inside
-from ._setup import configured, key_of_wrappers, nested_subsamples
+from ._setup import configured, key_of_wrappers, n_together, nested_subsamples, network_inside
 from ._tasks import SAVED, FitGroup, FitTask, is_saved
 from ._workers import import_first
 
@@ -409,13 +408,20 @@ class FitGrouping:
         return key
 
     def _look_at(self, task: FitTask) -> Any:
-        net, reason = self._network(task)
+        whole, fit_params = self.setting.estimator, self.setting.fit_params
+        if "skhpo.estimators" in sys.modules:
+            whole = configured(self.setting, task.params, split=0, candidate=task.candidate)
+        found, reason = network_inside(whole, self.X, fit_params, self.setting.resource)
+        if reason is None and self.contexts is not None and self.contexts.reach(len(found.names)):
+            reason = "callbacks of the search look into each epoch"
         if reason is None:
             from ..lockstep import group_key
 
-            key = group_key(net)
+            key = group_key(found.estimator)
             if key not in self._sizes:
-                self._sizes[key] = self._size(net)
+                size = n_together(found.estimator, self.X, self.y, sys.maxsize)
+                insists = size == 1 and self.lockstep is True
+                self._sizes[key] = _INSISTED if insists else size
             return key
         if self.lockstep is True:
             raise ValueError(
@@ -426,32 +432,3 @@ class FitGrouping:
             self._reported.add(reason)
             _log.debug("fits are not trained in lockstep: %s", reason)
         return None
-
-    def _size(self, net: Any) -> int:
-        """Return how many networks like this one to train in lockstep."""
-        from ..lockstep import built_for, pays
-
-        built = None if self.y is None else built_for(net, self.X, self.y)
-        size = pays(net if built is None else built, sys.maxsize)
-        return size if size > 1 or self.lockstep == "auto" else _INSISTED
-
-    def _network(self, task: FitTask) -> tuple[Any, str | None]:
-        """Return the network of a fit, and why it cannot be trained in lockstep."""
-        # Without torch there are no networks; it is not imported to find that out.
-        kinds: tuple[type[Any], ...] = ()
-        whole = self.setting.estimator
-        estimators = sys.modules.get("skhpo.estimators")
-        if estimators is not None:
-            whole = configured(self.setting, task.params, split=0, candidate=task.candidate)
-            kinds = estimators.TorchClassifier, estimators.TorchRegressor
-        found = inside(whole, self.setting.resource)
-        net = found.estimator
-        if not isinstance(net, kinds):
-            return None, f"a {type(net).__name__} is no torch estimator of this package"
-        if self.contexts is not None and self.contexts.reach(len(found.names)):
-            return None, "callbacks of the search look into each epoch"
-        if isinstance(self.X, Mapping | Inputs) and not found.transforms_X:
-            return None, "X is a dict"
-        from ..lockstep import obstacle
-
-        return net, obstacle(net, arguments_inside(whole, self.setting.fit_params))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import zlib
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from .._compat import check_method_params, safe_indexing, safe_split
 from ..rows import Inputs, RowSubset, as_given
 from ..scorers import looks_at_predictions_only
 from ..searchable import search_tags
-from ..wrappers import Inside, Prepared, fit_wrappers, inside
+from ..wrappers import Inside, Prepared, arguments_inside, fit_wrappers, inside
 from ._callbacks import separate_files
 from ._continuation import set_horizon
 from ._tasks import FAILURES, failure, raise_unless_candidates
@@ -35,7 +36,9 @@ __all__ = [
     "inner_rows",
     "inside_of",
     "key_of_wrappers",
+    "n_together",
     "nested_subsamples",
+    "network_inside",
     "own_files",
     "part_of",
     "prepare",
@@ -135,6 +138,31 @@ def key_of_wrappers(setting: Setting, params: Mapping[str, Any]) -> tuple[Any, .
     """Return a key that is equal for candidates that share transformers; None if there are none."""
     found = inside_of(setting, params)
     return found.key_of_wrappers(params) if found.transforms_X else None
+
+
+def network_inside(
+    whole: Any, X: Any, fit_params: Mapping[str, Any], resource: str | None = None
+) -> tuple[Inside, str | None]:
+    """Return what is inside of wrappers, and why it cannot be trained in lockstep, if so."""
+    found = inside(whole, resource)
+    # Where nothing has imported torch there are no networks.
+    estimators = sys.modules.get("skhpo.estimators")
+    kinds = () if estimators is None else (estimators.TorchClassifier, estimators.TorchRegressor)
+    if not isinstance(found.estimator, kinds):
+        return found, f"a {type(found.estimator).__name__} is no torch estimator of this package"
+    if isinstance(X, Mapping | Inputs) and not found.transforms_X:
+        return found, "X is a dict"
+    from ..lockstep import obstacle
+
+    return found, obstacle(found.estimator, arguments_inside(whole, fit_params))
+
+
+def n_together(net: Any, X: Any, y: Any, n_nets: int) -> int:
+    """Return how many of so many networks it pays to train together on such data."""
+    from ..lockstep import built_for, pays
+
+    built = None if y is None else built_for(net, X, y)
+    return int(pays(net if built is None else built, n_nets))
 
 
 def run_transform(

@@ -101,9 +101,8 @@ class SharedEvaluator(Evaluator):
         self._collect()
         answered = []
         for result in self._answered:
-            name = result.trial, result.split, result.repeat
-            if name in self._expected:  # else another process was faster
-                self._expected.remove(name)
+            if result.name in self._expected:  # else another process was faster
+                self._expected.remove(result.name)
                 answered.append(result)
         self._answered.clear()
         self.pending -= len(answered)
@@ -115,7 +114,7 @@ class SharedEvaluator(Evaluator):
         super().cancel()
         groups = [*(group for *_, group in self._free), *self._elsewhere]
         left = {task.name for group in groups for task in group.tasks} & self._expected
-        left.difference_update((one.trial, one.split, one.repeat) for one in self._answered)
+        left.difference_update(one.name for one in self._answered)
         self._expected -= left
         self.pending -= len(left)
         self._free.clear()

@@ -237,7 +237,7 @@ class Keeper(Observer):
         StorageError
             If the system refuses.
         """
-        name = result.trial, result.split, result.repeat
+        name = result.name
         if model is not None:
             self._models.store.put(name, trial.resource, model)
             self._models.names.add(name)

@@ -337,7 +337,7 @@ class TrialLoop:
             result = self._early.popleft()
             if self.journal is None or self.race is None or not self.race.is_held(result):
                 continue
-            name, trial = (result.trial, result.split, result.repeat), self._open[result.trial]
+            name, trial = result.name, self._open[result.trial]
             has_failed = raised_by(result) is not None
             if name in self.evaluator.known or (has_failed and self.evaluator.setting.keep_errors):
                 continue  # an error ends the search, but in its turn
@@ -363,7 +363,7 @@ class TrialLoop:
 
     def _record(self, trial: Trial, result: FitResult) -> FitResult:
         """Put away what is kept of a fit, and write its line unless it is there; return it."""
-        name = result.trial, result.split, result.repeat
+        name = result.name
         known = self.evaluator.known.get(name)
         is_there = known is not None or name in self._noted_early
         if result.is_left_out:  # also in the place of what was written early
@@ -419,9 +419,8 @@ class TrialLoop:
         while results := self.evaluator.next():
             self._check_interrupt()
             for result in results:
-                name = result.trial, result.split, result.repeat
-                if name in left:
-                    left.remove(name)
+                if result.name in left:
+                    left.remove(result.name)
                     keeper.take(trials[result.trial], result)
         self.evaluator.known = known
         if left:
@@ -429,8 +428,7 @@ class TrialLoop:
 
     def _store(self, trial: Trial, results: Sequence[FitResult]) -> None:
         self.table.add(trial, results)
-        names = ((result.trial, result.split, result.repeat) for result in results)
-        self.n_answered += sum(name in self.evaluator.known for name in names)
+        self.n_answered += sum(result.name in self.evaluator.known for result in results)
 
     def _any_finished(self) -> bool:
         full = (len(row) == self.n_fits for row in self._rows.values())
@@ -463,7 +461,7 @@ class _Batch:
 
 
 def _in_order(results: Iterable[FitResult]) -> list[FitResult]:
-    return sorted(results, key=lambda result: (result.split, result.repeat))
+    return sorted(results, key=lambda result: result.name)
 
 
 def _another_trial(trial: Trial, candidate: int, resource: int | None) -> JournalError:

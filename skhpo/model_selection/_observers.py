@@ -257,7 +257,7 @@ class Progress(Observer):
         self._show(self._line(left, *(best or self._best_so_far())), end="\n")
 
     def _note(self, trial: Trial, results: Sequence[FitResult]) -> None:
-        results = sorted(results, key=lambda result: (result.split, result.repeat))
+        results = sorted(results, key=lambda result: result.name)
         told = self.score(results)
         if results[-1].is_left_out:  # it cannot be the best
             return
@@ -382,7 +382,7 @@ class Forecast(Observer):
         level: Any = trial.resource
         work = self.folds.added(self._levels.get(trial.parent), level)[result.split]
         self._done += work
-        if (result.trial, result.split, result.repeat) not in self.known:
+        if result.name not in self.known:
             self._fresh += work
 
     def on_trial_end(self, trial: Trial, results: Sequence[FitResult], score: float) -> None:

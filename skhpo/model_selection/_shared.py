@@ -77,11 +77,11 @@ class SharedTrialLoop(TrialLoop):
         return batch
 
     def _record(self, trial: Trial, result: FitResult) -> FitResult:
-        name = result.trial, result.split, result.repeat
-        if name in self.evaluator.known:  # that of another process: there is nothing to write
-            return super()._record(trial, self.evaluator.known[name])
+        known = self.evaluator.known
+        if result.name in known:  # that of another process: there is nothing to write
+            return super()._record(trial, known[result.name])
         with self.journal.turn():  # another process may have done the same fit
-            return super()._record(trial, self.evaluator.known.get(name, result))
+            return super()._record(trial, known.get(result.name, result))
 
     def _fit_again(self, names: Collection[tuple[int, int, int]]) -> None:
         self.evaluator.alone = True
