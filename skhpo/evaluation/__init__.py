@@ -10,7 +10,7 @@ file                 what it does
 ``_pool.py``         calls on workers, their devices and limits
 ``_workers.py``      where calls run on one machine; ``_clusters.py``: on Dask and Ray
 ``_fit.py``          in a worker: build, train or continue, score the fits of a group
-``_setup.py``        the estimator of a fit, its seeds and its part of the data
+``_setup.py``        the estimator of a fit, its seeds, its part of the data; what lockstep trains
 ``_continuation.py`` how training is continued from one level of the resource to the next
 ``_scoring.py``      scores, of a group by one forward pass; ``_predictions.py``: what is kept
 ==================== =========================================================================
