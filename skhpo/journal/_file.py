@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..exceptions import JournalError, StorageError
 from ..files import storing, to_disk, write_all
 from ._fit_files import Checkpoints, ModelFiles
-from ._folder import Folder, digest_of
+from ._folder import Folder, digest_of, workers_folder
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
 from ._locks import OPEN_FILES_MOVE, in_use, lock, unlock
 from ._predictions import PredictionFiles
@@ -368,7 +368,7 @@ class Journal:
         self._note_file()
         if not lock(self._descriptor, self.path, shared=self.read_only):
             raise in_use(self.path)
-        if self._folder.has_workers and (others := Workers(self.path).others()):
+        if workers_folder(self.path).is_dir() and (others := Workers(self.path).others()):
             raise JournalError(
                 f"{len(others)} processes share the journal {str(self.path)!r}, {others[0]} for "
                 "one; wait for them, or set shared=True here, too"

@@ -51,11 +51,6 @@ class Folder:
         self.path = journal.with_name(journal.name + ".files")
         self._journal = journal
 
-    @property
-    def has_workers(self) -> bool:
-        """Whether several processes may share the journal, which have a folder of their own."""
-        return workers_folder(self._journal).is_dir()
-
     @contextmanager
     def starting(
         self, journal: str, splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]] | None
