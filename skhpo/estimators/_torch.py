@@ -14,6 +14,7 @@ import torch
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.metrics import accuracy_score
 from sklearn.utils.metadata_routing import process_routing
 from torch.utils.data import Dataset
 
@@ -368,6 +369,7 @@ class TorchEstimator(
                 if plain and predicted.shape == y.shape:
                     # What `accuracy_score` returns, whose checks take longer than a small network.
                     return float(np.mean(y == predicted))
+                return float(accuracy_score(y, predicted))  # not super's, which predicts again
             return super().score(X, y, sample_weight)
         y, predicted = (np.asarray(as_array(one)) for one in (y, self.predict(X)))
         if y.shape != predicted.shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import warnings
 
@@ -11,10 +12,12 @@ import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.exceptions import DeviceWarning
+from torch import nn
 
 from ..files import write_atomically
 from ..training.forwarding import resolve_device
 from ..training.state import TrainingState, check_complete, check_keys, serialised
+from ..training.structure import copied, copies_of_compressed
 from .fitting import make_schedule
 
 __all__ = ["CheckpointMixin", "StateMixin", "held_part"]
@@ -130,6 +133,16 @@ def held_part(name, doc):
     return property(get, put, doc=doc)
 
 
+class _CopiedByClone:
+    """A module that is a parameter; `clone` makes a copy that torch may refuse `deepcopy`."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __sklearn_clone__(self):
+        return copied(self.module)
+
+
 class StateMixin(CheckpointMixin):
     """Fitted attributes as views of the training state, the only thing saved of training."""
 
@@ -214,6 +227,21 @@ class StateMixin(CheckpointMixin):
         if self._state is not None:
             vars(twin)["_state"] = self._state.__copy__()
         return twin
+
+    def __deepcopy__(self, memo):
+        parts = () if self._state is None else self._state.parts.values()
+        modules = [one for one in (*vars(self).values(), *parts) if isinstance(one, nn.Module)]
+        memo.update(copies_of_compressed(modules))
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
+
+    def __sklearn_clone__(self):
+        twin = self.__copy__()
+        for name, value in vars(self).items():
+            if isinstance(value, nn.Module):
+                vars(twin)[name] = _CopiedByClone(value)
+        return BaseEstimator.__sklearn_clone__(twin)
 
     def __getstate__(self):
         state = dict(BaseEstimator.__getstate__(self))

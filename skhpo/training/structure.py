@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 __all__ = [
     "copied",
+    "copies_of_compressed",
     "frozen",
     "is_of_torch",
     "is_plain",
@@ -85,9 +86,13 @@ def numbers_of(tensor: torch.Tensor) -> list[torch.Tensor]:
 
 def copied(module: nn.Module) -> nn.Module:
     """Return a deep copy of a module, also if it has tensors that torch cannot copy so."""
-    tensors = (*module.parameters(), *module.buffers())
-    own = {id(t): t.clone() for t in tensors if t.layout in _COMPRESSED}
-    return copy.deepcopy(module, own)
+    return copy.deepcopy(module, copies_of_compressed([module]))
+
+
+def copies_of_compressed(modules: Iterable[nn.Module]) -> dict[int, Any]:
+    """Return copies of the tensors that torch cannot copy, by the `id` of each, for `deepcopy`."""
+    tensors = (t for module in modules for t in (*module.parameters(), *module.buffers()))
+    return {id(t): t.clone() for t in tensors if t.layout in _COMPRESSED}
 
 
 def structure(

@@ -1,5 +1,6 @@
 """Modules with sparse buffers, as graph networks have, and with other kinds of tensors."""
 
+import copy
 import io
 import logging
 import pickle
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skhpo import SelfTuningClassifier, TorchClassifier
@@ -112,6 +114,14 @@ def test_networks_with_sparse_buffers_are_copied(kind):
     expected = net.predict_proba(X)
     again = TorchClassifier(net.module_, classes=[0, 1], device="cpu").initialize()
     np.testing.assert_array_equal(again.predict_proba(X), expected)
+    step = make_pipeline(again)
+    for other in (
+        copy.deepcopy(net),
+        *(one(step)[0].initialize() for one in (clone, copy.deepcopy)),
+    ):
+        np.testing.assert_array_equal(other.predict_proba(X), expected)
+        other.module_.A.values().zero_()
+    assert torch.equal(net.module_.A.to_dense(), MATRIX)
     assert pays(net, 3) == 3
     assert torch.equal(net.to_torch().module.A.to_dense(), MATRIX)
     tuned = SelfTuningClassifier(Graph, module__kind=kind, warmup_epochs=0, max_epochs=1)

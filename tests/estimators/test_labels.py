@@ -75,14 +75,18 @@ def test_the_score_is_the_accuracy(blobs):
     ],
 )
 def test_the_score_of_own_predictions(blobs, convert, targets):
+    calls = []
+
     class Own(TorchClassifier):
         def predict(self, X):
+            calls.append(len(X))
             return convert(super().predict(X))
 
     X, y = blobs
     net = Own(**FAST).fit(X, y)
     wanted = accuracy_score(y, TorchClassifier(**FAST).fit(X, y).predict(X))
     assert net.score(X, y.astype(targets)) == wanted
+    assert calls == [len(X)]
 
 
 def test_the_score_of_predictions_that_are_no_classes(blobs):
