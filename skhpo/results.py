@@ -7,17 +7,14 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from .journal import read_trials
-from .trial import Trial
-
-if TYPE_CHECKING:
-    from .trial import FitResult
+from .trial import FitResult, Trial
 
 __all__ = [
     "TrialTable",

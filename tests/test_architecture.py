@@ -2,7 +2,10 @@
 
 import ast
 import functools
+import importlib
+import inspect
 import re
+import typing
 from pathlib import Path
 
 import pytest
@@ -156,6 +159,39 @@ def test_every_public_name_is_there_and_importing_the_package_is_light():
         assert not hasattr(skhpo.samplers, "missing")
     """
     subprocess.run([sys.executable, "-c", code, *late], check=True)
+
+
+def public_callables():
+    """Return classes, functions and methods of public modules, by name."""
+    found = {}
+    for path in modules():
+        parts = [
+            part for part in path.relative_to(ROOT).with_suffix("").parts if part != "__init__"
+        ]
+        if any(part.startswith("_") for part in parts):
+            continue
+        module = importlib.import_module(".".join(["skhpo", *parts]))
+        for name in getattr(module, "__all__", ()):
+            one = getattr(module, name)
+            if inspect.isfunction(one) or inspect.isclass(one):
+                found[f"{module.__name__}.{name}"] = one
+    for name, one in list(found.items()):
+        for own, method in inspect.getmembers(one, inspect.isfunction):
+            ours = method.__module__.startswith("skhpo.")
+            if ours and (own == "__init__" or not own.startswith("_")):
+                found[f"{name}.{own}"] = method
+    return found
+
+
+def test_annotations_of_public_callables_can_be_read():
+    """As tools do that make forms, command lines or checks of them."""
+    unread = {}
+    for name, one in public_callables().items():
+        try:
+            typing.get_type_hints(one)
+        except NameError as error:
+            unread[name] = str(error)
+    assert not unread
 
 
 def is_underscored(name):

@@ -11,18 +11,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..journal import Checkpoints, ModelFiles
 from ..rows import n_bytes
+from ..trial import FitResult, Trial
 from ..wrappers import whats_lost
+from ._callbacks import FitContexts
 from ._fit import run_and_pack
-from ._planning import FitGrouping, Planner
-from ._pool import RUNNING, Overdue, Pool
+from ._planning import FitGrouping, FoldSchedule, Planner
+from ._pool import RUNNING, Done, Overdue, Pool
 from ._setup import key_of_wrappers, transform_and_store
-from ._tasks import FitGroup, Job, TransformTask, failed, failure
+from ._tasks import FitGroup, Job, Outcome, Setting, TransformTask, failed, failure
 from ._travel import (
     Stored,
     check_picklable,
@@ -30,14 +33,6 @@ from ._travel import (
     on_disk,
 )
 from ._waiting import Waiting
-
-if TYPE_CHECKING:
-    from ..journal import Checkpoints, ModelFiles
-    from ..trial import FitResult, Trial
-    from ._callbacks import FitContexts
-    from ._planning import FoldSchedule
-    from ._pool import Done
-    from ._tasks import Outcome, Setting
 
 __all__ = ["Evaluator"]
 

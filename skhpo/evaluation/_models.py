@@ -7,18 +7,15 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..journal import CheckpointFile
 from ..rows import as_given
 from ..wrappers import Prepared, fit_wrappers, inside
 from ._continuation import advance, holds_all_in_checkpoint, way_to_continue
 from ._setup import inside_of, key_of_wrappers, n_together, network_inside, prepare, train_part
-from ._tasks import FAILURES, SAVED, saved
+from ._tasks import FAILURES, SAVED, FitTask, Setting, saved
 from ._travel import Packed, pack, packed_checkpoint
-
-if TYPE_CHECKING:
-    from ..journal import CheckpointFile
-    from ._tasks import FitTask, Setting
 
 __all__ = ["kept_model", "needs_data", "refit", "refit_together", "restored"]
 

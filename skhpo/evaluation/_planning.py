@@ -17,16 +17,14 @@ from numpy.typing import NDArray
 
 from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, limited
 from ..rows import n_bytes
-from ..trial import UNSCHEDULED, FitResult
+from ..trial import UNSCHEDULED, FitResult, Trial
 from ._setup import configured, key_of_wrappers, n_together, nested_subsamples, network_inside
-from ._tasks import SAVED, FitGroup, FitTask, is_saved
+from ._tasks import SAVED, FitGroup, FitTask, Outcome, Setting, is_saved
 from ._workers import import_first
 
 if TYPE_CHECKING:
     from ..journal import Checkpoints, ModelFiles
-    from ..trial import Trial
     from ._callbacks import FitContexts
-    from ._tasks import Outcome, Setting
 
 __all__ = ["FitGrouping", "FoldSchedule", "Planner"]
 

@@ -22,11 +22,11 @@ from ..searchable import search_tags
 from ..wrappers import Inside, Prepared, arguments_inside, fit_wrappers, inside
 from ._callbacks import separate_files
 from ._continuation import set_horizon
-from ._tasks import FAILURES, failure, raise_unless_candidates
+from ._tasks import FAILURES, Setting, failure, raise_unless_candidates
 from ._travel import loaded, stored
 
 if TYPE_CHECKING:
-    from ._tasks import FitTask, Setting, TransformTask
+    from ._tasks import FitTask, TransformTask
 
 __all__ = [
     "GroupData",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..journal import SharedJournal
+from ..trial import FitResult, Trial
 from ._evaluator import Evaluator
 from ._tasks import SAVED, FitGroup
-
-if TYPE_CHECKING:
-    from ..journal import SharedJournal
-    from ..trial import FitResult, Trial
 
 __all__ = ["SharedEvaluator"]
 

@@ -9,17 +9,15 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import cloudpickle
 
+from .. import evaluation
 from ..exceptions import StorageError
 from ..journal import CheckpointFile
 from ..limits import FitTimeoutError, current_slot, is_interrupt
 from ..trial import FitResult
-
-if TYPE_CHECKING:
-    from ._predictions import PredictionKind
 
 __all__ = [
     "FAILURES",
@@ -119,7 +117,7 @@ class Setting:
     noted: str | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
-    predictions: PredictionKind | None = None
+    predictions: evaluation.PredictionKind | None = None
     layer_rules: Mapping[type, Any] = field(default_factory=_layer_rules)
     name: str = field(default_factory=lambda: f"search-{uuid.uuid4().hex[:8]}")
 

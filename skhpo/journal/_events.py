@@ -9,12 +9,9 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..trial import FitResult
-
-if TYPE_CHECKING:
-    from ..trial import Trial
+from ..trial import FitResult, Trial
 
 __all__ = [
     "as_read",

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import schedulers, space
 from ._base import BaseTrialSearchCV
 
 if TYPE_CHECKING:
-    from ..schedulers import Scheduler
-    from ..space import SearchSpace
     from ._plan import Plan
 
 __all__ = ["SearchCV"]
@@ -220,7 +219,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         estimator: Any,
         param_distributions: Any,
         *,
-        scheduler: Callable[[SearchSpace, int], Scheduler],
+        scheduler: Callable[[space.SearchSpace, int], schedulers.Scheduler],
         resource: str | None = "auto",
         scoring: Any = None,
         objectives: Sequence[str] | None = None,
@@ -261,6 +260,6 @@ multimetric_, classes_, n_features_in_, feature_names_in_
             settings["resource"] = None
         return settings
 
-    def _make_scheduler(self, plan: Plan) -> Scheduler:
-        scheduler: Scheduler = self.scheduler(plan.space, plan.random_state)
+    def _make_scheduler(self, plan: Plan) -> schedulers.Scheduler:
+        scheduler: schedulers.Scheduler = self.scheduler(plan.space, plan.random_state)
         return scheduler

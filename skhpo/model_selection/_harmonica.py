@@ -16,7 +16,6 @@ from .._compat import Interval, StrOptions
 from ._base import BaseTrialSearchCV
 
 if TYPE_CHECKING:
-    from ..schedulers import Scheduler
     from ..trial import Trial
     from ._loop import TrialLoop
     from ._plan import Plan
@@ -319,7 +318,7 @@ classes_, n_features_in_, feature_names_in_
         alpha: float | str = "auto",
         stage_resource: int | None = None,
         stage_params: dict[str, Any] | None = None,
-        base: str | Callable[..., Scheduler] = "auto",
+        base: str | Callable[..., schedulers.Scheduler] = "auto",
         n_iter: int = 100,
         resource: str | None = "auto",
         min_resources: int | str = "auto",
@@ -359,7 +358,7 @@ classes_, n_features_in_, feature_names_in_
     ) -> None:
         self._set_arguments(locals())
 
-    def _make_scheduler(self, plan: Plan) -> Scheduler:
+    def _make_scheduler(self, plan: Plan) -> schedulers.Scheduler:
         from ._checks import check_names
 
         resource = plan.setting.resource
@@ -416,7 +415,7 @@ classes_, n_features_in_, feature_names_in_
         """Return which scheduler of the package is the base, None for another one."""
         from ._samplers import proposes_by_model
 
-        name: str | Callable[..., Scheduler] = self.base
+        name: str | Callable[..., schedulers.Scheduler] = self.base
         if not isinstance(name, str):
             return None
         if name != "auto":
@@ -425,14 +424,14 @@ classes_, n_features_in_, feature_names_in_
             return "hyperband"
         return "bayes" if proposes_by_model(self) else "random"
 
-    def _base(self, plan: Plan) -> Callable[..., Scheduler]:
+    def _base(self, plan: Plan) -> Callable[..., schedulers.Scheduler]:
         """Return the function that makes the scheduler of what is left of the space."""
         from ._plan import resource_limits
         from ._samplers import proposes_by_model
         from ._stages import full_base, hyperband_base
 
         if callable(self.base):
-            base: Callable[..., Scheduler] = self.base
+            base: Callable[..., schedulers.Scheduler] = self.base
             return base
         name = str(self._base_name(plan.setting.resource))
         limits = resource_limits(self, plan)
@@ -443,7 +442,9 @@ classes_, n_features_in_, feature_names_in_
                     "that counts work, such as 'max_epochs', or use base='random'"
                 )
             asynchronous, batches = schedulers.AsynchronousHyperband, schedulers.Hyperband
-            kind: Callable[..., Scheduler] = asynchronous if self.asynchronous else batches
+            kind: Callable[..., schedulers.Scheduler] = (
+                asynchronous if self.asynchronous else batches
+            )
             amount = self._stage_amount(plan.setting.resource)
             hears = amount is not None and amount < limits[1] and not self.stage_params
             return partial(

@@ -14,8 +14,6 @@ from .._compat import Interval, StrOptions
 from ._base import BaseTrialSearchCV
 
 if TYPE_CHECKING:
-    from ..samplers import Sampler
-    from ..schedulers import Scheduler
     from ._loop import TrialLoop
     from ._observers import Observer
     from ._plan import Plan
@@ -328,7 +326,7 @@ classes_, n_features_in_, feature_names_in_
         factor: float = 3,
         n_brackets: int | str = "all",
         n_iterations: int | str = 1,
-        sampler: str | Sampler | Callable[..., Sampler] = "auto",
+        sampler: str | samplers.Sampler | Callable[..., samplers.Sampler] = "auto",
         scoring: Any = None,
         objectives: Sequence[str] | None = None,
         constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,
@@ -364,7 +362,7 @@ classes_, n_features_in_, feature_names_in_
     ) -> None:
         self._set_arguments(locals())
 
-    def _make_scheduler(self, plan: Plan) -> Scheduler:
+    def _make_scheduler(self, plan: Plan) -> schedulers.Scheduler:
         if self.n_iterations == "auto" and self.max_time is None and self.max_cost is None:
             raise ValueError(
                 "n_iterations='auto' repeats the brackets until max_time is over, so it needs one, "
@@ -403,7 +401,7 @@ classes_, n_features_in_, feature_names_in_
             return "bayes" if proposes_by_model(self) else "random"
         return self.sampler
 
-    def _make_sampler(self, plan: Plan, least: int) -> Sampler:
+    def _make_sampler(self, plan: Plan, least: int) -> samplers.Sampler:
         from ._samplers import PRIOR_WEIGHT, make_sampler, prior_of
 
         prior, sampler = prior_of(self, plan), self._chosen_sampler()

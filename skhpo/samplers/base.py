@@ -6,12 +6,11 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from ..space import SearchSpace
+from .. import space as spaces
 
 __all__ = ["Sampler", "sample_at"]
 
@@ -53,7 +52,7 @@ class Sampler(ABC):
 
     learns: ClassVar[bool] = False
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: spaces.SearchSpace) -> None:
         self.space = space
 
     @abstractmethod

@@ -14,17 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from ..exceptions import NonFiniteLossError
 from .groups import constrain_rows, set_frozen
-
-if TYPE_CHECKING:
-    import torch
-
-    from .state import TrainingState
+from .state import TrainingState
 
 __all__ = ["ActiveNetwork", "Checks", "EpochReport", "EpochRunner", "EpochWatcher", "train"]
 

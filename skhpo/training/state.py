@@ -11,17 +11,15 @@ import io
 from collections.abc import Container, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from .averaging import WeightAverage
+from .randomness import Stream
+from .schedule import Schedule
 from .structure import is_plain
-
-if TYPE_CHECKING:
-    from .randomness import Stream
-    from .schedule import Schedule
 
 __all__ = [
     "Counters",
