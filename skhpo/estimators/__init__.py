@@ -5,7 +5,8 @@
 
 * ``parameters``, ``settings``: ``get_params`` and ``set_params``; settings that differ from
   defaults, or exclude each other.
-* ``validation``, ``_inputs``, ``_targets``, ``_heads``: checks of data, labels, a dict of targets.
+* ``validation``, ``_inputs``: checks of data.
+* ``_targets``, ``_numbers``: what targets mean, labels or numbers.
 * ``building``, ``_outputs``: the module and what trains it, what a few rows tell of it, the
   meaning of its outputs.
 * ``feeding``, ``_items``, ``transforms``: from checked data to batches.

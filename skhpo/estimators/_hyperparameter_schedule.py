@@ -302,9 +302,7 @@ class HyperparameterSchedule:
         twin = clone(net).set_params(hyperparameter_schedule=None)
         vars(twin).update(changed)
         twin._inferred, twin._few_inputs, twin.seed_ = net._inferred, None, net.seed_
-        for attribute in ("_known_classes", "_multi_label"):
-            if hasattr(net, attribute):
-                setattr(twin, attribute, getattr(net, attribute))
+        twin._targets = net._targets
         with (
             twin._current_init_context(component),
             NamedInitialization(net._seed_of("init")),

@@ -375,8 +375,9 @@ def learn_from(net: Any, X: Any, few: Any, fit_params: Mapping[str, Any]) -> Non
     if "train_transform" in net._transforms:
         _test_module(net, transformed_in_training(net, inputs), fit_params)
     output = _test_module(net, inputs, fit_params)
-    if net._heads is not None:
-        net._learn_heads(output)
+    if getattr(net._targets, "are_heads", False):
+        _check_heads(output)
+        net._meaning, net._output_shape = "own", ()
         return
     output = output[0] if isinstance(output, tuple) else output
     if isinstance(output, torch.Tensor):
@@ -385,6 +386,18 @@ def learn_from(net: Any, X: Any, few: Any, fit_params: Mapping[str, Any]) -> Non
     _check_is_taken_apart(net, output)
     net._meaning = "own"
     net._output_shape = tuple(net.predict_nonlinearity(output).shape[1:])
+
+
+def _check_heads(output: Any) -> None:
+    """Raise ValueError unless a module for a dict of targets returns several outputs."""
+    parts = output.values() if isinstance(output, Mapping) else output
+    if not isinstance(output, Mapping | tuple) or not all(
+        isinstance(part, torch.Tensor) for part in parts
+    ):
+        raise ValueError(
+            "for a dict of targets the module must return a dict or a tuple of tensors, but "
+            f"returns a {type(output).__name__}"
+        )
 
 
 def _check_is_taken_apart(net: Any, output: Any) -> None:

@@ -23,6 +23,7 @@ from ..training.data import as_array
 from ..training.forwarding import as_float32, call_module
 from ..training.structure import copied
 from ._hyperparameter_schedule import check_epochs_of_schedule
+from ._numbers import Heads
 from .building import BuildingMixin
 from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
@@ -30,7 +31,7 @@ from .feeding import make_iterator, read_targets
 from .fitting import prepare_fit, run_epochs
 from .held_out import ARGUMENTS, check_sources, end_of_training, one_argument
 from .parameters import ParametersMixin
-from .predicting import PredictingMixin
+from .predicting import PredictingMixin, score_of_heads
 from .settings import HiddenParameter, has_own_dataset, made_request_methods, slices_batches
 from .state import StateMixin
 from .validation import check_before_search, check_training_data, checked_inputs
@@ -51,24 +52,20 @@ class TorchEstimator(
     ExportingMixin,
     CallbackSupportMixin,
 ):
-    """Mixin over a skorch net. A subclass handles the targets:
+    """Mixin over a skorch net. A subclass knows what targets mean, `Targets`:
 
     ``_check_targets(y, classes, reset)``
-        checks and encodes the targets, and learns from the first ones;
+        checks and encodes targets, and learns `_targets` from the first ones;
     ``_check_dataset_targets(dataset, y, classes, reset)``
         does so for a torch `Dataset`;
+    ``_learn_targets_alone()``
+        learns without any, where that is possible;
     ``_out_features()``
         returns the required width of the module's output;
     ``_row_weights(y, sample_weight)``
         returns the sample weights including class weights;
     ``_infer_output_format(output)``
-        learns the meaning of the module's output from a few rows;
-    ``_learn_from_targets(y, weight)``, ``_scale_targets(y)``
-        learn from the targets of the training rows how to scale targets, and do so;
-    ``_shape_targets(y)``, ``_encode_batch(y)``
-        convert encoded targets, or those of a `Dataset`, for the criterion;
-    ``_decode(y)``, ``_strata(y)``
-        convert encoded targets for a scorer, and for stratification.
+        learns the meaning of the module's output from a few rows.
     """
 
     # skorch fills these lists while it initializes.
@@ -93,8 +90,7 @@ class TorchEstimator(
     _low_precision = None
     _class_weight_of_loader = None
     _row_bytes = None
-    # Shapes of the targets of a sample, by name, where they are a dict (`HeadsMixin`).
-    _heads = None
+    _checkpointed = ("_plain_targets", "_meaning", "_output_shape")
     # Values of `hyperparameter_schedule` in the last epoch.
     _scheduled = _NOTHING
     # Whether `_own_runner` returns the runner of epochs.
@@ -241,23 +237,16 @@ class TorchEstimator(
     def _has_seen_data(self):
         return hasattr(self, "_output_shape")
 
-    def _learn_from_targets(self, y, weight):
-        """Learn from checked targets of the training rows, unless that was done before."""
-
     def _labels_of_dataset(self, dataset, report=None):
         """Return the targets of a dataset as predictions have them; None if its items have none."""
         return read_targets(self, dataset, report)
 
-    def _scale_targets(self, y):
-        """Scale checked targets, where that is wanted."""
-        return y
+    def _shape_targets(self, y):
+        """Return encoded targets as the criterion takes them."""
+        return self._targets.shaped(y, self._meaning, self._output_shape)
 
-    def _encode_of_dataset(self, y):
-        """Encode targets of a `Dataset`."""
-        return y
-
-    def _classes_to_balance(self, y):
-        return None
+    def _learn_targets_alone(self):
+        """Learn what can be known of targets without any, for predictions."""
 
     def get_iterator(self, dataset, training=False):
         """Make the `DataLoader` of a dataset. In training it shuffles, unless set otherwise.
@@ -358,8 +347,8 @@ class TorchEstimator(
         score : float
             Larger is better.
         """
-        if self._heads is not None:
-            return self._score_of_heads(X, y, sample_weight)
+        if isinstance(self._targets, Heads):
+            return score_of_heads(self, X, y, sample_weight)
         if y is None and isinstance(X, Dataset):
             y = self._labels_of_dataset(X)
         if np.ndim(y) < 2 or not self._has_positions(np.shape(y)):

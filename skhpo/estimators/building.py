@@ -382,7 +382,7 @@ def build_for(
 def _inferred_from(net: Any, seen: Any) -> dict[str, Any]:
     """Return arguments of the module that are inferred from what it sees of a few rows."""
     inferred: dict[str, Any] = (
-        {} if net._heads is not None else {"out_features": net._out_features()}
+        {} if getattr(net._targets, "are_heads", False) else {"out_features": net._out_features()}
     )
     shape = sample_shape(seen)
     if shape:

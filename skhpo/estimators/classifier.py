@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 import skorch.dataset
+import torch
+from numpy.typing import NDArray
 from skorch import NeuralNetClassifier
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..modules import MLP
-from ._outputs import as_probabilities, two_columns
-from ._targets import LabelsMixin, multi_label_classes, sorted_classes
+from ._outputs import as_probabilities, last_operations, meaning_of, two_columns
+from ._targets import (
+    BINARY,
+    Labels,
+    check_labels_of,
+    check_labels_of_dataset,
+    current_smoothing,
+    encode,
+    kind_of_criterion,
+    multi_label_classes,
+    sorted_classes,
+    weights_of_classes,
+    with_positions_as_rows,
+)
 from ._torch import TorchEstimator
 from .predicting import knowing_format
+from .settings import changed_settings, reads_by_number
 
 __all__ = ["TorchClassifier"]
 
 
-class TorchClassifier(LabelsMixin, TorchEstimator, NeuralNetClassifier):
+class TorchClassifier(TorchEstimator, NeuralNetClassifier):
     """Classifier around a torch module.
 
     A skorch net that accepts the inputs of scikit-learn's classifiers, trains about as fast as a
@@ -241,6 +260,8 @@ cuda_dependent_attributes_ : object
     (50, 131)
     """
 
+    _kinds_of_targets = (Labels,)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
@@ -301,27 +322,136 @@ cuda_dependent_attributes_ : object
     ):
         self._store(locals())
 
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.batch_sampler and vars(self).get("iterator_train__shuffle") is False:
+            raise ValueError(
+                f"batch_sampler={self.batch_sampler!r} orders the samples, but "
+                "iterator_train__shuffle=False keeps their order; leave one of them out"
+            )
+        smoothing = self.label_smoothing
+        if not smoothing and "label_smoothing" not in (self.hyperparameter_schedule or ()):
+            return
+        if "label_smoothing" in changed_settings(self, "criterion"):
+            raise ValueError(
+                "label_smoothing and criterion__label_smoothing are the same; set one of them"
+            )
+        if not issubclass(kind_of_criterion(self), (*BINARY, nn.CrossEntropyLoss)):
+            raise ValueError(
+                f"label_smoothing={smoothing} needs criterion 'cross_entropy' or "
+                f"'bce_with_logits', but criterion={self.criterion!r}"
+            )
+
+    def _check_targets(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64]:
+        known = None if reset else self._targets
+        self._targets, encoded = check_labels_of(self, known, y, classes)
+        return encoded
+
+    def _check_dataset_targets(self, dataset: Any, y: Any, classes: Any, reset: bool) -> Any:
+        known = None if reset else self._targets
+        self._targets, y = check_labels_of_dataset(self, known, dataset, y, classes)
+        self._class_weight_of_loader = None
+        weighted = y is not None and self.class_weight is not None
+        if weighted and not reads_by_number(self, dataset, training=True):
+            per_class = weights_of_classes(self.class_weight, self._targets.classes, y)
+            self._class_weight_of_loader = per_class / per_class[y].mean()
+        return y
+
+    def _learn_targets_alone(self) -> None:
+        if self.classes is None:
+            raise ValueError(
+                f"{type(self).__name__} must know the labels to predict them, but has seen no y; "
+                "call fit or partial_fit first, or set classes"
+            )
+        self._targets = Labels.learned(None, None, None, self.classes)
+
+    def _row_weights(self, y: Any, sample_weight: Any) -> Any:
+        return self._targets.row_weights(self.class_weight, y, sample_weight)
+
+    def _labels_of_dataset(self, dataset: Any, report: Any = None) -> Any:
+        y = super()._labels_of_dataset(dataset, report)
+        if y is None or isinstance(y, Mapping) or y.ndim != 1 or self.classes is None:
+            return y
+        classes = np.unique(self.classes)
+        return classes[encode(y, classes, order=np.asarray(self.classes))]
+
+    def initialize_criterion(self) -> Self:
+        """Make the criterion, that of several labels where samples have several.
+
+        Returns
+        -------
+        self : estimator
+            The estimator itself.
+        """
+        several = self._targets is not None and self._targets.several
+        if several and kind_of_criterion(self) is nn.CrossEntropyLoss:
+            kwargs = changed_settings(self, "criterion")
+            self.criterion_ = self.initialized_instance(nn.BCEWithLogitsLoss, kwargs)
+            return self
+        super().initialize_criterion()
+        if self.label_smoothing and isinstance(self.criterion_, nn.CrossEntropyLoss):
+            self.criterion_.label_smoothing = float(self.label_smoothing)
+        return self
+
+    def _out_features(self) -> int | None:
+        labels = self._targets
+        if labels is None:
+            return None
+        binary = issubclass(kind_of_criterion(self), BINARY) and not labels.several
+        return 1 if binary else len(labels.classes)
+
+    def _infer_output_format(self, output: torch.Tensor) -> None:
+        labels, ask = self._targets, isinstance(self.predict_nonlinearity, str)
+        operations, output = last_operations(output), output.detach()
+        self._output_shape = tuple(output.shape[1:])
+        if labels.shape:
+            output = with_positions_as_rows(self.criterion_, labels, output)
+        self._meaning = meaning_of(
+            output, operations, self.criterion_, len(labels.classes), labels.several, ask=ask
+        )
+
+    def get_loss(
+        self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False
+    ) -> torch.Tensor:
+        y_pred = self._for_criterion(y_pred)
+        if isinstance(self.criterion_, nn.NLLLoss) and self._meaning == "probabilities":
+            y_pred = torch.log(y_pred + torch.finfo(y_pred.dtype).eps)
+        if isinstance(self.criterion_, BINARY) and (smoothing := current_smoothing(self)):
+            y_true = y_true * (1 - smoothing) + smoothing / 2
+        loss: torch.Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
+        return loss
+
+    def _are_integer_labels(self, y):
+        known = self._targets
+        arrays = y, None if known is None else known.classes
+        plain = (type(a) is np.ndarray and a.ndim == 1 and a.dtype.kind in "iu" for a in arrays)
+        return all(plain) and len(y) > 0 and not known.several
+
+    def _has_positions(self, shape):
+        return bool(self._targets.shape)
+
+    def _score_of_positions(self, y, predicted, sample_weight):
+        return float(np.average((y == predicted).mean(axis=1), weights=sample_weight))
+
     @property
     def classes_(self):
         """Labels, an ndarray of shape (n_classes,), or (n_labels, 2) of 0 and 1 for each label."""
-        known = getattr(self, "_known_classes", None)
+        labels = self._targets
+        if labels is not None and labels.several:
+            return multi_label_classes(len(labels.classes))
+        known = None if labels is None else labels.classes
         if known is None and self.initialized_ and self.classes is not None:
             known = sorted_classes(self.classes, "classes")
         if known is None:
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit")
-        if self._multi_label:
-            return multi_label_classes(len(known))
         return np.arange(len(known)) if self._labels_are_encoded else known
 
     def _get_predict_nonlinearity(self):
         self.check_is_fitted()
         if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
             return as_probabilities(self._meaning)
-        return self._with_two_columns(super()._get_predict_nonlinearity())
-
-    def _with_two_columns(self, nonlinearity):
-        """Extend a function that returns the second of two probabilities to return both."""
-        if self._multi_label or len(self._known_classes) != 2:
+        nonlinearity, labels = super()._get_predict_nonlinearity(), self._targets
+        if labels.several or len(labels.classes) != 2:
             return nonlinearity
 
         def of_both(output):
@@ -343,8 +473,8 @@ cuda_dependent_attributes_ : object
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels; where there are several, 1 for those with a probability above one half.
         """
-        if self._multi_label:
-            return (self.predict_proba(X) > 0.5).astype(self._known_classes.dtype)
+        if self._targets is not None and self._targets.several:
+            return (self.predict_proba(X) > 0.5).astype(self._targets.classes.dtype)
         positions = self.predict_proba(X).argmax(axis=1)
         return self.classes_[positions]
 

@@ -117,7 +117,7 @@ class ExportingMixin:
                 "only initialized; call fit or partial_fit first"
             )
         module = self._plain_module()
-        shape, scaling = self._shape_of_predictions(), getattr(self, "_scaling", None)
+        shape, scaling = self._shape_of_predictions(), getattr(self._targets, "scaling", None)
         steps = [self._named_nonlinearity()]
         if scaling is not None:
             steps.append("times target_scale_, plus target_mean_")

@@ -91,7 +91,7 @@ def rows_of(net: Any, X: Any, y: Any = None, weight: Any = None, *, training: bo
     """
     if isinstance(X, Rows):
         return X
-    y = None if y is None else net._scale_targets(y)
+    y = None if y is None else net._targets.scale(y)
     if isinstance(X, Dataset) or reads_as_given(net, X):
         dataset = X if isinstance(X, Dataset) else net.get_dataset(X, y)
         return _as_items(net, dataset, y, weight, training=training)
@@ -99,7 +99,7 @@ def rows_of(net: Any, X: Any, y: Any = None, weight: Any = None, *, training: bo
         rows = NetRows(X, y, dtype=input_dtypes(net))
         return _as_items(net, rows, y, weight, training=training)
     sliced = net_rows(net, X, None if y is None else net._shape_targets(y), weight)
-    sliced.balance = None if y is None else net._classes_to_balance(y)
+    sliced.balance = _classes_to_balance(net, y)
     return sliced
 
 
@@ -111,7 +111,7 @@ def net_rows(net: Any, X: Any, y: Any = None, weight: Any = None) -> Rows:
 def _as_items(net: Any, dataset: Any, y: Any = None, weight: Any = None, *, training: bool) -> Any:
     """Return a dataset as `ItemRows`, or unchanged if its items are not read by number."""
     if reads_by_number(net, dataset, training=training):
-        balance = net._classes_to_balance(y) if training else None
+        balance = _classes_to_balance(net, y) if training else None
         return ItemRows(dataset, y, weight, balance, device=net.device_)
     if training and getattr(net, "batch_sampler", None) is not None:
         raise ValueError(
@@ -121,6 +121,10 @@ def _as_items(net: Any, dataset: Any, y: Any = None, weight: Any = None, *, trai
     if weight is not None:
         refuse_weights(net, training)
     return dataset
+
+
+def _classes_to_balance(net: Any, y: Any) -> Any:
+    return None if getattr(net, "batch_sampler", None) is None else y
 
 
 def input_dtypes(net: Any) -> Any:
@@ -193,7 +197,7 @@ def _with_encoded_targets(net: Any, valid: Any) -> Any:
 
 def encode_as_trained(net: Any, y: Any) -> Any:
     """Encode and scale targets of a `Dataset`."""
-    return net._scale_targets(net._encode_of_dataset(y))
+    return net._targets.scale(net._targets.encode_items(y))
 
 
 def read_targets(net: Any, dataset: Any, report: Callable[[int], object] | None = None) -> Any:
@@ -361,7 +365,23 @@ def _prepared_batch(net: Any, batch: Any, *, targets: bool = True) -> tuple[Any,
     if not targets:
         return prepared_inputs(net, inputs_of(batch)), None
     X, y = unpack(batch)
-    return prepared_inputs(net, X), net._encode_batch(y)
+    return prepared_inputs(net, X), _encoded_batch(net, y)
+
+
+def _encoded_batch(net: Any, y: Any) -> Any:
+    """Return the targets of a loader's batch as the criterion takes them, on the device."""
+    device, dtype = net.device_, net._targets.dtype
+    if isinstance(y, Mapping):
+        made = {name: torch.as_tensor(value) for name, value in y.items()}
+        kinds = {True: torch.float32, False: torch.int64}
+        return {k: value.to(device, kinds[value.is_floating_point()]) for k, value in made.items()}
+    if not net._targets_are_encoded:
+        y = encode_as_trained(net, y)
+    if net._class_weight_of_loader is not None:
+        weight = net._class_weight_of_loader[np.asarray(y)].astype(np.float32)
+        net._batch_weight = torch.as_tensor(weight, device=device)
+    y = y if dtype is None else torch.as_tensor(y, dtype=dtype, device=device)
+    return torch.as_tensor(net._shape_targets(y), device=device)
 
 
 def drawing_from(net: Any, stream: Stream) -> AbstractContextManager[Any]:

@@ -119,7 +119,7 @@ def prepare_fit(
 
 
 def _all_rows(net, inputs, targets, weight):
-    net._learn_from_targets(targets, weight)
+    net._targets = net._targets.with_scaling(targets, weight)
     return rows_of(net, inputs, targets, weight, training=True)
 
 

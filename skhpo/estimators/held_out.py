@@ -120,7 +120,7 @@ def hold_out(
     if isinstance(given, np.ndarray):
         return _parted(net, X, y, weight, np.flatnonzero(~given), np.flatnonzero(given))
     if given is not None:
-        net._learn_from_targets(y, weight)
+        net._targets = net._targets.with_scaling(y, weight)
         return rows_of(net, X, y, weight, training=True), _checks_on(net, given)
     if isinstance(X, torch.utils.data.IterableDataset):
         raise ValueError(
@@ -128,7 +128,7 @@ def hold_out(
             f"but X is a {type(X).__name__}, an IterableDataset; pass validation_data to fit"
         )
     seed = net._seed_of("validation")
-    strata = np.zeros(len(X)) if y is None else net._strata(y)
+    strata = np.zeros(len(X)) if y is None else net._targets.strata(y)
     content = X
     if not all(_has_numbers(column) for column in as_dict(X).values()):
         content = np.arange(len(strata))[:, None]  # rows of any kind are chosen by number
@@ -144,9 +144,10 @@ def _parted(
     train: Any,
     valid: Any,
 ) -> tuple[Any, Checks]:
-    known = None if y is None else net._decode(y[valid])
+    known = None if y is None else net._targets.decode(y[valid])
     if y is not None:
-        net._learn_from_targets(y[train], None if weight is None else weight[train])
+        weight_of_train = None if weight is None else weight[train]
+        net._targets = net._targets.with_scaling(y[train], weight_of_train)
     if isinstance(X, torch.utils.data.Dataset):
         X = rows_of(net, X, y, weight, training=True)
         if isinstance(X, ItemRows):
@@ -187,14 +188,14 @@ def _checks_on(net: Any, given: Any) -> Checks:
         y = net._check_targets(y, None, False)
     except ValueError as error:
         raise ValueError(f"validation_data must be like X and y, but: {error}") from error
-    return checks_of(net, rows_of(net, X, y, training=False), net._decode(y))
+    return checks_of(net, rows_of(net, X, y, training=False), net._targets.decode(y))
 
 
 def _checks_on_dataset(net: Any, X: Any, y: Any) -> Checks:
     of_training = net._class_weight_of_loader
     X, y = check_dataset(net, X, y, None, False)
     net._class_weight_of_loader = of_training
-    known = _labels(net, X, None if y is None else net._decode(y))
+    known = _labels(net, X, None if y is None else net._targets.decode(y))
     if net._targets_are_encoded:
         X = EncodedTargets(X, partial(encode_as_trained, net))
     return checks_of(net, X, known)

@@ -16,6 +16,7 @@ from .._compat import safe_indexing
 from ..training.forwarding import plain_tuple
 from ._inputs import arranged
 from ._outputs import learn_from, store_input_format
+from ._numbers import Heads, as_heads
 from .feeding import (
     batches_of,
     first_batch,
@@ -25,9 +26,10 @@ from .feeding import (
     rows_at_once,
     rows_of,
 )
+from .held_out import Measure
 from .settings import reads_as_given, slices_batches
 from .transforms import batch_transform
-from .validation import check_inputs, checked_inputs
+from .validation import check_dataset, check_inputs, check_sample_weight, checked_inputs
 
 __all__ = [
     "PredictingMixin",
@@ -35,6 +37,7 @@ __all__ = [
     "nonlinearity_of",
     "predicts_rows",
     "rows_to_predict",
+    "score_of_heads",
     "zeros_for",
 ]
 
@@ -101,7 +104,7 @@ class PredictingMixin:
     def _outputs_for(self, X):
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
-        if self._heads is not None:
+        if isinstance(self._targets, Heads):
             return _joined([nonlinearity(output) for output in self.forward_iter(X)])
         for output in self.forward_iter(X):
             output = output[0] if isinstance(output, tuple) else output
@@ -124,7 +127,7 @@ def knowing_format(net: Any, X: Any) -> Any:
     twin = copy.copy(net)
     if not isinstance(X, Dataset):
         X, _ = checked_inputs(twin, X, reset=True, needs_y=False)
-    twin._learn_classes_alone()
+    twin._learn_targets_alone()
     learn_from(twin, X, first_batch(twin, X)[0], {})
     return twin
 
@@ -186,3 +189,17 @@ def _in_order(outputs, order):
     given = np.empty_like(outputs)
     given[order] = outputs
     return given
+
+
+def score_of_heads(net, X, y, sample_weight):
+    """Return minus the mean of the criterion over batches, for a dict of targets."""
+    y = None if y is None else as_heads(y)
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(sample_weight, len(X) if y is None else len(y))
+        sample_weight = sample_weight.astype(np.float32)
+    if isinstance(X, Dataset):
+        (X, _), y = check_dataset(net, X, y, None, False), None
+    else:
+        X, _ = checked_inputs(net, X, y, reset=False, needs_y=True)
+        y = net._check_targets(y, None, False)
+    return -Measure(net, rows_of(net, X, y, sample_weight, training=False), None, None)()

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import skorch.dataset
-import torch
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_array
 from skorch import NeuralNetRegressor
 from torch.utils.data import DataLoader
 
 from ..modules import MLP
 from ..names import CRITERIA
-from ..rows import Inputs, as_given
-from ..training.data import as_array
-from ._heads import HeadsMixin
+from ._numbers import Heads, Numbers, check_numbers
 from ._outputs import as_predictions, last_operations, link_of
-from ._targets import check_monitor_of_positions
 from ._torch import TorchEstimator
 from .feeding import first_batch
 from .predicting import knowing_format
@@ -26,7 +19,7 @@ from .predicting import knowing_format
 __all__ = ["TorchRegressor"]
 
 
-class TorchRegressor(HeadsMixin, TorchEstimator, NeuralNetRegressor):
+class TorchRegressor(TorchEstimator, NeuralNetRegressor):
     """Regressor around a torch module.
 
     A skorch net that accepts the inputs of scikit-learn's regressors, trains about as fast as a
@@ -244,10 +237,7 @@ cuda_dependent_attributes_ : object
     """
 
     _meaning = "values"
-    _checkpointed = ("_target_shape", "_output_shape", "_meaning", "_scaling", "_heads")
-    # Mean and scale of the targets, as plain numbers.
-    _scaling = None
-    _learns_scaling = False
+    _kinds_of_targets = Numbers, Heads
 
     def __init__(
         self,
@@ -307,29 +297,8 @@ cuda_dependent_attributes_ : object
         return tags
 
     def _check_targets(self, y, classes, reset):
-        if isinstance(y, Mapping | Inputs) or (not reset and self._heads is not None):
-            return self._check_heads(y, reset)
-        self._heads = None
-        y = as_array(y)
-        y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
-        check_monitor_of_positions(self, y.ndim > 2)
-        if reset:
-            self._target_shape = y.shape[1:]
-            # Learned by `_learn_from_targets`, when the training rows are known.
-            self._scaling, self._learns_scaling = None, self.scale_target is not None
-        elif y.shape[1:] != tuple(self._target_shape):
-            raise ValueError(
-                f"y must have the shape (n_samples, {', '.join(map(str, self._target_shape))}) of "
-                f"the first call, but got {y.shape}"
-            )
-        limit = np.finfo(np.float32).max
-        if y.size and np.abs(y).max() > limit:
-            raise ValueError(
-                f"y must fit into float32 (at most {limit:.3g}), but has the value "
-                f"{np.abs(y).max():.3g}; scale the targets"
-            )
-        # Small differences of large values are lost in float32, unless they are scaled before.
-        return y.astype(np.float32 if self.scale_target is None else np.float64)
+        self._targets, y = check_numbers(self, None if reset else self._targets, y)
+        return y
 
     def _check_dataset_targets(self, dataset, y, classes, reset):
         if y is None and reset and self.scale_target is not None:
@@ -338,28 +307,8 @@ cuda_dependent_attributes_ : object
             self._check_targets(first_batch(self, dataset)[1], classes, reset)
         return None if y is None else self._check_targets(y, classes, reset)
 
-    def _learn_from_targets(self, y, weight):
-        if not self._learns_scaling:
-            return
-
-        def average(values):
-            if values.ndim > 2:  # all pixels have one unit
-                values = values.reshape(len(values), -1).mean(axis=1)
-            return np.average(values, axis=0, weights=weight)
-
-        mean = average(y)
-        scale = np.sqrt(average((y - mean) ** 2))
-        # What is constant, up to rounding, stays where it is.
-        scale = np.where(scale > 10 * np.finfo(np.float64).eps * np.abs(mean), scale, 1.0)
-        self._scaling, self._learns_scaling = (mean.tolist(), scale.tolist()), False
-
     def _score_of_positions(self, y, predicted, sample_weight):
         return r2_score(y, predicted, sample_weight=sample_weight, multioutput="variance_weighted")
-
-    def _scale_targets(self, y):
-        if self._scaling is None:
-            return y
-        return ((np.asarray(y) - self.target_mean_) / self.target_scale_).astype(np.float32)
 
     @property
     def target_mean_(self):
@@ -372,14 +321,12 @@ cuda_dependent_attributes_ : object
         return self._part_of_scaling(1)
 
     def _part_of_scaling(self, i):
-        if self._scaling is None:
+        if self._targets is None or self._targets.scaling is None:
             raise AttributeError(f"{type(self).__name__} has scaled no targets")
-        return np.array(self._scaling[i])
+        return np.array(self._targets.scaling[i])
 
     def _out_features(self):
-        if not hasattr(self, "_target_shape") or self._heads is not None:
-            return None
-        return int(np.prod(self._target_shape, dtype=int))
+        return self._targets.width if isinstance(self._targets, Numbers) else None
 
     def _row_weights(self, y, sample_weight):
         return sample_weight
@@ -389,11 +336,14 @@ cuda_dependent_attributes_ : object
         self._output_shape = tuple(output.shape[1:])
         width, wanted = int(np.prod(self._output_shape, dtype=int)), self._out_features()
         if wanted not in (None, width) and type(self.criterion_) in CRITERIA.values():
+            of_values, of_output = (
+                "".join(f", {size}" for size in shape)
+                for shape in (self._targets.of_values, self._output_shape)
+            )
             raise ValueError(
                 f"the module must return {wanted} values per sample for targets of shape (n_samples"
-                f"{''.join(f', {size}' for size in self._target_shape)}), but it returns an output "
-                f"of shape (n, {', '.join(map(str, self._output_shape))}); let the module take "
-                "`out_features`, or set the parameter of the module that is its width"
+                f"{of_values}), but it returns an output of shape (n{of_output}); let the module "
+                "take `out_features`, or set the parameter of the module that is its width"
             )
         self._meaning = link_of(output, operations, self.criterion_)
         if self.scale_target is not None and self._meaning != "values":
@@ -406,31 +356,10 @@ cuda_dependent_attributes_ : object
     def _get_predict_nonlinearity(self):
         self.check_is_fitted()
         if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
-            if self._heads is not None:
+            if isinstance(self._targets, Heads):
                 return lambda output: output
             return as_predictions(self._meaning)
         return super()._get_predict_nonlinearity()
-
-    def _decode(self, y):
-        return y
-
-    def _strata(self, y):
-        return np.zeros(len(y))
-
-    def _shape_targets(self, y):
-        if self._heads is not None:
-            return as_given(y)
-        if int(np.prod(self._output_shape, dtype=int)) == int(np.prod(y.shape[1:], dtype=int)):
-            return y.reshape(-1, *self._output_shape)
-        return y
-
-    def _encode_batch(self, y):
-        if isinstance(y, Mapping):
-            return self._encode_heads(y)
-        if not self._targets_are_encoded:
-            y = self._scale_targets(y)
-        y = torch.as_tensor(y, dtype=torch.float32, device=self.device_)
-        return self._shape_targets(y)
 
     def predict(self, X):
         """Predict targets.
@@ -447,24 +376,24 @@ cuda_dependent_attributes_ : object
             unless its module has another one. For a dict of targets what the module returns, a dict
             or a tuple of arrays.
         """
-        if self._heads is not None:
+        if isinstance(self._targets, Heads):
             return self.predict_outputs(X)
         output = self._shaped_outputs(X)
-        if self._scaling is None or self._labels_are_encoded:
+        if self._targets is None or self._targets.scaling is None or self._labels_are_encoded:
             return output
         return (output * self.target_scale_ + self.target_mean_).astype(output.dtype)
 
     def _shape_of_predictions(self):
         width = int(np.prod(self._output_shape, dtype=int))
-        return tuple(self._target_shape) if width == self._out_features() else None
+        return tuple(self._targets.of_values) if width == self._out_features() else None
 
     def _shaped_outputs(self, X):
         net = knowing_format(self, X)
         output = net.predict_outputs(X)
-        if not hasattr(net, "_target_shape") and output.shape[1:] == (1,):
+        if net._targets is None and output.shape[1:] == (1,):
             return output[:, 0]
         if int(np.prod(output.shape[1:], dtype=int)) == self._out_features():
-            return output.reshape(len(output), *self._target_shape)
+            return output.reshape(len(output), *self._targets.of_values)
         return output
 
     @property

@@ -33,11 +33,13 @@ class CheckpointMixin:
     """
 
     # Version of the file, its sections, and the plain fitted attributes that it holds.
-    _checkpoint_format = 1
+    _checkpoint_format = 2
     _checkpoint_sections = ()
     _checkpoint_plain = ()
     # Further ones of a subclass.
     _checkpointed = ()
+    # What targets mean; None before the first ones.
+    _targets = None
 
     def save_checkpoint(self, path):
         """Write what is needed to predict, and to continue training exactly.
@@ -113,6 +115,19 @@ class CheckpointMixin:
         if checkpoint["feature_names"]:
             self.feature_names_in_ = np.array(checkpoint["feature_names"], dtype=object)
 
+    @property
+    def _plain_targets(self):
+        """What targets mean, as plain values: the name of a class and its fields."""
+        if self._targets is None:
+            raise AttributeError("no targets were seen")
+        return {"kind": type(self._targets).__name__, **self._targets.plain()}
+
+    @_plain_targets.setter
+    def _plain_targets(self, plain):
+        kinds = {kind.__name__: kind for kind in self._kinds_of_targets}
+        fields = {name: value for name, value in plain.items() if name != "kind"}
+        self._targets = kinds[plain["kind"]].from_plain(fields)
+
     def _checkpoint_names(self):
         names = (*self._checkpoint_plain, *self._checkpointed)
         return [name for name in names if hasattr(self, name)]
@@ -146,7 +161,7 @@ class _CopiedByClone:
 class StateMixin(CheckpointMixin):
     """Fitted attributes as views of the training state, the only thing saved of training."""
 
-    _checkpoint_format = 2
+    _checkpoint_format = 3
     _checkpoint_sections = (
         *("states", "plain", "running", "schedule", "streams", "history", "counters"),
         "frozen_until",

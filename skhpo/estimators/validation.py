@@ -386,7 +386,7 @@ def _check_agreement(
     if stored is None or len(stored) != len(dataset) or stored.ndim > 2:
         return
     if all(np.array_equal(np.asarray(item[1]), stored[i]) for i, item in items):
-        own = np.asarray(net._encode_of_dataset(stored), np.float32)
+        own = np.asarray(net._targets.encode_items(stored), np.float32)
         n = len(dataset)
         same = own.reshape(n, -1) == np.asarray(encoded, np.float32).reshape(n, -1)
         for number in np.flatnonzero(~same.all(axis=1))[:1].tolist():
@@ -406,7 +406,7 @@ def _agrees(net: Any, target: Any, encoded: Any) -> bool:
             for name, value in target.items()
         )
     try:
-        own = net._encode_of_dataset(np.asarray([target]))[0]
+        own = net._targets.encode_items(np.asarray([target]))[0]
     except ValueError:  # an unknown label
         return False
     own, encoded = (np.ravel(value).astype(np.float32) for value in (own, encoded))

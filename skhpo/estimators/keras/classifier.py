@@ -123,8 +123,6 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
     True
     """
 
-    _multi_label = False
-
     def __init__(
         self,
         build_fn=None,
@@ -208,11 +206,11 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
         """
         probabilities = self.predict_proba(X)
         if self._one_hot:
-            chosen = np.eye(len(self._known_classes), dtype=self._known_classes.dtype)
+            chosen = np.eye(len(self._targets.classes), dtype=self._targets.classes.dtype)
             return chosen[probabilities.argmax(axis=1)]
-        if self._multi_label:
-            return (probabilities > 0.5).astype(self._known_classes.dtype)
-        return self._known_classes[probabilities.argmax(axis=1)]
+        if self._targets.several:
+            return (probabilities > 0.5).astype(self._targets.classes.dtype)
+        return self._targets.classes[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X):
         """Predict the probabilities of the classes.
@@ -228,8 +226,8 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
             The columns are in the order of `classes_`.
         """
         outputs = self.predict_outputs(X)
-        logits, n_classes = self._meaning == "logits", len(self._known_classes)
-        if self._multi_label and not self._one_hot:
+        logits, n_classes = self._meaning == "logits", len(self._targets.classes)
+        if self._targets.several and not self._one_hot:
             return expit(outputs) if logits else outputs
         if self._width == 1:
             second = (expit(outputs) if logits else outputs).reshape(-1, 1)
@@ -245,8 +243,8 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
     @property
     def classes_(self):
         """Labels, an ndarray of shape (n_classes,), or (n_labels, 2) of 0 and 1 for each label."""
-        if not hasattr(self, "_known_classes"):
+        if self._targets is None:
             raise AttributeError(f"{type(self).__name__} has no classes_ before fit")
-        if self._multi_label:
-            return multi_label_classes(len(self._known_classes))
-        return self._known_classes
+        if self._targets.several:
+            return multi_label_classes(len(self._targets.classes))
+        return self._targets.classes

@@ -98,7 +98,8 @@ class TrainedNetwork:
             raise ValueError("hypergradient needs X as an array, and dataset at its default")
         try:
             X, y = check_inputs(net, X, y, reset=False, needs_y=True)
-            return X, net._scale_targets(net._check_targets(y, None, False))
+            y = net._check_targets(y, None, False)
+            return X, net._targets.scale(y)
         except ValueError as error:
             raise ValueError(f"{what} must be like those of fit, but: {error}") from error
 
