@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class Numbers(Targets):
     scaling: tuple[Any, Any] | None = None
     is_unscaled: bool = False
 
-    dtype = torch.float32
+    dtype: ClassVar[torch.dtype | None] = torch.float32
 
     @property
     def width(self) -> int:
@@ -62,13 +62,6 @@ class Numbers(Targets):
         same = int(np.prod(output_shape, dtype=int)) == int(np.prod(y.shape[1:], dtype=int))
         return y.reshape(-1, *output_shape) if same else y
 
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        return cls(**plain)
-
 
 @dataclass(frozen=True, eq=False)
 class Heads(Targets):
@@ -81,17 +74,10 @@ class Heads(Targets):
 
     shapes: Mapping[str, tuple[int, ...]]
 
-    scaling = None
+    scaling: ClassVar[None] = None
 
     def shaped(self, y: Any, meaning: str, output_shape: tuple[int, ...]) -> Any:
         return as_given(y)
-
-    def plain(self) -> dict[str, Any]:
-        return {"shapes": dict(self.shapes)}
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        return cls(plain["shapes"])
 
 
 def check_numbers(net: Any, known: Targets | None, y: Any) -> tuple[Numbers | Heads, Any]:

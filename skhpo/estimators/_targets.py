@@ -7,8 +7,8 @@ import numbers
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -42,14 +42,18 @@ __all__ = [
     "with_positions_as_rows",
 ]
 
+# Marks an array among plain values.
+_ARRAY = "array"
+
 BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
 
 
+@dataclass(frozen=True, eq=False)
 class Targets(ABC):
     """What targets mean. It never changes: whoever learns more makes another one."""
 
     # Type of the tensors; None for that of the encoded targets.
-    dtype: torch.dtype | None = None
+    dtype: ClassVar[torch.dtype | None] = None
 
     def encode_items(self, y: Any) -> Any:
         """Encode targets of a `Dataset`, as is done with those of an array."""
@@ -75,14 +79,20 @@ class Targets(ABC):
         """Return what a part of the rows should have the same shares of."""
         return np.zeros(len(y))
 
-    @abstractmethod
     def plain(self) -> dict[str, Any]:
-        """Return numbers and strings for a checkpoint, from which `from_plain` makes the same."""
+        """Return the fields as plain values, for a checkpoint."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: (_ARRAY, value.dtype.str, value.tolist()) if type(value) is np.ndarray else value
+            for name, value in values.items()
+        }
 
     @classmethod
-    @abstractmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Make what `plain` describes."""
+        arrays = {k: v for k, v in plain.items() if isinstance(v, tuple) and v[:1] == (_ARRAY,)}
+        made = {k: np.array(values, np.dtype(dtype)) for k, (_, dtype, values) in arrays.items()}
+        return cls(**{**plain, **made})
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,21 +159,6 @@ class Labels(Targets):
             return sample_weight
         per_class = weights_of_classes(class_weight, self.classes, y)[y]
         return per_class if sample_weight is None else per_class * sample_weight
-
-    def plain(self) -> dict[str, Any]:
-        return {
-            "dtype": self.classes.dtype.str,
-            "classes": self.classes.tolist(),
-            "order": None if self.order is None else self.order.tolist(),
-            "several": self.several,
-            "shape": tuple(self.shape),
-        }
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        classes = np.array(plain["classes"], dtype=np.dtype(plain["dtype"]))
-        order = None if plain["order"] is None else np.array(plain["order"])
-        return cls(classes, order, plain["several"], tuple(plain["shape"]))
 
 
 def check_one_label(
