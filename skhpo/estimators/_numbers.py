@@ -75,6 +75,7 @@ class Heads(Targets):
     shapes: Mapping[str, tuple[int, ...]]
 
     scaling: ClassVar[None] = None
+    are_heads: ClassVar[bool] = True
 
     def shaped(self, y: Any, meaning: str, output_shape: tuple[int, ...]) -> Any:
         return as_given(y)

@@ -54,6 +54,8 @@ class Targets(ABC):
 
     # Type of the tensors; None for that of the encoded targets.
     dtype: ClassVar[torch.dtype | None] = None
+    # Whether they are a dict, and the criterion gets whatever the module returns.
+    are_heads: ClassVar[bool] = False
 
     def encode_items(self, y: Any) -> Any:
         """Encode targets of a `Dataset`, as is done with those of an array."""

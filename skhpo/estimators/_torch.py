@@ -23,7 +23,6 @@ from ..training.data import as_array
 from ..training.forwarding import as_float32, call_module
 from ..training.structure import copied
 from ._hyperparameter_schedule import check_epochs_of_schedule
-from ._numbers import Heads
 from .building import BuildingMixin
 from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
@@ -230,9 +229,6 @@ class TorchEstimator(
     def _check_sources(self, validation):
         check_sources(self, validation)
 
-    def _learn_classes_alone(self):
-        pass
-
     @property
     def _has_seen_data(self):
         return hasattr(self, "_output_shape")
@@ -347,7 +343,7 @@ class TorchEstimator(
         score : float
             Larger is better.
         """
-        if isinstance(self._targets, Heads):
+        if getattr(self._targets, "are_heads", False):
             return score_of_heads(self, X, y, sample_weight)
         if y is None and isinstance(X, Dataset):
             y = self._labels_of_dataset(X)

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from .._compat import safe_indexing
 from ..training.forwarding import plain_tuple
 from ._inputs import arranged
+from ._numbers import as_heads
 from ._outputs import learn_from, store_input_format
-from ._numbers import Heads, as_heads
 from .feeding import (
     batches_of,
     first_batch,
@@ -104,7 +104,7 @@ class PredictingMixin:
     def _outputs_for(self, X):
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
-        if isinstance(self._targets, Heads):
+        if getattr(self._targets, "are_heads", False):
             return _joined([nonlinearity(output) for output in self.forward_iter(X)])
         for output in self.forward_iter(X):
             output = output[0] if isinstance(output, tuple) else output

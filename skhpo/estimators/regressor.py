@@ -356,7 +356,7 @@ cuda_dependent_attributes_ : object
     def _get_predict_nonlinearity(self):
         self.check_is_fitted()
         if isinstance(self.predict_nonlinearity, str) and self.predict_nonlinearity == "auto":
-            if isinstance(self._targets, Heads):
+            if getattr(self._targets, "are_heads", False):
                 return lambda output: output
             return as_predictions(self._meaning)
         return super()._get_predict_nonlinearity()
@@ -376,7 +376,7 @@ cuda_dependent_attributes_ : object
             unless its module has another one. For a dict of targets what the module returns, a dict
             or a tuple of arrays.
         """
-        if isinstance(self._targets, Heads):
+        if getattr(self._targets, "are_heads", False):
             return self.predict_outputs(X)
         output = self._shaped_outputs(X)
         if self._targets is None or self._targets.scaling is None or self._labels_are_encoded:
