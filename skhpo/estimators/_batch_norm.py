@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ _FEW_BATCHES = 8
 _SMALL = 0.1
 
 
-def recalibrate(net, dataset):
+def recalibrate(net: Any, dataset: Any) -> None:
     """Replace the moving averages by those of all training rows, for predictions only."""
     state = net._state
     if state.running_weights is None:
@@ -39,7 +41,7 @@ def recalibrate(net, dataset):
         renew_statistics(state.modules().values(), forward, _of_two(batches.inputs()))
 
 
-def _of_two(batches):
+def _of_two(batches: Any) -> Iterator[Any]:
     """Yield batches, except for one row that is left over."""
     for number, batch in enumerate(batches):
         if number == 0 or row_count(batch) > 1:
@@ -47,7 +49,7 @@ def _of_two(batches):
 
 
 @contextlib.contextmanager
-def _passes(net):
+def _passes(net: Any) -> Iterator[Any]:
     """Yield the function that passes inputs through a net, in whatever mode it is."""
     module = net.module_
     drawing = drawing_from(net, Stream(net.seed_, "recalibration"))
@@ -59,7 +61,7 @@ def _passes(net):
         net.module_ = module
 
 
-def warn_of_gap(net, batches):
+def warn_of_gap(net: Any, batches: Any) -> None:
     """Warn if the loss with moving averages is much higher than with statistics of batches."""
     first = next((row["train_loss"] for row in net.history_ if "train_loss" in row), None)
     if first is None:
@@ -100,7 +102,7 @@ def warn_of_gap(net, batches):
 
 
 @contextlib.contextmanager
-def _as_predicted(modules):
+def _as_predicted(modules: Any) -> Iterator[Any]:
     for module in modules:
         module.eval()
     yield

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-class BuildingMixin(NetPart):  # type: ignore[misc]
+class BuildingMixin(NetPart):  # type: ignore[misc] # skorch has no types
     """The ``initialize*`` methods of skorch: seeded, by name, quiet, with inferred arguments."""
 
     _inferred: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from ..process import ignoring
 from ..training.structure import copied
 from .feeding import batches_of, input_dtypes, rows_of
+from .settings import NetPart
 from .validation import checked_inputs
 
 __all__ = ["ExportingMixin", "PlainModel"]
@@ -61,7 +63,7 @@ class PlainModel:
     classes: np.ndarray | None
     predicting: nn.Module
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         classes = "" if self.classes is None else f"\nclasses: {self.classes.tolist()}"
         return f"{self.module}\nbefore: {self.before}\nafter: {self.after}{classes}"
 
@@ -73,14 +75,16 @@ class _Predicting(nn.Module):
     a mean and a scale, or None.
     """
 
-    def __init__(self, module, nonlinearity, shape=None, scaling=None):
+    def __init__(
+        self, module: Any, nonlinearity: Any, shape: Any = None, scaling: Any = None
+    ) -> None:
         super().__init__()
         self.module = module
         self.nonlinearity = nonlinearity
         self.shape = shape
         self.scaling = None if scaling is None else [torch.tensor(one) for one in scaling]
 
-    def forward(self, inputs):
+    def forward(self, inputs: Any) -> Any:
         """Return predictions for a tensor, or a dict of tensors."""
         is_dict = isinstance(inputs, dict)
         output = self.module(**inputs) if is_dict else self.module(inputs)
@@ -94,10 +98,10 @@ class _Predicting(nn.Module):
         return output
 
 
-class ExportingMixin:
+class ExportingMixin(NetPart):  # type: ignore[misc] # skorch has no types
     """`to_torch` and `to_onnx` of a torch estimator."""
 
-    def to_torch(self):
+    def to_torch(self) -> Any:
         """Return the trained network as a plain module, with what is done before and after it.
 
         Returns
@@ -130,7 +134,7 @@ class ExportingMixin:
             _Predicting(module, self._get_predict_nonlinearity(), shape, scaling).eval(),
         )
 
-    def to_onnx(self, path, X):
+    def to_onnx(self, path: Any, X: Any) -> Self:
         """Write the network and what is done with its output as an ONNX graph.
 
         The graph takes any number of rows, as tensors of the types that `to_torch` names, and
@@ -180,7 +184,7 @@ class ExportingMixin:
             )
         return self
 
-    def _example(self, X):
+    def _example(self, X: Any) -> Any:
         """Return two or more rows as the module gets them, on the CPU."""
         X, _ = checked_inputs(self, X, reset=False, needs_y=False)
         batch, _ = next(iter(batches_of(self, rows_of(self, X, training=False), training=False)))
@@ -188,21 +192,21 @@ class ExportingMixin:
             return {name: _at_least_two(value.cpu()) for name, value in batch.items()}
         return _at_least_two(batch.cpu())
 
-    def _plain_module(self):
+    def _plain_module(self) -> Any:
         module = copied(getattr(self.module_, "_orig_mod", self.module_))
         for parameter in module.parameters():
             parameter.grad = None
         return module.cpu().eval()
 
-    def _shape_of_predictions(self):
+    def _shape_of_predictions(self) -> None:
         """Return the shape of a row of predictions; None where the output has it."""
 
-    def _named_nonlinearity(self):
+    def _named_nonlinearity(self) -> Any:
         if self.predict_nonlinearity != "auto":
             return _NOTHING if self.predict_nonlinearity is None else "predict_nonlinearity"
         return _STEPS.get(self._meaning, _NOTHING)
 
-    def _described_inputs(self):
+    def _described_inputs(self) -> str:
         dtypes = input_dtypes(self)
         if isinstance(dtypes, Mapping):
             each = ", ".join(f"{name}: {_plain(dtype)}" for name, dtype in dtypes.items())
@@ -213,14 +217,14 @@ class ExportingMixin:
         return f"a tensor of {_plain(dtypes)}, shape ({shape}){columns}"
 
 
-def _n_bytes(module):
+def _n_bytes(module: Any) -> Any:
     return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
-def _at_least_two(rows):
+def _at_least_two(rows: Any) -> Any:
     # The number of rows of a graph that is traced with one row is taken for fixed.
     return rows if len(rows) > 1 else torch.cat([rows, rows])
 
 
-def _plain(dtype):
+def _plain(dtype: Any) -> Any:
     return str(dtype).removeprefix("torch.")

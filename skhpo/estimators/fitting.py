@@ -7,6 +7,7 @@ import logging
 import math
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,17 +65,17 @@ _SWA_STARTS_AFTER = 0.75
 
 
 def prepare_fit(
-    net,
-    X,
-    y,
-    sample_weight,
-    classes,
-    continuing,
-    fit_params,
-    split_params=_NOTHING,
-    validation=None,
-    findings=None,
-):
+    net: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    classes: Any,
+    continuing: bool,
+    fit_params: Any,
+    split_params: Any = _NOTHING,
+    validation: Any = None,
+    findings: Any = None,
+) -> Any:
     """Check everything, build the net, and return ``(train, valid, checks)``.
 
     Networks to which the same `Findings` are passed must be kept alive, and their data unchanged.
@@ -118,12 +119,12 @@ def prepare_fit(
     return train, valid, checks
 
 
-def _all_rows(net, inputs, targets, weight):
+def _all_rows(net: Any, inputs: Any, targets: Any, weight: Any) -> Any:
     net._targets = net._targets.with_scaling(targets, weight)
     return rows_of(net, inputs, targets, weight, training=True)
 
 
-def _call(name, step):
+def _call(name: str, step: Any) -> Any:
     return step()
 
 
@@ -136,11 +137,11 @@ class Findings:
     _UNREAD = frozenset({"lr", "random_state", "seeds", "max_epochs"})
     _PREFIXES_UNREAD = "optimizer__", "lr_scheduler__", "seeds__"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._found = {}
         self.templates = {}  # of modules that differ in their seeds
 
-    def of(self, net, *data):
+    def of(self, net: Any, *data: Any) -> Any:
         """Return the function that maps the name of a step, and the step, to what it returns.
 
         A step may only learn attributes of the net. It is not called if it was called for another
@@ -154,7 +155,7 @@ class Findings:
                 settings[name] = value
         common = type(net), *map(id, data), frozen(settings)
 
-        def once(name, step):
+        def once(name: str, step: Any) -> Any:
             # Checks of data do not read the settings of the module.
             key = name, common, None if name == "data" else frozen(of_module)
             if key not in self._found:
@@ -169,7 +170,7 @@ class Findings:
         return once
 
 
-def build(net, X, y, *, optimizer=True):
+def build(net: Any, X: Any, y: Any, *, optimizer: bool = True) -> None:
     """Build a net for data without training it, as `prepare_fit` does.
 
     Without an optimizer that takes less time: the first one of a process imports parts of torch.
@@ -182,7 +183,18 @@ def build(net, X, y, *, optimizer=True):
     build_for(net, inputs, {})
 
 
-def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task, fit_params):
+def run_epochs(
+    net: Any,
+    train_part: Any,
+    valid: Any,
+    checks: Any = None,
+    *,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    task: str,
+    fit_params: Any,
+) -> None:
     """Train for ``net.max_epochs`` more epochs, unless checks stop earlier.
 
     With checks the module has the best weights afterwards, and the current ones are stored for
@@ -221,7 +233,7 @@ def run_epochs(net, train_part, valid, checks=None, *, X, y, sample_weight, task
         context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
 
 
-def activate(net, train_part, checks):
+def activate(net: Any, train_part: Any, checks: Any) -> Any:
     """Return the `ActiveNetwork` that continues training a net; the first call makes a schedule."""
     batches = batches_of(net, train_part, training=True)
     state = net._gathered_state()
@@ -253,7 +265,7 @@ def activate(net, train_part, checks):
     )
 
 
-def _averaging(net, earlier):
+def _averaging(net: Any, earlier: Any) -> Any:
     """Return the average of a net's weights that goes on, or a new one."""
     if earlier is not None and earlier.kind == net.average:
         earlier.decay = net.average_decay
@@ -265,7 +277,7 @@ def _averaging(net, earlier):
     return WeightAverage(net.average, net.average_decay, start)
 
 
-def make_schedule(net, n_epochs, n_batches):
+def make_schedule(net: Any, n_epochs: int, n_batches: int) -> Any:
     """Return a new schedule of a length, for the optimizer of a net."""
     arguments = net.get_params_for("lr_scheduler")
     lower_is_better = net.monitor == "valid_loss"
@@ -275,7 +287,7 @@ def make_schedule(net, n_epochs, n_batches):
     )
 
 
-def _choose_runner(net, batches, valid_batches, checks, fit_params):
+def _choose_runner(net: Any, batches: Any, valid_batches: Any, checks: Any, fit_params: Any) -> Any:
     """Return the runner of a net's epochs."""
     drawing = drawing_from(net, net._state.streams["forward"])
     if not _draws(net):
@@ -298,7 +310,7 @@ def _choose_runner(net, batches, valid_batches, checks, fit_params):
     return runner
 
 
-def describe_training(net, batches, masks):
+def describe_training(net: Any, batches: Any, masks: Any) -> Any:
     """Return the arguments of `Program`, or the reason why an estimator trains by autograd."""
     rows = batches.rows
     reasons = {
@@ -344,20 +356,20 @@ def describe_training(net, batches, masks):
     }
 
 
-def trains_by_rows(net):
+def trains_by_rows(net: Any) -> Any:
     """Whether batches of training are slices of one array, by the parameters of a net."""
     return slices_batches(net)
 
 
-def is_of_probabilities(net):
+def is_of_probabilities(net: Any) -> Any:
     """Whether the criterion takes logarithms, and the module returns probabilities."""
     return isinstance(net.criterion_, nn.NLLLoss) and net._meaning == "probabilities"
 
 
-def _batch_loss(net, weighted):
+def _batch_loss(net: Any, weighted: bool) -> Any:
     """Return the function from a batch to its loss."""
 
-    def loss_of(X, y, weight):
+    def loss_of(X: Any, y: Any, weight: Any) -> Any:
         if weighted:
             net._batch_weight = weight
         # Looked up at each call, as it may be replaced between epochs.
@@ -366,13 +378,13 @@ def _batch_loss(net, weighted):
     return loss_of
 
 
-def _draws(net):
+def _draws(net: Any) -> bool:
     """Whether a forward pass in training may draw random numbers."""
     parts = [getattr(net, name + "_") for name in net._modules + net._criteria]
     return not all(isinstance(part, nn.Module) and not may_draw(part) for part in parts)
 
 
-def _explain_single_rows(error, net):
+def _explain_single_rows(error: Any, net: Any) -> None:
     if "more than 1 value per channel" in str(error):
         raise ValueError(
             "batch normalization needs at least two rows in each batch, but got one row with "
@@ -380,7 +392,7 @@ def _explain_single_rows(error, net):
         ) from error
 
 
-def end_of_fit(net, dataset, batches, checks):
+def end_of_fit(net: Any, dataset: Any, batches: Any, checks: Any) -> Any:
     """Return what is to be done when a net has been trained, and has its best weights; or None.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+from typing import Any, Self
 
 import torch
 from sklearn.base import BaseEstimator
@@ -25,6 +26,7 @@ from ..training.schedule import schedule_defaults
 from .settings import (
     STREAMS,
     TRANSFORMS,
+    NetPart,
     arguments_of,
     arguments_of_callbacks,
     arguments_of_transform,
@@ -60,10 +62,10 @@ _GIVEN_BY_THE_NET = {
 _LISTED = ("module", "criterion", "optimizer", "lr_scheduler")
 
 
-class NamesMixin:
+class NamesMixin(NetPart):  # type: ignore[misc] # skorch has no types
     """The error for an unknown parameter."""
 
-    def _raise_unknown(self, name, known):
+    def _raise_unknown(self, name: str, known: Any) -> None:
         known = nearest_first(name, dict.fromkeys(k for k in known if k != name))
         shown = ", ".join(known[:_MOST_NAMES_SHOWN])
         if len(known) > _MOST_NAMES_SHOWN:
@@ -114,11 +116,11 @@ class ParametersMixin(NamesMixin):
         "torch_load_kwargs": [None, dict],
     }
 
-    def _get_param_names(self):
+    def _get_param_names(self) -> Any:
         own = {*named_in_init(type(self)), *self._stray_names}
         return sorted(own) + sorted(k for k in vars(self) if _is_nested(k))
 
-    def _store(self, arguments):
+    def _store(self, arguments: Any) -> None:
         """Store the arguments of ``__init__``, its ``locals()``; ``fit`` checks further names."""
         kwargs = arguments["kwargs"]
         for name, value in arguments.items():
@@ -127,7 +129,7 @@ class ParametersMixin(NamesMixin):
         self._stray_names = tuple(name for name in kwargs if "__" not in name)
         vars(self).update(kwargs)
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> Any:
         """Get parameters for this estimator.
 
         Parameters
@@ -165,7 +167,7 @@ class ParametersMixin(NamesMixin):
         defaults |= {f"seeds__{name}": pinned.get(name) for name in STREAMS}
         return {**defaults, **self._get_params_callbacks(deep=True), **params}
 
-    def _get_params_callbacks(self, deep=True):
+    def _get_params_callbacks(self, deep: bool = True) -> Any:
         """Return the callbacks and their parameters, those of replaced ones excluded."""
         if not deep:
             return {}
@@ -177,15 +179,15 @@ class ParametersMixin(NamesMixin):
         return {f"callbacks__{name}": value for name, value in known.items()}
 
     # In place of skorch's text, which lists layers.
-    def __repr__(self, N_CHAR_MAX=700):
+    def __repr__(self, N_CHAR_MAX: int = 700) -> Any:
         return BaseEstimator.__repr__(_as_written(self), N_CHAR_MAX)
 
-    def _get_params_html(self, *args, **kwargs):
+    def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
         params = super()._get_params_html(*args, **kwargs)
         params.update({name: as_written(value) for name, value in params.items()})
         return params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set the parameters of this estimator.
 
         After ``fit``, callbacks, transforms, ``lr`` and ``optimizer__*`` take effect at once, the
@@ -224,7 +226,7 @@ class ParametersMixin(NamesMixin):
             self._apply_to_running(params)
         return self
 
-    def _apply_to_running(self, params):
+    def _apply_to_running(self, params: Any) -> None:
         if any(name.split("__")[0] == "callbacks" for name in params):
             self._initialize_callbacks()
         if any(name.split("__")[0] in TRANSFORMS for name in params):
@@ -245,7 +247,7 @@ class ParametersMixin(NamesMixin):
             elif name == "lr" or in_a_group or (name.startswith("optimizer__") and known):
                 optimizer_setter(self, name, value)
 
-    def _arguments_of(self, component):
+    def _arguments_of(self, component: str) -> Any:
         """Return the valid arguments of a component, or None if any name is valid."""
         if component in TRANSFORMS:
             return arguments_of_transform(vars(self).get(component))
@@ -262,7 +264,7 @@ class ParametersMixin(NamesMixin):
         arguments = {k: v for k, v in arguments.items() if k not in given}
         return arguments | self._own_defaults(component)
 
-    def _own_defaults(self, component):
+    def _own_defaults(self, component: str) -> Any:
         """Return the arguments of a component whose defaults differ from its signature."""
         if component == "lr_scheduler":
             return schedule_defaults(self.lr_scheduler)
@@ -272,7 +274,7 @@ class ParametersMixin(NamesMixin):
             return {"batch_size": self.batch_size, "shuffle": component == "iterator_train"}
         return {}
 
-    def _arguments_with_hp(self, arguments):
+    def _arguments_with_hp(self, arguments: Any) -> Any:
         """Return the arguments of a module's builder and the hyperparameters that it asks for."""
         asked = definitions_of(self.module)
         if asked is None:
@@ -280,14 +282,14 @@ class ParametersMixin(NamesMixin):
         arguments = {k: v for k, v in arguments.items() if k != "hp"}
         return arguments | {name: definition.default for name, definition in asked.items()}
 
-    def _model_space(self, shapes):
+    def _model_space(self, shapes: Any) -> Any:
         """Return the hyperparameters of the module's builder as a space of this estimator."""
         space = explored(self.module, self._written_arguments(shapes), anew=True).distributions()
         if isinstance(space, dict):
             return _prefixed(space)
         return [_prefixed(one) for one in space]
 
-    def _new_parameters(self, params, shapes):
+    def _new_parameters(self, params: Any, shapes: Any) -> Any:
         """Return hyperparameters that the builder asks for only under this configuration."""
         values = {**self._module_settings(), **_without_prefix(params)}
         new = newcomers(
@@ -295,14 +297,14 @@ class ParametersMixin(NamesMixin):
         )
         return _prefixed({name: definition.default for name, definition in new.items()})
 
-    def _module_settings(self):
+    def _module_settings(self) -> Any:
         return _without_prefix(vars(self))
 
-    def _written_arguments(self, shapes):
+    def _written_arguments(self, shapes: Any) -> Any:
         """Return the arguments in the builder's signature that are set or inferred."""
         return split(self.module, {**shapes, **self._module_settings()})[0]
 
-    def _factory_of(self, component):
+    def _factory_of(self, component: str) -> Any:
         value = getattr(self, component)
         if component == "optimizer":
             value = resolve_optimizer(value)
@@ -312,7 +314,7 @@ class ParametersMixin(NamesMixin):
             value = resolve_scheduler(value)
         return type(value) if isinstance(value, torch.nn.Module) else value
 
-    def _check_nested_name(self, name, params=None):
+    def _check_nested_name(self, name: str, params: Any = None) -> None:
         component, _, argument = name.partition("__")
         if component == "callbacks":
             known = list(self._get_params_callbacks(deep=True))
@@ -343,7 +345,7 @@ class ParametersMixin(NamesMixin):
                     return
             self._raise_unknown(name, [f"{component}__{k}" for k in arguments])
 
-    def _check_names(self):
+    def _check_names(self) -> None:
         """Raise for invalid names passed to ``__init__``."""
         if self._stray_names:
             known = set(self.get_params(deep=True)) - set(self._stray_names)
@@ -352,7 +354,7 @@ class ParametersMixin(NamesMixin):
             if _is_nested(name):
                 self._check_nested_name(name)
 
-    def _check_params(self):
+    def _check_params(self) -> None:
         """Raise for invalid names passed to ``__init__`` and for invalid values."""
         self._check_names()
         if not callable(self.module) and not isinstance(self.module, torch.nn.Module):
@@ -373,23 +375,23 @@ class ParametersMixin(NamesMixin):
         resolve_criterion(self.criterion)
         check_settings(self)
 
-    def _pinned_seeds(self):
+    def _pinned_seeds(self) -> Any:
         """Return the seeds of streams that are set; ``seeds__init`` wins over ``seeds``."""
         own = {k.removeprefix("seeds__"): v for k, v in vars(self).items() if k[:7] == "seeds__"}
         return {**(self.seeds or {}), **own}
 
-    def _seed_of(self, stream):
+    def _seed_of(self, stream: Any) -> Any:
         """Return the seed of a stream: the one pinned, else `seed_`."""
         pinned = self._pinned_seeds().get(stream)
         return self.seed_ if pinned is None else int(pinned)
 
-    def _validate_params(self):
+    def _validate_params(self) -> None:
         # A fit, which has a few inputs here, has checked them; callbacks may have set others.
         if self._few_inputs is None or self.callbacks:
             self._check_params()
 
 
-def _as_written(net):
+def _as_written(net: Any) -> Any:
     """Return an estimator for printing, whose parameters have no addresses in their texts."""
     shown = object.__new__(type(net))
     written = {name: as_written(value) for name, value in net.get_params(deep=False).items()}
@@ -400,17 +402,17 @@ def _as_written(net):
 print_inside(ParametersMixin, _as_written)
 
 
-def _prefixed(params):
+def _prefixed(params: Any) -> Any:
     return {f"module__{name}": value for name, value in params.items()}
 
 
-def _without_prefix(params):
+def _without_prefix(params: Any) -> Any:
     prefix = "module__"
     return {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
 
 
 @functools.lru_cache(maxsize=256)
-def named_in_init(cls):
+def named_in_init(cls) -> Any:
     """Return the parameters of an estimator class and its bases, from name to default."""
     own = {}
     for base in cls.__mro__:
@@ -425,12 +427,12 @@ def named_in_init(cls):
     return own
 
 
-def _is_root(cls):
+def _is_root(cls) -> Any:
     # Estimators of this package that derive from these pass on what they do not name.
     return cls.__module__.startswith("skhpo.estimators.")
 
 
-def _is_nested(name):
+def _is_nested(name: str) -> Any:
     return (
         "__" in name
         and not name.startswith("_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from .feeding import (
     rows_of,
 )
 from .held_out import Measure
-from .settings import reads_as_given, slices_batches
+from .settings import NetPart, reads_as_given, slices_batches
 from .transforms import batch_transform
 from .validation import check_dataset, check_inputs, check_sample_weight, checked_inputs
 
@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 
-class PredictingMixin:
+class PredictingMixin(NetPart):  # type: ignore[misc] # skorch has no types
     """Outputs of the module for samples, batch by batch."""
 
-    def forward_iter(self, X, training=False, device="cpu"):
+    def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[Any]:
         """Yield the outputs of the module, batch by batch.
 
         Parameters
@@ -72,7 +72,7 @@ class PredictingMixin:
             output = self.evaluation_step((inputs, None), training=training)
             yield to_device(plain_tuple(output), device=device)
 
-    def predict_outputs(self, X):
+    def predict_outputs(self, X: Any) -> Any:
         """Return the outputs of the module that predictions are made of.
 
         Parameters
@@ -101,7 +101,7 @@ class PredictingMixin:
         outputs = self._outputs_for(part)
         return _in_order(outputs, order)
 
-    def _outputs_for(self, X):
+    def _outputs_for(self, X: Any) -> Any:
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
         if getattr(self._targets, "are_heads", False):
@@ -132,7 +132,7 @@ def knowing_format(net: Any, X: Any) -> Any:
     return twin
 
 
-def zeros_for(net, n_rows=2):
+def zeros_for(net: Any, n_rows: int = 2) -> Any:
     """Return zeros in place of a few rows, as the module of a built net gets them."""
     shape, dtype = (n_rows, *net.input_shape_), input_dtypes(net)
     few = torch.zeros(shape, dtype=dtype, device=net.device_)
@@ -140,7 +140,7 @@ def zeros_for(net, n_rows=2):
     return few if change is None else change(few)
 
 
-def predicts_rows(net, X):
+def predicts_rows(net: Any, X: Any) -> bool:
     """Whether predictions for `X` are those of the module alone, for slices of one array."""
     return not (
         net.compile
@@ -154,24 +154,24 @@ def predicts_rows(net, X):
     )
 
 
-def input_format(net):
+def input_format(net: Any) -> Any:
     """Return a hashable description of the arrays that a net takes."""
     names = tuple(getattr(net, "feature_names_in_", ()))
     return net.input_shape_, names, tuple(net._integer_inputs.items())
 
 
-def rows_to_predict(net, X):
+def rows_to_predict(net: Any, X: Any) -> Any:
     """Return an array as `Rows` of a net, checked, and how many of them it takes at once."""
     X, _ = check_inputs(net, X, None, reset=False, needs_y=False)
     return net_rows(net, X), rows_at_once(net)
 
 
-def nonlinearity_of(net):
+def nonlinearity_of(net: Any) -> Any:
     """Return the function from outputs of the module to those that predictions are made of."""
     return net._get_predict_nonlinearity()
 
 
-def _joined(outputs):
+def _joined(outputs: Any) -> Any:
     """Join the outputs of batches, dicts or tuples of tensors, as arrays."""
     if isinstance(outputs[0], Mapping):
         return {name: _joined([one[name] for one in outputs]) for name in outputs[0]}
@@ -180,7 +180,7 @@ def _joined(outputs):
     return np.concatenate([skorch.utils.to_numpy(one) for one in outputs])
 
 
-def _in_order(outputs, order):
+def _in_order(outputs: Any, order: Any) -> Any:
     """Return predictions of rows that were sorted by `order` in the order of the rows."""
     if isinstance(outputs, Mapping):
         return {name: _in_order(value, order) for name, value in outputs.items()}
@@ -191,7 +191,7 @@ def _in_order(outputs, order):
     return given
 
 
-def score_of_heads(net, X, y, sample_weight):
+def score_of_heads(net: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     """Return minus the mean of the criterion over batches, for a dict of targets."""
     y = None if y is None else as_heads(y)
     if sample_weight is not None:

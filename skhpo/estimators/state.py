@@ -6,6 +6,8 @@ import contextlib
 import copy
 import io
 import warnings
+from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,13 +21,14 @@ from ..training.forwarding import resolve_device
 from ..training.state import TrainingState, check_complete, check_keys, serialised
 from ..training.structure import copied, copies_of_compressed
 from .fitting import make_schedule
+from .settings import NetPart
 
 __all__ = ["CheckpointMixin", "StateMixin", "held_part"]
 
 _PACKED = "_packed_for_pickle"
 
 
-class CheckpointMixin:
+class CheckpointMixin(NetPart):  # type: ignore[misc] # skorch has no types
     """`save_checkpoint` and `load_checkpoint`.
 
     A subclass has `_trained_state`, which returns its own sections of the file, and raises
@@ -41,7 +44,7 @@ class CheckpointMixin:
     # What targets mean; None before the first ones.
     _targets = None
 
-    def save_checkpoint(self, path):
+    def save_checkpoint(self, path: Any) -> Self:
         """Write what is needed to predict, and to continue training exactly.
 
         The file holds tensors, numbers and strings only: ``torch.load(path, weights_only=True)``
@@ -80,7 +83,7 @@ class CheckpointMixin:
             write_atomically(path, serialised(checkpoint))
         return self
 
-    def load_checkpoint(self, path):
+    def load_checkpoint(self, path: Any) -> Self:
         """Restore a saved estimator, which predicts and which ``partial_fit`` continues.
 
         Call it on an estimator with the parameters of the saved one, fitted or not. The optimizer
@@ -107,7 +110,7 @@ class CheckpointMixin:
         self._restore(checkpoint)
         return self
 
-    def _take_learned(self, checkpoint):
+    def _take_learned(self, checkpoint: Any) -> None:
         """Set the fitted attributes from a checkpoint."""
         for name, value in checkpoint["learned"].items():
             setattr(self, name, value)
@@ -116,33 +119,33 @@ class CheckpointMixin:
             self.feature_names_in_ = np.array(checkpoint["feature_names"], dtype=object)
 
     @property
-    def _plain_targets(self):
+    def _plain_targets(self) -> Any:
         """What targets mean, as plain values: the name of a class and its fields."""
         if self._targets is None:
             raise AttributeError("no targets were seen")
         return {"kind": type(self._targets).__name__, **self._targets.plain()}
 
     @_plain_targets.setter
-    def _plain_targets(self, plain):
+    def _plain_targets(self, plain: Any) -> None:
         kinds = {kind.__name__: kind for kind in self._kinds_of_targets}
         fields = {name: value for name, value in plain.items() if name != "kind"}
         self._targets = kinds[plain["kind"]].from_plain(fields)
 
-    def _checkpoint_names(self):
+    def _checkpoint_names(self) -> Any:
         names = (*self._checkpoint_plain, *self._checkpointed)
         return [name for name in names if hasattr(self, name)]
 
 
-def held_part(name, doc):
+def held_part(name: str, doc: Any) -> Any:
     """Return the property that reads and sets a part of the training state."""
 
-    def get(net):
+    def get(net: Any) -> Any:
         parts = {} if net._state is None else net._state.parts
         if name not in parts:
             raise AttributeError(f"{type(net).__name__} has no {name}_ before fit")
         return parts[name]
 
-    def put(net, value):
+    def put(net: Any, value: Any) -> None:
         net._made_state().parts[name] = value
 
     return property(get, put, doc=doc)
@@ -179,38 +182,38 @@ class StateMixin(CheckpointMixin):
     optimizer_ = held_part("optimizer", "What updates the weights, a `torch.optim.Optimizer`.")
 
     @property
-    def history_(self):
+    def history_(self) -> Any:
         """History: a row per epoch."""
         return None if self._state is None else self._state.history
 
     @history_.setter
-    def history_(self, history):
+    def history_(self, history: Any) -> None:
         self._made_state().history = history
 
     @property
-    def lr_schedule_(self):
+    def lr_schedule_(self) -> Any:
         """The current schedule; None without one."""
         return None if self._state is None else self._state.schedule
 
     @property
-    def n_iter_(self):
+    def n_iter_(self) -> Any:
         """Epochs trained so far, over all calls."""
         if self._state is None or not self._state.streams:
             raise AttributeError(f"{type(self).__name__} has no n_iter_ before fit")
         return self._state.counters.n_epochs
 
     @property
-    def best_epoch_(self):
+    def best_epoch_(self) -> Any:
         """Epoch, from 1, with the best check; the last one where there was none."""
         last = self.n_iter_
         return self._state.counters.best_epoch or last
 
-    def _made_state(self):
+    def _made_state(self) -> Any:
         if self._state is None:
             self._state = TrainingState()
         return self._state
 
-    def _gathered_state(self):
+    def _gathered_state(self) -> Any:
         """Return the state, including further modules and optimizers of a subclass."""
         names = (*self._modules, *self._criteria, *self._optimizers, *self._stateful)
         # A net that is built only for inspection has no optimizer.
@@ -218,11 +221,11 @@ class StateMixin(CheckpointMixin):
         self._state.parts = {name: getattr(self, name + "_") for name in made}
         return self._state
 
-    def _trained_state(self):
+    def _trained_state(self) -> Any:
         self.check_is_fitted()
         return self._gathered_state().state_dict()
 
-    def _restore(self, checkpoint):
+    def _restore(self, checkpoint: Any) -> None:
         check_keys("weights of", self._modules, checkpoint["states"])
         self._take_learned(checkpoint)
         self._check_params()
@@ -236,14 +239,14 @@ class StateMixin(CheckpointMixin):
         if self.hyperparameter_schedule and self.history_:
             self._scheduled = self.history_[-1].get("hyperparameters", {})
 
-    def __copy__(self):
+    def __copy__(self) -> Any:
         twin = type(self).__new__(type(self))
         vars(twin).update(vars(self))
         if self._state is not None:
             vars(twin)["_state"] = self._state.__copy__()
         return twin
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         parts = () if self._state is None else self._state.parts.values()
         modules = [one for one in (*vars(self).values(), *parts) if isinstance(one, nn.Module)]
         memo.update(copies_of_compressed(modules))
@@ -251,14 +254,14 @@ class StateMixin(CheckpointMixin):
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin
 
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> Any:
         twin = self.__copy__()
         for name, value in vars(self).items():
             if isinstance(value, nn.Module):
-                vars(twin)[name] = _CopiedByClone(value)
+                twin.__dict__[name] = _CopiedByClone(value)
         return BaseEstimator.__sklearn_clone__(twin)
 
-    def __getstate__(self):
+    def __getstate__(self) -> Any:
         state = dict(BaseEstimator.__getstate__(self))
         device = state.get("device_", torch.device("cpu"))
         if device.type == "cpu":
@@ -271,7 +274,7 @@ class StateMixin(CheckpointMixin):
         state[_PACKED] = buffer.getvalue()
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         state = dict(state)
         packed = state.pop(_PACKED, None)
         if packed is not None:
@@ -291,7 +294,7 @@ class StateMixin(CheckpointMixin):
             state |= torch.load(io.BytesIO(packed), map_location=location, weights_only=False)
         BaseEstimator.__setstate__(self, state)
 
-    def load_params(self, *args, **kwargs):
+    def load_params(self, *args: Any, **kwargs: Any) -> None:
         """Load what ``save_params`` saved; see skorch's `NeuralNet.load_params`.
 
         Parameters
@@ -303,7 +306,7 @@ class StateMixin(CheckpointMixin):
             NeuralNet.load_params(self, *args, **kwargs)
 
     @contextlib.contextmanager
-    def _concrete_device(self):
+    def _concrete_device(self) -> Iterator[Any]:
         # skorch compares this parameter with devices; "auto" is none.
         device = self.device
         vars(self)["device"] = str(getattr(self, "device_", None) or resolve_device(device))
