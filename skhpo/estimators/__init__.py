@@ -11,7 +11,7 @@
   meaning of its outputs.
 * ``feeding``, ``_items``, ``transforms``: from checked data to batches.
 * ``fitting``, ``held_out``, ``callbacks``: the epochs of a fit, rows to check on, who is notified;
-  ``_batch_norm``: what comes after them.
+  ``_batch_norm``, ``_ending``: what comes after them.
 * ``predicting``, ``state``, ``exporting``: predictions, pickles and checkpoints, a plain module.
 
 ``keras`` has the same around Keras models.

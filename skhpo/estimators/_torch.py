@@ -18,22 +18,29 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.metadata_routing import process_routing
 from torch.utils.data import Dataset
 
-from ..searchable import SearchTags
+from ..searchable import EndOfTraining, SearchTags
 from ..training.data import as_array
 from ..training.forwarding import as_float32, call_module
 from ..training.structure import copied
+from . import _ending
 from ._hyperparameter_schedule import check_epochs_of_schedule
 from .building import BuildingMixin
 from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
 from .feeding import make_iterator, read_targets
 from .fitting import prepare_fit, run_epochs
-from .held_out import ARGUMENTS, check_sources, end_of_training, one_argument
 from .parameters import ParametersMixin
 from .predicting import PredictingMixin, score_of_heads
 from .settings import HiddenParameter, has_own_dataset, made_request_methods, slices_batches
 from .state import StateMixin
-from .validation import check_before_search, check_training_data, checked_inputs
+from .validation import (
+    ARGUMENTS,
+    check_before_search,
+    check_sources,
+    check_training_data,
+    checked_inputs,
+    one_argument,
+)
 
 __all__ = ["TorchEstimator"]
 
@@ -298,7 +305,13 @@ class TorchEstimator(
             model_space=self._model_space,
             new_parameters=self._new_parameters,
             output_size=lambda: math.prod(self._output_shape),
-            end_of_training=end_of_training(self),
+            end_of_training=EndOfTraining(
+                finds=self.validation_fraction is not None,
+                found=partial(_ending.found, self),
+                parameters=partial(_ending.parameters_for, self),
+                steps_per_epoch=partial(_ending.steps_per_epoch, self),
+                why_same=partial(_ending.why_same, self),
+            ),
         )
 
     def _check_before_search(self, X, y, fit_params, varied):

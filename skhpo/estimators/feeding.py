@@ -70,6 +70,7 @@ __all__ = [
     "rows_at_once",
     "rows_of",
     "split_rows",
+    "zeros_for",
 ]
 
 # Limits of the batches of predictions where they exceed `batch_size`.
@@ -478,3 +479,11 @@ def first_rows(X: Any) -> Any:
     if isinstance(X, RowSubset):
         return np.asarray(few)
     return few.toarray() if hasattr(few, "toarray") else few
+
+
+def zeros_for(net: Any, n_rows: int = 2) -> Any:
+    """Return zeros in place of a few rows, as the module of a built net gets them."""
+    shape, dtype = (n_rows, *net.input_shape_), input_dtypes(net)
+    few = torch.zeros(shape, dtype=dtype, device=net.device_)
+    change = batch_transform(net, training=False) if net._transforms else None
+    return few if change is None else change(few)

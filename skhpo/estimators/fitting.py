@@ -40,7 +40,6 @@ from .callbacks import (
 )
 from .feeding import batches_of, drawing_from, first_batch, rows_of, split_rows
 from .held_out import hold_out
-from .settings import slices_batches
 
 __all__ = [
     "Findings",
@@ -52,7 +51,6 @@ __all__ = [
     "make_schedule",
     "prepare_fit",
     "run_epochs",
-    "trains_by_rows",
 ]
 
 
@@ -354,11 +352,6 @@ def describe_training(net: Any, batches: Any, masks: Any) -> Any:
         "draw_mask": masks if net.device_.type == "cpu" else None,
         **settings,
     }
-
-
-def trains_by_rows(net: Any) -> Any:
-    """Whether batches of training are slices of one array, by the parameters of a net."""
-    return slices_batches(net)
 
 
 def is_of_probabilities(net: Any) -> Any:

@@ -1,9 +1,8 @@
-"""Rows that a network is checked on while it trains, and when training should have ended."""
+"""Rows that a network is checked on while it trains."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,101 +11,23 @@ import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from torch.utils.data import Subset
 
 from .._compat import safe_indexing
-from ..rows import Inputs, RowSubset, is_row_numbers
-from ..searchable import EndOfTraining
-from ..training.batches import RowBatches, batch_sizes
+from ..rows import Inputs, RowSubset
+from ..training.batches import RowBatches
 from ..training.data import as_dict
 from ..training.engine import Checks
 from ..training.forwarding import row_count
 from ..training.holdout import holdout_rows
 from ..training.items import EncodedTargets, ItemRows
 from ..training.randomness import Stream
-from ..training.schedule import needs_monitor
-from .callbacks import given_callbacks
 from .feeding import batches_of, drawing_from, encode_as_trained, rows_of
-from .settings import own_classes, reads_as_given, reads_by_number, slices_batches
+from .settings import reads_as_given, slices_batches
 from .validation import check_dataset, checked_inputs
 
-__all__ = [
-    "ARGUMENTS",
-    "Measure",
-    "check_sources",
-    "checks_of",
-    "end_of_training",
-    "hold_out",
-    "one_argument",
-]
-
-
-# Arguments of ``fit`` with rows to check on.
-ARGUMENTS = ("validation_data", "X_val", "y_val")
-
-
-def one_argument(validation_data: Any = None, X_val: Any = None, y_val: Any = None) -> Any:
-    """Return the rows to check on that ``fit`` got: a pair, a `Dataset` or row numbers; or None.
-
-    Raises ValueError for other types, and if it got several.
-    """
-    if X_val is None and y_val is None:
-        if validation_data is not None:
-            _check_type(validation_data)
-        return validation_data
-    if validation_data is not None:
-        raise ValueError(
-            "rows to check on must come from one source, but fit got validation_data and "
-            f"{'y_val' if X_val is None else 'X_val'}; leave one of them out"
-        )
-    if X_val is None or y_val is None:
-        given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
-        raise ValueError(f"{given} needs {missing}, which fit did not get; pass both, or none")
-    return X_val, y_val
-
-
-def _check_type(given: object) -> None:
-    is_pair = isinstance(given, tuple | list) and len(given) == 2
-    is_dataset = isinstance(given, torch.utils.data.Dataset)
-    if not (is_pair or is_dataset or is_row_numbers(given)):
-        shape = getattr(given, "shape", None)
-        found = type(given).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
-        raise ValueError(
-            "validation_data must be a pair (X, y), a torch Dataset, or the numbers or a mask of "
-            f"rows of X, but got {found}"
-        )
-
-
-def check_sources(net: Any, given: object) -> None:
-    """Raise ValueError for two sources of rows to check on, and for settings that need one.
-
-    `given` is what ``fit`` got, or None.
-    """
-    if given is not None:
-        for name in ("validation_fraction", "train_split"):
-            if getattr(net, name):
-                raise ValueError(
-                    "rows to check on must come from one source, but fit got validation_data and "
-                    f"{name}={getattr(net, name)!r} holds rows out; set {name}=None, or leave "
-                    "validation_data out"
-                )
-        return
-    if net.validation_fraction is not None:
-        return
-    for name in ("patience", "check_every"):
-        if getattr(net, name) is not None:
-            raise ValueError(
-                f"{name}={getattr(net, name)} needs rows to check on, but "
-                "validation_fraction=None; set it, such as to 0.1, or pass validation_data to fit"
-            )
-    if net.lr_scheduler is not None and needs_monitor(net.lr_scheduler):
-        raise ValueError(
-            f"lr_scheduler={net.lr_scheduler!r} waits for the monitored value to stall, but "
-            "validation_fraction=None; set it, such as to 0.1, pass validation_data to fit, or "
-            "choose another schedule"
-        )
+__all__ = ["Measure", "checks_of", "hold_out"]
 
 
 def hold_out(
@@ -281,92 +202,3 @@ class Measure:
             return contextlib.nullcontext()
         # A new stream for each check: checks must not shift the streams of training.
         return drawing_from(self.net, Stream(self.net.seed_, "check"))
-
-
-def end_of_training(net: Any) -> EndOfTraining:
-    """Return the `EndOfTraining` of a torch estimator."""
-    return EndOfTraining(
-        finds=net.validation_fraction is not None,
-        found=lambda: _found(net),
-        parameters=lambda n_epochs: _parameters(net, n_epochs),
-        steps_per_epoch=lambda n_samples: _steps_per_epoch(net, n_samples),
-        why_same=lambda: _why_same(net),
-    )
-
-
-def _why_same(net: Any) -> str | None:
-    if net.validation_fraction is None:
-        return "validation_fraction=None holds no rows out"
-    callbacks = _callbacks_of(net)
-    own = [cls for cls in map(type, callbacks) if own_classes(cls)]
-    if own:
-        return f"callbacks of your own ({own[0].__name__}) may need rows that are held out"
-    bases = own_classes(type(net))
-    hooks = [name for base in bases for name in vars(base) if name.startswith("on_")]
-    if hooks:
-        return f"{hooks[0]} of your {type(net).__name__} may need rows that are held out"
-    if any(callable(getattr(one, "monitor", None)) for one in callbacks):
-        return "what a callback monitors by a function may need rows that are held out"
-    try:
-        _parameters(net, 1)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _found(net: Any) -> dict[str, int]:
-    epoch = net._state.counters.best_epoch
-    if not epoch:
-        return {}
-    n_batches = net.history_[epoch - 1].get("train_batch_count")  # may be recorded by a callback
-    if n_batches is None:
-        return {"best_epoch": epoch}
-    return {"best_epoch": epoch, "best_step": epoch * math.ceil(n_batches / net.accumulate)}
-
-
-def _parameters(net: Any, n_epochs: int) -> dict[str, Any]:
-    if net.lr_scheduler is not None and needs_monitor(net.lr_scheduler):
-        raise ValueError(
-            "a fit on all rows must not need rows that are held out, but "
-            f"lr_scheduler={net.lr_scheduler!r} waits for the monitored value to stall; choose "
-            "another schedule, such as 'cosine'"
-        )
-    for one in _callbacks_of(net):
-        monitor = getattr(one, "monitor", None)
-        if isinstance(monitor, str) and monitor.startswith("valid_"):
-            raise ValueError(
-                "a fit on all rows must not need rows that are held out, but a callback monitors "
-                f"{monitor!r} ({one!r}); leave it out: `patience` ends the fits that hold rows out"
-            )
-    return {
-        "max_epochs": n_epochs,
-        "schedule_epochs": net.schedule_epochs or net.max_epochs,
-        "validation_fraction": None,
-        "patience": None,
-        "check_every": None,
-    }
-
-
-def _callbacks_of(net: Any) -> list[Any]:
-    """Return the user's callbacks as a fit has them: made, and with what parameters set of them."""
-    if not net.callbacks or net.callbacks == "disable":
-        return []
-    net = clone(net)
-    net._initialize_callbacks()
-    return list(given_callbacks(net).values())
-
-
-def _steps_per_epoch(net: Any, n_samples: int) -> int:
-    settings = net.get_params_for("iterator_train")
-    size: int | None = settings.get("batch_size", net.batch_size)
-    if size == -1:
-        return 1
-    n_batches = len(
-        batch_sizes(
-            n_samples,
-            1 if size is None else size,  # a loader then takes each item for a batch
-            joins=reads_by_number(net, None, training=True),
-            drop_last=settings.get("drop_last", False),
-        )
-    )
-    return max(1, math.ceil(n_batches / int(net.accumulate)))

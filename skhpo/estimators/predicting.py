@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import skorch.utils
-import torch
 from skorch.utils import to_device
 from torch.utils.data import Dataset, IterableDataset, Subset
 
@@ -20,7 +19,6 @@ from ._outputs import learn_from, store_input_format
 from .feeding import (
     batches_of,
     first_batch,
-    input_dtypes,
     lengths_to_sort,
     net_rows,
     rows_at_once,
@@ -28,7 +26,6 @@ from .feeding import (
 )
 from .held_out import Measure
 from .settings import NetPart, reads_as_given, slices_batches
-from .transforms import batch_transform
 from .validation import check_dataset, check_inputs, check_sample_weight, checked_inputs
 
 __all__ = [
@@ -38,7 +35,6 @@ __all__ = [
     "predicts_rows",
     "rows_to_predict",
     "score_of_heads",
-    "zeros_for",
 ]
 
 
@@ -130,14 +126,6 @@ def knowing_format(net: Any, X: Any) -> Any:
     twin._learn_targets_alone()
     learn_from(twin, X, first_batch(twin, X)[0], {})
     return twin
-
-
-def zeros_for(net: Any, n_rows: int = 2) -> Any:
-    """Return zeros in place of a few rows, as the module of a built net gets them."""
-    shape, dtype = (n_rows, *net.input_shape_), input_dtypes(net)
-    few = torch.zeros(shape, dtype=dtype, device=net.device_)
-    change = batch_transform(net, training=False) if net._transforms else None
-    return few if change is None else change(few)
 
 
 def predicts_rows(net: Any, X: Any) -> bool:

@@ -57,7 +57,7 @@ TRANSFORMS = ("transform", "train_transform")
 STREAMS = ("init", "shuffle", "forward", "validation", "augment")
 # Methods of skorch's that decide when the optimizer steps.
 _STEPS = ("train_step", "get_train_step_accumulator", "_zero_grad_optimizer")
-_OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins")
+_OF_PACKAGES = ("skorch", "skhpo", "sklearn", "torch", "builtins", "abc")
 # Settings of an iterator that need no DataLoader: slices of tensors implement the first line, and
 # the others do not change the batches.
 _ITERATOR_SETTINGS = {

@@ -12,10 +12,15 @@ import torch
 from sklearn.base import clone, is_classifier
 from torch import nn
 
-from ..estimators.fitting import build, is_of_probabilities, trains_by_rows
-from ..estimators.held_out import ARGUMENTS
-from ..estimators.predicting import zeros_for
-from ..estimators.settings import changed_settings, made_request_methods
+from ..estimators.feeding import zeros_for
+from ..estimators.fitting import build, is_of_probabilities
+from ..estimators.settings import (
+    changed_settings,
+    made_request_methods,
+    own_classes,
+    slices_batches,
+)
+from ..estimators.validation import ARGUMENTS
 from ..faults import warn_of_mistake
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer
@@ -150,7 +155,7 @@ def _obstacle(net, fit_params):
         return f"{', '.join(forwarded)} is passed to the module's forward"
     if net.train_split:
         return f"train_split={net.train_split!r} scores through skorch's own loop"
-    if not trains_by_rows(net):
+    if not slices_batches(net):
         return "dataset, iterator_train or get_split_datasets feeds rows one by one"
     if net.collate is not None:
         return f"collate={net.collate!r} makes the batches"
@@ -175,18 +180,10 @@ def _obstacle(net, fit_params):
 
 def overridden(cls):
     """Return the methods and attributes of a net that classes outside this package override."""
-    bases = [base for base in cls.__mro__ if _is_known(base)]
-    names = []
-    for base in cls.__mro__:
-        if _is_known(base):
-            continue
-        own = set(vars(base)) - _FREE - set(made_request_methods(base))
-        names += [name for name in own if any(name in vars(known) for known in bases)]
-    return sorted(set(names))
-
-
-def _is_known(cls):
-    return cls.__module__.partition(".")[0] in ("skhpo", "skorch", "sklearn", "builtins", "abc")
+    of_user = own_classes(cls)
+    known = {name for base in cls.__mro__ if base not in of_user for name in vars(base)}
+    own = (set(vars(base)) - set(made_request_methods(base)) for base in of_user)
+    return sorted(set().union(*own) & known - _FREE)
 
 
 def group_key(net) -> Hashable:

@@ -12,7 +12,7 @@ import torch
 
 from ..estimators.callbacks import begin_training, why_hooked
 from ..estimators.fitting import Findings, activate, prepare_fit, run_epochs
-from ..estimators.held_out import ARGUMENTS, one_argument
+from ..estimators.validation import ARGUMENTS, one_argument
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
