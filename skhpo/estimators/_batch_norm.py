@@ -67,20 +67,20 @@ def warn_of_gap(net: Any, batches: Any) -> None:
     if first is None:
         return
     stream = Stream(net.seed_, "recalibration")
-    few = RowBatches(
+    batches_again = RowBatches(
         batches.rows,
         batches.batch_size,
         None if batches.generator is None else stream.generator(),
         balance=batches.balance,
         sparse=batches.sparse,
     )
-    few.change = batch_transform(net, training=False)
-    few = list(itertools.islice(few.triples(), _FEW_BATCHES))
+    batches_again.change = batch_transform(net, training=False)
+    few = list(itertools.islice(batches_again.triples(), _FEW_BATCHES))
     if len(few) < 2:
         return
     modules = list(net._state.modules().values())
     with torch.no_grad(), _passes(net) as forward:
-        losses = [[], []]
+        losses: tuple[list[float], list[float]] = [], []
         for mode, of_mode in zip(
             (by_batches(modules), _as_predicted(modules)), losses, strict=True
         ):

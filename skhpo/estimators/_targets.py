@@ -285,7 +285,7 @@ def weights_of_classes(
             f"{class_weight!r}"
         )
     for label, weight in class_weight.items():
-        if not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
+        if not isinstance(weight, numbers.Real) or not 0 <= float(weight) < math.inf:
             raise ValueError(
                 f"class_weight must have weights >= 0, but that of {label!r} is {weight!r}"
             )

@@ -193,13 +193,15 @@ class ExportingMixin(NetPart):  # type: ignore[misc] # skorch has no types
         return _at_least_two(batch.cpu())
 
     def _plain_module(self) -> Any:
-        module = copied(getattr(self.module_, "_orig_mod", self.module_))
+        running: Any = self.module_
+        module = copied(getattr(running, "_orig_mod", running))
         for parameter in module.parameters():
             parameter.grad = None
         return module.cpu().eval()
 
-    def _shape_of_predictions(self) -> None:
+    def _shape_of_predictions(self) -> tuple[int, ...] | None:
         """Return the shape of a row of predictions; None where the output has it."""
+        return None
 
     def _named_nonlinearity(self) -> Any:
         if self.predict_nonlinearity != "auto":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +21,7 @@ from ..preprocessing import n_categories_of
 from ..rows import is_row_numbers, row_mask
 from ..training.averaging import WeightAverage, has_batch_norm
 from ..training.batches import RowBatches
-from ..training.engine import ActiveNetwork, train
+from ..training.engine import ActiveNetwork, EpochRunner, train
 from ..training.randomness import Masks, may_draw
 from ..training.runners import DirectRunner, DirectSteps, PlainRunner
 from ..training.schedule import Schedule
@@ -54,7 +56,7 @@ __all__ = [
 ]
 
 
-_NOTHING = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _log = logging.getLogger("skhpo.training")
 
@@ -136,8 +138,8 @@ class Findings:
     _PREFIXES_UNREAD = "optimizer__", "lr_scheduler__", "seeds__"
 
     def __init__(self) -> None:
-        self._found = {}
-        self.templates = {}  # of modules that differ in their seeds
+        self._found: dict[Any, Any] = {}
+        self.templates: dict[Any, Any] = {}  # of modules that differ in their seeds
 
     def of(self, net: Any, *data: Any) -> Any:
         """Return the function that maps the name of a step, and the step, to what it returns.
@@ -151,7 +153,8 @@ class Findings:
                 of_module[name] = value
             elif name not in self._UNREAD and not name.startswith(self._PREFIXES_UNREAD):
                 settings[name] = value
-        common = type(net), *map(id, data), frozen(settings)
+        cls: Any = type(net)
+        common = cls, *map(id, data), frozen(settings)
 
         def once(name: str, step: Any) -> Any:
             # Checks of data do not read the settings of the module.
@@ -242,7 +245,7 @@ def activate(net: Any, train_part: Any, checks: Any) -> Any:
     state.average = None if net.average is None else _averaging(net, state.average)
     state.resume(checked=checks is not None)
     needed = net.max_norm is not None or state.frozen_until
-    given = None
+    given: Any = None
     if net.hyperparameter_schedule is not None:
         given = HyperparameterSchedule(net, state.counters.n_epochs + net.max_epochs)
     at_check = given.compared if given else contextlib.nullcontext
@@ -287,9 +290,11 @@ def make_schedule(net: Any, n_epochs: int, n_batches: int) -> Any:
 
 def _choose_runner(net: Any, batches: Any, valid_batches: Any, checks: Any, fit_params: Any) -> Any:
     """Return the runner of a net's epochs."""
-    drawing = drawing_from(net, net._state.streams["forward"])
-    if not _draws(net):
-        drawing = contextlib.nullcontext()
+    runner: EpochRunner
+    reason: str | None
+    drawing: AbstractContextManager[Any] = contextlib.nullcontext()
+    if _draws(net):
+        drawing = drawing_from(net, net._state.streams["forward"])
     if net.has_own_epochs:
         reason = f"{type(net).__name__} has training steps of its own"
         runner = net._own_runner(batches, checks, fit_params)
@@ -299,11 +304,12 @@ def _choose_runner(net: Any, batches: Any, valid_batches: Any, checks: Any, fit_
         reason = "nothing looks into an epoch"
         by_rows = isinstance(batches, RowBatches)
         weighted = by_rows and batches.rows.weight is not None
-        runner = PlainRunner(_batch_loss(net, weighted), drawing, net.accumulate, net.max_grad_norm)
+        loss_of = _batch_loss(net, weighted)
+        runner = plain = PlainRunner(loss_of, drawing, net.accumulate, net.max_grad_norm)
         if by_rows:
             masks = Masks(lambda: net._state.streams["forward"].generator())
             steps = DirectSteps(lambda: describe_training(net, batches, masks))
-            runner = DirectRunner(steps, runner)
+            runner = DirectRunner(steps, plain)
     _log.debug("%s trains by %s: %s", type(net).__name__, type(runner).__name__, reason)
     return runner
 

@@ -127,7 +127,7 @@ class ParametersMixin(NamesMixin):
             if name not in ("self", "kwargs"):
                 object.__setattr__(self, name, value)  # without skorch's search for modules
         self._stray_names = tuple(name for name in kwargs if "__" not in name)
-        vars(self).update(kwargs)
+        self.__dict__.update(kwargs)
 
     def get_params(self, deep: bool = True) -> Any:
         """Get parameters for this estimator.
@@ -150,7 +150,7 @@ class ParametersMixin(NamesMixin):
         }
         if not deep:
             return params
-        defaults = {}
+        defaults: dict[str, Any] = {}
         for component in _LISTED:
             if isinstance(getattr(self, component), torch.nn.Module | None):
                 continue
@@ -363,7 +363,8 @@ class ParametersMixin(NamesMixin):
                 f"a module, but got {self.module!r}"
             )
         # The defaults of this package are valid, by its own constraints.
-        root, of_class = next(filter(_is_root, type(self).__mro__)), self._parameter_constraints
+        root: Any = next(filter(_is_root, type(self).__mro__))
+        of_class = self._parameter_constraints
         defaults, of_root = named_in_init(root), root._parameter_constraints
         own = {
             k: v
@@ -411,10 +412,14 @@ def _without_prefix(params: Any) -> Any:
     return {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
 
 
-@functools.lru_cache(maxsize=256)
-def named_in_init(cls) -> Any:
+def named_in_init(cls: Any) -> dict[str, Any]:
     """Return the parameters of an estimator class and its bases, from name to default."""
-    own = {}
+    return _read_init(cls)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_init(cls: Any) -> dict[str, Any]:
+    own: dict[str, Any] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
@@ -427,12 +432,12 @@ def named_in_init(cls) -> Any:
     return own
 
 
-def _is_root(cls) -> Any:
+def _is_root(cls: Any) -> bool:
     # Estimators of this package that derive from these pass on what they do not name.
-    return cls.__module__.startswith("skhpo.estimators.")
+    return str(cls.__module__).startswith("skhpo.estimators.")
 
 
-def _is_nested(name: str) -> Any:
+def _is_nested(name: str) -> bool:
     return (
         "__" in name
         and not name.startswith("_")

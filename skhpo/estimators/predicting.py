@@ -91,11 +91,10 @@ class PredictingMixin(NetPart):  # type: ignore[misc] # skorch has no types
             return self._outputs_for(X)
         order = np.argsort(lengths, kind="stable")
         if of_dataset:
-            part = Subset(X, order.tolist())
+            X = Subset(X, order.tolist())
         else:
-            part = {name: safe_indexing(value, order) for name, value in X.items()}
-        outputs = self._outputs_for(part)
-        return _in_order(outputs, order)
+            X = {name: safe_indexing(value, order) for name, value in X.items()}
+        return _in_order(self._outputs_for(X), order)
 
     def _outputs_for(self, X: Any) -> Any:
         nonlinearity = self._get_predict_nonlinearity()

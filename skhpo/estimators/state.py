@@ -37,12 +37,12 @@ class CheckpointMixin(NetPart):  # type: ignore[misc] # skorch has no types
 
     # Version of the file, its sections, and the plain fitted attributes that it holds.
     _checkpoint_format = 2
-    _checkpoint_sections = ()
-    _checkpoint_plain = ()
+    _checkpoint_sections: tuple[str, ...] = ()
+    _checkpoint_plain: tuple[str, ...] = ()
     # Further ones of a subclass.
-    _checkpointed = ()
-    # What targets mean; None before the first ones.
-    _targets = None
+    _checkpointed: tuple[str, ...] = ()
+    # What targets mean, `Targets`; None before the first ones.
+    _targets: Any = None
 
     def save_checkpoint(self, path: Any) -> Self:
         """Write what is needed to predict, and to continue training exactly.
@@ -174,8 +174,9 @@ class StateMixin(CheckpointMixin):
         "_columns",
     )
     # Names (without the final underscore) of further attributes that have a state dict.
-    _stateful = ()
-    _state = None
+    _stateful: tuple[str, ...] = ()
+    # A `TrainingState`; None before it is made.
+    _state: Any = None
 
     module_ = held_part("module", "The network, a `torch.nn.Module`.")
     criterion_ = held_part("criterion", "The loss, a callable.")
@@ -241,9 +242,9 @@ class StateMixin(CheckpointMixin):
 
     def __copy__(self) -> Any:
         twin = type(self).__new__(type(self))
-        vars(twin).update(vars(self))
+        twin.__dict__.update(vars(self))
         if self._state is not None:
-            vars(twin)["_state"] = self._state.__copy__()
+            twin.__dict__["_state"] = self._state.__copy__()
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -309,8 +310,8 @@ class StateMixin(CheckpointMixin):
     def _concrete_device(self) -> Iterator[Any]:
         # skorch compares this parameter with devices; "auto" is none.
         device = self.device
-        vars(self)["device"] = str(getattr(self, "device_", None) or resolve_device(device))
+        self.__dict__["device"] = str(getattr(self, "device_", None) or resolve_device(device))
         try:
             yield
         finally:
-            vars(self)["device"] = device
+            self.__dict__["device"] = device

@@ -63,6 +63,7 @@ class EpochRunner(Protocol):
 
     def release(self, network: ActiveNetwork) -> None:
         """Write the weights of a network that leaves into its state; not needed by default."""
+        return
 
 
 class EpochWatcher(Protocol):

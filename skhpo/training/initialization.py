@@ -159,7 +159,8 @@ class Template:
                     calls = [_with_target(call, tensor, value) for call in calls]
                     initialization._draw(name, value.device, calls)
                 made[id(tensor)] = _like(tensor, value)
-        return _assembled(self._module, made, {})
+        module: nn.Module = _assembled(self._module, made, {})
+        return module
 
 
 def _is_simple(layer: nn.Module) -> bool:
@@ -196,7 +197,8 @@ def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 def _assembled(module: Any, tensors: dict[int, torch.Tensor], made: dict[int, Any]) -> Any:
     """Return a copy of a module with other tensors, by the `id` of its own."""
     if id(module) not in made:
-        made[id(module)] = twin = type(module).__new__(type(module))
+        cls: Any = type(module)
+        made[id(module)] = twin = cls.__new__(cls)
         own = vars(twin)
         for name, value in vars(module).items():
             own[name] = value.copy() if type(value) in _CONTAINERS else value
