@@ -381,16 +381,14 @@ def build_for(
 
 def _inferred_from(net: Any, seen: Any) -> dict[str, Any]:
     """Return arguments of the module that are inferred from what it sees of a few rows."""
-    inferred: dict[str, Any] = (
-        {} if getattr(net._targets, "are_heads", False) else {"out_features": net._out_features()}
-    )
+    inferred: dict[str, Any] = {}
+    if not getattr(net._targets, "are_heads", False):
+        inferred["out_features"] = net._out_features()
     shape = sample_shape(seen)
     if shape:
-        inferred |= {"in_features": int(np.prod(shape)), "in_channels": shape[0]}
-        inferred["input_shape"] = shape
-    elif isinstance(seen, Mapping) and {name for name in seen if not isinstance(name, tuple)} <= {
-        0
-    }:
+        size = int(np.prod(shape))
+        inferred |= {"in_features": size, "in_channels": shape[0], "input_shape": shape}
+    elif isinstance(seen, Mapping) and all(name == 0 or isinstance(name, tuple) for name in seen):
         # A single input that is a sequence of vectors.
         values = seen.get(0)
         n_before = 1 if isinstance(values, Sequences) else 2
