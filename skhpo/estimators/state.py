@@ -154,10 +154,10 @@ def held_part(name: str, doc: Any) -> Any:
 class _CopiedByClone:
     """A module that is a parameter; `clone` makes a copy that torch may refuse `deepcopy`."""
 
-    def __init__(self, module):
+    def __init__(self, module: Any) -> None:
         self.module = module
 
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> Any:
         return copied(self.module)
 
 
