@@ -101,8 +101,10 @@ class Inside:
 
     def may_be_moved_by(self, params: Mapping[str, Any]) -> bool:
         """Return whether parameters of the whole may replace the estimator or a wrapper."""
-        paths = {"__".join(self.names[:i]) for i in range(1, len(self.names) + 1)}
-        return any(name in paths or name.rpartition("__")[2] == "steps" for name in params)
+        return any(
+            self.prefix.startswith(f"{name}__") or name.rpartition("__")[2] == "steps"
+            for name in params
+        )
 
     def key_of_wrappers(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the parameters of the wrappers in a configuration, as a hashable key.

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,8 +164,8 @@ class _Fit:
         self.work = work = prepare(
             self.setting,
             self.task,
-            lambda estimator: data.to_train(self.task, estimator),
-            data.prepared(self.task),
+            partial(data.to_train, self.task),
+            data.shared.get(self.task.key),
         )
         if self.setting.validates_on_fold:
             inside = work.prepared

@@ -300,9 +300,6 @@ class GroupData:
         train, test = self.shared[task.split]
         return test if part == "test" else train[: task.n_train]
 
-    def prepared(self, task: FitTask) -> Prepared | None:
-        return self.shared.get(task.key)
-
     def to_train(self, task: FitTask, estimator: Any) -> tuple[Any, Any, Mapping[str, Any]]:
         made: tuple[Any, Any, Mapping[str, Any]] = self._once(
             (task.split, task.n_train, reads_rows(estimator)),

@@ -17,7 +17,7 @@ from ..results import mean_measure, mean_score, variance_of_mean
 from ..scorers import get_scorer_names
 from ..trial import FitResult
 
-__all__ = ["Constraint", "Goals", "PartNoise", "Told", "check_rule", "goals_of", "n_splits_done"]
+__all__ = ["Constraint", "Goals", "Told", "check_rule", "goals_of", "n_splits_done"]
 
 
 class Told(NamedTuple):
@@ -73,33 +73,6 @@ class Told(NamedTuple):
 def n_splits_done(results: Sequence[FitResult]) -> int:
     """Return on how many splits a trial was fitted."""
     return len({result.split for result in results if not result.is_left_out})
-
-
-class PartNoise:
-    """Gives the scores of trials on some of the splits the larger noise that they have.
-
-    How much scores vary over splits is known badly from a few and not at all from one: they are
-    taken to vary as much as those of the best trial on all splits, at least.
-    """
-
-    def __init__(self) -> None:
-        self._best: Told | None = None
-
-    def told(self, told: Told, results: Sequence[FitResult]) -> Told:
-        """Return what the scheduler is told of a trial.
-
-        Parameters
-        ----------
-        told : Told
-            The means over its splits, with the noise that these show.
-        results : list of FitResult
-            Of all its fits, in order of split and repeat.
-        """
-        if results[-1].is_left_out:
-            return told.on_part(n_splits_done(results), results[-1].split + 1, self._best)
-        if not math.isnan(told.score) and (self._best is None or told.score > self._best.score):
-            self._best = told
-        return told
 
 
 @dataclass(frozen=True)

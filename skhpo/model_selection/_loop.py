@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from math import nan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation import raised_by
@@ -15,7 +15,7 @@ from ..journal import Recorded, fit_event
 from ..limits import noticing
 from ..results import TrialTable
 from ._cost import COST_IS_USED
-from ._goals import PartNoise, Told
+from ._goals import Told, n_splits_done
 from ._observers import Observer
 from ._race import Race
 
@@ -113,7 +113,7 @@ class TrialLoop:
             self.race = Race(
                 evaluator, score, n_splits, n_repeats, asynchronous=asynchronous, early=early
             )
-        self._part_noise = PartNoise()
+        self._best: Told | None = None  # of the trials on all splits
         self.observers = observers
         self.stopped: str | None = None
         self.error: StorageError | None = None
@@ -379,7 +379,11 @@ class TrialLoop:
         if self.race is not None:
             told = self.race.told(results)
         else:
-            told = self._part_noise.told(Told(*self.score(results)), results)
+            told = Told(*self.score(results))
+            if results[-1].is_left_out:
+                told = told.on_part(n_splits_done(results), results[-1].split + 1, self._best)
+            elif not isnan(told.score) and (self._best is None or told.score > self._best.score):
+                self._best = told
         if self.asynchronous and self.journal is not None and not replaying:
             self.journal.append({"event": "tell", "trial": trial.number})
         del self._open[trial.number], self._rows[trial.number]
