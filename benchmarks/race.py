@@ -32,7 +32,8 @@ in `race_contestants.py`:
 At each twentieth of the time a contestant would return its best configuration until then, or the
 default parameters if it has none. After the race that is trained on all rows that were searched, by
 the same trainer for all networks, and asked for the test. What wins in the end is also trained
-under four more seeds, and the five are averaged, for all contestants alike. *Regret* is the test
+under four more seeds, for all contestants alike: the mean of their losses depends less on the luck
+of one seed, and their predictions are averaged. *Regret* is the test
 loss minus the smallest of any network of that table and seed, in units of what the default
 parameters lose more than that (2% of their loss at least).
 
@@ -86,8 +87,8 @@ N_AVERAGED = 5
 MOMENTS = np.linspace(0.05, 1.0, 20)  # shares of the time
 
 
-def read_task(folder, name, seed):
-    """Return a table as a `Task`: a fixed quarter of it is the test; folds depend on the seed."""
+def read_task(folder, name, seed, test_seed=0):
+    """Return a table as a `Task`: a quarter of it is the test; folds depend on the seed."""
     path = next(
         path for ending in (".csv.gz", ".csv") if (path := folder / (name + ending)).exists()
     )
@@ -102,7 +103,7 @@ def read_task(folder, name, seed):
         OneHotEncoder(handle_unknown="ignore", sparse_output=False),
     )
     X, X_test, y, y_test = train_test_split(
-        frame, y, test_size=0.25, random_state=0, stratify=y if is_classes else None
+        frame, y, test_size=0.25, random_state=test_seed, stratify=y if is_classes else None
     )
     columns = make_column_transformer((names, text), (numbers, frame.columns.difference(text)))
     X, X_test = (
@@ -127,10 +128,11 @@ def loss_of(task, *estimators):
     return float(root_mean_squared_error(task.y_test, mean))
 
 
-def average(name, task, params, seed):
-    """Return what the average of networks loses that are trained under some seeds."""
-    seeds = [seed + 1000 * i for i in range(N_AVERAGED)]
-    return loss_of(task, *(refitted(name, task, params, one) for one in seeds))
+def under_seeds(name, task, params, seed):
+    """Return what networks lose that are trained under some seeds: their average, and each."""
+    networks = [refitted(name, task, params, seed + 1000 * i) for i in range(N_AVERAGED)]
+    each = [loss_of(task, one) for one in networks]
+    return {"averaged": loss_of(task, *networks), "each": each}
 
 
 def run(folder, table, seed, name, seconds):
@@ -158,7 +160,7 @@ def run(folder, table, seed, name, seconds):
         "contestant": name,
         "seconds": seconds,
         "losses": losses,
-        "averaged": average(name, task, clock.best(seconds), seed),
+        **under_seeds(name, task, clock.best(seconds), seed),
         "at": clock.improvements(),
         "cv_loss": min((loss for _, loss, _ in clock.points), default=None),
         "n_candidates": len(clock.points),
@@ -218,8 +220,15 @@ def table_of(runs):
         "",
         *losses_table(runs, order, "one network", lambda one: one["losses"][-1]),
         "",
+        *losses_table(runs, order, f"mean of {N_AVERAGED} networks", mean_of_each),
+        "",
         *losses_table(runs, order, f"{N_AVERAGED} averaged", lambda one: one.get("averaged")),
     ]
+
+
+def mean_of_each(one):
+    """Return the mean loss of a run's single networks, None in files of before they were kept."""
+    return np.mean(one["each"]) if "each" in one else None
 
 
 def is_ours(name):
@@ -401,7 +410,7 @@ def main():
                     loss = loss_of(task, refitted("bayes", task, None, seed))
                     losses = [loss] * len(MOMENTS)
                     found = {"table": table, "seed": seed, "contestant": name, "losses": losses}
-                    found["averaged"] = average("bayes", task, None, seed)
+                    found |= under_seeds("bayes", task, None, seed)
                     found |= {"seconds": args.seconds, "n_candidates": 0}
                 else:
                     found = run(args.folder, table, seed, name, args.seconds)
