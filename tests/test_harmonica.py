@@ -8,7 +8,7 @@ from scipy.stats import loguniform, norm, randint, uniform
 
 from skhpo.samplers import BayesSampler, RandomSampler
 from skhpo.schedulers import FullScheduler, Harmonica, Hyperband
-from skhpo.schedulers.harmonica import _arguments
+from skhpo.schedulers.harmonica import RestrictedSpace, _arguments
 from skhpo.space import SearchSpace
 from skhpo.testing import SchedulerContract
 
@@ -62,15 +62,17 @@ class Learning(RandomSampler):
         self.heard.append((params, score, resource, more["noise"], more["seconds"]))
 
 
-@pytest.mark.parametrize("params", [None, {"depth": 2}])
-def test_a_base_that_learns_hears_the_stages_whatever_their_order(params):
+@pytest.mark.parametrize(
+    ("params", "resource", "whole"), [(None, 2, True), (None, 9, False), ({"depth": 2}, 2, False)]
+)
+def test_a_base_that_learns_hears_the_stages_whatever_their_order(params, resource, whole):
     samplers = []
 
     def base(space, random_state):
         samplers.append(Learning(space, random_state))
         return FullScheduler(samplers[-1], 3, resource=9)
 
-    scheduler = mixed(0, base, resource=2, params=params)
+    scheduler = mixed(0, base, resource=resource, params=params)
     told = {}
     while batch := scheduler.ask():
         for trial in batch[::-1]:
@@ -78,10 +80,13 @@ def test_a_base_that_learns_hears_the_stages_whatever_their_order(params):
             scheduler.tell(trial, score, noise=noise, seconds=seconds)
             told[trial.number] = (dict(trial.params), score, trial.resource, noise, seconds)
     heard = [told[number] for number in sorted(told)]
-    assert [resource for _, _, resource, _, _ in heard] == [2] * 80 + [9] * 3
+    assert [amount for _, _, amount, _, _ in heard] == [resource] * 80 + [9] * 3
     # Scores of the stages are of other estimators if these have parameters of their own.
     assert samplers[-1].heard[:-3] == ([] if params else heard[:80])
     assert len(samplers[-1].heard) == (3 if params else 83)
+    # What short fits say of a region does not bind a base that knows their scores.
+    assert isinstance(samplers[-1].space, RestrictedSpace) == (not whole)
+    assert min(trial["n"] for trial, *_ in heard[40:80]) > 4
 
 
 @pytest.mark.filterwarnings("ignore:nothing can be learnt:UserWarning")
@@ -116,6 +121,14 @@ def test_a_sparse_polynomial_is_found_and_maximised():
     assert set(best) == {6}
     others = {tuple(v for k, v in trial.params.items() if k > "x09") for trial in trials[100:]}
     assert len(others) > 90
+
+
+def test_a_few_large_scores_hide_no_parameter():
+    rng = np.random.default_rng(1)
+    scheduler = Harmonica(BITS, 1, n_stages=1, n_samples=80)
+    run(scheduler, lambda x: float(np.exp(x["x04"] + 1.3 * rng.normal())))
+    assert names(scheduler) == [["x04"]]
+    assert scheduler.stages[0].shares == pytest.approx([scheduler.stages[0].explained])
 
 
 def test_halves_of_numbers_are_halved_again():

@@ -73,8 +73,9 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         `stage_params` or the space has less than a million configurations. The candidates of
         "hyperband" come from one, too, where the stages have less than `max_resources` and no
         `stage_params`, or there are several objectives, for which "auto" without a resource is
-        "bayes". A callable is called as ``base(space, random_state)`` with a `SearchSpace` and an
-        integer; it returns a
+        "bayes". A process that heard of fits with less than the largest resource searches the whole
+        space: it learns whether what they say holds. A callable is called as
+        ``base(space, random_state)`` with a `SearchSpace` and an integer; it returns a
         `skhpo.schedulers.Scheduler`.
     n_iter : int, default=100
         Candidates of the base, if it is "random" or "bayes".

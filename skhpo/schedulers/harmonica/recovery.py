@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln, hyp2f1
+from scipy.stats import rankdata
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 
@@ -25,6 +26,8 @@ Scans = dict[frozenset[Product], list[Product]]
 _LOOKED_AT = 5
 # Probability that a further term is only noise.
 _WRONG = 0.05
+# Share of the variance that is little to explain: ranks of scores are looked at, too.
+_LITTLE = 0.5
 # Number of columns that the Lasso starts with; missing ones are added.
 _SCREENED = 1000
 _SMALLEST = float(np.finfo(float).tiny)
@@ -74,14 +77,16 @@ def recover(
         coefficients are kept. "auto" uses no shrinkage. It searches the subset of least squared
         error by adding and exchanging products, and then removes terms that noise could explain
         as well, given the number of terms of that degree to choose from. At last it adds products
-        of other functions of the same parameters, which are chosen from fewer.
+        of other functions of the same parameters, which are chosen from fewer. Terms that explain
+        less than half of the variance are replaced by those found so for the ranks of the scores,
+        because a few large scores among many that failed hide a parameter and look like a product
+        of several; these terms must then explain the scores themselves, too.
     """
     if alpha == "auto":
-        scans: Scans = {}
-        terms = _exchanged(products, y, _added(products, y, n_terms, scans), scans)
-        terms = _without_excess(products, y, terms)
-        terms = _refilled(products, y, terms, n_terms, scans)
-        terms = _completed(products, y, terms)
+        terms = _significant(products, y, n_terms)
+        if _squared_error(products, y, terms) > (1 - _LITTLE) * np.sum((y - y.mean()) ** 2):
+            terms = _significant(products, rankdata(y), n_terms)
+            terms = _without_excess(products, y, terms, dict.fromkeys(terms, 1))
     else:
         terms = _largest_of_lasso(products, y, n_terms, alpha)
     weights, residual = _least_squares(products, y, terms)
@@ -100,6 +105,15 @@ def recover(
         explained=1 - error / spread,
         shares=[(more - error) / spread for more in without],
     )
+
+
+def _significant(products: Products, y: Vector, n_terms: int) -> list[Product]:
+    """Return the subset of least squared error, without terms that noise explains as well."""
+    scans: Scans = {}
+    terms = _exchanged(products, y, _added(products, y, n_terms, scans), scans)
+    terms = _without_excess(products, y, terms)
+    terms = _refilled(products, y, terms, n_terms, scans)
+    return _completed(products, y, terms)
 
 
 def _least_squares(
@@ -236,14 +250,19 @@ def _first_of_least(errors: Vector) -> int | None:
     return None if least == np.inf else int(np.argmax(errors <= least + 1e-9 * abs(least)))
 
 
-def _without_excess(products: Products, y: Vector, terms: list[Product]) -> list[Product]:
+def _without_excess(
+    products: Products,
+    y: Vector,
+    terms: list[Product],
+    related: Mapping[Product, int] | None = None,
+) -> list[Product]:
     """Repeatedly drop the least important term; return the subset least likely by chance."""
     path = [terms]
     while terms:
         fewer = [terms[:i] + terms[i + 1 :] for i in range(len(terms))]
         terms = min(fewer, key=lambda subset: _squared_error(products, y, subset))
         path.append(terms)
-    return min(path, key=lambda subset: _chance(products, y, subset))
+    return min(path, key=lambda subset: _chance(products, y, subset, related))
 
 
 def _chance(

@@ -96,7 +96,8 @@ class Harmonica(Scheduler):
         Called as ``base(space, random_state)`` with the restricted space after the last stage;
         returns the `Scheduler` that searches it. None tries 100 random configurations. A sampler
         of it that learns hears the scores of the stages, unless these have `params` or the space
-        has less than a million configurations.
+        has less than a million configurations. If these are of less than the largest resource, it
+        gets the whole space: it knows why the region was good, and learns whether it stays so.
     n_stages : int, default=2
         Number of stages; each restricts the space once.
     n_samples : int or "auto", default="auto"
@@ -228,6 +229,8 @@ class Harmonica(Scheduler):
         self.max_resource = likely.max_resource
         self._resource = check_resource(resource, self.max_resource)
         self.n_trials = None
+        is_large = space.size is None or space.size >= _MANY
+        self._hears = likely.sampler.learns and not self._params and is_large
         if likely.n_trials is not None:
             self.n_trials = self._n_stages * self._n_samples + likely.n_trials
         self._base: Scheduler | None = None
@@ -244,6 +247,12 @@ class Harmonica(Scheduler):
     @property
     def looks_ahead(self) -> bool:  # type: ignore[override]
         return self._base is not None and self._base.looks_ahead
+
+    @property
+    def _is_brief(self) -> bool:
+        """Whether the stages have less than the largest resource."""
+        amounts = self._resource, self.max_resource
+        return None not in amounts and amounts[0] < amounts[1]  # type: ignore[operator]
 
     def ask(self) -> list[Trial]:
         if self._pending and self._base is None:
@@ -332,11 +341,12 @@ class Harmonica(Scheduler):
         return trials
 
     def _start_base(self) -> None:
-        space = RestrictedSpace(self.space, self._region) if self._region.terms else self.space
+        space = self.space
+        if self._region.terms and not (self._hears and self._is_brief):
+            space = RestrictedSpace(self.space, self._region)
         self._base = self._make_base(space, self._base_seed)
         self._first_of_base = self._next_number
-        is_large = self.space.size is None or self.space.size >= _MANY
-        if self._base.sampler.learns and not self._params and is_large:
+        if self._hears:
             for number in sorted(self._heard):  # samples are numbered as their trials
                 params, score = dict(self._candidates[number]), self._scores[number]
                 self._base.sampler.observe(params, score, self._resource, **self._heard[number])
