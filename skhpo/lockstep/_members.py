@@ -181,9 +181,10 @@ def _obstacle(net, fit_params):
 def overridden(cls):
     """Return the methods and attributes of a net that classes outside this package override."""
     of_user = own_classes(cls)
-    known = {name for base in cls.__mro__ if base not in of_user for name in vars(base)}
     own = (set(vars(base)) - set(made_request_methods(base)) for base in of_user)
-    return sorted(set().union(*own) & known - _FREE)
+    known = [base for base in cls.__mro__ if base not in of_user]
+    names = set().union(*own) - _FREE
+    return sorted(name for name in names if any(name in vars(base) for base in known))
 
 
 def group_key(net) -> Hashable:
