@@ -33,6 +33,7 @@ from ._outputs import learn_from, store_input_format
 from .feeding import first_batch
 from .parameters import INFERRED
 from .settings import (
+    TRANSFORMS,
     NetPart,
     changed_settings,
     nested_parameters,
@@ -71,7 +72,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc] # skorch has no types
             The estimator itself.
         """
         _settle_device_and_seed(self)
-        self._transforms = made_transforms(self)
+        self._transforms = _transforms_of(self)
         names = ("shuffle", "forward", "augment")
         streams = {name: Stream(self._seed_of(name), name) for name in names}
         self._low_precision = low_precision(self.amp, self.device_)
@@ -266,6 +267,11 @@ def _key_of_template(net: Any) -> Any:
     return net.module, frozen(arguments)
 
 
+def _transforms_of(net: Any) -> dict[str, Any]:
+    is_set = any(vars(net).get(name) is not None for name in TRANSFORMS)
+    return made_transforms(net) if is_set else {}
+
+
 def _settle_device_and_seed(net: Any) -> None:
     net.device_ = resolve_device(net.device)
     net.seed_ = draw_seed(net.random_state)
@@ -358,7 +364,7 @@ def build_for(
     `once` is a function of `Findings`, and `templates` are those of its modules.
     """
     few, _ = first_batch(net, X, y)
-    net._transforms, net._transforms_vary = made_transforms(net), False
+    net._transforms, net._transforms_vary = _transforms_of(net), False
     seen = seen_by_module(net, few) if net._transforms else few
     net._inferred = _inferred_from(net, seen)
     if n_categories is not None:
