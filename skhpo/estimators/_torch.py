@@ -108,6 +108,13 @@ class TorchEstimator(
         for name in {"set_fit_request", "set_partial_fit_request"} & {*made_request_methods(cls)}:
             delattr(cls, name)
 
+    def __setattr__(self, name, value):
+        # skorch looks into its lists of names first, for a fit hundreds of times.
+        if isinstance(value, torch.nn.Module | torch.optim.Optimizer):
+            super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, value)
+
     @property
     def _default_callbacks(self):
         return with_epoch_table(super()._default_callbacks)

@@ -300,9 +300,12 @@ class GroupData:
         train, test = self.shared[task.split]
         return test if part == "test" else train[: task.n_train]
 
+    def _reads_in_place(self, estimator: Any) -> bool:
+        return _is_large(self.X) and reads_rows(estimator)
+
     def to_train(self, task: FitTask, estimator: Any) -> tuple[Any, Any, Mapping[str, Any]]:
         made: tuple[Any, Any, Mapping[str, Any]] = self._once(
-            (task.split, task.n_train, reads_rows(estimator)),
+            (task.split, task.n_train, self._reads_in_place(estimator)),
             lambda: train_part(self.setting, estimator, self.X, self.y, self.rows(task, "train")),
         )
         return made
@@ -310,7 +313,7 @@ class GroupData:
     def to_score(self, task: FitTask, estimator: Any, part: str) -> tuple[Any, Any]:
         """Return the rows as given by the user."""
         made: tuple[Any, Any] = self._once(
-            (part, task.split, task.n_train, reads_rows(estimator)),
+            (part, task.split, task.n_train, self._reads_in_place(estimator)),
             lambda: self._given(task, estimator, part),
         )
         return made

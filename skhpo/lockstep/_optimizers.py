@@ -213,14 +213,19 @@ class _Fused:
 
     def release(self, row):
         """Write the state of a network into its own optimizer."""
-        optimizer, module = self.nets[row].optimizer_, self.nets[row].module_
-        for block, states, counts in zip(self.blocks, self.states, self.counts, strict=True):
-            n_steps, group = counts[row].item(), optimizer.param_groups[block.group]
-            own = {k: _own(block.natural(v)[row]) for k, v in states.items()}
-            if n_steps and not isinstance(optimizer, torch.optim.SGD):
+        optimizer = self.nets[row].optimizer_
+        parameters = dict(self.nets[row].module_.named_parameters())
+        counts_steps = not isinstance(optimizer, torch.optim.SGD)
+        counts = self.counts[:, row].tolist()
+        for block, states, n_steps in zip(self.blocks, self.states, counts, strict=True):
+            if not n_steps:
+                continue
+            own = {k: _own(block.natural(v[row])) for k, v in states.items()}
+            if counts_steps:
+                group = optimizer.param_groups[block.group]
                 own = {"step": _as_step(n_steps, group, block.values.device), **own}
-            if n_steps and own:
-                optimizer.state[module.get_parameter(block.name)] = own
+            if own:
+                optimizer.state[parameters[block.name]] = own
 
 
 def _count(state):

@@ -30,7 +30,7 @@ __all__ = ["ActiveNetwork", "Checks", "EpochReport", "EpochRunner", "EpochWatche
 _RECENT = 5
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EpochReport:
     """Result of an epoch of one network.
 
