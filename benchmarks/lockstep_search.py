@@ -13,6 +13,8 @@ process and its workers together.
 
 Run it with ``python benchmarks/lockstep_search.py``; ``--rows`` and ``--repeats`` choose what is
 measured, ``--append FILE`` adds it to a file of JSON lines, and ``--table FILE`` shows one.
+``--group-sizes 20 30`` measures our searches alone, in this process, by the most networks of a
+group.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from skorch import NeuralNetClassifier
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
 from skhpo.estimators import MLP
+from skhpo.lockstep import _members
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
 
@@ -160,6 +163,22 @@ def measure(name, n_jobs, seed):
     return measured
 
 
+def compare_group_sizes(name, group_sizes, repeats):
+    """Print processor seconds of our search by the most networks of a group; they take turns."""
+    make, sizes, data = ROWS[name]
+    X, y = data()
+    seconds = {size: [] for size in group_sizes}
+    for seed in range(repeats + 1):
+        for size in group_sizes:
+            _members._MOST["cpu"] = size
+            search = list(make(sizes, 1, seed).values())[-1]
+            start = time.process_time()
+            search.fit(X, y)
+            seconds[size].append(time.process_time() - start)
+    cells = (f"{min(own[1:]):.2f} ({statistics.median(own[1:]):.2f})" for own in seconds.values())
+    print(f"| {name} | {' | '.join(cells)} |")
+
+
 def table(lines):
     print("| row | search | fits | seconds (median) | ratio (median, min to max) | ", end="")
     print("ratio of CPU seconds | best score |")
@@ -189,6 +208,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--n-jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the first repeat")
+    parser.add_argument("--group-sizes", nargs="+", type=int)
     parser.add_argument("--append", type=Path)
     parser.add_argument("--table", type=Path)
     args = parser.parse_args()
@@ -197,6 +217,11 @@ def main():
         return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    if args.group_sizes:
+        for name in ROWS:
+            if name.startswith(tuple(args.rows)):
+                compare_group_sizes(name, args.group_sizes, args.repeats)
+        return
     warm_up(args.n_jobs)
     lines = []
     for seed in range(args.seed, args.seed + args.repeats):

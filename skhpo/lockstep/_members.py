@@ -63,9 +63,9 @@ _RATES = ("module__dropout", "module__input_dropout")
 _FOLLOWED = {"lr", "optimizer__weight_decay"}
 
 
-# Measured (docs/benchmarks/lockstep.md and gpu.md): larger groups gain nothing, and on a CPU exceed
-# the cache of a core.
-_MOST = {"cpu": 20, "cuda": 128}
+# Measured (docs/benchmarks/lockstep.md and gpu.md): on a GPU larger groups gain nothing, on a CPU
+# little, and leave more workers without one.
+_MOST = {"cpu": 30, "cuda": 128}
 # Memory of a group: on a GPU a share of all memory, not of the free one, which differs from run to
 # run.
 _SHARE = 0.25
@@ -255,7 +255,7 @@ def graph_of(run):
 def pays(net, n_members):
     """Return how many networks like this one to train jointly; 1 if that would not be faster.
 
-    At most 20 on a CPU and 128 on a GPU, and no more than fit into 512 MiB, or a quarter of the
+    At most 30 on a CPU and 128 on a GPU, and no more than fit into 512 MiB, or a quarter of the
     GPU's memory. On a CPU 1, if its linear layers and convolutions have more than 8 million
     multiplications in the forward pass of a batch, or it has more than 125,000 parameters.
 

@@ -61,8 +61,10 @@ def test_groups_are_as_large_as_pays_on_their_device(monkeypatch):
         (["meta:0", "meta:1", "meta:2", "meta:3"], 10, [5, 5]),
         (["meta:0", "meta:1", "meta:2", "meta:3"], 3, [3]),
         (["meta:0"] * 4, 135, [68, 67]),
-        (["cpu"] * 4, 45, [15] * 3),
-        ([None] * 4, 45, [15] * 3),
+        (["cpu"] * 4, 45, [23, 22]),
+        (["cpu"] * 4, 75, [19, 19, 19, 18]),
+        (["cpu"] * 4, 20, [20]),
+        ([None] * 4, 45, [23, 22]),
     ],
 )
 def test_each_of_several_devices_gets_as_many_groups(slots, n_fits, sizes, monkeypatch):

@@ -437,7 +437,7 @@ def test_keys_tell_structures_apart_and_rates_not():
 
 def test_as_many_go_together_as_there_are_and_as_fit():
     assert pays(net_of(0), 7) == 7
-    assert pays(net_of(0), 500) == pays(built_for(net_of(0), X, Y), 500) == 20
+    assert pays(net_of(0), 500) == pays(built_for(net_of(0), X, Y), 500) == 30
     assert pays(net_of(0, verbose=1), 7) == 1
     assert pays(net_of(0, device="nowhere"), 7) == 1
     images = np.zeros((60, 1, 8, 8))
