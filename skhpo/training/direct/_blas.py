@@ -92,7 +92,7 @@ class _Product:
 
         def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
             of_a, of_b = (a.data_ptr(), step_a, each_a), (b.data_ptr(), step_b, each_b)
-            call(*head, *of_a, *of_b, 0.0, out.data_ptr(), step, each, len(a))
+            call(*head, *of_a, *of_b, 0.0, out.data_ptr(), step, each, a.size(0))
 
         n_parts = 2 * m * k * n * len(a) // _OPERATIONS_OF_PART
         return multiply if n_parts < 2 else functools.partial(_divided, multiply, n_parts)

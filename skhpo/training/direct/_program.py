@@ -6,7 +6,7 @@ import logging
 import operator
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -297,9 +297,9 @@ class Signature:
             if type(layer) in self._shares:
                 name = self._shares[type(layer)]
                 attributes = {**attributes, name: (attributes[name] > 0) + (attributes[name] >= 1)}
-            kept.extend(_leaves(attributes))
+            _collect(attributes.values(), kept)
             if self._reads_classes and not type(layer).__module__.startswith("torch."):
-                kept.extend(_leaves(_read_by(type(layer))))
+                _collect(_read_by(type(layer)), kept)
             kept.append(has_hooks(layer))
             for tensor in (*layer._parameters.values(), *layer._buffers.values()):
                 if tensor is not None:
@@ -322,13 +322,16 @@ def _read_by(kind: Any) -> Any:
     return [*map(dict, own), *(outer.get(name) for name in names), *cells]
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    """Yield the items of nested containers."""
-    if type(value) in (dict, list, tuple):
-        for one in value.values() if type(value) is dict else value:
-            yield from _leaves(one)
-    else:
-        yield value
+def _collect(values: Iterable[Any], found: list[Any]) -> None:
+    """Add values to a list, the items of nested containers in their place."""
+    for value in values:
+        kind = type(value)
+        if kind is dict:
+            _collect(value.values(), found)
+        elif kind is list or kind is tuple:
+            _collect(value, found)
+        else:
+            found.append(value)
 
 
 _log = logging.getLogger(__name__)
