@@ -38,7 +38,8 @@ _INSISTED = 20
 
 # Networks that a group has at least where there are more GPUs than groups.
 _FEWEST = 4
-# Networks that are one group on a CPU; more are an even number of groups, for two workers.
+# Networks that are one group on a CPU; more are an even number of groups, for two workers. Groups
+# may have more than twice as many on a GPU, which computes one group at a time.
 _WHOLE = 20
 
 _log = logging.getLogger(__name__)
@@ -384,7 +385,7 @@ class FitGrouping:
             if size > 1 and n_gpus > 1:
                 alike = math.ceil(n_parts / n_gpus) * n_gpus
                 n_parts = max(n_parts, min(alike, len(group) // _FEWEST))
-            elif size > 1 and not n_gpus and len(group) > _WHOLE:
+            elif 1 < size <= 2 * _WHOLE < 2 * len(group):
                 n_parts += n_parts % 2
             if n_parts == len(group):
                 parts += [[i] for i in group]
