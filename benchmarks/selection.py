@@ -315,7 +315,7 @@ def parameter(name, sign=1):
 # What each returns: a candidate, whose networks are returned one at a time.
 ONE = {
     "best mean (the search)": lambda case: 0,
-    "any of the twelve": lambda case: list(range(N_BEST)),
+    "any of the twelve": lambda case: list(range(len(case.best))),
     "Gaussian process of all rows": lambda case: by_model(case, 1.0),
     "Gaussian process of the better half": lambda case: by_model(case, 0.5),
     "mean with the level below": by_two_levels,
@@ -338,10 +338,10 @@ ONE = {
 SEVERAL = {
     "best, four seeds": lambda case: case.average([0], n_each=4),
     "two best, two seeds each": lambda case: case.average([0, 1], n_each=2),
-    "four best": lambda case: case.average(range(4)),
+    "four best": lambda case: case.average(range(min(4, len(case.best)))),
     "confirmed of 3, four seeds": lambda case: case.average([confirmed(case, 3)], n_each=4),
-    "twelve best": lambda case: case.average(range(N_BEST)),
-    "twelve best, four seeds each": lambda case: case.average(range(N_BEST), n_each=4),
+    "twelve best": lambda case: case.average(range(len(case.best))),
+    "twelve best, four seeds each": lambda case: case.average(range(len(case.best)), n_each=4),
 }
 
 
