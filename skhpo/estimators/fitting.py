@@ -27,6 +27,7 @@ from ..training.runners import DirectRunner, DirectSteps, PlainRunner
 from ..training.schedule import Schedule
 from ..training.structure import frozen
 from ._batch_norm import recalibrate, warn_of_gap
+from ._criterion import check_criterion
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._outputs import learn_from
 from ._targets import BINARY, current_smoothing
@@ -114,6 +115,7 @@ def prepare_fit(
         dataset, checks = hold_out(net, inputs, targets, weight, validation)
     whole = inputs if checks is None else dataset
     train, valid = split_rows(net, dataset, whole, targets, split_params)
+    check_criterion(net, train, fit_params)
     if net.callbacks:
         check_monitors(net, valid, checks)
     return train, valid, checks

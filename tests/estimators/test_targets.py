@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from skhpo import HalvingHyperbandSearchCV
-from skhpo.estimators import MLP, TorchClassifier
+from skhpo import HalvingHyperbandSearchCV, SelfTuningClassifier, SelfTuningRegressor
+from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
 from skhpo.training.batches import balanced_order
 
 
@@ -135,3 +135,34 @@ def test_class_weight_of_a_dataset_whose_targets_are_not_read(blobs):
         net.fit(Rows())
     assert net.fit(Rows(), blobs[1]).n_iter_ == 1
     assert net.set_params(class_weight=None).fit(Rows()).n_iter_ == 1
+
+
+class OnlyChecked(MLP):
+    """Is passed through before training, and never in it."""
+
+    def forward(self, x):
+        assert not self.training
+        return super().forward(x)
+
+
+OF_NUMBERS = np.linspace(-2, 2, 24)
+OF_CLASSES = np.arange(24) % 8
+UNFIT = [
+    (TorchClassifier, OF_CLASSES, nn.MSELoss, r"must take .* \(n, 8\) .* targets of shape \(n,\)"),
+    (SelfTuningClassifier, OF_CLASSES, nn.HuberLoss, r"must take .*criterion='cross_entropy'"),
+    (TorchClassifier, OF_CLASSES, nn.TripletMarginLoss, "must take .*missing 1 required"),
+    (TorchClassifier, np.eye(3, dtype=int).repeat(8, 0) ^ 1, nn.SoftMarginLoss, "-1 and 1, .* 0;"),
+    (TorchRegressor, OF_NUMBERS, nn.CrossEntropyLoss, "probabilities of several classes"),
+    (TorchRegressor, OF_NUMBERS, nn.BCEWithLogitsLoss, "numbers from 0 to 1, but y has -2;"),
+    (SelfTuningRegressor, OF_NUMBERS, nn.PoissonNLLLoss, "numbers >= 0, .*criterion='mse'"),
+    (TorchRegressor, OF_NUMBERS, nn.NLLLoss, "must take .*multi-target not supported"),
+    (TorchRegressor, OF_NUMBERS, "gaussian_nll", "must take .*needs a module that returns a pair"),
+]
+
+
+@pytest.mark.parametrize(("estimator", "y", "criterion", "message"), UNFIT)
+def test_a_criterion_that_does_not_fit_is_known_before_training(estimator, y, criterion, message):
+    X = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
+    net = estimator(OnlyChecked, criterion=criterion, random_state=0)
+    with pytest.raises(ValueError, match=f"^criterion .*{message}"):
+        net.fit(X, y)
