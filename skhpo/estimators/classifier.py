@@ -127,7 +127,8 @@ class TorchClassifier(TorchEstimator, NeuralNetClassifier):
         First epoch that is averaged. None is 1 for "ema", and for "swa" after three quarters of
         `schedule_epochs`.
     label_smoothing : float, default=0.0
-        Share in [0, 1) of the target that is spread over all classes.
+        Share in [0, 1) of the target that is spread over all classes. Like all settings of the
+        criterion it is part of "valid_loss"; ``monitor="neg_log_loss"`` leaves it out.
     batch_sampler : {"balanced"} or None, default=None
         "balanced" puts equally many samples of each class into a batch; those of rare classes
         repeat.

@@ -166,3 +166,16 @@ def test_a_criterion_that_does_not_fit_is_known_before_training(estimator, y, cr
     net = estimator(OnlyChecked, criterion=criterion, random_state=0)
     with pytest.raises(ValueError, match=f"^criterion .*{message}"):
         net.fit(X, y)
+
+
+@pytest.mark.parametrize("monitor", ["valid_loss", "neg_log_loss"])
+def test_the_loss_that_is_monitored_is_that_of_the_criterion_as_given(monitor):
+    X = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
+    y = np.arange(24) % 3
+    settings = {"label_smoothing": 0.3, "max_epochs": 1, "monitor": monitor}
+    net = TorchClassifier(**settings, random_state=0).fit(X, y, validation_data=(X, y))
+    logs = torch.from_numpy(net.predict_proba(X)).log()
+    smoothing = 0.3 if monitor == "valid_loss" else 0.0
+    loss = F.cross_entropy(logs, torch.from_numpy(y), label_smoothing=smoothing).item()
+    column = next(v for k, v in net.history_[-1].items() if monitor in k and np.ndim(v) == 0)
+    assert abs(column) == pytest.approx(loss, rel=1e-4)
