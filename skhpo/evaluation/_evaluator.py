@@ -194,7 +194,7 @@ class Evaluator(Planner):
         known, tasks = self.plan(trials, leaves=self._pool.in_processes_)
         self._answered.extend(known)
         self.pending += len(known) + len(tasks)
-        for group in self._grouping.divide(tasks, self._pool.slots_):
+        for group in self._grouping.divide(tasks, self._pool.devices_):
             self._waiting.add(group)
 
     def next(self) -> list[FitResult]:
@@ -249,7 +249,7 @@ class Evaluator(Planner):
     def trains_splits_together(self, trial: Trial) -> bool:
         """Whether the splits of a trial are trained in lockstep, so that all end together."""
         transforms = key_of_wrappers(self.setting, trial.params) is not None
-        return self._grouping.takes_several(trial, self._pool.slots_[0], transforms=transforms)
+        return self._grouping.takes_several(trial, self._pool.devices_[0], transforms=transforms)
 
     def cancel(self) -> None:
         """Forget all fits that have not started."""

@@ -104,6 +104,8 @@ class Pool:
         Calls that run at the same time.
     slots_ : tuple
         A device for each of them, or None.
+    devices_ : tuple
+        The devices for which groups are made: `slots_`, and the CPU where nothing is known.
     in_processes_ : bool
         Whether calls leave this process, and so are pickled.
     isolated_ : bool
@@ -130,6 +132,8 @@ class Pool:
                 slots = self.slots(engine.n_jobs, engine.local)
                 on_error.pop_all()
         self.slots_ = tuple(slots)
+        # A GPU of this machine says nothing of those of a cluster.
+        self.devices_ = self.slots_ if engine.local else tuple(slot or "cpu" for slot in slots)
         self.n_jobs_ = len(slots)
         self._free = list(enumerate(slots))
         parallel_here = self.n_jobs_ > 1 and engine.local

@@ -76,3 +76,13 @@ def test_every_call_comes_back_once_whenever_workers_die(steps):
                         take()
                     pool.restart()
     assert sorted(came) == list(range(submitted))
+
+
+@pytest.mark.parametrize(("local", "device"), [(True, None), (False, "cpu")])
+def test_groups_for_a_cluster_do_not_depend_on_the_devices_here(local, device, monkeypatch):
+    engine = Dying()
+    engine.local = local
+    monkeypatch.setattr(_pool, "active_engine", lambda n_jobs: engine)
+    with Pool(3) as pool:
+        assert set(pool.slots_) == {None}
+        assert pool.devices_ == (device,) * pool.n_jobs_
