@@ -111,7 +111,7 @@ $(VENV)/docs: $(VENV)/installed
 # The dependencies of pyproject.toml, with "==" for ">=".
 OLDEST = import re, tomllib; \
 	needed = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
-	print(*(re.sub(">=([^,]+).*", r"==\1", line) for line in needed))
+	print(*(re.sub(">=([^,;]+).*", r"==\1", line) for line in needed))
 
 $(VENV)-minimum/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-minimum

@@ -87,6 +87,11 @@ def check_numbers(net: Any, known: Targets | None, y: Any) -> tuple[Numbers | He
         return _check_heads(net, known, y)
     y = as_array(y)
     y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"y must be of numbers, but has the type {y.dtype}; convert it, dates as by "
+            "(dates - dates.min()) / numpy.timedelta64(1, 'D')"
+        )
     check_monitor_of_positions(net, y.ndim > 2)
     if not isinstance(known, Numbers):
         known = Numbers(y.shape[1:], is_unscaled=net.scale_target is not None)

@@ -247,3 +247,12 @@ def test_as_many_inputs_as_nets(monkeypatch):
     nets = [TorchClassifier(max_epochs=1).fit(X, Y)] * 2
     with pytest.raises(ValueError, match="inputs for each net, but got 2 nets and 1 inputs"):
         predict_together(nets, [X])
+
+
+@pytest.mark.parametrize("unit", ["datetime64[D]", "timedelta64[s]"])
+def test_dates_are_no_targets_of_a_regressor(unit):
+    y = np.arange(len(X)).astype(unit)
+    with pytest.raises(
+        ValueError, match=r"^y must be of numbers, but has the type .*64\[.*convert"
+    ):
+        TorchRegressor().fit(X, y)
