@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .structure import is_of_torch
+from .structure import is_of_torch, is_plain
 
 __all__ = [
     "DRAWING",
@@ -179,10 +179,8 @@ class OwnGenerators(TorchFunctionMode):
                 return func(*args, **{**kwargs, "generator": generator})
         elif func in _WITHOUT_GENERATOR:
             device = _device_of(args, kwargs)
-            if device.type == "cpu" and func in _N_SHARED:
-                n_shared, input = _N_SHARED[func], args[0] if args else kwargs["input"]
-                if not n_shared or input.ndim == n_shared + 2:
-                    return _dropout(self.generator(device), n_shared, *args, **kwargs)
+            if func in _N_SHARED and _can_mask(func, args[0] if args else kwargs["input"]):
+                return _dropout(self.generator(device), _N_SHARED[func], *args, **kwargs)
             with LentGenerators(self, device):
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
@@ -190,6 +188,19 @@ class OwnGenerators(TorchFunctionMode):
     def generator(self, device: torch.device) -> torch.Generator:
         """Return the generator that the next call draws from."""
         return self.stream.generator(device)
+
+
+def _can_mask(func: Any, input: torch.Tensor) -> bool:
+    """Whether `_dropout` computes a dropout of an input; torch's does it, or refuses, otherwise."""
+    n_shared = _N_SHARED[func]
+    return (
+        input.device.type == "cpu"
+        and is_plain(input)
+        and input.is_floating_point()
+        and (not n_shared or input.ndim == n_shared + 2)
+        # NumPy cannot fill tensors that torch.func makes.
+        and not torch._C._are_functorch_transforms_active()
+    )
 
 
 def _dropout(
@@ -207,8 +218,8 @@ def _dropout(
     if not training or not 0 < p < 1:
         return F.dropout(input, p, training, inplace)
     shape = (*input.shape[: input.ndim - n_shared], *[1] * n_shared)
-    mask = torch.empty(shape, dtype=input.dtype)
-    fill_mask(mask, p, generator)
+    mask = torch.empty(shape, dtype=input.dtype, device="cpu")
+    fill_mask(mask, float(p), generator)
     return input.mul_(mask) if inplace else input * mask
 
 
@@ -325,13 +336,13 @@ def fill_mask(mask: torch.Tensor, rate: float, generator: torch.Generator) -> No
     Draws are in the order of the dimensions, whatever the layout in memory.
     """
     if not mask.is_contiguous() or mask.dtype not in _NUMBERS:
-        whole = torch.empty(mask.shape)
+        whole = _whole(mask)
         fill_mask(whole, rate, generator)
         mask.copy_(whole)
     elif not _of_bits(rate):
         mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
     else:
-        words = torch.empty(_n_words(mask.numel()), dtype=torch.int64)
+        words = torch.empty(_n_words(mask.numel()), dtype=torch.int64, device="cpu")
         words.random_(_WORD, None, generator=generator)
         numbers = mask.view(-1).numpy()
         is_kept = _as_bits(words)[: len(numbers)] < _bound(rate)
@@ -367,7 +378,7 @@ class Masks:
         rate of 0 or 1 draw nothing.
         """
         if not mask.is_contiguous() or mask.dtype not in _NUMBERS:
-            whole = torch.empty(mask.shape)
+            whole = _whole(mask)
             self.fill_each(whole, rates, lengths, generators)
             mask.copy_(whole)
             return
@@ -377,7 +388,7 @@ class Masks:
         bounds, scales, all_of_bits = self._bounds_of(tuple(rates), flat.numpy().dtype.type)
         # Some networks at a time.
         n_rows = min(n_networks, max(1, _AT_ONCE // size))
-        words = torch.zeros(n_rows, _n_words(size), dtype=torch.int64)
+        words = torch.zeros(n_rows, _n_words(size), dtype=torch.int64, device="cpu")
         bits, rows = _as_bits(words)[:, :size], words.unbind(0)
         for start in range(0, n_networks, len(rows)):
             some = slice(start, start + len(rows))
@@ -411,6 +422,12 @@ class Masks:
             scales = np.array([1 / (1 - rate) if rate < 1 else 0 for rate in rates], real)
             self._bounds[key] = bounds[:, None], scales[:, None], all(map(_of_bits, rates))
         return self._bounds[key]
+
+
+def _whole(mask: torch.Tensor) -> torch.Tensor:
+    """Return a contiguous tensor like a mask, of numbers that NumPy has."""
+    dtype = mask.dtype if mask.dtype in _NUMBERS else torch.float32
+    return torch.empty(mask.shape, dtype=dtype, device="cpu")
 
 
 def _of_bits(rate: float) -> bool:

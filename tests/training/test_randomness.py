@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skhpo.estimators import MLP, TorchClassifier
+from skhpo.lockstep import Member, train_together
 from skhpo.training import randomness
 from skhpo.training.randomness import (
     Masks,
@@ -272,6 +273,73 @@ def test_dropout_of_rows_without_a_batch_is_that_of_torch():
     with OwnGenerators(Stream(5, "forward")):
         rows = F.dropout1d(x, 0.5)  # 5 channels
     assert ((rows == 0).all(1) | (rows == 2).all(1)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.func.grad(lambda x: F.dropout(x, 0.5).sum()),
+        torch.func.vmap(lambda x: F.dropout(x, 0.5), randomness="different"),
+        torch.func.grad(lambda x: F.dropout1d(x.view(1, 1, -1).mT, 0.5).sum()),
+        lambda x: F.dropout(x, torch.tensor(0.5)),
+    ],
+    ids=["grad", "vmap", "grad of channels", "rate in a tensor"],
+)
+def test_dropout_under_transforms_draws_from_its_stream(change):
+    x = torch.ones(400)
+    before = torch.get_rng_state()
+    drawn = []
+    for seed in (0, 0, 1):
+        with OwnGenerators(Stream(seed, "forward")):
+            drawn.append(change(x))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert set(drawn[0].tolist()) == {0.0, 2.0}
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_masks_do_not_depend_on_defaults(dtype):
+    x = torch.ones(6, 40, dtype=torch.float16)
+    streams = [Stream(0, "forward") for _ in range(2)]
+
+    def drawn():
+        with OwnGenerators(Stream(0, "forward")):
+            own = F.dropout(x, 0.3)
+        masks = torch.empty(2, 3, 40, dtype=torch.float16, device="cpu")
+        Masks().fill_each(masks, [0.3, 0.01], [3, 2], [stream.generator() for stream in streams])
+        return own, masks
+
+    expected = drawn()
+    streams = [Stream(0, "forward") for _ in range(2)]
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            found = drawn()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_masks_of_doubles_are_exact_in_any_layout():
+    masks = torch.empty(40, 30, dtype=torch.float64), torch.empty(30, 40, dtype=torch.float64).mT
+    for mask in masks:
+        fill_mask(mask, 0.3, torch.Generator().manual_seed(0))
+    assert torch.equal(*masks)
+    assert masks[0].max() == 1 / (1 - 0.3)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_dropout_of_integers_is_an_error_as_in_torch(alone):
+    module = nn.Sequential(nn.Dropout(0.3), nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
+    X, y = np.arange(36).reshape(12, 3) % 5, np.arange(12) % 2
+    nets = [TorchClassifier(module, random_state=seed, max_epochs=1) for seed in range(3)]
+    if alone:
+        with pytest.raises(RuntimeError, match="can't be cast"):
+            nets[0].fit(X, y)
+    else:
+        errors = train_together([Member(net, X, y) for net in nets])
+        assert all("can't be cast" in str(error) for error in errors)
 
 
 def test_masks_of_several_networks_are_those_of_each(monkeypatch):

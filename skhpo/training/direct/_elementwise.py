@@ -260,6 +260,8 @@ class Dropout(Rule):
         self._layer, self._rates = layer, None if place.networks is None else rates
         if place.draw_mask is None or (place.networks is None and not 0 < layer.p < 1):
             raise Unknown(f"{type(layer).__name__}(p={layer.p})")
+        if place.is_integer:
+            raise Unknown(f"{type(layer).__name__} of integers")  # torch refuses them
         self._draw = place.draw_mask
         self._overwrites = place.may_overwrite
         self._many = place.n_networks is not None
