@@ -109,13 +109,15 @@ $(VENV)/docs: $(VENV)/installed
 	$(call install,all$(comma)dev$(comma)docs)
 
 # The dependencies of pyproject.toml, with "==" for ">=".
-OLDEST = import re, tomllib; \
-	needed = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
-	print(*(re.sub(">=([^,;]+).*", r"==\1", line) for line in needed))
+OLDEST = import pathlib, re, tomllib; \
+	project = tomllib.loads(pathlib.Path("pyproject.toml").read_text()); \
+	needed = project["project"]["dependencies"]; \
+	print(*(re.sub(">=([^,;]+)[^;]*", r"==\1", line) for line in needed), sep="\n")
 
 $(VENV)-minimum/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-minimum
-	$(VENV)-minimum/$(SCRIPTS)/python -m pip install -q $$($(PYTHON) -c '$(OLDEST)') -e . pytest hypothesis
+	$(PYTHON) -c '$(OLDEST)' > $(VENV)-minimum/oldest.txt
+	$(VENV)-minimum/$(SCRIPTS)/python -m pip install -q -r $(VENV)-minimum/oldest.txt -e . pytest hypothesis
 	@touch $@
 
 clean: ## remove the environment and what was built

@@ -1,14 +1,18 @@
 """Imports only go down: each part knows the parts below it and nothing above."""
 
 import ast
+import contextlib
 import functools
 import importlib
 import inspect
+import io
 import re
+import tomllib
 import typing
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import skhpo
 
@@ -231,3 +235,25 @@ def test_other_packages_read_no_underscored_attributes_of_estimators():
         for path, tree in own.items():
             read = {name for _, name in attributes(tree)} & theirs
             assert not read, f"{path.name} reads {read}: give them a public name, or move the code"
+
+
+def test_every_dependency_is_pinned_and_can_be_installed_in_its_oldest_version(monkeypatch):
+    repository = ROOT.parent
+    monkeypatch.chdir(repository)
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    needed = [Requirement(line) for line in project["dependencies"]]
+    lines = Path("constraints.txt").read_text().splitlines()
+    pinned = {found.name: found for found in map(Requirement, lines[1:])}
+    for one in needed:
+        (version,) = pinned[one.name].specifier
+        assert one.specifier.contains(version.version)
+
+    code = re.search(r"^OLDEST = (.*(?:(?<=\\)\n.*)*)", Path("Makefile").read_text(), re.MULTILINE)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(re.sub(r"\\\n\s*", "", code[1]), {})
+    oldest = [Requirement(line) for line in printed.getvalue().splitlines()]
+    assert [(o.name, o.marker) for o in oldest] == [(one.name, one.marker) for one in needed]
+    for one, o in zip(needed, oldest, strict=True):
+        (version,) = o.specifier
+        assert version.operator == "=="
+        assert f">={version.version}" in str(one.specifier)

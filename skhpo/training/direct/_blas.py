@@ -188,7 +188,7 @@ def load() -> ctypes.CDLL | None:
         for file in Path(folder, "lib").glob("libscipy_openblas*.so"):
             with suppress(OSError, AttributeError):
                 loaded = ctypes.CDLL(str(file))
-                _ = loaded.scipy_cblas_sgemm_batch_strided  # since 0.3.31
+                _ = loaded.scipy_cblas_sgemm_batch_strided  # since 0.3.34.481
                 loaded.scipy_openblas_set_num_threads(1)
                 return loaded
     return None
