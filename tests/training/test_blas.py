@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from skhpo.estimators import MLP, TorchClassifier
 from skhpo.lockstep import Member, train_together
@@ -109,6 +110,13 @@ def test_division_among_threads_changes_no_bit(monkeypatch):
     monkeypatch.setattr(_blas, "_divided", lambda *args: taken.append(divided(*args)))
     assert torch.equal(_blas.product_of(a, 8)(a, b), alone)
     assert taken
+
+
+def test_limits_of_threads_of_all_libraries_change_no_bit():
+    a, b = torch.randn(32, 784), torch.randn(784, 256)
+    alone = _blas.product_of(b, 32)(a, b)
+    with threadpool_limits(2):
+        assert torch.equal(_blas.product_of(b, 32)(a, b), alone)
 
 
 @pytest.mark.parametrize("lockstep", [False, True], ids=["alone", "lockstep"])

@@ -47,8 +47,14 @@ def product_of(weight: torch.Tensor, n_rows: int, *, biased: bool = False) -> Pr
     """
     many = weight.ndim > 2
     torchs = torch.bmm if many else torch.mm
-    if weight.device.type != "cpu" or weight.dtype not in _FUNCTIONS or library() is None:
+    if weight.device.type != "cpu" or weight.dtype not in _FUNCTIONS:
         return torchs
+    loaded = library()
+    if loaded is None:
+        return torchs
+    # Those who limit threads of all libraries, as threadpoolctl, set those of this one, too.
+    if loaded.scipy_openblas_get_num_threads() != 1:
+        loaded.scipy_openblas_set_num_threads(1)
     least = _LEAST_OPERATIONS["with a bias" if biased else "plain"]
     if not many and 2 * n_rows * weight.numel() < least:
         return torchs
@@ -196,7 +202,7 @@ def load() -> ctypes.CDLL | None:
 
 def _is_right(dtype: torch.dtype) -> bool:
     """Whether products are right on this processor, which the library may not know."""
-    a = torch.arange(-4.0, 4.0, 0.005, dtype=dtype).sin_().view(4, 20, 20)
+    a = torch.arange(-4.0, 4.0, 0.005, dtype=dtype, device="cpu").sin_().view(4, 20, 20)
     left, right = (a, a.mT), (a[:, :17], a[:, 3:].mT)
     for many, torchs in ((True, torch.bmm), (False, torch.mm)):
         for pair in (left, right):
