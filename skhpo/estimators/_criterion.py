@@ -17,6 +17,8 @@ from .settings import overridden, slices_batches
 __all__ = ["check_criterion"]
 
 _FEW = 8
+# Methods in which a loss of the user's may be computed.
+_LOSSES = ("get_loss", "train_step", "train_step_single", "run_single_epoch")
 # Those whose outputs are compared with the shape of y in any case.
 _KNOWN = {
     True: (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.BCELoss),
@@ -25,27 +27,29 @@ _KNOWN = {
 _OF_PROBABILITIES = nn.BCEWithLogitsLoss | nn.BCELoss | nn.MultiLabelSoftMarginLoss
 
 
-def check_criterion(net: Any, train: Any, fit_params: Mapping[str, Any]) -> None:
+def check_criterion(net: Any, train: Any, fit_params: Mapping[str, Any], *, is_new: bool) -> None:
     """Raise ValueError if torch's criterion does not take outputs of the module with targets.
 
     Criteria and losses of the user's are not called, which may keep something of each batch, nor
-    are datasets read.
+    are datasets read; a module is only called if it `is_new`, as it may keep something, too.
     """
     criterion = net.criterion_
     home = type(criterion).__module__
     plain = isinstance(train, Rows) and not train.are_items
     plain = plain and isinstance(train.targets, torch.Tensor)
-    if not plain or overridden(net, "get_loss") or not home.startswith(("torch.nn.", "skhpo.")):
+    if not plain or overridden(net, *_LOSSES) or not home.startswith(("torch.nn.", "skhpo.")):
         return
     if isinstance(criterion, _KNOWN[is_classifier(net)]):
         return
     _check_values(net, criterion, train.targets)
-    if not slices_batches(net, training=False) or not len(train):
+    if not is_new or not slices_batches(net, training=False) or not len(train):
         return
     few = train.view(torch.arange(min(_FEW, len(train))))
     net._set_training(False)
     with torch.no_grad(), drawing_from(net, Stream(net.seed_, "trial")):
-        X, y, _ = next(iter(batches_of(net, few, training=False).triples()))
+        batches = batches_of(net, few, training=False)
+        batches.change = batches.change and batches.change.probe()
+        X, y, _ = next(iter(batches.triples()))
         output = net.infer(X, **fit_params)
         if isinstance(output, torch.Tensor) and output.ndim > 1 and output.shape[1] == len(output):
             output, y = output[:-1], y[:-1]  # one target per row is no row of targets

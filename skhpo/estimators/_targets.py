@@ -139,8 +139,11 @@ class Labels(Targets):
 
     def encode_items(self, y: Any) -> Any:
         y = np.asarray(y)
-        order = self.classes if self.order is None else self.order
-        return y if self.several else encode(y, self.classes, order=order)
+        if self.several:
+            return y
+        if y.ndim == 2 and not self.shape and y.shape[1] == 1:
+            y = y[:, 0]
+        return encode(y, self.classes, order=self.classes if self.order is None else self.order)
 
     def shaped(self, y: Any, meaning: str, output_shape: tuple[int, ...]) -> Any:
         if self.several:

@@ -115,7 +115,7 @@ def prepare_fit(
         dataset, checks = hold_out(net, inputs, targets, weight, validation)
     whole = inputs if checks is None else dataset
     train, valid = split_rows(net, dataset, whole, targets, split_params)
-    check_criterion(net, train, fit_params)
+    check_criterion(net, train, fit_params, is_new=reset)
     if net.callbacks:
         check_monitors(net, valid, checks)
     return train, valid, checks

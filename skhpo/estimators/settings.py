@@ -95,20 +95,33 @@ def nested_parameters(net: Any, component: str) -> dict[str, Any]:
 
 
 def own_classes(cls: Any) -> tuple[type[Any], ...]:
-    """Return the user's classes among the bases of a class."""
+    """Return the user's classes among the bases of a class.
+
+    Of an estimator's bases they are all that the package's do not have, also one of skorch's.
+    """
     return _find_own_classes(cls)
 
 
 @functools.lru_cache(maxsize=256)
 def _find_own_classes(cls: Any) -> tuple[type[Any], ...]:
     bases: tuple[type[Any], ...] = cls.__mro__
-    return tuple(base for base in bases if base.__module__.partition(".")[0] not in _OF_PACKAGES)
+    homes = [base.__module__.partition(".")[0] for base in bases]
+    ours = [base for base, home in zip(bases, homes, strict=True) if home == "skhpo"]
+    if ours:
+        known = {base for one in ours for base in one.__mro__}
+        return tuple(base for base in bases if base not in known)
+    pairs = zip(bases, homes, strict=True)
+    return tuple(base for base, home in pairs if home not in _OF_PACKAGES)
 
 
 def overridden(net: Any, *names: str) -> list[str]:
-    """Return which of some methods classes of the user's override."""
+    """Return which of some methods a net has from a class of the user's."""
     own = own_classes(type(net))
-    return [name for name in names if any(name in vars(cls) for cls in own)]
+    return [name for name in names if own and _home_of(type(net), name) in own]
+
+
+def _home_of(cls: Any, name: str) -> Any:
+    return next((base for base in cls.__mro__ if name in vars(base)), None)
 
 
 def has_own_dataset(net: Any) -> bool:

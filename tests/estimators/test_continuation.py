@@ -58,6 +58,38 @@ def test_continuing_is_exact(blobs, params, way, tmp_path):
     np.testing.assert_array_equal(parts.predict_proba(X), whole.predict_proba(X))
 
 
+class Counts(nn.Linear):
+    """Changes with each call."""
+
+    def __init__(self, in_features):
+        super().__init__(in_features, 1)
+        self.register_buffer("n", torch.zeros(()))
+
+    def forward(self, x):
+        self.n += 1
+        return super().forward(x) * self.n
+
+
+class Raises:
+    """Adds more in each call."""
+
+    n = 0.0
+
+    def __call__(self, x):
+        self.n += 0.1
+        return x + self.n
+
+
+@pytest.mark.filterwarnings("ignore:.*must make the same of the same rows")
+@pytest.mark.parametrize("criterion", ["mse", "poisson_nll"])
+@pytest.mark.parametrize("params", [{"module": Counts}, {"transform": Raises()}])
+def test_continuing_calls_nothing_once_more(blobs, params, criterion):
+    settings = {**params, "criterion": criterion, "lr": 1e-3, "random_state": 0}
+    whole = TorchRegressor(max_epochs=4, **settings).fit(*blobs)
+    parts = TorchRegressor(max_epochs=2, **settings).fit(*blobs).partial_fit(*blobs)
+    assert_same(parts, whole)
+
+
 def test_epochs_may_be_changed_on_the_way(line):
     whole = TorchRegressor(max_epochs=7, random_state=0, module__dropout=0.2).fit(*line)
     parts = clone(whole).set_params(max_epochs=3).partial_fit(*line)

@@ -111,6 +111,18 @@ def test_positions_in_a_dataset_are_those_in_the_classes_given(blobs, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
 
 
+@pytest.mark.parametrize("params", [{}, {"class_weight": "balanced"}, {"classes": [0, 1]}])
+@pytest.mark.parametrize("criterion", ["cross_entropy", "bce_with_logits"])
+def test_labels_in_a_column_of_a_dataset(blobs, criterion, params):
+    X, y = torch.from_numpy(blobs[0]), torch.from_numpy(blobs[1] % 2)
+    params = {**FAST, **params, "criterion": criterion}
+    flat = TorchClassifier(**params).fit(TensorDataset(X, y))
+    column = TensorDataset(X, y[:, None])
+    net = TorchClassifier(**params).fit(column)
+    np.testing.assert_array_equal(net.predict_proba(X), flat.predict_proba(X))
+    assert net.score(column) == flat.score(TensorDataset(X, y))
+
+
 @pytest.mark.parametrize("labels", [[1, 2, 3], ["no", "perhaps", "yes"], [-1.0, 0.0, 5.0]])
 @pytest.mark.parametrize("form", [Dataset, lambda X, y: list(zip(X, y, strict=True))])
 @pytest.mark.parametrize("params", [{}, {"iterator_train__collate_fn": default_collate}])

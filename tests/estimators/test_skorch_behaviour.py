@@ -333,6 +333,29 @@ def test_overridden_steps_are_called(line, hook):
     np.testing.assert_allclose(net.predict(line[0]), plain.predict(line[0]), rtol=1e-4, atol=1e-6)
 
 
+def of_skorch(cls, **methods):
+    """Return a subclass with a base that is one of skorch's, such as its `AccelerateMixin`."""
+    return type("Own", (type("Base", (), {**methods, "__module__": "skorch.hf"}), cls), {})
+
+
+def without_a_name(cls, **methods):
+    """Return a subclass that was made where no module has a name."""
+    return type("Own", (cls,), {**methods, "__module__": "builtins"})
+
+
+@pytest.mark.parametrize("make", [of_skorch, without_a_name])
+@pytest.mark.parametrize("method", ["get_iterator", "get_dataset", "train_step_single"])
+def test_it_counts_what_overrides_not_where_it_is_from(line, make, method):
+    calls = []
+
+    def called(self, *args, **kwargs):
+        calls.append(method)
+        return getattr(TorchRegressor, method)(self, *args, **kwargs)
+
+    make(TorchRegressor, **{method: called})(max_epochs=1, random_state=0).fit(*line)
+    assert calls
+
+
 def test_epoch_hooks_of_a_subclass(line):
     told = []
 

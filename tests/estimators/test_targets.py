@@ -168,6 +168,19 @@ def test_a_criterion_that_does_not_fit_is_known_before_training(estimator, y, cr
         net.fit(X, y)
 
 
+@pytest.mark.parametrize("step", ["train_step", "train_step_single"])
+def test_a_step_of_ones_own_calls_the_criterion_as_it_wants(blobs, step):
+    def of_pairs(net, batch, **fit_params):
+        output = net.infer(batch[0])
+        loss = net.criterion_(output, output.roll(1, 0), torch.ones(len(output)))
+        loss.backward()
+        return {"loss": loss, "y_pred": output}
+
+    cls = type("OfPairs", (TorchClassifier,), {step: of_pairs})
+    params = {"criterion": nn.CosineEmbeddingLoss, "predict_nonlinearity": None}
+    assert cls(**params, max_epochs=1, random_state=0).fit(*blobs).n_iter_ == 1
+
+
 @pytest.mark.parametrize("monitor", ["valid_loss", "neg_log_loss"])
 def test_the_loss_that_is_monitored_is_that_of_the_criterion_as_given(monitor):
     X = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
