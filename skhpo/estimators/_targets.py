@@ -368,8 +368,8 @@ def check_labels_of(
     y = check_array(as_array(y), ensure_2d=False, allow_nd=True, dtype=None, input_name="y")
     two = y.ndim == 2 and y.shape[1] > 1
     several = two and type_of_target(y) == "multilabel-indicator"
-    listed = given is not None or net.classes is not None or bool(known and known.shape)
-    if y.ndim > 2 or (two and listed and not several):
+    listed = given is not None or net.classes is not None
+    if y.ndim > 2 or bool(known and known.shape) or (two and listed and not several):
         _check_shape_of_labels(net, known, y)
         labels, encoded = check_one_label(known, y.ravel(), given, net.classes, y.shape[1:])
         return labels, encoded.reshape(y.shape)
@@ -409,7 +409,7 @@ def check_labels_of_dataset(
         return labels, None
     _refuse_dict(y)
     y, shape = np.asarray(y), ()
-    if y.ndim > 2:
+    if y.ndim > 2 or bool(known and known.shape):
         _check_shape_of_labels(net, known, y)
         shape = y.shape[1:]
     elif known.several if known is not None else y.ndim == 2 and y.shape[1] > 1:

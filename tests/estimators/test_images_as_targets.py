@@ -69,8 +69,13 @@ def test_segmentation_goes_on(fitted, tmp_path):
         np.testing.assert_array_equal(
             other.partial_fit(IMAGES, MASKS).predict_proba(IMAGES), wanted
         )
-    with pytest.raises(ValueError, match=r"labels of the shape \(6, 6\) .* got \(5, 6\)"):
-        others[0].partial_fit(IMAGES, MASKS[:, 1:])
+    for y, shape in (
+        (MASKS[:, 1:], r"\(5, 6\)"),
+        (MASKS[:, 0], r"\(6,\)"),
+        (MASKS[:, 0, 0], r"\(\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"labels of the shape \(6, 6\) .* got {shape}"):
+            others[0].partial_fit(IMAGES, y)
     with pytest.raises(ValueError, match="has \\['white'\\]"):
         others[0].partial_fit(IMAGES, np.where(MASKS == "dark", "white", MASKS))
 
@@ -116,6 +121,9 @@ def test_sequences_of_labels():
     net = TorchClassifier(Tagger, classes=["dark", "grey", "light"], max_epochs=2).fit(X, y)
     assert net.predict(X).shape == (60, 6)
     assert net.score(X, y) == pytest.approx((net.predict(X) == y).mean())
+    numbers = np.unique(y, return_inverse=True)[1].reshape(y.shape)
+    net = TorchClassifier(Tagger, classes=[0, 1, 2], max_epochs=1).fit(X, numbers)
+    assert net.partial_fit(X, np.minimum(numbers, 1)).predict(X).shape == (60, 6)
 
 
 @pytest.mark.parametrize("scale_target", [None, "standard"])
