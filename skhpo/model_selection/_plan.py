@@ -151,6 +151,9 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     TypeError, ValueError
         If anything does not fit the estimator, the space or the data.
     """
+    if isinstance(search.estimator, type):
+        name = search.estimator.__name__
+        raise TypeError(f"estimator must be an instance, but is the class {name}; give {name}()")
     callbacks = Callbacks(search, search.callbacks)
     if search.shared:
         check_shared(search)

@@ -50,6 +50,12 @@ def two_at_random(space, random_state):
     return FullScheduler(RandomSampler(space, random_state), n_candidates=2)
 
 
+@pytest.mark.parametrize("make", [BayesSearchCV, HalvingHyperbandSearchCV])
+def test_a_class_in_place_of_an_estimator_is_named(make):
+    with pytest.raises(TypeError, match=r"instance, but is the class SVC; give SVC\(\)"):
+        make(SVC, SPACE).fit(X, y)
+
+
 def test_a_scheduler_is_made_once_under_the_seed_of_the_journal(tmp_path, monkeypatch):
     seeds = []
     make = SearchCV._make_scheduler
