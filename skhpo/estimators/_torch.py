@@ -11,11 +11,9 @@ from types import MappingProxyType
 import numpy as np
 import skorch.utils
 import torch
-from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import accuracy_score
-from sklearn.utils.metadata_routing import process_routing
 from torch.utils.data import Dataset
 
 from ..searchable import EndOfTraining, SearchTags
@@ -31,7 +29,13 @@ from .feeding import make_iterator, read_targets
 from .fitting import prepare_fit, run_epochs
 from .parameters import ParametersMixin
 from .predicting import PredictingMixin, score_of_heads
-from .settings import HiddenParameter, has_own_dataset, made_request_methods, slices_batches
+from .settings import (
+    HiddenParameter,
+    has_own_dataset,
+    made_request_methods,
+    routed,
+    slices_batches,
+)
 from .state import StateMixin
 from .validation import (
     ARGUMENTS,
@@ -229,7 +233,7 @@ class TorchEstimator(
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
         split_params = fit_params
         if fit_params:
-            fit_params, split_params = _routed(self, task, fit_params)
+            fit_params, split_params = routed(self, task, fit_params)
         data = prepare_fit(
             self, X, y, sample_weight, classes, continuing, fit_params, split_params, validation
         )
@@ -484,21 +488,3 @@ class TorchEstimator(
     def _snapshot(self):
         """Return the attributes with which a copy of this estimator predicts as it does now."""
         return {name + "_": copied(getattr(self, name + "_")) for name in self._modules}
-
-
-def _routed(net, method, fit_params):
-    """Return the parameters of the module's ``forward``, and those of `train_split`.
-
-    Without routing both get all of them, as in skorch. With routing TypeError is raised for a
-    parameter that was not requested.
-    """
-    if not get_config()["enable_metadata_routing"]:
-        return fit_params, fit_params
-    requests = net._get_metadata_request()
-    if method == "partial_fit" and not any(requests.partial_fit.requests.values()):
-        # Without requests for partial_fit those for fit hold, as in a search.
-        method = "fit"
-    found = process_routing(net, method, **fit_params)
-    asked = getattr(requests, method).requests
-    of_forward = {k: v for k, v in fit_params.items() if asked.get(k)}
-    return of_forward, found.get("splitter", {"split": {}})["split"]

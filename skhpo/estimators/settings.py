@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import skorch.dataset
 import torch
+from sklearn import get_config
 from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.utils.metadata_routing import process_routing
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..arguments import COUNT_OR_ZERO, NON_NEGATIVE, check_arguments
@@ -40,6 +42,7 @@ __all__ = [
     "own_classes",
     "reads_as_given",
     "reads_by_number",
+    "routed",
     "same_value",
     "signature_of",
     "slices_batches",
@@ -385,3 +388,21 @@ def _check_groups(net: Any) -> None:
 def _check_item(net: Any, name: str, key: Any, value: Any, constraint: Any) -> None:
     item = f"{name}[{key!r}]"
     check_arguments(type(net).__name__, {item: constraint}, **{item: value})
+
+
+def routed(net: Any, method: str, fit_params: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the parameters of the module's ``forward``, and those of `train_split`.
+
+    Without routing both get all of them, as in skorch. With routing TypeError is raised for a
+    parameter that was not requested.
+    """
+    if not get_config()["enable_metadata_routing"]:
+        return fit_params, fit_params
+    requests = net._get_metadata_request()
+    if method == "partial_fit" and not any(requests.partial_fit.requests.values()):
+        # Without requests for partial_fit those for fit hold, as in a search.
+        method = "fit"
+    found = process_routing(net, method, **fit_params)
+    asked = getattr(requests, method).requests
+    of_forward = {k: v for k, v in fit_params.items() if asked.get(k)}
+    return of_forward, found.get("splitter", {"split": {}})["split"]
