@@ -31,10 +31,10 @@ in `race_contestants.py`:
 
 At each twentieth of the time a contestant would return its best configuration until then, or the
 default parameters if it has none. After the race that is trained on all rows that were searched, by
-the same trainer for all networks, and asked for the test. What wins in the end is also trained
-under four more seeds, for all contestants alike: the mean of their losses depends less on the luck
-of one seed, and their predictions are averaged. *Regret* is the test
-loss minus the smallest of any network of that table and seed, in units of what the default
+the same trainer for all networks, and asked for the test. It is also trained
+under four more seeds, for all contestants alike: the mean of the five losses depends less on the
+luck of one seed, and the predictions of the five are averaged. *Regret* is the test
+loss minus the smallest of any contestant of that table and seed, in units of what the default
 parameters lose more than that (2% of their loss at least).
 
     python benchmarks/race.py --write docs/benchmarks/race.md
@@ -85,6 +85,12 @@ TABLES = ["attrition", "concrete", "satimage", "churn"]
 WORST_DRAWN = 2  # so that one table does not hide the others
 N_AVERAGED = 5
 MOMENTS = np.linspace(0.05, 1.0, 20)  # shares of the time
+# What a contestant would return is judged by one network, the mean of some, and their average.
+JUDGED = {
+    "losses": "one network",
+    "means": f"mean of {N_AVERAGED} networks",
+    "averages": f"{N_AVERAGED} averaged",
+}
 
 
 def read_task(folder, name, seed, test_seed=0):
@@ -128,11 +134,11 @@ def loss_of(task, *estimators):
     return float(root_mean_squared_error(task.y_test, mean))
 
 
-def under_seeds(name, task, params, seed):
-    """Return what networks lose that are trained under some seeds: their average, and each."""
+def judged(name, task, params, seed):
+    """Return what networks under some seeds lose: the first, their mean, their average."""
     networks = [refitted(name, task, params, seed + 1000 * i) for i in range(N_AVERAGED)]
     each = [loss_of(task, one) for one in networks]
-    return {"averaged": loss_of(task, *networks), "each": each}
+    return {"losses": each[0], "means": np.mean(each), "averages": loss_of(task, *networks)}
 
 
 def run(folder, table, seed, name, seconds):
@@ -147,20 +153,15 @@ def run(folder, table, seed, name, seconds):
         with suppress(TimeIsOver):
             CONTESTANTS[name](task, seed, clock)
         wall = time.perf_counter() - started
-        losses, known = [], {}
-        for moment in MOMENTS * seconds:
-            best = clock.best(moment)
-            key = repr(best)
-            if key not in known:
-                known[key] = loss_of(task, refitted(name, task, best, seed))
-            losses.append(known[key])
+        bests = [clock.best(moment) for moment in MOMENTS * seconds]
+        known = {repr(best): best for best in bests}
+        known = {key: judged(name, task, best, seed) for key, best in known.items()}
     return {
         "table": table,
         "seed": seed,
         "contestant": name,
         "seconds": seconds,
-        "losses": losses,
-        **under_seeds(name, task, clock.best(seconds), seed),
+        **{of: [known[repr(best)][of] for best in bests] for of in JUDGED},
         "at": clock.improvements(),
         "cv_loss": min((loss for _, loss, _ in clock.points), default=None),
         "n_candidates": len(clock.points),
@@ -174,26 +175,37 @@ def complete(runs, names):
     return [one for one in runs if all((one["table"], one["seed"], n) in done for n in names)]
 
 
-def regrets(runs):
-    """Return normalised regret over time by contestant: arrays (n_tables_and_seeds, 10)."""
+def regrets(runs, of="losses"):
+    """Return normalised regret over time by contestant: arrays (n_tables_and_seeds, 20)."""
     found = {}
     for place in sorted({(one["table"], one["seed"]) for one in runs}):
         mine = [one for one in runs if (one["table"], one["seed"]) == place]
-        default = next(one["losses"][-1] for one in mine if one["contestant"] == "default")
+        default = next(one[of][-1] for one in mine if one["contestant"] == "default")
         networks = [one for one in mine if one["contestant"] not in BASELINES]
-        best = min(min(one["losses"]) for one in networks)
+        best = min(min(one[of]) for one in networks)
         unit = max(default - best, 0.02 * default)
         for one in mine:
             if one["contestant"] != "default":
-                found.setdefault(one["contestant"], []).append(
-                    (np.array(one["losses"]) - best) / unit
-                )
+                regret = (np.array(one[of]) - best) / unit
+                found.setdefault(one["contestant"], []).append(regret)
     return {name: np.array(rows) for name, rows in found.items()}
 
 
 def table_of(runs):
     """Return the results as lines of Markdown."""
-    curves = regrets(runs)
+    curves = {of: regrets(runs, of) for of in JUDGED}
+    order = sorted(curves["losses"], key=lambda name: curves["losses"][name].mean())
+    lines = []
+    for of in ("losses", "means"):
+        lines += [*regret_table(runs, curves[of], JUDGED[of]), ""]
+    lines += times_table(curves, runs)
+    for of in JUDGED:
+        lines += ["", *losses_table(runs, order, of)]
+    return lines
+
+
+def regret_table(runs, curves, what):
+    """Return the regret over time of what is judged, the best contestant first."""
     order = sorted(curves, key=lambda name: curves[name].mean())
     n_places = max(map(len, curves.values()))
     finals = {name: rows[:, -1] for name, rows in curves.items()}
@@ -201,7 +213,7 @@ def table_of(runs):
     winners = np.argmin([finals[name] for name in whole], axis=0)
     at_shares = [int(np.argmin(abs(MOMENTS - share))) for share in (0.1, 0.3, 0.5)]
     lines = [
-        "| contestant | regret at 10% | 30% | 50% | at the end | median | mean over time | wins "
+        f"| {what}: regret | at 10% | 30% | 50% | at the end | median | mean over time | wins "
         "| candidates |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -213,22 +225,7 @@ def table_of(runs):
         n = np.mean([one["n_candidates"] for one in runs if one["contestant"] == name])
         end = f"{rows[:, -1].mean():.2f}{error} | {np.median(rows[:, -1]):.2f}"
         lines.append(f"| {name} | {at} | {end} | {rows.mean():.2f} | {wins} | {n:.0f} |")
-    return [
-        *lines,
-        "",
-        *times_table(curves, runs),
-        "",
-        *losses_table(runs, order, "one network", lambda one: one["losses"][-1]),
-        "",
-        *losses_table(runs, order, f"mean of {N_AVERAGED} networks", mean_of_each),
-        "",
-        *losses_table(runs, order, f"{N_AVERAGED} averaged", lambda one: one.get("averaged")),
-    ]
-
-
-def mean_of_each(one):
-    """Return the mean loss of a run's single networks, None in files of before they were kept."""
-    return np.mean(one["each"]) if "each" in one else None
+    return lines
 
 
 def is_ours(name):
@@ -239,25 +236,28 @@ def times_table(curves, runs):
     """Return when each search of this package had what a peer has when time is over.
 
     That is the first moment from which on its test loss is at most the peer's last one, as a share
-    of the time: the mean over tables and seeds; 1 if it never is. In a second row for each peer
+    of the time: the mean over tables and seeds; 1 if it never is. In the last row for each peer
     the losses are those over the folds, which a contestant sees.
     """
-    ours = [name for name in curves if is_ours(name)]
-    peers = [name for name in curves if not is_ours(name) and name not in BASELINES]
+    names = list(curves["losses"])
+    ours = [name for name in names if is_ours(name)]
+    peers = [name for name in names if not is_ours(name) and name not in BASELINES]
     lines = [
         "| share of the time until the last loss of ... | " + " | ".join(ours) + " |",
         "| --- |" + " ---: |" * len(ours),
     ]
     for peer in peers:
-        cells = []
-        for name in ours:
-            pairs = zip(curves[name], curves[peer], strict=True)
-            shares = [reached(own, of[-1]) for own, of in pairs]
-            cells.append(f"{np.mean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
-        lines.append(f"| {peer} | {' | '.join(cells)} |")
-        shares = [reached_on_folds(runs, name, peer) for name in ours]
-        cells = [f"{np.mean(of):.2f} ({min(of):.2f} to {max(of):.2f})" for of in shares]
-        lines.append(f"| {peer}, over the folds | {' | '.join(cells)} |")
+        rows = {}
+        for of in ("losses", "means"):
+            of_peer = curves[of][peer][:, -1]
+            rows[JUDGED[of]] = [
+                [reached(*pair) for pair in zip(curves[of][name], of_peer, strict=True)]
+                for name in ours
+            ]
+        rows["over the folds"] = [reached_on_folds(runs, name, peer) for name in ours]
+        for what, shares in rows.items():
+            cells = [f"{np.mean(of):.2f} ({min(of):.2f} to {max(of):.2f})" for of in shares]
+            lines.append(f"| {peer}, {what} | {' | '.join(cells)} |")
     return lines
 
 
@@ -279,19 +279,18 @@ def reached(curve, regret):
     return MOMENTS[min(n_worse, len(MOMENTS) - 1)]
 
 
-def losses_table(runs, order, what, loss):
+def losses_table(runs, order, of):
     """Return the mean test loss at the end, by table."""
     tables = list(dict.fromkeys(one["table"] for one in runs))
     lines = [
-        f"| test loss at the end, {what} | " + " | ".join(tables) + " |",
+        f"| test loss at the end, {JUDGED[of]} | " + " | ".join(tables) + " |",
         "| --- |" + " ---: |" * len(tables),
     ]
     for name in [*order, "default"]:
         cells = []
         for table in tables:
             here = [one for one in runs if (one["table"], one["contestant"]) == (table, name)]
-            mine = [found for found in map(loss, here) if found is not None]
-            cells.append(f"{np.mean(mine):.4f}" if mine else "-")
+            cells.append(f"{np.mean([one[of][-1] for one in here]):.4f}" if here else "-")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -407,10 +406,9 @@ def main():
                     continue
                 if name == "default":
                     task = read_task(args.folder, table, seed)
-                    loss = loss_of(task, refitted("bayes", task, None, seed))
-                    losses = [loss] * len(MOMENTS)
-                    found = {"table": table, "seed": seed, "contestant": name, "losses": losses}
-                    found |= under_seeds("bayes", task, None, seed)
+                    found = {"table": table, "seed": seed, "contestant": name}
+                    loss = judged("bayes", task, None, seed)
+                    found |= {of: [loss[of]] * len(MOMENTS) for of in JUDGED}
                     found |= {"seconds": args.seconds, "n_candidates": 0}
                 else:
                     found = run(args.folder, table, seed, name, args.seconds)
