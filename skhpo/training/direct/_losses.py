@@ -99,26 +99,34 @@ class CrossEntropy(_ClassLoss):
         self._logits: torch.Tensor | None = None
         self._logs: Any = None
         self._ones: Any = None
+        self._scale: torch.Tensor | None = None
 
     def forward(self, output: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         logits, y = output.mT, y.unsqueeze(-2)
         if self._ones is None:
             self._ones = torch.ones_like(logits[..., :1, :])
-            self._minus_ones = -self._ones
+            self._negative = torch.empty_like(logits, memory_format=torch.contiguous_format)
             if not logits.is_contiguous():
-                self._logits = torch.empty_like(logits, memory_format=torch.contiguous_format)
+                self._logits = torch.empty_like(self._negative)
         if self._logits is not None:
             logits = self._logits.copy_(logits)
+        if scale.ndim:
+            self._minus_scale = -scale.unsqueeze(-2)
+        elif scale is not self._scale:  # which is the same in all steps
+            self._scale, self._minus_scale = scale, self._ones * -scale
         self._logs = torch.log_softmax(logits, -2, out=self._logs)
-        self._gradient = torch.exp(self._logs, out=self._gradient)
         if self._weight is None and not self._is_smoothed:
             losses: torch.Tensor = self._logs.gather(-2, y).squeeze(-2).neg_()
-            self._gradient.scatter_add_(-2, y, self._minus_ones)
+            negative = self._negative.zero_().scatter_(-2, y, self._minus_scale)
         else:
             targets = self._targets(y, scale)
             losses = (targets * self._logs).sum(-2).neg_()
-            self._gradient.mul_(targets.sum(-2, keepdim=True)).sub_(targets)
-        self._gradient.mul_(scale.unsqueeze(-2) if scale.ndim else scale)
+            negative = torch.mul(targets, self._minus_scale, out=self._negative)
+        # The gradient is exp(logs) * sum(targets) - targets, times the scale. Torch computes
+        # exponentials here in half the time of `torch.exp`.
+        self._gradient = torch._log_softmax_backward_data(
+            negative, self._logs, -2, negative.dtype, out=self._gradient
+        )
         return losses
 
     def _targets(self, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
