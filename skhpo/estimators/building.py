@@ -184,7 +184,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc] # skorch has no types
                 criterion = getattr(self, name + "_")
                 if isinstance(criterion, nn.Module):
                     # Class weights from NumPy are float64.
-                    criterion = criterion.to(self.device_).to(floating_dtype(self.module_))
+                    criterion = criterion.to(self.device_, floating_dtype(self.module_))
                     criterion = self.torch_compile(criterion, name=name)
                     setattr(self, name + "_", criterion)
         return self

@@ -43,6 +43,7 @@ from .callbacks import (
 )
 from .feeding import batches_of, drawing_from, first_batch, rows_of, split_rows
 from .held_out import hold_out
+from .parameters import named_in_init
 
 __all__ = [
     "Findings",
@@ -141,6 +142,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._found: dict[Any, Any] = {}
+        self._numbers: dict[Any, int] = {}  # of long keys, which are hashed once for a network
         self.templates: dict[Any, Any] = {}  # of modules that differ in their seeds
 
     def of(self, net: Any, *data: Any) -> Any:
@@ -149,18 +151,23 @@ class Findings:
         A step may only learn attributes of the net. It is not called if it was called for another
         one; then the attributes are set.
         """
-        settings, of_module = {}, {}
+        settings: Any = {}
+        of_module: Any = {}
+        defaults = named_in_init(type(net))
         for name, value in vars(net).items():
+            if defaults.get(name, self) is value:
+                continue
             if name == "module" or name.startswith("module__"):
                 of_module[name] = value
             elif name not in self._UNREAD and not name.startswith(self._PREFIXES_UNREAD):
                 settings[name] = value
         cls: Any = type(net)
-        common = cls, *map(id, data), frozen(settings)
+        common = self._number((cls, *map(id, data), frozen(settings)))
+        of_module = self._number(frozen(of_module))
 
         def once(name: str, step: Any) -> Any:
             # Checks of data do not read the settings of the module.
-            key = name, common, None if name == "data" else frozen(of_module)
+            key = name, common, None if name == "data" else of_module
             if key not in self._found:
                 before = dict(vars(net))
                 result = step()
@@ -171,6 +178,9 @@ class Findings:
             return result
 
         return once
+
+    def _number(self, key: Any) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
 
 
 def build(net: Any, X: Any, y: Any, *, optimizer: bool = True) -> None:

@@ -31,6 +31,7 @@ from .settings import (
     arguments_of_callbacks,
     arguments_of_transform,
     check_settings,
+    nested_parameters,
     signature_of,
 )
 from .transforms import made_transforms
@@ -118,7 +119,8 @@ class ParametersMixin(NamesMixin):
 
     def _get_param_names(self) -> Any:
         own = {*named_in_init(type(self)), *self._stray_names}
-        return sorted(own) + sorted(k for k in vars(self) if _is_nested(k))
+        # Asked several times per fit, with dozens of names of which none is nested.
+        return sorted(own) + sorted(k for k in vars(self) if "__" in k and _is_nested(k))
 
     def _store(self, arguments: Any) -> None:
         """Store the arguments of ``__init__``, its ``locals()``; ``fit`` checks further names."""
@@ -378,8 +380,7 @@ class ParametersMixin(NamesMixin):
 
     def _pinned_seeds(self) -> Any:
         """Return the seeds of streams that are set; ``seeds__init`` wins over ``seeds``."""
-        own = {k.removeprefix("seeds__"): v for k, v in vars(self).items() if k[:7] == "seeds__"}
-        return {**(self.seeds or {}), **own}
+        return {**(self.seeds or {}), **nested_parameters(self, "seeds")}
 
     def _seed_of(self, stream: Any) -> Any:
         """Return the seed of a stream: the one pinned, else `seed_`."""

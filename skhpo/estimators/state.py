@@ -256,10 +256,11 @@ class StateMixin(CheckpointMixin):
         return twin
 
     def __sklearn_clone__(self) -> Any:
+        modules = {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}
+        if not modules:
+            return BaseEstimator.__sklearn_clone__(self)
         twin = self.__copy__()
-        for name, value in vars(self).items():
-            if isinstance(value, nn.Module):
-                twin.__dict__[name] = _CopiedByClone(value)
+        twin.__dict__.update({name: _CopiedByClone(value) for name, value in modules.items()})
         return BaseEstimator.__sklearn_clone__(twin)
 
     def __getstate__(self) -> Any:

@@ -139,17 +139,20 @@ class Feed:
     def _draw_orders(self):
         """Return the rows of an epoch in the inputs and in the joined targets of the networks."""
         # int32, as the orders of many networks may need as much memory as the rows.
-        of_targets = torch.zeros(len(self.runs), self.longest, dtype=torch.int32)
+        dtype = torch.int32 if len(self.targets) < 2**31 else torch.int64
+        of_targets = torch.zeros(len(self.runs), self.longest, dtype=dtype)
         is_mapped = any(of_rows is not None for of_rows in self.maps)
-        of_inputs = torch.zeros_like(of_targets) if is_mapped else of_targets
+        is_same = not is_mapped and self.first_inputs == self.first_targets
+        of_inputs = of_targets if is_same else torch.zeros_like(of_targets)
         for row, (run, of_rows) in enumerate(zip(self.runs, self.maps, strict=True)):
             order, index = run.batches.order(), run.batches.rows.index
             order = order if index is None else index[order]
             of_targets[row, : len(order)] = order
-            if is_mapped:
+            if not is_same:
                 of_inputs[row, : len(order)] = order if of_rows is None else of_rows[order]
-        if any(self.first_inputs):
-            of_inputs = of_inputs + of_inputs.new_tensor(self.first_inputs).unsqueeze(1)
+        of_targets += of_targets.new_tensor(self.first_targets).unsqueeze(1)
+        if not is_same:
+            of_inputs += of_inputs.new_tensor(self.first_inputs).unsqueeze(1)
         return of_inputs, of_targets
 
     def _together(self, first):
@@ -176,9 +179,6 @@ class Feed:
         is_same = of_inputs is of_targets
         of_inputs = _by_step(of_inputs[part], n_steps, step)
         of_targets = of_inputs if is_same else _by_step(of_targets[part], n_steps, step)
-        firsts = self.first_targets[step.start : step.stop]
-        if any(firsts):
-            of_targets = of_targets + torch.tensor(firsts).unsqueeze(1)
         of_targets = of_targets.to(self.device)
         ys = self.targets.index_select(0, of_targets.flatten()).unflatten(0, of_targets.shape)
         weight = self._share(step)
