@@ -221,6 +221,10 @@ class NetWatcher:
         self.context = context
         self.hook_data = hook_data or {}
 
+        is_told = overridden(net, "on_epoch_end") or "on_epoch_end" in vars(net)
+        # Whether anything may read the network's weights at the end of an epoch.
+        self.reads_weights = bool(context is not None or is_told or given_callbacks(net))
+
     def epoch_begins(self) -> bool:
         """Open a row of the history; return whether to train the epoch."""
         if self.context is not None:
@@ -261,6 +265,10 @@ class NetWatcher:
 
 class HookedWatcher(NetWatcher):
     """Notifies all callbacks, as skorch does; they record and print."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.reads_weights = True
 
     def _tell(self, event: str) -> bool:
         return not stopped_by_skorch(self.net, lambda: self.net.notify(event, **self.datasets))

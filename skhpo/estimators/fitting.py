@@ -282,6 +282,7 @@ def _averaging(net: Any, earlier: Any) -> Any:
     """Return the average of a net's weights that goes on, or a new one."""
     if earlier is not None and earlier.kind == net.average:
         earlier.decay = net.average_decay
+        earlier.forget_modules()
         return earlier
     start = net.average_from
     if start is None:

@@ -125,6 +125,13 @@ class Parameters:
             for block in self.blocks
         }
 
+    def of_networks(self, name):
+        """Return a parameter or a buffer by name, of shape (n_networks, ...)."""
+        if name in self.buffers:
+            return self.buffers[name]
+        block = next(block for block in self.blocks if block.name == name)
+        return block.natural(block.values)
+
     def trained(self, start, stop):
         """Yield the trained parameters, of shape (n_networks, ...)."""
         pairs = self.pairs(start, stop).values()

@@ -9,6 +9,7 @@ import torch
 from ..limits import check_time
 from ..training.engine import EpochReport
 from ..training.forwarding import low_precision
+from ._averages import Averages
 from ._feed import Feed
 from ._optimizers import make_optimizer, settings_of
 from ._passes import NORMALIZATIONS, Parameters, Passes, RowLosses
@@ -52,6 +53,7 @@ class LockstepRunner:
         self.gradient_limits = _GradientLimits(self.parameters, nets, "max_grad_norm")
         self.accumulate = nets[0].accumulate
         self._make_feed()
+        self.averages = Averages(self.parameters, [run.network.state for run in self.runs])
         self.parameters.attach()
 
     def _first_rows(self):
@@ -61,7 +63,7 @@ class LockstepRunner:
 
     def _make_feed(self):
         self.feed = Feed(self.runs, not self.passes.mixes_rows, self.parameters.dtype)
-        self.watched = [row for row, run in enumerate(self.runs) if run.network.each_batch]
+        self.counting = [row for row, run in enumerate(self.runs) if run.network.counts_batches]
         self.waiting = _Waiting(self.parameters, self.accumulate, self.feed)
         self._prepare()
 
@@ -82,13 +84,20 @@ class LockstepRunner:
             if network.state.schedule is not None or network.at_begin is not None:
                 self.optimizer.refresh_settings(row)
         self._freeze_and_thaw()
+        self.averages.begin_epoch()
         with self.passes.context():
             steps = [(step, self._step(step, *batch)) for step, *batch in self.feed.epoch()]
-        return list(map(EpochReport, self._losses_of_nets(steps), self.feed.sizes))
+        self.averages.after_epoch()
+        losses = self._losses_of_nets(steps)
+        return [
+            EpochReport(of_net, sizes, is_averaged=True)
+            for of_net, sizes in zip(losses, self.feed.sizes, strict=True)
+        ]
 
     def release(self, network):
         """Write the weights and the state of the optimizer of a network that leaves."""
         row = self.networks.index(network)
+        self.averages.release(row)
         self.parameters.release(row)
         self.optimizer.release(row)
 
@@ -98,7 +107,7 @@ class LockstepRunner:
         if len(kept) < len(self.runs):
             self.runs = [self.runs[row] for row in kept]
             parts = self.parameters, self.optimizer, self.passes, self.losses
-            for part in (*parts, self.limits, self.gradient_limits):
+            for part in (*parts, self.limits, self.gradient_limits, self.averages):
                 part.keep(kept)
             self._make_feed()
 
@@ -113,14 +122,15 @@ class LockstepRunner:
     def _step_optimizers(self, start, stop):
         self.gradient_limits.keep_to(start, stop)
         self.optimizer.step(start, stop)
-        if self.watched:
-            self.limits.keep_to(start, stop)
+        self.limits.keep_to(start, stop)
+        self.averages.after_step(start, stop)
+        if self.counting:
             with torch.inference_mode(False):
-                for row in self.watched:
+                for row in self.counting:
                     if start <= row < stop:
-                        self._after_batch(row, self.runs[row])
+                        self._count_batch(row, self.runs[row])
 
-    def _after_batch(self, row, run):
+    def _count_batch(self, row, run):
         run.network.count_batch()
         if run.network.state.schedule is not None:
             self.optimizer.refresh_settings(row)

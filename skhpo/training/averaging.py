@@ -11,16 +11,16 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..limits import check_time
-from .structure import is_plain
+from .structure import has_plain_state, is_plain
 
-__all__ = ["WeightAverage", "by_batches", "has_batch_norm", "renew_statistics"]
+__all__ = ["WeightAverage", "by_batches", "has_batch_norm", "is_averaged", "renew_statistics"]
 
 # Of the steps so far the mean of an exponential average has about the last tenth, until the
 # decay is reached: with the decay alone a short training would predict with its first weights.
 _WARM_UP = 10
 _SAVED = ("kind", "decay", "start", "n", "weights")
 
-Pairs = tuple[list[torch.Tensor], list[torch.Tensor]]
+Modules = Mapping[str, torch.nn.Module]
 
 
 class WeightAverage:
@@ -55,58 +55,68 @@ class WeightAverage:
         self.start = start
         self.n = 0
         self.weights: dict[str, dict[str, Any]] | None = None
-        self._pairs: Pairs | None = None
-        self._forget()
+        self._pairs: _Pairs | None = None
 
-    def _forget(self) -> None:
-        # Pairs of means and weights of the epoch, where only parameters are averaged.
-        self._epoch, self._pairs = 0, None
+    @property
+    def share(self) -> float:
+        """float: of the next weights in the mean."""
+        if not self.n:
+            return 1
+        if self.kind == "swa":
+            return 1 / (self.n + 1)
+        return 1 - min(self.decay, (1 + self.n) / (_WARM_UP + self.n))
 
-    def after_step(self, modules: Mapping[str, torch.nn.Module], epoch: int) -> None:
-        """Average the weights after a step in an epoch, from 1."""
-        if self.kind != "ema" or epoch < self.start:
-            return
-        weight = 1 - min(self.decay, (1 + self.n) / (_WARM_UP + self.n))
-        if self._pairs is None or epoch != self._epoch:
-            self._forget()
-            pairs = self._add(modules, weight)
-            # Buffers may be other tensors after each step.
-            if not any(True for module in modules.values() for _ in module.buffers()):
-                self._epoch, self._pairs = epoch, pairs
-        else:
-            self._move(*self._pairs, weight)
+    def moves_in(self, epoch: int) -> bool:
+        """Whether the mean moves after each step of an epoch, from 1."""
+        return self.kind == "ema" and epoch >= self.start
 
-    def after_epoch(self, modules: Mapping[str, torch.nn.Module], epoch: int) -> None:
-        """Average the weights after an epoch, from 1."""
-        if self.kind == "swa" and epoch >= self.start:
-            self._add(modules, 1 / (self.n + 1))
+    def moves_after(self, epoch: int) -> bool:
+        """Whether the mean moves after an epoch, from 1."""
+        return self.kind == "swa" and epoch >= self.start
 
-    def _add(self, modules: Mapping[str, torch.nn.Module], weight: float) -> Pairs:
-        live = {name: module.state_dict(keep_vars=True) for name, module in modules.items()}
-        if self.weights is None:
-            weight = 1
-            self.weights = {
-                name: {k: _copy(v) for k, v in tensors.items()} for name, tensors in live.items()
-            }
-        means, values = [], []
-        for name, tensors in live.items():
-            of_part = self.weights[name]
-            for key, value in tensors.items():
-                if isinstance(value, torch.Tensor) and _is_real(value):
-                    if of_part[key].device != value.device:  # of a checkpoint
-                        of_part[key] = of_part[key].to(value.device)
-                    means.append(of_part[key])
-                    values.append(value)
-                else:
-                    of_part[key] = _copy(value)
-        self._move(means, values, weight)
-        return means, values
+    def after_step(self, modules: Callable[[], Modules], epoch: int) -> None:
+        """Average the weights of the modules that a call returns, after a step in an epoch."""
+        if self.moves_in(epoch):
+            self._move(modules)
 
-    def _move(self, means: list[torch.Tensor], values: list[torch.Tensor], weight: float) -> None:
-        if means:
-            with torch.no_grad():
-                torch._foreach_lerp_(means, values, weight)
+    def after_epoch(self, modules: Callable[[], Modules], epoch: int) -> None:
+        """Average the weights of the modules that a call returns, after an epoch."""
+        if self.moves_after(epoch):
+            self._move(modules)
+
+    def _move(self, modules: Callable[[], Modules]) -> None:
+        self._paired(modules).move(self.share)
         self.n += 1
+
+    def exchanged(self, modules: Callable[[], Modules]) -> _Exchanged | None:
+        """Return the context in which modules have the mean; None if they cannot be set in place.
+
+        There must be a mean.
+        """
+        pairs = self._paired(modules)
+        return _Exchanged(pairs) if pairs.can_exchange else None
+
+    def keep_in(self, weights: dict[str, dict[str, Any]] | None) -> None:
+        """Keep the mean in other tensors, which have its values."""
+        self.weights = weights
+        self.forget_modules()
+
+    def forget_modules(self) -> None:
+        """Read the modules again before the next step: parts of them may be other ones."""
+        self._pairs = None
+
+    def _paired(self, modules: Callable[[], Modules]) -> _Pairs:
+        if self._pairs is None or not self._pairs.hold():
+            found = modules()
+            # What is made here is used outside of inference mode, too.
+            with torch.inference_mode(False):
+                if self.weights is None:
+                    self.weights = {
+                        name: {k: _copy(v) for k, v in module.state_dict().items()}
+                        for name, module in found.items()
+                    }
+                self._pairs = _Pairs(found, self.weights)
+        return self._pairs
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as tensors, numbers and strings."""
@@ -123,7 +133,109 @@ class WeightAverage:
         return average
 
 
-def _is_real(value: torch.Tensor) -> bool:
+class _Pairs:
+    """The tensors of modules, and beside them those of their mean.
+
+    Parameters
+    ----------
+    modules : dict of str to Module
+    weights : dict of str to state dict
+        The mean, whose tensors are moved to the devices of the modules.
+
+    Attributes
+    ----------
+    can_exchange : bool
+        Whether values can be copied into all tensors of the modules in place.
+    """
+
+    def __init__(self, modules: Modules, weights: dict[str, dict[str, Any]]) -> None:
+        self.means: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self.last: list[torch.Tensor] = []  # that are not averaged, as those of integers
+        self.last_values: list[torch.Tensor] = []
+        self.others: list[tuple[torch.nn.Module, dict[str, Any], str]] = []
+        self.buffers: list[tuple[dict[str, torch.Tensor | None], str, torch.Tensor]] = []
+        self.can_exchange = True
+        for name, module in modules.items():
+            is_plain_part = has_plain_state(module)
+            for layer in module.modules():
+                self.buffers += [
+                    (layer._buffers, key, buffer)
+                    for key, buffer in layer._buffers.items()
+                    if buffer is not None
+                ]
+            for key, value in module.state_dict(keep_vars=True).items():
+                if is_plain_part and is_plain(value):
+                    self._add(weights[name], key, value)
+                else:
+                    self.others.append((module, weights[name], key))
+                    self.can_exchange = False
+
+    def _add(self, of_part: dict[str, Any], key: str, value: torch.Tensor) -> None:
+        if of_part[key].device != value.device:  # of a checkpoint
+            of_part[key] = of_part[key].to(value.device)
+        is_mean = is_averaged(value)
+        (self.means if is_mean else self.last).append(of_part[key])
+        (self.values if is_mean else self.last_values).append(value)
+        if 0 in value.stride():
+            self.can_exchange = False
+
+    def hold(self) -> bool:
+        """Whether no buffer was replaced."""
+        return not self.buffers or all(
+            buffers.get(key) is value for buffers, key, value in self.buffers
+        )
+
+    def move(self, share: float) -> None:
+        """Move the means to the values by a share of the difference."""
+        if torch.is_inference_mode_enabled():
+            self._move(share)
+        else:
+            with torch.no_grad():
+                self._move(share)
+        if self.others:
+            with torch.inference_mode(False), torch.no_grad():
+                self._move_others(share)
+
+    def _move(self, share: float) -> None:
+        if self.means:
+            torch._foreach_lerp_(self.means, self.values, share)
+        if self.last:
+            torch._foreach_copy_(self.last, self.last_values)
+
+    def _move_others(self, share: float) -> None:
+        states: dict[int, dict[str, Any]] = {}
+        for module, of_part, key in self.others:
+            if id(module) not in states:
+                states[id(module)] = module.state_dict(keep_vars=True)
+            value = states[id(module)][key]
+            if isinstance(value, torch.Tensor) and is_averaged(value):
+                of_part[key].lerp_(value.to(of_part[key].device), share)
+            else:
+                of_part[key] = _copy(value)
+
+
+class _Exchanged:
+    """Context in which modules have the mean of their weights."""
+
+    def __init__(self, pairs: _Pairs) -> None:
+        self.means = pairs.means + pairs.last
+        self.values = pairs.values + pairs.last_values
+
+    def __enter__(self) -> None:
+        self.running = [value.detach().clone() for value in self.values]
+        self._set(self.means)
+
+    def __exit__(self, *error: object) -> None:
+        self._set(self.running)
+
+    def _set(self, tensors: list[torch.Tensor]) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.values, tensors)
+
+
+def is_averaged(value: torch.Tensor) -> bool:
+    """Whether a tensor of a module is averaged: one of real numbers."""
     return value.is_floating_point() and is_plain(value)
 
 

@@ -44,12 +44,15 @@ class EpochReport:
         Further columns of the epoch's row in the history.
     finished : bool, default=True
         False if a callback ended the epoch before its last batch.
+    is_averaged : bool, default=False
+        Whether the runner has averaged the weights after the epoch, where they are.
     """
 
     losses: list[float] | None = None
     sizes: Sequence[int] = ()
     columns: dict[str, Any] = field(default_factory=dict)
     finished: bool = True
+    is_averaged: bool = False
 
 
 class EpochRunner(Protocol):
@@ -68,6 +71,10 @@ class EpochRunner(Protocol):
 
 class EpochWatcher(Protocol):
     """Gets notifications of the epochs of one network; returns whether to go on."""
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether it may read the network's weights at the end of an epoch."""
 
     def epoch_begins(self) -> bool:
         """Open a row of the history; False skips the epoch."""
@@ -196,6 +203,8 @@ class ActiveNetwork:
     ----------
     each_batch : bool
         Whether `after_batch` does anything.
+    counts_batches : bool
+        Whether `count_batch` does anything.
     """
 
     def __init__(
@@ -230,7 +239,8 @@ class ActiveNetwork:
         steps = state.schedule is not None and state.schedule.every_batch
         looks = checks is not None and checks.every is not None
         averages = state.average is not None and state.average.kind == "ema"
-        self.each_batch = bool(self.limited or steps or looks or averages)
+        self.counts_batches = bool(steps or looks)
+        self.each_batch = bool(self.limited or averages or self.counts_batches)
 
     @property
     def is_done(self) -> bool:
@@ -249,19 +259,21 @@ class ActiveNetwork:
         return self.watcher.epoch_begins()
 
     def after_batch(self) -> None:
-        """Enforce `max_norm` after a step of the optimizer, and count the batch."""
+        """Do what belongs to a step of the optimizer: `max_norm`, averages, counting the batch."""
+        state = self.state
         if self.max_norm is not None:
             constrain_rows([p for p in self.limited if p.requires_grad], self.max_norm)
-        self.count_batch()
+        if state.average is not None:
+            state.average.after_step(state.modules, state.counters.n_epochs + 1)
+        if self.counts_batches:
+            # What checks and schedules make is used outside of inference mode, too.
+            with torch.inference_mode(False):
+                self.count_batch()
 
     def count_batch(self) -> None:
-        """Count a batch, for averages, checks and schedules that step per batch."""
-        if not self.each_batch:
-            return
+        """Count a batch, for checks and schedules that step per batch."""
         counters = self.state.counters
         counters.n_batches += 1
-        if self.state.average is not None:
-            self.state.average.after_step(self.state.modules(), counters.n_epochs + 1)
         if self.checks is not None:
             self.checks.after_batch(counters.n_batches)
         if self.state.schedule is not None:
@@ -272,12 +284,12 @@ class ActiveNetwork:
         state, start = self.state, time.perf_counter()
         go_on = report.finished
         if report.finished:
-            if state.average is not None:
-                state.average.after_epoch(state.modules(), state.counters.n_epochs + 1)
+            if state.average is not None and not report.is_averaged:
+                state.average.after_epoch(state.modules, state.counters.n_epochs + 1)
             self._record(report)
             if report.losses is not None:
                 _last_row(state.history)["dur"] = seconds + time.perf_counter() - start
-            with state.averaged():
+            with self._as_watched():
                 go_on = self.watcher.epoch_ends()
         self._n_rows = len(state.history)
         self.epochs_left -= 1
@@ -286,10 +298,14 @@ class ActiveNetwork:
         if state.schedule is not None:
             state.schedule.after_epoch(state.counters.n_epochs, state.counters.last)
         # The watcher is notified in any case.
-        with state.averaged():
+        with self._as_watched():
             go_on = self.watcher.epoch_counted() and go_on
         if not go_on:
             self.epochs_left = 0
+
+    def _as_watched(self) -> AbstractContextManager[None]:
+        """Return the context in which the network has the weights that a watcher may read."""
+        return self.state.averaged() if self.watcher.reads_weights else contextlib.nullcontext()
 
     def _record(self, report: EpochReport) -> None:
         row = _last_row(self.state.history)

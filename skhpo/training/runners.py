@@ -204,13 +204,11 @@ class DirectSteps:
                     rows = step(X, y, weight)
                     losses.append(rows if weight is None else rows * weight)
                     if after_batch is not None and not self.program.n_waiting:
-                        with torch.inference_mode(False):
-                            after_batch()
+                        after_batch()
                 if self.program.n_waiting:
                     self.program.complete_step()
                     if after_batch is not None:
-                        with torch.inference_mode(False):
-                            after_batch()
+                        after_batch()
             finally:
                 self.program.finish()
         if not losses:

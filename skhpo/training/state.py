@@ -19,7 +19,7 @@ import torch
 from .averaging import WeightAverage
 from .randomness import Stream
 from .schedule import Schedule
-from .structure import is_plain
+from .structure import has_plain_state, is_plain
 
 __all__ = [
     "Counters",
@@ -146,14 +146,17 @@ class TrainingState:
     def set_weights(self, weights: dict[str, Any]) -> None:
         """Load copied state dicts."""
         for name, state in weights.items():
-            if isinstance(self.parts[name], torch.nn.Module):
-                _own_memory(self.parts[name])
-            self.parts[name].load_state_dict(state)
+            part = self.parts[name]
+            if isinstance(part, torch.nn.Module):
+                if _copy_into(part, state):
+                    continue
+                _own_memory(part)
+            part.load_state_dict(state)
 
     def resume(self, *, checked: bool) -> None:
         """Load the running weights again; keep the best ones if there are checks."""
         if self.running_weights is not None:
-            self.best_weights = self.copy_weights()
+            self.best_weights = self.copy_weights() if checked else None
             self.set_weights(self.running_weights)
             self.running_weights = None
         if not checked:
@@ -171,8 +174,9 @@ class TrainingState:
 
     def averaged(self) -> AbstractContextManager[None]:
         """Load the averaged weights, if there are any, within this context."""
-        weights = None if self.average is None else self.average.weights
-        return contextlib.nullcontext() if weights is None else self._with(weights)
+        if self.average is None or self.average.weights is None:
+            return contextlib.nullcontext()
+        return self.average.exchanged(self.modules) or self._with(self.average.weights)
 
     @contextlib.contextmanager
     def _with(self, weights: Any) -> Iterator[None]:
@@ -218,6 +222,27 @@ class TrainingState:
         self.counters = Counters(**state["counters"])
         self.frozen_until = state["frozen_until"]
         self.history[:] = state["history"]
+
+
+def _copy_into(module: torch.nn.Module, state: dict[str, Any]) -> bool:
+    """Copy a state dict into the tensors of a module; return False if that needs more."""
+    if not has_plain_state(module):
+        return False
+    own = module.state_dict(keep_vars=True)
+    if own.keys() != state.keys():
+        return False
+    for key, tensor in own.items():
+        if not _fits(state[key], tensor) or 0 in tensor.stride():
+            return False
+    if own:
+        with torch.no_grad():
+            torch._foreach_copy_(list(own.values()), [state[key] for key in own])
+    return True
+
+
+def _fits(value: Any, tensor: torch.Tensor) -> bool:
+    is_tensor = isinstance(value, torch.Tensor) and is_plain(value) and is_plain(tensor)
+    return is_tensor and value.shape == tensor.shape
 
 
 def _own_memory(module: torch.nn.Module) -> None:

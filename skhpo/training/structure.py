@@ -16,6 +16,7 @@ __all__ = [
     "copied",
     "copies_of_compressed",
     "frozen",
+    "has_plain_state",
     "is_of_torch",
     "is_plain",
     "is_setting",
@@ -28,6 +29,10 @@ _OF_MODULE = {
     *("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"),
     *("_compiled_call_impl", *(name for name in vars(nn.Module()) if name.startswith("_"))),
 }
+_STATE_HOOKS = (
+    *("_state_dict_pre_hooks", "_state_dict_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _SIMPLE = {type(None), bool, int, str}
 _BY_VALUE = (bool, int, float, complex, str, bytes, type, np.generic)
@@ -46,6 +51,25 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and not (tensor.is_floating_point() and tensor.itemsize == 1)
         and not isinstance(tensor, UninitializedTensorMixin)
     )
+
+
+def has_plain_state(module: nn.Module) -> bool:
+    """Whether a state dict has a module's own tensors, which loading one only copies."""
+    return (
+        type(module).state_dict is nn.Module.state_dict
+        and type(module).load_state_dict is nn.Module.load_state_dict
+        and all(map(_has_plain_state, {type(layer) for layer in module.modules()}))
+        and not any(getattr(layer, hooks) for layer in module.modules() for hooks in _STATE_HOOKS)
+    )
+
+
+def _has_plain_state(kind: type[nn.Module]) -> bool:
+    """Whether a layer saves and loads its parameters and buffers, and nothing else, as torch's."""
+    # Batch normalization only counts batches in addition.
+    return all(
+        getattr(kind, name).__module__.startswith("torch.nn.modules.")
+        for name in ("_save_to_state_dict", "_load_from_state_dict")
+    ) and (kind.get_extra_state is nn.Module.get_extra_state)
 
 
 def makes_layers(factory: Any) -> bool:

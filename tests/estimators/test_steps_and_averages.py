@@ -18,6 +18,7 @@ from skhpo.estimators import TorchClassifier, TorchRegressor
 from skhpo.lockstep import Member, train_together
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
+from skhpo.training.averaging import WeightAverage
 
 
 class Silent(Callback):
@@ -30,9 +31,9 @@ def module(norm=True):
     return nn.Sequential(*layers)
 
 
-def plain_loop(X, y, n_epochs, *, max_norm=None, after_step=lambda model: None):
+def plain_loop(X, y, n_epochs, *, model=None, max_norm=None, after_step=lambda model: None):
     """Train with all rows as one batch, which needs no order."""
-    model = module()
+    model = model or module()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     X, y = torch.from_numpy(X), torch.from_numpy(y)
     for _ in range(n_epochs):
@@ -138,6 +139,45 @@ def test_averages(blobs, callbacks, params, average):
     assert_alike(net, model, blobs[0])
 
 
+class Counting(nn.Module):
+    """Has other buffers after each step, and a state that is no tensor of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = module(norm=False)
+        self.register_buffer("norm", torch.ones(1))
+        self.n_calls = 0.0
+
+    def forward(self, x):
+        if self.training:
+            self.norm = self.norm + self.layers[0].weight.detach().norm()
+            self.n_calls += 1
+        return self.layers(x) / self.norm
+
+    def get_extra_state(self):
+        return torch.tensor(self.n_calls)
+
+    def set_extra_state(self, state):
+        self.n_calls = float(state)
+
+
+@pytest.mark.parametrize("kind", ["ema", "swa"])
+def test_states_of_any_kind_are_averaged(blobs, kind):
+    net = net_of(average=kind, average_from=2).set_params(module=Counting()).fit(*blobs)
+    assert net.history_[-1]["train_loss"] < net.history_[0]["train_loss"]
+    average = Ema(0.999) if kind == "ema" else Swa(1)
+
+    def after_step(model):
+        if model.n_calls > 1:
+            average(model)
+
+    model = plain_loop(*blobs, 8, model=Counting(), after_step=after_step)
+    n_calls = model.n_calls
+    model.load_state_dict(average.mean)
+    assert_alike(net, model, blobs[0])
+    assert net.module_.n_calls == pytest.approx(model.n_calls) != n_calls
+
+
 @pytest.mark.parametrize("kind", ["ema", "swa"])
 def test_checks_use_the_average_and_the_best_predicts(blobs, kind):
     X, y = blobs
@@ -231,12 +271,14 @@ def test_older_checkpoints_have_no_average(blobs):
     ],
     ids=["ema", "swa", "clipped", "accumulated"],
 )
-def test_in_lockstep_as_alone(line, params, caplog):
+def test_in_lockstep_as_alone(line, params, caplog, monkeypatch):
     X, y = line
     params = {"max_epochs": 3, "lr": 0.02, "validation_fraction": 0.2, **params}
     nets = [TorchRegressor(random_state=seed, **params) for seed in range(3)]
     alone = [clone(net).fit(X, y) for net in nets]
-    with caplog.at_level("DEBUG", logger="skhpo"):
+    with caplog.at_level("DEBUG", logger="skhpo"), monkeypatch.context() as patched:
+        patched.setattr(WeightAverage, "after_step", None)  # nothing network by network
+        patched.setattr(WeightAverage, "after_epoch", None)
         assert train_together([Member(net, X, y) for net in nets]) == [None] * 3
     assert "3 nets in lockstep" in caplog.text
     for net, other in zip(nets, alone, strict=True):

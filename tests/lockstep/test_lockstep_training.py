@@ -19,8 +19,9 @@ pytestmark = pytest.mark.usefixtures("nothing_falls_back")
 
 
 class Net(nn.Sequential):
-    def __init__(self, in_features, out_features, probabilities=False):
-        layers = [nn.Linear(in_features, 5), nn.Tanh(), nn.Linear(5, out_features)]
+    def __init__(self, in_features, out_features, probabilities=False, norm=False):
+        norms = [nn.BatchNorm1d(5)] if norm else []
+        layers = [nn.Linear(in_features, 5), *norms, nn.Tanh(), nn.Linear(5, out_features)]
         super().__init__(*layers, *([nn.Softmax(1)] if probabilities else []))
         self.double()
 
@@ -49,10 +50,24 @@ def assert_alike(nets, expected, X):
         assert one.counters.n_epochs == two.counters.n_epochs
         assert one.counters.n_batches == two.counters.n_batches
         assert one.counters.n_checks == two.counters.n_checks
-        assert (one.running_weights is None) == (two.running_weights is None)
+        assert_same_tensors(one.running_weights, two.running_weights)
+        assert (one.average is None) == (two.average is None)
+        if one.average is not None:
+            assert one.average.n == two.average.n
+            assert_same_tensors(one.average.weights, two.average.weights)
         assert one.frozen_until == two.frozen_until
     for output, other in zip(predict_together(nets, [X] * len(nets)), expected, strict=True):
         np.testing.assert_allclose(output, other.predict_outputs(X), atol=1e-8)
+
+
+def assert_same_tensors(weights, others):
+    assert (weights is None) == (others is None)
+    for name, tensors in (weights or {}).items():
+        assert tensors.keys() == others[name].keys()
+        for key, value in tensors.items():
+            torch.testing.assert_close(value, others[name][key], rtol=0, atol=1e-8)
+            # What is saved is no part of the group's tensors.
+            assert value.untyped_storage().nbytes() == value.nbytes
 
 
 def assert_trains_alike(make, X, y, rows=None, further=0, **fit_params):
@@ -127,6 +142,31 @@ def test_optimizers_without_kernels_of_their_own(optimizer):
 def test_a_few_rows_join_the_last_batch_of_some_networks():
     rows = [np.arange(n) for n in (99, 95, 100)]  # one batch, one, and 80 and 20
     assert_trains_alike(lambda k: classifier(k, batch_size=80), X, Y, rows=rows, further=2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_averages_may_differ(seed):
+    rng = np.random.default_rng(seed)
+
+    def draw(**choices):
+        drawn = {name: of_name[rng.integers(len(of_name))] for name, of_name in choices.items()}
+        return {name: value for name, value in drawn.items() if value is not None}
+
+    checked, norm = rng.random(2) < 0.5
+    common = draw(accumulate=[1, 1, 3], freeze=[None, None, {"0.*": 2}], max_grad_norm=[None, 0.5])
+    common |= {"module__norm": bool(norm), "validation_fraction": 0.2 if checked else None}
+    own, may_end = [], "freeze" not in common  # or epochs would be another reason to fall back
+    for _ in range(N):
+        one = draw(average=[None, "ema", "ema", "swa"], max_norm=[None, 0.4])
+        if may_end:
+            one |= draw(max_epochs=[2, 3, 5])
+        if "average" in one:
+            one |= draw(average_decay=[0.3, 0.999], average_from=[None, 1, 2, 3])
+            one |= draw(recalibrate=[False, True])
+        if checked:
+            one |= draw(check_every=[None, 2], patience=[None, 2 if may_end else None])
+        own.append(common | one)
+    assert_trains_alike(lambda k: classifier(k, **own[k]), X, Y, further=2)
 
 
 def test_limits_of_norms_may_differ():

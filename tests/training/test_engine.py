@@ -18,6 +18,8 @@ class History(list):
 class Watcher:
     """Opens rows, and says stop where it was told to."""
 
+    reads_weights = True
+
     def __init__(self, state, **stops):
         self.state = state
         self.stops = stops
