@@ -6,7 +6,8 @@ processor, in one process with one thread; what is imported and compiled once is
 in `race_contestants.py`:
 
 * ``bayes``, ``hyperband``, ``hyperband-bayes``: `BayesSearchCV` and `HalvingHyperbandSearchCV`
-  (with ``sampler="bayes"``), all else their defaults. ``hyperband-folds`` has
+  (with ``sampler="bayes"``), all else their defaults. ``hyperband-ema`` has networks with
+  ``average="ema"``. ``hyperband-folds`` has
   ``fold_schedule="auto"``, and returns only what was fitted on all folds, ``hyperband-priors``
   ``priors="defaults"``. ``bayes-single`` has no
   lockstep;

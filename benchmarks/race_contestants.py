@@ -148,8 +148,9 @@ def refitted(name, task, params, seed):
 class Report:
     """Reports rows to the clock as soon as all folds are scored, and stops the search in time."""
 
-    def __init__(self, clock):
+    def __init__(self, clock, fixed):
         self.clock = clock
+        self.fixed = fixed
         self.losses = {}
 
     def on_fit_end(self, search, trial, result):
@@ -157,19 +158,21 @@ class Report:
         losses.append(-result.test_scores.get("score", np.nan))
         if len(losses) == search.n_splits_:
             epochs = {} if trial.resource is None else {"max_epochs": trial.resource}
-            self.clock.report(np.mean(losses), {**trial.params, **epochs})  # NaN if it was stopped
+            params = {**self.fixed, **trial.params, **epochs}
+            self.clock.report(np.mean(losses), params)  # NaN if it was stopped
         self.clock.check()
 
 
-def ours(kind, task, seed, clock, **arguments):
+def ours(kind, task, seed, clock, fixed=None, **arguments):
+    fixed = fixed or {}  # parameters of the network that are not searched
     search = kind(
-        network(task),
+        network(task, **fixed),
         SPACE,
         scoring=task.scoring,
         cv=task.folds,
         refit=False,
         random_state=seed,
-        callbacks=[Report(clock)],
+        callbacks=[Report(clock, fixed)],
         **arguments,
     )
     search.fit(task.X, task.y)
@@ -553,6 +556,7 @@ CONTESTANTS = {
     "bayes-racing": bayes(lockstep=False, racing="auto"),
     "hyperband": hyperband(),
     "hyperband-bayes": hyperband(sampler="bayes"),
+    "hyperband-ema": hyperband(fixed={"average": "ema"}),
     "hyperband-folds": hyperband(fold_schedule="auto"),
     "hyperband-priors": hyperband(priors="defaults"),
     "tpe-hyperband": partial(under_optuna, "tpe", "hyperband"),
