@@ -172,8 +172,13 @@ def check_one_label(
     """Check one label per sample; return `Labels.learned` and the labels as positions."""
     y = column_or_1d(y, warn=True)
     check_labels(y, "y")
-    check_classification_targets(y)
+    # Integers are labels, about which scikit-learn at most warns: if there are very many.
+    are_integers = y.dtype.kind in "biu"
+    if not are_integers:
+        check_classification_targets(y)
     labels = Labels.learned(known, y, given, listed, shape)
+    if are_integers and 2 * len(labels.classes) > len(y) - 2:
+        check_classification_targets(y)
     return labels, encode(y, labels.classes)
 
 
