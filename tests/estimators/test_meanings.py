@@ -329,3 +329,13 @@ def test_an_activation_with_weights_is_copied_for_each_layer():
     net = MLP(3, 2, n_layers=2, activation=nn.PReLU(init=0.5))
     assert len({id(p) for p in net.parameters()}) == 8
     assert MLP(3, 2, activation=functools.partial(nn.PReLU, init=0.5)).activation_0.weight == 0.5
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 100])
+def test_probabilities_of_logits_are_their_softmax(n_classes):
+    X, y = np.random.default_rng(0).normal(size=(300, 5)), np.arange(300) % n_classes
+    net = TorchClassifier(ending(lambda x: 90 * x), max_epochs=1, random_state=0).fit(X, y)
+    logits = torch.cat(list(net.forward_iter(X))).double()
+    found = net.predict_proba(X)
+    np.testing.assert_allclose(found, torch.softmax(logits, 1), rtol=1e-4, atol=1e-12)
+    assert found.shape == (300, n_classes)

@@ -18,6 +18,7 @@ SPARSE = scipy.sparse.csr_matrix(np.where(X > 0, X, 0))
 CASES = {
     "one array": [X, X, X],
     "arrays of different lengths": [X, X[:83], X[:40]],
+    "arrays of which two have the same targets": [X, X.copy(), X.copy(), X.copy()],
     "rows of one array": SUBSETS,
     "rows and whole arrays": [X, X.copy(), SUBSETS[0]],
     "rows that are read": [SPARSE, SPARSE[:50]],

@@ -67,7 +67,7 @@ class _Product:
     It is prepared for the shapes, and layouts in memory, of the last call.
     """
 
-    def __init__(self, call: Callable[..., None], torchs: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, call: Any, torchs: Callable[..., torch.Tensor]) -> None:
         self._call, self._torchs = call, torchs
         self._layout: object = None
 
@@ -89,16 +89,19 @@ class _Product:
             return lambda a, b, out: self._torchs(a, b, out=out)
         (m, k), n = a.shape[-2:], b.shape[-1]
         (of_a, step_a), (of_b, step_b), (_, step) = (_layout(t) for t in (a, b, out))
-        call, head = self._call, (_BY_ROWS, of_a, of_b, m, n, k, 1.0)
+        # Numbers are converted for C here, not in each call.
+        call, (whole, *_, real) = self._call, self._call.argtypes[:7]
+        head = (*map(whole, (_BY_ROWS, of_a, of_b, m, n, k)), real(1))
+        step_a, step_b, step, zero = whole(step_a), whole(step_b), whole(step), real(0)
         if a.ndim == 2:
             return lambda a, b, out: call(
-                *head, a.data_ptr(), step_a, b.data_ptr(), step_b, 0.0, out.data_ptr(), step
+                *head, a.data_ptr(), step_a, b.data_ptr(), step_b, zero, out.data_ptr(), step
             )
-        each_a, each_b, each = (t.stride(0) for t in (a, b, out))
+        each_a, each_b, each = (whole(t.stride(0)) for t in (a, b, out))
 
         def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
             of_a, of_b = (a.data_ptr(), step_a, each_a), (b.data_ptr(), step_b, each_b)
-            call(*head, *of_a, *of_b, 0.0, out.data_ptr(), step, each, a.size(0))
+            call(*head, *of_a, *of_b, zero, out.data_ptr(), step, each, a.size(0))
 
         n_parts = 2 * m * k * n * len(a) // _OPERATIONS_OF_PART
         return multiply if n_parts < 2 else functools.partial(_divided, multiply, n_parts)
