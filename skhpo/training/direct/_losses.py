@@ -110,8 +110,8 @@ class CrossEntropy(_ClassLoss):
                 self._logits = torch.empty_like(self._negative)
         if self._logits is not None:
             logits = self._logits.copy_(logits)
-        if scale.ndim:
-            self._minus_scale = -scale.unsqueeze(-2)
+        if scale.ndim:  # weights may be less precise than the network
+            self._minus_scale = -scale.unsqueeze(-2).to(logits.dtype)
         elif scale is not self._scale:  # which is the same in all steps
             self._scale, self._minus_scale = scale, self._ones * -scale
         self._logs = torch.log_softmax(logits, -2, out=self._logs)
