@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from joblib.externals.loky import BrokenProcessPool, reusable_executor
 from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.backend.reduction import dumps
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -29,7 +28,7 @@ from sklearn.utils._pprint import _EstimatorPrettyPrinter
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
 from sklearn.utils.metadata_routing import get_routing_for_object
-from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.metaestimators import _safe_split as safe_split
 from sklearn.utils.validation import _check_feature_names_in as feature_names
 from sklearn.utils.validation import _check_method_params as check_method_params
 from sklearn.utils.validation import _num_samples as num_samples
@@ -64,21 +63,6 @@ __all__ = [
     "scorer_parts",
     "validate_parameter_constraints",
 ]
-
-
-def safe_indexing(X: Any, indices: Any) -> Any:
-    """Return rows of data of any kind; looking for its kind takes longer than copying few rows."""
-    kinds = type(X), type(indices)
-    if kinds == (np.ndarray, np.ndarray) and X.ndim and indices.dtype.kind in "iub":
-        return X[indices]
-    return _safe_indexing(X, indices)
-
-
-def safe_split(estimator: Any, X: Any, y: Any, indices: Any, train_indices: Any = None) -> Any:
-    """Return rows of inputs and targets; of a kernel matrix also the columns."""
-    if get_tags(estimator).input_tags.pairwise:
-        return _safe_split(estimator, X, y, indices, train_indices)
-    return safe_indexing(X, indices), None if y is None else safe_indexing(y, indices)
 
 
 def imported_class(name: str) -> Any:

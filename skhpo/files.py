@@ -1,4 +1,4 @@
-"""Files of this package: written completely or not at all, with helpful errors."""
+"""Files of this package: written completely or not at all, locked, with helpful errors."""
 
 from __future__ import annotations
 
@@ -7,27 +7,46 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-from .exceptions import StorageError
+from .exceptions import JournalError, StorageError
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
+    import msvcrt
+except ImportError:  # all others
+    msvcrt = None  # type: ignore[assignment]
 
 __all__ = [
+    "HAS_LOCKS",
+    "OPEN_FILES_MOVE",
     "append_at",
+    "lock",
     "opened",
     "read_file",
     "storing",
     "to_disk",
+    "unlock",
     "write_all",
     "write_atomically",
 ]
+
+HAS_LOCKS = fcntl is not None or msvcrt is not None
+
+# Whether open files can be renamed and removed, and folders locked: not on Windows.
+OPEN_FILES_MOVE = fcntl is not None
+
+# The byte that Windows locks in the place of a file, far behind what is written, because nobody
+# else can read a locked one; and seconds between two tries to lock it.
+_BYTE = 2**31 - 2
+_AGAIN = 0.01
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS
 
@@ -162,3 +181,66 @@ def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
         yield file
+
+
+def lock(
+    descriptor: int, path: str | PathLike[str], *, shared: bool = False, wait: bool = False
+) -> bool:
+    """Lock the open file of a journal, until it is closed; return whether it was free.
+
+    Parameters
+    ----------
+    descriptor : int
+    path : Path
+        Of the file, for messages.
+    shared : bool, default=False
+        Whether others may have a lock of this kind at the same time.
+    wait : bool, default=False
+        Whether to wait until it is free.
+
+    Raises
+    ------
+    JournalError
+        If its file system has no locks.
+    """
+    try:
+        if fcntl is not None:
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        elif msvcrt is not None:
+            while not _lock_byte(descriptor, msvcrt.LK_NBLCK):
+                if not wait:
+                    return False
+                time.sleep(_AGAIN)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise JournalError(
+            f"a journal must be on a file system with locks, but {str(path)!r} cannot be locked: "
+            f"{error.strerror}; give a path on another one"
+        ) from error
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Let go of a lock, also for forked children that have the file open."""
+    with contextlib.suppress(OSError):  # it was not locked
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        elif msvcrt is not None:
+            _lock_byte(descriptor, msvcrt.LK_UNLCK)
+
+
+def _lock_byte(descriptor: int, how: int) -> bool:
+    """Lock or unlock the byte that stands for a file; return whether nobody else had locked it."""
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, _BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, how, 1)  # type: ignore[attr-defined]
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    finally:
+        os.lseek(descriptor, place, os.SEEK_SET)
+    return True

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import pickle
 import site
 import sys
 import sysconfig
@@ -26,8 +27,44 @@ from typing import Any
 import joblib
 import numpy as np
 
-__all__ = ["describe", "differences", "digest", "hash_of_code", "versions"]
+from . import space
 
+__all__ = ["describe", "differences", "digest", "hash_of_code", "of_search", "versions"]
+
+
+# Parameters of a search that change neither what is fitted nor, but for rounding, how it scores.
+_FREE = {
+    "callbacks",
+    "confirm",
+    "cv",
+    "devices",
+    "estimator",
+    "fit_timeout",
+    "journal",
+    "keep_from",
+    "keep_models",
+    "lockstep",
+    "max_cost",
+    "max_time",
+    "n_jobs",
+    "param_distributions",
+    "refit",
+    "refit_epochs",
+    "return_predictions",
+    "shared",
+    "verbose",
+}
+# Parameters with the defaults that they have in journals which do not name them.
+_NEW = {
+    "constraints": None,
+    "early_stopping_on": "inner",
+    "fold_schedule": None,
+    "forbidden": None,
+    "objectives": None,
+    "prior_confidence": "medium",
+    "priors": None,
+    "racing": None,
+}
 
 _METHODS = types.MethodType | types.BuiltinMethodType | types.MethodWrapperType
 
@@ -39,6 +76,52 @@ _ABOUT |= {"__slotnames__"}  # which copying or pickling an instance adds
 _OF_MODULE = {"__file__", "__name__", "__package__"}
 _WRAPPERS = types.FunctionType | type(functools.cache(int))
 _PLAIN = bool | int | float | complex | str | bytes | None
+
+
+def of_search(
+    settings: Mapping[str, Any],
+    estimator: Any,
+    distributions: Any,
+    cv: Any,
+    data: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Describe what makes a search the one it is, as JSON.
+
+    Parameters
+    ----------
+    settings : dict
+        Parameters of the search.
+    estimator : estimator
+    distributions : dict or list of dict
+        Its space.
+    cv : splitter
+    data : dict
+        What ``fit`` got, by name.
+
+    Returns
+    -------
+    fingerprint : dict
+    """
+    changed = {k: v for k, v in settings.items() if k not in _NEW or v != _NEW[k]}
+    return {
+        "settings": {k: describe(v) for k, v in changed.items() if k not in _FREE},
+        "space": describe(space.translated(distributions)),
+        "estimator": describe(estimator),
+        "cv": describe(cv),
+        "data": {name: _digest_of_data(name, value) for name, value in data.items()},
+        "versions": versions("skhpo", "numpy", "scipy", "scikit-learn", "torch", "skorch"),
+    }
+
+
+def _digest_of_data(name: str, value: Any) -> str:
+    try:
+        return digest(value)
+    except pickle.PicklingError as error:
+        raise TypeError(
+            "a search with a journal, warm_start_from or logs is known by a hash of its data, that "
+            f"must be picklable, but {name}, a {type(value).__name__}, is not ({error.args[0]}); "
+            "define what it holds at the top level of a module, or leave those out"
+        ) from error
 
 
 def digest(value: Any) -> str:

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skhpo import files
 from skhpo.exceptions import JournalError
 from skhpo.journal import (
     Journal,
     SharedJournal,
     _file,
     _folder,
-    _locks,
     fit_event,
     read_trials,
     result_of,
@@ -178,7 +178,7 @@ def test_a_new_journal_without_a_fit_is_removed_after_an_error(n_fits, tmp_path)
     assert (tmp_path / "old").exists()
 
 
-@pytest.mark.skipif(not _locks.OPEN_FILES_MOVE, reason="Windows removes no open file")
+@pytest.mark.skipif(not files.OPEN_FILES_MOVE, reason="Windows removes no open file")
 @pytest.mark.parametrize("moment", ["_open", "_lock"])
 @pytest.mark.parametrize("is_new", [False, True])
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_a_system_that_keeps_the_names_of_open_files_and_locks_bytes(tmp_path, m
 
     for name in ("unlink", "rename", "replace"):
         monkeypatch.setattr(os, name, refusing(getattr(os, name)))
-    monkeypatch.setattr(_locks, "fcntl", None)
-    monkeypatch.setattr(_locks, "msvcrt", BytesAreLocked())
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(files, "msvcrt", BytesAreLocked())
     for module in (_file, _folder):
         monkeypatch.setattr(module, "OPEN_FILES_MOVE", False)
     path = tmp_path / "run"

@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import SGDClassifier
 
 from skhpo import HalvingHyperbandSearchCV, SearchSpace
-from skhpo.samplers import RandomSampler, register, registry
+from skhpo.samplers import RandomSampler, base, register
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plot_own_sampler.py"
 
@@ -35,7 +35,7 @@ SPACE = {"alpha": loguniform(1e-5, 1)}
 
 @pytest.fixture
 def names(monkeypatch):
-    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    monkeypatch.setattr(base, "_known", dict(base._known))
 
 
 def test_the_example_finds_good_configurations(names, capsys):

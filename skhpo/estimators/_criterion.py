@@ -14,13 +14,13 @@ from ..training.randomness import Stream
 from .feeding import batches_of, drawing_from
 from .settings import overridden, slices_batches
 
-__all__ = ["check_criterion"]
+__all__ = ["USUAL", "check_criterion"]
 
 _FEW = 8
 # Methods in which a loss of the user's may be computed.
 _LOSSES = ("get_loss", "train_step", "train_step_single", "run_single_epoch")
-# Those whose outputs are compared with the shape of y in any case.
-_KNOWN = {
+# Those of classifiers and of regressors whose outputs are compared with the shape of y in any case.
+USUAL = {
     True: (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.BCELoss),
     False: (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss),
 }
@@ -38,8 +38,6 @@ def check_criterion(net: Any, train: Any, fit_params: Mapping[str, Any], *, is_n
     plain = isinstance(train, Rows) and not train.are_items
     plain = plain and isinstance(train.targets, torch.Tensor)
     if not plain or overridden(net, *_LOSSES) or not home.startswith(("torch.nn.", "skhpo.")):
-        return
-    if isinstance(criterion, _KNOWN[is_classifier(net)]):
         return
     _check_values(net, criterion, train.targets)
     if not is_new or not slices_batches(net, training=False) or not len(train):

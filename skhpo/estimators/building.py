@@ -112,7 +112,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc] # skorch has no types
         """
         kwargs = self.get_params_for("module")
         _check_arguments(self, kwargs)
-        if takes_hp(self.module):
+        if "hp" in _free_arguments(self.module) and takes_hp(self.module):
             arguments, hp = split(self.module, kwargs)
             module = self.module(hp, **arguments)
             check_all_known(self.module, arguments, hp)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -27,7 +28,7 @@ from ..training.runners import DirectRunner, DirectSteps, PlainRunner
 from ..training.schedule import Schedule
 from ..training.structure import frozen
 from ._batch_norm import recalibrate, warn_of_gap
-from ._criterion import check_criterion
+from ._criterion import USUAL, check_criterion
 from ._hyperparameter_schedule import HyperparameterSchedule
 from ._outputs import learn_from
 from ._targets import BINARY, current_smoothing
@@ -116,7 +117,8 @@ def prepare_fit(
         dataset, checks = hold_out(net, inputs, targets, weight, validation)
     whole = inputs if checks is None else dataset
     train, valid = split_rows(net, dataset, whole, targets, split_params)
-    check_criterion(net, train, fit_params, is_new=reset)
+    if not isinstance(net.criterion_, USUAL[is_classifier(net)]):
+        check_criterion(net, train, fit_params, is_new=reset)
     if net.callbacks:
         check_monitors(net, valid, checks)
     return train, valid, checks

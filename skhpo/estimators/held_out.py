@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import get_scorer
 from torch.utils.data import Subset
 
-from .._compat import safe_indexing
-from ..rows import Inputs, RowSubset
+from ..rows import Inputs, RowSubset, take_rows
 from ..training.batches import RowBatches
 from ..training.data import as_dict
 from ..training.engine import Checks
@@ -83,9 +82,9 @@ def _parted(
 
     def part(rows: NDArray[np.intp], *, training: bool) -> Any:
         if isinstance(X, Mapping):
-            some = {k: safe_indexing(v, rows) for k, v in X.items()}
+            some = {k: take_rows(v, rows) for k, v in X.items()}
         else:
-            some = safe_indexing(X, rows)
+            some = take_rows(X, rows)
         of_rows = None if weight is None else weight[rows]
         return rows_of(net, some, y[rows], of_rows, training=training)
 

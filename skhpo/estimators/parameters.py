@@ -260,7 +260,7 @@ class ParametersMixin(NamesMixin):
         arguments = arguments_of(factory)
         if arguments is None:
             return None
-        if component == "module" and takes_hp(factory):
+        if component == "module" and "hp" in arguments and takes_hp(factory):
             return self._arguments_with_hp(arguments)
         given = _GIVEN_BY_THE_NET[component]
         arguments = {k: v for k, v in arguments.items() if k not in given}

@@ -11,7 +11,7 @@ import skorch.utils
 from skorch.utils import to_device
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from .._compat import safe_indexing
+from ..rows import take_rows
 from ..training.forwarding import plain_tuple
 from ._inputs import arranged
 from ._numbers import as_heads
@@ -93,7 +93,7 @@ class PredictingMixin(NetPart):  # type: ignore[misc] # skorch has no types
         if of_dataset:
             X = Subset(X, order.tolist())
         else:
-            X = {name: safe_indexing(value, order) for name, value in X.items()}
+            X = {name: take_rows(value, order) for name, value in X.items()}
         return _in_order(self._outputs_for(X), order)
 
     def _outputs_for(self, X: Any) -> Any:

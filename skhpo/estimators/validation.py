@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from .._compat import num_samples, safe_indexing
+from .._compat import num_samples
 from ..datasets import stored_targets
-from ..rows import FrameRows, Inputs, RowSubset, as_given, is_row_numbers
+from ..rows import FrameRows, Inputs, RowSubset, as_given, is_row_numbers, take_rows
 from ..training.data import as_array, as_container, is_read_by_rows
 from ..training.items import LabelledItems, is_pair, probed_items
 from ..training.randomness import OwnGenerators, Stream
@@ -367,7 +367,7 @@ def _kept(X: Any, mask: NDArray[np.bool_]) -> Any:
         return Subset(X, rows.tolist())
     if isinstance(X, Mapping):
         return {name: value[rows] for name, value in X.items()}
-    return safe_indexing(X, rows)
+    return take_rows(X, rows)
 
 
 def _check_agreement(

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.callback import AutoPropagatedCallback, CallbackContext
 
-from .._compat import check_method_params, dumps, safe_split
-from ..rows import as_given
+from .._compat import check_method_params, dumps
+from ..rows import as_given, split_by_rows
 from ._tasks import Environment
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def evaluation(
 
     @functools.cache
     def data() -> tuple[Any, Any]:
-        part, targets = safe_split(setting.estimator, X, y, rows)
+        part, targets = split_by_rows(setting.estimator, X, y, rows)
         return as_given(part), targets
 
     def metadata() -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import is_classifier
 
-from .._compat import safe_indexing
 from ..limits import FitTimeoutError, current_slot, time_for
+from ..rows import take_rows
 from ._callbacks import evaluation
 from ._continuation import advance, begin, end, holds_all_in_checkpoint, way_to_continue
 from ._measures import curves_of, found, known_before, measured
@@ -287,7 +287,7 @@ def _of_known_labels(X: Any, y: Any, work: Work) -> tuple[Any, Any]:
         known = np.isin(np.asarray(y), np.asarray(work.prepared.y))
         if known.any() and not known.all():
             rows = np.flatnonzero(known)
-            return safe_indexing(X, rows), safe_indexing(y, rows)
+            return take_rows(X, rows), take_rows(y, rows)
     return X, y
 
 

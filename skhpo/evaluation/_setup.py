@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.multiclass import type_of_target
 
-from .._compat import check_method_params, safe_indexing, safe_split
-from ..rows import Inputs, RowSubset, as_given
+from .._compat import check_method_params
+from ..rows import Inputs, RowSubset, as_given, split_by_rows, take_rows
 from ..scorers import looks_at_predictions_only
 from ..searchable import search_tags
 from ..wrappers import Inside, Prepared, arguments_inside, fit_wrappers, inside
@@ -255,8 +255,8 @@ def part_of(
 ) -> tuple[Any, Any]:
     """Return some rows of the data; not copied where they are large and can be read in place."""
     if lazily and _is_large(X) and reads_rows(estimator):
-        return RowSubset(X, rows), None if y is None else as_given(safe_indexing(y, rows))
-    X, y = safe_split(estimator, X, y, rows, other_rows)
+        return RowSubset(X, rows), None if y is None else as_given(take_rows(y, rows))
+    X, y = split_by_rows(estimator, X, y, rows, other_rows)
     return as_given(X), as_given(y)
 
 
@@ -292,7 +292,8 @@ class GroupData:
         self.X = X
         self.y = y
         self.shared = shared
-        self.lazily = looks_at_predictions_only(setting.scorer)
+        # Of small data no rows are read in place.
+        self.lazily = _is_large(X) and looks_at_predictions_only(setting.scorer)
         self.keep = keep
         self._made: dict[Any, Any] = {}
 
@@ -332,7 +333,7 @@ class GroupData:
 
         def transformed() -> tuple[Any, Any]:
             if (X := self.inner_rows(task, whole, prepared, part)) is not None:
-                return X, None if self.y is None else safe_indexing(self.y, self.rows(task, part))
+                return X, None if self.y is None else take_rows(self.y, self.rows(task, part))
             X, y = self._given(task, whole, part)
             return prepared.inner_data(X)[0], y
 

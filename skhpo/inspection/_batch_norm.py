@@ -10,8 +10,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._compat import num_samples, safe_indexing
+from .._compat import num_samples
 from ..arguments import COUNT, check_arguments
+from ..rows import take_rows
 from ..wrappers import fitted_inside
 
 __all__ = ["batch_norm_gap"]
@@ -133,7 +134,7 @@ def batch_norm_gap(estimator, X, y, *, n_passes=5, random_state=0):
     for _ in range(n_passes if shuffled else 1):
         order = rng.permutation(n) if shuffled else np.arange(n)
         for rows in _batches(order, batch_size):
-            own_X, own_y = safe_indexing(X, rows), y[rows]
+            own_X, own_y = take_rows(X, rows), y[rows]
             outputs = [_outputs(one, own_X) for one in (training, evaluated)]
             losses = [_loss(net, one, own_y) for one in outputs]
             lines.append((len(rows), *losses))

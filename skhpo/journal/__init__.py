@@ -10,7 +10,7 @@ file                what it does
 =================== ==========================================================================
 ``_events.py``      makes events of fits and reads them back; what their fields must be
 ``_lines.py``       events as lines with a number and a checksum, which follow from one another
-``_locks.py``       who is at work, and waiting for a lock
+``_locks.py``       waiting for a lock, and who has it
 ``_folder.py``      the folder beside the file: whose it is, split indices
 ``_fit_files.py``   files of single fits in it: checkpoints that rungs go on from, and kept models
 ``_predictions.py`` predictions of fits, one after the other in a file of each process

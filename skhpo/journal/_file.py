@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import JournalError, StorageError
-from ..files import storing, to_disk, write_all
+from ..files import OPEN_FILES_MOVE, lock, storing, to_disk, unlock, write_all
 from ._fit_files import Checkpoints, ModelFiles
 from ._folder import Folder, digest_of, workers_folder
 from ._lines import BEGINNING, FORMAT, check_beginning, read_lines, seal
-from ._locks import OPEN_FILES_MOVE, in_use, lock, unlock
+from ._locks import in_use
 from ._predictions import PredictionFiles
 from ._workers import Workers
 

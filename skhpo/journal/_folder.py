@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..exceptions import JournalError
-from ..files import read_file, storing, write_atomically
+from ..files import OPEN_FILES_MOVE, lock, read_file, storing, write_atomically
 from ._fit_files import FIT_FILE
-from ._locks import OPEN_FILES_MOVE, in_use, lock
+from ._locks import in_use
 from ._predictions import RECORD_FILE
 
 __all__ = ["Folder", "digest_of", "workers_folder"]

@@ -1,52 +1,26 @@
-"""Locks of open files: who has one is at work there; waiting for one, and whose it is."""
+"""Locks of journals: whether all machines see them, waiting for one, and whose it is."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from os import PathLike
 
 from ..exceptions import JournalError
+from ..files import lock
 
 __all__ = [
-    "HAS_LOCKS",
-    "OPEN_FILES_MOVE",
     "PATIENCE",
     "check_locks",
     "holder_of",
     "in_use",
     "is_stopped",
-    "lock",
     "report",
-    "unlock",
     "wait_for_lock",
 ]
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-try:
-    import msvcrt
-except ImportError:  # all others
-    msvcrt = None  # type: ignore[assignment]
-
-
-HAS_LOCKS = fcntl is not None or msvcrt is not None
-
-# Whether open files can be renamed and removed, and folders locked: not on Windows.
-OPEN_FILES_MOVE = fcntl is not None
-
-# The byte that Windows locks in the place of a file, far behind what is written, because nobody
-# else can read a locked one; and seconds between two tries to lock it.
-_BYTE = 2**31 - 2
-_AGAIN = 0.01
 
 # Where Linux lists what is mounted, and the options with which a network file system keeps locks to
 # one machine.
@@ -61,69 +35,6 @@ _LOCKS, _PROCESSES = "/proc/locks", "/proc"
 # Seconds after which a wait is reported. A turn takes milliseconds; it takes seconds where a
 # sampler that learns from many scores proposes for many workers.
 PATIENCE = 30.0
-
-
-def lock(
-    descriptor: int, path: str | PathLike[str], *, shared: bool = False, wait: bool = False
-) -> bool:
-    """Lock an open file, until it is closed; return whether it was free.
-
-    Parameters
-    ----------
-    descriptor : int
-    path : Path
-        Of the file, for messages.
-    shared : bool, default=False
-        Whether others may have a lock of this kind at the same time.
-    wait : bool, default=False
-        Whether to wait until it is free.
-
-    Raises
-    ------
-    JournalError
-        If its file system has no locks.
-    """
-    try:
-        if fcntl is not None:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-        elif msvcrt is not None:
-            while not _lock_byte(descriptor, msvcrt.LK_NBLCK):
-                if not wait:
-                    return False
-                time.sleep(_AGAIN)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise JournalError(
-            f"a journal must be on a file system with locks, but {str(path)!r} cannot be locked: "
-            f"{error.strerror}; give a path on another one"
-        ) from error
-    return True
-
-
-def unlock(descriptor: int) -> None:
-    """Let go of a lock, also for forked children that have the file open."""
-    with suppress(OSError):  # it was not locked
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        elif msvcrt is not None:
-            _lock_byte(descriptor, msvcrt.LK_UNLCK)
-
-
-def _lock_byte(descriptor: int, how: int) -> bool:
-    """Lock or unlock the byte that stands for a file; return whether nobody else had locked it."""
-    place = os.lseek(descriptor, 0, os.SEEK_CUR)
-    os.lseek(descriptor, _BYTE, os.SEEK_SET)
-    try:
-        msvcrt.locking(descriptor, how, 1)  # type: ignore[attr-defined]
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EDEADLK):
-            return False
-        raise
-    finally:
-        os.lseek(descriptor, place, os.SEEK_SET)
-    return True
 
 
 def check_locks(descriptor: int, path: str | PathLike[str]) -> None:

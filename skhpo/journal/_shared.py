@@ -10,10 +10,11 @@ from os import PathLike
 from typing import Any
 
 from ..exceptions import JournalError
+from ..files import lock, unlock
 from ._file import Journal
 from ._fit_files import Name
 from ._lines import read_lines
-from ._locks import holder_of, in_use, lock, unlock, wait_for_lock
+from ._locks import holder_of, in_use, wait_for_lock
 from ._workers import Workers
 
 __all__ = ["SharedJournal"]

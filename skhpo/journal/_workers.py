@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import JournalError
-from ..files import storing, write_all
+from ..files import HAS_LOCKS, lock, storing, write_all
 from . import _locks
 from ._folder import workers_folder
-from ._locks import HAS_LOCKS, check_locks, holder_of, is_stopped, lock, report, wait_for_lock
+from ._locks import check_locks, holder_of, is_stopped, report, wait_for_lock
 
 __all__ = ["Workers"]
 

@@ -11,7 +11,7 @@ file                  what it does
 ``_checks.py``        names, the space, arguments of ``fit``; ``_data.py``: rows and classes
 ``_goals.py``         objectives and constraints, and what a scheduler is told of a trial
 ``_samplers.py``      what is tried: the argument `sampler`, priors, what is enqueued
-``_resume.py``        what makes a search the one it is; what earlier journals tell
+``_resume.py``        what the journal of a search, and those of earlier ones, tell
 ``_running.py``       the other parts: open, run, finish, refit
 ``_loop.py``          ask, evaluate, tell; ``_shared.py``: in several processes
 ``_observers.py``     who watches it: callbacks, a line of progress, a forecast

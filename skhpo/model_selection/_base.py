@@ -126,6 +126,8 @@ class BaseTrialSearchCV(Ensembles):
 
     def _get_scorers(self) -> Any:
         """Return scikit-learn's scorers; names of this package's scorers are replaced before."""
+        if self.scoring is None:
+            return super()._get_scorers()
         known = copy(self)
         known.scoring = scorers.resolved(self.scoring)
         return super(BaseTrialSearchCV, known)._get_scorers()
@@ -202,7 +204,8 @@ class BaseTrialSearchCV(Ensembles):
             if self.confirm and loop.error is None:
                 confirm(self, source, loop, context)
         finish(self, source.plan, loop, progress, context, given)
-        plan.callbacks.on_search_end()
+        if plan.callbacks is not None:
+            plan.callbacks.on_search_end()
         context.call_on_fit_task_end(estimator=self, **plan.shown)
         return self
 

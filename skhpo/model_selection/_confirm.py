@@ -21,7 +21,6 @@ from ..objectives import total_violation
 from ..results import TrialTable
 from ._checks import Dicts
 from ._loop import TrialLoop
-from ._observers import contexts_of
 from ._scored import without_convergence_warnings
 
 if TYPE_CHECKING:
@@ -130,6 +129,8 @@ def _fitted_again(
     search: BaseTrialSearchCV, source: Source, loop: TrialLoop, rows: Sequence[int], context: Any
 ) -> TrialTable:
     """Return the rows, as trials, with the results of their new fits."""
+    from ._running import contexts_of
+
     plan, trials = source.plan, loop.table.trials()
     again = [replace(trials[row], parent=None) for row in rows]
     scheduler: Any = _Given(again)

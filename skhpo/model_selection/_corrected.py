@@ -11,7 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._compat import safe_indexing
+from ..rows import take_rows
 from ._out_of_fold import OutOfFold, metric_of
 
 __all__ = ["CorrectedScore", "bias_corrected_score", "corrected_score"]
@@ -148,7 +148,7 @@ def corrected_score(
             )
     if groups is not None:
         groups = np.asarray(groups)[found.tested]
-    labels = np.asarray(safe_indexing(y, found.tested))
+    labels = np.asarray(take_rows(y, found.tested))
     stratified = is_classifier(search.estimator) and labels.ndim == 1 and groups is None
 
     def of_repeats(weights: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -14,8 +14,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .. import ensembles, evaluation
-from .._compat import safe_indexing
-from ..rows import as_given
+from ..rows import as_given, take_rows
 from ._top import TopEstimators
 
 if TYPE_CHECKING:
@@ -322,7 +321,7 @@ def _check_seeds_matter(members: Sequence[Any], method: str, X: Any) -> None:
     rng = np.random.default_rng(0)
     some = X = as_given(X)
     if isinstance(X, np.ndarray) or hasattr(X, "iloc"):
-        some = safe_indexing(X, rng.permutation(len(X))[:_MOST_ROWS])
+        some = take_rows(X, rng.permutation(len(X))[:_MOST_ROWS])
     if not _predict_alike(members, method, some):
         return
     message = (

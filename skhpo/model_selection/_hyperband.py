@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -432,9 +433,11 @@ classes_, n_features_in_, feature_names_in_
         self.sampler_ = source.sampler
 
     def _forecasts(self, source: Source, start: float) -> list[Observer]:
-        from ._observers import Forecast
+        from ._observers import Forecast, log
 
         scheduler: Any = source.scheduler
+        if not (self.verbose > 0 or log.isEnabledFor(logging.INFO)):
+            return []
         if self.max_time is None and self.n_iterations == "auto":
             return []
         return [

@@ -15,7 +15,7 @@ from ..space import SearchSpace
 from ..trial import FitResult, Trial
 
 if TYPE_CHECKING:
-    from ..evaluation import FitContexts, FoldSchedule
+    from ..evaluation import FoldSchedule
     from ._goals import Told
     from ._loop import TrialLoop
 
@@ -26,11 +26,11 @@ __all__ = [
     "Progress",
     "SearchCallback",
     "SearchStart",
-    "contexts_of",
+    "log",
     "report_answered",
 ]
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # A search without a time limit that is likely to take more seconds than this logs a forecast.
 _LONG = 3600.0
@@ -182,15 +182,6 @@ def _check_callback(callback: Any) -> None:
     )
 
 
-def contexts_of(search: Any, context: Any) -> FitContexts | None:
-    """Return what callbacks of scikit-learn are told of fits, None where there are no callbacks."""
-    from ..evaluation import FitContexts
-
-    parts = [search, search.estimator, *search.estimator.get_params().values()]
-    watched = any(getattr(part, "_skl_callbacks", None) for part in parts)
-    return FitContexts(search, context) if watched else None
-
-
 class Progress(Observer):
     """One line on stderr: fits done, the time left, the best score so far and its level.
 
@@ -304,7 +295,7 @@ def report_answered(loop: TrialLoop, *, printed: bool) -> None:
     n_fits = len(loop.table) * loop.n_fits
     name = "" if loop.journal is None else loop.journal.path.name
     text = f"{loop.n_answered} of {n_fits} fits answered by {name}"
-    _log.info(text)
+    log.info(text)
     if printed:
         print(text, file=sys.stderr, flush=True)
 
@@ -408,7 +399,7 @@ class Forecast(Observer):
                 rungs = [rung for bracket in self.plan for rung in bracket]
                 n_fits = sum(n * self.folds.n_done(level) for n, level in rungs)
                 n_fits *= self.n_repeats * (self.n_iterations or 0)
-                _log.info(
+                log.info(
                     f"bracket {bracket} ended after {seconds:.3g} s; the {n_fits:,} fits of all "
                     f"brackets are likely to take {end / 3600:.3g} h; max_time ends it earlier"
                 )
@@ -424,7 +415,7 @@ class Forecast(Observer):
         text = (
             f"bracket {bracket} ended after {seconds:.3g} s; {likely}, max_time={self.max_time:g} s"
         )
-        _log.info(text)
+        log.info(text)
         if self.verbose:
             print(text, file=sys.stderr, flush=True)
 

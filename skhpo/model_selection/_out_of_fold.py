@@ -18,10 +18,10 @@ from .._compat import (
     metadata_of_scorer,
     num_samples,
     routing_enabled,
-    safe_indexing,
     scorer_parts,
 )
 from ..ensembles import OutputMetric
+from ..rows import take_rows
 from ..scorers import resolved
 from ..wrappers import owner_of
 
@@ -258,7 +258,7 @@ def _targets(
     """Return the targets of the tested rows, and the classes."""
     if num_samples(y) != kept.n_samples:
         raise ValueError(f"y must be what fit got, {kept.n_samples} rows, but has {num_samples(y)}")
-    own = np.asarray(safe_indexing(y, found.tested))
+    own = np.asarray(take_rows(y, found.tested))
     classes = _classes(kept.classes)
     if own.ndim == 2 and own.shape[1] == 1 and classes is not None:
         own = own[:, 0]

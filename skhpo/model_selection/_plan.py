@@ -13,7 +13,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 
-from .. import evaluation
+from .. import evaluation, fingerprint
 from .._compat import check_method_params, num_samples
 from ..define_by_run import shapes_of
 from ..rows import Inputs, as_given
@@ -30,7 +30,6 @@ from ._keeping import prediction_kind
 from ._observers import Callbacks
 from ._out_of_fold import check_metric
 from ._refit_rules import FrontRule, OneStandardError
-from ._resume import fingerprint
 from ._samplers import enqueued
 from ._shared import check_shared
 
@@ -107,8 +106,8 @@ class Plan:
         See `slots_of`.
     resplit : callable
         From a seed to other splits, where `cv` can give some, else the same.
-    callbacks : Callbacks
-        Of the search.
+    callbacks : Callbacks or None
+        Of the search, where it has some.
     fingerprint : dict or None
         Of the search, where something needs one.
     """
@@ -127,7 +126,7 @@ class Plan:
     budget: Budget | None
     slots: Callable[..., Any]
     resplit: Callable[[int], Splits]
-    callbacks: Callbacks
+    callbacks: Callbacks | None
     fingerprint: dict[str, Any] | None
 
     @property
@@ -154,7 +153,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     if isinstance(search.estimator, type):
         name = search.estimator.__name__
         raise TypeError(f"estimator must be an instance, but is the class {name}; give {name}()")
-    callbacks = Callbacks(search, search.callbacks)
+    callbacks = Callbacks(search, search.callbacks) if search.callbacks else None
     if search.shared:
         check_shared(search)
     if search.objectives:
@@ -206,8 +205,11 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         check_masks(routed.estimator.fit, splits)
     seed = int(check_random_state(search.random_state).randint(np.iinfo(np.int32).max))
     known_by = None
-    if callbacks.want_start or (search.journal, search.warm_start_from) != (None, None):
-        known_by = fingerprint(search, distributions, cv, X, y, params)
+    watched = callbacks is not None and callbacks.want_start
+    if watched or (search.journal, search.warm_start_from) != (None, None):
+        data = {"X": X, "y": y, **params}
+        settings = search._settings()
+        known_by = fingerprint.of_search(settings, search.estimator, distributions, cv, data)
     predictions, kept = None, search.return_predictions or search._refits_ensemble
     if kept is not False:
         predictions = prediction_kind(search.estimator, space.dicts, y, splits, kept)
@@ -217,6 +219,9 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     noted = None
     if isinstance(search.refit, OneStandardError):
         noted = search.refit.noted_attribute(space.names)
+    constrained: dict[str, Any] = {}
+    if goals.constraints:
+        constrained = {"measures": goals.measures, "bounds": goals.bounds}
     setting = evaluation.Setting(
         estimator=clone(subject.estimator),
         scorer=scorer,
@@ -228,13 +233,12 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         # Racing decides first which fits count.
         raise_errors=search.error_score == "raise" and search.racing is None,
         keep_errors=search.error_score == "raise" and search.racing is not None,
-        curves=callbacks.want_curves,
+        curves=callbacks is not None and callbacks.want_curves,
         starts=subject.starts,
         validates_on_fold=subject.starts is not None or search.early_stopping_on == "fold",
         noted=noted,
-        measures=goals.measures,
-        bounds=goals.bounds,
         predictions=predictions,
+        **constrained,
     )
     evaluation.own_files(clone(setting.estimator), setting.name)  # raises where it cannot
     weight = params.get("sample_weight")

@@ -1,9 +1,8 @@
-"""The fingerprint of a search, and what it takes from journals of earlier searches."""
+"""What a search takes from its own journal, and from those of earlier searches."""
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..exceptions import JournalError
-from ..fingerprint import describe, digest, versions
+from ..fingerprint import digest
 from ..journal import as_read, read_trials
 from ..results import mean_score, total_seconds, variance_of_mean
 from ..samplers import ReplayedSampler
-from ..space import translated
 from ._goals import Told, n_splits_done
 
 if TYPE_CHECKING:
@@ -25,90 +23,7 @@ if TYPE_CHECKING:
     from ..trial import FitResult, Trial
     from ._goals import Goals
 
-__all__ = ["fingerprint", "identity_of", "replayed", "tell_earlier_scores"]
-
-# Parameters of a search that change neither what is fitted nor, but for rounding, how it scores.
-_FREE = {
-    "callbacks",
-    "confirm",
-    "cv",
-    "devices",
-    "estimator",
-    "fit_timeout",
-    "journal",
-    "keep_from",
-    "keep_models",
-    "lockstep",
-    "max_cost",
-    "max_time",
-    "n_jobs",
-    "param_distributions",
-    "refit",
-    "refit_epochs",
-    "return_predictions",
-    "shared",
-    "verbose",
-}
-
-
-# Parameters with the defaults that they have in journals which do not name them.
-_NEW = {
-    "constraints": None,
-    "early_stopping_on": "inner",
-    "fold_schedule": None,
-    "forbidden": None,
-    "objectives": None,
-    "prior_confidence": "medium",
-    "priors": None,
-    "racing": None,
-}
-
-
-def fingerprint(
-    search: Any, distributions: Any, cv: Any, X: Any, y: Any, params: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Describe what makes a search the one it is.
-
-    Parameters
-    ----------
-    search : BaseTrialSearchCV
-    distributions : dict or list of dict
-        Its space.
-    cv : splitter
-    X, y : array-like
-    params : dict
-        Metadata of ``fit``.
-
-    Returns
-    -------
-    dict
-        JSON.
-    """
-    settings = search._settings()
-    for name, default in _NEW.items():  # so that older journals can be continued
-        if settings.get(name, default) == default:
-            settings.pop(name, None)
-    return {
-        "settings": {k: describe(v) for k, v in settings.items() if k not in _FREE},
-        "space": describe(translated(distributions)),
-        "estimator": describe(search.estimator),
-        "cv": describe(cv),
-        "data": {
-            name: _digest_of_data(name, value) for name, value in {"X": X, "y": y, **params}.items()
-        },
-        "versions": versions("skhpo", "numpy", "scipy", "scikit-learn", "torch", "skorch"),
-    }
-
-
-def _digest_of_data(name: str, value: Any) -> str:
-    try:
-        return digest(value)
-    except pickle.PicklingError as error:
-        raise TypeError(
-            "a search with a journal, warm_start_from or logs is known by a hash of its data, that "
-            f"must be picklable, but {name}, a {type(value).__name__}, is not ({error.args[0]}); "
-            "define what it holds at the top level of a module, or leave those out"
-        ) from error
+__all__ = ["identity_of", "replayed", "tell_earlier_scores"]
 
 
 def identity_of(fingerprint: Mapping[str, Any], seed: int) -> str:

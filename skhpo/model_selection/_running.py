@@ -26,7 +26,7 @@ from ._checks import check_epochs, check_keep_from, check_listening, check_passe
 from ._end_of_training import without_validation
 from ._keeping import Keeper
 from ._loop import OUT_OF_TIME, TrialLoop
-from ._observers import Observer, Progress, SearchStart, contexts_of, report_answered
+from ._observers import Observer, Progress, SearchStart, report_answered
 from ._plan import Plan, check_resource, warn_about_newcomers
 from ._race import check_racing, fold_schedule_of
 from ._resume import identity_of, replayed, tell_earlier_scores
@@ -36,7 +36,7 @@ from ._shared import SharedTrialLoop, common_settings
 if TYPE_CHECKING:
     from ._base import BaseTrialSearchCV
 
-__all__ = ["Source", "begin", "finish", "opened", "run"]
+__all__ = ["Source", "begin", "contexts_of", "finish", "opened", "run"]
 
 # What a trial and each of its fits take at the peak, in bytes: docs/benchmarks/cluster.md. A plan
 # is refused only if half of that would be too much.
@@ -225,8 +225,9 @@ def _check_size(n_trials: int | None, n_fits: int) -> None:
 def begin(search: BaseTrialSearchCV, source: Source) -> None:
     """Notify the callbacks of the start of the search."""
     plan = source.plan
-    if plan.callbacks.want_start and plan.fingerprint is not None:
-        plan.callbacks.on_search_begin(
+    callbacks = plan.callbacks
+    if callbacks is not None and callbacks.want_start and plan.fingerprint is not None:
+        callbacks.on_search_begin(
             SearchStart(
                 space=plan.space,
                 metrics=search._known_metrics(plan.setting.scorer),
@@ -246,7 +247,7 @@ def run(
     total = None if n_trials is None else n_trials * n_fits
     score = search._score_of(plan)
     progress = None
-    observers: list[Observer] = [plan.callbacks]
+    observers: list[Observer] = [] if plan.callbacks is None else [plan.callbacks]
     if search.verbose > 0:
         progress = Progress(total, n_fits, score, plan.setting.resource)
         observers.append(progress)
@@ -316,6 +317,13 @@ def run(
             raise ValueError(f"no trial was finished{why}")
     fits.call_on_fit_task_end(estimator=search)
     return loop, progress
+
+
+def contexts_of(search: BaseTrialSearchCV, context: Any) -> evaluation.FitContexts | None:
+    """Return what callbacks of scikit-learn are told of fits, None where there are no callbacks."""
+    parts = [search, search.estimator, *search.estimator.get_params().values()]
+    watched = any(getattr(part, "_skl_callbacks", None) for part in parts)
+    return evaluation.FitContexts(search, context) if watched else None
 
 
 def finish(

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .._late import late
-from .base import Sampler, sample_at
+from .base import Sampler, named, register, sample_at
 
 if TYPE_CHECKING:
     from ._gp.model import ScoreModel
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .prior import CONFIDENCE, Prior
     from .prior_band import PriorBandSampler
     from .random import RandomSampler
-    from .registry import named, register
     from .wrapping import EnqueuedSampler, ReplayedSampler
 
 __all__ = [
@@ -40,7 +39,6 @@ __getattr__, __dir__ = late(
         ".prior": "CONFIDENCE Prior",
         ".prior_band": "PriorBandSampler",
         ".random": "RandomSampler",
-        ".registry": "named register",
         ".wrapping": "EnqueuedSampler ReplayedSampler",
     },
 )

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from ..samplers import Sampler
 from ..trial import Trial
 from .base import Scheduler
-from .contenders import Contenders, FrontContenders, RungScores
-from .halving import Plan
+from .fronts import FrontContenders
+from .halving import Contenders, Plan, RungScores
 from .hyperband import exactly, hyperband_plan
 
 __all__ = ["AsynchronousHyperband"]

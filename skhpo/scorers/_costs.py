@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from .._compat import num_samples, safe_indexing
-from ..rows import as_given, with_rows
+from .._compat import num_samples
+from ..rows import as_given, take_rows, with_rows
 from ..wrappers import fitted_inside
 
 __all__ = [
@@ -193,7 +193,7 @@ class FitTime(CostScorer):
 
 def _rows(X: Any, n: int) -> Any:
     given = with_rows(X)
-    return as_given(safe_indexing(given, np.arange(n) % num_samples(given)))
+    return as_given(take_rows(given, np.arange(n) % num_samples(given)))
 
 
 def n_parameters(estimator: Any) -> int:

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import recall_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from .._compat import num_samples, safe_indexing
-from ..rows import as_given, with_rows
+from .._compat import num_samples
+from ..rows import as_given, take_rows, with_rows
 from ._names import get_scorer
 
 __all__ = [
@@ -128,8 +128,8 @@ class GroupScorer:
         scores = []
         for group in np.unique(groups):
             rows = np.flatnonzero(groups == group)
-            part = as_given(safe_indexing(given, rows))
-            targets = () if y is None else (safe_indexing(y, rows),)
+            part = as_given(take_rows(given, rows))
+            targets = () if y is None else (take_rows(y, rows),)
             scores.append(float(self.scorer(estimator, part, *targets)))
         worst = min(scores)
         return worst if self.how == "min" else worst - max(scores)

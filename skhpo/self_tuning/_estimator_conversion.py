@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
 
-from .._compat import safe_indexing
 from ..estimators import TorchClassifier, TorchRegressor
 from ..estimators.fitting import build
 from ..names import resolve_optimizer
 from ..process import ignoring
-from ..rows import as_given, with_rows
+from ..rows import as_given, take_rows, with_rows
 from ..wrappers import fit_wrappers, fitted_inside, inside
 from ._effects import check_names
 from ._estimator import SelfTuningMixin
@@ -148,8 +147,8 @@ def _transformed_rows(estimator, X, y):
 
 
 def _take_rows(rows, X, y):
-    X = as_given(safe_indexing(with_rows(X, y), rows))
-    return X, None if y is None else safe_indexing(y, rows)
+    X = as_given(take_rows(with_rows(X, y), rows))
+    return X, None if y is None else take_rows(y, rows)
 
 
 def _first_rows(n, y, estimator):

@@ -7,9 +7,9 @@ from .._late import late
 if TYPE_CHECKING:
     from ._axes import Levels, make_axis
     from ._cube import Dimension
-    from ._distributions import log_randint, ordered, translated
+    from ._distributions import log_randint, ordered
     from ._forbidden import MOST_REFUSED
-    from ._space import SearchSpace
+    from ._space import SearchSpace, translated
     from ._views import as_written
 
 __all__ = [
@@ -29,9 +29,9 @@ __getattr__, __dir__ = late(
     {
         "._axes": "Levels make_axis",
         "._cube": "Dimension",
-        "._distributions": "log_randint ordered translated",
+        "._distributions": "log_randint ordered",
         "._forbidden": "MOST_REFUSED",
-        "._space": "SearchSpace",
+        "._space": "SearchSpace translated",
         "._views": "as_written",
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 
 from ._axes import Levels, plain
 
-__all__ = ["log_randint", "ordered", "translated"]
+__all__ = ["known", "log_randint", "ordered"]
 
 # Most steps of a range that is listed.
 _MAX_STEPS = 2**16
@@ -228,37 +228,14 @@ class ordered(list[Any]):
         return f"ordered({super().__repr__()})"
 
 
-def translated(param_distributions: Any) -> Any:
-    """Return a space with the objects of other packages converted to those of this one.
+def known(name: Any, values: Any) -> Any:
+    """Return a distribution of another package as one of this one; anything else unchanged.
 
     scikit-optimize's ``Real``, ``Integer`` and ``Categorical``, and Optuna's ``FloatDistribution``,
     ``IntDistribution`` and ``CategoricalDistribution`` are recognised by their attributes. Bounds
-    are inclusive. Transformations are ignored, as they belong to a model.
-
-    Parameters
-    ----------
-    param_distributions : dict or list of dict
-        Not changed; anything else is returned as given.
-
-    Returns
-    -------
-    dict or list of dict
-
-    Raises
-    ------
-    ValueError
-        If a range has too many steps to be listed, or a logarithmic range starts below 1.
+    are inclusive. Transformations are ignored, as they belong to a model. ValueError is raised if
+    a range has too many steps to be listed, or a logarithmic range starts below 1.
     """
-    if isinstance(param_distributions, Mapping):
-        return {name: _known(name, values) for name, values in param_distributions.items()}
-    if isinstance(param_distributions, list | tuple):
-        return [
-            translated(item) if isinstance(item, Mapping) else item for item in param_distributions
-        ]
-    return param_distributions
-
-
-def _known(name: Any, values: Any) -> Any:
     if isinstance(values, ordered) and len(values) > 1:
         return Levels(tuple(values), (1.0,) * len(values), "integer")
     if isinstance(values, Sequence | np.ndarray | Levels):

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._cube import UnitCube
-from ._distributions import translated
+from ._distributions import known
 from ._forbidden import MOST_REFUSED, make_forbidden
 from ._views import Line, as_html, as_text, line_of
 
-__all__ = ["SearchSpace"]
+__all__ = ["SearchSpace", "translated"]
 
 
 class SearchSpace(UnitCube):
@@ -270,3 +270,20 @@ def _checked_dicts(
             "lists of one value"
         )
     return dicts
+
+
+def translated(param_distributions: Any) -> Any:
+    """Return a space in which the distributions of other packages are of this one; see `known`.
+
+    Anything else than a dict or a list of dicts is returned as given.
+    """
+    if isinstance(param_distributions, Mapping):
+        return {
+            name: values if type(values) is list else known(name, values)
+            for name, values in param_distributions.items()
+        }
+    if isinstance(param_distributions, list | tuple):
+        return [
+            translated(item) if isinstance(item, Mapping) else item for item in param_distributions
+        ]
+    return param_distributions

@@ -19,7 +19,7 @@ from scipy.stats import uniform
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from skhpo import HalvingHyperbandSearchCV, SearchCV
+from skhpo import HalvingHyperbandSearchCV, SearchCV, files, fingerprint
 from skhpo.__main__ import main
 from skhpo.exceptions import JournalError, StorageError
 from skhpo.journal import Journal, SharedJournal, _locks, _workers, fit_event
@@ -30,7 +30,7 @@ from skhpo.trial import FitResult, Trial
 X, y = np.zeros((12, 1)), np.tile([0, 1], 6)
 HANGS = "SKHPO_TEST_HANGS"  # the file to make then
 
-pytestmark = pytest.mark.skipif(not _locks.HAS_LOCKS, reason="it needs locks of whole files")
+pytestmark = pytest.mark.skipif(not files.HAS_LOCKS, reason="it needs locks of whole files")
 
 
 class Fit(ClassifierMixin, BaseEstimator):
@@ -206,7 +206,7 @@ def test_callbacks_do_not_keep_others_from_the_journal(tmp_path):
 
         def on_fit_end(self, search, trial, result):
             with open(tmp_path / "j", "rb") as other:
-                self.n_free += _locks.lock(other.fileno(), tmp_path / "j")
+                self.n_free += files.lock(other.fileno(), tmp_path / "j")
 
     looks = Looks()
     search_of(tmp_path / "j", shared=True, callbacks=[looks]).fit(X, y)
@@ -222,7 +222,7 @@ def test_a_process_that_joins_late_keeps_nobody_waiting_while_it_replays(tmp_pat
 
         def on_fit_end(self, search, trial, result):
             with open(tmp_path / "j", "rb") as other:
-                self.n_free += _locks.lock(other.fileno(), tmp_path / "j")
+                self.n_free += files.lock(other.fileno(), tmp_path / "j")
 
     how = {"cv": 2, "random_state": 0, "refit": False, "journal": tmp_path / "j", "shared": True}
     how |= {"scheduler": many, "asynchronous": True}
@@ -375,8 +375,8 @@ def test_a_process_that_cannot_join_leaves_no_trace(opened, tmp_path, monkeypatc
 
 def test_a_look_at_a_new_process_is_not_taken_for_missing_locks(tmp_path):
     with open(tmp_path / "new", "w") as own, open(tmp_path / "new") as other:
-        assert _locks.lock(other.fileno(), "new", shared=True)
-        threading.Timer(0.1, _locks.unlock, [other.fileno()]).start()
+        assert files.lock(other.fileno(), "new", shared=True)
+        threading.Timer(0.1, files.unlock, [other.fileno()]).start()
         _locks.check_locks(own.fileno(), tmp_path / "new")
 
 
@@ -409,7 +409,7 @@ def test_ctrl_c_in_a_turn_neither_keeps_it_nor_loses_the_place(opened, monkeypat
             with pytest.raises(KeyboardInterrupt):
                 first.append({"event": "propose", "candidates": {"0": {}}})
         with open(first.path, "rb") as other:
-            assert _locks.lock(other.fileno(), first.path)
+            assert files.lock(other.fileno(), first.path)
     assert len(events(first.path, "propose")) == 1  # the second time it came behind the line
     with monkeypatch.context() as patch:
         patch.setattr(first._reader, "move_to", interrupted(lambda *place: None))
@@ -524,8 +524,7 @@ def test_other_versions_and_other_data_are_refused(tmp_path, monkeypatch):
     search_of(tmp_path / "j", shared=True).fit(X, y)
     with pytest.raises(JournalError, match=r"data\.X"):
         search_of(tmp_path / "j", shared=True).fit(X + 1, y)
-    resume = sys.modules["skhpo.model_selection._resume"]
-    monkeypatch.setattr(resume, "versions", lambda *names: {"skhpo": "0.0"})
+    monkeypatch.setattr(fingerprint, "versions", lambda *names: {"skhpo": "0.0"})
     with pytest.raises(JournalError, match=r"versions\.skhpo"):
         search_of(tmp_path / "j", shared=True).fit(X, y)
 

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from skhpo.estimators import MLP, TorchClassifier
 from skhpo.lockstep import Member, train_together
-from skhpo.training.direct import _blas
+from skhpo.training.direct import _blas, _products
 
 pytestmark = pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"),
@@ -27,7 +27,7 @@ library = _blas.library.__wrapped__
 def on_any_processor(monkeypatch):
     """Use the library even where torch is as fast."""
     monkeypatch.setattr(_blas, "library", _blas.load)
-    monkeypatch.setattr(_blas, "_LEAST_OPERATIONS", {"plain": 0, "with a bias": 0})
+    monkeypatch.setattr(_products, "_LEAST_OPERATIONS", {"plain": 0, "with a bias": 0})
 
 
 def drawn(rng, dtype, lead, n_rows, n_columns, layout):
@@ -73,7 +73,7 @@ def test_products_are_those_of_torch(dtype, lead, m, k, n, of_a, of_b, of_out, s
     out = drawn(rng, dtype, lead, m, n, of_out).fill_(float("nan"))
     around = out if out._base is None else out._base
     n_kept = int(around.isfinite().sum())
-    product = _blas.product_of(torch.empty(*lead, 1, 1, dtype=dtype), 8)
+    product = _blas.product_of(torch.empty(*lead, 1, 1, dtype=dtype))
     assert type(product) is _blas._Product
     exact = a.double() @ b.double()
     tolerance = 4 * k * torch.finfo(dtype).eps * (a.abs().double() @ b.abs().double()).max()
@@ -84,7 +84,7 @@ def test_products_are_those_of_torch(dtype, lead, m, k, n, of_a, of_b, of_out, s
 
 
 def test_other_layouts_than_before_are_noticed():
-    product = _blas.product_of(torch.empty(2, 2), 8)
+    product = _blas.product_of(torch.empty(2, 2))
     a, b = torch.randn(6, 6), torch.randn(6, 6)
     for left, right in [(a, b), (a.mT, b), (a, b.mT), (a[:3], b), (a[:, :4], b[:4]), (a, b)]:
         torch.testing.assert_close(product(left, right), left @ right)
@@ -92,31 +92,31 @@ def test_other_layouts_than_before_are_noticed():
 
 def test_products_without_a_rule_are_those_of_torch(monkeypatch):
     wide = torch.empty(2, 2, dtype=torch.bfloat16)
-    assert _blas.product_of(wide, 8) is torch.mm
+    assert _blas.product_of(wide) is torch.mm
     monkeypatch.setattr(_blas, "_MOST_OPERATIONS", 10)
     a, b = torch.randn(4, 5), torch.randn(5, 6)
-    assert torch.equal(_blas.product_of(a, 8)(a, b), a @ b)
+    assert torch.equal(_blas.product_of(a)(a, b), a @ b)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        _blas.product_of(a, 8)(a, a)
+        _blas.product_of(a)(a, a)
 
 
 def test_division_among_threads_changes_no_bit(monkeypatch):
     a, b = torch.randn(7, 30, 20), torch.randn(7, 20, 30).mT.contiguous().mT
-    alone = _blas.product_of(a, 8)(a, b)
+    alone = _blas.product_of(a)(a, b)
     monkeypatch.setattr(_blas, "_OPERATIONS_OF_PART", 30 * 20 * 30)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     taken = []
     divided = _blas._divided
     monkeypatch.setattr(_blas, "_divided", lambda *args: taken.append(divided(*args)))
-    assert torch.equal(_blas.product_of(a, 8)(a, b), alone)
+    assert torch.equal(_blas.product_of(a)(a, b), alone)
     assert taken
 
 
 def test_limits_of_threads_of_all_libraries_change_no_bit():
     a, b = torch.randn(32, 784), torch.randn(784, 256)
-    alone = _blas.product_of(b, 32)(a, b)
+    alone = _blas.product_of(b)(a, b)
     with threadpool_limits(2):
-        assert torch.equal(_blas.product_of(b, 32)(a, b), alone)
+        assert torch.equal(_blas.product_of(b)(a, b), alone)
 
 
 @pytest.mark.parametrize("lockstep", [False, True], ids=["alone", "lockstep"])
@@ -187,8 +187,8 @@ class _Everything:
 
 
 def test_small_products_of_one_network_are_those_of_torch(monkeypatch):
-    monkeypatch.setattr(_blas, "_LEAST_OPERATIONS", {"plain": 1000, "with a bias": 2000})
+    monkeypatch.setattr(_products, "_LEAST_OPERATIONS", {"plain": 1000, "with a bias": 2000})
     one, several = torch.empty(10, 10), torch.empty(1, 10, 10)
     for n_rows, biased, is_torchs in [(4, False, True), (6, False, False), (6, True, True)]:
-        assert (_blas.product_of(one, n_rows, biased=biased) is torch.mm) == is_torchs
-        assert _blas.product_of(several, n_rows, biased=biased) is not torch.bmm
+        assert (_products._product(one, n_rows, biased=biased) is torch.mm) == is_torchs
+        assert _products._product(several, n_rows, biased=biased) is not torch.bmm

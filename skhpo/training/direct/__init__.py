@@ -33,7 +33,6 @@ from ._graph import Tracer, Untraceable, global_states
 from ._layers import RULES, is_known, is_traced, make_rule, refuse_hooks
 from ._losses import LOSSES, make_loss
 from ._optimizers import FUSED, fused_call, make_stepper, slots
-from ._place import Place, Rule, Unknown
 from ._program import (
     Program,
     Signature,
@@ -42,6 +41,7 @@ from ._program import (
     make_pass,
     refuse_differences,
 )
+from ._rules import Place, Rule, Unknown
 from ._shapes import Reshape
 
 __all__ = [

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..randomness import Masks, OwnGenerators, Stream, may_draw
-from ._place import Place, Rule, Unknown, users_code
+from ._rules import Place, Rule, Unknown, users_code
 
 __all__ = ["ByAutograd", "Networks", "Part", "make_local_rule"]
 

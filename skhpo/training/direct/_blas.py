@@ -31,19 +31,16 @@ Product = Callable[..., torch.Tensor]
 _WITH_AVX512 = {b"SkylakeX", b"Cooperlake", b"Sapphirerapids"}
 _BY_ROWS, _AS_IS, _TRANSPOSED = 101, 111, 112  # of cblas.h
 _FUNCTIONS = {torch.float32: ("sgemm", ctypes.c_float), torch.float64: ("dgemm", ctypes.c_double)}
-# The call of a small product of one network takes longer than torch's, which adds a bias, too.
-_LEAST_OPERATIONS = {"plain": 2**19, "with a bias": 2**20}
 # Larger products of one network gain more from torch's threads, which do not change its rounding.
 _MOST_OPERATIONS = 2**24
 # Products of several networks are divided among threads in parts of at least 0.15 ms.
 _OPERATIONS_OF_PART = 2**25
 
 
-def product_of(weight: torch.Tensor, n_rows: int, *, biased: bool = False) -> Product:
+def product_of(weight: torch.Tensor) -> Product:
     """Return what multiplies rows and a weight, or gradients of either, as ``torch.mm`` does.
 
-    As ``torch.bmm`` if the weight has three dimensions, those of several networks. `n_rows` is the
-    size of a batch; `biased` says whether ``torch.addmm`` would take the place of ``torch.mm``.
+    As ``torch.bmm`` if the weight has three dimensions, those of several networks.
     """
     many = weight.ndim > 2
     torchs = torch.bmm if many else torch.mm
@@ -55,9 +52,6 @@ def product_of(weight: torch.Tensor, n_rows: int, *, biased: bool = False) -> Pr
     # Those who limit threads of all libraries, as threadpoolctl, set those of this one, too.
     if loaded.scipy_openblas_get_num_threads() != 1:
         loaded.scipy_openblas_set_num_threads(1)
-    least = _LEAST_OPERATIONS["with a bias" if biased else "plain"]
-    if not many and 2 * n_rows * weight.numel() < least:
-        return torchs
     return _Product(_function(weight.dtype, many=many), torchs)
 
 

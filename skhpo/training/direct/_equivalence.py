@@ -12,7 +12,7 @@ from ..randomness import Masks, OwnGenerators, Stream
 from ..structure import structure
 from ._graph import global_states
 from ._layers import make_rule
-from ._place import Place, Unknown, users_code
+from ._rules import Place, Unknown, users_code
 
 __all__ = ["find_differences"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._place import Place, Rule, Unknown
+from ._rules import Place, Rule, Unknown
 
 __all__ = ["FUNCTIONS", "OPERATIONS"]
 

@@ -19,7 +19,7 @@ from ..randomness import DRAWING
 from ..structure import copied, structure
 from ._autograd import ByAutograd, vmapped
 from ._functions import FUNCTIONS, OPERATIONS
-from ._place import Place, Rule, Unknown, on_meta, users_code
+from ._rules import Place, Rule, Unknown, on_meta, users_code
 from ._shapes import Reshape
 
 __all__ = ["Graph", "Tracer", "Untraceable", "global_states"]

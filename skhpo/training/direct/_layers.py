@@ -12,11 +12,10 @@ from torch.nn.modules import module as torch_module
 
 from ...modules import MLP, ConvNet, TableInputs
 from ._autograd import make_local_rule
-from ._elementwise import ACTIVATIONS, Dropout, FeatureDropout, Identity
 from ._graph import Graph
 from ._normalizations import BatchNorm, GroupNorm, LayerNorm, Table
-from ._place import Place, Rule, Unknown
 from ._products import Convolution, Embedding, SparseLinear
+from ._rules import ACTIVATIONS, Dropout, FeatureDropout, Identity, Place, Rule, Unknown
 from ._shapes import POOLS, Flatten, Unflatten
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._place import Unknown
+from ._rules import Unknown
 
 __all__ = ["LOSSES", "make_loss"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ._place import Place, Rule, Unknown
 from ._products import Embedding, MergedChannels
+from ._rules import Place, Rule, Unknown
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "Table"]
 

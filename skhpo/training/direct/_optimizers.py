@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim import optimizer as torch_optimizer
 
-from ._place import Unknown
+from ._rules import Unknown
 
 __all__ = ["FUSED", "fused_call", "make_stepper", "slots"]
 

@@ -10,13 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..sparse import SparseBatch
-from ._blas import product_of
-from ._place import Place, Rule, Unknown, on_meta
+from ._blas import Product, product_of
+from ._rules import Place, Rule, Unknown, on_meta
 
 __all__ = ["Convolution", "Embedding", "Linear", "SparseLinear"]
 
 _aten = torch.ops.aten
 _CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+# The call of a small product of one network takes longer than torch's, which adds a bias, too.
+_LEAST_OPERATIONS = {"plain": 2**19, "with a bias": 2**20}
 
 
 class Linear(Rule):
@@ -38,8 +40,8 @@ class Linear(Rule):
         leading: tuple[int, ...] = () if place.n_networks is None else (place.n_networks,)
         many = bool(leading)
         n_rows = math.prod(place.shape[:-1])
-        self._outputs = product_of(self._weight, n_rows, biased=self._bias is not None)
-        self._of_weight, self._of_x = (product_of(self._weight, n_rows) for _ in range(2))
+        self._outputs = _product(self._weight, n_rows, biased=self._bias is not None)
+        self._of_weight, self._of_x = (_product(self._weight, n_rows) for _ in range(2))
         # Of weights in their own order the outputs are computed as (n_networks, out, n).
         self._goes_across = many and layer.out_features > 1 and self._weight.stride(-1) == 1
         if many and self._bias is not None:
@@ -86,6 +88,16 @@ class Linear(Rule):
         self._x_gradient = self._of_x(gradient, self._weight, out=self._x_gradient)
         of_x: torch.Tensor = self._x_gradient
         return of_x if self._flat is None else of_x.view(*self._full, -1)
+
+
+def _product(weight: torch.Tensor, n_rows: int, *, biased: bool = False) -> Product:
+    """Return what multiplies a batch of `n_rows` and a weight, or gradients of either.
+
+    `biased` says whether ``torch.addmm`` would take the place of ``torch.mm``.
+    """
+    least = _LEAST_OPERATIONS["with a bias" if biased else "plain"]
+    is_small = weight.ndim == 2 and 2 * n_rows * weight.numel() < least
+    return torch.mm if is_small else product_of(weight)
 
 
 class SparseLinear(Linear):

@@ -23,7 +23,7 @@ from ._layers import (
 )
 from ._losses import make_loss
 from ._optimizers import make_stepper
-from ._place import Place, Unknown
+from ._rules import Place, Unknown
 
 __all__ = [
     "Captured",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._place import Place, Rule, Unknown, on_meta
+from ._rules import Place, Rule, Unknown, on_meta
 
 __all__ = ["POOLS", "Flatten", "Reshape", "Unflatten"]
 
