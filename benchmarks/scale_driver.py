@@ -17,8 +17,8 @@ from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
 from virtual_cluster import SPLIT, Cluster, Epochs, X, simulated, y
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV, SearchSpace
+from skhpo.evaluation._planning import Waiting
 from skhpo.evaluation._tasks import FitGroup, FitTask
-from skhpo.evaluation._waiting import Waiting
 from skhpo.journal import fit_event, seal
 from skhpo.journal._lines import read_lines
 from skhpo.results import TrialTable, results_table

@@ -15,8 +15,8 @@ from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from skhpo import HalvingHyperbandSearchCV, SearchSpace, TorchClassifier
+from skhpo.evaluation._planning import Waiting
 from skhpo.evaluation._tasks import FitGroup, FitTask
-from skhpo.evaluation._waiting import Waiting
 from skhpo.journal import Journal, Recorded, fit_event, seal
 from skhpo.journal._lines import read_lines
 from skhpo.model_selection._loop import TrialLoop

@@ -4,9 +4,8 @@
 file                 what it does
 ==================== =========================================================================
 ``_evaluator.py``    takes trials, returns results: starts work, tries again what was lost
-``_planning.py``     the fits of trials: splits, rows, states, groups for lockstep
+``_planning.py``     the fits of trials: splits, rows, states; what waits for a worker
 ``_tasks.py``        the records that travel; whose failure an error is
-``_waiting.py``      what waits for a worker or for transformers, which are kept for others
 ``_pool.py``         calls on workers, their devices and limits
 ``_workers.py``      where calls run on one machine; ``_clusters.py``: on Dask and Ray
 ``_fit.py``          in a worker: build, train or continue, score the fits of a group
@@ -15,9 +14,11 @@ file                 what it does
 ``_scoring.py``      scores, of a group by one forward pass; ``_predictions.py``: what is kept
 ==================== =========================================================================
 
-Only where it is used: ``_travel.py`` (what goes to other processes), ``_board.py`` (limits of fits
-there), ``_shared.py`` (several processes search together), ``_callbacks.py`` (of scikit-learn and
-skorch), ``_measures.py`` (numbers for constraints, curves), ``_models.py`` (refits, what is kept).
+Only where it is used: ``_grouping.py`` (fits that are trained in lockstep), ``_transformed.py``
+(transformers that fits share), ``_travel.py`` (what goes to other processes), ``_board.py`` (limits
+of fits there), ``_shared.py`` (several processes search together), ``_callbacks.py`` (of
+scikit-learn and skorch), ``_measures.py`` (numbers for constraints, curves), ``_models.py``
+(refits, what is kept).
 """
 
 from typing import TYPE_CHECKING

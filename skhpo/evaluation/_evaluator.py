@@ -22,17 +22,17 @@ from ..trial import FitResult, Trial
 from ..wrappers import whats_lost
 from ._callbacks import FitContexts
 from ._fit import run_and_pack
-from ._planning import FitGrouping, FoldSchedule, Planner
+from ._grouping import FitGrouping
+from ._planning import FoldSchedule, Planner, Waiting
 from ._pool import RUNNING, Done, Overdue, Pool
 from ._setup import key_of_wrappers, transform_and_store
-from ._tasks import FitGroup, Job, Outcome, Setting, TransformTask, failed, failure
+from ._tasks import FitGroup, FitTask, Job, Outcome, Setting, TransformTask, failed, failure
 from ._travel import (
     Stored,
     check_picklable,
     is_pickled_as_a_whole,
     on_disk,
 )
-from ._waiting import Waiting
 
 __all__ = ["Evaluator"]
 
@@ -149,9 +149,11 @@ class Evaluator(Planner):
             lost = whats_lost(setting.estimator, setting.resource)
             if lost is not None:
                 _log.info(lost)
-        self._grouping = FitGrouping(
-            setting, X, y, lockstep, across=across, contexts=contexts, limits=self.limits
-        )
+        self._grouping = None
+        if lockstep is not False:
+            self._grouping = FitGrouping(
+                setting, X, y, lockstep, across=across, contexts=contexts, limits=self.limits
+            )
 
     def __enter__(self) -> Evaluator:
         with ExitStack() as on_error:
@@ -194,8 +196,14 @@ class Evaluator(Planner):
         known, tasks = self.plan(trials, leaves=self._pool.in_processes_)
         self._answered.extend(known)
         self.pending += len(known) + len(tasks)
-        for group in self._grouping.divide(tasks, self._pool.devices_):
+        for group in self._divide(tasks):
             self._waiting.add(group)
+
+    def _divide(self, tasks: Sequence[FitTask]) -> list[FitGroup]:
+        """Return the groups of fits that start together: in lockstep, or each alone."""
+        if self._grouping is None:
+            return [FitGroup([task]) for task in tasks]
+        return self._grouping.divide(tasks, self._pool.devices_)
 
     def next(self) -> list[FitResult]:
         """Wait for results.
@@ -248,6 +256,8 @@ class Evaluator(Planner):
 
     def trains_splits_together(self, trial: Trial) -> bool:
         """Whether the splits of a trial are trained in lockstep, so that all end together."""
+        if self._grouping is None:
+            return False
         transforms = key_of_wrappers(self.setting, trial.params) is not None
         return self._grouping.takes_several(trial, self._pool.devices_[0], transforms=transforms)
 

@@ -1,48 +1,30 @@
-"""The fits of trials: on which splits and rows, from which states, which of them in lockstep."""
+"""The fits of trials: on which splits and rows, from which states, and what starts next."""
 
 from __future__ import annotations
 
-import logging
-import math
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..limits import Cut, FitTimeoutError, SearchTimeoutError, current_slot, limited
-from ..rows import n_bytes
 from ..trial import UNSCHEDULED, FitResult, Trial
-from ._setup import configured, key_of_wrappers, n_together, nested_subsamples, network_inside
-from ._tasks import SAVED, FitGroup, FitTask, Outcome, Setting, is_saved
-from ._workers import import_first
+from ._setup import key_of_wrappers, nested_subsamples
+from ._tasks import SAVED, FitGroup, FitTask, Outcome, Setting, TransformTask, is_saved
+from ._transformed import Transformed
 
 if TYPE_CHECKING:
     from ..journal import Checkpoints, ModelFiles
+    from ..wrappers import Prepared
     from ._callbacks import FitContexts
+    from ._travel import Stored
 
-__all__ = ["FitGrouping", "FoldSchedule", "Planner"]
-
-
-# Bytes of data from which on the fits of a group share their transformers: what those return is
-# all there while the group is trained.
-_LARGE = 2**24
-
-# Networks per group where lockstep is not faster, but was requested.
-_INSISTED = 20
-
-# Networks that a group has at least where there are more GPUs than groups.
-_FEWEST = 4
-# Networks that are one group on a CPU; more are an even number of groups, for two workers. Groups
-# may have more than twice as many on a GPU, which computes one group at a time.
-_WHOLE = 20
-
-_log = logging.getLogger(__name__)
+__all__ = ["FoldSchedule", "Planner", "Waiting"]
 
 
 @dataclass(frozen=True)
@@ -264,174 +246,166 @@ class Planner:
         )
 
 
-@contextmanager
-def _unless(over: Callable[[], BaseException | None]) -> Iterator[None]:
-    """Suppress the error with which the time limit ends the body."""
-    try:
-        yield
-    except Cut:
-        if type(over()) not in (FitTimeoutError, SearchTimeoutError):
-            raise
+class Waiting:
+    """What can be started, in the order in which it is to be, and what is started behind it.
 
-
-class FitGrouping:
-    """Divides the fits of a batch into groups, each to be trained in lockstep.
-
-    Groups depend on the trials of the scheduler only, and on a machine with several GPUs on how
-    many of them there are slots; neither on the number of workers nor on timing, so that results do
-    not either.
+    Work of a smaller rank starts first, its transformers too. What fills idle workers in advance
+    thus never delays what finishes earlier work.
 
     Parameters
     ----------
-    setting : Setting
-    X, y : array-like
-        All data.
-    lockstep : {"auto", True, False}
-    across : bool
-        Whether fits of several trials may be in one group.
-    contexts : FitContexts or None, default=None
-        What callbacks of scikit-learn are told.
-    limits : dict, default={}
-        Of the time in which one network can be looked at: as of `limited`.
+    max_level : int or None, default=None
+        As of `Transformed`.
+
+    Attributes
+    ----------
+    n_fits : int
+        Fits that can be started.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        X: Any,
-        y: Any,
-        lockstep: bool | str,
-        *,
-        across: bool,
-        contexts: FitContexts | None = None,
-        limits: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.setting = setting
-        self.X = X
-        self.y = y
-        self.lockstep = lockstep
-        self.across = across
-        self.contexts = contexts
-        self.limits = limits or {}
-        self._known: dict[int, Any] = {}  # keys of candidates
-        self._keys: dict[Any, Any] = {}  # each once, however many candidates have it
-        self._sizes: dict[Any, int] = {}
-        self._reported: set[str] = set()
+    def __init__(self, max_level: int | None = None) -> None:
+        self.max_level = max_level
+        self.n_fits = 0
+        self._ready: list[Any] = []  # a heap, by rank, trial, split and repeat
+        self._blocked: dict[tuple[Any, ...], list[FitGroup]] = {}
+        self._ranks: dict[
+            tuple[Any, ...], int
+        ] = {}  # of the transformers that are waited for, by key
 
-    def divide(
-        self, tasks: Sequence[FitTask], slots: Sequence[str | None] = (None,)
-    ) -> list[FitGroup]:
-        """Divide fits.
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @cached_property
+    def transformed(self) -> Transformed:
+        """Transformers that fits share."""
+        return Transformed(self.max_level)
+
+    @property
+    def n_blocked(self) -> int:
+        """Groups that wait for transformers, once for each of those."""
+        return sum(map(len, self._blocked.values()))
+
+    @property
+    def all(self) -> list[FitGroup | TransformTask]:
+        """Everything that waits, a group maybe several times."""
+        return [*(work for *_, work in self._ready), *chain.from_iterable(self._blocked.values())]
+
+    def add(self, work: FitGroup) -> None:
+        """Queue a group, behind its transformers where those are not fitted yet."""
+        for task in work.tasks:
+            if task.key is not None:
+                self.transformed.note(task)
+        missing = {
+            task.key: task
+            for task in reversed(work.tasks)
+            if task.key is not None and task.key not in self.transformed
+        }
+        if not missing:
+            heappush(self._ready, (work.rank, *work.name, work))
+            self.n_fits += len(work.tasks)
+        for key, task in missing.items():
+            if key not in self._blocked:
+                self._blocked[key] = []
+                self._ranks[key] = work.rank
+                transform = TransformTask(key, task.params, task.split, task.n_train)
+                heappush(self._ready, (work.rank, task.trial, task.split, -1, transform))
+            elif work.rank < self._ranks[key]:
+                self._hurry(key, work.rank)
+            self._blocked[key].append(work)
+
+    def put_back(self, work: FitGroup | TransformTask) -> None:
+        """Queue again what was taken."""
+        if isinstance(work, FitGroup):
+            self.add(work)
+        elif work.key in self._blocked:
+            trial = min(fit.trial for item in self._blocked[work.key] for fit in item.tasks)
+            heappush(self._ready, (self._ranks[work.key], trial, work.split, -1, work))
+
+    def take(self) -> Any:
+        """Return what is to be started next."""
+        work = heappop(self._ready)[-1]
+        self.n_fits -= len(work.tasks)
+        return work
+
+    def take_fits(self, rank: int) -> FitGroup | None:
+        """Return what is to be started next if that is a group of a rank, else None."""
+        if self._ready and self._ready[0][0] == rank and self._ready[0][-1].tasks:
+            group: FitGroup = self.take()
+            return group
+        return None
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self.n_fits = 0
+        self._ready.clear()
+        self._blocked.clear()
+        self._ranks.clear()
+
+    def withdraw(self, names: Collection[tuple[int, int, int]]) -> int:
+        """Forget fits that wait, each in a group of its own; return how many."""
+
+        def stays(work: Any) -> bool:
+            if not work.tasks:
+                return work.key in self._blocked
+            return any(task.name not in names for task in work.tasks)
+
+        n_before = sum(len(work.tasks) for work in self.all)
+        for key, works in list(self._blocked.items()):
+            self._blocked[key] = [work for work in works if stays(work)]
+            if not self._blocked[key]:
+                del self._blocked[key], self._ranks[key]
+        self._ready = [entry for entry in self._ready if stays(entry[-1])]
+        heapify(self._ready)
+        self.n_fits = sum(len(entry[-1].tasks) for entry in self._ready)
+        return n_before - sum(len(work.tasks) for work in self.all)
+
+    def take_transformed(
+        self,
+        key: Any,
+        transformed: Prepared | Stored,
+        also_needed: Iterable[FitGroup | TransformTask],
+    ) -> list[Prepared | Stored]:
+        """Note fitted transformers, and let go of those that nothing needs.
 
         Parameters
         ----------
-        tasks : list of FitTask
-        slots : sequence of (str or None), default=(None,)
-            The devices that they may run on. Where these are several GPUs, each gets as many
-            groups.
+        key : tuple
+        transformed : Prepared or Stored
+        also_needed : list of FitGroup or TransformTask
+            Beside what waits here.
 
         Returns
         -------
-        list of FitGroup
-            Ordered by their first fits.
-
-        Raises
-        ------
-        ValueError
-            If ``lockstep=True`` and something stands in the way.
+        list of Prepared or Stored
+            What is not kept any more.
         """
-        if self.lockstep is False or self._no_network_can_be_among():
-            return [FitGroup([task]) for task in tasks]
-        with limited(slots[0]):
-            return self._divided(tasks, len({slot for slot in slots if slot not in (None, "cpu")}))
+        self.transformed[key] = transformed
+        for work in self._blocked.pop(key, ()):
+            if all(map(self._is_transformed, work.tasks)):
+                self.add(work)
+        needed = {fit.key for work in (*self.all, *also_needed) for fit in work.tasks}
+        return self.transformed.let_go(needed)
 
-    def takes_several(
-        self, trial: Trial, slot: str | None = None, *, transforms: bool = False
-    ) -> bool:
-        """Whether splits of a trial are in one group; `divide` need not have seen the trial.
+    def give_up(self, key: Any) -> list[FitTask]:
+        """Return the fits that need transformers that cannot be fitted; the others stay."""
+        lost = []
+        for work in self._blocked.pop(key, ()):
+            lost += [fit for fit in work.tasks if fit.key == key]
+            left = [fit for fit in work.tasks if fit.key != key]
+            for waiting in self._blocked.values():
+                waiting[:] = [other for other in waiting if other is not work]
+            if left:
+                self.add(FitGroup(left))
+        return lost
 
-        Parameters
-        ----------
-        trial : Trial
-        slot : str or None, default=None
-            A device that they may run on.
-        transforms : bool, default=False
-            Whether fits share fitted transformers, each split its own.
-        """
-        if transforms and n_bytes(self.X) >= _LARGE:
-            return False
-        if self.lockstep is False or self._no_network_can_be_among():
-            return False
-        task = FitTask(trial.number, trial.candidate, 0, 0, trial.params, (trial.resource,))
-        with limited(slot):
-            return self._sizes.get(self._key(task), 1) > 1
+    def _hurry(self, key: Any, rank: int) -> None:
+        """Move transformers that wait to a smaller rank, because such work waits for them."""
+        self._ranks[key] = rank
+        for i, (_, *name, work) in enumerate(self._ready):
+            if isinstance(work, TransformTask) and work.key == key:
+                self._ready[i] = (rank, *name, work)
+                heapify(self._ready)
+                break
 
-    def _no_network_can_be_among(self) -> bool:
-        """Whether the torch estimators are not imported, and the reason was logged."""
-        found = "skhpo.estimators" in sys.modules
-        return self.lockstep == "auto" and bool(self._reported) and not found
-
-    def _divided(self, tasks: Sequence[FitTask], n_gpus: int) -> list[FitGroup]:
-        groups: dict[Any, list[int]] = {}
-        is_large = n_bytes(self.X) >= _LARGE
-        for i, task in enumerate(tasks):
-            key, trial = self._key(task), None if self.across else task.trial
-            name = i if key is None else (key, task.levels, trial, task.key if is_large else None)
-            groups.setdefault(name, []).append(i)
-        parts: list[list[int]] = []
-        for group in groups.values():
-            size = self._sizes.get(self._key(tasks[group[0]]), 1)
-            n_parts = math.ceil(len(group) / size)
-            if size > 1 and n_gpus > 1:
-                alike = math.ceil(n_parts / n_gpus) * n_gpus
-                n_parts = max(n_parts, min(alike, len(group) // _FEWEST))
-            elif 1 < size <= 2 * _WHOLE < 2 * len(group):
-                n_parts += n_parts % 2
-            if n_parts == len(group):
-                parts += [[i] for i in group]
-            else:
-                parts += [part.tolist() for part in np.array_split(group, n_parts)]
-        together = sorted(parts, key=lambda part: part[0])
-        return [FitGroup([tasks[i] for i in part]) for part in together]
-
-    def _key(self, task: FitTask) -> Any:
-        """Return a key that is equal for fits that may go together in lockstep, or None."""
-        if task.candidate in self._known:
-            return self._known[task.candidate]
-        self._known[task.candidate] = None  # trained alone if this takes too long
-        if self.limits.get("seconds") is not None:
-            import_first()
-        key = None
-        with limited(current_slot(), **self.limits) as over, _unless(over):
-            key = self._look_at(task)
-            if key is None:  # cheap to compute again
-                del self._known[task.candidate]
-        if key is not None:
-            self._known[task.candidate] = key = self._keys.setdefault(key, key)
-        return key
-
-    def _look_at(self, task: FitTask) -> Any:
-        whole, fit_params = self.setting.estimator, self.setting.fit_params
-        if "skhpo.estimators" in sys.modules:
-            whole = configured(self.setting, task.params, split=0, candidate=task.candidate)
-        found, reason = network_inside(whole, self.X, fit_params, self.setting.resource)
-        if reason is None and self.contexts is not None and self.contexts.reach(len(found.names)):
-            reason = "callbacks of the search look into each epoch"
-        if reason is None:
-            from ..lockstep import group_key
-
-            key = group_key(found.estimator)
-            if key not in self._sizes:
-                size = n_together(found.estimator, self.X, self.y, sys.maxsize)
-                insists = size == 1 and self.lockstep is True
-                self._sizes[key] = _INSISTED if insists else size
-            return key
-        if self.lockstep is True:
-            raise ValueError(
-                f"lockstep=True insists on training in lockstep, but {reason} (candidate "
-                f"{task.candidate}: {dict(task.params)!r}); change that, or use lockstep='auto'"
-            )
-        if reason not in self._reported:
-            self._reported.add(reason)
-            _log.debug("fits are not trained in lockstep: %s", reason)
-        return None
+    def _is_transformed(self, task: FitTask) -> bool:
+        return task.key is None or task.key in self.transformed

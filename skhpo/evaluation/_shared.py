@@ -63,7 +63,7 @@ class SharedEvaluator(Evaluator):
         self._answered.extend(known)
         self._expected.update(fit for trial in trials for fit in self.fits(trial))
         self.pending += len(known) + len(tasks)
-        for group in self._grouping.divide(tasks, self._pool.devices_):
+        for group in self._divide(tasks):
             heappush(self._free, (group.rank, *group.name, group))
 
     def next(self) -> list[FitResult]:

@@ -8,9 +8,8 @@ file                  what it does
 ===================== ========================================================================
 ``_base.py``          ``fit``, in four parts; what is shown of a search
 ``_plan.py``          the first part: everything is checked, nothing is changed
-``_checks.py``        names, the space, arguments of ``fit``; ``_data.py``: rows and classes
+``_checks.py``        names, the space, arguments of ``fit``, rows and classes
 ``_goals.py``         objectives and constraints, and what a scheduler is told of a trial
-``_samplers.py``      what is tried: the argument `sampler`, priors, what is enqueued
 ``_resume.py``        what the journal of a search, and those of earlier ones, tell
 ``_running.py``       the other parts: open, run, finish, refit
 ``_loop.py``          ask, evaluate, tell; ``_shared.py``: in several processes
@@ -22,7 +21,7 @@ file                  what it does
 Only where it is asked for: ``_race.py`` (fits on some of the splits), ``_cost.py`` (`max_cost`),
 ``_keeping.py`` and ``_kept.py`` (predictions and estimators of fits), ``_end_of_training.py`` (rows
 held out, epochs of the refit), ``_confirm.py``, ``_refit_rules.py``, ``_out_of_fold.py``,
-``_corrected.py``, ``_stages.py`` (of Harmonica), ``_notebook.py``.
+``_corrected.py``, ``_samplers.py`` (priors), ``_stages.py`` (of Harmonica), ``_notebook.py``.
 """
 
 from typing import TYPE_CHECKING

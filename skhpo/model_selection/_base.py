@@ -150,6 +150,14 @@ class BaseTrialSearchCV(Ensembles):
             return Subject(self.estimator, model_distributions(self, X, y))
         return Subject(self.estimator, self.param_distributions)
 
+    @property
+    def _proposes_by_model(self) -> bool:
+        """Whether candidates come from a model unless the search is told otherwise.
+
+        So it is with several objectives, of whose front random candidates find less.
+        """
+        return self.objectives is not None and len(self.objectives) > 1
+
     def _keep(self, source: Source) -> None:
         """Set the attributes that are known before the first fit."""
         self.param_distributions_ = source.plan.distributions

@@ -1,18 +1,22 @@
-"""Checks of the arguments of a search, before anything is trained."""
+"""Checks of the arguments and the data of a search, before anything is trained."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
+from sklearn.utils import indexable
+from sklearn.utils.multiclass import type_of_target
 
+from .._compat import num_samples
 from ..arguments import synonyms
-from ..rows import as_given
+from ..rows import DatasetRows, Inputs, as_given, with_rows
 from ..searchable import search_tags
 from ..wrappers import arguments_inside, inside
 
@@ -29,14 +33,19 @@ _SCHEDULE = "hyperparameter_schedule"
 __all__ = [
     "Dicts",
     "as_rows",
+    "check_classes",
     "check_enqueued",
     "check_epochs",
     "check_fit_arguments",
     "check_keep_from",
+    "check_lengths",
     "check_listening",
+    "check_metrics_take",
     "check_name",
     "check_names",
     "check_passed",
+    "has_classes",
+    "rows_and_targets",
 ]
 
 
@@ -289,4 +298,131 @@ def check_fit_arguments(
                 f"arguments of fit, beside those of the search, must be such of the estimator's "
                 f"fit, but {type(owner).__name__}.fit{signature} has no "
                 f"argument {name!r}; {fix}"
+            )
+
+
+def rows_and_targets(estimator: Any, X: Any, y: Any = None, verbose: int = 0) -> tuple[Any, Any]:
+    """Return data that can be split by rows, and a target for each row.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Of the search.
+    X, y : object
+        What ``fit`` got.
+    verbose : int, default=0
+        Whether to tell how many targets of a dataset were read.
+
+    Raises
+    ------
+    TypeError
+        If the rows cannot be told apart, or a dataset has no targets.
+    ValueError
+        If there are more or fewer targets than rows.
+    """
+    y = Inputs(y) if isinstance(y, Mapping) and not hasattr(y, "shape") else y
+    X = with_rows(X, y)
+    if isinstance(X, DatasetRows):
+        from ._datasets import check_takes_datasets, read_targets
+
+        check_takes_datasets(estimator, X)
+        if y is None:
+            y = read_targets(estimator, X, verbose)
+        elif num_samples(y) != len(X):
+            raise ValueError(
+                f"y must have a target for each of the {len(X)} items of the Dataset X, but has "
+                f"{num_samples(y)}; leave y out where the Dataset yields pairs (X, y)"
+            )
+    X, y = indexable(X, y)
+    return X, y
+
+
+def check_lengths(X: Any, params: Mapping[str, Any]) -> None:
+    """Raise ValueError if the groups are not those of the rows.
+
+    Parameters
+    ----------
+    X : array-like
+    params : dict
+        Metadata of ``fit``.
+    """
+    groups = params.get("groups")
+    if groups is not None and np.ndim(groups) > 0 and num_samples(groups) != num_samples(X):
+        raise ValueError(
+            f"groups must have an entry for each of the {num_samples(X)} rows of X, but has "
+            f"{num_samples(groups)}; inconsistent numbers of samples cannot be split"
+        )
+
+
+def has_classes(estimator: Any, y: Any) -> bool:
+    """Whether an estimator is a classifier, and targets are one label per row."""
+    if y is None or not is_classifier(estimator):
+        return False
+    return type_of_target(y) in {"binary", "multiclass"}
+
+
+def check_classes(
+    estimator: Any,
+    y: Any,
+    splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    scorer: Any,
+    metric: Any,
+    error_score: Any = np.nan,
+) -> None:
+    """Warn where the training part of a split lacks a class.
+
+    Parameters
+    ----------
+    estimator : estimator
+    y : array-like
+    splits : list of (ndarray, ndarray)
+    scorer : callable
+    metric : str or bool
+        By which the best row is found.
+    error_score : float or "raise", default=nan
+        The score where the scorer raises an error.
+
+    Raises
+    ------
+    ValueError
+        If a network, which predicts the classes of its training part, has no score on a split
+        whatever it predicts: the mean over the splits, by which candidates are compared, is then
+        NaN for all of them.
+    """
+    if not has_classes(estimator, y):
+        return
+    labels = np.asarray(y)
+    classes = np.unique(labels)
+    for i, (train, test) in enumerate(splits):
+        missing = np.setdiff1d(classes, labels[train])
+        untested = np.setdiff1d(classes, labels[test])
+        if len(missing) or len(untested):
+            from ._missing_classes import check_has_score
+
+            check_has_score(estimator, scorer, metric, error_score, labels, i, train, test)
+        if len(missing):
+            warnings.warn(
+                f"the training part of split {i} lacks the classes {missing.tolist()}, so fits "
+                f"on it cannot predict them; use fewer splits, stratified ones, or merge rare "
+                f"classes",
+                UserWarning,
+                stacklevel=5,
+            )
+
+
+def check_metrics_take(y: Any, scorer: Any) -> None:
+    """Raise ValueError for a metric of scikit-learn where targets have more than two dimensions.
+
+    It would fail in all fits, which `GridSearchCV` shows only after training them. `y` has such
+    targets, or is `Inputs`, a dict of targets.
+    """
+    several = isinstance(y, Inputs)
+    for name, one in getattr(scorer, "_scorers", {"scoring": scorer}).items():
+        metric = getattr(one, "_score_func", None)
+        if metric is not None and metric.__module__.startswith("sklearn."):
+            found = "is a dict" if several else f"has the shape {np.shape(y)}"
+            raise ValueError(
+                f"metrics of scikit-learn take targets of one or two dimensions, but y {found} and "
+                f"{name} is {metric.__name__}; leave scoring at None, which is the estimator's own "
+                "score, or give a function of your own (estimator, X, y)"
             )

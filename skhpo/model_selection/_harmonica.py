@@ -414,8 +414,6 @@ classes_, n_features_in_, feature_names_in_
 
     def _base_name(self, resource: str | None) -> str | None:
         """Return which scheduler of the package is the base, None for another one."""
-        from ._samplers import proposes_by_model
-
         name: str | Callable[..., schedulers.Scheduler] = self.base
         if not isinstance(name, str):
             return None
@@ -423,12 +421,11 @@ classes_, n_features_in_, feature_names_in_
             return name
         if resource is not None:
             return "hyperband"
-        return "bayes" if proposes_by_model(self) else "random"
+        return "bayes" if self._proposes_by_model else "random"
 
     def _base(self, plan: Plan) -> Callable[..., schedulers.Scheduler]:
         """Return the function that makes the scheduler of what is left of the space."""
         from ._plan import resource_limits
-        from ._samplers import proposes_by_model
         from ._stages import full_base, hyperband_base
 
         if callable(self.base):
@@ -450,7 +447,7 @@ classes_, n_features_in_, feature_names_in_
             hears = amount is not None and amount < limits[1] and not self.stage_params
             return partial(
                 hyperband_base,
-                sampler="bayes" if hears or proposes_by_model(self) else "random",
+                sampler="bayes" if hears or self._proposes_by_model else "random",
                 kind=kind,
                 min_resources=limits[0],
                 max_resources=limits[1],

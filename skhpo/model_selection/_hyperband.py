@@ -396,18 +396,19 @@ classes_, n_features_in_, feature_names_in_
         return {**super()._settings(), "sampler": self._chosen_sampler()}
 
     def _chosen_sampler(self) -> Any:
-        from ._samplers import proposes_by_model
-
         if isinstance(self.sampler, str) and self.sampler == "auto":
-            return "bayes" if proposes_by_model(self) else "random"
+            return "bayes" if self._proposes_by_model else "random"
         return self.sampler
 
     def _make_sampler(self, plan: Plan, least: int) -> samplers.Sampler:
-        from ._samplers import PRIOR_WEIGHT, make_sampler, prior_of
+        from ._samplers import DEFAULT_CONFIDENCE, PRIOR_WEIGHT, copied, prior_of
 
-        prior, sampler = prior_of(self, plan), self._chosen_sampler()
-        if prior is None:
-            return make_sampler(sampler, plan.space, plan.random_state)
+        sampler = self._chosen_sampler()
+        if not self.priors and self.prior_confidence == DEFAULT_CONFIDENCE:
+            if isinstance(sampler, samplers.Sampler):
+                return copied(sampler, plan.space)
+            return samplers.made(sampler, plan.space, plan.random_state)
+        prior: Any = prior_of(self, plan)
         if sampler == "bayes":
             return samplers.BayesSampler(
                 plan.space,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +19,29 @@ from .._compat import check_method_params, num_samples
 from ..define_by_run import shapes_of
 from ..rows import Inputs, as_given
 from ..searchable import search_tags
-from ..space import SearchSpace
+from ..space import SearchSpace, nearest
 from ..wrappers import inside, owner_of
-from ._checks import Dicts, as_rows, check_fit_arguments, check_name, check_names, check_passed
+from ._checks import (
+    Dicts,
+    as_rows,
+    check_classes,
+    check_fit_arguments,
+    check_lengths,
+    check_metrics_take,
+    check_name,
+    check_names,
+    check_passed,
+    has_classes,
+    rows_and_targets,
+)
 from ._confirm import check_confirm, reshuffled
 from ._cost import Budget, budget_of
-from ._data import check_classes, check_lengths, check_metrics_take, has_classes, rows_and_targets
 from ._end_of_training import check_early_stopping, check_masks, check_refit_epochs, with_masks
 from ._goals import Goals, check_rule, goals_of
 from ._keeping import prediction_kind
 from ._observers import Callbacks
 from ._out_of_fold import check_metric
 from ._refit_rules import FrontRule, OneStandardError
-from ._samplers import enqueued
 from ._shared import check_shared
 
 if TYPE_CHECKING:
@@ -49,6 +60,8 @@ __all__ = [
     "resource_of",
     "warn_about_newcomers",
 ]
+
+_log = logging.getLogger(__name__)
 
 Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
@@ -251,7 +264,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         splits=splits,
         distributions=distributions,
         space=space,
-        first=[*enqueued(search, space), *subject.first],
+        first=[*_enqueued(search, space), *subject.first],
         setting=setting,
         metric=metric,
         goals=goals,
@@ -261,6 +274,33 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         callbacks=callbacks,
         fingerprint=known_by,
     )
+
+
+def _enqueued(search: Any, space: SearchSpace) -> Sequence[Mapping[str, Any]]:
+    """Return the configurations that a search tries first.
+
+    What an earlier search knows comes before the estimator's own parameters.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    space : SearchSpace
+
+    Returns
+    -------
+    sequence of dict
+    """
+    if not isinstance(search.enqueue, str):
+        given: Sequence[Mapping[str, Any]] = search.enqueue
+        return given
+    if search.warm_start_from is not None:
+        return ()
+    own, reason = nearest(space, search.estimator.get_params(deep=True))
+    if own is not None and not space.allows(own):
+        own, reason = None, f"{own} is forbidden"
+    if own is None:
+        _log.info("the estimator's own parameters are not tried first: %s", reason)
+    return () if own is None else (own,)
 
 
 def _splits(cv: Any, splitter: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Splits:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import schedulers
-from ._samplers import make_sampler
+from .. import samplers, schedulers
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
@@ -98,7 +97,7 @@ def hyperband_base(
     **kwargs: Any,
 ) -> Scheduler:
     """Return Hyperband over the rest of a space."""
-    return kind(make_sampler(sampler, space, random_state), **kwargs)
+    return kind(samplers.made(sampler, space, random_state), **kwargs)
 
 
 def full_base(
@@ -112,7 +111,7 @@ def full_base(
 ) -> Scheduler:
     """Return full fits of candidates of the rest of a space."""
     return schedulers.FullScheduler(
-        make_sampler(sampler, space, random_state),
+        samplers.made(sampler, space, random_state),
         n_candidates,
         resource=resource,
         asynchronous=asynchronous,

@@ -93,7 +93,7 @@ class TopEstimators(ScoredTrials):
             Larger is better.
         """
         from ..rows import is_dataset
-        from ._data import rows_and_targets
+        from ._checks import rows_and_targets
 
         if y is None and is_dataset(X):
             _, y = rows_and_targets(self.estimator, X)
@@ -204,7 +204,7 @@ class TopEstimators(ScoredTrials):
         self, X: Any, y: Any, params: dict[str, Any], what: str, call: str
     ) -> tuple[Any, Any, dict[str, Any]]:
         """Return data and metadata for further fits: what is given, else what ``fit`` got."""
-        from ._data import rows_and_targets
+        from ._checks import rows_and_targets
 
         if X is None:
             given = self._refit_inputs.arguments()

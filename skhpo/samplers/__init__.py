@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .._late import late
-from .base import Sampler, named, register, sample_at
+from .base import Sampler, made, named, register, sample_at
 
 if TYPE_CHECKING:
     from ._gp.model import ScoreModel
@@ -25,6 +25,7 @@ __all__ = [
     "ReplayedSampler",
     "Sampler",
     "ScoreModel",
+    "made",
     "named",
     "register",
     "sample_at",

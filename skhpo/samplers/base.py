@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import space as spaces
 
-__all__ = ["Sampler", "named", "register", "sample_at"]
+__all__ = ["Sampler", "made", "named", "register", "sample_at"]
 
 
 class Sampler(ABC):
@@ -269,3 +269,22 @@ def named(name: str) -> MakeSampler:
         )
     made = _known[name]
     return getattr(sys.modules[__package__], made) if isinstance(made, str) else made
+
+
+def made(sampler: Any, space: spaces.SearchSpace, random_state: int) -> Sampler:
+    """Return the sampler that a name, or a callable as `register` takes, stands for.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known.
+    TypeError
+        If the callable returns anything else than a `Sampler`.
+    """
+    found: object = (named(sampler) if isinstance(sampler, str) else sampler)(space, random_state)
+    if not isinstance(found, Sampler):
+        raise TypeError(
+            f"a callable sampler must return a skhpo.samplers.Sampler, but {sampler!r} returned "
+            f"{found!r}"
+        )
+    return found

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ._cube import Dimension
     from ._distributions import log_randint, ordered
     from ._forbidden import MOST_REFUSED
-    from ._space import SearchSpace, translated
+    from ._space import SearchSpace, nearest, translated
     from ._views import as_written
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "as_written",
     "log_randint",
     "make_axis",
+    "nearest",
     "ordered",
     "translated",
 ]
@@ -31,7 +32,7 @@ __getattr__, __dir__ = late(
         "._cube": "Dimension",
         "._distributions": "log_randint ordered",
         "._forbidden": "MOST_REFUSED",
-        "._space": "SearchSpace translated",
+        "._space": "SearchSpace nearest translated",
         "._views": "as_written",
     },
 )

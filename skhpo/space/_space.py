@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ._distributions import known
 from ._forbidden import MOST_REFUSED, make_forbidden
 from ._views import Line, as_html, as_text, line_of
 
-__all__ = ["SearchSpace", "translated"]
+__all__ = ["SearchSpace", "nearest", "translated"]
 
 
 class SearchSpace(UnitCube):
@@ -287,3 +288,60 @@ def translated(param_distributions: Any) -> Any:
             translated(item) if isinstance(item, Mapping) else item for item in param_distributions
         ]
     return param_distributions
+
+
+def nearest(space: SearchSpace, own: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """Return the configuration of a space that is nearest to the parameters of an estimator.
+
+    A number outside its range becomes the nearest end of it. A dict of a conditional space that
+    needs none of that comes before one that does.
+
+    Returns
+    -------
+    params : dict or None
+        None where a parameter is a choice that is not listed, no number (None, "scale"), or not
+        there.
+    reason : str
+        What is the matter then.
+    """
+    found, reason = None, ""
+    for distributions in space.dicts:
+        try:
+            params, is_exact = _nearest(SearchSpace(distributions), own)
+        except ValueError as error:
+            reason = reason or str(error)
+            continue
+        if is_exact:
+            return params, ""
+        found = found or params
+    return found, reason
+
+
+def _nearest(space: SearchSpace, own: Mapping[str, Any]) -> Any:
+    """Return the configuration of one dict nearest to an estimator's, and whether it is equal."""
+    missing = [name for name in space.names if name not in own]
+    if missing:
+        raise ValueError(f"the estimator has no {missing[0]} to begin with")
+    params = {name: own[name] for name in space.names}
+    is_exact = True
+    for place, dimension in enumerate(space.dimensions):
+        name = str(dimension.name)
+        if dimension.kind == "choice":
+            params[name] = space.value_at(place, space.unit_at(place, own[name]))
+        elif isinstance(own[name], Real) and not isinstance(own[name], bool):
+            ends: Any = space.bounds(name)
+            low, high = ends
+            params[name] = min(max(own[name], low), high)
+            if dimension.kind == "integer":
+                params[name] = _in_steps(space, place, params[name])
+            is_exact = is_exact and params[name] == own[name]
+    space.to_unit(params)
+    return params, is_exact
+
+
+def _in_steps(space: SearchSpace, place: int, number: Any) -> Any:
+    """Return a number of a coordinate with steps, the nearest integer if it is none of these."""
+    try:
+        return space.value_at(place, space.unit_at(place, number))
+    except ValueError:
+        return round(number)

@@ -7,10 +7,10 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
 from skhpo import TorchClassifier
-from skhpo.evaluation import Setting, _planning
-from skhpo.evaluation._planning import FitGrouping
+from skhpo.evaluation import Setting, _grouping
+from skhpo.evaluation._grouping import FitGrouping
+from skhpo.evaluation._planning import Waiting
 from skhpo.evaluation._tasks import FitGroup, FitTask, TransformTask
-from skhpo.evaluation._waiting import Waiting
 from skhpo.lockstep import _members
 
 X, y = load_iris(return_X_y=True)
@@ -86,9 +86,8 @@ def test_a_trial_at_a_time():
     assert [{name[0] for name in group} for group in names(works)] == [{0}, {1}, {2}]
 
 
-def test_never_and_nothing_to_train_in_lockstep():
+def test_nothing_to_train_in_lockstep():
     fits = tasks(2, 2)
-    assert grouping(lockstep=False).divide(fits) == alone(fits)
     assert grouping(SGDClassifier()).divide(fits[:0]) == []
     other = [FitTask(0, 0, split, 0, {"alpha": 0.1}, (None,)) for split in range(3)]
     assert grouping(SGDClassifier()).divide(other) == alone(other)
@@ -165,7 +164,7 @@ def test_work_of_a_smaller_rank_starts_first_and_its_transformers_too():
 def test_fits_with_large_data_share_a_group_only_with_their_transformers(monkeypatch):
     fits = [keyed(trial, (0, None, trial % 2)) for trial in range(6)]
     assert len(grouping().divide(fits)) == 1
-    monkeypatch.setattr(_planning, "_LARGE", 1)
+    monkeypatch.setattr(_grouping, "_LARGE", 1)
     assert [[name[0] for name in group] for group in names(grouping().divide(fits))] == [
         [0, 2, 4],
         [1, 3, 5],

@@ -17,10 +17,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, rows
-from skhpo.evaluation import _evaluator, _setup, _waiting
+from skhpo.evaluation import _evaluator, _setup, _transformed
+from skhpo.evaluation._planning import Waiting
 from skhpo.evaluation._tasks import Environment, FitGroup, FitTask
 from skhpo.evaluation._travel import Stored, loaded, stored
-from skhpo.evaluation._waiting import Waiting
 from skhpo.exceptions import StorageError
 from skhpo.training import data
 from skhpo.wrappers import Prepared, fit_wrappers
@@ -140,7 +140,7 @@ def test_settings_that_come_again_are_kept_the_latest_in_a_share_of_the_memory(m
     assert take_all(Waiting(), [fit_task(i, i) for i in range(5)]) == {4}  # none has come again
     assert take_all(Waiting(), [fit_task(i, i) for i in range(2)]) == {0, 1}  # who knows
     # A quarter of what is free without two of them is room for one.
-    monkeypatch.setattr(_waiting, "_free_memory", lambda: 4 * LARGE.nbytes)
+    monkeypatch.setattr(_transformed, "_free_memory", lambda: 4 * LARGE.nbytes)
     assert take_all(Waiting(), repeated + single) == {"a", "b"}
 
 

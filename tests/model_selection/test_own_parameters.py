@@ -23,9 +23,9 @@ from skhpo import (
     log_randint,
 )
 from skhpo.exceptions import SearchStoppedWarning
-from skhpo.model_selection._samplers import own_configuration
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
+from skhpo.space import nearest
 
 X, y = load_iris(return_X_y=True)
 
@@ -88,7 +88,7 @@ class Slow(ClassifierMixin, BaseEstimator):
     ],
 )
 def test_own_parameters_in_the_space(estimator, space, expected):
-    own, _ = own_configuration(estimator, SearchSpace(space))
+    own, _ = nearest(SearchSpace(space), estimator.get_params())
     assert own == expected
     assert {name: type(value) for name, value in own.items()} == {
         name: type(value) for name, value in expected.items()
@@ -98,7 +98,7 @@ def test_own_parameters_in_the_space(estimator, space, expected):
 def test_a_choice_is_that_of_the_space():
     steps = [MinMaxScaler(), StandardScaler()]
     pipeline = Pipeline([("scale", StandardScaler()), ("svc", SVC())])
-    own, _ = own_configuration(pipeline, SearchSpace({"scale": steps}))
+    own, _ = nearest(SearchSpace({"scale": steps}), pipeline.get_params())
     assert own["scale"] is steps[1]
 
 
@@ -113,7 +113,7 @@ def test_a_choice_is_that_of_the_space():
     ],
 )
 def test_own_parameters_outside_the_space(space, reason):
-    own, why = own_configuration(SVC(probability=False), SearchSpace(space))
+    own, why = nearest(SearchSpace(space), SVC(probability=False).get_params())
     assert own is None
     assert reason in why
 

@@ -455,10 +455,10 @@ def test_large_data_with_transformers_are_raced(monkeypatch):
     from sklearn.preprocessing import StandardScaler
 
     from skhpo.estimators import TorchClassifier
-    from skhpo.evaluation import _planning
+    from skhpo.evaluation import _grouping
     from skhpo.modules import MLP
 
-    monkeypatch.setattr(_planning, "_LARGE", 0)
+    monkeypatch.setattr(_grouping, "_LARGE", 0)
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(60, 3)).astype("float32")
     labels = (rows[:, 0] > 0).astype(int)
