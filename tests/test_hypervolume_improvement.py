@@ -14,7 +14,7 @@ from skhpo.samplers._gp.acquisition import Equal, Feasible, LogExpectedImproveme
 from skhpo.samplers._gp.coordinates import Coordinates
 from skhpo.samplers._gp.hypervolume import (
     LogExpectedHypervolumeImprovement,
-    log_expected_volume,
+    _Boxes,
     non_dominated_boxes,
     reference_point,
 )
@@ -22,6 +22,11 @@ from skhpo.samplers._gp.scores import ObjectiveTransform, SlackTransform
 from skhpo.samplers._gp.surrogates import chebyshev
 
 quick = settings(deadline=None, max_examples=60)
+
+
+def log_expected_volume(mean, std, lower, upper):
+    """The logarithm of the expected volume that a random point dominates in boxes."""
+    return _Boxes([(lower, upper)]).log_volumes(mean[:, None], std)[:, 0]
 
 
 def box_volume(lower, upper, point):

@@ -481,9 +481,9 @@ def first_rows(X: Any) -> Any:
     return few.toarray() if hasattr(few, "toarray") else few
 
 
-def zeros_for(net: Any, n_rows: int = 2) -> Any:
+def zeros_for(net: Any) -> Any:
     """Return zeros in place of a few rows, as the module of a built net gets them."""
-    shape, dtype = (n_rows, *net.input_shape_), input_dtypes(net)
+    shape, dtype = (2, *net.input_shape_), input_dtypes(net)
     few = torch.zeros(shape, dtype=dtype, device=net.device_)
     change = batch_transform(net, training=False) if net._transforms else None
     return few if change is None else change(few)

@@ -7,12 +7,11 @@ import numpy as np
 from .._late import import_extra
 from ._record import diverged_below
 
-__all__ = ["COLOURS", "LINES", "MARKERS", "SCORES", "Drawing", "legible", "score_limits", "short"]
+__all__ = ["COLOURS", "LINES", "SCORES", "Drawing", "legible", "score_limits", "short"]
 
 # Okabe and Ito (2008): told apart by colour-blind readers; ordered so that neighbours differ in
 # grey too.
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000"]
-MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 LINES = ["-", "--", "-.", ":"]
 # Runs from dark to light, so that it holds in grey.
 SCORES = "viridis"

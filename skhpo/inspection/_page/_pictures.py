@@ -15,6 +15,8 @@ from ._svg import Picture, colour_of
 __all__ = ["draw_curves", "draw_effect", "draw_importance", "draw_incumbent", "draw_parallel"]
 
 _BLUE, _RED = COLOURS[0], COLOURS[3]
+# Parameters whose importance is drawn.
+_MOST_BARS = 12
 
 
 def draw_incumbent(record, metric):
@@ -37,9 +39,9 @@ def draw_incumbent(record, metric):
     return picture.svg("The best score so far against fits")
 
 
-def draw_importance(found, n=12):
+def draw_importance(found):
     """Importances as bars with intervals."""
-    n = min(n, len(found.names))
+    n = min(_MOST_BARS, len(found.names))
     end = max(float(found.intervals[:n].max()), float(found.importances_mean[:n].max()), 1e-9)
     picture = Picture((0, end), (n, 0), height=46 + 22 * n, left=170)
     for i in range(n):

@@ -13,7 +13,6 @@ from .posterior import Posterior
 
 __all__ = [
     "LogExpectedHypervolumeImprovement",
-    "log_expected_volume",
     "non_dominated_boxes",
     "reference_point",
 ]
@@ -133,6 +132,11 @@ class LogExpectedHypervolumeImprovement(Acquisition):
 class _Boxes:
     """Boxes of several fantasies, of whose ends each is computed once.
 
+    The coordinates of a point are independent and normal. The expected volume that it dominates in
+    a box is the product over the objectives of ``psi(lower) - psi(upper)``, with the expected
+    improvement ``psi(a) = E max(y - a, 0)`` (Emmerich et al., 2011, "Hypervolume-based expected
+    improvement: monotonicity properties and exact computation"; the logarithm as for `log_h`).
+
     Parameters
     ----------
     boxes : sequence of (lower, upper)
@@ -167,7 +171,7 @@ class _Boxes:
             )
 
     def log_volumes(self, means: Array, std: Array) -> Array:
-        """Return expectations of shape (m, s) for means (m, s, n_objectives), see below."""
+        """Return expectations of shape (m, s) for means (m, s, n_objectives) and `std`."""
         total: Any = 0.0
         for k, (ends, owners, low, high) in enumerate(self._ends):
             sigma = std[:, [k]]
@@ -195,24 +199,3 @@ def reference_point(points: Array, below: float = _BELOW, least: Array | float =
     spans = np.ptp(points, axis=0)
     distances = np.maximum(below * np.where(spans > 0.0, spans, 1.0), least)
     return np.asarray(points.min(axis=0) - distances)
-
-
-def log_expected_volume(mean: Array, std: Array, lower: Array, upper: Array) -> Array:
-    """Logarithm of the expected volume that a random point dominates in boxes.
-
-    The coordinates of the point are independent and normal. In a box, the expectation is the
-    product over the objectives of ``psi(lower) - psi(upper)``, with the expected improvement
-    ``psi(a) = E max(y - a, 0)`` (Emmerich et al., 2011, "Hypervolume-based expected improvement:
-    monotonicity properties and exact computation"; the logarithm as for `log_h`).
-
-    Parameters
-    ----------
-    mean, std : ndarray of shape (m, n_objectives)
-    lower, upper : ndarray of shape (n_boxes, n_objectives)
-        Disjoint boxes that contain, with a point, all that it dominates of their union.
-
-    Returns
-    -------
-    values : ndarray of shape (m,)
-    """
-    return _Boxes([(lower, upper)]).log_volumes(mean[:, None], std)[:, 0]
