@@ -8,6 +8,11 @@ itself), and `TorchClassifier` doing the same. The two take turns, and the figur
 times within a turn, so that a busy machine disturbs both alike.
 
     python benchmarks/feature_overhead.py [--repeats 15] [part of a name ...]
+
+With ``--added``: processor time of a fit, of a group in lockstep and of a small search with a
+feature, beside the same without it.
+
+    python benchmarks/feature_overhead.py --added [--repeats 15] [part of a name ...]
 """
 
 from __future__ import annotations
@@ -24,7 +29,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from skhpo import HalvingHyperbandSearchCV
 from skhpo.estimators import MLP, ConvNet, TorchClassifier
+from skhpo.lockstep import Member, train_together
 
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
@@ -159,13 +166,81 @@ def pairs(device):
         )
 
 
+FEATURES = {
+    '`average="ema"`': {"average": "ema"},
+    '`average="swa"`': {"average": "swa"},
+    "`max_norm=2`": {"max_norm": 2},
+    "one cycle": {"lr_scheduler": "one_cycle"},
+}
+
+
+def subjects():
+    """Yield name and a function that trains with parameters."""
+    X, y = load_digits(return_X_y=True)
+    X, y = (X / 16).astype(np.float32)[:1000], y[:1000]
+    common = {"batch_size": BATCH_SIZE, "device": "cpu"}
+
+    def fit(**params):
+        net = TorchClassifier(module__n_units=64, max_epochs=20, random_state=0)
+        net.set_params(**common, **params).fit(X, y)
+
+    def group(**params):
+        settings = {"module__n_units": 64, "max_epochs": 10, **common, **params}
+        nets = [
+            TorchClassifier(lr=(1 + k % 4) / 1000, random_state=k, **settings) for k in range(24)
+        ]
+        train_together([Member(net, X, y) for net in nets])
+
+    def search(**params):
+        HalvingHyperbandSearchCV(
+            TorchClassifier(random_state=0, **common, **params),
+            {"lr": [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1]},
+            max_resources=9,
+            cv=3,
+            random_state=0,
+            refit=False,
+        ).fit(X[:300], y[:300])
+
+    yield "64-64-10 alone, 20 epochs", fit
+    yield "24 of them in lockstep, 10 epochs", group
+    yield "the same, a fifth held out", lambda **params: group(validation_fraction=0.2, **params)
+    yield "Hyperband, 300 rows, 3 folds, 9 epochs", search
+
+
+def print_added(repeats, names):
+    """Print ratios of the processor time with a feature to that without, within turns."""
+    print(f"| | ms without | {' | '.join(FEATURES)} |")
+    print(f"| --- | ---: |{' ---: |' * len(FEATURES)}")
+    for name, train in subjects():
+        if names and not any(part in name for part in names):
+            continue
+        settings = [{}, *FEATURES.values()]
+        seconds = [[] for _ in settings]
+        for turn in range(repeats + 1):
+            order = list(range(len(settings)))
+            for i in order if turn % 2 else order[::-1]:
+                gc.collect()
+                start = time.process_time()
+                train(**settings[i])
+                if turn:  # the first one warms up
+                    seconds[i].append(time.process_time() - start)
+        without, *others = map(np.array, seconds)
+        quartiles = (np.percentile(own / without, [25, 50, 75]) for own in others)
+        cells = (f"{middle:.2f} ({low:.2f} - {high:.2f})" for low, middle, high in quartiles)
+        print(f"| {name} | {1000 * np.median(without):.0f} | {' | '.join(cells)} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--added", action="store_true")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.added:
+        print_added(args.repeats, args.names)
+        return
     wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     print(f"{args.device}, one thread, {args.repeats} turns, torch {torch.__version__}\n")
     print("| fit | by hand, s (median) | TorchClassifier, s | ratio (median) | quartiles | range |")

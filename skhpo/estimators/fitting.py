@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 from collections.abc import Mapping
@@ -55,7 +56,9 @@ __all__ = [
     "is_of_probabilities",
     "make_schedule",
     "prepare_fit",
+    "return_to",
     "run_epochs",
+    "snapshot",
 ]
 
 
@@ -246,6 +249,28 @@ def run_epochs(
     net.notify("on_train_end", X=X, y=y)
     if context is not None:
         context.call_on_fit_task_end(**hook_data, reconstruction_attributes=net._snapshot)
+
+
+def snapshot(net: Any) -> Any:
+    """Return what a checkpoint of a net would hold, in the memory of the CPU."""
+    return _copied(net._checkpoint())
+
+
+def return_to(net: Any, earlier: Any) -> None:
+    """Restore a net from a snapshot, which is used up."""
+    net._restore(earlier)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu() if value.is_cuda else value.detach().clone()
+    if isinstance(value, dict):
+        twin = copy.copy(value)
+        twin.update((key, _copied(item)) for key, item in value.items())
+        return twin
+    if isinstance(value, list | tuple):
+        return type(value)(map(_copied, value))
+    return value
 
 
 def activate(net: Any, train_part: Any, checks: Any) -> Any:

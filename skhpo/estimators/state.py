@@ -70,18 +70,21 @@ class CheckpointMixin(NetPart):  # type: ignore[misc] # skorch has no types
         StorageError
             If the system does not let the file be written.
         """
-        checkpoint = {
+        checkpoint = self._checkpoint()
+        if hasattr(path, "write"):
+            torch.save(checkpoint, path)
+        else:
+            write_atomically(path, serialised(checkpoint))
+        return self
+
+    def _checkpoint(self) -> dict[str, Any]:
+        return {
             "format": self._checkpoint_format,
             "estimator": type(self).__name__,
             **self._trained_state(),
             "learned": {k: getattr(self, k) for k in self._checkpoint_names()},
             "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
         }
-        if hasattr(path, "write"):
-            torch.save(checkpoint, path)
-        else:
-            write_atomically(path, serialised(checkpoint))
-        return self
 
     def load_checkpoint(self, path: Any) -> Self:
         """Restore a saved estimator, which predicts and which ``partial_fit`` continues.

@@ -13,6 +13,7 @@ _ELEMENTWISE = (
     *(torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.Adamax),
     *(torch.optim.NAdam, torch.optim.RAdam, torch.optim.ASGD, torch.optim.Rprop),
 )
+_NUMBERS = {float, int, bool, type(None)}
 OPTIMIZERS = (*FUSED, *_ELEMENTWISE)
 
 
@@ -25,6 +26,8 @@ def settings_of(optimizer):
 
 
 def _plain(value):
+    if type(value) in _NUMBERS:
+        return value
     if isinstance(value, torch.Tensor):
         return value.item()
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
@@ -73,8 +76,8 @@ class _Joined:
         with torch.inference_mode(False), torch.no_grad():
             self.optimizer.step()
 
-    def refresh_settings(self, row):
-        """Do nothing: the settings of a network are read in each step."""
+    def refresh_settings(self, rows):
+        """Do nothing: the settings of networks are read in each step."""
 
     def keep(self, rows):
         """Drop all other networks."""
@@ -131,7 +134,7 @@ class _Fused:
         return slots(net.optimizer_, net.optimizer_.param_groups[block.group])
 
     def rebuild_calls(self):
-        """Make new calls, after parameters were frozen or unfrozen, or settings changed."""
+        """Make new calls, after parameters were frozen or unfrozen."""
         self._calls = {}
         trained = [[float(block.gradients is not None)] for block in self.blocks]
         ones = torch.tensor(trained, dtype=torch.float32, device=self.counts.device)
@@ -195,12 +198,13 @@ class _Fused:
             is_fixed=True,  # `refresh_settings` makes new calls
         )
 
-    def refresh_settings(self, row):
-        """Read the settings of a network that may have changed."""
-        settings = settings_of(self.nets[row].optimizer_)
-        if settings != self.settings[row]:
-            self.settings[row] = settings
-            self.rebuild_calls()
+    def refresh_settings(self, rows):
+        """Read the settings of networks that may have changed."""
+        for row in rows:
+            settings = settings_of(self.nets[row].optimizer_)
+            if settings != self.settings[row]:
+                self.settings[row] = settings
+                self._calls = {}
 
     def keep(self, rows):
         """Drop all other networks."""

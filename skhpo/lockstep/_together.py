@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +10,14 @@ import numpy as np
 import torch
 
 from ..estimators.callbacks import begin_training, why_hooked
-from ..estimators.fitting import Findings, activate, prepare_fit, run_epochs
+from ..estimators.fitting import (
+    Findings,
+    activate,
+    prepare_fit,
+    return_to,
+    run_epochs,
+    snapshot,
+)
 from ..estimators.validation import ARGUMENTS, one_argument
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
@@ -81,7 +87,7 @@ class _Built:
     member: Member
     data: tuple
     network: ActiveNetwork
-    checkpoint: bytes | None
+    checkpoint: dict | None
 
     @property
     def net(self):
@@ -97,9 +103,7 @@ def _build(number, member, findings=None):
     continuing = bool(net.initialized_ and (member.continuing or net.warm_start))
     checkpoint = None
     if continuing:
-        buffer = io.BytesIO()
-        net.save_checkpoint(buffer)
-        checkpoint = buffer.getvalue()
+        checkpoint = snapshot(net)
     weight, classes = (member.fit_params.get(name) for name in ("sample_weight", "classes"))
     validation = one_argument(**{k: v for k, v in member.fit_params.items() if k in ARGUMENTS})
     settings = {"validation": validation, "findings": None if continuing else findings}
@@ -220,7 +224,7 @@ def _restored(built):
     net = built.net
     given = net.random_state
     if built.checkpoint is not None:
-        net.load_checkpoint(io.BytesIO(built.checkpoint))
+        return_to(net, built.checkpoint)
     else:
         net.random_state = net.seed_
     try:

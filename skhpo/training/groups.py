@@ -91,5 +91,4 @@ def constrain_rows(parameters: Iterable[torch.nn.Parameter], max_norm: float) ->
     """
     with torch.no_grad():
         for parameter in parameters:
-            norms = parameter.flatten(1).norm(dim=1).clamp_(min=max_norm)
-            parameter.mul_((max_norm / norms).view(-1, *[1] * (parameter.ndim - 1)))
+            parameter.renorm_(p=2, dim=0, maxnorm=max_norm)

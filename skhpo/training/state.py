@@ -232,17 +232,15 @@ def _copy_into(module: torch.nn.Module, state: dict[str, Any]) -> bool:
     if own.keys() != state.keys():
         return False
     for key, tensor in own.items():
-        if not _fits(state[key], tensor) or 0 in tensor.stride():
+        value = state[key]
+        if not (is_plain(tensor) and isinstance(value, torch.Tensor) and is_plain(value)):
+            return False
+        if value.shape != tensor.shape or 0 in tensor.stride():
             return False
     if own:
         with torch.no_grad():
             torch._foreach_copy_(list(own.values()), [state[key] for key in own])
     return True
-
-
-def _fits(value: Any, tensor: torch.Tensor) -> bool:
-    is_tensor = isinstance(value, torch.Tensor) and is_plain(value) and is_plain(tensor)
-    return is_tensor and value.shape == tensor.shape
 
 
 def _own_memory(module: torch.nn.Module) -> None:
