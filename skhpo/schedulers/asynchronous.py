@@ -11,7 +11,7 @@ from ..samplers import Sampler
 from ..trial import Trial
 from .base import Scheduler
 from .fronts import FrontContenders
-from .halving import Contenders, Plan, RungScores
+from .halving import Contenders, Plan, add_to
 from .hyperband import exactly, hyperband_plan
 
 __all__ = ["AsynchronousHyperband"]
@@ -253,21 +253,18 @@ class _Rung:
         self.tags = tags
         self.n_running = 0
         self.n_due = 0
-        self._scores = RungScores(slots)
+        self.contenders: Contenders | FrontContenders = Contenders(slots)
         self._factor = factor
         self._n_told = 0
         self._n_promoted = 0
-
-    @property
-    def contenders(self) -> Contenders | FrontContenders:
-        return self._scores.contenders
 
     def record(self, candidate: int, score: float, **measured: Any) -> list[int]:
         """Record a score; return the candidates that are now out."""
         self.n_running -= 1
         self._n_told += 1
         self.n_due = self._n_told // self._factor - self._n_promoted
-        return self._scores.add(candidate, score, **measured)
+        self.contenders, out = add_to(self.contenders, candidate, score, **measured)
+        return out
 
     def promote(self) -> int:
         """Remove and return the best candidate."""

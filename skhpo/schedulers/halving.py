@@ -22,8 +22,8 @@ __all__ = [
     "BracketScheduler",
     "Contenders",
     "Plan",
-    "RungScores",
     "SuccessiveHalving",
+    "add_to",
 ]
 
 Rungs = list[tuple[int, int]]
@@ -41,7 +41,7 @@ class Contenders:
     """
 
     def __init__(self, slots: int) -> None:
-        self._slots = slots
+        self.slots = slots
         # Two heaps of the same candidates; one removed from the first is skipped in the second.
         self._best: list[tuple[float, int]] = []
         self._worst: list[tuple[float, int]] = []
@@ -62,12 +62,12 @@ class Contenders:
 
     def add(self, candidate: int, score: float) -> list[int]:
         """Record a score; return the candidates that are now out, one or none."""
-        if math.isnan(score) or not self._slots:
+        if math.isnan(score) or not self.slots:
             return [candidate]
         self._members.add(candidate)
         heappush(self._best, (-score, candidate))
         heappush(self._worst, (score, -candidate))
-        if len(self._members) <= self._slots:
+        if len(self._members) <= self.slots:
             return []
         out = -self._pop(self._worst, -1)
         self._members.remove(out)
@@ -77,7 +77,7 @@ class Contenders:
         """Remove and return the best candidate, and its slot."""
         best = self._pop(self._best, 1)
         self._members.remove(best)
-        self._slots -= 1
+        self.slots -= 1
         return best
 
     def close(self) -> list[int]:
@@ -95,34 +95,24 @@ class Contenders:
                 return candidate
 
 
-class RungScores:
-    """The contenders of a rung: by score, or by values and violations where those are told.
+def add_to(
+    contenders: Contenders | FrontContenders,
+    candidate: int,
+    score: float,
+    values: NDArray[Any] | None = None,
+    violations: NDArray[Any] | None = None,
+) -> tuple[Contenders | FrontContenders, list[int]]:
+    """Record what a candidate scored; return the contenders, and the candidates that are now out.
 
-    Attributes
-    ----------
-    contenders : Contenders or FrontContenders
+    Where values or violations are told the contenders rank along fronts, from the first one on.
     """
-
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
-        self.contenders: Contenders | FrontContenders = Contenders(slots)
-
-    def add(
-        self,
-        candidate: int,
-        score: float,
-        values: NDArray[Any] | None = None,
-        violations: NDArray[Any] | None = None,
-    ) -> list[int]:
-        """Record what a candidate scored; return the candidates that are now out."""
+    if isinstance(contenders, Contenders):
         if values is None and violations is None:
-            assert isinstance(self.contenders, Contenders)
-            return self.contenders.add(candidate, score)
-        if isinstance(self.contenders, Contenders):
-            self.contenders = FrontContenders(self._slots)
-        values = np.array([score]) if values is None else values
-        violations = np.empty(0) if violations is None else violations
-        return self.contenders.add(candidate, values, violations)
+            return contenders, contenders.add(candidate, score)
+        contenders = FrontContenders(contenders.slots)
+    values = np.array([score]) if values is None else values
+    violations = np.empty(0) if violations is None else violations
+    return contenders, contenders.add(candidate, values, violations)
 
 
 class Bracket:
@@ -161,7 +151,7 @@ class Bracket:
     @property
     def finished(self) -> bool:
         """Whether no candidate runs or will be promoted."""
-        return self.complete and not self._scores.contenders
+        return self.complete and not self._contenders
 
     @property
     def complete(self) -> bool:
@@ -172,21 +162,21 @@ class Bracket:
         """Put candidates on the current rung."""
         above = self.rungs[self.rung + 1 : self.rung + 2]
         self._running = set(candidates)
-        self._scores = RungScores(above[0][0] if above else 0)
+        self._contenders: Contenders | FrontContenders = Contenders(above[0][0] if above else 0)
 
     def record(self, candidate: int, score: float, **measured: Any) -> list[int]:
         """Record a score on the current rung; return the candidates that are now out."""
         self._running.remove(candidate)
-        out = self._scores.add(candidate, score, **measured)
-        return out if self._running else out + self._scores.contenders.close()
+        self._contenders, out = add_to(self._contenders, candidate, score, **measured)
+        return out if self._running else out + self._contenders.close()
 
     def contenders(self) -> list[int]:
         """The candidates that may be promoted yet."""
-        return self._scores.contenders.members
+        return self._contenders.members
 
     def promote(self) -> list[int]:
         """Move the best of a complete rung to the next one; return them, the best first."""
-        promoted = self._scores.contenders.ranked
+        promoted = self._contenders.ranked
         self.rung += 1
         self.enter(promoted)
         return promoted
