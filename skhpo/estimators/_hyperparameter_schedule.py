@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -126,18 +126,12 @@ def _component(name: str) -> str:
 def _values(net: Any, n_epochs: int = 0) -> EpochValues:
     """Return the values, of which those of the first epochs are checked."""
     given = {
-        name: _plain_result_of(value) if callable(value) else list(map(_plain, value))
+        name: value if callable(value) else list(value)
         for name, value in net.hyperparameter_schedule.items()
     }
-    return EpochValues(given, max(n_epochs, net.max_epochs, net.schedule_epochs or 0))
-
-
-def _plain_result_of(function: Callable[[int], Any]) -> Callable[[int], Any]:
-    return lambda epoch: _plain(function(epoch))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    values = EpochValues(given, max(n_epochs, net.max_epochs, net.schedule_epochs or 0))
+    values.check_shapes({})
+    return values
 
 
 def scheduled_arguments(net: Any, component: str) -> dict[str, Any]:

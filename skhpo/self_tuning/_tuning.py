@@ -78,6 +78,8 @@ class Tuning:
         shape = getattr(net, "input_shape_", None)
         arguments = {k.removeprefix("module__") for k in net.get_params() if k[:8] == "module__"}
         self.effects = find_effects(self.module, self.context, shape, smooths, arguments)
+        if self.is_fixed:
+            self.ranges.check_shapes({})
         self._check_limits()
         warn_of_layers(self.module)
         start = self.ranges.start

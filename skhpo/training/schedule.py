@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,12 +143,15 @@ class EpochValues:
     def _over(self, name: str, n_epochs: int) -> Any:
         """Return all values of a name that are known now."""
         value = self._values[name]
-        return [value(epoch) for epoch in range(n_epochs)] if callable(value) else value
+        if callable(value):
+            return [_plain(value(epoch)) for epoch in range(n_epochs)]
+        return list(map(_plain, value)) if isinstance(value, list | tuple) else _plain(value)
 
     def _support(self, name: str) -> tuple[float, float]:
         given = self._given[name]
         try:
-            found = np.concatenate([np.ravel(one).astype(float) for one in np.atleast_1d(given)])
+            each = given if isinstance(given, list) else [given]
+            found = np.concatenate([_real(value) for value in each])
         except (TypeError, ValueError):
             found = np.array([np.nan])
         if not found.size or not np.isfinite(found).all():
@@ -156,6 +160,20 @@ class EpochValues:
                 f"{name!r} is {given}"
             )
         return float(found.min()), float(found.max())
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise ValueError unless values are numbers, or have the shapes that names have here."""
+        for name, given in self._given.items():
+            shape = shapes.get(name, ())
+            each = given if isinstance(given, list) else [given]
+            wrong = [epoch for epoch, one in enumerate(each) if np.shape(one) not in ((), shape)]
+            if wrong:
+                or_array = f", or an array of the shape {shape}," if shape else ""
+                raise ValueError(
+                    f"{name!r} must have a number{or_array} in each epoch, but has "
+                    f"{each[wrong[0]]!r} in epoch {wrong[0] + 1}; give numbers, or leave {name!r} "
+                    "out and search it, as with BayesSearchCV"
+                )
 
     def check_epochs(self, n_epochs: int) -> None:
         """Raise ValueError unless there are values for this number of epochs."""
@@ -181,5 +199,18 @@ class EpochValues:
 
 def _at(value: Any, epoch: int) -> Any:
     if callable(value):
-        return value(epoch)
-    return value[epoch] if isinstance(value, list | tuple) else value
+        return _plain(value(epoch))
+    return _plain(value[epoch] if isinstance(value, list | tuple) else value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar of NumPy or torch as a number of Python."""
+    is_scalar = isinstance(value, np.generic | np.ndarray | torch.Tensor) and value.ndim == 0
+    return value.item() if is_scalar else value
+
+
+def _real(value: Any) -> np.ndarray:
+    found = np.ravel(value)
+    if found.dtype.kind not in "biuf" and not isinstance(value, numbers.Real):
+        raise ValueError("not a real number")
+    return found.astype(float)

@@ -165,12 +165,15 @@ def test_schedules_by_lists_and_functions(digits):
         ([0.1, np.nan, 0.1, 0.1], "must be a finite number, or have one in each epoch"),
         (lambda epoch: 0.5 * epoch, r"'dropout_0.p' must lie in \[0, 1"),
         (["a"] * 4, "must be a finite number, or have one in each epoch"),
+        ([[0.1]] * 4, r"must have a number in each epoch, but has \[0.1\] in epoch 1"),
+        (np.full(2, 0.1), "must have a number in each epoch"),
     ],
-    ids=["short", "nan", "large", "text"],
+    ids=["short", "nan", "large", "text", "lists", "array"],
 )
-def test_schedules_that_are_refused(digits, values, message):
+@pytest.mark.parametrize("variant", ["stn", "implicit"])
+def test_schedules_that_are_refused(digits, variant, values, message):
     net = SelfTuningClassifier(
-        hyperparameters={"dropout_0.p": values}, module__dropout=0.1, **PARAMS
+        hyperparameters={"dropout_0.p": values}, module__dropout=0.1, variant=variant, **PARAMS
     )
     with pytest.raises(ValueError, match=message):
         net.fit(*digits)

@@ -118,6 +118,8 @@ class GradientTuning:
             of_steps=net.variant == "unrolled",
             of_masks=True,
         )
+        if self.is_fixed:
+            self.ranges.check_shapes(self.effects.shapes)
         self._check_ranges(net)
         many = [name for name, shape in self.effects.shapes.items() if shape]
         if many and self.hypernetwork is not None:
