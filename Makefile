@@ -21,6 +21,10 @@ FAST := $(addprefix tests/,test_architecture.py test_documented.py test_journal.
 	test_param_columns.py test_samplers.py test_schedulers.py test_space.py test_trial.py \
 	estimators/test_meanings.py estimators/test_validation.py)
 
+# What calls functions of dependencies that differ from version to version.
+MINIMUM := $(FAST) $(addprefix tests/,lockstep training estimators/test_direct_or_autograd.py \
+	estimators/test_hyperparameter_schedule.py estimators/test_skorch_behaviour.py)
+
 # What starts processes: workers of searches, and of the loaders of datasets.
 PROCESSES := $(addprefix tests/,evaluation/test_datasets_travel.py evaluation/test_engines.py \
 	evaluation/test_pool.py estimators/test_data.py estimators/test_data_path.py \
@@ -56,8 +60,8 @@ test-fast: $(VENV)/installed ## run what a change breaks first (under a minute)
 faults: $(VENV)/installed ## interrupt, kill and starve searches many times (an hour or more; goes on where it was ended)
 	$(BIN)/python benchmarks/faults.py --write docs/benchmarks/faults.md
 
-test-minimum: $(VENV)-minimum/installed ## run the fast tests with the oldest versions of what the package needs
-	$(VENV)-minimum/$(SCRIPTS)/pytest -q -m "not slow" $(FAST)
+test-minimum: $(VENV)-minimum/installed ## run the fast tests, and what trains, with the oldest versions of dependencies
+	$(VENV)-minimum/$(SCRIPTS)/pytest -q -m "not slow" $(MINIMUM)
 
 test-spawn: $(VENV)/installed ## run the tests that start processes, by "spawn" as on macOS and Windows
 	START_METHOD=spawn $(BIN)/pytest -n 2 --dist loadgroup -m "not slow" $(PROCESSES)

@@ -450,6 +450,8 @@ class TorchEstimator(
         y_pred = self._for_criterion(y_pred)
         if not isinstance(y_true, torch.Tensor):
             y_true = skorch.utils.to_tensor(y_true, device=self.device_)
+        if getattr(y_pred, "dtype", None) is torch.float64 and y_true.dtype is torch.float32:
+            y_true = y_true.double()  # some criteria of torch take one precision only
         weight = self._batch_weight if training else None
         if weight is None:
             return self.criterion_(y_pred, y_true)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from unusual_modules import MODULES, Base, Unregistered
 
-from skhpo.estimators import TorchClassifier
+from skhpo.estimators import TorchClassifier, TorchRegressor
 from skhpo.training.runners import DirectSteps
 
 
@@ -203,3 +203,28 @@ def test_a_search_for_anomalies_finds_them(data):
         pytest.raises(RuntimeError, match="returned nan values"),
     ):
         Broken(**SETTINGS).fit(X, y)
+
+
+class InFloat64(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(6, 1), nn.Softsign())
+        self.double()
+
+
+class Untraceable(InFloat64):
+    def forward(self, x):
+        return super().forward(x) if x.isfinite().all() else x[:, :1]
+
+
+@pytest.mark.parametrize("criterion", ["mse", "l1", "huber", "smooth_l1", "bce_with_logits"])
+def test_targets_have_the_precision_of_the_output(criterion):
+    kind = TorchClassifier if criterion == "bce_with_logits" else TorchRegressor
+    X = np.random.default_rng(0).normal(size=(40, 6))
+    y = (X[:, 0] > 0).astype(int) if kind is TorchClassifier else X[:, 0] * 2
+    direct, by_autograd = (
+        kind(module, criterion=criterion, max_epochs=3, random_state=0, device="cpu").fit(X, y)
+        for module in (InFloat64, Untraceable)
+    )
+    np.testing.assert_allclose(
+        by_autograd.history[:, "train_loss"], direct.history[:, "train_loss"], rtol=1e-7
+    )

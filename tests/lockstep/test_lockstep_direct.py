@@ -107,7 +107,8 @@ def losses_by_autograd(runner, step, x, y, weight):
         criterion = copy.copy(run.net.criterion_)
         criterion.reduction = "none"
         with OwnGenerators(run.network.state.streams["forward"]):
-            of_rows = criterion(run.net.module_(x[i, :n]), y[i, :n])
+            output, target = run.net.module_(x[i, :n]), y[i, :n]
+            of_rows = criterion(output, target.to(output) if target.is_floating_point() else target)
         of_rows = of_rows.flatten(1).mean(1) if of_rows.ndim > 1 else of_rows
         trained = {b.name: b for b in runner.parameters.blocks if b.gradients is not None}
         own = [run.net.module_.get_parameter(name) for name in trained]
