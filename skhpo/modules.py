@@ -307,9 +307,12 @@ class ConvNet(nn.Sequential):
             raise ValueError(f"normalization must be None or 'batch', but got {normalization!r}")
         *channels, height, width = input_shape
         if min(height, width) < 2**n_layers:
+            hint = "lower n_layers"
+            if channels and width in (1, 3, 4) and channels[0] > width:
+                hint = "channels come first, so where they are last pass X.transpose(0, 3, 1, 2)"
             raise ValueError(
                 f"n_layers={n_layers} halves images {n_layers} times, but they have only "
-                f"{height} x {width} pixels; lower n_layers"
+                f"{height} x {width} pixels; {hint}"
             )
         make_activation = resolve_activation(activation)
         self.is_gray = not channels

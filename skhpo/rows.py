@@ -24,6 +24,7 @@ __all__ = [
     "is_dataset",
     "is_row_numbers",
     "n_bytes",
+    "refuse_loader",
     "row_mask",
     "split_by_rows",
     "take_rows",
@@ -236,6 +237,17 @@ def is_dataset(X: Any) -> bool:
     return dataset is not None and isinstance(X, dataset)
 
 
+def refuse_loader(X: Any) -> None:
+    """Raise TypeError if X is a torch `DataLoader`, which has batches and no rows."""
+    loader = getattr(sys.modules.get("torch.utils.data"), "DataLoader", None)
+    if loader is not None and isinstance(X, loader):
+        raise TypeError(
+            "X must have rows, but is a torch DataLoader, which has batches; pass its dataset, "
+            "X.dataset: batch_size, iterator_train__num_workers and the like are parameters of "
+            "the estimator"
+        )
+
+
 class DatasetRows:
     """Rows of a map-style torch `Dataset`, which are read when a network needs them.
 
@@ -322,6 +334,7 @@ def with_rows(X: Any, y: Any = None) -> Any:
     TypeError is raised for data that cannot be split, though a torch estimator accepts it (nested
     dicts, datasets without a length), and ValueError if the arrays of a dict differ in length.
     """
+    refuse_loader(X)
     if isinstance(X, Mapping) and not hasattr(X, "shape"):  # what has a shape slices itself
         inner = [type(value).__name__ for value in X.values() if isinstance(value, Mapping)]
         if inner or not X:

@@ -134,7 +134,7 @@ def test_a_second_process_is_refused(tmp_path):
         out = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
-        assert "in use by another process" in out.stderr
+        assert "in use by another process; wait for it, set shared=True" in out.stderr
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

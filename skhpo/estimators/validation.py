@@ -16,7 +16,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from .._compat import num_samples
 from ..datasets import stored_targets
-from ..rows import FrameRows, Inputs, RowSubset, as_given, is_row_numbers, take_rows
+from ..rows import (
+    FrameRows,
+    Inputs,
+    RowSubset,
+    as_given,
+    is_row_numbers,
+    refuse_loader,
+    take_rows,
+)
 from ..training.data import as_array, as_container, is_read_by_rows
 from ..training.items import LabelledItems, is_pair, probed_items
 from ..training.randomness import OwnGenerators, Stream
@@ -61,6 +69,7 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool, needs_y: bool) 
     Returns `X` as a numeric and finite ndarray, CSR matrix or dict of ndarray (without a copy
     where possible), and `y` as given. Raises ValueError.
     """
+    refuse_loader(X)
     if needs_y and y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None; only "
@@ -118,6 +127,7 @@ def _check_container(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[An
 
 def _check_array(estimator: Any, X: Any, *, reset: bool) -> Any:
     _refuse_dates(X)
+    _refuse_texts(X)
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", allow_nd=True, accept_sparse="csr"
@@ -132,6 +142,16 @@ def _check_array(estimator: Any, X: Any, *, reset: bool) -> Any:
         raise ValueError(f"X must be of numbers, but {error}; {_ENCODE}") from error
     _check_fits_float32(X)
     return X
+
+
+def _refuse_texts(X: Any) -> None:
+    is_flat = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1)
+    if is_flat and len(X) and isinstance(X[0], str | bytes):
+        raise ValueError(
+            f"rows of X must be of numbers, but one is the text {X[0]!r}; count its words "
+            "(TfidfVectorizer of scikit-learn), or number them (collate='pad' takes lists of any "
+            "length); where it is the path of a file, pass a torch Dataset that reads the file"
+        )
 
 
 def _check_dict(estimator: Any, X: Mapping[Any, Any], reset: bool) -> dict[Any, Any]:

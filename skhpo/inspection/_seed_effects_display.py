@@ -95,3 +95,4 @@ class SeedEffectsDisplay(Drawing):
             label = f"{n_within} of {len(ranks)} rows within chance of the best"
             right.set_title(label, fontsize="medium")
         right.set(xlabel="rank", ylabel=f"mean {found.metric}")
+        right.xaxis.get_major_locator().set_params(integer=True)

@@ -162,6 +162,6 @@ def in_use(path: str | PathLike[str]) -> JournalError:
     """Return the error of a journal that another process works with."""
     return JournalError(
         f"a journal serves one search at a time, but {str(path)!r} is in use by "
-        "another process; wait for it, or give this search a path of its own ('run-{data}.jsonl' "
-        "is one for each fold of an outer cross-validation)"
+        "another process; wait for it, set shared=True in both, or give this search a path of its "
+        "own ('run-{data}.jsonl' is one for each fold of an outer cross-validation)"
     )

@@ -64,7 +64,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         Only the most aggressive ones, or all of them. 1 is successive halving.
     n_iterations : int or "auto", default=1
         How often the whole is repeated, with new candidates. "auto" is as often as `max_time`,
-        or `max_cost`, allows: the search goes on until that is over, without a warning then.
+        or `max_cost`, allows: the search goes on until that is over, without a warning unless
+        it had finished one candidate only.
     sampler : {"auto", "random", "bayes"}, str, Sampler or callable, default="auto"
         Where new candidates come from: drawn at random, or from a Gaussian process of all scores
         so far, as in BOHB [3]_, or from what `skhpo.samplers.register` gave another name. "auto" is
@@ -146,7 +147,8 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         resource, as one of the candidates of the last bracket (where `n_brackets` leaves that out,
         in the first rung). Nothing where one is not in the space (None, or a choice that is not
         listed: a line at level INFO of the logger ``skhpo`` says so) or `warm_start_from` is given.
-        Dicts start in the first bracket; parameters that one leaves out are sampled.
+        Dicts start in the first bracket; parameters that one leaves out are sampled, and the
+        resource is left out, so that ``[other.best_params_]`` of another search will do.
     journal : str, path-like or None, default=None
         File to which every finished fit is appended. `fit` with the same journal continues an
         interrupted search. Checkpoints are kept in the folder ``<journal>.files``.
@@ -459,4 +461,6 @@ classes_, n_features_in_, feature_names_in_
         from ._loop import OUT_OF_TIME
 
         is_over = loop.stopped in (OUT_OF_TIME, COST_IS_USED)
-        return (self.n_iterations == "auto" and is_over) or super()._ends_as_planned(loop)
+        has_compared = len(set(loop.table.candidates())) > 1
+        is_planned = self.n_iterations == "auto" and is_over and has_compared
+        return is_planned or super()._ends_as_planned(loop)

@@ -186,7 +186,8 @@ class Progress(Observer):
     """One line on stderr: fits done, the time left, the best score so far and its level.
 
     Of subsamples the best is that of the largest that has a score, as in the search. On a terminal
-    the line is rewritten; elsewhere a new one comes whenever another tenth is done.
+    the line is rewritten; elsewhere a new one comes whenever another tenth is done, of all fits or,
+    where nothing says how many there will be, of those so far.
 
     Parameters
     ----------
@@ -198,6 +199,8 @@ class Progress(Observer):
         From the results of a trial, in order of split and repeat, to what the scheduler hears.
     resource : str or None
         Its name.
+    known : collection of (int, int, int)
+        Fits that a journal answers in no time.
     """
 
     def __init__(
@@ -206,30 +209,32 @@ class Progress(Observer):
         n_fits: int,
         score: Callable[[Sequence[FitResult]], Told],
         resource: str | None,
+        known: Collection[tuple[int, int, int]],
     ) -> None:
         self.total = total
         self.n_fits = n_fits
         self.score = score
         self.resource = resource
-        self.done = 0
+        self.known = known
+        self.done = self._fresh = 0
         self.best: dict[int | None, float] = {}
         self._rows: dict[int, list[FitResult]] = {}
         self._start = time.monotonic()
-        self._shown = 0
+        self._next = max(1.0, (total or 0) / 10)  # number of fits at which a line comes
         self._rewrite = sys.stderr.isatty()
 
     def on_fit_end(self, trial: Trial, result: FitResult) -> None:
         if not result.is_left_out:
             self.done += 1
+            self._fresh += result.name not in self.known
         elif self.total is not None:
             self.total -= 1
         row = self._rows.setdefault(trial.number, [])
         row.append(result)
         if len(row) == self.n_fits:
             self._note(trial, self._rows.pop(trial.number))
-        tenths = self.done * 10 // (self.total or 10)
-        if self._rewrite or (tenths > self._shown and self.done != self.total):
-            self._shown = tenths
+        if self._rewrite or (self.done >= self._next and self.done != self.total):
+            self._next = self.done + (self.total or self.done) / 10
             self._show(self._line(self._left(), *self._best_so_far()))
 
     def finish(
@@ -265,9 +270,9 @@ class Progress(Observer):
     def _left(self) -> str | None:
         if not self.total:
             return None
-        spent = time.monotonic() - self._start
-        left = spent / self.done * (self.total - self.done) if self.done else math.nan
-        return f"{_duration(left)} left"
+        to_come = self.total - max(self.done, len(self.known) + self._fresh)
+        each = (time.monotonic() - self._start) / self._fresh if self._fresh else math.nan
+        return f"{_duration(each * to_come if to_come > 0 else 0.0)} left"
 
     def _line(self, left: str | None, score: float | None, level: int | None) -> str:
         parts = [f"{self.done}/{self.total} fits" if self.total else f"{self.done} fits"]

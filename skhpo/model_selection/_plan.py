@@ -264,7 +264,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         splits=splits,
         distributions=distributions,
         space=space,
-        first=[*_enqueued(search, space), *subject.first],
+        first=[*_enqueued(search, space, resource), *subject.first],
         setting=setting,
         metric=metric,
         goals=goals,
@@ -276,7 +276,7 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     )
 
 
-def _enqueued(search: Any, space: SearchSpace) -> Sequence[Mapping[str, Any]]:
+def _enqueued(search: Any, space: SearchSpace, resource: str | None) -> Sequence[Mapping[str, Any]]:
     """Return the configurations that a search tries first.
 
     What an earlier search knows comes before the estimator's own parameters.
@@ -285,14 +285,20 @@ def _enqueued(search: Any, space: SearchSpace) -> Sequence[Mapping[str, Any]]:
     ----------
     search : BaseTrialSearchCV
     space : SearchSpace
+    resource : str or None
+        Left out, so that they may be ``best_params_`` of another search.
 
     Returns
     -------
     sequence of dict
     """
     if not isinstance(search.enqueue, str):
-        given: Sequence[Mapping[str, Any]] = search.enqueue
-        return given
+        return [
+            {name: value for name, value in given.items() if name != resource}
+            if isinstance(given, Mapping)
+            else given
+            for given in search.enqueue
+        ]
     if search.warm_start_from is not None:
         return ()
     own, reason = nearest(space, search.estimator.get_params(deep=True))

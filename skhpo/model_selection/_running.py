@@ -249,7 +249,9 @@ def run(
     progress = None
     observers: list[Observer] = [] if plan.callbacks is None else [plan.callbacks]
     if search.verbose > 0:
-        progress = Progress(total, n_fits, score, plan.setting.resource)
+        progress = Progress(
+            total, n_fits, score, plan.setting.resource, source.recorded.results.keys()
+        )
         observers.append(progress)
     observers += search._forecasts(source, start)
     new = None

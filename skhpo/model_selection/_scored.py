@@ -345,8 +345,9 @@ class ScoredTrials(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no a
         if loop.stopped is not None and not self._ends_as_planned(loop):
             done = len(loop.table)
             warnings.warn(
-                f"the search was cut short because {loop.stopped}; its results are those of the "
-                f"{done} trials that were finished"
+                f"the search was cut short because {loop.stopped}; its results are those of "
+                + ("the one trial that was" if done == 1 else f"the {done} trials that were")
+                + " finished"
                 + ("" if self.journal is None else ", and fit with the same journal goes on"),
                 SearchStoppedWarning,
                 stacklevel=5,

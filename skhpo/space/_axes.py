@@ -103,6 +103,9 @@ class Levels:
     def __iter__(self) -> Iterator[Any]:
         return iter(self.values)
 
+    def __len__(self) -> int:
+        return len(self.values)
+
 
 class Axis(ABC):
     """A map between the values of a parameter and the unit interval."""

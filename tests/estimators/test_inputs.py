@@ -82,6 +82,14 @@ def test_convnet_errors(params, message):
         ConvNet((8, 8), 3, **params)
 
 
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_images_whose_channels_come_last_are_told_what_to_do(n_channels):
+    with pytest.raises(ValueError, match=rf"32 x {n_channels} pixels; channels come first, so"):
+        ConvNet((32, 32, n_channels), 3)
+    with pytest.raises(ValueError, match="lower n_layers"):
+        ConvNet((3, 32, 3), 3)
+
+
 def test_amp_computes_in_bfloat16(blobs):
     X, y = blobs
     params = {"max_epochs": 3, "lr": 0.01, "random_state": 0, "device": "cpu"}

@@ -9,7 +9,7 @@ import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from skhpo import BayesSearchCV
 from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
@@ -71,12 +71,22 @@ def test_bad_parameters(params, message):
         (X, None, "requires y to be passed, but the target y is None"),
         (X[:0], Y[:0], "0 sample"),
         ([["a"], ["b"]], [0, 1], "could not convert|numeric"),
+        (["a b", "c"] * 6, Y, r"one is the text 'a b'; .*TfidfVectorizer .*reads the file"),
+        (np.array(["a b", "c"] * 6, dtype=object), Y, "one is the text 'a b'"),
         (torch.full((12, 3), torch.nan), Y, "X contains NaN"),
     ],
 )
 def test_bad_data(cls, method, inputs, targets, message):
     with pytest.raises(ValueError, match=message):
         getattr(cls(), method)(inputs, targets)
+
+
+def test_a_loader_is_refused_with_what_to_pass():
+    loader = DataLoader(TensorDataset(torch.zeros(12, 3), torch.zeros(12)))
+    for fit in (TorchRegressor().fit, BayesSearchCV(TorchRegressor(), {"lr": [0.1, 0.2]}).fit):
+        for y in (None, Y):
+            with pytest.raises(TypeError, match=r"has batches; pass its dataset, X\.dataset"):
+                fit(loader, y)
 
 
 @pytest.mark.parametrize("cls", [TorchClassifier, TorchRegressor])

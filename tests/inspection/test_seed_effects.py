@@ -156,4 +156,5 @@ def test_the_picture_counts_who_is_as_good_as_the_best():
     labels = [text.get_text() for text in display.ax_[0].get_yticklabels()]
     assert labels == ["configuration", "split", "random_state", "rest"]
     assert "of 6 rows" in display.ax_[1].get_title()
+    assert all(tick == round(tick) for tick in display.ax_[1].get_xticks())
     assert SeedEffectsDisplay.from_search(search, ax=display.ax_).figure_ is display.figure_

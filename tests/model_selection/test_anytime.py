@@ -216,6 +216,12 @@ def test_as_many_iterations_as_there_is_time_for(clock, asynchronous, tmp_path):
     assert again.cv_results_["params"][:50] == search.cv_results_["params"][:50]
 
 
+def test_where_the_time_was_enough_for_one_candidate_only_it_is_said(clock):
+    search = search_of(clock, n_iterations="auto", max_time=2.5)
+    with pytest.warns(SearchStoppedWarning, match="max_time was over.* the one trial that was"):
+        search.fit(X, y)
+
+
 def test_as_many_iterations_as_a_finite_space_has(clock):
     space = {"quality": [i / 30 for i in range(30)]}
     search = search_of(clock, space=space, n_iterations="auto", max_time=1e6).fit(X, y)

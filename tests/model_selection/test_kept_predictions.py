@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from joblib import parallel_config
+from optuna.distributions import FloatDistribution
 from scipy import sparse
 from scipy.stats import uniform
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -31,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from skopt.space import Categorical
 
 from skhpo import (
     BayesSearchCV,
@@ -40,6 +42,7 @@ from skhpo import (
     SelfTuningSearchCV,
     TorchClassifier,
     TorchRegressor,
+    ordered,
 )
 from skhpo.model_selection import _kept
 from skhpo.samplers import GridSampler
@@ -432,6 +435,28 @@ def test_the_method_is_one_that_all_candidates_have():
         pipeline, space, scheduler=grid, return_predictions="predict", cv=2, scoring="accuracy"
     )
     assert not np.isnan(search.fit(X, X[:, 0] > 0).out_of_fold_predictions()).any()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.1, 1.0],
+        (0.1, 1.0),
+        np.array([0.1, 1.0]),
+        ordered([0.1, 1.0]),
+        uniform(0.1, 1.0),
+        Categorical([0.1, 1.0], prior=[0.2, 0.8]),
+        FloatDistribution(0.1, 1.1, step=1.0),
+    ],
+    ids=lambda values: type(values).__name__,
+)
+def test_whatever_values_a_space_has_they_are_kept(values):
+    search = BayesSearchCV(
+        LogisticRegression(), {"C": values}, n_iter=2, confirm=2, keep_models=1, cv=MIXED
+    ).set_params(return_predictions=True, random_state=0)
+    search.fit(X, y)
+    assert search.predictions_.method == "predict_proba"
+    assert not np.isnan(search.out_of_fold_predictions()).any()
 
 
 def test_a_candidate_without_the_method_lacks_predictions():

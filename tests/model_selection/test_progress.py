@@ -2,6 +2,7 @@
 
 import logging
 import re
+from itertools import pairwise
 
 import pytest
 from scripted import Scripted
@@ -55,6 +56,15 @@ def test_on_a_terminal_the_line_is_rewritten(capsys, monkeypatch):
     assert shown.rstrip().endswith(f"best score so far {search.best_score_:.4g}")
 
 
+def test_where_the_number_of_fits_is_open_lines_grow_rarer(capsys):
+    search = hyperband(n_iterations="auto", max_time=1e6).fit(X, y)
+    *lines, _ = capsys.readouterr().err.splitlines()
+    shown = [int(line.split()[0]) for line in lines if line.split()[1] == "fits,"]
+    n_fits = 2 * len(search.cv_results_["params"])
+    assert len(shown) < n_fits / 2
+    assert all(new >= 1.1 * old for old, new in pairwise(shown))
+
+
 class Interrupt:
     def __init__(self, after):
         self.after = after
@@ -79,6 +89,11 @@ def test_a_stopped_search_and_its_end(capsys, caplog, tmp_path):
         n_fits = 2 * len(search.cv_results_["params"])
         hyperband(journal=journal).set_params(verbose=0).fit(X, y)
     expected = f"{n_done} of {n_fits} fits answered by run.jsonl"
-    assert capsys.readouterr().err.splitlines()[-1] == expected
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert last == expected
+    lefts = [re.match(r"(\d+)/\d+ fits, (\S+) left", line).groups() for line in lines]
+    # How long a fit takes is not known from those in the journal.
+    assert [left == "?" for _, left in lefts] == [int(done) <= n_done for done, _ in lefts]
+    assert lefts[-1] == (str(n_fits), "0:00:00")
     told = [record.message for record in caplog.records if "answered" in record.message]
     assert told == [expected, f"{n_fits} of {n_fits} fits answered by run.jsonl"]

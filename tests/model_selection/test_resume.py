@@ -399,14 +399,15 @@ def test_repeats_under_different_seeds(tmp_path):
 
 
 def test_what_is_enqueued_comes_first():
-    given = [{"alpha": 0.5, "penalty": "l1"}, {"alpha": 0.25}]
+    best_params = {"alpha": 0.25, "max_iter": 27}  # of a search without the penalty
+    given = [{"alpha": 0.5, "penalty": "l1"}, best_params]
     space = {"alpha": uniform(0, 1), "penalty": ["l1", "l2"]}
     search = HalvingHyperbandSearchCV(
         SGDClassifier(), space, resource="max_iter", max_resources=3, cv=2, enqueue=given
     ).fit(X, y)
     tried = search.cv_results_["params"]
     assert tried[0] == {"alpha": 0.5, "penalty": "l1", "max_iter": 1}
-    assert tried[1]["alpha"] == 0.25
+    assert (tried[1]["alpha"], tried[1]["max_iter"]) == (0.25, 1)
     for outside in ({"alpha": 2.0}, {"beta": 1}, {"penalty": "l3"}):
         with pytest.raises(ValueError, match="must lie in the space"):
             search.set_params(enqueue=[outside]).fit(X, y)
