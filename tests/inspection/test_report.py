@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import loguniform, uniform
 from sklearn.datasets import load_iris
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import SGDClassifier
 from test_importance import table
 
@@ -127,6 +127,22 @@ def test_failures_are_on_the_page(tmp_path):
     nothing = table({"a": uniform(0, 1)}, lambda a: np.nan, 5)
     page, _ = parsed(report(nothing, tmp_path / "page.html"))
     assert "No row has a score yet." in page.texts
+
+
+def test_rungs_show_the_best_and_nothing_of_failures(tmp_path):
+    space = {"penalty": ["none of them", "l1", "l2"], "alpha": [0.01]}
+    search = HalvingHyperbandSearchCV(
+        SGDClassifier(random_state=0), space, resource="max_iter", max_resources=3, cv=3
+    ).set_params(random_state=0, enqueue=[{"penalty": "none of them"}])
+    with pytest.warns(FitFailedWarning):
+        search.fit(*load_iris(return_X_y=True))
+    page, content = parsed(report(search, tmp_path / "page.html"))
+    assert not re.search(r'="[^"]*\bnan\b', content)
+    rungs = content.split("Rung by rung", 1)[1].split("</svg>")[0]
+    # A dot for each candidate but the one that failed, and one more for the best.
+    assert rungs.count("<circle") == len({*search.cv_results_["candidate"]}) == 3
+    std = search.cv_results_["std_test_score"][search.best_index_]
+    assert f"best score ± {std:.2g} over splits" in page.texts
 
 
 def test_a_page_stays_small(tmp_path):

@@ -120,17 +120,20 @@ def draw_parallel(record, metric, resource):
 def draw_curves(record, metric):
     """Scores rung by rung."""
     _, levels, scores = by_level(record, metric)
+    scores = scores[np.isfinite(scores).any(axis=1)]
     low, high = score_limits(scores)
     log = min(levels) > 0
     picture = Picture((levels[0], levels[-1]), (low, high), log_x=log)
     at = np.array(levels, dtype=float)
     best = np.nanargmax(np.where(np.isnan(scores[:, -1]), -np.inf, scores[:, -1]))
-    last = np.array([np.flatnonzero(row)[-1] if row.any() else 0 for row in np.isfinite(scores)])
+    last = np.array([np.flatnonzero(row)[-1] for row in np.isfinite(scores)])
     for i in np.argsort(last == len(levels) - 1, kind="stable"):
         colour = _BLUE if last[i] == len(levels) - 1 else "#aaa"
         picture.line(at, np.maximum(scores[i], low), f'stroke="{colour}" stroke-opacity="0.7"')
         picture.dots([at[last[i]]], [np.maximum(scores[i, last[i]], low)], f'fill="{colour}"')
-    picture.line(at, np.maximum(scores[best], low), f'stroke="{_RED}" stroke-width="2.6"')
+    best_scores = np.maximum(scores[best], low)
+    picture.line(at, best_scores, f'stroke="{_RED}" stroke-width="2.6"')
+    picture.dots([at[last[best]]], [best_scores[last[best]]], f'fill="{_RED}"')
     picture.axes(
         f"{record.resource} (blue: to the top, red: the best there)",
         metric,

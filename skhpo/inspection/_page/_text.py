@@ -50,7 +50,7 @@ def cards(record, metric):
 
 def _score_card(record, row, metric):
     scores = record.scores[metric][row].mean(axis=1)
-    spread = f" ± {scores.std(ddof=1):.2g} over splits" if len(scores) > 1 else ""
+    spread = f" ± {scores.std():.2g} over splits" if len(scores) > 1 else ""
     what = f"{metric} of row {row}" if len(record.objectives) > 1 else f"best {metric}"
     return what + spread, f"{scores.mean():.5g}"
 
