@@ -335,6 +335,8 @@ def _check_arguments(net: Any, kwargs: Mapping[str, Any]) -> None:
         )
     if missing:
         names = ", ".join(f"module__{name}" for name in missing)
+        if net._few_inputs is not None:
+            raise ValueError(f"{names} must be set, because rows of such X do not tell it")
         raise ValueError(
             f"initialize() without data cannot infer {names}; set it, or call fit(X, y)"
         )

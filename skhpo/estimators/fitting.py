@@ -360,9 +360,9 @@ def describe_training(net: Any, batches: Any, masks: Any) -> Any:
     reasons = {
         f"the device is of type {net.device_.type}": net.device_.type not in ("cpu", "cuda"),
         "the module is compiled": net.compile,
-        "infer is overridden, or computes in low precision": (
-            net._forward_of_training() is not net.module_
-        ),
+        "there are several inputs, or rows that collate makes": net.input_shape_ is None,
+        "it computes in low precision": net._low_precision is not None,
+        "infer is overridden": net._forward_of_training() is not net.module_,
         "get_loss is overridden": (
             "get_loss" in vars(net)
             or not type(net).get_loss.__module__.startswith("skhpo.estimators.")

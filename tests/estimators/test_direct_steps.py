@@ -219,7 +219,8 @@ class Recurrent(nn.Module):
     ("net", "reason"),
     [
         (TorchClassifier(), None),
-        (TorchClassifier(amp=True), "infer is overridden, or computes in low precision"),
+        (TorchClassifier(amp=True), "it computes in low precision"),
+        (TorchClassifier(collate="pad", module__in_features=6), "rows that collate makes"),
         (OwnLoss(), "get_loss is overridden"),
         (TorchClassifier(Recurrent), "GRU has no rule"),
         (TorchClassifier(criterion=OwnCriterion), "OwnCriterion has no rule"),

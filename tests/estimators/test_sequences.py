@@ -294,6 +294,11 @@ def test_what_cannot_be_padded_is_told(params, X, message):
         TorchClassifier(Mean, **FAST, **params).fit(X, y)
 
 
+def test_an_argument_that_sequences_do_not_tell_is_named():
+    with pytest.raises(ValueError, match="module__in_features must be set, because rows of such"):
+        TorchClassifier(collate="pad").fit(TEXTS, Y)
+
+
 sequences = st.lists(st.lists(st.integers(-9, 9), max_size=7), min_size=1, max_size=9)
 
 
