@@ -138,6 +138,7 @@ def test_rungs_show_the_best_and_nothing_of_failures(tmp_path):
         search.fit(*load_iris(return_X_y=True))
     page, content = parsed(report(search, tmp_path / "page.html"))
     assert not re.search(r'="[^"]*\bnan\b', content)
+    assert any(text.startswith("Importances need ten rows") for text in page.texts)
     rungs = content.split("Rung by rung", 1)[1].split("</svg>")[0]
     # A dot for each candidate but the one that failed, and one more for the best.
     assert rungs.count("<circle") == len({*search.cv_results_["candidate"]}) == 3

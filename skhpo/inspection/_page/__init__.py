@@ -137,6 +137,10 @@ def _sections(record, metric, random_state):
         if level is not None:
             yield from _what_matters(record, name, level, random_state, bool(others))
     level = _level_for_models(record, metric)
+    if level is None:
+        at_one = "" if record.resources is None else f" at one level of {record.resource}"
+        yield "<h2>What matters</h2><p>Importances need ten rows with scores that differ"
+        yield f"{escape(at_one)}; this search has fewer.</p>"
     if len(record.finished_levels) > 1:
         yield f"<h2>Rung by rung</h2>{draw_curves(record, metric)}"
     if level is None:
