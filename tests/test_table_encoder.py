@@ -128,6 +128,8 @@ def test_arrays_of_objects_and_of_numbers(people):
     found = TableEncoder().fit(X.to_numpy(dtype=object))
     np.testing.assert_array_equal(found.transform(X.to_numpy(dtype=object)), wanted)
     assert found.get_feature_names_out()[0] == "x1"
+    rows = X.to_numpy(dtype=object).tolist()
+    np.testing.assert_array_equal(TableEncoder().fit_transform(rows), wanted)
     codes = np.array([[3.0, 0.5], [1.0, 0.1], [3.0, np.nan]])
     encoder = TableEncoder(categorical_features=[0]).fit(codes)
     assert encoder.transform(codes).tolist() == [[3, 0.5, 0], [2, 0.1, 0], [3, 0.3, 1]]
@@ -264,11 +266,21 @@ def test_bad_columns(column, message):
 
 @pytest.mark.parametrize(
     ("features", "message"),
-    [(["b"], "'b' is none of"), ([1], "has 1"), ([True, False], "a value for each of the 1")],
+    [
+        (["b"], "'b' is none of"),
+        ([1], "has 1"),
+        ([0.5], "has 0.5"),
+        ([True, False], "a value for each of the 1"),
+    ],
 )
 def test_bad_categorical_features(features, message):
     with pytest.raises(ValueError, match=message):
         TableEncoder(categorical_features=features).fit(pd.DataFrame({"a": [1.0, 2.0]}))
+
+
+def test_a_table_without_columns(people):
+    with pytest.raises(ValueError, match="at least one column, but has none"):
+        TableEncoder().fit(people[0][[]])
 
 
 def test_a_column_that_no_longer_is_of_numbers(people):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def arranged(net: Any, X: Any, y: Any, *, reset: bool) -> Any:
     Without `y` the first two are told from samples by what ``fit`` had.
     """
     if has_columns_of_arrays(X):
-        X = {name: _column(X[name], net.collate) for name in X.columns}
+        X = _as_dict(X, net.collate)
     elif _are_inputs(net, X, y, reset):
         X = dict(enumerate(X))
     if net.collate != "pad":
@@ -44,7 +44,12 @@ def has_columns_of_arrays(X: Any) -> bool:
     """Whether X is a frame of which a column has an array in each row."""
     if not (hasattr(X, "columns") and hasattr(X, "shape") and len(X.shape) == 2 and len(X)):
         return False
-    return any(_is_sequence(_first(X[name])) for name in X.columns)
+    return any(_is_sequence(_first(column)) for _, column in _columns(X))
+
+
+def _columns(X: Any) -> Iterable[tuple[Any, Any]]:
+    """Return pairs of a name and a column; names of pandas may occur twice."""
+    return X.items() if hasattr(X, "items") else [(name, X[name]) for name in X.columns]
 
 
 def _first(column: Any) -> Any:
@@ -54,6 +59,18 @@ def _first(column: Any) -> Any:
 def _is_sequence(value: Any) -> bool:
     of_polars = type(value).__module__.partition(".")[0] == "polars"
     return isinstance(value, list | tuple) or of_polars or np.ndim(value) > 0
+
+
+def _as_dict(X: Any, collate: Any) -> dict[Any, Any]:
+    columns: dict[Any, Any] = {}
+    for name, column in _columns(X):
+        if name in columns:
+            raise ValueError(
+                f"columns of X that have arrays must have different names, but {name!r} occurs "
+                "twice; rename one"
+            )
+        columns[name] = _column(column, collate)
+    return columns
 
 
 def _column(column: Any, collate: Any) -> Any:

@@ -23,10 +23,11 @@ from torch.utils.data import DataLoader
 from ..limits import check_time
 from ..names import OPTIMIZERS, nearest_first
 from ..training.batches import RowBatches
+from ..training.data import as_container
 from ..training.engine import ActiveNetwork, Checks, EpochReport, EpochRunner
 from ..training.forwarding import plain_tuple
 from ..training.runners import GradientSteps, parameters_of
-from .settings import changed_settings, overridden, own_classes
+from .settings import changed_settings, has_own_dataset, overridden, own_classes
 
 __all__ = [
     "HookedRunner",
@@ -312,7 +313,15 @@ def begin_training(net: Any, X: Any, y: Any) -> None:
         continues = isinstance(callback, LRScheduler) and net.n_iter_ > 0
         if continues and scheduler is not None and scheduler.optimizer is net.optimizer_:
             continue
-        callback.on_train_begin(net, X=X, y=y)
+        given = (X, y) if not isinstance(callback, ScoringBase) else _as_containers(net, X, y)
+        callback.on_train_begin(net, X=given[0], y=given[1])
+
+
+def _as_containers(net: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    """Return lists of rows as arrays: skorch looks into lists for further arrays."""
+    if has_own_dataset(net) or None not in net._integer_inputs:
+        return X, as_container(y)
+    return as_container(X), as_container(y)
 
 
 def why_hooked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from numbers import Real
 from typing import Any, NoReturn
@@ -56,6 +57,9 @@ NO_BATCHES = (
     "again each time, and a collate_fn or batch sampler must not drop all"
 )
 _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
+# Errors of the conversion to numbers; others may quote names of columns, or be about these.
+_ABOUT_DATES = re.compile(r"(?!Feature names).*(\bdate|Timestamp|[Tt]imedelta)", re.DOTALL)
+_ABOUT_STRINGS = re.compile(r"could not convert string|.*arrays of bytes/strings")
 _ENCODE = (
     "encode strings and categories, as by make_pipeline(TableEncoder(), "
     "TorchClassifier(TabularMLP)), with skhpo.preprocessing.TableEncoder and "
@@ -129,15 +133,17 @@ def _check_array(estimator: Any, X: Any, *, reset: bool) -> Any:
     _refuse_dates(X)
     _refuse_texts(X)
     try:
+        if isinstance(X, list | tuple):
+            X = np.asarray(X)  # check_array would leave objects in a list as they are
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", allow_nd=True, accept_sparse="csr"
         )
     except TypeError as error:
-        if any(kind in str(error) for kind in ("date", "Timestamp", "timedelta")):
+        if _ABOUT_DATES.match(str(error)):
             raise ValueError(f"X must be of numbers, but {error}; {_CONVERT_DATES}") from error
         raise
     except ValueError as error:
-        if "string" not in str(error):
+        if not _ABOUT_STRINGS.match(str(error)):
             raise
         raise ValueError(f"X must be of numbers, but {error}; {_ENCODE}") from error
     _check_fits_float32(X)
@@ -175,7 +181,7 @@ def _check_dict(estimator: Any, X: Mapping[Any, Any], reset: bool) -> dict[Any, 
                 input_name=str(name),
             )
         except ValueError as error:
-            if "string" not in str(error):
+            if not _ABOUT_STRINGS.match(str(error)):
                 raise
             raise ValueError(f"{name} must be of numbers, but {error}; {_ENCODE}") from error
         _check_fits_float32(arrays[name])

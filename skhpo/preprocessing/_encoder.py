@@ -214,6 +214,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _columns(self, X: Any, *, reset: bool) -> list[NDArray[Any]]:
         columns = columns_of(X)
+        if not columns:
+            raise ValueError("X must have at least one column, but has none")
         if not hasattr(X, "shape"):
             X = np.empty((len(columns[0]), len(columns)))
         validate_data(self, X, reset=reset, skip_check_array=True)
@@ -239,7 +241,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 f"{len(found)} columns of X, but has {given.size}"
             )
         elif given.size and given.dtype.kind != "b":
-            wrong = [i for i in given.ravel().tolist() if not -len(found) <= i < len(found)]
+            known = range(-len(found), len(found))
+            wrong = [i for i in given.ravel().tolist() if i not in known]
+            given = given.astype(int)
             if wrong:
                 raise ValueError(
                     f"categorical_features must be positions among the {len(found)} columns of X, "

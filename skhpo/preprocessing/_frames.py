@@ -35,6 +35,8 @@ def columns_of(X: Any) -> list[NDArray[Any]]:
     names = getattr(X, "column_names", getattr(X, "columns", None))
     if names is not None:
         return [_converted(name, np.asarray(X[name].to_numpy())) for name in names]
+    if isinstance(X, list | tuple):
+        X = np.array(X, dtype=object)  # else numbers would become strings where a row has one
     array = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
     return [_converted(i, column) for i, column in enumerate(array.T)]
 

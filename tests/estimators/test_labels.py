@@ -51,6 +51,17 @@ def test_classes_in_any_order_are_sorted(blobs, tmp_path):
     assert TorchClassifier().load_checkpoint(tmp_path / "net.pt").classes_.tolist() == [*"abc"]
 
 
+@pytest.mark.parametrize("rows", [list, tuple])
+def test_lists_may_have_numbers_of_numpy(blobs, rows):
+    X, y = blobs
+    array = TorchClassifier(max_epochs=1, random_state=0).fit(X, y)
+    lists = [array, *(TorchClassifier(max_epochs=1, random_state=0) for _ in range(2))]
+    lists[1].fit(rows(X), rows(y))
+    lists[2].fit(rows(map(rows, X)), rows(torch.from_numpy(y)))
+    for net in lists:
+        np.testing.assert_array_equal(net.predict_proba(X), array.predict_proba(X))
+
+
 def test_the_score_is_the_accuracy(blobs):
     X, y = blobs
     net = TorchClassifier(**FAST).fit(X, y)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from skhpo import BayesSearchCV
-from skhpo.estimators import MLP, TorchClassifier, TorchRegressor
+from skhpo.estimators import MLP, TorchClassifier, TorchRegressor, validation
 from skhpo.lockstep import predict_together
 
 X = np.random.RandomState(0).rand(12, 3)
@@ -128,10 +128,39 @@ def test_dates_are_no_numbers(make, days):
             TorchRegressor().fit(wrong, Y)
 
 
-def test_dates_of_python_are_no_numbers():
+@pytest.mark.parametrize("as_given", [list, np.array])
+def test_objects_in_lists_are_those_of_arrays(as_given):
     dates = [[datetime.date(2020, 1, day + 1), 1.0] for day in range(12)]
-    with pytest.raises(ValueError, match=r"X must be of numbers, .* such as datetime.date"):
-        TorchRegressor().fit(dates, Y)
+    with pytest.raises(ValueError, match=r"X must be of numbers, .*'datetime.date'; convert it"):
+        TorchRegressor().fit(as_given(dates), Y)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        TorchRegressor().fit(as_given([[None, 1.0]] * 12), Y)
+
+
+def test_errors_about_names_are_not_those_of_strings_or_dates():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=["string", "date", 1])
+    with pytest.raises(TypeError, match=r"^Feature names are only supported"):
+        TorchRegressor().fit(frame, Y)
+    frame.columns = ["string", "date", "other"]
+    net = TorchRegressor()
+    net.feature_names_in_ = np.array(["a", "b", "c"], dtype=object)
+    with pytest.raises(ValueError, match=r"^The feature names should match") as raised:
+        validation.check_inputs(net, frame, Y, reset=False, needs_y=True)
+    assert "encode" not in str(raised.value)
+
+
+def test_columns_of_arrays_have_different_names():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": list(X), "b": list(X)}).set_axis(["a", "a"], axis=1)
+    with pytest.raises(ValueError, match="different names, but 'a' occurs twice"):
+        TorchRegressor().fit(frame, Y)
+
+
+@pytest.mark.parametrize("given", [range(12), {"a": X}])
+def test_what_has_no_width_to_infer(given):
+    with pytest.raises(ValueError, match="module__in_features must be set"):
+        TorchRegressor().fit(given, Y)
 
 
 def test_an_empty_dict_has_no_rows():
