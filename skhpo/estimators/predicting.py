@@ -12,7 +12,7 @@ from skorch.utils import to_device
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ..rows import take_rows
-from ..training.forwarding import plain_tuple
+from ..training.forwarding import as_float32, plain_tuple
 from ._inputs import arranged
 from ._numbers import as_heads
 from ._outputs import learn_from, store_input_format
@@ -100,10 +100,10 @@ class PredictingMixin(NetPart):  # type: ignore[misc] # skorch has no types
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
         if getattr(self._targets, "are_heads", False):
-            return _joined([nonlinearity(output) for output in self.forward_iter(X)])
+            return _joined([nonlinearity(as_float32(output)) for output in self.forward_iter(X)])
         for output in self.forward_iter(X):
             output = output[0] if isinstance(output, tuple) else output
-            outputs.append(skorch.utils.to_numpy(nonlinearity(output)))
+            outputs.append(skorch.utils.to_numpy(nonlinearity(as_float32(output))))
         predictions = np.concatenate(outputs, axis=0)
         by_number = isinstance(X, Dataset) and not isinstance(X, IterableDataset)
         if by_number and len(X) != len(predictions):

@@ -10,6 +10,7 @@ import torch
 
 from ..estimators.predicting import input_format, nonlinearity_of, predicts_rows, rows_to_predict
 from ..training.batches import RowBatches
+from ..training.forwarding import as_float32
 from ..training.structure import structure
 from ._members import overridden
 from ._passes import Parameters, Passes
@@ -154,5 +155,5 @@ def _together(nets, ready):
             passes.forward(joined([x for x, _, _ in parts])).clone()
             for parts in zip(*batches, strict=True)
         ]
-        outputs = zip(nets, torch.cat(found, 1), strict=True)
+        outputs = zip(nets, as_float32(torch.cat(found, 1)), strict=True)
         return [skorch.utils.to_numpy(nonlinearity_of(net)(output)) for net, output in outputs]

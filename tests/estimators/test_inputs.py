@@ -10,6 +10,7 @@ from skorch.callbacks import Callback
 from torch.utils.data import default_collate
 
 from skhpo.estimators import ConvNet, TorchClassifier, TorchRegressor
+from skhpo.lockstep import predict_together
 from skhpo.training.sparse import SparseRows
 
 
@@ -101,6 +102,29 @@ def test_amp_computes_in_bfloat16(blobs):
     np.testing.assert_array_equal(auto.predict_proba(X), plain.predict_proba(X))
     parts = clone(low).set_params(max_epochs=1).fit(X, y).set_params(max_epochs=2)
     np.testing.assert_array_equal(parts.partial_fit(X, y).predict(X), low.predict(X))
+
+
+class Bfloat16(torch.nn.Linear):
+    def __init__(self, in_features, out_features):
+        super().__init__(in_features, out_features, dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["of the module", "around the calls"])
+def test_outputs_in_bfloat16_make_predictions_in_float32(blobs, line, within):
+    X, y = blobs
+    params = {"max_epochs": 2, "random_state": 0, "validation_fraction": 0.2}
+    if not within:
+        params["module"] = Bfloat16
+    with torch.autocast("cpu", torch.bfloat16, enabled=within):
+        nets = [TorchClassifier(**params, monitor="neg_log_loss").fit(X, y) for _ in range(2)]
+        probabilities = nets[0].predict_proba(X)
+        regressor = TorchRegressor(**params).fit(*line)
+        assert regressor.predict(line[0]).dtype == np.float32
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    if not within:
+        for found in predict_together(nets, [X, X]):
+            np.testing.assert_allclose(found, probabilities, atol=0.01)
 
 
 def test_amp_needs_a_device_that_has_it(line):
