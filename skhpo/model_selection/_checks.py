@@ -285,7 +285,8 @@ def check_fit_arguments(
             f"{type(owner).__name__} requires y to be passed, but the target y is None"
         )
     varied = set().union(*map(found.own, dicts))
-    X = None if found.names else as_given(X)
+    # What is inside of a wrapper gets other rows; without y these do not matter.
+    X = None if found.names and y is not None else as_given(X)
     y = None if found.keeps_unfitted else y
     search_tags(owner).check_data(X, y, given, varied)
     if any(one.kind is one.VAR_KEYWORD for one in taken.values()):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.exceptions import DataConversionWarning
@@ -15,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch.helper import SliceDataset, SliceDict
 
 from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
@@ -212,8 +213,13 @@ def test_fit_may_return_nothing_and_take_no_target():
     search = assert_like_grid_search(ReturnsNothing(max_iter=300), {"C": [0.1, 1]}, X, y)
     assert search.best_estimator_.score(X, y) > 0.9
     assert_like_grid_search(NoTarget(), {"k": [1, 2]}, X)
-    with pytest.raises(ValueError, match="SGDClassifier requires y to be passed"):
+    with pytest.raises(ValueError, match=r"^SGDClassifier requires y to be passed"):
         grid(make_pipeline(SGDClassifier()), {"sgdclassifier__alpha": [1.0]}, X)
+    network = make_pipeline(StandardScaler(), TorchClassifier())
+    with pytest.raises(ValueError, match=r"^TorchClassifier requires y to be passed"):
+        grid(network, {"torchclassifier__lr": [0.1]}, X)
+    clusters = make_pipeline(StandardScaler(), KMeans(n_init=1, random_state=0))
+    assert_like_grid_search(clusters, {"kmeans__n_clusters": [2, 3]}, X)
 
 
 def test_a_column_of_labels_is_a_list_of_labels():
