@@ -269,7 +269,7 @@ def score(
     Raises
     ------
     ValueError
-        If a score is no number: no fit is to blame for that.
+        If there is no score, or one is no number: no fit is to blame for that.
     Exception
         What a scorer raises where errors are to be raised, or where memory was short.
     """
@@ -289,6 +289,8 @@ def score(
         return {}, failure(exception, traceback.format_exc(), setting)
     if not isinstance(scores, Mapping):
         scores = {"score": scores}
+    if not scores:
+        raise ValueError(f"scoring must return one score at least, but returned {scores!r}")
     # It puts a traceback in the place of a failed score.
     failed = [name for name in scores if several and isinstance(scores[name], str)]
     numbers = {k: _number(k, score) for k, score in scores.items() if k not in failed}

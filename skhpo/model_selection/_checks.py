@@ -370,7 +370,7 @@ def check_classes(
     metric: Any,
     error_score: Any = np.nan,
 ) -> None:
-    """Warn where the training part of a split lacks a class.
+    """Warn, once for all splits, where the training part of one lacks a class.
 
     Parameters
     ----------
@@ -394,6 +394,7 @@ def check_classes(
         return
     labels = np.asarray(y)
     classes = np.unique(labels)
+    lacking = []
     for i, (train, test) in enumerate(splits):
         missing = np.setdiff1d(classes, labels[train])
         untested = np.setdiff1d(classes, labels[test])
@@ -402,13 +403,16 @@ def check_classes(
 
             check_has_score(estimator, scorer, metric, error_score, labels, i, train, test)
         if len(missing):
-            warnings.warn(
-                f"the training part of split {i} lacks the classes {missing.tolist()}, so fits "
-                f"on it cannot predict them; use fewer splits, stratified ones, or merge rare "
-                f"classes",
-                UserWarning,
-                stacklevel=5,
-            )
+            lacking.append((i, missing.tolist()))
+    if lacking:
+        first, lacks = lacking[0]
+        others = f" (of {len(lacking)} such splits the first one)" if lacking[1:] else ""
+        warnings.warn(
+            f"the training part of split {first} lacks the classes {lacks}{others}, so fits on it "
+            "cannot predict them; use fewer splits, stratified ones, or merge rare classes",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def check_metrics_take(y: Any, scorer: Any) -> None:

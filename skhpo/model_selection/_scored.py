@@ -145,10 +145,20 @@ class ScoredTrials(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no a
 
         error_score = np.nan if self.error_score == "raise" else self.error_score
         scorer, goals = plan.setting.scorer, plan.goals
+        names: set[str] = set()  # of the scores that a callable returns
 
         def score(results: Sequence[FitResult]) -> Told:
-            names = {name for result in results for name in result.test_scores}
-            if callable(self.scoring) and names and names != {"score"}:
+            for result in results if callable(self.scoring) else ():
+                found = set(result.test_scores)
+                failed = result.error or result.score_error or result.skipped
+                if not failed and found != (names or found):
+                    raise ValueError(
+                        "scoring must return scores of the same names for every fit, but returned "
+                        f"{sorted(names, key=str)}, and then {sorted(found, key=str)}; return NaN "
+                        "for a score that there is not"
+                    )
+                names.update(found)
+            if names - {"score"}:
                 self._check_refit_for_multimetric(names)
             metric = self._guiding_metric(scorer, results)
             return Told(

@@ -124,8 +124,9 @@ def test_predicted_labels_are_votes():
 
 
 def test_a_class_that_a_fold_lacks_has_probability_0():
-    with pytest.warns(UserWarning, match="lacks the classes"):
+    with pytest.warns(UserWarning, match=r"split 0 lacks .*of 3 such splits the first") as told:
         search = kept(LogisticRegression(), y=NAMES, cv=KFold(3))
+    assert len(told) == 1
     found = search.out_of_fold_predictions()[0]
     assert (found[np.arange(150), y] == 0).all()
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)

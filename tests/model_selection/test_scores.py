@@ -77,6 +77,22 @@ def test_what_is_no_number_ends_the_search_at_once(score):
     assert scored == [0]
 
 
+@pytest.mark.parametrize(
+    ("scores", "rule"),
+    [
+        ({0: {"a": 1, "b": 2}, 1: {"a": 1}}, r"\['a', 'b'\], and then \['a'\]; return NaN"),
+        ({0: {"a": 1}, 1: {"a": 1, "b": 2}}, r"\['a'\], and then \['a', 'b'\]; return NaN"),
+        ({0: {"a": 1}, 1: 1.0}, r"\['a'\], and then \['score'\]; return NaN"),
+        ({0: {}, 1: {"a": 1}}, "at least, but returned {}"),
+    ],
+)
+def test_each_fit_has_scores_of_the_same_names(scores, rule):
+    scoring = Told(lambda i, train: scores[i])
+    kwargs = {"scoring": scoring, "scheduler": whole_grid, "refit": "a"}
+    with pytest.raises(ValueError, match=f"scoring must return .*{rule}"):
+        SearchCV(Scripted(), {"i": [0, 1]}, **kwargs).fit(X, y)
+
+
 def failing(i, train):
     """Fails for i=1, on the training part for i=2, and has no finite scores for i=3."""
     if i == 1 or (train and i == 2):
