@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..space import make_axis
 from ._drawing import COLOURS, SCORES, Drawing, legible, score_limits, short
 from ._effects import effects
 
@@ -144,14 +145,7 @@ def positions(values, scale, tried):
     if scale != "choice":
         return np.array(tried, dtype=float)
     rng = np.random.default_rng(0)
-    places = [next(i for i, v in enumerate(values) if same(v, one)) for one in tried]
+    axis = make_axis("", values)
+    of_level = {axis.key(value): i for i, value in enumerate(values)}
+    places = [of_level[axis.key(value)] for value in tried]
     return np.array(places) + rng.uniform(-0.18, 0.18, len(places))
-
-
-def same(a, b):
-    """Whether two values of a parameter are the same one: 1 and True are not."""
-    if a is b:
-        return True
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return type(a) is type(b) and np.array_equal(a, b)
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..space import make_axis
 from ._drawing import SCORES, Drawing, legible, score_limits, short
 from ._effect_display import positions
 from ._effects import scale_of
@@ -163,11 +164,14 @@ def _set_ends(ax, low, high, scale):
 
 def values_of(space, name):
     """Return the choices of a parameter as listed; of numbers the two ends."""
+    places = [i for i, dimension in enumerate(space.dimensions) if dimension.name == name]
     if scale_of(space, name) != "choice":
-        return list(space.bounds(name) or ())
+        single = [space.value_at(i, 0.5) for i in places if space.dimensions[i].n_levels == 1]
+        numbers = [*single, *(space.bounds(name) or ())]
+        return [min(numbers), max(numbers)]
     found = []
-    for place, dimension in enumerate(space.dimensions):
-        if dimension.name == name:
-            ends = np.array([0.0, *(space.level_ends(place) or [1.0])])
-            found += [space.value_at(place, u) for u in (ends[1:] + ends[:-1]) / 2]
-    return list({repr(value): value for value in found}.values())
+    for place in places:
+        ends = np.array([0.0, *(space.level_ends(place) or [1.0])])
+        found += [space.value_at(place, u) for u in (ends[1:] + ends[:-1]) / 2]
+    axis = make_axis(name, found)  # in which one that several dicts list is there once
+    return [axis.level(i) for i in range(axis.n_levels)]

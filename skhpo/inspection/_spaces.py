@@ -107,16 +107,18 @@ def _choices(described, seen):
     """Return the choices of a list: those that JSON keeps, and as text those that were seen."""
     kept = [value for value in described if not isinstance(value, dict | list)]
     if len(kept) < len(described):
-        kept += [value for value in dict.fromkeys(seen) if isinstance(value, str | None)]
+        texts = dict.fromkeys(value for value in seen if isinstance(value, str | None))
+        kept += [value for value in texts if value not in kept]
     # A space has one value at least, also before the first is seen.
-    return list(dict.fromkeys(kept)) or ["(not seen yet)"]
+    return kept or ["(not seen yet)"]
 
 
 def _range(seen):
     """Return the range of numbers that were seen; choices where they are no numbers."""
     numbers = [v for v in seen if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(seen) or not seen:
-        return list(dict.fromkeys(seen)) or ["(not seen yet)"]
+        # To a dict 1 and True are one key.
+        return list({(type(v), v): v for v in seen}.values()) or ["(not seen yet)"]
     low, high = min(numbers), max(numbers)
     if low == high:
         return [low]

@@ -164,6 +164,22 @@ def test_slices(data):
         display.plot(ax=again.ax_)
 
 
+def test_slices_of_alike_choices_and_of_parameters_that_do_not_vary():
+    choices = [1, 1.0, True, np.nan]
+    space = [{"a": choices, "b": [3], "c": [2.0]}, {"a": choices, "c": uniform(0, 1)}]
+    table_, space = table(space, lambda a, c, b=0: c, 30)
+    params = [
+        {**one, "a": float("nan") if one["a"] != one["a"] else one["a"]} for one in table_["params"]
+    ]
+    display = SlicesDisplay.from_search(({**table_, "params": params}, space))
+    drawn(display)
+    shown = display.ax_[0].collections[0].get_offsets()[:, 0]
+    assert [repr(choices[round(x)]) for x in shown] == [repr(one["a"]) for one in params]
+    assert display.ax_[1].get_xlim()[0] < 3 < display.ax_[1].get_xlim()[1]
+    low, high = display.ax_[2].get_xlim()
+    assert low < 0 < 2 < high
+
+
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_forty_parameters_with_long_names_and_a_diverged_row(kind):
     data, space = table(WIDE, lambda **params: sum(params.values()), 30)

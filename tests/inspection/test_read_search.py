@@ -135,7 +135,7 @@ def test_every_kind_of_distribution_comes_back_from_a_journal(tmp_path):
         "min_impurity_decrease": uniform(0, 0.01),
         "ccp_alpha": FloatDistribution(0.0, 0.01, step=0.002),
         "criterion": Categorical(["gini", "entropy"], prior=[0.9, 0.1]),
-        "max_features": [None, 2, "sqrt", np.float64(0.5)],
+        "max_features": [None, 1, 1.0, "sqrt", np.float64(0.5)],
         "class_weight": [None, {0: 1, 1: 1, 2: 2}],
     }
     search = SearchCV(
