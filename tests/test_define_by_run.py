@@ -250,6 +250,15 @@ def test_hyperparameters_are_parameters_of_the_torch_estimators(blobs):
     assert TorchRegressor(build_net, max_epochs=1).fit(*blobs).module_[-1].out_features == 1
 
 
+def test_a_builder_may_take_hp_by_position_only(blobs):
+    def build(hp, /, in_features, out_features):
+        return build_net(hp, in_features, out_features)
+
+    net = TorchClassifier(build, module__units=8, max_epochs=1)
+    assert net.get_params()["module__extra"] is False
+    assert net.fit(*blobs).module_[0].out_features == 8
+
+
 @pytest.mark.parametrize("in_pipeline", [False, True])
 def test_a_search_takes_the_space_of_the_model(in_pipeline, blobs):
     net = TorchClassifier(build_net, batch_size=20)

@@ -13,7 +13,7 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
-from ..define_by_run import check_all_known, split, takes_hp
+from ..define_by_run import check_all_known, split
 from ..names import resolve_criterion, resolve_optimizer
 from ..training.data import floating_dtype, sample_shape, wants_integers
 from ..training.forwarding import (
@@ -35,6 +35,7 @@ from .parameters import INFERRED
 from .settings import (
     TRANSFORMS,
     NetPart,
+    begins_with_hp,
     changed_settings,
     nested_parameters,
     signature_of,
@@ -112,7 +113,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc] # skorch has no types
         """
         kwargs = self.get_params_for("module")
         _check_arguments(self, kwargs)
-        if "hp" in _free_arguments(self.module) and takes_hp(self.module):
+        if begins_with_hp(self.module):
             arguments, hp = split(self.module, kwargs)
             module = self.module(hp, **arguments)
             check_all_known(self.module, arguments, hp)

@@ -18,7 +18,6 @@ from ..define_by_run import (
     is_asked_for,
     newcomers,
     split,
-    takes_hp,
 )
 from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
 from ..space import as_written
@@ -30,6 +29,7 @@ from .settings import (
     arguments_of,
     arguments_of_callbacks,
     arguments_of_transform,
+    begins_with_hp,
     check_settings,
     nested_parameters,
     signature_of,
@@ -260,7 +260,7 @@ class ParametersMixin(NamesMixin):
         arguments = arguments_of(factory)
         if arguments is None:
             return None
-        if component == "module" and "hp" in arguments and takes_hp(factory):
+        if component == "module" and begins_with_hp(factory):
             return self._arguments_with_hp(arguments)
         given = _GIVEN_BY_THE_NET[component]
         arguments = {k: v for k, v in arguments.items() if k not in given}
@@ -341,7 +341,7 @@ class ParametersMixin(NamesMixin):
                 f"{component}={vars(self).get(component)!r}; pass the class"
             )
         if arguments is not None and argument not in arguments:
-            if component == "module" and takes_hp(self.module):
+            if component == "module" and begins_with_hp(self.module):
                 values = {**self._module_settings(), **_without_prefix(params or {})}
                 if params is None or is_asked_for(self.module, argument, values):
                     return

@@ -32,6 +32,7 @@ __all__ = [
     "arguments_of",
     "arguments_of_callbacks",
     "arguments_of_transform",
+    "begins_with_hp",
     "changed_settings",
     "check_settings",
     "collates_plainly",
@@ -184,6 +185,15 @@ def signature_of(factory: Any) -> tuple[inspect.Parameter, ...]:
 @functools.lru_cache(maxsize=256)
 def _read_signature(factory: Any) -> tuple[inspect.Parameter, ...]:
     return tuple(inspect.signature(factory).parameters.values())
+
+
+def begins_with_hp(factory: Any) -> bool:
+    """Whether the first argument of what makes a module is ``hp``, also by position only."""
+    try:
+        parameters = signature_of(factory)
+    except (TypeError, ValueError):
+        return False
+    return bool(parameters) and parameters[0].name == "hp"
 
 
 def arguments_of(factory: Any) -> dict[str, Any] | None:
