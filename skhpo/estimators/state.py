@@ -251,9 +251,11 @@ class StateMixin(CheckpointMixin):
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        parts = () if self._state is None else self._state.parts.values()
+        state = self._state
+        parts, values = ((), ()) if state is None else (state.parts.values(), state.kept_values())
         modules = [one for one in (*vars(self).values(), *parts) if isinstance(one, nn.Module)]
-        memo.update(copies_of_compressed(modules))
+        tensors = (t for module in modules for t in (*module.parameters(), *module.buffers()))
+        memo.update(copies_of_compressed([*tensors, *values]))
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..training.averaging import WeightAverage, is_averaged
+from ..training.averaging import WeightAverage, is_averaged, is_finite, moved
 from ._registry import LockstepError
 
 __all__ = ["Averages"]
@@ -118,18 +118,24 @@ class _Part:
 
     def __init__(self, joint, start, stop):
         pairs = [(mean[start:stop], values[start:stop]) for mean, values in joint]
-        self.means = [mean for mean, _ in pairs if is_averaged(mean)]
-        self.values = [values for _, values in pairs if is_averaged(values)]
+        averaged = [pair for pair in pairs if is_averaged(pair[0])]
+        self.partial = [pair for pair in averaged if not is_finite(*pair)]
+        finite = [pair for pair in averaged if is_finite(*pair)]
+        self.means = [mean for mean, _ in finite]
+        self.values = [values for _, values in finite]
         self.others = [pair for pair in pairs if not is_averaged(pair[0])]
 
     def move(self, shares):
         """Move means to the values by a share of the difference, or by one for each network."""
-        rows = ...
+        rows, of_partial = ..., [shares] * len(self.partial)
         if isinstance(shares, list):
             rows = [row for row, share in enumerate(shares) if share]
+            of_partial = _in_shapes_of([mean for mean, _ in self.partial], shares)
             shares = _in_shapes_of(self.means, shares)
         if self.means:
             torch._foreach_lerp_(self.means, self.values, shares)
+        for (mean, values), share in zip(self.partial, of_partial, strict=True):
+            mean.copy_(moved(mean, values, share))
         for mean, values in self.others:
             mean[rows] = values[rows]
 

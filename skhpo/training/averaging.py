@@ -13,7 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..limits import check_time
 from .structure import has_plain_state, is_plain
 
-__all__ = ["WeightAverage", "by_batches", "has_batch_norm", "is_averaged", "renew_statistics"]
+__all__ = [
+    "WeightAverage",
+    "by_batches",
+    "has_batch_norm",
+    "is_averaged",
+    "is_finite",
+    "moved",
+    "renew_statistics",
+]
 
 # Of the steps so far the mean of an exponential average has about the last tenth, until the
 # decay is reached: with the decay alone a short training would predict with its first weights.
@@ -27,7 +35,8 @@ class WeightAverage:
     """Running mean of the weights of modules.
 
     Buffers of real numbers (statistics of batch normalization) are averaged alike; others are
-    those of the last weights.
+    those of the last weights, and so are infinite numbers, as those of masks. What replaces a
+    tensor by one of another shape begins a new mean.
 
     Parameters
     ----------
@@ -96,25 +105,28 @@ class WeightAverage:
         pairs = self._paired(modules)
         return _Exchanged(pairs) if pairs.can_exchange else None
 
+    def weights_of(self, modules: Callable[[], Modules]) -> dict[str, dict[str, Any]] | None:
+        """Return the mean for modules; None before the first."""
+        if self.weights is not None:
+            self._paired(modules)
+        return self.weights
+
     def keep_in(self, weights: dict[str, dict[str, Any]] | None) -> None:
         """Keep the mean in other tensors, which have its values."""
         self.weights = weights
         self.forget_modules()
 
     def forget_modules(self) -> None:
-        """Read the modules again before the next step: parts of them may be other ones."""
+        """Read the modules again before the next step."""
         self._pairs = None
 
     def _paired(self, modules: Callable[[], Modules]) -> _Pairs:
-        if self._pairs is None or not self._pairs.hold():
-            found = modules()
+        found = modules()
+        if self._pairs is None or not self._pairs.hold(found):
             # What is made here is used outside of inference mode, too.
             with torch.inference_mode(False):
                 if self.weights is None:
-                    self.weights = {
-                        name: {k: _copy(v) for k, v in module.state_dict().items()}
-                        for name, module in found.items()
-                    }
+                    self.weights = {}
                 self._pairs = _Pairs(found, self.weights)
         return self._pairs
 
@@ -140,7 +152,7 @@ class _Pairs:
     ----------
     modules : dict of str to Module
     weights : dict of str to state dict
-        The mean, whose tensors are moved to the devices of the modules.
+        The mean, which is made to fit the modules: in devices, shapes and keys.
 
     Attributes
     ----------
@@ -153,37 +165,50 @@ class _Pairs:
         self.values: list[torch.Tensor] = []
         self.last: list[torch.Tensor] = []  # that are not averaged, as those of integers
         self.last_values: list[torch.Tensor] = []
+        self.partial: list[tuple[torch.Tensor, torch.Tensor]] = []  # some numbers are infinite
         self.others: list[tuple[torch.nn.Module, dict[str, Any], str]] = []
-        self.buffers: list[tuple[dict[str, torch.Tensor | None], str, torch.Tensor]] = []
+        self.modules = modules
+        self.held: list[tuple[Mapping[str, object], str, object]] = []
         self.can_exchange = True
+        for name in weights.keys() - modules.keys():
+            del weights[name]
         for name, module in modules.items():
-            is_plain_part = has_plain_state(module)
             for layer in module.modules():
-                self.buffers += [
-                    (layer._buffers, key, buffer)
-                    for key, buffer in layer._buffers.items()
-                    if buffer is not None
-                ]
-            for key, value in module.state_dict(keep_vars=True).items():
-                if is_plain_part and is_plain(value):
-                    self._add(weights[name], key, value)
-                else:
-                    self.others.append((module, weights[name], key))
-                    self.can_exchange = False
+                for values in (layer._parameters, layer._buffers, layer._modules):
+                    self.held += [(values, key, value) for key, value in values.items()]
+            self._add(module, weights.setdefault(name, {}))
 
-    def _add(self, of_part: dict[str, Any], key: str, value: torch.Tensor) -> None:
-        if of_part[key].device != value.device:  # of a checkpoint
-            of_part[key] = of_part[key].to(value.device)
-        is_mean = is_averaged(value)
-        (self.means if is_mean else self.last).append(of_part[key])
-        (self.values if is_mean else self.last_values).append(value)
+    def _add(self, module: torch.nn.Module, of_part: dict[str, Any]) -> None:
+        is_plain_part = has_plain_state(module)
+        state = module.state_dict(keep_vars=True)
+        for key in of_part.keys() - state.keys():
+            del of_part[key]
+        for key, value in state.items():
+            if key not in of_part:
+                of_part[key] = _copy(value)
+            if is_plain_part and is_plain(value):
+                of_part[key] = _fitting(of_part[key], value)
+                self._add_plain(of_part[key], value)
+            else:
+                self.others.append((module, of_part, key))
+                self.can_exchange = False
+
+    def _add_plain(self, mean: torch.Tensor, value: torch.Tensor) -> None:
+        if not value.is_floating_point():
+            self.last.append(mean)
+            self.last_values.append(value)
+        elif is_finite(mean, value):
+            self.means.append(mean)
+            self.values.append(value)
+        else:
+            self.partial.append((mean, value))
         if 0 in value.stride():
             self.can_exchange = False
 
-    def hold(self) -> bool:
-        """Whether no buffer was replaced."""
-        return not self.buffers or all(
-            buffers.get(key) is value for buffers, key, value in self.buffers
+    def hold(self, modules: Modules) -> bool:
+        """Whether modules have the same layers and tensors as before."""
+        return modules == self.modules and all(
+            values.get(key) is value for values, key, value in self.held
         )
 
     def move(self, share: float) -> None:
@@ -202,6 +227,8 @@ class _Pairs:
             torch._foreach_lerp_(self.means, self.values, share)
         if self.last:
             torch._foreach_copy_(self.last, self.last_values)
+        for mean, value in self.partial:
+            mean.copy_(moved(mean, value, share))
 
     def _move_others(self, share: float) -> None:
         states: dict[int, dict[str, Any]] = {}
@@ -210,7 +237,8 @@ class _Pairs:
                 states[id(module)] = module.state_dict(keep_vars=True)
             value = states[id(module)][key]
             if isinstance(value, torch.Tensor) and is_averaged(value):
-                of_part[key].lerp_(value.to(of_part[key].device), share)
+                mean = of_part[key] = _fitting(of_part[key], value)
+                mean.copy_(moved(mean, value, share))
             else:
                 of_part[key] = _copy(value)
 
@@ -219,8 +247,9 @@ class _Exchanged:
     """Context in which modules have the mean of their weights."""
 
     def __init__(self, pairs: _Pairs) -> None:
-        self.means = pairs.means + pairs.last
-        self.values = pairs.values + pairs.last_values
+        partial = list(zip(*pairs.partial, strict=True)) or [(), ()]
+        self.means = [*pairs.means, *pairs.last, *partial[0]]
+        self.values = [*pairs.values, *pairs.last_values, *partial[1]]
 
     def __enter__(self) -> None:
         self.running = [value.detach().clone() for value in self.values]
@@ -237,6 +266,24 @@ class _Exchanged:
 def is_averaged(value: torch.Tensor) -> bool:
     """Whether a tensor of a module is averaged: one of real numbers."""
     return value.is_floating_point() and is_plain(value)
+
+
+def is_finite(mean: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether all numbers of a mean and of a value are finite: not those of masks."""
+    return bool(torch.sub(mean.detach(), value.detach()).isfinite().all())
+
+
+def moved(mean: torch.Tensor, value: torch.Tensor, share: Any) -> torch.Tensor:
+    """Return a mean moved to a value, which takes its place where a number is infinite."""
+    result = torch.lerp(mean, value, share)
+    return torch.where(result.isfinite(), result, value)
+
+
+def _fitting(mean: Any, value: torch.Tensor) -> torch.Tensor:
+    """Return a mean on the device of a value; the value itself where the shapes differ."""
+    if not isinstance(mean, torch.Tensor) or not is_plain(mean) or mean.shape != value.shape:
+        return value.detach().clone()
+    return mean if mean.device == value.device else mean.to(value.device)
 
 
 def _copy(value: Any) -> Any:

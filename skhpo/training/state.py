@@ -131,6 +131,13 @@ class TrainingState:
         parts = self.parts.items()
         return {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
 
+    def kept_values(self) -> Iterator[Any]:
+        """Yield the values of the state dicts that are kept beside the modules."""
+        averaged = None if self.average is None else self.average.weights
+        for weights in (averaged, self.running_weights, self.best_weights):
+            for of_part in (weights or {}).values():
+                yield from of_part.values()
+
     def set_training(self, training: bool) -> None:
         """Put all modules into training or evaluation mode."""
         for module in self.modules().values():
@@ -166,7 +173,7 @@ class TrainingState:
         """Load the best or the averaged weights for predictions; keep the running ones."""
         weights = self.best_weights
         if weights is None and self.average is not None and self.running_weights is None:
-            weights = self.average.weights
+            weights = self.average.weights_of(self.modules)
         if weights is not None:
             self.running_weights = self.copy_weights()
             self.set_weights(weights)

@@ -110,13 +110,13 @@ def numbers_of(tensor: torch.Tensor) -> list[torch.Tensor]:
 
 def copied(module: nn.Module) -> nn.Module:
     """Return a deep copy of a module, also if it has tensors that torch cannot copy so."""
-    return copy.deepcopy(module, copies_of_compressed([module]))
+    return copy.deepcopy(module, copies_of_compressed([*module.parameters(), *module.buffers()]))
 
 
-def copies_of_compressed(modules: Iterable[nn.Module]) -> dict[int, Any]:
+def copies_of_compressed(tensors: Iterable[Any]) -> dict[int, Any]:
     """Return copies of the tensors that torch cannot copy, by the `id` of each, for `deepcopy`."""
-    tensors = (t for module in modules for t in (*module.parameters(), *module.buffers()))
-    return {id(t): t.clone() for t in tensors if t.layout in _COMPRESSED}
+    compressed = [t for t in tensors if isinstance(t, torch.Tensor) and t.layout in _COMPRESSED]
+    return {id(t): t.clone() for t in compressed}
 
 
 def structure(

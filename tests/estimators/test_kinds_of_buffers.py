@@ -108,9 +108,10 @@ def test_a_buffer_of_any_kind_is_kept(kind, caplog):
     np.testing.assert_allclose(predict_together(nets, [X] * 3)[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("params", [{}, {"average": "ema", "validation_fraction": 0.25}])
 @pytest.mark.parametrize("kind", ["coo", "csr", "csc", "bsr"])
-def test_networks_with_sparse_buffers_are_copied(kind):
-    net = net_of(kind).fit(X, Y)
+def test_networks_with_sparse_buffers_are_copied(kind, params):
+    net = net_of(kind, **params).fit(X, Y)
     expected = net.predict_proba(X)
     again = TorchClassifier(net.module_, classes=[0, 1], device="cpu").initialize()
     np.testing.assert_array_equal(again.predict_proba(X), expected)

@@ -327,3 +327,91 @@ class Own(TorchClassifier):
 def test_errors_before_training(net, message, blobs):
     with pytest.raises(ValueError, match=message):
         net.fit(*blobs)
+
+
+class Masked(nn.Module):
+    """Has a mask, as attention has."""
+
+    def __init__(self, masked=1):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(8, 6), nn.Linear(6, 3)
+        mask = torch.zeros(6)
+        mask[:masked] = -torch.inf
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        return self.out(torch.softmax(self.hidden(x) + self.mask, 1))
+
+
+@pytest.mark.parametrize("kind", ["ema", "swa"])
+def test_infinite_numbers_of_a_mask_stay(blobs, kind):
+    def nets():
+        made = (0, 1), (1, 1), (1, 2)
+        settings = {"average": kind, "average_from": 2, "lr": 0.1, "max_epochs": 4}
+        return [
+            TorchClassifier(Masked, module__masked=masked, random_state=seed, **settings)
+            for seed, masked in made
+        ]
+
+    alone, together = [net.fit(*blobs) for net in nets()], nets()
+    assert train_together([Member(net, *blobs) for net in together]) == [None] * 3
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.module_.mask, Masked(one.module__masked).mask)
+        assert torch.equal(other.module_.mask, one.module_.mask)
+        expected = one.predict_proba(blobs[0])
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(other.predict_proba(blobs[0]), expected, atol=1e-5)
+
+
+class Growing(nn.Module):
+    """Keeps a tensor that it makes in its first pass, and another one that grows."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(8, 3)
+        self.register_buffer("first", None)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        if self.training:
+            self.first = torch.ones(3) if self.first is None else self.first
+            self.seen = torch.cat([self.seen, torch.ones(1)])
+        return self.out(x) + (0 if self.first is None else self.first * self.seen.sum())
+
+
+class Replacing(TorchClassifier):
+    """Replaces parts of its module between two epochs."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        super().on_epoch_begin(net, **kwargs)
+        if self.n_iter_ == 2:
+            torch.manual_seed(1)
+            self.replace()
+            self.optimizer_ = torch.optim.SGD(self.module_.parameters(), lr=0.1)
+
+    def replace(self):
+        self.module_[2] = nn.Linear(6, 3)
+
+
+class ReplacingParameter(Replacing):
+    def replace(self):
+        self.module_[2].weight = nn.Parameter(torch.ones(3, 6))
+
+
+class ReplacingAll(Replacing):
+    def replace(self):
+        self.module_ = nn.Sequential(nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("cls", [Replacing, ReplacingParameter, ReplacingAll, TorchClassifier])
+def test_the_average_is_of_the_tensors_that_modules_have(blobs, cls):
+    made = Growing() if cls is TorchClassifier else module(norm=False)
+    settings = {"random_state": 0, "max_epochs": 4, "lr": 0.1, "optimizer": "sgd"}
+    # Without a memory the mean is the last weights.
+    plain, averaged = (
+        cls(copy.deepcopy(made), **settings, **params).fit(*blobs)
+        for params in ({}, {"average": "ema", "average_decay": 1e-9})
+    )
+    np.testing.assert_allclose(
+        averaged.predict_proba(blobs[0]), plain.predict_proba(blobs[0]), atol=1e-6
+    )
