@@ -93,6 +93,15 @@ def test_losses_of_numbers(criterion, n, width, weighted):
     check(criterion, output, y, weights(n, weighted))
 
 
+@pytest.mark.parametrize("weight", [None, WEIGHTS])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_class_that_the_network_rules_out(weight, weighted):
+    output = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    output[:, 3] = -torch.inf
+    weights = torch.linspace(0, 1, 6) if weighted else None
+    check(nn.CrossEntropyLoss(weight=weight), output, torch.tensor([0, 1, 2, 0, 1, 2]), weights)
+
+
 def test_targets_of_two_classes_are_smoothed():
     output, y = torch.randn(5, 1, dtype=torch.float64), torch.ones(5, 1, dtype=torch.float64)
     smoothed = lambda output, y: (output, y * 0.9 + 0.05)  # noqa: E731

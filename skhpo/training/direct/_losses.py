@@ -120,7 +120,10 @@ class CrossEntropy(_ClassLoss):
             negative = self._negative.zero_().scatter_(-2, y, self._minus_scale)
         else:
             targets = self._targets(y, scale)
-            losses = (targets * self._logs).sum(-2).neg_()
+            if self._is_smoothed:
+                losses = (targets * self._logs).sum(-2).neg_()
+            else:  # logarithms of other classes may be infinite
+                losses = (targets.gather(-2, y) * self._logs.gather(-2, y)).squeeze(-2).neg_()
             negative = torch.mul(targets, self._minus_scale, out=self._negative)
         # The gradient is exp(logs) * sum(targets) - targets, times the scale. Torch computes
         # exponentials here in half the time of `torch.exp`.
