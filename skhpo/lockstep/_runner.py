@@ -248,8 +248,10 @@ class _NormLimits(_Limits):
         limits = self.limits[start:stop, None]
         for values in self.parameters.trained(start, stop):
             if values.ndim > 2:
-                # Torch's norm of stored rows that are columns takes 20 times as long.
-                norms = values.square().flatten(2).sum(dim=2).sqrt_()
+                # Torch's norm of stored rows that are columns takes 20 times as long. Squares of
+                # half precision overflow from 256 on.
+                precise = values.float() if values.itemsize < 4 else values
+                norms = precise.square().flatten(2).sum(dim=2).sqrt_()
                 factors = torch.where(norms > limits, limits / (norms + _EPS), 1)
                 values.mul_(factors.view(*norms.shape, *[1] * (values.ndim - 2)))
 

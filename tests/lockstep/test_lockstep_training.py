@@ -173,6 +173,28 @@ def test_limits_of_norms_may_differ():
     assert_trains_alike(lambda k: classifier(k, max_norm=[None, 0.3, 0.6][k]), X, Y)
 
 
+class Half(nn.Module):
+    """Has weights whose squares are too large for half precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.large, self.out = nn.Linear(6, 8).half(), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.large.weight.mul_(1000)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.large(x.half()).float()))
+
+
+def test_limits_of_norms_in_half_precision():
+    settings = {"max_epochs": 1, "max_norm": 0.5, "optimizer": "sgd", "lr": 1e-4, "device": "cpu"}
+    nets = [TorchClassifier(Half, random_state=seed, **settings) for seed in range(2)]
+    assert train_together([Member(net, X, Y) for net in nets]) == [None] * 2
+    for net in nets:
+        norms = net.module_.large.weight.float().norm(dim=1)
+        torch.testing.assert_close(norms, torch.full((8,), 0.5), rtol=0, atol=5e-3)
+
+
 def test_two_classes_and_several_labels():
     def binary(k):
         return classifier(k, criterion="bce_with_logits", label_smoothing=k / 10)
