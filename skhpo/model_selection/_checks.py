@@ -285,8 +285,10 @@ def check_fit_arguments(
             f"{type(owner).__name__} requires y to be passed, but the target y is None"
         )
     varied = set().union(*map(found.own, dicts))
-    # What is inside of a wrapper gets other rows; without y these do not matter.
-    X = None if found.names and y is not None else as_given(X)
+    # What is inside of a wrapper gets other rows; without y these do not matter. A method of the
+    # user's may make targets of the rows.
+    is_own = str(getattr(owner.fit, "__module__", "")).startswith("skhpo.")
+    X = as_given(X) if (is_own if y is None else not found.names) else None
     y = None if found.keeps_unfitted else y
     search_tags(owner).check_data(X, y, given, varied)
     if any(one.kind is one.VAR_KEYWORD for one in taken.values()):

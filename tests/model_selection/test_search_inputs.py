@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch.helper import SliceDataset, SliceDict
 
-from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo import HalvingHyperbandSearchCV, SearchCV, TorchClassifier, TorchRegressor
 from skhpo.rows import Inputs
 from skhpo.samplers import GridSampler
 from skhpo.schedulers import FullScheduler
@@ -209,6 +209,16 @@ class NoTarget(ClassifierMixin, BaseEstimator):
         return float(self.k * (X.mean() - self.mean_))
 
 
+class MakesItsTargets(TorchRegressor):
+    """Learns to return its inputs."""
+
+    def fit(self, X, y=None):
+        return super().fit(X, X)
+
+    def score(self, X, y=None):
+        return super().score(X, X)
+
+
 def test_fit_may_return_nothing_and_take_no_target():
     search = assert_like_grid_search(ReturnsNothing(max_iter=300), {"C": [0.1, 1]}, X, y)
     assert search.best_estimator_.score(X, y) > 0.9
@@ -220,6 +230,10 @@ def test_fit_may_return_nothing_and_take_no_target():
         grid(network, {"torchclassifier__lr": [0.1]}, X)
     clusters = make_pipeline(StandardScaler(), KMeans(n_init=1, random_state=0))
     assert_like_grid_search(clusters, {"kmeans__n_clusters": [2, 3]}, X)
+    decoder = MakesItsTargets(max_epochs=1, random_state=0)
+    assert_like_grid_search(decoder, {"lr": [0.1, 0.01]}, X)
+    piped = make_pipeline(StandardScaler(), decoder)
+    assert_like_grid_search(piped, {"makesitstargets__lr": [0.1, 0.01]}, X)
 
 
 def test_a_column_of_labels_is_a_list_of_labels():
