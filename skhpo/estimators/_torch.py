@@ -27,6 +27,7 @@ from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
 from .feeding import make_iterator, read_targets
 from .fitting import prepare_fit, run_epochs
+from .held_out import ARGUMENTS, check_sources, one_argument
 from .parameters import ParametersMixin
 from .predicting import PredictingMixin, score_of_heads
 from .settings import (
@@ -37,14 +38,7 @@ from .settings import (
     slices_batches,
 )
 from .state import StateMixin
-from .validation import (
-    ARGUMENTS,
-    check_before_search,
-    check_sources,
-    check_training_data,
-    checked_inputs,
-    one_argument,
-)
+from .validation import check_before_search, check_training_data, checked_inputs
 
 __all__ = ["TorchEstimator"]
 

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import scipy.sparse
-import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
@@ -22,36 +21,29 @@ from ..rows import (
     Inputs,
     RowSubset,
     as_given,
-    is_row_numbers,
     refuse_loader,
     take_rows,
 )
 from ..training.data import as_array, as_container, is_read_by_rows
 from ..training.items import LabelledItems, is_pair, probed_items
 from ..training.randomness import OwnGenerators, Stream
-from ..training.schedule import needs_monitor
 from ..training.sequences import Sequences
 from ._inputs import arranged
 from .settings import changed_settings, has_own_dataset, reads_by_number, slices_batches
 
 __all__ = [
-    "ARGUMENTS",
     "NO_BATCHES",
     "check_before_search",
     "check_dataset",
     "check_inputs",
     "check_sample_weight",
-    "check_sources",
     "check_training_data",
     "checked_inputs",
     "keep_weighted",
-    "one_argument",
     "refuse_weights",
 ]
 
 
-# Arguments of ``fit`` with rows to check on.
-ARGUMENTS = ("validation_data", "X_val", "y_val")
 NO_BATCHES = (
     "a Dataset must yield at least one batch, but it yielded none; one that is iterated must start "
     "again each time, and a collate_fn or batch sampler must not drop all"
@@ -452,65 +444,3 @@ def _raise(number: int, given: object, target: object) -> NoReturn:
         f"item {number} y is {given!r} and the Dataset yields {target!r}; leave y out, or let "
         "items be inputs only"
     )
-
-
-def one_argument(validation_data: Any = None, X_val: Any = None, y_val: Any = None) -> Any:
-    """Return the rows to check on that ``fit`` got: a pair, a `Dataset` or row numbers; or None.
-
-    Raises ValueError for other types, and if it got several.
-    """
-    if X_val is None and y_val is None:
-        if validation_data is not None:
-            _check_type(validation_data)
-        return validation_data
-    if validation_data is not None:
-        raise ValueError(
-            "rows to check on must come from one source, but fit got validation_data and "
-            f"{'y_val' if X_val is None else 'X_val'}; leave one of them out"
-        )
-    if X_val is None or y_val is None:
-        given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
-        raise ValueError(f"{given} needs {missing}, which fit did not get; pass both, or none")
-    return X_val, y_val
-
-
-def _check_type(given: object) -> None:
-    is_pair = isinstance(given, tuple | list) and len(given) == 2
-    is_dataset = isinstance(given, torch.utils.data.Dataset)
-    if not (is_pair or is_dataset or is_row_numbers(given)):
-        shape = getattr(given, "shape", None)
-        found = type(given).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
-        raise ValueError(
-            "validation_data must be a pair (X, y), a torch Dataset, or the numbers or a mask of "
-            f"rows of X, but got {found}"
-        )
-
-
-def check_sources(net: Any, given: object) -> None:
-    """Raise ValueError for two sources of rows to check on, and for settings that need one.
-
-    `given` is what ``fit`` got, or None.
-    """
-    if given is not None:
-        for name in ("validation_fraction", "train_split"):
-            if getattr(net, name):
-                raise ValueError(
-                    "rows to check on must come from one source, but fit got validation_data and "
-                    f"{name}={getattr(net, name)!r} holds rows out; set {name}=None, or leave "
-                    "validation_data out"
-                )
-        return
-    if net.validation_fraction is not None:
-        return
-    for name in ("patience", "check_every"):
-        if getattr(net, name) is not None:
-            raise ValueError(
-                f"{name}={getattr(net, name)} needs rows to check on, but "
-                "validation_fraction=None; set it, such as to 0.1, or pass validation_data to fit"
-            )
-    if net.lr_scheduler is not None and needs_monitor(net.lr_scheduler):
-        raise ValueError(
-            f"lr_scheduler={net.lr_scheduler!r} waits for the monitored value to stall, but "
-            "validation_fraction=None; set it, such as to 0.1, pass validation_data to fit, or "
-            "choose another schedule"
-        )

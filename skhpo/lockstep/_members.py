@@ -14,13 +14,13 @@ from torch import nn
 
 from ..estimators.feeding import zeros_for
 from ..estimators.fitting import build, is_of_probabilities
+from ..estimators.held_out import ARGUMENTS
 from ..estimators.settings import (
     changed_settings,
     made_request_methods,
     own_classes,
     slices_batches,
 )
-from ..estimators.validation import ARGUMENTS
 from ..faults import warn_of_mistake
 from ..modules import MLP, ConvNet, TabularMLP
 from ..names import resolve_criterion, resolve_optimizer

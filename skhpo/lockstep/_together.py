@@ -18,7 +18,7 @@ from ..estimators.fitting import (
     run_epochs,
     snapshot,
 )
-from ..estimators.validation import ARGUMENTS, one_argument
+from ..estimators.held_out import ARGUMENTS, one_argument
 from ..faults import warn_of_mistake
 from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
