@@ -7,6 +7,7 @@ import math
 import torch
 
 from ..limits import check_time
+from ..training.direct import keep_one_thread
 from ..training.engine import EpochReport
 from ..training.forwarding import low_precision
 from ._averages import Averages
@@ -81,6 +82,7 @@ class LockstepRunner:
 
     def run(self, networks):
         """Train each network for an epoch."""
+        keep_one_thread()
         self._keep(networks)
         changing = (n.state.schedule is not None or n.at_begin is not None for n in networks)
         self.optimizer.refresh_settings([row for row, changes in enumerate(changing) if changes])

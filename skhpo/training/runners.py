@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..limits import check_time
-from .direct import compile_program
+from .direct import compile_program, keep_one_thread
 from .engine import ActiveNetwork, EpochReport, EpochRunner
 from .forwarding import row_count
 
@@ -169,9 +169,13 @@ class DirectSteps:
         self._is_known = True
 
     def can_train(self) -> Any:
-        """Whether there is a program for the current module; changes are logged."""
+        """Whether there is a program for the current module; to be asked before each epoch.
+
+        Changes are logged.
+        """
         if not self._is_known:
             return False
+        keep_one_thread()
         described = self._describe()
         is_same = self.program is not None and described == self._described
         if not is_same or not self.program.holds():

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
+from torch.optim.lr_scheduler import LambdaLR
 
 from skhpo.estimators import MLP, TorchClassifier
 from skhpo.lockstep import Member, train_together
+from skhpo.self_tuning import SelfTuningClassifier
 from skhpo.training.direct import _blas, _products
 
 pytestmark = pytest.mark.skipif(
@@ -117,6 +120,40 @@ def test_limits_of_threads_of_all_libraries_change_no_bit():
     alone = _blas.product_of(b)(a, b)
     with threadpool_limits(2):
         assert torch.equal(_blas.product_of(b)(a, b), alone)
+
+
+def sets_threads(epoch):
+    """Set the threads of the library between two epochs, as limits of all libraries do."""
+    _blas.load().scipy_openblas_set_num_threads(2)
+    return 1.0
+
+
+@pytest.mark.parametrize("kind", ["alone", "lockstep", "self-tuning"])
+def test_threads_that_others_set_during_a_fit_are_not_those_of_the_next_epoch(monkeypatch, kind):
+    X = np.random.default_rng(0).standard_normal((64, 7)).astype(np.float32)
+    schedule = {"lr_scheduler": LambdaLR, "lr_scheduler__lr_lambda": sets_threads}
+    settings = {"max_epochs": 3, "batch_size": 32, **schedule}
+    used = []
+    multiply = _blas._Product.__call__
+
+    def noting(*args, **kwargs):
+        used.append(_blas.load().scipy_openblas_get_num_threads())
+        return multiply(*args, **kwargs)
+
+    monkeypatch.setattr(_blas._Product, "__call__", noting)
+    make = TorchClassifier
+    if kind == "self-tuning":
+        make = partial(SelfTuningClassifier, warmup_epochs=1)
+    nets = [make(MLP, **settings, random_state=seed) for seed in range(2)]
+    try:
+        if kind == "lockstep":
+            assert train_together([Member(net, X, X[:, 0] > 0) for net in nets]) == [None] * 2
+        else:
+            nets[0].fit(X, X[:, 0] > 0)
+    finally:
+        _blas.load().scipy_openblas_set_num_threads(1)
+    assert len(nets[0].history_) == 3
+    assert set(used) == {1}
 
 
 @pytest.mark.parametrize("lockstep", [False, True], ids=["alone", "lockstep"])

@@ -27,6 +27,7 @@ networks (`Networks`) autograd differentiates only that part, as a rule like the
 """
 
 from ._autograd import Networks
+from ._blas import keep_one_thread
 from ._equivalence import find_differences
 from ._functions import OPERATIONS
 from ._graph import Tracer, Untraceable, global_states
@@ -65,6 +66,7 @@ __all__ = [
     "global_states",
     "is_known",
     "is_traced",
+    "keep_one_thread",
     "make_loss",
     "make_pass",
     "make_rule",

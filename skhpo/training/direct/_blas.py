@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Product", "product_of"]
+__all__ = ["Product", "keep_one_thread", "product_of"]
 
 Product = Callable[..., torch.Tensor]
 
@@ -46,13 +46,22 @@ def product_of(weight: torch.Tensor) -> Product:
     torchs = torch.bmm if many else torch.mm
     if weight.device.type != "cpu" or weight.dtype not in _FUNCTIONS:
         return torchs
-    loaded = library()
-    if loaded is None:
+    if library() is None:
         return torchs
-    # Those who limit threads of all libraries, as threadpoolctl, set those of this one, too.
-    if loaded.scipy_openblas_get_num_threads() != 1:
-        loaded.scipy_openblas_set_num_threads(1)
+    keep_one_thread()
     return _Product(_function(weight.dtype, many=many), torchs)
+
+
+def keep_one_thread() -> None:
+    """Compute products of this library in one thread, as several may round in another way.
+
+    To be called before an epoch, because those who set the threads of all libraries, as
+    threadpoolctl, set those of this one, too.
+    """
+    # A library that is not loaded has made no products.
+    loaded = library() if load.cache_info().currsize else None
+    if loaded is not None and loaded.scipy_openblas_get_num_threads() != 1:
+        loaded.scipy_openblas_set_num_threads(1)
 
 
 class _Product:
