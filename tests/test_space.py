@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skhpo import SearchSpace, log_randint
+from skhpo import SearchSpace, log_randint, ordered
 from skhpo.space import Dimension
 
 quick = settings(deadline=None, max_examples=60)
@@ -216,6 +216,46 @@ def test_two_numbers_are_two_choices():
     space = SearchSpace({"lr": [0.1, 1.0], "n": (2, 9)})
     assert space.size == 4
     assert {space.from_unit([u, u])["lr"] for u in np.linspace(0, 1, 50)} == {0.1, 1.0}
+
+
+@pytest.mark.parametrize(
+    "values", [range(10**9), range(-(10**9), 1), range(10**9, 0, -1), range(2**16 + 1)]
+)
+def test_a_long_range_is_integers_that_are_not_listed(values):
+    space = SearchSpace({"n": values})
+    low, high = min(values[0], values[-1]), max(values[0], values[-1])
+    (dimension,) = space.dimensions
+    assert (dimension.kind, space.size) == ("integer", high - low + 1)
+    assert space.bounds("n") == (low, high)
+    randint = SearchSpace({"n": stats.randint(low, high + 1)})
+    for u in np.linspace(0, 1, 7):
+        params = space.from_unit([u])
+        assert params == randint.from_unit([u])
+        assert type(params["n"]) is int
+        assert params["n"] in values
+        assert space.key(params) == space.key(space.from_unit(space.to_unit(params)))
+
+
+def test_a_short_range_is_choices():
+    space, listed = SearchSpace({"n": range(999)}), SearchSpace({"n": [*range(999)]})
+    assert space.dimensions == listed.dimensions
+    assert space.dimensions[0].kind == "choice"
+    assert space.from_unit([0.3]) == listed.from_unit([0.3])
+
+
+@pytest.mark.parametrize(
+    ("make", "fix"),
+    [
+        (lambda: SearchSpace({"n": range(0, 10**9, 5)}), r"larger step, or .*randint\(0, 99.*96\)"),
+        (lambda: SearchSpace({"n": range(10**30)}), "64 bits.*exponent"),
+        (lambda: SearchSpace({"n": stats.randint(0, 10**30)}), "bounds that fit into 64 bits"),
+        (lambda: ordered(range(10**9)), r"use scipy.stats.randint\(0, 1000000000\)"),
+    ],
+    ids=["steps", "large", "large distribution", "ordered"],
+)
+def test_numbers_that_cannot_be_listed_are_an_error_that_names_the_fix(make, fix):
+    with pytest.raises(ValueError, match=fix):
+        make()
 
 
 def test_choices_are_handed_back_as_they_are():

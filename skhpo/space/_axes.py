@@ -357,7 +357,13 @@ def _choices(
 
 
 def _distribution(name: str, distribution: Any) -> Axis:
-    low, high = distribution.support()
+    try:
+        low, high = distribution.support()
+    except Exception as error:  # of scipy for integers of more than 64 bits
+        raise ValueError(
+            f"a distribution must know its smallest and largest value, but that of {name!r} raised "
+            f"{type(error).__name__}: {error}; use bounds that fit into 64 bits"
+        ) from error
     if np.ndim(low) or np.ndim(high):
         raise ValueError(
             f"distributions must be univariate, but that of {name!r} has arguments of shape "

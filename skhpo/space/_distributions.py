@@ -22,6 +22,8 @@ __all__ = ["known", "log_randint", "ordered"]
 
 # Most steps of a range that is listed.
 _MAX_STEPS = 2**16
+# Of integers that distributions of scipy can have.
+_MAX_INTEGER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ class ordered(list[Any]):
     TypeError
         If a value is no number.
     ValueError
-        If there is none, or they do not increase.
+        If there is none, they do not increase, or a range has more than 65,536.
 
     See Also
     --------
@@ -206,6 +208,8 @@ class ordered(list[Any]):
     """
 
     def __init__(self, numbers: Iterable[Any]) -> None:
+        if isinstance(numbers, range) and _is_long(numbers):
+            raise _too_many(f"ordered({numbers!r})", _size(numbers), f"use {_as_integers(numbers)}")
         super().__init__(map(plain, numbers))
         for number in self:
             if isinstance(number, bool) or not isinstance(number, Real):
@@ -233,11 +237,14 @@ def known(name: Any, values: Any) -> Any:
 
     scikit-optimize's ``Real``, ``Integer`` and ``Categorical``, and Optuna's ``FloatDistribution``,
     ``IntDistribution`` and ``CategoricalDistribution`` are recognised by their attributes. Bounds
-    are inclusive. Transformations are ignored, as they belong to a model. ValueError is raised if
-    a range has too many steps to be listed, or a logarithmic range starts below 1.
+    are inclusive. Transformations are ignored, as they belong to a model. A Python range with more
+    values than can be choices is a distribution of integers. ValueError is raised if a range has
+    too many steps to be listed, or a logarithmic range starts below 1.
     """
     if isinstance(values, ordered) and len(values) > 1:
         return Levels(tuple(values), (1.0,) * len(values), "integer")
+    if isinstance(values, range) and _is_long(values):
+        return _long_range(name, values)
     if isinstance(values, Sequence | np.ndarray | Levels):
         if isinstance(values, tuple):
             _check_is_no_range(name, values)
@@ -276,6 +283,38 @@ def _check_is_no_range(name: Any, values: tuple[Any, ...]) -> None:
     )
 
 
+def _size(values: range) -> int:
+    # `len` raises OverflowError for more than fit into 64 bits.
+    return (values[-1] - values[0]) // values.step + 1 if values else 0
+
+
+def _is_long(values: range) -> bool:
+    return _size(values) > _MAX_STEPS
+
+
+def _as_integers(values: range) -> str:
+    low, high = sorted((values[0], values[-1]))
+    return f"scipy.stats.randint({low}, {high + 1})"
+
+
+def _long_range(name: Any, values: range) -> Any:
+    """Return the integers of a range that is too long for choices, without listing them."""
+    low, high = sorted((values[0], values[-1]))
+    if abs(values.step) > 1:
+        fix = f"use a larger step, or {_as_integers(values)} for all integers"
+        raise _too_many(f"{name}={values!r}", _size(values), fix)
+    if max(-low, high) > _MAX_INTEGER:
+        raise ValueError(
+            f"integers must fit into 64 bits, but got {name}={values!r}; search the exponent, or "
+            "use scipy.stats.loguniform and convert the numbers in the estimator"
+        )
+    return stats.randint(low, high + 1)
+
+
+def _too_many(what: str, n_steps: int, fix: str) -> ValueError:
+    return ValueError(f"at most {_MAX_STEPS} steps can be listed, but {what} has {n_steps}; {fix}")
+
+
 def _has(values: Any, *attributes: str) -> bool:
     return all(hasattr(values, attribute) for attribute in attributes)
 
@@ -310,10 +349,7 @@ def _steps(name: Any, values: Any, whole: bool, step: Any) -> Levels:
         )
     n_steps = math.floor((high - low) / width) + 1
     if n_steps > _MAX_STEPS:
-        raise ValueError(
-            f"at most {_MAX_STEPS} steps can be listed, but {name}={values!r} has {n_steps}; "
-            "use a larger step, or none"
-        )
+        raise _too_many(f"{name}={values!r}", n_steps, "use a larger step, or none")
     kind = int if whole else float
     levels = tuple(kind(low + i * width) for i in range(n_steps))
     return Levels(levels, (1.0,) * n_steps, "integer")
