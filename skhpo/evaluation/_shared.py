@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -14,10 +13,8 @@ from ._tasks import SAVED, FitGroup
 
 __all__ = ["SharedEvaluator"]
 
-# Seconds between two looks at what others did, at first and at most, while there is nothing to do;
-# and where they wrote lines.
+# Seconds between two looks at what others did, at first and at most, while there is nothing to do.
 _LOOK_AT_FIRST, _LOOK_AT_MOST = 0.005, 0.1
-_LOOK_AT_LINES = 0.01
 
 _Name = tuple[int, int, int]
 
@@ -64,7 +61,7 @@ class SharedEvaluator(Evaluator):
         self._expected.update(fit for trial in trials for fit in self.fits(trial))
         self.pending += len(known) + len(tasks)
         for group in self._divide(tasks):
-            heappush(self._free, (group.rank, *group.name, group))
+            self._put(group)
 
     def next(self) -> list[FitResult]:
         """Wait for results, also of other processes."""
@@ -83,16 +80,9 @@ class SharedEvaluator(Evaluator):
             if self._running:
                 self._take(self._wait(_LOOK_AT_MOST if waits else None))
             else:
-                self._wait_for_others(seconds)
+                self.journal.wait_for_lines(seconds)
                 seconds = min(2 * seconds, _LOOK_AT_MOST)
         return []
-
-    def _wait_for_others(self, seconds: float) -> None:
-        """Wait so long, or until there are further lines, but not for the next one each time."""
-        end = time.monotonic() + seconds
-        time.sleep(min(seconds, _LOOK_AT_LINES))
-        while time.monotonic() < end and not self.journal.has_grown:
-            time.sleep(_LOOK_AT_FIRST)
 
     def take_answered(self) -> list[FitResult]:
         """Return the results that are there, without waiting."""
@@ -136,11 +126,16 @@ class SharedEvaluator(Evaluator):
         for group in groups:
             self._waiting.add(group)
 
+    def _put(self, group: FitGroup) -> None:
+        """Put a group on the heap: of equal rank those first that this process has a state of."""
+        lacks_state = any(task.state is None for task in group.tasks)
+        heappush(self._free, (group.rank, lacks_state, *group.name, group))
+
     def _next_free(self) -> FitGroup | None:
         """Return the group to lease next, the first of the heap; None if others do all."""
         elsewhere, self._elsewhere = self._elsewhere, []
         for waiting in elsewhere:
-            heappush(self._free, (waiting.rank, *waiting.name, waiting))
+            self._put(waiting)
         while self._free:
             group: FitGroup = self._free[0][-1]
             left = [task for task in group.tasks if task.name not in self.known]
@@ -149,8 +144,7 @@ class SharedEvaluator(Evaluator):
                 return group
             heappop(self._free)
             if free:
-                part = FitGroup(free)
-                heappush(self._free, (part.rank, *part.name, part))
+                self._put(FitGroup(free))
             if len(free) < len(left):
                 self._elsewhere.append(FitGroup([task for task in left if task not in free]))
         return None

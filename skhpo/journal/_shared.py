@@ -11,6 +11,7 @@ from typing import Any
 
 from ..exceptions import JournalError
 from ..files import lock, unlock
+from ._events import proposal_event
 from ._file import Journal
 from ._fit_files import Name
 from ._lines import read_lines
@@ -23,6 +24,11 @@ __all__ = ["SharedJournal"]
 # to be noticed: those that share it are known by their files.
 _AGAIN = 0.005
 _ALONE = 2.0
+
+# Seconds between two looks at the length of the file, and until what is new is read: with the next
+# lines, of which there are often some at once.
+_LOOK = 0.005
+_LOOK_AT_LINES = 0.01
 
 # Seconds between two times that lines of short fits are made to survive a crash of the machine: all
 # processes wait for the disk one after the other.
@@ -71,6 +77,7 @@ class SharedJournal(Journal):
         self.workers: Workers | None = None
         self.arrived: list[Name] = []
         self._leases: dict[Name, str] = {}
+        self._proposed: str | None = None  # who proposed last
         self._settings = dict(settings or {})
         self._tell = take
         self._depth = 0
@@ -140,15 +147,31 @@ class SharedJournal(Journal):
         worker = self._leases.get(fit)
         return worker is not None and self._process.is_alive(worker)
 
+    def propose(self, candidates: Mapping[int, Mapping[str, Any]]) -> None:
+        """Write down the configurations of candidates, by number."""
+        event = {**proposal_event(candidates), "worker": self._process.name}
+        self.append(event)
+        self._arrive(event)
+
+    @property
+    def other_proposes(self) -> bool:
+        """Whether the process that proposed last is another one, alive, and has no fit to do."""
+        last = self._proposed
+        if last is None or last == self._process.name or last in self._leases.values():
+            return False
+        return self._process.is_alive(last)
+
     @property
     def is_alone(self) -> bool:
         """Whether no other process works on the journal."""
         return not self._process.others()
 
-    @property
-    def has_grown(self) -> bool:
-        """Whether this machine sees lines that were not read."""
-        return os.fstat(self._descriptor).st_size > self._end
+    def wait_for_lines(self, seconds: float) -> None:
+        """Wait so long, or until there are lines to read."""
+        end = time.monotonic() + seconds
+        time.sleep(min(seconds, _LOOK_AT_LINES))
+        while time.monotonic() < end and os.fstat(self._descriptor).st_size <= self._end:
+            time.sleep(_LOOK)
 
     def close(self) -> None:
         """Leave the others, and close the file."""
@@ -231,6 +254,8 @@ class SharedJournal(Journal):
             self._leases.pop(fit, None)
             self.arrived.append(fit)
             self._is_bare = False
+        elif event["event"] == "propose":
+            self._proposed = event.get("worker")
         self._tell(event)
 
     def _discard(self) -> None:

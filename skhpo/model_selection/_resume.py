@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..trial import FitResult, Trial
     from ._goals import Goals
 
-__all__ = ["identity_of", "replayed", "tell_earlier_scores"]
+__all__ = ["identity_of", "replayed", "taken", "tell_earlier_scores"]
 
 
 def identity_of(fingerprint: Mapping[str, Any], seed: int) -> str:
@@ -53,23 +54,47 @@ def replayed(
         Whether it need not compute what others proposed.
     """
 
-    def restore(proposed: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-        params = {name: _restored(name, record[name], proposed, space) for name in record}
-        changed = params.keys() != proposed.keys() or any(
-            params[name] is not proposed[name] for name in params
-        )
-        return params if changed else proposed
-
+    restore = partial(_restored, space)
     return ReplayedSampler(sampler, recorded.configurations, restore, first, adopts=adopts)
 
 
-def _restored(name: str, value: Any, proposed: dict[str, Any], space: SearchSpace) -> Any:
+def taken(record: Mapping[str, Any], space: SearchSpace) -> dict[str, Any] | None:
+    """Return a configuration as its record says, None where that does not say all.
+
+    Its values have the types of those that a sampler proposes.
+    """
+    try:
+        likely = space.from_unit(space.to_unit(_restored(space, {}, record)))
+    except (ValueError, TypeError):
+        return None
+    return _restored(space, likely, record)
+
+
+def _restored(
+    space: SearchSpace, proposed: dict[str, Any], record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the configuration of a record: the proposed one, if they do not differ."""
+    params = {name: _value(name, record[name], proposed, space) for name in record}
+    changed = params.keys() != proposed.keys() or any(
+        params[name] is not proposed[name] for name in params
+    )
+    return params if changed else proposed
+
+
+def _value(name: str, value: Any, proposed: dict[str, Any], space: SearchSpace) -> Any:
     """Return the value of the space that reads like one of a journal, else the proposed one."""
-    if name in proposed and as_read(proposed[name]) == value:
+    if name in proposed and _reads_like(proposed[name], value):
         return proposed[name]
     choices = space.choices(name)
-    alike = (choice for choice in choices if as_read(choice) == value)
+    alike = (choice for choice in choices if _reads_like(choice, value))
     return next(alike, proposed.get(name, value) if choices else value)
+
+
+def _reads_like(value: Any, recorded: Any) -> bool:
+    """Whether a value is the one that a journal has; 1, 1.0 and True are three."""
+    read = as_read(value)
+    same_kind = all(isinstance(read, k) == isinstance(recorded, k) for k in (bool, int))
+    return bool(same_kind and read == recorded)
 
 
 def tell_earlier_scores(
@@ -193,7 +218,7 @@ def _in_space(path: str | PathLike[str], trial: Trial, space: SearchSpace) -> di
     params = {}
     for name, value in trial.params.items():
         params[name] = next(
-            (choice for choice in space.choices(name) if as_read(choice) == value), value
+            (choice for choice in space.choices(name) if _reads_like(choice, value)), value
         )
     try:
         space.to_unit(params)

@@ -31,7 +31,7 @@ from ._plan import Plan, check_resource, warn_about_newcomers
 from ._race import check_racing, fold_schedule_of
 from ._resume import identity_of, replayed, tell_earlier_scores
 from ._scored import RefitInputs, without_convergence_warnings
-from ._shared import SharedTrialLoop, common_settings
+from ._shared import SharedSampler, SharedTrialLoop, common_settings
 
 if TYPE_CHECKING:
     from ._base import BaseTrialSearchCV
@@ -129,7 +129,15 @@ def _with_journal(
         # Asynchronously, proposals depend on timing anyway.
         adopts = search.shared and search.asynchronous
         space = source.plan.space
-        source.scheduler.wrap_sampler(partial(replayed, recorded, space, adopts=adopts))
+        in_turns = search.shared and not (adopts or journal.read_only)
+
+        def wrap(sampler: Sampler, first: int) -> Sampler:
+            sampler = replayed(recorded, space, sampler, first, adopts=adopts)
+            if in_turns:
+                return SharedSampler(sampler, journal, recorded, space, first)
+            return sampler
+
+        source.scheduler.wrap_sampler(wrap)
     return replace(source, journal=journal, recorded=recorded)
 
 

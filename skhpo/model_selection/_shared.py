@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import JournalError
 from ..fingerprint import describe
-from ..journal import as_read, proposal_event
+from ..journal import as_read
+from ..samplers import Sampler, WrappingSampler, sample_at
 from ._loop import TrialLoop, other_trials
+from ._resume import taken
 
 if TYPE_CHECKING:
+    from ..journal import Recorded
+    from ..space import SearchSpace
     from ..trial import FitResult, Trial
     from ._base import BaseTrialSearchCV
 
-__all__ = ["SharedTrialLoop", "check_shared", "common_settings"]
+__all__ = ["SharedSampler", "SharedTrialLoop", "check_shared", "common_settings"]
 
 # Arguments that a journal lets a search change, and that all processes must have in common: with
 # them, others would ask for other trials.
@@ -22,6 +29,14 @@ _COMMON = ("max_cost", "n_iter", "refit")
 
 # Trials of others that are planned while they wait: half a millisecond each.
 _MANY = 10
+
+# Seconds for which the next proposal is left to the process that made the last one. It waits for
+# the same results, and looks for them every few milliseconds.
+_PATIENCE = 2.0
+
+
+# What to call, and the configurations that it proposes, at which level.
+_Call = tuple[Callable[[], object], list[dict[str, Any]], int | None]
 
 
 def check_shared(search: BaseTrialSearchCV) -> None:
@@ -51,6 +66,102 @@ def common_settings(search: BaseTrialSearchCV) -> dict[str, Any]:
     return {name: describe(params[name]) for name in _COMMON if name in params}
 
 
+class SharedSampler(WrappingSampler):
+    """A sampler beside those of other processes: one of them proposes, the others take that.
+
+    Where the sampler learns, the process that proposed last goes on, as long as it is alive and has
+    nothing else to do. In the others the sampler is not asked, and hears nothing, until it is to
+    propose; before that it catches up, by the same calls in the same order. So it proposes what it
+    would in a process of its own, and each proposal is computed once.
+
+    Parameters
+    ----------
+    sampler : ReplayedSampler
+        Of the same records.
+    journal : SharedJournal
+    recorded : Recorded
+    space : SearchSpace
+        Of the search; that of the sampler may be a part of it.
+    first : int, default=0
+        Number of the first candidate that it samples.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        journal: Any,
+        recorded: Recorded,
+        space: SearchSpace,
+        first: int = 0,
+    ) -> None:
+        super().__init__(sampler)
+        self._journal = journal
+        self._records = recorded.configurations
+        self._space = space
+        self._n_sampled = first
+        self._put_off: deque[_Call] = deque()
+
+    def sample(self, n: int, *, resource: int | None = None) -> list[dict[str, Any]]:
+        if not n:
+            return []
+        propose = partial(sample_at, self.sampler, n, resource)
+        numbers = range(self._n_sampled, self._n_sampled + n)
+        until = time.monotonic() + _PATIENCE
+        while True:
+            with self._journal.turn():
+                there = all(number in self._records for number in numbers)
+                out = self._taken(numbers) if there and self.learns else None
+                if out is not None:
+                    self._put_off.append((propose, out, resource))
+                elif there or not self._is_left_to_another(until):
+                    out = self._proposed(propose)
+            if out is not None:
+                self._n_sampled += len(out)
+                return out
+            self._journal.wait_for_lines(_PATIENCE / 10)
+
+    def observe(
+        self, params: dict[str, Any], score: float, resource: int | None, **more: Any
+    ) -> None:
+        observe = partial(self.sampler.observe, params, score, resource, **more)
+        if self.learns:
+            self._put_off.append((observe, [], None))
+        else:
+            observe()
+
+    def end(self) -> None:
+        """Let the sampler hear all scores; what others proposed it need not compute any more."""
+        while self._put_off:
+            call, proposed, resource = self._put_off.popleft()
+            for params in proposed:
+                self.sampler.adopt(params, resource)
+            if not proposed:
+                call()
+
+    def _taken(self, numbers: Iterable[int]) -> list[dict[str, Any]] | None:
+        """Return configurations as their records say, None unless these say all."""
+        out = []
+        for number in numbers:
+            params = taken(self._records[number], self._space)
+            if params is None:
+                return None
+            out.append(params)
+        return out
+
+    def _is_left_to_another(self, until: float) -> bool:
+        return self.learns and self._journal.other_proposes and time.monotonic() < until
+
+    def _proposed(self, propose: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        while self._put_off:
+            call, *_ = self._put_off.popleft()
+            call()
+        out = propose()
+        proposed = enumerate(out, self._n_sampled)
+        if new := {number: params for number, params in proposed if number not in self._records}:
+            self._journal.propose(new)
+        return out
+
+
 class SharedTrialLoop(TrialLoop):
     """The loop in one of several processes, which all ask and tell alike.
 
@@ -61,20 +172,28 @@ class SharedTrialLoop(TrialLoop):
 
     journal: Any
 
+    def run(self) -> None:
+        super().run()
+        if isinstance(self.scheduler.sampler, SharedSampler):
+            self.scheduler.sampler.end()
+
     def _ask(self, *, replaying: bool = False) -> list[Trial]:
-        with self.journal.turn():
-            batch = super()._ask(replaying=replaying)
-            known, new = self._recorded.configurations, {}
-            for trial in batch:
-                if trial.candidate not in known:
-                    new[trial.candidate] = trial.params
-                elif {n: as_read(v) for n, v in trial.params.items()} != known[trial.candidate]:
-                    raise _another_configuration(trial, known[trial.candidate])
-            if new:
-                event = proposal_event(new)
-                self.journal.append(event)
-                self._recorded.take(event)
+        batch = super()._ask(replaying=replaying)
+        if self._compare(batch):
+            with self.journal.turn():
+                if new := self._compare(batch):  # which others did not write meanwhile
+                    self.journal.propose(new)
         return batch
+
+    def _compare(self, batch: Sequence[Trial]) -> dict[int, Mapping[str, Any]]:
+        """Return configurations that the journal lacks; the others must be those that it has."""
+        known, new = self._recorded.configurations, {}
+        for trial in batch:
+            if trial.candidate not in known:
+                new[trial.candidate] = trial.params
+            elif {n: as_read(v) for n, v in trial.params.items()} != known[trial.candidate]:
+                raise _another_configuration(trial, known[trial.candidate])
+        return new
 
     def _record(self, trial: Trial, result: FitResult) -> FitResult:
         known = self.evaluator.known

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .prior import CONFIDENCE, Prior
     from .prior_band import PriorBandSampler
     from .random import RandomSampler
-    from .wrapping import EnqueuedSampler, ReplayedSampler
+    from .wrapping import EnqueuedSampler, ReplayedSampler, WrappingSampler
 
 __all__ = [
     "CONFIDENCE",
@@ -25,6 +25,7 @@ __all__ = [
     "ReplayedSampler",
     "Sampler",
     "ScoreModel",
+    "WrappingSampler",
     "made",
     "named",
     "register",
@@ -40,6 +41,6 @@ __getattr__, __dir__ = late(
         ".prior": "CONFIDENCE Prior",
         ".prior_band": "PriorBandSampler",
         ".random": "RandomSampler",
-        ".wrapping": "EnqueuedSampler ReplayedSampler",
+        ".wrapping": "EnqueuedSampler ReplayedSampler WrappingSampler",
     },
 )

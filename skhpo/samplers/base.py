@@ -152,8 +152,9 @@ class Sampler(ABC):
     def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
         """Take a configuration from another process in the place of the next proposal.
 
-        The default proposes one and replaces it. A sampler that computes its proposals, and whose
-        later ones need not be the same in all processes, spares itself the computation.
+        The default proposes one and replaces it. A sampler that computes its proposals spares
+        itself the computation, where later ones need not be the same in all processes, or where
+        none are to come.
 
         Parameters
         ----------

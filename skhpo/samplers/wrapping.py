@@ -206,6 +206,9 @@ class ReplayedSampler(WrappingSampler):
             self.space.to_unit(params)
         except (ValueError, TypeError):
             return None
+        self.adopt(params, resource)
+        return params
+
+    def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
         self._n_sampled += 1
         self.sampler.adopt(params, resource)
-        return params

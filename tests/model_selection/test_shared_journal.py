@@ -15,15 +15,25 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from scipy.stats import uniform
+from scipy.stats import randint, uniform
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from skhpo import HalvingHyperbandSearchCV, SearchCV, files, fingerprint
+from skhpo import (
+    BayesSearchCV,
+    HalvingHyperbandSearchCV,
+    SearchCV,
+    SearchSpace,
+    files,
+    fingerprint,
+)
 from skhpo.__main__ import main
+from skhpo.evaluation import Setting, SharedEvaluator
 from skhpo.exceptions import JournalError, StorageError
-from skhpo.journal import Journal, SharedJournal, _locks, _workers, fit_event
-from skhpo.samplers import RandomSampler
+from skhpo.journal import Journal, Recorded, SharedJournal, _locks, _workers, fit_event
+from skhpo.model_selection._resume import replayed
+from skhpo.model_selection._shared import SharedSampler
+from skhpo.samplers import BayesSampler, RandomSampler
 from skhpo.schedulers import FullScheduler
 from skhpo.trial import FitResult, Trial
 
@@ -112,14 +122,18 @@ def wait_for(path):
     raise AssertionError(f"{path} does not come")
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_processes_of_which_one_is_killed_do_each_fit_once(tmp_path, asynchronous):
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"asynchronous": True}, {"sampler": "bayes"}],
+    ids=["in batches", "asynchronous", "with a sampler that learns"],
+)
+def test_processes_of_which_one_is_killed_do_each_fit_once(tmp_path, how):
     journal = tmp_path / "j"
 
     hangs = tmp_path / "hangs"
-    first = start(journal, tmp_path / "first", {HANGS: str(hangs)}, asynchronous=asynchronous)
+    first = start(journal, tmp_path / "first", {HANGS: str(hangs)}, **how)
     wait_for(hangs)
-    others = [start(journal, tmp_path / f"{i}", asynchronous=asynchronous) for i in range(2)]
+    others = [start(journal, tmp_path / f"{i}", **how) for i in range(2)]
     while len(set(workers_of(journal))) < 2:  # another one works beside the one that hangs
         time.sleep(0.01)
     before = fits(journal)
@@ -129,12 +143,13 @@ def test_processes_of_which_one_is_killed_do_each_fit_once(tmp_path, asynchronou
         process.join()
     assert [process.exitcode for process in others] == [0, 0]
     after = fits(journal)
-    assert len(after) == len(set(after)) == 2 * len(search_of().fit(X, y).cv_results_["params"])
+    alone = table(search_of(**how).fit(X, y))
+    assert len(after) == len(set(after)) == 2 * len(alone["params"])
     assert set(before) <= set(after)
     tables = [pickle.loads((tmp_path / f"{i}").read_bytes()) for i in range(2)]
     assert tables[0] == tables[1]
-    if not asynchronous:
-        assert tables[0] == table(search_of().fit(X, y))
+    if "asynchronous" not in how:
+        assert tables[0] == alone
     leased = [tuple(fit) for event in events(journal, "lease") for fit in event["fits"]]
     assert sorted(set(leased)) == sorted(after)
     assert len(leased) > len(set(leased))  # what the dead one was at was taken by another one
@@ -234,6 +249,91 @@ def test_a_process_that_joins_late_keeps_nobody_waiting_while_it_replays(tmp_pat
     assert looks.n_free == len(fits(tmp_path / "j")) == 40
 
 
+def counted(monkeypatch):
+    """Return a list of the samplers whose models chose a configuration, one entry for each."""
+    choose, chose = BayesSampler._promising, []
+
+    def counting(sampler):
+        chose.append(sampler)
+        return choose(sampler)
+
+    monkeypatch.setattr(BayesSampler, "_promising", counting)
+    return chose
+
+
+def test_what_one_process_proposes_no_other_one_computes(tmp_path, monkeypatch):
+    def search(**how):
+        how = {"cv": 2, "refit": False, "random_state": 0, "n_initial_points": 4, **how}
+        return BayesSearchCV(Fit(), {"quality": uniform(0, 1)}, n_iter=13, n_points=3, **how)
+
+    chose = counted(monkeypatch)
+    alone = search().fit(X, y)
+    n_chosen = len(chose)
+    assert n_chosen >= 8
+    monkeypatch.setattr(sys.modules["skhpo.model_selection._shared"], "_PATIENCE", 60.0)
+    both = [search(journal=tmp_path / "j", shared=True, n_jobs=n) for n in (1, 2)]
+    in_threads(*both)
+    assert len(set(workers_of(tmp_path / "j"))) == 2
+    assert len(chose) == 2 * n_chosen
+    assert len(set(chose)) == 2  # that of the search alone, and one of both
+    for shared in both:
+        assert table(shared) == table(alone)
+        assert shared.stop_reason_ is None
+        scores = [one.predict_score({"quality": 0.5})[0] for one in (shared, alone)]
+        assert scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
+@pytest.fixture
+def proposing(tmp_path, monkeypatch):
+    """Return a function that makes one more sampler for the same journal."""
+    monkeypatch.setattr(_workers, "_FRESH", 0.0)
+    journals = []
+
+    def make():
+        recorded = Recorded()
+        journal = SharedJournal(tmp_path / "p", recorded.take)
+        journals.append(journal)
+        if journal.header is None:
+            journal.start(HEADER)
+        own = replayed(recorded, SPACE, BayesSampler(SPACE, 0, n_initial_points=3))
+        return SharedSampler(own, journal, recorded, SPACE), journal
+
+    yield make
+    for journal in journals:
+        journal.close()
+
+
+SPACE = SearchSpace({"x": uniform(0, 1), "n": randint(1, 9), "c": [1, 1.0, True, None, "1", len]})
+
+
+def in_rounds(sampler, n):
+    """Yield the configurations of rounds of three, whose scores the sampler hears."""
+    for _ in range(n):
+        proposed = sampler.sample(3)
+        yield proposed
+        for params in proposed:
+            sampler.observe(params, -((params["x"] - 0.3) ** 2), None, noise=None, seconds=None)
+
+
+@pytest.mark.parametrize("left_by", ["its end", "a fit that it does", "nothing for too long"])
+def test_another_process_goes_on_with_proposals_as_one_would(left_by, proposing, monkeypatch):
+    expected = list(in_rounds(BayesSampler(SPACE, 0, n_initial_points=3), 6))
+    (first, journal), (second, _) = proposing(), proposing()
+    ours, theirs = in_rounds(first, 6), in_rounds(second, 6)
+    chose = counted(monkeypatch)
+    for number in range(4):
+        for rounds in (ours, theirs):
+            assert repr(next(rounds)) == repr(expected[number])
+    assert len(set(chose)) == 1
+    if left_by == "its end":
+        journal.close()
+    elif left_by == "a fit that it does":
+        journal.lease([(0, 0, 0)])
+    else:
+        monkeypatch.setattr(sys.modules["skhpo.model_selection._shared"], "_PATIENCE", 0.01)
+    assert [repr(proposed) for proposed in theirs] == list(map(repr, expected[4:]))
+
+
 def test_each_process_refits_for_itself(tmp_path):
     space = {"C": [0.1, 1.0, 10.0]}
     rows = np.random.default_rng(0).normal(size=(12, 2))
@@ -267,6 +367,42 @@ HEADER = {
     "asynchronous": False,
     "fingerprint": {},
 }
+
+
+def evaluator_of(path):
+    """Return an evaluator of the shared journal, which keeps states in memory."""
+    recorded = Recorded()
+    journal = SharedJournal(path, recorded.take)
+    if journal.header is None:
+        journal.start(HEADER)
+    setting = Setting(Fit(), lambda estimator, X, y: 0.5, seed=0, resource="max_epochs")
+    rows = [(np.arange(6), np.arange(6, 12))]
+    return SharedEvaluator(setting, X, y, rows, known=recorded.results, journal=journal), journal
+
+
+def test_of_a_rung_a_process_first_continues_what_it_trained(tmp_path):
+    made = [evaluator_of(tmp_path / "j") for _ in range(2)]
+    rungs = [
+        [Trial(i, i, {"quality": 0.1 * i}, resource=1) for i in range(4)],
+        [Trial(i + 4, i, {"quality": 0.1 * i}, resource=3, parent=i) for i in range(4)],
+    ]
+    did = [[], []]
+    for rung in rungs:
+        for evaluator, _ in made:
+            evaluator.__enter__()
+            evaluator.submit(rung)
+        for turn in (0, 0, 1, 1) if rung is rungs[0] else (1, 0, 1, 0):
+            evaluator, journal = made[turn]
+            own = [r for r in evaluator.next() if r.name not in evaluator.known]
+            while not own:
+                own = [r for r in evaluator.next() if r.name not in evaluator.known]
+            (result,) = own
+            did[turn].append(result.trial)
+            journal.append(fit_event(rung[result.trial % 4], result))
+    for evaluator, journal in made:
+        evaluator.__exit__(None, None, None)
+        journal.close()
+    assert did == [[0, 1, 4, 5], [2, 3, 6, 7]]
 
 
 @pytest.fixture
