@@ -137,6 +137,7 @@ def harmonica(X, y, seed, base):
         n_samples=20,
         stage_resource=9,
         base=base,
+        n_iterations=1,
         resource="max_epochs",
         max_resources=MAX_EPOCHS,
         scoring={"accuracy": "accuracy", "size": size},

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HarmonicaSearchCV"]
 
+# "auto": the largest amount of the resource for each one that the stages have.
+_STAGES_HAVE = 9
+
 
 class HarmonicaSearchCV(BaseTrialSearchCV):
     """Search with Harmonica [1]_: find the few parameters that matter, then search those left.
@@ -59,9 +62,10 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         Penalty of the Lasso that finds the terms, in units of the score. "auto" looks for the
         subset of terms with the least squared error and leaves out those that an information
         criterion does not want.
-    stage_resource : int or None, default=None
-        What the candidates of the stages are given of `resource`. None is the largest amount; with
-        ``resource="auto"`` it is what the estimator has itself (`max_epochs`), if that is less.
+    stage_resource : int, "auto" or None, default="auto"
+        What the candidates of the stages are given of `resource`. "auto" is a ninth of
+        `max_resources`, but at least `min_resources`, where the base is "hyperband", and else the
+        largest amount, as None is.
     stage_params : dict or None, default=None
         Parameters of the estimator that only the fits of the stages have, such as a smaller
         network: ``{"module__n_layers": 2}``. None of them may be in the space.
@@ -86,8 +90,9 @@ class HarmonicaSearchCV(BaseTrialSearchCV):
         or `max_resources` is given; else None: all fits are full ones.
     min_resources, max_resources, factor, n_brackets : object
         As in `HalvingHyperbandSearchCV`, for the base.
-    n_iterations : int, default=1
-        How often the base "hyperband" repeats its brackets.
+    n_iterations : int or "auto", default="auto"
+        How often the base "hyperband" repeats its brackets. "auto" is as often as takes about as
+        much of the resource as the stages do, at least once.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics the search is guided by the one that
         `refit` names, else by the first.
@@ -294,7 +299,7 @@ classes_, n_features_in_, feature_names_in_
         "n_terms": [Interval(Integral, 1, None, closed="left"), list, tuple],
         "n_restrictions": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "stage_resource": [Interval(Integral, 1, None, closed="left"), None],
+        "stage_resource": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "stage_params": [dict, None],
         "base": [StrOptions({"auto", "hyperband", "random", "bayes"}), callable],
         "n_iter": [Interval(Integral, 1, None, closed="left")],
@@ -303,7 +308,7 @@ classes_, n_features_in_, feature_names_in_
         "max_resources": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "factor": [Interval(Real, 1, None, closed="neither")],
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
-        "n_iterations": [Interval(Integral, 1, None, closed="left")],
+        "n_iterations": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -317,7 +322,7 @@ classes_, n_features_in_, feature_names_in_
         n_terms: int = 5,
         n_restrictions: int = 1,
         alpha: float | str = "auto",
-        stage_resource: int | None = None,
+        stage_resource: int | str | None = "auto",
         stage_params: dict[str, Any] | None = None,
         base: str | Callable[..., schedulers.Scheduler] = "auto",
         n_iter: int = 100,
@@ -326,7 +331,7 @@ classes_, n_features_in_, feature_names_in_
         max_resources: int | str = "auto",
         factor: float = 3,
         n_brackets: int | str = "all",
-        n_iterations: int = 1,
+        n_iterations: int | str = "auto",
         scoring: Any = None,
         objectives: Sequence[str] | None = None,
         constraints: Mapping[Any, tuple[float | None, float | None]] | None = None,
@@ -370,7 +375,7 @@ classes_, n_features_in_, feature_names_in_
                     f"the resource must not be in stage_params, but {resource!r} is; use "
                     "stage_resource for what the stages are given of it"
                 )
-        if self.stage_resource is not None and resource is None:
+        if isinstance(self.stage_resource, Integral) and resource is None:
             raise ValueError(
                 f"stage_resource needs a resource, but got stage_resource={self.stage_resource} "
                 "and resource=None; name the parameter that counts work, such as 'max_epochs'"
@@ -385,32 +390,34 @@ classes_, n_features_in_, feature_names_in_
             n_terms=self.n_terms,
             n_restrictions=self.n_restrictions,
             alpha=self.alpha,
-            resource=self._stage_amount(resource),
+            resource=self._stage_amount(plan),
             params=self.stage_params,
         )
 
     def _settings(self) -> dict[str, Any]:
         settings = super()._settings()
-        settings["stage_resource"] = self._stage_amount(settings["resource"])
         if self._uses_no_resource(settings["resource"]):
             settings["resource"] = None
         return settings
 
-    def _stage_amount(self, resource: str | None) -> int | None:
+    def _stage_amount(self, plan: Plan) -> int | None:
         """Return what the stages are given of the resource, None for the largest amount."""
-        from ._plan import own_amount
+        from ._plan import resource_limits
 
-        amount: int | None = self.stage_resource
-        if amount is not None or self.resource != "auto":
-            return amount
-        return own_amount(self, resource) if self._base_name(resource) == "hyperband" else None
+        if isinstance(self.stage_resource, Integral):
+            return int(self.stage_resource)
+        name = self._base_name(plan.setting.resource)
+        if self.stage_resource is None or name != "hyperband":
+            return None
+        least, most = resource_limits(self, plan)
+        return max(least, most // _STAGES_HAVE)
 
     def _uses_no_resource(self, resource: str | None) -> bool:
         """Whether all fits are full ones: nothing says how much of what "auto" found they get."""
         if resource is None or self.resource != "auto":
             return resource is None
-        amounts = (self.stage_resource, self.max_resources)
-        return self._base_name(resource) in ("random", "bayes") and amounts == (None, "auto")
+        nothing_said = self.stage_resource in ("auto", None) and self.max_resources == "auto"
+        return self._base_name(resource) in ("random", "bayes") and nothing_said
 
     def _base_name(self, resource: str | None) -> str | None:
         """Return which scheduler of the package is the base, None for another one."""
@@ -426,7 +433,7 @@ classes_, n_features_in_, feature_names_in_
     def _base(self, plan: Plan) -> Callable[..., schedulers.Scheduler]:
         """Return the function that makes the scheduler of what is left of the space."""
         from ._plan import resource_limits
-        from ._stages import full_base, hyperband_base
+        from ._stages import full_base, hyperband_base, iterations
 
         if callable(self.base):
             base: Callable[..., schedulers.Scheduler] = self.base
@@ -443,7 +450,7 @@ classes_, n_features_in_, feature_names_in_
             kind: Callable[..., schedulers.Scheduler] = (
                 asynchronous if self.asynchronous else batches
             )
-            amount = self._stage_amount(plan.setting.resource)
+            amount = self._stage_amount(plan)
             hears = amount is not None and amount < limits[1] and not self.stage_params
             return partial(
                 hyperband_base,
@@ -453,7 +460,7 @@ classes_, n_features_in_, feature_names_in_
                 max_resources=limits[1],
                 factor=self.factor,
                 n_brackets=self.n_brackets,
-                n_iterations=self.n_iterations,
+                n_iterations=iterations(self, plan.space, limits, amount or limits[1]),
             )
         return partial(
             full_base,

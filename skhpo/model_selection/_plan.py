@@ -54,7 +54,6 @@ __all__ = [
     "Subject",
     "check_resource",
     "model_distributions",
-    "own_amount",
     "plan_search",
     "resource_limits",
     "resource_of",
@@ -369,20 +368,6 @@ def check_resource(estimator: Any, resource: str, dicts: Dicts) -> None:
             check_name(estimator, resource, space, "the resource, unless it is 'n_samples',")
     owner, prefix = owner_of(estimator)
     search_tags(owner).check_resource(resource.removeprefix(prefix))
-
-
-def own_amount(search: Any, resource: str | None) -> int | None:
-    """Return what the estimator itself has of a resource; None if the largest is not more.
-
-    Parameters
-    ----------
-    search : estimator
-        Has `max_resources`, a number or "auto".
-    resource : str or None
-    """
-    own = search.estimator.get_params().get(resource)
-    most = _MOST if search.max_resources == "auto" else search.max_resources
-    return int(own) if isinstance(own, int | np.integer) and 0 < own < most else None
 
 
 def resource_limits(search: Any, plan: Plan) -> tuple[int, int]:

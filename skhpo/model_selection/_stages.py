@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ..schedulers import Scheduler
     from ..space import SearchSpace
 
-__all__ = ["full_base", "hyperband_base", "important_parameters", "stage_table"]
+__all__ = ["full_base", "hyperband_base", "important_parameters", "iterations", "stage_table"]
 
 
 def stage_table(space: SearchSpace, stage: Any) -> dict[str, Any]:
@@ -98,6 +99,34 @@ def hyperband_base(
 ) -> Scheduler:
     """Return Hyperband over the rest of a space."""
     return kind(samplers.made(sampler, space, random_state), **kwargs)
+
+
+def iterations(search: Any, space: SearchSpace, limits: tuple[int, int], amount: int) -> int:
+    """Return how often Hyperband repeats its brackets after the stages of a search.
+
+    Parameters
+    ----------
+    search : HarmonicaSearchCV
+    space : SearchSpace
+    limits : tuple of int
+        The smallest and the largest resource of Hyperband.
+    amount : int
+        What each sample of the stages is given of it.
+    """
+    from ..schedulers.harmonica import samples_of_stage
+
+    if isinstance(search.n_iterations, Integral):
+        return int(search.n_iterations)
+    arguments = search.n_samples, search.n_terms, search.n_stages, search.degree
+    n_samples: int = search.n_stages * samples_of_stage(space, *arguments)
+    n_samples = n_samples if space.size is None else min(n_samples, space.size)
+    brackets = schedulers.hyperband_plan(*limits, search.factor, search.n_brackets)
+    once = sum(  # a candidate that is promoted goes on
+        n * (level - below)
+        for rungs in brackets
+        for (n, level), (_, below) in zip(rungs, [(0, 0), *rungs], strict=False)
+    )
+    return max(1, round(n_samples * amount / once))
 
 
 def full_base(

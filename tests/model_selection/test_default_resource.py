@@ -56,12 +56,8 @@ def test_where_it_is_not_needed_there_may_be_none():
     assert harmonica(SVC(), {"C": [1, 10], "gamma": [0.1, 1]}).resource_ is None
 
 
-def test_stages_train_as_long_as_the_network_says():
+def test_a_base_of_full_fits_needs_no_resource():
     space = {"lr": [0.1, 0.01], "batch_size": [16, 32]}
-    search = harmonica(NET, space)
-    in_stages = search.cv_results_["stage"] == 0
-    assert set(search.cv_results_["n_resources"][in_stages]) == {2}
-    assert max(search.cv_results_["n_resources"]) == 3
     small = {"cv": 2, "n_samples": 4, "n_stages": 1, "n_terms": 1, "n_iter": 1, "refit": False}
     search = HarmonicaSearchCV(NET, space, base="random", **small).fit(X, y)
     assert search.resource_ is None

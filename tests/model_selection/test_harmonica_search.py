@@ -134,6 +134,31 @@ def test_hyperband_is_the_base_where_there_is_a_resource():
     assert {epochs for _, epochs in FITS[:80]} == {2}
 
 
+@pytest.mark.parametrize(
+    ("more", "amount", "n_iterations"),
+    [
+        ({}, 2, 1),
+        ({"n_samples": 48, "n_stages": 3}, 2, 2),
+        ({"n_samples": 12, "stage_resource": None}, 18, 3),
+        ({"n_samples": 12, "min_resources": 6, "n_brackets": 1}, 6, 5),
+        ({"n_iterations": 3, "stage_params": {"size": 2}}, 2, 3),
+    ],
+)
+def test_by_default_the_stages_are_brief_and_the_base_takes_as_long_as_they_do(
+    more, amount, n_iterations
+):
+    kwargs = {"resource": "max_epochs", "max_resources": 18, "n_samples": 24, "cv": 2} | more
+    table = frame(HarmonicaSearchCV(Formula(), SPACE, random_state=0, **kwargs).fit(X, y))
+    in_stages = table["stage"] < kwargs.get("n_stages", 2)
+    assert set(table["n_resources"][in_stages]) == {amount}
+    n_brackets = table["bracket"].max() + 1
+    assert n_brackets == n_iterations * kwargs.get("n_brackets", 3)
+    if "n_iterations" not in more:
+        of_stages = table["n_resources"][in_stages].sum()
+        of_base = table[~in_stages].groupby("candidate")["n_resources"].max().sum()
+        assert n_iterations == max(1, round(of_stages / (of_base / n_iterations)))
+
+
 @pytest.mark.parametrize(("more", "n_heard"), [({}, 40), ({"stage_params": {"size": 2}}, 0)])
 def test_a_model_of_the_base_hears_the_stages(more, n_heard, monkeypatch):
     heard = []
@@ -339,7 +364,7 @@ def test_the_display_computes_then_draws():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    search = harmonica(resource="max_epochs", max_resources=9).fit(X, y)
+    search = harmonica(resource="max_epochs", max_resources=9, n_iterations=1).fit(X, y)
     display = HarmonicaDisplay.from_search(search)
     assert display.terms[:2] == ["a = 1", "b = True & c = z"]
     assert [len(scores) for scores in display.scores] == [60, 60, 5]

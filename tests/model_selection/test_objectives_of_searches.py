@@ -412,6 +412,8 @@ def test_after_stages_candidates_of_several_objectives_come_from_a_model(
             base=made_by,
             resource=resource,
             max_resources=3 if resource else "auto",
+            stage_resource=None,
+            n_iterations=1,
             n_iter=2,
             scoring=SCORING,
             objectives=objectives,

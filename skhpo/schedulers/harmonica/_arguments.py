@@ -11,6 +11,7 @@ from ..._compat import StrOptions
 from ...arguments import COUNT, POSITIVE, check_arguments
 from ...process import total_memory
 from ...space import SearchSpace
+from .coding import WHOLE, code
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ __all__ = [
     "check_resource",
     "check_work",
     "least_samples",
+    "samples_of_stage",
 ]
 
 CONSTRAINTS = {
@@ -100,6 +102,19 @@ def check_n_samples(
             f"n_samples={n} and n_terms={n_terms}; draw more samples, or ask for fewer terms"
         )
     return n
+
+
+def samples_of_stage(
+    space: SearchSpace,
+    n_samples: int | Literal["auto"],
+    n_terms: int | Sequence[int],
+    n_stages: int,
+    degree: int | Literal["auto"],
+) -> int:
+    """Return how many samples each stage of `Harmonica` with these arguments has."""
+    sizes = [len(code(space, d, WHOLE)) for d in range(space.n_dims)]
+    most = max(check_n_terms(n_terms, n_stages))
+    return check_n_samples(n_samples, most, sizes, check_degree(degree, sizes))
 
 
 def count_products(sizes: Sequence[int], degree: int) -> int:
