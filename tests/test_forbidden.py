@@ -118,6 +118,25 @@ def test_values_of_one_dict_of_several():
     ]
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(
+        st.sampled_from([{"k": "s"}, {"k": "t"}, {"k": "t", "n": 1}, {"k": "t", "n": 2}, {"n": 3}]),
+        min_size=1,
+    )
+)
+def test_values_that_one_dict_lists_and_another_has_in_a_range(pairs):
+    values = [{"k": ["s"], "n": uniform(0, 4)}, {"k": ["t"], "n": [1, 2, 3]}]
+    drawn = RandomSampler(SearchSpace(values), 0).sample(60)
+    breaks = [any(pair.items() <= params.items() for pair in pairs) for params in drawn]
+    if all(breaks):
+        return
+    space = SearchSpace(values, pairs)
+    assert [not space.allows(params) for params in drawn] == breaks
+    with pytest.raises(ValueError, match=r"'s', 'n': 2} never are.*a function"):
+        SearchSpace(values, [{"k": "s", "n": 2}])
+
+
 def test_harmonica_samples_and_restricts_within_what_is_allowed():
     values = {f"x{i}": [-1, 1] for i in range(8)}
     space = SearchSpace(values, lambda params: params["x0"] == 1 and params["x1"] == 1)

@@ -106,31 +106,39 @@ def _combination(given: Mapping[str, Any], dicts: Sequence[Mapping[str, Axis]]) 
     if not given:
         raise ValueError("a dict in forbidden must have at least one parameter, but one is empty")
     together = [axes for axes in dicts if given.keys() <= axes.keys()]
-    if not together:
+    keys = {name: [_key(axes[name], value) for axes in together] for name, value in given.items()}
+    for name in given:
+        if together and all(isinstance(key, ValueError) for key in keys[name]):
+            raise keys[name][0]
+    met = [
+        place
+        for place in range(len(together))
+        if not any(isinstance(found[place], ValueError) for found in keys.values())
+    ]
+    if not met:
         raise ValueError(
-            f"the parameters of a dict in forbidden must be in one dict of the space together, but "
-            f"{sorted(given)} never are; leave the dict out"
+            f"the values of a dict in forbidden must be in one dict of the space together, but "
+            f"{dict(given)!r} never are; leave the dict out, or use a function, which can forbid "
+            "ranges"
         )
-    return {name: _found(name, value, [a[name] for a in together]) for name, value in given.items()}
+    return {
+        name: [(together[place][name], found[place]) for place in met]
+        for name, found in keys.items()
+    }
 
 
-def _found(name: str, value: Any, axes: Sequence[Axis]) -> _Values:
-    found: _Values = []
-    problem: ValueError | None = None
-    for axis in axes:
-        if axis.kind == "continuous":
-            raise ValueError(
-                f"values in forbidden must have a probability, but {name!r} is continuous and "
-                f"never is {value!r} exactly; use a function, such as "
-                f"lambda params: params[{name!r}] > {value!r}"
-            )
-        try:
-            found.append((axis, axis.key(value)))
-        except ValueError as error:
-            problem = error
-    if not found:
-        raise ValueError(f"values in forbidden must be in the space, but {problem}") from problem
-    return found
+def _key(axis: Axis, value: Any) -> Any:
+    """The identity of a value on an axis; an error where it has no probability there."""
+    if axis.kind == "continuous":
+        return ValueError(
+            f"values in forbidden must have a probability, but {axis.name!r} is continuous and "
+            f"never is {value!r} exactly; use a function, such as "
+            f"lambda params: params[{axis.name!r}] > {value!r}"
+        )
+    try:
+        return axis.key(value)
+    except ValueError as error:
+        return ValueError(f"values in forbidden must be in the space, but {error}")
 
 
 def _is_at(value: Any, at: _Values) -> bool:
