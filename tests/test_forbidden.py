@@ -327,7 +327,7 @@ def test_each_number_of_an_ordered_list_is_as_likely(numbers):
         ([False, True], TypeError, "takes numbers"),
         ([2, 1], ValueError, "1 comes after 2; sort them"),
         ([1, 1.0], ValueError, "must increase"),
-        ([1, float("nan")], ValueError, "must increase"),
+        ([1, float("nan")], ValueError, "must be finite"),
         ([1, float("inf")], ValueError, "must be finite"),
     ],
 )

@@ -191,6 +191,14 @@ def test_a_part_of_a_configuration_finds_its_dict():
     assert second.keys() == {"a", "c"}
 
 
+def test_what_is_enqueued_twice_is_tried_once():
+    sampler = EnqueuedSampler(
+        RandomSampler(SearchSpace({"a": stats.uniform()}), 0), [{"a": 0.5}, {"a": 0.25}, {"a": 0.5}]
+    )
+    assert [params["a"] for params in sampler.sample(2)] == [0.5, 0.25]
+    assert len({params["a"] for params in sampler.sample(9)} | {0.5, 0.25}) == 11
+
+
 def test_what_is_in_no_dict_is_refused():
     space = SearchSpace([{"a": stats.uniform(), "c": ["x"]}, {"b": [1, 2], "c": ["y"]}])
     with pytest.raises(ValueError, match="must lie in the space, but"):

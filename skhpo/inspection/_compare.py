@@ -121,7 +121,8 @@ def _scores(record, metric, row):
     if not np.isfinite(scores).all():
         raise ValueError(
             f"two rows are compared by finite scores, but row {row} has {scores.tolist()}: fits "
-            "failed, or are not finished; compare another row"
+            "failed, are not finished, or were left out by racing or a fold schedule; compare "
+            "another row"
         )
     return scores
 

@@ -346,8 +346,8 @@ class SearchRecord:
                 fix = f"ask for a level that has them: resource={max(enough)} has "
                 fix += f"{counts[max(enough)]}"
         raise ValueError(
-            f"{what} needs at least {n} rows with finite scores, but there are {len(found)}"
-            f"{where}; {fix}"
+            f"{what} needs at least {n} rows with finite scores on all splits, but there are "
+            f"{len(found)}{where}; {fix}"
         )
 
     def added_resources(self):

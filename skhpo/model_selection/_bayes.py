@@ -111,10 +111,10 @@ class BayesSearchCV(BaseTrialSearchCV):
     priors : dict, "defaults" or None, default=None
         What is believed to be good: by parameter a value, as in ``{"lr": 1e-3}``, around which
         good ones are, or a frozen distribution over numbers, as in ``{"dropout": norm(0.2, 0.1)}``.
-        "defaults" are the estimator's own parameters. The likeliest candidate is tried first,
-        half of the initial candidates are drawn from them, and the expected improvement is
-        multiplied by their density to a power that falls as ``1 / n`` (piBO [2]_), so that wrong
-        ones lose their influence.
+        "defaults" are the estimator's own parameters. The likeliest candidate comes first, after
+        what is enqueued, half of the initial candidates are drawn from them, and the expected
+        improvement is multiplied by their density to a power that falls as ``1 / n`` (piBO [2]_),
+        so that wrong ones lose their influence.
     prior_confidence : {"low", "medium", "high"}, default="medium"
         How near to a single value good ones are believed to be: within half, a quarter or an
         eighth of the range on the scale of its distribution.

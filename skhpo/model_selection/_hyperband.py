@@ -131,10 +131,10 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     priors : dict, "defaults" or None, default=None
         What is believed to be good: by parameter a value, as in ``{"lr": 1e-3}``, around which
         good ones are, or a frozen distribution over numbers, as in ``{"dropout": norm(0.2, 0.1)}``.
-        "defaults" are the estimator's own parameters. The likeliest candidate is tried first,
-        the others are drawn from them, from the space, and around the best one, in shares that
-        depend on the rung and on how well they explain the best scores (PriorBand [4]_); with
-        ``sampler="bayes"`` as in `BayesSearchCV`.
+        "defaults" are the estimator's own parameters. The likeliest candidate comes first, after
+        what is enqueued; the others are drawn from them, from the space, and around the best one,
+        in shares that depend on the rung and on how well they explain the best scores (PriorBand
+        [4]_); with ``sampler="bayes"`` as in `BayesSearchCV`.
     prior_confidence : {"low", "medium", "high"}, default="medium"
         How near to a single value good ones are believed to be: within half, a quarter or an
         eighth of the range on the scale of its distribution.

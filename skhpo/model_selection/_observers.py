@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..space import SearchSpace
-from ..trial import FitResult, Trial
+from ..trial import RACED, FitResult, Trial
 
 if TYPE_CHECKING:
     from ..evaluation import FoldSchedule
@@ -192,7 +192,7 @@ class Progress(Observer):
     Parameters
     ----------
     total : int or None
-        Fits that there will be, if known.
+        Fits that there will be, if known; those that racing leaves out are taken off as it does.
     n_fits : int
         Fits per trial.
     score : callable
@@ -227,7 +227,7 @@ class Progress(Observer):
         if not result.is_left_out:
             self.done += 1
             self._fresh += result.name not in self.known
-        elif self.total is not None:
+        elif self.total is not None and result.skipped == RACED:
             self.total -= 1
         row = self._rows.setdefault(trial.number, [])
         row.append(result)

@@ -246,6 +246,16 @@ def begin(search: BaseTrialSearchCV, source: Source) -> None:
         )
 
 
+def _n_made(source: Source, total: int | None) -> int | None:
+    """Return how many of so many fits are made: a fold schedule leaves some out."""
+    if total is None or not source.folds.by_level:
+        return total
+    scheduler: Any = source.scheduler
+    rungs = [rung for bracket in scheduler.brackets for rung in bracket]
+    n_made = sum(n * source.folds.n_done(level) for n, level in rungs)
+    return round(total * n_made / (sum(n for n, _ in rungs) * source.folds.n_splits))
+
+
 def run(
     search: BaseTrialSearchCV, source: Source, context: Any, start: float
 ) -> tuple[TrialLoop, Progress | None]:
@@ -257,9 +267,8 @@ def run(
     progress = None
     observers: list[Observer] = [] if plan.callbacks is None else [plan.callbacks]
     if search.verbose > 0:
-        progress = Progress(
-            total, n_fits, score, plan.setting.resource, source.recorded.results.keys()
-        )
+        known = source.recorded.results.keys()
+        progress = Progress(_n_made(source, total), n_fits, score, plan.setting.resource, known)
         observers.append(progress)
     observers += search._forecasts(source, start)
     new = None

@@ -373,10 +373,13 @@ class BayesSampler(Sampler):
         if self._n_drawn % 16 == 0:
             self._block = self._initial.random(16)
         u = self._block[self._n_drawn % 16]
-        if self.prior is not None and self._n_drawn % 2 == 0:
-            u = (self.prior.points if self._n_drawn else self.prior.mode)(u[None])[0]
+        if self.prior is None or self._n_drawn % 2:
+            params = self.space.from_unit(u)
+        elif self._n_drawn:
+            params = self.space.from_unit(self.prior.points(u[None])[0])
+        else:
+            params = self.prior.likeliest(u)
         self._n_drawn += 1
-        params = self.space.from_unit(u)
         return None if self._known.has(params) or not self.space.allows(params) else params
 
     def _unseen(self) -> dict[str, Any] | None:

@@ -93,6 +93,7 @@ class Prior:
         self._n_dicts = (first.n_levels or 1) if first.name is None else 1
         # By coordinate: upper ends of cells, the density in each, and the likeliest point.
         self._cells: dict[int, tuple[Array, Array, float]] = {}
+        self._values: dict[int, float] = {}  # single ones, which a position has up to rounding
         impossible: set[int] = set()  # dicts without what is believed of one of their parameters
         for name, belief in beliefs.items():
             problem = None
@@ -106,6 +107,9 @@ class Prior:
                         impossible.update(dimension.dicts)
                     else:
                         found = True
+                        if space.level_ends(place) is None and not hasattr(belief, "cdf"):
+                            is_integer = dimension.kind == "integer"
+                            self._values[place] = int(belief) if is_integer else float(belief)
             if not found and problem is not None:
                 raise problem
         possible = sorted(set(range(self._n_dicts)) - impossible)
@@ -173,6 +177,28 @@ class Prior:
         for place, (_, _, likeliest) in self._cells.items():
             points[:, place] = likeliest
         return points
+
+    def likeliest(self, u: Array) -> dict[str, Any]:
+        """Return the configuration at a point, with the likeliest value of what has a belief.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_dims,)
+            A point of the unit cube.
+
+        Returns
+        -------
+        params : dict of str to object
+            Single values are what was given, without rounding.
+        """
+        points = self.mode(u[None])
+        is_active = active_coordinates(self.space, points)[0]
+        values = {
+            self.space.dimensions[place].name: value
+            for place, value in self._values.items()
+            if is_active[place]
+        }
+        return {**self.space.from_unit(points[0]), **values}
 
 
 def trust(log_density: Array) -> float:

@@ -101,18 +101,17 @@ class PriorBandSampler(Sampler):
     def sample(self, n: int, *, resource: int | None = None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         shares = self._shares(resource)
+        if n and self._is_first:
+            self._is_first = False
+            found += self._new([self.prior.likeliest(self._rng.random(self.space.n_dims))])
         for _ in range(_MAX_REPEATS):
             if len(found) == n:
                 return found
             points = np.array([self._point(*shares) for _ in range(n - len(found))])
-            found += [
-                params
-                for params in self.space.from_units(points)
-                if self.space.allows(params) and self._is_new(params)
-            ]
+            found += self._new(self.space.from_units(points))
         # What is left is drawn too rarely, or nothing is.
         while len(found) < n and (drawn := self._random.sample(1)):
-            found += [params for params in drawn if self._is_new(params)]
+            found += self._new(drawn)
         return found
 
     def observe(
@@ -123,6 +122,9 @@ class PriorBandSampler(Sampler):
         if math.isfinite(score) and not breaks_a_constraint:
             level = math.inf if resource is None else float(resource)
             self._scores.setdefault(level, []).append((score, self.space.to_unit(params)))
+
+    def _new(self, drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [params for params in drawn if self.space.allows(params) and self._is_new(params)]
 
     def _is_new(self, params: dict[str, Any]) -> bool:
         if self.space.size is None:
@@ -140,9 +142,6 @@ class PriorBandSampler(Sampler):
 
     def _point(self, at_random: float, around: float, best: Array | None) -> Array:
         uniform = self._rng.random((1, self.space.n_dims))
-        if self._is_first:
-            self._is_first = False
-            return np.asarray(self.prior.mode(uniform)[0])
         kind, other = self._rng.random(2)
         if kind < at_random:
             return np.asarray(uniform[0])

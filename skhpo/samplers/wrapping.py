@@ -64,7 +64,8 @@ class EnqueuedSampler(WrappingSampler):
     sampler : Sampler
         Proposes the others, and observes all scores.
     configurations : sequence of mapping
-        The first configurations. Missing parameters are drawn at random.
+        The first configurations, each of which is tried once. Missing parameters are drawn at
+        random.
     random_state : int or None, default=None
         Seed of those draws.
 
@@ -98,15 +99,21 @@ class EnqueuedSampler(WrappingSampler):
                     f"in [{{'alpha': 0.1}}], but there is {given!r}"
                 )
         rng = np.random.default_rng(random_state)
-        self._queue = deque(self._complete(given, rng) for given in configurations)
-        self._first = {self.space.key(params) for params in self._queue}
+        completed = [self._complete(given, rng) for given in configurations]
+        by_key = {self.space.key(params): params for params in completed}
+        self._queue = deque(by_key.values())
+        self._first = set(by_key)  # that the other sampler has not proposed, too
 
     def sample(self, n: int, *, resource: int | None = None) -> list[dict[str, Any]]:
         out = [self._queue.popleft() for _ in range(min(n, len(self._queue)))]
         while len(out) < n and (more := sample_at(self.sampler, n - len(out), resource)):
-            finite = self.space.size is not None
-            out += [p for p in more if not (finite and self.space.key(p) in self._first)]
+            out += [params for params in more if not self._was_first(params)]
         return out
+
+    def _was_first(self, params: dict[str, Any]) -> bool:
+        n_first = len(self._first)
+        self._first.discard(self.space.key(params))
+        return len(self._first) < n_first
 
     def adopt(self, params: dict[str, Any], resource: int | None = None) -> None:
         if self._queue:

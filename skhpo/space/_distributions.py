@@ -219,14 +219,14 @@ class ordered(list[Any]):
                 )
         if not self:
             raise ValueError("ordered needs at least one number, but there is none")
+        if not all(map(math.isfinite, self)):
+            raise ValueError(f"the numbers of ordered must be finite, but got {list(self)!r}")
         for before, after in itertools.pairwise(self):
             if not before < after:
                 raise ValueError(
                     f"the numbers of ordered must increase, but {after!r} comes after {before!r}; "
                     "sort them, and list each once"
                 )
-        if not all(map(math.isfinite, self)):
-            raise ValueError(f"the numbers of ordered must be finite, but got {list(self)!r}")
 
     def __repr__(self) -> str:
         return f"ordered({super().__repr__()})"

@@ -141,7 +141,7 @@ def test_of_one_score_nothing_is_known_and_equal_scores_have_no_variance():
     equal = seed_effects(source(np.ones((4, 3, 2))))
     assert set(equal.table["variance"]) == {0.0}
     assert equal.smallest_difference == 0
-    with pytest.raises(ValueError, match="at least 1 rows with finite scores"):
+    with pytest.raises(ValueError, match="at least 1 rows with finite scores on all splits"):
         seed_effects(source(np.full((2, 2, 1), np.nan)))
     with pytest.raises(ValueError, match="metric must be one of"):
         seed_effects(source(np.ones((4, 3, 2))), metric="accuracy")

@@ -36,6 +36,13 @@ def test_the_best_is_shown_with_its_level_and_ends_as_the_search(asynchronous, c
     assert lines[-1] == f"{n_fits}/{n_fits} fits, 0:00:00 left, {best}"
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_fold_schedule_leaves_out_is_not_expected(asynchronous, capsys):
+    search = hyperband(cv=4, fold_schedule="auto", asynchronous=asynchronous).fit(X, y)
+    shown = re.findall(r"\d+/(\d+) fits", capsys.readouterr().err)
+    assert set(shown) == {str(search.cv_results_["n_splits_done"].sum())}
+
+
 def test_several_metrics_and_none_that_chooses(capsys):
     def scores(estimator, X, y):
         return {"a": estimator.i, "b": -estimator.i}
