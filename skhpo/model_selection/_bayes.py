@@ -78,7 +78,8 @@ class BayesSearchCV(BaseTrialSearchCV):
         that break one are the last to be promoted or refitted.
     n_jobs : int or None, default=None
         Fits at the same time. None means 1 unless in a ``joblib.parallel_config``. Splits and
-        repeats of a candidate run in parallel, and `n_points` candidates do.
+        repeats of a candidate run in parallel, and `n_points` candidates do; small networks that
+        are trained in lockstep keep one worker busy, with all splits of a candidate or several.
     refit : bool, str or callable, default=True
         As in `GridSearchCV`. "ensemble" makes what `ensemble` returns the best estimator, and keeps
         predictions for it; `best_params_` and `best_score_` stay those of the best row.

@@ -161,7 +161,9 @@ def test_a_journal_that_is_being_written_is_read_up_to_its_last_whole_line(hyper
     empty = read_search(path)
     assert (empty.n_rows, empty.metrics, empty.best_row()) == (0, ["score"], None)
     assert list(empty.rows()) == []
-    with pytest.raises(ValueError, match="at least 5 rows with finite scores on all splits, but there are 0"):
+    with pytest.raises(
+        ValueError, match="at least 5 rows with finite scores on all splits, but there are 0"
+    ):
         empty.enough_rows(5, "this")
     path.write_bytes(b"".join(lines[:9]) + lines[9][:40])
     record = read_search(path)
