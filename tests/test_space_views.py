@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.svm import SVC
 
-from skhpo import SearchSpace, log_randint
+from skhpo import SearchSpace, log_randint, ordered
 
 
 class Cells(HTMLParser):
@@ -46,6 +46,8 @@ PARAMETERS = [
     ("a", [SVC, SVC(C=2), len], "choice", "SVC, SVC(C=2), len", ""),
     ("a", ["x", "x", "x", "y"], "choice", "'x' (0.75), 'y' (0.25)", ""),
     ("a", list(range(12)), "choice", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (2 more)", ""),
+    ("a", ordered([1e-6, 1e-4 * 0.1, 16]), "ordered", "1e-06, 1e-05, 16", ""),
+    ("a", ordered(range(1, 100)), "ordered", "1 to 99", "99 steps"),
     ("a", stats.uniform(0, 0.6), "continuous", "0 to 0.6", "uniform(0, 0.6)"),
     ("a", stats.norm(loc=1), "continuous", "-inf to inf", "norm(loc=1)"),
     ("a", stats.randint(1, 5), "integer", "1 to 4", "randint(1, 5)"),
@@ -102,4 +104,4 @@ def test_text_of_values_is_escaped_and_kept_short():
 def test_steps_of_other_packages():
     optuna = pytest.importorskip("optuna", reason="needs Optuna's distributions")
     space = SearchSpace({"a": optuna.distributions.FloatDistribution(0.0, 1.0, step=0.25)})
-    assert str(space).splitlines()[1].split("  ")[1:] == ["a", "integer", "0 to 1", "5 steps"]
+    assert str(space).splitlines()[1].split("  ")[1:] == ["a", "ordered", "0, 0.25, 0.5, 0.75, 1"]

@@ -40,7 +40,14 @@ def line_of(axis: Axis, given: Any) -> Line:
     ends = axis.bounds
     if ends is None:
         return Line(axis.name, axis.kind, _listed(axis), "")
-    return Line(axis.name, axis.kind, f"{ends[0]:.12g} to {ends[1]:.12g}", _law(given))
+    values = f"{ends[0]:.12g} to {ends[1]:.12g}"
+    if not hasattr(given, "weights"):
+        return Line(axis.name, axis.kind, values, _short(_written(given)))
+    n_levels = axis.n_levels or 0
+    if n_levels > _MOST_CHOICES:
+        return Line(axis.name, "ordered", values, f"{n_levels} steps")
+    values = ", ".join(_argument(axis.level(i)) for i in range(n_levels))
+    return Line(axis.name, "ordered", values, "")
 
 
 def as_text(title: str, parts: Sequence[Sequence[Line]]) -> str:
@@ -91,13 +98,6 @@ def _listed(axis: Axis) -> str:
         texts = [f"{text} ({chance:.2g})" for text, chance in zip(texts, chances, strict=True)]
     more = n_levels - len(levels)
     return ", ".join(texts) + (f", ... ({more} more)" if more else "")
-
-
-def _law(given: Any) -> str:
-    """The name and the arguments of a distribution."""
-    if hasattr(given, "weights"):
-        return f"{len(given.weights)} steps"
-    return _short(_written(given))
 
 
 class _Written:
