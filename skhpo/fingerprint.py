@@ -199,9 +199,20 @@ def describe(value: Any, _depth: int = 0) -> Any:
         own = sorted(code for code in codes if code is not None)
         parts = {"parts": own} if own else {}
         return {**_class(type(value)), "text": str(value), "weights": digest(weights), **parts}
-    if hasattr(value, "__dict__"):
-        return {**_class(type(value)), "attributes": inner(vars(value))}
+    attributes = _attributes(value)
+    if attributes is not None:
+        return {**_class(type(value)), "attributes": inner(attributes)}
     return {**_class(type(value)), "text": repr(value)}
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """What an instance holds, in slots too; None where its text tells more, or all there is."""
+    has_text = type(value).__repr__ is not object.__repr__ and not dataclasses.is_dataclass(value)
+    if has_text and not hasattr(value, "__dict__"):
+        return None  # slots of a path, say, are caches
+    held: Any = object.__getstate__(value)
+    parts = [part for part in (held if isinstance(held, tuple) else (held,)) if part is not None]
+    return {name: one for part in parts for name, one in part.items()} if parts else None
 
 
 def _key(key: Any) -> str:

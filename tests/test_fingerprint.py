@@ -1,10 +1,12 @@
 """Descriptions are the same for equal things, in any process, and differ for others."""
 
+import dataclasses
 import functools
 import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +40,27 @@ class Counting(nn.Module):
         return {"count": self.count}
 
 
+class InSlots:
+    __slots__ = ("limit",)
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def __call__(self, params):
+        return params["depth"] > self.limit
+
+
+class InBoth(InSlots):
+    def __init__(self, limit, other):
+        super().__init__(limit)
+        self.other = other
+
+
+@dataclasses.dataclass(slots=True)
+class Fields:
+    limit: object
+
+
 THINGS = {
     "numbers": lambda: [1, 1.0, True, None, "1", float("nan"), np.float64(2), np.int64(3)],
     "distribution": lambda: {"a": uniform(0, 1), "b": loguniform(1e-3, 1)},
@@ -57,6 +80,12 @@ THINGS = {
     "method without a name": lambda: types.MethodType(functools.partial(max, 1), 2),
     "built-in method": lambda: {3, 4}.__contains__,
     "built-in method of another": lambda: {3, 5}.__contains__,
+    "slots": lambda: InSlots(1),
+    "other slots": lambda: InSlots(2),
+    "slots of a base": lambda: InBoth(1, 3),
+    "other slots of a base": lambda: InBoth(2, 3),
+    "slots of a data class": lambda: Fields(InSlots(1)),
+    "path": lambda: (Path("a/b"), Path("a/b").parent)[0],
     "class": lambda: nn.Linear,
     "module": seeded_module,
     "lazy module": lambda: nn.Sequential(nn.LazyLinear(2)),

@@ -251,7 +251,7 @@ def _n_made(source: Source, total: int | None) -> int | None:
     if total is None or not source.folds.by_level:
         return total
     scheduler: Any = source.scheduler
-    rungs = [rung for bracket in scheduler.brackets for rung in bracket]
+    rungs: list[tuple[int, int]] = [rung for bracket in scheduler.brackets for rung in bracket]
     n_made = sum(n * source.folds.n_done(level) for n, level in rungs)
     return round(total * n_made / (sum(n for n, _ in rungs) * source.folds.n_splits))
 

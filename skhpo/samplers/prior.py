@@ -194,7 +194,7 @@ class Prior:
         points = self.mode(u[None])
         is_active = active_coordinates(self.space, points)[0]
         values = {
-            self.space.dimensions[place].name: value
+            str(self.space.dimensions[place].name): value
             for place, value in self._values.items()
             if is_active[place]
         }
