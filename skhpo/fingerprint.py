@@ -207,7 +207,8 @@ def describe(value: Any, _depth: int = 0) -> Any:
 
 def _attributes(value: Any) -> dict[str, Any] | None:
     """What an instance holds, in slots too; None where its text tells more, or all there is."""
-    has_text = type(value).__repr__ is not object.__repr__ and not dataclasses.is_dataclass(value)
+    written: Any = type(value).__repr__
+    has_text = written is not object.__repr__ and not dataclasses.is_dataclass(value)
     if has_text and not hasattr(value, "__dict__"):
         return None  # slots of a path, say, are caches
     held: Any = object.__getstate__(value)
