@@ -263,6 +263,7 @@ def results_table(
     n_repeats: int = 1,
     metrics: Sequence[str] | None = None,
     resource: str | None = None,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
     error_score: float = np.nan,
     return_train_score: bool = False,
     n_splits_done: bool = False,
@@ -280,6 +281,8 @@ def results_table(
         Names of the scores. None finds them in the results.
     resource : str or None, default=None
         Name of the resource; unless it is ``"n_samples"`` it becomes part of ``params``.
+    fixed : mapping of str to object, default={}
+        Parameters that the search set for all candidates; they, too, become part of ``params``.
     error_score : float, default=nan
         The score of a fit that failed.
     return_train_score : bool, default=False
@@ -316,7 +319,9 @@ def results_table(
     if n_splits_done:
         columns["n_splits_done"] = n_made
     params: Any = [table._params[row] for row in order.tolist()]
-    own = {} if resource in (None, "n_samples") else {resource: columns["n_resources"]}
+    own = {name: np.full(len(table), value, dtype=object) for name, value in fixed.items()}
+    if resource not in (None, "n_samples"):
+        own[resource] = columns["n_resources"]
     columns.update(param_columns(params, own))
     columns["params"] = params
     for name in table.found.names:
@@ -337,7 +342,7 @@ def results_table(
         columns[f"constraint_{name}"] = np.divide(
             sums, there.sum(axis=1), out=np.full(len(table), np.nan), where=there.any(axis=1)
         )
-    if resource is not None:  # last, because the dicts take more memory than all columns
+    if own or resource is not None:  # last, because the dicts take more memory than all columns
         columns["params"] = list(map(dict, params))
     for name, values in own.items():
         for one, value in zip(columns["params"], values.tolist(), strict=True):
@@ -467,6 +472,7 @@ def read_journal(path: str | PathLike[str]) -> dict[str, Any]:
         table,
         n_repeats=header["n_repeats"],
         resource=header["resource"],
+        fixed=header.get("fixed", {}),
         return_train_score=header["return_train_score"],
         n_splits_done=any(table._is_left_out),
     )

@@ -83,6 +83,8 @@ class SearchTags:
     n_parameters : callable or None, default=None
         ``n_parameters(X, y)`` is how many numbers a fit to such data would train, found without
         training; None where they cannot be counted.
+    average : str or None, default=None
+        The parameter that says how weights are averaged for predictions, None for not at all.
     end_of_training : EndOfTraining or None, default=None
         None where an estimator does not count epochs, or always needs rows that are held out.
     """
@@ -98,6 +100,7 @@ class SearchTags:
     new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     output_size: Callable[[], int] | None = None
     n_parameters: Callable[[Any, Any], int | None] | None = None
+    average: str | None = None
     end_of_training: EndOfTraining | None = None
 
 

@@ -73,6 +73,7 @@ def record_of_journal(path):
         candidates=np.array([trial.candidate for trial in trials], dtype=int),
         resources=np.array([trial.resource for trial in trials]) if has_levels else None,
         resource=header["resource"],
+        fixed=header.get("fixed", {}),
         tags={name: np.array([trial.tags[name] for trial in trials]) for name in names},
         metric=next(iter(scores), "score"),
         objectives=tuple(name for name in settings.get("objectives") or () if name in scores),

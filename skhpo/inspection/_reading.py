@@ -133,7 +133,7 @@ def _of_table(
     if "n_resources" in table:
         resources = np.asarray(table["n_resources"])
     params = [dict(one) for one in table["params"]]
-    resource = _without_resource(params, resource, resources, distributions)
+    resource, fixed = _take_fixed(params, resource, resources, distributions)
     scores = {name: _scores(table, name) for name in metrics}
     shape = scores[metrics[0]].shape
     n_splits_done = np.asarray(table.get("n_splits_done", np.full(n_rows, shape[1])))
@@ -156,7 +156,8 @@ def _of_table(
         workers=timing.get("worker"),
         candidates=_candidates(table, params),
         resources=resources,
-        resource=resource if resources is not None else None,
+        resource=resource,
+        fixed=fixed,
         tags={name: np.asarray(table[name]) for name in TAGS if name in table},
         metric=(objectives or metrics)[0] if metric is None else metric,
         objectives=objectives,
@@ -183,20 +184,41 @@ def _bounds(constraints):
     }
 
 
-def _without_resource(params, resource, resources, distributions):
-    """Take the resource out of configurations; return its name."""
+def _take_fixed(params, resource, resources, distributions):
+    """Take what is not searched out of configurations.
+
+    Returns
+    -------
+    resource : str or None
+        Its name; None where no resource varies.
+    fixed : dict
+        Parameters that are not in the space and have one value in all rows.
+    """
     dicts = [distributions] if isinstance(distributions, Mapping) else distributions
     known = {name for one in dicts for name in one}
+    extra = [name for name in (params[0] if params else {}) if name not in known]
     if resources is None:
-        return None
-    if resource is None:
-        first = params[0] if params else {}
-        extra = [name for name in first if name not in known]
-        resource = extra[0] if len(extra) == 1 else "n_resources"
-    if resource not in known:
+        resource = None
+    elif resource is None:
+        found = [
+            name
+            for name in extra
+            if [one.get(name) for one in params] == np.asarray(resources).tolist()
+        ]
+        resource = found[0] if len(found) == 1 else "n_resources"
+    if resource in extra:
+        extra.remove(resource)
         for one in params:
             one.pop(resource, None)
-    return resource
+    fixed = {
+        name: params[0][name]
+        for name in extra
+        if all(name in one and one[name] == params[0][name] for one in params)
+    }
+    for one in params:
+        for name in fixed:
+            del one[name]
+    return resource, fixed
 
 
 def _scores(table, metric):

@@ -63,7 +63,7 @@ class SearchRecord:
     distributions : dict or list of dict
         The space as it was given to the search; lists of dicts are conditional.
     params : list of dict
-        The configuration of each row, without the resource.
+        The configuration of each row, without the resource and what is `fixed`.
     scores : dict of str to ndarray of shape (n_rows, n_splits, n_repeats)
         By metric; NaN where a fit failed, or is not there yet.
     has_fit : ndarray of bool, shape (n_rows, n_splits, n_repeats)
@@ -77,6 +77,8 @@ class SearchRecord:
         What each row was given in total; None where no resource varies.
     resource : str or None, default=None
         Its name.
+    fixed : dict, default={}
+        Parameters that the search set for all configurations.
     tags : dict of str to ndarray, default={}
         Where the scheduler put each row: ``"bracket"``, ``"iter"``, ``"stage"``.
     metric : str, default="score"
@@ -141,6 +143,7 @@ class SearchRecord:
     candidates: np.ndarray
     resources: np.ndarray | None = None
     resource: str | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, np.ndarray] = field(default_factory=dict)
     metric: str = "score"
     chosen: int | None = None

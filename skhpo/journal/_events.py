@@ -318,6 +318,7 @@ _EVENTS: dict[str, dict[str, _Field]] = {
 }
 _EVENTS["confirm"] = _EVENTS["fit"]  # a further one of the same trial, after the search
 _OPTIONAL: dict[str, _Field] = {
+    "fixed": (lambda v: isinstance(v, dict), "an object of parameters"),
     "time": (_number, "a number of seconds"),
     "early": _BOOL,
     "start": _SECONDS,

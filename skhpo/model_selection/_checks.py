@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -18,11 +19,14 @@ from .._compat import num_samples
 from ..arguments import synonyms
 from ..rows import DatasetRows, Inputs, as_given, with_rows
 from ..searchable import search_tags
-from ..wrappers import arguments_inside, inside
+from ..space import SearchSpace, nearest
+from ..wrappers import arguments_inside, inside, owner_of
 
 if TYPE_CHECKING:
     from ..schedulers import Scheduler
     from ._goals import Goals
+
+_log = logging.getLogger(__name__)
 
 # Those of a space.
 Dicts = Sequence[Mapping[str, Any]]
@@ -44,6 +48,7 @@ __all__ = [
     "check_name",
     "check_names",
     "check_passed",
+    "enqueued",
     "has_classes",
     "rows_and_targets",
 ]
@@ -87,6 +92,48 @@ def check_enqueued(enqueue: Any, n_iter: int) -> None:
             f"len(enqueue) <= n_iter must hold, but got {len(enqueue)} configurations and "
             f"n_iter={n_iter}; raise n_iter, or leave some out"
         )
+
+
+def enqueued(
+    search: Any, estimator: Any, space: SearchSpace, resource: str | None
+) -> Sequence[Mapping[str, Any]]:
+    """Return the configurations that a search tries first.
+
+    What an earlier search knows comes before the estimator's own parameters.
+
+    Parameters
+    ----------
+    search : BaseTrialSearchCV
+    estimator : estimator
+        What is searched, with what the search set.
+    space : SearchSpace
+    resource : str or None
+        Left out, as are epochs and averages that a search sets, so that they may be
+        ``best_params_`` of another search.
+
+    Returns
+    -------
+    sequence of dict
+    """
+    if not isinstance(search.enqueue, str):
+        owner, prefix = owner_of(estimator)
+        tags = search_tags(owner)
+        left_out = {resource, f"{prefix}{tags.counted}", f"{prefix}{tags.average}"}
+        left_out -= set(space.names)
+        return [
+            {name: value for name, value in given.items() if name not in left_out}
+            if isinstance(given, Mapping)
+            else given
+            for given in search.enqueue
+        ]
+    if search.warm_start_from is not None:
+        return ()
+    own, reason = nearest(space, estimator.get_params(deep=True))
+    if own is not None and not space.allows(own):
+        own, reason = None, f"{own} is forbidden"
+    if own is None:
+        _log.info("the estimator's own parameters are not tried first: %s", reason)
+    return () if own is None else (own,)
 
 
 def check_passed(names: Iterable[str], resource: str | None, dicts: Dicts) -> None:

@@ -7,7 +7,8 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,15 @@ from sklearn.base import clone
 
 from ..rows import is_row_numbers, row_mask
 from ..searchable import EndOfTraining, search_tags
-from ..wrappers import arguments_inside, fitted_inside, inside
+from ..wrappers import arguments_inside, fitted_inside, inside, owner_of
 from ._checks import Dicts
+
+if TYPE_CHECKING:
+    from ._plan import Subject
 
 __all__ = [
     "VALIDATION_ARGUMENTS",
+    "averaged",
     "check_early_stopping",
     "check_masks",
     "check_refit_epochs",
@@ -363,3 +368,23 @@ def _end_of(estimator: Any, setting: str) -> EndOfTraining:
             f"or inside of pipelines, but got a {type(owner).__name__}; leave it out"
         )
     return end
+
+
+def averaged(subject: Subject, average: str) -> Subject:
+    """Return what a search fits, with an average of weights where one can be set and none is.
+
+    An estimator stays as it is if it has none, or something of its own, or if the space has the
+    average, or the estimator that it would be set for.
+    """
+    owner, prefix = owner_of(subject.estimator)
+    parameter = search_tags(owner).average
+    if parameter is None:
+        return subject
+    name, given = prefix + parameter, subject.distributions
+    dicts = given if isinstance(given, list | tuple) else [given]
+    names = [key for one in dicts if isinstance(one, Mapping) for key in one]
+    is_searched = any(f"{name}__".startswith(f"{key}__") for key in names)
+    if is_searched or subject.estimator.get_params(deep=True).get(name, average) is not None:
+        return subject
+    estimator = clone(subject.estimator).set_params(**{name: average})
+    return replace(subject, estimator=estimator, fixed={name: average})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from .._compat import check_method_params, num_samples
 from ..define_by_run import shapes_of
 from ..rows import Inputs, as_given
 from ..searchable import search_tags
-from ..space import SearchSpace, nearest
+from ..space import SearchSpace
 from ..wrappers import inside, owner_of
 from ._checks import (
     Dicts,
@@ -31,6 +30,7 @@ from ._checks import (
     check_name,
     check_names,
     check_passed,
+    enqueued,
     has_classes,
     rows_and_targets,
 )
@@ -60,8 +60,6 @@ __all__ = [
     "warn_about_newcomers",
 ]
 
-_log = logging.getLogger(__name__)
-
 Splits = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 # What "auto" is as the largest amount of any resource but rows.
@@ -80,12 +78,15 @@ class Subject:
         See `Setting`.
     first : sequence of dict, default=()
         Configurations to try after those of the user, and before all others.
+    fixed : mapping of str to object, default={}
+        Parameters of `estimator` that the search set; rows have them in their ``params``.
     """
 
     estimator: Any
     distributions: Any
     starts: Any = None
     first: Sequence[Mapping[str, Any]] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class Plan:
         The same.
     first : sequence of dict
         Configurations to try first.
+    fixed : mapping of str to object
+        Parameters that all candidates have beside those of the space.
     setting : Setting
         What all fits share.
     metric : str or bool
@@ -132,6 +135,7 @@ class Plan:
     distributions: Any
     space: SearchSpace
     first: Sequence[Mapping[str, Any]]
+    fixed: Mapping[str, Any]
     setting: Setting
     metric: Any
     goals: Goals
@@ -221,7 +225,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
     if watched or (search.journal, search.warm_start_from) != (None, None):
         data = {"X": X, "y": y, **params}
         settings = search._settings()
-        known_by = fingerprint.of_search(settings, search.estimator, distributions, cv, data)
+        fitted = subject.estimator if subject.fixed else search.estimator
+        known_by = fingerprint.of_search(settings, fitted, distributions, cv, data)
     predictions, kept = None, search.return_predictions or search._refits_ensemble
     if kept is not False:
         predictions = prediction_kind(search.estimator, space.dicts, y, splits, kept)
@@ -263,7 +268,8 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         splits=splits,
         distributions=distributions,
         space=space,
-        first=[*_enqueued(search, space, resource), *subject.first],
+        first=[*enqueued(search, subject.estimator, space, resource), *subject.first],
+        fixed=subject.fixed,
         setting=setting,
         metric=metric,
         goals=goals,
@@ -273,39 +279,6 @@ def plan_search(search: BaseTrialSearchCV, X: Any, y: Any, params: dict[str, Any
         callbacks=callbacks,
         fingerprint=known_by,
     )
-
-
-def _enqueued(search: Any, space: SearchSpace, resource: str | None) -> Sequence[Mapping[str, Any]]:
-    """Return the configurations that a search tries first.
-
-    What an earlier search knows comes before the estimator's own parameters.
-
-    Parameters
-    ----------
-    search : BaseTrialSearchCV
-    space : SearchSpace
-    resource : str or None
-        Left out, so that they may be ``best_params_`` of another search.
-
-    Returns
-    -------
-    sequence of dict
-    """
-    if not isinstance(search.enqueue, str):
-        return [
-            {name: value for name, value in given.items() if name != resource}
-            if isinstance(given, Mapping)
-            else given
-            for given in search.enqueue
-        ]
-    if search.warm_start_from is not None:
-        return ()
-    own, reason = nearest(space, search.estimator.get_params(deep=True))
-    if own is not None and not space.allows(own):
-        own, reason = None, f"{own} is forbidden"
-    if own is None:
-        _log.info("the estimator's own parameters are not tried first: %s", reason)
-    return () if own is None else (own,)
 
 
 def _splits(cv: Any, splitter: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Splits:

@@ -103,6 +103,7 @@ def opened(search: BaseTrialSearchCV, plan: Plan) -> Iterator[Source]:
                 "search": type(search).__name__,
                 "seed": plan.setting.seed,
                 "resource": source.plan.setting.resource,
+                "fixed": dict(plan.fixed),
                 "n_repeats": search.n_repeats,
                 "n_splits": len(plan.splits),
                 "return_train_score": search.return_train_score,

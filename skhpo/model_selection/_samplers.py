@@ -59,7 +59,7 @@ def prior_of(search: Any, plan: Plan) -> Prior | None:
             f"values are, but priors is {beliefs!r}; give priors, or leave prior_confidence out"
         )
     if isinstance(beliefs, str):
-        beliefs, reason = nearest(plan.space, search.estimator.get_params(deep=True))
+        beliefs, reason = nearest(plan.space, plan.setting.estimator.get_params(deep=True))
         if beliefs is None:
             raise ValueError(
                 "priors='defaults' are the estimator's own parameters, which must be in the space, "

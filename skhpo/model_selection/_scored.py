@@ -202,6 +202,7 @@ class ScoredTrials(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no a
             n_repeats=self.n_repeats,
             metrics=list(self.scorer_) if several else None,
             resource=plan.setting.resource,
+            fixed=plan.fixed,
             error_score=error_score,
             return_train_score=self.return_train_score,
             n_splits_done=self.racing is not None or self.fold_schedule is not None,

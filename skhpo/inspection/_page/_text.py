@@ -83,7 +83,7 @@ def how_sure(record, metric):
 def code_of(record, metric):
     """Return the Python that fits the best configuration again."""
     best = record.best_row(metric)
-    params = dict(record.params[best])
+    params = {**record.params[best], **record.fixed}
     if record.resource not in (None, "n_samples", "n_resources"):
         params[record.resource] = record.resources[best]
     lines = [
