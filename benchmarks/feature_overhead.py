@@ -195,6 +195,7 @@ def subjects():
         HalvingHyperbandSearchCV(
             TorchClassifier(random_state=0, **common, **params),
             {"lr": [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1]},
+            average=None,
             max_resources=9,
             cv=3,
             random_state=0,

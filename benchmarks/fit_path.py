@@ -50,6 +50,7 @@ def passed(lockstep):
             *(net, space),
             max_resources=4,
             factor=2,
+            average=None,
             cv=2,
             random_state=0,
             refit=False,

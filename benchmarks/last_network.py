@@ -56,6 +56,7 @@ def searched(task, seed, seconds):
     search = HalvingHyperbandSearchCV(
         network(task),
         SPACE,
+        average=None,
         n_iterations=1000,
         scoring=task.scoring,
         cv=task.folds,

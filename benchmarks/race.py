@@ -6,17 +6,16 @@ processor, in one process with one thread; what is imported and compiled once is
 in `race_contestants.py`:
 
 * ``bayes``, ``hyperband``, ``hyperband-bayes``: `BayesSearchCV` and `HalvingHyperbandSearchCV`
-  (with ``sampler="bayes"``), all else their defaults. ``hyperband-ema`` has networks with
-  ``average="ema"``. ``hyperband-folds`` has
-  ``fold_schedule="auto"``, and returns only what was fitted on all folds, ``hyperband-priors``
-  ``priors="defaults"``. ``bayes-single`` has no
-  lockstep;
+  (with ``sampler="bayes"``), all else their defaults. ``hyperband-last`` has ``average=None``: the
+  last weights. ``hyperband-folds`` has ``fold_schedule="auto"``, and returns only what was fitted
+  on all folds, ``hyperband-priors`` ``priors="defaults"``. ``bayes-single`` has no lockstep;
   ``bayes-racing`` has none either, and ``racing="auto"``, which does nothing where the folds are
   trained in lockstep.
 * ``tpe-hyperband``, ``tpe-wilcoxon``, ``gp``: a loop in PyTorch by hand under Optuna, with
   `TPESampler` and `HyperbandPruner` (all folds an epoch at a time, their mean is reported), with
   `TPESampler` and `WilcoxonPruner` (fold by fold), and with `GPSampler`; the default parameters are
-  tried first, as in the searches of this package.
+  tried first, as in the searches of this package. ``tpe-hyperband-ema`` averages weights as
+  Hyperband of this package does, where people would write such a loop without.
 * ``syne-tune-asha``, ``syne-tune-bohb``, ``neps-priorband``: the same loop, under `ASHA` and
   `BOHB` of Syne Tune, which hear the mean of the folds after each epoch, and PriorBand of NePS,
   whose priors are the default parameters and whose candidates are continued. All have rungs of 1,

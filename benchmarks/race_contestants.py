@@ -18,6 +18,7 @@ from scipy.stats import loguniform, randint, uniform
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import RandomizedSearchCV
+from torch.optim.swa_utils import AveragedModel
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, TorchClassifier, TorchRegressor
 from skhpo.modules import MLP
@@ -148,31 +149,30 @@ def refitted(name, task, params, seed):
 class Report:
     """Reports rows to the clock as soon as all folds are scored, and stops the search in time."""
 
-    def __init__(self, clock, fixed):
+    def __init__(self, clock):
         self.clock = clock
-        self.fixed = fixed
         self.losses = {}
 
     def on_fit_end(self, search, trial, result):
         losses = self.losses.setdefault(trial.number, [])
         losses.append(-result.test_scores.get("score", np.nan))
         if len(losses) == search.n_splits_:
-            epochs = {} if trial.resource is None else {"max_epochs": trial.resource}
-            params = {**self.fixed, **trial.params, **epochs}
+            params = {"average": getattr(search, "average", None), **trial.params}
+            if trial.resource is not None:
+                params["max_epochs"] = trial.resource
             self.clock.report(np.mean(losses), params)  # NaN if it was stopped
         self.clock.check()
 
 
-def ours(kind, task, seed, clock, fixed=None, **arguments):
-    fixed = fixed or {}  # parameters of the network that are not searched
+def ours(kind, task, seed, clock, **arguments):
     search = kind(
-        network(task, **fixed),
+        network(task),
         SPACE,
         scoring=task.scoring,
         cv=task.folds,
         refit=False,
         random_state=seed,
-        callbacks=[Report(clock, fixed)],
+        callbacks=[Report(clock)],
         **arguments,
     )
     search.fit(task.X, task.y)
@@ -193,7 +193,7 @@ def suggested(trial):
 class Training:
     """A network on one fold, an epoch at a time."""
 
-    def __init__(self, task, fold, params, clock):
+    def __init__(self, task, fold, params, clock, average=None):
         train, test = task.folds[fold]
         self.task, self.clock, self.params = task, clock, params
         self.X, self.X_test = torch.from_numpy(task.X[train]), torch.from_numpy(task.X[test])
@@ -207,9 +207,10 @@ class Training:
             weight_decay=params["optimizer__weight_decay"],
         )
         self.criterion = torch.nn.CrossEntropyLoss() if task.is_classes else torch.nn.MSELoss()
+        self.average = AveragedModel(self.module, multi_avg_fn=moved) if average else None
 
-    def _output(self, X):
-        out = self.module(X)
+    def _output(self, X, module):
+        out = module(X)
         return out if self.task.is_classes else out[:, 0]
 
     def epoch(self):
@@ -217,22 +218,31 @@ class Training:
         order = torch.randperm(len(self.X))
         for rows in order.split(self.params["batch_size"]):
             self.optimizer.zero_grad()
-            self.criterion(self._output(self.X[rows]), self.y[rows]).backward()
+            self.criterion(self._output(self.X[rows], self.module), self.y[rows]).backward()
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.module)
         self.clock.check()
 
     def loss(self):
-        self.module.eval()
+        module = self.average or self.module
+        module.eval()
         with torch.no_grad():
-            loss = float(self.criterion(self._output(self.X_test), self.y_test))
+            loss = float(self.criterion(self._output(self.X_test, module), self.y_test))
         return loss if self.task.is_classes else loss**0.5
+
+
+def moved(means, values, n):
+    """Move exponential means, with the decay of ``average="ema"``."""
+    torch._foreach_lerp_(means, values, 1 - min(0.999, (1 + float(n)) / (10 + float(n))))
 
 
 class Trainings:
     """A network on each of the folds, and how many epochs they were trained."""
 
-    def __init__(self, task, params, clock):
-        self.folds = [Training(task, fold, params, clock) for fold in range(len(task.folds))]
+    def __init__(self, task, params, clock, average=None):
+        folds = range(len(task.folds))
+        self.folds = [Training(task, fold, params, clock, average) for fold in folds]
         self.epochs = 0
 
     def loss_after(self, epochs):
@@ -244,7 +254,7 @@ class Trainings:
         return finite(np.mean([fold.loss() for fold in self.folds]))
 
 
-def under_optuna(sampler, pruner, task, seed, clock):
+def under_optuna(sampler, pruner, task, seed, clock, average=None):
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -257,7 +267,7 @@ def under_optuna(sampler, pruner, task, seed, clock):
     samplers = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
 
     def objective(trial):
-        params = suggested(trial)
+        params = {"average": average, **suggested(trial)}
         try:
             mean = epoch_by_epoch(trial, params) if pruner == "hyperband" else folds(trial, params)
         except ValueError:  # a loss that is not finite
@@ -266,7 +276,7 @@ def under_optuna(sampler, pruner, task, seed, clock):
         return mean
 
     def epoch_by_epoch(trial, params):
-        trainings = Trainings(task, params, clock)
+        trainings = Trainings(task, params, clock, average)
         for epoch in range(1, EPOCHS + 1):
             mean = trainings.loss_after(epoch)
             trial.report(mean, epoch)
@@ -278,7 +288,7 @@ def under_optuna(sampler, pruner, task, seed, clock):
     def folds(trial, params):
         losses = []
         for fold in range(len(task.folds)):
-            training = Training(task, fold, params, clock)
+            training = Training(task, fold, params, clock, average)
             for _ in range(EPOCHS):
                 training.epoch()
             losses.append(finite(training.loss()))
@@ -556,10 +566,11 @@ CONTESTANTS = {
     "bayes-racing": bayes(lockstep=False, racing="auto"),
     "hyperband": hyperband(),
     "hyperband-bayes": hyperband(sampler="bayes"),
-    "hyperband-ema": hyperband(fixed={"average": "ema"}),
+    "hyperband-last": hyperband(average=None),
     "hyperband-folds": hyperband(fold_schedule="auto"),
     "hyperband-priors": hyperband(priors="defaults"),
     "tpe-hyperband": partial(under_optuna, "tpe", "hyperband"),
+    "tpe-hyperband-ema": partial(under_optuna, "tpe", "hyperband", average="ema"),
     "tpe-wilcoxon": partial(under_optuna, "tpe", "wilcoxon"),
     "gp": partial(under_optuna, "gp", None),
     "syne-tune-asha": partial(under_syne_tune, "ASHA"),

@@ -209,9 +209,10 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
     cv_results_ : dict of str to ndarray
         As of `GridSearchCV`, one row per candidate and rung; plus ``bracket``, ``iter`` (the
         rung), ``n_resources`` and ``candidate``. ``params`` contains the resource, except
-        ``"n_samples"``. With `fold_schedule` ``n_splits_done``, the number of splits that a row was
-        fitted on; its means are over those. ``mean_fit_time`` counts what the rung added, in
-        seconds, without transformers that other candidates share.
+        ``"n_samples"``, and `average` where the search sets it. With `fold_schedule`
+        ``n_splits_done``, the number of splits that a row was fitted on; its means are over those.
+        ``mean_fit_time`` counts what the rung added, in seconds, without transformers that other
+        candidates share.
     best_index_ : int
         The row with the best score, whatever its resource (fewer epochs may be better); the refit
         has the resource of this row. For ``"n_samples"`` the best row of the largest subsamples.

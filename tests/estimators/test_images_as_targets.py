@@ -172,6 +172,7 @@ def test_searches(net, y, scoring):
         net,
         {"lr": [0.03]},
         max_resources=3,
+        average=None,
         factor=3,
         cv=2,
         scoring=scoring,
