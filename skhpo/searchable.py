@@ -83,8 +83,10 @@ class SearchTags:
     n_parameters : callable or None, default=None
         ``n_parameters(X, y)`` is how many numbers a fit to such data would train, found without
         training; None where they cannot be counted.
-    average : str or None, default=None
-        The parameter that says how weights are averaged for predictions, None for not at all.
+    averages : tuple of str, default=()
+        The parameter that says how weights are averaged for predictions, then those that make an
+        average needless unless they are None: a schedule of the learning rate. Empty where weights
+        cannot be averaged.
     end_of_training : EndOfTraining or None, default=None
         None where an estimator does not count epochs, or always needs rows that are held out.
     """
@@ -100,7 +102,7 @@ class SearchTags:
     new_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     output_size: Callable[[], int] | None = None
     n_parameters: Callable[[Any, Any], int | None] | None = None
-    average: str | None = None
+    averages: tuple[str, ...] = ()
     end_of_training: EndOfTraining | None = None
 
 

@@ -310,7 +310,7 @@ class TorchEstimator(
             model_space=self._model_space,
             new_parameters=self._new_parameters,
             output_size=lambda: math.prod(self._output_shape),
-            average="average",
+            averages=("average", "lr_scheduler"),
             end_of_training=EndOfTraining(
                 finds=self.validation_fraction is not None,
                 found=partial(_ending.found, self),

@@ -118,7 +118,7 @@ def enqueued(
     if not isinstance(search.enqueue, str):
         owner, prefix = owner_of(estimator)
         tags = search_tags(owner)
-        left_out = {resource, f"{prefix}{tags.counted}", f"{prefix}{tags.average}"}
+        left_out = {resource, *(prefix + name for name in (tags.counted, *tags.averages[:1]))}
         left_out -= set(space.names)
         return [
             {name: value for name, value in given.items() if name not in left_out}

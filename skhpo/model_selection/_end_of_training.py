@@ -373,18 +373,17 @@ def _end_of(estimator: Any, setting: str) -> EndOfTraining:
 def averaged(subject: Subject, average: str) -> Subject:
     """Return what a search fits, with an average of weights where one can be set and none is.
 
-    An estimator stays as it is if it has none, or something of its own, or if the space has the
-    average, or the estimator that it would be set for.
+    An estimator stays as it is if its weights cannot be averaged, if it has an average of its own,
+    or a schedule that makes one needless, or if the space has one of these or the estimator itself.
     """
     owner, prefix = owner_of(subject.estimator)
-    parameter = search_tags(owner).average
-    if parameter is None:
-        return subject
-    name, given = prefix + parameter, subject.distributions
+    names = [prefix + parameter for parameter in search_tags(owner).averages]
+    own, given = subject.estimator.get_params(deep=True), subject.distributions
     dicts = given if isinstance(given, list | tuple) else [given]
-    names = [key for one in dicts if isinstance(one, Mapping) for key in one]
-    is_searched = any(f"{name}__".startswith(f"{key}__") for key in names)
-    if is_searched or subject.estimator.get_params(deep=True).get(name, average) is not None:
+    searched = {key for one in dicts if isinstance(one, Mapping) for key in one}
+    is_set = any(own.get(name, average) is not None for name in names)
+    is_searched = any(f"{name}__".startswith(f"{key}__") for name in names for key in searched)
+    if not names or is_set or is_searched:
         return subject
-    estimator = clone(subject.estimator).set_params(**{name: average})
-    return replace(subject, estimator=estimator, fixed={name: average})
+    fixed = {names[0]: average}
+    return replace(subject, estimator=clone(subject.estimator).set_params(**fixed), fixed=fixed)

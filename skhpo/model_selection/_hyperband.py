@@ -77,11 +77,11 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         it learns from all of it; that pays from the second bracket on, and most with several
         iterations.
     average : {"ema", "swa"} or None, default="ema"
-        Of the weights of a torch estimator of this package: added to the space as a parameter with
-        this one value, so that it is in `best_params_`, where the estimator's own `average` is None
-        and not searched. Rungs end in the middle of training, where the last weights depend much
-        on the last steps; their average is what smaller learning rates at the end would give [5]_.
-        None leaves the estimator as it is. What it gains: docs/benchmarks/race.md.
+        Set for a torch estimator of this package, unless it or the space has an `average` or an
+        `lr_scheduler`; it is in `best_params_`, as the resource is. Rungs end in the middle of
+        training, where the last weights depend much on the last steps, unless the learning rate
+        falls; their average is what smaller rates at the end would give [5]_. None leaves the
+        estimator as it is. What it gains: docs/benchmarks/race.md.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics candidates are promoted by the one that
         `refit` names, else by the first.

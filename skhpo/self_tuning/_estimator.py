@@ -177,7 +177,7 @@ class SelfTuningMixin:
         return self
 
     def __skhpo_tags__(self):
-        return replace(super().__skhpo_tags__(), average=None, end_of_training=None)
+        return replace(super().__skhpo_tags__(), averages=(), end_of_training=None)
 
     def _check_params(self):
         super()._check_params()

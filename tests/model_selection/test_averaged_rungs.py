@@ -66,6 +66,8 @@ def test_what_was_best_can_be_fitted_again_from_its_parameters():
 def test_what_an_estimator_or_a_space_says_stays():
     assert searched(clone(NET).set_params(average="swa")).best_estimator_.average == "swa"
     assert averages(searched(space={**SPACE, "average": [None]})) == {None}
+    assert averages(searched(clone(NET).set_params(lr_scheduler="cosine"))) == {None}
+    assert averages(searched(space={**SPACE, "lr_scheduler": [None, "cosine"]})) == {None}
     conditional = searched(space=[SPACE, {"lr": [0.1], "average": [None]}])
     assert averages(conditional) == {None}
 
