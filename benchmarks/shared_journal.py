@@ -5,9 +5,11 @@ random, gets SIGKILL, and another one starts in its place. No fit that was in th
 lost, none may be there twice, and all processes must end with the same results; where nothing
 depends on timing with those of a search in one process.
 
-*Utilisation*: fits sleep for lognormal times, as in ``utilisation.py``. The seconds of eight
-processes that share a journal are compared with those of one search with eight jobs in threads,
-which has the cheapest workers that there are.
+*Utilisation*: fits sleep for 0.2 to 1 s, depending on the candidate (of Hyperband a fifth of that
+per epoch), and their states are in checkpoint files, as those of networks, but in the row that says
+otherwise. The seconds of eight processes that share a journal are compared with those of the same
+search, under the same scheduler, with eight jobs in threads, which are the cheapest workers that
+there are. With ``--scale 0.2`` fits are shorter.
 
 Run it with ``python benchmarks/shared_journal.py``; ``--runs 2 --seeds 1`` is a quick look.
 """
@@ -28,13 +30,15 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from scipy.stats import loguniform
+from scipy.stats import loguniform, uniform
 from sklearn.datasets import load_iris
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from utilisation import SPACE, SPLIT, Sleeper, X, at_random, y
+from utilisation import SPLIT, Sleeper, X, y
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, SearchCV, TorchClassifier
+from skhpo.samplers import RandomSampler
+from skhpo.schedulers import FullScheduler
 
 fork = multiprocessing.get_context("fork")
 N_PROCESSES = 8
@@ -47,7 +51,7 @@ def network_search(kind, **how):
     how = {"cv": 2, "random_state": 0, "refit": False, **how}
     if kind.startswith("BayesSearchCV"):
         model.set_params(torchclassifier__max_epochs=5)
-        return BayesSearchCV(model, space, n_iter=20, **how)
+        return BayesSearchCV(model, space, n_iter=20, n_points=4, **how)
     name = "torchclassifier__max_epochs"
     return HalvingHyperbandSearchCV(model, space, resource=name, max_resources=27, **how)
 
@@ -56,6 +60,7 @@ KINDS = {
     "Hyperband": {},
     "Hyperband, asynchronous": {"asynchronous": True},
     "Hyperband, predictions and models kept": {"return_predictions": True, "keep_models": 2},
+    "BayesSearchCV, rounds of four": {},
     "BayesSearchCV, asynchronous": {"asynchronous": True},
 }
 
@@ -157,30 +162,59 @@ def kills(args):
         print(f"| {kind} | {args.runs} | {numbers} | {equal} |", flush=True)
 
 
+class Scored(Sleeper):
+    def score(self, X, y):
+        return -((self.quality - 0.3) ** 2)
+
+
+class Saved(Scored):
+    """Is continued from checkpoint files, as a network."""
+
+    def save_checkpoint(self, file):
+        file.write(b"trained")
+
+    def load_checkpoint(self, file):
+        assert file.read() == b"trained"
+        self.classes_ = np.array([0, 1])
+        return self
+
+
+def at_random(space, random_state):
+    return FullScheduler(RandomSampler(space, random_state), 100)
+
+
 def sleeping_searches(scale, seed):
-    common = {"cv": SPLIT, "refit": False, "random_state": seed}
-    own = partial(SearchCV, Sleeper(scale=scale), SPACE, scheduler=at_random, **common)
-    band = partial(
-        HalvingHyperbandSearchCV, Sleeper(scale=scale), SPACE, max_resources=27, **common
-    )
+    space = {"seconds": uniform(0.2, 0.8), "quality": uniform(0, 1)}
+    common = {"param_distributions": space, "cv": SPLIT, "refit": False, "random_state": seed}
+    own = partial(SearchCV, Saved(scale=scale), scheduler=at_random, **common)
+    bayes = partial(BayesSearchCV, Saved(scale=scale), n_iter=64, n_points=8, **common)
+    bands = [
+        partial(HalvingHyperbandSearchCV, sleeper(scale=scale / 5), max_resources=27, **common)
+        for sleeper in (Saved, Scored)
+    ]
     return {
         "SearchCV": own,
         "SearchCV, asynchronous": partial(own, asynchronous=True),
-        "Hyperband": band,
-        "Hyperband, asynchronous": partial(band, asynchronous=True),
+        "Hyperband": bands[0],
+        "Hyperband, asynchronous": partial(bands[0], asynchronous=True),
+        "Hyperband with a Gaussian process": partial(bands[0], sampler="bayes"),
+        "Hyperband without checkpoint files": bands[1],
+        "BayesSearchCV, rounds of eight": bayes,
+        "BayesSearchCV, asynchronous": partial(bayes, asynchronous=True),
     }
 
 
 def sleep_together(make, journal, barrier, ended):
     barrier.wait()
-    make(journal=journal, shared=True).fit(X, y)
-    ended.put(time.monotonic())
+    search = make(journal=journal, shared=True).fit(X, y)
+    ended.put((time.monotonic(), pickle.dumps(table(search))))
     ended.close()
     ended.join_thread()
     os._exit(0)
 
 
-def seconds_together(make):
+def together(make):
+    """Return seconds, those while fits ran, and the table of results, of eight processes."""
     barrier, ended = fork.Barrier(N_PROCESSES + 1), fork.Queue()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "run.jsonl"
@@ -193,17 +227,19 @@ def seconds_together(make):
         ends = [ended.get() for _ in processes]
         for process in processes:
             process.join()
-        return max(ends) - start, span_of(journal)
+        seconds = max(end for end, _ in ends) - start
+        return seconds, span_of(journal), pickle.loads(ends[0][1])
 
 
-def seconds_in_threads(make):
+def in_threads(make):
+    """Return the same of a search with eight jobs."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "run.jsonl"
         search = make(n_jobs=N_PROCESSES, journal=journal)
         start = time.monotonic()
         with joblib.parallel_config("threading"):
             search.fit(X, y)
-        return time.monotonic() - start, span_of(journal)
+        return time.monotonic() - start, span_of(journal), table(search)
 
 
 def span_of(journal):
@@ -214,21 +250,29 @@ def span_of(journal):
 
 
 def utilisation(args):
-    print("| search | 8 jobs, s | 8 processes, s | jobs / processes | while fits run | each |")
-    print("| --- | ---: | ---: | ---: | ---: | --- |")
-    for name in sleeping_searches(0.0, 0):
-        spent = []
+    print(
+        "| search | 8 jobs, s | 8 processes, s | jobs / processes | each | while fits run | each "
+        "| same results |"
+    )
+    print("| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |")
+    in_threads(sleeping_searches(0.0, 0)["BayesSearchCV, asynchronous"])  # imports
+    for name in sleeping_searches(args.scale, 0):
+        if args.only not in name:
+            continue
+        both = []
         for seed in range(args.seeds):
-            # Slept in all, so that every search takes about as long.
-            make = sleeping_searches(args.scale * (0.25 if "Hyperband" in name else 1.0), seed)[
-                name
-            ]
-            spent.append((seconds_in_threads(make), seconds_together(make)))
-        jobs, processes = (np.median([one[0] for one in side]) for side in zip(*spent, strict=True))
-        whole, inner = np.array([np.divide(*one) for one in spent]).T
-        each = ", ".join(f"{ratio:.2f}" for ratio in inner)
-        ratios = f"{np.median(whole):.2f} | {np.median(inner):.2f}"
-        print(f"| {name} | {jobs:.2f} | {processes:.2f} | {ratios} | {each} |", flush=True)
+            make = sleeping_searches(args.scale, seed)[name]
+            both.append((in_threads(make), together(make)))
+        jobs, processes = (np.median([one[0] for one in side]) for side in zip(*both, strict=True))
+        shown = []
+        for place in (0, 1):
+            ratios = [one[place] / other[place] for one, other in both]
+            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            shown.append(f"{np.median(ratios):.2f} | {each}")
+        equal = sum(same(one[2], other[2]) for one, other in both)
+        alike = "" if "asynchronous" in name else f"{equal}/{len(both)}"
+        shown = " | ".join(shown)
+        print(f"| {name} | {jobs:.2f} | {processes:.2f} | {shown} | {alike} |", flush=True)
 
 
 def main():
@@ -236,8 +280,9 @@ def main():
     parser.add_argument("--runs", type=int, default=10, help="of each kind of search")
     parser.add_argument("--kills", type=int, default=12, help="in a run")
     parser.add_argument("--between", type=float, default=1.0, help="most seconds between two")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=0.03, help="of the seconds slept")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the seconds slept")
+    parser.add_argument("--only", default="", help="part of the name of the searches that sleep")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random.seed(args.seed)
