@@ -7,9 +7,10 @@ depends on timing with those of a search in one process.
 
 *Utilisation*: fits sleep for 0.2 to 1 s, depending on the candidate (of Hyperband a fifth of that
 per epoch), and their states are in checkpoint files, as those of networks, but in the row that says
-otherwise. The seconds of eight processes that share a journal are compared with those of the same
-search, under the same scheduler, with eight jobs in threads, which are the cheapest workers that
-there are. With ``--scale 0.2`` fits are shorter.
+otherwise. Eight processes that share a journal are compared with the same search, under the same
+scheduler, with eight jobs in threads, which are the cheapest workers that there are: by their
+*utilisation*, the seconds that the candidates need over eight times those of the search, because
+asynchronous searches try other candidates. With ``--scale 0.2`` fits are shorter.
 
 Run it with ``python benchmarks/shared_journal.py``; ``--runs 2 --seeds 1`` is a quick look.
 """
@@ -150,6 +151,8 @@ def kills(args):
     print("| --- |" + " ---: |" * 10)
     counted = ["killed", "fits", "lost", "twice", "begun again", "ended", "wrong", "differ"]
     for kind, how in KINDS.items():
+        if args.only not in kind:
+            continue
         alone = network_search(kind, **how).fit(*load_iris(return_X_y=True))
         total, equal = dict.fromkeys(counted, 0), 0
         for _ in range(args.runs):
@@ -249,10 +252,20 @@ def span_of(journal):
     return max(ends) - min(fit["start"] for fit in fits)
 
 
+def needed(results):
+    """Return the seconds that the candidates of a table need, up to the scale."""
+    spent = {}
+    resources = results.get("n_resources", np.ones(len(results["params"])))
+    for params, resource in zip(results["params"], resources, strict=True):
+        seconds = params["seconds"]
+        spent[seconds] = max(spent.get(seconds, 0.0), seconds * resource)
+    return sum(spent.values())
+
+
 def utilisation(args):
     print(
-        "| search | 8 jobs, s | 8 processes, s | jobs / processes | each | while fits run | each "
-        "| same results |"
+        "| search | 8 jobs, s | 8 processes, s | utilisation, of that with jobs | each "
+        "| while fits run | each | same results |"
     )
     print("| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |")
     in_threads(sleeping_searches(0.0, 0)["BayesSearchCV, asynchronous"])  # imports
@@ -266,7 +279,8 @@ def utilisation(args):
         jobs, processes = (np.median([one[0] for one in side]) for side in zip(*both, strict=True))
         shown = []
         for place in (0, 1):
-            ratios = [one[place] / other[place] for one, other in both]
+            used = [[needed(one[2]) / one[place] for one in pair] for pair in both]
+            ratios = [shared / alone for alone, shared in used]
             each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             shown.append(f"{np.median(ratios):.2f} | {each}")
         equal = sum(same(one[2], other[2]) for one, other in both)
@@ -282,7 +296,7 @@ def main():
     parser.add_argument("--between", type=float, default=1.0, help="most seconds between two")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="of the seconds slept")
-    parser.add_argument("--only", default="", help="part of the name of the searches that sleep")
+    parser.add_argument("--only", default="", help="part of the names of the searches")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random.seed(args.seed)

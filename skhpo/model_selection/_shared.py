@@ -107,18 +107,22 @@ class SharedSampler(WrappingSampler):
         propose = partial(sample_at, self.sampler, n, resource)
         numbers = range(self._n_sampled, self._n_sampled + n)
         until = time.monotonic() + _PATIENCE
-        while True:
-            with self._journal.turn():
-                there = all(number in self._records for number in numbers)
-                out = self._taken(numbers) if there and self.learns else None
-                if out is not None:
-                    self._put_off.append((propose, out, resource))
-                elif there or not self._is_left_to_another(until):
-                    out = self._proposed(propose)
-            if out is not None:
-                self._n_sampled += len(out)
-                return out
-            self._journal.wait_for_lines(_PATIENCE / 10)
+        while not self._are_taken(numbers):
+            with self._journal.turn():  # which begins with reading
+                if not (self._are_taken(numbers) or self._is_left_to_another(until)):
+                    return self._proposed(propose)
+            if not self._are_taken(numbers):
+                self._journal.wait_for_lines(_PATIENCE / 10)
+        out = []
+        for number in numbers:
+            params = taken(self._records[number], self._space)
+            if params is None:
+                with self._journal.turn():
+                    return self._proposed(propose)
+            out.append(params)
+        self._put_off.append((propose, out, resource))
+        self._n_sampled += n
+        return out
 
     def observe(
         self, params: dict[str, Any], score: float, resource: int | None, **more: Any
@@ -138,15 +142,9 @@ class SharedSampler(WrappingSampler):
             if not proposed:
                 call()
 
-    def _taken(self, numbers: Iterable[int]) -> list[dict[str, Any]] | None:
-        """Return configurations as their records say, None unless these say all."""
-        out = []
-        for number in numbers:
-            params = taken(self._records[number], self._space)
-            if params is None:
-                return None
-            out.append(params)
-        return out
+    def _are_taken(self, numbers: Iterable[int]) -> bool:
+        """Whether configurations are taken from the journal, which has them."""
+        return self.learns and all(number in self._records for number in numbers)
 
     def _is_left_to_another(self, until: float) -> bool:
         return self.learns and self._journal.other_proposes and time.monotonic() < until
@@ -159,6 +157,7 @@ class SharedSampler(WrappingSampler):
         proposed = enumerate(out, self._n_sampled)
         if new := {number: params for number, params in proposed if number not in self._records}:
             self._journal.propose(new)
+        self._n_sampled += len(out)
         return out
 
 
@@ -210,8 +209,9 @@ class SharedTrialLoop(TrialLoop):
         self._n_followed = 0
         finished: list[Trial] | None = []
         while finished is not None:
+            self._replay_others()  # while they go on
             while self._ended_by is None and not self._take_turn():
-                self._replay_others()  # while they go on
+                self._replay_others()
             finished = self._take_results()
             self._settle()
         self._note_end()

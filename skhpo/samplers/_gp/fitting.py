@@ -179,7 +179,8 @@ class Hyperparameters:
             return
         rows = _some_rows(y, SETTINGS.most_fitted)
         starts = [self.theta]
-        if n <= SETTINGS.restart_below or self._n_fits % SETTINGS.restart_every == 0:
+        again = n <= SETTINGS.restart_below or self._n_fits % SETTINGS.restart_every == 0
+        if again and self._n_fits:  # the first start is that of the prior
             starts.append(self._prior.mean)
         D = self._coordinates.differences(z[rows])
         self.theta = fit(D, y[rows], noise[rows], self._prior, starts)
