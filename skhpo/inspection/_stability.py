@@ -246,7 +246,7 @@ def _gradients(models, X):
             own = torch.as_tensor(np.searchsorted(net.classes_, classes), device=output.device)
             output = output.gather(1, own[:, None])
         (gradient,) = torch.autograd.grad(output.sum(), x)
-        found.append(gradient.abs().flatten(1).double().cpu().numpy())
+        found.append(gradient.abs().flatten(1).cpu().double().numpy())
     return np.array(found)
 
 

@@ -116,7 +116,10 @@ def stream_seed(seed: int, *names: str) -> int:
 
 
 class Stream:
-    """A named stream ("shuffle", "forward", ...): one generator per device, made on demand."""
+    """A named stream ("shuffle", "forward", ...): one generator per kind of device, made on demand.
+
+    It goes on where it is on another device of the same kind, as a fit does that a search moves.
+    """
 
     def __init__(self, seed: int, name: str) -> None:
         self.seed = seed
@@ -128,21 +131,26 @@ class Stream:
         device = torch.device(device)
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
-        key = str(device)
-        if key not in self._generators:
-            seed = stream_seed(self.seed, self.name)
-            self._generators[key] = torch.Generator(device).manual_seed(seed)
-        return self._generators[key]
+        own = self._generators.get(device.type)
+        if own is None or device.index not in (None, own.device.index):
+            made = torch.Generator(device)
+            if own is None:
+                made.manual_seed(stream_seed(self.seed, self.name))
+            else:
+                made.set_state(own.get_state())
+            self._generators[device.type] = own = made
+        return own
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return the generators' states: a dict from device name to tensor."""
+        """Return the generators' states: a dict from kind of device to tensor."""
         return {key: generator.get_state() for key, generator in self._generators.items()}
 
     def set_state(self, state: dict[str, torch.Tensor]) -> Stream:
         """Restore the states of a stream; those of devices that this machine lacks are ignored."""
         for key, value in state.items():
-            if _exists(torch.device(key)):
-                self.generator(key).set_state(value.cpu())
+            kind = key.partition(":")[0]
+            if _exists(torch.device(kind)):
+                self.generator(kind).set_state(value.cpu())
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

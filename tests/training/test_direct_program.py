@@ -1,5 +1,6 @@
 """Whole programs against the loop that one writes."""
 
+import contextlib
 import copy
 import functools
 
@@ -427,3 +428,24 @@ def test_captured_steps_are_those_of_the_loop(capture, weighted, monkeypatch):
         same(one, other)
     assert len(made) == len(set(SIZES))
     assert all(isinstance(one._graph, Replayed) is (capture is Replayed) for one in made)
+
+
+def test_a_capture_is_on_the_device_of_its_tensors(monkeypatch):
+    current, seen = ["another GPU"], []
+
+    @contextlib.contextmanager
+    def device_of(tensor):
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    def capture(function):
+        seen.append(current[-1])
+        return Replayed(function)
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    captured, x = _program.Captured(lambda x, weight: -x, capture), torch.ones(2)
+    for _ in range(_program._WARM_UP + 2):
+        assert torch.equal(captured(x, None), -x)
+    assert seen == [x.device]
+    assert current == ["another GPU"]

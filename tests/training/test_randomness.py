@@ -200,6 +200,44 @@ def test_draws_come_from_the_stream(draw):
     assert not torch.equal(first, second)
 
 
+class OfADevice:
+    """A stand-in for a generator of any device."""
+
+    on_cpu = torch.Generator
+
+    def __init__(self, device):
+        self.device, self.own = torch.device(device), self.on_cpu()
+        self.get_state, self.set_state = self.own.get_state, self.own.set_state
+
+    def manual_seed(self, seed):
+        self.own.manual_seed(seed)
+        return self
+
+
+@pytest.mark.parametrize("saved", ["in memory", "saved", "saved by its device"])
+def test_a_stream_goes_on_on_another_device_of_its_kind(saved, monkeypatch):
+    def draws(stream, device, n):
+        return torch.rand(n, generator=stream.generator(device).own)
+
+    current = [0]
+    monkeypatch.setattr(randomness.torch, "Generator", OfADevice)
+    monkeypatch.setattr(randomness, "_exists", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0])
+    wanted = draws(Stream(0, "forward"), "cuda:0", 6)
+    stream = Stream(0, "forward")
+    found = [draws(stream, "cuda:0", 2)]
+    state = stream.state()
+    assert list(state) == ["cuda"]
+    if saved != "in memory":
+        state = {"cuda:0": state["cuda"]} if "device" in saved else state
+        stream = Stream(0, "forward").set_state(state)
+    found.append(draws(stream, "cuda:1", 2))
+    current[0] = 2
+    found.append(draws(stream, "cuda", 2))
+    assert torch.equal(torch.cat(found), wanted)
+    assert stream.generator("cuda").device == torch.device("cuda:2")
+
+
 def test_functions_that_torch_marks_as_drawing_are_known():
     """A new random function of torch must not slip through to the default generator."""
     from skhpo.training.randomness import _WITH_GENERATOR, _WITHOUT_GENERATOR

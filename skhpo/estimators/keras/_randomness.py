@@ -36,6 +36,8 @@ class OwnGlobals:
         devices = [torch.device("cpu")]
         if torch.cuda.is_available():
             devices.append(torch.device("cuda", torch.cuda.current_device()))
+        if torch.backends.mps.is_available():  # where Keras then computes
+            devices.append(torch.device("mps"))
         with LentGenerators(self._torch, *devices), lend_seed_generator(self._keras) as keras_now:
             python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
             random.setstate(self._python)

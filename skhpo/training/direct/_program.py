@@ -402,8 +402,11 @@ class Captured:
             return self._function(*tensors)
         if self._graph is None:
             self._inputs = [None if tensor is None else tensor.clone() for tensor in tensors]
+            # Kernels run on the device of the tensors, which may not be the current one.
+            held = next(tensor for tensor in self._inputs if tensor is not None)
             try:
-                self._graph = self._capture(lambda: self._function(*self._inputs))
+                with torch.cuda.device_of(held):
+                    self._graph = self._capture(lambda: self._function(*self._inputs))
             except RuntimeError as error:
                 _log.debug("steps without autograd are not captured: %s", error)
                 self._capture = None
